@@ -1,0 +1,98 @@
+"""4x4 affine maths: voxel indices (I, J, K) to RAS+ world millimetres, as small pure functions."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Affine = NDArray[np.float64]
+
+WORLD_CODES = (("L", "R"), ("P", "A"), ("I", "S"))
+
+
+def spacing_mm(affine: Affine) -> tuple[float, float, float]:
+    """Distance between neighbouring voxel centres along I, J, K.
+
+    >>> spacing_mm(np.diag([1.0, 2.0, 3.0, 1.0]))
+    (1.0, 2.0, 3.0)
+    """
+    i, j, k = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    return float(i), float(j), float(k)
+
+
+def voxel_volume_mm3(affine: Affine) -> float:
+    """|det| of the linear part: right for oblique and sheared grids too."""
+    return float(abs(np.linalg.det(affine[:3, :3])))
+
+
+def apply(affine: Affine, points: ArrayLike) -> NDArray[np.float64]:
+    """Map points (..., 3) through the affine."""
+    return np.asarray(points, dtype=np.float64) @ affine[:3, :3].T + affine[:3, 3]
+
+
+def corner_centres_mm(affine: Affine, shape: Sequence[int]) -> NDArray[np.float64]:
+    """World positions (8, 3) of the centres of the eight corner voxels."""
+    corners = list(itertools.product(*((0, n - 1) for n in shape)))
+    return apply(affine, corners)
+
+
+def shear_degrees(affine: Affine) -> float:
+    """Largest departure of two axes from a right angle.
+
+    >>> shear_degrees(np.eye(4))
+    0.0
+    """
+    unit = affine[:3, :3] / np.asarray(spacing_mm(affine))
+    cosines = np.abs((unit.T @ unit)[np.triu_indices(3, 1)]).max()
+    return float(np.degrees(np.arcsin(min(1.0, cosines))))
+
+
+def axis_order(affine: Affine) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    """Which world axis each array axis runs along, and in which direction.
+
+    The assignment maximises the summed |direction cosines|; ties (a 45 degree grid) go to the
+    first permutation in lexicographic order, so the answer depends on nothing but the affine.
+
+    Returns:
+        `(world_axis, sign)`, each of three integers, indexed by array axis.
+
+    >>> axis_order(np.diag([-1.0, 1.0, 1.0, 1.0]))
+    ((0, 1, 2), (-1, 1, 1))
+    """
+    cosines = affine[:3, :3] / np.asarray(spacing_mm(affine))
+    scores = [
+        (round(float(sum(abs(cosines[w, a]) for a, w in enumerate(perm))), 9), perm)
+        for perm in itertools.permutations(range(3))
+    ]
+    best = max(score for score, _ in scores)
+    perm = next(perm for score, perm in scores if score == best)
+    signs = tuple(1 if cosines[w, a] >= 0 else -1 for a, w in enumerate(perm))
+    return perm, signs  # type: ignore[return-value]
+
+
+def axis_codes(affine: Affine) -> str:
+    """Orientation of the array axes, the letter each index grows towards.
+
+    >>> axis_codes(np.diag([-1.0, -1.0, 1.0, 1.0]))
+    'LPS'
+    """
+    return "".join(WORLD_CODES[w][s > 0] for w, s in zip(*axis_order(affine), strict=True))
+
+
+def shifted(affine: Affine, start_voxels: Sequence[float]) -> Affine:
+    """Affine of a crop whose voxel 0 is at `start_voxels` of this grid."""
+    out = affine.copy()
+    out[:3, 3] = apply(affine, start_voxels)
+    return out
+
+
+def rescaled(affine: Affine, shape: Sequence[int], new_shape: Sequence[int]) -> Affine:
+    """Affine of `new_shape` voxels that fill the same box (voxel edges, not centres)."""
+    factors = np.asarray(shape, dtype=np.float64) / np.asarray(new_shape, dtype=np.float64)
+    out = affine.copy()
+    out[:3, :3] = affine[:3, :3] * factors
+    out[:3, 3] = apply(affine, (factors - 1.0) / 2.0)
+    return out

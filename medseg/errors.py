@@ -1,0 +1,88 @@
+"""What can go wrong, and the exit code each fault has on the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import ClassVar
+
+
+class MedsegError(Exception):
+    """A fault with a cause and, where there is one, a mend.
+
+    Args:
+        fault: what is wrong, with both values where two disagree.
+        source: the file or folder it is wrong with.
+        mend: what the user can do about it; an imperative, or a command.
+
+    >>> str(InputError("the file is empty", source="scan.nii.gz", mend="copy it again"))
+    'scan.nii.gz: the file is empty; copy it again'
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(
+        self, fault: str, *, source: str | Path | None = None, mend: str | None = None
+    ) -> None:
+        self.fault = fault
+        self.source = None if source is None else str(source)
+        self.mend = mend
+        super().__init__(fault)
+
+    def __str__(self) -> str:
+        text = self.fault if self.source is None else f"{printable(self.source)}: {self.fault}"
+        return text if self.mend is None else f"{text}; {self.mend}"
+
+
+class UsageError(MedsegError, ValueError):
+    """The command or the arguments make no sense together."""
+
+    exit_code = 2
+
+
+class InputError(MedsegError, ValueError):
+    """A file's content cannot be used."""
+
+    exit_code = 3
+
+
+class GeometryError(MedsegError, ValueError):
+    """A file's grid is contradictory, impossible, or not what was asked for."""
+
+    exit_code = 4
+
+
+class GridMismatchError(GeometryError):
+    """Two images that must share a grid do not."""
+
+
+class ModelError(MedsegError, ValueError):
+    """A model file is damaged, unknown, or does not fit the job."""
+
+    exit_code = 5
+
+
+class ResourceError(MedsegError, OSError):
+    """Memory or disk does not suffice."""
+
+    exit_code = 6
+
+
+class PartialBatchError(MedsegError):
+    """Some cases of a batch failed; the others are written."""
+
+    exit_code = 7
+
+
+class SelfCheckError(MedsegError):
+    """A result did not pass our own check, and was not written."""
+
+    exit_code = 8
+
+
+def printable(text: str) -> str:
+    """`text` on one line without control characters, so that a name cannot drive a terminal.
+
+    >>> printable("a\\nb")
+    'a\\\\nb'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in text)
