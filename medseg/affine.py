@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 Affine = NDArray[np.float64]
 
+TIE_DECIMALS = 5
+"""Direction cosines equal to this many decimals tie: a header rounds them to about 1e-7."""
 WORLD_CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 
@@ -53,8 +55,9 @@ def shear_degrees(affine: Affine) -> float:
 def axis_order(affine: Affine) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
     """Which world axis each array axis runs along, and in which direction.
 
-    The assignment maximises the summed |direction cosines|; ties (a 45 degree grid) go to the
-    first permutation in lexicographic order, so the answer depends on nothing but the affine.
+    The assignment maximises the summed |direction cosines|. Ties (a 45 degree grid) go to the
+    order whose axes, once all of them grow towards R, A and S, have the lexicographically largest
+    directions, so the answer depends on where the voxels lie and not on how the file stores them.
 
     Returns:
         `(world_axis, sign)`, each of three integers, indexed by array axis.
@@ -63,14 +66,17 @@ def axis_order(affine: Affine) -> tuple[tuple[int, int, int], tuple[int, int, in
     ((0, 1, 2), (-1, 1, 1))
     """
     cosines = affine[:3, :3] / np.asarray(spacing_mm(affine))
-    scores = [
-        (round(float(sum(abs(cosines[w, a]) for a, w in enumerate(perm))), 9), perm)
-        for perm in itertools.permutations(range(3))
-    ]
-    best = max(score for score, _ in scores)
-    perm = next(perm for score, perm in scores if score == best)
+    perm = max(itertools.permutations(range(3)), key=lambda perm: _rank(cosines, perm))
     signs = tuple(1 if cosines[w, a] >= 0 else -1 for a, w in enumerate(perm))
     return perm, signs  # type: ignore[return-value]
+
+
+def _rank(cosines: NDArray[np.float64], perm: Sequence[int]) -> tuple[float, ...]:
+    """Summed |direction cosines| of an assignment, then the directions it makes of the axes."""
+    turned = np.empty((3, 3))
+    for axis, world in enumerate(perm):
+        turned[:, world] = np.copysign(1.0, cosines[world, axis]) * cosines[:, axis]
+    return (round(float(np.trace(turned)), TIE_DECIMALS), *turned.round(TIE_DECIMALS).ravel().tolist())
 
 
 def axis_codes(affine: Affine) -> str:

@@ -20,9 +20,7 @@ class MedsegError(Exception):
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(
-        self, fault: str, *, source: str | Path | None = None, mend: str | None = None
-    ) -> None:
+    def __init__(self, fault: str, *, source: str | Path | None = None, mend: str | None = None) -> None:
         self.fault = fault
         self.source = None if source is None else str(source)
         self.mend = mend
@@ -85,4 +83,8 @@ def printable(text: str) -> str:
     >>> printable("a\\nb")
     'a\\\\nb'
     """
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode("ascii") for c in text)
+    return "".join(c if c.isprintable() else _escaped(c) for c in text)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape", "replace").decode("ascii")

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import UsageError
+from medseg.errors import InputError, UsageError
 
 Side = Literal["left", "right", "none"]
 
@@ -56,8 +56,7 @@ class StructureSet:
 
     def __post_init__(self) -> None:
         coloured = tuple(
-            s if s.colour else _with_colour(s, PALETTE[n % len(PALETTE)])
-            for n, s in enumerate(self.items)
+            s if s.colour else _with_colour(s, PALETTE[n % len(PALETTE)]) for n, s in enumerate(self.items)
         )
         object.__setattr__(self, "items", coloured)
         _check(self)
@@ -91,6 +90,35 @@ class StructureSet:
         """Every label value a reference may hold, background 0 included."""
         inner = {v for s in self.items for v in (s.members or (s.value,))}
         return tuple(sorted({0} | inner))
+
+    @property
+    def index_values(self) -> tuple[int, ...]:
+        """The label value each index of `encode` stands for; for labels, the network's outputs."""
+        return self.known_values if self.are_regions else (0, *self.values)
+
+    def encode(self, labels: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Label values as indices into `index_values`, same shape.
+
+        Raises:
+            InputError: a value that no structure has, with the number of its voxels.
+        """
+        found, counts = np.unique(labels, return_counts=True)
+        unknown = {int(v): int(n) for v, n in zip(found, counts, strict=True) if v not in self.index_values}
+        if unknown:
+            raise InputError(
+                "unknown label values " + ", ".join(f"{v} ({n} voxels)" for v, n in unknown.items()),
+                mend=f"declare them in the card; it has {', '.join(map(str, self.known_values))}",
+            )
+        order = np.argsort(self.index_values)
+        at = np.searchsorted(np.asarray(self.index_values)[order], found)
+        indices = order[at].astype(np.uint8)
+        encoded: NDArray[np.uint8] = indices[np.searchsorted(found, labels)]
+        return encoded
+
+    def region_table(self) -> NDArray[np.bool_]:
+        """Whether region r (rows) holds the label of index n (columns) of `index_values`."""
+        rows = [[v in s.members for v in self.index_values] for s in self.items]
+        return np.array(rows, dtype=bool)
 
     @property
     def output_channels(self) -> int:

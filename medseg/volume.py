@@ -94,7 +94,14 @@ def _describe(grid: Grid) -> str:
 class FileForm:
     """How a file stored its grid, so that a result can be stored the same way.
 
-    It holds nothing about the patient: no free text, no dates, no extensions.
+    It holds nothing about the patient: no free text, no dates, no extensions. Matrices are in the
+    file's own units (`xyzt_units`) and mean something where their code is not 0; None stands for
+    the grid's affine.
+
+    Attributes:
+        stored_pixdim: qfac and the spacings along I, J, K, as a NIfTI header holds them.
+        stored_quaternion: b, c, d and the offsets x, y, z, as a NIfTI header holds them; kept
+            because a matrix does not lead back to the same bits.
     """
 
     suffix: str = ".nii.gz"
@@ -104,6 +111,8 @@ class FileForm:
     qform: Affine | None = None
     qform_code: int = 1
     xyzt_units: int = 2
+    stored_pixdim: tuple[float, ...] | None = None
+    stored_quaternion: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,9 +11,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 
 ORDER = (
-    ("errors",), ("affine",), ("volume", "structures"), ("io",), ("phantom",), ("geometry",), ("intensity",),
+    ("errors",), ("specs",), ("affine",), ("volume", "structures"), ("io",), ("phantom",), ("geometry",), ("intensity",),
     ("preparation",), ("postprocess",), ("metrics",), ("model",), ("augment", "networks", "losses"),
-    ("sampling",), ("inference",), ("training",), ("report",), ("cards",), ("workflows",), ("cli",),
+    ("sampling",), ("inference",), ("training",), ("report",), ("layouts",), ("cards",), ("workflows",), ("cli",),
 )  # fmt: skip
 RANK = {room: n for n, rooms in enumerate(ORDER) for room in rooms}
 

@@ -1,0 +1,104 @@
+"""Engines: what runs a network on tiles. Each is loaded only when asked for."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import ModelError, UsageError
+from medseg.model import Model
+
+FloatArray = NDArray[np.float32]
+Precision = Literal["f32", "bf16", "f16"]
+EngineName = Literal["torch", "openvino"]
+
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+
+class Engine(Protocol):
+    """Runs a network on a batch of tiles.
+
+    Attributes:
+        name: what it is, for reports.
+        precision: what the arithmetic is done in.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def precision(self) -> str: ...
+
+    def __call__(self, tiles: FloatArray) -> FloatArray:
+        """Logits (B, K, I, J, K) for tiles (B, C, I, J, K), which are not changed."""
+        ...
+
+
+def load(
+    model: Model,
+    name: EngineName = "openvino",
+    *,
+    device: str = "cpu",
+    precision: Precision = "f32",
+    threads: int | None = None,
+) -> Engine:
+    """The engine `name` for a model.
+
+    Args:
+        model: with a graph for OpenVINO; torch builds the network and gives it the weights.
+        name: "openvino" (CPU, no torch needed) or "torch".
+        device: of torch: "cpu", "cuda", "cuda:1", "mps".
+        precision: of the arithmetic.
+        threads: CPU threads; by default as many as this process may use.
+
+    Raises:
+        ModelError: the model carries no graph, or graph or weights do not fit.
+        UsageError: the engine does not exist, or has no such device or precision.
+    """
+    if name == "torch":
+        from medseg.inference.engines import torch as torch_room
+
+        return torch_room.load(model, device=device, precision=precision, threads=threads)
+    if name != "openvino":
+        raise UsageError(f"no engine named {name!r}; there are torch and openvino")
+    if device != "cpu":
+        raise UsageError(
+            f"the OpenVINO engine runs on the CPU, not on {device!r}", mend="use the torch engine"
+        )
+    if model.graph is None:
+        raise ModelError("the model carries no graph for OpenVINO", mend="use the torch engine")
+    from medseg.inference.engines.openvino import OpenVinoEngine
+
+    return OpenVinoEngine(*model.graph, precision=precision, threads=threads)
+
+
+def best_device() -> str:
+    """The accelerator torch finds, or "cpu"; imports torch."""
+    from medseg.inference.engines import torch as torch_room
+
+    return torch_room.best_device()
+
+
+def available_threads() -> int:
+    """CPU threads this process may use: its affinity, within its control group's quota."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text().split()
+        return max(1, min(count, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return count
+
+
+def fold_slices(tiles: FloatArray) -> FloatArray:
+    """Tiles (B, C, I, J, K) as the slices (B K, C, I, J) a 2D network sees."""
+    batch, channels, i, j, k = tiles.shape
+    return np.ascontiguousarray(np.moveaxis(tiles, 4, 1)).reshape(batch * k, channels, i, j)
+
+
+def unfold_slices(logits: FloatArray, batch: int) -> FloatArray:
+    """The inverse of `fold_slices`: (B K, C, I, J) as (B, C, I, J, K)."""
+    return np.moveaxis(logits.reshape(batch, -1, *logits.shape[1:]), 1, 4)

@@ -1,0 +1,174 @@
+"""Augmenter: parameters sampled first, applied second, image and labels through one map."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from medseg.augment import affine, contrast, elastic, flip, warp
+from medseg.augment.affine import AffineParams
+from medseg.augment.contrast import BiasFieldParams, ContrastParams
+from medseg.augment.elastic import ElasticParams
+from medseg.augment.spec import AugmentSpec
+from medseg.errors import UsageError
+from medseg.structures import StructureSet
+
+P = TypeVar("P")
+
+
+@dataclass(frozen=True)
+class Params:
+    """Everything drawn for one patch; `dataclasses.asdict` makes JSON of it, `from_dict` undoes that."""
+
+    elastic: ElasticParams | None = None
+    affine: AffineParams | None = None
+    flips: tuple[int, ...] = ()
+    contrast: ContrastParams = field(default_factory=ContrastParams)
+
+    @property
+    def moves_nothing(self) -> bool:
+        """True when every voxel stays where it is, flips aside."""
+        still = self.elastic is None or not any(self.elastic.displacements_mm)
+        return still and (self.affine is None or self.affine == AffineParams())
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Params:
+        """Params from what `json.loads` makes of `asdict`."""
+        bends, moves, changes = data["elastic"], data["affine"], dict(data["contrast"])
+        bias = changes.pop("bias_field")
+        return cls(
+            None if bends is None else _rebuilt(ElasticParams, bends),
+            None if moves is None else _rebuilt(AffineParams, moves),
+            tuple(data["flips"]),
+            _rebuilt(
+                ContrastParams,
+                {**changes, "bias_field": None if bias is None else _rebuilt(BiasFieldParams, bias)},
+            ),
+        )
+
+
+class Augmenter:
+    """Draws changes for a patch, and reads the changed patch from a volume in one interpolation.
+
+    Args:
+        spec: what may happen, and how often.
+        structures: what the labels mean; a left-right flip exchanges twins.
+        spacing_mm: voxel size of the volumes, canonical (RAS+) axes.
+
+    Raises:
+        UsageError: the spec flips left and right, and a structure has a side but no twin.
+
+    >>> from medseg.structures import from_labels
+    >>> augmenter = Augmenter(AugmentSpec(), from_labels({1: "liver"}), (1.0, 1.0, 1.0))
+    >>> augmenter.sample(torch.Generator().manual_seed(0), (4, 4, 4)) == Params()
+    True
+    """
+
+    def __init__(
+        self, spec: AugmentSpec, structures: StructureSet, spacing_mm: tuple[float, float, float]
+    ) -> None:
+        if spec.flip is not None and spec.flip.probability > 0:
+            flip.require_twins(spec.flip.axes, structures)
+        self.spec = spec
+        self.spacing_mm = spacing_mm
+        self.swapped = flip.swapped_indices(structures)
+        self.structures = structures
+
+    def sample(self, generator: torch.Generator, patch_shape: Sequence[int], channels: int = 1) -> Params:
+        """Draw the changes for one patch.
+
+        Args:
+            generator: its state decides everything; the same state gives the same params.
+            patch_shape: (I, J, K) voxels; nothing moves along an axis of one voxel.
+            channels: intensity changes are drawn for each.
+        """
+        spec = self.spec
+        bends, moves = (
+            part is not None
+            and float(torch.rand((), generator=generator, dtype=torch.float64)) < part.probability
+            for part in (spec.elastic, spec.affine)
+        )
+        return Params(
+            elastic.sample(spec.elastic, generator, patch_shape, self.spacing_mm)
+            if spec.elastic and bends
+            else None,
+            affine.sample(spec.affine, generator, patch_shape) if spec.affine and moves else None,
+            flip.sample(spec.flip, generator) if spec.flip else (),
+            contrast.sample(spec.contrast, generator, patch_shape, self.spacing_mm, channels),
+        )
+
+    @torch.no_grad()
+    def apply(
+        self,
+        params: Params,
+        image: Tensor,
+        labels: Tensor | None,
+        centre_voxels: Sequence[float],
+        patch_shape: Sequence[int],
+    ) -> tuple[Tensor, Tensor | None]:
+        """Read the patch `params` describe.
+
+        Where nothing moves, the result is the plain crop, bit for bit.
+
+        Args:
+            params: drawn for a patch of this shape.
+            image: (C, I, J, K) float32.
+            labels: label indices (I, J, K) uint8 (see `flip.label_values`), or None.
+            centre_voxels: centre of the patch in the volume; the patch lies on whole voxels, a
+                centre that would put it between two is rounded up.
+            patch_shape: (i, j, k) voxels; parts beyond the volume show its edge, and background.
+
+        Returns:
+            Image (C, i, j, k) float32 and labels (i, j, k) uint8, in memory of their own.
+
+        Raises:
+            UsageError: shapes or types do not fit, `params` were drawn for a smaller patch, or flip
+                left and right where that would misname a structure.
+        """
+        _check(image, labels, patch_shape)
+        flip.require_twins(params.flips, self.structures)
+        patch, cut = self._read(params, image, labels, centre_voxels, patch_shape)
+        patch = flip.flip_image(patch, params.flips)
+        if cut is not None:
+            cut = flip.flip_labels(cut, params.flips, self.swapped)
+        return contrast.apply(params.contrast, patch, self.spacing_mm), cut
+
+    def _read(
+        self,
+        params: Params,
+        image: Tensor,
+        labels: Tensor | None,
+        centre_voxels: Sequence[float],
+        patch_shape: Sequence[int],
+    ) -> tuple[Tensor, Tensor | None]:
+        start = warp.patch_start(centre_voxels, patch_shape)
+        if params.moves_nothing:
+            return warp.crop(image, labels, start, patch_shape)
+        control, bases = warp.spatial_control(params.elastic, params.affine, patch_shape, self.spacing_mm)
+        centre = [s + (n - 1) / 2 for s, n in zip(start, patch_shape, strict=True)]
+        return warp.read(image, labels, control + torch.tensor(centre, dtype=torch.float64), bases)
+
+
+def _check(image: Tensor, labels: Tensor | None, patch_shape: Sequence[int]) -> None:
+    if image.ndim != 4 or image.dtype != torch.float32:
+        raise UsageError(f"the image must be (C, I, J, K) float32, not {tuple(image.shape)} {image.dtype}")
+    if labels is not None and (labels.shape != image.shape[1:] or labels.dtype != torch.uint8):
+        raise UsageError(
+            f"labels must be {tuple(image.shape[1:])} uint8 like the image, "
+            f"not {tuple(labels.shape)} {labels.dtype}"
+        )
+    if len(patch_shape) != 3 or min(patch_shape) < 1:
+        raise UsageError(f"a patch has three positive sizes, not {tuple(patch_shape)}")
+
+
+def _rebuilt(kind: type[P], data: Mapping[str, Any]) -> P:
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: _tuples(value) for name, value in data.items() if name in known})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value

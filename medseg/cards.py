@@ -1,0 +1,173 @@
+"""Cards describe a dataset, recipes an experiment; both are TOML, and unknown keys are errors."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import dataclass, field, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from medseg import specs
+from medseg.augment.spec import AugmentSpec
+from medseg.errors import InputError, UsageError
+from medseg.layouts import DatasetFiles, read_decathlon
+from medseg.losses.spec import LossSpec
+from medseg.model import InferenceSpec, NetworkSpec
+from medseg.postprocess import PostprocessSpec
+from medseg.preparation import PreparationSpec
+from medseg.structures import Structure, StructureSet, side_of
+from medseg.training.spec import TrainingSpec
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Card:
+    """A dataset.
+
+    Attributes:
+        name: of the dataset.
+        description: one sentence.
+        layout: how its files lie.
+        channels: names of the images of a case, in the files' order.
+        structures: what its label values mean.
+        licence: of the data.
+        source: where it comes from.
+        citation: whom to cite.
+        weights_may_be_shared: whether the licence lets models trained on it be passed on.
+    """
+
+    name: str
+    description: str
+    layout: Literal["decathlon"]
+    channels: tuple[str, ...]
+    structures: tuple[Structure, ...]
+    licence: str = ""
+    source: str = ""
+    citation: str = ""
+    weights_may_be_shared: bool = False
+
+    @property
+    def structure_set(self) -> StructureSet:
+        return StructureSet(tuple(_with_twin(s, self.structures) for s in self.structures))
+
+    def read(self, folder: Path) -> DatasetFiles:
+        """The cases in `folder`.
+
+        Raises:
+            InputError: the folder's own label or channel names contradict the card.
+        """
+        found = read_decathlon(folder)
+        stated = {s.value: s.name for s in self.structures if not s.members}
+        for value, name in found.labels.items():
+            if value in stated and _plain(stated[value]) != _plain(name):
+                raise InputError(
+                    f"label {value} is {name!r} here and {stated[value]!r} in the card {self.name}",
+                    source=folder / "dataset.json",
+                    mend="use the card of this dataset",
+                )
+        if len(found.channels) != len(self.channels):
+            raise InputError(
+                f"has channels {', '.join(found.channels)}; the card {self.name} has "
+                f"{', '.join(self.channels)}",
+                source=folder / "dataset.json",
+                mend="use the card of this dataset",
+            )
+        return found
+
+
+@dataclass(frozen=True)
+class MetricsSpec:
+    """What is measured beside overlap.
+
+    Attributes:
+        tolerance_mm: of the surface Dice, for every structure; None leaves it out.
+        tolerance_source: where the tolerance comes from.
+    """
+
+    tolerance_mm: float | None = None
+    tolerance_source: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment: a dataset and every setting of what is done with it."""
+
+    name: str
+    card: str
+    description: str
+    network: NetworkSpec
+    preparation: PreparationSpec = field(default_factory=PreparationSpec)
+    augmentation: AugmentSpec = field(default_factory=AugmentSpec)
+    loss: LossSpec = field(default_factory=LossSpec)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+    inference: InferenceSpec = field(default_factory=InferenceSpec)
+    postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
+    metrics: MetricsSpec = field(default_factory=MetricsSpec)
+
+    def fitted_to(self, card: Card) -> Recipe:
+        """The recipe with the channels and outputs that the card asks for."""
+        network = replace(
+            self.network,
+            in_channels=len(card.channels),
+            out_channels=card.structure_set.output_channels,
+        )
+        return replace(self, network=network)
+
+
+def load_card(name: str | Path) -> Card:
+    """A card by path, or by the name of one that comes with the package."""
+    return _load(Card, name, "datasets")
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """A recipe by path, or by the name of one that comes with the package."""
+    return _load(Recipe, name, "pipelines")
+
+
+def available(kind: Literal["datasets", "pipelines"]) -> dict[str, Path]:
+    """The cards or recipes that come with the package, by name."""
+    folder = _folder(kind)
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def _folder(kind: str) -> Path:
+    """Inside the installed package, or beside it in a checkout."""
+    package = Path(str(resources.files("medseg")))
+    installed = package / "_cards" / kind
+    if installed.is_dir():
+        return installed
+    if (package.parent / "pyproject.toml").is_file():
+        return package.parent / kind
+    raise InputError("the package was installed without its cards and recipes", source=package)
+
+
+def _load(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelines"]) -> T:
+    path = Path(name)
+    if path.suffix != ".toml":
+        known = available(kind)
+        if str(name) not in known:
+            what = "recipe" if kind == "pipelines" else "card"
+            raise UsageError(f"no {what} named {str(name)!r}", mend=f"there are {', '.join(known)}")
+        path = known[str(name)]
+    try:
+        data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError("there is no such file", source=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+        raise UsageError(f"not TOML ({fault})", source=path) from None
+    return specs.from_mapping(cls, data, source=str(path))
+
+
+def _with_twin(structure: Structure, others: tuple[Structure, ...]) -> Structure:
+    """Side and twin found in the names where the card leaves them out."""
+    if structure.side != "none" or structure.twin is not None:
+        return structure
+    side, twin = side_of(structure.name)
+    known = twin if twin in {s.name for s in others} else None
+    return replace(structure, side=side, twin=known)
+
+
+def _plain(name: str) -> str:
+    return "".join(c for c in name.lower() if c.isalnum())

@@ -1,0 +1,39 @@
+"""`medseg check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import result, rewrite, say
+
+
+def command(
+    folder: Annotated[Path, typer.Argument(help="Folder with dataset.json, imagesTr and labelsTr.")],
+    card: Annotated[str, typer.Option("--card", help="Dataset card, by name or .toml file.")] = "",
+    as_json: opt.Json = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+) -> None:
+    """Look through a dataset for what would spoil a training."""
+    from medseg.cards import load_card
+    from medseg.errors import InputError
+    from medseg.workflows.check import check
+
+    audit = check(
+        folder,
+        load_card(card) if card else None,
+        on_case=lambda number, of: rewrite(f"reading case {number} of {of}"),
+    )
+    rewrite("")
+    if as_json:
+        result(audit.json().rstrip())
+    else:
+        for finding in audit.findings:
+            result(f"{finding.severity:7}  {finding.case_id:20}  {finding.text}")
+        warnings = len(audit.findings) - len(audit.errors)
+        say(f"{len(audit.cases)} cases read: {len(audit.errors)} errors, {warnings} warnings")
+    if audit.errors or (strict and audit.findings):
+        raise InputError(f"{len(audit.errors)} errors in the dataset", source=folder)

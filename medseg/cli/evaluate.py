@@ -1,0 +1,65 @@
+"""`medseg evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import result, rewrite, say, table
+
+
+def command(
+    pred: Annotated[Path, typer.Argument(help="Prediction: a label file, or a folder of them.")],
+    ref: Annotated[Path, typer.Argument(help="Reference: likewise, under the same names.")],
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
+    ] = None,
+    tolerance: opt.Tolerance = None,
+    surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")] = True,
+    mode: Annotated[str, typer.Option("--mode", help="What a surface is: surfel or voxel.")] = "surfel",
+    csv: Annotated[Path | None, typer.Option("--csv", help="Write every value as CSV.")] = None,
+    cohort_csv: Annotated[Path | None, typer.Option("--cohort-csv", help="Write the cohort as CSV.")] = None,
+    out: opt.Out = None,
+    report: Annotated[Path | None, typer.Option("--report", help="Write a page about the cohort.")] = None,
+    threads: opt.Threads = 0,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Measure predictions against references. -o FILE.json writes everything as JSON."""
+    from medseg.metrics.case import SurfaceMode
+    from medseg.workflows.evaluate import evaluate
+
+    if mode not in ("surfel", "voxel"):
+        raise typer.BadParameter(f"--mode is surfel or voxel, not {mode!r}")
+    found = evaluate(
+        pred,
+        ref,
+        structures=labels,
+        tolerance_mm=tolerance,
+        tolerance_source="command line" if tolerance else "",
+        surface=surface,
+        mode=cast(SurfaceMode, mode),
+        threads=threads or -1,
+        progress=lambda done, of, name: rewrite(f"measuring {done + 1} of {of}: {name}"),
+    )
+    rewrite("")
+    for warning in (*found.warnings, *(f"{c.case_id}: {w}" for c in found.cases for w in c.warnings)):
+        say(f"warning: {warning}")
+    for case in found.failures:
+        say(f"warning: {case.case_id}: {case.failure}; its structures count as missed")
+    if csv is not None:
+        found.write_csv(csv, overwrite=overwrite)
+    if cohort_csv is not None:
+        found.write_cohort_csv(cohort_csv, overwrite=overwrite)
+    if out is not None:
+        found.write_json(out, overwrite=overwrite)
+    if report is not None:
+        from medseg.workflows.report import report_cohort
+
+        report_cohort(
+            found.cases, structures=found.structures, out=report, title=ref.name, overwrite=overwrite
+        )
+    result(found.json().rstrip() if as_json else table(found.table_rows()))

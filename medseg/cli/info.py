@@ -1,0 +1,71 @@
+"""`medseg info`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import result, say
+
+
+def command(
+    path: Annotated[str, typer.Argument(help="A scan, a DICOM folder, or a model (file or name).")],
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
+    series: opt.Series = None,
+    as_json: opt.Json = False,
+) -> None:
+    """What a scan's header or a model file says; no voxel is read."""
+    from medseg.model import packaged_models
+
+    is_model = path.endswith(".safetensors") or (path in packaged_models() and not Path(path).exists())
+    facts = _model(path) if is_model else _image(Path(path), use_form, assume_ras, series)
+    if as_json:
+        result(json.dumps(facts))
+        return
+    width = max(map(len, facts))
+    for name, value in facts.items():
+        if name != "warnings":
+            result(f"{name:{width}}  {value if isinstance(value, str) else json.dumps(value)}")
+    for warning in facts.get("warnings", ()):
+        say(f"warning: {warning}")
+
+
+def _image(path: Path, use_form: str | None, assume_ras: bool, series: str | None) -> dict[str, Any]:
+    from medseg.io import ReadOptions, inspect
+    from medseg.io.options import FormName
+
+    reading = ReadOptions(cast("FormName | None", use_form), assume_ras, series=series)
+    found = inspect(path, options=reading)
+    return {
+        "format": found.format,
+        "shape": " x ".join(map(str, found.shape)),
+        "channels": found.channels,
+        "spacing_mm": " x ".join(f"{s:.4g}" for s in found.spacing_mm),
+        "orientation": found.axis_codes,
+        "stored_as": found.dtype,
+        "affine": [[round(float(v), 6) for v in row] for row in found.grid.affine],
+        "warnings": list(found.warnings),
+    }
+
+
+def _model(name: str) -> dict[str, Any]:
+    from medseg.model import load_model
+
+    model = load_model(name)
+    spec = model.spec
+    return {
+        "name": spec.name,
+        "sha256": model.sha256,
+        "network": spec.network.name,
+        "parameters": int(sum(w.size for w in model.weights.values())),
+        "channels": list(spec.channels),
+        "structures": {s.name: s.value for s in spec.structures},
+        "trained_on": spec.training.get("dataset", ""),
+        "licence_of_data": spec.training.get("licence_of_data", ""),
+        "evidence": spec.evidence,
+    }

@@ -1,0 +1,107 @@
+"""`medseg predict`."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Annotated, Literal, cast
+
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import duration, result, say, table
+
+if TYPE_CHECKING:
+    from medseg.workflows.predict import Outcome
+
+
+def command(
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="A scan; NAME=FILE for each channel; a DICOM series; or a folder of scans."),
+    ],
+    model: Annotated[
+        list[str],
+        typer.Option("--model", "-m", help="Model file or packaged model; several are averaged."),
+    ],
+    out: opt.Out = None,
+    device: opt.Device = "auto",
+    engine: Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")] = "auto",
+    threads: opt.Threads = 0,
+    channels: Annotated[str, typer.Option("--channels", help="Names of the volumes of a 4D file: a,b.")] = "",
+    volume: opt.VolumeNumber = None,
+    series: opt.Series = None,
+    tta: Annotated[
+        bool | None, typer.Option("--tta/--no-tta", help="Average with the mirrored scan; slower.")
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write the probability of each structure too.")
+    ] = False,
+    report: Annotated[bool, typer.Option("--report", help="Write a page about each case too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")] = False,
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
+    fill_nan: opt.FillNan = None,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+    verbose: opt.Verbose = False,
+) -> None:
+    """Segment scans: writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
+    from medseg.io import ReadOptions
+    from medseg.io.options import FormName
+    from medseg.workflows.predict import PredictOptions, predict
+    from medseg.workflows.segment import load
+
+    name = _engine(engine)
+    outcomes = predict(
+        inputs,
+        lambda: load(
+            model, device=device, engine=name, threads=threads, tta=tta, keep_probabilities=probabilities
+        ),
+        out,
+        PredictOptions(
+            reading=ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series),
+            channels=tuple(c.strip() for c in channels.split(",") if c.strip()),
+            probabilities=probabilities,
+            report=report,
+            strict=strict,
+            overwrite=overwrite,
+        ),
+        on_case=lambda outcome, number, of: None if quiet else _tell(outcome, number, of, verbose),
+    )
+    if as_json:
+        result(json.dumps([o.summary | {"output": str(o.target), "skipped": o.skipped} for o in outcomes]))
+    elif not quiet and len(outcomes) == 1 and outcomes[0].summary:
+        result(_volumes(outcomes[0]))
+
+
+def _tell(outcome: Outcome, number: int, of: int, verbose: bool) -> None:
+    count = f"[{number}/{of}] " if of > 1 else ""
+    if outcome.error:
+        say(f"{count}medseg: error: {outcome.error}") if of > 1 else None
+    elif outcome.skipped:
+        say(f"{count}{outcome.target} is there already, from the same input and model")
+    else:
+        say(f"{count}{outcome.target} ({duration(outcome.summary['seconds'])})")
+        for warning in outcome.summary["warnings"]:
+            say(f"warning: {outcome.stem}: {warning}")
+        if verbose:
+            say(f"engine: {', '.join(outcome.summary['provenance']['settings']['engines'])}")
+
+
+def _volumes(outcome: Outcome) -> str:
+    rows = [("structure", "label", "voxels", "ml")]
+    for s in outcome.summary["structures"]:
+        cut = " (reaches the edge of the scan)" if s["touches_edge"] else ""
+        rows.append((s["name"] + cut, str(s["value"]), str(s["voxels"]), _ml(s["volume_ml"])))
+    return table(rows)
+
+
+def _ml(volume: float) -> str:
+    return f"{volume:.1f}" if volume >= 1 else f"{volume:.3g}"
+
+
+def _engine(name: str) -> Literal["auto", "openvino", "torch"]:
+    if name not in ("auto", "openvino", "torch"):
+        raise typer.BadParameter(f"--engine is auto, openvino or torch, not {name!r}")
+    return cast('Literal["auto", "openvino", "torch"]', name)

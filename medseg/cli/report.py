@@ -1,0 +1,48 @@
+"""`medseg report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import say
+
+
+def command(
+    seg: Annotated[Path, typer.Argument(help="Segmentation.")],
+    scan: Annotated[Path, typer.Argument(help="The scan it was made from.")],
+    reference: Annotated[Path | None, typer.Option("--reference", help="Reference segmentation.")] = None,
+    model: Annotated[str, typer.Option("--model", "-m", help="Model that knows the structures' names.")] = "",
+    labels: Annotated[
+        Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
+    ] = None,
+    out: opt.Out = None,
+    tolerance: opt.Tolerance = None,
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """One page about a segmentation: slices with outlines, and the table."""
+    from medseg.io import ReadOptions, stem_and_suffix
+    from medseg.io.options import FormName
+    from medseg.workflows.report import ReportOptions, known_structures, report
+
+    stem = stem_and_suffix(seg)[0].removesuffix("_seg")
+    target = out or seg.with_name(f"{stem}_report.html")
+    if target.is_dir():
+        target = target / f"{stem}_report.html"
+    structures, expected = known_structures(seg, model=model, labels=labels)
+    report(
+        seg,
+        scan,
+        reference=reference,
+        structures=structures,
+        out=target,
+        options=ReportOptions(tolerance_mm=tolerance, expected_ml=expected),
+        reading=ReadOptions(cast("FormName | None", use_form), assume_ras),
+        overwrite=overwrite,
+    )
+    say(str(target))

@@ -1,0 +1,68 @@
+"""What people see: messages and progress on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+from medseg.errors import printable
+
+
+def say(text: str) -> None:
+    """A line for a person, on stderr."""
+    sys.stderr.write(f"{printable(text)}\n")
+    sys.stderr.flush()
+
+
+def result(text: str) -> None:
+    """A line of the result, on stdout."""
+    sys.stdout.write(f"{text}\n")
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns lined up: words to the left, numbers to the right.
+
+    >>> print(table([["structure", "Dice"], ["core", "0.9"]]))
+    structure  Dice
+    core        0.9
+    """
+    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if n == 0 else cell.rjust(width)
+            for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in ([printable(cell) for cell in row] for row in rows)
+    )
+
+
+def rewrite(text: str) -> None:
+    """Progress on the last line of a terminal; nothing where stderr is none."""
+    if sys.stderr.isatty():
+        sys.stderr.write(f"\r\x1b[2K{printable(text)}")
+        sys.stderr.flush()
+
+
+def duration(seconds: float) -> str:
+    """For people.
+
+    >>> duration(75), duration(7300)
+    ('1 min 15 s', '2 h 2 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def seconds_of(text: str) -> float:
+    """`90`, `90s`, `20m` or `1.5h` as seconds.
+
+    >>> seconds_of("20m"), seconds_of("1.5h"), seconds_of("90")
+    (1200.0, 5400.0, 90.0)
+    """
+    units = {"s": 1.0, "m": 60.0, "h": 3600.0}
+    number, unit = (text[:-1], text[-1]) if text and text[-1] in units else (text, "s")
+    return float(number) * units[unit]

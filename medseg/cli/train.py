@@ -1,0 +1,104 @@
+"""`medseg train`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import duration, result, rewrite, say, seconds_of, table
+from medseg.errors import UsageError
+
+if TYPE_CHECKING:
+    from medseg.training.loop import Epoch
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .toml file.")],
+    data: Annotated[Path, typer.Option("--data", help="Folder of the dataset.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
+    time_budget: Annotated[
+        str, typer.Option("--time-budget", help="20m, 2h: as many epochs as fit, measured first.")
+    ] = "",
+    folds: Annotated[int, typer.Option("--folds", min=2, help="Number of folds.")] = 5,
+    fold: Annotated[str, typer.Option("--fold", help="Fold measured at the end, from 0; or: none.")] = "0",
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")] = None,
+    device: opt.Device = "auto",
+    threads: opt.Threads = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, deleting the run.")] = False,
+    as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Train a network. The same command again goes on where it stopped."""
+    from medseg.cards import load_recipe
+    from medseg.metrics.cohort import summarise
+    from medseg.workflows.evaluate import cohort_table
+    from medseg.workflows.train import TrainOptions, train
+
+    loaded = load_recipe(recipe)
+    if epochs is not None and time_budget:
+        raise UsageError("--epochs and --time-budget are two answers to one question", mend="give one")
+    options = TrainOptions(
+        epochs=epochs,
+        time_budget_s=_budget(time_budget),
+        seed=seed,
+        folds=folds,
+        fold=_fold(fold),
+        device=device,
+        threads=threads,
+        overwrite=overwrite,
+    )
+    done = train(
+        loaded,
+        data,
+        out,
+        options,
+        say=_nothing if quiet else say,
+        on_epoch=_nothing if quiet else _tell,
+    )
+    if as_json:
+        content = {"model": str(done.model_path), "epochs": done.epochs, "seconds": round(done.seconds, 1)}
+        result(json.dumps(content))
+        return
+    if not quiet:
+        say(f"trained {done.epochs} epochs in {duration(done.seconds)}: {done.model_path}")
+    if done.validation:
+        result(table(cohort_table(summarise(done.validation))))
+
+
+def _tell(epoch: Epoch) -> None:
+    dice = ", ".join(f"{name} {value:.3f}" for name, value in epoch.dice.items())
+    line = (
+        f"epoch {epoch.number}/{epoch.of}  loss {epoch.loss:.3f}  Dice {dice}  "
+        f"best mean {epoch.best:.3f}  {duration(epoch.seconds_left)} left"
+    )
+    say(line)
+    rewrite("")
+
+
+def _nothing(_: object) -> None:
+    """For --quiet."""
+
+
+def _budget(text: str) -> float | None:
+    if not text:
+        return None
+    try:
+        seconds = seconds_of(text)
+    except ValueError:
+        seconds = -1.0
+    if seconds <= 0:
+        raise UsageError(f"--time-budget {text!r} is no time", mend="write 90s, 20m or 1.5h")
+    return seconds
+
+
+def _fold(text: str) -> int | None:
+    if text == "none":
+        return None
+    if not text.isdigit():
+        raise UsageError(f"--fold {text!r} is no fold", mend="give a number from 0, or none")
+    return int(text)

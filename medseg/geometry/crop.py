@@ -1,0 +1,96 @@
+"""Boxes of voxels: find one, cut it out, put it back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg import affine as aff
+from medseg.errors import GeometryError, InputError
+from medseg.volume import Grid
+
+Triple = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Box:
+    """Voxels from `start` up to, not including, `stop`.
+
+    Raises:
+        GeometryError: the box is empty or begins before voxel 0.
+
+    >>> Box((1, 0, 2), (4, 5, 3)).shape
+    (3, 5, 1)
+    """
+
+    start: Triple
+    stop: Triple
+
+    def __post_init__(self) -> None:
+        if any(a < 0 or b <= a for a, b in zip(self.start, self.stop, strict=True)):
+            raise GeometryError(f"a box cannot run from {self.start} to {self.stop}")
+
+    @property
+    def shape(self) -> Triple:
+        i, j, k = (b - a for a, b in zip(self.start, self.stop, strict=True))
+        return i, j, k
+
+    @property
+    def slices(self) -> tuple[slice, slice, slice]:
+        i, j, k = (slice(a, b) for a, b in zip(self.start, self.stop, strict=True))
+        return i, j, k
+
+    def grid(self, grid: Grid) -> Grid:
+        """The grid of the box's voxels, which stay where they are in the world.
+
+        Raises:
+            GeometryError: the box reaches out of `grid`.
+        """
+        if any(b > n for b, n in zip(self.stop, grid.shape, strict=True)):
+            raise GeometryError(f"a box up to {self.stop} does not fit into {grid.shape}")
+        return Grid(self.shape, aff.shifted(grid.affine, self.start))
+
+
+def whole(shape: Triple) -> Box:
+    """The box of every voxel of `shape`."""
+    return Box((0, 0, 0), shape)
+
+
+def foreground_box(array: NDArray[np.generic], margin_voxels: int = 0) -> Box:
+    """The smallest box around every voxel that is not zero, grown by a margin inside the array.
+
+    Args:
+        array: (I, J, K), or (C, I, J, K), where a voxel counts if any channel of it does.
+        margin_voxels: how far the box reaches beyond them on each side.
+
+    Raises:
+        InputError: every voxel is zero.
+    """
+    seen = np.zeros(array.shape[-3:], dtype=np.bool_)
+    channels = array[None] if array.ndim == 3 else array
+    for channel in channels:
+        seen |= channel != 0
+    start: list[int] = []
+    stop: list[int] = []
+    for axis in range(3):
+        others = tuple(a for a in range(3) if a != axis)
+        used = np.flatnonzero(seen.any(axis=others))
+        if used.size == 0:
+            raise InputError("every voxel is zero, so there is nothing to crop to")
+        start.append(max(0, int(used[0]) - margin_voxels))
+        stop.append(min(seen.shape[axis], int(used[-1]) + 1 + margin_voxels))
+    return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def crop(array: NDArray[np.generic], box: Box) -> NDArray[np.generic]:
+    """View of `array` (..., I, J, K) inside the box."""
+    return array[(..., *box.slices)]
+
+
+def paste(part: NDArray[np.generic], box: Box, shape: Triple, fill: float = 0) -> NDArray[np.generic]:
+    """New array (..., *shape) of `fill`, with `part` (..., *box.shape) in the box."""
+    out = np.full((*part.shape[:-3], *shape), fill, dtype=part.dtype)
+    out[(..., *box.slices)] = part
+    return out

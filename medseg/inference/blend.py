@@ -1,0 +1,104 @@
+"""Blending: what tiles say, put together into rows of the volume as soon as each row is complete."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import numpy as np
+
+from medseg.inference.tiles import FloatArray, Plan, Tile
+
+Weight = Literal["gaussian", "constant"]
+Logits = Sequence[FloatArray]
+"""One array (K, *tile_shape) for each variant: each engine under each flip."""
+
+SIGMA_SCALE = 0.125
+SMALLEST_WEIGHT = 1e-3
+
+
+def importance(tile: Sequence[int], weight: Weight) -> FloatArray:
+    """Weight of each voxel of a sliding-window tile, in (0, 1].
+
+    Gaussian: the product over the axes of exp(-x^2 / (2 sigma^2)), x from the tile's centre,
+    sigma an eighth of the tile (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z), nowhere
+    below 1e-3 or the smallest value, whichever is larger, as MONAI has it.
+    """
+    weights = np.ones((1,) * len(tile), dtype=np.float32)
+    if weight == "constant":
+        return np.ones(tuple(tile), dtype=np.float32)
+    for axis, size in enumerate(tile):
+        x = np.arange(size) - (size - 1) / 2
+        bell = np.exp(x**2 / (-2 * (SIGMA_SCALE * size) ** 2)).astype(np.float32)
+        weights = weights * bell.reshape([-1 if a == axis else 1 for a in range(len(tile))])
+    return np.maximum(weights, max(float(weights.min()), SMALLEST_WEIGHT))
+
+
+def rows(
+    plan: Plan, predictions: Iterable[tuple[Tile, Logits]], weight: Weight = "gaussian"
+) -> Iterator[tuple[slice, Logits]]:
+    """Weighted mean of the tiles, in runs of finished rows from first to last.
+
+    Args:
+        plan: where the tiles lie.
+        predictions: each tile of the plan, in its order, with its logits; they are not changed.
+        weight: of the sliding window; overlap-tile has one answer a voxel and needs none.
+
+    Yields:
+        The rows on axis I, and per variant their logits (K, rows, J, K).
+    """
+    weights = importance(plan.tile_shape, weight) if plan.strategy == "sliding_window" else None
+    pending: _Pending | None = None
+    for tile, logits in predictions:
+        first, last = tile.write.start[0], tile.write.stop[0]
+        if weights is None and tile.write.shape[1:] == plan.shape[1:]:
+            yield slice(first, last), [variant[(slice(None), *tile.keep.slices)] for variant in logits]
+            continue
+        if pending is None:
+            pending = _Pending(plan, [len(variant) for variant in logits], weights)
+        if first > pending.first:
+            yield pending.release(first)
+        pending.add(tile, logits)
+    if pending is not None:
+        yield pending.release(plan.shape[0])
+
+
+class _Pending:
+    """Sums of the rows that further tiles may still add to."""
+
+    def __init__(self, plan: Plan, channels: Sequence[int], weights: FloatArray | None) -> None:
+        height = min(plan.tile_shape[0], plan.shape[0])
+        self.first = 0
+        self.weights = weights
+        self.sums = [np.zeros((k, height, *plan.shape[1:]), dtype=np.float32) for k in channels]
+        self.total = np.zeros((height, *plan.shape[1:]), dtype=np.float32)
+
+    def add(self, tile: Tile, logits: Logits) -> None:
+        keep = tile.keep.slices
+        i, j, k = tile.write.slices
+        here = (slice(i.start - self.first, i.stop - self.first), j, k)
+        if self.weights is not None:
+            self.total[here] += self.weights[keep]
+        for sums, variant in zip(self.sums, logits, strict=True):
+            for channel, values in zip(sums, variant, strict=True):
+                channel[here] += values[keep] if self.weights is None else values[keep] * self.weights[keep]
+
+    def release(self, stop: int) -> tuple[slice, Logits]:
+        """The means of the rows up to `stop`, which leave."""
+        done, run = stop - self.first, slice(self.first, stop)
+        if self.weights is None:
+            means = [sums[:, :done].copy() for sums in self.sums]
+        else:
+            means = [sums[:, :done] / self.total[:done] for sums in self.sums]
+        for sums in self.sums:
+            _shift(sums.swapaxes(0, 1), done)
+        _shift(self.total, done)
+        self.first = stop
+        return run, means
+
+
+def _shift(pending: FloatArray, done: int) -> None:
+    """Move the rows after the first `done` to the front, and clear the rest."""
+    left = len(pending) - done
+    pending[:left] = pending[done:].copy()
+    pending[left:] = 0

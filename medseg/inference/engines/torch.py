@@ -1,0 +1,211 @@
+"""torch engine: the reference for every other, on CPU, CUDA or MPS; and the way to OpenVINO's graph."""
+
+from __future__ import annotations
+
+import copy
+import tempfile
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medseg.errors import ModelError, ResourceError, SelfCheckError, UsageError
+from medseg.inference.engines import FloatArray, Precision, fold_slices, unfold_slices
+from medseg.model import Model
+from medseg.networks import registry
+from medseg.networks.layers import Segmenter
+
+DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
+MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
+GRAPH_TOLERANCE = 1e-4
+"""Largest difference of logits between torch and the converted graph, relative to their size."""
+
+
+class TorchEngine:
+    """Runs a network in eval mode, without gradients, layout channels-last, denormals flushed.
+
+    All work is done in a thread of its own: denormals are flushed a thread at a time, and the
+    threads torch starts from this one inherit it, while the caller's arithmetic is left alone.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        device: str = "cpu",
+        precision: Precision = "f32",
+        threads: int | None = None,
+        spatial_dims: int = 3,
+    ) -> None:
+        if precision not in DTYPES or spatial_dims not in MEMORY_FORMATS:
+            raise UsageError(f"precision {precision!r} in {spatial_dims} dimensions: no such engine")
+        self.precision = precision
+        self.spatial_dims = spatial_dims
+        self._device = _device(device)
+        self._format = MEMORY_FORMATS[spatial_dims]
+        self._network = network.eval().to(self._device)
+        self._network.to(memory_format=self._format)  # type: ignore[call-overload]
+        self._worker = ThreadPoolExecutor(1, "medseg-torch", initializer=_prepare_thread, initargs=(threads,))
+
+    def __call__(self, tiles: FloatArray) -> FloatArray:
+        """Logits (B, K, I, J, K) for tiles (B, C, I, J, K).
+
+        Raises:
+            ResourceError: the device's memory does not suffice.
+        """
+        return self._worker.submit(self._run, tiles).result()
+
+    def _run(self, tiles: FloatArray) -> FloatArray:
+        flat = self.spatial_dims == 2
+        content = fold_slices(tiles) if flat else np.ascontiguousarray(tiles)
+        try:
+            with torch.inference_mode(), self._arithmetic(), _no_tf32():
+                tensor = _on_device(content, self._device).contiguous(memory_format=self._format)
+                logits: Tensor = self._network(tensor)
+                answer: FloatArray = logits.float().contiguous().cpu().numpy()
+        except torch.OutOfMemoryError:
+            raise ResourceError(
+                f"{self._device} has no room for tiles of shape {tiles.shape}",
+                mend="use smaller tiles or batches, or the CPU",
+            ) from None
+        return unfold_slices(answer, len(tiles)) if flat else answer
+
+    def _arithmetic(self) -> AbstractContextManager[object]:
+        if self.precision == "f32":
+            return nullcontext()
+        return torch.autocast(self._device.type, dtype=DTYPES[self.precision])
+
+
+def torch_engine(
+    network: nn.Module,
+    device: str = "cpu",
+    precision: Precision = "f32",
+    *,
+    threads: int | None = None,
+    spatial_dims: int = 3,
+) -> TorchEngine:
+    """Engine for a network already built, with its weights in it; the network is put in eval mode.
+
+    Raises:
+        UsageError: no such device, precision or number of dimensions.
+    """
+    return TorchEngine(
+        network, device=device, precision=precision, threads=threads, spatial_dims=spatial_dims
+    )
+
+
+def load(
+    model: Model, *, device: str = "cpu", precision: Precision = "f32", threads: int | None = None
+) -> TorchEngine:
+    """Engine for a model: its network built, and given its weights.
+
+    Raises:
+        ModelError: the weights do not fit the network.
+        UsageError: no such device or precision.
+    """
+    network = registry.build(model.spec.network)
+    try:
+        network.load_state_dict({key: torch.from_numpy(np.array(v)) for key, v in model.weights.items()})
+    except RuntimeError as fault:
+        raise ModelError(
+            f"the weights do not fit the network {model.spec.network.name!r} ({fault})"
+        ) from None
+    dims = model.spec.network.spatial_dims
+    return torch_engine(network, device, precision, threads=threads, spatial_dims=dims)
+
+
+def to_graph(
+    network: nn.Module, in_channels: int, spatial_dims: int, *, stride: Sequence[int] = ()
+) -> tuple[bytes, bytes]:
+    """The network as OpenVINO graph and constants in f32, for any batch and tile size.
+
+    The graph is run on two shapes, one of which the conversion has not seen, and compared.
+
+    Args:
+        network: on any device; a copy of it is converted.
+        in_channels: channels of its input.
+        spatial_dims: 2 or 3.
+        stride: its total stride per axis, of which the trial tiles are multiples; by default what
+            one of our networks says of itself, and 16 for any other.
+
+    Returns:
+        (xml, bin), as `engines.openvino.OpenVinoEngine` takes them.
+
+    Raises:
+        SelfCheckError: the graph's answers differ from the network's.
+    """
+    import openvino as ov
+
+    network = copy.deepcopy(network).eval().cpu()
+    known = network.stride if isinstance(network, Segmenter) else (16,) * spatial_dims
+    steps = tuple(stride) or known
+    seen = torch.zeros(1, in_channels, *(2 * s for s in steps))
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        graph = ov.convert_model(network, example_input=seen)
+    graph.reshape(ov.PartialShape([-1, in_channels, *(-1,) * spatial_dims]))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "graph.xml"
+        ov.save_model(graph, path, compress_to_fp16=False)
+        converted = path.read_bytes(), path.with_suffix(".bin").read_bytes()
+    for shape in ((1, in_channels, *(2 * s for s in steps)), (2, in_channels, *(3 * s for s in steps))):
+        _compare(network, converted, shape)
+    return converted
+
+
+def _compare(network: nn.Module, graph: tuple[bytes, bytes], shape: tuple[int, ...]) -> None:
+    """Raise unless graph and network give the same logits for noise of `shape`."""
+    from medseg.inference.engines.openvino import OpenVinoEngine
+
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        expected = network(noise).numpy()
+    tiles = noise.numpy() if noise.ndim == 5 else noise.numpy()[..., None]
+    found = OpenVinoEngine(*graph)(tiles).reshape(expected.shape)
+    difference = float(np.abs(found - expected).max())
+    limit = GRAPH_TOLERANCE * max(1.0, float(np.abs(expected).max()))
+    if not difference <= limit:
+        raise SelfCheckError(
+            f"the converted graph's logits differ from the network's by {difference:.2g} "
+            f"on a tile of shape {shape} (limit {limit:.2g})"
+        )
+
+
+def best_device() -> str:
+    """ "cuda" or "mps" where there is one, else "cpu"."""
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError):
+        raise UsageError(f"there is no device {name!r} here", mend="use --device cpu") from None
+    return device
+
+
+def _prepare_thread(threads: int | None) -> None:
+    torch.set_flush_denormal(True)
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+
+def _on_device(content: FloatArray, device: torch.device) -> Tensor:
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(content).to(device)
+
+
+def _no_tf32() -> AbstractContextManager[None]:
+    """CUDA convolutions in true f32 and by the same algorithm each time."""
+    return torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False)

@@ -1,0 +1,219 @@
+"""Predictor: from a prepared volume to probabilities, tile by tile, row by row."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from medseg.errors import InputError, ModelError, SelfCheckError, UsageError
+from medseg.inference import blend, tta
+from medseg.inference.engines import Engine
+from medseg.inference.tiles import MAX_VOXELS, FloatArray, Plan, Strategy, Tile, plan
+from medseg.model import ModelSpec
+from medseg.structures import StructureSet
+
+MAX_ROWS = 32
+"""Rows handed on at once, so that probabilities of a large tile are never all held."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predictor:
+    """Engines, and how to lead them over a volume.
+
+    With several engines (an ensemble) or flips, each makes its own prediction of the volume and
+    the probabilities are averaged. Overlapping tiles are blended as logits, before the softmax or
+    sigmoid, and each tile is mirrored in its place.
+
+    Attributes:
+        engines: networks with the same stride, radius and outputs.
+        stride: total stride per axis; two values where the network is 2D, which then sees each
+            slice along K by itself.
+        radius: half the receptive field per axis, in voxels.
+        tile_independent: no statistics of the network depend on the tile.
+        tile: sliding-window tile in voxels; two or three values, like `stride`.
+        strategy, overlap, border, max_voxels: see `tiles.plan`.
+        weight: blending weight of the sliding window.
+        regions: sigmoid instead of softmax.
+        twin_channels: for each output, the output it becomes under a left-right flip.
+        flips: axes to mirror, one further prediction an entry.
+        batch: tiles an engine is given at once.
+    """
+
+    engines: Sequence[Engine]
+    stride: tuple[int, ...]
+    radius: tuple[int, ...]
+    tile_independent: bool
+    tile: tuple[int, ...]
+    strategy: Strategy = "auto"
+    overlap: float = 0.5
+    border: tuple[int, ...] | None = None
+    max_voxels: int = MAX_VOXELS
+    weight: blend.Weight = "gaussian"
+    regions: bool = False
+    twin_channels: tuple[int, ...] = ()
+    flips: tuple[tuple[int, ...], ...] = ()
+    batch: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.engines or self.batch < 1:
+            raise UsageError(f"{len(self.engines)} engines with batches of {self.batch}: at least 1 of each")
+
+    @classmethod
+    def of(
+        cls, spec: ModelSpec, engines: Sequence[Engine], *, max_voxels: int = MAX_VOXELS, batch: int = 1
+    ) -> Predictor:
+        """The predictor a model describes."""
+        structures, how = spec.structure_set, spec.inference
+        return cls(
+            engines=engines,
+            stride=spec.facts.stride,
+            radius=spec.facts.receptive_radius,
+            tile_independent=spec.facts.tile_independent,
+            tile=how.tile,
+            strategy=how.strategy,
+            overlap=how.overlap,
+            max_voxels=max_voxels,
+            weight=how.weight,
+            regions=structures.are_regions,
+            twin_channels=structures.twin_channels(),
+            flips=how.flips,
+            batch=batch,
+        )
+
+    def plan(self, shape: Sequence[int]) -> Plan:
+        """The tiles for an image of `shape` (i, j, k)."""
+        return plan(
+            shape,
+            tile=_three(self.tile or self.stride, 1),
+            stride=_three(self.stride, 1),
+            radius=_three(self.radius, 0),
+            tile_independent=self.tile_independent,
+            strategy=self.strategy,
+            overlap=self.overlap,
+            border=None if self.border is None else _three(self.border, 0),
+            max_voxels=self.max_voxels,
+        )
+
+    def rows(self, image: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
+        """Probabilities in runs of rows along axis i, first to last, each row once.
+
+        Args:
+            image: (C, i, j, k), prepared as in training; it is not changed.
+
+        Yields:
+            The rows, and their probabilities (K, rows, j, k).
+
+        Raises:
+            InputError: the image is not four-dimensional, or empty.
+            SelfCheckError: an engine answered with values that are not finite.
+            ModelError: an engine answered in another shape than asked for.
+            UsageError, ResourceError: see `tiles.plan`.
+        """
+        if image.ndim != 4 or 0 in image.shape:
+            raise InputError(f"an image (C, i, j, k) is needed, this one has the shape {image.shape}")
+        cut = self.plan(image.shape[1:])
+        for run, variants in blend.rows(cut, self._logits(cut, image), self.weight):
+            for start in range(run.start, run.stop, MAX_ROWS):
+                stop = min(start + MAX_ROWS, run.stop)
+                part = slice(start - run.start, stop - run.start)
+                yield slice(start, stop), _mean_probability([v[:, part] for v in variants], self.regions)
+
+    def probabilities(self, image: FloatArray) -> FloatArray:
+        """Probabilities (K, i, j, k) of the whole image (C, i, j, k); see `rows`."""
+        whole: FloatArray | None = None
+        for rows, part in self.rows(image):
+            if whole is None:
+                whole = np.empty((len(part), *image.shape[1:]), dtype=np.float32)
+            whole[:, rows] = part
+        if whole is None:
+            raise SelfCheckError("the plan holds no tile")
+        return whole
+
+    def _logits(self, cut: Plan, image: FloatArray) -> Iterator[tuple[Tile, blend.Logits]]:
+        """Each tile with the logits of every engine under every flip."""
+        views = tta.views(self.flips, self.twin_channels)
+        tiles = iter(cut.tiles)
+        while group := list(islice(tiles, self.batch)):
+            content = np.stack([cut.read(image, tile) for tile in group])
+            variants = [
+                view.backward(_checked(engine, view.forward(content)))
+                for engine in self.engines
+                for view in views
+            ]
+            for n, tile in enumerate(group):
+                yield tile, [variant[n] for variant in variants]
+
+
+def labels_from_probabilities(
+    probabilities: FloatArray, structures: StructureSet
+) -> NDArray[np.signedinteger | np.unsignedinteger]:
+    """Label values (i, j, k) from probabilities (K, i, j, k), in the smallest type that holds them.
+
+    Labels: the most probable output, the earlier one where two are equal. Regions: each where
+    its probability is above 0.5, painted in the order listed, later over earlier.
+
+    Raises:
+        ModelError: there are not as many outputs as the structures make.
+    """
+    if len(probabilities) != structures.output_channels:
+        raise ModelError(
+            f"{len(probabilities)} outputs, where the structures make {structures.output_channels}"
+        )
+    values = structures.values
+    kind = np.result_type(*(np.min_scalar_type(v) for v in (0, *values)))
+    labels = np.zeros(probabilities.shape[1:], dtype=kind)
+    if structures.are_regions:
+        for value, probability in zip(values, probabilities, strict=True):
+            labels[probability > 0.5] = value
+        return labels
+    highest = probabilities[0].copy()
+    for value, probability in zip(values, probabilities[1:], strict=True):
+        labels[probability > highest] = value
+        np.maximum(highest, probability, out=highest)
+    return labels
+
+
+def _checked(engine: Engine, tiles: FloatArray) -> FloatArray:
+    """The engine's logits, if they have the right shape and are finite."""
+    logits = engine(tiles)
+    if logits.ndim != 5 or (len(logits), *logits.shape[2:]) != (len(tiles), *tiles.shape[2:]):
+        raise ModelError(f"engine {engine.name} answered {logits.shape} to tiles {tiles.shape}")
+    with np.errstate(invalid="ignore"):
+        finite = math.isfinite(float(np.sum(logits, dtype=np.float64)))
+    if not finite:
+        raise SelfCheckError(
+            f"the network's answer is not finite (engine {engine.name}, precision {engine.precision})",
+            mend="predict in f32, and check the model's weights",
+        )
+    return logits
+
+
+def _mean_probability(variants: blend.Logits, regions: bool) -> FloatArray:
+    activate = expit if regions else _softmax
+    mean: FloatArray = activate(variants[0])
+    for variant in variants[1:]:
+        mean += activate(variant)
+    if len(variants) > 1:
+        mean /= len(variants)
+    return mean
+
+
+def _softmax(logits: FloatArray) -> FloatArray:
+    """exp(x_k) / sum over k of exp(x_k), along the first axis."""
+    powers: FloatArray = np.exp(logits - logits.max(axis=0))
+    powers /= powers.sum(axis=0)
+    return powers
+
+
+def _three(values: Sequence[int], last: int) -> tuple[int, int, int]:
+    """Three values from two (a 2D network, with `last` for axis k) or three."""
+    if len(values) not in (2, 3):
+        raise UsageError(f"two or three values are needed, one an axis, not {tuple(values)}")
+    i, j, k = (*values, last)[:3]
+    return int(i), int(j), int(k)

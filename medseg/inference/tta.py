@@ -1,0 +1,66 @@
+"""Flip test-time augmentation: views of a tile, and the way back from each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from medseg.errors import ModelError, UsageError
+from medseg.inference.tiles import FloatArray
+
+LEFT_RIGHT = 0
+"""The axis that runs from left to right in canonical (RAS+) order."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A tile mirrored along some axes; () is the tile itself.
+
+    Attributes:
+        axes: spatial axes mirrored.
+        twins: for each network output, the output it becomes when left and right trade places;
+            empty where none does.
+    """
+
+    axes: tuple[int, ...] = ()
+    twins: tuple[int, ...] = ()
+
+    def forward(self, tiles: FloatArray) -> FloatArray:
+        """The mirrored tiles (B, C, I, J, K), a view of what is given."""
+        return np.flip(tiles, tuple(a + 2 for a in self.axes)) if self.axes else tiles
+
+    def backward(self, logits: FloatArray) -> FloatArray:
+        """The outputs (B, K, I, J, K) where and what they would be on the tile itself.
+
+        Raises:
+            ModelError: the network has another number of outputs than `twins` speaks of.
+        """
+        if not self.axes:
+            return logits
+        logits = np.flip(logits, tuple(a + 2 for a in self.axes))
+        if LEFT_RIGHT not in self.axes or not self.twins:
+            return logits
+        if logits.shape[1] != len(self.twins):
+            raise ModelError(
+                f"the network has {logits.shape[1]} outputs, its structures make {len(self.twins)}"
+            )
+        return logits[:, list(self.twins)]
+
+
+def views(flips: Sequence[Sequence[int]], twins: Sequence[int]) -> tuple[View, ...]:
+    """The plain view, and one for each flip.
+
+    Raises:
+        UsageError: a flip names no axis, an axis twice, an axis that is not 0, 1 or 2, or two
+            flips are the same.
+
+    >>> [view.axes for view in views(((0,), (1, 2)), ())]
+    [(), (0,), (1, 2)]
+    """
+    sets = [frozenset(axes) for axes in flips]
+    wrong = any(len(s) != len(axes) or not s or s - {0, 1, 2} for s, axes in zip(sets, flips, strict=True))
+    if wrong or len(set(sets)) != len(sets):
+        raise UsageError(f"flips {tuple(flips)}: each must name axes among 0, 1, 2 once, and all must differ")
+    return (View(), *(View(tuple(sorted(s)), tuple(twins)) for s in sets))

@@ -1,0 +1,95 @@
+"""What a caller may decide about reading, and what a file says about itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import UsageError
+from medseg.volume import FileForm, Grid
+
+FormName = Literal["sform", "qform"]
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """Decisions that a file leaves open and only a person can take.
+
+    Attributes:
+        use_form: which of two contradicting NIfTI forms is right.
+        assume_ras: take a file without orientation as RAS+ with its spacing.
+        fill_nan: value for voxels that are NaN or infinite.
+        volume: which volume of a 4D file, counted from 0.
+        series: which DICOM series of a folder: its number in the list of series, or its UID.
+
+    Raises:
+        UsageError: a value that no file could be read with.
+    """
+
+    use_form: FormName | None = None
+    assume_ras: bool = False
+    fill_nan: float | None = None
+    volume: int | None = None
+    series: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.use_form not in (None, "sform", "qform"):
+            raise UsageError(f"use_form is {self.use_form!r}; it can be 'sform' or 'qform'")
+        if self.fill_nan is not None and not np.isfinite(np.float32(self.fill_nan)):
+            raise UsageError(f"fill_nan is {self.fill_nan}; it must be a finite number")
+        if self.volume is not None and self.volume < 0:
+            raise UsageError(f"volume is {self.volume}; volumes are counted from 0")
+
+
+DEFAULT = ReadOptions()
+
+
+@dataclass(frozen=True, eq=False)
+class ImageInfo:
+    """What a file's header says; no voxel was read.
+
+    Attributes:
+        path: the file or DICOM folder.
+        format: for people, such as `NIfTI-1, gzip`.
+        grid: shape and affine in RAS+ mm.
+        channels: number of volumes in the file.
+        dtype: of the stored voxels, as numpy names it; empty when only the voxels tell.
+        slope: stored values times this,
+        inter: plus this, are the image's values.
+        form: how the grid is stored.
+        warnings: sentences that a report must repeat.
+    """
+
+    path: Path
+    format: str
+    grid: Grid
+    channels: int
+    dtype: str
+    slope: float
+    inter: float
+    form: FileForm
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        return self.grid.shape
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        return self.grid.spacing_mm
+
+    @property
+    def axis_codes(self) -> str:
+        return self.grid.axis_codes
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """A file's voxels (T, I, J, K) as stored, in native byte order, with what its header says."""
+
+    info: ImageInfo
+    array: NDArray[np.generic]

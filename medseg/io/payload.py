@@ -1,0 +1,170 @@
+"""Voxel bytes out of a file: read once, checked to the last byte, in bounded memory."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import InputError
+
+GZIP = 31
+"""zlib's `wbits` for a gzip stream, whose CRC and length are checked."""
+ZLIB_OR_GZIP = 47
+GZIP_MAGIC = b"\x1f\x8b"
+
+LARGEST_RATIO = 1032
+"""DEFLATE cannot expand a byte to more than this many (RFC 1951: 258 bytes from two bits)."""
+PADDING_BYTES = 2**20
+"""Zero bytes after the voxels are tolerated up to here; some writers fill up blocks."""
+BLOCK = 2**18
+PIECE = 2**20
+
+Bytes = NDArray[np.uint8]
+
+
+def read_raw(stream: BinaryIO, count: int, source: Path) -> Bytes:
+    """`count` bytes from the stream's position, after which only zero padding may follow.
+
+    Raises:
+        InputError: the file is shorter, also when it shrinks meanwhile, or goes on with other data.
+    """
+    start = stream.tell()
+    require_length(stream, start + count, source)
+    out = np.empty(count, dtype=np.uint8)
+    view, filled = out.data, 0
+    while filled < count:
+        got = stream.readinto(view[filled:])  # type: ignore[attr-defined]
+        if not got:
+            raise too_short(source, count, filled)
+        filled += got
+    _only_padding(iter(lambda: stream.read(BLOCK), b""), source)
+    return out
+
+
+def inflate(stream: BinaryIO, count: int, source: Path, wbits: int = GZIP) -> Bytes:
+    """`count` bytes of a compressed stream, read to its end so that its checksum is verified.
+
+    Raises:
+        InputError: the stream is damaged, cut, holds fewer bytes, or goes on after them.
+    """
+    compressed = _remaining(stream)
+    if count > LARGEST_RATIO * compressed:
+        raise too_short(source, count, None)
+    out = np.empty(count, dtype=np.uint8)
+    view, filled = out.data, 0
+    pieces = _inflated(stream, source, wbits)
+    for piece in pieces:
+        taken = min(len(piece), count - filled)
+        view[filled : filled + taken] = piece[:taken]
+        filled += taken
+        if taken < len(piece):
+            _only_padding(_chain(piece[taken:], pieces), source)
+    if filled < count:
+        raise too_short(source, count, filled)
+    return out
+
+
+def inflate_start(stream: BinaryIO, count: int, source: Path) -> bytes:
+    """The first `count` bytes of a gzip stream, or fewer when it ends before.
+
+    Raises:
+        InputError: the stream is damaged there.
+    """
+    out = b""
+    for piece in _inflated(stream, source, GZIP, piece_bytes=max(count, 1024)):
+        out += piece
+        if len(out) >= count:
+            break
+    return out[:count]
+
+
+def require_length(stream: BinaryIO, needed: int, source: Path) -> None:
+    """Refuse a plain file that is shorter than its header claims, before anything is allocated.
+
+    Raises:
+        InputError: with both sizes.
+    """
+    here = stream.tell()
+    size = stream.seek(0, 2)
+    stream.seek(here)
+    if size < needed:
+        raise too_short(source, needed, size)
+
+
+def too_short(source: Path, needed: int, found: int | None) -> InputError:
+    """The fault of a file that holds less than its header claims."""
+    has = "it is far too small for that" if found is None else f"it ends after {found}"
+    return InputError(
+        f"the file is truncated: its header claims {needed} bytes and {has}", source=source, mend="re-copy it"
+    )
+
+
+def _remaining(stream: BinaryIO) -> int:
+    here = stream.tell()
+    size = stream.seek(0, 2)
+    stream.seek(here)
+    return size - here
+
+
+def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    yield first
+    yield from rest
+
+
+def _only_padding(pieces: Iterator[bytes], source: Path) -> None:
+    extra = 0
+    for piece in pieces:
+        extra += len(piece)
+        if extra > PADDING_BYTES or piece.count(0) != len(piece):
+            raise InputError(
+                "data follow the voxels where the file should end",
+                source=source,
+                mend="re-copy it, or export it again",
+            )
+
+
+def _inflated(stream: BinaryIO, source: Path, wbits: int, piece_bytes: int = PIECE) -> Iterator[bytes]:
+    """The decoded bytes of all members of a stream, in pieces of at most about `piece_bytes`."""
+    decoder = zlib.decompressobj(wbits)
+    block = stream.read(BLOCK)
+    try:
+        while block:
+            piece = decoder.decompress(block, piece_bytes)
+            if piece:
+                yield piece
+            block = decoder.unconsumed_tail
+            if decoder.eof:
+                block = _next_member(decoder.unused_data, stream, source)
+                if block:
+                    decoder = zlib.decompressobj(wbits)
+            elif not block:
+                block = stream.read(BLOCK)
+        tail = b"" if decoder.eof else decoder.flush()
+    except zlib.error:
+        raise InputError("the compressed data are damaged", source=source, mend="re-copy it") from None
+    if tail:
+        yield tail
+    if not decoder.eof:
+        raise InputError("the compressed data are cut off", source=source, mend="re-copy it")
+
+
+def _next_member(rest: bytes, stream: BinaryIO, source: Path) -> bytes:
+    """The start of a further gzip member after zero padding; empty at the end of the file."""
+    padding = 0
+    while rest:
+        body = rest.lstrip(b"\0")
+        padding += len(rest) - len(body)
+        if body.startswith(GZIP_MAGIC[: len(body)]):
+            if body:
+                return body
+        elif body:
+            raise InputError("data follow the compressed stream", source=source, mend="re-copy it")
+        if padding > PADDING_BYTES:
+            raise InputError("the file goes on after the voxels", source=source, mend="re-copy it")
+        rest = stream.read(BLOCK)
+    return b""

@@ -1,0 +1,169 @@
+"""Reading: whatever the format, a Volume, a LabelMap, or what the header says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import InputError
+from medseg.io.memory import out_of_memory_named
+from medseg.io.names import NIFTI_SUFFIXES, require_file, stem_and_suffix
+from medseg.io.options import DEFAULT, ImageInfo, ReadOptions, Stored
+from medseg.io.values import image_values, label_values
+from medseg.volume import LabelMap, Volume
+
+Array = NDArray[np.generic]
+
+
+def read_volume(
+    source: str | Path | Mapping[str, str | Path],
+    *,
+    channels: Sequence[str] | None = None,
+    options: ReadOptions = DEFAULT,
+) -> Volume:
+    """Read an image with its grid and channels.
+
+    Args:
+        source: one file, a folder with a DICOM series, or a file for each channel by name.
+        channels: names and order wanted. With several files they are found by name, never by
+            order; a 4D file is split in its own order. None takes what is there, a single
+            channel being called `image`.
+        options: decisions the file leaves open.
+
+    Returns:
+        Volume (C, I, J, K) in RAS+ mm. Integers of up to 32 bits stay as stored where the file
+        scales nothing; anything else is float32.
+
+    Raises:
+        InputError: a file is damaged or not such an image, voxels are not finite, or a channel is
+            missing or there twice.
+        GeometryError: the grid is impossible, contradictory or absent.
+        GridMismatchError: channels lie on different grids.
+        ResourceError: the image cannot fit in memory.
+    """
+    if isinstance(source, Mapping):
+        return _read_channels({name: Path(p) for name, p in source.items()}, channels, options)
+    path = Path(source)
+    with out_of_memory_named(path):
+        stored = _room(path).read(path, options)
+        array, names = _volumes(stored, channels, options)
+        info = stored.info
+        values, warnings = image_values(array, info.slope, info.inter, options.fill_nan, path)
+    return Volume(values, info.grid, names, info.form, info.warnings + warnings)
+
+
+def read_labels(path: str | Path, *, options: ReadOptions = DEFAULT) -> LabelMap:
+    """Read a label map (I, J, K); labels stored as numbers within 1e-3 of integers are rounded.
+
+    Raises:
+        InputError: a value is no integer, or the file is damaged or not 3D.
+        GeometryError: the grid is impossible, contradictory or absent.
+        ResourceError: the labels cannot fit in memory.
+    """
+    path = Path(path)
+    with out_of_memory_named(path):
+        stored = _room(path).read(path, options)
+        array, _ = _volumes(stored, None, options)
+        info = stored.info
+        labels, warnings = label_values(array[0], info.slope, info.inter, path)
+    return LabelMap(labels, info.grid, info.form, info.warnings + warnings)  # type: ignore[arg-type]
+
+
+def inspect(path: str | Path, *, options: ReadOptions = DEFAULT) -> ImageInfo:
+    """What an image's header says, without its voxels.
+
+    Raises:
+        InputError: the header is damaged.
+        GeometryError: the grid is impossible, contradictory or absent.
+    """
+    path = Path(path)
+    info: ImageInfo = _room(path).describe(path, options)
+    return info
+
+
+def _room(path: Path) -> ModuleType:
+    """The module that reads this kind of file."""
+    if path.is_dir():
+        from medseg.io import dicom
+
+        return dicom
+    suffix = stem_and_suffix(path)[1]
+    if suffix in NIFTI_SUFFIXES:
+        from medseg.io import nifti
+
+        return nifti
+    require_file(path)
+    if suffix in (".mha", ".mhd", ".nrrd"):
+        from medseg.io import itk
+
+        return itk
+    mend = "name the folder of its series" if suffix == ".dcm" else "convert it to NIfTI, MetaImage or NRRD"
+    raise InputError(
+        f"the suffix {suffix or '(none)'} is no image format that is read", source=path, mend=mend
+    )
+
+
+def _volumes(
+    stored: Stored, channels: Sequence[str] | None, options: ReadOptions
+) -> tuple[Array, tuple[str, ...]]:
+    """The volumes wanted, (C, I, J, K), and their names."""
+    there, path = stored.info.channels, stored.info.path
+    array = stored.array
+    if options.volume is not None:
+        if options.volume >= there:
+            raise InputError(f"it has volumes 0 to {there - 1}, not {options.volume}", source=path)
+        array, there = array[options.volume : options.volume + 1], 1
+    if channels is None and there > 1:
+        raise InputError(
+            f"the file holds {there} volumes, and one is needed",
+            source=path,
+            mend=f"name them with --channels, or choose one with --volume 0 to {there - 1}",
+        )
+    names = ("image",) if channels is None else tuple(channels)
+    if len(names) != there:
+        raise InputError(
+            f"the file holds {there} channels, and {len(names)} are needed: {', '.join(names)}",
+            source=path,
+            mend="give a file for each channel, as name=file",
+        )
+    return array, names
+
+
+def _read_channels(files: Mapping[str, Path], channels: Sequence[str] | None, options: ReadOptions) -> Volume:
+    wanted = tuple(files) if channels is None else tuple(channels)
+    _require_names(files, wanted)
+    volumes = {name: read_volume(files[name], options=options) for name in wanted}
+    first = volumes[wanted[0]]
+    for name, volume in volumes.items():
+        first.grid.require(volume.grid, f"the channels {wanted[0]} and {name}", str(files[name]))
+    for one, other in combinations(wanted, 2):
+        if np.array_equal(volumes[one].array, volumes[other].array):
+            raise InputError(
+                f"the channels {one} and {other} are the same image",
+                source=files[other],
+                mend="check the names",
+            )
+    dtypes = {v.array.dtype for v in volumes.values()}
+    dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32)
+    array = np.stack([v.array[0].astype(dtype, copy=False) for v in volumes.values()])
+    warnings = tuple(f"{name}: {text}" for name, v in volumes.items() for text in v.warnings)
+    return Volume(array, first.grid, wanted, first.form, warnings)
+
+
+def _require_names(files: Mapping[str, Path], wanted: tuple[str, ...]) -> None:
+    missing = [name for name in wanted if name not in files]
+    extra = [name for name in files if name not in wanted]
+    if not wanted or missing or extra:
+        faults = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"unknown: {', '.join(extra)}"] * bool(
+            extra
+        )
+        raise InputError(
+            f"the channels do not fit ({'; '.join(faults) or 'none given'}); "
+            f"given {', '.join(files) or 'none'}, needed {', '.join(wanted) or 'one'}",
+            mend="give a file for each channel, as name=file",
+        )

@@ -1,0 +1,76 @@
+"""How data sets lie on disk: from a folder to cases."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import InputError
+from medseg.io import stem_and_suffix
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """One subject: its image (all channels), maybe its labels, and the group it must stay with."""
+
+    case_id: str
+    image: Path
+    label: Path | None
+    group: str
+
+
+@dataclass(frozen=True)
+class DatasetFiles:
+    """The cases of a folder, with the channel and label names the folder itself states."""
+
+    cases: tuple[CaseFiles, ...]
+    channels: tuple[str, ...]
+    labels: dict[int, str]
+    licence: str = ""
+
+
+def read_decathlon(folder: Path) -> DatasetFiles:
+    """The layout of the Medical Segmentation Decathlon: `dataset.json`, `imagesTr`, `labelsTr`.
+
+    Raises:
+        InputError: `dataset.json` is missing or not as the layout says, or names a file that is
+            missing or outside the folder.
+
+    References:
+        Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9.
+    """
+    path = folder / "dataset.json"
+    if not path.is_file():
+        raise InputError(
+            "no dataset.json here", source=folder, mend="give the folder that holds dataset.json and imagesTr"
+        )
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        entries = [(str(entry["image"]), str(entry["label"])) for entry in data["training"]]
+        labels = {int(value): str(name) for value, name in data["labels"].items() if int(value) != 0}
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise InputError(f"not a Decathlon dataset.json ({fault!r})", source=path) from None
+    cases = tuple(_decathlon_case(folder, image, label) for image, label in entries)
+    if not cases:
+        raise InputError("lists no training case", source=path)
+    return DatasetFiles(cases, _channels(data), labels, str(data.get("licence", data.get("license", ""))))
+
+
+def _decathlon_case(folder: Path, image: str, label: str) -> CaseFiles:
+    paths = [_inside(folder, image), _inside(folder, label)]
+    case_id = stem_and_suffix(paths[0])[0]
+    return CaseFiles(case_id, paths[0], paths[1], group=case_id)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise InputError(f"names {name!r}, which is outside the folder", source=folder / "dataset.json")
+    return path
+
+
+def _channels(data: dict[str, Any]) -> tuple[str, ...]:
+    names = data.get("modality", data.get("channel_names", {"0": "image"}))
+    return tuple(str(names[key]) for key in sorted(names, key=int))

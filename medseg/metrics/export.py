@@ -1,0 +1,149 @@
+"""Results for machines: tidy CSV and strict JSON."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from medseg.metrics.case import SURFACE_UNITS, CaseResult, StructureResult
+from medseg.metrics.cohort import CohortRow
+from medseg.metrics.value import Value
+
+CASE_COLUMNS = (
+    "case_id", "group", "structure", "label", "region", "metric", "value", "unit", "status", "surface",
+    "tau_mm", "model", "software",
+)  # fmt: skip
+
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+"""A spreadsheet takes a cell that starts with one of these for a formula."""
+
+SURFACE_METRICS = frozenset(name for units in SURFACE_UNITS.values() for name in units)
+
+
+def cases_csv(
+    cases: Sequence[CaseResult],
+    *,
+    surface: str,
+    software: str,
+    model: str = "",
+    groups: Mapping[str, str] | None = None,
+) -> str:
+    """One line a case, structure and metric, in the columns of `CASE_COLUMNS`.
+
+    An undefined value is an empty cell and an infinite one `inf`; `status` says why.
+
+    Args:
+        cases: what was measured.
+        surface: the definition of a surface, written beside every metric that depends on it.
+        software: name and version.
+        model: name of the model that predicted.
+        groups: the group of each case, by id.
+    """
+    rows: list[list[str]] = []
+    for case in cases:
+        about = (text_cell(case.case_id), text_cell((groups or {}).get(case.case_id, "")))
+        for row in case.rows:
+            what = (text_cell(row.name), str(row.label), " ".join(map(str, row.members)))
+            for metric, value in _all_values(row).items():
+                rows.append(
+                    [
+                        *about,
+                        *what,
+                        metric,
+                        number_cell(value.value),
+                        value.unit,
+                        value.status,
+                        surface if metric in SURFACE_METRICS else "",
+                        number_cell(row.tau_mm) if metric == "nsd" else "",
+                        text_cell(model),
+                        text_cell(software),
+                    ]
+                )
+    return _csv(CASE_COLUMNS, rows)
+
+
+def cohort_csv(rows: Sequence[CohortRow]) -> str:
+    """One line a structure and metric, in the columns of `CohortRow`."""
+    columns = [f.name for f in dataclasses.fields(CohortRow)]
+    return _csv(columns, ([_cell(getattr(row, name)) for name in columns] for row in rows))
+
+
+def report_json(content: Mapping[str, Any]) -> str:
+    """Strict JSON: a NaN or infinity that slipped through is an error, not invalid output."""
+    return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+
+
+def case_content(case: CaseResult) -> dict[str, Any]:
+    """A case as JSON-able values; what is not finite is null, and the status says why."""
+    grid = case.grid
+    return {
+        "case_id": case.case_id,
+        "failure": case.failure,
+        "shape": list(grid.shape),
+        "spacing_mm": list(grid.spacing_mm),
+        "orientation": grid.axis_codes,
+        "voxel_volume_mm3": grid.voxel_volume_mm3,
+        "qc": list(case.warnings),
+        "structures": [_structure_content(row) for row in case.rows],
+    }
+
+
+def _structure_content(row: StructureResult) -> dict[str, Any]:
+    return {
+        "label": row.label,
+        "name": row.name,
+        "members": list(row.members),
+        "laterality": row.side,
+        "status": row.status,
+        "touches_fov": row.touches_fov,
+        **dataclasses.asdict(row.counts),
+        "volume_pred_ml": row.volume_pred_ml,
+        "volume_ref_ml": row.volume_ref_ml,
+        "metrics": {name: v.value if v.is_finite else None for name, v in row.metrics.items()},
+        "not_evaluated": [name for name, v in row.metrics.items() if v.status == "not_evaluated"],
+    }
+
+
+def text_cell(text: str) -> str:
+    """Text that no spreadsheet runs as a formula.
+
+    >>> text_cell("=1+1"), text_cell("case 1")
+    ("'=1+1", 'case 1')
+    """
+    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def number_cell(value: float | None) -> str:
+    """The shortest text that reads back as the same number.
+
+    >>> number_cell(0.1), number_cell(None), number_cell(math.inf)
+    ('0.1', '', 'inf')
+    """
+    return "" if value is None or math.isnan(value) else repr(float(value))
+
+
+def _all_values(row: StructureResult) -> dict[str, Value]:
+    volumes = {
+        "volume_ref_ml": Value(row.volume_ref_ml, "ml", row.status),
+        "volume_pred_ml": Value(row.volume_pred_ml, "ml", row.status),
+    }
+    return volumes | dict(row.metrics)
+
+
+def _cell(value: str | int | float | None) -> str:
+    if isinstance(value, str):
+        return text_cell(value)
+    return str(value) if isinstance(value, int) else number_cell(value)
+
+
+def _csv(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(rows)
+    return out.getvalue()

@@ -1,0 +1,38 @@
+"""Value: a measured number that says under which circumstances it was measured."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "both_empty", "ref_empty", "pred_empty", "not_evaluated"]
+
+
+@dataclass(frozen=True)
+class Value:
+    """One metric of one structure of one case.
+
+    Attributes:
+        value: the number; None where the metric is undefined or was not evaluated, +inf for a
+            distance to a surface that does not exist.
+        unit: "mm", "ml", "%" or "1" for a fraction.
+        status: which of the two masks were empty, or that the metric was not evaluated.
+    """
+
+    value: float | None
+    unit: str
+    status: Status
+
+    @property
+    def is_finite(self) -> bool:
+        return self.value is not None and math.isfinite(self.value)
+
+
+def measured(number: float, unit: str, status: Status) -> Value:
+    """A `Value` in which NaN, the arithmetic's word for undefined, becomes None."""
+    return Value(None if math.isnan(number) else float(number), unit, status)
+
+
+def not_evaluated(unit: str) -> Value:
+    return Value(None, unit, "not_evaluated")

@@ -1,0 +1,218 @@
+"""Model: one `.safetensors` file with everything a prediction needs, and nothing that can run code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_tensors
+from safetensors.numpy import save as save_tensors
+
+from medseg import specs
+from medseg.errors import ModelError
+from medseg.io.atomic import atomic_write
+from medseg.postprocess import PostprocessSpec
+from medseg.preparation import PreparationSpec
+from medseg.structures import Structure, StructureSet
+
+SCHEMA = "medseg.model/1"
+HEADER_LIMIT_BYTES = 100_000_000
+
+Norm = Literal["batch", "instance", "group", "none"]
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """A network by name, with what its constructor is given.
+
+    Attributes:
+        name: key of `networks.registry` ("unet3d", "vnet").
+        spatial_dims: 2 or 3.
+        widths: channels of each level, finest first; empty means the paper's.
+        norm: normalisation after each convolution; empty means the paper's.
+        kernels: kernel size of each level, per axis; empty means the paper's everywhere.
+        strides: stride between level n and n + 1, per axis; empty means 2 everywhere.
+        options: further constructor arguments the network's file documents.
+    """
+
+    name: str
+    in_channels: int = 1
+    out_channels: int = 2
+    spatial_dims: Literal[2, 3] = 3
+    widths: tuple[int, ...] = ()
+    norm: Norm | Literal[""] = ""
+    kernels: tuple[tuple[int, ...], ...] = ()
+    strides: tuple[tuple[int, ...], ...] = ()
+    options: dict[str, int | float | str | bool] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class NetworkFacts:
+    """What tiling must know of a built network, so that planning needs no torch.
+
+    Attributes:
+        stride: total stride per axis, in voxels; tiles start on its multiples.
+        receptive_radius: half the receptive field per axis, in voxels.
+        tile_independent: no layer's statistics depend on the tile (batch norm in eval, or none).
+    """
+
+    stride: tuple[int, ...]
+    receptive_radius: tuple[int, ...]
+    tile_independent: bool
+
+
+@dataclass(frozen=True)
+class InferenceSpec:
+    """How a volume is cut into tiles and put together again.
+
+    Attributes:
+        strategy: "overlap_tile", "sliding_window", or "auto": overlap-tile where the network
+            allows it.
+        tile: tile in voxels; empty means the patch used in training.
+        overlap: share of a tile that overlaps the next, for the sliding window, in [0, 1).
+        weight: blending weight of the sliding window.
+        flips: axes mirrored for test-time augmentation, each entry one further prediction.
+    """
+
+    strategy: Literal["auto", "overlap_tile", "sliding_window"] = "auto"
+    tile: tuple[int, ...] = ()
+    overlap: float = 0.5
+    weight: Literal["gaussian", "constant"] = "gaussian"
+    flips: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything about a model but its numbers.
+
+    Attributes:
+        name: what the model is called.
+        network: the architecture.
+        facts: what tiling must know of it.
+        channels: names of the images it takes, in order.
+        structures: what it writes.
+        preparation: what is done to a volume first.
+        inference: how it is tiled.
+        postprocess: what is done to the labels last.
+        training: what it was trained on and how: dataset, licence, cases, seed, recipe.
+        evidence: scores on cases it had not seen, engine agreement, ranges met in training.
+    """
+
+    name: str
+    network: NetworkSpec
+    facts: NetworkFacts
+    channels: tuple[str, ...]
+    structures: tuple[Structure, ...]
+    preparation: PreparationSpec = field(default_factory=PreparationSpec)
+    inference: InferenceSpec = field(default_factory=InferenceSpec)
+    postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
+    training: dict[str, Any] = field(default_factory=dict)
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def structure_set(self) -> StructureSet:
+        return StructureSet(self.structures)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network: its description, its weights, and its graph for OpenVINO.
+
+    Attributes:
+        spec: the description.
+        weights: float32 arrays by `state_dict` key.
+        graph: the converted network as (xml, bin) bytes, or None.
+        sha256: of the file it was loaded from; empty when it was not.
+    """
+
+    spec: ModelSpec
+    weights: dict[str, NDArray[np.generic]]
+    graph: tuple[bytes, bytes] | None = None
+    sha256: str = ""
+
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
+        """Write the model as one file, whole or not at all."""
+        tensors = {f"weight/{key}": np.ascontiguousarray(value) for key, value in self.weights.items()}
+        if self.graph is not None:
+            xml, weights = self.graph
+            tensors["graph/xml"] = np.frombuffer(xml, dtype=np.uint8)
+            tensors["graph/bin"] = np.frombuffer(weights, dtype=np.uint8)
+        header = {"schema": SCHEMA, "spec": json.dumps(specs.to_mapping(self.spec), sort_keys=True)}
+        with atomic_write(path, overwrite=overwrite) as temporary:
+            temporary.write_bytes(save_tensors(tensors, metadata=header))
+
+
+def load_model(name_or_path: str | Path) -> Model:
+    """Read a model file, or a packaged model by its name.
+
+    Raises:
+        ModelError: no such model, damaged, of another schema, or holding values that are not finite.
+    """
+    path = find_model(name_or_path)
+    data = path.read_bytes()
+    metadata = _metadata(data, path)
+    if metadata.get("schema") != SCHEMA:
+        raise ModelError(
+            f"schema {metadata.get('schema')!r}, this version reads {SCHEMA!r}",
+            source=path,
+            mend="update medseg, or train the model again",
+        )
+    try:
+        tensors = load_tensors(data)
+        plain = json.loads(metadata["spec"])
+    except (SafetensorError, ValueError, KeyError) as fault:
+        raise _damaged(path, str(fault)) from None
+    spec = specs.from_mapping(ModelSpec, plain, source=str(path), error=ModelError)
+    weights = {key.removeprefix("weight/"): v for key, v in tensors.items() if key.startswith("weight/")}
+    for key, value in weights.items():
+        if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
+            raise ModelError(f"weight {key} holds values that are not finite", source=path)
+    graph = None
+    if "graph/xml" in tensors and "graph/bin" in tensors:
+        graph = tensors["graph/xml"].tobytes(), tensors["graph/bin"].tobytes()
+    return Model(spec, weights, graph, hashlib.sha256(data).hexdigest())
+
+
+def find_model(name_or_path: str | Path) -> Path:
+    """The file of a model given by path or by the name of a packaged one."""
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    packaged = packaged_models()
+    if str(name_or_path) in packaged:
+        return packaged[str(name_or_path)]
+    raise ModelError(
+        "no such model file, and no packaged model of that name",
+        source=str(name_or_path),
+        mend=f"packaged models: {', '.join(packaged) or 'none'}",
+    )
+
+
+def packaged_models() -> dict[str, Path]:
+    """The models that install with the package, by name."""
+    folder = Path(str(resources.files("medseg"))) / "weights"
+    return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
+
+
+def _metadata(data: bytes, path: Path) -> dict[str, str]:
+    """The header's free entries, read before any tensor is."""
+    size = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or size > min(HEADER_LIMIT_BYTES, len(data) - 8):
+        raise _damaged(path, "the header is longer than the file")
+    try:
+        header = json.loads(data[8 : 8 + size])
+        metadata: dict[str, str] = header.get("__metadata__", {})
+    except (ValueError, AttributeError):
+        raise _damaged(path, "the header is not JSON") from None
+    return metadata
+
+
+def _damaged(path: Path, fault: str) -> ModelError:
+    return ModelError(f"not a readable model file ({fault})", source=path, mend="copy it again")

@@ -1,0 +1,199 @@
+"""What the networks are built from: one table lookup per number of axes, one unit per idea."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+
+from medseg.errors import UsageError
+from medseg.model import Norm
+from medseg.networks import reach
+
+SpatialDims = Literal[2, 3]
+PerAxis = tuple[int, ...]
+
+Build = Callable[..., nn.Module]
+
+CONV: dict[int, Build] = {2: nn.Conv2d, 3: nn.Conv3d}
+TRANSPOSED: dict[int, Build] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
+MAX_POOL: dict[int, Build] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+BATCH_NORM: dict[int, Build] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+INSTANCE_NORM: dict[int, Build] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
+NORM: dict[str, Build] = {
+    "batch": lambda dims, channels: BATCH_NORM[dims](channels),
+    "instance": lambda dims, channels: INSTANCE_NORM[dims](channels, affine=True),
+    "group": lambda dims, channels: nn.GroupNorm(math.gcd(8, channels), channels),
+    "none": lambda dims, channels: nn.Identity(),
+}
+ACTIVATION: dict[str, Build] = {
+    "relu": lambda channels: nn.ReLU(inplace=True),
+    "leaky_relu": lambda channels: nn.LeakyReLU(0.01, inplace=True),
+    "elu": lambda channels: nn.ELU(inplace=True),
+    "prelu": lambda channels: nn.PReLU(channels),
+}
+
+
+def choose(table: dict[str, Build], name: str, what: str) -> Build:
+    """`table[name]`, or a UsageError that lists what there is."""
+    if name not in table:
+        raise UsageError(f"no {what} named {name!r}; there are {', '.join(table)}")
+    return table[name]
+
+
+def per_level(
+    values: Sequence[Sequence[int]], *, levels: int, spatial_dims: SpatialDims, default: int, what: str
+) -> tuple[PerAxis, ...]:
+    """One tuple of `spatial_dims` sizes per level; `default` everywhere where none are given.
+
+    Raises:
+        UsageError: the number of levels or axes differs, or a size is below 1.
+    """
+    given = tuple(tuple(v) for v in values) or ((default,) * spatial_dims,) * levels
+    right = len(given) == levels and all(len(v) == spatial_dims and min(v) >= 1 for v in given)
+    if not right:
+        raise UsageError(f"{what} must be {levels} tuples of {spatial_dims} sizes of at least 1, not {given}")
+    return given
+
+
+def odd_kernels(kernels: tuple[PerAxis, ...]) -> tuple[PerAxis, ...]:
+    """The kernels, when each has a centre.
+
+    Raises:
+        UsageError: a kernel is even.
+    """
+    if any(k % 2 == 0 for kernel in kernels for k in kernel):
+        raise UsageError(f"kernels must be odd along every axis, not {kernels}")
+    return kernels
+
+
+class ConvUnit(nn.Module):
+    """Convolution, normalisation, activation; (B, C, *S) -> (B, C', *S), or less by k - 1 without padding."""
+
+    def __init__(
+        self,
+        spatial_dims: SpatialDims,
+        in_channels: int,
+        out_channels: int,
+        *,
+        kernel: PerAxis,
+        norm: Norm,
+        activation: str,
+        padding: bool = True,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        pad = tuple(k // 2 if padding else 0 for k in kernel)
+        self.conv = CONV[spatial_dims](in_channels, out_channels, kernel, padding=pad, bias=bias)
+        self.norm = choose(NORM, norm, "normalisation")(spatial_dims, out_channels)
+        self.activation = choose(ACTIVATION, activation, "activation")(out_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.activation(self.norm(self.conv(x))))
+
+
+class CentreCrop(nn.Module):
+    """Cuts `margin` voxels off both ends of each axis; a view."""
+
+    def __init__(self, margin: PerAxis) -> None:
+        super().__init__()
+        self.margin = margin
+
+    def forward(self, x: Tensor) -> Tensor:
+        for axis, margin in enumerate(self.margin, start=2):
+            x = x.narrow(axis, margin, x.shape[axis] - 2 * margin) if margin else x
+        return x
+
+    def reach(self, before: reach.Reach) -> reach.Reach:
+        return tuple(r.cropped(m) for r, m in zip(before, self.margin, strict=True))
+
+
+class InputGate(nn.Module):
+    """Refuses an input the network cannot take; hands any other on untouched.
+
+    Args:
+        channels: channels the network was built for.
+        stride: each axis must be `rest` plus a multiple of it,
+        rest: which is 0 for padded networks,
+        above: and longer than this.
+    """
+
+    def __init__(self, channels: int, stride: PerAxis, rest: PerAxis, above: PerAxis) -> None:
+        super().__init__()
+        self.channels, self.stride, self.rest, self.above = channels, stride, rest, above
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
+            self._check(tuple(x.shape))
+        return x
+
+    def reach(self, before: reach.Reach) -> reach.Reach:
+        return before
+
+    def _check(self, shape: tuple[int, ...]) -> None:
+        if len(shape) != len(self.stride) + 2 or shape[1] != self.channels:
+            axes = " x ".join("IJK"[: len(self.stride)])
+            raise UsageError(f"the network takes B x {self.channels} x {axes}, not the shape {shape}")
+        sizes = zip(shape[2:], self.stride, self.rest, self.above, strict=True)
+        if any((n - r) % s or n <= a for n, s, r, a in sizes):
+            raise UsageError(
+                f"the network takes axes above {self.above} that are {self.rest} plus a multiple of "
+                f"{self.stride}, not {shape[2:]}",
+                mend="pad the input",
+            )
+
+
+class Segmenter(nn.Module):
+    """A network (B, C, *S) -> logits (B, K, *S'), and what tiled inference must know of it."""
+
+    def __init__(self, spatial_dims: SpatialDims) -> None:
+        super().__init__()
+        self.spatial_dims = spatial_dims
+
+    @cached_property
+    def output_reach(self) -> reach.Reach:
+        """What the output voxels see of the input, per axis."""
+        return list(reach.trace(self, self.spatial_dims).values())[-1]
+
+    @property
+    def stride(self) -> PerAxis:
+        """Total stride per axis: shifting the input by it shifts the output by it."""
+        return tuple(r.period for r in self.output_reach)
+
+    @property
+    def receptive_radius(self) -> PerAxis:
+        """Voxels per axis beyond which no output voxel sees the input."""
+        return tuple(max(r.left, r.right) for r in self.output_reach)
+
+    @property
+    def halo(self) -> PerAxis:
+        """Voxels per axis a block needs around it when it starts and ends on multiples of `stride`.
+
+        At most `receptive_radius`: the voxels at the block's rim are not those that see furthest.
+        """
+        return tuple(r.halo for r in self.output_reach)
+
+    @property
+    def tile_independent(self) -> bool:
+        """Whether, in eval mode, a voxel's output depends on its receptive field alone."""
+        return reach.tile_independent(self)
+
+
+def he_init(network: nn.Module) -> None:
+    """Weights from a normal distribution of variance 2/N, N the inputs of one output (arXiv:1502.01852).
+
+    Of a transposed convolution whose kernel is its stride, one output has just the input channels.
+    Biases become 0. Draws from the global generator of torch.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Conv2d, nn.Conv3d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+            taps = math.prod(module.kernel_size)
+            if isinstance(module, (nn.ConvTranspose2d, nn.ConvTranspose3d)):
+                taps = max(taps // math.prod(module.stride), 1)
+            nn.init.normal_(module.weight, std=math.sqrt(2 / (module.in_channels * taps)))
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)

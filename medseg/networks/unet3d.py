@@ -1,0 +1,167 @@
+"""3D U-Net (Cicek et al. 2016, arXiv:1606.06650).
+
+Deviations: `padding=True`, the default, keeps the size by zero padding and needs no crop, where the
+paper's convolutions are valid; batch norm uses running statistics in eval mode, where the paper uses
+those of the current batch; widths, kernels, strides, norm and activation can be chosen, and two axes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from medseg.errors import UsageError
+from medseg.model import Norm
+from medseg.networks.layers import (
+    CONV,
+    MAX_POOL,
+    TRANSPOSED,
+    CentreCrop,
+    ConvUnit,
+    InputGate,
+    PerAxis,
+    Segmenter,
+    SpatialDims,
+    he_init,
+    odd_kernels,
+    per_level,
+)
+
+PAPER_WIDTHS = (64, 128, 256, 512)
+
+
+class UNet3D(Segmenter):
+    """Analysis path, synthesis path, a shortcut at each resolution.
+
+    Level n convolves to w/2 and then w channels, so that channels double before the pooling; the
+    up-convolution keeps them, and two convolutions bring the concatenation to the width of the level.
+    With the defaults, 3 -> 3 channels has the paper's 19,069,955 parameters, and 4,672 of batch norm,
+    which the paper does not count.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: image channels C.
+        out_channels: outputs K.
+        widths: channels at the end of each level, finest first; even.
+        norm: between convolution and activation.
+        kernels: odd kernel of each level per axis, () for 3 everywhere.
+        strides: pooling between neighbouring levels per axis, () for 2 everywhere.
+        activation: see `layers.ACTIVATION`.
+        padding: False for the paper's valid convolutions: the default network then maps n = 28 + 8m
+            to n - 88 voxels.
+        bias: the convolutions' bias. The paper's count has it; before a normalisation it changes
+            nothing, and False saves its time.
+
+    Raises:
+        UsageError: an argument makes no network.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: SpatialDims,
+        in_channels: int,
+        out_channels: int,
+        *,
+        widths: Sequence[int] = PAPER_WIDTHS,
+        norm: Norm = "batch",
+        kernels: Sequence[Sequence[int]] = (),
+        strides: Sequence[Sequence[int]] = (),
+        activation: str = "relu",
+        padding: bool = True,
+        bias: bool = True,
+    ) -> None:
+        super().__init__(spatial_dims)
+        levels = len(widths)
+        if levels < 2 or any(w < 2 or w % 2 for w in widths):
+            raise UsageError(f"widths must be two or more even numbers, not {tuple(widths)}")
+        size = odd_kernels(
+            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
+        )
+        pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+
+        def stage(level: int, first: int, middle: int) -> nn.Sequential:
+            channels = (first, middle, widths[level])
+            return nn.Sequential(
+                *(
+                    ConvUnit(
+                        spatial_dims, a, b, kernel=size[level], norm=norm, activation=activation,
+                        padding=padding, bias=bias,
+                    )
+                    for a, b in pairwise(channels)
+                )
+            )  # fmt: skip
+
+        shrink = _Shrinkage(size, pool) if not padding else None
+        self.gate = _gate(in_channels, pool, shrink)
+        inputs = (in_channels, *widths)
+        self.encoder = nn.ModuleList(stage(n, inputs[n], widths[n] // 2) for n in range(levels))
+        self.pool = nn.ModuleList(MAX_POOL[spatial_dims](s) for s in pool)
+        self.up = nn.ModuleList(
+            TRANSPOSED[spatial_dims](w, w, s, stride=s, bias=False)
+            for w, s in zip(widths[1:], pool, strict=True)
+        )
+        self.crop = nn.ModuleList(
+            CentreCrop(shrink.margin(n)) if shrink else nn.Identity() for n in range(levels - 1)
+        )
+        self.decoder = nn.ModuleList(
+            stage(n, widths[n] + widths[n + 1], widths[n]) for n in range(levels - 1)
+        )
+        self.head = CONV[spatial_dims](widths[0], out_channels, 1)
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K, *S) of an image (B, C, *S)."""
+        x = self.gate(x)
+        skips: list[Tensor] = []
+        for encode, pool in zip(self.encoder, self.pool, strict=False):
+            skips.append(encode(x))
+            x = pool(skips[-1])
+        x = self.encoder[-1](x)
+        for level in reversed(range(len(self.decoder))):
+            x = torch.cat((self.crop[level](skips.pop()), self.up[level](x)), dim=1)
+            x = self.decoder[level](x)
+        return cast(Tensor, self.head(x))
+
+
+def _gate(in_channels: int, pool: tuple[PerAxis, ...], shrink: _Shrinkage | None) -> InputGate:
+    total = _products(pool)
+    none = (0,) * len(total)
+    if shrink is None:
+        return InputGate(in_channels, total, none, none)
+    rest = tuple(r % s for r, s in zip(shrink.lattice(), total, strict=True))
+    return InputGate(in_channels, total, rest, shrink.lost(0))
+
+
+def _products(pool: tuple[PerAxis, ...]) -> PerAxis:
+    return tuple(math.prod(axis) for axis in zip(*pool, strict=True))
+
+
+class _Shrinkage:
+    """Voxels valid convolutions take off, two of them per stage."""
+
+    def __init__(self, kernels: tuple[PerAxis, ...], pool: tuple[PerAxis, ...]) -> None:
+        self.stage = tuple(tuple(2 * (k - 1) for k in kernel) for kernel in kernels)
+        self.pool = pool
+
+    def lost(self, level: int) -> PerAxis:
+        """From the input of `level` to its output, both ends together."""
+        if level == len(self.pool):
+            return self.stage[level]
+        below = zip(self.stage[level], self.pool[level], self.lost(level + 1), strict=True)
+        return tuple(2 * own + s * deeper for own, s, deeper in below)
+
+    def margin(self, level: int) -> PerAxis:
+        """What the shortcut of `level` loses at each end to fit the up-convolved map."""
+        return tuple(s * n // 2 for s, n in zip(self.pool[level], self.lost(level + 1), strict=True))
+
+    def lattice(self, level: int = 0) -> PerAxis:
+        """Smallest input of `level` every pooling divides, for an empty bottom."""
+        if level == len(self.pool):
+            return (0,) * len(self.stage[level])
+        below = zip(self.stage[level], self.pool[level], self.lattice(level + 1), strict=True)
+        return tuple(own + s * deeper for own, s, deeper in below)

@@ -1,0 +1,121 @@
+"""What every figure shares: the banner, a fixed style, colours that can be read, safe text."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+
+from medseg.errors import printable
+
+BANNER = "Research use only. Not a medical device. Not for diagnosis or treatment."
+
+FONT = "DejaVu Sans"
+STYLE: Mapping[str, Any] = MappingProxyType(
+    {"font.family": FONT, "text.usetex": False, "path.simplify": True, "axes.unicode_minus": True}
+)
+"""Settings a user's own matplotlib file might change; the font comes with matplotlib."""
+
+DOTS_PER_INCH = (150, 136, 122, 110, 96, 80, 64)
+LARGEST_PNG_BYTES = 262_000
+"""The resolution is lowered until the picture is smaller than this; base64 adds a third."""
+
+NEUTRAL = "#b0b0b0"
+DARKEST = 0.16
+"""Least relative luminance of an outline on a dark image."""
+
+
+def readable_colour(colour: str) -> str:
+    """`#rrggbb` bright enough to be seen on a dark image; grey when it is not a colour.
+
+    >>> readable_colour("#46f0f0"), readable_colour("red; }"), readable_colour("#800000")
+    ('#46f0f0', '#b0b0b0', '#b36666')
+    """
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
+        return NEUTRAL
+    shade = colour.lower()
+    share = 0.0
+    while _luminance(shade) < DARKEST:
+        share += 0.1
+        shade = _towards_white(colour, share)
+    return shade
+
+
+def paler(colour: str) -> str:
+    """The colour of the reference's outline, for a structure of this colour.
+
+    >>> paler("#000000")
+    '#8c8c8c'
+    """
+    return _towards_white(colour, 0.55)
+
+
+def _channels(colour: str) -> tuple[int, ...]:
+    return tuple(int(colour[n : n + 2], 16) for n in (1, 3, 5))
+
+
+def _towards_white(colour: str, share: float) -> str:
+    mixed = (round(c + (255 - c) * share) for c in _channels(colour))
+    return "#" + "".join(f"{c:02x}" for c in mixed)
+
+
+def _luminance(colour: str) -> float:
+    """Relative luminance, WCAG 2.2: linear light weighted for the eye."""
+    linear = (
+        c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4
+        for c in _channels(colour)
+    )
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+
+def drawable(text: str, *, longest: int = 40) -> str:
+    """`text` on one line, cut to `longest` characters, without those the font has no shape for.
+
+    >>> drawable("left\\nkidney"), drawable("x" * 50, longest=5)
+    ('left\\\\nkidney', 'xxxx…')
+    """
+    line = printable(text)
+    line = line if len(line) <= longest else line[: longest - 1] + "…"
+    return "".join(c if _in_font(c) else "?" for c in line)
+
+
+@lru_cache(maxsize=4096)
+def _in_font(char: str) -> bool:
+    font = get_font(findfont(FontProperties(family=FONT)))
+    return bool(font.get_char_index(ord(char)))
+
+
+def nice_length(largest: float) -> float:
+    """The greatest 1, 2 or 5 times a power of ten that is not above `largest`.
+
+    >>> nice_length(37.0), nice_length(0.6)
+    (20.0, 0.5)
+    """
+    power = 10.0 ** math.floor(math.log10(largest))
+    return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= largest * (1 + 1e-9))
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as a PNG without a date or a software name, at the finest resolution that is small."""
+    data = b""
+    for dots in DOTS_PER_INCH:
+        with io.BytesIO() as file:
+            figure.savefig(
+                file,
+                format="png",
+                dpi=dots,
+                facecolor=figure.get_facecolor(),
+                metadata={"Software": None},
+                pil_kwargs={"optimize": True},
+            )
+            data = file.getvalue()
+        if len(data) <= LARGEST_PNG_BYTES:
+            break
+    return data

@@ -1,0 +1,167 @@
+"""What a reader must know before the numbers: cut structures, pieces, sides, nothing found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medseg import affine as aff
+from medseg.report.planes import ARRAY_NAMES, tilt_degrees
+from medseg.structures import Structure, StructureSet
+from medseg.volume import Grid
+
+TILTED_DEGREES = 10.0
+SHEARED_DEGREES = 1.0
+
+NO_ORIENTATION = (
+    "The file does not say where the patient's right and left are. Slices are shown as stored, "
+    "without letters and positions."
+)
+
+
+@dataclass(frozen=True)
+class Flag:
+    """A sentence a reader must see before the numbers.
+
+    Attributes:
+        text: the sentence.
+        structure: the structure it is about; None for the whole scan.
+    """
+
+    text: str
+    structure: str | None = None
+
+
+def find(
+    labels: NDArray[np.integer[Any]],
+    grid: Grid,
+    structures: StructureSet,
+    *,
+    orientation_known: bool = True,
+    warnings: Sequence[str] = (),
+    expected_ml: Mapping[str, tuple[float, float]] | None = None,
+) -> tuple[Flag, ...]:
+    """Everything about one segmentation that a reader must see first.
+
+    Args:
+        labels: label values, (I, J, K).
+        grid: where the voxels are.
+        structures: what the values mean.
+        orientation_known: False leaves out the check of left and right, and says so.
+        warnings: sentences of the reader of the files, repeated as they are.
+        expected_ml: smallest and largest volume met in training, by structure name.
+    """
+    flags = [Flag(sentence(w)) for w in dict.fromkeys(warnings)]
+    flags += _about_the_grid(grid, orientation_known)
+    values, voxels = np.unique(labels, return_counts=True)
+    count = dict(zip(values.tolist(), voxels.tolist(), strict=True))
+    flags += _unknown_values(count, structures)
+    found = {s.name: sum(count.get(v, 0) for v in s.members or (s.value,)) for s in structures}
+    if not any(found.values()):
+        return (*flags, Flag("The model labelled no voxels in this scan."))
+    boxes = _boxes(labels, structures)
+    centres: dict[str, NDArray[np.float64]] = {}
+    for structure in structures:
+        if not found[structure.name]:
+            flags.append(Flag(f"The model labelled no voxels as {structure.name}.", structure.name))
+            continue
+        box = _union([boxes[v] for v in structure.members or (structure.value,) if v in boxes])
+        mask = structures.mask(labels[box], structure)
+        flags += _about_the_shape(structure, mask, box, grid)
+        middle = [m + s.start for m, s in zip(ndimage.center_of_mass(mask), box, strict=True)]
+        centres[structure.name] = aff.apply(grid.affine, middle)
+    if orientation_known:
+        flags += _about_the_sides(structures, centres)
+    volumes = {name: n * grid.voxel_volume_mm3 / 1000 for name, n in found.items()}
+    return (*flags, *_about_the_volumes(volumes, expected_ml or {}))
+
+
+def sentence(text: str) -> str:
+    """The text with a capital and a full stop.
+
+    >>> sentence("both forms disagree")
+    'Both forms disagree.'
+    """
+    text = text.strip()
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _about_the_grid(grid: Grid, orientation_known: bool) -> Iterator[Flag]:
+    if not orientation_known:
+        yield Flag(NO_ORIENTATION)
+    elif (tilt := tilt_degrees(grid)) > TILTED_DEGREES:
+        yield Flag(
+            f"The scan is tilted by up to {tilt:.0f}° against the patient's axes. Slices follow the "
+            "scan; letters name the nearest direction."
+        )
+    if (shear := aff.shear_degrees(grid.affine)) > SHEARED_DEGREES:
+        yield Flag(f"The scan's axes are {shear:.1f}° off a right angle. The slices are shown as if square.")
+
+
+def _unknown_values(count: Mapping[int, int], structures: StructureSet) -> Iterator[Flag]:
+    known = set(structures.known_values) | set(structures.values)
+    strange = {value: n for value, n in count.items() if value not in known}
+    if strange:
+        listed = ", ".join(f"{value} ({n} voxels)" for value, n in list(strange.items())[:8])
+        yield Flag(f"The label map holds values that no structure has, left out here: {listed}.")
+
+
+def _boxes(labels: NDArray[np.integer[Any]], structures: StructureSet) -> dict[int, tuple[slice, ...]]:
+    """Bounding box of each label value the structures have; other values are passed over."""
+    found = ndimage.find_objects(labels, max_label=max(0, *structures.known_values))
+    return {n + 1: box for n, box in enumerate(found) if box is not None}
+
+
+def _union(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
+    return tuple(
+        slice(min(s.start for s in side), max(s.stop for s in side)) for side in zip(*boxes, strict=True)
+    )
+
+
+def _about_the_shape(
+    structure: Structure, mask: NDArray[np.bool_], box: Sequence[slice], grid: Grid
+) -> Iterator[Flag]:
+    name = structure.name
+    faces = [
+        ARRAY_NAMES[axis]
+        for axis, (side, n) in enumerate(zip(box, grid.shape, strict=True))
+        if n > 1 and (side.start == 0 or side.stop == n)
+    ]
+    if faces:
+        yield Flag(f"{name} reaches the edge of the scan; part of it may lie outside.", name)
+    pieces = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)
+    sizes = np.sort(np.bincount(pieces.ravel())[1:])[::-1]
+    if len(sizes) > 1:
+        share = min(100 * sizes[0] / sizes.sum(), 99.9)
+        yield Flag(f"{name} is in {len(sizes)} separate pieces; the largest holds {share:.1f} % of it.", name)
+
+
+def _about_the_sides(structures: StructureSet, centres: Mapping[str, NDArray[np.float64]]) -> Iterator[Flag]:
+    """World x grows to the patient's right, so a left structure's centre has the smaller x."""
+    for structure in structures:
+        twin = structure.twin
+        if structure.side != "left" or twin is None or not {structure.name, twin} <= centres.keys():
+            continue
+        if centres[structure.name][0] >= centres[twin][0]:
+            yield Flag(
+                f"The centre of {structure.name} lies to the right of the centre of {twin}. "
+                "Left and right may be exchanged.",
+                structure.name,
+            )
+
+
+def _about_the_volumes(
+    volumes: Mapping[str, float], expected_ml: Mapping[str, tuple[float, float]]
+) -> Iterator[Flag]:
+    for name, volume in volumes.items():
+        low, high = expected_ml.get(name, (0.0, np.inf))
+        if volume and not low <= volume <= high:
+            side = "smaller" if volume < low else "larger"
+            yield Flag(f"{name} is {side} than any in the training data ({low:.3g} to {high:.3g} ml).", name)

@@ -1,0 +1,81 @@
+"""Foreground-aware patches: which case, and where in it, the next training patch is cut."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+MAX_POSITIONS = 20_000
+"""Foreground positions kept a case and structure; more would only cost memory."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A place to cut: the case's number and the patch's centre in its voxels."""
+
+    case: int
+    centre: tuple[float, float, float]
+
+
+class PatchSampler:
+    """Draws patches; a share of them is centred on a voxel of a structure drawn first.
+
+    Drawing the structure before the voxel gives small structures as many patches as large ones
+    (the rule of nnU-Net, Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
+
+    Args:
+        labels: per case, label indices (I, J, K), 0 the background.
+        patch: patch size in voxels.
+        foreground_share: share of the patches centred on foreground, in [0, 1].
+    """
+
+    def __init__(self, labels: Sequence[Tensor], patch: Sequence[int], foreground_share: float) -> None:
+        self.shapes = [tuple(int(n) for n in lab.shape) for lab in labels]
+        self.patch = tuple(int(n) for n in patch)
+        self.foreground_share = foreground_share
+        self.positions = [_positions(lab) for lab in labels]
+
+    def order(self, count: int, generator: Generator) -> list[int]:
+        """`count` case numbers: every case once before any comes twice."""
+        numbers: list[int] = []
+        while len(numbers) < count:
+            numbers += torch.randperm(len(self.shapes), generator=generator).tolist()
+        return numbers[:count]
+
+    def draw(self, case: int, generator: Generator) -> Patch:
+        """A patch of one case."""
+        draws = torch.rand(5, generator=generator).tolist()
+        found = self.positions[case]
+        if found and draws[0] < self.foreground_share:
+            voxels = found[int(draws[1] * len(found))]
+            centre = [float(c) for c in voxels[int(draws[2] * len(voxels))]]
+            jitter = torch.rand(3, generator=generator).tolist()
+            centre = [c + (j - 0.5) * p / 2 for c, j, p in zip(centre, jitter, self.patch, strict=True)]
+        else:
+            shape = self.shapes[case]
+            where = torch.rand(3, generator=generator).tolist()
+            centre = [w * (n - 1) for w, n in zip(where, shape, strict=True)]
+        return Patch(case, self._inside(case, centre))
+
+    def _inside(self, case: int, centre: Sequence[float]) -> tuple[float, float, float]:
+        """The nearest centre whose patch leaves the volume no more than it must."""
+        held = []
+        for c, n, p in zip(centre, self.shapes[case], self.patch, strict=True):
+            middle = (n - 1) / 2
+            reach = max(0.0, (n - p) / 2)
+            held.append(min(max(c, middle - reach), middle + reach))
+        return held[0], held[1], held[2]
+
+
+def _positions(labels: Tensor) -> list[Tensor]:
+    """Voxels (N, 3) of each label index present, thinned evenly where there are many."""
+    found = []
+    for index in torch.unique(labels).tolist():
+        if index == 0:
+            continue
+        voxels = torch.nonzero(labels == index)
+        found.append(voxels[:: max(1, len(voxels) // MAX_POSITIONS)])
+    return found

@@ -1,0 +1,122 @@
+"""Checkpoints: the whole state of a training in one safetensors file, whole or not there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+from torch import Tensor
+from torch.optim import Optimizer
+
+from medseg.errors import InputError
+from medseg.io.atomic import atomic_write
+
+SCHEMA = "medseg.checkpoint/1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name and the plain values beside them."""
+
+    tensors: dict[str, Tensor]
+    values: dict[str, Any]
+
+    def section(self, name: str) -> dict[str, Tensor]:
+        """The tensors whose name starts with `name/`, without it."""
+        start = f"{name}/"
+        return {k.removeprefix(start): v for k, v in self.tensors.items() if k.startswith(start)}
+
+
+def save(path: Path, checkpoint: Checkpoint) -> None:
+    """Write atomically; the checkpoint that was there becomes `<stem>.previous.safetensors`."""
+    tensors = {key: value.detach().contiguous() for key, value in checkpoint.tensors.items()}
+    values = json.dumps(checkpoint.values, sort_keys=True)
+    data = save_tensors(tensors, metadata={"schema": SCHEMA, "values": values, "digest": _digest(tensors)})
+    if path.exists():
+        path.replace(previous_of(path))
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def load(path: Path) -> Checkpoint:
+    """Read and verify a checkpoint.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    data = path.read_bytes()
+    try:
+        size = int.from_bytes(data[:8], "little")
+        metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+        tensors = load_tensors(data)
+        values = json.loads(metadata["values"])
+    except (SafetensorError, ValueError, KeyError) as fault:
+        raise InputError(f"damaged checkpoint ({fault})", source=path) from None
+    if metadata["digest"] != _digest(tensors):
+        raise InputError("damaged checkpoint (digest differs)", source=path)
+    return Checkpoint(tensors, values)
+
+
+def load_latest(path: Path) -> tuple[Checkpoint | None, str | None]:
+    """The checkpoint at `path`, or the one before it when that is damaged.
+
+    Returns:
+        The checkpoint, or None where there is none; and a warning, or None.
+
+    Raises:
+        InputError: there are checkpoints but none can be read: a training never starts again
+            from nothing in silence.
+    """
+    present = [p for p in (path, previous_of(path)) if p.exists()]
+    faults = []
+    for candidate in present:
+        try:
+            found = load(candidate)
+        except InputError as fault:
+            faults.append(str(fault))
+            continue
+        return found, ("; ".join([*faults, "the one before it is used"]) if faults else None)
+    if faults:
+        raise InputError(
+            "no checkpoint can be read", source=path.parent, mend="train into another folder, or --overwrite"
+        )
+    return None, None
+
+
+def previous_of(path: Path) -> Path:
+    return path.with_name(f"{path.stem}.previous{path.suffix}")
+
+
+def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimiser's running values, flat: `<parameter number>/<name>`."""
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{number}/{name}": torch.as_tensor(value)
+        for number, entry in state.items()
+        for name, value in entry.items()
+        if value is not None
+    }
+
+
+def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        number, name = key.split("/", 1)
+        state.setdefault(int(number), {})[name] = value
+    groups = optimizer.state_dict()["param_groups"]
+    optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _digest(tensors: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(tensors):
+        digest.update(key.encode())
+        digest.update(tensors[key].cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

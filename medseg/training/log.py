@@ -1,0 +1,49 @@
+"""The log of a training: a CSV for a spreadsheet, event files for TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from medseg.io.atomic import atomic_write
+
+
+class TrainingLog:
+    """One row an epoch. On resuming, rows of epochs that will be run again are dropped.
+
+    Args:
+        folder: the run; the log is `log.csv`, the events are in `tensorboard/`.
+        epochs_done: epochs of the checkpoint the training goes on from.
+    """
+
+    def __init__(self, folder: Path, epochs_done: int) -> None:
+        self.path = folder / "log.csv"
+        self.rows = [row for row in self._read() if int(row["epoch"]) <= epochs_done]
+        self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=epochs_done + 1)
+
+    def add(self, epoch: int, values: Mapping[str, float]) -> None:
+        self.rows.append({"epoch": str(epoch), **{key: f"{value:.6g}" for key, value in values.items()}})
+        table = io.StringIO()
+        writer = csv.DictWriter(
+            table, fieldnames=list(self.rows[-1]), extrasaction="ignore", lineterminator="\n"
+        )
+        writer.writeheader()
+        writer.writerows(self.rows)
+        with atomic_write(self.path, overwrite=True) as temporary:
+            temporary.write_text(table.getvalue(), encoding="utf-8")
+        for key, value in values.items():
+            self.events.add_scalar(key, value, epoch)
+        self.events.flush()
+
+    def close(self) -> None:
+        self.events.close()
+
+    def _read(self) -> list[dict[str, str]]:
+        if not self.path.exists():
+            return []
+        with self.path.open(newline="", encoding="utf-8") as lines:
+            return list(csv.DictReader(lines))

@@ -1,0 +1,214 @@
+"""The training loop: patches, steps, validation on whole volumes, checkpoints that resume bit for bit."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Generator, Tensor, nn
+
+from medseg.augment.compose import Augmenter
+from medseg.errors import SelfCheckError
+from medseg.networks.layers import Segmenter
+from medseg.sampling import PatchSampler
+from medseg.training import checkpoint as checkpoints
+from medseg.training.checkpoint import Checkpoint
+from medseg.training.log import TrainingLog
+from medseg.training.processor import autocast_dtype
+from medseg.training.schedule import AveragedWeights, build_optimizer, learning_rate
+from medseg.training.spec import TrainingSpec
+
+Weights = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class TrainingCase:
+    """One prepared case: image (C, I, J, K) float32, label indices (I, J, K) uint8."""
+
+    case_id: str
+    image: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch came to; `dice` per structure on the selection cases."""
+
+    number: int
+    of: int
+    loss: float
+    dice: Mapping[str, float]
+    best: float
+    seconds_left: float
+
+
+@dataclass
+class Progress:
+    """The plain values a checkpoint keeps."""
+
+    epoch: int = 0
+    step: int = 0
+    best: float = -math.inf
+    seconds: float = 0.0
+    averaged: int = 0
+
+
+@dataclass
+class Trainer:
+    """Trains a network on cases held in memory.
+
+    Args:
+        network: on the device it is trained on.
+        loss: takes logits and targets.
+        target: turns label indices (B, *patch) into what the loss takes.
+        augmenter: samples and applies the augmentation of a patch.
+        cases: what is trained on.
+        validate: Dice per structure of given weights on the selection cases.
+        spec: the settings.
+        epochs: how many.
+        folder: the run; checkpoints and logs go there.
+    """
+
+    network: Segmenter
+    loss: nn.Module
+    target: Callable[[Tensor], Tensor]
+    augmenter: Augmenter
+    cases: Sequence[TrainingCase]
+    validate: Callable[[Weights], Mapping[str, float]]
+    spec: TrainingSpec
+    epochs: int
+    folder: Path
+    progress: Progress = field(default_factory=Progress)
+
+    def __post_init__(self) -> None:
+        self.device = next(self.network.parameters()).device
+        self.dtype = autocast_dtype(self.device, self.spec.precision)
+        self.optimizer = build_optimizer(self.network, self.spec)
+        self.averaged = AveragedWeights(self.network, self.spec.ema_decay)
+        self.generator = Generator().manual_seed(self.spec.seed)
+        self.sampler = PatchSampler(
+            [case.labels for case in self.cases], self.spec.patch, self.spec.foreground_share
+        )
+
+    @property
+    def last_path(self) -> Path:
+        return self.folder / "checkpoints" / "last.safetensors"
+
+    @property
+    def best_path(self) -> Path:
+        return self.folder / "checkpoints" / "best.safetensors"
+
+    def run(self, on_epoch: Callable[[Epoch], None]) -> None:
+        """Train to the last epoch, from the checkpoint there is.
+
+        Raises:
+            SelfCheckError: the loss is not finite; the last good checkpoint stays.
+        """
+        self.last_path.parent.mkdir(parents=True, exist_ok=True)
+        log = TrainingLog(self.folder, self.progress.epoch)
+        try:
+            while self.progress.epoch < self.epochs:
+                on_epoch(self._epoch(log))
+        finally:
+            log.close()
+
+    def _epoch(self, log: TrainingLog) -> Epoch:
+        start = time.monotonic()
+        total = self.spec.steps_per_epoch
+        order = self.sampler.order(total * self.spec.batch, self.generator)
+        losses = [self.step(order[n * self.spec.batch : (n + 1) * self.spec.batch]) for n in range(total)]
+        dice = dict(self.validate(self.averaged.tensors))
+        known = [value for value in dice.values() if not math.isnan(value)]
+        score = sum(known) / len(known) if known else 0.0
+        self.progress.epoch += 1
+        self.progress.averaged = self.averaged.updates
+        better = score > self.progress.best
+        self.progress.best = max(score, self.progress.best)
+        self.progress.seconds += time.monotonic() - start
+        if better:
+            checkpoints.save(self.best_path, Checkpoint(dict(self.averaged.tensors), {"score": score}))
+        self.save()
+        mean_loss = sum(losses) / len(losses)
+        rate = learning_rate(self.progress.step, self.epochs * total, self.spec)
+        scores = {f"dice/{name}": value for name, value in dice.items()}
+        log.add(
+            self.progress.epoch,
+            {"loss": mean_loss, "learning_rate": rate, "seconds": self.progress.seconds, **scores},
+        )
+        left = (self.epochs - self.progress.epoch) * self.progress.seconds / self.progress.epoch
+        return Epoch(self.progress.epoch, self.epochs, mean_loss, dice, self.progress.best, left)
+
+    def step(self, case_numbers: Sequence[int]) -> float:
+        """One optimiser step on one patch of each case given; the loss."""
+        images, labels = self._batch(case_numbers)
+        self.network.train()
+        rate = learning_rate(self.progress.step, self.epochs * self.spec.steps_per_epoch, self.spec)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
+            logits = self.network(images)
+        loss = self.loss(logits.float(), self.target(labels))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            names = ", ".join(self.cases[n].case_id for n in case_numbers)
+            raise SelfCheckError(
+                f"the loss is {value} at step {self.progress.step} (cases {names})",
+                source=self.folder,
+                mend="lower training.learning_rate, or run `medseg check` on the data",
+            )
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip_norm)
+        self.optimizer.step()
+        self.averaged.update(self.network)
+        self.progress.step += 1
+        return value
+
+    def _batch(self, case_numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
+        images, labels = [], []
+        for number in case_numbers:
+            case = self.cases[number]
+            patch = self.sampler.draw(number, self.generator)
+            params = self.augmenter.sample(self.generator, self.spec.patch)
+            image, label = self.augmenter.apply(
+                params, case.image, case.labels, patch.centre, self.spec.patch
+            )
+            images.append(image)
+            labels.append(cast(Tensor, label))
+        batch = torch.stack(images).to(self.device)
+        if batch.ndim == 5:
+            batch = batch.contiguous(memory_format=torch.channels_last_3d)
+        return batch, torch.stack(labels).to(self.device)
+
+    def save(self) -> None:
+        """Write the whole state to the last checkpoint."""
+        tensors = {"generator": self.generator.get_state()}
+        tensors |= {f"network/{key}": value for key, value in self.network.state_dict().items()}
+        tensors |= {f"averaged/{key}": value for key, value in self.averaged.tensors.items()}
+        moments = checkpoints.optimizer_tensors(self.optimizer)
+        tensors |= {f"optimizer/{key}": value for key, value in moments.items()}
+        tensors["torch_rng"] = torch.get_rng_state()
+        checkpoints.save(self.last_path, Checkpoint(tensors, {"epochs": self.epochs, **vars(self.progress)}))
+
+    def resume(self) -> str | None:
+        """Go on from the last checkpoint; a warning when it was damaged and an older one served."""
+        found, warning = checkpoints.load_latest(self.last_path)
+        if found is None:
+            return None
+        self.network.load_state_dict(found.section("network"))
+        self.averaged.load(found.section("averaged"), found.values["averaged"])
+        checkpoints.restore_optimizer(self.optimizer, found.section("optimizer"))
+        self.generator.set_state(found.tensors["generator"])
+        torch.set_rng_state(found.tensors["torch_rng"])
+        self.progress = Progress(**{key: found.values[key] for key in vars(self.progress)})
+        return warning
+
+    def best_weights(self) -> dict[str, Tensor]:
+        """The averaged weights of the epoch that scored best."""
+        found, _ = checkpoints.load_latest(self.best_path)
+        return dict(self.averaged.tensors) if found is None else found.tensors

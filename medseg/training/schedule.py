@@ -1,0 +1,63 @@
+"""Optimiser, learning rate and averaged weights."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from medseg.training.spec import TrainingSpec
+
+
+def build_optimizer(network: nn.Module, spec: TrainingSpec) -> Optimizer:
+    """Weight decay acts on weights of convolutions only, not on biases, norms and slopes."""
+    weights = [p for p in network.parameters() if p.ndim > 1]
+    others = [p for p in network.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": weights, "weight_decay": spec.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    if spec.optimizer == "sgd":
+        return SGD(groups, lr=spec.learning_rate, momentum=spec.momentum, nesterov=True)
+    return AdamW(groups, lr=spec.learning_rate)
+
+
+def learning_rate(step: int, total_steps: int, spec: TrainingSpec) -> float:
+    """Linear warm-up, then (1 - progress)^power.
+
+    >>> learning_rate(0, 10, TrainingSpec(warmup_steps=0, learning_rate=1.0))
+    1.0
+    """
+    if step < spec.warmup_steps:
+        return spec.learning_rate * (step + 1) / spec.warmup_steps
+    progress = (step - spec.warmup_steps) / max(1, total_steps - spec.warmup_steps)
+    return float(spec.learning_rate * max(0.0, 1.0 - progress) ** spec.schedule_power)
+
+
+class AveragedWeights:
+    """Exponential moving average of parameters and floating-point buffers.
+
+    The decay rises from 0 with the number of updates, so that short trainings average over a
+    share of their steps and not over the initial weights: min(decay, (1 + n) / (10 + n)).
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.tensors = {key: value.detach().clone() for key, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        self.updates += 1
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        for key, value in network.state_dict().items():
+            mine = self.tensors[key]
+            if mine.is_floating_point():
+                mine.lerp_(value, 1.0 - decay)
+            else:
+                mine.copy_(value)
+
+    def load(self, tensors: dict[str, Tensor], updates: int) -> None:
+        for key, value in tensors.items():
+            self.tensors[key].copy_(value)
+        self.updates = updates

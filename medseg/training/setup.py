@@ -1,0 +1,114 @@
+"""From settings and arrays to a trainer, and from a trainer to weights and a graph."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medseg.augment.compose import Augmenter
+from medseg.augment.spec import AugmentSpec
+from medseg.inference.engines.torch import best_device, to_graph
+from medseg.losses import registry as loss_registry
+from medseg.losses.spec import LossSpec
+from medseg.model import ModelSpec, NetworkFacts, NetworkSpec
+from medseg.networks import registry as network_registry
+from medseg.networks.layers import Segmenter
+from medseg.structures import StructureSet
+from medseg.training.loop import Trainer, TrainingCase
+from medseg.training.processor import keep_memory
+from medseg.training.spec import TrainingSpec
+from medseg.training.validation import WholeVolumeValidator
+
+
+def build_network(spec: NetworkSpec, *, seed: int, device: str, threads: int) -> Segmenter:
+    """The network, its weights drawn from the seed, on its device and in the layout CPUs prefer.
+
+    Args:
+        spec: the architecture.
+        seed: of everything torch draws.
+        device: "cpu", "cuda", "cuda:N", "mps" or "auto".
+        threads: of the processor; 0 takes what there is.
+    """
+    if threads:
+        torch.set_num_threads(threads)
+    keep_memory()
+    torch.manual_seed(seed)
+    network = network_registry.build(spec).to(torch.device(best_device() if device == "auto" else device))
+    if spec.spatial_dims == 3:
+        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    return network
+
+
+def facts_of(network: Segmenter) -> NetworkFacts:
+    """What tiling must know of a built network."""
+    return NetworkFacts(network.stride, network.receptive_radius, network.tile_independent)
+
+
+def build_trainer(
+    network: Segmenter,
+    model: ModelSpec,
+    *,
+    loss: LossSpec,
+    augmentation: AugmentSpec,
+    training: TrainingSpec,
+    cases: Sequence[TrainingCase],
+    selection: Sequence[TrainingCase],
+    spacing_mm: tuple[float, float, float],
+    folder: Path,
+) -> Trainer:
+    """A trainer that is ready to run or to resume.
+
+    Args:
+        network: from `build_network`.
+        model: the model in the making.
+        loss, augmentation, training: sections of the recipe.
+        cases: what is trained on.
+        selection: what chooses the checkpoint.
+        spacing_mm: voxel size of the prepared grids.
+        folder: the run.
+    """
+    structures = model.structure_set
+    device = next(network.parameters()).device
+    return Trainer(
+        network=network,
+        loss=loss_registry.build(loss, regions=structures.are_regions),
+        target=_target(structures, device),
+        augmenter=Augmenter(augmentation, structures, spacing_mm),
+        cases=cases,
+        validate=WholeVolumeValidator(copy.deepcopy(network), model, selection, str(device)),
+        spec=training,
+        epochs=training.epochs,
+        folder=folder,
+    )
+
+
+def training_case(case_id: str, image: NDArray[np.float32], indices: NDArray[np.uint8]) -> TrainingCase:
+    """A case from arrays: image (C, I, J, K), label indices (I, J, K)."""
+    return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(indices))
+
+
+def best_of(trainer: Trainer) -> tuple[dict[str, NDArray[np.generic]], tuple[bytes, bytes]]:
+    """The best weights of a training as arrays, and the network with them as an OpenVINO graph.
+
+    Raises:
+        SelfCheckError: the converted graph does not compute what the network does.
+    """
+    weights = trainer.best_weights()
+    network = copy.deepcopy(trainer.network).cpu()
+    network.load_state_dict(weights)
+    graph = to_graph(network, trainer.cases[0].image.shape[0], len(trainer.network.stride))
+    return {key: value.cpu().numpy() for key, value in weights.items()}, graph
+
+
+def _target(structures: StructureSet, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """From label indices (B, *S) to class indices, or to regions (B, R, *S)."""
+    if not structures.are_regions:
+        return Tensor.long
+    table = torch.from_numpy(structures.region_table()).to(device, torch.float32)
+    return lambda indices: table[:, indices.long()].movedim(0, 1)

@@ -1,0 +1,48 @@
+"""Settings of a training (no torch here: recipes are read without it)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class TrainingSpec:
+    """How a network is trained.
+
+    Attributes:
+        patch: patch size in voxels of the prepared grid.
+        batch: patches a step.
+        epochs: length of the training; `--epochs` and `--time-budget` override it.
+        steps_per_epoch: optimiser steps between two validations and checkpoints.
+        optimizer: "adamw", or "sgd" with Nesterov momentum.
+        learning_rate: its highest value.
+        momentum: of SGD.
+        weight_decay: decoupled for AdamW, L2 for SGD; not applied to biases and norms.
+        warmup_steps: steps of linear warm-up.
+        schedule_power: exponent of the polynomial decay to zero after the warm-up.
+        foreground_share: share of patches centred on a structure.
+        ema_decay: of the exponential moving average of the weights, which is what is validated
+            and kept; 0 switches it off.
+        clip_norm: limit of the gradient's norm.
+        precision: "bf16" autocast, "f32", or "auto": bf16 where the processor computes in it.
+        selection_share: share of the training cases that choose the checkpoint.
+        seed: of everything random.
+    """
+
+    patch: tuple[int, int, int] = (64, 64, 64)
+    batch: int = 2
+    epochs: int = 100
+    steps_per_epoch: int = 100
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = 3e-3
+    momentum: float = 0.99
+    weight_decay: float = 1e-2
+    warmup_steps: int = 50
+    schedule_power: float = 0.9
+    foreground_share: float = 0.5
+    ema_decay: float = 0.998
+    clip_norm: float = 12.0
+    precision: Literal["auto", "f32", "bf16"] = "auto"
+    selection_share: float = 0.1
+    seed: int = 0

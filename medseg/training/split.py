@@ -1,0 +1,63 @@
+"""Who trains, who chooses the checkpoint, who is only measured: case-wise, group-wise, repeatable."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from medseg.errors import InputError, UsageError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Case ids of the three parts; no group of cases is in two of them."""
+
+    train: tuple[str, ...]
+    selection: tuple[str, ...]
+    validation: tuple[str, ...]
+    folds: int
+    fold: int | None
+    seed: int
+
+
+def make_split(
+    groups: Mapping[str, str], *, folds: int, fold: int | None, selection_share: float, seed: int
+) -> Split:
+    """Split cases so that all of one group (one patient) stay together.
+
+    Args:
+        groups: case id -> group.
+        folds: number of folds.
+        fold: the fold measured at the end; None trains on all.
+        selection_share: share of the training groups set aside to choose the checkpoint.
+        seed: the same seed and case ids give the same split, whatever the order of the files.
+
+    Raises:
+        UsageError: the fold does not exist.
+        InputError: there are too few groups.
+    """
+    if fold is not None and not 0 <= fold < folds:
+        raise UsageError(f"fold {fold} of {folds} does not exist", mend=f"choose 0 to {folds - 1}")
+    names = sorted(set(groups.values()))
+    needed = 2 if fold is None else max(folds, 3)
+    if len(names) < needed:
+        raise InputError(f"{len(names)} cases do not make {folds} folds", mend=f"give at least {needed}")
+    rng = np.random.default_rng(seed)
+    shuffled = [names[n] for n in rng.permutation(len(names))]
+    held = set() if fold is None else set(shuffled[fold::folds])
+    rest = [name for name in shuffled if name not in held]
+    chosen = set(rest[: max(1, round(selection_share * len(rest)))])
+    return Split(
+        train=_members(groups, set(rest) - chosen),
+        selection=_members(groups, chosen),
+        validation=_members(groups, held),
+        folds=folds,
+        fold=fold,
+        seed=seed,
+    )
+
+
+def _members(groups: Mapping[str, str], names: set[str]) -> tuple[str, ...]:
+    return tuple(sorted(case for case, group in groups.items() if group in names))

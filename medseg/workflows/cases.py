@@ -1,0 +1,99 @@
+"""Cases of a dataset, read and prepared the one way training and validation share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.cards import Card
+from medseg.errors import InputError, MedsegError
+from medseg.io import read_labels, read_volume
+from medseg.layouts import CaseFiles
+from medseg.preparation import Preparation, Prepared
+from medseg.structures import StructureSet
+from medseg.volume import LabelMap, Volume
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A case ready for the network: label indices (i, j, k) uint8 beside the prepared scan."""
+
+    case_id: str
+    prepared: Prepared
+    indices: NDArray[np.uint8]
+    volumes_ml: dict[str, float]
+    spacing_mm: tuple[float, float, float]
+    digest: str
+
+
+def read_case(files: CaseFiles, card: Card) -> tuple[Volume, LabelMap]:
+    """Image and labels of one case, on one grid.
+
+    Raises:
+        InputError: it has no labels.
+        GridMismatchError: image and labels lie on different grids.
+    """
+    if files.label is None:
+        raise InputError("has no labels", source=files.image)
+    volume = read_volume(files.image, channels=card.channels)
+    labels = read_labels(files.label)
+    volume.grid.require(labels.grid, "image and labels", source=str(files.label))
+    return volume, labels
+
+
+def prepare_case(files: CaseFiles, card: Card, preparation: Preparation) -> PreparedCase:
+    """Read and prepare one case; errors name its file."""
+    structures = card.structure_set
+    volume, labels = read_case(files, card)
+    try:
+        prepared = preparation.apply(volume)
+        indices = structures.encode(preparation.apply_labels(labels, prepared))
+    except MedsegError as fault:
+        if fault.source is None:
+            fault.source = str(files.image)
+        raise
+    return PreparedCase(
+        files.case_id,
+        prepared,
+        indices,
+        structure_volumes_ml(labels, structures),
+        volume.grid.spacing_mm,
+        voxel_digest(volume),
+    )
+
+
+def prepare_cases(cases: Iterable[CaseFiles], card: Card, preparation: Preparation) -> Iterator[PreparedCase]:
+    """Cases one after the other; the same voxels under two names are refused.
+
+    Raises:
+        InputError: two cases hold the same scan, which could end up on both sides of a split.
+    """
+    seen: dict[str, str] = {}
+    for files in cases:
+        case = prepare_case(files, card, preparation)
+        if case.digest in seen:
+            raise InputError(
+                f"holds the same voxels as {seen[case.digest]}", source=files.image, mend="remove one of them"
+            )
+        seen[case.digest] = case.case_id
+        yield case
+
+
+def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
+    """Volume of each structure that is there."""
+    found, counts = np.unique(labels.array, return_counts=True)
+    table = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    voxel_ml = labels.grid.voxel_volume_mm3 / 1000
+    volumes = {s.name: sum(table.get(v, 0) for v in s.members or (s.value,)) for s in structures}
+    return {name: count * voxel_ml for name, count in volumes.items() if count}
+
+
+def voxel_digest(volume: Volume) -> str:
+    """SHA-256 of shape and voxels: equal for the same scan under another name."""
+    digest = hashlib.sha256(repr((volume.array.shape, volume.array.dtype.str)).encode())
+    digest.update(np.ascontiguousarray(volume.array).data)
+    return digest.hexdigest()

@@ -1,0 +1,194 @@
+"""`medseg check`: what is wrong with a dataset, before hours are spent on it."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from medseg.cards import Card
+from medseg.errors import MedsegError
+from medseg.io import read_labels, read_volume, stem_and_suffix
+from medseg.layouts import CaseFiles, read_decathlon
+from medseg.structures import StructureSet, from_labels
+from medseg.volume import LabelMap, Volume
+from medseg.workflows.cases import voxel_digest
+
+OUTLIER_FACTOR = 30.0
+"""A case whose intensities are this many times the dataset's median brightness, or less, is odd."""
+
+SPACING_FACTOR = 2.0
+
+TINY_VOXELS = 10
+"""A structure of fewer voxels is more often a slip of the pen than anatomy."""
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong or odd.
+
+    Attributes:
+        severity: an "error" stops a training; a "warning" is for a person to look at.
+        case_id: of the case, or empty for the dataset.
+        text: what it is, with the numbers.
+    """
+
+    severity: Severity
+    case_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What the audit keeps of a case."""
+
+    case_id: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    orientation: str
+    brightness: float
+    digest: str
+    label_voxels: dict[int, int]
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All findings, and what the dataset is like."""
+
+    cases: tuple[CaseFacts, ...]
+    findings: tuple[Finding, ...]
+    structures: StructureSet
+
+    @property
+    def errors(self) -> tuple[Finding, ...]:
+        return tuple(f for f in self.findings if f.severity == "error")
+
+    def json(self) -> str:
+        content = {
+            "schema": "medseg.audit/1",
+            "findings": [asdict(f) for f in self.findings],
+            "cases": [asdict(c) for c in self.cases],
+        }
+        return json.dumps(content, indent=1, allow_nan=False) + "\n"
+
+
+def check(
+    folder: Path, card: Card | None = None, on_case: Callable[[int, int], None] = lambda *_: None
+) -> Audit:
+    """Read every case of a dataset and look for what would spoil a training.
+
+    Args:
+        folder: in the layout of the Medical Segmentation Decathlon.
+        card: what channels and labels mean; the folder's own `dataset.json` when None.
+        on_case: called after each case with its number and how many there are.
+
+    Raises:
+        InputError: the folder is no dataset at all.
+    """
+    files = read_decathlon(folder) if card is None else card.read(folder)
+    structures = from_labels(files.labels) if card is None else card.structure_set
+    channels = files.channels if card is None else card.channels
+    facts: list[CaseFacts] = []
+    findings: list[Finding] = []
+    for number, case in enumerate(files.cases, start=1):
+        try:
+            volume = read_volume(case.image, channels=channels)
+            facts.append(_look(case, volume, structures, findings))
+        except MedsegError as fault:
+            findings.append(Finding("error", case.case_id, f"{type(fault).__name__}: {fault.fault}"))
+        on_case(number, len(files.cases))
+    findings += _duplicates(facts) + _outliers(facts) + _names(files.cases)
+    return Audit(tuple(facts), tuple(findings), structures)
+
+
+def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: list[Finding]) -> CaseFacts:
+    """One case by itself."""
+    voxels: dict[int, int] = {}
+    findings += [Finding("warning", case.case_id, text) for text in volume.warnings]
+    for name, channel in zip(volume.channels, volume.array, strict=True):
+        if channel.min() == channel.max():
+            findings.append(Finding("error", case.case_id, f"channel {name} is constant"))
+    if case.label is None:
+        findings.append(Finding("error", case.case_id, "has no labels"))
+    else:
+        labels = read_labels(case.label)
+        volume.grid.require(labels.grid, "image and labels")
+        voxels = _look_at_labels(case.case_id, labels, structures, findings)
+    return CaseFacts(
+        case.case_id,
+        volume.grid.shape,
+        volume.grid.spacing_mm,
+        volume.grid.axis_codes,
+        float(np.percentile(np.abs(volume.array[0].astype(np.float64)), 95)),
+        voxel_digest(volume),
+        voxels,
+    )
+
+
+def _look_at_labels(
+    case_id: str, labels: LabelMap, structures: StructureSet, findings: list[Finding]
+) -> dict[int, int]:
+    values, counts = np.unique(labels.array, return_counts=True)
+    voxels = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
+    unknown = {v: n for v, n in voxels.items() if v not in structures.known_values}
+    for value, count in unknown.items():
+        text = f"unknown label value {value} in {count} voxels"
+        findings.append(Finding("error", case_id, text))
+    for structure in structures:
+        count = sum(voxels.get(v, 0) for v in structure.members or (structure.value,))
+        if count == 0:
+            findings.append(Finding("warning", case_id, f"{structure.name} is not labelled"))
+        elif count < TINY_VOXELS:
+            findings.append(Finding("warning", case_id, f"{structure.name} has only {count} voxels"))
+    return voxels
+
+
+def _duplicates(facts: list[CaseFacts]) -> list[Finding]:
+    by_digest: defaultdict[str, list[str]] = defaultdict(list)
+    for case in facts:
+        by_digest[case.digest].append(case.case_id)
+    return [
+        Finding("error", names[1], f"holds the same voxels as {names[0]}")
+        for names in by_digest.values()
+        if len(names) > 1
+    ]
+
+
+def _outliers(facts: list[CaseFacts]) -> list[Finding]:
+    """Cases unlike the others in intensity or voxel size."""
+    if len(facts) < 3:
+        return []
+    findings = []
+    brightness = float(np.median([case.brightness for case in facts]))
+    sides = np.median([sorted(case.spacing_mm) for case in facts], axis=0)
+    for case in facts:
+        ratio = case.brightness / brightness if brightness else 1.0
+        if not 1 / OUTLIER_FACTOR <= ratio <= OUTLIER_FACTOR:
+            text = f"95% of intensities lie below {case.brightness:.4g}; in the median case {brightness:.4g}"
+            findings.append(Finding("warning", case.case_id, text))
+        off = np.sort(case.spacing_mm) / sides
+        if off.max() > SPACING_FACTOR or off.min() < 1 / SPACING_FACTOR:
+            text = f"voxels of {_mm(case.spacing_mm)} mm; in the median case {_mm(tuple(sides))} mm"
+            findings.append(Finding("warning", case.case_id, text))
+    return findings
+
+
+def _names(cases: tuple[CaseFiles, ...]) -> list[Finding]:
+    """Images and labels listed together that are not called alike."""
+    findings = []
+    for case in cases:
+        label = "" if case.label is None else stem_and_suffix(case.label)[0]
+        if label and case.case_id not in label and label not in case.case_id:
+            findings.append(Finding("warning", case.case_id, f"its labels are called {label}"))
+    return findings
+
+
+def _mm(sides: tuple[float, ...]) -> str:
+    return "x".join(f"{side:.3g}" for side in sides)

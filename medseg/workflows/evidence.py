@@ -1,0 +1,185 @@
+"""From trained weights to a model file: converted, compared with the reference engine, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from medseg import __version__
+from medseg.cards import Card, MetricsSpec, Recipe
+from medseg.errors import SelfCheckError
+from medseg.inference import engines
+from medseg.inference.predictor import Predictor, labels_from_probabilities
+from medseg.layouts import CaseFiles
+from medseg.metrics.case import CaseResult, evaluate_case
+from medseg.metrics.cohort import summarise
+from medseg.metrics.counts import joint_counts
+from medseg.metrics.overlap import dice
+from medseg.model import Model, ModelSpec
+from medseg.training.loop import Trainer
+from medseg.training.setup import best_of
+from medseg.training.split import Split
+from medseg.workflows.cases import PreparedCase, read_case
+from medseg.workflows.segment import Segmenter
+
+Say = Callable[[str], None]
+
+PARITY = 1e-3
+"""Largest difference of a probability between OpenVINO and torch, both in float32, on a real scan."""
+
+COMPARED_CASES = 5
+
+
+def provenance(recipe: Recipe, card: Card, split: Split) -> dict[str, Any]:
+    """What a model was trained on; no case is named."""
+    return {
+        "software": f"medseg {__version__}, torch {version('torch')}",
+        "recipe": recipe.name,
+        "dataset": card.description,
+        "licence_of_data": card.licence,
+        "source_of_data": card.source,
+        "weights_may_be_shared": card.weights_may_be_shared,
+        "cases": {
+            "trained": len(split.train),
+            "chose_checkpoint": len(split.selection),
+            "measured": len(split.validation),
+        },
+        "fold": split.fold,
+        "folds": split.folds,
+        "seed": split.seed,
+    }
+
+
+def package(trainer: Trainer, spec: ModelSpec, cases: Sequence[PreparedCase]) -> Model:
+    """The best weights of a training as a model, its engines compared on real scans.
+
+    Raises:
+        SelfCheckError: the converted graph does not compute what the network does.
+    """
+    weights, graph = best_of(trainer)
+    training = spec.training | {
+        "epochs": trainer.progress.epoch,
+        "of_epochs": trainer.epochs,
+        "steps": trainer.progress.step,
+        "seconds": round(trainer.progress.seconds),
+        "selection_dice": round(trainer.progress.best, 4),
+    }
+    model = Model(replace(spec, training=training), weights, graph)
+    evidence = {
+        "engines": _agreement(model, cases[:COMPARED_CASES]),
+        "volumes_ml": _volume_ranges(cases),
+        "spacing_mm": _spacing_range(cases),
+    }
+    return replace(model, spec=replace(model.spec, evidence=evidence))
+
+
+def measure(
+    model: Model, files: Sequence[CaseFiles], card: Card, metrics: MetricsSpec, say: Say
+) -> tuple[Model, tuple[CaseResult, ...]]:
+    """Predict cases the model has not seen, as a user would, and store how well it did."""
+    if not files:
+        return model, ()
+    say(f"measuring on {len(files)} cases that were not trained on")
+    segmenter = Segmenter([model])
+    results = []
+    for case in files:
+        volume, reference = read_case(case, card)
+        found = segmenter(volume)
+        results.append(
+            evaluate_case(
+                found.labels,
+                reference,
+                segmenter.structures,
+                tolerance_mm=metrics.tolerance_mm,
+                case_id=case.case_id,
+            )
+        )
+    evidence = model.spec.evidence | {"validation": _scores(results)}
+    return replace(model, spec=replace(model.spec, evidence=evidence)), tuple(results)
+
+
+def _scores(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
+    kept = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_diff_ml")
+    return [
+        {
+            "structure": row.structure,
+            "metric": row.metric,
+            "unit": row.unit,
+            "n": row.n,
+            "mean": row.mean,
+            "ci95": [row.ci_low, row.ci_high],
+            "median": row.median,
+            "min": row.min,
+            "max": row.max,
+        }
+        for row in summarise(results)
+        if row.metric in kept
+    ]
+
+
+def _agreement(model: Model, cases: Sequence[PreparedCase]) -> dict[str, Any]:
+    """How OpenVINO in f32, and torch in bf16, differ from torch in f32 on whole prepared scans."""
+    structures = model.spec.structure_set
+    values = np.asarray(structures.index_values)
+    reference = Predictor.of(model.spec, [engines.load(model, "torch")])
+    others = {
+        "openvino f32": Predictor.of(model.spec, [engines.load(model, "openvino")]),
+        "torch bf16": Predictor.of(model.spec, [engines.load(model, "torch", precision="bf16")]),
+    }
+    found: dict[str, Any] = {
+        name: {"cases": len(cases), "probability": 0.0, "label_disagreement": 0.0, "dice": 0.0, "volume": 0.0}
+        for name in others
+    }
+    for case in cases:
+        expected = reference.probabilities(case.prepared.array)
+        labels = labels_from_probabilities(expected, structures)
+        truth = values[case.indices]
+        for name, predictor in others.items():
+            probabilities = predictor.probabilities(case.prepared.array)
+            other = labels_from_probabilities(probabilities, structures)
+            figures = {
+                "probability": float(np.abs(probabilities - expected).max()),
+                "label_disagreement": float((other != labels).mean()),
+                **_structure_changes(truth, labels, other, model),
+            }
+            found[name] |= {key: max(found[name][key], value) for key, value in figures.items()}
+    if found["openvino f32"]["probability"] > PARITY:
+        raise SelfCheckError(
+            f"OpenVINO differs from torch by {found['openvino f32']['probability']:.2g} in probability "
+            f"(limit {PARITY})"
+        )
+    return found
+
+
+def _structure_changes(
+    truth: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], other: np.ndarray[Any, Any], model: Model
+) -> dict[str, float]:
+    """Largest change over the structures of Dice against the reference, and of volume (a share)."""
+    structures = model.spec.structure_set
+    first, second = joint_counts(truth, labels, structures), joint_counts(truth, other, structures)
+    changes = [abs(dice(second[name]) - dice(first[name])) for name in first]
+    volumes = [
+        abs(second[name].predicted - first[name].predicted) / max(1, first[name].predicted) for name in first
+    ]
+    return {"dice": float(np.nan_to_num(changes).max()), "volume": max(volumes)}
+
+
+def _volume_ranges(cases: Sequence[PreparedCase]) -> dict[str, Any]:
+    """Smallest and largest volume of each structure in the reference labels of the training."""
+    found: dict[str, list[float]] = {}
+    for case in cases:
+        for name, volume in case.volumes_ml.items():
+            found.setdefault(name, []).append(volume)
+    return {
+        name: {"n": len(v), "min": round(min(v), 4), "max": round(max(v), 4)} for name, v in found.items()
+    }
+
+
+def _spacing_range(cases: Sequence[PreparedCase]) -> dict[str, list[float]]:
+    """Voxel sizes met, sorted within each scan: the range of the smallest, middle and largest side."""
+    sides = np.array([sorted(case.spacing_mm) for case in cases])
+    return {"min": sides.min(axis=0).round(4).tolist(), "max": sides.max(axis=0).round(4).tolist()}

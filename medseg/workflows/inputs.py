@@ -1,0 +1,151 @@
+"""From the words of a command line to cases: what to read, what to call it, where its result goes."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg.errors import InputError, UsageError
+from medseg.io import SUFFIXES, is_dicom_folder, stem_and_suffix
+
+MADE_BY_US = ("_seg", "_prob-")
+"""Endings and parts of the names of results, which are never taken for scans."""
+
+
+@dataclass(frozen=True)
+class InputCase:
+    """One subject on the command line.
+
+    Attributes:
+        source: a file, a DICOM folder, or a file per channel.
+        stem: what its results are called after.
+        folder: where it lies.
+        suffix: of its results: the input's, `.nii.gz` for DICOM.
+    """
+
+    source: Path | Mapping[str, Path]
+    stem: str
+    folder: Path
+    suffix: str
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that is read, sorted within a DICOM folder."""
+        paths = tuple(self.source.values()) if isinstance(self.source, Mapping) else (self.source,)
+        if len(paths) == 1 and paths[0].is_dir():
+            return tuple(sorted(p for p in paths[0].iterdir() if p.is_file()))
+        return paths
+
+    def target(self, out: Path | None) -> Path:
+        """The label file: exactly `out`, or in the folder `out`, or beside the input."""
+        if out is not None and not names_folder(out):
+            return out
+        return (self.folder if out is None else out) / f"{self.stem}_seg{self.suffix}"
+
+
+def find_cases(words: Sequence[str]) -> tuple[InputCase, ...]:
+    """Cases named by `scan.nii.gz`, `flair=a.nii.gz t1c=b.nii.gz`, a DICOM folder, or a folder of scans.
+
+    Raises:
+        UsageError: channel names stand beside plain paths, or one comes twice.
+        InputError: a path does not exist, or a folder holds no scan.
+    """
+    if not words:
+        raise UsageError("no input", mend="give a scan, NAME=FILE for each channel, or a folder")
+    pairs = [_channel(word) for word in words]
+    if all(name for name, _ in pairs):
+        return (_channels_case(pairs),)
+    if any(name for name, _ in pairs):
+        raise UsageError("channel names beside plain paths", mend="give NAME=FILE for every channel")
+    return tuple(case for _, path in pairs for case in _cases_at(path))
+
+
+def is_batch(words: Sequence[str], cases: Sequence[InputCase]) -> bool:
+    """Whether the words mean many cases, even if there happens to be one."""
+    folder = len(words) == 1 and Path(words[0]).is_dir() and cases[0].source != Path(words[0])
+    return folder or len(cases) > 1
+
+
+def names_folder(out: Path) -> bool:
+    """Whether `-o` names a folder: one that exists, or a name without an image suffix."""
+    return out.is_dir() or not str(out).endswith(SUFFIXES)
+
+
+def require_outside(words: Sequence[str], out: Path | None) -> Path:
+    """The output folder of a batch, which must not lie in the folder that is read.
+
+    Raises:
+        UsageError: it is not given, is a file, or lies inside.
+    """
+    if out is None or not names_folder(out):
+        raise UsageError("several cases need a folder for their results", mend="give -o FOLDER")
+    for word in words:
+        if Path(word).is_dir() and out.resolve().is_relative_to(Path(word).resolve()):
+            raise UsageError(
+                "lies inside the folder that is read", source=out, mend="choose a folder outside it"
+            )
+    return out
+
+
+def _channel(word: str) -> tuple[str, Path]:
+    """`name=path` taken apart; a path that exists as it stands is a path, equal sign or not."""
+    name, sign, path = word.partition("=")
+    if sign and not Path(word).exists() and name.isidentifier():
+        return name, Path(path)
+    return "", Path(word)
+
+
+def _channels_case(pairs: Sequence[tuple[str, Path]]) -> InputCase:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise UsageError(f"a channel is given twice: {', '.join(names)}")
+    for name, path in pairs:
+        if not path.exists():
+            raise InputError(f"channel {name}: there is no such file", source=path)
+    first = pairs[0][1]
+    stems = [stem_and_suffix(path)[0] for _, path in pairs]
+    common = _common_start(stems).rstrip("_-. ")
+    return InputCase(dict(pairs), common or stems[0], first.parent, stem_and_suffix(first)[1])
+
+
+def _common_start(words: Sequence[str]) -> str:
+    """The characters all words begin with.
+
+    >>> _common_start(["case1_flair", "case1_t1c"])
+    'case1_'
+    """
+    columns = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
+    return "".join(column[0] for column in columns)
+
+
+def _cases_at(path: Path) -> list[InputCase]:
+    if not path.exists():
+        raise InputError("there is no such file or folder", source=path)
+    if path.is_file():
+        return [_file_case(path)]
+    if is_dicom_folder(path):
+        return [_dicom_case(path)]
+    scans = [p for p in sorted(path.iterdir()) if p.is_file() and p.name.endswith(SUFFIXES)]
+    series = [p for p in sorted(path.iterdir()) if p.is_dir() and is_dicom_folder(p)]
+    cases = [_file_case(p) for p in scans if p.suffix != ".img" and not _is_result(p)]
+    cases += [_dicom_case(p) for p in series]
+    if not cases:
+        seen = ", ".join(sorted({p.suffix or p.name for p in path.iterdir()})[:8])
+        raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path)
+    return cases
+
+
+def _file_case(path: Path) -> InputCase:
+    stem, suffix = stem_and_suffix(path)
+    return InputCase(path, stem, path.parent, suffix)
+
+
+def _dicom_case(folder: Path) -> InputCase:
+    return InputCase(folder, folder.resolve().name, folder.resolve().parent, ".nii.gz")
+
+
+def _is_result(path: Path) -> bool:
+    stem = stem_and_suffix(path)[0]
+    return stem.endswith(MADE_BY_US[0]) or MADE_BY_US[1] in stem

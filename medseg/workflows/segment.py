@@ -1,0 +1,215 @@
+"""Segmenter: models loaded once, scans in, labels out. The library's front door to prediction."""
+
+from __future__ import annotations
+
+import ctypes.util
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import GeometryError, InputError, ModelError
+from medseg.inference import engines
+from medseg.inference.predictor import Predictor, labels_from_probabilities
+from medseg.model import Model, ModelSpec, load_model
+from medseg.postprocess import postprocess
+from medseg.preparation import Preparation
+from medseg.structures import StructureSet
+from medseg.volume import LabelMap, Volume
+
+SLAB_VOXELS = 4_000_000
+"""Output voxels restored at a time, so that class probabilities never exist for a whole big scan."""
+
+SIDES = ("shortest", "middle", "longest")
+
+WARN_SPACING, REFUSE_SPACING = 2.0, 5.0
+"""How many times outside the spacings met in training a scan is doubted, and refused."""
+
+
+@dataclass(frozen=True)
+class SegmenterOptions:
+    """How a segmenter runs.
+
+    Attributes:
+        device: "cpu", "cuda", "cuda:N", "mps", or "auto".
+        engine: "openvino", "torch", or "auto": OpenVINO on a CPU where the model has its graph.
+        threads: of the processor; 0 takes what there is.
+        tta: average over the mirrored scan too; None does what the model says.
+        keep_probabilities: keep the probabilities of the whole scan in the result.
+    """
+
+    device: str = "auto"
+    engine: Literal["auto", "openvino", "torch"] = "auto"
+    threads: int = 0
+    tta: bool | None = None
+    keep_probabilities: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What was found in one scan.
+
+    Attributes:
+        labels: on the scan's own grid, in its own axis order.
+        structures: what the values mean.
+        warnings: sentences a reader must see.
+        probabilities: per structure name, (I, J, K) float32 on the scan's grid, if kept.
+    """
+
+    labels: LabelMap
+    structures: StructureSet
+    warnings: tuple[str, ...] = ()
+    probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of each structure, 0 where there is none of it."""
+        voxel_ml = self.labels.grid.voxel_volume_mm3 / 1000
+        return {
+            s.name: int(self.structures.mask(self.labels.array, s).sum()) * voxel_ml for s in self.structures
+        }
+
+
+class Segmenter:
+    """One or several models, ready to segment scan after scan.
+
+    Several models are averaged, as probabilities on the scan's grid; they must take the same
+    channels and write the same structures.
+
+    Args:
+        models: the models.
+        options: how they run.
+
+    Raises:
+        ModelError: the models do not go together.
+    """
+
+    def __init__(self, models: Sequence[Model], options: SegmenterOptions | None = None) -> None:
+        self.models = tuple(models)
+        self.options = options or SegmenterOptions()
+        first = self.models[0].spec
+        for other in self.models[1:]:
+            if (other.spec.structures, other.spec.channels) != (first.structures, first.channels):
+                raise ModelError(f"{other.spec.name} and {first.name} write different structures")
+        self.channels = first.channels
+        self.structures = first.structure_set
+        self.members = [_Member(model, self.options) for model in self.models]
+
+    def __call__(self, volume: Volume) -> Segmentation:
+        """Segment one scan.
+
+        Raises:
+            MedsegError: as the steps of the way raise.
+        """
+        volume = self._bound(volume)
+        warnings = [*volume.warnings, *(w for m in self.models for w in _spacing_warnings(volume, m.spec))]
+        prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
+        inner = [m.predictor.probabilities(p.array) for m, p in zip(self.members, prepared, strict=True)]
+        shape = prepared[0].oriented_shape
+        canonical = np.zeros(shape, np.result_type(*map(np.min_scalar_type, self.structures.values)))
+        kept: list[NDArray[np.float32]] = []
+        background = not self.structures.are_regions
+        step = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
+        for start in range(0, shape[0], step):
+            rows = slice(start, min(start + step, shape[0]))
+            slabs = [p.restore(x, rows, background=background) for p, x in zip(prepared, inner, strict=True)]
+            slab = _mean(slabs)
+            canonical[rows] = labels_from_probabilities(slab, self.structures)
+            if self.options.keep_probabilities:
+                kept.append(slab)
+        canonical = postprocess(
+            canonical, self.structures, self.models[0].spec.postprocess, prepared[0].oriented_grid
+        )
+        labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
+        if not labels.array.any():
+            warnings.append("the model labelled no voxel of this scan")
+        probabilities = {}
+        if kept:
+            outputs = np.concatenate(kept, axis=1)[-len(self.structures) :]
+            named = zip(self.structures.names, outputs, strict=True)
+            probabilities = {name: prepared[0].to_input(output) for name, output in named}
+        return Segmentation(labels, self.structures, tuple(dict.fromkeys(warnings)), probabilities)
+
+    @property
+    def engine_names(self) -> tuple[str, ...]:
+        """Engine and precision of each model, as they run."""
+        return tuple(f"{m.engine.name} {m.engine.precision}" for m in self.members)
+
+    def _bound(self, volume: Volume) -> Volume:
+        """The scan with its channels in the model's order, by name."""
+        if len(self.channels) == 1 and len(volume.channels) == 1:
+            return volume
+        missing = [name for name in self.channels if name not in volume.channels]
+        if missing or len(volume.channels) != len(self.channels):
+            raise InputError(
+                f"the model takes {', '.join(self.channels)}; the scan has {', '.join(volume.channels)}",
+                mend="give " + " ".join(f"{name}=FILE" for name in self.channels),
+            )
+        order = [volume.channels.index(name) for name in self.channels]
+        return Volume(volume.array[order], volume.grid, self.channels, volume.form, volume.warnings)
+
+
+def load(model: str | Path | Sequence[str | Path], **options: object) -> Segmenter:
+    """A segmenter from model files or names of packaged models.
+
+    >>> load("hippocampus").channels
+    ('MRI',)
+    """
+    names = [model] if isinstance(model, str | Path) else list(model)
+    return Segmenter([load_model(name) for name in names], SegmenterOptions(**options))  # type: ignore[arg-type]
+
+
+class _Member:
+    """A model with its engine."""
+
+    def __init__(self, model: Model, options: SegmenterOptions) -> None:
+        self.model = model
+        device = _device(options.device)
+        name = options.engine
+        if name == "auto":
+            name = "openvino" if device == "cpu" and model.graph is not None else "torch"
+        self.engine = engines.load(model, name, device=device, threads=options.threads or None)
+        spec = model.spec
+        if options.tta is not None:
+            flips = (spec.inference.flips or ((0,),)) if options.tta else ()
+            spec = replace(spec, inference=replace(spec.inference, flips=flips))
+        self.predictor = Predictor.of(spec, [self.engine])
+
+
+def _device(name: str) -> str:
+    """What "auto" means here; torch, slow to import, is asked only where there is an NVIDIA driver."""
+    if name != "auto":
+        return name
+    if ctypes.util.find_library("cuda") is None:
+        return "cpu"
+    return engines.best_device()
+
+
+def _mean(slabs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    total = slabs[0]
+    for slab in slabs[1:]:
+        total = total + slab
+    return total if len(slabs) == 1 else total / np.float32(len(slabs))
+
+
+def _spacing_warnings(volume: Volume, spec: ModelSpec) -> list[str]:
+    """Doubt about a scan whose voxels are unlike those of the training."""
+    ranges = spec.evidence.get("spacing_mm")
+    if not ranges:
+        return []
+    warnings = []
+    for axis, (value, low, high) in enumerate(
+        zip(sorted(volume.grid.spacing_mm), ranges["min"], ranges["max"], strict=True)
+    ):
+        ratio = max(value / high, low / value)
+        text = (
+            f"the {SIDES[axis]} side of a voxel is {value:.3g} mm; "
+            f"{spec.name} was trained on {low:.3g} to {high:.3g} mm"
+        )
+        if ratio > REFUSE_SPACING:
+            raise GeometryError(text, mend="resample the scan")
+        if ratio > WARN_SPACING:
+            warnings.append(f"{text}: the result is doubtful")
+    return warnings

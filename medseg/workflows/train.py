@@ -1,0 +1,220 @@
+"""`medseg train`: from a recipe and a folder to a run with a model in it."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medseg import __version__
+from medseg.cards import Card, MetricsSpec, Recipe, load_card
+from medseg.io.atomic import write_text
+from medseg.layouts import CaseFiles
+from medseg.metrics.case import CaseResult
+from medseg.metrics.export import cases_csv
+from medseg.model import ModelSpec
+from medseg.networks.layers import Segmenter
+from medseg.preparation import Preparation
+from medseg.training.budget import epochs_within
+from medseg.training.loop import Epoch, Trainer, TrainingCase
+from medseg.training.setup import build_network, build_trainer, facts_of, training_case
+from medseg.training.split import Split, make_split
+from medseg.workflows.cases import PreparedCase, prepare_cases
+from medseg.workflows.evidence import measure, package, provenance
+from medseg.workflows.run import Run
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line adds to a recipe.
+
+    Attributes:
+        epochs: instead of the recipe's.
+        time_budget_s: fix the number of epochs by measuring a few steps.
+        seed: instead of the recipe's.
+        folds: number of folds.
+        fold: the fold that is measured at the end; None trains on every case.
+        device: "cpu", "cuda", "cuda:N", "mps" or "auto".
+        threads: of the processor; 0 takes what there is.
+        overwrite: begin anew in a folder that holds a run.
+    """
+
+    epochs: int | None = None
+    time_budget_s: float | None = None
+    seed: int | None = None
+    folds: int = 5
+    fold: int | None = 0
+    device: str = "auto"
+    threads: int = 0
+    overwrite: bool = False
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training left behind."""
+
+    model_path: Path
+    epochs: int
+    seconds: float
+    validation: tuple[CaseResult, ...]
+
+
+def train(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    options: TrainOptions,
+    *,
+    say: Say,
+    on_epoch: Callable[[Epoch], None],
+) -> TrainResult:
+    """Train the network of a recipe on a folder of cases.
+
+    The same call goes on where it stopped. A KeyboardInterrupt leaves a run that can go on, and a
+    model made of the best weights so far.
+
+    Raises:
+        MedsegError: bad data, a folder that holds another run, a loss that is not finite.
+    """
+    started = time.monotonic()
+    card = load_card(recipe.card)
+    recipe = _resolved(recipe, card, options)
+    found = card.read(data)
+    split = make_split(
+        {case.case_id: case.group for case in found.cases},
+        folds=options.folds,
+        fold=options.fold,
+        selection_share=recipe.training.selection_share,
+        seed=recipe.training.seed,
+    )
+    run = Run(out)
+    if options.overwrite and run.settings_path.exists():
+        shutil.rmtree(out)
+    stored = run.begin(recipe, split, {"epochs": options.epochs, "time_budget_s": options.time_budget_s})
+    with run.locked():
+        say(_describe(split, recipe))
+        by_id = {case.case_id: case for case in found.cases}
+        cases = _prepared(by_id, split, card, recipe, say)
+        network = build_network(
+            recipe.network,
+            seed=recipe.training.seed,
+            device=options.device,
+            threads=options.threads,
+        )
+        spec = _model_spec(recipe, card, split, network)
+        trainer = _trainer(recipe, spec, network, cases, split, run)
+        epochs = stored.get("epochs") or _epochs(trainer, recipe, options, started, say)
+        run.fix_epochs(stored, epochs)
+        trainer.epochs = epochs
+        warning = trainer.resume()
+        if warning:
+            say(f"warning: {warning}")
+        if trainer.progress.epoch:
+            say(f"going on after epoch {trainer.progress.epoch} of {epochs}")
+        held = [by_id[name] for name in split.validation]
+        return _finish(trainer, spec, [*cases.values()], held, card, recipe.metrics, run, say, on_epoch)
+
+
+def _finish(
+    trainer: Trainer,
+    spec: ModelSpec,
+    cases: Sequence[PreparedCase],
+    held: Sequence[CaseFiles],
+    card: Card,
+    metrics: MetricsSpec,
+    run: Run,
+    say: Say,
+    on_epoch: Callable[[Epoch], None],
+) -> TrainResult:
+    """Train, then make the model and measure it on the fold's own cases."""
+    try:
+        trainer.run(on_epoch)
+    except KeyboardInterrupt:
+        package(trainer, spec, cases).save(run.model_path, overwrite=True)
+        say(f"stopped; the best weights so far are in {run.model_path}; the same command goes on")
+        raise
+    model, results = measure(package(trainer, spec, cases), held, card, metrics, say)
+    model.save(run.model_path, overwrite=True)
+    if results:
+        write_text(
+            run.scores_path,
+            cases_csv(results, surface="surfel", software=f"medseg {__version__}", model=spec.name),
+            overwrite=True,
+        )
+    return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
+
+
+def _resolved(recipe: Recipe, card: Card, options: TrainOptions) -> Recipe:
+    seed = recipe.training.seed if options.seed is None else options.seed
+    epochs = options.epochs or recipe.training.epochs
+    return replace(recipe.fitted_to(card), training=replace(recipe.training, seed=seed, epochs=epochs))
+
+
+def _prepared(
+    files: Mapping[str, CaseFiles], split: Split, card: Card, recipe: Recipe, say: Say
+) -> dict[str, PreparedCase]:
+    """The cases that train and that choose the checkpoint; those measured at the end stay unread."""
+    names = (*split.train, *split.selection)
+    say(f"reading {len(names)} cases")
+    preparation = Preparation(recipe.preparation)
+    return {case.case_id: case for case in prepare_cases((files[n] for n in names), card, preparation)}
+
+
+def _model_spec(recipe: Recipe, card: Card, split: Split, network: Segmenter) -> ModelSpec:
+    """The model in the making."""
+    return ModelSpec(
+        name=recipe.name,
+        network=recipe.network,
+        facts=facts_of(network),
+        channels=card.channels,
+        structures=card.structure_set.items,
+        preparation=recipe.preparation,
+        inference=replace(recipe.inference, tile=recipe.inference.tile or recipe.training.patch),
+        postprocess=recipe.postprocess,
+        training=provenance(recipe, card, split),
+    )
+
+
+def _trainer(
+    recipe: Recipe,
+    spec: ModelSpec,
+    network: Segmenter,
+    cases: Mapping[str, PreparedCase],
+    split: Split,
+    run: Run,
+) -> Trainer:
+    def part(names: Sequence[str]) -> list[TrainingCase]:
+        chosen = [cases[name] for name in names]
+        return [training_case(case.case_id, case.prepared.array, case.indices) for case in chosen]
+
+    return build_trainer(
+        network,
+        spec,
+        loss=recipe.loss,
+        augmentation=recipe.augmentation,
+        training=recipe.training,
+        cases=part(split.train),
+        selection=part(split.selection),
+        spacing_mm=next(iter(cases.values())).prepared.grid.spacing_mm,
+        folder=run.folder,
+    )
+
+
+def _epochs(trainer: Trainer, recipe: Recipe, options: TrainOptions, started: float, say: Say) -> int:
+    if options.time_budget_s is None:
+        return recipe.training.epochs
+    epochs = epochs_within(trainer, options.time_budget_s - (time.monotonic() - started))
+    say(f"{epochs} epochs of {recipe.training.steps_per_epoch} steps fit into {options.time_budget_s:.0f} s")
+    return epochs
+
+
+def _describe(split: Split, recipe: Recipe) -> str:
+    fold = "all cases train" if split.fold is None else f"fold {split.fold} of {split.folds}"
+    return (
+        f"{recipe.name}: {fold} (seed {split.seed}): {len(split.train)} train, "
+        f"{len(split.selection)} choose the checkpoint, {len(split.validation)} are measured at the end"
+    )

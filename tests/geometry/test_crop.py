@@ -1,0 +1,66 @@
+"""Boxes: the smallest one that holds everything, out and back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medseg.errors import GeometryError, InputError
+from medseg.geometry.crop import Box, crop, foreground_box, paste, whole
+from medseg.volume import Grid
+
+
+def test_the_box_is_the_smallest_that_holds_every_voxel() -> None:
+    array = np.zeros((7, 8, 9))
+    array[2, 3, 4] = array[4, 3, 6] = -1.0
+    assert foreground_box(array) == Box((2, 3, 4), (5, 4, 7))
+
+
+def test_any_channel_counts() -> None:
+    array = np.zeros((2, 7, 8, 9), np.int16)
+    array[0, 1, 1, 1] = array[1, 5, 6, 7] = 3
+    assert foreground_box(array) == Box((1, 1, 1), (6, 7, 8))
+
+
+def test_the_margin_stops_at_the_array() -> None:
+    array = np.zeros((7, 8, 9))
+    array[1, 4, 8] = 1
+    assert foreground_box(array, margin_voxels=2) == Box((0, 2, 6), (4, 7, 9))
+
+
+def test_nothing_to_crop_to_is_refused() -> None:
+    with pytest.raises(InputError, match="zero"):
+        foreground_box(np.zeros((3, 3, 3)))
+
+
+@pytest.mark.parametrize(("start", "stop"), [((0, 0, 0), (2, 0, 2)), ((-1, 0, 0), (2, 2, 2))])
+def test_an_impossible_box_is_refused(start: tuple[int, int, int], stop: tuple[int, int, int]) -> None:
+    with pytest.raises(GeometryError):
+        Box(start, stop)
+
+
+def test_paste_undoes_crop() -> None:
+    array = np.arange(2 * 5 * 6 * 7).reshape(2, 5, 6, 7)
+    box = Box((1, 2, 3), (4, 6, 4))
+    part = crop(array, box)
+    assert part.shape == (2, *box.shape)
+    back = paste(part, box, (5, 6, 7), fill=-1)
+    np.testing.assert_array_equal(crop(back, box), part)
+    assert np.count_nonzero(back == -1) == back.size - part.size
+
+
+def test_the_box_of_everything_is_the_array() -> None:
+    array = np.arange(24).reshape(2, 3, 4)
+    np.testing.assert_array_equal(crop(array, whole((2, 3, 4))), array)
+
+
+def test_the_crop_stays_in_its_place_in_the_world() -> None:
+    affine = np.array([[0, -2.0, 0, 5], [1.0, 0, 0, 6], [0, 0, 3.0, 7], [0, 0, 0, 1]])
+    grid = Box((1, 2, 3), (4, 5, 6)).grid(Grid((5, 6, 7), affine))
+    assert grid.shape == (3, 3, 3)
+    np.testing.assert_allclose(grid.affine[:3, 3], [5 - 2 * 2, 6 + 1 * 1, 7 + 3 * 3])
+
+
+def test_a_box_beyond_the_grid_is_refused() -> None:
+    with pytest.raises(GeometryError, match="fit"):
+        Box((0, 0, 0), (4, 4, 4)).grid(Grid((4, 4, 3), np.eye(4)))

@@ -1,0 +1,192 @@
+"""A whole case: one grid, every structure, every status."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from medseg.errors import GridMismatchError, UsageError
+from medseg.metrics import surface as sd
+from medseg.metrics.case import SURFACE_UNITS, CaseResult, evaluate_case, missed_case
+from medseg.structures import Structure, StructureSet, from_labels
+from medseg.volume import Grid, LabelMap
+
+AFFINE = np.array([[0, -1.5, 0, 9], [0, 0, 2, -4], [0.7, 0, 0, 1], [0, 0, 0, 1]])
+SHAPE = (16, 14, 12)
+STRUCTURES = from_labels({1: "left kidney", 2: "right kidney", 7: "liver"})
+REGIONS = StructureSet((Structure(1, "both", members=(1, 2)), Structure(7, "all", members=(1, 2, 7))))
+
+
+def label_map(array: np.ndarray, affine: np.ndarray = AFFINE) -> LabelMap:
+    return LabelMap(array, Grid(array.shape, affine))
+
+
+def pair(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth random label maps that resemble each other."""
+    generator = np.random.default_rng(seed)
+    base = ndimage.gaussian_filter(generator.random((4, *SHAPE)), (0, 2, 2, 2))
+    other = base + 0.02 * ndimage.gaussian_filter(generator.random((4, *SHAPE)), (0, 1, 1, 1))
+    values = np.array([0, 1, 2, 7], dtype=np.uint8)
+    return values[base.argmax(0)], values[other.argmax(0)]
+
+
+def numbers(case: CaseResult) -> dict[str, list[float]]:
+    return {r.name: [math.nan if v.value is None else v.value for v in r.metrics.values()] for r in case.rows}
+
+
+def assert_same(a: CaseResult, b: CaseResult) -> None:
+    assert [r.counts for r in a.rows] == [r.counts for r in b.rows]
+    for name, values in numbers(a).items():
+        np.testing.assert_allclose(values, numbers(b)[name], rtol=1e-12)
+
+
+@pytest.mark.parametrize("mode", ["surfel", "voxel"])
+def test_cropping_to_a_structure_changes_no_number(mode: str) -> None:
+    reference, predicted = pair()
+    case = evaluate_case(label_map(predicted), label_map(reference), STRUCTURES, tolerance_mm=1.0, mode=mode)
+    measure = sd.surfel_distances if mode == "surfel" else sd.voxel_distances
+    for row in case.rows:
+        d = measure(reference == row.label, predicted == row.label, case.grid.spacing_mm)
+        percentile = sd.hausdorff_mm if mode == "surfel" else sd.voxel_hausdorff_mm
+        assert row.metrics["hd95_mm"].value == percentile(d, 95)
+        assert row.metrics["assd_mm"].value == pytest.approx(sd.average_mm(d), rel=1e-13)
+        assert list(row.metrics)[6:] == list(SURFACE_UNITS[mode])
+
+
+@pytest.mark.parametrize("mode", ["surfel", "voxel"])
+def test_a_region_is_measured_as_the_union_of_its_members(mode: str) -> None:
+    reference, predicted = pair()
+    case = evaluate_case(label_map(predicted), label_map(reference), REGIONS, tolerance_mm=1.0, mode=mode)
+    united = [label_map(np.isin(a, (1, 2)).astype(np.uint8)) for a in (predicted, reference)]
+    alone = evaluate_case(*united, from_labels({1: "both"}), tolerance_mm=1.0, mode=mode)
+    assert case["both"].counts == alone["both"].counts
+    assert numbers(case)["both"] == numbers(alone)["both"]
+    assert case["both"].members == (1, 2)
+
+
+def test_volumes_are_counts_times_the_determinant() -> None:
+    reference, predicted = pair()
+    row = evaluate_case(label_map(predicted), label_map(reference), STRUCTURES)["liver"]
+    assert row.volume_ref_ml == pytest.approx((reference == 7).sum() * 1.5 * 2 * 0.7 / 1000)
+    assert row.metrics["volume_diff_ml"].value == pytest.approx(row.volume_pred_ml - row.volume_ref_ml)
+
+
+def test_relabelling_both_maps_changes_nothing() -> None:
+    reference, predicted = pair()
+    table = np.zeros(8, np.int16)
+    table[[1, 2, 7]] = [-300, 20_000, 4]
+    renamed = from_labels({-300: "left kidney", 20_000: "right kidney", 4: "liver"})
+    assert_same(
+        evaluate_case(label_map(predicted), label_map(reference), STRUCTURES, tolerance_mm=1.0),
+        evaluate_case(label_map(table[predicted]), label_map(table[reference]), renamed, tolerance_mm=1.0),
+    )
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 0, 2)])
+def test_storing_the_axes_in_another_order_changes_nothing(order: tuple[int, ...]) -> None:
+    reference, predicted = pair()
+    affine = AFFINE[:, [*order, 3]]
+    turned = [label_map(a.transpose(order), affine) for a in (predicted, reference)]
+    assert_same(
+        evaluate_case(label_map(predicted), label_map(reference), STRUCTURES, tolerance_mm=1.0),
+        evaluate_case(*turned, STRUCTURES, tolerance_mm=1.0),
+    )
+
+
+def test_a_perfect_prediction_is_perfect() -> None:
+    reference, _ = pair()
+    for row in evaluate_case(label_map(reference), label_map(reference), STRUCTURES, tolerance_mm=1.0).rows:
+        assert [row.metrics[m].value for m in ("dice", "jaccard", "nsd", "hd100_mm", "rvd_percent")] == [
+            1,
+            1,
+            1,
+            0,
+            0,
+        ]
+
+
+def test_each_absence_has_its_status() -> None:
+    reference, predicted = np.zeros((2, *SHAPE), np.uint8)
+    reference[2:5, 2:5, 2:5] = 1
+    predicted[8:11, 2:5, 2:5] = 2
+    case = evaluate_case(label_map(predicted), label_map(reference), STRUCTURES, tolerance_mm=1.0)
+    missed, extra, absent = case.rows
+    assert (missed.status, extra.status, absent.status) == ("pred_empty", "ref_empty", "both_empty")
+    for row in (missed, extra):
+        assert row.metrics["dice"].value == 0 == row.metrics["nsd"].value
+        assert row.metrics["hd95_mm"].value == row.metrics["assd_mm"].value == math.inf
+    for name in ("dice", "jaccard", "recall", "precision", "rvd_percent", "hd95_mm", "assd_mm", "nsd"):
+        assert absent.metrics[name].value is None
+        assert absent.metrics[name].status == "both_empty"
+    assert absent.metrics["volume_diff_ml"].value == 0
+
+
+def test_a_structure_that_reaches_the_edge_is_marked() -> None:
+    reference = np.zeros(SHAPE, np.uint8)
+    reference[2:5, 2:5, 0:5] = 1
+    reference[8:11, 2:5, 2:5] = 2
+    case = evaluate_case(label_map(reference), label_map(reference), STRUCTURES)
+    assert [row.touches_fov for row in case.rows] == [True, False, False]
+
+
+def test_the_tolerance_may_differ_by_structure_and_has_no_default() -> None:
+    reference, predicted = (label_map(a) for a in pair())
+    none = evaluate_case(predicted, reference, STRUCTURES)
+    assert {r.metrics["nsd"].status for r in none.rows} == {"not_evaluated"}
+    some = evaluate_case(predicted, reference, STRUCTURES, tolerance_mm={"liver": 0.5})
+    assert [r.tau_mm for r in some.rows] == [None, None, 0.5]
+    assert some["liver"].metrics["nsd"].status == "ok"
+    assert some["left kidney"].metrics["nsd"].value is None
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan, math.inf, {"spleen": 1.0}])
+def test_an_impossible_tolerance_is_refused(bad: float | dict[str, float]) -> None:
+    reference, predicted = (label_map(a) for a in pair())
+    with pytest.raises(UsageError, match="tolerance"):
+        evaluate_case(predicted, reference, STRUCTURES, tolerance_mm=bad)
+
+
+def test_an_unknown_mode_is_refused() -> None:
+    reference, predicted = (label_map(a) for a in pair())
+    with pytest.raises(UsageError, match="'mesh'"):
+        evaluate_case(predicted, reference, STRUCTURES, mode="mesh")
+
+
+def test_surface_metrics_can_be_left_out() -> None:
+    reference, predicted = (label_map(a) for a in pair())
+    case = evaluate_case(predicted, reference, STRUCTURES, surface=False, tolerance_mm=1.0)
+    for name in SURFACE_UNITS["surfel"]:
+        assert case["liver"].metrics[name].status == "not_evaluated"
+    assert case["liver"].metrics["dice"].status == "ok"
+
+
+def test_two_grids_are_refused() -> None:
+    reference, predicted = pair()
+    moved = AFFINE.copy()
+    moved[0, 3] += 0.01
+    with pytest.raises(GridMismatchError, match="case 1"):
+        evaluate_case(label_map(predicted, moved), label_map(reference), STRUCTURES, case_id="case 1")
+
+
+def test_labels_of_no_structure_and_skew_axes_are_mentioned() -> None:
+    reference, predicted = pair()
+    reference[0, 0, :3] = 99
+    skew = AFFINE.copy()
+    skew[0, 0] = 0.1
+    case = evaluate_case(label_map(predicted, skew), label_map(reference, skew), STRUCTURES)
+    assert any("99 (3 voxels)" in w and "reference" in w for w in case.warnings)
+    assert any("right angles" in w for w in case.warnings)
+    assert evaluate_case(label_map(predicted), label_map(pair()[0]), STRUCTURES).warnings == ()
+
+
+def test_a_missing_prediction_is_scored_as_an_empty_one() -> None:
+    reference, _ = pair()
+    reference[reference == 7] = 0
+    case = missed_case(label_map(reference), STRUCTURES, "the disk was full", tolerance_mm=1.0, case_id="a")
+    assert case.failure == "the disk was full"
+    assert [r.status for r in case.rows] == ["pred_empty", "pred_empty", "both_empty"]
+    assert case["left kidney"].metrics["dice"].value == 0.0
+    assert case["left kidney"].metrics["hd95_mm"].value == math.inf

@@ -1,0 +1,164 @@
+"""Pictures: small, the same every time, outlines where the labels are."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib.image
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from medseg.errors import GeometryError
+from medseg.metrics.value import Value
+from medseg.report import drawing, figures, views
+from medseg.report.content import ReportCase, ReportCohort, StructureRow
+from medseg.report.plots import dice_boxes
+from medseg.structures import Structure, StructureSet, from_labels
+from medseg.volume import Grid
+
+RED, GREEN = Structure(1, "left", colour="#ff2020"), Structure(2, "right", colour="#20ff20")
+
+
+def pixels(png: bytes) -> NDArray[np.float32]:
+    return matplotlib.image.imread(io.BytesIO(png))[..., :3]
+
+
+def where(png: bytes, colour: tuple[float, float, float]) -> NDArray[np.int64]:
+    """Rows and columns of the pixels close to a colour."""
+    return np.argwhere(np.abs(pixels(png) - colour).max(axis=-1) < 0.2)
+
+
+def scene(shape: tuple[int, int, int] = (40, 40, 40)) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    image = np.full(shape, 0.0, np.float32)
+    labels = np.zeros(shape, np.uint8)
+    labels[4:12, 8:32, 8:32] = 1
+    labels[28:36, 8:32, 8:32] = 2
+    return image, labels
+
+
+STRUCTURES = StructureSet((RED, GREEN))
+
+
+@pytest.mark.parametrize(("sign", "left_of_image"), [(1.0, "green"), (-1.0, "red")])
+def test_the_structure_on_the_patients_left_is_drawn_on_the_right(sign: float, left_of_image: str) -> None:
+    image, labels = scene()
+    grid = Grid(image.shape, np.diag([sign, 1.0, 1.0, 1.0]))
+    png = figures.overlay_png(image, labels, grid, STRUCTURES, closeup=False, names=False)
+    third = pixels(png).shape[1] / 3
+    columns = {"red": where(png, (1, 0.125, 0.125))[:, 1], "green": where(png, (0.125, 1, 0.125))[:, 1]}
+    axial = {name: float(np.mean(x[x < third])) for name, x in columns.items()}
+    assert min(axial, key=lambda name: axial[name]) == left_of_image
+
+
+def test_an_outline_has_the_physical_shape_of_the_structure() -> None:
+    grid = Grid((40, 40, 8), np.diag([1.0, 1.0, 5.0, 1.0]))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[10:30, 15:25, 2:6] = 1  # 20 x 10 x 20 mm
+    one = StructureSet((RED,))
+    png = figures.overlay_png(np.zeros(grid.shape), labels, grid, one, closeup=False, names=False)
+    found = where(png, (1, 0.125, 0.125))
+    width = pixels(png).shape[1]
+    spans = []
+    for n in range(3):
+        part = found[(found[:, 1] >= n * width / 3) & (found[:, 1] < (n + 1) * width / 3)]
+        high, wide = np.ptp(part, axis=0)
+        spans.append(wide / high)
+    np.testing.assert_allclose(spans, (2.0, 1.0, 0.5), rtol=0.06)
+
+
+def test_the_same_input_gives_the_same_bytes() -> None:
+    image, labels = scene()
+    grid = Grid(image.shape, np.eye(4))
+    first = figures.overlay_png(image, labels, grid, STRUCTURES, reference=np.roll(labels, 1, 1))
+    assert first == figures.overlay_png(image, labels, grid, STRUCTURES, reference=np.roll(labels, 1, 1))
+    assert first.startswith(b"\x89PNG")
+    assert b"matplotlib" not in first
+
+
+def test_a_noisy_scan_still_makes_a_small_picture() -> None:
+    grid = Grid((120, 120, 120), np.eye(4))
+    image = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
+    png = figures.overlay_png(image, np.zeros(grid.shape, np.uint8), grid, STRUCTURES)
+    assert len(png) <= drawing.LARGEST_PNG_BYTES
+
+
+@pytest.mark.parametrize("shape", [(30, 20, 1), (1, 30, 20), (30, 1, 20), (24, 24, 3), (1, 1, 9)])
+def test_thin_scans_can_be_shown(shape: tuple[int, int, int]) -> None:
+    grid = Grid(shape, np.diag([1.0, 1.0, 5.0, 1.0]))
+    labels = np.ones(shape, np.uint8)
+    png = figures.overlay_png(np.random.default_rng(0).random(shape), labels, grid, STRUCTURES)
+    assert len(where(png, (1, 0.125, 0.125))) > 50
+
+
+@pytest.mark.parametrize(
+    "name", [r"$\frac{$", r"\alpha_{", "肝臓", "a\nb", "<script>alert(1)</script>", "x" * 300]
+)
+def test_any_name_can_be_drawn(name: str) -> None:
+    image, labels = scene((12, 12, 12))
+    labels[:] = 1
+    figures.overlay_png(image, labels, Grid(image.shape, np.eye(4)), from_labels({1: name}))
+
+
+def test_values_that_are_not_finite_are_drawn_as_background() -> None:
+    image, labels = scene()
+    image[:20], image[20:] = np.nan, np.inf
+    assert views.window_of(image) == (0.0, 1.0)
+    figures.overlay_png(image, labels, Grid(image.shape, np.eye(4)), STRUCTURES)
+
+
+def test_the_window_ignores_a_few_extreme_voxels() -> None:
+    image = np.linspace(0, 100, 1000).reshape(10, 10, 10)
+    low, high = views.window_of(image)
+    assert (low, high) == pytest.approx((1.0, 99.5))
+    assert views.window_of(np.full((3, 3, 3), 7)) == (7.0, 8.0)
+
+
+def test_arrays_off_the_grid_are_refused() -> None:
+    image, labels = scene()
+    with pytest.raises(GeometryError, match="label array"):
+        figures.overlay_png(image, labels[1:], Grid(image.shape, np.eye(4)), STRUCTURES)
+
+
+def test_the_slices_pass_through_the_centroid_and_the_largest_difference() -> None:
+    grid = Grid((30, 30, 30), np.eye(4))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[10:15, 10:15, 10:15] = 1
+    reference = labels.copy()
+    reference[14, 10:15, 10:15] = 0
+    found = views.find_views(labels, labels, reference, grid, STRUCTURES, closeup=False)
+    assert [v.point for v in found] == [(12, 12, 12), (14, 10, 10)]
+
+
+def test_between_two_structures_the_slice_moves_to_where_one_is() -> None:
+    image, labels = scene()
+    (view,) = views.find_views(image, labels, None, Grid(image.shape, np.eye(4)), STRUCTURES, closeup=False)
+    assert labels[view.point[0]].any()
+
+
+def test_a_close_up_keeps_the_slice_and_its_place_in_the_world() -> None:
+    grid = Grid((90, 90, 90), np.diag([1.0, 1.0, 1.0, 1.0]))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[40:44, 50:54, 60:64] = 1
+    whole, close = views.find_views(labels, labels, None, grid, STRUCTURES, closeup=True)
+    assert close.grid.shape == (28, 28, 28)
+    assert [p + s for p, s in zip(close.point, close.start, strict=True)] == list(whole.point)
+    np.testing.assert_allclose(close.grid.corners_mm[0], close.start)
+
+
+def test_a_structure_in_the_way_of_a_style_sheet_is_grey() -> None:
+    assert drawing.readable_colour("#fff;}body{display:none") == drawing.NEUTRAL
+    assert drawing.readable_colour("#ffe119\n") == drawing.NEUTRAL
+
+
+def test_the_box_plot_needs_a_dice_and_is_the_same_every_time() -> None:
+    def case(n: int) -> ReportCase:
+        dice = Value(0.5 + n / 40, "1", "ok")
+        return ReportCase(f"c{n}", (StructureRow("a $", "#ff2020", 1.0, 1.0, dice),), has_reference=True)
+
+    cohort = ReportCohort("cohort", tuple(map(case, range(12))))
+    first = dice_boxes(cohort)
+    assert first is not None
+    assert first == dice_boxes(cohort)
+    assert dice_boxes(ReportCohort("cohort", cohort.cases[:3])) is not None
+    assert dice_boxes(ReportCohort("cohort", ())) is None

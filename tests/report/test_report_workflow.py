@@ -1,0 +1,130 @@
+"""From files to a page: nothing of the patient leaves the scan."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medseg.errors import GridMismatchError, UsageError
+from medseg.metrics.case import evaluate_case
+from medseg.report.drawing import LARGEST_PNG_BYTES
+from medseg.structures import from_labels
+from medseg.volume import FileForm, Grid, LabelMap, Volume
+from medseg.workflows.report import ReportOptions, case_of, report, report_cohort
+
+CANARY = "CANARY-Jane-Doe-1970"
+PAIR = from_labels({1: "left kidney", 2: "right kidney"})
+PAGE_BYTES = 400_000
+
+
+def write(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
+    """A NIfTI with the canary in every free text its header has."""
+    image = nib.Nifti1Image(array, np.eye(4) if affine is None else affine)
+    for key in ("descrip", "aux_file", "intent_name", "db_name"):
+        image.header[key] = CANARY[:10].encode()
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", CANARY.encode()))
+    nib.save(image, path)
+    return path
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    folder = tmp_path / CANARY
+    folder.mkdir()
+    labels = np.zeros((20, 18, 16), np.uint8)
+    labels[3:8, 5:10, 5:10], labels[12:17, 5:10, 5:10] = 1, 2
+    image = np.random.default_rng(0).normal(100, 10, labels.shape).astype(np.float32)
+    return {
+        "scan": write(folder / "scan.nii.gz", image),
+        "seg": write(folder / "scan_seg.nii.gz", labels),
+        "reference": write(folder / "expert.nii.gz", np.roll(labels, 1, 0)),
+        "out": tmp_path / "scan_report.html",
+    }
+
+
+def test_a_page_holds_nothing_of_the_patient_and_no_path(files: dict[str, Path]) -> None:
+    report(**files, structures=PAIR, options=ReportOptions(tolerance_mm=1.0))  # type: ignore[arg-type]
+    page = files["out"].read_text()
+    assert CANARY[:6] not in page
+    assert str(files["scan"].parent.parent) not in page
+    assert '<p class="id">Case scan</p>' in page
+    assert "Surface Dice at 1 mm" in page
+    assert len(page) < PAGE_BYTES
+
+
+def test_the_form_of_a_file_adds_nothing_to_the_page() -> None:
+    grid = Grid((6, 6, 6), np.eye(4))
+    form = dataclasses.replace(FileForm(), suffix=f".{CANARY}")
+    volume = Volume(np.zeros((1, 6, 6, 6), np.float32), grid, ("T1",), form)
+    case = case_of(volume, LabelMap(np.ones((6, 6, 6), np.uint8), grid, form), PAIR)
+    assert CANARY not in repr(dataclasses.replace(case, overlay=None))
+
+
+def test_the_same_files_give_the_same_page(files: dict[str, Path]) -> None:
+    arguments = {k: v for k, v in files.items() if k != "reference"}
+    report(**arguments, structures=PAIR)  # type: ignore[arg-type]
+    first = files["out"].read_bytes()
+    report(**arguments, structures=PAIR, overwrite=True)  # type: ignore[arg-type]
+    assert files["out"].read_bytes() == first
+    assert b"accuracy not assessed" in first
+
+
+def test_neither_an_input_nor_an_old_page_is_replaced(files: dict[str, Path]) -> None:
+    scan = files["scan"].read_bytes()
+    with pytest.raises(UsageError, match="replace an input"):
+        report(files["seg"], files["scan"], structures=PAIR, out=files["scan"], overwrite=True)
+    assert files["scan"].read_bytes() == scan
+    files["out"].write_text("old")
+    with pytest.raises(UsageError, match="exists"):
+        report(files["seg"], files["scan"], structures=PAIR, out=files["out"])
+    assert files["out"].read_text() == "old"
+
+
+def test_a_segmentation_of_another_grid_is_refused(files: dict[str, Path]) -> None:
+    moved = np.eye(4)
+    moved[0, 3] = 1.0
+    write(files["seg"], np.zeros((20, 18, 16), np.uint8), moved)
+    with pytest.raises(GridMismatchError):
+        report(files["seg"], files["scan"], structures=PAIR, out=files["out"])
+    assert not files["out"].exists()
+
+
+def test_without_an_orientation_the_page_warns_and_names_no_side() -> None:
+    grid = Grid((6, 6, 6), np.eye(4))
+    form = FileForm(sform_code=0, qform_code=0)
+    volume = Volume(np.zeros((1, 6, 6, 6), np.float32), grid, ("T1",), form)
+    case = case_of(volume, LabelMap(np.ones((6, 6, 6), np.uint8), grid), PAIR)
+    assert "right and left" in case.flags[0].text
+    assert not case.orientation_known
+    assert ("Orientation", "unknown") in case.facts
+
+
+def test_a_cohort_becomes_a_page(tmp_path: Path) -> None:
+    grid = Grid((6, 6, 6), np.eye(4))
+    labels = LabelMap(np.ones((6, 6, 6), np.uint8), grid)
+    results = [evaluate_case(labels, labels, PAIR, case_id=f"case {n}") for n in range(3)]
+    out = tmp_path / "cohort.html"
+    report_cohort(results, structures=PAIR, out=out, title="three")
+    page = out.read_text()
+    assert "3 cases given: 3 with a segmentation" in page
+    assert "data:image/png" in page
+
+
+@pytest.mark.realdata
+def test_pages_of_real_scans_stay_small(data_root: Path, tmp_path: Path) -> None:
+    folder = data_root / "hippocampus"
+    structures = from_labels({1: "Anterior", 2: "Posterior"})
+    for label in sorted((folder / "labelsTr").glob("hippocampus_*.nii.gz"))[:5]:
+        out = tmp_path / f"{label.stem}.html"
+        case = report(
+            label, folder / "imagesTr" / label.name, reference=label, structures=structures, out=out,
+            options=ReportOptions(tolerance_mm=1.0),
+        )  # fmt: skip
+        assert out.stat().st_size < PAGE_BYTES
+        assert case.overlay is not None
+        assert len(case.overlay) <= LARGEST_PNG_BYTES
+        assert {row.dice.value for row in case.rows} == {1.0}

@@ -1,0 +1,231 @@
+"""`evaluate`: files and folders in, tables out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medseg.errors import GridMismatchError, InputError, UsageError
+from medseg.structures import from_labels
+from medseg.workflows.evaluate import evaluate
+from medseg.workflows.pairs import pair_files, read_structures
+
+AFFINE = np.diag([1.0, 2.0, 1.5, 1.0])
+
+
+def write(
+    path: Path, *, shift: int = 0, affine: np.ndarray = AFFINE, values: tuple[int, ...] = (1, 2)
+) -> Path:
+    labels = np.zeros((10, 9, 8), np.uint8)
+    for n, value in enumerate(values):
+        labels[1 + shift : 5 + shift, 1 + 3 * n : 4 + 3 * n, 2:6] = value
+    path.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(labels, affine), path)
+    return path
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> tuple[Path, Path]:
+    """Three references, of which `c` has no prediction; predictions in both spellings."""
+    ref, pred = tmp_path / "ref", tmp_path / "pred"
+    for name in "abc":
+        write(ref / f"{name}.nii.gz")
+    write(pred / "a_seg.nii.gz", shift=1)
+    write(pred / "b.nii.gz")
+    return pred, ref
+
+
+def test_one_pair_of_files(tmp_path: Path) -> None:
+    ref, pred = write(tmp_path / "a.nii.gz"), write(tmp_path / "p.nii.gz", shift=1)
+    evaluation = evaluate(pred, ref, tolerance_mm=1.0)
+    (case,) = evaluation.cases
+    assert case.case_id == "a"
+    assert [row.name for row in case.rows] == ["1", "2"]
+    assert case["1"].metrics["dice"].value == 0.75
+    assert case["1"].metrics["hd100_mm"].value == 1.0
+    assert set(evaluation.digests["a"]) == {"reference", "prediction"}
+
+
+def test_a_missing_prediction_stays_in_the_denominator(folders: tuple[Path, Path]) -> None:
+    evaluation = evaluate(*folders, tolerance_mm=1.0)
+    assert [c.case_id for c in evaluation.failures] == ["c"]
+    dice = next(r for r in evaluation.cohort if r.metric == "dice")
+    assert (dice.n, dice.n_missed, dice.mean) == (3, 1, pytest.approx((0.75 + 1 + 0) / 3))
+    hd95 = next(r for r in evaluation.cohort if r.metric == "hd95_mm")
+    assert (hd95.n, hd95.n_inf) == (2, 1)
+    assert evaluation.content()["failures"] == [{"case_id": "c", "reason": "the prediction is missing"}]
+
+
+def test_the_ending_seg_comes_first_and_strays_are_mentioned(folders: tuple[Path, Path]) -> None:
+    pred, ref = folders
+    write(pred / "a.nii.gz")
+    write(pred / "other.nii.gz")
+    write(pred / "a_prob-liver.nii.gz")
+    pairs, warnings = pair_files(pred, ref)
+    assert [p.prediction.name if p.prediction else None for p in pairs] == ["a_seg.nii.gz", "b.nii.gz", None]
+    (warning,) = warnings
+    assert warning.endswith("left out: other.nii.gz")
+
+
+def test_suffixes_may_differ_but_not_within_a_folder(folders: tuple[Path, Path]) -> None:
+    pred, ref = folders
+    (ref / "c.nii.gz").unlink()
+    write(ref / "c.nii")
+    write(pred / "c_seg.nii")
+    assert all(p.prediction for p in pair_files(pred, ref)[0])
+    write(ref / "c.nii.gz")
+    with pytest.raises(UsageError, match=r"c\.nii and c\.nii\.gz"):
+        pair_files(pred, ref)
+
+
+def test_without_structures_every_value_of_any_case_is_one(folders: tuple[Path, Path]) -> None:
+    pred, ref = folders
+    write(pred / "b.nii.gz", values=(1, 5))
+    evaluation = evaluate(pred, ref, surface=False)
+    assert evaluation.structures.names == ("1", "2", "5")
+    assert evaluation.cases[1]["5"].status == "ref_empty"
+    assert evaluation.cases[0]["5"].status == "both_empty"
+
+
+def test_two_grids_are_refused_naming_both_files(folders: tuple[Path, Path]) -> None:
+    pred, ref = folders
+    write(pred / "a_seg.nii.gz", affine=np.diag([1.0, 2.0, 1.6, 1.0]))
+    with pytest.raises(GridMismatchError, match=r"a\.nii\.gz and the prediction a_seg\.nii\.gz") as fault:
+        evaluate(pred, ref)
+    assert fault.value.exit_code == 4
+
+
+@pytest.mark.parametrize("kind", ["file and folder", "same folder", "no match"])
+def test_senseless_requests_are_usage_errors(folders: tuple[Path, Path], tmp_path: Path, kind: str) -> None:
+    pred, ref = folders
+    write(tmp_path / "else" / "x.nii.gz")
+    request = {
+        "file and folder": (pred / "b.nii.gz", ref),
+        "same folder": (ref, ref),
+        "no match": (tmp_path / "else", ref),
+    }[kind]
+    with pytest.raises(UsageError):
+        evaluate(*request)
+
+
+def test_what_does_not_exist_or_is_an_image_is_an_input_error(tmp_path: Path) -> None:
+    ref = write(tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match="no such file"):
+        evaluate(tmp_path / "none.nii.gz", ref)
+    image = np.arange(2000, dtype=np.int16).reshape(20, 10, 10)
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "scan.nii.gz")
+    with pytest.raises(InputError, match="2000 different values"):
+        evaluate(tmp_path / "scan.nii.gz", tmp_path / "scan.nii.gz")
+
+
+def test_a_bad_tolerance_is_refused_before_any_case_is_measured(folders: tuple[Path, Path]) -> None:
+    steps: list[str] = []
+    with pytest.raises(UsageError, match="spleen"):
+        evaluate(*folders, tolerance_mm={"spleen": 1.0}, progress=lambda *step: steps.append(step[2]))
+    assert steps == []
+    evaluate(*folders, surface=False, progress=lambda *step: steps.append(step[2]))
+    assert steps == ["a", "b", "c"]
+
+
+DATASETS = {
+    "decathlon": ({"labels": {"0": "background", "1": "Left-Kidney", "2": "Right-Kidney"}}, {1: (), 2: ()}),
+    "nnunet": ({"labels": {"background": 0, "a": 1, "b": 2}}, {1: (), 2: ()}),
+    "plain": ({"1": "a", "2": "b"}, {1: (), 2: ()}),
+    "regions": (
+        {
+            "labels": {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "tip": 3},
+            "regions_class_order": [1, 2, 3],
+        },
+        {1: (1, 2, 3), 2: (2, 3), 3: (3,)},
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", DATASETS)
+def test_structures_are_read_from_json(tmp_path: Path, kind: str) -> None:
+    content, expected = DATASETS[kind]
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(content))
+    structures = read_structures(path)
+    assert {s.value: s.members for s in structures} == expected
+    if kind == "decathlon":
+        assert [s.side for s in structures] == ["left", "right"]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"labels": {"a": "b"}}', '{"labels": {"0": "background"}}', '{"labels": 3}']
+)
+def test_a_file_that_names_no_labels_is_an_input_error(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "dataset.json"
+    path.write_text(text)
+    with pytest.raises(InputError, match=r"dataset\.json"):
+        read_structures(path)
+
+
+def test_names_come_from_the_file(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"labels": {"1": "front", "2": "back"}}))
+    assert evaluate(*folders, structures=path, surface=False).structures.names == ("front", "back")
+
+
+def test_written_files_are_whole_strict_and_never_replace_silently(
+    folders: tuple[Path, Path], tmp_path: Path
+) -> None:
+    evaluation = evaluate(*folders, tolerance_mm=1.0, tolerance_source="two readers", model="m")
+    targets = [tmp_path / name for name in ("metrics.csv", "cohort.csv", "report.json")]
+    for method, path in zip(("write_csv", "write_cohort_csv", "write_json"), targets, strict=True):
+        getattr(evaluation, method)(path)
+        with pytest.raises(UsageError, match="exists"):
+            getattr(evaluation, method)(path)
+        getattr(evaluation, method)(path, overwrite=True)
+    report = json.loads(targets[2].read_text(), parse_constant=pytest.fail)
+    assert report["schema"] == "medseg.report/1"
+    assert report["settings"]["tau_mm"] == {"1": 1.0, "2": 1.0}
+    assert report["settings"]["tau_source"] == "two readers"
+    assert str(tmp_path) not in targets[2].read_text()
+    rows = list(csv.DictReader(io.StringIO(targets[0].read_text())))
+    assert {row["case_id"] for row in rows} == {"a", "b", "c"}
+    assert {row["model"] for row in rows} == {"m"}
+
+
+def test_the_table_of_one_case_speaks_in_words(tmp_path: Path) -> None:
+    ref, pred = write(tmp_path / "a.nii.gz"), write(tmp_path / "p.nii.gz", values=(1,))
+    structures = from_labels({1: "front", 2: "back", 3: "tail\x1b[2J"})
+    head, front, back, tail = evaluate(pred, ref, structures=structures, tolerance_mm=1.0).table_rows()
+    assert head[0] == "Structure"
+    assert head[-1] == "NSD at 1 mm"
+    assert front[4:] == ("1.000", "0.0", "1.000")
+    assert front[1] == "0.144"
+    assert back[4] == "0.000"
+    assert "n/a" in back[5]
+    assert tail[0] == "tail\\x1b[2J"
+    assert "absent in both" in tail[4]
+    assert not any("nan" in cell for row in (front, back, tail) for cell in row)
+
+
+def test_the_table_of_a_cohort_has_its_n_beside_every_mean(folders: tuple[Path, Path]) -> None:
+    head, first, _ = evaluate(*folders, tolerance_mm=1.0).table_rows()
+    cells = dict(zip(head, first, strict=True))
+    assert (cells["n"], cells["Missed"], cells["Mean Dice"], cells["HD95 infinite"]) == (
+        "3",
+        "1",
+        "0.583",
+        "1",
+    )
+    assert cells["95 % CI"] == "n/a"
+    without = dict(zip(*evaluate(*folders, surface=False).table_rows()[:2], strict=True))
+    assert (without["HD95 mm median"], without["Mean NSD"]) == ("n/a", "n/a")
+
+
+@pytest.mark.realdata
+def test_a_real_pair_takes_seconds(data_root: Path) -> None:
+    folder = data_root / "label_pairs"
+    evaluation = evaluate(folder / "body_pred.nii.gz", folder / "body_ref.nii.gz", tolerance_mm=3.0)
+    assert len(evaluation.structures) == 41
+    assert all(r.metrics["dice"].value is not None for r in evaluation.cases[0].rows)
