@@ -16,7 +16,7 @@ from medseg.losses.spec import LossSpec
 from medseg.model import InferenceSpec, NetworkSpec
 from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
-from medseg.structures import Structure, StructureSet, side_of
+from medseg.structures import Structure, StructureSet, from_labels
 from medseg.training.spec import TrainingSpec
 
 T = TypeVar("T")
@@ -50,7 +50,7 @@ class Card:
 
     @property
     def structure_set(self) -> StructureSet:
-        return StructureSet(tuple(_with_twin(s, self.structures) for s in self.structures))
+        return from_labels(self.structures)
 
     def read(self, folder: Path) -> DatasetFiles:
         """The cases in `folder`.
@@ -122,8 +122,14 @@ def load_card(name: str | Path) -> Card:
 
 
 def load_recipe(name: str | Path) -> Recipe:
-    """A recipe by path, or by the name of one that comes with the package."""
-    return _load(Recipe, name, "pipelines")
+    """A recipe by path, or by the name of one that comes with the package.
+
+    A card that a recipe names as a `.toml` file is looked for beside the recipe.
+    """
+    recipe = _load(Recipe, name, "pipelines")
+    if recipe.card.endswith(".toml"):
+        recipe = replace(recipe, card=str(Path(name).parent / recipe.card))
+    return recipe
 
 
 def available(kind: Literal["datasets", "pipelines"]) -> dict[str, Path]:
@@ -158,15 +164,6 @@ def _load(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelines"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
         raise UsageError(f"not TOML ({fault})", source=path) from None
     return specs.from_mapping(cls, data, source=str(path))
-
-
-def _with_twin(structure: Structure, others: tuple[Structure, ...]) -> Structure:
-    """Side and twin found in the names where the card leaves them out."""
-    if structure.side != "none" or structure.twin is not None:
-        return structure
-    side, twin = side_of(structure.name)
-    known = twin if twin in {s.name for s in others} else None
-    return replace(structure, side=side, twin=known)
 
 
 def _plain(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -16,7 +17,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from medseg import specs
-from medseg.errors import ModelError
+from medseg.errors import MedsegError, ModelError
 from medseg.io.atomic import atomic_write
 from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
@@ -24,6 +25,9 @@ from medseg.structures import Structure, StructureSet
 
 SCHEMA = "medseg.model/1"
 HEADER_LIMIT_BYTES = 100_000_000
+ALIGNMENT = 8
+"""Of the tensors in a safetensors file, to bytes; its header is padded with spaces."""
+WEIGHT, GRAPH_XML, GRAPH_BIN = "weight/", "graph/xml", "graph/bin"
 
 Norm = Literal["batch", "instance", "group", "none"]
 
@@ -121,13 +125,13 @@ class ModelSpec:
         return StructureSet(self.structures)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Model:
     """A trained network: its description, its weights, and its graph for OpenVINO.
 
     Attributes:
         spec: the description.
-        weights: float32 arrays by `state_dict` key.
+        weights: arrays by `state_dict` key; parameters are float32.
         graph: the converted network as (xml, bin) bytes, or None.
         sha256: of the file it was loaded from; empty when it was not.
     """
@@ -138,25 +142,30 @@ class Model:
     sha256: str = ""
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
-        """Write the model as one file, whole or not at all."""
-        tensors = {f"weight/{key}": np.ascontiguousarray(value) for key, value in self.weights.items()}
+        """Write the model as one file, whole or not at all; the same model makes the same bytes."""
+        tensors = {f"{WEIGHT}{key}": np.asarray(value, order="C") for key, value in self.weights.items()}
         if self.graph is not None:
             xml, weights = self.graph
-            tensors["graph/xml"] = np.frombuffer(xml, dtype=np.uint8)
-            tensors["graph/bin"] = np.frombuffer(weights, dtype=np.uint8)
-        header = {"schema": SCHEMA, "spec": json.dumps(specs.to_mapping(self.spec), sort_keys=True)}
+            tensors[GRAPH_XML] = np.frombuffer(xml, dtype=np.uint8)
+            tensors[GRAPH_BIN] = np.frombuffer(weights, dtype=np.uint8)
+        spec = json.dumps(specs.to_mapping(self.spec), sort_keys=True)
+        header = {"schema": SCHEMA, "spec": spec, "digest": _digest(spec, tensors)}
         with atomic_write(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(save_tensors(tensors, metadata=header))
+            temporary.write_bytes(_ordered(save_tensors(tensors, metadata=header)))
 
 
 def load_model(name_or_path: str | Path) -> Model:
     """Read a model file, or a packaged model by its name.
 
     Raises:
-        ModelError: no such model, damaged, of another schema, or holding values that are not finite.
+        ModelError: no such model, damaged, of another schema, contradicting itself, or holding
+            values that are not finite.
     """
     path = find_model(name_or_path)
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except OSError as fault:
+        raise ModelError(f"cannot be read ({fault.strerror})", source=path) from None
     metadata = _metadata(data, path)
     if metadata.get("schema") != SCHEMA:
         raise ModelError(
@@ -166,17 +175,21 @@ def load_model(name_or_path: str | Path) -> Model:
         )
     try:
         tensors = load_tensors(data)
+        intact = metadata["digest"] == _digest(metadata["spec"], tensors)
         plain = json.loads(metadata["spec"])
-    except (SafetensorError, ValueError, KeyError) as fault:
+    except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as fault:
         raise _damaged(path, str(fault)) from None
+    if not intact:
+        raise _damaged(path, "its digest differs")
     spec = specs.from_mapping(ModelSpec, plain, source=str(path), error=ModelError)
-    weights = {key.removeprefix("weight/"): v for key, v in tensors.items() if key.startswith("weight/")}
+    _check(spec, path)
+    weights = {key.removeprefix(WEIGHT): v for key, v in tensors.items() if key.startswith(WEIGHT)}
     for key, value in weights.items():
         if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
             raise ModelError(f"weight {key} holds values that are not finite", source=path)
     graph = None
-    if "graph/xml" in tensors and "graph/bin" in tensors:
-        graph = tensors["graph/xml"].tobytes(), tensors["graph/bin"].tobytes()
+    if GRAPH_XML in tensors and GRAPH_BIN in tensors:
+        graph = tensors[GRAPH_XML].tobytes(), tensors[GRAPH_BIN].tobytes()
     return Model(spec, weights, graph, hashlib.sha256(data).hexdigest())
 
 
@@ -207,11 +220,45 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
     if len(data) < 8 or size > min(HEADER_LIMIT_BYTES, len(data) - 8):
         raise _damaged(path, "the header is longer than the file")
     try:
-        header = json.loads(data[8 : 8 + size])
-        metadata: dict[str, str] = header.get("__metadata__", {})
-    except (ValueError, AttributeError):
-        raise _damaged(path, "the header is not JSON") from None
+        metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        raise _damaged(path, "the header is none of ours") from None
+    if not isinstance(metadata, dict):
+        raise _damaged(path, "the header is none of ours")
     return metadata
+
+
+def _ordered(data: bytes) -> bytes:
+    """The same safetensors file with the entries of its header sorted, which their writer leaves to chance."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % ALIGNMENT)
+    return len(header).to_bytes(8, "little") + header + data[8 + size :]
+
+
+def _digest(spec: str, tensors: Mapping[str, NDArray[np.generic]]) -> str:
+    """SHA-256 of the description and of the tensors' names, types, shapes and values."""
+    digest = hashlib.sha256(spec.encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"|{key}|{value.dtype.str}|{value.shape}|".encode())
+        digest.update(np.ascontiguousarray(value).data)
+    return digest.hexdigest()
+
+
+def _check(spec: ModelSpec, path: Path) -> None:
+    """Refuse a description whose parts do not go together."""
+    try:
+        outputs = spec.structure_set.output_channels
+    except MedsegError as fault:
+        raise ModelError(fault.fault, source=path) from None
+    network = spec.network
+    if (network.in_channels, network.out_channels) != (len(spec.channels), outputs):
+        raise ModelError(
+            f"a network from {network.in_channels} to {network.out_channels} channels, "
+            f"for {len(spec.channels)} images and {outputs} outputs",
+            source=path,
+        )
 
 
 def _damaged(path: Path, fault: str) -> ModelError:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+import reprlib
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -21,6 +23,8 @@ def from_mapping(
 ) -> T:
     """Build the dataclass `cls` from plain values, checking names and types at every depth.
 
+    A list serves as a tuple and a whole number as a float; "1" and true are no numbers.
+
     Args:
         cls: a dataclass whose fields are plain values or dataclasses.
         data: what a TOML or JSON file held.
@@ -32,17 +36,41 @@ def from_mapping(
     """
     _refuse_unknown(cls, data, "", source, error)
     try:
-        return TypeAdapter(cls).validate_python(data)
+        return TypeAdapter(cls).validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as fault:
-        first = fault.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise error(f"{place} = {first['input']!r}: {first['msg']}", source=source) from None
+        raise error(_told(fault, data), source=source) from None
 
 
 def to_mapping(spec: Any) -> dict[str, Any]:
     """The plain JSON-able values of a dataclass, the inverse of `from_mapping`."""
     mapping: dict[str, Any] = TypeAdapter(type(spec)).dump_python(spec, mode="json")
     return mapping
+
+
+def _told(fault: ValidationError, data: Any) -> str:
+    """The first thing that is wrong: where, what was given, what is wanted."""
+    first = fault.errors()[0]
+    if first["type"] == "missing":
+        return f"{_joined(first['loc'])} is missing"
+    place = _joined(_within(data, first["loc"]))
+    what = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error":
+        return f"{place}: {what}" if place else what
+    return f"{place or 'everything'} = {reprlib.repr(first['input'])}: {what}"
+
+
+def _within(data: Any, path: Sequence[str | int]) -> Sequence[str | int]:
+    """As much of a path as leads through `data`; tags of a union's members come after that."""
+    for depth, part in enumerate(path):
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return path[:depth]
+    return path
+
+
+def _joined(path: Sequence[str | int]) -> str:
+    return ".".join(map(str, path))
 
 
 def _refuse_unknown(cls: type, data: Any, place: str, source: str, error: type[MedsegError]) -> None:

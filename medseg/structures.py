@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -17,6 +18,15 @@ PALETTE = (
     "#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6", "#bcf60c",
     "#fabebe", "#008080", "#e6beff", "#9a6324", "#fffac8", "#800000", "#aaffc3", "#808000",
 )  # fmt: skip
+
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
+MIRRORED = {
+    style(here): style(there)
+    for here, there in (("left", "right"), ("right", "left"))
+    for style in (str.lower, str.capitalize, str.upper)
+}
+MAX_INDICES = 256
+"""Label indices are bytes."""
 
 
 @dataclass(frozen=True)
@@ -48,15 +58,15 @@ class StructureSet:
     (overlapping sigmoid outputs, painted in the order listed).
 
     Raises:
-        UsageError: names or values repeat, a twin is unknown or not mutual, or labels and
-            regions are mixed.
+        UsageError: names or values repeat, a twin is unknown, not mutual or on the same side, a
+            colour is none, labels and regions are mixed, or the background is in a region.
     """
 
     items: tuple[Structure, ...] = field(default=())
 
     def __post_init__(self) -> None:
         coloured = tuple(
-            s if s.colour else _with_colour(s, PALETTE[n % len(PALETTE)]) for n, s in enumerate(self.items)
+            s if s.colour else replace(s, colour=PALETTE[n % len(PALETTE)]) for n, s in enumerate(self.items)
         )
         object.__setattr__(self, "items", coloured)
         _check(self)
@@ -101,17 +111,19 @@ class StructureSet:
 
         Raises:
             InputError: a value that no structure has, with the number of its voxels.
+            UsageError: there are more than 255 structures.
         """
+        if len(self.index_values) > MAX_INDICES:
+            raise UsageError(f"{len(self.index_values)} label values, a training takes {MAX_INDICES} at most")
+        index = {value: n for n, value in enumerate(self.index_values)}
         found, counts = np.unique(labels, return_counts=True)
-        unknown = {int(v): int(n) for v, n in zip(found, counts, strict=True) if v not in self.index_values}
+        unknown = {int(v): int(n) for v, n in zip(found, counts, strict=True) if int(v) not in index}
         if unknown:
             raise InputError(
                 "unknown label values " + ", ".join(f"{v} ({n} voxels)" for v, n in unknown.items()),
                 mend=f"declare them in the card; it has {', '.join(map(str, self.known_values))}",
             )
-        order = np.argsort(self.index_values)
-        at = np.searchsorted(np.asarray(self.index_values)[order], found)
-        indices = order[at].astype(np.uint8)
+        indices = np.array([index[int(v)] for v in found], dtype=np.uint8)
         encoded: NDArray[np.uint8] = indices[np.searchsorted(found, labels)]
         return encoded
 
@@ -144,52 +156,42 @@ class StructureSet:
 
 
 def from_labels(labels: dict[int, str] | Sequence[Structure]) -> StructureSet:
-    """A set from `{value: name}`; sides and twins are found in the names (see `side_of`).
+    """A set from `{value: name}`, or from structures.
+
+    Where neither side nor twin is given, both are what the name states (see `side_of`).
 
     >>> from_labels({1: "left kidney", 2: "right kidney"}).twins()
     ((1, 2),)
     """
-    if not isinstance(labels, dict):
-        return StructureSet(tuple(labels))
-    names = set(labels.values())
-    items = []
-    for value, name in labels.items():
-        side, other = side_of(name)
-        twin = other if other in names else None
-        items.append(Structure(value, name, side=side, twin=twin))
-    return StructureSet(tuple(items))
+    if isinstance(labels, dict):
+        labels = [Structure(value, name) for value, name in labels.items()]
+    open_names = {s.name for s in labels if _is_open(s)}
+    return StructureSet(tuple(_completed(s, open_names) if _is_open(s) else s for s in labels))
 
 
 def side_of(name: str) -> tuple[Side, str | None]:
-    """Side a name states, and the name of its twin.
+    """Side a name states (the first, if several), and its name with every side exchanged: the twin's.
 
     >>> side_of("Left-Thalamus")
     ('left', 'Right-Thalamus')
     >>> side_of("brain-stem")
     ('none', None)
     """
-    for here, there, side in (("left", "right", "left"), ("right", "left", "right")):
-        for style in (str.lower, str.capitalize, str.upper):
-            words = _words(name)
-            if style(here) in words:
-                at = words.index(style(here))
-                words[at] = style(there)
-                return side, "".join(words)  # type: ignore[return-value]
-    return "none", None
+    words = re.findall(r"[^\W_]+|[\W_]+", name)
+    sides = [word.lower() for word in words if word in MIRRORED]
+    if not sides:
+        return "none", None
+    twin = "".join(MIRRORED.get(word, word) for word in words)
+    return ("left" if sides[0] == "left" else "right"), twin
 
 
-def _words(name: str) -> list[str]:
-    out: list[str] = [""]
-    for char in name:
-        if char.isalnum() == (out[-1][-1:].isalnum() if out[-1] else char.isalnum()):
-            out[-1] += char
-        else:
-            out.append(char)
-    return out
+def _is_open(structure: Structure) -> bool:
+    return structure.side == "none" and structure.twin is None
 
 
-def _with_colour(s: Structure, colour: str) -> Structure:
-    return Structure(s.value, s.name, s.side, s.twin, colour, s.members)
+def _completed(structure: Structure, names: Container[str]) -> Structure:
+    side, twin = side_of(structure.name)
+    return replace(structure, side=side, twin=twin if twin in names else None)
 
 
 def _check(structures: StructureSet) -> None:
@@ -200,7 +202,20 @@ def _check(structures: StructureSet) -> None:
         raise UsageError("value 0 is the background and cannot be a structure")
     if structures.are_regions and not all(s.members for s in structures):
         raise UsageError("labels and regions cannot be mixed: give every region its members")
-    by_name = {s.name: s for s in structures}
     for s in structures:
-        if s.twin is not None and (s.twin not in by_name or by_name[s.twin].twin != s.name):
-            raise UsageError(f"{s.name!r} names the twin {s.twin!r}, which does not name it back")
+        if 0 in s.members:
+            raise UsageError(f"the region {s.name!r} holds 0, the background")
+        if not COLOUR.fullmatch(s.colour):
+            raise UsageError(f"the colour {s.colour!r} of {s.name!r} is not of the form #rrggbb")
+        if s.twin is not None:
+            _check_twin(s, {other.name: other for other in structures}.get(s.twin))
+
+
+def _check_twin(structure: Structure, twin: Structure | None) -> None:
+    if twin is None or twin.twin != structure.name:
+        raise UsageError(f"{structure.name!r} names the twin {structure.twin!r}, which does not name it back")
+    if {structure.side, twin.side} != {"left", "right"}:
+        raise UsageError(
+            f"the twins {structure.name!r} and {twin.name!r} have the sides {structure.side} and {twin.side}",
+            mend="one is left, the other right",
+        )

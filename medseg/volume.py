@@ -16,13 +16,17 @@ SAME_GRID_MM = 1e-3
 """Two grids are the same when the centres of their corner voxels are at most this far apart."""
 
 
+SMALLEST_VOLUME = 1e-6
+"""Below this share of the volume its edges would span at right angles, a voxel has none."""
+
+
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Shape (I, J, K) and a 4x4 affine from voxel index to RAS+ millimetres.
 
     Raises:
         GeometryError: the shape is not three positive integers, or the affine is not finite
-            and invertible.
+            and invertible, or more than an affine.
     """
 
     shape: tuple[int, int, int]
@@ -31,12 +35,9 @@ class Grid:
     def __init__(self, shape: Sequence[int], affine: ArrayLike) -> None:
         matrix = np.array(affine, dtype=np.float64)
         sizes = tuple(int(n) for n in shape)
-        if len(sizes) != 3 or min(sizes) < 1:
+        if len(sizes) != 3 or min(sizes) < 1 or sizes != tuple(shape):
             raise GeometryError(f"a grid needs three positive sizes, not {tuple(shape)}")
-        if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-            raise GeometryError(f"the affine is not a finite 4x4 matrix: {matrix.tolist()}")
-        if abs(np.linalg.det(matrix[:3, :3])) < 1e-12:
-            raise GeometryError(f"the affine is singular: {matrix[:3, :3].tolist()}")
+        _check_affine(matrix)
         matrix.setflags(write=False)
         object.__setattr__(self, "shape", sizes)
         object.__setattr__(self, "affine", matrix)
@@ -83,6 +84,17 @@ class Grid:
                 source=source,
                 mend="resample one onto the other's grid first",
             )
+
+
+def _check_affine(matrix: Affine) -> None:
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise GeometryError(f"the affine is not a finite 4x4 matrix: {matrix.tolist()}")
+    if matrix[3].tolist() != [0.0, 0.0, 0.0, 1.0]:
+        raise GeometryError(f"the last row of an affine is 0 0 0 1, not {matrix[3].tolist()}")
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        volume = abs(np.linalg.det(matrix[:3, :3] / np.asarray(aff.spacing_mm(matrix))))
+    if not volume >= SMALLEST_VOLUME:
+        raise GeometryError(f"the affine is singular: {matrix[:3, :3].tolist()}")
 
 
 def _describe(grid: Grid) -> str:

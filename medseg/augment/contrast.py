@@ -25,6 +25,7 @@ from medseg.augment.spec import (
     NoiseSpec,
     Range,
 )
+from medseg.errors import UsageError
 
 PerChannel = tuple[float, ...]
 
@@ -81,7 +82,11 @@ def sample(
 
 
 def apply(params: ContrastParams, image: Tensor, spacing_mm: Sequence[float]) -> Tensor:
-    """The drawn changes, in the order the fields are listed."""
+    """The drawn changes, in the order the fields are listed.
+
+    Raises:
+        UsageError: they were drawn for another number of channels (one serves all).
+    """
     if params.blur_sigma_mm is not None:
         image = blur(image, params.blur_sigma_mm, spacing_mm)
     if params.low_resolution is not None:
@@ -155,7 +160,10 @@ def bias_field(image: Tensor, params: BiasFieldParams, spacing_mm: Sequence[floa
     """
     if not any(any(values) for values in params.logarithms):
         return image
-    control = torch.tensor(params.logarithms, dtype=torch.float64).T.reshape(*params.lattice, -1)
+    logarithms = params.logarithms * (len(image) if len(params.logarithms) == 1 else 1)
+    if len(logarithms) != len(image):
+        raise UsageError(f"a bias field for {len(logarithms)} channels, the image has {len(image)}")
+    control = torch.tensor(logarithms, dtype=torch.float64).T.reshape(*params.lattice, -1)
     bases = [
         elastic.patch_basis(n, count, mm, params.spacing_mm).float()
         for (n, mm), count in zip(_axes(image, spacing_mm), params.lattice, strict=True)
@@ -266,8 +274,14 @@ def _axes(image: Tensor, values: Sequence[float]) -> list[tuple[int, float]]:
 
 
 def _for_channels(values: PerChannel, channels: int) -> PerChannel:
+    if len(values) not in (1, channels):
+        raise UsageError(
+            f"intensity changes were drawn for {len(values)} channels, the image has {channels}",
+            mend="sample with channels=... as the image has",
+        )
     return values * channels if len(values) == 1 else values
 
 
 def _column(values: PerChannel, image: Tensor) -> Tensor:
-    return torch.tensor(values, dtype=image.dtype, device=image.device)[:, None, None, None]
+    each = _for_channels(values, len(image))
+    return torch.tensor(each, dtype=image.dtype, device=image.device)[:, None, None, None]

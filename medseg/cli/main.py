@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from typer.main import get_command
@@ -15,7 +15,7 @@ from medseg import __version__
 from medseg.cli import check, evaluate, info, phantom, predict, report, train
 from medseg.errors import MedsegError, printable
 
-UsageFault: type[Exception] = typer.BadParameter.__mro__[1]
+UsageFault: Any = typer.BadParameter.__mro__[1]
 """Typer's own kind of usage error, whichever copy of click it stands on."""
 
 app = typer.Typer(
@@ -75,7 +75,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         return _say("out of memory; use a machine with more, or a smaller scan", 6)
     except Exception as fault:
         if isinstance(fault, UsageFault):
-            return _say(f"{getattr(fault, 'message', fault)}; see medseg --help", 2)
+            return _say(f"{fault.format_message()}; see medseg --help", 2)
         if debug:
             raise
         return _say(f"{type(fault).__name__}: {fault}; this is a fault of medseg: please report it", 1)

@@ -7,12 +7,14 @@ from typing import Annotated
 
 import typer
 
+from medseg.cli import options as opt
 from medseg.cli.terminal import say
 
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder for a dataset, or a file for one scan.")],
     cases: Annotated[int, typer.Option("--cases", min=3, help="Cases in the dataset.")] = 16,
+    overwrite: opt.Overwrite = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same phantoms.")] = 0,
 ) -> None:
     """Make up heads with known structures, for trying things out without data."""
@@ -20,8 +22,8 @@ def command(
     from medseg.phantom import write_phantom_dataset, write_phantom_scan
 
     if str(out).endswith(SUFFIXES):
-        write_phantom_scan(out, seed=seed)
+        write_phantom_scan(out, seed=seed, overwrite=overwrite)
         say(f"one phantom scan in {out}")
     else:
-        write_phantom_dataset(out, cases=cases, seed=seed)
+        write_phantom_dataset(out, cases=cases, seed=seed, overwrite=overwrite)
         say(f"{cases} phantom cases in {out}")

@@ -89,6 +89,11 @@ def list_series(folder: Path) -> tuple[Series, ...]:
     )
 
 
+def files(folder: Path) -> tuple[Path, ...]:
+    """The files a folder's series are read from, sorted by name."""
+    return tuple(_files(folder))
+
+
 def describe(folder: Path, options: ReadOptions) -> ImageInfo:
     """What the headers of the chosen series say, checked; reads no voxels.
 
@@ -160,9 +165,11 @@ def _chosen(folder: Path, options: ReadOptions) -> Series:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(
-        p for p in folder.iterdir() if not p.name.startswith(".") and p.name.upper() != INDEX and p.is_file()
-    )
+    try:
+        names = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    except OSError as fault:
+        raise InputError("the folder cannot be read", source=folder, mend="check its rights") from fault
+    return [p for p in names if p.name.upper() != INDEX and p.is_file()]
 
 
 def _is_dicom(path: Path) -> bool:

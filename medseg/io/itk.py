@@ -19,7 +19,7 @@ from medseg.affine import Affine
 from medseg.errors import GeometryError, InputError, ResourceError
 from medseg.io import payload
 from medseg.io.memory import require_memory
-from medseg.io.names import require_file, stem_and_suffix
+from medseg.io.names import opened, require_file, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.io.placement import checked_grid
 from medseg.volume import FileForm, Grid
@@ -109,16 +109,18 @@ def read(path: Path, options: ReadOptions) -> Stored:
     layout = _layout(path)
     info = _describe(path, layout, options)
     require_memory(layout.count + 4 * math.prod(layout.sizes), path)
-    try:
-        with layout.data.open("rb") as stream:
-            stream.seek(layout.start)
-            decode = _unpack if layout.compressed else payload.read_raw
-            data = decode(stream, layout.count, layout.data)
-    except PermissionError as fault:
-        raise InputError("the file cannot be read", source=layout.data, mend="check its rights") from fault
+    with opened(layout.data) as stream:
+        stream.seek(layout.start)
+        decode = _unpack if layout.compressed else payload.read_raw
+        data = decode(stream, layout.count, layout.data)
     array = data.view(layout.dtype).reshape(layout.sizes, order="F")
     array = array[None] if layout.channel_axis is None else np.moveaxis(array, layout.channel_axis, 0)
     return Stored(info, array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def files(path: Path) -> tuple[Path, ...]:
+    """The files an image at `path` is read from."""
+    return tuple(dict.fromkeys((path, _layout(path).data)))
 
 
 def targets(path: Path) -> tuple[Path, ...]:
@@ -138,7 +140,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid) -> None:
     image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
     image.SetSpacing(spacing.tolist())
     image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    image.SetDirection(np.round(lps[:3, :3] / spacing, 15).ravel().tolist())
     try:
         sitk.WriteImage(image, os.fspath(path), True)
     except RuntimeError:
@@ -213,7 +215,7 @@ def _affine(path: Path, layout: Layout) -> Affine:
 
 def _layout(path: Path) -> Layout:
     require_file(path)
-    with path.open("rb") as stream:
+    with opened(path) as stream:
         if stem_and_suffix(path)[1] == ".nrrd":
             return _nrrd(path, *_header(stream, path, b""))
         return _meta(path, *_header(stream, path, b"ElementDataFile"))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
-from medseg.errors import InputError
+from medseg.errors import InputError, MedsegError
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mha", ".mhd", ".nrrd")
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img")
@@ -44,6 +47,24 @@ def require_file(path: Path) -> None:
         if isinstance(fault, InputError):
             raise
         raise InputError("the file cannot be opened", source=path, mend="check its path and rights") from None
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """The file, open for reading bytes.
+
+    Raises:
+        InputError: it may not or cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            yield stream
+    except OSError as fault:
+        if isinstance(fault, MedsegError):
+            raise
+        raise InputError(
+            "the file cannot be read", source=path, mend="check its rights and its disk"
+        ) from fault
 
 
 def partner(path: Path, suffix: str) -> Path:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,10 +13,10 @@ from numpy.typing import NDArray
 
 from medseg import affine as aff
 from medseg.affine import Affine
-from medseg.errors import InputError, MedsegError
+from medseg.errors import InputError
 from medseg.io import payload
 from medseg.io.memory import require_memory
-from medseg.io.names import partner, require_file, stem_and_suffix
+from medseg.io.names import opened, partner, require_file, stem_and_suffix
 from medseg.io.nifti_forms import MM_PER_UNIT, file_form, place
 from medseg.io.nifti_header import LONGEST, RawHeader, check_extensions, parse
 from medseg.io.options import ImageInfo, ReadOptions, Stored
@@ -53,7 +52,7 @@ def read(path: Path, options: ReadOptions) -> Stored:
     selected = raw.voxels if options.volume is None else raw.voxels // raw.volumes
     require_memory(raw.voxel_bytes + 4 * selected, path)
     voxels = path if raw.single else _members(path)[1]
-    with _opened(voxels) as stream:
+    with opened(voxels) as stream:
         if stem_and_suffix(path)[1] == ".nii.gz":
             data = payload.inflate(stream, raw.offset + raw.voxel_bytes, path)
         else:
@@ -63,6 +62,11 @@ def read(path: Path, options: ReadOptions) -> Stored:
     array = data[raw.offset :].view(raw.dtype).reshape((*raw.shape, raw.volumes), order="F")
     array = np.moveaxis(array, -1, 0)
     return Stored(info, array.astype(array.dtype.newbyteorder("="), copy=False))
+
+
+def files(path: Path) -> tuple[Path, ...]:
+    """The files an image at `path` is read from."""
+    return _members(path) if stem_and_suffix(path)[1] in (".hdr", ".img") else (path,)
 
 
 def targets(path: Path) -> tuple[Path, ...]:
@@ -188,7 +192,7 @@ def _raw_header(path: Path) -> RawHeader:
     head = _members(path)[0] if pair else path
     for member in _members(path) if pair else (path,):
         require_file(member)
-    with _opened(head) as stream:
+    with opened(head) as stream:
         _right_suffix(stream, head)
         if stem_and_suffix(head)[1] == ".nii.gz":
             blob = payload.inflate_start(stream, LONGEST, head)
@@ -221,19 +225,6 @@ def _members(path: Path) -> tuple[Path, Path]:
     header = path.suffix.lower() == ".hdr"
     other = partner(path, ".img" if header else ".hdr")
     return (path, other) if header else (other, path)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[BinaryIO]:
-    try:
-        with path.open("rb") as stream:
-            yield stream
-    except OSError as fault:
-        if isinstance(fault, MedsegError):
-            raise
-        raise InputError(
-            "the file cannot be read", source=path, mend="check its rights and its disk"
-        ) from fault
 
 
 def _slabs(array: NDArray[Any]) -> Iterator[bytes]:

@@ -25,6 +25,8 @@ FORMS_AGREE_MM = 1.0
 FORMS_NOTICED_MM = 0.05
 AXES_AGREE_COSINE = 0.9
 SPACING_AGREES = 0.01
+SPACINGS = (1e-6, 1e6)
+"""What a spacing can be at all, in any of the units."""
 QUATERNION_SLACK = 1e-5
 
 
@@ -38,7 +40,7 @@ def file_form(raw: RawHeader, suffix: str, source: Path) -> FileForm:
     if int(raw.fields["xyzt_units"]) & 7 not in MM_PER_UNIT:
         raise InputError("the header's unit of length is unknown", source=source, mend="export it again")
     pixdim = raw.numbers("pixdim")[:4]
-    if not np.isfinite(pixdim).all() or min(pixdim[1:]) <= 0:
+    if not all(SPACINGS[0] <= x <= SPACINGS[1] for x in pixdim[1:]) or not np.isfinite(pixdim[0]):
         sizes = " x ".join(f"{x:g}" for x in pixdim[1:])
         raise GeometryError(
             f"the header's voxel size is {sizes}", source=source, mend="repair pixdim from the scanner's data"
@@ -155,7 +157,8 @@ def _sform(raw: RawHeader) -> Affine:
 
 def _qform(quaternion: list[float], pixdim: list[float], source: Path) -> Affine:
     bcd, offsets = np.asarray(quaternion[:3]), np.asarray(quaternion[3:])
-    norm = float((bcd**2).sum())
+    with np.errstate(over="ignore"):
+        norm = float((bcd**2).sum())
     if not np.isfinite(quaternion).all() or norm > 1.0 + QUATERNION_SLACK:
         raise GeometryError(
             f"the qform's quaternion has b2 + c2 + d2 = {norm:.6g}, more than 1: no rotation",
@@ -174,7 +177,8 @@ def _qform(quaternion: list[float], pixdim: list[float], source: Path) -> Affine
 
 def _in_mm(matrix: Affine, scale: float) -> Affine:
     out = matrix.copy()
-    out[:3] *= scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        out[:3] *= scale
     return out
 
 

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError
+from medseg.errors import InputError, ResourceError
 
 GZIP = 31
 """zlib's `wbits` for a gzip stream, whose CRC and length are checked."""
@@ -19,6 +19,9 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 LARGEST_RATIO = 1032
 """DEFLATE cannot expand a byte to more than this many (RFC 1951: 258 bytes from two bits)."""
+BOMB_RATIO = 500
+BOMB_BYTES = 4 * 2**30
+"""Beyond both, nothing is unpacked: noise in a scan, and borders in a label map, prevent such ratios."""
 PADDING_BYTES = 2**20
 """Zero bytes after the voxels are tolerated up to here; some writers fill up blocks."""
 BLOCK = 2**18
@@ -51,10 +54,17 @@ def inflate(stream: BinaryIO, count: int, source: Path, wbits: int = GZIP) -> By
 
     Raises:
         InputError: the stream is damaged, cut, holds fewer bytes, or goes on after them.
+        ResourceError: it is a decompression bomb.
     """
     compressed = _remaining(stream)
     if count > LARGEST_RATIO * compressed:
         raise too_short(source, count, None)
+    if count > BOMB_BYTES and count > BOMB_RATIO * compressed:
+        raise ResourceError(
+            f"{compressed / 2**20:.1f} MiB unpack to {count / 2**30:.1f} GiB, which no scan does",
+            source=source,
+            mend="if it is a scan, unpack it with gunzip first",
+        )
     out = np.empty(count, dtype=np.uint8)
     view, filled = out.data, 0
     pieces = _inflated(stream, source, wbits)

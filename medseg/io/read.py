@@ -86,6 +86,17 @@ def inspect(path: str | Path, *, options: ReadOptions = DEFAULT) -> ImageInfo:
     return info
 
 
+def files_of(path: str | Path) -> tuple[Path, ...]:
+    """Every file the image at `path` is read from: both of a pair, the slices of a DICOM folder.
+
+    Raises:
+        InputError: the header that names the others is damaged.
+    """
+    path = Path(path)
+    files: tuple[Path, ...] = _room(path).files(path)
+    return files
+
+
 def _room(path: Path) -> ModuleType:
     """The module that reads this kind of file."""
     if path.is_dir():

@@ -7,7 +7,7 @@ For one structure with predicted probabilities p and reference g, over all voxel
 
 The smoothing s, in voxels, decides what a structure without a reference voxel is worth: D = s / (sum(p) + s),
 which is 1 when nothing is predicted and falls with every voxel of false positives, its gradient never beyond
-1/s. It counts in the mean like any other structure.
+1/s (2/s when squared). It counts in the mean like any other structure.
 """
 
 from __future__ import annotations
@@ -71,20 +71,22 @@ class DiceLoss(nn.Module):
             check_regions(logits, target)
             return self.of_regions(torch.sigmoid(at_least_float32(logits)), target)
         check_labels(logits, target)
-        return self.of_labels(functional.softmax(at_least_float32(logits), dim=1), target.long())
+        log_p = functional.log_softmax(at_least_float32(logits), dim=1)
+        labels = target.long()
+        return self.of_labels(log_p, log_at(log_p, labels), labels)
 
-    def of_labels(self, probabilities: Tensor, target: Tensor) -> Tensor:
-        """The loss of probabilities (B, K, *S) against int64 labels (B, *S)."""
-        batch, outputs = probabilities.shape[:2]
-        rows = (batch, -1, target.shape[-1])
-        at_label = probabilities.gather(1, target.unsqueeze(1)).reshape(rows)
+    def of_labels(self, log_p: Tensor, log_at_label: Tensor, labels: Tensor) -> Tensor:
+        """The loss of log-probabilities (B, K, *S), with `log_at(log_p, labels)` of int64 labels (B, *S)."""
+        batch, outputs = log_p.shape[:2]
+        rows = (batch, -1, labels.shape[-1])
+        at_label = log_at_label.exp().reshape(rows)
         # One sum a row of voxels, then one over the rows: a single running float32 sum would lose count.
         by_row = at_label.new_zeros(batch, at_label.shape[1], outputs)
-        overlap = by_row.scatter_add(2, target.reshape(rows), at_label).sum(1)
-        sample = torch.arange(batch, device=target.device).reshape(-1, *(1,) * (target.ndim - 1))
-        counts = torch.bincount((target + sample * outputs).flatten(), minlength=batch * outputs)
+        overlap = by_row.scatter_add(2, labels.reshape(rows), at_label).sum(1)
+        sample = torch.arange(batch, device=labels.device).reshape(-1, *(1,) * (labels.ndim - 1))
+        counts = torch.bincount((labels + sample * outputs).flatten(), minlength=batch * outputs)
         reference = counts.reshape(batch, outputs).to(overlap.dtype)
-        return self._loss(Sums(overlap, self._total(probabilities), reference))
+        return self._loss(Sums(overlap, self._total(log_p.exp()), reference))
 
     def of_regions(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """The loss of probabilities (B, K, *S) against regions (B, K, *S)."""
@@ -137,6 +139,11 @@ def check_regions(logits: Tensor, target: Tensor) -> None:
         raise UsageError(
             f"regions of shape {tuple(target.shape)} do not fit logits of shape {tuple(logits.shape)}"
         )
+
+
+def log_at(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Each voxel's log-probability of its own label: (B, *S) of (B, K, *S) at int64 (B, *S)."""
+    return log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
 
 
 def weights_like(weights: Tensor | None, logits: Tensor) -> Tensor | None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.losses.dice import DiceLoss, at_least_float32, check_labels, weights_like
+from medseg.losses.dice import DiceLoss, at_least_float32, check_labels, log_at, weights_like
 
 
 class DiceCELoss(nn.Module):
@@ -50,5 +50,15 @@ class DiceCELoss(nn.Module):
         check_labels(logits, target)
         log_p = functional.log_softmax(at_least_float32(logits), dim=1)
         labels = target.long()
-        ce = functional.nll_loss(log_p, labels, weight=weights_like(self.class_weights, log_p))
-        return self.dice_weight * self.dice.of_labels(log_p.exp(), labels) + self.ce_weight * ce
+        at_label = log_at(log_p, labels)
+        dice = self.dice.of_labels(log_p, at_label, labels)
+        weights = weights_like(self.class_weights, log_p)
+        return self.dice_weight * dice + self.ce_weight * _cross_entropy(at_label, labels, weights)
+
+
+def _cross_entropy(log_at_label: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
+    if weights is None:
+        return -log_at_label.mean()
+    voxels = weights[labels]
+    total = voxels.sum().clamp_min(torch.finfo(voxels.dtype).tiny)  # 0 when no label of the batch counts
+    return -(voxels * log_at_label).sum() / total

@@ -77,9 +77,7 @@ def _areas(spacing_mm: tuple[float, ...]) -> NDArray[np.float64]:
 
 def _area(facets: Facets, scale: NDArray[np.float64]) -> float:
     parts = 8 if len(scale) == 3 else 2
-    return float(
-        sum(n * np.linalg.norm(np.asarray(vector) / parts * scale) for vector, n in facets.items())
-    )
+    return float(sum(n * np.linalg.norm(np.asarray(vector) / parts * scale) for vector, n in facets.items()))
 
 
 @cache

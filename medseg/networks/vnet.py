@@ -148,22 +148,22 @@ class ResidualStage(nn.Module):
         )
         last = cast(ConvUnit, self.body[-1])
         self.activation, last.activation = last.activation, nn.Identity()
-        self.shortcut = nn.Identity() if in_channels == channels else TileChannels(channels)
+        self.shortcut = nn.Identity() if in_channels == channels else TileChannels(in_channels, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.activation(self.body(x) + self.shortcut(x)))
 
 
 class TileChannels(nn.Module):
-    """Repeats the channels of (B, C, *S) in turn until there are `channels`."""
+    """Repeats the channels in turn; (B, `in_channels`, *S) -> (B, `channels`, *S)."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
+        self.times = math.ceil(channels / in_channels)
         self.channels = channels
 
     def forward(self, x: Tensor) -> Tensor:
-        times = math.ceil(self.channels / x.shape[1])
-        return torch.cat((x,) * times, dim=1)[:, : self.channels]
+        return torch.cat((x,) * self.times, dim=1)[:, : self.channels]
 
     def reach(self, before: Reach) -> Reach:
         return before

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from medseg.augment.compose import Augmenter
 from medseg.augment.spec import AugmentSpec
-from medseg.inference.engines.torch import best_device, to_graph
+from medseg.inference.engines.torch import best_device, find_device, to_graph
 from medseg.losses import registry as loss_registry
 from medseg.losses.spec import LossSpec
 from medseg.model import ModelSpec, NetworkFacts, NetworkSpec
@@ -39,7 +39,7 @@ def build_network(spec: NetworkSpec, *, seed: int, device: str, threads: int) ->
         torch.set_num_threads(threads)
     keep_memory()
     torch.manual_seed(seed)
-    network = network_registry.build(spec).to(torch.device(best_device() if device == "auto" else device))
+    network = network_registry.build(spec).to(find_device(best_device() if device == "auto" else device))
     if spec.spatial_dims == 3:
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.errors import InputError, UsageError
-from medseg.io import SUFFIXES, is_dicom_folder, stem_and_suffix
+from medseg.io import SUFFIXES, files_of, is_dicom_folder, stem_and_suffix
 
 MADE_BY_US = ("_seg", "_prob-")
 """Endings and parts of the names of results, which are never taken for scans."""
@@ -32,11 +32,14 @@ class InputCase:
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """Every file that is read, sorted within a DICOM folder."""
-        paths = tuple(self.source.values()) if isinstance(self.source, Mapping) else (self.source,)
-        if len(paths) == 1 and paths[0].is_dir():
-            return tuple(sorted(p for p in paths[0].iterdir() if p.is_file()))
-        return paths
+        """Every file that is read: both of a pair, the slices of a DICOM folder, one or more a channel."""
+        sources = tuple(self.source.values()) if isinstance(self.source, Mapping) else (self.source,)
+        return tuple(file for source in sources for file in files_of(source))
+
+    @property
+    def first(self) -> Path:
+        """What to name in a message about the case."""
+        return next(iter(self.source.values())) if isinstance(self.source, Mapping) else self.source
 
     def target(self, out: Path | None) -> Path:
         """The label file: exactly `out`, or in the folder `out`, or beside the input."""
@@ -70,29 +73,33 @@ def is_batch(words: Sequence[str], cases: Sequence[InputCase]) -> bool:
 
 def names_folder(out: Path) -> bool:
     """Whether `-o` names a folder: one that exists, or a name without an image suffix."""
-    return out.is_dir() or not str(out).endswith(SUFFIXES)
+    return out.is_dir() or stem_and_suffix(out)[1] not in SUFFIXES
 
 
-def require_outside(words: Sequence[str], out: Path | None) -> Path:
-    """The output folder of a batch, which must not lie in the folder that is read.
+def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
+    """Refuse a place for the results that cannot be meant.
 
     Raises:
-        UsageError: it is not given, is a file, or lies inside.
+        UsageError: a batch has no folder, `out` is a file that is no image, or it lies in a folder
+            that is read.
     """
-    if out is None or not names_folder(out):
+    if batch and (out is None or not names_folder(out)):
         raise UsageError("several cases need a folder for their results", mend="give -o FOLDER")
+    if out is None:
+        return
+    if names_folder(out) and out.exists() and not out.is_dir():
+        raise UsageError("is neither a folder nor an image name", source=out, mend="give another -o")
     for word in words:
         if Path(word).is_dir() and out.resolve().is_relative_to(Path(word).resolve()):
             raise UsageError(
                 "lies inside the folder that is read", source=out, mend="choose a folder outside it"
             )
-    return out
 
 
 def _channel(word: str) -> tuple[str, Path]:
     """`name=path` taken apart; a path that exists as it stands is a path, equal sign or not."""
     name, sign, path = word.partition("=")
-    if sign and not Path(word).exists() and name.isidentifier():
+    if sign and name and Path(name).name == name and not Path(word).exists():
         return name, Path(path)
     return "", Path(word)
 
@@ -127,12 +134,11 @@ def _cases_at(path: Path) -> list[InputCase]:
         return [_file_case(path)]
     if is_dicom_folder(path):
         return [_dicom_case(path)]
-    scans = [p for p in sorted(path.iterdir()) if p.is_file() and p.name.endswith(SUFFIXES)]
-    series = [p for p in sorted(path.iterdir()) if p.is_dir() and is_dicom_folder(p)]
-    cases = [_file_case(p) for p in scans if p.suffix != ".img" and not _is_result(p)]
-    cases += [_dicom_case(p) for p in series]
+    entries = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
+    cases = [_file_case(p) for p in entries if p.is_file() and _is_scan(p)]
+    cases += [_dicom_case(p) for p in entries if p.is_dir() and is_dicom_folder(p)]
     if not cases:
-        seen = ", ".join(sorted({p.suffix or p.name for p in path.iterdir()})[:8])
+        seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
         raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path)
     return cases
 
@@ -146,6 +152,8 @@ def _dicom_case(folder: Path) -> InputCase:
     return InputCase(folder, folder.resolve().name, folder.resolve().parent, ".nii.gz")
 
 
-def _is_result(path: Path) -> bool:
-    stem = stem_and_suffix(path)[0]
-    return stem.endswith(MADE_BY_US[0]) or MADE_BY_US[1] in stem
+def _is_scan(path: Path) -> bool:
+    """Whether a file of a folder is read: an image, no result, and of a pair the header."""
+    stem, suffix = stem_and_suffix(path)
+    made_by_us = stem.endswith(MADE_BY_US[0]) or MADE_BY_US[1] in stem
+    return suffix in SUFFIXES and suffix != ".img" and not made_by_us

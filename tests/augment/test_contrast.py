@@ -12,6 +12,7 @@ from scipy import ndimage
 from medseg.augment import contrast
 from medseg.augment.contrast import BiasFieldParams, ContrastParams
 from medseg.augment.spec import ALL_CONTRAST, BlurSpec, ContrastSpec, LowResolutionSpec
+from medseg.errors import UsageError
 
 MM = (1.0, 2.0, 4.0)
 
@@ -55,6 +56,26 @@ def test_no_change_writes_to_the_image_it_was_given() -> None:
     assert changed.shape == image.shape
     assert changed.dtype == torch.float32
     assert not torch.equal(changed, image)
+
+
+@pytest.mark.parametrize(
+    "drawn",
+    [
+        ContrastParams(gamma=(0.8, 1.3)),
+        ContrastParams(blur_sigma_mm=(1.0, 2.0)),
+        ContrastParams(bias_field=BiasFieldParams(40.0, (4, 4, 4), ((0.2,) * 64,) * 2)),
+    ],
+)
+def test_changes_drawn_for_another_number_of_channels_are_refused(drawn: ContrastParams) -> None:
+    with pytest.raises(UsageError, match="channels, the image has 3"):
+        contrast.apply(drawn, patch((3, 4, 4, 4)), MM)
+
+
+def test_one_value_serves_all_channels() -> None:
+    image = patch((3, 6, 6, 6))
+    one = ContrastParams(gamma=(0.8,), noise_sigma=(0.1,), blur_sigma_mm=(1.0,))
+    three = ContrastParams(gamma=(0.8,) * 3, noise_sigma=(0.1,) * 3, blur_sigma_mm=(1.0,) * 3)
+    assert torch.equal(contrast.apply(one, image, MM), contrast.apply(three, image, MM))
 
 
 def test_gamma_two_squares_the_share_of_the_range_of_each_channel() -> None:

@@ -160,7 +160,9 @@ def test_a_field_too_small_to_see_gives_nearly_the_plain_crop() -> None:
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_threads_and_chunks_change_no_more_than_rounding(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_and_chunks_change_no_more_than_rounding(
+    threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     params = Params(elastic=wavy(), affine=MOVED)
     expected, _ = augmenter().apply(params, volume(), None, CENTRE, PATCH)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)

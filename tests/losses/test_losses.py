@@ -231,7 +231,7 @@ def test_pooling_the_batch_weighs_voxels_and_not_samples() -> None:
     target = torch.zeros(2, 1, 100, dtype=torch.float64)
     target[0] = 1
     target[1, :, 0] = 1
-    logits = torch.where(target > 0, 200.0, -200.0)
+    logits = torch.where(target > 0, 200.0, -200.0).double()
     logits[1] = -200.0  # the one voxel of the second sample is missed
     pooled = float(loss("dice", True, batch=True)(logits, target))
     each = float(loss("dice", True, batch=False)(logits, target))
@@ -290,6 +290,12 @@ def test_unknown_and_unfitting_names_are_refused(name: str, regions: bool, says:
 def test_labels_that_are_no_outputs_are_refused(logits: tuple[int, ...], target: Tensor, says: str) -> None:
     with pytest.raises(UsageError, match=says):
         loss("dice_ce", False)(torch.zeros(logits), target)
+
+
+def test_a_batch_whose_labels_all_weigh_nothing_has_no_cross_entropy() -> None:
+    logits, target = case(False)
+    function = loss("dice_ce", False, class_weights=(0.0, 1.0, 1.0), dice_weight=0.0)
+    assert float(function(logits, torch.zeros_like(target))) == 0
 
 
 @pytest.mark.parametrize(("name", "regions"), [("dice_ce", False), ("bce_dice", True)])

@@ -40,7 +40,7 @@ def test_the_residual_joins_before_the_last_activation() -> None:
 @pytest.mark.parametrize(("channels", "expected"), [(2, [0, 1, 0, 1]), (3, [0, 1, 2, 0]), (5, [0, 1, 2, 3])])
 def test_channels_are_tiled_in_turn(channels: int, expected: list[int]) -> None:
     x = torch.arange(channels, dtype=torch.float32).reshape(1, channels, 1, 1)
-    assert TileChannels(4)(x).flatten().tolist() == expected
+    assert TileChannels(channels, 4)(x).flatten().tolist() == expected
 
 
 def test_the_names_of_the_weights_are_stable() -> None:

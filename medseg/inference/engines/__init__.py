@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -17,6 +18,10 @@ Precision = Literal["f32", "bf16", "f16"]
 EngineName = Literal["torch", "openvino"]
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+
+# Importing openvino reports the import to its maker, and leaves an id in the user's home; without
+# this module, whose absence it allows for, it does neither.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 
 class Engine(Protocol):

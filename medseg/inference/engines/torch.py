@@ -48,7 +48,7 @@ class TorchEngine:
             raise UsageError(f"precision {precision!r} in {spatial_dims} dimensions: no such engine")
         self.precision = precision
         self.spatial_dims = spatial_dims
-        self._device = _device(device)
+        self._device = find_device(device)
         self._format = MEMORY_FORMATS[spatial_dims]
         self._network = network.eval().to(self._device)
         self._network.to(memory_format=self._format)  # type: ignore[call-overload]
@@ -185,7 +185,12 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def _device(name: str) -> torch.device:
+def find_device(name: str) -> torch.device:
+    """The device called `name`.
+
+    Raises:
+        UsageError: there is none.
+    """
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

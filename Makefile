@@ -1,0 +1,47 @@
+# Needs Python 3.11 or newer, make, and this checkout. Everything lands in .venv and demo/.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: demo test lint wheel unit slow realdata clean
+
+# A minute of training on made-up heads, then one the network has not seen.
+demo: $(INSTALLED)
+	$(BIN)/medseg phantom demo/data --overwrite
+	$(BIN)/medseg train phantom_unet3d --data demo/data -o demo/run --time-budget 60s --overwrite
+	$(BIN)/medseg phantom demo/scan.nii.gz --seed 7 --overwrite
+	$(BIN)/medseg predict demo/scan.nii.gz -m demo/run/model.safetensors --report --overwrite
+	@if [ "$$(uname)" = Darwin ] || [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; \
+	then $(BIN)/python -m webbrowser demo/scan_report.html; \
+	else echo "the report: demo/scan_report.html"; fi
+
+test: lint unit wheel
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+unit: $(INSTALLED)
+	$(BIN)/python -m pytest
+
+# The wheel is unpacked into a folder of its own and used from outside the checkout.
+wheel: $(INSTALLED)
+	rm -rf dist
+	$(BIN)/python -m build --no-isolation --wheel --outdir dist .
+	$(BIN)/python tests/smoke_wheel.py dist
+
+slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m "slow and not realdata"
+
+realdata: $(INSTALLED)
+	$(BIN)/python -m pytest -m realdata
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test]"
+	touch $(INSTALLED)
+
+clean:
+	rm -rf .venv dist demo
