@@ -50,7 +50,16 @@ class Card:
 
     @property
     def structure_set(self) -> StructureSet:
-        return from_labels(self.structures)
+        """The structures, with the sides and twins their names state.
+
+        Raises:
+            UsageError: they contradict each other, or a region could not be told from what it writes.
+        """
+        structures = from_labels(self.structures)
+        for s in structures:
+            if s.members and s.value not in s.members:
+                raise UsageError(f"the region {s.name!r} writes {s.value}, which is none of its members")
+        return structures
 
     def read(self, folder: Path) -> DatasetFiles:
         """The cases in `folder`.
@@ -59,22 +68,26 @@ class Card:
             InputError: the folder's own label or channel names contradict the card.
         """
         found = read_decathlon(folder)
-        stated = {s.value: s.name for s in self.structures if not s.members}
-        for value, name in found.labels.items():
-            if value in stated and _plain(stated[value]) != _plain(name):
-                raise InputError(
-                    f"label {value} is {name!r} here and {stated[value]!r} in the card {self.name}",
-                    source=folder / "dataset.json",
-                    mend="use the card of this dataset",
-                )
-        if len(found.channels) != len(self.channels):
-            raise InputError(
-                f"has channels {', '.join(found.channels)}; the card {self.name} has "
-                f"{', '.join(self.channels)}",
-                source=folder / "dataset.json",
-                mend="use the card of this dataset",
-            )
+        fault = self._contradiction(found)
+        if fault:
+            raise InputError(fault, source=folder / "dataset.json", mend="use the card of this dataset")
         return found
+
+    def _contradiction(self, found: DatasetFiles) -> str:
+        """What a folder says otherwise than the card; empty where they agree."""
+        names = {s.value: s.name for s in self.structures if not s.members}
+        known = self.structure_set.known_values
+        for value, name in found.labels.items():
+            if value not in known:
+                return f"label {value} ({name!r}) is not in the card {self.name}"
+            if value in names and _plain(names[value]) != _plain(name):
+                return f"label {value} is {name!r} here and {names[value]!r} in the card {self.name}"
+        if [_plain(name) for name in found.channels] != [_plain(name) for name in self.channels]:
+            return (
+                f"has the channels {', '.join(found.channels)}; "
+                f"the card {self.name} has {', '.join(self.channels)}"
+            )
+        return ""
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,15 @@ class MetricsSpec:
 
 @dataclass(frozen=True)
 class Recipe:
-    """An experiment: a dataset and every setting of what is done with it."""
+    """An experiment: a dataset and every setting of what is done with it.
+
+    Attributes:
+        name: of the experiment, and of the model it makes.
+        card: name or path of the dataset's card.
+        description: one sentence.
+        network, preparation, augmentation, loss, training, inference, postprocess, metrics: the
+            settings of each.
+    """
 
     name: str
     card: str
@@ -107,17 +128,28 @@ class Recipe:
     metrics: MetricsSpec = field(default_factory=MetricsSpec)
 
     def fitted_to(self, card: Card) -> Recipe:
-        """The recipe with the channels and outputs that the card asks for."""
+        """The recipe with the channels and outputs that the card asks for.
+
+        Raises:
+            UsageError: post-processing names a structure that the card has not.
+        """
+        structures = card.structure_set
+        for name in self.postprocess.names:
+            structures[name]
         network = replace(
             self.network,
             in_channels=len(card.channels),
-            out_channels=card.structure_set.output_channels,
+            out_channels=structures.output_channels,
         )
         return replace(self, network=network)
 
 
 def load_card(name: str | Path) -> Card:
-    """A card by path, or by the name of one that comes with the package."""
+    """A card by path, or by the name of one that comes with the package.
+
+    Raises:
+        UsageError: there is none, or a setting is unknown or wrong.
+    """
     return _load(Card, name, "datasets")
 
 
@@ -159,9 +191,9 @@ def _load(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelines"]
         path = known[str(name)]
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError("there is no such file", source=path) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as fault:
+    except OSError as fault:
+        raise UsageError(f"cannot be read ({fault.strerror})", source=path) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise UsageError(f"not TOML ({fault})", source=path) from None
     return specs.from_mapping(cls, data, source=str(path))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ def read_decathlon(folder: Path) -> DatasetFiles:
     """The layout of the Medical Segmentation Decathlon: `dataset.json`, `imagesTr`, `labelsTr`.
 
     Raises:
-        InputError: `dataset.json` is missing or not as the layout says, or names a file that is
-            missing or outside the folder.
+        InputError: `dataset.json` is missing or not as the layout says, names a file that is
+            missing or outside the folder, or two cases of one name.
 
     References:
         Antonelli et al. 2022, doi:10.1038/s41467-022-30695-9.
@@ -50,12 +51,14 @@ def read_decathlon(folder: Path) -> DatasetFiles:
         data = json.loads(path.read_text(encoding="utf-8"))
         entries = [(str(entry["image"]), str(entry["label"])) for entry in data["training"]]
         labels = {int(value): str(name) for value, name in data["labels"].items() if int(value) != 0}
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        channels = _channels(data)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise InputError(f"not a Decathlon dataset.json ({fault!r})", source=path) from None
     cases = tuple(_decathlon_case(folder, image, label) for image, label in entries)
     if not cases:
         raise InputError("lists no training case", source=path)
-    return DatasetFiles(cases, _channels(data), labels, str(data.get("licence", data.get("license", ""))))
+    _require_distinct(cases, path)
+    return DatasetFiles(cases, channels, labels, str(data.get("licence", data.get("license", ""))))
 
 
 def _decathlon_case(folder: Path, image: str, label: str) -> CaseFiles:
@@ -66,9 +69,27 @@ def _decathlon_case(folder: Path, image: str, label: str) -> CaseFiles:
 
 def _inside(folder: Path, name: str) -> Path:
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside, there = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+    except (OSError, ValueError, RuntimeError):  # a zero byte, a name too long, a loop of links
+        inside, there = True, False
+    if not inside:
         raise InputError(f"names {name!r}, which is outside the folder", source=folder / "dataset.json")
+    if not there:
+        raise InputError(
+            f"names {name!r}, which is not there",
+            source=folder / "dataset.json",
+            mend="copy the dataset again",
+        )
     return path
+
+
+def _require_distinct(cases: tuple[CaseFiles, ...], path: Path) -> None:
+    twice = sorted(name for name, count in Counter(case.case_id for case in cases).items() if count > 1)
+    if twice:
+        raise InputError(
+            f"lists {twice[0]!r} more than once", source=path, mend="give each case its own name"
+        )
 
 
 def _channels(data: dict[str, Any]) -> tuple[str, ...]:

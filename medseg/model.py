@@ -229,7 +229,7 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
 
 
 def _ordered(data: bytes) -> bytes:
-    """The same safetensors file with the entries of its header sorted, which their writer leaves to chance."""
+    """The same safetensors file, its header sorted: the library leaves the order to chance."""
     size = int.from_bytes(data[:8], "little")
     header = json.dumps(json.loads(data[8 : 8 + size]), sort_keys=True, separators=(",", ":")).encode()
     header += b" " * (-len(header) % ALIGNMENT)
@@ -241,8 +241,8 @@ def _digest(spec: str, tensors: Mapping[str, NDArray[np.generic]]) -> str:
     digest = hashlib.sha256(spec.encode())
     for key in sorted(tensors):
         value = tensors[key]
-        digest.update(f"|{key}|{value.dtype.str}|{value.shape}|".encode())
-        digest.update(np.ascontiguousarray(value).data)
+        digest.update(f"|{key}|{value.dtype.name}|{value.shape}|".encode())
+        digest.update(value.tobytes())
     return digest.hexdigest()
 
 
@@ -257,6 +257,13 @@ def _check(spec: ModelSpec, path: Path) -> None:
         raise ModelError(
             f"a network from {network.in_channels} to {network.out_channels} channels, "
             f"for {len(spec.channels)} images and {outputs} outputs",
+            source=path,
+        )
+    facts, dims = spec.facts, network.spatial_dims
+    fitting = len(facts.stride) == len(facts.receptive_radius) == dims
+    if not fitting or min(facts.stride) < 1 or min(facts.receptive_radius) < 0:
+        raise ModelError(
+            f"no network of {dims} axes has the strides {facts.stride} and radii {facts.receptive_radius}",
             source=path,
         )
 

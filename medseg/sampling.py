@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Generator, Tensor
+
+from medseg.errors import UsageError
 
 MAX_POSITIONS = 20_000
 """Foreground positions kept a case and structure; more would only cost memory."""
@@ -29,10 +32,16 @@ class PatchSampler:
     Args:
         labels: per case, label indices (I, J, K), 0 the background.
         patch: patch size in voxels.
-        foreground_share: share of the patches centred on foreground, in [0, 1].
+        foreground_share: share of the patches centred near foreground (a quarter of the patch away
+            at most), in [0, 1].
+
+    Raises:
+        UsageError: there is no case.
     """
 
     def __init__(self, labels: Sequence[Tensor], patch: Sequence[int], foreground_share: float) -> None:
+        if not labels:
+            raise UsageError("there is no case to cut patches from")
         self.shapes = [tuple(int(n) for n in lab.shape) for lab in labels]
         self.patch = tuple(int(n) for n in patch)
         self.foreground_share = foreground_share
@@ -47,17 +56,15 @@ class PatchSampler:
 
     def draw(self, case: int, generator: Generator) -> Patch:
         """A patch of one case."""
-        draws = torch.rand(5, generator=generator).tolist()
+        around_foreground, which, voxel, *where = torch.rand(6, generator=generator).tolist()
         found = self.positions[case]
-        if found and draws[0] < self.foreground_share:
-            voxels = found[int(draws[1] * len(found))]
-            centre = [float(c) for c in voxels[int(draws[2] * len(voxels))]]
-            jitter = torch.rand(3, generator=generator).tolist()
-            centre = [c + (j - 0.5) * p / 2 for c, j, p in zip(centre, jitter, self.patch, strict=True)]
+        if found and around_foreground < self.foreground_share:
+            voxels = found[int(which * len(found))]
+            jitter = [(w - 0.5) * n / 2 for w, n in zip(where, self.patch, strict=True)]
+            foreground = voxels[int(voxel * len(voxels))].tolist()
+            centre = [f + j for f, j in zip(foreground, jitter, strict=True)]
         else:
-            shape = self.shapes[case]
-            where = torch.rand(3, generator=generator).tolist()
-            centre = [w * (n - 1) for w, n in zip(where, shape, strict=True)]
+            centre = [w * (n - 1) for w, n in zip(where, self.shapes[case], strict=True)]
         return Patch(case, self._inside(case, centre))
 
     def _inside(self, case: int, centre: Sequence[float]) -> tuple[float, float, float]:
@@ -77,5 +84,5 @@ def _positions(labels: Tensor) -> list[Tensor]:
         if index == 0:
             continue
         voxels = torch.nonzero(labels == index)
-        found.append(voxels[:: max(1, len(voxels) // MAX_POSITIONS)])
+        found.append(voxels[:: math.ceil(len(voxels) / MAX_POSITIONS)].int())
     return found

@@ -117,7 +117,7 @@ class Augmenter:
         Args:
             params: drawn for a patch of this shape.
             image: (C, I, J, K) float32.
-            labels: label indices (I, J, K) uint8 (see `flip.label_values`), or None.
+            labels: label indices (I, J, K) uint8 (see `StructureSet.encode`), or None.
             centre_voxels: centre of the patch in the volume; the patch lies on whole voxels, a
                 centre that would put it between two is rounded up.
             patch_shape: (i, j, k) voxels; parts beyond the volume show its edge, and background.

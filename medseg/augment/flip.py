@@ -35,15 +35,6 @@ def require_twins(axes: Sequence[int], structures: StructureSet) -> None:
         )
 
 
-def label_values(structures: StructureSet) -> tuple[int, ...]:
-    """Label value each index of an index tensor stands for; index 0 is the background.
-
-    For plain labels the indices are the network's outputs: n + 1 for the n-th structure. For regions
-    they are positions in `StructureSet.known_values`.
-    """
-    return structures.known_values if structures.are_regions else (0, *structures.values)
-
-
 def swapped_indices(structures: StructureSet) -> tuple[int, ...]:
     """For each label index, the index it becomes when left and right trade places.
 
@@ -52,7 +43,7 @@ def swapped_indices(structures: StructureSet) -> tuple[int, ...]:
     Raises:
         UsageError: twin regions have different numbers of members, or claim a member twice.
     """
-    values = label_values(structures)
+    values = structures.index_values
     table = {value: value for value in values}
     for left, right in _twin_labels(structures):
         if table[left] not in (left, right) or table[right] not in (left, right):

@@ -9,6 +9,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, rewrite, say
+from medseg.errors import InputError, printable
 
 
 def command(
@@ -19,7 +20,6 @@ def command(
 ) -> None:
     """Look through a dataset for what would spoil a training."""
     from medseg.cards import load_card
-    from medseg.errors import InputError
     from medseg.workflows.check import check
 
     audit = check(
@@ -32,8 +32,9 @@ def command(
         result(audit.json().rstrip())
     else:
         for finding in audit.findings:
-            result(f"{finding.severity:7}  {finding.case_id:20}  {finding.text}")
+            result(printable(f"{finding.severity:7}  {finding.case_id:20}  {finding.text}"))
         warnings = len(audit.findings) - len(audit.errors)
         say(f"{len(audit.cases)} cases read: {len(audit.errors)} errors, {warnings} warnings")
     if audit.errors or (strict and audit.findings):
-        raise InputError(f"{len(audit.errors)} errors in the dataset", source=folder)
+        warned = f" and {len(audit.findings) - len(audit.errors)} warnings" if strict else ""
+        raise InputError(f"{len(audit.errors)} errors{warned} in the dataset", source=folder)

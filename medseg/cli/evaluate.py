@@ -9,6 +9,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, rewrite, say, table
+from medseg.errors import UsageError
 
 
 def command(
@@ -29,11 +30,16 @@ def command(
     as_json: opt.Json = False,
 ) -> None:
     """Measure predictions against references. -o FILE.json writes everything as JSON."""
+    from medseg.io.atomic import refuse_existing
     from medseg.metrics.case import SurfaceMode
     from medseg.workflows.evaluate import evaluate
 
     if mode not in ("surfel", "voxel"):
-        raise typer.BadParameter(f"--mode is surfel or voxel, not {mode!r}")
+        raise UsageError(f"--mode is surfel or voxel, not {mode!r}")
+    inputs = [path for path in (pred, ref, labels) if path is not None]
+    for path in (csv, cohort_csv, out, report):
+        if path is not None:
+            refuse_existing(path, overwrite, inputs)
     found = evaluate(
         pred,
         ref,
@@ -60,6 +66,10 @@ def command(
         from medseg.workflows.report import report_cohort
 
         report_cohort(
-            found.cases, structures=found.structures, out=report, title=ref.name, overwrite=overwrite
+            found.cases,
+            structures=found.structures,
+            out=report,
+            title=ref.resolve().name,
+            overwrite=overwrite,
         )
     result(found.json().rstrip() if as_json else table(found.table_rows()))

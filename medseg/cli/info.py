@@ -10,6 +10,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, say
+from medseg.errors import printable
 
 
 def command(
@@ -20,19 +21,25 @@ def command(
     as_json: opt.Json = False,
 ) -> None:
     """What a scan's header or a model file says; no voxel is read."""
-    from medseg.model import packaged_models
-
-    is_model = path.endswith(".safetensors") or (path in packaged_models() and not Path(path).exists())
-    facts = _model(path) if is_model else _image(Path(path), use_form, assume_ras, series)
+    facts = _model(path) if _is_model(path) else _image(Path(path), use_form, assume_ras, series)
     if as_json:
         result(json.dumps(facts))
         return
     width = max(map(len, facts))
     for name, value in facts.items():
         if name != "warnings":
-            result(f"{name:{width}}  {value if isinstance(value, str) else json.dumps(value)}")
+            text = value if isinstance(value, str) else json.dumps(value)
+            result(printable(f"{name:{width}}  {text}"))
     for warning in facts.get("warnings", ()):
         say(f"warning: {warning}")
+
+
+def _is_model(path: str) -> bool:
+    if path.endswith(".safetensors") or Path(path).exists():
+        return path.endswith(".safetensors")
+    from medseg.model import packaged_models
+
+    return path in packaged_models()
 
 
 def _image(path: Path, use_form: str | None, assume_ras: bool, series: str | None) -> dict[str, Any]:

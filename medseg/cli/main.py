@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
+import traceback
 from types import FrameType
 from typing import Annotated, Any
 
@@ -13,15 +15,23 @@ from typer.main import get_command
 
 from medseg import __version__
 from medseg.cli import check, evaluate, info, phantom, predict, report, train
-from medseg.errors import MedsegError, printable
+from medseg.cli.terminal import rewrite
+from medseg.errors import MedsegError, ResourceError, UsageError, printable
 
 UsageFault: Any = typer.BadParameter.__mro__[1]
 """Typer's own kind of usage error, whichever copy of click it stands on."""
 
+INTERRUPTED, TERMINATED = 130, 143
+"""Exit codes after SIGINT and SIGTERM."""
+
+
+class Terminated(BaseException):
+    """SIGTERM came; like KeyboardInterrupt, no handler of ordinary faults holds it up."""
+
+
 app = typer.Typer(
     name="medseg",
     help="Segment medical volumes: train, predict, measure, report. Research use only; not a medical device.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -32,14 +42,13 @@ for verb in (predict, train, evaluate, report, check, info, phantom):
 
 @app.callback()
 def _options(
-    context: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
     version: Annotated[
         bool,
         typer.Option("--version", help="Print the version.", is_eager=True, callback=lambda on: _version(on)),
     ] = False,
 ) -> None:
-    context.obj = {"debug": debug, "version": version}
+    """Options of every verb; `main` looks for --debug itself, so that it may stand anywhere."""
 
 
 def _version(wanted: bool) -> None:
@@ -51,9 +60,12 @@ def _version(wanted: bool) -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Run a command line and exit with the code of what happened (see `medseg.errors`)."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    signal.signal(signal.SIGTERM, _terminated)
-    code = _run(arguments, debug="--debug" in arguments)
-    if code in (130, 143):
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    signal.signal(signal.SIGTERM, _terminate)
+    plain = [word for word in arguments if word != "--debug"]
+    code = _run(plain or ["--help"], debug="--debug" in arguments)
+    if code in (INTERRUPTED, TERMINATED):  # a network may still be at work in a thread: do not wait for it
         os._exit(code)
     sys.exit(code)
 
@@ -61,33 +73,47 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str], *, debug: bool) -> int:
     """The exit code; every fault becomes one line on stderr."""
     try:
-        result = get_command(app).main(arguments, prog_name="medseg", standalone_mode=False)
-    except MedsegError as fault:
-        if debug:
-            raise
-        return _say(str(fault), fault.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted", 130)
+        command = get_command(app)
+        with command.make_context("medseg", arguments) as context:
+            command.invoke(context)
+        sys.stdout.flush()
+    except typer.Exit as end:
+        return end.exit_code
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except MemoryError:
-        return _say("out of memory; use a machine with more, or a smaller scan", 6)
-    except Exception as fault:
-        if isinstance(fault, UsageFault):
-            return _say(f"{fault.format_message()}; see medseg --help", 2)
+    except (KeyboardInterrupt, Exception, Terminated) as fault:
+        text, code = _told(fault)
         if debug:
-            raise
-        return _say(f"{type(fault).__name__}: {fault}; this is a fault of medseg: please report it", 1)
-    return result if isinstance(result, int) else 0
+            traceback.print_exception(fault)
+        return _say(text, code)
+    return 0
+
+
+def _told(fault: BaseException) -> tuple[str, int]:
+    """What to say about a fault, and its exit code."""
+    if isinstance(fault, MedsegError):
+        return str(fault), fault.exit_code
+    if isinstance(fault, UsageFault):
+        return f"{fault.format_message().rstrip('.')}; see medseg --help", UsageError.exit_code
+    if isinstance(fault, KeyboardInterrupt | typer.Abort):
+        return "interrupted", INTERRUPTED
+    if isinstance(fault, Terminated):
+        return "terminated", TERMINATED
+    if isinstance(fault, MemoryError):
+        return "out of memory; use a machine with more, or a smaller scan", ResourceError.exit_code
+    if isinstance(fault, OSError) and fault.filename is not None:
+        text = f"{fault.filename}: {fault.strerror}; check the path, its rights and its disk"
+        return text, ResourceError.exit_code
+    return f"{type(fault).__name__}: {fault}; this is a fault of medseg: please report it", 1
 
 
 def _say(text: str, code: int) -> int:
+    rewrite("")
     sys.stderr.write(f"medseg: error: {printable(text)}\n")
+    sys.stderr.flush()
     return code
 
 
-def _terminated(_signal: int, _frame: FrameType | None) -> None:
-    sys.stderr.write("medseg: error: terminated\n")
-    sys.stderr.flush()
-    raise SystemExit(143)
+def _terminate(_signal: int, _frame: FrameType | None) -> None:
+    raise Terminated

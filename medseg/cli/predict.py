@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import duration, result, say, table
+from medseg.errors import UsageError
 
 if TYPE_CHECKING:
     from medseg.workflows.predict import Outcome
@@ -53,32 +54,42 @@ def command(
     from medseg.workflows.segment import load
 
     name = _engine(engine)
-    outcomes = predict(
-        inputs,
-        lambda: load(
-            model, device=device, engine=name, threads=threads, tta=tta, keep_probabilities=probabilities
-        ),
-        out,
-        PredictOptions(
-            reading=ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series),
-            channels=tuple(c.strip() for c in channels.split(",") if c.strip()),
-            probabilities=probabilities,
-            report=report,
-            strict=strict,
-            overwrite=overwrite,
-        ),
-        on_case=lambda outcome, number, of: None if quiet else _tell(outcome, number, of, verbose),
-    )
-    if as_json:
-        result(json.dumps([o.summary | {"output": str(o.target), "skipped": o.skipped} for o in outcomes]))
-    elif not quiet and len(outcomes) == 1 and outcomes[0].summary:
+    reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
+    names = tuple(name.strip() for name in channels.split(",") if name.strip())
+    options = PredictOptions(reading, names, probabilities, report, strict, overwrite)
+    outcomes: list[Outcome] = []
+    try:
+        predict(
+            inputs,
+            lambda: load(
+                model, device=device, engine=name, threads=threads, tta=tta, keep_probabilities=probabilities
+            ),
+            out,
+            options,
+            lambda outcome, number, of: _tell(outcomes, outcome, f"[{number}/{of}] ", quiet, verbose),
+        )
+    finally:
+        if as_json and (len(outcomes) > 1 or any(not outcome.error for outcome in outcomes)):
+            result(json.dumps([_content(outcome) for outcome in outcomes]))
+    if not (as_json or quiet) and len(outcomes) == 1:
         result(_volumes(outcomes[0]))
 
 
-def _tell(outcome: Outcome, number: int, of: int, verbose: bool) -> None:
-    count = f"[{number}/{of}] " if of > 1 else ""
+def _content(outcome: Outcome) -> dict[str, Any]:
+    error = None if outcome.error is None else str(outcome.error)
+    more = {"case": outcome.stem, "output": str(outcome.target), "skipped": outcome.skipped, "error": error}
+    return outcome.summary | more
+
+
+def _tell(outcomes: list[Outcome], outcome: Outcome, count: str, quiet: bool, verbose: bool) -> None:
+    """Keep an outcome, and say what came of the case; the error of an only case is left to `main`."""
+    outcomes.append(outcome)
+    count = "" if count == "[1/1] " else count
     if outcome.error:
-        say(f"{count}medseg: error: {outcome.error}") if of > 1 else None
+        if count:
+            say(f"{count}failed: {outcome.error}")
+    elif quiet:
+        return
     elif outcome.skipped:
         say(f"{count}{outcome.target} is there already, from the same input and model")
     else:
@@ -103,5 +114,5 @@ def _ml(volume: float) -> str:
 
 def _engine(name: str) -> Literal["auto", "openvino", "torch"]:
     if name not in ("auto", "openvino", "torch"):
-        raise typer.BadParameter(f"--engine is auto, openvino or torch, not {name!r}")
+        raise UsageError(f"--engine is auto, openvino or torch, not {name!r}")
     return cast('Literal["auto", "openvino", "torch"]', name)

@@ -21,8 +21,11 @@ def command(
     ] = None,
     out: opt.Out = None,
     tolerance: opt.Tolerance = None,
+    volume: opt.VolumeNumber = None,
+    series: opt.Series = None,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
+    fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
     """One page about a segmentation: slices with outlines, and the table."""
@@ -32,7 +35,8 @@ def command(
 
     stem = stem_and_suffix(seg)[0].removesuffix("_seg")
     target = out or seg.with_name(f"{stem}_report.html")
-    if target.is_dir():
+    if target.is_dir() or not target.suffix:
+        target.mkdir(parents=True, exist_ok=True)
         target = target / f"{stem}_report.html"
     structures, expected = known_structures(seg, model=model, labels=labels)
     report(
@@ -42,7 +46,7 @@ def command(
         structures=structures,
         out=target,
         options=ReportOptions(tolerance_mm=tolerance, expected_ml=expected),
-        reading=ReadOptions(cast("FormName | None", use_form), assume_ras),
+        reading=ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series),
         overwrite=overwrite,
     )
     say(str(target))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -91,7 +92,7 @@ def _budget(text: str) -> float | None:
         seconds = seconds_of(text)
     except ValueError:
         seconds = -1.0
-    if seconds <= 0:
+    if not 0 < seconds < math.inf:
         raise UsageError(f"--time-budget {text!r} is no time", mend="write 90s, 20m or 1.5h")
     return seconds
 

@@ -52,7 +52,7 @@ class Predictor:
     tile: tuple[int, ...]
     strategy: Strategy = "auto"
     overlap: float = 0.5
-    border: tuple[int, ...] | None = None
+    border: tuple[int, ...] = (0, 0, 0)
     max_voxels: int = MAX_VOXELS
     weight: blend.Weight = "gaussian"
     regions: bool = False
@@ -96,7 +96,7 @@ class Predictor:
             tile_independent=self.tile_independent,
             strategy=self.strategy,
             overlap=self.overlap,
-            border=None if self.border is None else _three(self.border, 0),
+            border=_three(self.border, 0),
             max_voxels=self.max_voxels,
         )
 

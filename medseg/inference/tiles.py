@@ -95,7 +95,7 @@ def plan(
     tile_independent: bool,
     strategy: Strategy = "auto",
     overlap: float = 0.5,
-    border: Sequence[int] | None = None,
+    border: Sequence[int] = (0, 0, 0),
     max_voxels: int = MAX_VOXELS,
 ) -> Plan:
     """Tiles for a volume.
@@ -118,7 +118,8 @@ def plan(
         tile_independent: no statistics of the network depend on the tile; needed for overlap-tile.
         strategy: "auto" takes overlap-tile where the network allows it.
         overlap: share of a sliding-window tile that overlaps the next, in [0, 1).
-        border: mirrored voxels per side; the stride by default, never more than the radius.
+        border: mirrored voxels per side, beyond the rounding up to the stride; none by default, for
+            networks are trained on patches whose ends are as bare.
         max_voxels: largest overlap-tile tile, in voxels.
 
     Raises:
@@ -138,7 +139,7 @@ def plan(
             "overlap-tile needs a network whose normalisation does not depend on the tile",
             mend="use the sliding window",
         )
-    margin = _triple(map(min, steps, halo)) if border is None else _triple(border)
+    margin = _triple(border)
     return _overlap_tile(size, steps, halo, margin, max_voxels)
 
 

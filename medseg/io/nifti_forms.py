@@ -28,6 +28,8 @@ SPACING_AGREES = 0.01
 SPACINGS = (1e-6, 1e6)
 """What a spacing can be at all, in any of the units."""
 QUATERNION_SLACK = 1e-5
+HALF_TURN_SLACK = 3 * float(np.finfo(np.float32).eps)
+"""What float32 rounding leaves of 1 - b2 - c2 - d2 in a turn of 180 degrees, where it should be 0."""
 
 
 def file_form(raw: RawHeader, suffix: str, source: Path) -> FileForm:
@@ -167,7 +169,9 @@ def _qform(quaternion: list[float], pixdim: list[float], source: Path) -> Affine
         )
     if pixdim[0] not in (-1.0, 0.0, 1.0):
         raise GeometryError(f"the qform's handedness is {pixdim[0]:g}, not 1 or -1", source=source)
-    rotation = quaternions.quat2mat(np.concatenate([[np.sqrt(max(0.0, 1.0 - norm))], bcd]))
+    rest = 1.0 - norm
+    first = np.sqrt(rest) if rest > HALF_TURN_SLACK else 0.0
+    rotation = quaternions.quat2mat(np.concatenate([[first], bcd]))
     sizes = np.asarray(pixdim[1:]) * (1.0, 1.0, -1.0 if pixdim[0] < 0 else 1.0)
     out = np.eye(4)
     out[:3, :3] = rotation * sizes

@@ -22,6 +22,9 @@ from medseg.volume import FileForm, Grid, LabelMap
 FORM_RELATIVE = 1e-6
 """Forms that did not come from a file are rounded to the header's float32."""
 
+QUATERNION_RELATIVE = 1e-3
+"""Near a half turn, float32 holds a rotation as a quaternion to about this; the sform beside it is exact."""
+
 
 def write_labels(
     path: str | Path, labels: LabelMap, *, overwrite: bool = False, inputs: Iterable[Path] = ()
@@ -164,13 +167,15 @@ def _form_differences(found: FileForm, grid: Grid, form: FileForm) -> Iterator[s
     if found.xyzt_units != form.xyzt_units:
         yield f"units {found.xyzt_units} for {form.xyzt_units}"
     sform = found.sform if found.sform_code else None
-    for name, one, other in (("sform", sform, meant[0]), ("qform", found.qform, meant[1])):
-        if not _same_form(one, other):
-            yield f"its {name} differs"
+    if not _same_form(sform, meant[0], FORM_RELATIVE):
+        yield "its sform differs"
+    ours = form.stored_quaternion is None
+    if not _same_form(found.qform, meant[1], QUATERNION_RELATIVE if ours else FORM_RELATIVE):
+        yield "its qform differs"
 
 
-def _same_form(found: Affine | None, meant: Affine | None) -> bool:
+def _same_form(found: Affine | None, meant: Affine | None, relative: float) -> bool:
     if found is None or meant is None:
         return found is meant
     scale = float(np.abs(meant[:3]).max())
-    return bool(np.abs(found - meant).max() <= FORM_RELATIVE * max(scale, 1.0))
+    return bool(np.abs(found - meant).max() <= relative * max(scale, 1.0))

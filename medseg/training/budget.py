@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import statistics
 import time
+
+import torch
 
 from medseg.training.loop import Trainer
 
@@ -16,21 +19,30 @@ MARGIN = 0.97
 def epochs_within(trainer: Trainer, seconds: float) -> int:
     """Epochs that fit into `seconds`, validation included; at least one.
 
-    The trainer's weights, optimiser and random state are as before afterwards.
+    The trainer's weights, optimiser and random state are as before afterwards, and so is torch's.
     """
-    network = copy.deepcopy(trainer.network.state_dict())
-    trial = copy.copy(trainer)
-    trial.progress = copy.copy(trainer.progress)
-    trial.__post_init__()
-    batch = trainer.spec.batch
+    weights = copy.deepcopy(trainer.network.state_dict())
+    try:
+        with torch.random.fork_rng():
+            step, validation = _seconds(_trial_of(trainer))
+    finally:
+        trainer.network.load_state_dict(weights)
+        trainer.network.zero_grad(set_to_none=True)
+    return max(1, int(MARGIN * seconds / (step * trainer.spec.steps_per_epoch + validation)))
+
+
+def _trial_of(trainer: Trainer) -> Trainer:
+    """A trainer of the same network, with an optimiser, averages and random state of its own."""
+    return dataclasses.replace(trainer, progress=copy.copy(trainer.progress))
+
+
+def _seconds(trial: Trainer) -> tuple[float, float]:
+    """What a step takes, and a validation."""
     times = []
     for _ in range(WARM_STEPS + MEASURED_STEPS):
         start = time.monotonic()
-        trial.step(trial.sampler.order(batch, trial.generator))
+        trial.step(trial.sampler.order(trial.spec.batch, trial.generator))
         times.append(time.monotonic() - start)
     start = time.monotonic()
     trial.validate(trial.averaged.tensors)
-    validation = time.monotonic() - start
-    trainer.network.load_state_dict(network)
-    step = statistics.median(times[WARM_STEPS:])
-    return max(1, int(MARGIN * seconds / (step * trainer.spec.steps_per_epoch + validation)))
+    return statistics.median(times[WARM_STEPS:]), time.monotonic() - start

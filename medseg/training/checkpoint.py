@@ -38,28 +38,32 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     """Write atomically; the checkpoint that was there becomes `<stem>.previous.safetensors`."""
     tensors = {key: value.detach().contiguous() for key, value in checkpoint.tensors.items()}
     values = json.dumps(checkpoint.values, sort_keys=True)
-    data = save_tensors(tensors, metadata={"schema": SCHEMA, "values": values, "digest": _digest(tensors)})
-    if path.exists():
-        path.replace(previous_of(path))
-    with atomic_write(path) as temporary:
+    header = {"schema": SCHEMA, "values": values, "digest": _digest(tensors, values)}
+    data = save_tensors(tensors, metadata=header)
+    with atomic_write(path, overwrite=True) as temporary:
         temporary.write_bytes(data)
+        if path.exists():
+            path.replace(previous_of(path))
 
 
 def load(path: Path) -> Checkpoint:
     """Read and verify a checkpoint.
 
     Raises:
-        InputError: it is damaged.
+        InputError: it cannot be read, is damaged, or none of ours.
     """
-    data = path.read_bytes()
     try:
+        data = path.read_bytes()
         size = int.from_bytes(data[:8], "little")
         metadata = json.loads(data[8 : 8 + size])["__metadata__"]
+        schema, text, stated = metadata["schema"], metadata["values"], metadata["digest"]
         tensors = load_tensors(data)
-        values = json.loads(metadata["values"])
-    except (SafetensorError, ValueError, KeyError) as fault:
+        values = json.loads(text)
+    except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as fault:
         raise InputError(f"damaged checkpoint ({fault})", source=path) from None
-    if metadata["digest"] != _digest(tensors):
+    if schema != SCHEMA:
+        raise InputError(f"a checkpoint of schema {schema!r}, this version reads {SCHEMA!r}", source=path)
+    if stated != _digest(tensors, text) and stated != _first_digest(tensors):
         raise InputError("damaged checkpoint (digest differs)", source=path)
     return Checkpoint(tensors, values)
 
@@ -91,6 +95,7 @@ def load_latest(path: Path) -> tuple[Checkpoint | None, str | None]:
 
 
 def previous_of(path: Path) -> Path:
+    """Where the checkpoint before the one at `path` is kept."""
     return path.with_name(f"{path.stem}.previous{path.suffix}")
 
 
@@ -106,17 +111,40 @@ def optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
 
 
 def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    """Give an optimiser the running values of `optimizer_tensors`, each laid out like its parameter.
+
+    Raises:
+        IndexError: there are values of more parameters than it has.
+    """
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         number, name = key.split("/", 1)
-        state.setdefault(int(number), {})[name] = value
+        like = parameters[int(number)]
+        fits = value.shape == like.shape
+        state.setdefault(int(number), {})[name] = torch.empty_like(like).copy_(value) if fits else value
     groups = optimizer.state_dict()["param_groups"]
     optimizer.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _digest(tensors: dict[str, Tensor]) -> str:
+def _digest(tensors: dict[str, Tensor], values: str) -> str:
+    """SHA-256 of the values and of the tensors' names, types, shapes and bytes."""
+    digest = hashlib.sha256(values.encode())
+    for key in sorted(tensors):
+        value = tensors[key]
+        digest.update(f"|{key}|{value.dtype}|{tuple(value.shape)}|".encode())
+        digest.update(_bytes(value))
+    return digest.hexdigest()
+
+
+def _first_digest(tensors: dict[str, Tensor]) -> str:
+    """As checkpoints of the first day have it: names and bytes only."""
     digest = hashlib.sha256()
     for key in sorted(tensors):
         digest.update(key.encode())
-        digest.update(tensors[key].cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(_bytes(tensors[key]))
     return digest.hexdigest()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.cpu().reshape(-1).view(torch.uint8).numpy().tobytes()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from medseg.errors import InputError
 from medseg.io.atomic import atomic_write
 
 
@@ -18,14 +19,18 @@ class TrainingLog:
     Args:
         folder: the run; the log is `log.csv`, the events are in `tensorboard/`.
         epochs_done: epochs of the checkpoint the training goes on from.
+
+    Raises:
+        InputError: there is a `log.csv` that is not such a log.
     """
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
         self.path = folder / "log.csv"
-        self.rows = [row for row in self._read() if int(row["epoch"]) <= epochs_done]
+        self.rows = self._read(epochs_done)
         self.events = SummaryWriter(str(folder / "tensorboard"), purge_step=epochs_done + 1)
 
     def add(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Append the row of an epoch; the file is whole at any moment."""
         self.rows.append({"epoch": str(epoch), **{key: f"{value:.6g}" for key, value in values.items()}})
         table = io.StringIO()
         writer = csv.DictWriter(
@@ -42,8 +47,13 @@ class TrainingLog:
     def close(self) -> None:
         self.events.close()
 
-    def _read(self) -> list[dict[str, str]]:
+    def _read(self, epochs_done: int) -> list[dict[str, str]]:
         if not self.path.exists():
             return []
-        with self.path.open(newline="", encoding="utf-8") as lines:
-            return list(csv.DictReader(lines))
+        try:
+            with self.path.open(newline="", encoding="utf-8") as lines:
+                return [row for row in csv.DictReader(lines) if int(row["epoch"]) <= epochs_done]
+        except (ValueError, KeyError, TypeError, csv.Error) as fault:
+            raise InputError(
+                f"not the log of a training ({fault!r})", source=self.path, mend="move it away"
+            ) from None

@@ -13,7 +13,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from medseg.augment.compose import Augmenter
-from medseg.errors import SelfCheckError
+from medseg.errors import InputError, SelfCheckError
 from medseg.networks.layers import Segmenter
 from medseg.sampling import PatchSampler
 from medseg.training import checkpoint as checkpoints
@@ -132,14 +132,14 @@ class Trainer:
         self.progress.seconds += time.monotonic() - start
         if better:
             checkpoints.save(self.best_path, Checkpoint(dict(self.averaged.tensors), {"score": score}))
-        self.save()
         mean_loss = sum(losses) / len(losses)
-        rate = learning_rate(self.progress.step, self.epochs * total, self.spec)
+        rate = self.optimizer.param_groups[0]["lr"]
         scores = {f"dice/{name}": value for name, value in dice.items()}
         log.add(
             self.progress.epoch,
             {"loss": mean_loss, "learning_rate": rate, "seconds": self.progress.seconds, **scores},
         )
+        self.save()
         left = (self.epochs - self.progress.epoch) * self.progress.seconds / self.progress.epoch
         return Epoch(self.progress.epoch, self.epochs, mean_loss, dice, self.progress.best, left)
 
@@ -174,15 +174,13 @@ class Trainer:
         for number in case_numbers:
             case = self.cases[number]
             patch = self.sampler.draw(number, self.generator)
-            params = self.augmenter.sample(self.generator, self.spec.patch)
+            params = self.augmenter.sample(self.generator, self.spec.patch, len(case.image))
             image, label = self.augmenter.apply(
                 params, case.image, case.labels, patch.centre, self.spec.patch
             )
             images.append(image)
             labels.append(cast(Tensor, label))
-        batch = torch.stack(images).to(self.device)
-        if batch.ndim == 5:
-            batch = batch.contiguous(memory_format=torch.channels_last_3d)
+        batch = torch.stack(images).to(self.device, memory_format=torch.channels_last_3d)
         return batch, torch.stack(labels).to(self.device)
 
     def save(self) -> None:
@@ -196,17 +194,37 @@ class Trainer:
         checkpoints.save(self.last_path, Checkpoint(tensors, {"epochs": self.epochs, **vars(self.progress)}))
 
     def resume(self) -> str | None:
-        """Go on from the last checkpoint; a warning when it was damaged and an older one served."""
+        """Go on from the last checkpoint, if there is one.
+
+        Returns:
+            A warning when a checkpoint was damaged and the one before it served.
+
+        Raises:
+            InputError: no checkpoint can be read, or it is of another network.
+        """
         found, warning = checkpoints.load_latest(self.last_path)
         if found is None:
             return None
+        try:
+            self._restore(found)
+        except (RuntimeError, LookupError, ValueError) as fault:
+            raise InputError(
+                f"a checkpoint of another training ({fault})",
+                source=self.last_path,
+                mend="train into another folder, or --overwrite",
+            ) from None
+        best, best_warning = checkpoints.load_latest(self.best_path)
+        if best is not None and best_warning:
+            self.progress.best = best.values["score"]
+        return "; ".join(text for text in (warning, best_warning) if text) or None
+
+    def _restore(self, found: Checkpoint) -> None:
         self.network.load_state_dict(found.section("network"))
         self.averaged.load(found.section("averaged"), found.values["averaged"])
         checkpoints.restore_optimizer(self.optimizer, found.section("optimizer"))
         self.generator.set_state(found.tensors["generator"])
         torch.set_rng_state(found.tensors["torch_rng"])
         self.progress = Progress(**{key: found.values[key] for key in vars(self.progress)})
-        return warning
 
     def best_weights(self) -> dict[str, Tensor]:
         """The averaged weights of the epoch that scored best."""

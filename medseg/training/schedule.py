@@ -18,7 +18,7 @@ def build_optimizer(network: nn.Module, spec: TrainingSpec) -> Optimizer:
         {"params": others, "weight_decay": 0.0},
     ]
     if spec.optimizer == "sgd":
-        return SGD(groups, lr=spec.learning_rate, momentum=spec.momentum, nesterov=True)
+        return SGD(groups, lr=spec.learning_rate, momentum=spec.momentum, nesterov=spec.momentum > 0)
     return AdamW(groups, lr=spec.learning_rate)
 
 
@@ -37,8 +37,12 @@ def learning_rate(step: int, total_steps: int, spec: TrainingSpec) -> float:
 class AveragedWeights:
     """Exponential moving average of parameters and floating-point buffers.
 
-    The decay rises from 0 with the number of updates, so that short trainings average over a
-    share of their steps and not over the initial weights: min(decay, (1 + n) / (10 + n)).
+    The decay rises with the number n of updates, so that short trainings average over a share of
+    their steps and not over the initial weights: min(decay, (1 + n) / (10 + n)).
+
+    Args:
+        network: whose `state_dict` is averaged.
+        decay: share of the old average that an update keeps; 0 keeps nothing.
     """
 
     def __init__(self, network: nn.Module, decay: float) -> None:
@@ -58,6 +62,11 @@ class AveragedWeights:
                 mine.copy_(value)
 
     def load(self, tensors: dict[str, Tensor], updates: int) -> None:
-        for key, value in tensors.items():
-            self.tensors[key].copy_(value)
+        """Go on from an average of before.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
+        for key, mine in self.tensors.items():
+            mine.copy_(tensors[key])
         self.updates = updates

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from medseg.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,9 @@ class TrainingSpec:
         precision: "bf16" autocast, "f32", or "auto": bf16 where the processor computes in it.
         selection_share: share of the training cases that choose the checkpoint.
         seed: of everything random.
+
+    Raises:
+        UsageError: a value is out of range.
     """
 
     patch: tuple[int, int, int] = (64, 64, 64)
@@ -46,3 +52,20 @@ class TrainingSpec:
     precision: Literal["auto", "f32", "bf16"] = "auto"
     selection_share: float = 0.1
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "epochs", "steps_per_epoch"):
+            _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
+        for name in ("warmup_steps", "seed", "weight_decay", "schedule_power"):
+            _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "finite and at least 0")
+        for name in ("learning_rate", "clip_norm"):
+            _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "finite and above 0")
+        for name in ("momentum", "ema_decay", "selection_share"):
+            _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        _require(0 <= self.foreground_share <= 1, "foreground_share", self.foreground_share, "in [0, 1]")
+        _require(min(self.patch) >= 1, "patch", self.patch, "three positive sizes")
+
+
+def _require(fits: bool, name: str, value: object, rule: str) -> None:
+    if not fits:
+        raise UsageError(f"{name} must be {rule}, not {value}")

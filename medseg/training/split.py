@@ -31,7 +31,8 @@ def make_split(
         groups: case id -> group.
         folds: number of folds.
         fold: the fold measured at the end; None trains on all.
-        selection_share: share of the training groups set aside to choose the checkpoint.
+        selection_share: share of the training groups set aside to choose the checkpoint; at least
+            one is, and at least one is left to train.
         seed: the same seed and case ids give the same split, whatever the order of the files.
 
     Raises:
@@ -41,14 +42,14 @@ def make_split(
     if fold is not None and not 0 <= fold < folds:
         raise UsageError(f"fold {fold} of {folds} does not exist", mend=f"choose 0 to {folds - 1}")
     names = sorted(set(groups.values()))
-    needed = 2 if fold is None else max(folds, 3)
-    if len(names) < needed:
-        raise InputError(f"{len(names)} cases do not make {folds} folds", mend=f"give at least {needed}")
     rng = np.random.default_rng(seed)
     shuffled = [names[n] for n in rng.permutation(len(names))]
     held = set() if fold is None else set(shuffled[fold::folds])
     rest = [name for name in shuffled if name not in held]
-    chosen = set(rest[: max(1, round(selection_share * len(rest)))])
+    if len(rest) < 2 or (fold is not None and len(names) < folds):
+        parts = "training and selection" if fold is None else f"{folds} folds, training and selection"
+        raise InputError(f"{len(names)} cases (or groups of cases) are too few for {parts}", mend="add cases")
+    chosen = set(rest[: min(max(1, round(selection_share * len(rest))), len(rest) - 1)])
     return Split(
         train=_members(groups, set(rest) - chosen),
         selection=_members(groups, chosen),

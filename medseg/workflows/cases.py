@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medseg.cards import Card
 from medseg.errors import InputError, MedsegError
+from medseg.geometry.orient import canonical
 from medseg.io import read_labels, read_volume
 from medseg.layouts import CaseFiles
 from medseg.preparation import Preparation, Prepared
@@ -75,12 +76,28 @@ def prepare_cases(cases: Iterable[CaseFiles], card: Card, preparation: Preparati
     seen: dict[str, str] = {}
     for files in cases:
         case = prepare_case(files, card, preparation)
-        if case.digest in seen:
-            raise InputError(
-                f"holds the same voxels as {seen[case.digest]}", source=files.image, mend="remove one of them"
-            )
-        seen[case.digest] = case.case_id
+        _note(case.digest, files, seen)
         yield case
+
+
+def require_unseen(held: Iterable[CaseFiles], card: Card, trained: Iterable[PreparedCase]) -> None:
+    """Read the cases that are measured at the end, and refuse any that was trained on under another name.
+
+    Raises:
+        MedsegError: a case cannot be read, or holds the same scan as another.
+    """
+    seen = {case.digest: case.case_id for case in trained}
+    for files in held:
+        volume, _ = read_case(files, card)
+        _note(voxel_digest(volume), files, seen)
+
+
+def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
+    if digest in seen:
+        raise InputError(
+            f"holds the same voxels as {seen[digest]}", source=files.image, mend="remove one of them"
+        )
+    seen[digest] = files.case_id
 
 
 def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
@@ -93,7 +110,6 @@ def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str
 
 
 def voxel_digest(volume: Volume) -> str:
-    """SHA-256 of shape and voxels: equal for the same scan under another name."""
-    digest = hashlib.sha256(repr((volume.array.shape, volume.array.dtype.str)).encode())
-    digest.update(np.ascontiguousarray(volume.array).data)
-    return digest.hexdigest()
+    """SHA-256 of the voxels: equal for the same scan under another name, axis order or number type."""
+    voxels = np.ascontiguousarray(canonical(volume.grid).forward(volume.array), dtype=np.float32)
+    return hashlib.sha256(repr(voxels.shape).encode() + voxels.tobytes()).hexdigest()

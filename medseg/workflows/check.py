@@ -102,10 +102,16 @@ def check(
             volume = read_volume(case.image, channels=channels)
             facts.append(_look(case, volume, structures, findings))
         except MedsegError as fault:
-            findings.append(Finding("error", case.case_id, f"{type(fault).__name__}: {fault.fault}"))
+            findings.append(Finding("error", case.case_id, _told(fault, case)))
         on_case(number, len(files.cases))
     findings += _duplicates(facts) + _outliers(facts) + _names(files.cases)
     return Audit(tuple(facts), tuple(findings), structures)
+
+
+def _told(fault: MedsegError, case: CaseFiles) -> str:
+    """The fault and which of the case's two files has it."""
+    label = case.label is not None and fault.source == str(case.label)
+    return f"{'labels' if label else 'image'}: {fault.fault}"
 
 
 def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: list[Finding]) -> CaseFacts:
@@ -119,7 +125,7 @@ def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: l
         findings.append(Finding("error", case.case_id, "has no labels"))
     else:
         labels = read_labels(case.label)
-        volume.grid.require(labels.grid, "image and labels")
+        volume.grid.require(labels.grid, "image and labels", source=str(case.label))
         voxels = _look_at_labels(case.case_id, labels, structures, findings)
     return CaseFacts(
         case.case_id,
@@ -155,9 +161,9 @@ def _duplicates(facts: list[CaseFacts]) -> list[Finding]:
     for case in facts:
         by_digest[case.digest].append(case.case_id)
     return [
-        Finding("error", names[1], f"holds the same voxels as {names[0]}")
+        Finding("error", name, f"holds the same voxels as {names[0]}")
         for names in by_digest.values()
-        if len(names) > 1
+        for name in names[1:]
     ]
 
 
@@ -181,11 +187,14 @@ def _outliers(facts: list[CaseFacts]) -> list[Finding]:
 
 
 def _names(cases: tuple[CaseFiles, ...]) -> list[Finding]:
-    """Images and labels listed together that are not called alike."""
+    """Images and labels listed together that are not called alike; those of another case are swapped."""
     findings = []
+    others = {case.case_id for case in cases}
     for case in cases:
         label = "" if case.label is None else stem_and_suffix(case.label)[0]
-        if label and case.case_id not in label and label not in case.case_id:
+        if label != case.case_id and label in others:
+            findings.append(Finding("error", case.case_id, f"is listed with the labels of {label}"))
+        elif label and case.case_id not in label and label not in case.case_id:
             findings.append(Finding("warning", case.case_id, f"its labels are called {label}"))
     return findings
 

@@ -24,7 +24,7 @@ from medseg.training.loop import Trainer
 from medseg.training.setup import best_of
 from medseg.training.split import Split
 from medseg.workflows.cases import PreparedCase, read_case
-from medseg.workflows.segment import Segmenter
+from medseg.workflows.segment import Segmenter, SegmenterOptions
 
 Say = Callable[[str], None]
 
@@ -54,7 +54,7 @@ def provenance(recipe: Recipe, card: Card, split: Split) -> dict[str, Any]:
     }
 
 
-def package(trainer: Trainer, spec: ModelSpec, cases: Sequence[PreparedCase]) -> Model:
+def package(trainer: Trainer, spec: ModelSpec, cases: Sequence[PreparedCase], threads: int) -> Model:
     """The best weights of a training as a model, its engines compared on real scans.
 
     Raises:
@@ -70,7 +70,7 @@ def package(trainer: Trainer, spec: ModelSpec, cases: Sequence[PreparedCase]) ->
     }
     model = Model(replace(spec, training=training), weights, graph)
     evidence = {
-        "engines": _agreement(model, cases[:COMPARED_CASES]),
+        "engines": _agreement(model, cases[:COMPARED_CASES], threads or None),
         "volumes_ml": _volume_ranges(cases),
         "spacing_mm": _spacing_range(cases),
     }
@@ -78,13 +78,11 @@ def package(trainer: Trainer, spec: ModelSpec, cases: Sequence[PreparedCase]) ->
 
 
 def measure(
-    model: Model, files: Sequence[CaseFiles], card: Card, metrics: MetricsSpec, say: Say
+    model: Model, files: Sequence[CaseFiles], card: Card, metrics: MetricsSpec, threads: int, say: Say
 ) -> tuple[Model, tuple[CaseResult, ...]]:
     """Predict cases the model has not seen, as a user would, and store how well it did."""
-    if not files:
-        return model, ()
     say(f"measuring on {len(files)} cases that were not trained on")
-    segmenter = Segmenter([model])
+    segmenter = Segmenter([model], SegmenterOptions(threads=threads))
     results = []
     for case in files:
         volume, reference = read_case(case, card)
@@ -121,14 +119,18 @@ def _scores(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _agreement(model: Model, cases: Sequence[PreparedCase]) -> dict[str, Any]:
+def _agreement(model: Model, cases: Sequence[PreparedCase], threads: int | None) -> dict[str, Any]:
     """How OpenVINO in f32, and torch in bf16, differ from torch in f32 on whole prepared scans."""
     structures = model.spec.structure_set
     values = np.asarray(structures.index_values)
-    reference = Predictor.of(model.spec, [engines.load(model, "torch")])
+
+    def predictor_on(name: engines.EngineName, precision: engines.Precision) -> Predictor:
+        return Predictor.of(model.spec, [engines.load(model, name, precision=precision, threads=threads)])
+
+    reference = predictor_on("torch", "f32")
     others = {
-        "openvino f32": Predictor.of(model.spec, [engines.load(model, "openvino")]),
-        "torch bf16": Predictor.of(model.spec, [engines.load(model, "torch", precision="bf16")]),
+        "openvino f32": predictor_on("openvino", "f32"),
+        "torch bf16": predictor_on("torch", "bf16"),
     }
     found: dict[str, Any] = {
         name: {"cases": len(cases), "probability": 0.0, "label_disagreement": 0.0, "dice": 0.0, "volume": 0.0}

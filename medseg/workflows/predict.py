@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from medseg import __version__
-from medseg.errors import InputError, MedsegError, PartialBatchError
-from medseg.io import ReadOptions, read_volume, stem_and_suffix, write_image, write_labels
-from medseg.io.atomic import refuse_existing, write_text
+from medseg.errors import InputError, MedsegError, PartialBatchError, ResourceError, UsageError
+from medseg.io import ReadOptions, files_of, read_volume, write_image, write_labels
+from medseg.io.atomic import write_text
+from medseg.structures import Structure
 from medseg.volume import Grid, LabelMap, Volume
-from medseg.workflows.inputs import InputCase, find_cases, is_batch, require_outside
+from medseg.workflows.inputs import InputCase, check_out, find_cases, is_batch
+from medseg.workflows.outputs import SCHEMA, Outputs, digest, require_writable
 from medseg.workflows.segment import Segmentation, Segmenter
-
-SCHEMA = "medseg.prediction/1"
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Outcome:
         stem: its name.
         target: its label file.
         summary: the content of its `.json`; empty when it failed.
-        skipped: a result made from the same input, model and settings was there.
+        skipped: a result made from the same input, models and settings was there.
         error: why it failed.
     """
 
@@ -70,6 +70,8 @@ def predict(
 ) -> tuple[Outcome, ...]:
     """Segment every case that the words name.
 
+    In a batch, a case that is finished is passed over, and one that fails holds up no other.
+
     Args:
         words: of the command line, see `inputs.find_cases`.
         segmenter: makes the segmenter, once the inputs and outputs are known to be in order.
@@ -83,11 +85,12 @@ def predict(
     """
     cases = find_cases(words)
     batch = is_batch(words, cases)
-    if batch:
-        require_outside(words, out)
+    check_out(words, out, batch)
     targets = _targets(cases, out)
+    for target in targets:
+        require_writable(target)
     if not batch:
-        refuse_existing(targets[0], options.overwrite, cases[0].files)
+        Outputs.of(targets[0], report=options.report).refuse_existing(options.overwrite, cases[0].files)
     ready = segmenter()
     outcomes = []
     for number, (case, target) in enumerate(zip(cases, targets, strict=True), start=1):
@@ -104,125 +107,123 @@ def predict(
 
 
 def _targets(cases: Sequence[InputCase], out: Path | None) -> list[Path]:
-    """Where each case goes; two cases never to one place."""
+    """Where each case goes; two cases never to one place, nor to files that differ by suffix only."""
     targets = [case.target(out) for case in cases]
-    twice = {str(target) for target in targets if targets.count(target) > 1}
+    summaries = [Outputs.of(target).summary for target in targets]
+    twice = [str(t) for t, summary in zip(targets, summaries, strict=True) if summaries.count(summary) > 1]
     if twice:
-        raise InputError(f"two cases would both be written to {', '.join(sorted(twice))}", mend="rename one")
+        raise UsageError(
+            f"two cases would be written to one place: {', '.join(dict.fromkeys(twice))}",
+            mend="rename one, or predict them into different folders",
+        )
     return targets
 
 
 def _one(
     case: InputCase, target: Path, segmenter: Segmenter, options: PredictOptions, batch: bool
 ) -> Outcome:
-    """One case, its failure contained."""
+    """One case, its failure contained; in a batch even one that is a fault of ours."""
     try:
+        names = segmenter.structures.names if options.probabilities else ()
+        outputs = Outputs.of(target, names, report=options.report)
         identity = _identity(case, segmenter, options)
-        if batch and not options.overwrite and _is_done(target, identity):
-            return Outcome(case.stem, target, skipped=True)
-        return _segment(case, target, segmenter, options, identity)
+        stored = outputs.finished(identity) if batch else None
+        if stored is not None:
+            return Outcome(case.stem, target, stored, skipped=True)
+        return Outcome(case.stem, target, _segment(case, outputs, segmenter, options, identity))
     except MedsegError as fault:
         if fault.source is None:
-            fault.source = str(_first(case))
+            fault.source = str(case.first)
         return Outcome(case.stem, target, error=fault)
+    except MemoryError as fault:
+        return Outcome(case.stem, target, error=_contained(fault, ResourceError, "out of memory", case))
+    except Exception as fault:
+        if not batch:
+            raise
+        text = f"{type(fault).__name__}: {fault}; this is a fault of medseg"
+        return Outcome(case.stem, target, error=_contained(fault, MedsegError, text, case))
+
+
+def _contained(fault: Exception, kind: type[MedsegError], text: str, case: InputCase) -> MedsegError:
+    error = kind(text, source=case.first)
+    error.__cause__ = fault
+    return error
 
 
 def _segment(
-    case: InputCase, target: Path, segmenter: Segmenter, options: PredictOptions, identity: dict[str, Any]
-) -> Outcome:
+    case: InputCase, outputs: Outputs, segmenter: Segmenter, options: PredictOptions, identity: dict[str, Any]
+) -> dict[str, Any]:
+    """Read, segment, write; the summary."""
     start = time.monotonic()
-    refuse_existing(target, options.overwrite, case.files)
+    inputs = case.files
+    outputs.refuse_existing(options.overwrite, inputs)
     volume = read_volume(case.source, channels=options.channels or None, options=options.reading)
     found = segmenter(volume)
     if options.strict and found.warnings:
-        raise InputError(f"doubtful: {found.warnings[0]}", source=_first(case), mend="drop --strict")
-    summary = _summary(volume, found, segmenter, identity)
-    summary["seconds"] = round(time.monotonic() - start, 2)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    stem = _base(target)
-    if options.probabilities:
-        for name, probability in found.probabilities.items():
-            path = target.with_name(f"{stem}_prob-{_plain(name)}{stem_and_suffix(target)[1]}")
-            write_image(path, probability, volume.grid, form=volume.form, overwrite=options.overwrite)
-    if options.report:
-        path = target.with_name(f"{stem}_report.html")
-        write_text(path, _page(stem, volume, found, segmenter, identity), overwrite=options.overwrite)
-    write_labels(target, found.labels, overwrite=options.overwrite, inputs=case.files)
-    summary_text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-    write_text(summary_path(target), summary_text, overwrite=True)
-    return Outcome(case.stem, target, summary)
-
-
-def summary_path(target: Path) -> Path:
-    """`scan_seg.nii.gz` -> `scan_seg.json`."""
-    return target.with_name(f"{stem_and_suffix(target)[0]}.json")
-
-
-def _base(target: Path) -> str:
-    return stem_and_suffix(target)[0].removesuffix("_seg")
-
-
-def _plain(name: str) -> str:
-    """A structure's name as part of a file name."""
-    return "".join(c if c.isalnum() else "-" for c in name)
-
-
-def _first(case: InputCase) -> Path:
-    return next(iter(case.source.values())) if not isinstance(case.source, Path) else case.source
+        raise InputError(f"doubtful: {found.warnings[0]}", source=case.first, mend="drop --strict")
+    page = _page(outputs.case, volume, found, segmenter, identity) if outputs.report else ""
+    outputs.labels.parent.mkdir(parents=True, exist_ok=True)
+    overwrite = options.overwrite
+    with outputs.all_or_none():
+        for name, path in outputs.probabilities.items():
+            image = found.probabilities[name]
+            write_image(path, image, volume.grid, form=volume.form, overwrite=overwrite, inputs=inputs)
+        if outputs.report:
+            write_text(outputs.report, page, overwrite=overwrite)
+        write_labels(outputs.labels, found.labels, overwrite=overwrite, inputs=inputs)
+        summary = _summary(volume, found) | {
+            "labels_sha256": digest(files_of(outputs.labels)),
+            "seconds": round(time.monotonic() - start, 2),
+            "provenance": identity,
+        }
+        write_text(outputs.summary, json.dumps(summary, indent=1, allow_nan=False) + "\n", overwrite=True)
+    return summary
 
 
 def _identity(case: InputCase, segmenter: Segmenter, options: PredictOptions) -> dict[str, Any]:
     """What the result depends on: the bytes read, the models, the settings."""
-    channels = list(case.source) if not isinstance(case.source, Path) else list(options.channels)
+    channels = list(options.channels) if isinstance(case.source, Path) else list(case.source)
     return {
-        "input": {"sha256": _digest(case.files), "channels": channels},
+        "input": {"sha256": digest(case.files), "channels": channels},
         "models": [{"name": m.spec.name, "sha256": m.sha256} for m in segmenter.models],
         "settings": {
             "engines": list(segmenter.engine_names),
             "tta": segmenter.options.tta,
-            "reading": asdict(options.reading),
+            "reading": asdict(options.reading) | {"series": _hidden(options.reading.series)},
         },
         "software": {"name": "medseg", "version": __version__},
     }
 
 
-def _is_done(target: Path, identity: dict[str, Any]) -> bool:
-    """Whether the target was made from the same input, models and settings."""
-    if not (target.exists() and summary_path(target).exists()):
-        return False
-    try:
-        stored = json.loads(summary_path(target).read_text(encoding="utf-8"))
-    except ValueError:
-        return False
-    return bool(stored.get("provenance") == identity)
+def _hidden(series: str | None) -> str | None:
+    """A series as chosen; its UID, which identifies an examination, as a hash."""
+    if series is None or series.isdigit():
+        return series
+    return hashlib.sha256(series.encode()).hexdigest()
 
 
-def _summary(
-    volume: Volume, found: Segmentation, segmenter: Segmenter, identity: dict[str, Any]
-) -> dict[str, Any]:
-    """What `scan_seg.json` says; nothing about the patient, no path."""
-    voxel_ml = volume.grid.voxel_volume_mm3 / 1000
-    rows = []
-    for structure in found.structures:
-        mask = found.structures.mask(found.labels.array, structure)
-        count = int(mask.sum())
-        rows.append(
-            {
-                "value": structure.value,
-                "name": structure.name,
-                "voxels": count,
-                "volume_ml": round(count * voxel_ml, 6),
-                "touches_edge": _touches_edge(mask),
-            }
-        )
+def _summary(volume: Volume, found: Segmentation) -> dict[str, Any]:
+    """What `scan_seg.json` says of the result; nothing about the patient, no path."""
     return {
         "schema": SCHEMA,
         "intended_use": "research only; not a medical device",
         "grid": _grid(volume.grid),
-        "structures": rows,
+        "structures": [_row(structure, found) for structure in found.structures],
         "warnings": list(found.warnings),
-        "provenance": identity,
     }
+
+
+def _row(structure: Structure, found: Segmentation) -> dict[str, Any]:
+    mask = found.structures.mask(found.labels.array, structure)
+    count = int(mask.sum())
+    row = {
+        "value": structure.value,
+        "name": structure.name,
+        "voxels": count,
+        "volume_ml": round(count * found.labels.grid.voxel_volume_mm3 / 1000, 6),
+        "touches_edge": _touches_edge(mask),
+    }
+    return row | {"members": list(structure.members)} if structure.members else row
 
 
 def _grid(grid: Grid) -> dict[str, Any]:
@@ -261,12 +262,3 @@ def _page(
     )
     labels = LabelMap(found.labels.array, found.labels.grid, found.labels.form)
     return html.case_page(case_of(volume, labels, found.structures, options=options))
-
-
-def _digest(files: Sequence[Path]) -> str:
-    """SHA-256 of all files, one after the other."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as stream:
-            digest.update(hashlib.file_digest(stream, "sha256").digest())
-    return digest.hexdigest()

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from medseg.io import ReadOptions, read_labels, read_volume
 from medseg.io.atomic import refuse_existing, write_text
 from medseg.io.names import stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
+from medseg.metrics.counts import present_values
 from medseg.model import load_model
 from medseg.report import flags, html
 from medseg.report.content import Failure, ReportCase, case_from_result, cohort_from_results, rows_from_labels
@@ -23,8 +25,9 @@ from medseg.report.figures import overlay_png
 from medseg.report.planes import orientation_is_known
 from medseg.report.plots import dice_boxes
 from medseg.report.views import window_of
-from medseg.structures import StructureSet, from_labels
+from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid, LabelMap, Volume
+from medseg.workflows.evaluate import MOST_VALUES
 from medseg.workflows.pairs import read_structures
 
 Scan = Path | Mapping[str, Path]
@@ -234,10 +237,22 @@ def known_structures(
         return read_structures(labels), {}
     beside = seg.with_name(f"{stem_and_suffix(seg)[0]}.json")
     if beside.is_file():
-        try:
-            rows = json.loads(beside.read_text(encoding="utf-8"))["structures"]
-            return from_labels({int(row["value"]): str(row["name"]) for row in rows}), {}
-        except (ValueError, KeyError, TypeError) as fault:
-            raise InputError(f"names no structures ({fault!r})", source=beside) from None
-    values = np.unique(read_labels(seg).array).tolist()
+        return _predicted_structures(beside), {}
+    values = present_values(read_labels(seg).array)
+    if len(values) > MOST_VALUES:
+        raise InputError(f"holds {len(values)} different values: an image, not labels", source=seg)
     return from_labels({int(v): f"label {int(v)}" for v in values if v}), {}
+
+
+def _predicted_structures(summary: Path) -> StructureSet:
+    """The structures that the `.json` of a prediction lists."""
+    try:
+        rows = json.loads(summary.read_text(encoding="utf-8"))["structures"]
+        return from_labels([_structure(row) for row in rows])
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise InputError(f"names no structures ({fault!r})", source=summary) from None
+
+
+def _structure(row: Mapping[str, Any]) -> Structure:
+    members = tuple(int(value) for value in row.get("members", ()))
+    return Structure(int(row["value"]), str(row["name"]), members=members)

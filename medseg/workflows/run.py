@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -37,6 +38,10 @@ class Run:
     def scores_path(self) -> Path:
         return self.folder / "validation.csv"
 
+    @property
+    def checkpoints_path(self) -> Path:
+        return self.folder / "checkpoints"
+
     def begin(self, recipe: Recipe, split: Split, command: dict[str, Any]) -> dict[str, Any]:
         """Store what this training is, or find that it was begun with the same settings.
 
@@ -58,6 +63,8 @@ class Run:
             "command": command,
         }
         if not self.settings_path.exists():
+            if self.folder.exists() and not self.folder.is_dir():
+                raise UsageError("is a file, not a folder", source=self.folder, mend="choose another -o")
             if self.folder.exists() and any(self.folder.iterdir()):
                 raise UsageError(
                     "is not empty and holds no run", source=self.folder, mend="choose another folder with -o"
@@ -80,6 +87,27 @@ class Run:
         stored["epochs"] = epochs
         self._store(stored)
 
+    def clear(self) -> None:
+        """Delete a run, and nothing else that lies in its folder.
+
+        Raises:
+            UsageError: a process that is alive is training there.
+        """
+        if not self.settings_path.exists():
+            return
+        with self.locked():
+            self._remove()
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """A run whose block fails before its first checkpoint leaves nothing behind."""
+        try:
+            yield
+        except BaseException:
+            if not any(self.checkpoints_path.glob("*")):
+                self._remove()
+            raise
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for this process.
@@ -94,7 +122,9 @@ class Run:
             owner = _owner(path)
             if owner is not None and owner != os.getpid() and _alive(owner):
                 raise UsageError(
-                    f"process {owner} is training here", source=self.folder, mend="wait for it, or stop it"
+                    f"process {owner} is training here",
+                    source=self.folder,
+                    mend="wait for it, or delete run.lock if it is something else",
                 ) from None
             handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
         with os.fdopen(handle, "w") as lock:
@@ -103,16 +133,24 @@ class Run:
             yield
         finally:
             path.unlink(missing_ok=True)
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+    def _remove(self) -> None:
+        for folder in (self.checkpoints_path, self.folder / "tensorboard"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (self.folder / "log.csv", self.scores_path, self.model_path, self.settings_path):
+            path.unlink(missing_ok=True)
 
     def _store(self, values: dict[str, Any]) -> None:
         write_text(self.settings_path, json.dumps(values, indent=1, sort_keys=True), overwrite=True)
 
     def _stored(self) -> dict[str, Any]:
         try:
-            values: dict[str, Any] = json.loads(self.settings_path.read_text(encoding="utf-8"))
+            values = json.loads(self.settings_path.read_text(encoding="utf-8"))
         except ValueError as fault:
             raise InputError(f"not readable ({fault})", source=self.settings_path) from None
-        return values
+        return values if isinstance(values, dict) else {}
 
 
 def _owner(path: Path) -> int | None:

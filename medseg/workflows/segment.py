@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import ctypes.util
+import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -27,6 +27,11 @@ SIDES = ("shortest", "middle", "longest")
 
 WARN_SPACING, REFUSE_SPACING = 2.0, 5.0
 """How many times outside the spacings met in training a scan is doubted, and refused."""
+
+UNNAMED = "image"
+"""What a single channel is called when nobody named it."""
+
+CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 
 
 @dataclass(frozen=True)
@@ -89,6 +94,8 @@ class Segmenter:
     def __init__(self, models: Sequence[Model], options: SegmenterOptions | None = None) -> None:
         self.models = tuple(models)
         self.options = options or SegmenterOptions()
+        if not self.models:
+            raise ModelError("no model was given")
         first = self.models[0].spec
         for other in self.models[1:]:
             if (other.spec.structures, other.spec.channels) != (first.structures, first.channels):
@@ -138,8 +145,8 @@ class Segmenter:
         return tuple(f"{m.engine.name} {m.engine.precision}" for m in self.members)
 
     def _bound(self, volume: Volume) -> Volume:
-        """The scan with its channels in the model's order, by name."""
-        if len(self.channels) == 1 and len(volume.channels) == 1:
+        """The scan with its channels in the model's order, by name; one that has no name is the only one."""
+        if len(self.channels) == 1 and volume.channels in (self.channels, (UNNAMED,)):
             return volume
         missing = [name for name in self.channels if name not in volume.channels]
         if missing or len(volume.channels) != len(self.channels):
@@ -166,8 +173,8 @@ class _Member:
 
     def __init__(self, model: Model, options: SegmenterOptions) -> None:
         self.model = model
-        device = _device(options.device)
         name = options.engine
+        device = "cpu" if name == "openvino" and options.device == "auto" else _device(options.device)
         if name == "auto":
             name = "openvino" if device == "cpu" and model.graph is not None else "torch"
         self.engine = engines.load(model, name, device=device, threads=options.threads or None)
@@ -182,9 +189,15 @@ def _device(name: str) -> str:
     """What "auto" means here; torch, slow to import, is asked only where there is an NVIDIA driver."""
     if name != "auto":
         return name
-    if ctypes.util.find_library("cuda") is None:
-        return "cpu"
-    return engines.best_device()
+    return engines.best_device() if any(map(_loads, CUDA_DRIVERS)) else "cpu"
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
 def _mean(slabs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

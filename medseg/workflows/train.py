@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,14 +13,14 @@ from medseg.io.atomic import write_text
 from medseg.layouts import CaseFiles
 from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
-from medseg.model import ModelSpec
+from medseg.model import Model, ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.preparation import Preparation
 from medseg.training.budget import epochs_within
 from medseg.training.loop import Epoch, Trainer, TrainingCase
 from medseg.training.setup import build_network, build_trainer, facts_of, training_case
 from medseg.training.split import Split, make_split
-from medseg.workflows.cases import PreparedCase, prepare_cases
+from medseg.workflows.cases import PreparedCase, prepare_cases, require_unseen
 from medseg.workflows.evidence import measure, package, provenance
 from medseg.workflows.run import Run
 
@@ -92,13 +91,15 @@ def train(
         seed=recipe.training.seed,
     )
     run = Run(out)
-    if options.overwrite and run.settings_path.exists():
-        shutil.rmtree(out)
+    if options.overwrite:
+        run.clear()
     stored = run.begin(recipe, split, {"epochs": options.epochs, "time_budget_s": options.time_budget_s})
-    with run.locked():
+    with run.locked(), run.begun():
         say(_describe(split, recipe))
         by_id = {case.case_id: case for case in found.cases}
+        held = [by_id[name] for name in split.validation]
         cases = _prepared(by_id, split, card, recipe, say)
+        require_unseen(held, card, cases.values())
         network = build_network(
             recipe.network,
             seed=recipe.training.seed,
@@ -115,37 +116,50 @@ def train(
             say(f"warning: {warning}")
         if trainer.progress.epoch:
             say(f"going on after epoch {trainer.progress.epoch} of {epochs}")
-        held = [by_id[name] for name in split.validation]
-        return _finish(trainer, spec, [*cases.values()], held, card, recipe.metrics, run, say, on_epoch)
+        model = _trained(trainer, spec, [*cases.values()], options.threads, run, say, on_epoch)
+        results = _measured(model, held, card, recipe.metrics, options.threads, run, say)
+        return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
 
 
-def _finish(
+def _trained(
     trainer: Trainer,
     spec: ModelSpec,
     cases: Sequence[PreparedCase],
-    held: Sequence[CaseFiles],
-    card: Card,
-    metrics: MetricsSpec,
+    threads: int,
     run: Run,
     say: Say,
     on_epoch: Callable[[Epoch], None],
-) -> TrainResult:
-    """Train, then make the model and measure it on the fold's own cases."""
+) -> Model:
+    """Train to the end, or to the interruption; either way the best weights become a model."""
     try:
         trainer.run(on_epoch)
     except KeyboardInterrupt:
-        package(trainer, spec, cases).save(run.model_path, overwrite=True)
-        say(f"stopped; the best weights so far are in {run.model_path}; the same command goes on")
+        if trainer.progress.epoch:
+            package(trainer, spec, cases, threads).save(run.model_path, overwrite=True)
+            say(f"stopped; the best weights so far are in {run.model_path}; the same command goes on")
         raise
-    model, results = measure(package(trainer, spec, cases), held, card, metrics, say)
+    model = package(trainer, spec, cases, threads)
     model.save(run.model_path, overwrite=True)
-    if results:
-        write_text(
-            run.scores_path,
-            cases_csv(results, surface="surfel", software=f"medseg {__version__}", model=spec.name),
-            overwrite=True,
-        )
-    return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
+    return model
+
+
+def _measured(
+    model: Model,
+    held: Sequence[CaseFiles],
+    card: Card,
+    metrics: MetricsSpec,
+    threads: int,
+    run: Run,
+    say: Say,
+) -> tuple[CaseResult, ...]:
+    """Measure the model on the fold's own cases, and store the scores in it and beside it."""
+    if not held:
+        return ()
+    model, results = measure(model, held, card, metrics, threads, say)
+    model.save(run.model_path, overwrite=True)
+    table = cases_csv(results, surface="surfel", software=f"medseg {__version__}", model=model.spec.name)
+    write_text(run.scores_path, table, overwrite=True)
+    return results
 
 
 def _resolved(recipe: Recipe, card: Card, options: TrainOptions) -> Recipe:

@@ -44,7 +44,7 @@ def test_a_side_without_a_twin_forbids_the_left_right_flip_only() -> None:
 
 def test_the_table_of_plain_labels_is_the_networks() -> None:
     assert flip.swapped_indices(KIDNEYS) == KIDNEYS.twin_channels()
-    assert flip.label_values(KIDNEYS) == (0, 7, 3, 5)
+    assert KIDNEYS.index_values == (0, 7, 3, 5)
 
 
 def regions(left: tuple[int, ...], right: tuple[int, ...]) -> StructureSet:
@@ -59,7 +59,7 @@ def regions(left: tuple[int, ...], right: tuple[int, ...]) -> StructureSet:
 
 def test_twin_regions_exchange_their_members_in_order() -> None:
     both = regions((1, 2), (3, 4))
-    assert flip.label_values(both) == (0, 1, 2, 3, 4, 9)
+    assert both.index_values == (0, 1, 2, 3, 4, 9)
     assert flip.swapped_indices(both) == (0, 3, 4, 1, 2, 5)
 
 

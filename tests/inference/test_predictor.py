@@ -89,7 +89,7 @@ NETWORKS = [
 
 
 @pytest.mark.parametrize(("network", "shape", "share"), NETWORKS, ids=["exact", "uneven", "deep"])
-@pytest.mark.parametrize("border", [None, (0, 0, 0), (3, 5, 7)], ids=str)
+@pytest.mark.parametrize("border", [(0, 0, 0), (8, 8, 8), (3, 5, 7)], ids=str)
 def test_overlap_tile_equals_one_tile(network, shape, share, border):
     net = unet(**network)
     whole = predictor(

@@ -296,3 +296,23 @@ def test_row_64_names_are_only_names(tmp_path: Path) -> None:
     for name in ("-x.nii.gz", "a;rm -rf b.nii", "new\nline.nii.gz", "ü ä.nii", "caf\udce9.nii.gz", "a b.mha"):
         io.write_labels(tmp_path / name, labels)
         np.testing.assert_array_equal(io.read_labels(tmp_path / name).array, labels.array)
+
+
+@pytest.mark.parametrize("order", ["LIA", "LIP", "ARS", "IPL", "RAS", "LPS"])
+@pytest.mark.parametrize("degrees", [0.0, 0.02, 30.0])
+def test_a_grid_that_came_from_no_nifti_file_is_stored_with_both_forms(tmp_path, order, degrees):
+    """Half turns and nearly half turns are where a float32 quaternion is least exact."""
+    axes = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
+    affine = np.eye(4)
+    affine[:3, :3] = 0
+    for axis, letter in enumerate(order):
+        affine[axes[letter][0], axis] = axes[letter][1] * (1.0 + axis)
+    angle = np.radians(degrees)
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine[:3, :3] = turn @ affine[:3, :3]
+    grid = Grid((5, 6, 7), affine)
+    labels = LabelMap(np.arange(210, dtype=np.uint8).reshape(5, 6, 7), grid)
+    io.write_labels(tmp_path / "labels.nii.gz", labels)
+    again = io.read_labels(tmp_path / "labels.nii.gz")
+    assert again.grid.matches(grid)
+    assert (again.form.sform_code, again.form.qform_code) == (1, 1)

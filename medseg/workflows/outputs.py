@@ -1,0 +1,141 @@
+"""The files of one prediction: what they are called, when they may be written, all of them or none."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import ResourceError, UsageError
+from medseg.io import files_of, stem_and_suffix
+from medseg.io.atomic import refuse_existing
+from medseg.io.names import opened
+
+SCHEMA = "medseg.prediction/1"
+BLOCK = 2**20
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the results of one case go.
+
+    Attributes:
+        labels: the label map.
+        summary: structures, volumes, provenance, as JSON.
+        report: the page, if wanted.
+        probabilities: of each structure by name, if wanted.
+    """
+
+    labels: Path
+    summary: Path
+    report: Path | None
+    probabilities: dict[str, Path]
+
+    @classmethod
+    def of(cls, labels: Path, names: Iterable[str] = (), *, report: bool = False) -> Outputs:
+        """The files beside `labels`; probabilities for the structures `names`.
+
+        >>> Outputs.of(Path("scan_seg.nii.gz"), ["left lobe"]).probabilities["left lobe"].name
+        'scan_prob-left-lobe.nii.gz'
+        """
+        stem, suffix = stem_and_suffix(labels)
+        base = stem.removesuffix("_seg")
+        page = labels.with_name(f"{base}_report.html") if report else None
+        images = {name: labels.with_name(f"{base}_prob-{_plain(name)}{suffix}") for name in names}
+        return cls(labels, labels.with_name(f"{stem}.json"), page, images)
+
+    @property
+    def case(self) -> str:
+        """What the case is called."""
+        return stem_and_suffix(self.labels)[0].removesuffix("_seg")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them, the summary last."""
+        pages = () if self.report is None else (self.report,)
+        return *self.probabilities.values(), *pages, self.labels, self.summary
+
+    def refuse_existing(self, overwrite: bool, inputs: Sequence[Path]) -> None:
+        """Refuse to replace an input, always, and any file that exists, unless it may be.
+
+        A summary whose labels are gone may be replaced, if it is one of ours.
+
+        Raises:
+            UsageError: nothing is changed.
+        """
+        if len(set(self.paths)) < len(self.paths):
+            raise UsageError("two structures would have their probabilities in one file", source=self.labels)
+        for path in self.paths:
+            mine = path == self.summary and self._stored() is not None
+            refuse_existing(path, overwrite or mine, inputs)
+
+    def finished(self, identity: dict[str, Any]) -> dict[str, Any] | None:
+        """The summary, if every file stands as it was made from the same input, models and settings."""
+        stored = self._stored()
+        if stored is None or not all(path.is_file() for path in self.paths):
+            return None
+        same = stored.get("provenance") == identity
+        return stored if same and stored.get("labels_sha256") == digest(files_of(self.labels)) else None
+
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """Remove, when the block fails, whatever it wrote that was not there before."""
+        new = [path for path in self.paths if not path.exists()]
+        try:
+            yield
+        except BaseException:
+            for path in new:
+                if path.exists():
+                    for file in files_of(path) if path.suffix in (".hdr", ".mhd") else (path,):
+                        file.unlink(missing_ok=True)
+            raise
+
+    def _stored(self) -> dict[str, Any] | None:
+        """The summary that stands there, if it is one of ours."""
+        try:
+            stored = json.loads(self.summary.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return None
+        return stored if isinstance(stored, dict) and stored.get("schema") == SCHEMA else None
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a place that cannot be written to, before hours are spent on what should go there.
+
+    Raises:
+        UsageError: a part of the path is a file.
+        ResourceError: the folder, or the one it would be made in, may not be written to.
+    """
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError("is a file, not a folder", source=folder, mend="give another -o")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ResourceError("the folder may not be written to", source=folder, mend="give another -o")
+
+
+def digest(files: Iterable[Path]) -> str:
+    """SHA-256 over the SHA-256 of each file.
+
+    Raises:
+        InputError: a file cannot be read.
+    """
+    whole = hashlib.sha256()
+    for path in files:
+        one = hashlib.sha256()
+        with opened(path) as stream:
+            while block := stream.read(BLOCK):
+                one.update(block)
+        whole.update(one.digest())
+    return whole.hexdigest()
+
+
+def _plain(name: str) -> str:
+    """A structure's name as part of a file name."""
+    return "".join(c if c.isalnum() else "-" for c in name)
