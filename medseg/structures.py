@@ -19,7 +19,6 @@ PALETTE = (
     "#fabebe", "#008080", "#e6beff", "#9a6324", "#fffac8", "#800000", "#aaffc3", "#808000",
 )  # fmt: skip
 
-COLOUR = re.compile("#[0-9a-fA-F]{6}")
 MIRRORED = {
     style(here): style(there)
     for here, there in (("left", "right"), ("right", "left"))
@@ -58,8 +57,8 @@ class StructureSet:
     (overlapping sigmoid outputs, painted in the order listed).
 
     Raises:
-        UsageError: names or values repeat, a twin is unknown, not mutual or on the same side, a
-            colour is none, labels and regions are mixed, or the background is in a region.
+        UsageError: names or values repeat, a twin is unknown, not mutual or not on the other side,
+            labels and regions are mixed, or the background is in a region.
     """
 
     items: tuple[Structure, ...] = field(default=())
@@ -205,8 +204,6 @@ def _check(structures: StructureSet) -> None:
     for s in structures:
         if 0 in s.members:
             raise UsageError(f"the region {s.name!r} holds 0, the background")
-        if not COLOUR.fullmatch(s.colour):
-            raise UsageError(f"the colour {s.colour!r} of {s.name!r} is not of the form #rrggbb")
         if s.twin is not None:
             _check_twin(s, {other.name: other for other in structures}.get(s.twin))
 

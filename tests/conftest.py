@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 DEFAULT_DATA = Path(__file__).parents[1].parent / "shared" / "data"
+
+sys.path.append(str(Path(__file__).parent / "io"))  # for `io_files`, which other rooms use too
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +20,13 @@ def data_root() -> Path:
     if not root.is_dir():
         pytest.skip("the real scans are not at hand: set MEDSEG_DATA to their folder")
     return root
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of phantoms' structures that was never trained; see `models.tiny_model`."""
+    from models import tiny_model
+
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    tiny_model().save(path)
+    return path

@@ -200,10 +200,11 @@ def test_the_table_of_one_case_speaks_in_words(tmp_path: Path) -> None:
     head, front, back, tail = evaluate(pred, ref, structures=structures, tolerance_mm=1.0).table_rows()
     assert head[0] == "Structure"
     assert head[-1] == "NSD at 1 mm"
-    assert front[4:] == ("1.000", "0.0", "1.000")
+    assert front[4:] == ("1.000", "1.000", "1.000", "1.000", "0.0", "0.0", "1.000")
     assert front[1] == "0.144"
     assert back[4] == "0.000"
-    assert "n/a" in back[5]
+    assert back[5] == "0.000"
+    assert "n/a" in back[6]
     assert tail[0] == "tail\\x1b[2J"
     assert "absent in both" in tail[4]
     assert not any("nan" in cell for row in (front, back, tail) for cell in row)

@@ -172,7 +172,6 @@ A, B = Structure(1, "a"), Structure(2, "b")
             (Structure(1, "a", side="left", twin="b"), Structure(2, "b", side="left", twin="a")),
             "sides left and left",
         ),
-        ((Structure(1, "a", colour="red;background:url(x)"),), "colour"),
     ],
 )
 def test_structures_that_contradict_each_other_are_refused(items: tuple[Structure, ...], fault: str) -> None:

@@ -66,10 +66,10 @@ def command(
             ),
             out,
             options,
-            lambda outcome, number, of: _tell(outcomes, outcome, f"[{number}/{of}] ", quiet, verbose),
+            lambda outcome, *count: _tell(outcomes, outcome, count, quiet, verbose),
         )
     finally:
-        if as_json and (len(outcomes) > 1 or any(not outcome.error for outcome in outcomes)):
+        if as_json and outcomes:
             result(json.dumps([_content(outcome) for outcome in outcomes]))
     if not (as_json or quiet) and len(outcomes) == 1:
         result(_volumes(outcomes[0]))
@@ -81,13 +81,15 @@ def _content(outcome: Outcome) -> dict[str, Any]:
     return outcome.summary | more
 
 
-def _tell(outcomes: list[Outcome], outcome: Outcome, count: str, quiet: bool, verbose: bool) -> None:
-    """Keep an outcome, and say what came of the case; the error of an only case is left to `main`."""
+def _tell(
+    outcomes: list[Outcome], outcome: Outcome, place: tuple[int, int], quiet: bool, verbose: bool
+) -> None:
+    """Keep an outcome, and say what came of the case."""
     outcomes.append(outcome)
-    count = "" if count == "[1/1] " else count
+    number, of = place
+    count = f"[{number}/{of}] " if of > 1 else ""
     if outcome.error:
-        if count:
-            say(f"{count}failed: {outcome.error}")
+        say(f"{count}failed: {outcome.error}")
     elif quiet:
         return
     elif outcome.skipped:

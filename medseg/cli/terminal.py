@@ -47,7 +47,7 @@ def duration(seconds: float) -> str:
     """For people.
 
     >>> duration(75), duration(7300)
-    ('1 min 15 s', '2 h 2 min')
+    ('1 min 15 s', '2 h 1 min')
     """
     whole = round(seconds)
     if whole < 60:

@@ -28,6 +28,9 @@ def command(
     folds: Annotated[int, typer.Option("--folds", min=2, help="Number of folds.")] = 5,
     fold: Annotated[str, typer.Option("--fold", help="Fold measured at the end, from 0; or: none.")] = "0",
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")] = None,
+    init: Annotated[
+        str, typer.Option("--init", help="Model of the same network to begin from: a file or a name.")
+    ] = "",
     device: opt.Device = "auto",
     threads: opt.Threads = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, deleting the run.")] = False,
@@ -37,6 +40,7 @@ def command(
     """Train a network. The same command again goes on where it stopped."""
     from medseg.cards import load_recipe
     from medseg.metrics.cohort import summarise
+    from medseg.model import load_model
     from medseg.workflows.evaluate import cohort_table
     from medseg.workflows.train import TrainOptions, train
 
@@ -51,6 +55,7 @@ def command(
         fold=_fold(fold),
         device=device,
         threads=threads,
+        init=load_model(init) if init else None,
         overwrite=overwrite,
     )
     done = train(

@@ -39,8 +39,8 @@ class ReadOptions:
     def __post_init__(self) -> None:
         if self.use_form not in (None, "sform", "qform"):
             raise UsageError(f"use_form is {self.use_form!r}; it can be 'sform' or 'qform'")
-        if self.fill_nan is not None and not np.isfinite(np.float32(self.fill_nan)):
-            raise UsageError(f"fill_nan is {self.fill_nan}; it must be a finite number")
+        if self.fill_nan is not None and not abs(self.fill_nan) <= float(np.finfo(np.float32).max):
+            raise UsageError(f"fill_nan is {self.fill_nan}; it must be a finite float32")
         if self.volume is not None and self.volume < 0:
             raise UsageError(f"volume is {self.volume}; volumes are counted from 0")
 

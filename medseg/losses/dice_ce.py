@@ -5,41 +5,19 @@ The pairing of nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from medseg.losses.dice import DiceLoss, at_least_float32, check_labels, log_at, weights_like
+from medseg.losses.combined import DiceAndCrossEntropy
+from medseg.losses.dice import at_least_float32, check_labels, log_at, weights_like
 
 
-class DiceCELoss(nn.Module):
+class DiceCELoss(DiceAndCrossEntropy):
     """dice_weight (1 - Dice) + ce_weight CE, with CE = sum(-w_t ln p_t) / sum(w_t) over voxels of label t.
 
-    Args:
-        dice: the Dice part, of labels.
-        dice_weight: its factor.
-        ce_weight: the factor of the cross-entropy.
-        class_weights: w, one an output; () for 1 each.
+    Args: see `DiceAndCrossEntropy`.
     """
-
-    class_weights: Tensor | None
-
-    def __init__(
-        self,
-        dice: DiceLoss,
-        *,
-        dice_weight: float = 1.0,
-        ce_weight: float = 1.0,
-        class_weights: Sequence[float] = (),
-    ) -> None:
-        super().__init__()
-        self.dice = dice
-        self.dice_weight = dice_weight
-        self.ce_weight = ce_weight
-        weights = torch.tensor(class_weights) if class_weights else None
-        self.register_buffer("class_weights", weights, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss, a scalar, of logits (B, K, *S) against labels (B, *S).

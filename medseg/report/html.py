@@ -17,6 +17,9 @@ from medseg.report.tables import Table, case_table, cases_table, cohort_table
 POLICY = "default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
 """What a browser may load for the page: its own style, known by its hash, and pictures within it."""
 
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
+"""Characters that are no text, which a file's name may hold, and what is shown for them."""
+
 
 def case_page(case: ReportCase, *, created: str | None = None) -> str:
     """The page about one case, as HTML.
@@ -66,6 +69,10 @@ def _data_uri(png: bytes | None) -> str | None:
     return None if png is None else "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
+def _visible(value: object) -> object:
+    return value.translate(CONTROLS) if type(value) is str else value
+
+
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(
@@ -75,4 +82,5 @@ def _environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
+        finalize=_visible,
     )

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from medseg.augment.compose import Augmenter
 from medseg.augment.spec import AugmentSpec
+from medseg.errors import ModelError
 from medseg.inference.engines.torch import best_device, find_device, to_graph
 from medseg.losses import registry as loss_registry
 from medseg.losses.spec import LossSpec
-from medseg.model import ModelSpec, NetworkFacts, NetworkSpec
+from medseg.model import Model, ModelSpec, NetworkFacts, NetworkSpec
 from medseg.networks import registry as network_registry
 from medseg.networks.layers import Segmenter
 from medseg.structures import StructureSet
@@ -43,6 +44,23 @@ def build_network(spec: NetworkSpec, *, seed: int, device: str, threads: int) ->
     if spec.spatial_dims == 3:
         network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
     return network
+
+
+def start_from(network: Segmenter, model: Model) -> None:
+    """Give a network the weights of a model of the same architecture.
+
+    Raises:
+        ModelError: the weights do not fit.
+    """
+    weights = {key: torch.from_numpy(np.array(value)) for key, value in model.weights.items()}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as fault:
+        raise ModelError(
+            f"its weights do not fit the recipe's network ({str(fault).splitlines()[0]})",
+            source=model.spec.name,
+            mend="give a model of the same network and structures",
+        ) from None
 
 
 def facts_of(network: Segmenter) -> NetworkFacts:

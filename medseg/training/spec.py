@@ -56,12 +56,13 @@ class TrainingSpec:
     def __post_init__(self) -> None:
         for name in ("batch", "epochs", "steps_per_epoch"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("warmup_steps", "seed", "weight_decay", "schedule_power"):
+        for name in ("warmup_steps", "weight_decay", "schedule_power"):
             _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "finite and at least 0")
         for name in ("learning_rate", "clip_norm"):
             _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "finite and above 0")
         for name in ("momentum", "ema_decay", "selection_share"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        _require(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2^63")
         _require(0 <= self.foreground_share <= 1, "foreground_share", self.foreground_share, "in [0, 1]")
         _require(min(self.patch) >= 1, "patch", self.patch, "three positive sizes")
 

@@ -261,7 +261,10 @@ def _digests(pair: FilePair) -> dict[str, str]:
 def _case_table(case: CaseResult) -> tuple[tuple[str, ...], ...]:
     tolerances = {row.tau_mm for row in case.rows if row.tau_mm is not None}
     nsd = f"NSD at {tolerances.pop():g} mm" if len(tolerances) == 1 else "NSD"
-    head = ("Structure", "Reference ml", "Prediction ml", "Difference ml", "Dice", "HD95 mm", nsd)
+    head = (
+        "Structure", "Reference ml", "Prediction ml", "Difference ml", "Dice", "Jaccard", "Precision",
+        "Recall", "HD95 mm", "ASSD mm", nsd,
+    )  # fmt: skip
     return head, *(_structure_cells(row) for row in case.rows)
 
 
@@ -273,15 +276,16 @@ def _structure_cells(row: StructureResult) -> tuple[str, ...]:
         tables.millilitres(row.volume_ref_ml),
         tables.millilitres(row.volume_pred_ml),
         tables.millilitres(metrics["volume_diff_ml"].value, signed=True),
-        tables.measure(metrics["dice"], 3),
+        *(tables.measure(metrics[name], 3) for name in ("dice", "jaccard", "precision", "recall")),
         tables.measure(metrics["hd95_mm"], 1),
+        tables.measure(metrics["assd_mm"], 1),
         tables.measure(nsd, 3),
     )
 
 
 COHORT_HEAD = (
     "Structure", "n", "Missed", "Extra", "Absent", "Mean Dice", "95 % CI", "Median", "Least",
-    "HD95 mm median", "HD95 infinite", "Mean NSD",
+    "Mean Jaccard", "HD95 mm median", "HD95 infinite", "Mean NSD",
 )  # fmt: skip
 
 
@@ -301,6 +305,7 @@ def _cohort_cells(name: str, rows: Mapping[tuple[str, str], CohortRow]) -> tuple
         interval,
         tables.number(dice.median, 3),
         tables.number(dice.min, 3),
+        tables.number(rows[name, "jaccard"].mean, 3),
         tables.number(hd95.median if hd95 else None, 1),
         str(hd95.n_inf) if hd95 else "n/a",
         tables.number(nsd.mean if nsd else None, 3),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,18 +114,18 @@ def _channels_case(pairs: Sequence[tuple[str, Path]]) -> InputCase:
             raise InputError(f"channel {name}: there is no such file", source=path)
     first = pairs[0][1]
     stems = [stem_and_suffix(path)[0] for _, path in pairs]
-    common = _common_start(stems).rstrip("_-. ")
-    return InputCase(dict(pairs), common or stems[0], first.parent, stem_and_suffix(first)[1])
+    return InputCase(dict(pairs), _common_start(stems) or stems[0], first.parent, stem_and_suffix(first)[1])
 
 
-def _common_start(words: Sequence[str]) -> str:
-    """The characters all words begin with.
+def _common_start(stems: Sequence[str]) -> str:
+    """The whole words that all stems begin with.
 
-    >>> _common_start(["case1_flair", "case1_t1c"])
-    'case1_'
+    >>> _common_start(["case-1_t1", "case-1_t1c", "case-1_t2"])
+    'case-1'
     """
-    columns = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*words, strict=False))
-    return "".join(column[0] for column in columns)
+    parts = [re.split(r"([_. -]+)", stem) for stem in stems]
+    columns = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False))
+    return "".join(column[0] for column in columns).rstrip("_. -")
 
 
 def _cases_at(path: Path) -> list[InputCase]:

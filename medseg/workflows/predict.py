@@ -77,7 +77,8 @@ def predict(
         segmenter: makes the segmenter, once the inputs and outputs are known to be in order.
         out: a file, a folder, or None for beside the input.
         options: what is written.
-        on_case: called after each case with the outcome, its number and how many there are.
+        on_case: called after each case with the outcome, its number and how many there are; not
+            after an only case that failed.
 
     Raises:
         PartialBatchError: of several cases some failed; the others are written.
@@ -95,11 +96,11 @@ def predict(
     outcomes = []
     for number, (case, target) in enumerate(zip(cases, targets, strict=True), start=1):
         outcome = _one(case, target, ready, options, batch)
+        if outcome.error is not None and not batch:
+            raise outcome.error
         outcomes.append(outcome)
         on_case(outcome, number, len(cases))
     failed = [outcome for outcome in outcomes if outcome.error]
-    if failed and not batch and failed[0].error is not None:
-        raise failed[0].error
     if failed:
         names = ", ".join(outcome.stem for outcome in failed)
         raise PartialBatchError(f"{len(failed)} of {len(outcomes)} cases failed: {names}")

@@ -42,13 +42,16 @@ class Run:
     def checkpoints_path(self) -> Path:
         return self.folder / "checkpoints"
 
-    def begin(self, recipe: Recipe, split: Split, command: dict[str, Any]) -> dict[str, Any]:
+    def begin(
+        self, recipe: Recipe, split: Split, command: dict[str, Any], *, anew: bool = False
+    ) -> dict[str, Any]:
         """Store what this training is, or find that it was begun with the same settings.
 
         Args:
             recipe: every setting, resolved.
             split: who trains and who is measured.
             command: further settings the result depends on.
+            anew: a run that stands here is deleted first.
 
         Returns:
             What was stored when the run was begun; `epochs` among it once it is fixed.
@@ -62,13 +65,11 @@ class Run:
             "split": json.loads(json.dumps(asdict(split))),
             "command": command,
         }
+        if anew and self.settings_path.exists():
+            self.clear()
+        elif not self.settings_path.exists():
+            self._require_empty()
         if not self.settings_path.exists():
-            if self.folder.exists() and not self.folder.is_dir():
-                raise UsageError("is a file, not a folder", source=self.folder, mend="choose another -o")
-            if self.folder.exists() and any(self.folder.iterdir()):
-                raise UsageError(
-                    "is not empty and holds no run", source=self.folder, mend="choose another folder with -o"
-                )
             self.folder.mkdir(parents=True, exist_ok=True)
             self._store(wanted)
             return wanted
@@ -88,13 +89,11 @@ class Run:
         self._store(stored)
 
     def clear(self) -> None:
-        """Delete a run, and nothing else that lies in its folder.
+        """Delete the run, and nothing else that lies in its folder.
 
         Raises:
             UsageError: a process that is alive is training there.
         """
-        if not self.settings_path.exists():
-            return
         with self.locked():
             self._remove()
 
@@ -135,6 +134,14 @@ class Run:
             path.unlink(missing_ok=True)
             if not any(self.folder.iterdir()):
                 self.folder.rmdir()
+
+    def _require_empty(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError("is a file, not a folder", source=self.folder, mend="choose another -o")
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise UsageError(
+                "is not empty and holds no run", source=self.folder, mend="choose another folder with -o"
+            )
 
     def _remove(self) -> None:
         for folder in (self.checkpoints_path, self.folder / "tensorboard"):

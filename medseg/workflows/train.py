@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from medseg import __version__
 from medseg.cards import Card, MetricsSpec, Recipe, load_card
@@ -18,7 +19,7 @@ from medseg.networks.layers import Segmenter
 from medseg.preparation import Preparation
 from medseg.training.budget import epochs_within
 from medseg.training.loop import Epoch, Trainer, TrainingCase
-from medseg.training.setup import build_network, build_trainer, facts_of, training_case
+from medseg.training.setup import build_network, build_trainer, facts_of, start_from, training_case
 from medseg.training.split import Split, make_split
 from medseg.workflows.cases import PreparedCase, prepare_cases, require_unseen
 from medseg.workflows.evidence import measure, package, provenance
@@ -39,6 +40,7 @@ class TrainOptions:
         fold: the fold that is measured at the end; None trains on every case.
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
+        init: a model of the same network, whose weights are where the training begins.
         overwrite: begin anew in a folder that holds a run.
     """
 
@@ -49,6 +51,7 @@ class TrainOptions:
     fold: int | None = 0
     device: str = "auto"
     threads: int = 0
+    init: Model | None = None
     overwrite: bool = False
 
 
@@ -91,9 +94,10 @@ def train(
         seed=recipe.training.seed,
     )
     run = Run(out)
-    if options.overwrite:
-        run.clear()
-    stored = run.begin(recipe, split, {"epochs": options.epochs, "time_budget_s": options.time_budget_s})
+    command: dict[str, Any] = {"epochs": options.epochs, "time_budget_s": options.time_budget_s}
+    if options.init is not None:
+        command["init"] = options.init.sha256
+    stored = run.begin(recipe, split, command, anew=options.overwrite)
     with run.locked(), run.begun():
         say(_describe(split, recipe))
         by_id = {case.case_id: case for case in found.cases}
@@ -107,6 +111,9 @@ def train(
             threads=options.threads,
         )
         spec = _model_spec(recipe, card, split, network)
+        if options.init is not None:
+            start_from(network, options.init)
+            spec = replace(spec, training=spec.training | {"began_from": _origin(options.init)})
         trainer = _trainer(recipe, spec, network, cases, split, run)
         epochs = stored.get("epochs") or _epochs(trainer, recipe, options, started, say)
         run.fix_epochs(stored, epochs)
@@ -191,6 +198,12 @@ def _model_spec(recipe: Recipe, card: Card, split: Split, network: Segmenter) ->
         postprocess=recipe.postprocess,
         training=provenance(recipe, card, split),
     )
+
+
+def _origin(model: Model) -> dict[str, Any]:
+    """What a model was that another began from: its own training, and the file."""
+    kept = ("recipe", "dataset", "fold", "folds", "seed", "steps", "seconds")
+    return {"sha256": model.sha256, **{key: model.spec.training.get(key) for key in kept}}
 
 
 def _trainer(

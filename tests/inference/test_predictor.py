@@ -109,7 +109,7 @@ def test_one_tile_is_the_network_on_the_mirrored_volume():
     net = unet()
     volume = image(21, 18, 15, channels=2)
     found = predictor(
-        torch_engine(net), stride=net.stride, radius=net.receptive_radius, regions=False
+        torch_engine(net), stride=net.stride, radius=net.receptive_radius, border=(2, 2, 2), regions=False
     ).probabilities(volume)
     padded = np.pad(volume, [(0, 0), (2, 3), (2, 2), (2, 3)], mode="reflect")
     with torch.inference_mode():

@@ -1,0 +1,506 @@
+"""`medseg predict`: names, batches, and what a result says of itself."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from commands import Apart, apart, done, everything, medseg, names, refused, tree
+from io_files import edit, write_dicom
+from models import tiny_model
+
+from medseg.phantom import STRUCTURES, phantom_case, write_phantom_scan
+
+SHAPE = (20, 24, 18)
+AFFINE = np.array([[1.0, 0, 0, -10], [0, 1, 0, -12], [0, 0, 1, -9], [0, 0, 0, 1]])
+CANARY = "CANARY"
+TORCH = {"torch", "monai"}
+
+
+@pytest.fixture(scope="session")
+def bank(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A phantom scan, which tests copy."""
+    path = tmp_path_factory.mktemp("bank") / "scan.nii.gz"
+    write_phantom_scan(path, seed=1, shape=SHAPE)
+    return path
+
+
+@pytest.fixture(scope="session")
+def other_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("other") / "other.safetensors"
+    tiny_model(1).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def pair_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("pair") / "pair.safetensors"
+    tiny_model(3, channels=("t1", "t2")).save(path)
+    return path
+
+
+@pytest.fixture
+def scan(bank: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copy(bank, tmp_path / "scan.nii.gz"))
+
+
+def write(path: Path, seed: int = 1, **fields: object) -> Path:
+    """A phantom as nibabel stores it."""
+    path.parent.mkdir(exist_ok=True)
+    volume, _ = phantom_case(np.random.default_rng(seed), SHAPE)
+    image = nib.Nifti1Image(volume.array[0], AFFINE)
+    image.set_qform(AFFINE, 1)
+    nib.save(image, path)
+    return edit(path, **fields) if fields else path
+
+
+def summary(path: Path) -> dict:
+    return json.loads(path.read_text(), parse_constant=pytest.fail)
+
+
+def labels(path: Path) -> np.ndarray:
+    return np.asarray(nib.load(path).dataobj)
+
+
+# Names
+
+
+def test_a_scan_gets_labels_and_a_summary_beside_it(scan: Path, model_path: Path) -> None:
+    ran = done("predict", scan, "-m", model_path)
+    assert names(scan.parent) == {"scan.nii.gz", "scan_seg.nii.gz", "scan_seg.json"}
+    assert [line.split()[0] for line in ran.out.splitlines()] == ["structure", "left", "right", "core"]
+    found, image = nib.load(scan.parent / "scan_seg.nii.gz"), nib.load(scan)
+    np.testing.assert_array_equal(found.affine, image.affine)
+    assert found.shape == image.shape
+    for key in ("sform_code", "qform_code", "xyzt_units"):
+        assert found.header[key] == image.header[key]
+
+
+def test_a_file_is_written_exactly_and_a_folder_keeps_stems(scan: Path, model_path: Path) -> None:
+    done("predict", scan, "-m", model_path, "-o", scan.parent / "new" / "mine.mha")
+    assert names(scan.parent / "new") == {"mine.mha", "mine.json"}
+    done("predict", scan, "-m", model_path, "-o", scan.parent / "folder")
+    assert names(scan.parent / "folder") == {"scan_seg.nii.gz", "scan_seg.json"}
+    found = sitk.GetArrayFromImage(sitk.ReadImage(str(scan.parent / "new" / "mine.mha"))).T
+    np.testing.assert_array_equal(found, labels(scan.parent / "folder" / "scan_seg.nii.gz"))
+
+
+def test_probabilities_and_a_page_on_request(scan: Path, model_path: Path) -> None:
+    done("predict", scan, "-m", model_path, "--probabilities", "--report", "-q")
+    expected = {f"scan_prob-{name.replace(' ', '-')}.nii.gz" for name in STRUCTURES.names}
+    assert names(scan.parent) == expected | {
+        "scan.nii.gz", "scan_seg.nii.gz", "scan_seg.json", "scan_report.html",
+    }  # fmt: skip
+    kept = np.stack([nib.load(scan.parent / name).get_fdata() for name in sorted(expected)])
+    assert kept.min() >= 0
+    assert kept.sum(axis=0).max() <= 1 + 1e-5
+    core = labels(scan.parent / "scan_seg.nii.gz") == 3
+    assert (nib.load(scan.parent / "scan_prob-core.nii.gz").get_fdata()[core] >= 0.25).all()
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd", ".hdr"])
+def test_the_format_of_the_result_is_that_of_the_scan(
+    scan: Path, model_path: Path, tmp_path: Path, suffix: str
+) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    if suffix == ".hdr":
+        nib.save(nib.Nifti1Pair.from_image(nib.load(scan)), folder / "a.hdr")
+    else:
+        sitk.WriteImage(sitk.ReadImage(str(scan)), str(folder / f"a{suffix}"))
+    done("predict", folder / f"a{suffix}", "-m", model_path, "-q")
+    done("predict", scan, "-m", model_path, "-q")
+    written = names(folder) - {"a.img", f"a{suffix}"}
+    assert written == {f"a_seg{suffix}", "a_seg.json"} | ({"a_seg.img"} if suffix == ".hdr" else set())
+    if suffix == ".hdr":
+        found = labels(folder / "a_seg.hdr")
+    else:
+        found = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"a_seg{suffix}"))).T
+    np.testing.assert_array_equal(found, labels(tmp_path / "scan_seg.nii.gz"))
+
+
+def test_a_dicom_folder_gets_a_nifti_beside_it(tmp_path: Path, model_path: Path) -> None:
+    write_dicom(tmp_path / "series", 8, size=(12, 10))
+    done("predict", tmp_path / "series", "-m", model_path, "-q")
+    assert names(tmp_path) == {"series", "series_seg.nii.gz", "series_seg.json"}
+    refused(2, "predict", tmp_path / "series", "-m", model_path, "-o", tmp_path / "series")
+    done("predict", tmp_path / "series", "-m", model_path, "-o", tmp_path / "x", "--series", "1", "-q")
+    assert summary(tmp_path / "x" / "series_seg.json")["provenance"]["settings"]["reading"]["series"] == "1"
+
+
+def test_old_results_and_inputs_are_never_replaced_unasked(scan: Path, model_path: Path) -> None:
+    done("predict", scan, "-m", model_path, "-q")
+    before = tree(scan.parent)
+    assert "exists already" in refused(2, "predict", scan, "-m", model_path)
+    for more in ((), ("--overwrite",)):
+        line = refused(2, "predict", scan, "-m", model_path, "-o", scan, *more)
+        assert "replace an input" in line
+    assert tree(scan.parent) == before
+    done("predict", scan, "-m", model_path, "-q", "--overwrite")
+    assert tree(scan.parent) != before
+
+
+def test_a_foreign_file_in_the_place_of_any_result_stops_the_prediction_first(
+    scan: Path, model_path: Path
+) -> None:
+    for name in ("scan_seg.json", "scan_report.html", "scan_prob-core.nii.gz"):
+        (scan.parent / name).write_text('{"RepetitionTime": 2}')
+        before = tree(scan.parent)
+        line = refused(2, "predict", scan, "-m", model_path, "--report", "--probabilities")
+        assert name in line
+        assert tree(scan.parent) == before
+        (scan.parent / name).unlink()
+
+
+def test_two_scans_never_share_a_result(scan: Path, model_path: Path) -> None:
+    folder = scan.parent / "in"
+    folder.mkdir()
+    shutil.copy(scan, folder / "a.nii.gz")
+    (folder / "a.nii").write_bytes(gzip.decompress(scan.read_bytes()))
+    line = refused(2, "predict", folder, "-m", model_path, "-o", scan.parent / "out")
+    assert "one place" in line
+    refused(2, "predict", scan, scan, "-m", model_path, "-o", scan.parent / "out")
+
+
+# Channels
+
+
+def test_channels_by_name_in_any_order(tmp_path: Path, pair_model: Path) -> None:
+    t1, t2 = write(tmp_path / "p1_t1.nii.gz", 1), write(tmp_path / "p1_t2.nii.gz", 2)
+    for n, words in enumerate(([f"t1={t1}", f"t2={t2}"], [f"t2={t2}", f"t1={t1}"])):
+        done("predict", *words, "-m", pair_model, "-o", tmp_path / f"o{n}", "-q")
+    first, second = (labels(tmp_path / f"o{n}" / "p1_seg.nii.gz") for n in (0, 1))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_rows_43_45_46_channels_that_do_not_fit(tmp_path: Path, pair_model: Path, model_path: Path) -> None:
+    t1, t2 = write(tmp_path / "t1.nii.gz", 1), write(tmp_path / "t2.nii.gz", 2)
+    same = Path(shutil.copy(t1, tmp_path / "copy.nii.gz"))
+    moved = write(tmp_path / "moved.nii.gz", 2, srow_x__3=7.0, qoffset_x=7.0)
+    before = tree(tmp_path)
+    assert "takes t1, t2" in refused(3, "predict", t1, "-m", pair_model)
+    assert "takes t1, t2; the scan has t1, t3" in refused(
+        3, "predict", f"t1={t1}", f"t3={t2}", "-m", pair_model
+    )
+    assert "takes image; the scan has t1" in refused(3, "predict", f"t1={t1}", "-m", model_path)
+    assert "are the same image" in refused(3, "predict", f"t1={t1}", f"t2={same}", "-m", pair_model)
+    assert "different grids" in refused(4, "predict", f"t1={t1}", f"t2={moved}", "-m", pair_model)
+    assert tree(tmp_path) == before
+
+
+def test_a_4d_file_is_split_by_names_or_by_number(tmp_path: Path, pair_model: Path, model_path: Path) -> None:
+    volumes = [nib.load(write(tmp_path / f"t{n}.nii.gz", n)) for n in (1, 2)]
+    both = np.stack([v.get_fdata(dtype=np.float32) for v in volumes], axis=-1)
+    nib.save(nib.Nifti1Image(both, volumes[0].affine), tmp_path / "both.nii.gz")
+    done("predict", tmp_path / "both.nii.gz", "-m", pair_model, "--channels", "t1, t2", "-q")
+    words = [f"t{n}={tmp_path / f't{n}.nii.gz'}" for n in (1, 2)]
+    done("predict", *words, "-m", pair_model, "-o", tmp_path / "apart.nii.gz", "-q")
+    np.testing.assert_array_equal(labels(tmp_path / "both_seg.nii.gz"), labels(tmp_path / "apart.nii.gz"))
+    assert "--volume 0 to 1" in refused(
+        3, "predict", tmp_path / "both.nii.gz", "-m", model_path, "--overwrite"
+    )
+    for n in (0, 1):
+        out = tmp_path / f"v{n}.nii.gz"
+        done("predict", tmp_path / "both.nii.gz", "--volume", n, "-m", model_path, "-o", out, "-q")
+        done("predict", tmp_path / f"t{n + 1}.nii.gz", "-m", model_path, "-q")
+        np.testing.assert_array_equal(labels(out), labels(tmp_path / f"t{n + 1}_seg.nii.gz"))
+    refused(3, "predict", tmp_path / "both.nii.gz", "--volume", 2, "-m", model_path, "--overwrite")
+
+
+# Batches
+
+
+@pytest.fixture
+def ten(tmp_path: Path) -> Path:
+    for n in range(10):
+        write(tmp_path / "in" / f"case{n}.nii.gz", n)
+    return tmp_path / "in"
+
+
+def test_row_91_one_bad_scan_of_ten_leaves_nine_results(ten: Path, model_path: Path) -> None:
+    bad = ten / "case4.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:-20])
+    out = ten.parent / "out"
+    ran = medseg("predict", ten, "-m", model_path, "-o", out, "--json", "-q")
+    assert ran.code == 7
+    failure, last = ran.err.splitlines()
+    assert failure.startswith("[5/10] failed: ")
+    assert last == "medseg: error: 1 of 10 cases failed: case4"
+    outcomes = ran.json()
+    assert [o["case"] for o in outcomes if o["error"]] == ["case4"]
+    assert len(names(out)) == 18
+    assert all((Path(o["output"]).is_file()) == (o["error"] is None) for o in outcomes)
+
+
+def test_a_fault_of_ours_in_one_case_does_not_lose_the_others(
+    ten: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.workflows import predict as room
+
+    for n in range(3, 10):
+        (ten / f"case{n}.nii.gz").unlink()
+    honest = room.read_volume
+
+    def moody(source: Path, **more: object) -> object:
+        if source.name == "case1.nii.gz":
+            raise ZeroDivisionError("oops")
+        if source.name == "case2.nii.gz":
+            raise MemoryError
+        return honest(source, **more)
+
+    monkeypatch.setattr(room, "read_volume", moody)
+    ran = medseg("predict", ten, "-m", model_path, "-o", ten.parent / "out")
+    assert ran.code == 7
+    assert "ZeroDivisionError: oops; this is a fault of medseg" in ran.err
+    assert "out of memory" in ran.err
+    assert names(ten.parent / "out") == {"case0_seg.nii.gz", "case0_seg.json"}
+    one = medseg("predict", ten / "case1.nii.gz", "-m", model_path)
+    assert (one.code, len(one.err.splitlines())) == (1, 1)
+
+
+def test_a_folder_needs_another_folder_for_its_results(ten: Path, model_path: Path) -> None:
+    before = tree(ten.parent)
+    for out in ((), ("-o", ten / "out"), ("-o", ten), ("-o", ten.parent / "x.nii.gz")):
+        refused(2, "predict", ten, "-m", model_path, *out)
+    assert tree(ten.parent) == before
+
+
+def test_a_batch_goes_on_where_it_stopped(ten: Path, model_path: Path, other_model: Path) -> None:
+    for n in range(3, 10):
+        (ten / f"case{n}.nii.gz").unlink()
+    out = ten.parent / "out"
+    run = ("predict", ten, "-m", model_path, "-o", out)
+    first = done(*run, "--json").json()
+    assert [o["skipped"] for o in first] == [False] * 3
+    before = tree(out)
+    again = done(*run, "--json", "--overwrite").json()
+    assert [o["skipped"] for o in again] == [True] * 3
+    assert [o["structures"] for o in again] == [o["structures"] for o in first]
+    assert tree(out) == before
+    (out / "case1_seg.nii.gz").unlink()
+    assert [o["skipped"] for o in done(*run, "--json").json()] == [True, False, True]
+    assert {k: v[1] for k, v in tree(out).items() if k.endswith("gz")} == {
+        k: v[1] for k, v in before.items() if k.endswith("gz")
+    }
+    assert [o["skipped"] for o in done(*run, "--json", "--report", "--overwrite").json()] == [False] * 3
+
+
+@pytest.mark.parametrize("change", ["model", "input", "settings", "labels"])
+def test_a_result_of_something_else_is_not_passed_over(
+    ten: Path, model_path: Path, other_model: Path, change: str
+) -> None:
+    for n in range(1, 10):
+        (ten / f"case{n}.nii.gz").unlink()
+    out = ten.parent / "out"
+    run = ["predict", ten, "-m", model_path, "-o", out]
+    done(*run, "-q")
+    if change == "model":
+        run[3] = other_model
+    elif change == "input":
+        write(ten / "case0.nii.gz", 99)
+    elif change == "settings":
+        run.append("--tta")
+    else:
+        shutil.copy(ten / "case0.nii.gz", out / "case0_seg.nii.gz")
+    before = tree(out)
+    refused_batch = medseg(*run)
+    assert refused_batch.code == 7
+    assert "exists already; add --overwrite" in refused_batch.err
+    assert tree(out) == before
+    assert [o["skipped"] for o in done(*run, "--overwrite", "--json").json()] == [False]
+
+
+# What a result says
+
+
+def test_the_summary_is_strict_and_says_how_the_result_was_made(scan: Path, model_path: Path) -> None:
+    ran = done("predict", scan, "-m", model_path, "--json")
+    said = summary(scan.parent / "scan_seg.json")
+    (shown,) = ran.json()
+    assert shown == said | {
+        "case": "scan", "output": str(scan.parent / "scan_seg.nii.gz"), "skipped": False, "error": None,
+    }  # fmt: skip
+    assert said["schema"] == "medseg.prediction/1"
+    assert said["intended_use"].startswith("research only")
+    assert said["grid"] == {"shape": [20, 24, 18], "spacing_mm": [1.0, 1.0, 1.0], "orientation": "LPS"}
+    found = labels(scan.parent / "scan_seg.nii.gz")
+    for row in said["structures"]:
+        assert row["voxels"] == (found == row["value"]).sum()
+        assert row["volume_ml"] == pytest.approx(row["voxels"] / 1000)
+        here = found == row["value"]
+        inside = np.zeros_like(here)
+        inside[1:-1, 1:-1, 1:-1] = True
+        assert row["touches_edge"] == bool((here & ~inside).any())
+    assert [row["name"] for row in said["structures"]] == list(STRUCTURES.names)
+    made = said["provenance"]
+    assert made["settings"]["engines"] == ["openvino f32"]
+    assert (
+        len(made["input"]["sha256"]) == len(made["models"][0]["sha256"]) == len(said["labels_sha256"]) == 64
+    )
+
+
+def test_the_names_of_a_result_are_known_to_the_report_and_the_evaluation(
+    scan: Path, model_path: Path
+) -> None:
+    done("predict", scan, "-m", model_path, "-q")
+    done("report", scan.parent / "scan_seg.nii.gz", scan)
+    page = (scan.parent / "scan_report.html").read_text()
+    assert all(name in page for name in STRUCTURES.names)
+
+
+def test_row_76_nothing_of_the_patient_reaches_a_result(tmp_path: Path, model_path: Path) -> None:
+    folder = tmp_path / "in" / f"{CANARY}-folder"
+    folder.mkdir(parents=True)
+    image = nib.load(write(tmp_path / "a.nii.gz"))
+    for key in ("descrip", "aux_file", "intent_name", "db_name"):
+        image.header[key] = CANARY.encode()
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", f"{CANARY} 1970".encode()))
+    nib.save(image, folder / "scan.nii.gz")
+    tags = {0x00100010: ("PN", CANARY), 0x00100020: ("LO", CANARY), 0x0008103E: ("LO", CANARY)}
+    uid = "1.2.826.0.1.3680043.2.1125.77"
+    write_dicom(folder / "series", 8, size=(12, 10), tags=tags, uid=uid)
+    out = tmp_path / "out"
+    for words in ((folder / "scan.nii.gz",), (folder / "series", "--series", uid)):
+        ran = done("predict", *words, "-m", model_path, "-o", out, "--report", "--probabilities", "--json")
+        assert CANARY not in ran.err.replace(str(folder), "")
+    content = everything([out])
+    assert len(names(out)) == 12
+    for secret in (CANARY, str(tmp_path), uid):
+        assert secret.encode() not in content
+
+
+def test_rows_73_and_75_a_case_with_a_hostile_name(tmp_path: Path, model_path: Path) -> None:
+    name = "<script>alert(1)<" + "\x1b[2J\n;rm -x"
+    scan = write(tmp_path / f"{name}.nii.gz")
+    ran = done("predict", scan, "-m", model_path, "--report")
+    page = (tmp_path / f"{name}_report.html").read_text()
+    assert "<script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;" in page
+    for text in (ran.out, ran.err, page):
+        assert "\x1b" not in text
+
+
+def test_row_64_names_like_options_and_names_that_are_no_text(
+    tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "-x.nii.gz")
+    done("predict", "-m", model_path, "--", "-x.nii.gz")
+    strange = tmp_path / "caf\udce9.nii.gz"
+    shutil.copy(tmp_path / "-x.nii.gz", strange)
+    done("predict", strange, "-m", model_path, "--report", "--json")
+    assert len(names(tmp_path)) == 7
+
+
+# Faults of files, through the command line
+
+
+def test_row_20_two_forms_need_a_choice(tmp_path: Path, model_path: Path) -> None:
+    scan = write(tmp_path / "scan.nii.gz", qoffset_x=55.0)
+    assert "--use-form" in refused(4, "predict", scan, "-m", model_path)
+    for form in ("sform", "qform"):
+        out = tmp_path / f"{form}.nii.gz"
+        done("predict", scan, "-m", model_path, "--use-form", form, "-o", out, "-q")
+        for key in ("qoffset_x", "sform_code", "qform_code"):
+            assert nib.load(out).header[key] == nib.load(scan).header[key]
+    assert "'sform' or 'qform'" in refused(2, "predict", scan, "-m", model_path, "--use-form", "both")
+
+
+def test_row_21_no_orientation_needs_a_word(tmp_path: Path, model_path: Path) -> None:
+    scan = write(tmp_path / "scan.nii.gz", sform_code=0, qform_code=0)
+    assert "--assume-ras" in refused(4, "predict", scan, "-m", model_path)
+    ran = done("predict", scan, "-m", model_path, "--assume-ras")
+    assert "warning: scan: " in ran.err
+    assert summary(tmp_path / "scan_seg.json")["warnings"]
+
+
+def test_row_32_numbers_that_are_none_need_a_value(tmp_path: Path, model_path: Path) -> None:
+    scan = write(tmp_path / "scan.nii.gz")
+    image = nib.load(scan)
+    array = image.get_fdata(dtype=np.float32)
+    array[3, 4, 5] = np.nan
+    nib.save(nib.Nifti1Image(array, image.affine), scan)
+    assert "--fill-nan" in refused(3, "predict", scan, "-m", model_path)
+    ran = done("predict", scan, "-m", model_path, "--fill-nan", "0")
+    assert "warning: scan: " in ran.err
+    for value in ("nan", "inf", "1e60"):
+        refused(2, "predict", scan, "-m", model_path, "--fill-nan", value, "--overwrite")
+
+
+def test_row_42_nothing_found_is_a_warning_and_with_strict_an_error(tmp_path: Path, scan: Path) -> None:
+    tiny_model(background=1e4).save(tmp_path / "blind.safetensors")
+    before = tree(tmp_path)
+    line = refused(3, "predict", scan, "-m", tmp_path / "blind.safetensors", "--strict")
+    assert "labelled no voxel" in line
+    assert tree(tmp_path) == before
+    ran = done("predict", scan, "-m", tmp_path / "blind.safetensors", "--report")
+    assert "warning: scan: the model labelled no voxel" in ran.err
+    assert "labelled no voxel" in (tmp_path / "scan_report.html").read_text()
+    assert summary(tmp_path / "scan_seg.json")["warnings"]
+
+
+@pytest.mark.parametrize("room", ["write_image", "write_labels", "write_text"])
+def test_row_79_a_full_disk_leaves_nothing_half_done(
+    scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
+) -> None:
+    from medseg.errors import ResourceError
+    from medseg.workflows import predict
+
+    calls = []
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        calls.append(path)
+        raise ResourceError("there is no room for the file", source=path)
+
+    monkeypatch.setattr(predict, room, full)
+    before = tree(scan.parent)
+    line = refused(6, "predict", scan, "-m", model_path, "--probabilities", "--report")
+    assert "no room" in line
+    assert len(calls) == 1
+    assert tree(scan.parent) == before
+
+
+def test_row_41_logits_that_are_no_numbers(
+    scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.inference.engines.openvino import OpenVinoEngine
+
+    honest = OpenVinoEngine.__call__
+    monkeypatch.setattr(
+        OpenVinoEngine, "__call__", lambda self, tiles: honest(self, tiles) * np.float32("nan")
+    )
+    before = tree(scan.parent)
+    assert "not finite" in refused(8, "predict", scan, "-m", model_path)
+    assert tree(scan.parent) == before
+
+
+def test_row_31_what_was_written_wrongly_is_removed(
+    scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.io import nifti
+
+    honest = nifti.write
+    monkeypatch.setattr(nifti, "write", lambda path, array, *rest: honest(path, array[::-1], *rest))
+    before = tree(scan.parent)
+    refused(8, "predict", scan, "-m", model_path)
+    assert tree(scan.parent) == before
+
+
+# Apart: imports and the network
+
+
+def test_a_prediction_needs_no_torch_no_network_and_leaves_nothing_at_home(
+    scan: Path, model_path: Path, tmp_path: Path
+) -> None:
+    found: Apart = apart(tmp_path, "predict", scan, "-m", model_path, "--report", "--probabilities")
+    assert found.ran.code == 0, found.ran.err
+    assert "openvino" in found.modules
+    assert not found.modules & TORCH
+    assert not found.connected
+    assert not list((tmp_path / "home").rglob("*"))

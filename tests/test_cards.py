@@ -1,0 +1,184 @@
+"""Cards and recipes: what is shipped works together; what is misspelt or contradicts is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medseg import cards
+from medseg.augment.compose import Augmenter
+from medseg.cards import Card, Recipe, available, load_card, load_recipe
+from medseg.errors import InputError, UsageError
+from medseg.losses import registry as losses
+from medseg.networks import registry as networks
+from medseg.phantom import write_phantom_dataset
+from medseg.postprocess import PostprocessSpec
+from medseg.structures import Structure
+
+CARD = Card(
+    "tumours",
+    "made up",
+    "decathlon",
+    ("FLAIR", "T1w"),
+    (Structure(1, "Edema"), Structure(2, "tumour core"), Structure(3, "left eye"), Structure(4, "right eye")),
+)
+
+
+def folder_of(folder: Path, channels: dict[str, str], labels: dict[str, str]) -> Path:
+    for sub in ("imagesTr", "labelsTr"):
+        (folder / sub).mkdir(parents=True)
+        (folder / sub / "a.nii.gz").touch()
+    data = {
+        "modality": channels,
+        "labels": labels,
+        "training": [{"image": "imagesTr/a.nii.gz", "label": "labelsTr/a.nii.gz"}],
+    }
+    (folder / "dataset.json").write_text(json.dumps(data))
+    return folder
+
+
+@pytest.mark.parametrize("name", available("datasets"))
+def test_a_shipped_card_is_whole(name: str) -> None:
+    card = load_card(name)
+    assert card.name == name
+    assert all((card.description, card.licence, card.source, card.channels))
+    assert len(card.structure_set) >= 1
+
+
+@pytest.mark.parametrize("name", available("pipelines"))
+def test_a_shipped_recipe_builds_what_it_describes(name: str) -> None:
+    recipe = load_recipe(name)
+    assert recipe.name == name
+    card = load_card(recipe.card)
+    recipe = recipe.fitted_to(card)
+    structures = card.structure_set
+    network = networks.build(recipe.network)
+    losses.build(recipe.loss, regions=structures.are_regions)
+    Augmenter(recipe.augmentation, structures, (1.0, 1.0, 1.0))
+    assert all(p % s == 0 for p, s in zip(recipe.training.patch, network.stride, strict=True))
+    size = [2 * s for s in network.stride]
+    with torch.no_grad():
+        logits = network(torch.zeros(2, len(card.channels), *size))
+    assert logits.shape == (2, structures.output_channels, *size)
+
+
+def test_cards_and_recipes_are_found_by_path_too() -> None:
+    path = available("datasets")["phantom"]
+    assert load_card(path) == load_card(str(path)) == load_card("phantom")
+
+
+@pytest.mark.parametrize(("load", "known"), [(load_card, "hippocampus"), (load_recipe, "phantom_unet3d")])
+def test_an_unknown_name_is_answered_with_the_known_ones(load: Any, known: str) -> None:
+    with pytest.raises(UsageError, match=rf"named 'nothing'; there are .*{known}"):
+        load("nothing")
+
+
+def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="No such file"):
+        load_card(tmp_path / "missing.toml")
+    (tmp_path / "folder.toml").mkdir()
+    with pytest.raises(UsageError, match="cannot be read"):
+        load_card(tmp_path / "folder.toml")
+
+
+@pytest.mark.parametrize("text", [b"name = ", b"\xff\xfe", b"name = 'a'\nname = 'b'"])
+def test_a_file_that_is_not_toml_is_a_usage_error(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "c.toml").write_bytes(text)
+    with pytest.raises(UsageError, match="not TOML"):
+        load_card(tmp_path / "c.toml")
+
+
+def test_a_misspelt_setting_is_refused_with_the_files_name(tmp_path: Path) -> None:
+    text = available("pipelines")["phantom_unet3d"].read_text().replace("batch = 2", "bach = 2")
+    (tmp_path / "r.toml").write_text(text)
+    with pytest.raises(UsageError, match=r"r.toml: training.bach is not a setting; did you mean 'batch'"):
+        load_recipe(tmp_path / "r.toml")
+
+
+def test_text_that_would_run_elsewhere_is_only_text(tmp_path: Path) -> None:
+    text = available("datasets")["phantom"].read_text()
+    strange = "!!python/object/apply:os.system ['true']"
+    (tmp_path / "c.toml").write_text(text.replace('source = "medseg phantom"', f'source = "{strange}"'))
+    assert load_card(tmp_path / "c.toml").source == strange
+
+
+def test_sides_and_twins_are_found_in_a_cards_names() -> None:
+    assert CARD.structure_set.twins() == ((3, 4),)
+    assert load_card("phantom").structure_set.twins() == ((1, 2),)
+
+
+def test_a_region_that_could_not_be_found_in_what_it_writes_is_refused() -> None:
+    whole, core = Structure(1, "whole", members=(1, 2)), Structure(2, "core", members=(2,))
+    assert replace(CARD, structures=(whole, core)).structure_set.are_regions
+    with pytest.raises(UsageError, match="'whole' writes 9"):
+        _ = replace(CARD, structures=(replace(whole, value=9), core)).structure_set
+
+
+def test_a_folder_that_agrees_is_read_whatever_its_spelling(tmp_path: Path) -> None:
+    folder = folder_of(
+        tmp_path, {"0": "flair", "1": "T1W"}, {"0": "background", "1": "edema", "2": "Tumour-Core"}
+    )
+    assert len(CARD.read(folder).cases) == 1
+
+
+@pytest.mark.parametrize(
+    ("channels", "labels", "fault"),
+    [
+        ({"0": "FLAIR"}, {"1": "edema"}, "has the channels FLAIR; the card tumours has FLAIR, T1w"),
+        ({"0": "T1w", "1": "FLAIR"}, {"1": "edema"}, "has the channels T1w, FLAIR"),
+        ({"0": "FLAIR", "1": "T1w"}, {"1": "tumour core", "2": "edema"}, "label 1 is 'tumour core' here"),
+        ({"0": "FLAIR", "1": "T1w"}, {"1": "edema", "9": "clot"}, r"label 9 \('clot'\) is not in the card"),
+    ],
+)
+def test_a_folder_that_contradicts_its_card_is_refused(
+    tmp_path: Path, channels: dict[str, str], labels: dict[str, str], fault: str
+) -> None:
+    with pytest.raises(InputError, match=fault):
+        CARD.read(folder_of(tmp_path, channels, labels))
+
+
+def test_the_members_of_regions_are_known_labels(tmp_path: Path) -> None:
+    regions = (Structure(1, "whole", members=(1, 2)), Structure(2, "core", members=(2,)))
+    folder = folder_of(tmp_path, {"0": "FLAIR", "1": "T1w"}, {"1": "edema", "2": "necrosis"})
+    assert replace(CARD, structures=regions).read(folder).labels == {1: "edema", 2: "necrosis"}
+    with pytest.raises(InputError, match="label 2"):
+        replace(CARD, structures=(Structure(1, "whole", members=(1,)),)).read(folder)
+
+
+def test_the_phantoms_are_what_their_card_says(tmp_path: Path) -> None:
+    write_phantom_dataset(tmp_path, cases=2, shape=(16, 16, 16))
+    assert len(load_card("phantom").read(tmp_path).cases) == 2
+
+
+def test_a_recipe_takes_channels_and_outputs_from_the_card() -> None:
+    recipe = load_recipe("phantom_unet3d").fitted_to(CARD)
+    assert (recipe.network.in_channels, recipe.network.out_channels) == (2, 5)
+    assert replace(recipe, network=load_recipe("phantom_unet3d").network) == load_recipe("phantom_unet3d")
+
+
+def test_post_processing_of_what_is_not_there_is_refused_before_any_training() -> None:
+    recipe: Recipe = replace(load_recipe("phantom_unet3d"), postprocess=PostprocessSpec(("edema",)))
+    with pytest.raises(UsageError, match="no structure named 'edema'; there are left lobe"):
+        recipe.fitted_to(load_card("phantom"))
+
+
+def test_cards_beside_a_package_that_is_no_checkout_are_not_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a wheel installation another package's `datasets` may lie there."""
+    package = tmp_path / "medseg"
+    (tmp_path / "datasets").mkdir()
+    package.mkdir()
+    (tmp_path / "datasets" / "other.toml").touch()
+    monkeypatch.setattr(cards.resources, "files", lambda _: package)
+    with pytest.raises(InputError, match="without its cards"):
+        available("datasets")
+    (tmp_path / "pyproject.toml").touch()
+    assert set(available("datasets")) == {"other"}
+    (package / "_cards" / "datasets").mkdir(parents=True)
+    assert set(available("datasets")) == set()

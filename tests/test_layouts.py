@@ -1,0 +1,137 @@
+"""Folders of cases: what `dataset.json` may say, and what it may not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg.errors import InputError
+from medseg.layouts import read_decathlon
+
+
+def entry(name: str) -> dict[str, str]:
+    return {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"}
+
+
+def make(folder: Path, **changes: Any) -> Path:
+    """A dataset of two cases whose description is changed; the files are there and empty."""
+    data: dict[str, Any] = {
+        "modality": {"0": "FLAIR", "1": "T1w"},
+        "labels": {"0": "background", "1": "Edema", "2": "Core"},
+        "licence": "CC0",
+        "training": [entry("b"), entry("a")],
+    }
+    for sub in ("imagesTr", "labelsTr"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+        for name in ("a", "b"):
+            (folder / sub / f"{name}.nii.gz").touch()
+    data = {k: v for k, v in (data | changes).items() if v is not None}
+    (folder / "dataset.json").write_text(json.dumps(data))
+    return folder
+
+
+def refused(folder: Path, match: str) -> None:
+    with pytest.raises(InputError, match=match) as fault:
+        read_decathlon(folder)
+    assert str(fault.value).startswith(str(folder))
+
+
+def test_a_dataset_is_its_cases_channels_and_labels(tmp_path: Path) -> None:
+    found = read_decathlon(make(tmp_path))
+    assert [case.case_id for case in found.cases] == ["b", "a"]
+    assert found.channels == ("FLAIR", "T1w")
+    assert found.labels == {1: "Edema", 2: "Core"}
+    assert found.licence == "CC0"
+    first = found.cases[0]
+    assert first.image == tmp_path / "imagesTr" / "b.nii.gz"
+    assert first.label == tmp_path / "labelsTr" / "b.nii.gz"
+    assert first.group == "b"
+
+
+def test_channels_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
+    names = {str(n): f"c{n}" for n in (10, 2, 0)}
+    assert read_decathlon(make(tmp_path, modality=names)).channels == ("c0", "c2", "c10")
+    folder = make(tmp_path, modality=None, channel_names={"0": "CT"})
+    assert read_decathlon(folder).channels == ("CT",)
+    assert read_decathlon(make(tmp_path, modality=None)).channels == ("image",)
+
+
+def test_a_folder_without_a_description_is_refused(tmp_path: Path) -> None:
+    refused(tmp_path, "no dataset.json")
+    (tmp_path / "dataset.json").mkdir()
+    refused(tmp_path, "no dataset.json")
+    refused(tmp_path / "missing", "no dataset.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "\x00", "[" * 100_000])
+def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    make(tmp_path)
+    (tmp_path / "dataset.json").write_text(text)
+    refused(tmp_path, "not a Decathlon dataset.json")
+
+
+def test_a_description_in_no_known_encoding_is_refused(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "dataset.json").write_bytes(b'{"training": "\xff\xfe"}')
+    refused(tmp_path, "not a Decathlon dataset.json")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"training": None},
+        {"training": "a"},
+        {"training": [3]},
+        {"training": [{"image": "./imagesTr/a.nii.gz"}]},
+        {"labels": None},
+        {"labels": ["background", "a"]},
+        {"labels": {"background": 0, "a": 1}},
+        {"modality": ["FLAIR", "T1w"]},
+        {"modality": {"first": "FLAIR"}},
+        {"modality": 1},
+    ],
+)
+def test_a_description_of_another_form_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    refused(make(tmp_path, **changes), "not a Decathlon dataset.json")
+
+
+def test_no_case_is_refused(tmp_path: Path) -> None:
+    refused(make(tmp_path, training=[]), "no training case")
+
+
+@pytest.mark.parametrize("part", ["image", "label"])
+@pytest.mark.parametrize("name", ["../secret.nii.gz", "imagesTr/../../secret.nii.gz", "/etc/hostname"])
+def test_a_path_out_of_the_folder_is_refused(tmp_path: Path, part: str, name: str) -> None:
+    (tmp_path / "secret.nii.gz").touch()
+    refused(make(tmp_path / "set", training=[entry("a") | {part: name}]), "outside the folder")
+
+
+def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret.nii.gz").touch()
+    folder = make(tmp_path / "set", training=[entry("c")])
+    (folder / "imagesTr" / "c.nii.gz").symlink_to(tmp_path / "secret.nii.gz")
+    refused(folder, "outside the folder")
+
+
+def test_a_folder_that_is_itself_a_link_is_read(tmp_path: Path) -> None:
+    make(tmp_path / "set")
+    (tmp_path / "link").symlink_to(tmp_path / "set")
+    assert len(read_decathlon(tmp_path / "link").cases) == 2
+
+
+@pytest.mark.parametrize("name", ["./imagesTr/c.nii.gz", ".", "", "a\0b.nii.gz", "x" * 5000])
+def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
+    refused(make(tmp_path, training=[entry("a"), entry("b") | {"image": name}]), "is not there")
+
+
+def test_links_in_a_circle_are_not_there(tmp_path: Path) -> None:
+    folder = make(tmp_path, training=[entry("c")])
+    (folder / "imagesTr" / "c.nii.gz").symlink_to(folder / "imagesTr" / "c.nii.gz")
+    refused(folder, "is not there|outside")
+
+
+def test_one_name_for_two_cases_is_refused(tmp_path: Path) -> None:
+    refused(make(tmp_path, training=[entry("a"), entry("b"), entry("a")]), "lists 'a' more than once")

@@ -1,0 +1,104 @@
+"""Measuring how long a step takes leaves no trace in the training that follows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import TRAINING, tiny_trainer
+from torch import Tensor, nn
+
+from medseg.training import budget
+from medseg.training import checkpoint as checkpoints
+from medseg.training.budget import MARGIN, epochs_within
+from medseg.training.loop import Trainer
+
+
+def everything(trainer: Trainer) -> dict[str, Tensor]:
+    """Copies of all a training's state, torch's own included."""
+    out = {f"network/{k}": v.clone() for k, v in trainer.network.state_dict().items()}
+    out |= {f"averaged/{k}": v.clone() for k, v in trainer.averaged.tensors.items()}
+    out |= {k: v.clone() for k, v in checkpoints.optimizer_tensors(trainer.optimizer).items()}
+    out |= {"generator": trainer.generator.get_state(), "torch": torch.get_rng_state()}
+    return out
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "WARM_STEPS", 1)
+    monkeypatch.setattr(budget, "MEASURED_STEPS", 1)
+
+
+class Forgetful(nn.Module):
+    """A loss that draws from torch's own generator, as dropout does."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        return self.loss(nn.functional.dropout(logits, 0.1), target)
+
+
+@pytest.mark.parametrize("steps", [0, 2], ids=["before the first step", "in the middle"])
+def test_measuring_leaves_no_trace(tmp_path: Path, steps: int) -> None:
+    trainer = tiny_trainer(tmp_path)
+    trainer.loss = Forgetful(trainer.loss)
+    for _ in range(steps):
+        trainer.step([0, 1])
+    before, progress = everything(trainer), replace(trainer.progress)
+    assert epochs_within(trainer, 60.0) >= 1
+    after = everything(trainer)
+    assert after.keys() == before.keys()
+    for key, value in before.items():
+        assert torch.equal(after[key], value), key
+    assert trainer.progress == progress
+    assert all(p.grad is None for p in trainer.network.parameters()) or steps
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_measured_training_equals_one_that_was_not(tmp_path: Path) -> None:
+    measured, plain = tiny_trainer(tmp_path), tiny_trainer(tmp_path)
+    epochs_within(measured, 1.0)
+    for trainer in (measured, plain):
+        trainer.step([0, 1])
+        trainer.step([2, 0])
+    for key, value in plain.network.state_dict().items():
+        assert torch.equal(measured.network.state_dict()[key], value)
+
+
+def test_the_weights_are_as_before_when_measuring_fails(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path)
+    before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
+
+    def stop(_: object) -> dict[str, float]:
+        raise KeyboardInterrupt
+
+    trainer.validate = stop
+    with pytest.raises(KeyboardInterrupt):
+        epochs_within(trainer, 1.0)
+    for key, value in trainer.network.state_dict().items():
+        assert torch.equal(before[key], value)
+
+
+def test_as_many_epochs_as_fit_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes 2 s and a validation 4 s: an epoch of 3 steps is 10 s."""
+    trainer = tiny_trainer(tmp_path, training=replace(TRAINING, steps_per_epoch=3))
+    now = [0.0]
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
+
+    def step(_: Trainer, __: object) -> float:
+        now[0] += 2.0
+        return 0.0
+
+    def validate(_: object) -> dict[str, float]:
+        now[0] += 4.0
+        return {}
+
+    monkeypatch.setattr(Trainer, "step", step)
+    trainer.validate = validate
+    assert epochs_within(trainer, 1000.0) == int(MARGIN * 100)
+    assert epochs_within(trainer, 5.0) == 1
+    assert epochs_within(trainer, -5.0) == 1

@@ -1,0 +1,116 @@
+"""Learning rate, weight decay and averaged weights, against the formulas worked by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW
+
+from medseg.training.schedule import AveragedWeights, build_optimizer, learning_rate
+from medseg.training.spec import TrainingSpec
+
+SPEC = TrainingSpec(learning_rate=0.1, warmup_steps=4, schedule_power=0.5)
+
+
+def small_network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv3d(1, 2, 1), nn.BatchNorm3d(2), nn.PReLU(2))
+
+
+def test_the_rate_warms_up_in_a_line_and_decays_to_nothing() -> None:
+    rates = [learning_rate(step, 12, SPEC) for step in range(13)]
+    assert rates[:4] == pytest.approx([0.025, 0.05, 0.075, 0.1])
+    assert rates[4] == pytest.approx(0.1)
+    assert rates[10] == pytest.approx(0.1 * 0.25**0.5)
+    assert rates[12] == 0.0
+    assert max(rates) == pytest.approx(0.1)
+    assert rates[3:] == sorted(rates[3:], reverse=True)
+
+
+def test_steps_beyond_the_last_and_trainings_shorter_than_the_warm_up_have_a_rate() -> None:
+    assert learning_rate(20, 12, SPEC) == 0.0
+    assert learning_rate(2, 3, SPEC) == pytest.approx(0.075)
+    assert learning_rate(0, 1, TrainingSpec(warmup_steps=0, learning_rate=0.5)) == 0.5
+
+
+@pytest.mark.parametrize(("name", "kind"), [("adamw", AdamW), ("sgd", SGD)])
+def test_weight_decay_acts_on_convolutions_only(name: str, kind: type) -> None:
+    network = small_network()
+    optimizer = build_optimizer(network, TrainingSpec(optimizer=name, weight_decay=0.3))  # type: ignore[arg-type]
+    assert isinstance(optimizer, kind)
+    decayed = {id(p): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert len(decayed) == len(list(network.parameters()))
+    assert {n: decayed[id(p)] for n, p in network.named_parameters()} == {
+        "0.weight": 0.3,
+        "0.bias": 0.0,
+        "1.weight": 0.0,
+        "1.bias": 0.0,
+        "2.weight": 0.0,
+    }
+
+
+def test_sgd_without_momentum_is_plain() -> None:
+    optimizer = build_optimizer(small_network(), TrainingSpec(optimizer="sgd", momentum=0.0))
+    assert not optimizer.param_groups[0]["nesterov"]
+
+
+def set_all(network: nn.Module, value: float) -> None:
+    with torch.no_grad():
+        for tensor in network.state_dict().values():
+            tensor.fill_(value)
+
+
+def test_the_average_follows_the_recursion_worked_by_hand() -> None:
+    network = small_network()
+    set_all(network, 1.0)
+    averaged = AveragedWeights(network, 0.25)
+    set_all(network, 3.0)
+    averaged.update(network)  # decay 2/11: 2/11 * 1 + 9/11 * 3
+    expected = 2 / 11 + 27 / 11
+    torch.testing.assert_close(averaged.tensors["0.weight"], torch.full((2, 1, 1, 1, 1), expected))
+    set_all(network, 5.0)
+    averaged.update(network)  # decay min(1/4, 3/12): 1/4
+    expected = expected / 4 + 5 * 3 / 4
+    torch.testing.assert_close(averaged.tensors["1.running_var"], torch.full((2,), expected))
+    set_all(network, 7.0)
+    averaged.update(network)  # decay min(1/4, 4/13): 1/4 still
+    torch.testing.assert_close(averaged.tensors["2.weight"], torch.full((2,), expected / 4 + 7 * 3 / 4))
+    assert averaged.tensors["1.num_batches_tracked"] == 7
+    assert averaged.updates == 3
+
+
+def test_without_decay_the_average_is_the_network() -> None:
+    network = small_network()
+    averaged = AveragedWeights(network, 0.0)
+    for seed in range(3):
+        torch.manual_seed(seed)
+        nn.init.normal_(network[0].weight)
+        averaged.update(network)
+    for key, value in network.state_dict().items():
+        assert torch.equal(averaged.tensors[key], value)
+
+
+def test_the_average_neither_moves_with_the_network_nor_moves_it() -> None:
+    network = small_network()
+    averaged = AveragedWeights(network, 0.9)
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    averaged.update(network)
+    averaged.tensors["0.weight"].zero_()
+    for key, value in network.state_dict().items():
+        assert torch.equal(before[key], value)
+
+
+def test_a_loaded_average_goes_on_where_it_was() -> None:
+    network = small_network()
+    first, second = AveragedWeights(network, 0.9), AveragedWeights(network, 0.9)
+    set_all(network, 3.0)
+    first.update(network)
+    second.load({key: value.clone() for key, value in first.tensors.items()}, first.updates)
+    set_all(network, 5.0)
+    first.update(network)
+    second.update(network)
+    for key, value in first.tensors.items():
+        assert torch.equal(second.tensors[key], value)
+    with pytest.raises(KeyError):
+        second.load({}, 1)

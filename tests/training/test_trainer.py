@@ -1,0 +1,303 @@
+"""The training loop: it learns, it repeats itself bit for bit, and it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from tiny_training import NETWORK, TRAINING, phantom, tiny_trainer
+from torch import Tensor, nn
+
+from medseg.augment.spec import AugmentSpec
+from medseg.errors import InputError, SelfCheckError
+from medseg.structures import from_labels
+from medseg.training import checkpoint as checkpoints
+from medseg.training.log import TrainingLog
+from medseg.training.loop import Epoch, Trainer, TrainingCase
+
+
+def ignore(_: Epoch) -> None:
+    pass
+
+
+def finished(folder: Path, **settings: object) -> Trainer:
+    """A training run to its end, going on from what the folder holds."""
+    trainer = tiny_trainer(folder, **settings)  # type: ignore[arg-type]
+    assert trainer.resume() is None
+    trainer.run(ignore)
+    return trainer
+
+
+def log_of(folder: Path) -> list[dict[str, str]]:
+    """The log without its times."""
+    with (folder / "log.csv").open(newline="") as lines:
+        return [{k: v for k, v in row.items() if k != "seconds"} for row in csv.DictReader(lines)]
+
+
+def state_of(trainer: Trainer) -> dict[str, Tensor]:
+    out = {f"network/{k}": v for k, v in trainer.network.state_dict().items()}
+    out |= {f"averaged/{k}": v for k, v in trainer.averaged.tensors.items()}
+    out |= {f"optimizer/{k}": v for k, v in checkpoints.optimizer_tensors(trainer.optimizer).items()}
+    out |= {f"best/{k}": v for k, v in trainer.best_weights().items()}
+    return out | {"generator": trainer.generator.get_state()}
+
+
+def assert_same_training(first: Trainer, second: Trainer) -> None:
+    expected, found = state_of(first), state_of(second)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():
+        assert torch.equal(found[key], value), key
+    assert log_of(first.folder) == log_of(second.folder)
+    for name in ("epoch", "step", "best", "averaged"):
+        assert getattr(first.progress, name) == getattr(second.progress, name)
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Trainer:
+    return finished(tmp_path_factory.mktemp("uninterrupted"))
+
+
+def stop_after(epochs: int) -> Callable[[Epoch], None]:
+    def stop(epoch: Epoch) -> None:
+        if epoch.number == epochs:
+            raise KeyboardInterrupt
+
+    return stop
+
+
+def test_the_same_seed_makes_the_same_training(tmp_path: Path, uninterrupted: Trainer) -> None:
+    assert_same_training(uninterrupted, finished(tmp_path))
+
+
+def test_another_seed_makes_another(tmp_path: Path, uninterrupted: Trainer) -> None:
+    other = finished(tmp_path, seed=1)
+    assert any(
+        not torch.equal(value, uninterrupted.network.state_dict()[key])
+        for key, value in other.network.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_training_stopped_between_epochs_goes_on_bit_for_bit(
+    tmp_path: Path, uninterrupted: Trainer, epochs: int
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tiny_trainer(tmp_path).run(stop_after(epochs))
+    assert_same_training(uninterrupted, finished(tmp_path))
+
+
+@pytest.mark.parametrize("step", [1, 4, 8])
+def test_a_training_stopped_in_an_epoch_goes_on_bit_for_bit(
+    tmp_path: Path, uninterrupted: Trainer, step: int
+) -> None:
+    stopped = tiny_trainer(tmp_path)
+    plain = stopped.step
+
+    def interrupted(case_numbers: list[int]) -> float:
+        if stopped.progress.step == step:
+            raise KeyboardInterrupt
+        return plain(case_numbers)
+
+    stopped.step = interrupted  # type: ignore[method-assign,assignment]
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(ignore)
+    torch.manual_seed(99)  # a new process has another state of torch's own generator
+    assert_same_training(uninterrupted, finished(tmp_path))
+
+
+@pytest.mark.parametrize(("where", "epoch"), [("best", 1), ("last", 1), ("last", 2)])
+def test_a_training_stopped_while_it_stores_an_epoch_goes_on_bit_for_bit(
+    tmp_path: Path, uninterrupted: Trainer, where: str, epoch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped, plain = tiny_trainer(tmp_path), checkpoints.save
+
+    def interrupted(path: Path, checkpoint: checkpoints.Checkpoint) -> None:
+        if path.stem == where and stopped.progress.epoch == epoch:
+            raise KeyboardInterrupt
+        plain(path, checkpoint)
+
+    monkeypatch.setattr(checkpoints, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(ignore)
+    monkeypatch.undo()
+    assert_same_training(uninterrupted, finished(tmp_path))
+
+
+def test_a_training_stopped_while_it_logs_an_epoch_goes_on_bit_for_bit(
+    tmp_path: Path, uninterrupted: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_: TrainingLog, epoch: int, __: object) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        tiny_trainer(tmp_path).run(stop_after(1))
+    again = tiny_trainer(tmp_path)
+    again.resume()
+    monkeypatch.setattr(TrainingLog, "add", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        again.run(ignore)
+    monkeypatch.undo()
+    assert_same_training(uninterrupted, finished(tmp_path))
+
+
+def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
+    finished(tmp_path)
+    before = log_of(tmp_path)
+    told: list[Epoch] = []
+    again = tiny_trainer(tmp_path)
+    again.resume()
+    again.run(told.append)
+    assert told == []
+    assert log_of(tmp_path) == before
+
+
+def test_a_damaged_checkpoint_is_told_and_the_training_ends_the_same(
+    tmp_path: Path, uninterrupted: Trainer
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tiny_trainer(tmp_path).run(stop_after(2))
+    last = tmp_path / "checkpoints" / "last.safetensors"
+    last.write_bytes(last.read_bytes()[:-100])
+    trainer = tiny_trainer(tmp_path)
+    warning = trainer.resume()
+    assert warning is not None
+    assert "the one before it is used" in warning
+    assert trainer.progress.epoch == 1
+    trainer.run(ignore)
+    assert_same_training(uninterrupted, trainer)
+
+
+def scores_of(scores: list[float]) -> Callable[[object], dict[str, float]]:
+    """A validation that answers with these, one an epoch."""
+    left = iter(scores)
+    return lambda _: {"core": next(left)}
+
+
+def test_the_epoch_that_scores_best_is_kept(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, training=replace(TRAINING, epochs=4))
+    trainer.validate = scores_of([0.2, 0.7, 0.5, 0.7])
+    kept: dict[int, dict[str, Tensor]] = {}
+
+    def keep(epoch: Epoch) -> None:
+        kept[epoch.number] = {k: v.clone() for k, v in trainer.averaged.tensors.items()}
+
+    trainer.run(keep)
+    assert trainer.progress.best == 0.7
+    for key, value in trainer.best_weights().items():
+        assert torch.equal(value, kept[2][key])
+
+
+def test_damaged_best_weights_are_told_and_can_be_beaten(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, training=replace(TRAINING, epochs=3))
+    trainer.validate = scores_of([0.2, 0.7, 0.5])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run(stop_after(2))
+    best = trainer.best_path
+    best.write_bytes(best.read_bytes()[:-100])
+    again = tiny_trainer(tmp_path, training=replace(TRAINING, epochs=3))
+    again.validate = scores_of([0.5])
+    warning = again.resume()
+    assert warning is not None
+    assert "best.safetensors" in warning
+    again.run(ignore)
+    assert again.progress.best == 0.5
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        tiny_trainer(tmp_path).run(stop_after(1))
+    with pytest.raises(InputError, match="another training"):
+        tiny_trainer(tmp_path, network=replace(NETWORK, widths=(4, 4))).resume()
+    with pytest.raises(InputError, match="another training"):
+        tiny_trainer(tmp_path, network=replace(NETWORK, widths=(4, 4, 4))).resume()
+
+
+class Poisoned(nn.Module):
+    """A loss that is not a number from some call on."""
+
+    def __init__(self, loss: nn.Module, good_calls: int, poison: float) -> None:
+        super().__init__()
+        self.loss, self.left, self.poison = loss, good_calls, poison
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        self.left -= 1
+        return self.loss(logits, target) * (1.0 if self.left >= 0 else self.poison)
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, uninterrupted: Trainer, poison: float
+) -> None:
+    trainer = tiny_trainer(tmp_path)
+    trainer.loss = Poisoned(trainer.loss, 4, poison)
+    with pytest.raises(
+        SelfCheckError, match=r"the loss is (nan|inf) at step 4 \(cases patient-\d, patient-\d\)"
+    ):
+        trainer.run(ignore)
+    found = checkpoints.load(trainer.last_path)
+    assert found.values["epoch"] == 1
+    assert all(t.isfinite().all() for t in found.tensors.values() if t.is_floating_point())
+    assert_same_training(uninterrupted, finished(tmp_path))
+
+
+def test_an_epoch_is_told_with_its_scores(tmp_path: Path) -> None:
+    told: list[Epoch] = []
+    trainer = tiny_trainer(tmp_path)
+    trainer.validate = scores_of([0.25, float("nan"), 0.75])
+    trainer.run(told.append)
+    assert [(e.number, e.of) for e in told] == [(1, 3), (2, 3), (3, 3)]
+    assert [e.best for e in told] == [0.25, 0.25, 0.75]
+    assert told[-1].seconds_left == 0
+    assert [row["learning_rate"] for row in log_of(tmp_path)] == [
+        f"{0.01 * ((7 - n) / 7) ** 0.9:.6g}" for n in (0, 3, 6)
+    ]
+
+
+def test_channels_are_changed_each_by_itself(tmp_path: Path) -> None:
+    """Twice the same image as two channels: after intensity changes they differ."""
+    trainer = tiny_trainer(tmp_path)
+    case = phantom(0)
+    trainer.cases = [TrainingCase("a", case.image.repeat(2, 1, 1, 1), case.labels)] * 3
+    batches = [trainer._batch([0, 1])[0] for _ in range(6)]
+    assert any(not torch.equal(batch[:, 0], batch[:, 1]) for batch in batches)
+
+
+def test_the_cases_are_not_changed(tmp_path: Path) -> None:
+    case = phantom(0)
+    image, labels = case.image.clone(), case.labels.clone()
+    trainer = tiny_trainer(tmp_path)
+    for _ in range(5):
+        trainer.step([0, 0])
+    assert torch.equal(case.image, image)
+    assert torch.equal(case.labels, labels)
+
+
+def with_one_label_for_both_lobes(number: int) -> TrainingCase:
+    """A network this small does not see where left is."""
+    case = phantom(number)
+    table = torch.tensor([0, 1, 1, 2], dtype=torch.uint8)
+    return replace(case, labels=table[case.labels.long()])
+
+
+def test_a_tiny_network_learns_what_phantoms_are_made_of(tmp_path: Path) -> None:
+    trainer = tiny_trainer(
+        tmp_path,
+        training=replace(
+            TRAINING, epochs=4, steps_per_epoch=15, learning_rate=3e-2, warmup_steps=5, ema_decay=0.8
+        ),
+        network=replace(NETWORK, out_channels=3, widths=(8, 16)),
+        augmentation=AugmentSpec(),
+        structures=from_labels({1: "lobes", 2: "core"}),
+        cases=[with_one_label_for_both_lobes(n) for n in range(6)],
+        selection=[with_one_label_for_both_lobes(100)],
+    )
+    told: list[Epoch] = []
+    before = trainer.validate(trainer.averaged.tensors)
+    trainer.run(told.append)
+    assert told[-1].loss < told[0].loss / 2
+    assert max(before.values()) < 0.2
+    assert min(told[-1].dice.values()) > 0.5

@@ -1,0 +1,20 @@
+"""What the tests of the workflows share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medseg.model import Model, load_model
+from medseg.workflows.segment import Segmenter, SegmenterOptions
+
+
+@pytest.fixture(scope="session")
+def model(model_path: Path) -> Model:
+    return load_model(model_path)
+
+
+@pytest.fixture(scope="session")
+def segmenter(model: Model) -> Segmenter:
+    return Segmenter([model], SegmenterOptions(threads=1))

@@ -1,0 +1,79 @@
+"""What a segmentation's label values are called: by the model, by a file, by the prediction, by nobody."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import done
+from io_files import save
+from models import tiny_model
+
+from medseg.errors import InputError
+from medseg.phantom import STRUCTURES, write_phantom_scan
+from medseg.structures import Structure, StructureSet
+from medseg.workflows.report import known_structures
+
+REGIONS = StructureSet((Structure(2, "whole", members=(1, 2)), Structure(1, "left core", members=(1,))))
+
+
+@pytest.fixture
+def seg(tmp_path: Path) -> Path:
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[2:4, 2:4, 2:4], labels[1, 1, 1] = 2, 5
+    return save(tmp_path / "a_seg.nii.gz", labels)
+
+
+def test_without_any_word_values_are_called_by_themselves(seg: Path) -> None:
+    structures, expected = known_structures(seg)
+    assert dict(zip(structures.values, structures.names, strict=True)) == {2: "label 2", 5: "label 5"}
+    assert expected == {}
+
+
+def test_an_image_is_no_segmentation(tmp_path: Path) -> None:
+    image = save(tmp_path / "scan.nii.gz", np.arange(2000, dtype=np.int16).reshape(20, 10, 10))
+    with pytest.raises(InputError, match="2000 different values"):
+        known_structures(image)
+
+
+def test_a_model_names_them_and_knows_their_volumes(seg: Path, tmp_path: Path) -> None:
+    model = tiny_model()
+    evidence = {"volumes_ml": {"core": {"n": 3, "min": 0.5, "max": 2.0}}}
+    replace(model, spec=replace(model.spec, evidence=evidence)).save(tmp_path / "m.safetensors")
+    structures, expected = known_structures(seg, model=str(tmp_path / "m.safetensors"))
+    assert structures.items == STRUCTURES.items
+    assert expected == {"core": (0.5, 2.0)}
+
+
+def test_a_file_of_names_comes_before_the_predictions_own(seg: Path, tmp_path: Path) -> None:
+    (tmp_path / "a_seg.json").write_text(json.dumps({"structures": [{"value": 2, "name": "mine"}]}))
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "2": "theirs"}}))
+    assert known_structures(seg)[0].names == ("mine",)
+    assert known_structures(seg, labels=tmp_path / "dataset.json")[0].names == ("theirs",)
+
+
+@pytest.mark.parametrize("structures", [STRUCTURES, REGIONS], ids=["labels", "regions"])
+def test_what_predict_wrote_is_read_back_whole(tmp_path: Path, structures: StructureSet) -> None:
+    tiny_model(structures=structures).save(tmp_path / "m.safetensors")
+    write_phantom_scan(tmp_path / "scan.nii.gz", shape=(18, 20, 16))
+    done("predict", tmp_path / "scan.nii.gz", "-m", tmp_path / "m.safetensors", "-q")
+    found, _ = known_structures(tmp_path / "scan_seg.nii.gz")
+    for one, other in zip(found, structures, strict=True):
+        assert (one.value, one.name, one.members, one.side) == (
+            other.value, other.name, other.members, "left" if "left" in other.name else one.side,
+        )  # fmt: skip
+    assert found.are_regions == structures.are_regions
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "{}", '{"structures": 3}', '{"structures": [3]}', '{"structures": [{"value": "x", "name": "y"}]}',
+     '{"structures": [{"value": 0, "name": "y"}]}', '{"structures": [{"value": 1, "name": "y", "members": 3}]}'],
+)  # fmt: skip
+def test_a_damaged_summary_is_said(seg: Path, text: str) -> None:
+    seg.with_name("a_seg.json").write_text(text)
+    with pytest.raises(InputError, match="names no structures"):
+        known_structures(seg)

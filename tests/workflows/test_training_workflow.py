@@ -1,0 +1,333 @@
+"""`medseg train` from the recipe to the model: it resumes, refuses, and leaves something usable."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from commands import Ran, apart, medseg, tree
+
+from medseg.io import read_volume
+from medseg.model import load_model
+from medseg.phantom import STRUCTURES, write_phantom_dataset, write_phantom_scan
+from medseg.training.loop import Epoch, Trainer
+from medseg.workflows.segment import load
+
+SHAPE = (18, 20, 16)
+
+RECIPE = """
+name = "tiny"
+card = "phantom"
+description = "Seconds on one core"
+
+[network]
+name = "unet3d"
+widths = [4, 8]
+norm = "batch"
+
+[augmentation.flip]
+axes = [0]
+
+[training]
+patch = [16, 16, 16]
+batch = 2
+epochs = 2
+steps_per_epoch = 4
+learning_rate = 1e-2
+warmup_steps = 2
+selection_share = 0.2
+
+[metrics]
+tolerance_mm = 1.0
+"""
+
+FILES = {"checkpoints", "log.csv", "model.safetensors", "run.json", "tensorboard", "validation.csv"}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A recipe and a dataset, and a finished run made of them."""
+
+    recipe: Path
+    data: Path
+    run: Path
+    ran: Ran
+
+
+def train(recipe: Path, data: Path, out: Path, *more: object) -> Ran:
+    return medseg("train", recipe, "--data", data, "-o", out, "--threads", 1, "--folds", 3, *more)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    folder = tmp_path_factory.mktemp("bench")
+    recipe = folder / "tiny.toml"
+    recipe.write_text(RECIPE)
+    write_phantom_dataset(folder / "data", cases=6, shape=SHAPE)
+    ran = train(recipe, folder / "data", folder / "run")
+    assert ran.code == 0, ran.err
+    return Bench(recipe, folder / "data", folder / "run", ran)
+
+
+@pytest.fixture
+def run(bench: Bench, tmp_path: Path) -> Path:
+    """A copy of the finished run."""
+    return Path(shutil.copytree(bench.run, tmp_path / "run"))
+
+
+def header(path: Path) -> dict:
+    """What the model file says, as strict JSON."""
+    data = path.read_bytes()
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["spec"], parse_constant=pytest.fail)
+
+
+def test_a_training_leaves_a_model_that_segments_and_says_how_good_it_is(
+    bench: Bench, tmp_path: Path
+) -> None:
+    assert {p.name for p in bench.run.iterdir()} == FILES
+    model = load_model(bench.run / "model.safetensors")
+    assert model.spec.name == "tiny"
+    assert model.spec.structure_set.names == STRUCTURES.names
+    assert model.spec.training["cases"] == {"trained": 3, "chose_checkpoint": 1, "measured": 2}
+    assert model.spec.training["epochs"] == model.spec.training["of_epochs"] == 2
+    assert set(model.spec.evidence) == {"engines", "volumes_ml", "spacing_mm", "validation"}
+    assert model.spec.evidence["engines"]["openvino f32"]["probability"] < 1e-3
+    write_phantom_scan(tmp_path / "scan.nii.gz", shape=SHAPE)
+    found = load(bench.run / "model.safetensors", threads=1)(read_volume(tmp_path / "scan.nii.gz"))
+    assert found.structures.names == STRUCTURES.names
+
+
+def test_the_model_file_is_strict_json_and_names_no_case_and_no_path(bench: Bench) -> None:
+    text = json.dumps(header(bench.run / "model.safetensors"))
+    assert "phantom_00" not in text
+    assert str(bench.data.parent) not in text
+
+
+def test_the_log_and_the_scores_are_tables(bench: Bench) -> None:
+    with (bench.run / "log.csv").open(newline="") as lines:
+        log = list(csv.DictReader(lines))
+    assert [row["epoch"] for row in log] == ["1", "2"]
+    assert {f"dice/{name}" for name in STRUCTURES.names} <= set(log[0])
+    with (bench.run / "validation.csv").open(newline="") as lines:
+        scores = list(csv.DictReader(lines))
+    stored = json.loads((bench.run / "run.json").read_text())
+    assert {row["case_id"] for row in scores} == set(stored["split"]["validation"])
+    assert stored["epochs"] == 2
+    assert "Mean Dice" in bench.ran.out
+    assert "epoch 2/2" in bench.ran.err
+
+
+def test_the_same_command_does_not_train_again(bench: Bench, run: Path) -> None:
+    before = tree(run / "checkpoints")
+    again = train(bench.recipe, bench.data, run, "--json")
+    assert again.code == 0, again.err
+    assert "going on after epoch 2 of 2" in again.err
+    assert tree(run / "checkpoints") == before
+    said = again.json()
+    assert said["epochs"] == 2
+    first, second = (load_model(folder / "model.safetensors") for folder in (bench.run, run))
+    assert first.weights.keys() == second.weights.keys()
+    for key, value in first.weights.items():
+        np.testing.assert_array_equal(value, second.weights[key])
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        (("--epochs", 3), "recipe, command"), (("--seed", 5), "recipe, split"), (("--fold", 1), "split"),
+        (("--time-budget", "20s"), "command"),
+    ],
+)  # fmt: skip
+def test_other_settings_are_refused_and_change_nothing(
+    bench: Bench, run: Path, more: tuple[object, ...], what: str
+) -> None:
+    before = tree(run)
+    ran = train(bench.recipe, bench.data, run, *more)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"begun with other settings ({what})" in ran.err
+    assert tree(run) == before
+
+
+def test_overwrite_begins_anew_and_spares_what_is_not_its_own(bench: Bench, run: Path) -> None:
+    (run / "notes.txt").write_text("mine")
+    ran = train(bench.recipe, bench.data, run, "--overwrite", "--epochs", 1, "--fold", "none")
+    assert ran.code == 0, ran.err
+    assert "going on" not in ran.err
+    assert {p.name for p in run.iterdir()} == FILES - {"validation.csv"} | {"notes.txt"}
+    assert load_model(run / "model.safetensors").spec.training["epochs"] == 1
+
+
+def interrupted(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Ctrl-C come in the epoch after `after`."""
+    honest = Trainer._epoch
+
+    def epoch(self: Trainer, log: object) -> Epoch:
+        if self.progress.epoch == after:
+            raise KeyboardInterrupt
+        return honest(self, log)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Trainer, "_epoch", epoch)
+
+
+def test_an_interrupted_training_leaves_a_usable_model_and_goes_on_to_the_same_end(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.cli import main
+
+    with monkeypatch.context() as patch:
+        interrupted(1, patch)
+        words = [
+            "train",
+            bench.recipe,
+            "--data",
+            bench.data,
+            "-o",
+            tmp_path / "run",
+            "--threads",
+            1,
+            "--folds",
+            3,
+        ]
+        assert main._run([str(word) for word in words], debug=False) == 130
+    halfway = load_model(tmp_path / "run" / "model.safetensors")
+    assert halfway.spec.training["epochs"] == 1
+    header(tmp_path / "run" / "model.safetensors")
+    load(tmp_path / "run" / "model.safetensors")
+    assert not (tmp_path / "run" / "run.lock").exists()
+    ran = train(bench.recipe, bench.data, tmp_path / "run")
+    assert "going on after epoch 1 of 2" in ran.err
+    whole, resumed = (load_model(f / "model.safetensors").weights for f in (bench.run, tmp_path / "run"))
+    for key, value in whole.items():
+        np.testing.assert_array_equal(value, resumed[key])
+
+
+def test_an_interruption_before_the_first_epoch_leaves_nothing(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.cli import main
+
+    interrupted(0, monkeypatch)
+    words = ["train", bench.recipe, "--data", bench.data, "-o", tmp_path / "run", "--folds", 3, "-q"]
+    assert main._run([str(word) for word in words], debug=False) == 130
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_case_that_fails_to_be_measured_does_not_cost_the_model(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from medseg.errors import InputError
+    from medseg.workflows import evidence
+
+    def fail(*_: object) -> None:
+        raise InputError("the disk is gone")
+
+    monkeypatch.setattr(evidence, "read_case", fail)
+    ran = train(bench.recipe, bench.data, tmp_path / "run")
+    assert ran.code == 3
+    assert load_model(tmp_path / "run" / "model.safetensors").spec.training["epochs"] == 2
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.parametrize("turned", [False, True])
+def test_row_54_a_scan_under_two_names_is_refused(
+    bench: Bench, tmp_path: Path, part: str, turned: bool
+) -> None:
+    """Two names on the two sides of the split are found before anything is trained."""
+    data = Path(shutil.copytree(bench.data, tmp_path / "data"))
+    split = json.loads((bench.run / "run.json").read_text())["split"]
+    one, other = split["train"][0], split["train"][1] if part == "train" else split["validation"][0]
+    for folder in ("imagesTr", "labelsTr"):
+        image = nib.load(data / folder / f"{one}.nii.gz")
+        image = nib.as_closest_canonical(image) if turned else image
+        nib.save(image, data / folder / f"{other}.nii.gz")
+    ran = train(bench.recipe, data, tmp_path / "run")
+    assert ran.code == 3
+    assert f"{other}.nii.gz: holds the same voxels as {one}" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_a_bad_case_is_found_before_anything_is_trained_and_leaves_no_run(
+    bench: Bench, tmp_path: Path, part: str
+) -> None:
+    data = Path(shutil.copytree(bench.data, tmp_path / "data"))
+    name = json.loads((bench.run / "run.json").read_text())["split"][part][0]
+    label = data / "labelsTr" / f"{name}.nii.gz"
+    image = nib.load(label)
+    affine = image.affine.copy()
+    affine[0, 3] += 1
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), affine), label)
+    ran = train(bench.recipe, data, tmp_path / "run")
+    assert ran.code == 4
+    assert f"{name}.nii.gz: image and labels lie on different grids" in ran.err
+    assert "epoch" not in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_row_90_a_run_that_is_being_trained_is_left_alone(bench: Bench, run: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
+        (run / "run.lock").write_text(str(other.pid))
+        before = tree(run)
+        for more in ((), ("--overwrite",)):
+            ran = train(bench.recipe, bench.data, run, *more)
+            assert ran.code == 2
+            assert f"process {other.pid} is training here" in ran.err
+        assert tree(run) == before
+        other.communicate(b"\n")
+
+
+def test_a_device_that_is_not_there_is_a_usage_error(bench: Bench, tmp_path: Path) -> None:
+    for device in ("cuda:99", "abacus"):
+        ran = train(bench.recipe, bench.data, tmp_path / "run", "--device", device)
+        assert ran.code == 2
+        assert "there is no device" in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_time_budget_fixes_the_epochs_once(bench: Bench, tmp_path: Path) -> None:
+    words = (bench.recipe, bench.data, tmp_path / "run", "--time-budget", "1s", "-q")
+    assert train(*words).code == 0
+    epochs = json.loads((tmp_path / "run" / "run.json").read_text())["epochs"]
+    assert epochs >= 1
+    assert train(*words).code == 0
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == epochs
+
+
+@pytest.mark.slow
+def test_training_asks_nobody_outside(bench: Bench, tmp_path: Path) -> None:
+    """Converting the network imports the whole of OpenVINO, which would report it to its maker."""
+    words = (
+        "train",
+        bench.recipe,
+        "--data",
+        bench.data,
+        "-o",
+        tmp_path / "run",
+        "--threads",
+        1,
+        "--folds",
+        3,
+    )
+    found = apart(tmp_path, *words, "-q")
+    assert found.ran.code == 0, found.ran.err
+    assert not found.connected
+    assert not list((tmp_path / "home").rglob("*"))
+
+
+def test_the_recipe_of_the_demo_trains(bench: Bench, tmp_path: Path) -> None:
+    write_phantom_dataset(tmp_path / "data", cases=3, shape=(32, 32, 32))
+    text = (Path(__file__).parents[2] / "pipelines" / "phantom_unet3d.toml").read_text()
+    quick = text.replace("steps_per_epoch = 50", "steps_per_epoch = 1").replace("[8, 16, 32]", "[2, 4, 8]")
+    assert quick != text
+    (tmp_path / "quick.toml").write_text(quick)
+    ran = train(tmp_path / "quick.toml", tmp_path / "data", tmp_path / "run", "--epochs", 1, "-q")
+    assert (ran.code, ran.err) == (0, "")
