@@ -60,7 +60,8 @@ def processor() -> str:
         return platform.processor()
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     flags = next((line for line in lines if line.startswith("flags")), "")
-    return f"{names[0] if names else platform.processor()}{', bf16' if 'avx512_bf16' in flags else ', no bf16'}"
+    bf16 = "with" if "avx512_bf16" in flags else "without"
+    return f"{names[0] if names else platform.processor()}, {bf16} bf16"
 
 
 def arguments() -> argparse.Namespace:

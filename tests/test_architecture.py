@@ -11,9 +11,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 
 ORDER = (
-    ("errors",), ("specs",), ("affine",), ("volume", "structures"), ("io",), ("phantom",), ("geometry",), ("intensity",),
-    ("preparation",), ("postprocess",), ("metrics",), ("model",), ("augment", "networks", "losses"),
-    ("sampling",), ("inference",), ("training",), ("report",), ("layouts",), ("cards",), ("workflows",), ("cli",),
+    ("errors",), ("specs",), ("affine",), ("volume", "structures"), ("io",), ("phantom",), ("geometry",),
+    ("intensity",), ("preparation",), ("postprocess",), ("metrics",), ("model",),
+    ("augment", "networks", "losses"), ("sampling",), ("inference",), ("training",), ("report",),
+    ("layouts",), ("cards",), ("workflows",), ("cli",),
 )  # fmt: skip
 RANK = {room: n for n, rooms in enumerate(ORDER) for room in rooms}
 

@@ -68,11 +68,11 @@ def test_what_predict_wrote_is_read_back_whole(tmp_path: Path, structures: Struc
     assert found.are_regions == structures.are_regions
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["", "[]", "{}", '{"structures": 3}', '{"structures": [3]}', '{"structures": [{"value": "x", "name": "y"}]}',
-     '{"structures": [{"value": 0, "name": "y"}]}', '{"structures": [{"value": 1, "name": "y", "members": 3}]}'],
-)  # fmt: skip
+ROWS = ("3", "[3]", '[{"value": "x", "name": "y"}]', '[{"value": 0, "name": "y"}]',
+        '[{"value": 1, "name": "y", "members": 3}]')  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", *(f'{{"structures": {rows}}}' for rows in ROWS)])
 def test_a_damaged_summary_is_said(seg: Path, text: str) -> None:
     seg.with_name("a_seg.json").write_text(text)
     with pytest.raises(InputError, match="names no structures"):
