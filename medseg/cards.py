@@ -61,13 +61,13 @@ class Card:
                 raise UsageError(f"the region {s.name!r} writes {s.value}, which is none of its members")
         return structures
 
-    def read(self, folder: Path) -> DatasetFiles:
-        """The cases in `folder`.
+    def read(self, folder: Path, *, complete: bool = True) -> DatasetFiles:
+        """The cases in `folder`; with `complete`, a missing file is refused here and now.
 
         Raises:
             InputError: the folder's own label or channel names contradict the card.
         """
-        found = read_decathlon(folder)
+        found = read_decathlon(folder, complete=complete)
         fault = self._contradiction(found)
         if fault:
             raise InputError(fault, source=folder / "dataset.json", mend="use the card of this dataset")

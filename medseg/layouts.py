@@ -32,8 +32,12 @@ class DatasetFiles:
     licence: str = ""
 
 
-def read_decathlon(folder: Path) -> DatasetFiles:
+def read_decathlon(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The layout of the Medical Segmentation Decathlon: `dataset.json`, `imagesTr`, `labelsTr`.
+
+    Args:
+        folder: of the dataset.
+        complete: refuse a dataset with a missing file, rather than leave that to its reader.
 
     Raises:
         InputError: `dataset.json` is missing or not as the layout says, names a file that is
@@ -54,20 +58,20 @@ def read_decathlon(folder: Path) -> DatasetFiles:
         channels = _channels(data)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise InputError(f"not a Decathlon dataset.json ({fault!r})", source=path) from None
-    cases = tuple(_decathlon_case(folder, image, label) for image, label in entries)
+    cases = tuple(_decathlon_case(folder, image, label, complete) for image, label in entries)
     if not cases:
         raise InputError("lists no training case", source=path)
     _require_distinct(cases, path)
     return DatasetFiles(cases, channels, labels, str(data.get("licence", data.get("license", ""))))
 
 
-def _decathlon_case(folder: Path, image: str, label: str) -> CaseFiles:
-    paths = [_inside(folder, image), _inside(folder, label)]
+def _decathlon_case(folder: Path, image: str, label: str, complete: bool) -> CaseFiles:
+    paths = [_inside(folder, name, complete) for name in (image, label)]
     case_id = stem_and_suffix(paths[0])[0]
     return CaseFiles(case_id, paths[0], paths[1], group=case_id)
 
 
-def _inside(folder: Path, name: str) -> Path:
+def _inside(folder: Path, name: str, complete: bool) -> Path:
     path = folder / name
     try:
         inside, there = path.resolve().is_relative_to(folder.resolve()), path.is_file()
@@ -75,7 +79,7 @@ def _inside(folder: Path, name: str) -> Path:
         inside, there = True, False
     if not inside:
         raise InputError(f"names {name!r}, which is outside the folder", source=folder / "dataset.json")
-    if not there:
+    if complete and not there:
         raise InputError(
             f"names {name!r}, which is not there",
             source=folder / "dataset.json",

@@ -92,7 +92,7 @@ def check(
     Raises:
         InputError: the folder is no dataset at all.
     """
-    files = read_decathlon(folder) if card is None else card.read(folder)
+    files = read_decathlon(folder, complete=False) if card is None else card.read(folder, complete=False)
     structures = from_labels(files.labels) if card is None else card.structure_set
     channels = files.channels if card is None else card.channels
     facts: list[CaseFacts] = []

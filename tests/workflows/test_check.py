@@ -185,11 +185,14 @@ def test_the_audit_is_strict_json_and_names_no_path(data: Path) -> None:
     assert str(data) not in ran.out
 
 
-def test_a_missing_label_is_named(data: Path) -> None:
+def test_every_missing_file_is_named(data: Path) -> None:
     label(data, 2).unlink()
+    label(data, 3).unlink()
     ran = medseg("check", data)
-    assert (ran.code, ran.out) == (3, "")
-    assert "phantom_002.nii.gz" in ran.err
+    assert ran.code == 3
+    assert "phantom_002" in ran.out
+    assert "phantom_003" in ran.out
+    assert "labels: there is no such file" in ran.out
 
 
 def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
