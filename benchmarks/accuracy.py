@@ -44,7 +44,7 @@ def main() -> None:
                 "dice": reached,
                 "dice_ci95": {name: row["ci95"] for name, row in dice.items()},
                 "targets": targets,
-                "passed": all(reached[name] >= target for name, target in targets.items()),
+                "pass": all(reached[name] >= target for name, target in targets.items()),
                 "threads": options.threads,
                 "processor": processor(),
                 "versions": {name: version(name) for name in ("medseg", "torch", "openvino", "numpy")},
