@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 # A minute of training on made-up heads, then one the network has not seen.
 demo: $(INSTALLED)
 	$(BIN)/medseg phantom demo/data --overwrite
-	$(BIN)/medseg train phantom_unet3d --data demo/data -o demo/run --time-budget 60s --overwrite
+	$(BIN)/medseg train phantom_unet3d --data demo/data -o demo/run --overwrite
 	$(BIN)/medseg phantom demo/scan.nii.gz --seed 7 --overwrite
 	$(BIN)/medseg predict demo/scan.nii.gz -m demo/run/model.safetensors --report --overwrite
 	@if [ "$$(uname)" = Darwin ] || [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; \
