@@ -63,7 +63,7 @@ def load(path: Path) -> Checkpoint:
         raise InputError(f"damaged checkpoint ({fault})", source=path) from None
     if schema != SCHEMA:
         raise InputError(f"a checkpoint of schema {schema!r}, this version reads {SCHEMA!r}", source=path)
-    if stated != _digest(tensors, text) and stated != _first_digest(tensors):
+    if stated != _digest(tensors, text):
         raise InputError("damaged checkpoint (digest differs)", source=path)
     return Checkpoint(tensors, values)
 
@@ -134,15 +134,6 @@ def _digest(tensors: dict[str, Tensor], values: str) -> str:
         value = tensors[key]
         digest.update(f"|{key}|{value.dtype}|{tuple(value.shape)}|".encode())
         digest.update(_bytes(value))
-    return digest.hexdigest()
-
-
-def _first_digest(tensors: dict[str, Tensor]) -> str:
-    """As checkpoints of the first day have it: names and bytes only."""
-    digest = hashlib.sha256()
-    for key in sorted(tensors):
-        digest.update(key.encode())
-        digest.update(_bytes(tensors[key]))
     return digest.hexdigest()
 
 
