@@ -161,7 +161,8 @@ def test_row_89_a_signal_ends_the_work_at_once_and_leaves_nothing(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     program = (
-        "import sys, time\n"
+        "import signal, sys, time\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a background job starts without it
         "from medseg.cli import main\n"
         "from medseg.io.atomic import atomic_write\n"
         "from medseg.cli import info\n"
