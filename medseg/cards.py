@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from medseg import specs
-from medseg.augment.spec import AugmentSpec
+from medseg.augment.spec import AugmentSpec, SynthesisSpec, Tissue
 from medseg.errors import InputError, UsageError
-from medseg.layouts import DatasetFiles, read_decathlon
+from medseg.layouts import LAYOUTS, DatasetFiles, LayoutName
 from medseg.losses.spec import LossSpec
-from medseg.model import InferenceSpec, NetworkSpec
+from medseg.model import InferenceSpec, NetworkSpec, WeightType
 from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
 from medseg.structures import Structure, StructureSet, from_labels
@@ -36,17 +36,19 @@ class Card:
         source: where it comes from.
         citation: whom to cite.
         weights_may_be_shared: whether the licence lets models trained on it be passed on.
+        tissues: of a data set of label maps without images: what each value is painted like.
     """
 
     name: str
     description: str
-    layout: Literal["decathlon"]
+    layout: LayoutName
     channels: tuple[str, ...]
     structures: tuple[Structure, ...]
     licence: str = ""
     source: str = ""
     citation: str = ""
     weights_may_be_shared: bool = False
+    tissues: tuple[Tissue, ...] = ()
 
     @property
     def structure_set(self) -> StructureSet:
@@ -67,7 +69,7 @@ class Card:
         Raises:
             InputError: the folder's own label or channel names contradict the card.
         """
-        found = read_decathlon(folder, complete=complete)
+        found = LAYOUTS[self.layout](folder, complete=complete)
         fault = self._contradiction(found)
         if fault:
             raise InputError(fault, source=folder / "dataset.json", mend="use the card of this dataset")
@@ -82,7 +84,7 @@ class Card:
                 return f"label {value} ({name!r}) is not in the card {self.name}"
             if value in names and _plain(names[value]) != _plain(name):
                 return f"label {value} is {name!r} here and {names[value]!r} in the card {self.name}"
-        if [_plain(name) for name in found.channels] != [_plain(name) for name in self.channels]:
+        if found.channels and [_plain(n) for n in found.channels] != [_plain(n) for n in self.channels]:
             return (
                 f"has the channels {', '.join(found.channels)}; "
                 f"the card {self.name} has {', '.join(self.channels)}"
@@ -111,6 +113,10 @@ class Recipe:
         name: of the experiment, and of the model it makes.
         card: name or path of the dataset's card.
         description: one sentence.
+        weights: what the model stores its parameters as; "float16" rounds them, and halves the file. All
+            that is measured is measured with the rounded ones. Computation is in float32 either way.
+        synthesis: how scans are made, where the card has label maps alone; augmentation is then part
+            of it.
         network, preparation, augmentation, loss, training, inference, postprocess, metrics: the
             settings of each.
     """
@@ -119,8 +125,10 @@ class Recipe:
     card: str
     description: str
     network: NetworkSpec
+    weights: WeightType = "float32"
     preparation: PreparationSpec = field(default_factory=PreparationSpec)
     augmentation: AugmentSpec = field(default_factory=AugmentSpec)
+    synthesis: SynthesisSpec | None = None
     loss: LossSpec = field(default_factory=LossSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
     inference: InferenceSpec = field(default_factory=InferenceSpec)
@@ -131,9 +139,19 @@ class Recipe:
         """The recipe with the channels and outputs that the card asks for.
 
         Raises:
-            UsageError: post-processing names a structure that the card has not.
+            UsageError: post-processing names a structure that the card has not, or the card has
+                label maps alone and the recipe does not say how scans are made (or the reverse).
         """
         structures = card.structure_set
+        if bool(card.tissues) != (self.synthesis is not None):
+            raise UsageError(
+                f"the card {card.name} has {'' if card.tissues else 'no '}tissues to make scans from, and "
+                f"the recipe {self.name} has {'no ' if self.synthesis is None else ''}[synthesis] section"
+            )
+        if self.synthesis is not None and self.preparation.spacing_mm is None:
+            raise UsageError(
+                "scans that are made need preparation.spacing_mm, the voxel size to make them at"
+            )
         for name in self.postprocess.names:
             structures[name]
         network = replace(

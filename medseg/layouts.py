@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medseg.errors import InputError
 from medseg.io import stem_and_suffix
@@ -14,7 +14,10 @@ from medseg.io import stem_and_suffix
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """One subject: its image (all channels), maybe its labels, and the group it must stay with."""
+    """One subject: its image (all channels), maybe its labels, and the group it must stay with.
+
+    Of a label map without an image, both are the map.
+    """
 
     case_id: str
     image: Path
@@ -63,6 +66,26 @@ def read_decathlon(folder: Path, *, complete: bool = True) -> DatasetFiles:
         raise InputError("lists no training case", source=path)
     _require_distinct(cases, path)
     return DatasetFiles(cases, channels, labels, str(data.get("licence", data.get("license", ""))))
+
+
+def read_label_maps(folder: Path, *, complete: bool = True) -> DatasetFiles:
+    """A folder of label maps, NIfTI, without images: each file a case.
+
+    Raises:
+        InputError: there is none, or two of one name.
+    """
+    paths = sorted(p for p in folder.glob("*.nii*") if p.is_file())
+    if not paths:
+        raise InputError("holds no label map (.nii, .nii.gz)", source=folder)
+    names = [stem_and_suffix(path)[0] for path in paths]
+    cases = tuple(CaseFiles(n, path, path, group=n) for n, path in zip(names, paths, strict=True))
+    _require_distinct(cases, folder)
+    return DatasetFiles(cases, (), {})
+
+
+LayoutName = Literal["decathlon", "label_maps"]
+
+LAYOUTS = {"decathlon": read_decathlon, "label_maps": read_label_maps}
 
 
 def _decathlon_case(folder: Path, image: str, label: str, complete: bool) -> CaseFiles:

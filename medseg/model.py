@@ -29,7 +29,11 @@ ALIGNMENT = 8
 """Of the tensors in a safetensors file, to bytes; its header is padded with spaces."""
 WEIGHT, GRAPH_XML, GRAPH_BIN = "weight/", "graph/xml", "graph/bin"
 
-Norm = Literal["batch", "instance", "group", "none"]
+DEFAULT_MODEL = "brain"
+"""The packaged model that is used where none is named."""
+
+Norm = Literal["batch", "instance", "group", "layer", "none"]
+WeightType = Literal["float32", "float16"]
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class Model:
 
     Attributes:
         spec: the description.
-        weights: arrays by `state_dict` key; parameters are float32.
+        weights: arrays by `state_dict` key; parameters are float32, or float16 to compute with in float32.
         graph: the converted network as (xml, bin) bytes, or None.
         sha256: of the file it was loaded from; empty when it was not.
     """

@@ -12,12 +12,15 @@ import torch
 
 from medseg import cards
 from medseg.augment.compose import Augmenter
+from medseg.augment.spec import SynthesisSpec, Tissue
+from medseg.augment.synthesis import Synthesiser, TissueTable
 from medseg.cards import Card, Recipe, available, load_card, load_recipe
 from medseg.errors import InputError, UsageError
 from medseg.losses import registry as losses
 from medseg.networks import registry as networks
 from medseg.phantom import write_phantom_dataset
 from medseg.postprocess import PostprocessSpec
+from medseg.preparation import PreparationSpec
 from medseg.structures import Structure
 
 CARD = Card(
@@ -60,6 +63,8 @@ def test_a_shipped_recipe_builds_what_it_describes(name: str) -> None:
     network = networks.build(recipe.network)
     losses.build(recipe.loss, regions=structures.are_regions)
     Augmenter(recipe.augmentation, structures, (1.0, 1.0, 1.0))
+    if recipe.synthesis is not None:
+        Synthesiser(recipe.synthesis, TissueTable(card.tissues, structures), (1.0, 1.0, 1.0))
     assert all(p % s == 0 for p, s in zip(recipe.training.patch, network.stride, strict=True))
     size = [2 * s for s in network.stride]
     with torch.no_grad():
@@ -182,3 +187,49 @@ def test_cards_beside_a_package_that_is_no_checkout_are_not_taken(
     assert set(available("datasets")) == {"other"}
     (package / "_cards" / "datasets").mkdir(parents=True)
     assert set(available("datasets")) == set()
+
+
+MAPS = replace(CARD, layout="label_maps", channels=("MR",), tissues=(Tissue(1, 1, 1), Tissue(9, 2)))
+
+
+def synthetic(**changes: Any) -> Recipe:
+    recipe = replace(
+        load_recipe("phantom_unet3d"),
+        synthesis=SynthesisSpec(),
+        preparation=PreparationSpec(spacing_mm=(1.0, 1.0, 1.0)),
+    )
+    return replace(recipe, **changes)
+
+
+def test_label_maps_go_with_a_recipe_that_makes_scans() -> None:
+    assert synthetic().fitted_to(MAPS).network.out_channels == 5
+
+
+@pytest.mark.parametrize(
+    ("card", "changes", "fault"),
+    [
+        (MAPS, {"synthesis": None}, r"tumours has tissues .* phantom_unet3d has no \[synthesis\] section"),
+        (CARD, {}, r"tumours has no tissues .* phantom_unet3d has \[synthesis\] section"),
+        (MAPS, {"preparation": PreparationSpec()}, "need preparation.spacing_mm"),
+    ],
+)
+def test_a_card_and_a_recipe_that_disagree_on_label_maps_are_refused(
+    card: Card, changes: dict[str, Any], fault: str
+) -> None:
+    with pytest.raises(UsageError, match=fault):
+        synthetic(**changes).fitted_to(card)
+
+
+def test_every_tissue_of_the_brain_has_a_twin_of_its_class() -> None:
+    """What lies left and what lies right is painted alike, or a network could tell them by brightness."""
+    card = load_card("brain")
+    table = TissueTable(card.tissues, card.structure_set)
+    assert len(table.structures) == 32
+    assert len(table.structures.twins()) == 14
+    sides = {s.value: s.side for s in table.structures}
+    by_class: dict[int, list[str]] = {}
+    for tissue in card.tissues:
+        by_class.setdefault(tissue.intensity_class, []).append(sides.get(tissue.target, "none"))
+    for number, found in by_class.items():
+        assert found.count("left") == found.count("right"), number
+    assert {t.like for t in table.tissues if t.outer_fluid} == {"fluid"}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from medseg.errors import InputError
-from medseg.layouts import read_decathlon
+from medseg.layouts import read_decathlon, read_label_maps
 
 
 def entry(name: str) -> dict[str, str]:
@@ -135,3 +135,33 @@ def test_links_in_a_circle_are_not_there(tmp_path: Path) -> None:
 
 def test_one_name_for_two_cases_is_refused(tmp_path: Path) -> None:
     refused(make(tmp_path, training=[entry("a"), entry("b"), entry("a")]), "lists 'a' more than once")
+
+
+def test_label_maps_are_cases_of_their_own_in_the_order_of_their_names(tmp_path: Path) -> None:
+    for name in ("b.nii.gz", "a.nii", "labels.json", "notes.txt"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.nii").mkdir()
+    found = read_label_maps(tmp_path)
+    assert [case.case_id for case in found.cases] == ["a", "b"]
+    assert [case.group for case in found.cases] == ["a", "b"]
+    assert all(case.image == case.label for case in found.cases)
+    assert found.cases[1].image == tmp_path / "b.nii.gz"
+    assert (found.channels, found.labels) == ((), {})
+
+
+@pytest.mark.parametrize("names", [(), ("a.txt",)])
+def test_a_folder_without_label_maps_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    for name in names:
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match=r"holds no label map \(.nii, .nii.gz\)") as fault:
+        read_label_maps(tmp_path)
+    assert str(fault.value).startswith(str(tmp_path))
+    with pytest.raises(InputError, match="holds no label map"):
+        read_label_maps(tmp_path / "missing")
+
+
+def test_one_name_for_two_label_maps_is_refused(tmp_path: Path) -> None:
+    for name in ("a.nii", "a.nii.gz"):
+        (tmp_path / name).touch()
+    with pytest.raises(InputError, match="lists 'a' more than once"):
+        read_label_maps(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor
@@ -77,6 +77,28 @@ class Augmenter:
         self.spacing_mm = spacing_mm
         self.swapped = flip.swapped_indices(structures)
         self.structures = structures
+
+    def target(self, labels: Tensor) -> Tensor:
+        """The labels themselves: what a case is labelled with is what the network learns."""
+        return labels
+
+    def source_shape(self, patch_shape: Sequence[int]) -> tuple[int, ...]:
+        """Voxels of the volume that a patch spans: its own."""
+        return tuple(patch_shape)
+
+    def draw(
+        self,
+        generator: torch.Generator,
+        image: Tensor,
+        labels: Tensor,
+        centre_voxels: Sequence[float],
+        patch_shape: Sequence[int],
+        progress: float = 1.0,
+    ) -> tuple[Tensor, Tensor]:
+        """`sample` and `apply` in one: a changed patch (C, i, j, k) and its labels (i, j, k)."""
+        params = self.sample(generator, patch_shape, len(image))
+        patch, cut = self.apply(params, image, labels, centre_voxels, patch_shape)
+        return patch, cast(Tensor, cut)
 
     def sample(self, generator: torch.Generator, patch_shape: Sequence[int], channels: int = 1) -> Params:
         """Draw the changes for one patch.

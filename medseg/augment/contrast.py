@@ -138,9 +138,7 @@ def blur(image: Tensor, sigma_mm: PerChannel, spacing_mm: Sequence[float]) -> Te
     if all(s == 0.0 for s in sigma_mm):
         return image
     if len(set(sigma_mm)) == 1:
-        return _along_axes(
-            image, [gaussian_matrix(n, sigma_mm[0] / mm) for n, mm in _axes(image, spacing_mm)]
-        )
+        return along_axes(image, [gaussian_matrix(n, sigma_mm[0] / mm) for n, mm in _axes(image, spacing_mm)])
     each = [
         blur(image[n : n + 1], (s,), spacing_mm) for n, s in enumerate(_for_channels(sigma_mm, len(image)))
     ]
@@ -150,7 +148,7 @@ def blur(image: Tensor, sigma_mm: PerChannel, spacing_mm: Sequence[float]) -> Te
 def low_resolution(image: Tensor, factors: Sequence[float]) -> Tensor:
     """Averages over voxels `factors` times as thick, interpolated linearly back to the patch's."""
     matrices = [thick_voxel_matrix(n, f) for n, f in _axes(image, factors)]
-    return _along_axes(image, matrices)
+    return along_axes(image, matrices)
 
 
 def bias_field(image: Tensor, params: BiasFieldParams, spacing_mm: Sequence[float]) -> Tensor:
@@ -189,7 +187,13 @@ def gaussian_matrix(voxels: int, sigma_voxels: float) -> Tensor | None:
 
 
 def thick_voxel_matrix(voxels: int, factor: float) -> Tensor | None:
-    """Averaging over thick voxels and linear interpolation back, (voxels, voxels). None: no change.
+    """Averaging over thick voxels and linear interpolation back, (voxels, voxels). None: no change."""
+    matrices = thick_voxel_matrices(voxels, factor)
+    return None if matrices is None else matrices[1] @ matrices[0]
+
+
+def thick_voxel_matrices(voxels: int, factor: float) -> tuple[Tensor, Tensor] | None:
+    """Averaging over thick voxels (thick, voxels), and interpolation back (voxels, thick). None: no change.
 
     round(voxels / factor) thick voxels share the patch's length equally; each averages the voxels it
     covers by their overlap. Interpolation is between their centres, constant beyond the outer ones.
@@ -206,7 +210,8 @@ def thick_voxel_matrix(voxels: int, factor: float) -> Tensor | None:
     lower = position.floor().clamp_(0, max(0, thick - 2)).long()
     upper = (lower + 1).clamp_(max=thick - 1)
     share = (position - lower)[:, None]
-    return (1 - share) * down[lower] + share * down[upper]
+    each = torch.eye(thick, dtype=torch.float64)
+    return down, (1 - share) * each[lower] + share * each[upper]
 
 
 class _Draw:
@@ -257,15 +262,17 @@ def _sample_bias(
     return BiasFieldParams(spec.spacing_mm, lattice, rows)
 
 
-def _along_axes(image: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """Apply one square matrix to each spatial axis."""
+def along_axes(image: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    """Apply one matrix (m, n) to each spatial axis of length n, which then has length m."""
     for axis, matrix in enumerate(matrices, start=1):
         if matrix is not None:
             weights = matrix.to(image.device, image.dtype)
             if axis == 3:
                 image = image @ weights.T
             else:
-                image = torch.matmul(weights, image.flatten(axis + 1)).reshape(image.shape)
+                shape = list(image.shape)
+                shape[axis] = len(weights)
+                image = torch.matmul(weights, image.flatten(axis + 1)).reshape(shape)
     return image
 
 

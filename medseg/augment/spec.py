@@ -202,6 +202,83 @@ class AugmentSpec:
     contrast: ContrastSpec = field(default_factory=ContrastSpec)
 
 
+@dataclass(frozen=True)
+class Tissue:
+    """What a label value of a map is, for synthesis.
+
+    Attributes:
+        value: in the map.
+        intensity_class: tissues of one class share mean and spread; class 0 is air.
+        target: value of the structure it belongs to, 0 for none.
+        like: the tissue whose typical brightness it has, "" for none (see `synthesis.BRIGHTNESS`).
+        outer_fluid: whether it is the fluid around the brain, which stripping may take away.
+    """
+
+    value: int
+    intensity_class: int
+    target: int = 0
+    like: str = ""
+    outer_fluid: bool = False
+
+
+@dataclass(frozen=True)
+class SynthesisSpec:
+    """How scans are made from label maps (SynthSeg, Billot et al. 2023, arXiv:2107.09559, section 3.1).
+
+    Every class of tissue gets a mean and a spread drawn at random, so that a network trained on the
+    result relies on no contrast. A share of the scans has the order of tissues of T1, T2, FLAIR or PD.
+
+    Attributes:
+        affine, elastic: how the head is placed, turned and bent.
+        flip_probability: of trading left for right, twins included.
+        realistic: share of scans with the order of a real contrast.
+        curriculum: share of the training over which scans widen from sharp T1 contrast alone to all that
+            the other settings allow; drawn with fading probability. Shown every contrast from the start,
+            a network learns nothing for long.
+        spread: range of a class's standard deviation, as a share of the whole range of means.
+        dark_air: share of scans whose air is dark.
+        texture: share of a class's spread that is smooth over some voxels, at most.
+        stripped: share of scans without skull; half of those without outer fluid too.
+        bias: multiplicative field of the receiver coils.
+        blur_mm: range of the standard deviation of a blur that mixes tissues at their borders.
+        coarse: share of scans acquired with larger voxels and interpolated.
+        slice_mm: range of slice thickness where one axis is coarse.
+        voxel_mm: range of the voxel size where all axes are.
+        noise: range of the noise at the acquired resolution, as a share of the range of means.
+        gamma: range of the exponent of a contrast curve.
+        cut: share of scans that end within the head.
+    """
+
+    affine: AffineSpec = field(
+        default_factory=lambda: AffineSpec(
+            1.0, (20.0, 20.0, 20.0), (0.82, 1.22), isotropic=False, shear=0.1, translation_mm=(0.0, 0.0, 0.0)
+        )
+    )
+    elastic: ElasticSpec = field(default_factory=lambda: ElasticSpec(0.9, 32.0, (0.0, 11.0)))
+    flip_probability: float = 0.5
+    realistic: float = 0.3
+    curriculum: float = 0.0
+    spread: Range = (0.0, 0.12)
+    dark_air: float = 0.8
+    texture: Range = (0.0, 1.0)
+    stripped: float = 0.2
+    bias: BiasFieldSpec = field(default_factory=lambda: BiasFieldSpec(0.9, 70.0, (0.0, 0.5)))
+    blur_mm: Range = (0.0, 1.2)
+    coarse: float = 0.6
+    slice_mm: Range = (1.5, 8.0)
+    voxel_mm: Range = (1.0, 3.5)
+    noise: Range = (0.0, 0.06)
+    gamma: Range = (0.6, 1.7)
+    cut: float = 0.15
+
+    def __post_init__(self) -> None:
+        for name in ("flip_probability", "realistic", "curriculum", "dark_air", "stripped", "coarse", "cut"):
+            _check_probability(getattr(self, name))
+        for name in ("spread", "texture", "blur_mm", "slice_mm", "voxel_mm", "noise", "gamma"):
+            _check_range(name, getattr(self, name), lowest=0.0)
+        _check_positive("gamma", self.gamma[0])
+
+
 def _check_probability(value: float) -> None:
     if not 0.0 <= value <= 1.0:
         raise UsageError(f"a probability lies in [0, 1], not {value}")

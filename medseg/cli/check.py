@@ -13,7 +13,7 @@ from medseg.errors import InputError, printable
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder with dataset.json, imagesTr and labelsTr.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of cases, in the layout of its card.")],
     card: Annotated[str, typer.Option("--card", help="Dataset card, by name or .toml file.")] = "",
     as_json: opt.Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,

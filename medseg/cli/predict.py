@@ -21,9 +21,13 @@ def command(
         typer.Argument(help="A scan; NAME=FILE for each channel; a DICOM series; or a folder of scans."),
     ],
     model: Annotated[
-        list[str],
-        typer.Option("--model", "-m", help="Model file or packaged model; several are averaged."),
-    ],
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Model file or packaged model; several are averaged; brain, if none is named.",
+        ),
+    ] = None,
     out: opt.Out = None,
     device: opt.Device = "auto",
     engine: Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")] = "auto",
@@ -50,10 +54,13 @@ def command(
     """Segment scans: writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
     from medseg.io import ReadOptions
     from medseg.io.options import FormName
+    from medseg.model import DEFAULT_MODEL
     from medseg.workflows.predict import PredictOptions, predict
     from medseg.workflows.segment import load
 
     name = _engine(engine)
+    if not model and not quiet:
+        say(f"model: {DEFAULT_MODEL} (name another with -m)")
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
     names = tuple(name.strip() for name in channels.split(",") if name.strip())
     options = PredictOptions(reading, names, probabilities, report, strict, overwrite)
@@ -62,7 +69,12 @@ def command(
         predict(
             inputs,
             lambda: load(
-                model, device=device, engine=name, threads=threads, tta=tta, keep_probabilities=probabilities
+                model or DEFAULT_MODEL,
+                device=device,
+                engine=name,
+                threads=threads,
+                tta=tta,
+                keep_probabilities=probabilities,
             ),
             out,
             options,
@@ -72,7 +84,7 @@ def command(
         if as_json and outcomes:
             result(json.dumps([_content(outcome) for outcome in outcomes]))
     if not (as_json or quiet) and len(outcomes) == 1:
-        result(_volumes(outcomes[0]))
+        result(volumes(outcomes[0]))
 
 
 def _content(outcome: Outcome) -> dict[str, Any]:
@@ -102,7 +114,7 @@ def _tell(
             say(f"engine: {', '.join(outcome.summary['provenance']['settings']['engines'])}")
 
 
-def _volumes(outcome: Outcome) -> str:
+def volumes(outcome: Outcome) -> str:
     rows = [("structure", "label", "voxels", "ml")]
     for s in outcome.summary["structures"]:
         cut = " (reaches the edge of the scan)" if s["touches_edge"] else ""

@@ -71,13 +71,13 @@ class DiceLoss(nn.Module):
             check_regions(logits, target)
             return self.of_regions(torch.sigmoid(at_least_float32(logits)), target)
         check_labels(logits, target)
-        log_p = functional.log_softmax(at_least_float32(logits), dim=1)
+        log_p = log_softmax(logits)
         labels = target.long()
         return self.of_labels(log_p, log_at(log_p, labels), labels)
 
     def of_labels(self, log_p: Tensor, log_at_label: Tensor, labels: Tensor) -> Tensor:
-        """The loss of log-probabilities (B, K, *S), with `log_at(log_p, labels)` of int64 labels (B, *S)."""
-        batch, outputs = log_p.shape[:2]
+        """The loss of log-probabilities (B, *S, K), with `log_at(log_p, labels)` of int64 labels (B, *S)."""
+        batch, outputs = log_p.shape[0], log_p.shape[-1]
         rows = (batch, -1, labels.shape[-1])
         at_label = log_at_label.exp().reshape(rows)
         # One sum a row of voxels, then one over the rows: a single running float32 sum would lose count.
@@ -86,7 +86,7 @@ class DiceLoss(nn.Module):
         sample = torch.arange(batch, device=labels.device).reshape(-1, *(1,) * (labels.ndim - 1))
         counts = torch.bincount((labels + sample * outputs).flatten(), minlength=batch * outputs)
         reference = counts.reshape(batch, outputs).to(overlap.dtype)
-        return self._loss(Sums(overlap, self._total(log_p.exp()), reference))
+        return self._loss(Sums(overlap, self._total(log_p.exp().movedim(-1, 1)), reference))
 
     def of_regions(self, probabilities: Tensor, target: Tensor) -> Tensor:
         """The loss of probabilities (B, K, *S) against regions (B, K, *S)."""
@@ -141,9 +141,17 @@ def check_regions(logits: Tensor, target: Tensor) -> None:
         )
 
 
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log-probabilities (B, *S, K), float32 or float64, of logits (B, K, *S).
+
+    Of logits in a channels-last layout, as networks on a CPU make them, nothing is copied.
+    """
+    return functional.log_softmax(at_least_float32(logits).movedim(1, -1), dim=-1)
+
+
 def log_at(log_p: Tensor, labels: Tensor) -> Tensor:
-    """Each voxel's log-probability of its own label: (B, *S) of (B, K, *S) at int64 (B, *S)."""
-    return log_p.gather(1, labels.unsqueeze(1)).squeeze(1)
+    """Each voxel's log-probability of its own label: (B, *S) of (B, *S, K) at int64 (B, *S)."""
+    return log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
 
 
 def weights_like(weights: Tensor | None, logits: Tensor) -> Tensor | None:

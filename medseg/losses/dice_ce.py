@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from medseg.losses.combined import DiceAndCrossEntropy
-from medseg.losses.dice import at_least_float32, check_labels, log_at, weights_like
+from medseg.losses.dice import check_labels, log_at, log_softmax, weights_like
 
 
 class DiceCELoss(DiceAndCrossEntropy):
@@ -26,11 +25,11 @@ class DiceCELoss(DiceAndCrossEntropy):
             UsageError: the shapes or the number of class weights do not belong together.
         """
         check_labels(logits, target)
-        log_p = functional.log_softmax(at_least_float32(logits), dim=1)
+        log_p = log_softmax(logits)
         labels = target.long()
         at_label = log_at(log_p, labels)
         dice = self.dice.of_labels(log_p, at_label, labels)
-        weights = weights_like(self.class_weights, log_p)
+        weights = weights_like(self.class_weights, log_p.movedim(-1, 1))
         return self.dice_weight * dice + self.ce_weight * _cross_entropy(at_label, labels, weights)
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import Literal, cast
+from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from medseg.errors import UsageError
 from medseg.model import Norm
@@ -28,6 +29,7 @@ NORM: dict[str, Build] = {
     "batch": lambda dims, channels: BATCH_NORM[dims](channels),
     "instance": lambda dims, channels: INSTANCE_NORM[dims](channels, affine=True),
     "group": lambda dims, channels: nn.GroupNorm(math.gcd(8, channels), channels),
+    "layer": lambda dims, channels: ChannelNorm(channels),
     "none": lambda dims, channels: nn.Identity(),
 }
 ACTIVATION: dict[str, Build] = {
@@ -94,6 +96,25 @@ class ConvUnit(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.activation(self.norm(self.conv(x))))
+
+
+class ChannelNorm(nn.Module):
+    """Layer norm (Ba et al. 2016, arXiv:1607.06450) over the channels of each voxel by itself.
+
+    It depends neither on the batch nor on the tile. In a channels-last layout nothing is moved.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        voxels = x.movedim(1, -1)
+        return functional.layer_norm(voxels, self.weight.shape, self.weight, self.bias).movedim(-1, 1)
+
+    def reach(self, before: reach.Reach) -> reach.Reach:
+        return before
 
 
 class CentreCrop(nn.Module):
@@ -181,6 +202,18 @@ class Segmenter(nn.Module):
     def tile_independent(self) -> bool:
         """Whether, in eval mode, a voxel's output depends on its receptive field alone."""
         return reach.tile_independent(self)
+
+
+@runtime_checkable
+class Phased(Protocol):
+    """A network that can answer for a part of the voxels at a fraction of the cost (see `FastUNet`)."""
+
+    @property
+    def phases(self) -> PerAxis:
+        """Stride per axis of the lattice of voxels answered for."""
+
+    def at_phase(self, x: Tensor, phase: PerAxis) -> Tensor:
+        """Logits of the voxels whose index is `phase` modulo `phases`."""
 
 
 def he_init(network: nn.Module) -> None:

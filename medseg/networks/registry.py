@@ -6,11 +6,12 @@ import inspect
 
 from medseg.errors import UsageError
 from medseg.model import NetworkSpec
+from medseg.networks.fast_unet import FastUNet
 from medseg.networks.layers import Segmenter
 from medseg.networks.unet3d import UNet3D
 from medseg.networks.vnet import VNet
 
-NETWORKS: dict[str, type[Segmenter]] = {"unet3d": UNet3D, "vnet": VNet}
+NETWORKS: dict[str, type[Segmenter]] = {"unet3d": UNet3D, "vnet": VNet, "fast_unet": FastUNet}
 
 
 def build(spec: NetworkSpec) -> Segmenter:

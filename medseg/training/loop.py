@@ -7,20 +7,26 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Generator, Tensor, nn
 
 from medseg.augment.compose import Augmenter
+from medseg.augment.synthesis import Synthesiser
 from medseg.errors import InputError, SelfCheckError
-from medseg.networks.layers import Segmenter
+from medseg.networks.layers import Phased, Segmenter
 from medseg.sampling import PatchSampler
 from medseg.training import checkpoint as checkpoints
 from medseg.training.checkpoint import Checkpoint
 from medseg.training.log import TrainingLog
 from medseg.training.processor import autocast_dtype
-from medseg.training.schedule import AveragedWeights, build_optimizer, learning_rate
+from medseg.training.schedule import (
+    AveragedWeights,
+    build_optimizer,
+    freeze_norms,
+    frozen_from,
+    learning_rate,
+)
 from medseg.training.spec import TrainingSpec
 
 Weights = Mapping[str, Tensor]
@@ -28,7 +34,10 @@ Weights = Mapping[str, Tensor]
 
 @dataclass(frozen=True)
 class TrainingCase:
-    """One prepared case: image (C, I, J, K) float32, label indices (I, J, K) uint8."""
+    """One prepared case: image (C, I, J, K) float32, label indices (I, J, K) uint8.
+
+    Of a label map that scans are made from, the image is empty and the indices are of tissues.
+    """
 
     case_id: str
     image: Tensor
@@ -66,7 +75,7 @@ class Trainer:
         network: on the device it is trained on.
         loss: takes logits and targets.
         target: turns label indices (B, *patch) into what the loss takes.
-        augmenter: samples and applies the augmentation of a patch.
+        augmenter: samples and applies the augmentation of a patch, or makes a scan from labels.
         cases: what is trained on.
         validate: Dice per structure of given weights on the selection cases.
         spec: the settings.
@@ -77,7 +86,7 @@ class Trainer:
     network: Segmenter
     loss: nn.Module
     target: Callable[[Tensor], Tensor]
-    augmenter: Augmenter
+    augmenter: Augmenter | Synthesiser
     cases: Sequence[TrainingCase]
     validate: Callable[[Weights], Mapping[str, float]]
     spec: TrainingSpec
@@ -92,7 +101,9 @@ class Trainer:
         self.averaged = AveragedWeights(self.network, self.spec.ema_decay)
         self.generator = Generator().manual_seed(self.spec.seed)
         self.sampler = PatchSampler(
-            [case.labels for case in self.cases], self.spec.patch, self.spec.foreground_share
+            [self.augmenter.target(case.labels) for case in self.cases],
+            self.augmenter.source_shape(self.spec.patch),
+            self.spec.foreground_share,
         )
 
     @property
@@ -146,12 +157,16 @@ class Trainer:
     def step(self, case_numbers: Sequence[int]) -> float:
         """One optimiser step on one patch of each case given; the loss."""
         images, labels = self._batch(case_numbers)
+        total = self.epochs * self.spec.steps_per_epoch
+        frozen = frozen_from(total, self.spec)
         self.network.train()
-        rate = learning_rate(self.progress.step, self.epochs * self.spec.steps_per_epoch, self.spec)
+        if self.progress.step >= frozen:
+            freeze_norms(self.network, self.averaged, first=self.progress.step == frozen)
+        rate = learning_rate(self.progress.step, total, self.spec)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            logits = self.network(images)
+            logits, labels = self._answer(images, labels)
         loss = self.loss(logits.float(), self.target(labels))
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -169,17 +184,26 @@ class Trainer:
         self.progress.step += 1
         return value
 
+    def _answer(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits, and the labels of the voxels they are of: all, or those of one phase."""
+        if not (self.spec.sampled_loss and isinstance(self.network, Phased)):
+            return self.network(images), labels
+        steps = self.network.phases
+        phase = tuple(int(torch.randint(s, (), generator=self.generator)) for s in steps)
+        taken = (slice(None), *(slice(p, None, s) for p, s in zip(phase, steps, strict=True)))
+        return self.network.at_phase(images, phase), labels[taken]
+
     def _batch(self, case_numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
         images, labels = [], []
+        progress = self.progress.step / (self.epochs * self.spec.steps_per_epoch)
         for number in case_numbers:
             case = self.cases[number]
             patch = self.sampler.draw(number, self.generator)
-            params = self.augmenter.sample(self.generator, self.spec.patch, len(case.image))
-            image, label = self.augmenter.apply(
-                params, case.image, case.labels, patch.centre, self.spec.patch
+            image, label = self.augmenter.draw(
+                self.generator, case.image, case.labels, patch.centre, self.spec.patch, progress
             )
             images.append(image)
-            labels.append(cast(Tensor, label))
+            labels.append(label)
         batch = torch.stack(images).to(self.device, memory_format=torch.channels_last_3d)
         return batch, torch.stack(labels).to(self.device)
 

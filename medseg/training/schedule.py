@@ -34,6 +34,32 @@ def learning_rate(step: int, total_steps: int, spec: TrainingSpec) -> float:
     return float(spec.learning_rate * max(0.0, 1.0 - progress) ** spec.schedule_power)
 
 
+BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def frozen_from(total_steps: int, spec: TrainingSpec) -> int:
+    """The step from which batch norm's statistics are frozen.
+
+    >>> frozen_from(100, TrainingSpec(frozen_norm_share=0.25))
+    75
+    """
+    return total_steps - round(total_steps * spec.frozen_norm_share)
+
+
+def freeze_norms(network: nn.Module, averaged: AveragedWeights, *, first: bool) -> None:
+    """Have batch norm compute with its stored statistics, which are the averaged ones from the first time on.
+
+    Statistics of a few scans of unlike contrast are noise that prediction does not have; the last steps
+    adapt the weights to what it has. (Affine parameters go on being learnt.)
+    """
+    for name, module in network.named_modules():
+        if isinstance(module, BATCH_NORMS):
+            module.eval()
+            if first:
+                for key in ("running_mean", "running_var"):
+                    getattr(module, key).copy_(averaged.tensors[f"{name}.{key}"])
+
+
 class AveragedWeights:
     """Exponential moving average of parameters and floating-point buffers.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from medseg.augment.compose import Augmenter
-from medseg.augment.spec import AugmentSpec
-from medseg.errors import ModelError
+from medseg.augment.synthesis import Synthesiser
+from medseg.errors import ModelError, SelfCheckError
 from medseg.inference.engines.torch import best_device, find_device, to_graph
 from medseg.losses import registry as loss_registry
 from medseg.losses.spec import LossSpec
-from medseg.model import Model, ModelSpec, NetworkFacts, NetworkSpec
+from medseg.model import Model, ModelSpec, NetworkFacts, NetworkSpec, WeightType
 from medseg.networks import registry as network_registry
 from medseg.networks.layers import Segmenter
 from medseg.structures import StructureSet
@@ -73,11 +73,10 @@ def build_trainer(
     model: ModelSpec,
     *,
     loss: LossSpec,
-    augmentation: AugmentSpec,
+    augmenter: Augmenter | Synthesiser,
     training: TrainingSpec,
     cases: Sequence[TrainingCase],
     selection: Sequence[TrainingCase],
-    spacing_mm: tuple[float, float, float],
     folder: Path,
 ) -> Trainer:
     """A trainer that is ready to run or to resume.
@@ -85,10 +84,10 @@ def build_trainer(
     Args:
         network: from `build_network`.
         model: the model in the making.
-        loss, augmentation, training: sections of the recipe.
+        loss, training: sections of the recipe.
+        augmenter: makes the patches.
         cases: what is trained on.
         selection: what chooses the checkpoint.
-        spacing_mm: voxel size of the prepared grids.
         folder: the run.
     """
     structures = model.structure_set
@@ -97,7 +96,7 @@ def build_trainer(
         network=network,
         loss=loss_registry.build(loss, regions=structures.are_regions),
         target=_target(structures, device),
-        augmenter=Augmenter(augmentation, structures, spacing_mm),
+        augmenter=augmenter,
         cases=cases,
         validate=WholeVolumeValidator(copy.deepcopy(network), model, selection, str(device)),
         spec=training,
@@ -111,17 +110,38 @@ def training_case(case_id: str, image: NDArray[np.float32], indices: NDArray[np.
     return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(indices))
 
 
-def best_of(trainer: Trainer) -> tuple[dict[str, NDArray[np.generic]], tuple[bytes, bytes]]:
+def best_of(
+    trainer: Trainer, kept_as: WeightType = "float32"
+) -> tuple[dict[str, NDArray[np.generic]], tuple[bytes, bytes]]:
     """The best weights of a training as arrays, and the network with them as an OpenVINO graph.
 
+    Args:
+        trainer: after an epoch or more.
+        kept_as: type of the parameters; float16 rounds them, the graph's too. Statistics stay float32.
+
     Raises:
-        SelfCheckError: the converted graph does not compute what the network does.
+        SelfCheckError: the converted graph does not compute what the network does, or a parameter is too
+            large for float16.
     """
     weights = trainer.best_weights()
     network = copy.deepcopy(trainer.network).cpu()
+    if kept_as == "float16":
+        weights = _halved(weights, {name for name, _ in network.named_parameters()})
     network.load_state_dict(weights)
     graph = to_graph(network, trainer.cases[0].image.shape[0], len(trainer.network.stride))
     return {key: value.cpu().numpy() for key, value in weights.items()}, graph
+
+
+def _halved(weights: Mapping[str, Tensor], parameters: Container[str]) -> dict[str, Tensor]:
+    """The weights, the parameters among them rounded to float16."""
+    halved = {key: value.half() if key in parameters else value for key, value in weights.items()}
+    for key, value in halved.items():
+        if not value.isfinite().all():
+            raise SelfCheckError(
+                f"the weight {key} reaches {float(weights[key].abs().max()):g}, too large for float16",
+                mend='keep weights = "float32"',
+            )
+    return halved
 
 
 def _target(structures: StructureSet, device: torch.device) -> Callable[[Tensor], Tensor]:

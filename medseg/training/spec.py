@@ -27,6 +27,10 @@ class TrainingSpec:
         foreground_share: share of patches centred on a structure.
         ema_decay: of the exponential moving average of the weights, which is what is validated
             and kept; 0 switches it off.
+        sampled_loss: compute logits and loss at one in eight voxels, drawn anew each step, with networks
+            that can (`fast_unet`); a fraction of the cost of the full resolution.
+        frozen_norm_share: share of the steps, at the end, in which batch norm computes with its averaged
+            statistics, as it will in prediction, and no longer with those of the batch.
         clip_norm: limit of the gradient's norm.
         precision: "bf16" autocast, "f32", or "auto": bf16 where the processor computes in it.
         selection_share: share of the training cases that choose the checkpoint.
@@ -48,6 +52,8 @@ class TrainingSpec:
     schedule_power: float = 0.9
     foreground_share: float = 0.5
     ema_decay: float = 0.998
+    sampled_loss: bool = False
+    frozen_norm_share: float = 0.0
     clip_norm: float = 12.0
     precision: Literal["auto", "f32", "bf16"] = "auto"
     selection_share: float = 0.1
@@ -63,7 +69,8 @@ class TrainingSpec:
         for name in ("momentum", "ema_decay", "selection_share"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2^63")
-        _require(0 <= self.foreground_share <= 1, "foreground_share", self.foreground_share, "in [0, 1]")
+        for name in ("foreground_share", "frozen_norm_share"):
+            _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
         _require(min(self.patch) >= 1, "patch", self.patch, "three positive sizes")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,9 @@ from medseg.layouts import CaseFiles
 from medseg.preparation import Preparation, Prepared
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap, Volume
+
+Reader = Callable[[CaseFiles], tuple[Volume, LabelMap]]
+"""From the files of a case to its scan and labels, on one grid."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +49,11 @@ def read_case(files: CaseFiles, card: Card) -> tuple[Volume, LabelMap]:
     return volume, labels
 
 
-def prepare_case(files: CaseFiles, card: Card, preparation: Preparation) -> PreparedCase:
+def prepare_case(
+    files: CaseFiles, read: Reader, structures: StructureSet, preparation: Preparation
+) -> PreparedCase:
     """Read and prepare one case; errors name its file."""
-    structures = card.structure_set
-    volume, labels = read_case(files, card)
+    volume, labels = read(files)
     try:
         prepared = preparation.apply(volume)
         indices = structures.encode(preparation.apply_labels(labels, prepared))
@@ -63,11 +67,13 @@ def prepare_case(files: CaseFiles, card: Card, preparation: Preparation) -> Prep
         indices,
         structure_volumes_ml(labels, structures),
         volume.grid.spacing_mm,
-        voxel_digest(volume),
+        _digest(files, volume),
     )
 
 
-def prepare_cases(cases: Iterable[CaseFiles], card: Card, preparation: Preparation) -> Iterator[PreparedCase]:
+def prepare_cases(
+    cases: Iterable[CaseFiles], read: Reader, structures: StructureSet, preparation: Preparation
+) -> Iterator[PreparedCase]:
     """Cases one after the other; the same voxels under two names are refused.
 
     Raises:
@@ -75,12 +81,12 @@ def prepare_cases(cases: Iterable[CaseFiles], card: Card, preparation: Preparati
     """
     seen: dict[str, str] = {}
     for files in cases:
-        case = prepare_case(files, card, preparation)
+        case = prepare_case(files, read, structures, preparation)
         _note(case.digest, files, seen)
         yield case
 
 
-def require_unseen(held: Iterable[CaseFiles], card: Card, trained: Iterable[PreparedCase]) -> None:
+def require_unseen(held: Iterable[CaseFiles], read: Reader, trained: Iterable[PreparedCase]) -> None:
     """Read the cases that are measured at the end, and refuse any that was trained on under another name.
 
     Raises:
@@ -88,8 +94,13 @@ def require_unseen(held: Iterable[CaseFiles], card: Card, trained: Iterable[Prep
     """
     seen = {case.digest: case.case_id for case in trained}
     for files in held:
-        volume, _ = read_case(files, card)
-        _note(voxel_digest(volume), files, seen)
+        volume, _ = read(files)
+        _note(_digest(files, volume), files, seen)
+
+
+def _digest(files: CaseFiles, volume: Volume) -> str:
+    """Of the scan; of the map where the scan was made from one, and differs by the case's name."""
+    return voxel_digest(read_labels(files.image) if files.label == files.image else volume)
 
 
 def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
@@ -109,7 +120,7 @@ def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str
     return {name: count * voxel_ml for name, count in volumes.items() if count}
 
 
-def voxel_digest(volume: Volume) -> str:
+def voxel_digest(volume: Volume | LabelMap) -> str:
     """SHA-256 of the voxels: equal for the same scan under another name, axis order or number type."""
     voxels = np.ascontiguousarray(canonical(volume.grid).forward(volume.array), dtype=np.float32)
     return hashlib.sha256(repr(voxels.shape).encode() + voxels.tobytes()).hexdigest()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
+from medseg.augment.spec import Tissue
 from medseg.cards import Card
 from medseg.errors import MedsegError
 from medseg.io import read_labels, read_volume, stem_and_suffix
@@ -47,13 +48,13 @@ class Finding:
 
 @dataclass(frozen=True)
 class CaseFacts:
-    """What the audit keeps of a case."""
+    """What the audit keeps of a case; a label map without an image has no brightness."""
 
     case_id: str
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     orientation: str
-    brightness: float
+    brightness: float | None
     digest: str
     label_voxels: dict[int, int]
 
@@ -85,7 +86,7 @@ def check(
     """Read every case of a dataset and look for what would spoil a training.
 
     Args:
-        folder: in the layout of the Medical Segmentation Decathlon.
+        folder: in the layout of the card, or of the Medical Segmentation Decathlon without one.
         card: what channels and labels mean; the folder's own `dataset.json` when None.
         on_case: called after each case with its number and how many there are.
 
@@ -95,12 +96,16 @@ def check(
     files = read_decathlon(folder, complete=False) if card is None else card.read(folder, complete=False)
     structures = from_labels(files.labels) if card is None else card.structure_set
     channels = files.channels if card is None else card.channels
+    tissues = () if card is None else card.tissues
     facts: list[CaseFacts] = []
     findings: list[Finding] = []
     for number, case in enumerate(files.cases, start=1):
         try:
-            volume = read_volume(case.image, channels=channels)
-            facts.append(_look(case, volume, structures, findings))
+            if tissues:
+                facts.append(_look_at_map(case, structures, tissues, findings))
+            else:
+                volume = read_volume(case.image, channels=channels)
+                facts.append(_look(case, volume, structures, findings))
         except MedsegError as fault:
             findings.append(Finding("error", case.case_id, _told(fault, case)))
         on_case(number, len(files.cases))
@@ -126,7 +131,9 @@ def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: l
     else:
         labels = read_labels(case.label)
         volume.grid.require(labels.grid, "image and labels", source=str(case.label))
-        voxels = _look_at_labels(case.case_id, labels, structures, findings)
+        voxels = _counts(labels)
+        known = {v: (v,) for v in structures.known_values}
+        findings += _look_at_labels(case.case_id, voxels, structures, known)
     return CaseFacts(
         case.case_id,
         volume.grid.shape,
@@ -138,22 +145,55 @@ def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: l
     )
 
 
-def _look_at_labels(
-    case_id: str, labels: LabelMap, structures: StructureSet, findings: list[Finding]
-) -> dict[int, int]:
+def _look_at_map(
+    case: CaseFiles, structures: StructureSet, tissues: Sequence[Tissue], findings: list[Finding]
+) -> CaseFacts:
+    """One label map without an image: its values are tissues, and structures are made of them."""
+    labels = read_labels(case.image)
+    voxels = _counts(labels)
+    parts: defaultdict[int, tuple[int, ...]] = defaultdict(tuple, {0: (0,)})
+    for tissue in tissues:
+        parts[tissue.target] += (tissue.value,)
+    findings += _look_at_labels(case.case_id, voxels, structures, parts)
+    if not set(voxels) - {0}:
+        findings.append(Finding("error", case.case_id, "the label map is empty"))
+    grid = labels.grid
+    return CaseFacts(
+        case.case_id, grid.shape, grid.spacing_mm, grid.axis_codes, None, voxel_digest(labels), voxels
+    )
+
+
+def _counts(labels: LabelMap) -> dict[int, int]:
+    """Voxels of each value."""
     values, counts = np.unique(labels.array, return_counts=True)
-    voxels = {int(v): int(n) for v, n in zip(values, counts, strict=True)}
-    unknown = {v: n for v, n in voxels.items() if v not in structures.known_values}
-    for value, count in unknown.items():
-        text = f"unknown label value {value} in {count} voxels"
-        findings.append(Finding("error", case_id, text))
+    return {int(v): int(n) for v, n in zip(values, counts, strict=True)}
+
+
+def _look_at_labels(
+    case_id: str, voxels: dict[int, int], structures: StructureSet, parts: Mapping[int, Sequence[int]]
+) -> list[Finding]:
+    """Values nobody declared, and structures without voxels or with few.
+
+    Args:
+        case_id: of the case.
+        voxels: of each value in its labels.
+        structures: that it should have.
+        parts: for each value of a structure or background, the values in the file that stand for it.
+    """
+    declared = {value for values in parts.values() for value in values}
+    unknown = {v: n for v, n in voxels.items() if v not in declared}
+    findings = [
+        Finding("error", case_id, f"unknown label value {value} in {count} voxels")
+        for value, count in unknown.items()
+    ]
     for structure in structures:
-        count = sum(voxels.get(v, 0) for v in structure.members or (structure.value,))
+        inner = structure.members or (structure.value,)
+        count = sum(voxels.get(part, 0) for value in inner for part in parts.get(value, ()))
         if count == 0:
             findings.append(Finding("warning", case_id, f"{structure.name} is not labelled"))
         elif count < TINY_VOXELS:
             findings.append(Finding("warning", case_id, f"{structure.name} has only {count} voxels"))
-    return voxels
+    return findings
 
 
 def _duplicates(facts: list[CaseFacts]) -> list[Finding]:
@@ -172,10 +212,11 @@ def _outliers(facts: list[CaseFacts]) -> list[Finding]:
     if len(facts) < 3:
         return []
     findings = []
-    brightness = float(np.median([case.brightness for case in facts]))
+    known = [case.brightness for case in facts if case.brightness is not None]
+    brightness = float(np.median(known)) if known else 0.0
     sides = np.median([sorted(case.spacing_mm) for case in facts], axis=0)
     for case in facts:
-        ratio = case.brightness / brightness if brightness else 1.0
+        ratio = case.brightness / brightness if brightness and case.brightness is not None else 1.0
         if not 1 / OUTLIER_FACTOR <= ratio <= OUTLIER_FACTOR:
             text = f"95% of intensities lie below {case.brightness:.4g}; in the median case {brightness:.4g}"
             findings.append(Finding("warning", case.case_id, text))

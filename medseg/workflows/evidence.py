@@ -19,11 +19,11 @@ from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.metrics.cohort import summarise
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
-from medseg.model import Model, ModelSpec
+from medseg.model import Model, ModelSpec, WeightType
 from medseg.training.loop import Trainer
 from medseg.training.setup import best_of
 from medseg.training.split import Split
-from medseg.workflows.cases import PreparedCase, read_case
+from medseg.workflows.cases import PreparedCase, Reader
 from medseg.workflows.segment import Segmenter, SegmenterOptions
 
 Say = Callable[[str], None]
@@ -54,13 +54,20 @@ def provenance(recipe: Recipe, card: Card, split: Split) -> dict[str, Any]:
     }
 
 
-def package(trainer: Trainer, spec: ModelSpec, cases: Sequence[PreparedCase], threads: int) -> Model:
+def package(
+    trainer: Trainer,
+    spec: ModelSpec,
+    cases: Sequence[PreparedCase],
+    threads: int,
+    kept_as: WeightType = "float32",
+) -> Model:
     """The best weights of a training as a model, its engines compared on real scans.
 
     Raises:
-        SelfCheckError: the converted graph does not compute what the network does.
+        SelfCheckError: the converted graph does not compute what the network does, or a weight does not fit
+            the type it is kept as.
     """
-    weights, graph = best_of(trainer)
+    weights, graph = best_of(trainer, kept_as)
     training = spec.training | {
         "epochs": trainer.progress.epoch,
         "of_epochs": trainer.epochs,
@@ -78,14 +85,14 @@ def package(trainer: Trainer, spec: ModelSpec, cases: Sequence[PreparedCase], th
 
 
 def measure(
-    model: Model, files: Sequence[CaseFiles], card: Card, metrics: MetricsSpec, threads: int, say: Say
+    model: Model, files: Sequence[CaseFiles], read: Reader, metrics: MetricsSpec, threads: int, say: Say
 ) -> tuple[Model, tuple[CaseResult, ...]]:
     """Predict cases the model has not seen, as a user would, and store how well it did."""
     say(f"measuring on {len(files)} cases that were not trained on")
     segmenter = Segmenter([model], SegmenterOptions(threads=threads))
     results = []
     for case in files:
-        volume, reference = read_case(case, card)
+        volume, reference = read(case)
         found = segmenter(volume)
         results.append(
             evaluate_case(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from medseg.errors import GeometryError, InputError, ModelError
 from medseg.inference import engines
 from medseg.inference.predictor import Predictor, labels_from_probabilities
-from medseg.model import Model, ModelSpec, load_model
+from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
 from medseg.postprocess import postprocess
 from medseg.preparation import Preparation
 from medseg.structures import StructureSet
@@ -158,7 +158,7 @@ class Segmenter:
         return Volume(volume.array[order], volume.grid, self.channels, volume.form, volume.warnings)
 
 
-def load(model: str | Path | Sequence[str | Path], **options: object) -> Segmenter:
+def load(model: str | Path | Sequence[str | Path] = DEFAULT_MODEL, **options: object) -> Segmenter:
     """A segmenter from model files or names of packaged models.
 
     >>> load("hippocampus").channels

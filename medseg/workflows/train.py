@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from medseg import __version__
+from medseg.augment.compose import Augmenter
+from medseg.augment.synthesis import Synthesiser
 from medseg.cards import Card, MetricsSpec, Recipe, load_card
 from medseg.io.atomic import write_text
 from medseg.layouts import CaseFiles
@@ -17,13 +20,15 @@ from medseg.metrics.export import cases_csv
 from medseg.model import Model, ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.preparation import Preparation
+from medseg.structures import StructureSet
 from medseg.training.budget import epochs_within
 from medseg.training.loop import Epoch, Trainer, TrainingCase
 from medseg.training.setup import build_network, build_trainer, facts_of, start_from, training_case
 from medseg.training.split import Split, make_split
-from medseg.workflows.cases import PreparedCase, prepare_cases, require_unseen
+from medseg.workflows.cases import PreparedCase, Reader, prepare_cases, read_case, require_unseen
 from medseg.workflows.evidence import measure, package, provenance
 from medseg.workflows.run import Run
+from medseg.workflows.synthetic import SyntheticCases
 
 Say = Callable[[str], None]
 
@@ -102,19 +107,22 @@ def train(
         say(_describe(split, recipe))
         by_id = {case.case_id: case for case in found.cases}
         held = [by_id[name] for name in split.validation]
-        cases = _prepared(by_id, split, card, recipe, say)
-        require_unseen(held, card, cases.values())
-        network = build_network(
-            recipe.network,
-            seed=recipe.training.seed,
-            device=options.device,
-            threads=options.threads,
+        maps = _label_maps(recipe, card)
+        read = maps.read if maps else partial(read_case, card=card)
+        cases = _prepared(by_id, split, read, recipe, card, say)
+        require_unseen(held, read, cases.values())
+        network, spec = _network(recipe, card, split, options)
+        material = _material(recipe, card.structure_set, cases, maps, by_id, split)
+        trainer = build_trainer(
+            network,
+            spec,
+            loss=recipe.loss,
+            augmenter=material.augmenter,
+            training=recipe.training,
+            cases=material.training,
+            selection=material.selection,
+            folder=run.folder,
         )
-        spec = _model_spec(recipe, card, split, network)
-        if options.init is not None:
-            start_from(network, options.init)
-            spec = replace(spec, training=spec.training | {"began_from": _origin(options.init)})
-        trainer = _trainer(recipe, spec, network, cases, split, run)
         epochs = stored.get("epochs") or _epochs(trainer, recipe, options, started, say)
         run.fix_epochs(stored, epochs)
         trainer.epochs = epochs
@@ -123,29 +131,24 @@ def train(
             say(f"warning: {warning}")
         if trainer.progress.epoch:
             say(f"going on after epoch {trainer.progress.epoch} of {epochs}")
-        model = _trained(trainer, spec, [*cases.values()], options.threads, run, say, on_epoch)
-        results = _measured(model, held, card, recipe.metrics, options.threads, run, say)
+        make = partial(package, trainer, spec, [*cases.values()], options.threads, recipe.weights)
+        model = _trained(trainer, make, run, say, on_epoch)
+        results = _measured(model, held, read, recipe.metrics, options.threads, run, say)
         return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
 
 
 def _trained(
-    trainer: Trainer,
-    spec: ModelSpec,
-    cases: Sequence[PreparedCase],
-    threads: int,
-    run: Run,
-    say: Say,
-    on_epoch: Callable[[Epoch], None],
+    trainer: Trainer, make: Callable[[], Model], run: Run, say: Say, on_epoch: Callable[[Epoch], None]
 ) -> Model:
     """Train to the end, or to the interruption; either way the best weights become a model."""
     try:
         trainer.run(on_epoch)
     except KeyboardInterrupt:
         if trainer.progress.epoch:
-            package(trainer, spec, cases, threads).save(run.model_path, overwrite=True)
+            make().save(run.model_path, overwrite=True)
             say(f"stopped; the best weights so far are in {run.model_path}; the same command goes on")
         raise
-    model = package(trainer, spec, cases, threads)
+    model = make()
     model.save(run.model_path, overwrite=True)
     return model
 
@@ -153,7 +156,7 @@ def _trained(
 def _measured(
     model: Model,
     held: Sequence[CaseFiles],
-    card: Card,
+    read: Reader,
     metrics: MetricsSpec,
     threads: int,
     run: Run,
@@ -162,7 +165,7 @@ def _measured(
     """Measure the model on the fold's own cases, and store the scores in it and beside it."""
     if not held:
         return ()
-    model, results = measure(model, held, card, metrics, threads, say)
+    model, results = measure(model, held, read, metrics, threads, say)
     model.save(run.model_path, overwrite=True)
     table = cases_csv(results, surface="surfel", software=f"medseg {__version__}", model=model.spec.name)
     write_text(run.scores_path, table, overwrite=True)
@@ -176,13 +179,31 @@ def _resolved(recipe: Recipe, card: Card, options: TrainOptions) -> Recipe:
 
 
 def _prepared(
-    files: Mapping[str, CaseFiles], split: Split, card: Card, recipe: Recipe, say: Say
+    files: Mapping[str, CaseFiles], split: Split, read: Reader, recipe: Recipe, card: Card, say: Say
 ) -> dict[str, PreparedCase]:
     """The cases that train and that choose the checkpoint; those measured at the end stay unread."""
     names = (*split.train, *split.selection)
     say(f"reading {len(names)} cases")
     preparation = Preparation(recipe.preparation)
-    return {case.case_id: case for case in prepare_cases((files[n] for n in names), card, preparation)}
+    prepared = prepare_cases((files[n] for n in names), read, card.structure_set, preparation)
+    return {case.case_id: case for case in prepared}
+
+
+def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:
+    """How scans are made, where the card has label maps alone."""
+    return SyntheticCases(card, recipe.synthesis, recipe.training.seed) if recipe.synthesis else None
+
+
+def _network(recipe: Recipe, card: Card, split: Split, options: TrainOptions) -> tuple[Segmenter, ModelSpec]:
+    """The network with the weights it begins from, and the model in the making."""
+    network = build_network(
+        recipe.network, seed=recipe.training.seed, device=options.device, threads=options.threads
+    )
+    spec = _model_spec(recipe, card, split, network)
+    if options.init is None:
+        return network, spec
+    start_from(network, options.init)
+    return network, replace(spec, training=spec.training | {"began_from": _origin(options.init)})
 
 
 def _model_spec(recipe: Recipe, card: Card, split: Split, network: Segmenter) -> ModelSpec:
@@ -206,29 +227,34 @@ def _origin(model: Model) -> dict[str, Any]:
     return {"sha256": model.sha256, **{key: model.spec.training.get(key) for key in kept}}
 
 
-def _trainer(
-    recipe: Recipe,
-    spec: ModelSpec,
-    network: Segmenter,
-    cases: Mapping[str, PreparedCase],
-    split: Split,
-    run: Run,
-) -> Trainer:
-    def part(names: Sequence[str]) -> list[TrainingCase]:
-        chosen = [cases[name] for name in names]
-        return [training_case(case.case_id, case.prepared.array, case.indices) for case in chosen]
+@dataclass(frozen=True)
+class Material:
+    """What a trainer is fed: cases that train, cases that choose the checkpoint, and who makes patches."""
 
-    return build_trainer(
-        network,
-        spec,
-        loss=recipe.loss,
-        augmentation=recipe.augmentation,
-        training=recipe.training,
-        cases=part(split.train),
-        selection=part(split.selection),
-        spacing_mm=next(iter(cases.values())).prepared.grid.spacing_mm,
-        folder=run.folder,
-    )
+    training: Sequence[TrainingCase]
+    selection: Sequence[TrainingCase]
+    augmenter: Augmenter | Synthesiser
+
+
+def _material(
+    recipe: Recipe,
+    structures: StructureSet,
+    cases: Mapping[str, PreparedCase],
+    maps: SyntheticCases | None,
+    files: Mapping[str, CaseFiles],
+    split: Split,
+) -> Material:
+    """Patches of prepared scans; or scans made anew at every step, where there are label maps alone."""
+
+    def part(names: Sequence[str]) -> list[TrainingCase]:
+        return [training_case(n, cases[n].prepared.array, cases[n].indices) for n in names]
+
+    spacing = next(iter(cases.values())).prepared.grid.spacing_mm
+    if maps is not None:
+        training = [maps.training_case(files[name]) for name in split.train]
+        return Material(training, part(split.selection), maps.synthesiser(spacing))
+    augmenter = Augmenter(recipe.augmentation, structures, spacing)
+    return Material(part(split.train), part(split.selection), augmenter)
 
 
 def _epochs(trainer: Trainer, recipe: Recipe, options: TrainOptions, started: float, say: Say) -> int:

@@ -33,7 +33,7 @@ from medseg.errors import (
 )
 from medseg.phantom import write_phantom_scan
 
-VERBS = ("predict", "train", "evaluate", "report", "check", "info", "phantom")
+VERBS = ("predict", "train", "evaluate", "report", "check", "info", "phantom", "demo")
 HEAVY = {"torch", "monai", "openvino", "SimpleITK", "nibabel", "scipy", "numpy", "matplotlib", "rich"}
 ENTRY = [sys.executable, "-c", "from medseg.cli.main import main; main()"]
 
@@ -91,7 +91,7 @@ def test_help_imports_nothing_of_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "words",
     [
-        ("bogus",), ("--bogus",), ("predict",), ("predict", "x.nii.gz"), ("predict", "--bogus"),
+        ("bogus",), ("--bogus",), ("predict",), ("predict", "--bogus"),
         ("predict", "x.nii.gz", "-m"), ("predict", "x.nii.gz", "-m", "m", "--threads", "-1"),
         ("predict", "x.nii.gz", "-m", "m", "--threads", "two"), ("train", "phantom_unet3d"),
         ("predict", "x.nii.gz", "-m", "m", "--engine", "abacus"),

@@ -120,6 +120,16 @@ class TestEveryLoss:
         last = logits.to(memory_format=torch.channels_last_3d)
         torch.testing.assert_close(loss(name, regions)(last, target), loss(name, regions)(logits, target))
 
+    def test_nor_does_it_for_the_gradient(self, name: str, regions: bool) -> None:
+        logits, target = case(regions)
+        gradients = []
+        for layout in (torch.contiguous_format, torch.channels_last_3d):
+            leaf = logits.clone(memory_format=layout).requires_grad_()
+            loss(name, regions)(leaf, target).backward()
+            assert leaf.grad is not None
+            gradients.append(leaf.grad)
+        torch.testing.assert_close(*gradients)
+
     def test_shapes_that_do_not_belong_together_are_refused(self, name: str, regions: bool) -> None:
         logits, target = case(regions)
         with pytest.raises(UsageError) as refusal:

@@ -7,7 +7,14 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW
 
-from medseg.training.schedule import AveragedWeights, build_optimizer, learning_rate
+from medseg.errors import UsageError
+from medseg.training.schedule import (
+    AveragedWeights,
+    build_optimizer,
+    freeze_norms,
+    frozen_from,
+    learning_rate,
+)
 from medseg.training.spec import TrainingSpec
 
 SPEC = TrainingSpec(learning_rate=0.1, warmup_steps=4, schedule_power=0.5)
@@ -114,3 +121,35 @@ def test_a_loaded_average_goes_on_where_it_was() -> None:
         assert torch.equal(second.tensors[key], value)
     with pytest.raises(KeyError):
         second.load({}, 1)
+
+
+def test_frozen_statistics_are_the_averaged_ones_and_stay() -> None:
+    network = small_network()
+    averaged = AveragedWeights(network, 0.5)
+    for _ in range(4):
+        network.train()(torch.randn(2, 1, 5, 5, 5) + 3)
+        averaged.update(network)
+    expected = {k: averaged.tensors[f"1.{k}"].clone() for k in ("running_mean", "running_var")}
+    assert not torch.equal(network[1].running_mean, expected["running_mean"])
+    for first in (True, False, False):
+        network.train()
+        freeze_norms(network, averaged, first=first)
+        network(torch.randn(2, 1, 5, 5, 5) - 7)
+        averaged.update(network)
+        for key, value in expected.items():
+            assert torch.equal(getattr(network[1], key), value)
+            torch.testing.assert_close(averaged.tensors[f"1.{key}"], value)
+    assert network[0].training
+    network.train()(torch.randn(2, 1, 5, 5, 5) - 7)
+    assert not torch.equal(network[1].running_mean, expected["running_mean"])
+
+
+@pytest.mark.parametrize(("share", "step"), [(0.0, 40), (0.25, 30), (1.0, 0)])
+def test_the_share_of_frozen_steps_is_the_last_one(share: float, step: int) -> None:
+    assert frozen_from(40, TrainingSpec(frozen_norm_share=share)) == step
+
+
+@pytest.mark.parametrize("share", [-0.1, 1.1])
+def test_a_share_of_frozen_steps_out_of_range_is_refused(share: float) -> None:
+    with pytest.raises(UsageError, match="frozen_norm_share must be in"):
+        TrainingSpec(frozen_norm_share=share)

@@ -11,12 +11,15 @@ import torch
 from tiny_training import NETWORK, model_spec, phantom, tiny_trainer
 
 from medseg.cards import load_card, load_recipe
+from medseg.errors import SelfCheckError
+from medseg.inference import engines
 from medseg.losses.spec import LossSpec
 from medseg.model import Model, load_model
 from medseg.phantom import STRUCTURES
 from medseg.structures import Structure, StructureSet
+from medseg.training.loop import Trainer
 from medseg.training.processor import autocast_dtype
-from medseg.training.setup import build_network, facts_of
+from medseg.training.setup import best_of, build_network, facts_of, start_from
 from medseg.training.split import make_split
 from medseg.workflows.evidence import provenance
 
@@ -97,3 +100,55 @@ def test_precision_auto_asks_the_processor(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
         assert autocast_dtype(torch.device("cpu"), "auto") == (torch.bfloat16 if has else None)
     assert autocast_dtype(torch.device("mps"), "auto") is None
+
+
+def unlike_new(folder: Path, norm: str = "instance") -> Trainer:
+    """A tiny training after two steps, so that no weight is a round number."""
+    trainer = tiny_trainer(folder, network=replace(NETWORK, norm=norm))  # type: ignore[arg-type]
+    for n in range(2):
+        trainer.step([n])
+    return trainer
+
+
+@pytest.mark.filterwarnings(r"ignore::torch.jit.TracerWarning:torch\.nn\.")
+@pytest.mark.parametrize("norm", ["batch", "instance"])
+def test_half_weights_are_rounded_stored_in_half_and_computed_in_float32(tmp_path: Path, norm: str) -> None:
+    trainer = unlike_new(tmp_path, norm)
+    whole, whole_graph = best_of(trainer)
+    weights, graph = best_of(trainer, "float16")
+    parameters = {name for name, _ in trainer.network.named_parameters()}
+    for key, value in whole.items():
+        assert weights[key].dtype == (np.float16 if key in parameters else value.dtype)
+        np.testing.assert_array_equal(weights[key], value.astype(weights[key].dtype))
+    assert any(not np.array_equal(weights[k].astype(np.float32), whole[k]) for k in parameters)
+    if norm == "instance":  # of a batch norm, the conversion unites weights and statistics
+        assert len(graph[1]) < 0.55 * len(whole_graph[1])
+    path = tmp_path / "half.safetensors"
+    spec = model_spec(replace(NETWORK, norm=norm))  # type: ignore[arg-type]
+    Model(spec, weights, graph).save(path)
+    model = load_model(path)
+    assert all(model.weights[key].dtype == value.dtype for key, value in weights.items())
+    wide = Model(spec, {k: v.astype(np.float32) if k in parameters else v for k, v in weights.items()})
+    tiles = np.random.default_rng(0).normal(size=(1, 1, 16, 16, 16)).astype(np.float32)
+    expected = engines.load(wide, "torch")(tiles)
+    np.testing.assert_array_equal(engines.load(model, "torch")(tiles), expected)
+    np.testing.assert_allclose(engines.load(model, "openvino")(tiles), expected, rtol=1e-4, atol=1e-4)
+    exact = engines.load(Model(spec, whole), "torch")(tiles)
+    assert 0 < float(np.abs(exact - expected).max()) < 0.05 * float(np.abs(exact).max())
+
+
+def test_a_training_begins_from_half_weights_in_float32(tmp_path: Path) -> None:
+    weights, _ = best_of(unlike_new(tmp_path), "float16")
+    spec = replace(NETWORK, norm="instance")
+    network = build_network(spec, seed=5, device="cpu", threads=0)
+    start_from(network, Model(model_spec(spec), weights))
+    for key, value in network.state_dict().items():
+        assert value.dtype in (torch.float32, torch.int64)
+        np.testing.assert_array_equal(value.numpy(), weights[key])
+
+
+def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
+    trainer = unlike_new(tmp_path)
+    trainer.averaged.tensors["head.bias"][0] = 70_000.0
+    with pytest.raises(SelfCheckError, match=r"head\.bias reaches 70000, too large for float16"):
+        best_of(trainer, "float16")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -301,3 +302,64 @@ def test_a_tiny_network_learns_what_phantoms_are_made_of(tmp_path: Path) -> None
     assert told[-1].loss < told[0].loss / 2
     assert max(before.values()) < 0.2
     assert min(told[-1].dice.values()) > 0.5
+
+
+@pytest.mark.parametrize("stopped_at", [5, 6, 8])
+def test_norms_freeze_at_their_step_and_stay_frozen_through_a_stop(tmp_path: Path, stopped_at: int) -> None:
+    """9 steps, the last third with the statistics that were averaged over the first six."""
+    settings = replace(TRAINING, frozen_norm_share=1 / 3)
+    whole = tiny_trainer(tmp_path / "whole", training=settings)
+    seen: list[Tensor] = []
+    averages: list[Tensor] = []
+    plain = whole.step
+
+    def watched(case_numbers: list[int]) -> float:
+        averages.append(whole.averaged.tensors["encoder.0.0.norm.running_mean"].clone())
+        loss = plain(case_numbers)
+        seen.append(whole.network.state_dict()["encoder.0.0.norm.running_mean"].clone())
+        return loss
+
+    whole.step = watched  # type: ignore[method-assign,assignment]
+    whole.run(ignore)
+    assert all(not torch.equal(a, b) for a, b in itertools.pairwise(seen[:6]))
+    assert all(torch.equal(later, averages[6]) for later in seen[6:])
+    interrupted = tiny_trainer(tmp_path / "parts", training=settings)
+    inner = interrupted.step
+
+    def stop(case_numbers: list[int]) -> float:
+        if interrupted.progress.step == stopped_at:
+            raise KeyboardInterrupt
+        return inner(case_numbers)
+
+    interrupted.step = stop  # type: ignore[method-assign,assignment]
+    with pytest.raises(KeyboardInterrupt):
+        interrupted.run(ignore)
+    assert_same_training(whole, finished(tmp_path / "parts", training=settings))
+
+
+def test_a_sampled_loss_is_that_of_one_phase_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    settings = replace(TRAINING, sampled_loss=True)
+    network = replace(NETWORK, name="fast_unet", options={})
+    seen: list[tuple[int, ...]] = []
+
+    def trainer(folder: Path) -> Trainer:
+        made = tiny_trainer(folder, training=settings, network=network)
+        inner = made.loss.forward
+
+        def loss(logits: Tensor, target: Tensor) -> Tensor:
+            seen.append((*logits.shape, *target.shape))
+            return inner(logits, target)
+
+        made.loss.forward = loss  # type: ignore[method-assign]
+        return made
+
+    whole = trainer(tmp_path / "whole")
+    whole.run(ignore)
+    assert set(seen) == {(2, 4, 8, 8, 8, 2, 8, 8, 8)}
+    stopped = trainer(tmp_path / "parts")
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(stop_after(1))
+    again = trainer(tmp_path / "parts")
+    assert again.resume() is None
+    again.run(ignore)
+    assert_same_training(whole, again)

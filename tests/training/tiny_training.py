@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from medseg.augment.compose import Augmenter
 from medseg.augment.spec import (
     AffineSpec,
     AugmentSpec,
@@ -90,10 +91,9 @@ def tiny_trainer(
         build_network(network, seed=training.seed, device="cpu", threads=0),
         model_spec(network, structures),
         loss=loss or LossSpec(),
-        augmentation=augmentation,
+        augmenter=Augmenter(augmentation, structures, SPACING_MM),
         training=training,
         cases=cases or [phantom(n) for n in range(3)],
         selection=selection or [phantom(100)],
-        spacing_mm=SPACING_MM,
         folder=folder,
     )

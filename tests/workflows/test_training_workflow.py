@@ -227,10 +227,10 @@ def test_a_case_that_fails_to_be_measured_does_not_cost_the_model(
     from medseg.errors import InputError
     from medseg.workflows import evidence
 
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise InputError("the disk is gone")
 
-    monkeypatch.setattr(evidence, "read_case", fail)
+    monkeypatch.setattr(evidence, "evaluate_case", fail)
     ran = train(bench.recipe, bench.data, tmp_path / "run")
     assert ran.code == 3
     assert load_model(tmp_path / "run" / "model.safetensors").spec.training["epochs"] == 2

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -19,6 +20,9 @@ from medseg.inference.engines import FloatArray, Precision, fold_slices, unfold_
 from medseg.model import Model
 from medseg.networks import registry
 from medseg.networks.layers import Segmenter
+
+if TYPE_CHECKING:
+    import openvino as ov
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
@@ -124,9 +128,11 @@ def load(
 def to_graph(
     network: nn.Module, in_channels: int, spatial_dims: int, *, stride: Sequence[int] = ()
 ) -> tuple[bytes, bytes]:
-    """The network as OpenVINO graph and constants in f32, for any batch and tile size.
+    """The network as OpenVINO graph and constants, for any batch and tile size; it computes in f32.
 
-    The graph is run on two shapes, one of which the conversion has not seen, and compared.
+    Constants that lose nothing by it are stored as f16: the weights of a network that were rounded, unless
+    the conversion unites them with those of a batch norm. The graph is run on two shapes, one of which the
+    conversion has not seen, and compared.
 
     Args:
         network: on any device; a copy of it is converted.
@@ -151,6 +157,7 @@ def to_graph(
         warnings.simplefilter("ignore")
         graph = ov.convert_model(network, example_input=seen)
     graph.reshape(ov.PartialShape([-1, in_channels, *(-1,) * spatial_dims]))
+    _narrow(graph)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "graph.xml"
         ov.save_model(graph, path, compress_to_fp16=False)
@@ -158,6 +165,21 @@ def to_graph(
     for shape in ((1, in_channels, *(2 * s for s in steps)), (2, in_channels, *(3 * s for s in steps))):
         _compare(network, converted, shape)
     return converted
+
+
+def _narrow(graph: ov.Model) -> None:
+    """Store the f32 constants of a graph as f16 where that changes no value; the graph widens them."""
+    from openvino import Type, opset13
+
+    for node in graph.get_ordered_ops():
+        if node.get_type_name() != "Constant" or node.get_element_type() != Type.f32:
+            continue
+        with np.errstate(over="ignore"):
+            narrow = node.data.astype(np.float16)
+        if np.array_equal(narrow, node.data):
+            wide = opset13.convert(opset13.constant(narrow), "f32").output(0)
+            for reader in node.output(0).get_target_inputs():
+                reader.replace_source_output(wide)
 
 
 def _compare(network: nn.Module, graph: tuple[bytes, bytes], shape: tuple[int, ...]) -> None:

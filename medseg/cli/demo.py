@@ -1,0 +1,28 @@
+"""`medseg demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import duration, say
+
+
+def command(
+    out: Annotated[Path, typer.Argument(help="Folder to write to.")] = Path("demo"),
+    threads: opt.Threads = 0,
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """Segment an average head with the packaged brain model: labels, JSON, report and picture."""
+    from medseg.cli.predict import volumes
+    from medseg.cli.terminal import result
+    from medseg.workflows.demo import demo
+
+    done = demo(out, threads=threads, overwrite=overwrite)
+    result(volumes(done.outcome))
+    say(f"segmented in {duration(done.outcome.summary['seconds'])}:")
+    for path in done.files:
+        say(f"  {path}")

@@ -1,0 +1,148 @@
+"""A 3D U-Net for processors: few thin layers at full resolution, shortcuts that are added.
+
+The U-Net of Cicek et al. 2016 (arXiv:1606.06650) with three changes that save nine tenths of its
+arithmetic. A strided convolution and a transposed head put the first level at half the resolution, the
+shortcuts are added as in LinkNet (Chaurasia and Culurciello 2017, arXiv:1707.03718, section III), and each
+level of the synthesis path has one convolution.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medseg.errors import UsageError
+from medseg.model import Norm
+from medseg.networks.layers import (
+    CONV,
+    TRANSPOSED,
+    ConvUnit,
+    InputGate,
+    PerAxis,
+    Segmenter,
+    SpatialDims,
+    he_init,
+    odd_kernels,
+    per_level,
+)
+
+WIDTHS = (32, 64, 96, 128)
+
+
+class FastUNet(Segmenter):
+    """Levels at 1/2, 1/4, 1/8 ... of the resolution; logits at the full one.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: image channels C.
+        out_channels: outputs K.
+        widths: channels of each level, finest first.
+        norm: between convolution and activation.
+        kernels: odd kernel of each level per axis, () for 3 everywhere.
+        strides: of the stem, then between neighbouring levels, per axis; () for 2 everywhere.
+        activation: see `layers.ACTIVATION`.
+        depth: convolutions of each level of the analysis path below the first, which has one.
+
+    Raises:
+        UsageError: an argument makes no network.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: SpatialDims,
+        in_channels: int,
+        out_channels: int,
+        *,
+        widths: Sequence[int] = WIDTHS,
+        norm: Norm = "batch",
+        kernels: Sequence[Sequence[int]] = (),
+        strides: Sequence[Sequence[int]] = (),
+        activation: str = "relu",
+        depth: int = 2,
+    ) -> None:
+        super().__init__(spatial_dims)
+        levels = len(widths)
+        if levels < 2 or min(widths) < 1 or depth < 1:
+            raise UsageError(f"two widths or more, and a depth of 1 or more, not {tuple(widths)}, {depth}")
+        size = odd_kernels(
+            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
+        )
+        steps = per_level(strides, levels=levels, spatial_dims=spatial_dims, default=2, what="strides")
+        total = tuple(math.prod(axis) for axis in zip(*steps, strict=True))
+        none = (0,) * spatial_dims
+        conv, transposed = CONV[spatial_dims], TRANSPOSED[spatial_dims]
+
+        def stage(level: int, count: int) -> nn.Sequential:
+            return nn.Sequential(
+                *(
+                    ConvUnit(
+                        spatial_dims, widths[level], widths[level], kernel=size[level], norm=norm,
+                        activation=activation, bias=False,
+                    )
+                    for _ in range(count)
+                )
+            )  # fmt: skip
+
+        above = (in_channels, *widths)
+        self.gate = InputGate(in_channels, total, none, none)
+        self.down = nn.ModuleList(conv(above[n], widths[n], steps[n], stride=steps[n]) for n in range(levels))
+        self.encoder = nn.ModuleList(stage(n, depth if n else 1) for n in range(levels))
+        self.up = nn.ModuleList(
+            transposed(widths[n + 1], widths[n], steps[n + 1], stride=steps[n + 1]) for n in range(levels - 1)
+        )
+        self.decoder = nn.ModuleList(stage(n, 1) for n in range(levels - 1))
+        fine = transposed(widths[0], widths[0], steps[0], stride=steps[0])
+        self.fine = cast(nn.ConvTranspose3d, fine)
+        self.relu = nn.ReLU(inplace=True)
+        self.head = conv(widths[0], out_channels, 1)
+        he_init(self)
+        _copy_init(self.fine)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K, *S) of an image (B, C, *S)."""
+        return cast(Tensor, self.head(self.relu(self.fine(self.features(self.gate(x))))))
+
+    def features(self, x: Tensor) -> Tensor:
+        """Channels of the first level, (B, widths[0], *S / stride of the stem)."""
+        maps: list[Tensor] = []
+        for down, encode in zip(self.down, self.encoder, strict=True):
+            maps.append(encode(down(maps[-1] if maps else x)))
+        x = maps.pop()
+        for level in reversed(range(len(self.decoder))):
+            x = self.decoder[level](self.up[level](x) + maps.pop())
+        return x
+
+    @property
+    def phases(self) -> PerAxis:
+        """Voxels per axis that are made of each position of `features`."""
+        return tuple(self.fine.stride)
+
+    def at_phase(self, x: Tensor, phase: PerAxis) -> Tensor:
+        """Logits of every voxel whose index is `phase` modulo `phases`: a sample at a fraction of the cost.
+
+        Args:
+            x: image (B, C, *S).
+            phase: one offset an axis, below `phases`.
+
+        Returns:
+            (B, K, *S / phases), equal to `forward(x)[:, :, a::s, ...]`.
+        """
+        index: tuple[slice | int, ...] = (slice(None), slice(None), *phase)
+        weight = self.fine.weight[index].T
+        weight = weight.reshape(*weight.shape, *(1,) * self.spatial_dims)
+        convolve = functional.conv2d if self.spatial_dims == 2 else functional.conv3d
+        fine = self.relu(convolve(self.features(self.gate(x)), weight, self.fine.bias))
+        return cast(Tensor, self.head(fine))
+
+
+def _copy_init(fine: nn.ConvTranspose3d) -> None:
+    """Weights (C, C, *kernel) that copy each position to all the voxels made of it."""
+    with torch.no_grad():
+        fine.weight.zero_()
+        for channel in range(fine.in_channels):
+            fine.weight[channel, channel] = 1.0
