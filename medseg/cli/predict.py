@@ -54,13 +54,10 @@ def command(
     """Segment scans: writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
     from medseg.io import ReadOptions
     from medseg.io.options import FormName
-    from medseg.model import DEFAULT_MODEL
     from medseg.workflows.predict import PredictOptions, predict
     from medseg.workflows.segment import load
 
-    name = _engine(engine)
-    if not model and not quiet:
-        say(f"model: {DEFAULT_MODEL} (name another with -m)")
+    settings = {"device": device, "engine": _engine(engine), "threads": threads, "tta": tta}
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
     names = tuple(name.strip() for name in channels.split(",") if name.strip())
     options = PredictOptions(reading, names, probabilities, report, strict, overwrite)
@@ -68,14 +65,7 @@ def command(
     try:
         predict(
             inputs,
-            lambda: load(
-                model or DEFAULT_MODEL,
-                device=device,
-                engine=name,
-                threads=threads,
-                tta=tta,
-                keep_probabilities=probabilities,
-            ),
+            lambda: load(_chosen(model, quiet), keep_probabilities=probabilities, **settings),
             out,
             options,
             lambda outcome, *count: _tell(outcomes, outcome, count, quiet, verbose),
@@ -85,6 +75,15 @@ def command(
             result(json.dumps([_content(outcome) for outcome in outcomes]))
     if not (as_json or quiet) and len(outcomes) == 1:
         result(volumes(outcomes[0]))
+
+
+def _chosen(names: list[str] | None, quiet: bool) -> list[str]:
+    """The models to use; which one, where none was named, is said."""
+    from medseg.model import DEFAULT_MODEL
+
+    if not names and not quiet:
+        say(f"model: {DEFAULT_MODEL} (choose another with -m)")
+    return names or [DEFAULT_MODEL]
 
 
 def _content(outcome: Outcome) -> dict[str, Any]:
@@ -108,6 +107,8 @@ def _tell(
         say(f"{count}{outcome.target} is there already, from the same input and model")
     else:
         say(f"{count}{outcome.target} ({duration(outcome.summary['seconds'])})")
+        for reason in outcome.summary.get("quality", {}).get("reasons", ()):
+            say(f"doubtful: {outcome.stem}: {reason}")
         for warning in outcome.summary["warnings"]:
             say(f"warning: {outcome.stem}: {warning}")
         if verbose:
@@ -117,7 +118,7 @@ def _tell(
 def volumes(outcome: Outcome) -> str:
     rows = [("structure", "label", "voxels", "ml")]
     for s in outcome.summary["structures"]:
-        cut = " (reaches the edge of the scan)" if s["touches_edge"] else ""
+        cut = " (reaches the edge of the scan)" if s["truncated"] else ""
         rows.append((s["name"] + cut, str(s["value"]), str(s["voxels"]), _ml(s["volume_ml"])))
     return table(rows)
 

@@ -24,6 +24,7 @@ from medseg.training.loop import Trainer
 from medseg.training.setup import best_of
 from medseg.training.split import Split
 from medseg.workflows.cases import PreparedCase, Reader
+from medseg.workflows.quality import confidence
 from medseg.workflows.segment import Segmenter, SegmenterOptions
 
 Say = Callable[[str], None]
@@ -32,6 +33,9 @@ PARITY = 1e-3
 """Largest difference of a probability between OpenVINO and torch, both in float32, on a real scan."""
 
 COMPARED_CASES = 5
+
+SpacingRange = dict[str, list[float]]
+"""Voxel sizes, sorted within each scan: the "min" and "max" of the smallest, middle and largest side."""
 
 
 def provenance(recipe: Recipe, card: Card, split: Split) -> dict[str, Any]:
@@ -60,8 +64,17 @@ def package(
     cases: Sequence[PreparedCase],
     threads: int,
     kept_as: WeightType = "float32",
+    spacing_mm: SpacingRange | None = None,
 ) -> Model:
-    """The best weights of a training as a model, its engines compared on real scans.
+    """The best weights of a training as a model, its engines compared on whole scans.
+
+    Args:
+        trainer: after its last step.
+        spec: what the model is.
+        cases: of the training, prepared.
+        threads: of the processor; 0 takes what there is.
+        kept_as: type the weights are stored in.
+        spacing_mm: voxel sizes met in training, where the cases do not show them.
 
     Raises:
         SelfCheckError: the converted graph does not compute what the network does, or a weight does not fit
@@ -76,10 +89,16 @@ def package(
         "selection_dice": round(trainer.progress.best, 4),
     }
     model = Model(replace(spec, training=training), weights, graph)
+    agreement, sure = _agreement(model, cases[:COMPARED_CASES], threads or None)
     evidence = {
-        "engines": _agreement(model, cases[:COMPARED_CASES], threads or None),
+        "engines": agreement,
+        "confidence": {
+            "n": len(sure),
+            "min": round(min(sure), 4),
+            "median": round(float(np.median(sure)), 4),
+        },
         "volumes_ml": _volume_ranges(cases),
-        "spacing_mm": _spacing_range(cases),
+        "spacing_mm": spacing_mm or _spacing_range(cases),
     }
     return replace(model, spec=replace(model.spec, evidence=evidence))
 
@@ -126,8 +145,14 @@ def _scores(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
     ]
 
 
-def _agreement(model: Model, cases: Sequence[PreparedCase], threads: int | None) -> dict[str, Any]:
-    """How OpenVINO in f32, and torch in bf16, differ from torch in f32 on whole prepared scans."""
+def _agreement(
+    model: Model, cases: Sequence[PreparedCase], threads: int | None
+) -> tuple[dict[str, Any], list[float]]:
+    """How OpenVINO in f32, and torch in bf16, differ from torch in f32 on whole prepared scans.
+
+    Returns:
+        The largest differences, and how sure the model was of each scan (see `quality.confidence`).
+    """
     structures = model.spec.structure_set
     values = np.asarray(structures.index_values)
 
@@ -143,8 +168,10 @@ def _agreement(model: Model, cases: Sequence[PreparedCase], threads: int | None)
         name: {"cases": len(cases), "probability": 0.0, "label_disagreement": 0.0, "dice": 0.0, "volume": 0.0}
         for name in others
     }
+    sure = []
     for case in cases:
         expected = reference.probabilities(case.prepared.array)
+        sure.append(confidence(expected, structures))
         labels = labels_from_probabilities(expected, structures)
         truth = values[case.indices]
         for name, predictor in others.items():
@@ -161,7 +188,7 @@ def _agreement(model: Model, cases: Sequence[PreparedCase], threads: int | None)
             f"OpenVINO differs from torch by {found['openvino f32']['probability']:.2g} in probability "
             f"(limit {PARITY})"
         )
-    return found
+    return found, sure
 
 
 def _structure_changes(
@@ -188,7 +215,7 @@ def _volume_ranges(cases: Sequence[PreparedCase]) -> dict[str, Any]:
     }
 
 
-def _spacing_range(cases: Sequence[PreparedCase]) -> dict[str, list[float]]:
+def _spacing_range(cases: Sequence[PreparedCase]) -> SpacingRange:
     """Voxel sizes met, sorted within each scan: the range of the smallest, middle and largest side."""
     sides = np.array([sorted(case.spacing_mm) for case in cases])
     return {"min": sides.min(axis=0).round(4).tolist(), "max": sides.max(axis=0).round(4).tolist()}

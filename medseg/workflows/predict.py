@@ -14,7 +14,6 @@ from medseg import __version__
 from medseg.errors import InputError, MedsegError, PartialBatchError, ResourceError, UsageError
 from medseg.io import ReadOptions, files_of, read_volume, write_image, write_labels
 from medseg.io.atomic import write_text
-from medseg.structures import Structure
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.inputs import InputCase, check_out, find_cases, is_batch
 from medseg.workflows.outputs import SCHEMA, Outputs, digest, require_writable
@@ -160,8 +159,9 @@ def _segment(
     outputs.refuse_existing(options.overwrite, inputs)
     volume = read_volume(case.source, channels=options.channels or None, options=options.reading)
     found = segmenter(volume)
-    if options.strict and found.warnings:
-        raise InputError(f"doubtful: {found.warnings[0]}", source=case.first, mend="drop --strict")
+    doubts = (*found.quality.reasons, *found.warnings)
+    if options.strict and doubts:
+        raise InputError(f"doubtful: {doubts[0]}", source=case.first, mend="drop --strict")
     page = _page(outputs.case, volume, found, segmenter, identity) if outputs.report else ""
     outputs.labels.parent.mkdir(parents=True, exist_ok=True)
     overwrite = options.overwrite
@@ -209,22 +209,27 @@ def _summary(volume: Volume, found: Segmentation) -> dict[str, Any]:
         "schema": SCHEMA,
         "intended_use": "research only; not a medical device",
         "grid": _grid(volume.grid),
-        "structures": [_row(structure, found) for structure in found.structures],
+        "quality": found.quality.content(),
+        "structures": _rows(found),
         "warnings": list(found.warnings),
     }
 
 
-def _row(structure: Structure, found: Segmentation) -> dict[str, Any]:
-    mask = found.structures.mask(found.labels.array, structure)
-    count = int(mask.sum())
-    row = {
-        "value": structure.value,
-        "name": structure.name,
-        "voxels": count,
-        "volume_ml": round(count * found.labels.grid.voxel_volume_mm3 / 1000, 6),
-        "touches_edge": _touches_edge(mask),
-    }
-    return row | {"members": list(structure.members)} if structure.members else row
+def _rows(found: Segmentation) -> list[dict[str, Any]]:
+    """One row a structure."""
+    volumes, cut = found.volumes_ml(), found.truncated()
+    voxel_ml = found.labels.grid.voxel_volume_mm3 / 1000
+    rows = []
+    for s in found.structures:
+        row = {
+            "value": s.value,
+            "name": s.name,
+            "voxels": round(volumes[s.name] / voxel_ml),
+            "volume_ml": round(volumes[s.name], 6),
+            "truncated": cut[s.name],
+        }
+        rows.append(row | {"members": list(s.members)} if s.members else row)
+    return rows
 
 
 def _grid(grid: Grid) -> dict[str, Any]:
@@ -233,12 +238,6 @@ def _grid(grid: Grid) -> dict[str, Any]:
         "spacing_mm": [round(s, 6) for s in grid.spacing_mm],
         "orientation": grid.axis_codes,
     }
-
-
-def _touches_edge(mask: Any) -> bool:
-    """Whether a structure reaches the edge of the scan, so that part of it may be missing."""
-    faces = [mask.take(end, axis=axis) for axis in range(3) if mask.shape[axis] > 1 for end in (0, -1)]
-    return any(bool(face.any()) for face in faces)
 
 
 def _page(
@@ -259,7 +258,7 @@ def _page(
         case_id=stem,
         facts=facts,
         expected_ml={name: (r["min"], r["max"]) for name, r in ranges.items()},
-        warnings=found.warnings,
+        warnings=(*found.quality.reasons, *found.warnings),
     )
     labels = LabelMap(found.labels.array, found.labels.grid, found.labels.form)
     return html.case_page(case_of(volume, labels, found.structures, options=options))

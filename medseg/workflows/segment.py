@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import GeometryError, InputError, ModelError
-from medseg.inference import engines
+from medseg.inference import engines, tta
 from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
 from medseg.postprocess import postprocess
 from medseg.preparation import Preparation
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap, Volume
+from medseg.workflows.quality import Quality, judge
 
 SLAB_VOXELS = 4_000_000
 """Output voxels restored at a time, so that class probabilities never exist for a whole big scan."""
@@ -61,20 +62,23 @@ class Segmentation:
         labels: on the scan's own grid, in its own axis order.
         structures: what the values mean.
         warnings: sentences a reader must see.
+        quality: whether it can be believed.
         probabilities: per structure name, (I, J, K) float32 on the scan's grid, if kept.
     """
 
     labels: LabelMap
     structures: StructureSet
     warnings: tuple[str, ...] = ()
+    quality: Quality = field(default_factory=Quality)
     probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of each structure, 0 where there is none of it."""
-        voxel_ml = self.labels.grid.voxel_volume_mm3 / 1000
-        return {
-            s.name: int(self.structures.mask(self.labels.array, s).sum()) * voxel_ml for s in self.structures
-        }
+        return _volumes_ml(self.labels, self.structures)
+
+    def truncated(self) -> dict[str, bool]:
+        """Whether each structure reaches the edge of the scan, so that part of it may be missing."""
+        return _truncated(self.labels, self.structures)
 
 
 class Segmenter:
@@ -132,12 +136,21 @@ class Segmenter:
         labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
         if not labels.array.any():
             warnings.append("the model labelled no voxel of this scan")
+        first = self.members[0]
+        quality = judge(
+            volume,
+            first.model.spec,
+            _volumes_ml(labels, self.structures),
+            _truncated(labels, self.structures),
+            inner[0],
+            lambda: first.mirrored(prepared[0].array),
+        )
         probabilities = {}
         if kept:
             outputs = np.concatenate(kept, axis=1)[-len(self.structures) :]
             named = zip(self.structures.names, outputs, strict=True)
             probabilities = {name: prepared[0].to_input(output) for name, output in named}
-        return Segmentation(labels, self.structures, tuple(dict.fromkeys(warnings)), probabilities)
+        return Segmentation(labels, self.structures, tuple(dict.fromkeys(warnings)), quality, probabilities)
 
     @property
     def engine_names(self) -> tuple[str, ...]:
@@ -183,6 +196,29 @@ class _Member:
             flips = (spec.inference.flips or ((0,),)) if options.tta else ()
             spec = replace(spec, inference=replace(spec.inference, flips=flips))
         self.predictor = Predictor.of(spec, [self.engine])
+
+    def mirrored(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Probabilities of the mirrored scan, brought back, twins exchanged."""
+        view = tta.View((tta.LEFT_RIGHT,), self.model.spec.structure_set.twin_channels())
+        plain = replace(self.predictor, flips=())
+        found = plain.probabilities(np.ascontiguousarray(view.forward(array[None])[0]))
+        return np.ascontiguousarray(view.backward(found[None])[0])
+
+
+def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
+    """Volume of each structure; one pass over the labels."""
+    found, counts = np.unique(labels.array, return_counts=True)
+    voxels = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    voxel_ml = labels.grid.voxel_volume_mm3 / 1000
+    return {s.name: voxel_ml * sum(voxels.get(v, 0) for v in s.members or (s.value,)) for s in structures}
+
+
+def _truncated(labels: LabelMap, structures: StructureSet) -> dict[str, bool]:
+    """Which structures are found in the outermost voxels of an axis longer than one voxel."""
+    array = labels.array
+    faces = [array.take(end, axis=axis) for axis in range(3) if array.shape[axis] > 1 for end in (0, -1)]
+    outer = {int(v) for face in faces for v in np.unique(face)}
+    return {s.name: not outer.isdisjoint(s.members or (s.value,)) for s in structures}
 
 
 def _device(name: str) -> str:

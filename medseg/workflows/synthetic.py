@@ -20,6 +20,9 @@ from medseg.training.loop import TrainingCase
 from medseg.training.setup import training_case
 from medseg.volume import Grid, LabelMap, Volume
 
+FINEST_MM = 0.5
+"""Voxels as fine as these are seen as well as any, for they are averaged first."""
+
 MARGIN_MM = 24.0
 """Air kept around a head."""
 
@@ -70,6 +73,12 @@ class SyntheticCases:
                 mend="resample it to 1 mm",
             )
         return training_case(files.case_id, np.empty((len(self.card.channels), 0, 0, 0), np.float32), indices)
+
+    @property
+    def spacing_range(self) -> dict[str, list[float]]:
+        """Voxel sizes that are simulated, sorted: finer ones than the network's own are averaged into it."""
+        pixel, thick = self.spec.voxel_mm[1], self.spec.slice_mm[1]
+        return {"min": [FINEST_MM] * 3, "max": [pixel, pixel, max(pixel, thick)]}
 
     def _head(self, files: CaseFiles) -> tuple[NDArray[np.uint8], Grid]:
         """Generation indices (I, J, K) uint8 in RAS+ order, cut to the head and some air around it."""

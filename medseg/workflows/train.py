@@ -123,18 +123,30 @@ def train(
             selection=material.selection,
             folder=run.folder,
         )
-        epochs = stored.get("epochs") or _epochs(trainer, recipe, options, started, say)
-        run.fix_epochs(stored, epochs)
-        trainer.epochs = epochs
-        warning = trainer.resume()
-        if warning:
-            say(f"warning: {warning}")
-        if trainer.progress.epoch:
-            say(f"going on after epoch {trainer.progress.epoch} of {epochs}")
-        make = partial(package, trainer, spec, [*cases.values()], options.threads, recipe.weights)
+        trainer.epochs = stored.get("epochs") or _epochs(trainer, recipe, options, started, say)
+        run.fix_epochs(stored, trainer.epochs)
+        _resume(trainer, say)
+        make = partial(
+            package,
+            trainer,
+            spec,
+            [*cases.values()],
+            options.threads,
+            recipe.weights,
+            maps.spacing_range if maps else None,
+        )
         model = _trained(trainer, make, run, say, on_epoch)
         results = _measured(model, held, read, recipe.metrics, options.threads, run, say)
         return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
+
+
+def _resume(trainer: Trainer, say: Say) -> None:
+    """Go on from the last checkpoint, and say so."""
+    warning = trainer.resume()
+    if warning:
+        say(f"warning: {warning}")
+    if trainer.progress.epoch:
+        say(f"going on after epoch {trainer.progress.epoch} of {trainer.epochs}")
 
 
 def _trained(

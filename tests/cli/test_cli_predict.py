@@ -336,7 +336,7 @@ def test_the_summary_is_strict_and_says_how_the_result_was_made(scan: Path, mode
         here = found == row["value"]
         inside = np.zeros_like(here)
         inside[1:-1, 1:-1, 1:-1] = True
-        assert row["touches_edge"] == bool((here & ~inside).any())
+        assert row["truncated"] == bool((here & ~inside).any())
     assert [row["name"] for row in said["structures"]] == list(STRUCTURES.names)
     made = said["provenance"]
     assert made["settings"]["engines"] == ["openvino f32"]

@@ -99,7 +99,7 @@ def test_a_training_leaves_a_model_that_segments_and_says_how_good_it_is(
     assert model.spec.structure_set.names == STRUCTURES.names
     assert model.spec.training["cases"] == {"trained": 3, "chose_checkpoint": 1, "measured": 2}
     assert model.spec.training["epochs"] == model.spec.training["of_epochs"] == 2
-    assert set(model.spec.evidence) == {"engines", "volumes_ml", "spacing_mm", "validation"}
+    assert set(model.spec.evidence) == {"engines", "confidence", "volumes_ml", "spacing_mm", "validation"}
     assert model.spec.evidence["engines"]["openvino f32"]["probability"] < 1e-3
     write_phantom_scan(tmp_path / "scan.nii.gz", shape=SHAPE)
     found = load(bench.run / "model.safetensors", threads=1)(read_volume(tmp_path / "scan.nii.gz"))

@@ -1,0 +1,220 @@
+"""Whether a result can be believed: what speaks against it, in words.
+
+Every check is driven by what the model knows of its own training (`ModelSpec.evidence`) and is silent where
+it knows nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.inference.predictor import labels_from_probabilities
+from medseg.inference.tiles import FloatArray
+from medseg.model import ModelSpec
+from medseg.structures import StructureSet
+from medseg.volume import Volume
+
+VOLUME_SLACK = 1.6
+"""How many times beyond the volumes met in training a structure is doubted."""
+
+UNLIKE_SHARE = 1 / 3
+"""Share of doubted structures from which the scan itself is."""
+
+CONFIDENCE_MARGIN = 0.05
+"""How far below the least confidence on its own validation scans a model is doubted."""
+
+PAIR_RATIO = 2.0
+"""Ratio of the volumes of twins from which the sides are looked at twice."""
+
+SIDES_AGREE = 0.9
+"""Share of lateral voxels that must keep their side when the scan is mirrored."""
+
+HOUNSFIELD_LOW, HOUNSFIELD_AIR, AIR_SHARE = -200.0, -500.0, 0.15
+"""A scan with values below the first, and this share of them below the second, is in Hounsfield units."""
+
+MR_CHANNELS = ("MR", "MRI")
+
+NAMED = 3
+"""Structures a sentence names before it counts the rest."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The verdict on one result.
+
+    Attributes:
+        flag: "doubtful" when there is a reason.
+        reasons: sentences, the gravest first.
+        confidence: mean probability of the winning output over the labelled voxels, in [0, 1].
+        sides: share of lateral voxels that keep their side when the scan is mirrored; None where there
+            was no doubt, and no second prediction.
+    """
+
+    reasons: tuple[str, ...] = ()
+    confidence: float | None = None
+    sides: float | None = None
+
+    @property
+    def flag(self) -> Literal["ok", "doubtful"]:
+        return "doubtful" if self.reasons else "ok"
+
+    def content(self) -> dict[str, Any]:
+        """What `scan_seg.json` says of it."""
+        return {
+            "flag": self.flag,
+            "reasons": list(self.reasons),
+            "confidence": None if self.confidence is None else round(self.confidence, 4),
+            "sides_agreement": None if self.sides is None else round(self.sides, 4),
+        }
+
+
+def judge(
+    volume: Volume,
+    spec: ModelSpec,
+    volumes_ml: Mapping[str, float],
+    cut: Mapping[str, bool],
+    probabilities: FloatArray,
+    mirrored: Callable[[], FloatArray],
+) -> Quality:
+    """Look at one result from every side.
+
+    Args:
+        volume: the scan as it was read.
+        spec: the model.
+        volumes_ml: of each structure, 0 where there is none.
+        cut: whether a structure reaches the edge of the scan.
+        probabilities: (K, i, j, k) on the prepared grid, axis i to the right.
+        mirrored: predicts the mirrored scan, and hands its probabilities back unmirrored with twins
+            exchanged; called only where the sides are in doubt.
+    """
+    ranges = spec.evidence.get("volumes_ml", {})
+    sure = confidence(probabilities, spec.structure_set)
+    reasons = [*_about_units(volume, spec), *_about_the_field(volume, ranges)]
+    reasons += _about_confidence(sure, spec)
+    reasons += _about_volumes(spec.name, volumes_ml, cut, ranges)
+    sides = None
+    if spec.structure_set.twins() and (reasons or _sides_in_doubt(probabilities, volumes_ml, spec)):
+        sides = sides_agreement(probabilities, mirrored(), spec.structure_set)
+        if sides < SIDES_AGREE:
+            reasons.append(
+                f"left and right are uncertain: {100 * (1 - sides):.0f} % of what has a side changes it when "
+                "the scan is mirrored"
+            )
+    return Quality(tuple(reasons), sure, sides)
+
+
+def confidence(probabilities: FloatArray, structures: StructureSet) -> float:
+    """Mean probability of the winning output over the labelled voxels; 0 where none is labelled.
+
+    Args:
+        probabilities: (K, i, j, k); of regions, the highest.
+        structures: what the outputs are.
+    """
+    best = probabilities.max(axis=0)
+    labelled = best > 0.5 if structures.are_regions else probabilities.argmax(axis=0) > 0
+    return float(best[labelled].mean()) if labelled.any() else 0.0
+
+
+def sides_agreement(first: FloatArray, second: FloatArray, structures: StructureSet) -> float:
+    """Share of the voxels with a side in both predictions that have the same one; 1 where there is none.
+
+    Args:
+        first: probabilities (K, i, j, k).
+        second: of the mirrored scan, brought back.
+        structures: with twins.
+    """
+    one, other = (_sides(labels_from_probabilities(p, structures), structures) for p in (first, second))
+    both = (one != 0) & (other != 0)
+    return float((one[both] == other[both]).mean()) if both.any() else 1.0
+
+
+def _sides(labels: NDArray[Any], structures: StructureSet) -> NDArray[np.int8]:
+    """-1 left, 1 right, 0 neither."""
+    table = np.zeros(int(max(structures.known_values)) + 1, np.int8)
+    for s in structures:
+        for value in s.members or (s.value,):
+            table[value] = {"left": -1, "right": 1, "none": 0}[s.side]
+    found: NDArray[np.int8] = table[labels]
+    return found
+
+
+def _about_units(volume: Volume, spec: ModelSpec) -> Iterator[str]:
+    if spec.channels[0] not in MR_CHANNELS or len(spec.channels) > 1:
+        return
+    values = np.asarray(volume.array, dtype=np.float32)
+    low, air = float(values.min()), float((values < HOUNSFIELD_AIR).mean())
+    if low < HOUNSFIELD_LOW and air > AIR_SHARE:
+        yield (
+            f"the intensities look like a CT in Hounsfield units (lowest {low:.0f}, {100 * air:.0f} % below "
+            f"{HOUNSFIELD_AIR:.0f}); {spec.name} was made for MR"
+        )
+
+
+def _about_the_field(volume: Volume, ranges: Mapping[str, Any]) -> Iterator[str]:
+    least = sum(r["min"] for r in ranges.values())
+    seen = volume.grid.voxels * volume.grid.voxel_volume_mm3 / 1000
+    if seen < least:
+        yield (
+            f"the scan shows {seen:.0f} ml, and all structures together are {least:.0f} ml or more: "
+            "it cannot show them whole"
+        )
+
+
+def _about_confidence(sure: float, spec: ModelSpec) -> Iterator[str]:
+    known = spec.evidence.get("confidence")
+    if known and sure < known["min"] - CONFIDENCE_MARGIN:
+        yield (
+            f"{spec.name} is unsure: its mean confidence is {sure:.2f}, and was {known['min']:.2f} or more "
+            "on the scans it was checked with"
+        )
+
+
+def _about_volumes(
+    name: str, volumes_ml: Mapping[str, float], cut: Mapping[str, bool], ranges: Mapping[str, Any]
+) -> Iterator[str]:
+    known = {s: v for s, v in volumes_ml.items() if s in ranges}
+    small = {s: v / ranges[s]["min"] for s, v in known.items() if v * VOLUME_SLACK < ranges[s]["min"]}
+    large = {s: v / ranges[s]["max"] for s, v in known.items() if v > VOLUME_SLACK * ranges[s]["max"]}
+    if known and len(small) + len(large) > UNLIKE_SHARE * len(known):
+        count = len(small) + len(large)
+        yield f"{count} of {len(known)} structures are implausible: this is unlike what {name} was trained on"
+    missing = [s for s, ratio in small.items() if ratio == 0]
+    lost = sorted((s for s in small if s not in missing and cut.get(s)), key=small.__getitem__)
+    tiny = sorted((s for s in small if s not in missing and not cut.get(s)), key=small.__getitem__)
+    great = sorted(large, key=large.__getitem__, reverse=True)
+    for found, text in (
+        (missing, "not found"),
+        (lost, "cut by the edge of the scan and smaller than any in the training data"),
+        (tiny, "far smaller than any in the training data"),
+        (great, "far larger than any in the training data"),
+    ):
+        if found:
+            yield f"{_listed(found)}: {text}"
+
+
+def _listed(names: list[str]) -> str:
+    rest = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
+
+
+def _sides_in_doubt(probabilities: FloatArray, volumes_ml: Mapping[str, float], spec: ModelSpec) -> bool:
+    """Whether twins are unlike in volume, or lie the wrong way round (axis i grows to the right)."""
+    structures = spec.structure_set
+    labels = labels_from_probabilities(probabilities, structures)
+    place = np.arange(labels.shape[0])
+    for left in (s for s in structures if s.side == "left" and s.twin):
+        right = structures[str(left.twin)]
+        sizes = sorted((volumes_ml.get(left.name, 0.0), volumes_ml.get(right.name, 0.0)))
+        if sizes[1] > PAIR_RATIO * sizes[0]:
+            return True
+        rows = [structures.mask(labels, s).sum(axis=(1, 2)) for s in (left, right)]
+        if all(r.any() for r in rows) and np.average(place, weights=rows[0]) >= np.average(
+            place, weights=rows[1]
+        ):
+            return True
+    return False
