@@ -20,6 +20,7 @@ from medseg.augment.spec import (
     LinearSpec,
     LowResolutionSpec,
     NoiseSpec,
+    SynthesisSpec,
 )
 from medseg.cards import Card, MetricsSpec, Recipe
 from medseg.errors import InputError, UsageError
@@ -65,7 +66,17 @@ SPECS: tuple[Any, ...] = (
     TrainingSpec(patch=(8, 16, 32), optimizer="sgd", precision="bf16"),
     MetricsSpec(1.5, "a paper"),
     Card("c", "a card", "decathlon", ("flair", "t1"), STRUCTURES, weights_may_be_shared=True),
-    Recipe("r", "c", "a recipe", NETWORK, PREPARATION, EVERY_AUGMENTATION, postprocess=POSTPROCESS),
+    SynthesisSpec(affine=AffineSpec(scale=(0.9, 1.0)), realistic=0.75, voxel_mm=(1.0, 2.0)),
+    Recipe(
+        "r",
+        "c",
+        "a recipe",
+        NETWORK,
+        weights="float16",
+        preparation=PREPARATION,
+        augmentation=EVERY_AUGMENTATION,
+        postprocess=POSTPROCESS,
+    ),
     ModelSpec(
         "m",
         NETWORK,
@@ -131,7 +142,7 @@ def test_an_unknown_name_is_refused_at_every_depth(place: tuple[str, ...], name:
 
 
 def test_an_unknown_name_in_a_list_is_refused() -> None:
-    card = json.loads(json.dumps(specs.to_mapping(SPECS[-3])))
+    card = json.loads(json.dumps(specs.to_mapping(SPECS[-4])))
     card["structures"][1]["color"] = "#000000"
     with pytest.raises(UsageError, match=r"structures.color is not a setting; did you mean 'colour'"):
         specs.from_mapping(Card, card, source="c.toml")

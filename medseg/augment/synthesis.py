@@ -315,6 +315,7 @@ def whole_scan(
     indices: NDArray[np.uint8],
     spacing_mm: Sequence[float],
     seed: int,
+    acquired_mm: Triple | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A scan of a whole map at its own voxel size, its anatomy unchanged but for a turn and a flip.
 
@@ -324,6 +325,7 @@ def whole_scan(
         indices: generation indices (I, J, K).
         spacing_mm: of the map, and of the scan.
         seed: decides the scan.
+        acquired_mm: voxel size of the scanner, in place of one that is drawn.
 
     Returns:
         Image (1, I, J, K) in [0, 1], and target indices (I, J, K).
@@ -333,6 +335,8 @@ def whole_scan(
     maker = Synthesiser(spec, table, spacing_mm, spacing_mm)
     shape = indices.shape
     params = maker.sample(torch.Generator().manual_seed(seed), shape)
+    if acquired_mm is not None:
+        params = replace(params, acquired_mm=acquired_mm)
     centre = [(n - 1) / 2 for n in shape]
     image, target = maker.apply(params, torch.from_numpy(indices), centre, shape)
     return image.numpy(), target.numpy()

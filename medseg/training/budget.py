@@ -41,7 +41,8 @@ def _seconds(trial: Trainer) -> tuple[float, float]:
     times = []
     for _ in range(WARM_STEPS + MEASURED_STEPS):
         start = time.monotonic()
-        trial.step(trial.sampler.order(trial.spec.batch, trial.generator))
+        order = trial.sampler.order(trial.spec.batch, trial.generator)
+        trial.step(trial.batch(order, trial.progress.step))
         times.append(time.monotonic() - start)
     start = time.monotonic()
     trial.validate(trial.averaged.tensors)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -30,6 +31,7 @@ from medseg.training.schedule import (
 from medseg.training.spec import TrainingSpec
 
 Weights = Mapping[str, Tensor]
+Phase = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,16 @@ class TrainingCase:
     case_id: str
     image: Tensor
     labels: Tensor
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a step takes: images (B, C, *patch), label indices (B, *patch), the voxels to learn from."""
+
+    case_ids: Sequence[str]
+    images: Tensor
+    labels: Tensor
+    phase: Phase | None
 
 
 @dataclass(frozen=True)
@@ -132,7 +144,7 @@ class Trainer:
         start = time.monotonic()
         total = self.spec.steps_per_epoch
         order = self.sampler.order(total * self.spec.batch, self.generator)
-        losses = [self.step(order[n * self.spec.batch : (n + 1) * self.spec.batch]) for n in range(total)]
+        losses = [self.step(batch) for batch in self._batches(order, total)]
         dice = dict(self.validate(self.averaged.tensors))
         known = [value for value in dice.values() if not math.isnan(value)]
         score = sum(known) / len(known) if known else 0.0
@@ -154,9 +166,10 @@ class Trainer:
         left = (self.epochs - self.progress.epoch) * self.progress.seconds / self.progress.epoch
         return Epoch(self.progress.epoch, self.epochs, mean_loss, dice, self.progress.best, left)
 
-    def step(self, case_numbers: Sequence[int]) -> float:
-        """One optimiser step on one patch of each case given; the loss."""
-        images, labels = self._batch(case_numbers)
+    def step(self, batch: Batch) -> float:
+        """One optimiser step; the loss."""
+        images = batch.images.to(self.device, memory_format=torch.channels_last_3d)
+        labels = batch.labels.to(self.device)
         total = self.epochs * self.spec.steps_per_epoch
         frozen = frozen_from(total, self.spec)
         self.network.train()
@@ -166,13 +179,12 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            logits, labels = self._answer(images, labels)
+            logits, labels = self._answer(images, labels, batch.phase)
         loss = self.loss(logits.float(), self.target(labels))
         value = float(loss.detach())
         if not math.isfinite(value):
-            names = ", ".join(self.cases[n].case_id for n in case_numbers)
             raise SelfCheckError(
-                f"the loss is {value} at step {self.progress.step} (cases {names})",
+                f"the loss is {value} at step {self.progress.step} (cases {', '.join(batch.case_ids)})",
                 source=self.folder,
                 mend="lower training.learning_rate, or run `medseg check` on the data",
             )
@@ -184,28 +196,48 @@ class Trainer:
         self.progress.step += 1
         return value
 
-    def _answer(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    def _answer(self, images: Tensor, labels: Tensor, phase: Phase | None) -> tuple[Tensor, Tensor]:
         """Logits, and the labels of the voxels they are of: all, or those of one phase."""
-        if not (self.spec.sampled_loss and isinstance(self.network, Phased)):
+        if phase is None or not isinstance(self.network, Phased):
             return self.network(images), labels
         steps = self.network.phases
-        phase = tuple(int(torch.randint(s, (), generator=self.generator)) for s in steps)
         taken = (slice(None), *(slice(p, None, s) for p, s in zip(phase, steps, strict=True)))
         return self.network.at_phase(images, phase), labels[taken]
 
-    def _batch(self, case_numbers: Sequence[int]) -> tuple[Tensor, Tensor]:
-        images, labels = [], []
-        progress = self.progress.step / (self.epochs * self.spec.steps_per_epoch)
-        for number in case_numbers:
-            case = self.cases[number]
-            patch = self.sampler.draw(number, self.generator)
-            image, label = self.augmenter.draw(
-                self.generator, case.image, case.labels, patch.centre, self.spec.patch, progress
-            )
-            images.append(image)
-            labels.append(label)
-        batch = torch.stack(images).to(self.device, memory_format=torch.channels_last_3d)
-        return batch, torch.stack(labels).to(self.device)
+    def _batches(self, order: Sequence[int], total: int) -> Iterator[Batch]:
+        """The batches of an epoch; each is made while the step before it is computed."""
+        size = self.spec.batch
+        with ThreadPoolExecutor(1, "batches") as maker:
+            start = self.progress.step
+            coming = maker.submit(self.batch, order[:size], start)
+            for n in range(1, total + 1):
+                batch = coming.result()
+                if n < total:
+                    coming = maker.submit(self.batch, order[n * size : (n + 1) * size], start + n)
+                yield batch
+
+    def batch(self, case_numbers: Sequence[int], step: int) -> Batch:
+        """One patch of each case given, as a step of that number takes them."""
+        progress = step / (self.epochs * self.spec.steps_per_epoch)
+        patches = [self._patch(number, progress) for number in case_numbers]
+        return Batch(
+            case_ids=[self.cases[number].case_id for number in case_numbers],
+            images=torch.stack([image for image, _ in patches]),
+            labels=torch.stack([label for _, label in patches]),
+            phase=self._phase(),
+        )
+
+    def _patch(self, number: int, progress: float) -> tuple[Tensor, Tensor]:
+        case = self.cases[number]
+        patch = self.sampler.draw(number, self.generator)
+        return self.augmenter.draw(
+            self.generator, case.image, case.labels, patch.centre, self.spec.patch, progress
+        )
+
+    def _phase(self) -> Phase | None:
+        if not (self.spec.sampled_loss and isinstance(self.network, Phased)):
+            return None
+        return tuple(int(torch.randint(s, (), generator=self.generator)) for s in self.network.phases)
 
     def save(self) -> None:
         """Write the whole state to the last checkpoint."""

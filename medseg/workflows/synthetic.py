@@ -35,11 +35,13 @@ class SyntheticCases:
         card: of the data set.
         spec: how scans are made.
         seed: with the name of a case, decides the scan that is made of it.
+        acquired_mm: voxel size of the scanner; None draws one.
     """
 
     card: Card
     spec: SynthesisSpec
     seed: int = 0
+    acquired_mm: tuple[float, float, float] | None = None
 
     @property
     def table(self) -> TissueTable:
@@ -53,7 +55,7 @@ class SyntheticCases:
         """A scan of the map's own, whole anatomy at its own voxel size, and its labels."""
         indices, grid = self._head(files)
         seed = zlib.crc32(f"{self.seed} {files.case_id}".encode())
-        image, target = whole_scan(self.spec, self.table, indices, grid.spacing_mm, seed)
+        image, target = whole_scan(self.spec, self.table, indices, grid.spacing_mm, seed, self.acquired_mm)
         values = np.asarray(self.card.structure_set.index_values)
         smallest = np.min_scalar_type(int(values.max()))
         labels = values.astype(smallest)[target]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import TRAINING, tiny_trainer
+from tiny_training import TRAINING, take_step, tiny_trainer
 from torch import Tensor, nn
 
 from medseg.training import budget
@@ -47,7 +47,7 @@ def test_measuring_leaves_no_trace(tmp_path: Path, steps: int) -> None:
     trainer = tiny_trainer(tmp_path)
     trainer.loss = Forgetful(trainer.loss)
     for _ in range(steps):
-        trainer.step([0, 1])
+        take_step(trainer, [0, 1])
     before, progress = everything(trainer), replace(trainer.progress)
     assert epochs_within(trainer, 60.0) >= 1
     after = everything(trainer)
@@ -63,8 +63,8 @@ def test_a_measured_training_equals_one_that_was_not(tmp_path: Path) -> None:
     measured, plain = tiny_trainer(tmp_path), tiny_trainer(tmp_path)
     epochs_within(measured, 1.0)
     for trainer in (measured, plain):
-        trainer.step([0, 1])
-        trainer.step([2, 0])
+        take_step(trainer, [0, 1])
+        take_step(trainer, [2, 0])
     for key, value in plain.network.state_dict().items():
         assert torch.equal(measured.network.state_dict()[key], value)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_training import NETWORK, TRAINING, phantom, tiny_trainer
+from tiny_training import NETWORK, TRAINING, phantom, take_step, tiny_trainer
 from torch import Tensor, nn
 
 from medseg.augment.spec import AugmentSpec
@@ -263,7 +263,7 @@ def test_channels_are_changed_each_by_itself(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path)
     case = phantom(0)
     trainer.cases = [TrainingCase("a", case.image.repeat(2, 1, 1, 1), case.labels)] * 3
-    batches = [trainer._batch([0, 1])[0] for _ in range(6)]
+    batches = [trainer.batch([0, 1], 0).images for _ in range(6)]
     assert any(not torch.equal(batch[:, 0], batch[:, 1]) for batch in batches)
 
 
@@ -272,7 +272,7 @@ def test_the_cases_are_not_changed(tmp_path: Path) -> None:
     image, labels = case.image.clone(), case.labels.clone()
     trainer = tiny_trainer(tmp_path)
     for _ in range(5):
-        trainer.step([0, 0])
+        take_step(trainer, [0, 0])
     assert torch.equal(case.image, image)
     assert torch.equal(case.labels, labels)
 

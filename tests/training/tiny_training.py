@@ -97,3 +97,8 @@ def tiny_trainer(
         selection=selection or [phantom(100)],
         folder=folder,
     )
+
+
+def take_step(trainer: Trainer, case_numbers: list[int]) -> float:
+    """One step on one patch of each case."""
+    return trainer.step(trainer.batch(case_numbers, trainer.progress.step))
