@@ -1,22 +1,40 @@
-"""Draw the pictures of the documentation from real scans.
+"""Draw the pictures of the documentation.
 
-    python docs/pictures.py --data ../shared/data
+    python docs/pictures.py --data ../shared/data              # all of them
+    python docs/pictures.py --data ../shared/data synthesis    # one
 
-The hippocampus is of a case that the packaged model was not trained on.
+The hippocampus is of a case that the packaged model was not trained on; the brains are real scans, which
+the brain model never sees in training.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-from medseg.cards import load_card
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from medseg.augment.spec import SynthesisSpec
+from medseg.augment.synthesis import Synthesiser
+from medseg.cards import load_card, load_recipe
+from medseg.io import read_volume
 from medseg.report.figures import overlay_png
 from medseg.training.split import make_split
+from medseg.volume import Volume
 from medseg.workflows.cases import read_case
-from medseg.workflows.segment import load
+from medseg.workflows.demo import mni152
+from medseg.workflows.segment import Segmenter, load
+from medseg.workflows.synthetic import SyntheticCases
 
 HERE = Path(__file__).parent
+
+SAMPLES, SAMPLE_VOXELS = 12, 176
 
 
 def hippocampus(data: Path) -> bytes:
@@ -39,11 +57,65 @@ def hippocampus(data: Path) -> bytes:
     )
 
 
+def synthesis(data: Path) -> bytes:
+    """Twelve scans made from label maps, as the brain model is trained on: one slice of each."""
+    card, recipe = load_card("brain"), load_recipe("brain")
+    spec = replace(recipe.synthesis or SynthesisSpec(), curriculum=0.0)
+    cases = SyntheticCases(card, spec)
+    generator = torch.Generator().manual_seed(5)
+    figure = Figure(figsize=(9.0, 6.75), facecolor="black")
+    figure.subplots_adjust(0, 0, 1, 1, 0.01, 0.01)
+    FigureCanvasAgg(figure)
+    files = card.read(data / "brain_labels").cases
+    maker = Synthesiser(spec, cases.table, (1.0, 1.0, 1.0))
+    for n, axes in enumerate(figure.subplots(3, 4).flat):
+        labels = cases.training_case(files[n]).labels
+        centre = [(size - 1) / 2 for size in labels.shape]
+        image, _ = maker.draw(generator, torch.empty(0), labels, centre, (SAMPLE_VOXELS,) * 3)
+        plane = np.take(image[0].numpy(), SAMPLE_VOXELS // 2, axis=(2, 1, 0)[n % 3])
+        axes.imshow(plane.T[::-1, ::-1], cmap="gray", vmin=0, vmax=1)
+        axes.axis("off")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=100, facecolor="black", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+def brain(scan: Volume, segmenter: Segmenter) -> bytes:
+    """Outlines of all structures on three planes of a real scan."""
+    found = segmenter(scan)
+    return overlay_png(
+        scan.array[0], found.labels.array, scan.grid, segmenter.structures, closeup=False, names=False
+    )
+
+
+def brains(data: Path) -> dict[str, Callable[[], bytes]]:
+    def average() -> Volume:
+        image, grid = mni152()
+        return Volume(image[None], grid, ("MR",))
+
+    scans: dict[str, Callable[[], Volume]] = {
+        "chris_t1": lambda: read_volume(data / "scans" / "chris_t1.nii.gz"),
+        "chris_PD": lambda: read_volume(data / "scans" / "chris_PD.nii.gz"),
+        "mni152": average,
+    }
+    return {
+        f"models/brain_{name}": lambda read=read: brain(read(), load("brain"))  # type: ignore[misc]
+        for name, read in scans.items()
+    }
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="*", help="which, by the name of the file; all if none is named")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
-    data = parser.parse_args().data
-    (HERE / "hippocampus.png").write_bytes(hippocampus(data))
+    args = parser.parse_args()
+    pictures = {
+        "hippocampus": lambda: hippocampus(args.data),
+        "synthesis": lambda: synthesis(args.data),
+        **brains(args.data),
+    }
+    for name in args.names or pictures:
+        (HERE / f"{name}.png").write_bytes(pictures[name]())
 
 
 if __name__ == "__main__":

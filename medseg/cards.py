@@ -16,7 +16,7 @@ from medseg.losses.spec import LossSpec
 from medseg.model import InferenceSpec, NetworkSpec, WeightType
 from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
-from medseg.structures import Structure, StructureSet, from_labels
+from medseg.structures import Structure, StructureSet, Total, from_labels
 from medseg.training.spec import TrainingSpec
 
 T = TypeVar("T")
@@ -37,6 +37,7 @@ class Card:
         citation: whom to cite.
         weights_may_be_shared: whether the licence lets models trained on it be passed on.
         tissues: of a data set of label maps without images: what each value is painted like.
+        totals: volumes to report that several structures make up together.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Card:
     citation: str = ""
     weights_may_be_shared: bool = False
     tissues: tuple[Tissue, ...] = ()
+    totals: tuple[Total, ...] = ()
 
     @property
     def structure_set(self) -> StructureSet:

@@ -21,7 +21,7 @@ from medseg.errors import MedsegError, ModelError
 from medseg.io.atomic import atomic_write
 from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
-from medseg.structures import Structure, StructureSet
+from medseg.structures import Structure, StructureSet, Total
 
 SCHEMA = "medseg.model/1"
 HEADER_LIMIT_BYTES = 100_000_000
@@ -111,6 +111,7 @@ class ModelSpec:
         postprocess: what is done to the labels last.
         training: what it was trained on and how: dataset, licence, cases, seed, recipe.
         evidence: scores on cases it had not seen, engine agreement, ranges met in training.
+        totals: volumes to report that several structures make up together.
     """
 
     name: str
@@ -123,6 +124,7 @@ class ModelSpec:
     postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
     training: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
+    totals: tuple[Total, ...] = ()
 
     @property
     def structure_set(self) -> StructureSet:

@@ -50,6 +50,23 @@ class Structure:
 
 
 @dataclass(frozen=True)
+class Total:
+    """A volume that structures make up together, such as the intracranial one.
+
+    Attributes:
+        name: what people call it.
+        values: label values of the structures; empty for all.
+    """
+
+    name: str
+    values: tuple[int, ...] = ()
+
+    def voxels(self, labels: NDArray[np.integer]) -> int:
+        """How many voxels of a label array it has."""
+        return int(np.isin(labels, self.values).sum() if self.values else np.count_nonzero(labels))
+
+
+@dataclass(frozen=True)
 class StructureSet:
     """The structures of a dataset or model, without the background.
 

@@ -120,6 +120,7 @@ def volumes(outcome: Outcome) -> str:
     for s in outcome.summary["structures"]:
         cut = " (reaches the edge of the scan)" if s["truncated"] else ""
         rows.append((s["name"] + cut, str(s["value"]), str(s["voxels"]), _ml(s["volume_ml"])))
+    rows += [(t["name"], "", "", _ml(t["volume_ml"])) for t in outcome.summary["totals"]]
     return table(rows)
 
 

@@ -38,14 +38,14 @@ def command(
     if target.is_dir() or not target.suffix:
         target.mkdir(parents=True, exist_ok=True)
         target = target / f"{stem}_report.html"
-    structures, expected = known_structures(seg, model=model, labels=labels)
+    known = known_structures(seg, model=model, labels=labels)
     report(
         seg,
         scan,
         reference=reference,
-        structures=structures,
+        structures=known.structures,
         out=target,
-        options=ReportOptions(tolerance_mm=tolerance, expected_ml=expected),
+        options=ReportOptions(tolerance_mm=tolerance, expected_ml=known.expected_ml, totals=known.totals),
         reading=ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series),
         overwrite=overwrite,
     )

@@ -56,6 +56,7 @@ class ReportCase:
     Attributes:
         case_id: pseudonymous; shown escaped.
         rows: one a structure.
+        totals: name and ml of the volumes that several structures make up together.
         flags: shown before the numbers.
         overlay: the figure, a PNG; None leaves it out.
         facts: label and value pairs on provenance: hashes, grid, model, software.
@@ -74,6 +75,7 @@ class ReportCase:
     window: tuple[float, float] | None = None
     orientation_known: bool = True
     failure: str | None = None
+    totals: tuple[tuple[str, float], ...] = ()
 
     @property
     def mean_dice(self) -> float | None:

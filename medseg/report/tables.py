@@ -102,7 +102,7 @@ class Table:
     Attributes:
         head: column titles.
         rows: cells; the first of each row is a structure's or a case's name.
-        colours: the structure of each row, `#rrggbb`; empty for a table of cases.
+        colours: of the structure of each of the first rows, `#rrggbb`; the others have none.
     """
 
     head: tuple[str, ...]
@@ -119,12 +119,16 @@ def case_table(case: ReportCase) -> Table:
     """The structures of one case; volumes alone when there is no reference."""
     rows = case.rows
     head = ["Structure", "Volume ml"]
-    columns = [[r.name for r in rows], [millilitres(r.volume_ml) for r in rows]]
+    columns = [
+        [*(r.name for r in rows), *(name for name, _ in case.totals)],
+        [*(millilitres(r.volume_ml) for r in rows), *(millilitres(ml) for _, ml in case.totals)],
+    ]
     if case.has_reference:
         tolerances = {r.tolerance_mm for r in rows if r.tolerance_mm is not None}
         one = f" at {tolerances.pop():g} mm" if len(tolerances) == 1 else ""
         head += ["Reference ml", "Difference ml", "%", "Dice", "Jaccard", "HD95 mm", f"Surface Dice{one}"]
-        columns += [
+        none = [""] * len(case.totals)
+        measured = [
             [millilitres(r.reference_ml) for r in rows],
             [millilitres(_difference(r), signed=True) for r in rows],
             [percent_difference(r) for r in rows],
@@ -133,6 +137,7 @@ def case_table(case: ReportCase) -> Table:
             [measure(r.hd95_mm, 1) for r in rows],
             [measure(r.surface_dice, 3) + ("" if one else _tolerance(r)) for r in rows],
         ]
+        columns += [column + none for column in measured]
     return _table(head, columns, [r.colour for r in rows])
 
 

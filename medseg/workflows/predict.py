@@ -211,6 +211,10 @@ def _summary(volume: Volume, found: Segmentation) -> dict[str, Any]:
         "grid": _grid(volume.grid),
         "quality": found.quality.content(),
         "structures": _rows(found),
+        "totals": [
+            {"name": t.name, "values": list(t.values), "volume_ml": round(ml, 6)}
+            for t, ml in zip(found.totals, found.totals_ml().values(), strict=True)
+        ],
         "warnings": list(found.warnings),
     }
 
@@ -259,6 +263,7 @@ def _page(
         facts=facts,
         expected_ml={name: (r["min"], r["max"]) for name, r in ranges.items()},
         warnings=(*found.quality.reasons, *found.warnings),
+        totals=found.totals,
     )
     labels = LabelMap(found.labels.array, found.labels.grid, found.labels.form)
     return html.case_page(case_of(volume, labels, found.structures, options=options))

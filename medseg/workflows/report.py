@@ -7,7 +7,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,7 @@ from medseg.report.figures import overlay_png
 from medseg.report.planes import orientation_is_known
 from medseg.report.plots import dice_boxes
 from medseg.report.views import window_of
-from medseg.structures import Structure, StructureSet, from_labels
+from medseg.structures import Structure, StructureSet, Total, from_labels
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.evaluate import MOST_VALUES
 from medseg.workflows.pairs import read_structures
@@ -45,6 +46,7 @@ class ReportOptions:
         facts: label and value pairs on how the segmentation was made: model, hash, settings.
         expected_ml: smallest and largest volume met in training, by structure.
         warnings: sentences of the prediction that a reader must see.
+        totals: volumes to state that several structures make up together.
         created: a date to print; none keeps the page the same for the same input.
     """
 
@@ -55,6 +57,7 @@ class ReportOptions:
     facts: Mapping[str, str] = field(default_factory=dict)
     expected_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
+    totals: tuple[Total, ...] = ()
     created: str | None = None
 
 
@@ -161,7 +164,15 @@ def case_of(
     )
     facts = {"Software": f"medseg {__version__}", **options.facts, "Channel shown": volume.channels[channel]}
     facts |= _grid_facts(volume.grid, known)
-    return replace(case, overlay=overlay, window=window, orientation_known=known, facts=tuple(facts.items()))
+    voxel_ml = volume.grid.voxel_volume_mm3 / 1000
+    return replace(
+        case,
+        overlay=overlay,
+        window=window,
+        orientation_known=known,
+        facts=tuple(facts.items()),
+        totals=tuple((t.name, voxel_ml * t.voxels(labels.array)) for t in options.totals),
+    )
 
 
 def report_cohort(
@@ -217,9 +228,15 @@ def _of_several(digests: Iterable[str]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
-def known_structures(
-    seg: Path, *, model: str = "", labels: Path | None = None
-) -> tuple[StructureSet, dict[str, tuple[float, float]]]:
+class Known(NamedTuple):
+    """What is known of a file's labels: names, smallest and largest volumes to expect, totals."""
+
+    structures: StructureSet
+    expected_ml: Mapping[str, tuple[float, float]] = MappingProxyType({})
+    totals: tuple[Total, ...] = ()
+
+
+def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) -> Known:
     """Names for the labels of a file, and the volumes to expect.
 
     They come from the model named, else from the JSON given, else from the `.json` that `predict`
@@ -232,27 +249,33 @@ def known_structures(
     if model:
         spec = load_model(model).spec
         ranges = spec.evidence.get("volumes_ml", {})
-        return spec.structure_set, {name: (r["min"], r["max"]) for name, r in ranges.items()}
+        expected = {name: (r["min"], r["max"]) for name, r in ranges.items()}
+        return Known(spec.structure_set, expected, spec.totals)
     if labels is not None:
-        return read_structures(labels), {}
+        return Known(read_structures(labels))
     beside = seg.with_name(f"{stem_and_suffix(seg)[0]}.json")
     if beside.is_file():
-        return _predicted_structures(beside), {}
+        return _predicted(beside)
     values = present_values(read_labels(seg).array)
     if len(values) > MOST_VALUES:
         raise InputError(f"holds {len(values)} different values: an image, not labels", source=seg)
-    return from_labels({int(v): f"label {int(v)}" for v in values if v}), {}
+    return Known(from_labels({int(v): f"label {int(v)}" for v in values if v}))
 
 
-def _predicted_structures(summary: Path) -> StructureSet:
-    """The structures that the `.json` of a prediction lists."""
+def _predicted(summary: Path) -> Known:
+    """What the `.json` of a prediction lists."""
     try:
-        rows = json.loads(summary.read_text(encoding="utf-8"))["structures"]
-        return from_labels([_structure(row) for row in rows])
+        content = json.loads(summary.read_text(encoding="utf-8"))
+        structures = from_labels([_structure(row) for row in content["structures"]])
+        totals = content.get("totals", ())
+        return Known(structures, totals=tuple(Total(str(t["name"]), _values(t["values"])) for t in totals))
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InputError(f"names no structures ({fault!r})", source=summary) from None
 
 
 def _structure(row: Mapping[str, Any]) -> Structure:
-    members = tuple(int(value) for value in row.get("members", ()))
-    return Structure(int(row["value"]), str(row["name"]), members=members)
+    return Structure(int(row["value"]), str(row["name"]), members=_values(row.get("members", ())))
+
+
+def _values(listed: Iterable[Any]) -> tuple[int, ...]:
+    return tuple(int(value) for value in listed)

@@ -17,7 +17,7 @@ from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
 from medseg.postprocess import postprocess
 from medseg.preparation import Preparation
-from medseg.structures import StructureSet
+from medseg.structures import StructureSet, Total
 from medseg.volume import LabelMap, Volume
 from medseg.workflows.quality import Quality, judge
 
@@ -63,6 +63,7 @@ class Segmentation:
         structures: what the values mean.
         warnings: sentences a reader must see.
         quality: whether it can be believed.
+        totals: volumes that several structures make up together.
         probabilities: per structure name, (I, J, K) float32 on the scan's grid, if kept.
     """
 
@@ -70,11 +71,17 @@ class Segmentation:
     structures: StructureSet
     warnings: tuple[str, ...] = ()
     quality: Quality = field(default_factory=Quality)
+    totals: tuple[Total, ...] = ()
     probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of each structure, 0 where there is none of it."""
         return _volumes_ml(self.labels, self.structures)
+
+    def totals_ml(self) -> dict[str, float]:
+        """Volume of each total."""
+        voxel_ml = self.labels.grid.voxel_volume_mm3 / 1000
+        return {t.name: voxel_ml * t.voxels(self.labels.array) for t in self.totals}
 
     def truncated(self) -> dict[str, bool]:
         """Whether each structure reaches the edge of the scan, so that part of it may be missing."""
@@ -150,7 +157,8 @@ class Segmenter:
             outputs = np.concatenate(kept, axis=1)[-len(self.structures) :]
             named = zip(self.structures.names, outputs, strict=True)
             probabilities = {name: prepared[0].to_input(output) for name, output in named}
-        return Segmentation(labels, self.structures, tuple(dict.fromkeys(warnings)), quality, probabilities)
+        told = tuple(dict.fromkeys(warnings))
+        return Segmentation(labels, self.structures, told, quality, first.model.spec.totals, probabilities)
 
     @property
     def engine_names(self) -> tuple[str, ...]:

@@ -230,6 +230,7 @@ def _model_spec(recipe: Recipe, card: Card, split: Split, network: Segmenter) ->
         inference=replace(recipe.inference, tile=recipe.inference.tile or recipe.training.patch),
         postprocess=recipe.postprocess,
         training=provenance(recipe, card, split),
+        totals=card.totals,
     )
 
 

@@ -14,7 +14,7 @@ from models import tiny_model
 
 from medseg.errors import InputError
 from medseg.phantom import STRUCTURES, write_phantom_scan
-from medseg.structures import Structure, StructureSet
+from medseg.structures import Structure, StructureSet, Total
 from medseg.workflows.report import known_structures
 
 REGIONS = StructureSet((Structure(2, "whole", members=(1, 2)), Structure(1, "left core", members=(1,))))
@@ -28,9 +28,10 @@ def seg(tmp_path: Path) -> Path:
 
 
 def test_without_any_word_values_are_called_by_themselves(seg: Path) -> None:
-    structures, expected = known_structures(seg)
+    structures, expected, totals = known_structures(seg)
     assert dict(zip(structures.values, structures.names, strict=True)) == {2: "label 2", 5: "label 5"}
     assert expected == {}
+    assert totals == ()
 
 
 def test_an_image_is_no_segmentation(tmp_path: Path) -> None:
@@ -43,7 +44,7 @@ def test_a_model_names_them_and_knows_their_volumes(seg: Path, tmp_path: Path) -
     model = tiny_model()
     evidence = {"volumes_ml": {"core": {"n": 3, "min": 0.5, "max": 2.0}}}
     replace(model, spec=replace(model.spec, evidence=evidence)).save(tmp_path / "m.safetensors")
-    structures, expected = known_structures(seg, model=str(tmp_path / "m.safetensors"))
+    structures, expected, _ = known_structures(seg, model=str(tmp_path / "m.safetensors"))
     assert structures.items == STRUCTURES.items
     assert expected == {"core": (0.5, 2.0)}
 
@@ -57,10 +58,12 @@ def test_a_file_of_names_comes_before_the_predictions_own(seg: Path, tmp_path: P
 
 @pytest.mark.parametrize("structures", [STRUCTURES, REGIONS], ids=["labels", "regions"])
 def test_what_predict_wrote_is_read_back_whole(tmp_path: Path, structures: StructureSet) -> None:
-    tiny_model(structures=structures).save(tmp_path / "m.safetensors")
+    totals = (Total("everything"), Total("some", structures.known_values[1:2]))
+    tiny_model(structures=structures, totals=totals).save(tmp_path / "m.safetensors")
     write_phantom_scan(tmp_path / "scan.nii.gz", shape=(18, 20, 16))
     done("predict", tmp_path / "scan.nii.gz", "-m", tmp_path / "m.safetensors", "-q")
-    found, _ = known_structures(tmp_path / "scan_seg.nii.gz")
+    found, _, read = known_structures(tmp_path / "scan_seg.nii.gz")
+    assert read == totals
     for one, other in zip(found, structures, strict=True):
         assert (one.value, one.name, one.members, one.side) == (
             other.value, other.name, other.members, "left" if "left" in other.name else one.side,
