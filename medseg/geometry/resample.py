@@ -23,6 +23,8 @@ Weights = NDArray[np.float32]
 MAX_VOXELS = 2**33
 """A resampled grid beyond this (32 GiB a channel) is refused before anything is allocated."""
 
+EVERYTHING = slice(None)
+
 TIE = np.float32(1e-5)
 """Two labels' shares of a voxel that differ by less are equal but for rounding."""
 
@@ -70,7 +72,12 @@ def axis_weights(n_in: int, n_out: int) -> Weights:
     return np.asarray(matrix / matrix.sum(axis=1, keepdims=True), dtype=np.float32)
 
 
-def resample(array: NDArray[np.generic], shape: Triple, rows: slice | None = None) -> NDArray[np.float32]:
+def resample(
+    array: NDArray[np.generic],
+    shape: Triple,
+    rows: slice = EVERYTHING,
+    plane: tuple[slice, slice] = (EVERYTHING, EVERYTHING),
+) -> NDArray[np.float32]:
     """Linear interpolation of (C, I, J, K) to `shape` over the same box.
 
     An axis whose size does not change is copied bit for bit. Every output row along I is
@@ -80,25 +87,37 @@ def resample(array: NDArray[np.generic], shape: Triple, rows: slice | None = Non
         array: (C, I, J, K), real numbers of any type.
         shape: the three sizes of the whole result.
         rows: make only these rows of the result's first axis (step 1).
+        plane: and only this part of its other axes.
 
     Returns:
-        (C, *shape), or (C, rows, shape[1], shape[2]); float32, contiguous, newly allocated.
+        (C, *shape), or the part asked for; float32, contiguous, newly allocated.
     """
-    first, last, _ = (rows or slice(None)).indices(shape[0])
-    out = np.empty((array.shape[0], max(0, last - first), *shape[1:]), dtype=np.float32)
+    first, last, _ = rows.indices(shape[0])
     along_i = _weights(array.shape[1], shape[0])
-    along_j, along_k = (_weights(array.shape[a], shape[a - 1]) for a in (2, 3))
-    k_first = shape[2] * array.shape[2] < shape[1] * array.shape[3]
+    along_j, used_j = _needed(array.shape[2], shape[1], plane[0])
+    along_k, used_k = _needed(array.shape[3], shape[2], plane[1])
+    array = array[:, :, used_j, used_k]
+    sizes = [len(range(n)[part]) for n, part in zip(shape[1:], plane, strict=True)]
+    out = np.empty((array.shape[0], max(0, last - first), *sizes), dtype=np.float32)
+    k_first = sizes[1] * array.shape[2] < sizes[0] * array.shape[3]
     for n, row in enumerate(range(first, last)):
-        plane = _row(array, along_i, row)
+        content = _row(array, along_i, row)
         if k_first:
-            plane = _times(plane, along_k)
+            content = _times(content, along_k)
         if along_j is not None:
-            plane = np.matmul(along_j, plane)
+            content = np.matmul(along_j, content)
         if not k_first:
-            plane = _times(plane, along_k)
-        out[:, n] = plane
+            content = _times(content, along_k)
+        out[:, n] = content
     return out
+
+
+def reached(n_in: int, n_out: int, start: int, stop: int) -> tuple[int, int]:
+    """First and behind the last of the output voxels that input voxels `start` to `stop` have a part in."""
+    if n_in == n_out:
+        return start, stop
+    _, first, last = _reached(axis_weights(n_in, n_out), slice(start, stop))
+    return first, last
 
 
 def resample_labels(labels: NDArray[np.integer], shape: Triple) -> NDArray[np.integer]:
@@ -130,6 +149,17 @@ def resample_labels(labels: NDArray[np.integer], shape: Triple) -> NDArray[np.in
 
 def _weights(n_in: int, n_out: int) -> Weights | None:
     return None if n_in == n_out else axis_weights(n_in, n_out)
+
+
+def _needed(n_in: int, n_out: int, part: slice) -> tuple[Weights | None, slice]:
+    """The matrix that makes only `part` of an axis, and the input voxels it takes."""
+    weights = _weights(n_in, n_out)
+    if weights is None:
+        return None, part
+    rows = weights[part]
+    used = np.flatnonzero(rows.any(axis=0))
+    taken = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0)
+    return rows[:, taken], taken
 
 
 def _row(array: NDArray[np.generic], weights: Weights | None, row: int) -> NDArray[np.float32]:

@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 
 from medseg.errors import GeometryError, InputError, ModelError
 from medseg.inference import engines, tta
-from medseg.inference.predictor import Predictor, labels_from_probabilities
+from medseg.inference.predictor import Predictor
+from medseg.inference.restore import restored_labels
 from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
 from medseg.postprocess import postprocess
-from medseg.preparation import Preparation
+from medseg.preparation import Preparation, Prepared
 from medseg.structures import StructureSet, Total
 from medseg.volume import LabelMap, Volume
 from medseg.workflows.quality import Quality, judge
-
-SLAB_VOXELS = 4_000_000
-"""Output voxels restored at a time, so that class probabilities never exist for a whole big scan."""
 
 SIDES = ("shortest", "middle", "longest")
 
@@ -125,20 +123,11 @@ class Segmenter:
         warnings = [*volume.warnings, *(w for m in self.models for w in _spacing_warnings(volume, m.spec))]
         prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
         inner = [m.predictor.probabilities(p.array) for m, p in zip(self.members, prepared, strict=True)]
-        shape = prepared[0].oriented_shape
-        canonical = np.zeros(shape, np.result_type(*map(np.min_scalar_type, self.structures.values)))
-        kept: list[NDArray[np.float32]] = []
-        background = not self.structures.are_regions
-        step = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
-        for start in range(0, shape[0], step):
-            rows = slice(start, min(start + step, shape[0]))
-            slabs = [p.restore(x, rows, background=background) for p, x in zip(prepared, inner, strict=True)]
-            slab = _mean(slabs)
-            canonical[rows] = labels_from_probabilities(slab, self.structures)
-            if self.options.keep_probabilities:
-                kept.append(slab)
         canonical = postprocess(
-            canonical, self.structures, self.models[0].spec.postprocess, prepared[0].oriented_grid
+            restored_labels(prepared, inner, self.structures),
+            self.structures,
+            self.models[0].spec.postprocess,
+            prepared[0].oriented_grid,
         )
         labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
         if not labels.array.any():
@@ -152,13 +141,18 @@ class Segmenter:
             inner[0],
             lambda: first.mirrored(prepared[0].array),
         )
-        probabilities = {}
-        if kept:
-            outputs = np.concatenate(kept, axis=1)[-len(self.structures) :]
-            named = zip(self.structures.names, outputs, strict=True)
-            probabilities = {name: prepared[0].to_input(output) for name, output in named}
+        probabilities = self._probabilities(prepared, inner) if self.options.keep_probabilities else {}
         told = tuple(dict.fromkeys(warnings))
         return Segmentation(labels, self.structures, told, quality, first.model.spec.totals, probabilities)
+
+    def _probabilities(
+        self, prepared: Sequence[Prepared], inner: Sequence[NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Of each structure on the scan's grid, averaged over the models."""
+        background = not self.structures.are_regions
+        whole = _mean([p.restore(x, background=background) for p, x in zip(prepared, inner, strict=True)])
+        named = zip(self.structures.names, whole[-len(self.structures) :], strict=True)
+        return {name: prepared[0].to_input(output) for name, output in named}
 
     @property
     def engine_names(self) -> tuple[str, ...]:
