@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,6 +57,16 @@ class Box:
 def whole(shape: Triple) -> Box:
     """The box of every voxel of `shape`."""
     return Box((0, 0, 0), shape)
+
+
+def around(boxes: Sequence[Box]) -> Box:
+    """The smallest box that holds all of them.
+
+    >>> around([Box((1, 0, 2), (4, 5, 3)), Box((0, 2, 2), (2, 3, 9))])
+    Box(start=(0, 0, 2), stop=(4, 5, 9))
+    """
+    i, j, k = ((min(b.start[a] for b in boxes), max(b.stop[a] for b in boxes)) for a in range(3))
+    return Box((i[0], j[0], k[0]), (i[1], j[1], k[1]))
 
 
 def foreground_box(array: NDArray[np.generic], margin_voxels: int = 0) -> Box:

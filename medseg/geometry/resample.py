@@ -77,6 +77,8 @@ def resample(
     shape: Triple,
     rows: slice = EVERYTHING,
     plane: tuple[slice, slice] = (EVERYTHING, EVERYTHING),
+    *,
+    part_of: tuple[int, int] | None = None,
 ) -> NDArray[np.float32]:
     """Linear interpolation of (C, I, J, K) to `shape` over the same box.
 
@@ -88,12 +90,14 @@ def resample(
         shape: the three sizes of the whole result.
         rows: make only these rows of the result's first axis (step 1).
         plane: and only this part of its other axes.
+        part_of: what the array's rows are where it has not all of them: the first, and of how many.
 
     Returns:
         (C, *shape), or the part asked for; float32, contiguous, newly allocated.
     """
     first, last, _ = rows.indices(shape[0])
-    along_i = _weights(array.shape[1], shape[0])
+    held, n_in = part_of or (0, array.shape[1])
+    along_i = _weights(n_in, shape[0])
     along_j, used_j = _needed(array.shape[2], shape[1], plane[0])
     along_k, used_k = _needed(array.shape[3], shape[2], plane[1])
     array = array[:, :, used_j, used_k]
@@ -101,7 +105,7 @@ def resample(
     out = np.empty((array.shape[0], max(0, last - first), *sizes), dtype=np.float32)
     k_first = sizes[1] * array.shape[2] < sizes[0] * array.shape[3]
     for n, row in enumerate(range(first, last)):
-        content = _row(array, along_i, row)
+        content = _row(array, along_i, row, held)
         if k_first:
             content = _times(content, along_k)
         if along_j is not None:
@@ -151,6 +155,12 @@ def _weights(n_in: int, n_out: int) -> Weights | None:
     return None if n_in == n_out else axis_weights(n_in, n_out)
 
 
+def sources(n_in: int, n_out: int, start: int, stop: int) -> tuple[int, int]:
+    """First and behind the last of the input voxels that output voxels `start` to `stop` are made of."""
+    _, taken = _needed(n_in, n_out, slice(start, stop))
+    return int(taken.start), int(taken.stop)
+
+
 def _needed(n_in: int, n_out: int, part: slice) -> tuple[Weights | None, slice]:
     """The matrix that makes only `part` of an axis, and the input voxels it takes."""
     weights = _weights(n_in, n_out)
@@ -162,12 +172,12 @@ def _needed(n_in: int, n_out: int, part: slice) -> tuple[Weights | None, slice]:
     return rows[:, taken], taken
 
 
-def _row(array: NDArray[np.generic], weights: Weights | None, row: int) -> NDArray[np.float32]:
-    """Plane (C, J, K) of output row `row`, made of the input rows it touches only."""
+def _row(array: NDArray[np.generic], weights: Weights | None, row: int, held: int) -> NDArray[np.float32]:
+    """Plane (C, J, K) of output row `row`, made of the input rows it touches only; the first is `held`."""
     if weights is None:
-        return array[:, row].astype(np.float32)
+        return array[:, row - held].astype(np.float32)
     used = np.flatnonzero(weights[row])
-    band = array[:, used[0] : used[-1] + 1].astype(np.float32)
+    band = array[:, used[0] - held : used[-1] + 1 - held].astype(np.float32)
     taps = weights[row, used[0] : used[-1] + 1]
     flat: NDArray[np.float32] = np.matmul(taps, band.reshape(*band.shape[:2], -1))
     return flat.reshape(band.shape[0], *band.shape[2:])

@@ -1,134 +1,170 @@
-"""From probabilities on the network's grid to labels on the scan's own.
+"""From probabilities on the network's grid to labels on the scan's own, while tiles still finish.
 
-Labels are taken from interpolated probabilities, which never exist as a whole. An interpolated value is a
-mean of its neighbours, so an output can only win where one of them is at least what a winner must have;
-elsewhere it need not be interpolated, and the labels are the same.
+Labels are taken from interpolated probabilities, which never exist as a whole: rows of them come in, are
+interpolated, turned into labels, and dropped. An interpolated value is a mean of its neighbours, so an
+output can only win where one of them is at least what a winner must have; elsewhere it need not be
+interpolated, and the labels are the same.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import ModelError
-from medseg.geometry.crop import Box
-from medseg.geometry.resample import reached, resample
+from medseg.geometry.crop import Box, around
+from medseg.geometry.resample import reached, resample, sources
 from medseg.inference.tiles import FloatArray
 from medseg.preparation import Prepared
 from medseg.structures import StructureSet
 
-SLAB_VOXELS = 4_000_000
-"""Output voxels restored at a time."""
+SLAB_VALUES = 2**24
+"""Probabilities, and labels, in hand at a time for each model."""
 
 ROUNDING = 1e-4
 """Share by which rounding may lift an interpolated value, or lower the sum of the outputs."""
 
 Labels = NDArray[np.signedinteger | np.unsignedinteger]
+Rows = Iterator[tuple[slice, FloatArray]]
+"""Runs of rows of axis i, first to last, each with its probabilities (K, rows, j, k)."""
 
 
-def restored_labels(
-    prepared: Sequence[Prepared], probabilities: Sequence[FloatArray], structures: StructureSet
-) -> Labels:
+def restored_labels(prepared: Sequence[Prepared], runs: Sequence[Rows], structures: StructureSet) -> Labels:
     """Label values (I, J, K) on the scan's grid in RAS+ order, in the smallest type that holds them.
 
-    They are those of `labels_from_probabilities` for the mean of what `Prepared.restore` gives.
+    They are those of `labels_from_probabilities` for the mean of what `Prepared.restore` gives, to a voxel
+    in ten thousand, where two outputs differ by rounding alone.
 
     Args:
         prepared: the scan as each model saw it.
-        probabilities: (K, i, j, k) of each model, on the grid it saw.
+        runs: the probabilities of each model, on the grid it saw.
         structures: what the outputs are.
 
     Raises:
         ModelError: there are not as many outputs as the structures make.
     """
-    outputs = structures.output_channels
-    for found in probabilities:
-        if len(found) != outputs:
-            raise ModelError(f"{len(found)} outputs, where the structures make {outputs}")
-    values = structures.values if structures.are_regions else (0, *structures.values)
-    kind = np.result_type(*(np.min_scalar_type(v) for v in (0, *values)))
     shape = prepared[0].oriented_shape
+    kind = np.result_type(*(np.min_scalar_type(v) for v in (0, *structures.values)))
     labels = np.zeros(shape, dtype=kind)
-    regions = structures.are_regions
-    least = 0.5 if regions else 1.0 / outputs
-    places = [_place(prepared, probabilities, n, least * (1 - ROUNDING)) for n in range(outputs)]
-    step = max(1, SLAB_VOXELS // (shape[1] * shape[2]))
+    windows = [_Window(way, rows, structures) for way, rows in zip(prepared, runs, strict=True)]
+    planes = [shape[1] * shape[2], *(w.way.grid.voxels // w.way.grid.shape[0] for w in windows)]
+    step = max(1, SLAB_VALUES // (structures.output_channels * max(planes)))
     for start in range(0, shape[0], step):
-        stop = min(start + step, shape[0])
-        best = np.full((stop - start, *shape[1:]), 0.5 if regions else -1.0, np.float32)
-        for n, (value, place) in enumerate(zip(values, places, strict=True)):
-            if place is None or place.start[0] >= stop or place.stop[0] <= start:
-                continue
-            first, last = max(start, place.start[0]), min(stop, place.stop[0])
-            part = Box((first, *place.start[1:]), (last, *place.stop[1:]))
-            share = _mean_share(prepared, probabilities, n, part, background=n == 0 and not regions)
-            inside = (slice(first - start, last - start), *part.slices[1:])
-            wins = share > best[inside]
-            labels[part.slices][wins] = value
-            if not regions:
-                np.maximum(best[inside], share, out=best[inside])
+        slab = labels[start : start + step]
+        for window in windows:
+            window.move(start, start + len(slab))
+        _paint(slab, windows, structures)
+    for window in windows:
+        window.finish()
     return labels
 
 
-def _place(
-    prepared: Sequence[Prepared], probabilities: Sequence[FloatArray], output: int, least: float
-) -> Box | None:
-    """The box of the scan outside which an output cannot reach `least`; None if nowhere."""
-    boxes = []
-    for way, found in zip(prepared, probabilities, strict=True):
-        if output == 0 and way.box.shape != way.oriented_shape:
-            return Box((0, 0, 0), way.oriented_shape)
-        high = found[output] >= least
-        spans = []
-        for axis, (n_in, n_out, first) in enumerate(
-            zip(high.shape, way.box.shape, way.box.start, strict=True)
-        ):
-            used = np.flatnonzero(high.any(axis=tuple({0, 1, 2} - {axis})))
-            if not used.size:
-                break
-            start, stop = reached(n_in, n_out, int(used[0]), int(used[-1]) + 1)
-            spans.append((first + start, first + stop))
-        else:
-            boxes.append(spans)
-    if not boxes:
-        return None
-    i, j, k = ((min(b[a][0] for b in boxes), max(b[a][1] for b in boxes)) for a in range(3))
-    return Box((i[0], j[0], k[0]), (i[1], j[1], k[1]))
+@dataclass
+class _Window:
+    """The rows of one model that a slab of the scan is made of.
+
+    Attributes:
+        way: between the scan and the grid the model saw.
+        rows: what is still to come.
+        structures: what the outputs are.
+        slab: first row of the scan's, and behind the last.
+        first: row of the grid that `held` begins with.
+        held: probabilities (K, rows, j, k).
+    """
+
+    way: Prepared
+    rows: Rows
+    structures: StructureSet
+    slab: tuple[int, int] = (0, 0)
+    first: int = 0
+    held: FloatArray = field(default_factory=lambda: np.empty((0, 0, 0, 0), np.float32))
+
+    def move(self, start: int, stop: int) -> None:
+        """Hold what rows `start` to `stop` of the scan need, and drop what is before."""
+        self.slab = (start, stop)
+        box = self.way.box
+        low, high = max(start, box.start[0]) - box.start[0], min(stop, box.stop[0]) - box.start[0]
+        if low >= high:
+            return
+        first, last = sources(self.way.grid.shape[0], box.shape[0], low, high)
+        parts = [self.held[:, max(0, first - self.first) :]] if self.held.size else []
+        end = self.first + self.held.shape[1]
+        while end < last:
+            run, part = next(self.rows)
+            if len(part) != self.structures.output_channels:
+                raise ModelError(
+                    f"{len(part)} outputs, where the structures make {self.structures.output_channels}"
+                )
+            parts.append(part[:, max(0, first - run.start) :])
+            end = run.stop
+        self.held = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
+        self.first = end - self.held.shape[1]
+
+    def finish(self) -> None:
+        """Let the rest come, for those who watch."""
+        for _ in self.rows:
+            pass
+
+    def place(self, output: int, least: float) -> Box | None:
+        """The box of the scan, within the slab, outside which an output is less than `least`."""
+        way, (start, stop) = self.way, self.slab
+        if output == 0 and not self.structures.are_regions and way.box.shape != way.oriented_shape:
+            return Box((start, 0, 0), (stop, *way.oriented_shape[1:]))
+        high = self.held[output] >= least if self.held.size else np.zeros((0, 0, 0), np.bool_)
+        used = [np.flatnonzero(high.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
+        if not used[0].size:
+            return None
+        used[0] += self.first
+        spans = [
+            [first + n for n in reached(n_in, n_out, int(u[0]), int(u[-1]) + 1)]
+            for u, n_in, n_out, first in zip(used, way.grid.shape, way.box.shape, way.box.start, strict=True)
+        ]
+        low, up = max(spans[0][0], start), min(spans[0][1], stop)
+        if low >= up:
+            return None
+        return Box((low, spans[1][0], spans[2][0]), (up, spans[1][1], spans[2][1]))
+
+    def share(self, output: int, part: Box) -> FloatArray:
+        """One output on a box of the scan; outside what the model saw, all is background."""
+        box = self.way.box
+        starts = [max(a, b) for a, b in zip(part.start, box.start, strict=True)]
+        stops = [min(a, b) for a, b in zip(part.stop, box.stop, strict=True)]
+        background = output == 0 and not self.structures.are_regions
+        share = np.full(part.shape, float(background), np.float32)
+        if any(a >= b for a, b in zip(starts, stops, strict=True)):
+            return share
+        rows, *plane = (slice(a - o, b - o) for a, b, o in zip(starts, stops, box.start, strict=True))
+        of = (self.first, self.way.grid.shape[0])
+        content = self.held[output : output + 1]
+        inner: FloatArray = resample(content, box.shape, rows, (plane[0], plane[1]), part_of=of)[0]
+        if inner.shape == part.shape:
+            return inner
+        share[tuple(slice(a - o, b - o) for a, b, o in zip(starts, stops, part.start, strict=True))] = inner
+        return share
 
 
-def _mean_share(
-    prepared: Sequence[Prepared],
-    probabilities: Sequence[FloatArray],
-    output: int,
-    part: Box,
-    *,
-    background: bool,
-) -> FloatArray:
-    """Mean of an output over the models, on one box of the scan."""
-    total: FloatArray | None = None
-    for way, found in zip(prepared, probabilities, strict=True):
-        share = _share(way, found[output : output + 1], part, background=background)
-        total = share if total is None else total + share
-    if total is None:
-        raise ModelError("no model was given")
-    return total if len(probabilities) == 1 else total / np.float32(len(probabilities))
-
-
-def _share(way: Prepared, output: FloatArray, part: Box, *, background: bool) -> FloatArray:
-    """One output (1, i, j, k) on a box of the scan; outside the crop all is background."""
-    starts = [max(a, b) for a, b in zip(part.start, way.box.start, strict=True)]
-    stops = [min(a, b) for a, b in zip(part.stop, way.box.stop, strict=True)]
-    rows, *plane = (
-        slice(a - first, b - first) for a, b, first in zip(starts, stops, way.box.start, strict=True)
-    )
-    if any(a >= b for a, b in zip(starts, stops, strict=True)):
-        return np.full(part.shape, float(background), np.float32)
-    inner: FloatArray = resample(output, way.box.shape, rows, (plane[0], plane[1]))[0]
-    if math.prod(part.shape) == inner.size:
-        return inner
-    share = np.full(part.shape, float(background), np.float32)
-    share[tuple(slice(a - o, b - o) for a, b, o in zip(starts, stops, part.start, strict=True))] = inner
-    return share
+def _paint(slab: Labels, windows: Sequence[_Window], structures: StructureSet) -> None:
+    """Write the labels of a slab (rows, J, K)."""
+    regions = structures.are_regions
+    values = structures.values if regions else (0, *structures.values)
+    least = (0.5 if regions else 1 / len(values)) * (1 - ROUNDING)
+    best = np.full(slab.shape, 0.5 if regions else -1.0, np.float32)
+    first = windows[0].slab[0]
+    for output, value in enumerate(values):
+        places = [place for w in windows if (place := w.place(output, least)) is not None]
+        if not places:
+            continue
+        part = around(places)
+        share = windows[0].share(output, part)
+        for window in windows[1:]:
+            share = share + window.share(output, part)
+        if len(windows) > 1:
+            share /= np.float32(len(windows))
+        inside = (slice(part.start[0] - first, part.stop[0] - first), *part.slices[1:])
+        wins = share > best[inside]
+        slab[inside][wins] = value
+        if not regions:
+            np.maximum(best[inside], share, out=best[inside])

@@ -24,7 +24,7 @@ from medseg.training.loop import Trainer
 from medseg.training.setup import best_of
 from medseg.training.split import Split
 from medseg.workflows.cases import PreparedCase, Reader
-from medseg.workflows.quality import confidence
+from medseg.workflows.quality import Seen
 from medseg.workflows.segment import Segmenter, SegmenterOptions
 
 Say = Callable[[str], None]
@@ -171,7 +171,7 @@ def _agreement(
     sure = []
     for case in cases:
         expected = reference.probabilities(case.prepared.array)
-        sure.append(confidence(expected, structures))
+        sure.append(Seen.all_of([(slice(None), expected)], structures).confidence)
         labels = labels_from_probabilities(expected, structures)
         truth = values[case.indices]
         for name, predictor in others.items():

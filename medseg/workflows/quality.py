@@ -6,14 +6,15 @@ it knows nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.inference.predictor import labels_from_probabilities
+from medseg.inference.restore import Labels
 from medseg.inference.tiles import FloatArray
 from medseg.model import ModelSpec
 from medseg.structures import StructureSet
@@ -73,13 +74,58 @@ class Quality:
         }
 
 
+@dataclass
+class Seen:
+    """What a verdict needs of probabilities that are not kept, gathered while they pass.
+
+    Attributes:
+        structures: what the outputs are.
+        runs: label values of the rows seen so far, each (rows, j, k).
+        total: sum over the labelled voxels of the probability of the winning output.
+        voxels: how many are labelled.
+    """
+
+    structures: StructureSet
+    runs: list[Labels] = field(default_factory=list)
+    total: float = 0.0
+    voxels: int = 0
+
+    def watch(self, rows: Iterable[tuple[slice, FloatArray]]) -> Iterator[tuple[slice, FloatArray]]:
+        """Pass on what comes by."""
+        for run, part in rows:
+            labels = labels_from_probabilities(part, self.structures)
+            sure = part.max(axis=0)[labels != 0]
+            self.runs.append(labels)
+            self.total += float(sure.sum(dtype=np.float64))
+            self.voxels += sure.size
+            yield run, part
+
+    @classmethod
+    def all_of(cls, rows: Iterable[tuple[slice, FloatArray]], structures: StructureSet) -> Seen:
+        """What there is to see of a prediction that nobody else wants."""
+        seen = cls(structures)
+        for _ in seen.watch(rows):
+            pass
+        return seen
+
+    @property
+    def labels(self) -> Labels:
+        """On the prepared grid, (i, j, k), axis i to the right."""
+        return np.concatenate(self.runs)
+
+    @property
+    def confidence(self) -> float:
+        """Mean probability of the winning output over the labelled voxels; 0 where none is labelled."""
+        return self.total / self.voxels if self.voxels else 0.0
+
+
 def judge(
     volume: Volume,
     spec: ModelSpec,
     volumes_ml: Mapping[str, float],
     cut: Mapping[str, bool],
-    probabilities: FloatArray,
-    mirrored: Callable[[], FloatArray],
+    seen: Seen,
+    mirrored: Callable[[], Seen],
 ) -> Quality:
     """Look at one result from every side.
 
@@ -88,52 +134,40 @@ def judge(
         spec: the model.
         volumes_ml: of each structure, 0 where there is none.
         cut: whether a structure reaches the edge of the scan.
-        probabilities: (K, i, j, k) on the prepared grid, axis i to the right.
-        mirrored: predicts the mirrored scan, and hands its probabilities back unmirrored with twins
-            exchanged; called only where the sides are in doubt.
+        seen: of the prediction.
+        mirrored: predicts the mirrored scan; called only where the sides are in doubt.
     """
     ranges = spec.evidence.get("volumes_ml", {})
-    sure = confidence(probabilities, spec.structure_set)
     reasons = [*_about_units(volume, spec), *_about_the_field(volume, ranges)]
-    reasons += _about_confidence(sure, spec)
+    reasons += _about_confidence(seen.confidence, spec)
     reasons += _about_volumes(spec.name, volumes_ml, cut, ranges)
     sides = None
-    if spec.structure_set.twins() and (reasons or _sides_in_doubt(probabilities, volumes_ml, spec)):
-        sides = sides_agreement(probabilities, mirrored(), spec.structure_set)
+    if spec.structure_set.twins() and (
+        reasons or _sides_in_doubt(seen.labels, volumes_ml, spec.structure_set)
+    ):
+        sides = sides_agreement(seen.labels, mirrored().labels, spec.structure_set)
         if sides < SIDES_AGREE:
             reasons.append(
                 f"left and right are uncertain: {100 * (1 - sides):.0f} % of what has a side changes it when "
                 "the scan is mirrored"
             )
-    return Quality(tuple(reasons), sure, sides)
+    return Quality(tuple(reasons), seen.confidence, sides)
 
 
-def confidence(probabilities: FloatArray, structures: StructureSet) -> float:
-    """Mean probability of the winning output over the labelled voxels; 0 where none is labelled.
-
-    Args:
-        probabilities: (K, i, j, k); of regions, the highest.
-        structures: what the outputs are.
-    """
-    best = probabilities.max(axis=0)
-    labelled = best > 0.5 if structures.are_regions else probabilities.argmax(axis=0) > 0
-    return float(best[labelled].mean()) if labelled.any() else 0.0
-
-
-def sides_agreement(first: FloatArray, second: FloatArray, structures: StructureSet) -> float:
+def sides_agreement(first: Labels, mirrored: Labels, structures: StructureSet) -> float:
     """Share of the voxels with a side in both predictions that have the same one; 1 where there is none.
 
     Args:
-        first: probabilities (K, i, j, k).
-        second: of the mirrored scan, brought back.
+        first: labels (i, j, k), axis i to the right.
+        mirrored: of the mirrored scan, as they were predicted.
         structures: with twins.
     """
-    one, other = (_sides(labels_from_probabilities(p, structures), structures) for p in (first, second))
+    one, other = _sides(first, structures), -_sides(mirrored, structures)[::-1]
     both = (one != 0) & (other != 0)
     return float((one[both] == other[both]).mean()) if both.any() else 1.0
 
 
-def _sides(labels: NDArray[Any], structures: StructureSet) -> NDArray[np.int8]:
+def _sides(labels: Labels, structures: StructureSet) -> NDArray[np.int8]:
     """-1 left, 1 right, 0 neither."""
     table = np.zeros(int(max(structures.known_values)) + 1, np.int8)
     for s in structures:
@@ -202,10 +236,8 @@ def _listed(names: list[str]) -> str:
     return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _sides_in_doubt(probabilities: FloatArray, volumes_ml: Mapping[str, float], spec: ModelSpec) -> bool:
+def _sides_in_doubt(labels: Labels, volumes_ml: Mapping[str, float], structures: StructureSet) -> bool:
     """Whether twins are unlike in volume, or lie the wrong way round (axis i grows to the right)."""
-    structures = spec.structure_set
-    labels = labels_from_probabilities(probabilities, structures)
     place = np.arange(labels.shape[0])
     for left in (s for s in structures if s.side == "left" and s.twin):
         right = structures[str(left.twin)]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import GeometryError, InputError, ModelError
-from medseg.inference import engines, tta
+from medseg.inference import engines
 from medseg.inference.predictor import Predictor
 from medseg.inference.restore import restored_labels
 from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
@@ -20,7 +20,7 @@ from medseg.postprocess import postprocess
 from medseg.preparation import Preparation, Prepared
 from medseg.structures import StructureSet, Total
 from medseg.volume import LabelMap, Volume
-from medseg.workflows.quality import Quality, judge
+from medseg.workflows.quality import Quality, Seen, judge
 
 SIDES = ("shortest", "middle", "longest")
 
@@ -122,9 +122,16 @@ class Segmenter:
         volume = self._bound(volume)
         warnings = [*volume.warnings, *(w for m in self.models for w in _spacing_warnings(volume, m.spec))]
         prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
-        inner = [m.predictor.probabilities(p.array) for m, p in zip(self.members, prepared, strict=True)]
+        runs = [m.predictor.rows(p.array) for m, p in zip(self.members, prepared, strict=True)]
+        probabilities = {}
+        if self.options.keep_probabilities:
+            inner = [m.predictor.probabilities(p.array) for m, p in zip(self.members, prepared, strict=True)]
+            probabilities = self._probabilities(prepared, inner)
+            runs = [iter([(slice(0, x.shape[1]), x)]) for x in inner]
+        seen = Seen(self.structures)
+        runs[0] = seen.watch(runs[0])
         canonical = postprocess(
-            restored_labels(prepared, inner, self.structures),
+            restored_labels(prepared, runs, self.structures),
             self.structures,
             self.models[0].spec.postprocess,
             prepared[0].oriented_grid,
@@ -138,10 +145,9 @@ class Segmenter:
             first.model.spec,
             _volumes_ml(labels, self.structures),
             _truncated(labels, self.structures),
-            inner[0],
+            seen,
             lambda: first.mirrored(prepared[0].array),
         )
-        probabilities = self._probabilities(prepared, inner) if self.options.keep_probabilities else {}
         told = tuple(dict.fromkeys(warnings))
         return Segmentation(labels, self.structures, told, quality, first.model.spec.totals, probabilities)
 
@@ -199,12 +205,10 @@ class _Member:
             spec = replace(spec, inference=replace(spec.inference, flips=flips))
         self.predictor = Predictor.of(spec, [self.engine])
 
-    def mirrored(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Probabilities of the mirrored scan, brought back, twins exchanged."""
-        view = tta.View((tta.LEFT_RIGHT,), self.model.spec.structure_set.twin_channels())
+    def mirrored(self, array: NDArray[np.float32]) -> Seen:
+        """What is predicted of the mirrored scan."""
         plain = replace(self.predictor, flips=())
-        found = plain.probabilities(np.ascontiguousarray(view.forward(array[None])[0]))
-        return np.ascontiguousarray(view.backward(found[None])[0])
+        return Seen.all_of(plain.rows(np.ascontiguousarray(array[:, ::-1])), self.model.spec.structure_set)
 
 
 def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:

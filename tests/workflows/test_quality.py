@@ -11,7 +11,7 @@ import pytest
 from medseg.model import ModelSpec, NetworkFacts, NetworkSpec
 from medseg.structures import from_labels
 from medseg.volume import Grid, Volume
-from medseg.workflows.quality import Quality, confidence, judge, sides_agreement
+from medseg.workflows.quality import Quality, Seen, judge, sides_agreement
 
 STRUCTURES = from_labels({1: "left lobe", 2: "right lobe", 3: "stem"})
 SHAPE = (12, 8, 8)
@@ -49,8 +49,19 @@ def verdict(
     model: ModelSpec, *, volume: Volume | None = None, volumes: dict[str, float] | None = None, **more: Any
 ) -> Quality:
     found = more.get("found", outputs())
-    mirrored = more.get("mirrored", found)
-    return judge(volume or scan(), model, volumes or FINE, more.get("cut", UNCUT), found, lambda: mirrored)
+    mirrored = seen(more.get("mirrored", mirror_image(found)))
+    return judge(
+        volume or scan(), model, volumes or FINE, more.get("cut", UNCUT), seen(found), lambda: mirrored
+    )
+
+
+def seen(found: np.ndarray[Any, Any]) -> Seen:
+    return Seen.all_of([(slice(0, 5), found[:, :5]), (slice(5, 12), found[:, 5:])], STRUCTURES)
+
+
+def mirror_image(found: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """What a network that sees no difference says of the mirrored scan: twins exchanged."""
+    return found[[0, 2, 1, 3], ::-1]
 
 
 def test_a_result_like_the_training_is_not_doubted() -> None:
@@ -107,9 +118,9 @@ def test_low_confidence_is_doubted() -> None:
 def test_confidence_is_that_of_the_labelled_voxels() -> None:
     found = outputs(sure=0.7)
     found[:, 0] = np.array([1.0, 0, 0, 0], np.float32)[:, None, None]  # sure background counts for nothing
-    assert confidence(found, STRUCTURES) == pytest.approx(0.7, abs=1e-6)
+    assert seen(found).confidence == pytest.approx(0.7, abs=1e-6)
     found[0] = 2.0
-    assert confidence(found, STRUCTURES) == 0.0
+    assert seen(found).confidence == 0.0
 
 
 def test_sides_are_looked_at_twice_only_in_doubt() -> None:
@@ -117,22 +128,24 @@ def test_sides_are_looked_at_twice_only_in_doubt() -> None:
 
     def mirrored() -> Any:
         calls.append(1)
-        return outputs()
+        return seen(mirror_image(outputs()))
 
-    judge(scan(), spec(volumes_ml=RANGES), FINE, UNCUT, outputs(), mirrored)
+    judge(scan(), spec(volumes_ml=RANGES), FINE, UNCUT, seen(outputs()), mirrored)
     assert not calls
-    judge(scan(), spec(volumes_ml=RANGES), FINE | {"left lobe": 0.35}, UNCUT, outputs(), mirrored)
+    judge(scan(), spec(volumes_ml=RANGES), FINE | {"left lobe": 0.35}, UNCUT, seen(outputs()), mirrored)
     assert len(calls) == 1
 
 
 def test_sides_that_change_when_the_scan_is_mirrored_are_uncertain() -> None:
     wrong = outputs(swapped=True)
-    assert sides_agreement(outputs(), wrong, STRUCTURES) == 0.0
-    quality = verdict(spec(), found=wrong, mirrored=outputs())
+    first, other = seen(outputs()).labels, seen(mirror_image(wrong)).labels
+    assert sides_agreement(first, other, STRUCTURES) == 0.0
+    assert sides_agreement(first, seen(mirror_image(outputs())).labels, STRUCTURES) == 1.0
+    quality = verdict(spec(), found=wrong, mirrored=mirror_image(outputs()))
     assert quality.sides == 0.0
     assert quality.reasons[-1].startswith("left and right are uncertain: 100 %")
 
 
 def test_sides_the_wrong_way_round_that_stay_so_are_measured() -> None:
     wrong = outputs(swapped=True)
-    assert verdict(spec(), found=wrong, mirrored=wrong).sides == 1.0
+    assert verdict(spec(), found=wrong, mirrored=mirror_image(wrong)).sides == 1.0

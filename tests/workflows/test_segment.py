@@ -181,7 +181,7 @@ def test_large_slabs_and_small_ones_give_the_same_labels(
     spec = replace(model.spec, preparation=PreparationSpec(spacing_mm=(1.5, 1.5, 1.5)))
     segment = Segmenter([replace(model, spec=spec)], KEEP)
     whole = segment(scan())
-    monkeypatch.setattr("medseg.inference.restore.SLAB_VOXELS", 1)
+    monkeypatch.setattr("medseg.inference.restore.SLAB_VALUES", 1)
     rows = segment(scan())
     np.testing.assert_array_equal(whole.labels.array, rows.labels.array)
     np.testing.assert_array_equal(whole.probabilities["core"], rows.probabilities["core"])
