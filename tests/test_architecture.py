@@ -11,8 +11,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 
 ORDER = (
-    ("errors",), ("specs",), ("affine",), ("volume", "structures"), ("io",), ("phantom",), ("geometry",),
-    ("intensity",), ("preparation",), ("postprocess",), ("metrics",), ("model",),
+    ("errors",), ("specs", "stopwatch"), ("affine",), ("volume", "structures"), ("io",), ("phantom",),
+    ("geometry",), ("intensity",), ("preparation",), ("postprocess",), ("metrics",), ("model",),
     ("augment", "networks", "losses"), ("sampling",), ("inference",), ("training",), ("report",),
     ("layouts",), ("cards",), ("workflows",), ("cli",),
 )  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 import typer
@@ -47,6 +49,7 @@ def command(
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
+    timing: Annotated[bool, typer.Option("--timing", help="Print what each step took.")] = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
@@ -57,6 +60,7 @@ def command(
     from medseg.workflows.predict import PredictOptions, predict
     from medseg.workflows.segment import load
 
+    began = time.monotonic()
     settings = {"device": device, "engine": _engine(engine), "threads": threads, "tta": tta}
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
     names = tuple(name.strip() for name in channels.split(",") if name.strip())
@@ -75,6 +79,10 @@ def command(
             result(json.dumps([_content(outcome) for outcome in outcomes]))
     if not (as_json or quiet) and len(outcomes) == 1:
         result(volumes(outcomes[0]))
+    if timing:
+        made = [o.summary for o in outcomes if o.summary and not o.skipped]
+        for line in times(made, time.monotonic() - began).splitlines():
+            say(line)
 
 
 def _chosen(names: list[str] | None, quiet: bool) -> list[str]:
@@ -122,6 +130,18 @@ def volumes(outcome: Outcome) -> str:
         rows.append((s["name"] + cut, str(s["value"]), str(s["voxels"]), _ml(s["volume_ml"])))
     rows += [(t["name"], "", "", _ml(t["volume_ml"])) for t in outcome.summary["totals"]]
     return table(rows)
+
+
+def times(summaries: Sequence[Mapping[str, Any]], total: float) -> str:
+    """What the steps of all cases took; the rest is imports, models and looking at files."""
+    steps: dict[str, float] = {}
+    for summary in summaries:
+        for step, taken in summary["timing_s"].items():
+            steps[step] = steps.get(step, 0.0) + taken
+    steps = {"start": max(0.0, total - sum(steps.values())), **steps, "total": total}
+    peak = max((s["peak_memory_bytes"] or 0 for s in summaries), default=0)
+    rows = [("step", "seconds"), *((step, f"{taken:.2f}") for step, taken in steps.items())]
+    return table(rows) + (f"\npeak memory {peak / 2**30:.2f} GiB" if peak else "")
 
 
 def _ml(volume: float) -> str:

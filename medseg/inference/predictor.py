@@ -16,6 +16,7 @@ from medseg.inference import blend, tta
 from medseg.inference.engines import Engine
 from medseg.inference.tiles import MAX_VOXELS, FloatArray, Plan, Strategy, Tile, plan
 from medseg.model import ModelSpec
+from medseg.stopwatch import Stopwatch
 from medseg.structures import StructureSet
 
 MAX_ROWS = 32
@@ -100,11 +101,12 @@ class Predictor:
             max_voxels=self.max_voxels,
         )
 
-    def rows(self, image: FloatArray) -> Iterator[tuple[slice, FloatArray]]:
+    def rows(self, image: FloatArray, watch: Stopwatch | None = None) -> Iterator[tuple[slice, FloatArray]]:
         """Probabilities in runs of rows along axis i, first to last, each row once.
 
         Args:
             image: (C, i, j, k), prepared as in training; it is not changed.
+            watch: counts the network's time as "engine".
 
         Yields:
             The rows, and their probabilities (K, rows, j, k).
@@ -118,7 +120,7 @@ class Predictor:
         if image.ndim != 4 or 0 in image.shape:
             raise InputError(f"an image (C, i, j, k) is needed, this one has the shape {image.shape}")
         cut = self.plan(image.shape[1:])
-        for run, variants in blend.rows(cut, self._logits(cut, image), self.weight):
+        for run, variants in blend.rows(cut, self._logits(cut, image, watch or Stopwatch()), self.weight):
             for start in range(run.start, run.stop, MAX_ROWS):
                 stop = min(start + MAX_ROWS, run.stop)
                 part = slice(start - run.start, stop - run.start)
@@ -135,17 +137,18 @@ class Predictor:
             raise SelfCheckError("the plan holds no tile")
         return whole
 
-    def _logits(self, cut: Plan, image: FloatArray) -> Iterator[tuple[Tile, blend.Logits]]:
+    def _logits(self, cut: Plan, image: FloatArray, watch: Stopwatch) -> Iterator[tuple[Tile, blend.Logits]]:
         """Each tile with the logits of every engine under every flip."""
         views = tta.views(self.flips, self.twin_channels)
         tiles = iter(cut.tiles)
         while group := list(islice(tiles, self.batch)):
             content = np.stack([cut.read(image, tile) for tile in group])
-            variants = [
-                view.backward(_checked(engine, view.forward(content)))
-                for engine in self.engines
-                for view in views
-            ]
+            with watch.step("engine"):
+                variants = [
+                    view.backward(_checked(engine, view.forward(content)))
+                    for engine in self.engines
+                    for view in views
+                ]
             for n, tile in enumerate(group):
                 yield tile, [variant[n] for variant in variants]
 

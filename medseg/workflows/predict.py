@@ -14,6 +14,8 @@ from medseg import __version__
 from medseg.errors import InputError, MedsegError, PartialBatchError, ResourceError, UsageError
 from medseg.io import ReadOptions, files_of, read_volume, write_image, write_labels
 from medseg.io.atomic import write_text
+from medseg.io.memory import peak_memory_bytes
+from medseg.stopwatch import Stopwatch
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.inputs import InputCase, check_out, find_cases, is_batch
 from medseg.workflows.outputs import SCHEMA, Outputs, digest, require_writable
@@ -154,27 +156,32 @@ def _segment(
     case: InputCase, outputs: Outputs, segmenter: Segmenter, options: PredictOptions, identity: dict[str, Any]
 ) -> dict[str, Any]:
     """Read, segment, write; the summary."""
-    start = time.monotonic()
+    start, watch = time.monotonic(), Stopwatch()
     inputs = case.files
     outputs.refuse_existing(options.overwrite, inputs)
-    volume = read_volume(case.source, channels=options.channels or None, options=options.reading)
-    found = segmenter(volume)
+    with watch.step("read"):
+        volume = read_volume(case.source, channels=options.channels or None, options=options.reading)
+    found = segmenter(volume, watch)
     doubts = (*found.quality.reasons, *found.warnings)
     if options.strict and doubts:
         raise InputError(f"doubtful: {doubts[0]}", source=case.first, mend="drop --strict")
-    page = _page(outputs.case, volume, found, segmenter, identity) if outputs.report else ""
+    with watch.step("report"):
+        page = _page(outputs.case, volume, found, segmenter, identity) if outputs.report else ""
     outputs.labels.parent.mkdir(parents=True, exist_ok=True)
     overwrite = options.overwrite
     with outputs.all_or_none():
-        for name, path in outputs.probabilities.items():
-            image = found.probabilities[name]
-            write_image(path, image, volume.grid, form=volume.form, overwrite=overwrite, inputs=inputs)
-        if outputs.report:
-            write_text(outputs.report, page, overwrite=overwrite)
-        write_labels(outputs.labels, found.labels, overwrite=overwrite, inputs=inputs)
+        with watch.step("write"):
+            for name, path in outputs.probabilities.items():
+                image = found.probabilities[name]
+                write_image(path, image, volume.grid, form=volume.form, overwrite=overwrite, inputs=inputs)
+            if outputs.report:
+                write_text(outputs.report, page, overwrite=overwrite)
+            write_labels(outputs.labels, found.labels, overwrite=overwrite, inputs=inputs)
         summary = _summary(volume, found) | {
             "labels_sha256": digest(files_of(outputs.labels)),
             "seconds": round(time.monotonic() - start, 2),
+            "timing_s": {step: round(taken, 3) for step, taken in watch.seconds.items()},
+            "peak_memory_bytes": peak_memory_bytes(),
             "provenance": identity,
         }
         write_text(outputs.summary, json.dumps(summary, indent=1, allow_nan=False) + "\n", overwrite=True)

@@ -180,9 +180,9 @@ def _sides(labels: Labels, structures: StructureSet) -> NDArray[np.int8]:
 def _about_units(volume: Volume, spec: ModelSpec) -> Iterator[str]:
     if spec.channels[0] not in MR_CHANNELS or len(spec.channels) > 1:
         return
-    values = np.asarray(volume.array, dtype=np.float32)
-    low, air = float(values.min()), float((values < HOUNSFIELD_AIR).mean())
-    if low < HOUNSFIELD_LOW and air > AIR_SHARE:
+    low = float(volume.array.min())
+    air = float(np.less(volume.array, HOUNSFIELD_AIR).mean()) if low < HOUNSFIELD_LOW else 0.0
+    if air > AIR_SHARE:
         yield (
             f"the intensities look like a CT in Hounsfield units (lowest {low:.0f}, {100 * air:.0f} % below "
             f"{HOUNSFIELD_AIR:.0f}); {spec.name} was made for MR"

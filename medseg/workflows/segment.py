@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from medseg.errors import GeometryError, InputError, ModelError
 from medseg.inference import engines
 from medseg.inference.predictor import Predictor
-from medseg.inference.restore import restored_labels
+from medseg.inference.restore import Rows, restored_labels
 from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
 from medseg.postprocess import postprocess
 from medseg.preparation import Preparation, Prepared
+from medseg.stopwatch import Stopwatch
 from medseg.structures import StructureSet, Total
 from medseg.volume import LabelMap, Volume
 from medseg.workflows.quality import Quality, Seen, judge
@@ -113,43 +114,52 @@ class Segmenter:
         self.structures = first.structure_set
         self.members = [_Member(model, self.options) for model in self.models]
 
-    def __call__(self, volume: Volume) -> Segmentation:
-        """Segment one scan.
+    def __call__(self, volume: Volume, watch: Stopwatch | None = None) -> Segmentation:
+        """Segment one scan; `watch` counts what the steps take.
 
         Raises:
             MedsegError: as the steps of the way raise.
         """
+        watch = watch or Stopwatch()
         volume = self._bound(volume)
         warnings = [*volume.warnings, *(w for m in self.models for w in _spacing_warnings(volume, m.spec))]
-        prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
-        runs = [m.predictor.rows(p.array) for m, p in zip(self.members, prepared, strict=True)]
-        probabilities = {}
-        if self.options.keep_probabilities:
-            inner = [m.predictor.probabilities(p.array) for m, p in zip(self.members, prepared, strict=True)]
-            probabilities = self._probabilities(prepared, inner)
-            runs = [iter([(slice(0, x.shape[1]), x)]) for x in inner]
+        with watch.step("prepare"):
+            prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
         seen = Seen(self.structures)
-        runs[0] = seen.watch(runs[0])
-        canonical = postprocess(
-            restored_labels(prepared, runs, self.structures),
-            self.structures,
-            self.models[0].spec.postprocess,
-            prepared[0].oriented_grid,
-        )
-        labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
+        runs, probabilities = self._runs(prepared, watch)
+        with watch.step("restore"):
+            restored = restored_labels(prepared, [seen.watch(runs[0]), *runs[1:]], self.structures)
+            first, grid = self.members[0], prepared[0].oriented_grid
+            canonical = postprocess(restored, self.structures, first.model.spec.postprocess, grid)
+            labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
         if not labels.array.any():
             warnings.append("the model labelled no voxel of this scan")
-        first = self.members[0]
-        quality = judge(
-            volume,
-            first.model.spec,
-            _volumes_ml(labels, self.structures),
-            _truncated(labels, self.structures),
-            seen,
-            lambda: first.mirrored(prepared[0].array),
-        )
+        with watch.step("check"):
+            quality = judge(
+                volume,
+                first.model.spec,
+                _volumes_ml(labels, self.structures),
+                _truncated(labels, self.structures),
+                seen,
+                lambda: first.mirrored(prepared[0].array, watch),
+            )
         told = tuple(dict.fromkeys(warnings))
         return Segmentation(labels, self.structures, told, quality, first.model.spec.totals, probabilities)
+
+    def _runs(
+        self, prepared: Sequence[Prepared], watch: Stopwatch
+    ) -> tuple[list[Rows], dict[str, NDArray[np.float32]]]:
+        """Rows of probabilities of each model, as its tiles finish; and all of them, where they are kept."""
+        runs = [
+            watch.over("tiles", m.predictor.rows(p.array, watch))
+            for m, p in zip(self.members, prepared, strict=True)
+        ]
+        if not self.options.keep_probabilities:
+            return runs, {}
+        whole = [np.concatenate([part for _, part in rows], axis=1) for rows in runs]
+        with watch.step("restore"):
+            kept = self._probabilities(prepared, whole)
+        return [iter([(slice(0, x.shape[1]), x)]) for x in whole], kept
 
     def _probabilities(
         self, prepared: Sequence[Prepared], inner: Sequence[NDArray[np.float32]]
@@ -205,10 +215,11 @@ class _Member:
             spec = replace(spec, inference=replace(spec.inference, flips=flips))
         self.predictor = Predictor.of(spec, [self.engine])
 
-    def mirrored(self, array: NDArray[np.float32]) -> Seen:
+    def mirrored(self, array: NDArray[np.float32], watch: Stopwatch) -> Seen:
         """What is predicted of the mirrored scan."""
         plain = replace(self.predictor, flips=())
-        return Seen.all_of(plain.rows(np.ascontiguousarray(array[:, ::-1])), self.model.spec.structure_set)
+        rows = plain.rows(np.ascontiguousarray(array[:, ::-1]), watch)
+        return Seen.all_of(watch.over("tiles", rows), self.model.spec.structure_set)
 
 
 def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:

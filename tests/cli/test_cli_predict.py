@@ -520,3 +520,15 @@ def test_a_real_patients_name_stays_in_the_scan(data_root: Path, model_path: Pat
     content = everything([tmp_path])
     assert len(secrets) >= 4
     assert not [secret for secret in secrets if len(secret) > 3 and secret.encode() in content]
+
+
+def test_timing_says_what_each_step_took(tmp_path: Path) -> None:
+    tiny_model().save(tmp_path / "m.safetensors")
+    write_phantom_scan(tmp_path / "scan.nii.gz", shape=(18, 20, 16))
+    ran = done("predict", tmp_path / "scan.nii.gz", "-m", tmp_path / "m.safetensors", "-q", "--timing")
+    lines = dict(line.split()[:2] for line in ran.err.splitlines())
+    steps = ("start", "read", "prepare", "engine", "tiles", "restore", "check", "write", "total")
+    assert set(steps) <= set(lines)
+    summary = json.loads((tmp_path / "scan_seg.json").read_text())
+    assert sum(summary["timing_s"].values()) <= summary["seconds"] + 0.02
+    assert summary["peak_memory_bytes"] > 10**7
