@@ -27,3 +27,25 @@ AssumeRas = Annotated[
 FillNan = Annotated[float | None, typer.Option("--fill-nan", help="Value for voxels that are not numbers.")]
 VolumeNumber = Annotated[int | None, typer.Option("--volume", min=0, help="Which volume of a 4D file.")]
 Series = Annotated[str | None, typer.Option("--series", help="Which DICOM series of a folder.")]
+
+# Of predict.
+Inputs = Annotated[
+    list[str],
+    typer.Argument(help="A scan; NAME=FILE for each channel; a DICOM series; or a folder of scans."),
+]
+Models = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model", "-m", help="Model file or packaged model; several are averaged; brain, if none is named."
+    ),
+]
+Engine = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
+Precision = Annotated[str, typer.Option("--precision", help="auto, f32, bf16 or f16.")]
+Channels = Annotated[str, typer.Option("--channels", help="Names of the volumes of a 4D file: a,b.")]
+Tta = Annotated[bool | None, typer.Option("--tta/--no-tta", help="Average with the mirrored scan; slower.")]
+Probabilities = Annotated[
+    bool, typer.Option("--probabilities", help="Write the probability of each structure too.")
+]
+Report = Annotated[bool, typer.Option("--report", help="Write a page about each case too.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")]
+Timing = Annotated[bool, typer.Option("--timing", help="Print what each step took.")]

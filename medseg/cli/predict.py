@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
-
-import typer
+from typing import TYPE_CHECKING, Any, cast
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import duration, result, say, table
@@ -18,38 +16,25 @@ if TYPE_CHECKING:
 
 
 def command(
-    inputs: Annotated[
-        list[str],
-        typer.Argument(help="A scan; NAME=FILE for each channel; a DICOM series; or a folder of scans."),
-    ],
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            "-m",
-            help="Model file or packaged model; several are averaged; brain, if none is named.",
-        ),
-    ] = None,
+    inputs: opt.Inputs,
+    model: opt.Models = None,
     out: opt.Out = None,
     device: opt.Device = "auto",
-    engine: Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")] = "auto",
+    engine: opt.Engine = "auto",
+    precision: opt.Precision = "auto",
     threads: opt.Threads = 0,
-    channels: Annotated[str, typer.Option("--channels", help="Names of the volumes of a 4D file: a,b.")] = "",
+    channels: opt.Channels = "",
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
-    tta: Annotated[
-        bool | None, typer.Option("--tta/--no-tta", help="Average with the mirrored scan; slower.")
-    ] = None,
-    probabilities: Annotated[
-        bool, typer.Option("--probabilities", help="Write the probability of each structure too.")
-    ] = False,
-    report: Annotated[bool, typer.Option("--report", help="Write a page about each case too.")] = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")] = False,
+    tta: opt.Tta = None,
+    probabilities: opt.Probabilities = False,
+    report: opt.Report = False,
+    strict: opt.Strict = False,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
-    timing: Annotated[bool, typer.Option("--timing", help="Print what each step took.")] = False,
+    timing: opt.Timing = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
@@ -61,7 +46,13 @@ def command(
     from medseg.workflows.segment import load
 
     began = time.monotonic()
-    settings = {"device": device, "engine": _engine(engine), "threads": threads, "tta": tta}
+    settings = {
+        "device": device,
+        "engine": _one_of("--engine", engine, ("auto", "openvino", "torch")),
+        "precision": _one_of("--precision", precision, ("auto", "f32", "bf16", "f16")),
+        "threads": threads,
+        "tta": tta,
+    }
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
     names = tuple(name.strip() for name in channels.split(",") if name.strip())
     options = PredictOptions(reading, names, probabilities, report, strict, overwrite)
@@ -148,7 +139,7 @@ def _ml(volume: float) -> str:
     return f"{volume:.1f}" if volume >= 1 else f"{volume:.3g}"
 
 
-def _engine(name: str) -> Literal["auto", "openvino", "torch"]:
-    if name not in ("auto", "openvino", "torch"):
-        raise UsageError(f"--engine is auto, openvino or torch, not {name!r}")
-    return cast('Literal["auto", "openvino", "torch"]', name)
+def _one_of(option: str, value: str, known: Sequence[str]) -> str:
+    if value not in known:
+        raise UsageError(f"{option} is {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
+    return value

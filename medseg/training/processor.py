@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+from medseg.inference.engines.torch import computes_in_bf16
+
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30
 
@@ -20,7 +22,7 @@ def autocast_dtype(device: torch.device, precision: Literal["auto", "f32", "bf16
     """
     if precision == "f32":
         return None
-    if precision == "bf16" or _computes_in_bf16(device):
+    if precision == "bf16" or computes_in_bf16(device):
         return torch.bfloat16
     return None
 
@@ -38,11 +40,3 @@ def keep_memory() -> None:
         return
     libc.mallopt(M_MMAP_THRESHOLD, KEPT_BYTES)
     libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-
-
-def _computes_in_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False

@@ -148,7 +148,7 @@ def _scores(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
 def _agreement(
     model: Model, cases: Sequence[PreparedCase], threads: int | None
 ) -> tuple[dict[str, Any], list[float]]:
-    """How OpenVINO in f32, and torch in bf16, differ from torch in f32 on whole prepared scans.
+    """How OpenVINO in f32, and both in bf16, differ from torch in f32 on whole prepared scans.
 
     Returns:
         The largest differences, and how sure the model was of each scan (see `quality.confidence`).
@@ -164,6 +164,8 @@ def _agreement(
         "openvino f32": predictor_on("openvino", "f32"),
         "torch bf16": predictor_on("torch", "bf16"),
     }
+    if "bf16" in engines.precisions("openvino"):
+        others["openvino bf16"] = predictor_on("openvino", "bf16")
     found: dict[str, Any] = {
         name: {"cases": len(cases), "probability": 0.0, "label_disagreement": 0.0, "dice": 0.0, "volume": 0.0}
         for name in others

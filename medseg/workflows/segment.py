@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import GeometryError, InputError, ModelError
+from medseg.errors import GeometryError, InputError, ModelError, UsageError
 from medseg.inference import engines
 from medseg.inference.predictor import Predictor
 from medseg.inference.restore import Rows, restored_labels
@@ -41,6 +41,7 @@ class SegmenterOptions:
     Attributes:
         device: "cpu", "cuda", "cuda:N", "mps", or "auto".
         engine: "openvino", "torch", or "auto": OpenVINO on a CPU where the model has its graph.
+        precision: of the arithmetic; "auto" see `engines.best_precision`.
         threads: of the processor; 0 takes what there is.
         tta: average over the mirrored scan too; None does what the model says.
         keep_probabilities: keep the probabilities of the whole scan in the result.
@@ -48,6 +49,7 @@ class SegmenterOptions:
 
     device: str = "auto"
     engine: Literal["auto", "openvino", "torch"] = "auto"
+    precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
     threads: int = 0
     tta: bool | None = None
     keep_probabilities: bool = False
@@ -208,7 +210,10 @@ class _Member:
         device = "cpu" if name == "openvino" and options.device == "auto" else _device(options.device)
         if name == "auto":
             name = "openvino" if device == "cpu" and model.graph is not None else "torch"
-        self.engine = engines.load(model, name, device=device, threads=options.threads or None)
+        precision = _precision(model, options, name, device)
+        self.engine = engines.load(
+            model, name, device=device, precision=precision, threads=options.threads or None
+        )
         spec = model.spec
         if options.tta is not None:
             flips = (spec.inference.flips or ((0,),)) if options.tta else ()
@@ -243,6 +248,25 @@ def _device(name: str) -> str:
     if name != "auto":
         return name
     return engines.best_device() if any(map(_loads, CUDA_DRIVERS)) else "cpu"
+
+
+def _precision(
+    model: Model, options: SegmenterOptions, name: engines.EngineName, device: str
+) -> engines.Precision:
+    """What the engine computes in.
+
+    Raises:
+        UsageError: OpenVINO cannot do it here, and would take f32 without a word.
+    """
+    if options.precision == "auto":
+        return engines.best_precision(model, name, device)
+    able = engines.precisions(name, device)
+    if name == "openvino" and options.precision not in able:
+        raise UsageError(
+            f"this processor does not compute in {options.precision} with OpenVINO ({', '.join(able)})",
+            mend="leave out --precision, or use --engine torch",
+        )
+    return options.precision
 
 
 def _loads(library: str) -> bool:

@@ -95,6 +95,7 @@ def test_help_imports_nothing_of_size(tmp_path: Path) -> None:
         ("predict", "x.nii.gz", "-m"), ("predict", "x.nii.gz", "-m", "m", "--threads", "-1"),
         ("predict", "x.nii.gz", "-m", "m", "--threads", "two"), ("train", "phantom_unet3d"),
         ("predict", "x.nii.gz", "-m", "m", "--engine", "abacus"),
+        ("predict", "x.nii.gz", "-m", "m", "--precision", "f64"),
         ("train", "nonesuch", "--data", ".", "-o", "run"),
         ("train", "phantom_unet3d", "--data", ".", "-o", "run", "--time-budget", "nan"),
         ("train", "phantom_unet3d", "--data", ".", "-o", "run", "--time-budget", "inf"),

@@ -219,3 +219,32 @@ def test_the_predictor_and_openvino_do_without_torch():
         "sys.exit('torch' in sys.modules or 'monai' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def measured(**changes):
+    evidence = {
+        name.replace("_", " "): {"dice": dice, "volume": volume} for name, (dice, volume) in changes.items()
+    }
+    return SimpleNamespace(spec=SimpleNamespace(evidence={"engines": evidence} if evidence else {}))
+
+
+@pytest.mark.parametrize(
+    ("found", "able", "chosen"),
+    [
+        ({"torch_bf16": (0.002, 0.01)}, ("f32", "bf16"), "bf16"),
+        ({"torch_bf16": (0.002, 0.01)}, ("f32",), "f32"),
+        ({"torch_bf16": (0.0021, 0.0)}, ("f32", "bf16"), "f32"),
+        ({"torch_bf16": (0.0, 0.011)}, ("f32", "bf16"), "f32"),
+        ({"torch_bf16": (0.0, 0.0), "openvino_bf16": (0.1, 0.0)}, ("f32", "bf16"), "f32"),
+        ({"torch_bf16": (0.1, 0.0), "openvino_bf16": (0.0, 0.0)}, ("f32", "bf16"), "bf16"),
+        ({}, ("f32", "bf16"), "f32"),
+    ],
+)
+def test_bf16_is_taken_where_the_processor_has_it_and_evidence_allows_it(monkeypatch, found, able, chosen):
+    monkeypatch.setattr(engines, "precisions", lambda *_: able)
+    assert engines.best_precision(measured(**found), "openvino") == chosen
+
+
+def test_what_the_processor_computes_in_begins_with_f32():
+    for name in ("openvino", "torch"):
+        assert engines.precisions(name)[0] == "f32"

@@ -12,7 +12,8 @@ import pytest
 from models import tiny_model
 
 import medseg
-from medseg.errors import GeometryError, InputError, ModelError
+from medseg.errors import GeometryError, InputError, ModelError, UsageError
+from medseg.inference import engines
 from medseg.inference.predictor import labels_from_probabilities
 from medseg.model import InferenceSpec, Model
 from medseg.phantom import STRUCTURES, phantom_case, write_phantom_scan
@@ -231,3 +232,13 @@ def test_importing_medseg_imports_nothing_of_size() -> None:
     count, *modules = out.split()
     assert count == "1"
     assert not {"numpy", "torch", "pydantic", "nibabel", "typer"} & set(modules)
+
+
+def test_a_precision_openvino_would_not_keep_is_refused(
+    model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "precisions", lambda *_: ("f32",))
+    with pytest.raises(UsageError, match=r"does not compute in bf16 with OpenVINO \(f32\)"):
+        Segmenter([model], replace(ONE_THREAD, engine="openvino", precision="bf16"))
+    asked = Segmenter([model], replace(ONE_THREAD, engine="torch", precision="bf16"))
+    assert asked.engine_names == ("torch bf16",)

@@ -17,6 +17,9 @@ FloatArray = NDArray[np.float32]
 Precision = Literal["f32", "bf16", "f16"]
 EngineName = Literal["torch", "openvino"]
 
+DICE_CHANGE, VOLUME_CHANGE = 0.002, 0.01
+"""What bf16 may change of any structure on the cases a model was checked with, to be taken by itself."""
+
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 # Importing openvino reports the import to its maker, and leaves an id in the user's home; without
@@ -79,6 +82,30 @@ def load(
     from medseg.inference.engines.openvino import OpenVinoEngine
 
     return OpenVinoEngine(*model.graph, precision=precision, threads=threads)
+
+
+def precisions(name: EngineName, device: str = "cpu") -> tuple[Precision, ...]:
+    """What an engine computes in at the speed of the processor or card, f32 first."""
+    if name == "openvino":
+        from medseg.inference.engines import openvino as openvino_room
+
+        return openvino_room.precisions()
+    from medseg.inference.engines import torch as torch_room
+
+    return ("f32", "bf16") if torch_room.computes_in_bf16(torch_room.find_device(device)) else ("f32",)
+
+
+def best_precision(model: Model, name: EngineName, device: str = "cpu") -> Precision:
+    """bf16 where the processor has it and the model's evidence says that it changes nothing, else f32.
+
+    The evidence is of this engine in bf16 or, where a model was made on a processor on which this engine
+    has no bf16, of torch, which rounds in the same places.
+    """
+    measured = model.spec.evidence.get("engines", {})
+    found = measured.get(f"{name} bf16") or measured.get("torch bf16")
+    if not found or found["dice"] > DICE_CHANGE or found["volume"] > VOLUME_CHANGE:
+        return "f32"
+    return "bf16" if "bf16" in precisions(name, device) else "f32"
 
 
 def best_device() -> str:

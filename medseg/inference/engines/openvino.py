@@ -104,5 +104,12 @@ class OpenVinoEngine:
         return self._requests[shape]
 
 
+def precisions() -> tuple[Precision, ...]:
+    """What this processor computes in; OpenVINO takes f32 in silence where it is asked for another."""
+    able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    named: dict[Precision, str] = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
+    return tuple(precision for precision, capability in named.items() if capability in able)
+
+
 def _first_line(fault: Exception) -> str:
     return (str(fault).strip().splitlines() or ["no reason given"])[-1][:200]
