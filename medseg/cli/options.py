@@ -49,3 +49,8 @@ Probabilities = Annotated[
 Report = Annotated[bool, typer.Option("--report", help="Write a page about each case too.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")]
 Timing = Annotated[bool, typer.Option("--timing", help="Print what each step took.")]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option("--max-memory", help="Most memory to hold: 3G, 800M; most of what is free, if not said."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print tiles, memory and time; write nothing.")]

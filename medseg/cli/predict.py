@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import duration, result, say, table
+from medseg.cli.terminal import bytes_of, duration, result, say, table
 from medseg.errors import UsageError
 
 if TYPE_CHECKING:
-    from medseg.workflows.predict import Outcome
+    from medseg.workflows.predict import Outcome, PredictOptions
+    from medseg.workflows.segment import Segmenter
 
 
 def command(
@@ -34,6 +36,8 @@ def command(
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
+    max_memory: opt.MaxMemory = None,
+    dry_run: opt.DryRun = False,
     timing: opt.Timing = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
@@ -43,7 +47,6 @@ def command(
     from medseg.io import ReadOptions
     from medseg.io.options import FormName
     from medseg.workflows.predict import PredictOptions, predict
-    from medseg.workflows.segment import load
 
     began = time.monotonic()
     settings = {
@@ -51,38 +54,56 @@ def command(
         "engine": _one_of("--engine", engine, ("auto", "openvino", "torch")),
         "precision": _one_of("--precision", precision, ("auto", "f32", "bf16", "f16")),
         "threads": threads,
+        "max_memory": None if max_memory is None else bytes_of(max_memory),
         "tta": tta,
     }
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
     names = tuple(name.strip() for name in channels.split(",") if name.strip())
     options = PredictOptions(reading, names, probabilities, report, strict, overwrite)
     outcomes: list[Outcome] = []
+    segmenter = partial(_segmenter, model, quiet, keep_probabilities=probabilities, **settings)
+    if dry_run:
+        _tell_plans(inputs, segmenter(), options, as_json)
+        return
     try:
-        predict(
-            inputs,
-            lambda: load(_chosen(model, quiet), keep_probabilities=probabilities, **settings),
-            out,
-            options,
-            lambda outcome, *count: _tell(outcomes, outcome, count, quiet, verbose),
-        )
+        told = partial(_tell, outcomes, quiet, verbose)
+        predict(inputs, segmenter, out, options, told)
     finally:
         if as_json and outcomes:
             result(json.dumps([_content(outcome) for outcome in outcomes]))
     if not (as_json or quiet) and len(outcomes) == 1:
         result(volumes(outcomes[0]))
     if timing:
-        made = [o.summary for o in outcomes if o.summary and not o.skipped]
-        for line in times(made, time.monotonic() - began).splitlines():
-            say(line)
+        _tell_times(outcomes, time.monotonic() - began)
 
 
-def _chosen(names: list[str] | None, quiet: bool) -> list[str]:
-    """The models to use; which one, where none was named, is said."""
+def _segmenter(names: list[str] | None, quiet: bool, **settings: object) -> Segmenter:
+    """The models to use, ready; which one, where none was named, is said."""
     from medseg.model import DEFAULT_MODEL
+    from medseg.workflows.segment import load
 
     if not names and not quiet:
         say(f"model: {DEFAULT_MODEL} (choose another with -m)")
-    return names or [DEFAULT_MODEL]
+    return load(names or [DEFAULT_MODEL], **settings)
+
+
+def _tell_plans(words: list[str], segmenter: Segmenter, options: PredictOptions, as_json: bool) -> None:
+    """What `--dry-run` says."""
+    from medseg.workflows.predict import dry_run
+
+    plans = dry_run(words, segmenter, options)
+    if as_json:
+        result(json.dumps([plan.content() for plan in plans]))
+        return
+    rows = [("case", "tiles", "of voxels", "computed", "memory", "engine")]
+    for case in plans:
+        for plan in case.forecast.plans:
+            shape = "x".join(map(str, plan.tile_shape))
+            memory = f"{case.forecast.bytes / 2**30:.2f} GiB"
+            times = f"{plan.redundancy:.2f} times"
+            rows.append((case.stem, str(len(plan.tiles)), shape, times, memory, f"{case.seconds:.1f} s"))
+    result(table(rows))
+    say("expected; nothing was written")
 
 
 def _content(outcome: Outcome) -> dict[str, Any]:
@@ -92,11 +113,10 @@ def _content(outcome: Outcome) -> dict[str, Any]:
 
 
 def _tell(
-    outcomes: list[Outcome], outcome: Outcome, place: tuple[int, int], quiet: bool, verbose: bool
+    outcomes: list[Outcome], quiet: bool, verbose: bool, outcome: Outcome, number: int, of: int
 ) -> None:
     """Keep an outcome, and say what came of the case."""
     outcomes.append(outcome)
-    number, of = place
     count = f"[{number}/{of}] " if of > 1 else ""
     if outcome.error:
         say(f"{count}failed: {outcome.error}")
@@ -123,8 +143,9 @@ def volumes(outcome: Outcome) -> str:
     return table(rows)
 
 
-def times(summaries: Sequence[Mapping[str, Any]], total: float) -> str:
+def _tell_times(outcomes: Sequence[Outcome], total: float) -> None:
     """What the steps of all cases took; the rest is imports, models and looking at files."""
+    summaries = [o.summary for o in outcomes if o.summary and not o.skipped]
     steps: dict[str, float] = {}
     for summary in summaries:
         for step, taken in summary["timing_s"].items():
@@ -132,7 +153,10 @@ def times(summaries: Sequence[Mapping[str, Any]], total: float) -> str:
     steps = {"start": max(0.0, total - sum(steps.values())), **steps, "total": total}
     peak = max((s["peak_memory_bytes"] or 0 for s in summaries), default=0)
     rows = [("step", "seconds"), *((step, f"{taken:.2f}") for step, taken in steps.items())]
-    return table(rows) + (f"\npeak memory {peak / 2**30:.2f} GiB" if peak else "")
+    for line in table(rows).splitlines():
+        say(line)
+    if peak:
+        say(f"peak memory {peak / 2**30:.2f} GiB")
 
 
 def _ml(volume: float) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 
-from medseg.errors import printable
+from medseg.errors import UsageError, printable
 
 
 def say(text: str) -> None:
@@ -66,3 +67,18 @@ def seconds_of(text: str) -> float:
     units = {"s": 1.0, "m": 60.0, "h": 3600.0}
     number, unit = (text[:-1], text[-1]) if text and text[-1] in units else (text, "s")
     return float(number) * units[unit]
+
+
+def bytes_of(text: str) -> int:
+    """Bytes a person wrote; units are powers of 1024.
+
+    >>> bytes_of("3G"), bytes_of("800m"), bytes_of("1.5 GiB")
+    (3221225472, 838860800, 1610612736)
+
+    Raises:
+        UsageError: it is no amount of memory.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise UsageError(f"an amount of memory is wanted, such as 3G or 800M, not {text!r}")
+    return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))

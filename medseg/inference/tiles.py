@@ -143,20 +143,6 @@ def plan(
     return _overlap_tile(size, steps, halo, margin, max_voxels)
 
 
-def affordable_voxels(memory_bytes: int, *, width: int, bytes_per_value: int = 4) -> int:
-    """The `max_voxels` that an engine's memory allows.
-
-    Args:
-        memory_bytes: what feature maps may take.
-        width: channels of the network's finest level.
-        bytes_per_value: 4 in f32, 2 in bf16 and f16.
-
-    >>> affordable_voxels(2**30, width=16)
-    2097152
-    """
-    return memory_bytes // (MAPS_ALIVE * width * bytes_per_value)
-
-
 @dataclass(frozen=True)
 class _Span:
     """One axis of a tile: where it reads, and which voxels of the image it writes."""

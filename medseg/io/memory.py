@@ -14,10 +14,31 @@ GIB = 2**30
 CGROUP_LIMITS = ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes")
 
 
+CGROUP_USE = (
+    (CGROUP_LIMITS[0], "/sys/fs/cgroup/memory.current"),
+    (CGROUP_LIMITS[1], "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)
+
+
 def memory_limit_bytes() -> int | None:
     """The least of physical memory, the container's limit and the process's own; None if unknown."""
     limits = [n for n in (_physical(), *_container(), _process()) if n is not None and n > 0]
     return min(limits, default=None)
+
+
+def available_bytes() -> int | None:
+    """Memory this process could still take without hurting others; None if unknown."""
+    found = [n for n in (_unused(), *_container_room()) if n is not None]
+    return min(found, default=None)
+
+
+def held_bytes() -> int:
+    """Memory this process holds now; its peak so far where the system does not say; 0 if unknown."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError, IndexError):
+        return peak_memory_bytes() or 0
 
 
 def require_memory(needed_bytes: int, source: str | Path) -> None:
@@ -68,6 +89,29 @@ def _physical() -> int | None:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
         return None
+
+
+def _unused() -> int | None:
+    try:
+        for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024 * int(line.split()[1])
+    except (OSError, ValueError, IndexError):
+        pass
+    return _physical()
+
+
+def _container_room() -> tuple[int, ...]:
+    """Limit less use of each control group that has both."""
+    found = []
+    for limit, use in CGROUP_USE:
+        try:
+            most, now = (Path(name).read_text(encoding="ascii").strip() for name in (limit, use))
+        except (OSError, ValueError):
+            continue
+        if most.isdigit() and now.isdigit():
+            found.append(max(0, int(most) - int(now)))
+    return tuple(found)
 
 
 def _container() -> tuple[int, ...]:

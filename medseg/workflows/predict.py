@@ -10,11 +10,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medseg import __version__
 from medseg.errors import InputError, MedsegError, PartialBatchError, ResourceError, UsageError
-from medseg.io import ReadOptions, files_of, read_volume, write_image, write_labels
+from medseg.inference.planner import Forecast
+from medseg.io import ReadOptions, files_of, inspect, read_volume, write_image, write_labels
 from medseg.io.atomic import write_text
 from medseg.io.memory import peak_memory_bytes
+from medseg.io.options import ImageInfo
 from medseg.stopwatch import Stopwatch
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.inputs import InputCase, check_out, find_cases, is_batch
@@ -108,6 +112,71 @@ def predict(
     return tuple(outcomes)
 
 
+@dataclass(frozen=True)
+class CasePlan:
+    """How a case would be predicted.
+
+    Attributes:
+        stem: its name.
+        grid: of the scan.
+        forecast: tiles and memory.
+        seconds: what the networks would take here.
+    """
+
+    stem: str
+    grid: Grid
+    forecast: Forecast
+    seconds: float
+
+    def content(self) -> dict[str, Any]:
+        """What `--dry-run --json` says."""
+        plans = [
+            {
+                "strategy": plan.strategy,
+                "tiles": len(plan.tiles),
+                "tile_shape": list(plan.tile_shape),
+                "redundancy": round(plan.redundancy, 2),
+            }
+            for plan in self.forecast.plans
+        ]
+        return {
+            "case": self.stem,
+            "grid": _grid(self.grid),
+            "plans": plans,
+            "memory_bytes": self.forecast.bytes,
+            "engine_seconds": round(self.seconds, 2),
+        }
+
+
+def dry_run(words: Sequence[str], segmenter: Segmenter, options: PredictOptions) -> tuple[CasePlan, ...]:
+    """How every case that the words name would be predicted; nothing is written, no voxel is read.
+
+    Raises:
+        ResourceError: there is no room for one of them.
+        MedsegError: a header cannot be read.
+    """
+    plans = []
+    for case in find_cases(words):
+        info = inspect(case.first, options=options.reading)
+        forecast = _forecast(info, segmenter)
+        plans.append(CasePlan(case.stem, info.grid, forecast, segmenter.tile_seconds(forecast)))
+    return tuple(plans)
+
+
+def _forecast(info: ImageInfo, segmenter: Segmenter) -> Forecast:
+    """What a scan's header promises.
+
+    Raises:
+        ResourceError: there is no room for it.
+    """
+    scaled = (info.slope, info.inter) != (1.0, 0.0) or not info.dtype
+    try:
+        return segmenter.forecast(info.grid, 4 if scaled else np.dtype(info.dtype).itemsize)
+    except ResourceError as fault:
+        fault.source = str(info.path)
+        raise
+
+
 def _targets(cases: Sequence[InputCase], out: Path | None) -> list[Path]:
     """Where each case goes; two cases never to one place, nor to files that differ by suffix only."""
     targets = [case.target(out) for case in cases]
@@ -160,6 +229,7 @@ def _segment(
     inputs = case.files
     outputs.refuse_existing(options.overwrite, inputs)
     with watch.step("read"):
+        _forecast(inspect(case.first, options=options.reading), segmenter)
         volume = read_volume(case.source, channels=options.channels or None, options=options.reading)
     found = segmenter(volume, watch)
     doubts = (*found.quality.reasons, *found.warnings)

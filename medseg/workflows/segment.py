@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import GeometryError, InputError, ModelError, UsageError
-from medseg.inference import engines
+from medseg.inference import engines, planner
+from medseg.inference.planner import Forecast
 from medseg.inference.predictor import Predictor
 from medseg.inference.restore import Rows, restored_labels
 from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
@@ -20,7 +22,7 @@ from medseg.postprocess import postprocess
 from medseg.preparation import Preparation, Prepared
 from medseg.stopwatch import Stopwatch
 from medseg.structures import StructureSet, Total
-from medseg.volume import LabelMap, Volume
+from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.quality import Quality, Seen, judge
 
 SIDES = ("shortest", "middle", "longest")
@@ -43,6 +45,7 @@ class SegmenterOptions:
         engine: "openvino", "torch", or "auto": OpenVINO on a CPU where the model has its graph.
         precision: of the arithmetic; "auto" see `engines.best_precision`.
         threads: of the processor; 0 takes what there is.
+        max_memory: bytes this process may hold; None takes most of what is free.
         tta: average over the mirrored scan too; None does what the model says.
         keep_probabilities: keep the probabilities of the whole scan in the result.
     """
@@ -51,6 +54,7 @@ class SegmenterOptions:
     engine: Literal["auto", "openvino", "torch"] = "auto"
     precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
     threads: int = 0
+    max_memory: int | None = None
     tta: bool | None = None
     keep_probabilities: bool = False
 
@@ -128,7 +132,8 @@ class Segmenter:
         with watch.step("prepare"):
             prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
         seen = Seen(self.structures)
-        runs, probabilities = self._runs(prepared, watch)
+        predictors = self._fitted(prepared)
+        runs, probabilities = self._runs(prepared, predictors, watch)
         with watch.step("restore"):
             restored = restored_labels(prepared, [seen.watch(runs[0]), *runs[1:]], self.structures)
             first, grid = self.members[0], prepared[0].oriented_grid
@@ -143,18 +148,26 @@ class Segmenter:
                 _volumes_ml(labels, self.structures),
                 _truncated(labels, self.structures),
                 seen,
-                lambda: first.mirrored(prepared[0].array, watch),
+                lambda: _mirrored(predictors[0], prepared[0].array, self.structures, watch),
             )
         told = tuple(dict.fromkeys(warnings))
         return Segmentation(labels, self.structures, told, quality, first.model.spec.totals, probabilities)
 
+    def _fitted(self, prepared: Sequence[Prepared]) -> list[Predictor]:
+        """Each model's predictor, its tiles as large as there is room for."""
+        room = planner.room(self.options.max_memory) // len(prepared)
+        return [
+            planner.fitted(m.predictor, m.model.spec, p.grid.shape, p.oriented_shape, room)
+            for m, p in zip(self.members, prepared, strict=True)
+        ]
+
     def _runs(
-        self, prepared: Sequence[Prepared], watch: Stopwatch
+        self, prepared: Sequence[Prepared], predictors: Sequence[Predictor], watch: Stopwatch
     ) -> tuple[list[Rows], dict[str, NDArray[np.float32]]]:
         """Rows of probabilities of each model, as its tiles finish; and all of them, where they are kept."""
         runs = [
-            watch.over("tiles", m.predictor.rows(p.array, watch))
-            for m, p in zip(self.members, prepared, strict=True)
+            watch.over("tiles", predictor.rows(p.array, watch))
+            for predictor, p in zip(predictors, prepared, strict=True)
         ]
         if not self.options.keep_probabilities:
             return runs, {}
@@ -171,6 +184,23 @@ class Segmenter:
         whole = _mean([p.restore(x, background=background) for p, x in zip(prepared, inner, strict=True)])
         named = zip(self.structures.names, whole[-len(self.structures) :], strict=True)
         return {name: prepared[0].to_input(output) for name, output in named}
+
+    def forecast(self, grid: Grid, itemsize: int) -> Forecast:
+        """How a scan would be predicted, from what its header says; see `planner.forecast`."""
+        members = [(m.model.spec, m.predictor) for m in self.members]
+        return planner.forecast(members, grid, itemsize, self.options.max_memory)
+
+    def tile_seconds(self, forecast: Forecast) -> float:
+        """What the networks take for all tiles of a forecast, from one of each, timed here and now."""
+        seconds = 0.0
+        for member, plan in zip(self.members, forecast.plans, strict=True):
+            tile = np.zeros((1, len(self.channels), *plan.tile_shape), np.float32)
+            member.engine(tile)
+            start = time.monotonic()
+            member.engine(tile)
+            views = 1 + len(member.predictor.flips)
+            seconds += views * len(plan.tiles) * (time.monotonic() - start)
+        return seconds
 
     @property
     def engine_names(self) -> tuple[str, ...]:
@@ -220,11 +250,13 @@ class _Member:
             spec = replace(spec, inference=replace(spec.inference, flips=flips))
         self.predictor = Predictor.of(spec, [self.engine])
 
-    def mirrored(self, array: NDArray[np.float32], watch: Stopwatch) -> Seen:
-        """What is predicted of the mirrored scan."""
-        plain = replace(self.predictor, flips=())
-        rows = plain.rows(np.ascontiguousarray(array[:, ::-1]), watch)
-        return Seen.all_of(watch.over("tiles", rows), self.model.spec.structure_set)
+
+def _mirrored(
+    predictor: Predictor, array: NDArray[np.float32], structures: StructureSet, watch: Stopwatch
+) -> Seen:
+    """What is predicted of the mirrored scan."""
+    rows = replace(predictor, flips=()).rows(np.ascontiguousarray(array[:, ::-1]), watch)
+    return Seen.all_of(watch.over("tiles", rows), structures)
 
 
 def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:

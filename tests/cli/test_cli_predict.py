@@ -532,3 +532,28 @@ def test_timing_says_what_each_step_took(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "scan_seg.json").read_text())
     assert sum(summary["timing_s"].values()) <= summary["seconds"] + 0.02
     assert summary["peak_memory_bytes"] > 10**7
+
+
+def test_a_dry_run_says_how_and_writes_nothing(bank: Path, tmp_path: Path) -> None:
+    tiny_model().save(tmp_path / "m.safetensors")
+    scan = Path(shutil.copy(bank, tmp_path))
+    before = tree(tmp_path)
+    ran = done("predict", scan, "-m", tmp_path / "m.safetensors", "--dry-run", "--json")
+    (plan,) = ran.json()
+    assert plan["grid"]["shape"] == list(SHAPE)
+    assert plan["plans"][0]["tiles"] == 1
+    assert plan["plans"][0]["redundancy"] >= 1
+    assert plan["memory_bytes"] > 10**7
+    assert plan["engine_seconds"] >= 0
+    assert "1" in done("predict", scan, "-m", tmp_path / "m.safetensors", "--dry-run").out
+    assert tree(tmp_path) == before
+
+
+def test_a_memory_limit_that_cannot_be_kept_is_refused_before_work(bank: Path, tmp_path: Path) -> None:
+    tiny_model().save(tmp_path / "m.safetensors")
+    scan = Path(shutil.copy(bank, tmp_path))
+    before = tree(tmp_path)
+    assert "GiB" in refused(6, "predict", scan, "-m", tmp_path / "m.safetensors", "--max-memory", "10M", "-q")
+    assert tree(tmp_path) == before
+    refused(2, "predict", scan, "-m", tmp_path / "m.safetensors", "--max-memory", "lots")
+    done("predict", scan, "-m", tmp_path / "m.safetensors", "--max-memory", "8G", "-q")

@@ -1,0 +1,99 @@
+"""Tiles as large as there is room for; what there is no room for is refused with the figure."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from models import tiny_model
+
+from medseg.errors import ResourceError
+from medseg.inference import engines, planner
+from medseg.inference.predictor import Predictor
+from medseg.model import InferenceSpec, Model, NetworkFacts
+from medseg.preparation import PreparationSpec
+from medseg.volume import Grid
+
+SHAPE = (96, 80, 64)
+GRID = Grid(SHAPE, np.diag([1.0, 1.0, 1.0, 1.0]))
+
+
+@pytest.fixture(scope="module")
+def model() -> Model:
+    return tiny_model()
+
+
+@pytest.fixture(scope="module")
+def predictor(model: Model) -> Predictor:
+    return Predictor.of(model.spec, [engines.load(model, threads=1)])
+
+
+def need(predictor: Predictor, model: Model) -> int:
+    return planner.load_of(predictor.plan(SHAPE), model.spec, SHAPE).total
+
+
+def test_with_room_everything_is_one_tile(predictor: Predictor, model: Model) -> None:
+    chosen = planner.fitted(predictor, model.spec, SHAPE, SHAPE, planner.UNLIMITED)
+    assert len(chosen.plan(SHAPE).tiles) == 1
+
+
+def test_with_less_room_the_tiles_are_smaller_and_the_answer_is_the_same(
+    predictor: Predictor, model: Model
+) -> None:
+    whole = planner.fitted(predictor, model.spec, SHAPE, SHAPE, planner.UNLIMITED)
+    image = np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float32)
+    expected = whole.probabilities(image)
+    sizes = []
+    for share in (0.9, 0.7, 0.6):
+        room = int(share * need(whole, model))
+        chosen = planner.fitted(predictor, model.spec, SHAPE, SHAPE, room)
+        plan = chosen.plan(SHAPE)
+        assert planner.load_of(plan, model.spec, SHAPE).total <= room
+        sizes.append(np.prod(plan.tile_shape))
+        np.testing.assert_allclose(chosen.probabilities(image), expected, atol=1e-5)
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0] < np.prod(whole.plan(SHAPE).tile_shape)
+
+
+def test_too_little_room_is_refused_with_what_is_needed(predictor: Predictor, model: Model) -> None:
+    with pytest.raises(
+        ResourceError, match=r"needs 0\.\d\d GiB beside the scan, and 0\.01 GiB are left"
+    ) as e:
+        planner.fitted(predictor, model.spec, SHAPE, SHAPE, 10_000_000)
+    assert "--max-memory" in str(e.value)
+
+
+def test_a_sliding_window_keeps_its_tile_or_refuses(predictor: Predictor, model: Model) -> None:
+    facts = NetworkFacts(model.spec.facts.stride, model.spec.facts.receptive_radius, False)
+    spec = replace(model.spec, facts=facts, inference=InferenceSpec(tile=(32, 32, 32)))
+    sliding = Predictor.of(spec, predictor.engines)
+    room = planner.load_of(sliding.plan(SHAPE), spec, SHAPE).total
+    assert planner.fitted(sliding, spec, SHAPE, SHAPE, room).plan(SHAPE) == sliding.plan(SHAPE)
+    with pytest.raises(ResourceError):
+        planner.fitted(sliding, spec, SHAPE, SHAPE, room - 1)
+
+
+def test_a_forecast_counts_what_is_held_already(
+    predictor: Predictor, model: Model, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = replace(model.spec, preparation=PreparationSpec(spacing_mm=(2.0, 2.0, 2.0)))
+    monkeypatch.setattr(planner, "held_bytes", lambda: 300 * 2**20)
+    forecast = planner.forecast([(spec, predictor)], GRID, 2, 2**30)
+    (plan,) = forecast.plans
+    assert plan.shape == (48, 40, 32)
+    voxels, prepared = 96 * 80 * 64, 48 * 40 * 32
+    scan = 2 * 2 * voxels + 2 * 4 * prepared
+    assert forecast.bytes == 300 * 2**20 + scan + planner.load_of(plan, spec, SHAPE).total
+    with pytest.raises(ResourceError):
+        planner.forecast([(spec, predictor)], GRID, 2, 301 * 2**20)
+
+
+def test_room_is_the_limit_less_what_is_held_or_a_share_of_what_is_free(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(planner, "held_bytes", lambda: 100)
+    monkeypatch.setattr(planner, "available_bytes", lambda: 1000)
+    assert (planner.room(250), planner.room(None)) == (150, 800)
+    monkeypatch.setattr(planner, "available_bytes", lambda: None)
+    assert planner.room(None) == planner.UNLIMITED
