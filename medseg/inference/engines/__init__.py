@@ -84,6 +84,13 @@ def load(
     return OpenVinoEngine(*model.graph, precision=precision, threads=threads)
 
 
+def run_file(path: Path, tiles: FloatArray) -> FloatArray:
+    """What a graph in an `.xml` or `.onnx` file answers to tiles (B, C, I, J, K), in f32."""
+    from medseg.inference.engines.openvino import run_file as run
+
+    return run(path, tiles)
+
+
 def precisions(name: EngineName, device: str = "cpu") -> tuple[Precision, ...]:
     """What an engine computes in at the speed of the processor or card, f32 first."""
     if name == "openvino":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,15 @@ class OpenVinoEngine:
             self._requests.popitem(last=False)
         self._requests[shape] = compiled.create_infer_request()
         return self._requests[shape]
+
+
+def run_file(path: Path, tiles: FloatArray) -> FloatArray:
+    """What a graph in a file answers to tiles (B, C, I, J, K), in f32."""
+    core = ov.Core()
+    compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32})
+    flat = len(compiled.inputs[0].get_partial_shape()) == 4
+    answer: FloatArray = np.asarray(compiled(fold_slices(tiles) if flat else tiles)[0], np.float32)
+    return unfold_slices(answer, len(tiles)) if flat else answer
 
 
 def precisions() -> tuple[Precision, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
+ONNX_OPSET = 17
 GRAPH_TOLERANCE = 1e-4
 """Largest difference of logits between torch and the converted graph, relative to their size."""
 
@@ -114,6 +116,11 @@ def load(
         ModelError: the weights do not fit the network.
         UsageError: no such device or precision.
     """
+    dims = model.spec.network.spatial_dims
+    return torch_engine(_built(model), device, precision, threads=threads, spatial_dims=dims)
+
+
+def _built(model: Model) -> Segmenter:
     network = registry.build(model.spec.network)
     try:
         network.load_state_dict({key: torch.from_numpy(np.array(v)) for key, v in model.weights.items()})
@@ -121,8 +128,7 @@ def load(
         raise ModelError(
             f"the weights do not fit the network {model.spec.network.name!r} ({fault})"
         ) from None
-    dims = model.spec.network.spatial_dims
-    return torch_engine(network, device, precision, threads=threads, spatial_dims=dims)
+    return network
 
 
 def to_graph(
@@ -165,6 +171,34 @@ def to_graph(
     for shape in ((1, in_channels, *(2 * s for s in steps)), (2, in_channels, *(3 * s for s in steps))):
         _compare(network, converted, shape)
     return converted
+
+
+def to_onnx(model: Model, tile: Sequence[int], input_name: str, output_name: str) -> bytes:
+    """A model's network as ONNX, for tiles of one size and any batch.
+
+    Raises:
+        ModelError: onnx is not installed.
+    """
+    try:
+        import onnx  # noqa: F401
+    except ImportError:
+        raise ModelError("onnx is not installed", mend="pip install 'medseg[onnx]'") from None
+    network = _built(model).eval()
+    seen = torch.zeros(1, len(model.spec.channels), *tile)
+    stream = io.BytesIO()
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (seen,),
+            stream,  # type: ignore[arg-type]
+            dynamo=False,
+            opset_version=ONNX_OPSET,
+            input_names=[input_name],
+            output_names=[output_name],
+            dynamic_axes={name: {0: "batch"} for name in (input_name, output_name)},
+        )
+    return stream.getvalue()
 
 
 def _narrow(graph: ov.Model) -> None:

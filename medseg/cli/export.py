@@ -1,0 +1,29 @@
+"""`medseg export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import say
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Model file or packaged model.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="An .onnx or .xml (OpenVINO) file.")],
+    overwrite: opt.Overwrite = False,
+) -> None:
+    """Write a model's network for other programs, with a JSON of what goes before and after it."""
+    from medseg.model import load_model
+    from medseg.workflows.export import export
+
+    done = export(load_model(model), out, overwrite=overwrite)
+    for path in done.files:
+        say(str(path))
+    say(
+        f"against torch in float32: probabilities within {done.probability:.1e}, "
+        f"{100 * (1 - done.labels):.4g} % of the labels the same"
+    )
