@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from medseg.io.memory import peak_memory_bytes
 from medseg.io.options import ImageInfo
 from medseg.stopwatch import Stopwatch
 from medseg.volume import Grid, LabelMap, Volume
+from medseg.workflows import pipeline
 from medseg.workflows.inputs import InputCase, check_out, find_cases, is_batch
 from medseg.workflows.outputs import SCHEMA, Outputs, digest, require_writable
 from medseg.workflows.segment import Segmentation, Segmenter
@@ -98,9 +99,10 @@ def predict(
     if not batch:
         Outputs.of(targets[0], report=options.report).refuse_existing(options.overwrite, cases[0].files)
     ready = segmenter()
+    jobs = [_Job(case, target, ready, options, batch) for case, target in zip(cases, targets, strict=True)]
+    run = pipeline.overlapped if batch and ready.options.max_memory is None else pipeline.one_by_one
     outcomes = []
-    for number, (case, target) in enumerate(zip(cases, targets, strict=True), start=1):
-        outcome = _one(case, target, ready, options, batch)
+    for number, outcome in enumerate(run(jobs), start=1):
         if outcome.error is not None and not batch:
             raise outcome.error
         outcomes.append(outcome)
@@ -190,72 +192,109 @@ def _targets(cases: Sequence[InputCase], out: Path | None) -> list[Path]:
     return targets
 
 
-def _one(
-    case: InputCase, target: Path, segmenter: Segmenter, options: PredictOptions, batch: bool
-) -> Outcome:
-    """One case, its failure contained; in a batch even one that is a fault of ours."""
-    try:
-        names = segmenter.structures.names if options.probabilities else ()
-        outputs = Outputs.of(target, names, report=options.report)
-        identity = _identity(case, segmenter, options)
-        stored = outputs.finished(identity) if batch else None
-        if stored is not None:
-            return Outcome(case.stem, target, stored, skipped=True)
-        return Outcome(case.stem, target, _segment(case, outputs, segmenter, options, identity))
-    except MedsegError as fault:
-        if fault.source is None:
-            fault.source = str(case.first)
-        return Outcome(case.stem, target, error=fault)
-    except MemoryError as fault:
-        return Outcome(case.stem, target, error=_contained(fault, ResourceError, "out of memory", case))
-    except Exception as fault:
-        if not batch:
-            raise
-        text = f"{type(fault).__name__}: {fault}; this is a fault of medseg"
-        return Outcome(case.stem, target, error=_contained(fault, MedsegError, text, case))
+@dataclass
+class _Job:
+    """One case: read, segmented, written; its failure contained, in a batch even one that is a fault of ours.
 
+    What one step leaves the next is dropped as soon as it has been used.
+    """
 
-def _contained(fault: Exception, kind: type[MedsegError], text: str, case: InputCase) -> MedsegError:
-    error = kind(text, source=case.first)
-    error.__cause__ = fault
-    return error
+    case: InputCase
+    target: Path
+    segmenter: Segmenter
+    options: PredictOptions
+    batch: bool
+    watch: Stopwatch = field(default_factory=Stopwatch)
+    identity: dict[str, Any] = field(default_factory=dict)
+    volume: Volume | None = None
+    found: Segmentation | None = None
+    outcome: Outcome | None = None
 
+    @property
+    def outputs(self) -> Outputs:
+        names = self.segmenter.structures.names if self.options.probabilities else ()
+        return Outputs.of(self.target, names, report=self.options.report)
 
-def _segment(
-    case: InputCase, outputs: Outputs, segmenter: Segmenter, options: PredictOptions, identity: dict[str, Any]
-) -> dict[str, Any]:
-    """Read, segment, write; the summary."""
-    start, watch = time.monotonic(), Stopwatch()
-    inputs = case.files
-    outputs.refuse_existing(options.overwrite, inputs)
-    with watch.step("read"):
-        _forecast(inspect(case.first, options=options.reading), segmenter)
-        volume = read_volume(case.source, channels=options.channels or None, options=options.reading)
-    found = segmenter(volume, watch)
-    doubts = (*found.quality.reasons, *found.warnings)
-    if options.strict and doubts:
-        raise InputError(f"doubtful: {doubts[0]}", source=case.first, mend="drop --strict")
-    with watch.step("report"):
-        page = _page(outputs.case, volume, found, segmenter, identity) if outputs.report else ""
-    outputs.labels.parent.mkdir(parents=True, exist_ok=True)
-    overwrite = options.overwrite
-    with outputs.all_or_none():
-        with watch.step("write"):
-            for name, path in outputs.probabilities.items():
-                image = found.probabilities[name]
-                write_image(path, image, volume.grid, form=volume.form, overwrite=overwrite, inputs=inputs)
-            if outputs.report:
-                write_text(outputs.report, page, overwrite=overwrite)
-            write_labels(outputs.labels, found.labels, overwrite=overwrite, inputs=inputs)
-        summary = _summary(volume, found) | {
-            "labels_sha256": digest(files_of(outputs.labels)),
-            "seconds": round(time.monotonic() - start, 2),
-            "timing_s": {step: round(taken, 3) for step, taken in watch.seconds.items()},
-            "peak_memory_bytes": peak_memory_bytes(),
-            "provenance": identity,
-        }
-        write_text(outputs.summary, json.dumps(summary, indent=1, allow_nan=False) + "\n", overwrite=True)
-    return summary
+    def read(self) -> None:
+        """Read the scan, unless its result is there already."""
+        with self._contained(), self.watch.step("read"):
+            self.identity = _identity(self.case, self.segmenter, self.options)
+            stored = self.outputs.finished(self.identity) if self.batch else None
+            if stored is not None:
+                self.outcome = Outcome(self.case.stem, self.target, stored, skipped=True)
+                return
+            self.outputs.refuse_existing(self.options.overwrite, self.case.files)
+            reading = self.options.reading
+            _forecast(inspect(self.case.first, options=reading), self.segmenter)
+            names = self.options.channels or None
+            self.volume = read_volume(self.case.source, channels=names, options=reading)
+
+    def segment(self) -> None:
+        """Find the structures."""
+        if self.volume is None:
+            return
+        with self._contained():
+            self.found = self.segmenter(self.volume, self.watch)
+            doubts = (*self.found.quality.reasons, *self.found.warnings)
+            if self.options.strict and doubts:
+                raise InputError(f"doubtful: {doubts[0]}", mend="drop --strict")
+
+    def write(self) -> Outcome:
+        """Write what was found; what became of the case."""
+        volume, found, self.volume, self.found = self.volume, self.found, None, None
+        if self.outcome is None and volume is not None and found is not None:
+            with self._contained():
+                summary = self._written(volume, found)
+                self.outcome = Outcome(self.case.stem, self.target, summary)
+        return self.outcome or Outcome(self.case.stem, self.target)
+
+    def _written(self, volume: Volume, found: Segmentation) -> dict[str, Any]:
+        outputs, inputs, overwrite = self.outputs, self.case.files, self.options.overwrite
+        with self.watch.step("report"):
+            page = _page(outputs.case, volume, found, self.segmenter, self.identity) if outputs.report else ""
+        outputs.labels.parent.mkdir(parents=True, exist_ok=True)
+        with outputs.all_or_none():
+            with self.watch.step("write"):
+                for name, path in outputs.probabilities.items():
+                    image = found.probabilities[name]
+                    write_image(
+                        path, image, volume.grid, form=volume.form, overwrite=overwrite, inputs=inputs
+                    )
+                if outputs.report:
+                    write_text(outputs.report, page, overwrite=overwrite)
+                write_labels(outputs.labels, found.labels, overwrite=overwrite, inputs=inputs)
+            summary = _summary(volume, found) | {
+                "labels_sha256": digest(files_of(outputs.labels)),
+                "seconds": round(sum(self.watch.seconds.values()), 2),
+                "timing_s": {step: round(taken, 3) for step, taken in self.watch.seconds.items()},
+                "peak_memory_bytes": peak_memory_bytes(),
+                "provenance": self.identity,
+            }
+            text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+            write_text(outputs.summary, text, overwrite=True)
+        return summary
+
+    @contextmanager
+    def _contained(self) -> Iterator[None]:
+        """Make a fault the outcome, and name the case where it names no file."""
+        try:
+            yield
+        except MedsegError as fault:
+            if fault.source is None:
+                fault.source = str(self.case.first)
+            self._failed(fault)
+        except MemoryError as fault:
+            self._failed(ResourceError("out of memory", source=self.case.first), fault)
+        except Exception as fault:
+            if not self.batch:
+                raise
+            text = f"{type(fault).__name__}: {fault}; this is a fault of medseg"
+            self._failed(MedsegError(text, source=self.case.first), fault)
+
+    def _failed(self, error: MedsegError, cause: Exception | None = None) -> None:
+        error.__cause__ = cause
+        self.volume = self.found = None
+        self.outcome = Outcome(self.case.stem, self.target, error=error)
 
 
 def _identity(case: InputCase, segmenter: Segmenter, options: PredictOptions) -> dict[str, Any]:
