@@ -36,6 +36,7 @@ def command(
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
+    shard: opt.Shard = "1/1",
     max_memory: opt.MaxMemory = None,
     dry_run: opt.DryRun = False,
     timing: opt.Timing = False,
@@ -59,7 +60,7 @@ def command(
     }
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
     names = tuple(name.strip() for name in channels.split(",") if name.strip())
-    options = PredictOptions(reading, names, probabilities, report, strict, overwrite)
+    options = PredictOptions(reading, names, probabilities, report, strict, overwrite, _shard(shard))
     outcomes: list[Outcome] = []
     segmenter = partial(_segmenter, model, quiet, keep_probabilities=probabilities, **settings)
     if dry_run:
@@ -161,6 +162,14 @@ def _tell_times(outcomes: Sequence[Outcome], total: float) -> None:
 
 def _ml(volume: float) -> str:
     return f"{volume:.1f}" if volume >= 1 else f"{volume:.3g}"
+
+
+def _shard(text: str) -> tuple[int, int]:
+    """`2/8` as (2, 8)."""
+    part, _, parts = text.partition("/")
+    if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
+        raise UsageError(f"--shard is i/n, such as 1/8 to 8/8, not {text!r}")
+    return int(part), int(parts)
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> str:

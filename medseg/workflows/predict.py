@@ -38,6 +38,7 @@ class PredictOptions:
         report: write a page about each case.
         strict: a doubtful result is an error, and is not written.
         overwrite: replace results that exist.
+        shard: which part of the cases, from 1, and of how many.
     """
 
     reading: ReadOptions = field(default_factory=ReadOptions)
@@ -46,6 +47,7 @@ class PredictOptions:
     report: bool = False
     strict: bool = False
     overwrite: bool = False
+    shard: tuple[int, int] = (1, 1)
 
 
 @dataclass(frozen=True)
@@ -99,14 +101,16 @@ def predict(
     if not batch:
         Outputs.of(targets[0], report=options.report).refuse_existing(options.overwrite, cases[0].files)
     ready = segmenter()
-    jobs = [_Job(case, target, ready, options, batch) for case, target in zip(cases, targets, strict=True)]
+    part, parts = options.shard
+    mine = list(zip(cases, targets, strict=True))[part - 1 :: parts]
+    jobs = [_Job(case, target, ready, options, batch) for case, target in mine]
     run = pipeline.overlapped if batch and ready.options.max_memory is None else pipeline.one_by_one
     outcomes = []
     for number, outcome in enumerate(run(jobs), start=1):
         if outcome.error is not None and not batch:
             raise outcome.error
         outcomes.append(outcome)
-        on_case(outcome, number, len(cases))
+        on_case(outcome, number, len(jobs))
     failed = [outcome for outcome in outcomes if outcome.error]
     if failed:
         names = ", ".join(outcome.stem for outcome in failed)

@@ -557,3 +557,27 @@ def test_a_memory_limit_that_cannot_be_kept_is_refused_before_work(bank: Path, t
     assert tree(tmp_path) == before
     refused(2, "predict", scan, "-m", tmp_path / "m.safetensors", "--max-memory", "lots")
     done("predict", scan, "-m", tmp_path / "m.safetensors", "--max-memory", "8G", "-q")
+
+
+def test_shards_share_a_folder_out(bank: Path, tmp_path: Path) -> None:
+    tiny_model().save(tmp_path / "m.safetensors")
+    for name in "abcde":
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        shutil.copy(bank, tmp_path / "scans" / f"{name}.nii.gz")
+    words = (
+        "predict",
+        tmp_path / "scans",
+        "-m",
+        tmp_path / "m.safetensors",
+        "-o",
+        f"{tmp_path / 'out'}/",
+        "-q",
+    )
+    written = []
+    for part in (1, 2):
+        done(*words, "--shard", f"{part}/2")
+        written.append({n for n in names(tmp_path / "out") if n.endswith(".nii.gz")})
+    assert written[0] == {f"{name}_seg.nii.gz" for name in "ace"}
+    assert written[1] == {f"{name}_seg.nii.gz" for name in "abcde"}
+    for wrong in ("0/2", "3/2", "1", "a/b"):
+        refused(2, *words, "--shard", wrong)
