@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,15 +15,28 @@ from medseg.io import stem_and_suffix
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """One subject: its image (all channels), maybe its labels, and the group it must stay with.
+    """One subject: its image, maybe its labels, and the group it must stay with.
 
     Of a label map without an image, both are the map.
+
+    Attributes:
+        case_id: its name.
+        image: the file with all channels, or the first of them.
+        label: the label map.
+        group: of the cases of one person.
+        channels: a file for each channel by name, where they lie apart.
     """
 
     case_id: str
     image: Path
     label: Path | None
     group: str
+    channels: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def source(self) -> Path | Mapping[str, Path]:
+        """What `read_volume` takes."""
+        return self.channels or self.image
 
 
 @dataclass(frozen=True)
@@ -83,9 +97,36 @@ def read_label_maps(folder: Path, *, complete: bool = True) -> DatasetFiles:
     return DatasetFiles(cases, (), {})
 
 
-LayoutName = Literal["decathlon", "label_maps"]
+def read_brats2013(folder: Path, *, complete: bool = True) -> DatasetFiles:
+    """A folder a patient, as BRATS 2013 comes with DeepMedic: `Flair_*`, `T1c_*`, `OTMultiClass.nii.gz`.
 
-LAYOUTS = {"decathlon": read_decathlon, "label_maps": read_label_maps}
+    Channels are called by the words before the underscore, in lower case.
+
+    Raises:
+        InputError: there is no such folder, or with `complete` one has no images or no labels.
+
+    References:
+        Menze et al. 2015, doi:10.1109/TMI.2014.2377694.
+    """
+    cases = []
+    for patient in sorted(path for path in folder.iterdir() if path.is_dir()) if folder.is_dir() else []:
+        images = {p.name.split("_")[0].lower(): p for p in sorted(patient.glob("*_*.nii*"))}
+        label = patient / "OTMultiClass.nii.gz"
+        if complete and not (images and label.is_file()):
+            missing = label.name if images else "any image (Flair_*.nii.gz, T1c_*.nii.gz)"
+            raise InputError(f"does not hold {missing}", source=patient, mend="copy the dataset again")
+        if images:
+            first = next(iter(images.values()))
+            there = label if label.is_file() else None
+            cases.append(CaseFiles(patient.name, first, there, patient.name, images))
+    if not cases:
+        raise InputError("holds no folder of a patient with Flair_*.nii.gz, T1c_*.nii.gz", source=folder)
+    return DatasetFiles(tuple(cases), (), {})
+
+
+LayoutName = Literal["decathlon", "label_maps", "brats2013"]
+
+LAYOUTS = {"decathlon": read_decathlon, "label_maps": read_label_maps, "brats2013": read_brats2013}
 
 
 def _decathlon_case(folder: Path, image: str, label: str, complete: bool) -> CaseFiles:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from medseg.errors import InputError
-from medseg.layouts import read_decathlon, read_label_maps
+from medseg.layouts import read_brats2013, read_decathlon, read_label_maps
 
 
 def entry(name: str) -> dict[str, str]:
@@ -165,3 +165,31 @@ def test_one_name_for_two_label_maps_is_refused(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     with pytest.raises(InputError, match="lists 'a' more than once"):
         read_label_maps(tmp_path)
+
+
+def brats(folder: Path, *names: str) -> Path:
+    for patient in ("p2", "p1"):
+        (folder / patient).mkdir(parents=True)
+        for name in names:
+            (folder / patient / name).touch()
+    return folder
+
+
+def test_brats_2013_is_a_folder_a_patient(tmp_path: Path) -> None:
+    files = ("T1c_x.nii.gz", "Flair_x.nii.gz", "OTMultiClass.nii.gz", "brainmask.nii.gz", "licence.txt")
+    found = read_brats2013(brats(tmp_path, *files))
+    assert [case.case_id for case in found.cases] == ["p1", "p2"]
+    first = found.cases[0]
+    assert first.source == {"flair": tmp_path / "p1/Flair_x.nii.gz", "t1c": tmp_path / "p1/T1c_x.nii.gz"}
+    assert (first.label, first.group) == (tmp_path / "p1/OTMultiClass.nii.gz", "p1")
+
+
+def test_brats_2013_without_images_or_labels_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no folder of a patient"):
+        read_brats2013(tmp_path / "nowhere")
+    with pytest.raises(InputError, match="does not hold OTMultiClass"):
+        read_brats2013(brats(tmp_path / "a", "Flair_x.nii.gz"))
+    (case, _) = read_brats2013(tmp_path / "a", complete=False).cases
+    assert case.label is None
+    with pytest.raises(InputError, match="does not hold any image"):
+        read_brats2013(brats(tmp_path / "b", "OTMultiClass.nii.gz"))

@@ -43,7 +43,7 @@ def read_case(files: CaseFiles, card: Card) -> tuple[Volume, LabelMap]:
     """
     if files.label is None:
         raise InputError("has no labels", source=files.image)
-    volume = read_volume(files.image, channels=card.channels)
+    volume = read_volume(files.source, channels=card.channels)
     labels = read_labels(files.label)
     volume.grid.require(labels.grid, "image and labels", source=str(files.label))
     return volume, labels

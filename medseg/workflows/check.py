@@ -104,7 +104,7 @@ def check(
             if tissues:
                 facts.append(_look_at_map(case, structures, tissues, findings))
             else:
-                volume = read_volume(case.image, channels=channels)
+                volume = read_volume(case.source, channels=channels)
                 facts.append(_look(case, volume, structures, findings))
         except MedsegError as fault:
             findings.append(Finding("error", case.case_id, _told(fault, case)))
@@ -232,10 +232,12 @@ def _names(cases: tuple[CaseFiles, ...]) -> list[Finding]:
     findings = []
     others = {case.case_id for case in cases}
     for case in cases:
-        label = "" if case.label is None else stem_and_suffix(case.label)[0]
+        if case.label is None or case.label.parent.name == case.case_id:
+            continue
+        label = stem_and_suffix(case.label)[0]
         if label != case.case_id and label in others:
             findings.append(Finding("error", case.case_id, f"is listed with the labels of {label}"))
-        elif label and case.case_id not in label and label not in case.case_id:
+        elif case.case_id not in label and label not in case.case_id:
             findings.append(Finding("warning", case.case_id, f"its labels are called {label}"))
     return findings
 
