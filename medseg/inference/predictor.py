@@ -138,19 +138,33 @@ class Predictor:
         return whole
 
     def _logits(self, cut: Plan, image: FloatArray, watch: Stopwatch) -> Iterator[tuple[Tile, blend.Logits]]:
-        """Each tile with the logits of every engine under every flip."""
-        views = tta.views(self.flips, self.twin_channels)
+        """Each tile with the logits of every engine under every flip.
+
+        Of tiles that are nothing but one value a channel, such as the air around a head, only the first
+        is computed: the same input has the same answer.
+        """
+        blank: dict[tuple[float, ...], blend.Logits] = {}
         tiles = iter(cut.tiles)
         while group := list(islice(tiles, self.batch)):
-            content = np.stack([cut.read(image, tile) for tile in group])
+            contents = [cut.read(image, tile) for tile in group]
+            constants = [_constants(content) for content in contents]
+            fresh = [n for n, values in enumerate(constants) if values is None or values not in blank]
             with watch.step("engine"):
-                variants = [
-                    view.backward(_checked(engine, view.forward(content)))
-                    for engine in self.engines
-                    for view in views
-                ]
-            for n, tile in enumerate(group):
-                yield tile, [variant[n] for variant in variants]
+                variants = self._variants(np.stack([contents[n] for n in fresh])) if fresh else []
+            for n, (tile, values) in enumerate(zip(group, constants, strict=True)):
+                answer = [v[fresh.index(n)] for v in variants] if n in fresh else blank[values or ()]
+                if values is not None and values not in blank:
+                    blank = {values: [logits.copy() for logits in answer]}
+                yield tile, answer
+
+    def _variants(self, content: FloatArray) -> blend.Logits:
+        """Logits (B, K, *tile) for tiles (B, C, *tile), of every engine under every flip."""
+        views = tta.views(self.flips, self.twin_channels)
+        return [
+            view.backward(_checked(engine, view.forward(content)))
+            for engine in self.engines
+            for view in views
+        ]
 
 
 def labels_from_probabilities(
@@ -180,6 +194,14 @@ def labels_from_probabilities(
         labels[probability > highest] = value
         np.maximum(highest, probability, out=highest)
     return labels
+
+
+def _constants(content: FloatArray) -> tuple[float, ...] | None:
+    """The one value of each channel of a tile (C, i, j, k); None where there are more."""
+    first = content[:, :1, :1, :1]
+    if not (content[:, -1:, -1:, -1:] == first).all() or not (content == first).all():
+        return None
+    return tuple(first.ravel().tolist())
 
 
 def _checked(engine: Engine, tiles: FloatArray) -> FloatArray:

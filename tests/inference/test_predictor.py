@@ -310,3 +310,43 @@ def test_sliding_window_agrees_with_monai(overlap, weight, shape):
         overlap=overlap, weight=weight, regions=False, batch=3,
     ).probabilities(volume)  # fmt: skip
     np.testing.assert_allclose(found, torch.softmax(theirs[0], 0).numpy(), atol=1e-4)
+
+
+@pytest.mark.parametrize("strategy", ["overlap_tile", "sliding_window"])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_empty_tiles_are_computed_once_and_nothing_changes(strategy, batch, monkeypatch):
+    seen = []
+
+    def counted(tiles):
+        seen.extend(tiles)
+        return network(tiles)
+
+    network = torch_engine(unet(in_channels=1), threads=1)
+    volume = np.full((1, 64, 40, 40), -3.25, np.float32)
+    volume[:, 50:60, 10:30, 10:30] = image(10, 20, 20)
+    settings = {"strategy": strategy, "batch": batch, "regions": False, "tile": (16, 16, 16), "overlap": 0.25}
+    found = predictor(Toy(counted), **settings).probabilities(volume)
+    plan = predictor(**settings).plan(volume.shape[1:])
+    empty = [t for t in plan.tiles if np.ptp(plan.read(volume, t)) == 0]
+    assert len(empty) > 3
+    assert len(seen) < len(plan.tiles) - len(empty) + 2 + batch
+    monkeypatch.setattr("medseg.inference.predictor._constants", lambda _: None)
+    seen.clear()
+    every = predictor(Toy(counted), **settings).probabilities(volume)
+    assert len(seen) == len(plan.tiles)
+    np.testing.assert_allclose(found, every, atol=1e-6)
+    np.testing.assert_array_equal(found.argmax(0), every.argmax(0))
+
+
+def test_an_answer_is_kept_when_the_engine_writes_the_next_into_its_memory():
+    memory = np.empty((1, 1, 16, 16, 16), np.float32)
+
+    def reused(tiles):
+        memory[:] = tiles * 2
+        return memory
+
+    volume = np.full((1, 64, 16, 16), 1.0, np.float32)
+    volume[:, 20:40] = image(20, 16, 16)
+    settings = {"strategy": "sliding_window", "tile": (16, 16, 16), "overlap": 0.0}
+    found = predictor(Toy(reused), **settings).probabilities(volume)
+    np.testing.assert_allclose(found, expit(2 * volume), atol=1e-6)
