@@ -83,7 +83,7 @@ def labels_of(image: nib.Nifti1Image, segment: Segmenter, folder: Path) -> np.nd
     labels = segment(medseg.read(folder / "scan.nii.gz")).labels
     medseg.write(folder / "labels.nii.gz", labels, overwrite=True)
     written = nib.load(folder / "labels.nii.gz")
-    assert np.array_equal(written.affine, image.affine)
+    assert np.array_equal(written.affine, nib.load(folder / "scan.nii.gz").affine)
     return np.asarray(written.dataobj)
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any, cast
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import result, say
+from medseg.cli.terminal import result, say, table
 from medseg.errors import printable
 
 
@@ -25,13 +25,31 @@ def command(
     if as_json:
         result(json.dumps(facts))
         return
+    scores = facts.pop("evidence", {}).get("validation", ())
     width = max(map(len, facts))
     for name, value in facts.items():
         if name != "warnings":
             text = value if isinstance(value, str) else json.dumps(value)
             result(printable(f"{name:{width}}  {text}"))
+    if scores:
+        result(_scores(scores))
+        say("means over cases it was not trained on; everything it knows of itself: --json")
     for warning in facts.get("warnings", ()):
         say(f"warning: {warning}")
+
+
+def _scores(rows: list[dict[str, Any]]) -> str:
+    """One line a structure: its label's scores."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    found = {(row["structure"], row["metric"]): row for row in rows}
+    head = ("structure", "n", *metrics)
+    lines = [head]
+    for structure in dict.fromkeys(row["structure"] for row in rows):
+        row = [found.get((structure, metric), {}) for metric in metrics]
+        values = (r.get("mean") for r in row)
+        cells = ("n/a" if value is None else f"{value:.3f}" for value in values)
+        lines.append((structure, str(row[0].get("n", "")), *cells))
+    return table(lines)
 
 
 def _is_model(path: str) -> bool:

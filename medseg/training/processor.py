@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from medseg.inference.engines.torch import computes_in_bf16
+from medseg.networks.arithmetic import computes_in_bf16
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 KEPT_BYTES = 1 << 30

@@ -98,8 +98,9 @@ def precisions(name: EngineName, device: str = "cpu") -> tuple[Precision, ...]:
 
         return openvino_room.precisions()
     from medseg.inference.engines import torch as torch_room
+    from medseg.networks.arithmetic import computes_in_bf16
 
-    return ("f32", "bf16") if torch_room.computes_in_bf16(torch_room.find_device(device)) else ("f32",)
+    return ("f32", "bf16") if computes_in_bf16(torch_room.find_device(device)) else ("f32",)
 
 
 def best_precision(model: Model, name: EngineName, device: str = "cpu") -> Precision:

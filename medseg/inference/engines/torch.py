@@ -241,15 +241,6 @@ def best_device() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def computes_in_bf16(device: torch.device) -> bool:
-    """Whether there are instructions for bfloat16; elsewhere it is emulated, and slower than float32."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
-    return False
-
-
 def find_device(name: str) -> torch.device:
     """The device called `name`.
 
