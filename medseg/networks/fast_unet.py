@@ -47,6 +47,8 @@ class FastUNet(Segmenter):
         strides: of the stem, then between neighbouring levels, per axis; () for 2 everywhere.
         activation: see `layers.ACTIVATION`.
         depth: convolutions of each level of the analysis path below the first, which has one.
+        detail: channels of one convolution of the image itself at full resolution, added to what comes
+            from below before the last activation; 0 for none. It changes nothing at first.
 
     Raises:
         UsageError: an argument makes no network.
@@ -64,11 +66,15 @@ class FastUNet(Segmenter):
         strides: Sequence[Sequence[int]] = (),
         activation: str = "relu",
         depth: int = 2,
+        detail: int = 0,
     ) -> None:
         super().__init__(spatial_dims)
         levels = len(widths)
-        if levels < 2 or min(widths) < 1 or depth < 1:
-            raise UsageError(f"two widths or more, and a depth of 1 or more, not {tuple(widths)}, {depth}")
+        if levels < 2 or min(widths) < 1 or depth < 1 or detail < 0:
+            raise UsageError(
+                f"two widths or more, a depth of 1 or more, and a detail of 0 or more, not {tuple(widths)}, "
+                f"{depth}, {detail}"
+            )
         size = odd_kernels(
             per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
         )
@@ -100,12 +106,22 @@ class FastUNet(Segmenter):
         self.fine = cast(nn.ConvTranspose3d, fine)
         self.relu = nn.ReLU(inplace=True)
         self.head = conv(widths[0], out_channels, 1)
+        self.near: nn.Conv3d | None = None
+        self.mix: nn.Conv3d | None = None
+        if detail:
+            self.near = cast(nn.Conv3d, conv(in_channels, detail, 3, padding=1))
+            self.mix = cast(nn.Conv3d, conv(detail, widths[0], 1, bias=False))
         he_init(self)
         _copy_init(self.fine)
+        if self.mix is not None:
+            nn.init.zeros_(self.mix.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K, *S) of an image (B, C, *S)."""
-        return cast(Tensor, self.head(self.relu(self.fine(self.features(self.gate(x))))))
+        fine = self.fine(self.features(self.gate(x)))
+        if self.near is not None and self.mix is not None:
+            fine = fine + self.mix(self.relu(self.near(x)))
+        return cast(Tensor, self.head(self.relu(fine)))
 
     def features(self, x: Tensor) -> Tensor:
         """Channels of the first level, (B, widths[0], *S / stride of the stem)."""
@@ -136,8 +152,15 @@ class FastUNet(Segmenter):
         weight = self.fine.weight[index].T
         weight = weight.reshape(*weight.shape, *(1,) * self.spatial_dims)
         convolve = functional.conv2d if self.spatial_dims == 2 else functional.conv3d
-        fine = self.relu(convolve(self.features(self.gate(x)), weight, self.fine.bias))
-        return cast(Tensor, self.head(fine))
+        fine = convolve(self.features(self.gate(x)), weight, self.fine.bias)
+        if self.near is not None and self.mix is not None:
+            framed = functional.pad(x, (1, 1) * self.spatial_dims)
+            ends = (p + n - s + 3 for p, n, s in zip(phase, x.shape[2:], self.phases, strict=True))
+            window = (slice(None), slice(None), *map(slice, phase, ends))
+            seen = framed[window]
+            near = convolve(seen, self.near.weight, self.near.bias, stride=self.phases)
+            fine = fine + self.mix(self.relu(near))
+        return cast(Tensor, self.head(self.relu(fine)))
 
 
 def _copy_init(fine: nn.ConvTranspose3d) -> None:

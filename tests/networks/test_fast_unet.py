@@ -11,10 +11,12 @@ from medseg.errors import UsageError
 from medseg.networks.fast_unet import FastUNet
 
 
-def drawn(spatial_dims: int = 3) -> FastUNet:
+def drawn(spatial_dims: int = 3, detail: int = 0) -> FastUNet:
     torch.manual_seed(4)
-    network = FastUNet(spatial_dims, 1, 3, widths=(4, 8), norm="instance").eval()
+    network = FastUNet(spatial_dims, 1, 3, widths=(4, 8), norm="instance", detail=detail).eval()
     torch.nn.init.normal_(network.fine.weight, std=0.5)
+    if network.mix is not None:
+        torch.nn.init.normal_(network.mix.weight, std=0.5)
     return network
 
 
@@ -34,9 +36,10 @@ def test_the_parameters_are_counted_by_hand() -> None:
     assert sum(p.numel() for p in drawn().parameters()) == down + encoder + up + decoder + head
 
 
+@pytest.mark.parametrize("detail", [0, 5])
 @pytest.mark.parametrize("spatial_dims", [2, 3])
-def test_a_phase_is_a_part_of_the_whole_answer(spatial_dims: int) -> None:
-    network = drawn(spatial_dims)
+def test_a_phase_is_a_part_of_the_whole_answer(spatial_dims: int, detail: int) -> None:
+    network = drawn(spatial_dims, detail=detail)
     image = torch.randn(1, 1, *(8, 12, 16)[:spatial_dims], generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         whole = network(image)
@@ -50,12 +53,23 @@ def test_at_first_every_phase_says_the_same() -> None:
     assert network.fine.weight.reshape(4, 4, 8).std(dim=2).max() == 0
 
 
+def test_detail_changes_nothing_at_first() -> None:
+    image = torch.randn(1, 2, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+    plain, more = FastUNet(3, 2, 3, widths=(4, 8)), FastUNet(3, 2, 3, widths=(4, 8), detail=6)
+    missing = more.load_state_dict(plain.state_dict(), strict=False).missing_keys
+    assert sorted(missing) == ["mix.weight", "near.bias", "near.weight"]
+    with torch.no_grad():
+        torch.testing.assert_close(more.eval()(image), plain.eval()(image), rtol=0, atol=0)
+        torch.nn.init.ones_(more.mix.weight)
+        assert not torch.equal(more(image), plain(image))
+
+
 def test_shortcuts_are_added() -> None:
     network = FastUNet(3, 1, 2, widths=(4, 8))
     assert network.decoder[0][0].conv.in_channels == 4
 
 
-@pytest.mark.parametrize("settings", [{"widths": (8,)}, {"widths": (8, 0)}, {"depth": 0}])
+@pytest.mark.parametrize("settings", [{"widths": (8,)}, {"widths": (8, 0)}, {"depth": 0}, {"detail": -1}])
 def test_arguments_that_make_no_network_are_refused(settings: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="two widths or more"):
         FastUNet(3, 1, 2, **settings)  # type: ignore[arg-type]
