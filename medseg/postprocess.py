@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medseg.errors import UsageError
 from medseg.structures import StructureSet
@@ -63,12 +62,14 @@ def postprocess(labels: Labels, structures: StructureSet, spec: PostprocessSpec,
         grid: the labels' grid, for the volume of a voxel.
 
     Returns:
-        A new array of the same shape and type.
+        An array of the same shape and type; the given one where nothing is asked for.
 
     Raises:
         UsageError: the spec names a structure that does not exist.
     """
     values = {name: structures[name].value for name in spec.names}
+    if not values:
+        return labels
     out = labels.copy()
     flat = tuple(axis for axis, size in enumerate(labels.shape) if size == 1)
     for structure in structures:
@@ -91,6 +92,8 @@ def _smallest(spec: PostprocessSpec, name: str, grid: Grid) -> float:
 
 def _box(labels: Labels, value: int) -> tuple[slice, ...] | None:
     """The smallest box around one value; components and holes of it cannot reach outside."""
+    from scipy import ndimage  # slow to import, and most models need none of this
+
     found = ndimage.find_objects((labels == value).view(np.uint8))
     return found[0] if found else None
 
@@ -112,5 +115,7 @@ def _remove_components(labels: Labels, value: int, smallest_voxels: float, large
 
 def _fill_holes(labels: Labels, value: int) -> None:
     """Give `value` the background that it encloses, in place; a hole opens through faces only."""
+    from scipy import ndimage
+
     filled: Mask = ndimage.binary_fill_holes(labels == value)
     labels[filled & (labels == 0)] = value

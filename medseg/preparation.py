@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import GeometryError, UsageError
-from medseg.geometry.crop import Box, foreground_box, whole
+from medseg.geometry.crop import Box, corner_values, foreground_box, whole
 from medseg.geometry.orient import Reorientation, canonical
 from medseg.geometry.resample import resample, resample_labels, resampled_grid
 from medseg.intensity import NormalisationSpec, check_intensities, normalise
@@ -32,7 +32,8 @@ class PreparationSpec:
 
     Attributes:
         spacing_mm: voxel size along right, anterior, superior to resample to; None keeps it.
-        crop: "nonzero" cuts to the box of voxels where any channel is not zero.
+        crop: "nonzero" cuts to the box of voxels where any channel is not zero; "foreground" to those where
+            any differs from the value that all corners of the scan share, and nothing where they share none.
         normalisation: what is done to the intensities.
 
     Raises:
@@ -40,7 +41,7 @@ class PreparationSpec:
     """
 
     spacing_mm: tuple[float, float, float] | None = None
-    crop: Literal["none", "nonzero"] = "none"
+    crop: Literal["none", "nonzero", "foreground"] = "none"
     normalisation: NormalisationSpec = field(default_factory=NormalisationSpec)
 
     def __post_init__(self) -> None:
@@ -138,7 +139,7 @@ class Preparation:
         oriented_grid = reorientation.grid(volume.grid)
         oriented = reorientation.forward(volume.array)
         check_intensities(oriented, volume.channels)
-        box = foreground_box(oriented) if self.spec.crop == "nonzero" else whole(oriented_grid.shape)
+        box = self._box(oriented)
         array = np.ascontiguousarray(oriented[(..., *box.slices)])
         grid = box.grid(oriented_grid)
         if self.spec.spacing_mm is not None:
@@ -148,6 +149,14 @@ class Preparation:
             array = resample(array, grid.shape)
         array = normalise(array, self.spec.normalisation, volume.channels)
         return Prepared(array, grid, oriented_grid, box, reorientation)
+
+    def _box(self, oriented: NDArray[np.generic]) -> Box:
+        """What is kept of a scan (C, I, J, K)."""
+        if self.spec.crop == "none":
+            i, j, k = oriented.shape[1:]
+            return whole((i, j, k))
+        background = corner_values(oriented) if self.spec.crop == "foreground" else ()
+        return foreground_box(oriented, background=background)
 
     def apply_labels(self, labels: LabelMap, prepared: Prepared) -> NDArray[np.integer]:
         """A scan's labels on the grid it was prepared to, for training.

@@ -25,6 +25,7 @@ OBLIQUE = np.array(
 SPECS = {
     "as it is": PreparationSpec(),
     "cropped": PreparationSpec(crop="nonzero"),
+    "cropped to what differs": PreparationSpec(crop="foreground"),
     "finer": PreparationSpec(spacing_mm=(0.7, 0.8, 0.9)),
     "coarser, cropped": PreparationSpec((1.5, 1.9, 2.6), "nonzero", NormalisationSpec(region="nonzero")),
 }

@@ -69,27 +69,41 @@ def around(boxes: Sequence[Box]) -> Box:
     return Box((i[0], j[0], k[0]), (i[1], j[1], k[1]))
 
 
-def foreground_box(array: NDArray[np.generic], margin_voxels: int = 0) -> Box:
-    """The smallest box around every voxel that is not zero, grown by a margin inside the array.
+def corner_values(array: NDArray[np.generic]) -> list[float | None]:
+    """The value that all eight corners of each channel of (C, I, J, K) share; None where they differ.
+
+    What fills the corners of a scan cut out of its surroundings, or normalised since, is its background.
+    """
+    ends = (slice(None, None, max(1, n - 1)) for n in array.shape[1:])
+    corners = array[(slice(None), *ends)]
+    return [float(c.flat[0]) if (c == c.flat[0]).all() else None for c in corners]
+
+
+def foreground_box(
+    array: NDArray[np.generic], margin_voxels: int = 0, background: Sequence[float | None] = ()
+) -> Box:
+    """The smallest box around every voxel that is not background, grown by a margin inside the array.
 
     Args:
         array: (I, J, K), or (C, I, J, K), where a voxel counts if any channel of it does.
         margin_voxels: how far the box reaches beyond them on each side.
+        background: value of each channel outside the subject; zero if none is given; None for a channel
+            without background.
 
     Raises:
-        InputError: every voxel is zero.
+        InputError: every voxel is background.
     """
     seen = np.zeros(array.shape[-3:], dtype=np.bool_)
     channels = array[None] if array.ndim == 3 else array
-    for channel in channels:
-        seen |= channel != 0
+    for channel, value in zip(channels, background or (0,) * len(channels), strict=True):
+        seen |= True if value is None else channel != value
     start: list[int] = []
     stop: list[int] = []
     for axis in range(3):
         others = tuple(a for a in range(3) if a != axis)
         used = np.flatnonzero(seen.any(axis=others))
         if used.size == 0:
-            raise InputError("every voxel is zero, so there is nothing to crop to")
+            raise InputError("every voxel is background, so there is nothing to crop to")
         start.append(max(0, int(used[0]) - margin_voxels))
         stop.append(min(seen.shape[axis], int(used[-1]) + 1 + margin_voxels))
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))

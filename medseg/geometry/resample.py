@@ -11,7 +11,6 @@ import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medseg import affine as aff
 from medseg.errors import GeometryError, ResourceError
@@ -134,6 +133,8 @@ def resample_labels(labels: NDArray[np.integer], shape: Triple) -> NDArray[np.in
     """
     if labels.shape == shape:
         return labels.copy()
+    from scipy import ndimage  # slow to import, and prediction does without
+
     values = np.unique(labels)
     indices = np.searchsorted(values, labels).astype(np.int32) + 1
     matrices = [axis_weights(n, m) for n, m in zip(labels.shape, shape, strict=True)]

@@ -9,7 +9,6 @@ from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
 
 from medseg.errors import InputError, ModelError, SelfCheckError, UsageError
 from medseg.inference import blend, tta
@@ -220,13 +219,21 @@ def _checked(engine: Engine, tiles: FloatArray) -> FloatArray:
 
 
 def _mean_probability(variants: blend.Logits, regions: bool) -> FloatArray:
-    activate = expit if regions else _softmax
+    activate = _sigmoid if regions else _softmax
     mean: FloatArray = activate(variants[0])
     for variant in variants[1:]:
         mean += activate(variant)
     if len(variants) > 1:
         mean /= len(variants)
     return mean
+
+
+def _sigmoid(logits: FloatArray) -> FloatArray:
+    """1 / (1 + exp(-x)), without overflow."""
+    half: FloatArray = np.tanh(np.float32(0.5) * logits)
+    half += 1
+    half *= np.float32(0.5)
+    return half
 
 
 def _softmax(logits: FloatArray) -> FloatArray:

@@ -69,12 +69,8 @@ class FastUNet(Segmenter):
         detail: int = 0,
     ) -> None:
         super().__init__(spatial_dims)
+        _require(widths, depth, detail)
         levels = len(widths)
-        if levels < 2 or min(widths) < 1 or depth < 1 or detail < 0:
-            raise UsageError(
-                f"two widths or more, a depth of 1 or more, and a detail of 0 or more, not {tuple(widths)}, "
-                f"{depth}, {detail}"
-            )
         size = odd_kernels(
             per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
         )
@@ -161,6 +157,14 @@ class FastUNet(Segmenter):
             near = convolve(seen, self.near.weight, self.near.bias, stride=self.phases)
             fine = fine + self.mix(self.relu(near))
         return cast(Tensor, self.head(self.relu(fine)))
+
+
+def _require(widths: Sequence[int], depth: int, detail: int) -> None:
+    if len(widths) < 2 or min(widths) < 1 or depth < 1 or detail < 0:
+        raise UsageError(
+            f"two widths or more, a depth of 1 or more, and a detail of 0 or more, not {tuple(widths)}, "
+            f"{depth}, {detail}"
+        )
 
 
 def _copy_init(fine: nn.ConvTranspose3d) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg.errors import GeometryError, InputError
-from medseg.geometry.crop import Box, crop, foreground_box, paste, whole
+from medseg.geometry.crop import Box, corner_values, crop, foreground_box, paste, whole
 from medseg.volume import Grid
 
 
@@ -28,8 +28,18 @@ def test_the_margin_stops_at_the_array() -> None:
     assert foreground_box(array, margin_voxels=2) == Box((0, 2, 6), (4, 7, 9))
 
 
+def test_the_background_is_what_all_corners_share() -> None:
+    array = np.full((3, 7, 8, 9), -0.25, np.float32)
+    array[1] = 4.0
+    array[2, 0, 0, 0] = 1.0
+    array[0, 2, 3, 4] = 0.0
+    assert corner_values(array) == [-0.25, 4.0, None]
+    assert foreground_box(array[:2], background=corner_values(array[:2])) == Box((2, 3, 4), (3, 4, 5))
+    assert foreground_box(array, background=corner_values(array)) == whole((7, 8, 9))
+
+
 def test_nothing_to_crop_to_is_refused() -> None:
-    with pytest.raises(InputError, match="zero"):
+    with pytest.raises(InputError, match="background"):
         foreground_box(np.zeros((3, 3, 3)))
 
 

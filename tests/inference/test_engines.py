@@ -170,7 +170,7 @@ def test_an_unknown_device_or_precision_is_refused(graph):
 
 def model(net, spec, graph=None):
     weights = {key: value.numpy() for key, value in net.state_dict().items()}
-    return SimpleNamespace(spec=SimpleNamespace(network=spec), weights=weights, graph=graph)
+    return SimpleNamespace(spec=SimpleNamespace(network=spec), weights=weights, graph=graph, sha256="")
 
 
 def test_loading_gives_the_engine_of_a_model(graph):

@@ -81,7 +81,7 @@ def load(
         raise ModelError("the model carries no graph for OpenVINO", mend="use the torch engine")
     from medseg.inference.engines.openvino import OpenVinoEngine
 
-    return OpenVinoEngine(*model.graph, precision=precision, threads=threads)
+    return OpenVinoEngine(*model.graph, precision=precision, threads=threads, identity=model.sha256)
 
 
 def run_file(path: Path, tiles: FloatArray) -> FloatArray:

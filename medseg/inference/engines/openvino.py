@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import openvino as ov
+from openvino import opset13
 
 from medseg.errors import ModelError, UsageError
 from medseg.inference.engines import (
     FloatArray,
     Precision,
     available_threads,
+    compiled,
     fold_slices,
     unfold_slices,
 )
@@ -37,6 +41,8 @@ class OpenVinoEngine:
         weights: its constants.
         precision: of the arithmetic.
         threads: CPU threads; by default as many as this process may use.
+        identity: hash of the model that graph and weights are of, under which the first shape compiled is
+            kept for the next process (see `compiled`); empty keeps nothing.
 
     Raises:
         ModelError: the graph cannot be read, or has not one 2D or 3D input and one output.
@@ -46,7 +52,13 @@ class OpenVinoEngine:
     name = "openvino"
 
     def __init__(
-        self, xml: bytes, weights: bytes, *, precision: Precision = "f32", threads: int | None = None
+        self,
+        xml: bytes,
+        weights: bytes,
+        *,
+        precision: Precision = "f32",
+        threads: int | None = None,
+        identity: str = "",
     ) -> None:
         if precision not in HINTS:
             raise UsageError(f"precision {precision!r} is none of {', '.join(HINTS)}")
@@ -58,6 +70,7 @@ class OpenVinoEngine:
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
+        self._identity = identity
         self._core = ov.Core()
         try:
             self._graph = self._core.read_model(xml, weights)
@@ -69,6 +82,7 @@ class OpenVinoEngine:
         self.spatial_dims = len(self._graph.inputs[0].get_partial_shape()) - 2
         if self.spatial_dims not in (2, 3):
             raise ModelError(f"the graph's input has {self.spatial_dims} spatial axes, not 2 or 3")
+        _split_concatenations(self._graph)
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, "medseg-openvino")
 
@@ -92,17 +106,75 @@ class OpenVinoEngine:
         if shape in self._requests:
             self._requests.move_to_end(shape)
             return self._requests[shape]
+        ready = self._kept(shape) if self._identity and not self._requests else self._compiled(shape)
+        while len(self._requests) >= MAX_COMPILED:
+            self._requests.popitem(last=False)
+        self._requests[shape] = ready.create_infer_request()
+        return self._requests[shape]
+
+    def _compiled(self, shape: tuple[int, ...]) -> Any:
         try:
             self._graph.reshape(ov.PartialShape(list(shape)))
-            compiled = self._core.compile_model(self._graph, "CPU", self._settings)
+            return self._core.compile_model(self._graph, "CPU", self._settings)
         except RuntimeError as fault:
             raise ModelError(
                 f"the model's graph does not take tiles of shape {shape} ({_first_line(fault)})"
             ) from None
-        while len(self._requests) >= MAX_COMPILED:
-            self._requests.popitem(last=False)
-        self._requests[shape] = compiled.create_infer_request()
-        return self._requests[shape]
+
+    def _kept(self, shape: tuple[int, ...]) -> Any:
+        """The graph as an earlier process compiled it, or compiled now and kept."""
+        processor = self._core.get_property("CPU", "FULL_DEVICE_NAME")
+        name = compiled.key(self._identity, shape, processor, ov.__version__, *self._settings.items())
+        blob = compiled.read(name)
+        if blob is not None:
+            with suppress(RuntimeError):
+                return self._core.import_model(blob, "CPU", self._settings)
+        made = self._compiled(shape)
+        compiled.keep(name, made.export_model().getvalue())
+        return made
+
+
+def _split_concatenations(graph: ov.Model) -> None:
+    """Make each convolution of two maps put together the sum of two convolutions.
+
+    The answer is the same but for rounding, and the map put together, the largest of a U-Net, is never made.
+    """
+    for joined in graph.get_ordered_ops():
+        if joined.get_type_name() != "Concat" or joined.get_input_size() != 2:
+            continue
+        first, second = (joined.input_value(n) for n in range(2))
+        widths = [part.get_partial_shape()[1] for part in (first, second)]
+        if not all(width.is_static for width in widths) or joined.get_attributes().get("axis") != 1:
+            continue
+        readers = [target.get_node() for target in joined.output(0).get_target_inputs()]
+        if any(reader.get_type_name() != "Convolution" for reader in readers):
+            continue
+        for reader in readers:
+            _add_parts(reader, [first, second], [width.get_length() for width in widths])
+
+
+def _add_parts(convolution: ov.Node, parts: Sequence[ov.Output], widths: Sequence[int]) -> None:
+    """Replace a convolution of parts put together by the sum of one for each; a bias goes with the first."""
+    how, kernel = convolution.get_attributes(), convolution.input_value(1)
+    ends = np.cumsum([0, *widths]).tolist()
+    sums = [
+        opset13.convolution(
+            part,
+            opset13.slice(kernel, [start], [stop], [1], [1]),
+            how["strides"],
+            how["pads_begin"],
+            how["pads_end"],
+            how["dilations"],
+        )
+        for part, start, stop in zip(parts, ends, ends[1:], strict=False)
+    ]
+    replaced, readers = convolution, list(convolution.output(0).get_target_inputs())
+    if len(readers) == 1 and readers[0].get_node().get_type_name() == "Add":
+        replaced = readers[0].get_node()
+        sums[0] = opset13.add(sums[0], replaced.input_value(1 - readers[0].get_index()))
+    total = opset13.add(*sums)
+    for target in replaced.output(0).get_target_inputs():
+        target.replace_source_output(total.output(0))
 
 
 def run_file(path: Path, tiles: FloatArray) -> FloatArray:
