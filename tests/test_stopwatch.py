@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -52,3 +56,12 @@ def test_a_step_that_fails_is_counted_and_left(clock: list[float]) -> None:
     with watch.step("next"):
         clock[0] += 1
     assert watch.seconds == {"fails": 5, "next": 1}
+
+
+def test_a_process_knows_when_it_began(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import time; time.sleep(0.3); from medseg.stopwatch import process_seconds as s; print(s())"
+    before = time.monotonic()
+    told = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert 0.25 < float(told) < time.monotonic() - before + 0.05
+    monkeypatch.setattr(stopwatch, "PROCESS", tmp_path / "absent")
+    assert 0 <= stopwatch.process_seconds() <= time.monotonic() - stopwatch.IMPORTED

@@ -54,4 +54,8 @@ MaxMemory = Annotated[
     typer.Option("--max-memory", help="Most memory to hold: 3G, 800M; most of what is free, if not said."),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print tiles, memory and time; write nothing.")]
+Scheduler = Annotated[
+    str | None,
+    typer.Option("--scheduler", help="Send the cases of a folder to a Dask cluster: tcp://host:8786."),
+]
 Shard = Annotated[str, typer.Option("--shard", help="i/n: only every n-th case of a folder, from the i-th.")]

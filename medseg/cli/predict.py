@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -11,10 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 from medseg.cli import options as opt
 from medseg.cli.terminal import bytes_of, duration, result, say, table
 from medseg.errors import UsageError
+from medseg.stopwatch import process_seconds
 
 if TYPE_CHECKING:
-    from medseg.workflows.predict import Outcome, PredictOptions
-    from medseg.workflows.segment import Segmenter
+    from medseg.workflows.job import Outcome, PredictOptions
+    from medseg.workflows.segment import Loader
 
 
 def command(
@@ -37,6 +37,7 @@ def command(
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
     shard: opt.Shard = "1/1",
+    scheduler: opt.Scheduler = None,
     max_memory: opt.MaxMemory = None,
     dry_run: opt.DryRun = False,
     timing: opt.Timing = False,
@@ -47,9 +48,9 @@ def command(
     """Segment scans: writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
     from medseg.io import ReadOptions
     from medseg.io.options import FormName
-    from medseg.workflows.predict import PredictOptions, predict
+    from medseg.workflows.job import PredictOptions
+    from medseg.workflows.predict import predict
 
-    began = time.monotonic()
     settings = {
         "device": device,
         "engine": _one_of("--engine", engine, ("auto", "openvino", "torch")),
@@ -62,37 +63,37 @@ def command(
     names = tuple(name.strip() for name in channels.split(",") if name.strip())
     options = PredictOptions(reading, names, probabilities, report, strict, overwrite, _shard(shard))
     outcomes: list[Outcome] = []
-    segmenter = partial(_segmenter, model, quiet, keep_probabilities=probabilities, **settings)
+    segmenter = _loader(model, quiet, keep_probabilities=probabilities, **settings)
     if dry_run:
-        _tell_plans(inputs, segmenter(), options, as_json)
+        _tell_plans(inputs, segmenter, options, as_json)
         return
     try:
         told = partial(_tell, outcomes, quiet, verbose)
-        predict(inputs, segmenter, out, options, told)
+        predict(inputs, segmenter, out, options, told, scheduler)
     finally:
         if as_json and outcomes:
             result(json.dumps([_content(outcome) for outcome in outcomes]))
     if not (as_json or quiet) and len(outcomes) == 1:
         result(volumes(outcomes[0]))
     if timing:
-        _tell_times(outcomes, time.monotonic() - began)
+        _tell_times(outcomes)
 
 
-def _segmenter(names: list[str] | None, quiet: bool, **settings: object) -> Segmenter:
-    """The models to use, ready; which one, where none was named, is said."""
+def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
+    """The models to use; which one, where none was named, is said."""
     from medseg.model import DEFAULT_MODEL
-    from medseg.workflows.segment import load
+    from medseg.workflows.segment import Loader, SegmenterOptions
 
     if not names and not quiet:
         say(f"model: {DEFAULT_MODEL} (choose another with -m)")
-    return load(names or [DEFAULT_MODEL], **settings)
+    return Loader(tuple(names or [DEFAULT_MODEL]), SegmenterOptions(**settings)).absolute()
 
 
-def _tell_plans(words: list[str], segmenter: Segmenter, options: PredictOptions, as_json: bool) -> None:
+def _tell_plans(words: list[str], loader: Loader, options: PredictOptions, as_json: bool) -> None:
     """What `--dry-run` says."""
     from medseg.workflows.predict import dry_run
 
-    plans = dry_run(words, segmenter, options)
+    plans = dry_run(words, loader(), options)
     if as_json:
         result(json.dumps([plan.content() for plan in plans]))
         return
@@ -144,8 +145,9 @@ def volumes(outcome: Outcome) -> str:
     return table(rows)
 
 
-def _tell_times(outcomes: Sequence[Outcome], total: float) -> None:
-    """What the steps of all cases took; the rest is imports, models and looking at files."""
+def _tell_times(outcomes: Sequence[Outcome]) -> None:
+    """What the steps of all cases took; the rest, the start, is imports, models and looking at files."""
+    total = process_seconds()
     summaries = [o.summary for o in outcomes if o.summary and not o.skipped]
     steps: dict[str, float] = {}
     for summary in summaries:

@@ -13,8 +13,9 @@ from medseg.io import read_labels, read_volume, write_image
 from medseg.io.atomic import atomic_write
 from medseg.report.figures import overlay_png
 from medseg.volume import FileForm, Grid
+from medseg.workflows.job import Outcome, PredictOptions
 from medseg.workflows.outputs import Outputs
-from medseg.workflows.predict import Outcome, PredictOptions, predict
+from medseg.workflows.predict import predict
 from medseg.workflows.segment import Segmenter, load
 
 SCAN = "mni152_t1.nii.gz"

@@ -228,7 +228,28 @@ def load(model: str | Path | Sequence[str | Path] = DEFAULT_MODEL, **options: ob
     ('MRI',)
     """
     names = [model] if isinstance(model, str | Path) else list(model)
-    return Segmenter([load_model(name) for name in names], SegmenterOptions(**options))  # type: ignore[arg-type]
+    return Loader(tuple(map(str, names)), SegmenterOptions(**options))()  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """What a segmenter is made of: a few words that make the same one in another process.
+
+    Attributes:
+        models: files, or names of packaged models.
+        options: how they run.
+    """
+
+    models: tuple[str, ...]
+    options: SegmenterOptions
+
+    def __call__(self) -> Segmenter:
+        return Segmenter([load_model(name) for name in self.models], self.options)
+
+    def absolute(self) -> Loader:
+        """The same in another working directory."""
+        names = (str(Path(name).resolve()) if Path(name).exists() else name for name in self.models)
+        return replace(self, models=tuple(names))
 
 
 class _Member:

@@ -241,7 +241,7 @@ def test_row_91_one_bad_scan_of_ten_leaves_nine_results(tmp_path: Path, model_pa
 def test_a_fault_of_ours_in_one_case_does_not_lose_the_others(
     tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medseg.workflows import predict as room
+    from medseg.workflows import job as room
 
     scans = cases(tmp_path, 3)
     honest = room.read_volume
@@ -450,7 +450,7 @@ def test_row_79_a_full_disk_leaves_nothing_half_done(
     scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
     from medseg.errors import ResourceError
-    from medseg.workflows import predict
+    from medseg.workflows import job
 
     calls = []
 
@@ -458,7 +458,7 @@ def test_row_79_a_full_disk_leaves_nothing_half_done(
         calls.append(path)
         raise ResourceError("there is no room for the file", source=path)
 
-    monkeypatch.setattr(predict, room, full)
+    monkeypatch.setattr(job, room, full)
     before = tree(scan.parent)
     page = ("--report",) if room == "write_text" else ()
     line = refused(6, "predict", scan, "-m", model_path, "--probabilities", *page)

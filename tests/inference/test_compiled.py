@@ -130,3 +130,8 @@ def test_the_users_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.setattr(compiled.sys, "platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert compiled.folder() == tmp_path / "medseg"
+
+
+def test_threads_are_not_tied_to_processors(graph: tuple[bytes, bytes]) -> None:
+    made = OpenVinoEngine(*graph, threads=1)._compiled(TILES.shape)
+    assert made.get_property("ENABLE_CPU_PINNING") is False

@@ -34,7 +34,8 @@ class OpenVinoEngine:
 
     Precision is always stated, because OpenVINO's own choice on a processor with AMX is bf16,
     and denormal numbers are flushed, because it does not do that by itself. It flushes them in the
-    thread it is called from, for good: so that is a thread of its own.
+    thread it is called from, for good: so that is a thread of its own. Threads are not tied to processors:
+    OpenVINO would tie those of every process to the same ones.
 
     Args:
         xml: the graph.
@@ -69,6 +70,7 @@ class OpenVinoEngine:
             "INFERENCE_NUM_THREADS": threads or available_threads(),
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
+            "ENABLE_CPU_PINNING": False,
         }
         self._identity = identity
         self._core = ov.Core()
