@@ -99,8 +99,8 @@ def _tell_plans(words: list[str], loader: Loader, options: PredictOptions, as_js
         return
     rows = [("case", "tiles", "of voxels", "computed", "memory", "engine")]
     for case in plans:
-        for plan in case.forecast.plans:
-            shape = "x".join(map(str, plan.tile_shape))
+        for plan, slabs in zip(case.forecast.plans, case.forecast.in_slabs, strict=True):
+            shape = "x".join(map(str, plan.tile_shape)) + (" in slabs" if slabs else "")
             memory = f"{case.forecast.bytes / 2**30:.2f} GiB"
             times = f"{plan.redundancy:.2f} times"
             rows.append((case.stem, str(len(plan.tiles)), shape, times, memory, f"{case.seconds:.1f} s"))

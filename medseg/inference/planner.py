@@ -10,7 +10,8 @@ from medseg.errors import ResourceError
 from medseg.geometry.crop import Triple
 from medseg.geometry.orient import canonical
 from medseg.geometry.resample import resampled_grid
-from medseg.inference.predictor import MAX_ROWS, Predictor
+from medseg.inference.engines import RowEngine
+from medseg.inference.predictor import Predictor, rows_at_once
 from medseg.inference.restore import SLAB_VALUES
 from medseg.inference.tiles import MAPS_ALIVE, Plan
 from medseg.io.memory import available_bytes, held_bytes
@@ -21,6 +22,14 @@ FLOAT = 4
 SIDES = (320, 288, 256, 224, 192, 160, 144, 128, 112, 96, 80, 64, 48, 32, 16)
 """Edges of the cubes that limit an overlap-tile tile, tried from the largest."""
 
+SLAB_VOXELS = (5 * 2**18, 5 * 2**17, 5 * 2**16)
+"""Voxels of a slab, tried from the largest."""
+
+SLAB_SLACK = 1.4
+"""What an engine holds in slabs beyond its maps, for reordering them: up to 1.35 was measured."""
+
+COPIES_OF_LABELS = 4
+
 FREE_SHARE = 0.8
 """Share of the free memory that is taken where no limit is given."""
 
@@ -29,12 +38,12 @@ GIB, UNLIMITED = 2**30, 2**60
 
 @dataclass(frozen=True)
 class Load:
-    """Bytes that a prediction holds beyond the scan.
+    """Bytes that a prediction holds beyond the prepared scan.
 
     Attributes:
         network: one tile, its feature maps and its answer.
         rows: logits that wait for further tiles, and probabilities on their way to labels.
-        labels: on the prepared grid, on the scan's, and in the file's order.
+        labels: on the scan's grid.
     """
 
     network: int
@@ -43,35 +52,42 @@ class Load:
 
     @property
     def total(self) -> int:
-        return self.network + self.rows + self.labels
+        """The most at a time: while the network runs, or when the labels are counted and put in order."""
+        return max(self.network + self.rows + self.labels, COPIES_OF_LABELS * self.labels)
 
 
-def load_of(plan: Plan, spec: ModelSpec, scan_shape: Triple) -> Load:
+def load_of(plan: Plan, spec: ModelSpec, scan_shape: Triple, slab_bytes: int = 0) -> Load:
     """What predicting by a plan holds; an upper bound, for f32.
 
     Args:
         plan: of the prepared image.
         spec: of the model.
         scan_shape: of the scan's own grid.
+        slab_bytes: what the engine holds where it runs in slabs; 0 where it holds the maps of a tile.
     """
     outputs = spec.structure_set.output_channels
     tile, plane = math.prod(plan.tile_shape), plan.shape[1] * plan.shape[2]
     width = max(spec.network.widths[:1] or (32,))
     whole_rows = plan.strategy == "overlap_tile" and plan.tile_shape[1:] == plan.extended[1:]
     waiting = 0 if whole_rows else min(plan.tile_shape[0], plan.shape[0])
-    voxels, rows = math.prod(scan_shape), min(MAX_ROWS, plan.shape[0])
+    voxels, rows = math.prod(scan_shape), min(rows_at_once(outputs, plan.shape), plan.shape[0])
     itemsize = 1 if max(spec.structure_set.known_values) < 256 else 2
+    maps = FLOAT * tile * (MAPS_ALIVE * width + 2 * outputs)
     return Load(
-        network=FLOAT * tile * (MAPS_ALIVE * width + 2 * outputs + 2 * len(spec.channels)),
+        network=2 * FLOAT * tile * len(spec.channels) + (slab_bytes or maps),
         rows=FLOAT * (outputs * plane * (2 * waiting + 4 * rows) + 3 * min(SLAB_VALUES, outputs * voxels)),
-        labels=itemsize * (math.prod(plan.shape) + 3 * voxels),
+        labels=itemsize * voxels,
     )
 
 
-def scan_bytes(spec: ModelSpec, scan_shape: Triple, prepared_shape: Triple, itemsize: int) -> int:
-    """Bytes of a scan, its copy in RAS+ order, and what preparation makes of it."""
+def scan_bytes(spec: ModelSpec, scan_shape: Triple, prepared_shape: Triple, itemsize: int) -> tuple[int, int]:
+    """Bytes of a scan and what is made of it: while it is prepared, and afterwards.
+
+    While it is prepared there is a copy of the scan in RAS+ order, and one of what is made.
+    """
     channels = len(spec.channels)
-    return channels * (2 * itemsize * math.prod(scan_shape) + 2 * FLOAT * math.prod(prepared_shape))
+    scan, prepared = itemsize * math.prod(scan_shape), FLOAT * math.prod(prepared_shape)
+    return channels * 2 * (scan + prepared), channels * (scan + prepared)
 
 
 @dataclass(frozen=True)
@@ -80,10 +96,12 @@ class Forecast:
 
     Attributes:
         plans: of each model, on the grid it would see if nothing were cropped away.
+        in_slabs: which of them have one tile that is too large for its maps, and runs in slabs.
         bytes: what the process would hold, the libraries and models it holds now included.
     """
 
     plans: tuple[Plan, ...]
+    in_slabs: tuple[bool, ...]
     bytes: int
 
 
@@ -110,16 +128,22 @@ def forecast(
         ResourceError: there is no room for it.
     """
     oriented = canonical(grid).grid(grid)
-    plans, loads, scans = [], [], []
+    plans, loads, scans, preparing, slabs = [], [], [], [], []
     for spec, predictor in members:
         wanted = spec.preparation.spacing_mm
         shape = (resampled_grid(oriented, wanted) if wanted else oriented).shape
-        scans.append(scan_bytes(spec, grid.shape, shape, itemsize))
-        left = (room(limit) - scans[-1]) // len(members)
-        plan = fitted(predictor, spec, shape, oriented.shape, left).plan(shape)
-        plans.append(plan)
-        loads.append(load_of(plan, spec, oriented.shape).total)
-    return Forecast(tuple(plans), held_bytes() + max(scans) + sum(loads))
+        while_prepared, kept = scan_bytes(spec, grid.shape, shape, itemsize)
+        preparing.append(while_prepared)
+        scans.append(kept)
+        left = (room(limit) - kept) // len(members)
+        chosen = fitted(predictor, spec, shape, oriented.shape, left)
+        plans.append(chosen.plan(shape))
+        loads.append(load_with(chosen, spec, shape, oriented.shape).total)
+        slabs.append(chosen.slab_voxels > 0)
+    most = max(max(preparing), max(scans) + sum(loads))
+    if most > room(limit):
+        raise _too_much(most, room(limit), "reading and preparing it")
+    return Forecast(tuple(plans), tuple(slabs), held_bytes() + most)
 
 
 def fitted(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Triple, room: int) -> Predictor:
@@ -138,23 +162,51 @@ def fitted(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Tri
     least = None
     for candidate in _candidates(predictor, shape):
         try:
-            load = load_of(candidate.plan(shape), spec, scan_shape).total
+            load = load_with(candidate, spec, shape, scan_shape).total
         except ResourceError:
             break
         if load <= room:
             return candidate
         least = load if least is None else min(least, load)
-    raise ResourceError(
-        f"predicting an image of {'x'.join(map(str, shape))} voxels with {spec.name} needs "
-        f"{(least or 0) / GIB:.2f} GiB beside the scan, and {max(0, room) / GIB:.2f} GiB are left",
+    what = f"predicting an image of {'x'.join(map(str, shape))} voxels with {spec.name}"
+    raise _too_much(least or 0, room, f"{what}, beside the scan,")
+
+
+def _too_much(needed: int, room: int, what: str) -> ResourceError:
+    return ResourceError(
+        f"{what} needs {needed / GIB:.2f} GiB, and {max(0, room) / GIB:.2f} GiB are left",
         mend="raise --max-memory, or close other programs",
     )
 
 
+def load_with(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Triple) -> Load:
+    """What a predictor holds for a prepared image of `shape`."""
+    plan, slab_bytes = predictor.plan(shape), 0
+    if predictor.slab_voxels:
+        slab_bytes = int(SLAB_SLACK * (_slab_bytes(predictor, plan) or 0))
+    return load_of(plan, spec, scan_shape, slab_bytes)
+
+
+def _slab_bytes(predictor: Predictor, plan: Plan) -> int | None:
+    """What the engine holds for the one tile of a plan in slabs; None where it cannot."""
+    engine = predictor.engines[0]
+    if not predictor.streams or not isinstance(engine, RowEngine):
+        return None
+    return engine.slab_bytes(plan.tile_shape, predictor.slab_voxels)
+
+
 def _candidates(predictor: Predictor, shape: Triple) -> Iterator[Predictor]:
-    """The same prediction in ever smaller tiles."""
+    """The same prediction in ever less memory: everything at once, in slabs, in ever smaller tiles."""
     if predictor.plan(shape).strategy == "sliding_window":
         yield predictor
         return
-    for voxels in (2 * math.prod(shape) + 64**3, *(side**3 for side in SIDES)):
-        yield replace(predictor, max_voxels=voxels)
+    whole = replace(predictor, max_voxels=2 * math.prod(shape) + 64**3)
+    yield whole
+    if predictor.streams and math.prod(shape) > SLAB_VOXELS[0]:
+        for voxels in SLAB_VOXELS:
+            slabs = replace(whole, slab_voxels=voxels)
+            if _slab_bytes(slabs, slabs.plan(shape)) is None:
+                break
+            yield slabs
+    for side in SIDES:
+        yield replace(predictor, max_voxels=side**3)

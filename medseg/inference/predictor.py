@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 
 from medseg.errors import InputError, ModelError, SelfCheckError, UsageError
 from medseg.inference import blend, tta
-from medseg.inference.engines import Engine
+from medseg.inference.engines import Engine, RowEngine
 from medseg.inference.tiles import MAX_VOXELS, FloatArray, Plan, Strategy, Tile, plan
 from medseg.model import ModelSpec
 from medseg.stopwatch import Stopwatch
 from medseg.structures import StructureSet
 
-MAX_ROWS = 32
-"""Rows handed on at once, so that probabilities of a large tile are never all held."""
+MAX_ROWS, ROW_VALUES = 32, 2**23
+"""Rows handed on at once, and values in them, so that probabilities of a large tile are never all held."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +43,7 @@ class Predictor:
         twin_channels: for each output, the output it becomes under a left-right flip.
         flips: axes to mirror, one further prediction an entry.
         batch: tiles an engine is given at once.
+        slab_voxels: where not 0, a plan of one tile is answered in slabs of so many voxels.
     """
 
     engines: Sequence[Engine]
@@ -59,6 +60,7 @@ class Predictor:
     twin_channels: tuple[int, ...] = ()
     flips: tuple[tuple[int, ...], ...] = ()
     batch: int = 1
+    slab_voxels: int = 0
 
     def __post_init__(self) -> None:
         if not self.engines or self.batch < 1:
@@ -119,9 +121,13 @@ class Predictor:
         if image.ndim != 4 or 0 in image.shape:
             raise InputError(f"an image (C, i, j, k) is needed, this one has the shape {image.shape}")
         cut = self.plan(image.shape[1:])
+        if self.slab_voxels:
+            yield from self._streamed(cut, image, watch or Stopwatch())
+            return
         for run, variants in blend.rows(cut, self._logits(cut, image, watch or Stopwatch()), self.weight):
-            for start in range(run.start, run.stop, MAX_ROWS):
-                stop = min(start + MAX_ROWS, run.stop)
+            step = rows_at_once(len(variants[0]), image.shape[1:])
+            for start in range(run.start, run.stop, step):
+                stop = min(start + step, run.stop)
                 part = slice(start - run.start, stop - run.start)
                 yield slice(start, stop), _mean_probability([v[:, part] for v in variants], self.regions)
 
@@ -135,6 +141,26 @@ class Predictor:
         if whole is None:
             raise SelfCheckError("the plan holds no tile")
         return whole
+
+    @property
+    def streams(self) -> bool:
+        """Whether the engine can answer in slabs: it alone, of the scan as it is."""
+        return len(self.engines) == 1 and not self.flips and isinstance(self.engines[0], RowEngine)
+
+    def _streamed(self, cut: Plan, image: FloatArray, watch: Stopwatch) -> Iterator[tuple[slice, FloatArray]]:
+        """Probabilities of the one tile of a plan, row by row as the engine makes them."""
+        (tile,), (engine,) = cut.tiles, self.engines
+        if not isinstance(engine, RowEngine):
+            raise UsageError(f"the engine {engine.name} cannot run in slabs", mend="allow more memory")
+        stream = engine.rows(cut.read(image, tile)[None], self.slab_voxels)
+        i, j, k = tile.keep.slices
+        for rows, logits in watch.over("engine", stream):
+            _require_finite(engine, logits)
+            step = rows_at_once(len(logits), image.shape[1:])
+            for start in range(max(rows.start, i.start), min(rows.stop, i.stop), step):
+                stop = min(start + step, rows.stop, i.stop)
+                part = logits[:, start - rows.start : stop - rows.start, j, k]
+                yield slice(start - i.start, stop - i.start), _mean_probability([part], self.regions)
 
     def _logits(self, cut: Plan, image: FloatArray, watch: Stopwatch) -> Iterator[tuple[Tile, blend.Logits]]:
         """Each tile with the logits of every engine under every flip.
@@ -164,6 +190,11 @@ class Predictor:
             for engine in self.engines
             for view in views
         ]
+
+
+def rows_at_once(outputs: int, shape: Sequence[int]) -> int:
+    """Rows of a volume of `shape` (i, j, k) whose probabilities are handed on at once."""
+    return max(1, min(MAX_ROWS, ROW_VALUES // (outputs * shape[1] * shape[2])))
 
 
 def labels_from_probabilities(
@@ -208,6 +239,11 @@ def _checked(engine: Engine, tiles: FloatArray) -> FloatArray:
     logits = engine(tiles)
     if logits.ndim != 5 or (len(logits), *logits.shape[2:]) != (len(tiles), *tiles.shape[2:]):
         raise ModelError(f"engine {engine.name} answered {logits.shape} to tiles {tiles.shape}")
+    _require_finite(engine, logits)
+    return logits
+
+
+def _require_finite(engine: Engine, logits: FloatArray) -> None:
     with np.errstate(invalid="ignore"):
         finite = math.isfinite(float(np.sum(logits, dtype=np.float64)))
     if not finite:
@@ -215,7 +251,6 @@ def _checked(engine: Engine, tiles: FloatArray) -> FloatArray:
             f"the network's answer is not finite (engine {engine.name}, precision {engine.precision})",
             mend="predict in f32, and check the model's weights",
         )
-    return logits
 
 
 def _mean_probability(variants: blend.Logits, regions: bool) -> FloatArray:

@@ -105,12 +105,12 @@ class CasePlan:
         """What `--dry-run --json` says."""
         plans = [
             {
-                "strategy": plan.strategy,
+                "strategy": "slabs" if slabs else plan.strategy,
                 "tiles": len(plan.tiles),
                 "tile_shape": list(plan.tile_shape),
                 "redundancy": round(plan.redundancy, 2),
             }
-            for plan in self.forecast.plans
+            for plan, slabs in zip(self.forecast.plans, self.forecast.in_slabs, strict=True)
         ]
         return {
             "case": self.stem,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +30,9 @@ SIDES = ("shortest", "middle", "longest")
 
 WARN_SPACING, REFUSE_SPACING = 2.0, 5.0
 """How many times outside the spacings met in training a scan is doubted, and refused."""
+
+TIMED_EDGE, SLAB_COST = 96, 1.4
+"""Voxels of an edge that is timed where all would be too many, and what slabs take beside one tile."""
 
 UNNAMED = "image"
 """What a single channel is called when nobody named it."""
@@ -191,15 +195,22 @@ class Segmenter:
         return planner.forecast(members, grid, itemsize, self.options.max_memory)
 
     def tile_seconds(self, forecast: Forecast) -> float:
-        """What the networks take for all tiles of a forecast, from one of each, timed here and now."""
+        """What the networks take for all tiles of a forecast, from one of each, timed here and now.
+
+        A tile that runs in slabs is timed in a part of it.
+        """
         seconds = 0.0
-        for member, plan in zip(self.members, forecast.plans, strict=True):
-            tile = np.zeros((1, len(self.channels), *plan.tile_shape), np.float32)
+        for member, plan, slabs in zip(self.members, forecast.plans, forecast.in_slabs, strict=True):
+            stride = member.model.spec.facts.stride
+            most = [TIMED_EDGE // s * s if slabs else n for n, s in zip(plan.tile_shape, stride, strict=True)]
+            shape = [min(n, m) for n, m in zip(plan.tile_shape, most, strict=True)]
+            tile = np.zeros((1, len(self.channels), *shape), np.float32)
             member.engine(tile)
             start = time.monotonic()
             member.engine(tile)
+            share = math.prod(plan.tile_shape) / math.prod(shape) * (SLAB_COST if slabs else 1)
             views = 1 + len(member.predictor.flips)
-            seconds += views * len(plan.tiles) * (time.monotonic() - start)
+            seconds += views * len(plan.tiles) * share * (time.monotonic() - start)
         return seconds
 
     @property

@@ -133,5 +133,6 @@ def test_the_users_own_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
 
 
 def test_threads_are_not_tied_to_processors(graph: tuple[bytes, bytes]) -> None:
-    made = OpenVinoEngine(*graph, threads=1)._compiled(TILES.shape)
+    engine = OpenVinoEngine(*graph, threads=1)
+    made = engine._worker.submit(engine._compiled, TILES.shape).result()
     assert made.get_property("ENABLE_CPU_PINNING") is False

@@ -87,9 +87,7 @@ def test_what_may_pass_is_tried_again(
     monkeypatch.setattr(Job, "read", failing)
     case = find_cases([str(folder / "case0.nii.gz")])[0]
     loader = Loader((str(model_path),), SegmenterOptions())
-    found = list(
-        cluster.distributed(address, [(case, folder / "x_seg.nii.gz")], loader, PredictOptions())
-    )
+    found = list(cluster.distributed(address, [(case, folder / "x_seg.nii.gz")], loader, PredictOptions()))
     assert [str(outcome.error) for outcome in found] == [str(error)]
     assert len(seen) == tries
 
@@ -107,9 +105,7 @@ def test_a_fault_that_passes_leaves_a_result(
         honest(job)
 
     monkeypatch.setattr(Job, "read", moody)
-    ran = medseg(
-        "predict", folder, "-m", model_path, "-o", folder.parent / "out", "--scheduler", address
-    )
+    ran = medseg("predict", folder, "-m", model_path, "-o", folder.parent / "out", "--scheduler", address)
     assert ran.code == 0, ran.err
     assert len(seen) == 4
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +45,17 @@ class Engine(Protocol):
     def __call__(self, tiles: FloatArray) -> FloatArray:
         """Logits (B, K, I, J, K) for tiles (B, C, I, J, K), which are not changed."""
         ...
+
+
+@runtime_checkable
+class RowEngine(Engine, Protocol):
+    """An engine that can answer to a large tile without holding its largest maps (see `slabs`)."""
+
+    def slab_bytes(self, shape: Sequence[int], voxels: int) -> int | None:
+        """What `rows` would hold for a tile (i, j, k); None where it cannot."""
+
+    def rows(self, tile: FloatArray, voxels: int) -> Iterator[tuple[slice, FloatArray]]:
+        """Rows of a tile (1, C, I, J, K), first to last, with their logits (K, rows, J, K)."""
 
 
 def load(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -22,6 +22,7 @@ from medseg.inference.engines import (
     fold_slices,
     unfold_slices,
 )
+from medseg.inference.engines.slabs import Slabs, find_cut
 
 MAX_COMPILED = 2
 """Tile shapes kept compiled; a plan has one, and a last batch may be shorter."""
@@ -96,6 +97,41 @@ class OpenVinoEngine:
         """
         return self._worker.submit(self._run, tiles).result()
 
+    def slab_bytes(self, shape: Sequence[int], voxels: int) -> int | None:
+        """What `rows` would hold for a tile of shape (i, j, k); None where the graph cannot be cut."""
+        found = self._slabs(tuple(shape), voxels)
+        return None if found is None else found.bytes
+
+    def rows(self, tile: FloatArray, voxels: int) -> Iterator[tuple[slice, FloatArray]]:
+        """Logits of a tile too large for its maps, row by row; equal to those of a call.
+
+        Args:
+            tile: (1, C, I, J, K).
+            voxels: that the maps of the finest level are limited to, if they can be.
+
+        Yields:
+            The rows, first to last, and their logits (K, rows, J, K), which the next run overwrites.
+
+        Raises:
+            ModelError: the graph cannot be cut (see `slab_bytes`).
+        """
+        slabs = self._slabs(tile.shape[2:], voxels)
+        if slabs is None:
+            raise ModelError("the model's graph cannot run in slabs", mend="allow more memory")
+        stream = slabs.rows(tile)
+        while (found := self._worker.submit(next, stream, None).result()) is not None:
+            rows, logits = found
+            yield rows, logits[0]
+
+    def _slabs(self, shape: tuple[int, ...], voxels: int) -> Slabs | None:
+        if self.spatial_dims != 3:
+            return None
+        channels = self._graph.inputs[0].get_partial_shape()[1].get_length()
+        graph = self._graph.clone()
+        graph.reshape(ov.PartialShape([1, channels, *shape]))
+        cut = find_cut(graph)
+        return None if cut is None else Slabs(graph, cut, self._compile, voxels)
+
     def _run(self, tiles: FloatArray) -> FloatArray:
         flat = self.spatial_dims == 2
         content = fold_slices(tiles) if flat else np.ascontiguousarray(tiles)
@@ -117,11 +153,14 @@ class OpenVinoEngine:
     def _compiled(self, shape: tuple[int, ...]) -> Any:
         try:
             self._graph.reshape(ov.PartialShape(list(shape)))
-            return self._core.compile_model(self._graph, "CPU", self._settings)
+            return self._compile(self._graph)
         except RuntimeError as fault:
             raise ModelError(
                 f"the model's graph does not take tiles of shape {shape} ({_first_line(fault)})"
             ) from None
+
+    def _compile(self, graph: ov.Model) -> Any:
+        return self._core.compile_model(graph, "CPU", self._settings)
 
     def _kept(self, shape: tuple[int, ...]) -> Any:
         """The graph as an earlier process compiled it, or compiled now and kept."""
