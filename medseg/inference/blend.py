@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from medseg.inference.tiles import FloatArray, Plan, Tile
 Weight = Literal["gaussian", "constant"]
 Logits = Sequence[FloatArray]
 """One array (K, *tile_shape) for each variant: each engine under each flip."""
+
+Adopt = Callable[[FloatArray], Any]
+"""Takes an array to where the logits are: an accelerator's memory, or nowhere."""
 
 SIGMA_SCALE = 0.125
 SMALLEST_WEIGHT = 1e-3
@@ -35,7 +38,10 @@ def importance(tile: Sequence[int], weight: Weight) -> FloatArray:
 
 
 def rows(
-    plan: Plan, predictions: Iterable[tuple[Tile, Logits]], weight: Weight = "gaussian"
+    plan: Plan,
+    predictions: Iterable[tuple[Tile, Logits]],
+    weight: Weight = "gaussian",
+    adopt: Adopt = np.asarray,
 ) -> Iterator[tuple[slice, Logits]]:
     """Weighted mean of the tiles, in runs of finished rows from first to last.
 
@@ -43,11 +49,12 @@ def rows(
         plan: where the tiles lie.
         predictions: each tile of the plan, in its order, with its logits; they are not changed.
         weight: of the sliding window; overlap-tile has one answer a voxel and needs none.
+        adopt: takes an array to where the logits are; all sums are made there.
 
     Yields:
         The rows on axis I, and per variant their logits (K, rows, J, K).
     """
-    weights = importance(plan.tile_shape, weight) if plan.strategy == "sliding_window" else None
+    weights = adopt(importance(plan.tile_shape, weight)) if plan.strategy == "sliding_window" else None
     pending: _Pending | None = None
     for tile, logits in predictions:
         first, last = tile.write.start[0], tile.write.stop[0]
@@ -55,7 +62,7 @@ def rows(
             yield slice(first, last), [variant[(slice(None), *tile.keep.slices)] for variant in logits]
             continue
         if pending is None:
-            pending = _Pending(plan, [len(variant) for variant in logits], weights)
+            pending = _Pending(plan, [len(variant) for variant in logits], weights, adopt)
         if first > pending.first:
             yield pending.release(first)
         pending.add(tile, logits)
@@ -66,12 +73,12 @@ def rows(
 class _Pending:
     """Sums of the rows that further tiles may still add to."""
 
-    def __init__(self, plan: Plan, channels: Sequence[int], weights: FloatArray | None) -> None:
+    def __init__(self, plan: Plan, channels: Sequence[int], weights: FloatArray | None, adopt: Adopt) -> None:
         height = min(plan.tile_shape[0], plan.shape[0])
         self.first = 0
         self.weights = weights
-        self.sums = [np.zeros((k, height, *plan.shape[1:]), dtype=np.float32) for k in channels]
-        self.total = np.zeros((height, *plan.shape[1:]), dtype=np.float32)
+        self.sums = [adopt(np.zeros((k, height, *plan.shape[1:]), dtype=np.float32)) for k in channels]
+        self.total = adopt(np.zeros((height, *plan.shape[1:]), dtype=np.float32))
 
     def add(self, tile: Tile, logits: Logits) -> None:
         keep = tile.keep.slices
@@ -87,7 +94,7 @@ class _Pending:
         """The means of the rows up to `stop`, which leave."""
         done, run = stop - self.first, slice(self.first, stop)
         if self.weights is None:
-            means = [sums[:, :done].copy() for sums in self.sums]
+            means = [sums[:, :done] + 0 for sums in self.sums]
         else:
             means = [sums[:, :done] / self.total[:done] for sums in self.sums]
         for sums in self.sums:
@@ -100,5 +107,5 @@ class _Pending:
 def _shift(pending: FloatArray, done: int) -> None:
     """Move the rows after the first `done` to the front, and clear the rest."""
     left = len(pending) - done
-    pending[:left] = pending[done:].copy()
+    pending[:left] = pending[done:] + 0
     pending[left:] = 0

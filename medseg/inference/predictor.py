@@ -6,13 +6,14 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, ModelError, SelfCheckError, UsageError
+from medseg.errors import InputError, ModelError, ResourceError, SelfCheckError, UsageError
 from medseg.inference import blend, tta
-from medseg.inference.engines import Engine, RowEngine
+from medseg.inference.engines import CardEngine, Engine, RowEngine
 from medseg.inference.tiles import MAX_VOXELS, FloatArray, Plan, Strategy, Tile, plan
 from medseg.model import ModelSpec
 from medseg.stopwatch import Stopwatch
@@ -20,6 +21,10 @@ from medseg.structures import StructureSet
 
 MAX_ROWS, ROW_VALUES = 32, 2**23
 """Rows handed on at once, and values in them, so that probabilities of a large tile are never all held."""
+
+
+CARD_MAPS = 192
+"""Values a voxel that a network of thirty-two channels at full resolution holds on an accelerator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +129,7 @@ class Predictor:
         if self.slab_voxels:
             yield from self._streamed(cut, image, watch or Stopwatch())
             return
-        for run, variants in blend.rows(cut, self._logits(cut, image, watch or Stopwatch()), self.weight):
+        for run, variants in self._blended(cut, image, watch or Stopwatch()):
             step = rows_at_once(len(variants[0]), image.shape[1:])
             for start in range(run.start, run.stop, step):
                 stop = min(start + step, run.stop)
@@ -142,6 +147,43 @@ class Predictor:
             raise SelfCheckError("the plan holds no tile")
         return whole
 
+    def _blended(
+        self, cut: Plan, image: FloatArray, watch: Stopwatch
+    ) -> Iterator[tuple[slice, blend.Logits]]:
+        """Rows of logits; summed on the accelerator where there is one and its memory suffices."""
+        engine = self.engines[0]
+        if len(self.engines) == 1 and not self.flips and isinstance(engine, CardEngine) and engine.on_card:
+            done = 0
+            try:
+                tiles = self._card_logits(engine, cut, image, watch)
+                for run, (logits,) in blend.rows(cut, tiles, self.weight, engine.adopt):
+                    done = run.stop
+                    yield run, [_finite(engine, engine.back(logits))]
+                return
+            except ResourceError:
+                if done:
+                    raise
+        yield from blend.rows(cut, self._logits(cut, image, watch), self.weight)
+
+    def _card_logits(
+        self, engine: CardEngine, cut: Plan, image: FloatArray, watch: Stopwatch
+    ) -> Iterator[tuple[Tile, Any]]:
+        """Each tile with its logits, left where the engine made them; fewer at once where memory ends."""
+        batch = max(self.batch, engine.batch_for(cut.tile_shape, CARD_MAPS))
+        start = 0
+        while start < len(cut.tiles):
+            group = cut.tiles[start : start + batch]
+            try:
+                with watch.step("engine"):
+                    logits = engine.there(np.stack([cut.read(image, tile) for tile in group]))
+            except ResourceError:
+                if batch == 1:
+                    raise
+                batch //= 2
+                continue
+            start += len(group)
+            yield from ((tile, [answer]) for tile, answer in zip(group, logits, strict=True))
+
     @property
     def streams(self) -> bool:
         """Whether the engine can answer in slabs: it alone, of the scan as it is."""
@@ -155,7 +197,7 @@ class Predictor:
         stream = engine.rows(cut.read(image, tile)[None], self.slab_voxels)
         i, j, k = tile.keep.slices
         for rows, logits in watch.over("engine", stream):
-            _require_finite(engine, logits)
+            _finite(engine, logits)
             step = rows_at_once(len(logits), image.shape[1:])
             for start in range(max(rows.start, i.start), min(rows.stop, i.stop), step):
                 stop = min(start + step, rows.stop, i.stop)
@@ -239,11 +281,10 @@ def _checked(engine: Engine, tiles: FloatArray) -> FloatArray:
     logits = engine(tiles)
     if logits.ndim != 5 or (len(logits), *logits.shape[2:]) != (len(tiles), *tiles.shape[2:]):
         raise ModelError(f"engine {engine.name} answered {logits.shape} to tiles {tiles.shape}")
-    _require_finite(engine, logits)
-    return logits
+    return _finite(engine, logits)
 
 
-def _require_finite(engine: Engine, logits: FloatArray) -> None:
+def _finite(engine: Engine, logits: FloatArray) -> FloatArray:
     with np.errstate(invalid="ignore"):
         finite = math.isfinite(float(np.sum(logits, dtype=np.float64)))
     if not finite:
@@ -251,6 +292,7 @@ def _require_finite(engine: Engine, logits: FloatArray) -> None:
             f"the network's answer is not finite (engine {engine.name}, precision {engine.precision})",
             mend="predict in f32, and check the model's weights",
         )
+    return logits
 
 
 def _mean_probability(variants: blend.Logits, regions: bool) -> FloatArray:

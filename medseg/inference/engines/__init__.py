@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,6 +56,30 @@ class RowEngine(Engine, Protocol):
 
     def rows(self, tile: FloatArray, voxels: int) -> Iterator[tuple[slice, FloatArray]]:
         """Rows of a tile (1, C, I, J, K), first to last, with their logits (K, rows, J, K)."""
+
+
+@runtime_checkable
+class CardEngine(Engine, Protocol):
+    """An engine on an accelerator, which can leave its answers there.
+
+    Attributes:
+        on_card: whether it runs on one.
+    """
+
+    @property
+    def on_card(self) -> bool: ...
+
+    def there(self, tiles: FloatArray) -> Any:
+        """Logits (B, K, I, J, K) for tiles (B, C, I, J, K), in the accelerator's memory."""
+
+    def adopt(self, array: FloatArray) -> Any:
+        """The array in the accelerator's memory."""
+
+    def back(self, array: Any) -> FloatArray:
+        """An array of the accelerator's memory in ours."""
+
+    def batch_for(self, tile: Sequence[int], maps: int) -> int:
+        """Tiles of a shape whose `maps` feature maps fill most of the accelerator's free memory."""
 
 
 def load(

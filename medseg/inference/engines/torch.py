@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import io
+import math
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 import torch
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 ONNX_OPSET = 17
+MAX_BATCH, CARD_SHARE = 16, 0.6
+"""Most tiles at once on an accelerator, and the share of its free memory that their maps may take."""
+
 GRAPH_TOLERANCE = 1e-4
 """Largest difference of logits between torch and the converted graph, relative to their size."""
 
@@ -70,18 +74,57 @@ class TorchEngine:
 
     def _run(self, tiles: FloatArray) -> FloatArray:
         flat = self.spatial_dims == 2
-        content = fold_slices(tiles) if flat else np.ascontiguousarray(tiles)
+        answer = self.back(self._logits(fold_slices(tiles) if flat else np.ascontiguousarray(tiles)))
+        return unfold_slices(answer, len(tiles)) if flat else answer
+
+    @property
+    def on_card(self) -> bool:
+        """Whether it runs on an accelerator, with a 3D network, so that answers can stay there."""
+        return self._device.type != "cpu" and self.spatial_dims == 3
+
+    def there(self, tiles: FloatArray) -> Tensor:
+        """Logits (B, K, I, J, K) for tiles (B, C, I, J, K), where the network is.
+
+        Raises:
+            ResourceError: the device's memory does not suffice.
+        """
+        return self._worker.submit(self._logits, tiles).result()
+
+    def adopt(self, array: FloatArray) -> Tensor:
+        """The array where the network is.
+
+        Raises:
+            ResourceError: the device's memory does not suffice.
+        """
+        with self._room_for(array.shape):
+            return _on_device(array, self._device)
+
+    def back(self, array: Tensor) -> FloatArray:
+        """A tensor as an array of ours."""
+        answer: FloatArray = array.float().contiguous().cpu().numpy()
+        return answer
+
+    def batch_for(self, tile: Sequence[int], maps: int) -> int:
+        """Tiles of a shape whose `maps` feature maps fill most of the card's free memory; 1 elsewhere."""
+        if self._device.type != "cuda":
+            return 1
+        free, _ = torch.cuda.mem_get_info(self._device)
+        return max(1, min(MAX_BATCH, int(CARD_SHARE * free / (4 * maps * math.prod(tile)))))
+
+    def _logits(self, content: FloatArray) -> Tensor:
+        with self._room_for(content.shape), torch.inference_mode(), self._arithmetic(), _no_tf32():
+            tensor = _on_device(content, self._device).contiguous(memory_format=self._format)
+            return cast(Tensor, self._network(tensor)).float()
+
+    @contextmanager
+    def _room_for(self, shape: Sequence[int]) -> Iterator[None]:
         try:
-            with torch.inference_mode(), self._arithmetic(), _no_tf32():
-                tensor = _on_device(content, self._device).contiguous(memory_format=self._format)
-                logits: Tensor = self._network(tensor)
-                answer: FloatArray = logits.float().contiguous().cpu().numpy()
+            yield
         except torch.OutOfMemoryError:
             raise ResourceError(
-                f"{self._device} has no room for tiles of shape {tiles.shape}",
+                f"{self._device} has no room for an array of shape {tuple(shape)}",
                 mend="use smaller tiles or batches, or the CPU",
             ) from None
-        return unfold_slices(answer, len(tiles)) if flat else answer
 
     def _arithmetic(self) -> AbstractContextManager[object]:
         if self.precision == "f32":
@@ -262,9 +305,13 @@ def _prepare_thread(threads: int | None) -> None:
 
 
 def _on_device(content: FloatArray, device: torch.device) -> Tensor:
+    """A tensor there; to CUDA through pinned memory, while the host goes on."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
-        return torch.from_numpy(content).to(device)
+        tensor = torch.from_numpy(content)
+    if device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def _no_tf32() -> AbstractContextManager[None]:
