@@ -14,6 +14,9 @@ from medseg.errors import InputError, UsageError
 
 Side = Literal["left", "right", "none"]
 
+COUNTED_AT_ONCE = 2**20
+"""Labels widened to 64 bits at a time while they are counted."""
+
 PALETTE = (
     "#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6", "#bcf60c",
     "#fabebe", "#008080", "#e6beff", "#9a6324", "#fffac8", "#800000", "#aaffc3", "#808000",
@@ -132,8 +135,9 @@ class StructureSet:
         if len(self.index_values) > MAX_INDICES:
             raise UsageError(f"{len(self.index_values)} label values, a training takes {MAX_INDICES} at most")
         index = {value: n for n, value in enumerate(self.index_values)}
-        found, counts = np.unique(labels, return_counts=True)
-        unknown = {int(v): int(n) for v, n in zip(found, counts, strict=True) if int(v) not in index}
+        counts = value_counts(labels)
+        found = np.array(list(counts), dtype=labels.dtype)
+        unknown = {value: n for value, n in counts.items() if value not in index}
         if unknown:
             raise InputError(
                 "unknown label values " + ", ".join(f"{v} ({n} voxels)" for v, n in unknown.items()),
@@ -233,3 +237,19 @@ def _check_twin(structure: Structure, twin: Structure | None) -> None:
             f"the twins {structure.name!r} and {twin.name!r} have the sides {structure.side} and {twin.side}",
             mend="one is left, the other right",
         )
+
+
+def value_counts(labels: NDArray[np.integer]) -> dict[int, int]:
+    """Voxels of each value that there is, smallest value first.
+
+    >>> value_counts(np.array([[3, 0], [3, 3]], np.uint8))
+    {0: 1, 3: 3}
+    """
+    if labels.dtype not in (np.uint8, np.uint16):
+        values, counts = np.unique(labels, return_counts=True)
+        return {int(v): int(n) for v, n in zip(values, counts, strict=True)}
+    flat = labels.ravel(order="K")
+    total = np.zeros(np.iinfo(labels.dtype).max + 1, np.int64)
+    for start in range(0, flat.size, COUNTED_AT_ONCE):
+        total += np.bincount(flat[start : start + COUNTED_AT_ONCE], minlength=total.size)
+    return {int(v): int(total[v]) for v in np.flatnonzero(total)}

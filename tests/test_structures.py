@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from medseg import structures
 from medseg.errors import InputError, UsageError
-from medseg.structures import PALETTE, Structure, StructureSet, from_labels, side_of
+from medseg.structures import PALETTE, Structure, StructureSet, from_labels, side_of, value_counts
 
 ORGANS = from_labels({7: "left kidney", 3: "liver", 5: "right kidney"})
 TUMOUR = StructureSet(
@@ -183,3 +184,16 @@ def test_structures_without_a_colour_get_one_each() -> None:
     many = from_labels({n: f"s{n}" for n in range(1, 20)})
     assert [s.colour for s in many][: len(PALETTE)] == list(PALETTE)
     assert StructureSet((Structure(1, "a", colour="#ABCDEF"),))["a"].colour == "#ABCDEF"
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int64])
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_values_are_counted(dtype: type, order: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(structures, "COUNTED_AT_ONCE", 100)
+    labels = (
+        np.random.default_rng(0).choice(np.array([0, 3, 7, 200]), size=(7, 8, 9)).astype(dtype, order=order)
+    )
+    values, counts = np.unique(labels, return_counts=True)
+    assert value_counts(labels[::2]) == value_counts(labels[::2].copy())
+    assert value_counts(labels) == dict(zip(values.tolist(), counts.tolist(), strict=True))
+    assert value_counts(labels[:0]) == {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +19,10 @@ from medseg.io.values import image_values, label_values
 from medseg.volume import LabelMap, Volume
 
 Array = NDArray[np.generic]
+
+
+MAX_READERS = 4
+"""Channels read at the same time; most of it is decompression, which other threads do not wait for."""
 
 
 def read_volume(
@@ -148,7 +153,9 @@ def _volumes(
 def _read_channels(files: Mapping[str, Path], channels: Sequence[str] | None, options: ReadOptions) -> Volume:
     wanted = tuple(files) if channels is None else tuple(channels)
     _require_names(files, wanted)
-    volumes = {name: read_volume(files[name], options=options) for name in wanted}
+    with ThreadPoolExecutor(MAX_READERS, "medseg-read") as readers:
+        read = readers.map(lambda name: read_volume(files[name], options=options), wanted)
+        volumes = dict(zip(wanted, read, strict=True))
     first = volumes[wanted[0]]
     for name, volume in volumes.items():
         first.grid.require(volume.grid, f"the channels {wanted[0]} and {name}", str(files[name]))

@@ -13,7 +13,7 @@ from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow, summarise
 from medseg.metrics.value import Value, not_evaluated
 from medseg.report.flags import Flag, sentence
-from medseg.structures import StructureSet
+from medseg.structures import StructureSet, value_counts
 from medseg.volume import Grid
 
 FRACTION, DISTANCE = not_evaluated("1"), not_evaluated("mm")
@@ -200,8 +200,7 @@ def rows_from_labels(
         grid: where the voxels are.
         structures: what the values mean.
     """
-    values, voxels = np.unique(labels, return_counts=True)
-    count = dict(zip(values.tolist(), voxels.tolist(), strict=True))
+    count = value_counts(labels)
     voxel_ml = grid.voxel_volume_mm3 / 1000
     return tuple(
         StructureRow(s.name, s.colour, sum(count.get(v, 0) for v in s.members or (s.value,)) * voxel_ml)

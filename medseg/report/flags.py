@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from medseg import affine as aff
 from medseg.report.planes import ARRAY_NAMES, tilt_degrees
-from medseg.structures import Structure, StructureSet
+from medseg.structures import Structure, StructureSet, value_counts
 from medseg.volume import Grid
 
 TILTED_DEGREES = 10.0
@@ -59,8 +59,7 @@ def find(
     """
     flags = [Flag(sentence(w)) for w in dict.fromkeys(warnings)]
     flags += _about_the_grid(grid, orientation_known)
-    values, voxels = np.unique(labels, return_counts=True)
-    count = dict(zip(values.tolist(), voxels.tolist(), strict=True))
+    count = value_counts(labels)
     flags += _unknown_values(count, structures)
     found = {s.name: sum(count.get(v, 0) for v in s.members or (s.value,)) for s in structures}
     if not any(found.values()):

@@ -15,7 +15,7 @@ from medseg.geometry.orient import canonical
 from medseg.io import read_labels, read_volume
 from medseg.layouts import CaseFiles
 from medseg.preparation import Preparation, Prepared
-from medseg.structures import StructureSet
+from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap, Volume
 
 Reader = Callable[[CaseFiles], tuple[Volume, LabelMap]]
@@ -113,8 +113,7 @@ def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
 
 def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
     """Volume of each structure that is there."""
-    found, counts = np.unique(labels.array, return_counts=True)
-    table = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    table = value_counts(labels.array)
     voxel_ml = labels.grid.voxel_volume_mm3 / 1000
     volumes = {s.name: sum(table.get(v, 0) for v in s.members or (s.value,)) for s in structures}
     return {name: count * voxel_ml for name, count in volumes.items() if count}

@@ -16,8 +16,8 @@ from medseg.cards import Card
 from medseg.errors import MedsegError
 from medseg.io import read_labels, read_volume, stem_and_suffix
 from medseg.layouts import CaseFiles, read_decathlon
-from medseg.structures import StructureSet, from_labels
-from medseg.volume import LabelMap, Volume
+from medseg.structures import StructureSet, from_labels, value_counts
+from medseg.volume import Volume
 from medseg.workflows.cases import voxel_digest
 
 OUTLIER_FACTOR = 30.0
@@ -131,7 +131,7 @@ def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: l
     else:
         labels = read_labels(case.label)
         volume.grid.require(labels.grid, "image and labels", source=str(case.label))
-        voxels = _counts(labels)
+        voxels = value_counts(labels.array)
         known = {v: (v,) for v in structures.known_values}
         findings += _look_at_labels(case.case_id, voxels, structures, known)
     return CaseFacts(
@@ -150,7 +150,7 @@ def _look_at_map(
 ) -> CaseFacts:
     """One label map without an image: its values are tissues, and structures are made of them."""
     labels = read_labels(case.image)
-    voxels = _counts(labels)
+    voxels = value_counts(labels.array)
     parts: defaultdict[int, tuple[int, ...]] = defaultdict(tuple, {0: (0,)})
     for tissue in tissues:
         parts[tissue.target] += (tissue.value,)
@@ -161,12 +161,6 @@ def _look_at_map(
     return CaseFacts(
         case.case_id, grid.shape, grid.spacing_mm, grid.axis_codes, None, voxel_digest(labels), voxels
     )
-
-
-def _counts(labels: LabelMap) -> dict[int, int]:
-    """Voxels of each value."""
-    values, counts = np.unique(labels.array, return_counts=True)
-    return {int(v): int(n) for v, n in zip(values, counts, strict=True)}
 
 
 def _look_at_labels(

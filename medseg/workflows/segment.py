@@ -22,7 +22,7 @@ from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
 from medseg.postprocess import postprocess
 from medseg.preparation import Preparation, Prepared
 from medseg.stopwatch import Stopwatch
-from medseg.structures import StructureSet, Total
+from medseg.structures import StructureSet, Total, value_counts
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.quality import Quality, Seen, judge
 
@@ -293,8 +293,7 @@ def _mirrored(
 
 def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
     """Volume of each structure; one pass over the labels."""
-    found, counts = np.unique(labels.array, return_counts=True)
-    voxels = dict(zip(found.tolist(), counts.tolist(), strict=True))
+    voxels = value_counts(labels.array)
     voxel_ml = labels.grid.voxel_volume_mm3 / 1000
     return {s.name: voxel_ml * sum(voxels.get(v, 0) for v in s.members or (s.value,)) for s in structures}
 
@@ -302,8 +301,9 @@ def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
 def _truncated(labels: LabelMap, structures: StructureSet) -> dict[str, bool]:
     """Which structures are found in the outermost voxels of an axis longer than one voxel."""
     array = labels.array
-    faces = [array.take(end, axis=axis) for axis in range(3) if array.shape[axis] > 1 for end in (0, -1)]
-    outer = {int(v) for face in faces for v in np.unique(face)}
+    long = [axis for axis in range(3) if array.shape[axis] > 1]
+    faces = [np.asarray(np.take(array, end, axis)) for axis in long for end in (0, -1)]
+    outer = {value for face in faces for value in value_counts(face)}
     return {s.name: not outer.isdisjoint(s.members or (s.value,)) for s in structures}
 
 
