@@ -93,19 +93,20 @@ def foreground_box(
     Raises:
         InputError: every voxel is background.
     """
-    seen = np.zeros(array.shape[-3:], dtype=np.bool_)
     channels = array[None] if array.ndim == 3 else array
+    seen = np.zeros_like(channels[0], dtype=np.bool_)  # in the array's own order
     for channel, value in zip(channels, background or (0,) * len(channels), strict=True):
         seen |= True if value is None else channel != value
     start: list[int] = []
     stop: list[int] = []
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        used = np.flatnonzero(seen.any(axis=others))
-        if used.size == 0:
+    for slices in (np.moveaxis(seen, axis, 0) for axis in range(3)):
+        size = len(slices)
+        first = next((n for n in range(size) if slices[n].any()), None)
+        if first is None:
             raise InputError("every voxel is background, so there is nothing to crop to")
-        start.append(max(0, int(used[0]) - margin_voxels))
-        stop.append(min(seen.shape[axis], int(used[-1]) + 1 + margin_voxels))
+        last = next(n for n in reversed(range(size)) if slices[n].any())
+        start.append(max(0, first - margin_voxels))
+        stop.append(min(size, last + 1 + margin_voxels))
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
 
 

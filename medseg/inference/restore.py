@@ -108,11 +108,15 @@ class _Window:
         for _ in self.rows:
             pass
 
-    def place(self, output: int, least: float) -> Box | None:
-        """The box of the scan, within the slab, outside which an output is less than `least`."""
+    def place(self, output: int, least: float, within: Box) -> Box | None:
+        """The box of the scan, within the slab, outside which an output is less than `least`.
+
+        Beyond what it saw, to the ends of `within`, a model says that all is background.
+        """
         way, (start, stop) = self.way, self.slab
-        if output == 0 and not self.structures.are_regions and way.box.shape != way.oriented_shape:
-            return Box((start, 0, 0), (stop, *way.oriented_shape[1:]))
+        if output == 0 and not self.structures.are_regions and way.box != within:
+            low, up = max(start, within.start[0]), min(stop, within.stop[0])
+            return Box((low, *within.start[1:]), (up, *within.stop[1:])) if low < up else None
         high = self.held[output] >= least if self.held.size else np.zeros((0, 0, 0), np.bool_)
         used = [np.flatnonzero(high.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
         if not used[0].size:
@@ -152,9 +156,9 @@ def _paint(slab: Labels, windows: Sequence[_Window], structures: StructureSet) -
     values = structures.values if regions else (0, *structures.values)
     least = (0.5 if regions else 1 / len(values)) * (1 - ROUNDING)
     best = np.full(slab.shape, 0.5 if regions else -1.0, np.float32)
-    first = windows[0].slab[0]
+    first, seen = windows[0].slab[0], around([window.way.box for window in windows])
     for output, value in enumerate(values):
-        places = [place for w in windows if (place := w.place(output, least)) is not None]
+        places = [place for w in windows if (place := w.place(output, least, seen)) is not None]
         if not places:
             continue
         part = around(places)

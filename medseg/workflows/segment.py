@@ -228,6 +228,8 @@ class Segmenter:
                 f"the model takes {', '.join(self.channels)}; the scan has {', '.join(volume.channels)}",
                 mend="give " + " ".join(f"{name}=FILE" for name in self.channels),
             )
+        if volume.channels == self.channels:
+            return volume
         order = [volume.channels.index(name) for name in self.channels]
         return Volume(volume.array[order], volume.grid, self.channels, volume.form, volume.warnings)
 
