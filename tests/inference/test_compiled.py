@@ -136,3 +136,21 @@ def test_threads_are_not_tied_to_processors(graph: tuple[bytes, bytes]) -> None:
     engine = OpenVinoEngine(*graph, threads=1)
     made = engine._worker.submit(engine._compiled, TILES.shape).result()
     assert made.get_property("ENABLE_CPU_PINNING") is False
+
+
+def test_small_tiles_of_many_shapes_share_a_graph(
+    network: torch.nn.Module, graph: tuple[bytes, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, reference = OpenVinoEngine(*graph, threads=1), torch_engine(network)
+    compiled_shapes: list[tuple[int, ...]] = []
+    honest = OpenVinoEngine._compiled
+
+    def counting(self: OpenVinoEngine, shape: tuple[int, ...]) -> object:
+        compiled_shapes.append(shape)
+        return honest(self, shape)
+
+    monkeypatch.setattr(OpenVinoEngine, "_compiled", counting)
+    for size in (8, 12, 16, 8, 20):
+        tiles = np.random.default_rng(size).normal(size=(1, 2, size, 8, 4)).astype(np.float32)
+        np.testing.assert_allclose(engine(tiles), reference(tiles), atol=1e-5)
+    assert compiled_shapes == [(1, 2, 8, 8, 4), (-1, 2, -1, -1, -1)]

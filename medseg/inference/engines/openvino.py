@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +27,13 @@ from medseg.inference.engines.slabs import Slabs, find_cut
 
 MAX_COMPILED = 2
 """Tile shapes kept compiled; a plan has one, and a last batch may be shorter."""
+
+SMALL_VOXELS = 2**18
+"""Tiles up to this size share one graph compiled for any shape, from an engine's second shape on.
+
+In a folder of crops each has its own shape, and compiling takes longer than running. A larger tile is worth
+its own compilation, whose memory is planned.
+"""
 
 HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
@@ -86,6 +94,7 @@ class OpenVinoEngine:
         if self.spatial_dims not in (2, 3):
             raise ModelError(f"the graph's input has {self.spatial_dims} spatial axes, not 2 or 3")
         _split_concatenations(self._graph)
+        self._any_shape: Any = None
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, "medseg-openvino")
 
@@ -144,11 +153,18 @@ class OpenVinoEngine:
         if shape in self._requests:
             self._requests.move_to_end(shape)
             return self._requests[shape]
+        if self._requests and math.prod(shape[2:]) <= SMALL_VOXELS:
+            self._any_shape = self._any_shape or self._for_any_shape(shape[1])
+            return self._any_shape
         ready = self._kept(shape) if self._identity and not self._requests else self._compiled(shape)
         while len(self._requests) >= MAX_COMPILED:
             self._requests.popitem(last=False)
         self._requests[shape] = ready.create_infer_request()
         return self._requests[shape]
+
+    def _for_any_shape(self, channels: int) -> Any:
+        free = (-1,) * self.spatial_dims
+        return self._compiled((-1, channels, *free)).create_infer_request()
 
     def _compiled(self, shape: tuple[int, ...]) -> Any:
         try:
