@@ -127,13 +127,19 @@ def _tell(
     elif outcome.skipped:
         say(f"{count}{outcome.target} is there already, from the same input and model")
     else:
-        say(f"{count}{outcome.target} ({duration(outcome.summary['seconds'])})")
+        say(f"{count}{outcome.target} ({duration(outcome.summary['seconds'])}{_peak(outcome)})")
         for reason in outcome.summary.get("quality", {}).get("reasons", ()):
             say(f"doubtful: {outcome.stem}: {reason}")
         for warning in outcome.summary["warnings"]:
             say(f"warning: {outcome.stem}: {warning}")
         if verbose:
             say(f"engine: {', '.join(outcome.summary['provenance']['settings']['engines'])}")
+
+
+def _peak(outcome: Outcome) -> str:
+    """The most memory held so far, where the system says."""
+    peak = outcome.summary["peak_memory_bytes"]
+    return f", {peak / 2**30:.2f} GiB at most" if peak else ""
 
 
 def volumes(outcome: Outcome) -> str:
