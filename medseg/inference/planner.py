@@ -11,9 +11,9 @@ from medseg.geometry.crop import Triple
 from medseg.geometry.orient import canonical
 from medseg.geometry.resample import resampled_grid
 from medseg.inference.engines import RowEngine
-from medseg.inference.predictor import Predictor, rows_at_once
+from medseg.inference.predictor import Predictor, maps_alive, rows_at_once
 from medseg.inference.restore import SLAB_VALUES
-from medseg.inference.tiles import MAPS_ALIVE, Plan
+from medseg.inference.tiles import Plan
 from medseg.io.memory import available_bytes, held_bytes
 from medseg.model import ModelSpec
 from medseg.volume import Grid
@@ -29,6 +29,7 @@ SLAB_SLACK = 1.4
 """What an engine holds in slabs beyond its maps, for reordering them: up to 1.35 was measured."""
 
 COPIES_OF_LABELS = 4
+"""Label maps there are at once when they are put in the file's order, counted and read back."""
 
 FREE_SHARE = 0.8
 """Share of the free memory that is taken where no limit is given."""
@@ -67,12 +68,11 @@ def load_of(plan: Plan, spec: ModelSpec, scan_shape: Triple, slab_bytes: int = 0
     """
     outputs = spec.structure_set.output_channels
     tile, plane = math.prod(plan.tile_shape), plan.shape[1] * plan.shape[2]
-    width = max(spec.network.widths[:1] or (32,))
     whole_rows = plan.strategy == "overlap_tile" and plan.tile_shape[1:] == plan.extended[1:]
     waiting = 0 if whole_rows else min(plan.tile_shape[0], plan.shape[0])
     voxels, rows = math.prod(scan_shape), min(rows_at_once(outputs, plan.shape), plan.shape[0])
     itemsize = 1 if max(spec.structure_set.known_values) < 256 else 2
-    maps = FLOAT * tile * (MAPS_ALIVE * width + 2 * outputs)
+    maps = FLOAT * tile * (maps_alive(spec) + 2 * outputs)
     return Load(
         network=2 * FLOAT * tile * len(spec.channels) + (slab_bytes or maps),
         rows=FLOAT * (outputs * plane * (2 * waiting + 4 * rows) + 3 * min(SLAB_VALUES, outputs * voxels)),

@@ -14,17 +14,16 @@ from numpy.typing import NDArray
 from medseg.errors import InputError, ModelError, ResourceError, SelfCheckError, UsageError
 from medseg.inference import blend, tta
 from medseg.inference.engines import CardEngine, Engine, RowEngine
-from medseg.inference.tiles import MAX_VOXELS, FloatArray, Plan, Strategy, Tile, plan
+from medseg.inference.tiles import MAPS_ALIVE, MAX_VOXELS, FloatArray, Plan, Strategy, Tile, plan
 from medseg.model import ModelSpec
 from medseg.stopwatch import Stopwatch
 from medseg.structures import StructureSet
 
+USUAL_WIDTH = 32
+"""Channels at full resolution where a model does not say."""
+
 MAX_ROWS, ROW_VALUES = 32, 2**23
 """Rows handed on at once, and values in them, so that probabilities of a large tile are never all held."""
-
-
-CARD_MAPS = 192
-"""Values a voxel that a network of thirty-two channels at full resolution holds on an accelerator."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +48,7 @@ class Predictor:
         flips: axes to mirror, one further prediction an entry.
         batch: tiles an engine is given at once.
         slab_voxels: where not 0, a plan of one tile is answered in slabs of so many voxels.
+        maps: values a voxel of a tile that an engine holds at once (see `maps_alive`).
     """
 
     engines: Sequence[Engine]
@@ -66,6 +66,7 @@ class Predictor:
     flips: tuple[tuple[int, ...], ...] = ()
     batch: int = 1
     slab_voxels: int = 0
+    maps: int = MAPS_ALIVE * USUAL_WIDTH
 
     def __post_init__(self) -> None:
         if not self.engines or self.batch < 1:
@@ -91,6 +92,7 @@ class Predictor:
             twin_channels=structures.twin_channels(),
             flips=how.flips,
             batch=batch,
+            maps=maps_alive(spec),
         )
 
     def plan(self, shape: Sequence[int]) -> Plan:
@@ -169,7 +171,7 @@ class Predictor:
         self, engine: CardEngine, cut: Plan, image: FloatArray, watch: Stopwatch
     ) -> Iterator[tuple[Tile, Any]]:
         """Each tile with its logits, left where the engine made them; fewer at once where memory ends."""
-        batch = max(self.batch, engine.batch_for(cut.tile_shape, CARD_MAPS))
+        batch = max(self.batch, engine.batch_for(cut.tile_shape, self.maps))
         start = 0
         while start < len(cut.tiles):
             group = cut.tiles[start : start + batch]
@@ -232,6 +234,11 @@ class Predictor:
             for engine in self.engines
             for view in views
         ]
+
+
+def maps_alive(spec: ModelSpec) -> int:
+    """Values a voxel of a tile that an engine holds at once, in feature maps of the finest level."""
+    return MAPS_ALIVE * max(spec.network.widths[:1] or (USUAL_WIDTH,))
 
 
 def rows_at_once(outputs: int, shape: Sequence[int]) -> int:

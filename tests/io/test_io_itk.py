@@ -155,6 +155,8 @@ def test_random_damage_to_the_header_is_a_value_or_a_refusal(tmp_path: Path, suf
             blob[at] = generator.integers(0, 256)
         path.write_bytes(bytes(blob))
         try:
-            io.read_volume(path)
+            volume = io.read_volume(path)
         except MedsegError:
             continue
+        assert volume.array.shape[1:] == volume.grid.shape
+        assert np.isfinite(volume.array).all()

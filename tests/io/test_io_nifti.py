@@ -26,7 +26,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 
 def refused(path: Path, error: type[Exception], match: str, **options: object) -> None:
-    """Reading the file is refused; so is the look at its header where `match` starts with header."""
+    """Assert that reading the file is refused with a message that matches."""
     with pytest.raises(error, match=match):
         io.read_volume(path, options=io.ReadOptions(**options))  # type: ignore[arg-type]
 

@@ -108,7 +108,7 @@ class OpenVinoEngine:
 
     def slab_bytes(self, shape: Sequence[int], voxels: int) -> int | None:
         """What `rows` would hold for a tile of shape (i, j, k); None where the graph cannot be cut."""
-        found = self._slabs(tuple(shape), voxels)
+        found = self._worker.submit(self._slabs, tuple(shape), voxels).result()
         return None if found is None else found.bytes
 
     def rows(self, tile: FloatArray, voxels: int) -> Iterator[tuple[slice, FloatArray]]:
@@ -124,7 +124,7 @@ class OpenVinoEngine:
         Raises:
             ModelError: the graph cannot be cut (see `slab_bytes`).
         """
-        slabs = self._slabs(tile.shape[2:], voxels)
+        slabs = self._worker.submit(self._slabs, tile.shape[2:], voxels).result()
         if slabs is None:
             raise ModelError("the model's graph cannot run in slabs", mend="allow more memory")
         stream = slabs.rows(tile)
@@ -133,6 +133,7 @@ class OpenVinoEngine:
             yield rows, logits[0]
 
     def _slabs(self, shape: tuple[int, ...], voxels: int) -> Slabs | None:
+        """The graph cut up, in the worker: another case's tile may be reshaping it meanwhile."""
         if self.spatial_dims != 3:
             return None
         channels = self._graph.inputs[0].get_partial_shape()[1].get_length()
