@@ -2,6 +2,7 @@
 
     python docs/pictures.py --data ../shared/data              # all of them
     python docs/pictures.py --data ../shared/data synthesis    # one
+    python docs/pictures.py elastic                            # needs no data, or takes --scan
 
 The hippocampus is of a case that the packaged model was not trained on; the brains are real scans, which
 the brain model never sees in training.
@@ -20,13 +21,19 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from medseg.augment.spec import SynthesisSpec
+from medseg.augment.preview import Drawn, Preview
+from medseg.augment.spec import ELASTIC_PRESETS, SynthesisSpec
 from medseg.augment.synthesis import Synthesiser
 from medseg.cards import load_card, load_recipe
 from medseg.io import read_volume
+from medseg.preparation import Preparation, PreparationSpec
+from medseg.report.draws import Column, Panel, draws_png, panel_of
 from medseg.report.figures import overlay_png
+from medseg.report.planes import planes
+from medseg.report.views import window_of
+from medseg.structures import from_labels
 from medseg.training.split import make_split
-from medseg.volume import Volume
+from medseg.volume import Grid, Volume
 from medseg.workflows.cases import read_case
 from medseg.workflows.demo import mni152
 from medseg.workflows.segment import Segmenter, load
@@ -35,6 +42,14 @@ from medseg.workflows.synthetic import SyntheticCases
 HERE = Path(__file__).parent
 
 SAMPLES, SAMPLE_VOXELS = 12, 176
+
+ELASTIC_MM, ELASTIC_VOXELS, ELASTIC_SLICES, ELASTIC_SEED = 1.5, 128, 64, 22
+ELASTIC_WORDS = {
+    "unet2015": ("3 x 3 vectors, N(0, 10)", "bicubic; image"),
+    "vnet2016": ("2 x 2 x 2 intervals, N(0, 15)", "B-spline; volume"),
+    "unet3d2016": ("a vector every 32, N(0, 4)", "B-spline; volume"),
+    "simard2003": ("noise, Gaussian of 4, times 34", "every pixel; image"),
+}
 
 
 def hippocampus(data: Path) -> bytes:
@@ -80,6 +95,46 @@ def synthesis(data: Path) -> bytes:
     return buffer.getvalue()
 
 
+def elastic(scan: Volume) -> bytes:
+    """Elastic deformation as four papers have it, in voxels: what becomes of a grid and of a slice.
+
+    The patch is V-Net's, 128 x 128 x 64; the papers on images get its middle slice alone.
+    """
+    prepared = Preparation(PreparationSpec((ELASTIC_MM,) * 3)).apply(scan)
+    n, middle = ELASTIC_VOXELS, prepared.array.shape[3] // 2
+    nothing = np.zeros(prepared.grid.shape, np.uint8)
+    columns: list[Column] = []
+    for name in ELASTIC_PRESETS:
+        slices = 1 if name in ("unet2015", "simard2003") else ELASTIC_SLICES
+        start = [(m - n) // 2 for m in prepared.grid.shape[:2]] + [middle - slices // 2]
+        preview = Preview(
+            name,
+            from_labels({}),
+            prepared.array,
+            nothing,
+            spacing_mm=prepared.grid.spacing_mm,
+            start=start,
+            shape=(n, n, slices),
+        )
+        plain, bent = preview.draws(1, ELASTIC_SEED)
+        columns = columns or [Column("as it is", (), _grid_and_slice(plain))]
+        columns.append(Column(name, ELASTIC_WORDS[name], _grid_and_slice(bent)))
+    heading = f"Elastic deformation as published, in voxels: {n} x {n} (x {ELASTIC_SLICES})"
+    window = window_of(prepared.array[0])
+    return draws_png(columns, from_labels({}), window=window, heading=heading, dots_per_inch=96)
+
+
+def _grid_and_slice(drawn: Drawn) -> tuple[Panel, Panel]:
+    """The middle slice as a bare grid, and without one."""
+    shape = drawn.labels.shape
+    axial = planes(Grid(shape, np.diag([ELASTIC_MM] * 3 + [1.0])))[0]
+    unnamed = replace(axial, name="", letters=None)
+    cut = panel_of(unnamed, shape[2] // 2, drawn.image[0], drawn.labels, drawn.positions_voxels)
+    still = np.zeros_like(cut.down_mm)
+    bare = replace(cut, pixels=np.full_like(cut.pixels, -np.inf))
+    return bare, replace(cut, down_mm=still, along_mm=still)
+
+
 def brain(scan: Volume, segmenter: Segmenter) -> bytes:
     """Outlines of all structures on three planes of a real scan."""
     found = segmenter(scan)
@@ -88,11 +143,13 @@ def brain(scan: Volume, segmenter: Segmenter) -> bytes:
     )
 
 
-def brains(data: Path) -> dict[str, Callable[[], bytes]]:
-    def average() -> Volume:
-        image, grid = mni152()
-        return Volume(image[None], grid, ("MR",))
+def average() -> Volume:
+    """The average head that comes with nilearn."""
+    image, grid = mni152()
+    return Volume(image[None], grid, ("MR",))
 
+
+def brains(data: Path) -> dict[str, Callable[[], bytes]]:
     scans: dict[str, Callable[[], Volume]] = {
         "chris_t1": lambda: read_volume(data / "scans" / "chris_t1.nii.gz"),
         "chris_PD": lambda: read_volume(data / "scans" / "chris_PD.nii.gz"),
@@ -108,10 +165,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", help="which, by the name of the file; all if none is named")
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--scan", type=Path, help="what elastic bends, instead of an average head")
     args = parser.parse_args()
     pictures = {
         "hippocampus": lambda: hippocampus(args.data),
         "synthesis": lambda: synthesis(args.data),
+        "elastic": lambda: elastic(read_volume(args.scan) if args.scan else average()),
         **brains(args.data),
     }
     for name in args.names or pictures:

@@ -11,9 +11,10 @@ from typing import Any, Literal, TypeVar
 from medseg import specs
 from medseg.augment.spec import AugmentSpec, SynthesisSpec, Tissue
 from medseg.errors import InputError, UsageError
-from medseg.layouts import LAYOUTS, DatasetFiles, LayoutName
+from medseg.layouts import LAYOUTS, CaseFiles, DatasetFiles, LayoutName
+from medseg.layouts.case import plain
 from medseg.losses.spec import LossSpec
-from medseg.model import InferenceSpec, NetworkSpec, WeightType
+from medseg.model import InferenceSpec, NetworkSpec, SliceSpec, WeightType
 from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
 from medseg.structures import Structure, StructureSet, Total, from_labels
@@ -75,7 +76,15 @@ class Card:
         fault = self._contradiction(found)
         if fault:
             raise InputError(fault, source=folder / "dataset.json", mend="use the card of this dataset")
-        return found
+        if not found.channels:
+            return found
+        return replace(found, cases=tuple(self._named(case) for case in found.cases))
+
+    def _named(self, case: CaseFiles) -> CaseFiles:
+        """A case whose channels have the card's names, where the folder spells them in another way."""
+        if not case.channels:
+            return case
+        return replace(case, channels=dict(zip(self.channels, case.channels.values(), strict=True)))
 
     def _contradiction(self, found: DatasetFiles) -> str:
         """What a folder says otherwise than the card; empty where they agree."""
@@ -84,9 +93,14 @@ class Card:
         for value, name in found.labels.items():
             if value not in known:
                 return f"label {value} ({name!r}) is not in the card {self.name}"
-            if value in names and _plain(names[value]) != _plain(name):
+            if value in names and plain(names[value]) != plain(name):
                 return f"label {value} is {name!r} here and {names[value]!r} in the card {self.name}"
-        if found.channels and [_plain(n) for n in found.channels] != [_plain(n) for n in self.channels]:
+        regions = {plain(s.name): set(s.members) for s in self.structures}
+        for region in found.regions:
+            if regions.get(plain(region.name), set()) != set(region.members):
+                values = ", ".join(map(str, region.members))
+                return f"the region {region.name!r} of {values} is not in the card {self.name}"
+        if found.channels and [plain(n) for n in found.channels] != [plain(n) for n in self.channels]:
             return (
                 f"has the channels {', '.join(found.channels)}; "
                 f"the card {self.name} has {', '.join(self.channels)}"
@@ -115,10 +129,12 @@ class Recipe:
         name: of the experiment, and of the model it makes.
         card: name or path of the dataset's card.
         description: one sentence.
+        channels: which of the card's the network takes, in what order; empty for all.
         weights: what the model stores its parameters as; "float16" rounds them, and halves the file. All
             that is measured is measured with the rounded ones. Computation is in float32 either way.
         synthesis: how scans are made, where the card has label maps alone; augmentation is then part
             of it.
+        slices: what a 2D network sees of a volume.
         network, preparation, augmentation, loss, training, inference, postprocess, metrics: the
             settings of each.
     """
@@ -127,6 +143,7 @@ class Recipe:
     card: str
     description: str
     network: NetworkSpec
+    channels: tuple[str, ...] = ()
     weights: WeightType = "float32"
     preparation: PreparationSpec = field(default_factory=PreparationSpec)
     augmentation: AugmentSpec = field(default_factory=AugmentSpec)
@@ -134,6 +151,7 @@ class Recipe:
     loss: LossSpec = field(default_factory=LossSpec)
     training: TrainingSpec = field(default_factory=TrainingSpec)
     inference: InferenceSpec = field(default_factory=InferenceSpec)
+    slices: SliceSpec = field(default_factory=SliceSpec)
     postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
     metrics: MetricsSpec = field(default_factory=MetricsSpec)
 
@@ -141,8 +159,9 @@ class Recipe:
         """The recipe with the channels and outputs that the card asks for.
 
         Raises:
-            UsageError: post-processing names a structure that the card has not, or the card has
-                label maps alone and the recipe does not say how scans are made (or the reverse).
+            UsageError: post-processing names a structure or the recipe a channel that the card has not,
+                or the card has label maps alone and the recipe does not say how scans are made (or the
+                reverse).
         """
         structures = card.structure_set
         if bool(card.tissues) != (self.synthesis is not None):
@@ -156,12 +175,28 @@ class Recipe:
             )
         for name in self.postprocess.names:
             structures[name]
+        channels = self.channels or card.channels
+        unknown = [name for name in channels if name not in card.channels]
+        if unknown or len(set(channels)) < len(channels):
+            raise UsageError(
+                f"the recipe {self.name} takes the channels {', '.join(channels)}; "
+                f"the card {card.name} has {', '.join(card.channels)}"
+            )
+        flat = self.network.spatial_dims == 2
+        if not flat and self.slices != SliceSpec():
+            raise UsageError(f"the recipe {self.name} has [slices], and a network of 3 spatial_dims")
+        if flat and self.training.patch[2] != 1:
+            raise UsageError(f"a patch of slices is (i, j, 1), not {self.training.patch}")
+        options = dict(self.network.options)
+        if self.network.name == "unetpp":
+            options["exclusive"] = not structures.are_regions
         network = replace(
             self.network,
-            in_channels=len(card.channels),
+            options=options,
+            in_channels=len(channels) * self.slices.slices_seen,
             out_channels=structures.output_channels,
         )
-        return replace(self, network=network)
+        return replace(self, network=network, channels=channels)
 
 
 def load_card(name: str | Path) -> Card:
@@ -216,7 +251,3 @@ def _load(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelines"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise UsageError(f"not TOML ({fault})", source=path) from None
     return specs.from_mapping(cls, data, source=str(path))
-
-
-def _plain(name: str) -> str:
-    return "".join(c for c in name.lower() if c.isalnum())

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import InputError, UsageError
+from medseg.geometry.crop import corner_values
 
 Real = NDArray[np.generic]
 
@@ -28,7 +29,9 @@ class NormalisationSpec:
         kind: "zscore": mean 0 and standard deviation 1; "range": the percentiles (or extremes)
             become 0 and 1; "window": the window's ends become -1 and 1, for modalities with
             absolute units such as Hounsfield; "none": the values as they are.
-        region: voxels the statistics come from; with "nonzero", voxels that are zero become 0.
+        region: voxels the statistics come from; all others become 0. With "nonzero", those that are not
+            zero; with "foreground", those unlike the value that all corners of the scan share (all of
+            them, where corners differ), for scans that were normalised after skull-stripping.
         percentiles: values beyond these percentiles of the region are clipped first ("zscore",
             "range"); None clips nothing.
         window: low and high end for "window".
@@ -38,7 +41,7 @@ class NormalisationSpec:
     """
 
     kind: Literal["zscore", "range", "window", "none"] = "zscore"
-    region: Literal["all", "nonzero"] = "all"
+    region: Literal["all", "nonzero", "foreground"] = "all"
     percentiles: tuple[float, float] | None = (0.5, 99.5)
     window: tuple[float, float] | None = None
 
@@ -111,23 +114,31 @@ def _normalise_channel(channel: Real, out: NDArray[np.float32], spec: Normalisat
     if spec.kind == "none":
         out[...] = channel
         return
-    scale = _scale(channel, spec, name)
+    background = _background(channel, spec)
+    scale = _scale(channel, spec, background, name)
     for row, source in zip(out, channel, strict=True):
         values = source.astype(np.float64)
-        outside = values == 0 if spec.region == "nonzero" else None
+        outside = None if background is None else source == background
         row[...] = (np.clip(values, scale.low, scale.high) - scale.centre) / scale.width
         if outside is not None:
             row[outside] = 0.0
 
 
-def _scale(channel: Real, spec: NormalisationSpec, name: str) -> _Scale:
+def _background(channel: Real, spec: NormalisationSpec) -> float | None:
+    """The value of voxels that do not count; None where all do."""
+    if spec.region == "all":
+        return None
+    return 0.0 if spec.region == "nonzero" else corner_values(channel[None])[0]
+
+
+def _scale(channel: Real, spec: NormalisationSpec, background: float | None, name: str) -> _Scale:
     if spec.window is not None:
         low, high = spec.window
         return _Scale(low, high, (low + high) / 2, (high - low) / 2)
-    region = channel.ravel() if spec.region == "all" else channel[channel != 0]
+    region = channel.ravel() if background is None else channel[channel != background]
     low, high = _ends(region, spec.percentiles)
     if low == high:
-        raise InputError(f"{name} is constant where it is not zero: every such voxel is {low:g}")
+        raise InputError(f"{name} is constant where it is not background: every such voxel is {low:g}")
     if spec.kind == "range":
         return _Scale(low, high, low, high - low)
     mean, sd = _mean_and_sd(region, low, high)

@@ -17,7 +17,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from medseg import specs
-from medseg.errors import MedsegError, ModelError
+from medseg.errors import MedsegError, ModelError, UsageError
 from medseg.io.atomic import atomic_write
 from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
@@ -34,6 +34,9 @@ DEFAULT_MODEL = "brain"
 
 Norm = Literal["batch", "instance", "group", "layer", "none"]
 WeightType = Literal["float32", "float16"]
+Scalar = bool | int | float | str
+Option = Scalar | tuple[Scalar, ...] | tuple[tuple[Scalar, ...], ...]
+"""What an option of a network can be: one value, a list of them, or a list of lists, one a level."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +44,7 @@ class NetworkSpec:
     """A network by name, with what its constructor is given.
 
     Attributes:
-        name: key of `networks.registry` ("unet3d", "vnet").
+        name: key of `networks.registry` ("unet3d", "vnet"), or "monai:" and the name of a class there.
         spatial_dims: 2 or 3.
         widths: channels of each level, finest first; empty means the paper's.
         norm: normalisation after each convolution; empty means the paper's.
@@ -58,7 +61,35 @@ class NetworkSpec:
     norm: Norm | Literal[""] = ""
     kernels: tuple[tuple[int, ...], ...] = ()
     strides: tuple[tuple[int, ...], ...] = ()
-    options: dict[str, int | float | str | bool] = field(default_factory=dict)
+    options: dict[str, Option] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class SliceSpec:
+    """What a 2D network sees of a volume.
+
+    Attributes:
+        axes: canonical axes that slices are cut across: 0 sagittal, 1 coronal, 2 axial. With several, a
+            slice of any is learnt from, and their probabilities are averaged.
+        context: neighbours on each side that are handed to the network as further channels (2.5D).
+
+    Raises:
+        UsageError: an axis is none or comes twice, or the context is negative.
+    """
+
+    axes: tuple[int, ...] = (2,)
+    context: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.axes or not set(self.axes) <= {0, 1, 2} or len(set(self.axes)) < len(self.axes):
+            raise UsageError(f"slice axes are some of 0, 1, 2, each once, not {self.axes}")
+        if self.context < 0:
+            raise UsageError(f"a context of slices must be at least 0, not {self.context}")
+
+    @property
+    def slices_seen(self) -> int:
+        """The slice and its neighbours."""
+        return 1 + 2 * self.context
 
 
 @dataclass(frozen=True)
@@ -108,6 +139,7 @@ class ModelSpec:
         structures: what it writes.
         preparation: what is done to a volume first.
         inference: how it is tiled.
+        slices: what a 2D network sees of a volume; the default where the network is 3D.
         postprocess: what is done to the labels last.
         training: what it was trained on and how: dataset, licence, cases, seed, recipe.
         evidence: scores on cases it had not seen, engine agreement, ranges met in training.
@@ -121,6 +153,7 @@ class ModelSpec:
     structures: tuple[Structure, ...]
     preparation: PreparationSpec = field(default_factory=PreparationSpec)
     inference: InferenceSpec = field(default_factory=InferenceSpec)
+    slices: SliceSpec = field(default_factory=SliceSpec)
     postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
     training: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)
@@ -259,12 +292,15 @@ def _check(spec: ModelSpec, path: Path) -> None:
     except MedsegError as fault:
         raise ModelError(fault.fault, source=path) from None
     network = spec.network
-    if (network.in_channels, network.out_channels) != (len(spec.channels), outputs):
+    inputs = len(spec.channels) * spec.slices.slices_seen
+    if (network.in_channels, network.out_channels) != (inputs, outputs):
         raise ModelError(
             f"a network from {network.in_channels} to {network.out_channels} channels, "
-            f"for {len(spec.channels)} images and {outputs} outputs",
+            f"for {inputs} images and {outputs} outputs",
             source=path,
         )
+    if network.spatial_dims == 3 and spec.slices != SliceSpec():
+        raise ModelError("a 3D network sees no slices", source=path)
     facts, dims = spec.facts, network.spatial_dims
     fitting = len(facts.stride) == len(facts.receptive_radius) == dims
     if not fitting or min(facts.stride) < 1 or min(facts.receptive_radius) < 0:

@@ -11,10 +11,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 
 ORDER = (
-    ("errors",), ("specs", "stopwatch"), ("affine",), ("volume", "structures"), ("io",), ("phantom",),
+    ("errors",), ("specs", "stopwatch"), ("affine",), ("volume", "structures"), ("io",),
     ("geometry",), ("intensity",), ("preparation",), ("postprocess",), ("metrics",), ("model",),
     ("augment", "networks", "losses"), ("sampling",), ("inference",), ("training",), ("report",),
-    ("layouts",), ("cards",), ("workflows",), ("cli",),
+    ("layouts",), ("phantom",), ("cards",), ("workflows",), ("cli",),
 )  # fmt: skip
 RANK = {room: n for n, rooms in enumerate(ORDER) for room in rooms}
 

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import tomllib
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from commands import done, refused
 
 from medseg.errors import GridMismatchError, InputError, UsageError
 from medseg.structures import from_labels
 from medseg.workflows.evaluate import evaluate
 from medseg.workflows.pairs import pair_files, read_structures
+from medseg.workflows.protocols import read_anchors
 
 AFFINE = np.diag([1.0, 2.0, 1.5, 1.0])
 
@@ -230,3 +233,172 @@ def test_a_real_pair_takes_seconds(data_root: Path) -> None:
     evaluation = evaluate(folder / "body_pred.nii.gz", folder / "body_ref.nii.gz", tolerance_mm=3.0)
     assert len(evaluation.structures) == 41
     assert all(r.metrics["dice"].value is not None for r in evaluation.cases[0].rows)
+
+
+ANCHORS = """
+source = "made up"
+[whole]
+dice = 0.9
+hd95_mm = 4.0
+assd_mm = 2.0
+abs_rvd_percent = 10.0
+[base]
+dice = 0.8
+hd95_mm = 4.0
+assd_mm = 2.0
+abs_rvd_percent = 10.0
+[apex]
+dice = 0.8
+hd95_mm = 4.0
+assd_mm = 2.0
+abs_rvd_percent = 10.0
+"""
+
+
+@pytest.fixture
+def anchors(tmp_path: Path) -> Path:
+    path = tmp_path / "anchors.toml"
+    path.write_text(ANCHORS)
+    return path
+
+
+def test_promise12_without_a_second_observer_has_no_score_and_says_so(tmp_path: Path) -> None:
+    ref, pred = write(tmp_path / "a.nii.gz"), write(tmp_path / "p.nii.gz", shift=1)
+    evaluation = evaluate(pred, ref, protocol="promise12")
+    (warning,) = evaluation.warnings
+    assert "--anchors" in warning
+    head, whole, base, apex, *_ = evaluation.table_rows()
+    assert head == ("Structure", "Part", "Dice", "HD95 mm", "Boundary mm", "Volume off %")
+    assert [row[:3] for row in (whole, base, apex)] == [
+        ("1", part, "0.750") for part in ("whole", "base", "apex")
+    ]
+    metrics = evaluation.cases[0]["1"].metrics
+    assert not any("score" in name for name in metrics)
+    assert metrics["hd95_pooled_mm"].status == "ok"
+
+
+def test_promise12_scores_a_missing_prediction_with_nothing(
+    folders: tuple[Path, Path], anchors: Path
+) -> None:
+    evaluation = evaluate(*folders, protocol="promise12", anchors=anchors)
+    assert evaluation.warnings == ()
+    scores = [case["1"].metrics["score"].value for case in evaluation.cases]
+    assert scores[1:] == [100.0, 0.0]
+    mean = next(r for r in evaluation.cohort if (r.structure, r.metric) == ("1", "score"))
+    assert (mean.n, mean.n_missed, mean.mean) == (3, 1, pytest.approx(sum(scores) / 3))
+    head, whole, _, _, every, *_ = evaluation.table_rows()
+    assert dict(zip(head, whole, strict=True))["Infinite"] == "1"
+    cells = dict(zip(head, every, strict=True))
+    assert (cells["Part"], cells["n"], cells["Mean Dice"]) == ("all", "3", "")
+    assert cells["Mean Score"] == f"{sum(scores) / 3:.1f}"
+    assert evaluation.content()["settings"]["protocol"]["anchors"]["source"] == "made up"
+
+
+def test_promise12_uses_the_voxel_mode_and_its_values_are_in_every_table(
+    tmp_path: Path, anchors: Path
+) -> None:
+    ref, pred = write(tmp_path / "a.nii.gz"), write(tmp_path / "p.nii.gz", shift=1)
+    evaluation = evaluate(pred, ref, protocol="promise12", anchors=anchors)
+    rows = {r["metric"]: r for r in csv.DictReader(io.StringIO(evaluation.csv())) if r["structure"] == "1"}
+    assert rows["apex_assd_mm"]["surface"] == rows["score"]["surface"] == "voxel"
+    assert rows["apex_dice"]["surface"] == ""
+    assert (rows["base_score"]["unit"], rows["base_abs_rvd_percent"]["unit"]) == ("points", "%")
+    report = json.loads(evaluation.json(), parse_constant=pytest.fail)
+    assert report["settings"]["surface"] == "voxel"
+    assert report["cases"][0]["structures"][0]["metrics"]["apex_dice"] == 0.75
+
+
+def test_brats2023_measures_its_regions_lesion_by_lesion(tmp_path: Path) -> None:
+    ref = write(tmp_path / "ref" / "a.nii.gz", values=(2, 3))
+    pred = write(tmp_path / "pred" / "a.nii.gz", values=(2,))
+    evaluation = evaluate(pred, ref, protocol="brats2023-met")
+    case = evaluation.cases[0]
+    assert [row.name for row in case.rows] == ["whole tumour", "tumour core", "enhancing tumour"]
+    whole, core, _ = case.rows
+    # 48 voxels of 3 mm3 in each of two blocks that share a face: one lesion, half of it predicted.
+    assert whole.metrics["lesion_dice"].value == pytest.approx(2 / 3)
+    assert whole.metrics["lesion_dice"].value == whole.metrics["dice"].value
+    assert (core.metrics["lesions_missed"].value, core.metrics["lesion_hd95_mm"].value) == (1, 374.0)
+    assert case["enhancing tumour"].metrics["lesion_f1"].value == 0.0
+    head, first, *_ = evaluation.table_rows()
+    assert dict(zip(head, first, strict=True))["Lesion Dice"] == "0.667"
+    rows = {r["metric"]: r for r in csv.DictReader(io.StringIO(evaluation.csv()))}
+    assert rows["lesion_hd95_mm"]["surface"] == "surfel"
+    settings = evaluation.content()["settings"]["protocol"]
+    assert (settings["name"], settings["dilation_steps"], settings["smallest_volume_mm3"]) == (
+        "brats2023-met",
+        1,
+        2.0,
+    )
+
+
+def test_brats2023_takes_other_values_with_names_only(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    pred, ref = folders
+    write(pred / "b.nii.gz", values=(1, 4))
+    with pytest.raises(UsageError, match=r"values 4, which brats2023 has not.*--labels"):
+        evaluate(pred, ref, protocol="brats2023")
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"labels": {"all": [1, 2, 4], "core": [1, 4]}}))
+    evaluation = evaluate(pred, ref, protocol="brats2023", structures=path)
+    assert evaluation.structures.names == ("all", "core")
+    head, first, _ = evaluation.table_rows()
+    cells = dict(zip(head, first, strict=True))
+    assert (cells["n"], cells["Missed"], cells["Mean Missed"]) == ("3", "1", "0.3")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"protocol": "promise13"},
+        {"protocol": "promise12", "mode": "surfel"},
+        {"protocol": "brats2023", "mode": "voxel"},
+        {"protocol": "promise12", "surface": False},
+        {"protocol": "brats2023", "anchors": True},
+        {"anchors": True},
+    ],
+)
+def test_a_protocol_that_does_not_go_with_the_rest_is_refused(
+    folders: tuple[Path, Path], anchors: Path, settings: dict[str, object]
+) -> None:
+    if settings.get("anchors"):
+        settings = settings | {"anchors": anchors}
+    with pytest.raises(UsageError, match="protocol"):
+        evaluate(*folders, **settings)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[whole", "neither TOML nor JSON"),
+        (ANCHORS.replace("[apex]", "[tip]"), "tip is not a setting"),
+        (ANCHORS.partition("[apex]")[0], "apex is missing"),
+        (ANCHORS.replace("dice = 0.9", "dice = 1.0"), "the observer's Dice"),
+    ],
+)
+def test_anchors_that_say_something_else_are_an_input_error(
+    folders: tuple[Path, Path], anchors: Path, text: str, said: str
+) -> None:
+    anchors.write_text(text)
+    with pytest.raises(InputError, match=said) as fault:
+        evaluate(*folders, protocol="promise12", anchors=anchors)
+    assert "anchors.toml" in str(fault.value)
+
+
+def test_anchors_may_be_json(folders: tuple[Path, Path], anchors: Path, tmp_path: Path) -> None:
+    path = tmp_path / "anchors.json"
+    path.write_text(json.dumps(tomllib.loads(ANCHORS)))
+    assert read_anchors(path) == read_anchors(anchors)
+    path.write_text("[1]")
+    with pytest.raises(InputError, match="no anchors"):
+        read_anchors(path)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_anchors(tmp_path / "none.toml")
+
+
+def test_the_command_takes_a_protocol(folders: tuple[Path, Path], anchors: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    ran = done("evaluate", *folders, "--protocol", "promise12", "--anchors", anchors, "--report", page)
+    assert "Mean Score" in ran.out
+    assert page.stat().st_size
+    assert "Mean Lesion Dice" in done("evaluate", *folders, "--protocol", "brats2023").out
+    assert "surfel" in refused(2, "evaluate", *folders, "--protocol", "brats2023", "--mode", "voxel")

@@ -62,6 +62,17 @@ def test_channels_do_not_touch_each_other() -> None:
     np.testing.assert_array_equal(together[1:], normalise(array[1:], NormalisationSpec()))
 
 
+def test_foreground_is_what_differs_from_the_corners() -> None:
+    inside = np.random.default_rng(0).normal(50.0, 9.0, (1, 6, 7, 8))
+    array = np.full((2, 10, 11, 12), -3.0)
+    array[0, 2:8, 2:9, 2:10] = inside
+    array[1] = np.random.default_rng(1).normal(size=(10, 11, 12))  # corners differ: all of it counts
+    out = normalise(array, NormalisationSpec(region="foreground"))
+    np.testing.assert_allclose(out[0, 2:8, 2:9, 2:10], normalise(inside, NormalisationSpec())[0], atol=1e-6)
+    assert np.count_nonzero(out[0]) == inside.size
+    np.testing.assert_array_equal(out[1], normalise(array, NormalisationSpec())[1])
+
+
 def test_range_spans_0_to_1() -> None:
     out = normalise(scan(), NormalisationSpec("range", percentiles=None))
     for source, result in zip(scan(), out, strict=True):
@@ -118,7 +129,7 @@ def test_a_constant_channel_is_refused_by_name(kind: Any, value: float) -> None:
 
 def test_a_constant_foreground_is_refused() -> None:
     array = (scan() != 0).astype(np.float32)
-    with pytest.raises(InputError, match="where it is not zero"):
+    with pytest.raises(InputError, match="where it is not background"):
         normalise(array, NormalisationSpec(region="nonzero"))
 
 

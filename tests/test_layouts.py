@@ -6,10 +6,23 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medseg.errors import InputError
-from medseg.layouts import read_brats2013, read_decathlon, read_label_maps
+from medseg.io import read_volume
+from medseg.layouts.brats import read as read_brats
+from medseg.layouts.decathlon import read as read_decathlon
+from medseg.layouts.images import read as read_images
+from medseg.layouts.label_maps import read as read_label_maps
+from medseg.layouts.masks import mask_names
+from medseg.layouts.masks import read as read_masks
+from medseg.layouts.nnunet import read as read_nnunet
+from medseg.layouts.promise12 import read as read_promise12
+from medseg.layouts.prostatex import read as read_prostatex
+from medseg.layouts.writing import label_names, revalued
+from medseg.structures import Structure, StructureSet, from_labels
+from medseg.volume import Grid, LabelMap
 
 
 def entry(name: str) -> dict[str, str]:
@@ -167,29 +180,352 @@ def test_one_name_for_two_label_maps_is_refused(tmp_path: Path) -> None:
         read_label_maps(tmp_path)
 
 
-def brats(folder: Path, *names: str) -> Path:
-    for patient in ("p2", "p1"):
-        (folder / patient).mkdir(parents=True)
-        for name in names:
-            (folder / patient / name).touch()
+YEARS = {
+    "2013": ("{}", ["Flair_x", "T1_x", "T1c_x", "T2_x", "OTMultiClass", "brainmask"], {}),
+    "2018": ("BraTS18_{}_1", ["_flair", "_t1", "_t1ce", "_t2", "_seg"], {}),
+    "2021": ("BraTS2021_{}", ["_flair", "_t1", "_t1ce", "_t2", "_seg"], {}),
+    "2023": ("BraTS-GLI-{}-000", ["-t2f", "-t1n", "-t1c", "-t2w", "-seg"], {3: 4}),
+}
+"""Of each year: a patient's folder, the files (flair, t1, t1c, t2, labels), and the relabelling."""
+
+
+def patients(
+    folder: Path, year: str, without: str = "", numbers: tuple[str, ...] = ("00002", "00001")
+) -> Path:
+    form, files, _ = YEARS[year]
+    for number in numbers:
+        name = form.format(number)
+        (folder / name).mkdir(parents=True)
+        for file in files:
+            if file != without:
+                stem = file if year == "2013" else name + file
+                (folder / name / f"{stem}.nii.gz").touch()
     return folder
 
 
-def test_brats_2013_is_a_folder_a_patient(tmp_path: Path) -> None:
-    files = ("T1c_x.nii.gz", "Flair_x.nii.gz", "OTMultiClass.nii.gz", "brainmask.nii.gz", "licence.txt")
-    found = read_brats2013(brats(tmp_path, *files))
-    assert [case.case_id for case in found.cases] == ["p1", "p2"]
+@pytest.mark.parametrize("year", YEARS)
+def test_brats_is_a_folder_a_patient_whatever_the_year(tmp_path: Path, year: str) -> None:
+    form, files, relabel = YEARS[year]
+    found = read_brats(patients(tmp_path, year))
+    assert [case.case_id for case in found.cases] == [form.format("00001"), form.format("00002")]
     first = found.cases[0]
-    assert first.source == {"flair": tmp_path / "p1/Flair_x.nii.gz", "t1c": tmp_path / "p1/T1c_x.nii.gz"}
-    assert (first.label, first.group) == (tmp_path / "p1/OTMultiClass.nii.gz", "p1")
+    stem = "" if year == "2013" else first.case_id
+    folder = tmp_path / first.case_id
+    paths = [folder / f"{stem}{file}.nii.gz" for file in files]
+    assert first.channels == dict(zip(("flair", "t1", "t1c", "t2"), paths, strict=False))
+    assert first.label == paths[4]
+    assert first.relabel == relabel
 
 
-def test_brats_2013_without_images_or_labels_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("year", YEARS)
+def test_a_brats_patient_may_lack_a_sequence_but_not_the_labels(tmp_path: Path, year: str) -> None:
+    files = YEARS[year][1]
+    (case, _) = read_brats(patients(tmp_path / "a", year, without=files[1])).cases
+    assert list(case.channels) == ["flair", "t1c", "t2"]
+    with pytest.raises(InputError, match="does not hold a label file"):
+        read_brats(patients(tmp_path / "b", year, without=files[4]))
+    (case, _) = read_brats(tmp_path / "b", complete=False).cases
+    assert (case.label, case.relabel) == (None, {})
+
+
+def test_brats_patients_may_lie_a_folder_deeper(tmp_path: Path) -> None:
+    patients(tmp_path / "HGG", "2018", numbers=("A",))
+    patients(tmp_path / "LGG", "2018", numbers=("B",))
+    assert [case.case_id for case in read_brats(tmp_path).cases] == ["BraTS18_A_1", "BraTS18_B_1"]
+
+
+def test_visits_of_one_brats_patient_stay_together(tmp_path: Path) -> None:
+    patients(tmp_path, "2023", numbers=("00001", "00002"))
+    (tmp_path / "BraTS-GLI-00001-000").rename(tmp_path / "BraTS-GLI-00001-001")
+    assert [case.group for case in read_brats(tmp_path).cases] == ["BraTS-GLI-00001", "BraTS-GLI-00002"]
+
+
+def test_a_folder_without_brats_patients_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no folder of a patient"):
-        read_brats2013(tmp_path / "nowhere")
-    with pytest.raises(InputError, match="does not hold OTMultiClass"):
-        read_brats2013(brats(tmp_path / "a", "Flair_x.nii.gz"))
-    (case, _) = read_brats2013(tmp_path / "a", complete=False).cases
-    assert case.label is None
-    with pytest.raises(InputError, match="does not hold any image"):
-        read_brats2013(brats(tmp_path / "b", "OTMultiClass.nii.gz"))
+        read_brats(tmp_path / "nowhere")
+    (tmp_path / "p1").mkdir()
+    (tmp_path / "p1" / "scan.nii.gz").touch()
+    with pytest.raises(InputError, match="does not hold images of one year's names"):
+        read_brats(tmp_path)
+
+
+def test_two_files_of_one_sequence_are_refused(tmp_path: Path) -> None:
+    patients(tmp_path, "2013")
+    (tmp_path / "00001" / "Flair_y.nii.gz").touch()
+    with pytest.raises(InputError, match="are one modality"):
+        read_brats(tmp_path)
+
+
+def nnunet(folder: Path, cases: tuple[str, ...] = ("b", "a"), **changes: Any) -> Path:
+    """A raw data set of two channels; the files are there and empty."""
+    data: dict[str, Any] = {
+        "channel_names": {"1": "T1w", "0": "FLAIR"},
+        "labels": {"background": 0, "edema": 1, "core": 2},
+        "numTraining": len(cases),
+        "file_ending": ".nii.gz",
+    }
+    for sub in ("imagesTr", "imagesTs", "labelsTr"):
+        (folder / sub).mkdir(parents=True, exist_ok=True)
+    for name in cases:
+        for file in (f"imagesTr/{name}_0000", f"imagesTr/{name}_0001", f"labelsTr/{name}"):
+            (folder / f"{file}.nii.gz").touch()
+    data = {k: v for k, v in (data | changes).items() if v is not None}
+    (folder / "dataset.json").write_text(json.dumps(data))
+    return folder
+
+
+def test_nnunets_cases_are_its_labels_with_a_file_a_channel(tmp_path: Path) -> None:
+    folder = nnunet(tmp_path, ("b__2", "a"))
+    (folder / "imagesTs" / "t_0000.nii.gz").touch()
+    found = read_nnunet(folder)
+    assert (found.channels, found.labels, found.regions) == (("FLAIR", "T1w"), {1: "edema", 2: "core"}, ())
+    assert [(case.case_id, case.group) for case in found.cases] == [("a", "a"), ("b__2", "b")]
+    images = folder / "imagesTr"
+    assert found.cases[0].channels == {"FLAIR": images / "a_0000.nii.gz", "T1w": images / "a_0001.nii.gz"}
+    assert found.cases[0].label == folder / "labelsTr" / "a.nii.gz"
+    (single, _) = read_nnunet(nnunet(tmp_path, channel_names={"0": "CT"})).cases[:2]
+    assert (single.channels, single.image) == ({}, images / "a_0000.nii.gz")
+
+
+def test_nnunets_regions_write_what_its_order_says(tmp_path: Path) -> None:
+    labels = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+    found = read_nnunet(nnunet(tmp_path, labels=labels, regions_class_order=[1, 2, 3]))
+    assert found.labels == {}
+    assert [(s.name, s.value, s.members) for s in found.regions] == [
+        ("whole", 1, (1, 2, 3)), ("core", 2, (2, 3)), ("enhancing", 3, (3,)),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"labels": {"background": 0, "whole": [1, 2]}},
+        {"labels": {"background": 0, "whole": [1, 2]}, "regions_class_order": [1, 2]},
+        {"labels": {"background": 0, "a": 1, "ignore": 2}},
+        {"labels": {"0": "background", "1": "a"}},
+        {"labels": ["a"]},
+        {"channel_names": None},
+        {"channel_names": ["CT"]},
+        {"file_ending": None},
+        {"dataset": {"a": "a.nii.gz"}},
+    ],
+)
+def test_an_nnunet_description_of_another_form_is_refused(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=r"not an nnU-Net dataset.json"):
+        read_nnunet(nnunet(tmp_path, **changes))
+
+
+def test_an_nnunet_case_must_be_whole_and_inside(tmp_path: Path) -> None:
+    folder = nnunet(tmp_path / "set")
+    (folder / "imagesTr" / "a_0001.nii.gz").unlink()
+    with pytest.raises(InputError, match=r"'imagesTr/a_0001.nii.gz', which is not there"):
+        read_nnunet(folder)
+    assert len(read_nnunet(folder, complete=False).cases) == 2
+    (tmp_path / "x.nii.gz").touch()
+    (folder / "imagesTr" / "a_0001.nii.gz").symlink_to(tmp_path / "x.nii.gz")
+    with pytest.raises(InputError, match="outside the folder"):
+        read_nnunet(folder)
+    with pytest.raises(InputError, match="no training case"):
+        read_nnunet(nnunet(tmp_path / "none", cases=()))
+    with pytest.raises(InputError, match=r"no dataset.json"):
+        read_nnunet(tmp_path / "nowhere")
+
+
+def test_an_nnunet_description_may_name_its_files(tmp_path: Path) -> None:
+    folder = nnunet(tmp_path, ("a",))
+    entry = {"images": ["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz"], "label": "labelsTr/a.nii.gz"}
+    (case,) = read_nnunet(nnunet(tmp_path, ("a",), dataset={"first": entry})).cases
+    assert (case.case_id, case.image) == ("first", folder / "imagesTr" / "a_0000.nii.gz")
+    few = {"first": entry | {"images": entry["images"] * 2}}
+    with pytest.raises(InputError, match="lists 4 images of 'first', and 2 channels"):
+        read_nnunet(nnunet(tmp_path, ("a",), dataset=few))
+    out = {"first": entry | {"label": "../a.nii.gz"}}
+    with pytest.raises(InputError, match="outside the folder"):
+        read_nnunet(nnunet(tmp_path, ("a",), dataset=out))
+
+
+def test_nnunets_colours_lie_in_one_file(tmp_path: Path) -> None:
+    for name in ("imagesTr/a_0000.png", "labelsTr/a.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    colours = {"0": "red", "1": "green", "2": "blue"}
+    (case,) = read_nnunet(nnunet(tmp_path, (), channel_names=colours, file_ending=".png")).cases
+    assert (case.image, case.channels) == (tmp_path / "imagesTr" / "a_0000.png", {})
+
+
+def meta_image(path: Path, voxels: bool = True) -> None:
+    """A MetaImage of 2x2x1 bytes with its voxels in a .raw file, as the challenge has them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "ObjectType = Image\nNDims = 3\nDimSize = 2 2 1\nElementType = MET_UCHAR\n"
+        "TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 1 1\n"
+        f"ElementDataFile = {path.stem}.raw\n"
+    )
+    if voxels:
+        path.with_suffix(".raw").write_bytes(bytes(4))
+
+
+def test_promise12_is_read_flat_and_in_folders(tmp_path: Path) -> None:
+    for name in ("Case01", "Case01_segmentation", "part2/Case00", "part2/Case00_segmentation"):
+        meta_image(tmp_path / f"{name}.mhd")
+    found = read_promise12(tmp_path)
+    assert [case.case_id for case in found.cases] == ["Case01", "Case00"]
+    assert found.cases[1].image == tmp_path / "part2" / "Case00.mhd"
+    assert found.cases[1].label == tmp_path / "part2" / "Case00_segmentation.mhd"
+    assert read_volume(found.cases[0].image).array.shape == (1, 2, 2, 1)
+
+
+def test_promise12s_test_cases_are_no_training_cases(tmp_path: Path) -> None:
+    for name in ("train/Case00", "train/Case00_segmentation", "test/Case00", "test/Case01"):
+        meta_image(tmp_path / f"{name}.mhd")
+    (case,) = read_promise12(tmp_path).cases
+    assert case.image.parent.name == "train"
+    found = read_promise12(tmp_path / "test", complete=False)
+    assert [(c.case_id, c.label) for c in found.cases] == [("Case00", None), ("Case01", None)]
+    with pytest.raises(InputError, match="holds no segmentation"):
+        read_promise12(tmp_path / "test")
+
+
+def test_promise12s_files_must_be_whole(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no .mhd file"):
+        read_promise12(tmp_path)
+    meta_image(tmp_path / "a" / "Case00_segmentation.mhd")
+    meta_image(tmp_path / "a" / "Case01.mhd")
+    with pytest.raises(InputError, match=r"no image Case00.mhd beside it"):
+        read_promise12(tmp_path)
+    meta_image(tmp_path / "b" / "Case00.mhd", voxels=False)
+    meta_image(tmp_path / "b" / "Case00_segmentation.mhd")
+    with pytest.raises(InputError, match=r"Case00.raw: there is no such file"):
+        read_promise12(tmp_path / "b")
+    for folder in ("c", "d"):
+        meta_image(tmp_path / "e" / folder / "Case00.mhd")
+        meta_image(tmp_path / "e" / folder / "Case00_segmentation.mhd")
+    with pytest.raises(InputError, match="lists 'Case00' more than once"):
+        read_promise12(tmp_path / "e")
+
+
+def touched(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def test_prostatex_pairs_images_and_masks_by_the_patients_number(tmp_path: Path) -> None:
+    touched(tmp_path, "Images/ProstateX-0080_t2_tse_tra_4.nii.gz", "mask_prostate/ProstateX-080.nii.gz")
+    touched(tmp_path, "Images/ProstateX-0191_t2_tse_tra_Grappa3_2.nii.gz")
+    touched(tmp_path, "mask_prostate/ProstateX-0191.nii.gz", "mask_pz/ProstateX-0191_pz.nii.gz")
+    found = read_prostatex(tmp_path).cases
+    assert [case.case_id for case in found] == ["ProstateX-0080", "ProstateX-0191"]
+    assert found[0].label == tmp_path / "mask_prostate" / "ProstateX-080.nii.gz"
+
+
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("Images/ProstateX-0001_t2.nii.gz", "no mask of ProstateX-0001"),
+        ("mask_prostate/ProstateX-0001.nii.gz", "no image of ProstateX-0001"),
+        ("mask_prostate/ProstateX-000.nii.gz", "lists 'ProstateX-0000' more than once"),
+        ("Images/scan.nii.gz", "is not named ProstateX-NUMBER"),
+    ],
+)
+def test_a_prostatex_folder_that_is_not_whole_is_refused(tmp_path: Path, name: str, fault: str) -> None:
+    with pytest.raises(InputError, match="holds no Images"):
+        read_prostatex(tmp_path)
+    touched(tmp_path, "Images/ProstateX-0000_t2.nii.gz", "mask_prostate/ProstateX-0000.nii.gz", name)
+    with pytest.raises(InputError, match=fault):
+        read_prostatex(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("images/a__1.png", "images/a__2.tif", "masks/a__1.png", "masks/a__2.png"),
+        ("images/a__1.png", "images/a__2.tif", "labels/a__1.tiff", "labels/a__2.tif"),
+        ("a__1.png", "a__1_mask.png", "a__2.tif", "a__2_seg.png"),
+    ],
+)
+def test_images_and_masks_lie_in_two_folders_or_side_by_side(tmp_path: Path, names: tuple[str, ...]) -> None:
+    found = read_images(touched(tmp_path, *names, "notes.txt"))
+    assert [(case.case_id, case.group) for case in found.cases] == [("a__1", "a"), ("a__2", "a")]
+    stems = [case.label.stem for case in found.cases if case.label]
+    assert [stem[:4] for stem in stems] == ["a__1", "a__2"]
+
+
+def test_groups_may_be_told_by_a_table(tmp_path: Path) -> None:
+    touched(tmp_path, "images/x.png", "images/y.png", "masks/x.png", "masks/y.png")
+    table = tmp_path / "groups.csv"
+    table.write_text("file,group\nx.png,anna\ny,anna\n")
+    assert [case.group for case in read_images(tmp_path).cases] == ["anna", "anna"]
+    for text, fault in (
+        ("file,group\nx.png,anna\n", "whose 'y' is"),
+        ("file,group\nx,a\ny,b\nx,c\n", "two groups of 'x'"),
+        ("file,group\nx,a\ny,b\nz,c\n", "names 'z'"),
+        ("file,group\nx,a\ny,\n", "of the group ''"),
+        ("name,patient\nx,a\ny,b\n", "no table with the columns"),
+    ):
+        table.write_text(text)
+        with pytest.raises(InputError, match=fault):
+            read_images(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        ((), "holds no image"),
+        (("images/a.png",), "no mask of 'a'"),
+        (("images/a.png", "masks/a.png", "masks/b.png"), "no image of 'b'"),
+        (("images/a.png", "images/a.tif", "masks/a.png"), "lists 'a' more than once"),
+        (("images/a.png", "masks/a.png", "labels/a.png"), "holds both masks/ and labels/"),
+        (("a.png", "a_mask.png", "a_seg.png"), "two masks of 'a'"),
+        (("a_mask.png",), "holds no image"),
+    ],
+)
+def test_images_that_are_not_whole_are_refused(tmp_path: Path, names: tuple[str, ...], fault: str) -> None:
+    with pytest.raises(InputError, match=fault):
+        read_images(touched(tmp_path, *names))
+
+
+def test_a_folder_of_masks_is_the_label_of_a_case(tmp_path: Path) -> None:
+    for case, scan in (("s1", "ct"), ("s0", "mri"), ("s2", "image")):
+        touched(tmp_path, f"{case}/{scan}.nii.gz", f"{case}/segmentations/{case}_kidney.nii.gz")
+    touched(tmp_path, "meta.csv")
+    found = read_masks(tmp_path).cases
+    assert [case.case_id for case in found] == ["s0", "s1", "s2"]
+    assert found[0].image == tmp_path / "s0" / "mri.nii.gz"
+    assert found[0].label == tmp_path / "s0" / "segmentations"
+    assert mask_names(found) == ("s0_kidney", "s1_kidney", "s2_kidney")
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (("meta.csv",), "holds no folder of a case"),
+        (("s0/ct.nii.gz",), "holds no mask in segmentations"),
+        (("s0/segmentations/a.nii.gz",), "holds no scan"),
+        (("s0/ct.nii.gz", "s0/mri.nii.gz", "s0/segmentations/a.nii.gz"), "holds both ct.nii.gz and mri"),
+    ],
+)
+def test_a_case_of_masks_that_is_not_whole_is_refused(
+    tmp_path: Path, names: tuple[str, ...], fault: str
+) -> None:
+    with pytest.raises(InputError, match=fault):
+        read_masks(touched(tmp_path, *names))
+
+
+def test_label_values_get_names_also_where_regions_unite_them() -> None:
+    regions = (
+        Structure(2, "whole", members=(1, 2, 3, 4)), Structure(1, "core", members=(1, 3, 4)),
+        Structure(4, "enhancing", members=(4,)),
+    )  # fmt: skip
+    assert label_names(StructureSet(regions)) == {
+        1: "core, value 1", 2: "whole", 3: "core, value 3", 4: "enhancing",
+    }  # fmt: skip
+    assert label_names(from_labels({5: "a", 3: "b"})) == {5: "a", 3: "b"}
+
+
+def test_values_change_places_all_at_once() -> None:
+    labels = LabelMap(np.array([[[0, 1, 2, 3]]], np.uint8), Grid((1, 1, 4), np.eye(4)))
+    changed = revalued(labels, {1: 2, 2: 300})
+    assert changed.array.tolist() == [[[0, 2, 300, 3]]]
+    assert revalued(labels, {1: 1}) is labels

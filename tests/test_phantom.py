@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
+from commands import medseg
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg import io
+from medseg.cards import load_card
 from medseg.errors import UsageError
-from medseg.phantom import ORDERS, STRUCTURES, phantom_case, write_phantom_dataset, write_phantom_scan
+from medseg.layouts import LAYOUTS, WRITERS, LayoutName
+from medseg.phantom import (
+    ORDERS,
+    STRUCTURES,
+    phantom_case,
+    write_phantom_dataset,
+    write_phantom_scan,
+    write_phantoms,
+)
+from medseg.phantom.brain import brain_map
+from medseg.phantom.datasets import KINDS
+from medseg.phantom.prostate import prostate_case
+from medseg.phantom.tumour import tumour_case
 from medseg.volume import LabelMap, Volume
+from medseg.workflows.cases import read_image, read_reference
 
 SMALL = (22, 24, 20)
 
@@ -162,3 +179,158 @@ def test_a_single_scan_is_in_no_dataset(tmp_path: Path) -> None:
 def test_an_order_that_is_none_is_refused(tmp_path: Path, order: str) -> None:
     with pytest.raises(UsageError, match="three letters"):
         write_phantom_scan(tmp_path / "scan.nii.gz", order=order, shape=SMALL)
+
+
+CARDS = {"promise12": "promise12", "prostatex": "prostatex", "brats": "brats", "label_maps": "brain"}
+"""Layouts whose phantoms are what the card of a real data set says."""
+
+LITTLE = {"promise12": (24, 24, 12), "prostatex": (24, 24, 12), "label_maps": (32, 32, 32)}
+
+
+def test_there_are_phantoms_in_every_layout() -> None:
+    assert set(get_args(LayoutName)) <= set(KINDS) == set(WRITERS)
+
+
+@pytest.mark.parametrize("layout", CARDS)
+def test_phantoms_are_what_a_real_data_sets_card_says(tmp_path: Path, layout: str) -> None:
+    write_phantoms(tmp_path, layout, 2, 5, LITTLE.get(layout, (24, 26, 24)))
+    card = load_card(CARDS[layout])
+    found = card.read(tmp_path).cases
+    assert len(found) == 2
+    for files in found:
+        labels = read_reference(files)
+        known = {t.value for t in card.tissues} or set(card.structure_set.known_values)
+        values = set(np.unique(labels.array).tolist())
+        assert len(values) > 1
+        assert values <= known | {0}
+        if not card.tissues:
+            volume = read_image(files, card.channels)
+            assert volume.grid.matches(labels.grid)
+            assert volume.array.dtype == np.int16
+            assert not volume.warnings
+
+
+@pytest.mark.parametrize("layout", ["promise12", "brats2023", "nnunet", "masks", "label_maps"])
+def test_a_seed_makes_the_same_phantoms_in_every_layout(tmp_path: Path, layout: str) -> None:
+    shape = LITTLE.get(layout, (20, 22, 20))
+    for folder, cases, seed in (("two", 2, 3), ("one", 1, 3), ("other", 1, 4)):
+        write_phantoms(tmp_path / folder, layout, cases, seed, shape)
+    files = [p.relative_to(tmp_path / "one") for p in sorted((tmp_path / "one").rglob("*")) if p.is_file()]
+    voxels = [path for path in files if path.suffix in (".gz", ".zraw")]
+    assert voxels
+    for path in voxels:
+        assert (tmp_path / "one" / path).read_bytes() == (tmp_path / "two" / path).read_bytes()
+    assert any((tmp_path / "one" / p).read_bytes() != (tmp_path / "other" / p).read_bytes() for p in voxels)
+
+
+def test_a_layout_without_phantoms_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no phantoms in the layout 'nii'; there are decathlon"):
+        write_phantoms(tmp_path, "nii")
+    with pytest.raises(UsageError, match="at least one"):
+        write_phantoms(tmp_path, "brats", 0)
+
+
+def prostate(seed: int) -> tuple[Volume, LabelMap]:
+    return prostate_case(np.random.default_rng([9, seed]), (72, 72, 20))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_prostate_lies_whole_in_oblique_slices(seed: int) -> None:
+    volume, labels = prostate(seed)
+    assert volume.grid.axis_codes == "LPS"
+    off_axis = np.abs(volume.grid.affine[:3, :3] / volume.grid.spacing_mm)
+    assert 0.05 < np.sort(off_axis, axis=0)[1].max() < 0.5
+    gland = labels.array > 0
+    millilitres = gland.sum() * volume.grid.voxel_volume_mm3 / 1000
+    assert 12 < millilitres < 110
+    components, _ = ndimage.label(gland)
+    assert np.bincount(components.ravel())[1:].max() > 0.98 * gland.sum()
+    border = np.ones_like(gland)
+    border[1:-1, 1:-1, 1:-1] = False
+    assert not (gland & border).any()
+
+
+def test_no_threshold_finds_a_prostate() -> None:
+    for seed in range(3):
+        volume, labels = prostate(seed)
+        assert best_threshold_dice(volume.array[0].astype(np.float32), labels.array > 0) < 0.5
+
+
+def test_a_prostate_has_a_bladder_above_and_a_rectum_behind() -> None:
+    """Brighter than the gland; darker than it or as bright; neither labelled."""
+    volume, labels = prostate(0)
+    smooth = ndimage.gaussian_filter(volume.array[0].astype(float), (1.5, 1.5, 0.5))
+    i, j, k = (int(n) for n in np.argwhere(labels.array > 0).mean(axis=0))
+    gland = np.median(smooth[labels.array > 0])
+    top = np.argwhere(labels.array > 0)[:, 2].max()
+    assert smooth[i - 3 : i + 4, j - 8 : j + 9, top + 1 :].max() > 1.4 * gland
+    behind = np.argwhere(labels.array[:, :, k] > 0)[:, 1].max()
+    strip = smooth[i - 3 : i + 4, behind + 2 :, k]
+    assert strip.min() < 0.6 * strip.max()
+
+
+def test_a_prostate_as_the_challenge_has_it_is_as_large() -> None:
+    volume, _ = prostate_case(np.random.default_rng(0))
+    np.testing.assert_allclose(volume.grid.spacing_mm, (0.5, 0.5, 3.0), atol=1e-5)
+    assert volume.grid.shape[0] == volume.grid.shape[1]
+    assert 240 <= volume.grid.shape[0] <= 272
+    assert 28 <= volume.grid.shape[2] <= 34
+
+
+def tumour(seed: int) -> tuple[Volume, LabelMap]:
+    return tumour_case(np.random.default_rng([9, seed]), (56, 64, 52))
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_tumour_has_all_its_tissues_in_a_brain_without_a_skull(seed: int) -> None:
+    volume, labels = tumour(seed)
+    assert volume.channels == ("flair", "t1", "t1c", "t2")
+    counts = np.bincount(labels.array.ravel(), minlength=5)
+    assert (counts[1:] > 10).all()
+    assert counts[2] > counts[4]
+    brain = volume.array[0] > 0
+    assert 0.1 < brain.mean() < 0.5
+    for channel in volume.array:
+        np.testing.assert_array_equal(channel > 0, brain)
+    assert brain[labels.array > 0].all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_each_sequence_shows_its_own_share_of_a_tumour(seed: int) -> None:
+    volume, labels = tumour(seed)
+    healthy = (volume.array[0] > 0) & (labels.array == 0)
+
+    def relative(channel: int, value: int) -> float:
+        image = volume.array[channel]
+        return float(np.median(image[labels.array == value]) / np.median(image[healthy]))
+
+    flair, t1, t1c, t2 = range(4)
+    assert relative(flair, 2) > 1.4
+    assert relative(t2, 2) > 1.3
+    assert relative(t1c, 4) > 1.1 > relative(t1, 4)
+    assert relative(t1c, 1) < 0.7
+    for values in ([4], [1, 3, 4]):
+        mask = np.isin(labels.array, values)
+        assert best_threshold_dice(volume.array[t1c].astype(np.float32), mask) < 0.75
+
+
+def test_a_label_map_has_every_tissue_and_its_twins_on_their_sides() -> None:
+    card = load_card("brain")
+    labels = brain_map(np.random.default_rng(9))
+    assert set(np.unique(labels.array).tolist()) == {0} | {t.value for t in card.tissues}
+    for left, right in card.structure_set.twins():
+        x = [np.argwhere(labels.array == value)[:, 0].mean() for value in (left, right)]
+        assert x[0] < x[1], (left, right)
+
+
+@pytest.mark.parametrize("make", [tumour_case, brain_map])
+def test_a_box_too_small_for_any_phantom_is_refused(make: Callable[..., object]) -> None:
+    with pytest.raises(UsageError, match="16 voxels"):
+        make(np.random.default_rng(0), (40, 12, 40))
+
+
+def test_the_command_makes_phantoms_in_a_layout(tmp_path: Path) -> None:
+    ran = medseg("phantom", tmp_path / "set", "--layout", "masks", "--cases", "3")
+    assert (ran.code, ran.out) == (0, "")
+    assert len(LAYOUTS["masks"](tmp_path / "set").cases) == 3
+    assert medseg("phantom", tmp_path / "other", "--layout", "tar").code == 2

@@ -85,7 +85,7 @@ SPECS: tuple[Any, ...] = (
         STRUCTURES,
         PREPARATION,
         INFERENCE,
-        POSTPROCESS,
+        postprocess=POSTPROCESS,
         training={"cases": {"trained": 3}, "fold": None},
         evidence={"validation": [{"mean": 0.5, "ci95": [0.4, 0.6]}]},
     ),
@@ -109,6 +109,18 @@ def test_every_spec_comes_back_from_json(spec: Any) -> None:
 def test_defaults_fill_what_is_left_out() -> None:
     small = {"name": "r", "card": "c", "description": "", "network": {"name": "vnet"}}
     assert read(small) == Recipe("r", "c", "", NetworkSpec("vnet"))
+
+
+def test_options_of_a_network_keep_their_types_and_lists() -> None:
+    options = {
+        "filters": (4, 6), "strides": ((1, 2, 2), (2, 2, 2)), "rates": (0.5, 1.0), "norm": ("instance", 1),
+        "bias": True, "depth": 1, "slope": 1.0, "act": "1", "none": (),
+    }  # fmt: skip
+    spec = NetworkSpec("monai:DynUNet", options=options)  # type: ignore[arg-type]
+    data = json.loads(json.dumps(specs.to_mapping(spec)))
+    found = specs.from_mapping(NetworkSpec, data, source="x")
+    assert found == spec
+    assert [type(found.options[key]) for key in ("bias", "depth", "slope", "act")] == [bool, int, float, str]
 
 
 def test_a_whole_number_serves_as_a_float_and_a_list_as_a_tuple() -> None:
@@ -161,7 +173,9 @@ def test_an_unknown_name_in_a_list_is_refused() -> None:
         ("training", "optimizer", "adam", "training.optimizer = 'adam': Input should be 'adamw' or 'sgd'"),
         ("training", "batch", 0, "training: batch must be at least 1, not 0"),
         ("network", "norm", "bach", "network.norm = 'bach': "),
-        ("network", "options", {"bias": [1]}, "network.options.bias = [1]: "),
+        ("network", "options", {"bias": {"a": 1}}, "network.options.bias = {'a': 1}: "),
+        ("network", "options", {"bias": None}, "network.options.bias = None: "),
+        ("network", "options", {"strides": [[[1]]]}, "network.options.strides = [[[1]]]: "),
         ("augmentation", "elastic", 3, "augmentation.elastic = 3: "),
         ("augmentation", "elastic", {"probability": 2}, "augmentation.elastic: a probability lies in [0, 1]"),
         ("postprocess", "min_volume_mm3", {"a": "b"}, "postprocess.min_volume_mm3.a = 'b': "),

@@ -9,11 +9,12 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Tensor
 
-from medseg.augment import affine, contrast, elastic, flip, warp
+from medseg.augment import affine, contrast, elastic, flip, published, warp
 from medseg.augment.affine import AffineParams
 from medseg.augment.contrast import BiasFieldParams, ContrastParams
 from medseg.augment.elastic import ElasticParams
-from medseg.augment.spec import AugmentSpec
+from medseg.augment.published import MeshParams, NoiseParams, PublishedParams
+from medseg.augment.spec import ELASTIC_PRESETS, AffineSpec, AugmentSpec, ElasticSpec
 from medseg.errors import UsageError
 from medseg.structures import StructureSet
 
@@ -24,7 +25,7 @@ P = TypeVar("P")
 class Params:
     """Everything drawn for one patch; `dataclasses.asdict` makes JSON of it, `from_dict` undoes that."""
 
-    elastic: ElasticParams | None = None
+    elastic: ElasticParams | MeshParams | NoiseParams | None = None
     affine: AffineParams | None = None
     flips: tuple[int, ...] = ()
     contrast: ContrastParams = field(default_factory=ContrastParams)
@@ -32,7 +33,7 @@ class Params:
     @property
     def moves_nothing(self) -> bool:
         """True when every voxel stays where it is, flips aside."""
-        still = self.elastic is None or not any(self.elastic.displacements_mm)
+        still = self.elastic is None or self.elastic.moves_nothing
         return still and (self.affine is None or self.affine == AffineParams())
 
     @classmethod
@@ -41,7 +42,7 @@ class Params:
         bends, moves, changes = data["elastic"], data["affine"], dict(data["contrast"])
         bias = changes.pop("bias_field")
         return cls(
-            None if bends is None else _rebuilt(ElasticParams, bends),
+            None if bends is None else _bends(bends),
             None if moves is None else _rebuilt(AffineParams, moves),
             tuple(data["flips"]),
             _rebuilt(
@@ -111,17 +112,22 @@ class Augmenter:
         spec = self.spec
         bends, moves = (
             part is not None
-            and float(torch.rand((), generator=generator, dtype=torch.float64)) < part.probability
+            and float(torch.rand((), generator=generator, dtype=torch.float64)) < _probability(part)
             for part in (spec.elastic, spec.affine)
         )
         return Params(
-            elastic.sample(spec.elastic, generator, patch_shape, self.spacing_mm)
-            if spec.elastic and bends
-            else None,
+            self._sample_elastic(spec.elastic, generator, patch_shape) if spec.elastic and bends else None,
             affine.sample(spec.affine, generator, patch_shape) if spec.affine and moves else None,
             flip.sample(spec.flip, generator) if spec.flip else (),
             contrast.sample(spec.contrast, generator, patch_shape, self.spacing_mm, channels),
         )
+
+    def _sample_elastic(
+        self, spec: ElasticSpec | str, generator: torch.Generator, patch_shape: Sequence[int]
+    ) -> ElasticParams | MeshParams | NoiseParams:
+        if isinstance(spec, str):
+            return published.sample(spec, generator, patch_shape, self.spacing_mm)
+        return elastic.sample(spec, generator, patch_shape, self.spacing_mm)
 
     @torch.no_grad()
     def apply(
@@ -148,8 +154,8 @@ class Augmenter:
             Image (C, i, j, k) float32 and labels (i, j, k) uint8, in memory of their own.
 
         Raises:
-            UsageError: shapes or types do not fit, `params` were drawn for a smaller patch, or flip
-                left and right where that would misname a structure.
+            UsageError: shapes or types do not fit, `params` were drawn for a smaller patch (a field as
+                published: for any other), or flip left and right where that would misname a structure.
         """
         _check(image, labels, patch_shape)
         flip.require_twins(params.flips, self.structures)
@@ -167,12 +173,19 @@ class Augmenter:
         centre_voxels: Sequence[float],
         patch_shape: Sequence[int],
     ) -> tuple[Tensor, Tensor | None]:
+        bends = params.elastic
+        if isinstance(bends, PublishedParams):
+            bends.require(patch_shape)
         start = warp.patch_start(centre_voxels, patch_shape)
         if params.moves_nothing:
             return warp.crop(image, labels, start, patch_shape)
-        control, bases = warp.spatial_control(params.elastic, params.affine, patch_shape, self.spacing_mm)
-        centre = [s + (n - 1) / 2 for s, n in zip(start, patch_shape, strict=True)]
-        return warp.read(image, labels, control + torch.tensor(centre, dtype=torch.float64), bases)
+        middle = [s + (n - 1) / 2 for s, n in zip(start, patch_shape, strict=True)]
+        centre = torch.tensor(middle, dtype=torch.float64)
+        if isinstance(bends, NoiseParams):
+            positions = warp.dense_positions(bends.field(), params.affine, self.spacing_mm)
+            return warp.read_dense(image, labels, positions + centre.float())
+        control, bases = warp.spatial_control(bends, params.affine, patch_shape, self.spacing_mm)
+        return warp.read(image, labels, control + centre, bases)
 
 
 def _check(image: Tensor, labels: Tensor | None, patch_shape: Sequence[int]) -> None:
@@ -185,6 +198,17 @@ def _check(image: Tensor, labels: Tensor | None, patch_shape: Sequence[int]) -> 
         )
     if len(patch_shape) != 3 or min(patch_shape) < 1:
         raise UsageError(f"a patch has three positive sizes, not {tuple(patch_shape)}")
+
+
+def _probability(part: ElasticSpec | AffineSpec | str) -> float:
+    return ELASTIC_PRESETS[part] if isinstance(part, str) else part.probability
+
+
+def _bends(data: Mapping[str, Any]) -> ElasticParams | MeshParams | NoiseParams:
+    """The kind of field that has these names."""
+    if "displacements_mm" in data:
+        return _rebuilt(ElasticParams, data)
+    return _rebuilt(MeshParams, data) if "displacements_voxels" in data else _rebuilt(NoiseParams, data)
 
 
 def _rebuilt(kind: type[P], data: Mapping[str, Any]) -> P:

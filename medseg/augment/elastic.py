@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -30,6 +31,13 @@ WEIGHTS = torch.tensor(
 """Row n: the polynomial in t (constant first) of the n-th of four control points around a position."""
 
 Lattice = tuple[int, int, int]
+
+
+class Spline(NamedTuple):
+    """A field as one B-spline: distance between control points along each axis, and their (a, b, c, 3)."""
+
+    knots_mm: tuple[float, float, float]
+    displacements_mm: Tensor
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,15 @@ class ElasticParams:
                 f"which needs {3 * math.prod(self.lattice)}"
             )
         return torch.tensor(self.displacements_mm, dtype=torch.float64).reshape(*self.lattice, 3)
+
+    @property
+    def moves_nothing(self) -> bool:
+        """True when no control point is displaced."""
+        return not any(self.displacements_mm)
+
+    def spline(self, _spacing_mm: Sequence[float]) -> Spline:
+        """The field; in millimetres it is the same for every voxel size."""
+        return Spline((self.spacing_mm,) * 3, self.tensor())
 
 
 def from_displacements(displacements_mm: Tensor, spacing_mm: float) -> ElasticParams:
@@ -159,7 +176,7 @@ def jacobian_determinants(displacements_mm: Tensor, spacing_mm: float) -> Tensor
     determinant is this times that of the affine part, which is positive. A field folds where it is
     zero or less.
     """
-    one, two, three = _invariants(displacements_mm, spacing_mm)
+    one, two, three = invariants(_gradient(displacements_mm, spacing_mm))
     return 1 + one + two + three
 
 
@@ -168,7 +185,7 @@ def unfolding_factor(displacements_mm: Tensor, spacing_mm: float, min_jacobian: 
 
     Scaling the field by s turns its determinant into a cubic in s, so the derivatives are taken once.
     """
-    one, two, three = _invariants(displacements_mm, spacing_mm)
+    one, two, three = invariants(_gradient(displacements_mm, spacing_mm))
     factor = 1.0
     while True:
         found = float((1 + factor * (one + factor * (two + factor * three))).min())
@@ -177,19 +194,29 @@ def unfolding_factor(displacements_mm: Tensor, spacing_mm: float, min_jacobian: 
         factor *= SHRINK
 
 
-def _invariants(displacements_mm: Tensor, spacing_mm: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Trace, sum of principal minors and determinant of the gradient du/dx at the sampled points."""
-    counts = displacements_mm.shape[:3]
-    plain = [_sampled_basis(n, False) for n in counts]
-    slope = [_sampled_basis(n, True) for n in counts]
-    columns = [
-        evaluate(displacements_mm, [slope[d] if d == axis else plain[d] for d in range(3)]) / spacing_mm
-        for axis in range(3)
+def gradient(displacements: Tensor, plain: Sequence[Tensor], slope: Sequence[Tensor]) -> list[Tensor]:
+    """Derivatives (i, j, k, 3) of a spline (a, b, c, 3) along each axis, per lattice interval.
+
+    `plain` and `slope` are the weights of its values and of its derivatives, a matrix an axis.
+    """
+    return [
+        evaluate(displacements, [slope[d] if d == axis else plain[d] for d in range(3)]) for axis in range(3)
     ]
+
+
+def invariants(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+    """Trace, sum of principal minors and determinant of the gradient du/dx, given its columns (..., 3)."""
     (xx, yx, zx), (xy, yy, zy), (xz, yz, zz) = (c.unbind(-1) for c in columns)
     minor_x, minor_y, minor_z = yy * zz - yz * zy, xx * zz - xz * zx, xx * yy - xy * yx
     determinant = xx * minor_x - xy * (yx * zz - yz * zx) + xz * (yx * zy - yy * zx)
     return xx + yy + zz, minor_x + minor_y + minor_z, determinant
+
+
+def _gradient(displacements_mm: Tensor, spacing_mm: float) -> list[Tensor]:
+    """The gradient at the sampled points, a column an axis."""
+    counts = displacements_mm.shape[:3]
+    plain, slope = ([_sampled_basis(n, derivative) for n in counts] for derivative in (False, True))
+    return [column / spacing_mm for column in gradient(displacements_mm, plain, slope)]
 
 
 @lru_cache(maxsize=64)

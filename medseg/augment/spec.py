@@ -10,6 +10,9 @@ from medseg.errors import UsageError
 
 Range = tuple[float, float]
 
+ELASTIC_PRESETS = {"unet2015": 1.0, "vnet2016": 0.5, "unet3d2016": 1.0, "simard2003": 1.0}
+"""Elastic deformations as published (see `augment/published.py`), and how often each is applied."""
+
 
 @dataclass(frozen=True)
 class ElasticSpec:
@@ -194,12 +197,22 @@ class ContrastSpec:
 
 @dataclass(frozen=True)
 class AugmentSpec:
-    """Everything augmentation may do to a patch; the default does nothing."""
+    """Everything augmentation may do to a patch; the default does nothing.
 
-    elastic: ElasticSpec | None = None
+    `elastic` is a table of settings, or the name of a deformation as published (`ELASTIC_PRESETS`).
+    """
+
+    elastic: ElasticSpec | str | None = None
     affine: AffineSpec | None = None
     flip: FlipSpec | None = None
     contrast: ContrastSpec = field(default_factory=ContrastSpec)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.elastic, str) and self.elastic not in ELASTIC_PRESETS:
+            raise UsageError(
+                f"no elastic deformation is called {self.elastic!r}",
+                mend=f"there are {', '.join(ELASTIC_PRESETS)}",
+            )
 
 
 @dataclass(frozen=True)

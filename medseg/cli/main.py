@@ -14,7 +14,19 @@ import typer
 from typer.main import get_command
 
 from medseg import __version__
-from medseg.cli import check, demo, evaluate, export, info, phantom, predict, report, train
+from medseg.cli import (
+    augment,
+    check,
+    convert,
+    demo,
+    evaluate,
+    export,
+    info,
+    phantom,
+    predict,
+    report,
+    train,
+)
 from medseg.cli.terminal import rewrite
 from medseg.errors import MedsegError, ResourceError, UsageError, printable
 
@@ -36,7 +48,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (predict, train, evaluate, report, check, info, export, phantom, demo):
+for verb in (predict, train, evaluate, report, check, convert, augment, info, export, phantom, demo):
     app.command(name=verb.__name__.rsplit(".", 1)[-1])(verb.command)
 
 

@@ -29,6 +29,7 @@ def command(
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
     tta: opt.Tta = None,
+    prune: opt.Prune = 0,
     probabilities: opt.Probabilities = False,
     report: opt.Report = False,
     strict: opt.Strict = False,
@@ -58,10 +59,11 @@ def command(
         "threads": threads,
         "max_memory": None if max_memory is None else bytes_of(max_memory),
         "tta": tta,
+        "prune": prune,
     }
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
-    names = tuple(name.strip() for name in channels.split(",") if name.strip())
-    options = PredictOptions(reading, names, probabilities, report, strict, overwrite, _shard(shard))
+    kept = (probabilities, report, strict, overwrite, _shard(shard))
+    options = PredictOptions(reading, _names(channels), *kept)
     outcomes: list[Outcome] = []
     segmenter = _loader(model, quiet, keep_probabilities=probabilities, **settings)
     if dry_run:
@@ -73,7 +75,12 @@ def command(
     finally:
         if as_json and outcomes:
             result(json.dumps([_content(outcome) for outcome in outcomes]))
-    if not (as_json or quiet) and len(outcomes) == 1:
+    _tell_end(outcomes, volumes_too=not (as_json or quiet), timing=timing)
+
+
+def _tell_end(outcomes: Sequence[Outcome], *, volumes_too: bool, timing: bool) -> None:
+    """What is said when all is done."""
+    if volumes_too and len(outcomes) == 1:
         result(volumes(outcomes[0]))
     if timing:
         _tell_times(outcomes)
@@ -170,6 +177,10 @@ def _tell_times(outcomes: Sequence[Outcome]) -> None:
 
 def _ml(volume: float) -> str:
     return f"{volume:.1f}" if volume >= 1 else f"{volume:.3g}"
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _shard(text: str) -> tuple[int, int]:

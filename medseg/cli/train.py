@@ -77,12 +77,12 @@ def command(
 
 
 def _tell(epoch: Epoch) -> None:
-    dice = ", ".join(f"{name} {value:.3f}" for name, value in epoch.dice.items())
-    line = (
-        f"epoch {epoch.number}/{epoch.of}  loss {epoch.loss:.3f}  Dice {dice}  "
-        f"best mean {epoch.best:.3f}  {duration(epoch.seconds_left)} left"
+    known = {name: value for name, value in epoch.dice.items() if not math.isnan(value)}
+    dice = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
+    judged = f"Dice {dice}  best mean {epoch.best:.3f}  " if known else ""
+    say(
+        f"epoch {epoch.number}/{epoch.of}  loss {epoch.loss:.3f}  {judged}{duration(epoch.seconds_left)} left"
     )
-    say(line)
     rewrite("")
 
 

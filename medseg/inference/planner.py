@@ -73,9 +73,11 @@ def load_of(plan: Plan, spec: ModelSpec, scan_shape: Triple, slab_bytes: int = 0
     voxels, rows = math.prod(scan_shape), min(rows_at_once(outputs, plan.shape), plan.shape[0])
     itemsize = 1 if max(spec.structure_set.known_values) < 256 else 2
     maps = FLOAT * tile * (maps_alive(spec) + 2 * outputs)
+    held = 0 if spec.slices.axes in ((1,), (2,)) else outputs * math.prod(plan.shape)
     return Load(
-        network=2 * FLOAT * tile * len(spec.channels) + (slab_bytes or maps),
-        rows=FLOAT * (outputs * plane * (2 * waiting + 4 * rows) + 3 * min(SLAB_VALUES, outputs * voxels)),
+        network=2 * FLOAT * tile * spec.network.in_channels + (slab_bytes or maps),
+        rows=FLOAT
+        * (outputs * plane * (2 * waiting + 4 * rows) + held + 3 * min(SLAB_VALUES, outputs * voxels)),
         labels=itemsize * voxels,
     )
 
@@ -87,7 +89,7 @@ def scan_bytes(spec: ModelSpec, scan_shape: Triple, prepared_shape: Triple, item
     """
     channels = len(spec.channels)
     scan, prepared = itemsize * math.prod(scan_shape), FLOAT * math.prod(prepared_shape)
-    return channels * 2 * (scan + prepared), channels * (scan + prepared)
+    return channels * 2 * (scan + prepared), channels * (scan + spec.slices.slices_seen * prepared)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import InputError, ModelError, ResourceError, SelfCheckError, UsageError
-from medseg.inference import blend, tta
+from medseg.inference import blend, slices, tta
 from medseg.inference.engines import CardEngine, Engine, RowEngine
 from medseg.inference.tiles import MAPS_ALIVE, MAX_VOXELS, FloatArray, Plan, Strategy, Tile, plan
 from medseg.model import ModelSpec
@@ -48,6 +48,8 @@ class Predictor:
         flips: axes to mirror, one further prediction an entry.
         batch: tiles an engine is given at once.
         slab_voxels: where not 0, a plan of one tile is answered in slabs of so many voxels.
+        slice_axes: of a 2D network, the axes that slices are cut across; averaged where there are several.
+        context: neighbours on each side of a slice that a 2D network is given as channels.
         maps: values a voxel of a tile that an engine holds at once (see `maps_alive`).
     """
 
@@ -66,9 +68,17 @@ class Predictor:
     flips: tuple[tuple[int, ...], ...] = ()
     batch: int = 1
     slab_voxels: int = 0
+    slice_axes: tuple[int, ...] = (2,)
+    context: int = 0
     maps: int = MAPS_ALIVE * USUAL_WIDTH
 
     def __post_init__(self) -> None:
+        mirrored = {axis for axes in self.flips for axis in axes}
+        if mirrored and (0 in self.slice_axes or (self.context and mirrored & set(self.slice_axes))):
+            raise UsageError(
+                f"slices across the axes {self.slice_axes} cannot be averaged with mirrored ones",
+                mend="predict without --tta",
+            )
         if not self.engines or self.batch < 1:
             raise UsageError(f"{len(self.engines)} engines with batches of {self.batch}: at least 1 of each")
 
@@ -92,6 +102,8 @@ class Predictor:
             twin_channels=structures.twin_channels(),
             flips=how.flips,
             batch=batch,
+            slice_axes=spec.slices.axes,
+            context=spec.slices.context,
             maps=maps_alive(spec),
         )
 
@@ -127,6 +139,9 @@ class Predictor:
         """
         if image.ndim != 4 or 0 in image.shape:
             raise InputError(f"an image (C, i, j, k) is needed, this one has the shape {image.shape}")
+        if self.context or self.slice_axes != (2,):
+            yield from self._sliced(image, watch)
+            return
         cut = self.plan(image.shape[1:])
         if self.slab_voxels:
             yield from self._streamed(cut, image, watch or Stopwatch())
@@ -148,6 +163,32 @@ class Predictor:
         if whole is None:
             raise SelfCheckError("the plan holds no tile")
         return whole
+
+    def _sliced(self, image: FloatArray, watch: Stopwatch | None) -> Iterator[tuple[slice, FloatArray]]:
+        """Probabilities of slices across other axes than the last, or with their neighbours.
+
+        Slices across the first axis end in no row before all are done, so these are all held.
+        """
+        plain = replace(self, slice_axes=(2,), context=0)
+
+        def runs(axis: int) -> Iterator[tuple[slice, FloatArray]]:
+            return plain.rows(slices.with_neighbours(slices.turned(image, axis), self.context), watch)
+
+        if self.slice_axes in ((1,), (2,)):
+            (axis,) = self.slice_axes
+            for rows, part in runs(axis):
+                yield rows, slices.turned(part, axis)
+            return
+        mean = np.zeros((0,), np.float32)
+        for axis in self.slice_axes:
+            for rows, part in runs(axis):
+                mean = mean if mean.size else np.zeros((len(part), *image.shape[1:]), np.float32)
+                slices.turned(mean, axis)[:, rows] += part
+        mean /= len(self.slice_axes)
+        step = rows_at_once(len(mean), image.shape[1:])
+        for start in range(0, image.shape[1], step):
+            stop = min(start + step, image.shape[1])
+            yield slice(start, stop), mean[:, start:stop]
 
     def _blended(
         self, cut: Plan, image: FloatArray, watch: Stopwatch

@@ -1,10 +1,13 @@
-"""Scans and label maps from and to files: NIfTI, MetaImage, NRRD, DICOM series."""
+"""Scans and label maps from and to files: NIfTI, MetaImage, NRRD, 3D Slicer, DICOM series, pictures."""
 
 from medseg.io.dicom import Series, is_dicom_folder, list_series
+from medseg.io.masks import read_mask_folder
 from medseg.io.names import SUFFIXES, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
+from medseg.io.overlay import write_overlay
 from medseg.io.read import files_of, inspect, read_labels, read_volume
-from medseg.io.write import write_image, write_labels
+from medseg.io.seg_nrrd import read_segments
+from medseg.io.write import require_holds, write_image, write_labels
 
 __all__ = [
     "SUFFIXES",
@@ -16,8 +19,12 @@ __all__ = [
     "is_dicom_folder",
     "list_series",
     "read_labels",
+    "read_mask_folder",
+    "read_segments",
     "read_volume",
+    "require_holds",
     "stem_and_suffix",
     "write_image",
     "write_labels",
+    "write_overlay",
 ]

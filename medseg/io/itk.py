@@ -26,7 +26,9 @@ from medseg.volume import FileForm, Grid
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LONGEST_HEADER = 2**20
-IMAGE_IO = {".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO"}
+IMAGE_IO = {
+    ".mha": "MetaImageIO", ".mhd": "MetaImageIO", ".nrrd": "NrrdImageIO", ".seg.nrrd": "NrrdImageIO",
+}  # fmt: skip
 
 META_TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2", "MET_INT": "i4",
@@ -49,6 +51,8 @@ NRRD_SPACES = (
     "right-anterior-superior", "ras", "left-anterior-superior", "las", "left-posterior-superior", "lps",
 )  # fmt: skip
 TRUE = ("true", "t", "1", "yes", "y")
+BLANKS = " \t\r\n\v\f"
+"""Not all that Unicode calls blank: a letter in UTF-8 may end in such a byte."""
 MEND = "export it again"
 
 
@@ -149,6 +153,17 @@ def write(path: Path, array: NDArray[Any], grid: Grid) -> None:
         ) from None
 
 
+def nrrd_fields(path: Path) -> dict[str, str]:
+    """The lines of an NRRD header, decoded as Latin-1; the value of `key:=value` begins with `=`.
+
+    Raises:
+        InputError: the header has no end.
+    """
+    require_file(path)
+    with opened(path) as stream:
+        return _header(stream, path, b"")[0]
+
+
 def simple_itk() -> Any:
     """SimpleITK, imported when first needed, with its own warnings to stderr switched off."""
     import SimpleITK as sitk
@@ -170,7 +185,7 @@ def _describe(path: Path, layout: Layout, options: ReadOptions) -> ImageInfo:
     suffix = stem_and_suffix(path)[1]
     return ImageInfo(
         path=path,
-        format="NRRD" if suffix == ".nrrd" else "MetaImage",
+        format="NRRD" if suffix.endswith(".nrrd") else "MetaImage",
         grid=grid,
         channels=layout.channels,
         dtype=layout.dtype.newbyteorder("=").name,
@@ -216,7 +231,7 @@ def _affine(path: Path, layout: Layout) -> Affine:
 def _layout(path: Path) -> Layout:
     require_file(path)
     with opened(path) as stream:
-        if stem_and_suffix(path)[1] == ".nrrd":
+        if stem_and_suffix(path)[1].endswith(".nrrd"):
             return _nrrd(path, *_header(stream, path, b""))
         return _meta(path, *_header(stream, path, b"ElementDataFile"))
 
@@ -229,10 +244,10 @@ def _header(stream: BinaryIO, path: Path, last: bytes) -> tuple[dict[str, str], 
         line = stream.readline(LONGEST_HEADER)
         if not line:
             break
-        text = line.decode("latin-1").strip()
+        text = line.decode("latin-1").strip(BLANKS)
         key, found, value = text.partition(separator)
         if found and not text.startswith("#"):
-            fields.setdefault(key.strip(), value.strip())
+            fields.setdefault(key.strip(BLANKS), value.strip(BLANKS))
         if (last and line.startswith(last)) or (not last and not text):
             return fields, stream.tell()
     raise InputError("the header has no end", source=path, mend="check the file's format, or re-copy it")

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from medseg.errors import InputError, MedsegError
 
-SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mha", ".mhd", ".nrrd")
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img")
+ITK_SUFFIXES = (".mha", ".mhd", ".nrrd")
+SEGMENTATION_SUFFIX = ".seg.nrrd"
+PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+"""Of 2D images, which have neither orientation nor size in mm."""
+SUFFIXES = (*NIFTI_SUFFIXES, SEGMENTATION_SUFFIX, *ITK_SUFFIXES, *PICTURE_SUFFIXES)
+"""A name is matched against them in this order: `.seg.nrrd` before `.nrrd`."""
+
+FRACTIONS = {SEGMENTATION_SUFFIX: ".nrrd", ".png": ".tif"}
+"""What to write fractions as beside labels in a format that holds none."""
 
 
 def stem_and_suffix(path: str | Path) -> tuple[str, str]:
@@ -18,6 +26,8 @@ def stem_and_suffix(path: str | Path) -> tuple[str, str]:
 
     >>> stem_and_suffix("a/scan.1.nii.gz")
     ('scan.1', '.nii.gz')
+    >>> stem_and_suffix("scan.seg.nrrd"), stem_and_suffix("scan_seg.nrrd")
+    (('scan', '.seg.nrrd'), ('scan_seg', '.nrrd'))
     >>> stem_and_suffix("notes.TXT")
     ('notes', '.txt')
     """
@@ -26,6 +36,20 @@ def stem_and_suffix(path: str | Path) -> tuple[str, str]:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], suffix
     return Path(path).stem, Path(path).suffix.lower()
+
+
+def without_pictures(files: Sequence[Path]) -> list[Path]:
+    """The image files of a folder that are data: 2D ones only where there are no others.
+
+    Beside volumes, pictures are figures of them.
+
+    >>> [path.name for path in without_pictures([Path("a.png"), Path("a.nii"), Path("b.nii")])]
+    ['a.nii', 'b.nii']
+    >>> [path.name for path in without_pictures([Path("a.png")])]
+    ['a.png']
+    """
+    volumes = [path for path in files if stem_and_suffix(path)[1] not in PICTURE_SUFFIXES]
+    return volumes or list(files)
 
 
 def require_file(path: Path) -> None:

@@ -62,6 +62,7 @@ class ImageInfo:
         inter: plus this, are the image's values.
         form: how the grid is stored.
         warnings: sentences that a report must repeat.
+        names: of the channels, where the format gives them: red, green, blue.
     """
 
     path: Path
@@ -73,6 +74,7 @@ class ImageInfo:
     inter: float
     form: FileForm
     warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> tuple[int, int, int]:

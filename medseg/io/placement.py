@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medseg import affine as aff
 from medseg.affine import Affine
-from medseg.errors import GeometryError
-from medseg.volume import Grid
+from medseg.errors import GeometryError, GridMismatchError
+from medseg.volume import SAME_GRID_MM, Grid, LabelMap
 
 LARGEST_SHEAR_DEGREES = 0.5
 NOTICED_SHEAR_DEGREES = 0.01
@@ -65,6 +69,69 @@ def numbers(affine: Affine) -> str:
     '[1 0 0 0; 0 1 0 0; 0 0 1 0]'
     """
     return "[" + "; ".join(" ".join(f"{x:.5g}" for x in row) for row in np.round(affine[:3], 9) + 0.0) + "]"
+
+
+def on_grid(labels: LabelMap, grid: Grid, source: Path) -> LabelMap:
+    """A label map whose voxels are some of a grid's, cropped or reordered, on all of that grid.
+
+    Args:
+        labels: the map; background around it is taken for cropped away.
+        grid: where it is wanted.
+        source: its file, for the message.
+
+    Raises:
+        GridMismatchError: its voxels are not voxels of the grid, to 1e-3 mm, or labels lie outside.
+    """
+    if labels.grid.matches(grid):
+        return replace(labels, grid=grid)
+    exact = np.linalg.solve(grid.affine, labels.grid.affine)
+    step = np.rint(exact)
+    off_mm = np.linalg.norm(grid.affine[:3] @ (step - exact) @ _corners(labels.grid.shape), axis=0).max()
+    turns = np.abs(step[:3, :3])
+    if off_mm > SAME_GRID_MM or (turns.sum(axis=0) != 1).any() or (turns.sum(axis=1) != 1).any():
+        labels.grid.require(grid, "the segmentation and the grid it is wanted on", str(source))
+    array, start = _turned(labels.array, step)
+    inside, place = _shared(array.shape, start, grid.shape)
+    out = np.zeros(grid.shape, dtype=array.dtype)
+    out[place] = array[inside]
+    lost = int(np.count_nonzero(array) - np.count_nonzero(out))
+    if lost:
+        raise GridMismatchError(
+            f"{lost} labelled voxels lie outside the grid they are wanted on",
+            source=source,
+            mend="give the scan that was segmented",
+        )
+    return replace(labels, array=out, grid=grid)
+
+
+def _corners(shape: Sequence[int]) -> NDArray[np.float64]:
+    """Indices (4, 8) of the corner voxels, in homogeneous coordinates."""
+    corners = list(itertools.product(*((0.0, n - 1.0) for n in shape), (1.0,)))
+    return np.array(corners).T
+
+
+def _turned(array: NDArray[np.integer], step: Affine) -> tuple[NDArray[np.integer], list[int]]:
+    """The array in the axis order and directions of the grid, and where its first voxel lies there."""
+    order = np.abs(step[:3, :3]).argmax(axis=1)
+    start = []
+    array = array.transpose(order)
+    for axis, old in enumerate(order):
+        first = int(step[axis, 3])
+        if step[axis, old] < 0:
+            array = np.flip(array, axis)
+            first -= array.shape[axis] - 1
+        start.append(first)
+    return array, start
+
+
+def _shared(
+    shape: Sequence[int], start: Sequence[int], whole: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """What two boxes share: as a part of the first, which begins at `start`, and of the second."""
+    low = [min(max(0, s), n) for s, n in zip(start, whole, strict=True)]
+    high = [max(min(s + size, n), first) for s, size, n, first in zip(start, shape, whole, low, strict=True)]
+    inside = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+    return inside, tuple(slice(a, b) for a, b in zip(low, high, strict=True))
 
 
 def _shear_warning(shear: float) -> tuple[str, ...]:

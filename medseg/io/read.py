@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from types import ModuleType
@@ -12,11 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import InputError
+from medseg.io.dicom import is_dicom_folder
 from medseg.io.memory import out_of_memory_named
-from medseg.io.names import NIFTI_SUFFIXES, require_file, stem_and_suffix
+from medseg.io.names import (
+    ITK_SUFFIXES,
+    NIFTI_SUFFIXES,
+    PICTURE_SUFFIXES,
+    SEGMENTATION_SUFFIX,
+    require_file,
+    stem_and_suffix,
+)
 from medseg.io.options import DEFAULT, ImageInfo, ReadOptions, Stored
+from medseg.io.placement import on_grid
 from medseg.io.values import image_values, label_values
-from medseg.volume import LabelMap, Volume
+from medseg.structures import StructureSet
+from medseg.volume import Grid, LabelMap, Volume
 
 Array = NDArray[np.generic]
 
@@ -37,12 +48,13 @@ def read_volume(
         source: one file, a folder with a DICOM series, or a file for each channel by name.
         channels: names and order wanted. With several files they are found by name, never by
             order; a 4D file is split in its own order. None takes what is there, a single
-            channel being called `image`.
+            channel being called `image`, and those of a colour picture red, green and blue.
         options: decisions the file leaves open.
 
     Returns:
         Volume (C, I, J, K) in RAS+ mm. Integers of up to 32 bits stay as stored where the file
-        scales nothing; anything else is float32.
+        scales nothing; anything else is float32. Of a picture (PNG, TIFF, JPEG), I is the column,
+        J the row, K the page, and a pixel is taken for 1 mm.
 
     Raises:
         InputError: a file is damaged or not such an image, voxels are not finite, or a channel is
@@ -62,21 +74,69 @@ def read_volume(
     return Volume(values, info.grid, names, info.form, info.warnings + warnings)
 
 
-def read_labels(path: str | Path, *, options: ReadOptions = DEFAULT) -> LabelMap:
+def read_labels(
+    path: str | Path,
+    *,
+    structures: StructureSet | None = None,
+    like: Grid | None = None,
+    options: ReadOptions = DEFAULT,
+) -> LabelMap:
     """Read a label map (I, J, K); labels stored as numbers within 1e-3 of integers are rounded.
 
+    Args:
+        path: a file, a folder with a DICOM series, or with `structures` a folder of one mask a
+            structure (see `read_mask_folder`).
+        structures: whose names give masks, and the named segments of a `.seg.nrrd`, their values.
+        like: the grid wanted: a `.seg.nrrd`, which may be cropped to its segments, is placed on it.
+            Other formats keep their own.
+        options: decisions the file leaves open.
+
     Raises:
-        InputError: a value is no integer, or the file is damaged or not 3D.
+        InputError: a value is no integer, a name is unknown, or the file is damaged or not 3D.
         GeometryError: the grid is impossible, contradictory or absent.
+        GridMismatchError: a `.seg.nrrd` is no part of the grid wanted, or masks lie on several grids.
         ResourceError: the labels cannot fit in memory.
     """
     path = Path(path)
     with out_of_memory_named(path):
-        stored = _room(path).read(path, options)
+        if structures is not None and path.is_dir() and not is_dicom_folder(path):
+            from medseg.io.masks import read_mask_folder
+
+            return read_mask_folder(path, {s.name: s.value for s in structures}, others=True)[0]
+        stored = _stored_labels(path, options)
         array, _ = _volumes(stored, None, options)
         info = stored.info
         labels, warnings = label_values(array[0], info.slope, info.inter, path)
-    return LabelMap(labels, info.grid, info.form, info.warnings + warnings)  # type: ignore[arg-type]
+        found = LabelMap(labels, info.grid, info.form, info.warnings + warnings)  # type: ignore[arg-type]
+        if stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX:
+            found = _segmentation(path, found, structures, like)
+    return found
+
+
+def _stored_labels(path: Path, options: ReadOptions) -> Stored:
+    """What a file holds, with no colour in the place of a label."""
+    if stem_and_suffix(path)[1] in PICTURE_SUFFIXES:
+        from medseg.io import slices
+
+        return slices.read_labels(path, options)
+    stored: Stored = _room(path).read(path, options)
+    return stored
+
+
+def _segmentation(
+    path: Path, labels: LabelMap, structures: StructureSet | None, like: Grid | None
+) -> LabelMap:
+    """A segmentation of 3D Slicer in the values of the structures it names, on the grid wanted."""
+    from medseg.io.masks import renamed
+    from medseg.io.seg_nrrd import read_segments
+
+    if structures is not None:
+        labels = renamed(labels, read_segments(path), structures, path)
+    if like is None:
+        return labels
+    if labels.grid.voxels == 1 and not labels.array.any():
+        return replace(labels, array=np.zeros(like.shape, dtype=labels.array.dtype), grid=like)
+    return on_grid(labels, like, path)
 
 
 def inspect(path: str | Path, *, options: ReadOptions = DEFAULT) -> ImageInfo:
@@ -114,10 +174,18 @@ def _room(path: Path) -> ModuleType:
 
         return nifti
     require_file(path)
-    if suffix in (".mha", ".mhd", ".nrrd"):
+    if suffix in ITK_SUFFIXES:
         from medseg.io import itk
 
         return itk
+    if suffix == SEGMENTATION_SUFFIX:
+        from medseg.io import seg_nrrd
+
+        return seg_nrrd
+    if suffix in PICTURE_SUFFIXES:
+        from medseg.io import slices
+
+        return slices
     mend = "name the folder of its series" if suffix == ".dcm" else "convert it to NIfTI, MetaImage or NRRD"
     raise InputError(
         f"the suffix {suffix or '(none)'} is no image format that is read", source=path, mend=mend
@@ -129,18 +197,18 @@ def _volumes(
 ) -> tuple[Array, tuple[str, ...]]:
     """The volumes wanted, (C, I, J, K), and their names."""
     there, path = stored.info.channels, stored.info.path
-    array = stored.array
+    array, given = stored.array, stored.info.names
     if options.volume is not None:
         if options.volume >= there:
             raise InputError(f"it has volumes 0 to {there - 1}, not {options.volume}", source=path)
-        array, there = array[options.volume : options.volume + 1], 1
-    if channels is None and there > 1:
+        array, there, given = array[options.volume : options.volume + 1], 1, ()
+    if channels is None and there > 1 and not given:
         raise InputError(
             f"the file holds {there} volumes, and one is needed",
             source=path,
             mend=f"name them with --channels, or choose one with --volume 0 to {there - 1}",
         )
-    names = ("image",) if channels is None else tuple(channels)
+    names = (given or ("image",)) if channels is None else tuple(channels)
     if len(names) != there:
         raise InputError(
             f"the file holds {there} channels, and {len(names)} are needed: {', '.join(names)}",
@@ -159,7 +227,8 @@ def _read_channels(files: Mapping[str, Path], channels: Sequence[str] | None, op
     first = volumes[wanted[0]]
     for name, volume in volumes.items():
         first.grid.require(volume.grid, f"the channels {wanted[0]} and {name}", str(files[name]))
-    for one, other in combinations(wanted, 2):
+    slice_alone = 1 in first.grid.shape  # it may be empty, or grey that was stored as colours
+    for one, other in () if slice_alone else combinations(wanted, 2):
         if np.array_equal(volumes[one].array, volumes[other].array):
             raise InputError(
                 f"the channels {one} and {other} are the same image",

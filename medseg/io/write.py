@@ -14,9 +14,16 @@ from numpy.typing import NDArray
 from medseg.affine import Affine
 from medseg.errors import GeometryError, MedsegError, ResourceError, SelfCheckError, UsageError
 from medseg.io.atomic import atomic_files, atomic_write
-from medseg.io.names import NIFTI_SUFFIXES, stem_and_suffix
+from medseg.io.names import (
+    ITK_SUFFIXES,
+    NIFTI_SUFFIXES,
+    PICTURE_SUFFIXES,
+    SEGMENTATION_SUFFIX,
+    stem_and_suffix,
+)
 from medseg.io.options import ReadOptions, Stored
 from medseg.io.values import smallest_dtype
+from medseg.structures import StructureSet
 from medseg.volume import FileForm, Grid, LabelMap
 
 FORM_RELATIVE = 1e-6
@@ -27,62 +34,102 @@ QUATERNION_RELATIVE = 1e-3
 
 
 def write_labels(
-    path: str | Path, labels: LabelMap, *, overwrite: bool = False, inputs: Iterable[Path] = ()
+    path: str | Path,
+    labels: LabelMap,
+    *,
+    structures: StructureSet | None = None,
+    overwrite: bool = False,
+    inputs: Iterable[Path] = (),
 ) -> None:
     """Write a label map in its form, in the smallest integer type, and read it back.
 
     Args:
         path: the target; its suffix chooses the format.
         labels: values, grid, and the form of the file they belong to.
+        structures: names and colours, for `.seg.nrrd`, which alone holds them; without, a value is
+            called `label 3`.
         overwrite: whether an existing file may be replaced.
         inputs: files that are never replaced.
 
     Raises:
-        UsageError: the target exists, is an input, or has no image suffix.
-        InputError: values go beyond 32 bits.
+        UsageError: the target exists, is an input, has no image suffix, or cannot hold such values.
+        InputError: values go beyond 32 bits, or in a `.seg.nrrd` below 0.
+        GeometryError: a PNG is to hold more than one slice.
         ResourceError: there is no room, or no right to write.
         SelfCheckError: what was read back differs; nothing is left at `path`.
     """
     path = Path(path)
     array = labels.array.astype(smallest_dtype(labels.array, path), copy=False)
-    _write(path, array, labels.grid, labels.form, overwrite, inputs)
+    _write(path, array, labels.grid, labels.form, overwrite, inputs, structures)
+
+
+def require_holds(path: str | Path, grid: Grid) -> None:
+    """Refuse a name whose format cannot hold labels on a grid, before they are made.
+
+    Raises:
+        UsageError: it has no image suffix, or one of a format that changes values.
+        GeometryError: a PNG is to hold more than one slice.
+    """
+    path = Path(path)
+    room = _room(path)
+    if stem_and_suffix(path)[1] in PICTURE_SUFFIXES:
+        room.require_holds(path, grid)
 
 
 def write_image(
     path: str | Path,
-    array: NDArray[np.float32],
+    array: NDArray[Any],
     grid: Grid,
     *,
     form: FileForm,
     overwrite: bool = False,
     inputs: Iterable[Path] = (),
 ) -> None:
-    """Write an image (I, J, K) as float32 in a form, and read it back.
+    """Write an image (I, J, K), or in NIfTI and pictures (C, I, J, K), in a form, and read it back.
+
+    Integers of up to 32 bits stay what they are; all else becomes float32.
 
     Raises:
-        UsageError: the target exists, is an input, or has no image suffix.
-        GeometryError: the array is not on the grid.
+        UsageError: the target exists, is an input, has no image suffix, or cannot hold such values or
+            channels.
+        GeometryError: the array is not on the grid, or a PNG is to hold more than one slice.
         ResourceError: there is no room, or no right to write.
         SelfCheckError: values are not finite, or what was read back differs; nothing is left.
     """
     path = Path(path)
-    if array.shape != grid.shape:
+    if array.shape[-3:] != grid.shape or array.ndim > 4:
         raise GeometryError(f"array of shape {array.shape}, grid says {grid.shape}", source=path)
+    suffix = stem_and_suffix(path)[1]
+    if suffix == SEGMENTATION_SUFFIX:
+        raise UsageError("the format holds labels, not an image", source=path, mend="end the name in .nrrd")
+    if array.ndim == 4 and suffix not in (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES):
+        raise UsageError("channels are written as NIfTI only", source=path, mend="end the name in .nii.gz")
     if not np.isfinite(array).all():
         raise SelfCheckError("the image to write has values that are not finite", source=path)
-    _write(path, np.asarray(array, dtype=np.float32), grid, form, overwrite, inputs)
+    kept = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
+    _write(path, array if kept else array.astype(np.float32, copy=False), grid, form, overwrite, inputs)
 
 
 def _write(
-    path: Path, array: NDArray[Any], grid: Grid, form: FileForm, overwrite: bool, inputs: Iterable[Path]
+    path: Path,
+    array: NDArray[Any],
+    grid: Grid,
+    form: FileForm,
+    overwrite: bool,
+    inputs: Iterable[Path],
+    structures: StructureSet | None = None,
 ) -> None:
-    room = _room(path)
+    room, suffix = _room(path), stem_and_suffix(path)[1]
+    if suffix in NIFTI_SUFFIXES and form.suffix in PICTURE_SUFFIXES:
+        form = FileForm(suffix)  # a picture states no orientation, and a NIfTI that states none is not read
     with _target(path, room, overwrite, inputs) as temporary:
-        if stem_and_suffix(path)[1] in NIFTI_SUFFIXES:
+        if suffix in NIFTI_SUFFIXES:
             room.write(temporary, array, grid, form)
+        elif suffix == SEGMENTATION_SUFFIX:
+            room.write(temporary, array, grid, structures)
         else:
             room.write(temporary, array, grid)
-        _check(path, temporary, array, grid, form, room)
+        _check(path, temporary, array, grid, form, room, structures)
 
 
 @contextmanager
@@ -102,19 +149,35 @@ def _room(path: Path) -> ModuleType:
         from medseg.io import nifti
 
         return nifti
-    if suffix in (".mha", ".mhd", ".nrrd"):
+    if suffix in ITK_SUFFIXES:
         from medseg.io import itk
 
         return itk
+    if suffix == SEGMENTATION_SUFFIX:
+        from medseg.io import seg_nrrd
+
+        return seg_nrrd
+    if suffix in PICTURE_SUFFIXES:
+        from medseg.io import slices
+
+        return slices
     raise UsageError("the name has no image suffix", source=path, mend="end it in .nii.gz, .mha or .nrrd")
 
 
 def _check(
-    path: Path, temporary: Path, array: NDArray[Any], grid: Grid, form: FileForm, room: ModuleType
+    path: Path,
+    temporary: Path,
+    array: NDArray[Any],
+    grid: Grid,
+    form: FileForm,
+    room: ModuleType,
+    structures: StructureSet | None,
 ) -> None:
     """Compare what stands on the disk with what was meant."""
     try:
         faults = list(_differences(temporary, array, grid, form, room))
+        if stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX:
+            faults += room.differences(temporary, array, structures)
     except ResourceError:
         raise
     except MedsegError as fault:
@@ -130,14 +193,15 @@ def _check(
 def _differences(
     temporary: Path, array: NDArray[Any], grid: Grid, form: FileForm, room: ModuleType
 ) -> Iterator[str]:
-    stored = _read_back(temporary, grid, form, room)
-    if stored.array.shape[1:] != array.shape:
-        yield f"shape {stored.array.shape[1:]} for {array.shape}"
-    elif stored.array.dtype != array.dtype or not np.array_equal(stored.array[0], array):
+    stored, suffix = _read_back(temporary, grid, form, room), stem_and_suffix(temporary)[1]
+    meant = array if array.ndim == 4 else array[None]
+    if stored.array.shape != meant.shape:
+        yield f"shape {stored.array.shape} for {meant.shape}"
+    elif stored.array.dtype != array.dtype or not np.array_equal(stored.array, meant):
         yield "voxels differ"
-    if not stored.info.grid.matches(grid):
+    if suffix not in PICTURE_SUFFIXES and not stored.info.grid.matches(grid):
         yield f"its grid lies {stored.info.grid.offset_mm(grid):.4g} mm off"
-    if stem_and_suffix(temporary)[1] in NIFTI_SUFFIXES:
+    if suffix in NIFTI_SUFFIXES:
         yield from _form_differences(stored.info.form, grid, form)
 
 

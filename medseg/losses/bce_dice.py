@@ -1,22 +1,40 @@
-"""Dice and binary cross-entropy together, for overlapping regions.
+"""Dice and binary cross-entropy together, for overlapping regions, in three forms.
 
-The binary cross-entropy is the mean over voxels and regions: a sum would dwarf the Dice.
+    "linear"   ce_weight BCE + dice_weight (1 - D)
+    "log"      ce_weight BCE - dice_weight ln D
+    "unetpp"   ce_weight 1/2 mean(-g ln p) + dice_weight (1 - D)
+
+D is the mean Dice of the regions; -ln D pulls the harder the worse it is. "unetpp" is the formula of UNet++
+(Zhou et al. 2018, arXiv:1807.10165, section 3.2) plus 1, so that a perfect prediction costs nothing: a Dice
+of each image, and a cross-entropy of the regions' own voxels alone. In every form the cross-entropy is the
+mean over voxels and regions: a sum, as "log" and "unetpp" may also be read, would dwarf the Dice.
 """
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from torch import Tensor
 from torch.nn import functional
 
-from medseg.losses.combined import DiceAndCrossEntropy
-from medseg.losses.dice import at_least_float32, check_regions, weights_like
+from medseg.losses.combined import DiceAndCrossEntropy, Pair
+from medseg.losses.outputs import at_least_float32, check_regions, per_region
+from medseg.losses.spec import Form
 
 
 class BCEDiceLoss(DiceAndCrossEntropy):
-    """ce_weight BCE + dice_weight (1 - Dice), with BCE = mean(-w_k (g ln p + (1 - g) ln(1 - p))).
+    """One of the forms above, with BCE = mean(-w_k (g ln p + (1 - g) ln(1 - p))).
 
-    Args: see `DiceAndCrossEntropy`.
+    Args:
+        form: "linear", "log" or "unetpp", which pools no batch whatever `batch` is.
+        pair: see `DiceAndCrossEntropy`.
     """
+
+    def __init__(self, *, form: Form = "linear", **pair: Unpack[Pair]) -> None:
+        if form == "unetpp":
+            pair["batch"] = False
+        super().__init__(**pair)
+        self.form: Form = form
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss, a scalar, of logits (B, K, *S) against regions (B, K, *S) of any type.
@@ -27,8 +45,17 @@ class BCEDiceLoss(DiceAndCrossEntropy):
         check_regions(logits, target)
         wide = at_least_float32(logits)
         truth = target.to(wide.dtype)
-        weights = weights_like(self.class_weights, wide)
-        if weights is not None:
-            weights = weights.reshape(-1, *(1,) * (wide.ndim - 2))
-        bce = functional.binary_cross_entropy_with_logits(wide, truth, weight=weights)
-        return self.ce_weight * bce + self.dice_weight * self.dice.of_regions(wide.sigmoid(), truth)
+        entropy = self._cross_entropy(wide, truth, per_region(self.class_weights, wide))
+        return self.ce_weight * entropy + self.dice_weight * self._dice_part(wide, truth)
+
+    def _cross_entropy(self, logits: Tensor, truth: Tensor, weights: Tensor | None) -> Tensor:
+        if self.form != "unetpp":
+            return functional.binary_cross_entropy_with_logits(logits, truth, weight=weights)
+        within = -truth * functional.logsigmoid(logits)
+        return (within if weights is None else within * weights).mean() / 2
+
+    def _dice_part(self, logits: Tensor, truth: Tensor) -> Tensor:
+        p = logits.sigmoid()
+        if self.form != "log":
+            return self.dice.of_regions(p, truth)
+        return -self.dice.ratio(self.dice.region_sums(p, truth)).mean().log()

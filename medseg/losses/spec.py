@@ -2,32 +2,74 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from medseg.errors import UsageError
 
-LossName = Literal["dice", "bce_dice", "dice_ce"]
+LossName = Literal[
+    "dice",
+    "jaccard",
+    "tversky",
+    "focal_tversky",
+    "generalised_dice",
+    "cross_entropy",
+    "focal",
+    "lovasz",
+    "boundary",
+    "dice_ce",
+    "bce_dice",
+    "sum",
+]
 Denominator = Literal["linear", "squared"]
+Form = Literal["linear", "log", "unetpp"]
+
+_OVERLAP = ("include_background", "batch", "smooth")
+_PAIR = ("denominator", *_OVERLAP, "dice_weight", "ce_weight", "class_weights")
+
+# The settings of `LossSettings` that each loss uses.
+USED: Mapping[str, tuple[str, ...]] = {
+    "dice": ("denominator", *_OVERLAP),
+    "jaccard": ("denominator", *_OVERLAP),
+    "tversky": ("alpha", "beta", *_OVERLAP),
+    "focal_tversky": ("alpha", "beta", "gamma", *_OVERLAP),
+    "generalised_dice": _OVERLAP,
+    "cross_entropy": ("class_weights", "w0", "sigma_mm"),
+    "focal": ("gamma", "alpha", "class_weights"),
+    "lovasz": ("include_background", "batch"),
+    "boundary": ("include_background",),
+    "dice_ce": _PAIR,
+    "bce_dice": (*_PAIR, "form"),
+    "sum": (),
+}
 
 
 @dataclass(frozen=True)
-class LossSpec:
-    """A loss by name, with what it is given.
+class LossSettings:
+    """A loss by name, with what it is given; each loss uses those settings that `USED` lists.
 
     Attributes:
-        name: key of `losses.registry`: "dice" for either kind of output, "dice_ce" for labels
-            (softmax), "bce_dice" for regions (sigmoid).
+        name: key of `losses.registry`, or "sum": the sum of the terms of a `LossSpec`. "dice_ce" is for
+            labels (softmax), "bce_dice" for regions (sigmoid), the others for either.
         denominator: of the soft Dice: sum(p) + sum(g), or V-Net's sum(p^2) + sum(g^2).
-        include_background: whether the Dice of label outputs averages over the background too.
-        batch: pool the voxels of the batch before the ratio, rather than average one Dice a sample.
-        smooth: voxels added to numerator and denominator of the Dice; above 0.
-        dice_weight: factor of 1 - Dice.
+        include_background: whether label outputs average over the background too.
+        batch: pool the voxels of the batch before the ratio, rather than average one a sample.
+        smooth: voxels added to numerator and denominator of the overlap; above 0.
+        dice_weight: factor of the Dice part.
         ce_weight: factor of the cross-entropy.
         class_weights: factor of each output in the cross-entropy; () for 1 each.
+        alpha: weight of false positives (Tversky); of a region's voxels, against 1 - alpha of the others
+            (focal, regions alone). None is the paper's: 0.3, and 0.25.
+        beta: weight of false negatives; None is the paper's 0.7.
+        gamma: focusing exponent (focal), or its inverse (focal Tversky); None is the papers' 2, and 4/3.
+        w0: height of the border map of the cross-entropy; 0 for no map, U-Net's 10.
+        sigma_mm: its width. U-Net's 5 are pixels: where voxels have no size, they count as 1 mm.
+        form: of BCE-Dice: "linear" with 1 - D, "log" with -ln D, "unetpp" as in UNet++ (`losses.bce_dice`).
 
     Raises:
-        UsageError: a value is out of range.
+        UsageError: a value is out of range, or not used by the loss.
     """
 
     name: LossName = "dice_ce"
@@ -38,12 +80,81 @@ class LossSpec:
     dice_weight: float = 1.0
     ce_weight: float = 1.0
     class_weights: tuple[float, ...] = ()
+    alpha: float | None = None
+    beta: float | None = None
+    gamma: float | None = None
+    w0: float = 0.0
+    sigma_mm: float = 5.0
+    form: Form = "linear"
 
     def __post_init__(self) -> None:
+        if self.name not in USED:
+            raise UsageError(f"no loss named {self.name!r}; there are {', '.join(USED)}")
+        for setting in fields(LossSettings)[1:]:
+            if getattr(self, setting.name) != setting.default and setting.name not in USED[self.name]:
+                used = ", ".join(USED[self.name]) or "terms alone"
+                raise UsageError(f"the loss {self.name!r} does not use {setting.name}; it uses {used}")
         if self.denominator not in get_args(Denominator):
             raise UsageError(f"no Dice denominator named {self.denominator!r}; there are linear, squared")
-        if not self.smooth > 0:
-            raise UsageError(f"smooth must be above 0, not {self.smooth}")
-        weights = (self.dice_weight, self.ce_weight, *self.class_weights)
-        if not all(0 <= w < float("inf") for w in weights):
-            raise UsageError(f"loss weights must be finite and not negative, not {weights}")
+        if self.form not in get_args(Form):
+            raise UsageError(
+                f"no form of BCE-Dice named {self.form!r}; there are {', '.join(get_args(Form))}"
+            )
+        for name in ("smooth", "sigma_mm", "gamma"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{name} must be above 0, not {value}")
+        _check_weights(self.dice_weight, self.ce_weight, *self.class_weights, self.w0, self.alpha, self.beta)
+        if self.name == "focal" and self.alpha is not None and self.alpha > 1:
+            raise UsageError(f"alpha of the focal loss must be 1 or less, not {self.alpha}")
+
+
+@dataclass(frozen=True)
+class LossTerm(LossSettings):
+    """One loss of a sum.
+
+    Attributes:
+        weight: its factor, at the beginning of the training where `weight_end` is given.
+        weight_end: its factor at the end; linear in between. None keeps `weight`.
+
+    Raises:
+        UsageError: a value is out of range, or the term is a sum itself.
+    """
+
+    weight: float = 1.0
+    weight_end: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name == "sum":
+            raise UsageError("a term of a sum cannot be a sum", mend="list its terms themselves")
+        _check_weights(self.weight, self.weight_end)
+
+
+@dataclass(frozen=True)
+class LossSpec(LossSettings):
+    """The loss of a recipe: one, or the weighted sum of several.
+
+    Attributes:
+        terms: of the loss "sum", each with settings of its own.
+
+    Raises:
+        UsageError: a value is out of range, a sum has no terms, or another loss has some.
+    """
+
+    terms: tuple[LossTerm, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.name == "sum" and not self.terms:
+            raise UsageError(
+                "a sum of losses needs terms", mend="add [[loss.terms]] with a name and a weight"
+            )
+        if self.terms and self.name != "sum":
+            raise UsageError(f"the loss {self.name!r} has no terms", mend='set name = "sum"')
+
+
+def _check_weights(*weights: float | None) -> None:
+    given = tuple(w for w in weights if w is not None)
+    if not all(0 <= w < math.inf for w in given):
+        raise UsageError(f"loss weights must be finite and not negative, not {given}")

@@ -29,7 +29,6 @@ from medseg.volume import Grid, LabelMap
 
 SurfaceMode = Literal["surfel", "voxel"]
 Tolerance = Mapping[str, float] | float | None
-Box = tuple[slice, ...]
 
 HAUSDORFF_PERCENT = 95.0
 
@@ -202,19 +201,16 @@ class _Pair:
         self.boxes = [ndimage.find_objects(m, max_label=len(values)) for m in self.maps]
         self.spacing_mm = reference.grid.spacing_mm
 
-    def box(self, structure: Structure) -> Box | None:
+    def box(self, structure: Structure) -> sd.Box | None:
         """The smallest box around the structure in both maps; None where it is in neither."""
         at = [self.index[v] - 1 for v in members_of(structure)]
         found = [boxes[n] for boxes in self.boxes for n in at if boxes[n] is not None]
-        if not found:
-            return None
-        return tuple(
-            slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in zip(*found, strict=True)
-        )
+        return sd.union(found) if found else None
 
     def distances(
-        self, structure: Structure, box: Box, mode: SurfaceMode, threads: int
+        self, structure: Structure, box: sd.Box, mode: SurfaceMode, threads: int
     ) -> sd.SurfaceDistances:
+        box = sd.solid(box, self.maps[0].shape)
         reference, predicted = (self._mask(m[box], structure) for m in self.maps)
         measure = sd.surfel_distances if mode == "surfel" else sd.voxel_distances
         return measure(reference, predicted, self.spacing_mm, threads=threads)
@@ -286,7 +282,7 @@ def _row(
     )
 
 
-def _touches(box: Box | None, grid: Grid) -> bool:
+def _touches(box: sd.Box | None, grid: Grid) -> bool:
     """Whether the box reaches the image's edge along an axis of more than one voxel."""
     if box is None:
         return False

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from medseg.metrics import lesions, promise12
 from medseg.metrics.case import SURFACE_UNITS, CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow
 from medseg.metrics.value import Value
@@ -22,7 +23,11 @@ CASE_COLUMNS = (
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that starts with one of these for a formula."""
 
-SURFACE_METRICS = frozenset(name for units in SURFACE_UNITS.values() for name in units)
+SURFACE_METRICS = (
+    frozenset(name for units in SURFACE_UNITS.values() for name in units)
+    | lesions.SURFACE_METRICS
+    | promise12.SURFACE_METRICS
+)
 
 
 def cases_csv(

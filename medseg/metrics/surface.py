@@ -17,16 +17,18 @@ no part.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from medseg.errors import GridMismatchError
 from medseg.metrics import surfels
 
+Box = tuple[slice, ...]
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 
@@ -95,6 +97,35 @@ def voxel_distances(
     forth = np.sort(_directed_mm(here, there, spacing, threads))
     back = np.sort(_directed_mm(there, here, spacing, threads))
     return SurfaceDistances(forth, np.ones_like(forth), back, np.ones_like(back))
+
+
+def union(boxes: Iterable[Box]) -> Box:
+    """The smallest box around boxes, of which there is at least one.
+
+    >>> union([(slice(1, 3),), (slice(5, 6),)])
+    (slice(1, 6, None),)
+    """
+    axes = zip(*boxes, strict=True)
+    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in axes)
+
+
+def solid(box: Box, shape: Sequence[int]) -> Box:
+    """A box of one slice made two slices long where the image has more: cut out, it is no 2D image.
+
+    >>> solid((slice(0, 4), slice(0, 4), slice(7, 8)), (9, 9, 8))[2]
+    slice(6, 8, None)
+    """
+    last = box[-1]
+    if last.stop - last.start > 1 or shape[-1] == 1:
+        return box
+    start = min(last.start, shape[-1] - 2)
+    return (*box[:-1], slice(start, start + 2))
+
+
+def box_around(mask: Mask) -> Box | None:
+    """The smallest `solid` box around a mask; None where it is empty."""
+    found = ndimage.find_objects(mask.view(np.uint8))
+    return solid(found[0], mask.shape) if found else None
 
 
 def border(mask: Mask) -> Mask:

@@ -16,7 +16,7 @@ class Value:
     Attributes:
         value: the number; None where the metric is undefined or was not evaluated, +inf for a
             distance to a surface that does not exist.
-        unit: "mm", "ml", "%" or "1" for a fraction.
+        unit: "mm", "ml", "%", "points" of a score, or "1" for a fraction or a number of lesions.
         status: which of the two masks were empty, or that the metric was not evaluated.
     """
 

@@ -8,7 +8,6 @@ level of the synthesis path has one convolution.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -22,10 +21,10 @@ from medseg.networks.layers import (
     CONV,
     TRANSPOSED,
     ConvUnit,
-    InputGate,
     PerAxis,
     Segmenter,
     SpatialDims,
+    gate_of,
     he_init,
     odd_kernels,
     per_level,
@@ -75,8 +74,6 @@ class FastUNet(Segmenter):
             per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
         )
         steps = per_level(strides, levels=levels, spatial_dims=spatial_dims, default=2, what="strides")
-        total = tuple(math.prod(axis) for axis in zip(*steps, strict=True))
-        none = (0,) * spatial_dims
         conv, transposed = CONV[spatial_dims], TRANSPOSED[spatial_dims]
 
         def stage(level: int, count: int) -> nn.Sequential:
@@ -91,7 +88,7 @@ class FastUNet(Segmenter):
             )  # fmt: skip
 
         above = (in_channels, *widths)
-        self.gate = InputGate(in_channels, total, none, none)
+        self.gate = gate_of(in_channels, steps)
         self.down = nn.ModuleList(conv(above[n], widths[n], steps[n], stride=steps[n]) for n in range(levels))
         self.encoder = nn.ModuleList(stage(n, depth if n else 1) for n in range(levels))
         self.up = nn.ModuleList(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal, Protocol, cast, runtime_checkable
 
 import torch
@@ -23,6 +24,9 @@ Build = Callable[..., nn.Module]
 CONV: dict[int, Build] = {2: nn.Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Build] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MAX_POOL: dict[int, Build] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
+"""What convolutions prefer, by the number of spatial axes."""
+
 BATCH_NORM: dict[int, Build] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 INSTANCE_NORM: dict[int, Build] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 NORM: dict[str, Build] = {
@@ -73,8 +77,27 @@ def odd_kernels(kernels: tuple[PerAxis, ...]) -> tuple[PerAxis, ...]:
     return kernels
 
 
+def level_widths(widths: Sequence[int]) -> tuple[int, ...]:
+    """The widths, when there are two levels or more and each has channels.
+
+    Raises:
+        UsageError: there are fewer, or a width is below 1.
+    """
+    if len(widths) < 2 or min(widths) < 1:
+        raise UsageError(f"widths must be two or more positive numbers, not {tuple(widths)}")
+    return tuple(widths)
+
+
+def products(strides: Sequence[PerAxis]) -> PerAxis:
+    """Total stride per axis."""
+    return tuple(math.prod(axis) for axis in zip(*strides, strict=True))
+
+
 class ConvUnit(nn.Module):
-    """Convolution, normalisation, activation; (B, C, *S) -> (B, C', *S), or less by k - 1 without padding."""
+    """Convolution, normalisation, activation, dropout; (B, C, *S) -> (B, C', *S / stride).
+
+    Without padding, less by k - 1.
+    """
 
     def __init__(
         self,
@@ -85,17 +108,38 @@ class ConvUnit(nn.Module):
         kernel: PerAxis,
         norm: Norm,
         activation: str,
+        stride: int | PerAxis = 1,
         padding: bool = True,
         bias: bool = True,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__()
         pad = tuple(k // 2 if padding else 0 for k in kernel)
-        self.conv = CONV[spatial_dims](in_channels, out_channels, kernel, padding=pad, bias=bias)
+        self.conv = CONV[spatial_dims](
+            in_channels, out_channels, kernel, stride=stride, padding=pad, bias=bias
+        )
         self.norm = choose(NORM, norm, "normalisation")(spatial_dims, out_channels)
         self.activation = choose(ACTIVATION, activation, "activation")(out_channels)
+        self.dropout = dropping(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return cast(Tensor, self.activation(self.norm(self.conv(x))))
+        return cast(Tensor, self.dropout(self.activation(self.norm(self.conv(x)))))
+
+
+def dropping(share: float) -> nn.Module:
+    """Dropout of a share of the values in training; nothing where the share is 0.
+
+    Raises:
+        UsageError: the share is not in [0, 1).
+    """
+    if not 0 <= share < 1:
+        raise UsageError(f"dropout must lie in [0, 1), not {share}")
+    return nn.Dropout(share) if share else nn.Identity()
+
+
+def chain(channels: Sequence[int], unit: Build) -> nn.Sequential:
+    """One `unit(C, C')` for each neighbouring pair of channels, in turn."""
+    return nn.Sequential(*(unit(a, b) for a, b in pairwise(channels)))
 
 
 class ChannelNorm(nn.Module):
@@ -133,6 +177,63 @@ class CentreCrop(nn.Module):
         return tuple(r.cropped(m) for r, m in zip(before, self.margin, strict=True))
 
 
+class Enlarge(nn.Module):
+    """Interpolation of a map by whole factors; (B, C, *S) -> (B, C, *S * factor). It has no weights.
+
+    Args:
+        factor: per axis.
+        kind: "nearest" copies each position; "linear" blends the two nearest along each axis, voxels being
+            boxes whose values stand at their centres (`align_corners=False`).
+    """
+
+    def __init__(self, factor: PerAxis, kind: Literal["nearest", "linear"]) -> None:
+        super().__init__()
+        self.factor, self.kind = factor, kind
+        names = {"nearest": ("nearest", "nearest"), "linear": ("bilinear", "trilinear")}
+        self.mode = names[kind][len(factor) - 2]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.interpolate(x, scale_factor=[float(f) for f in self.factor], mode=self.mode)
+
+    def reach(self, before: reach.Reach) -> reach.Reach:
+        axes = zip(before, self.factor, strict=True)
+        if self.kind == "nearest":
+            return tuple(r.transposed(f, f, 0) for r, f in axes)
+        return tuple(r.blended(f) for r, f in axes)
+
+
+class Shrinkage:
+    """Voxels that valid convolutions take off, two of them per stage of a U-Net.
+
+    Args:
+        kernels: of each level, per axis.
+        pool: strides between neighbouring levels, per axis.
+    """
+
+    def __init__(self, kernels: tuple[PerAxis, ...], pool: tuple[PerAxis, ...]) -> None:
+        self.stage = tuple(tuple(2 * (k - 1) for k in kernel) for kernel in kernels)
+        self.pool = pool
+
+    def lost(self, level: int) -> PerAxis:
+        """From the input of `level` to its output, both ends together."""
+        if level == len(self.pool):
+            return self.stage[level]
+        below = zip(self.stage[level], self.pool[level], self.lost(level + 1), strict=True)
+        return tuple(2 * own + s * deeper for own, s, deeper in below)
+
+    def crop(self, level: int) -> CentreCrop:
+        """Of the shortcut of `level`, to fit the up-convolved map."""
+        margin = (s * n // 2 for s, n in zip(self.pool[level], self.lost(level + 1), strict=True))
+        return CentreCrop(tuple(margin))
+
+    def lattice(self, level: int = 0) -> PerAxis:
+        """Smallest input of `level` every pooling divides, for an empty bottom."""
+        if level == len(self.pool):
+            return (0,) * len(self.stage[level])
+        below = zip(self.stage[level], self.pool[level], self.lattice(level + 1), strict=True)
+        return tuple(own + s * deeper for own, s, deeper in below)
+
+
 class InputGate(nn.Module):
     """Refuses an input the network cannot take; hands any other on untouched.
 
@@ -166,6 +267,16 @@ class InputGate(nn.Module):
                 f"{self.stride}, not {shape[2:]}",
                 mend="pad the input",
             )
+
+
+def gate_of(in_channels: int, strides: tuple[PerAxis, ...], shrink: Shrinkage | None = None) -> InputGate:
+    """What a network of these strides takes: whole multiples, or valid convolutions' sizes."""
+    total = products(strides)
+    none = (0,) * len(total)
+    if shrink is None:
+        return InputGate(in_channels, total, none, none)
+    rest = tuple(r % s for r, s in zip(shrink.lattice(), total, strict=True))
+    return InputGate(in_channels, total, rest, shrink.lost(0))
 
 
 class Segmenter(nn.Module):
@@ -214,6 +325,21 @@ class Phased(Protocol):
 
     def at_phase(self, x: Tensor, phase: PerAxis) -> Tensor:
         """Logits of the voxels whose index is `phase` modulo `phases`."""
+
+
+@runtime_checkable
+class Supervised(Protocol):
+    """A network with further heads on coarser or shallower maps, for deep supervision.
+
+    The heads are there whether they are trained or not: the weights of one training fit any other.
+    """
+
+    @property
+    def head_weights(self) -> tuple[float, ...]:
+        """Weight of each head's loss, the final head's first; their sum is 1."""
+
+    def heads(self, x: Tensor) -> list[Tensor]:
+        """Logits (B, K, *S / scale) of every head, the final one first; each scale is a whole number."""
 
 
 def he_init(network: nn.Module) -> None:

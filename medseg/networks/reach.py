@@ -90,15 +90,24 @@ class AxisReach:
 
     def transposed(self, kernel: int, stride: int, padding: int) -> AxisReach:
         """After a transposed convolution: position n sees coarse ones ceil((n+p-k+1)/s) to (n+p)//s."""
-        jump, rest = divmod(self.jump, stride)
-        if rest:
-            raise TypeError(f"a transposed stride of {stride} would pass the input's own resolution")
+        jump = self._finer(stride)
         place = np.arange(len(self.low) * stride, dtype=np.int64) + padding
         return AxisReach(
             jump,
             self._at(self.low, -((kernel - 1 - place) // stride)),
             self._at(self.high, place // stride),
             self.origin + (padding - (kernel - stride) // 2) * jump,
+        )
+
+    def blended(self, factor: int) -> AxisReach:
+        """After linear interpolation: position n lies at (n + 1/2) / f - 1/2, on a coarse one or between."""
+        jump = self._finer(factor)
+        place = 2 * np.arange(len(self.low) * factor, dtype=np.int64) + 1 - factor
+        return AxisReach(
+            jump,
+            self._at(self.low, place // (2 * factor)),
+            self._at(self.high, -(-place // (2 * factor))),
+            self.origin,
         )
 
     def cropped(self, margin: int) -> AxisReach:
@@ -122,6 +131,12 @@ class AxisReach:
         low = np.minimum(self._at(self.low, place), other._at(other.low, place))
         high = np.maximum(self._at(self.high, place), other._at(other.high, place))
         return replace(self, low=low, high=high)
+
+    def _finer(self, stride: int) -> int:
+        jump, rest = divmod(self.jump, stride)
+        if rest:
+            raise TypeError(f"a transposed stride of {stride} would pass the input's own resolution")
+        return jump
 
     def _centres(self) -> Indices:
         return np.arange(len(self.low), dtype=np.int64) * self.jump + self.origin
@@ -160,7 +175,8 @@ def trace(network: nn.Module, spatial_dims: int) -> dict[str, Reach]:
         if node.op == "placeholder":
             known[node] = (start,) * spatial_dims
         elif node.op == "call_module":
-            known[node] = _through(network.get_submodule(str(node.target)), known[node.all_input_nodes[0]])
+            before = _merged(known, node.all_input_nodes)
+            known[node] = _through(network.get_submodule(str(node.target)), before)
             named[str(node.target)] = known[node]
         elif node.op == "call_function" and node.target in MERGES:
             known[node] = _merged(known, node.all_input_nodes)

@@ -7,9 +7,8 @@ those of the current batch; widths, kernels, strides, norm and activation can be
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import partial
 from typing import cast
 
 import torch
@@ -21,12 +20,12 @@ from medseg.networks.layers import (
     CONV,
     MAX_POOL,
     TRANSPOSED,
-    CentreCrop,
     ConvUnit,
-    InputGate,
-    PerAxis,
     Segmenter,
+    Shrinkage,
     SpatialDims,
+    chain,
+    gate_of,
     he_init,
     odd_kernels,
     per_level,
@@ -84,20 +83,13 @@ class UNet3D(Segmenter):
         )
         pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
 
-        def stage(level: int, first: int, middle: int) -> nn.Sequential:
-            channels = (first, middle, widths[level])
-            return nn.Sequential(
-                *(
-                    ConvUnit(
-                        spatial_dims, a, b, kernel=size[level], norm=norm, activation=activation,
-                        padding=padding, bias=bias,
-                    )
-                    for a, b in pairwise(channels)
-                )
-            )  # fmt: skip
+        unit = partial(ConvUnit, spatial_dims, norm=norm, activation=activation, padding=padding, bias=bias)
 
-        shrink = _Shrinkage(size, pool) if not padding else None
-        self.gate = _gate(in_channels, pool, shrink)
+        def stage(level: int, first: int, middle: int) -> nn.Sequential:
+            return chain((first, middle, widths[level]), partial(unit, kernel=size[level]))
+
+        shrink = Shrinkage(size, pool) if not padding else None
+        self.gate = gate_of(in_channels, pool, shrink)
         inputs = (in_channels, *widths)
         self.encoder = nn.ModuleList(stage(n, inputs[n], widths[n] // 2) for n in range(levels))
         self.pool = nn.ModuleList(MAX_POOL[spatial_dims](s) for s in pool)
@@ -105,9 +97,7 @@ class UNet3D(Segmenter):
             TRANSPOSED[spatial_dims](w, w, s, stride=s, bias=False)
             for w, s in zip(widths[1:], pool, strict=True)
         )
-        self.crop = nn.ModuleList(
-            CentreCrop(shrink.margin(n)) if shrink else nn.Identity() for n in range(levels - 1)
-        )
+        self.crop = nn.ModuleList(shrink.crop(n) if shrink else nn.Identity() for n in range(levels - 1))
         self.decoder = nn.ModuleList(
             stage(n, widths[n] + widths[n + 1], widths[n]) for n in range(levels - 1)
         )
@@ -126,42 +116,3 @@ class UNet3D(Segmenter):
             x = torch.cat((self.crop[level](skips.pop()), self.up[level](x)), dim=1)
             x = self.decoder[level](x)
         return cast(Tensor, self.head(x))
-
-
-def _gate(in_channels: int, pool: tuple[PerAxis, ...], shrink: _Shrinkage | None) -> InputGate:
-    total = _products(pool)
-    none = (0,) * len(total)
-    if shrink is None:
-        return InputGate(in_channels, total, none, none)
-    rest = tuple(r % s for r, s in zip(shrink.lattice(), total, strict=True))
-    return InputGate(in_channels, total, rest, shrink.lost(0))
-
-
-def _products(pool: tuple[PerAxis, ...]) -> PerAxis:
-    return tuple(math.prod(axis) for axis in zip(*pool, strict=True))
-
-
-class _Shrinkage:
-    """Voxels valid convolutions take off, two of them per stage."""
-
-    def __init__(self, kernels: tuple[PerAxis, ...], pool: tuple[PerAxis, ...]) -> None:
-        self.stage = tuple(tuple(2 * (k - 1) for k in kernel) for kernel in kernels)
-        self.pool = pool
-
-    def lost(self, level: int) -> PerAxis:
-        """From the input of `level` to its output, both ends together."""
-        if level == len(self.pool):
-            return self.stage[level]
-        below = zip(self.stage[level], self.pool[level], self.lost(level + 1), strict=True)
-        return tuple(2 * own + s * deeper for own, s, deeper in below)
-
-    def margin(self, level: int) -> PerAxis:
-        """What the shortcut of `level` loses at each end to fit the up-convolved map."""
-        return tuple(s * n // 2 for s, n in zip(self.pool[level], self.lost(level + 1), strict=True))
-
-    def lattice(self, level: int = 0) -> PerAxis:
-        """Smallest input of `level` every pooling divides, for an empty bottom."""
-        if level == len(self.pool):
-            return (0,) * len(self.stage[level])
-        below = zip(self.stage[level], self.pool[level], self.lattice(level + 1), strict=True)
-        return tuple(own + s * deeper for own, s, deeper in below)

@@ -14,7 +14,6 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from medseg.errors import UsageError
 from medseg.model import Norm
 from medseg.networks.layers import (
     ACTIVATION,
@@ -23,12 +22,13 @@ from medseg.networks.layers import (
     TRANSPOSED,
     Build,
     ConvUnit,
-    InputGate,
     PerAxis,
     Segmenter,
     SpatialDims,
     choose,
+    gate_of,
     he_init,
+    level_widths,
     odd_kernels,
     per_level,
 )
@@ -73,9 +73,7 @@ class VNet(Segmenter):
         bias: bool = True,
     ) -> None:
         super().__init__(spatial_dims)
-        levels = len(widths)
-        if levels < 2 or min(widths) < 1:
-            raise UsageError(f"widths must be two or more positive numbers, not {tuple(widths)}")
+        levels = len(level_widths(widths))
         size = odd_kernels(
             per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=5, what="kernels")
         )
@@ -92,8 +90,7 @@ class VNet(Segmenter):
                 table, spatial_dims, a, b, stride=stride, norm=norm, activation=activation, bias=bias
             )
 
-        total = tuple(math.prod(axis) for axis in zip(*step, strict=True))
-        self.gate = InputGate(in_channels, total, (0,) * spatial_dims, (0,) * spatial_dims)
+        self.gate = gate_of(in_channels, step)
         above = [2 * w for w in widths[1:-1]] + [widths[-1]]
         self.encoder = nn.ModuleList(stage(n, w, w if n else in_channels) for n, w in enumerate(widths))
         self.down = nn.ModuleList(

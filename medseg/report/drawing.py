@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
@@ -102,10 +102,10 @@ def nice_length(largest: float) -> float:
     return max(step * power for step in (1.0, 2.0, 5.0) if step * power <= largest * (1 + 1e-9))
 
 
-def png(figure: Figure) -> bytes:
+def png(figure: Figure, dots_per_inch: Sequence[int] = DOTS_PER_INCH) -> bytes:
     """The figure as a PNG without a date or a software name, at the finest resolution that is small."""
     data = b""
-    for dots in DOTS_PER_INCH:
+    for dots in dots_per_inch:
         with io.BytesIO() as file:
             figure.savefig(
                 file,

@@ -138,14 +138,14 @@ def _draw(
     FigureCanvasAgg(figure)
     top = height - MARGIN_IN
     for view, scale, tall in zip(views, scales, heights, strict=True):
-        _text(figure, MARGIN_IN, top - 0.13, view.heading, size=8.5, colour=INK, weight="bold")
+        put_text(figure, MARGIN_IN, top - 0.13, view.heading, size=8.5, colour=INK, weight="bold")
         left = MARGIN_IN
         for plane, slot in zip(shown, _slots(view, shown, scale), strict=True):
             _panel(figure, view, plane, structures, window, (left, top, slot, tall), scale)
             left += slot
         top -= tall
     _draw_legend(figure, legend, top)
-    _text(figure, WIDTH_IN / 2, 0.13, BANNER, size=7, colour=AMBER, align="center")
+    put_text(figure, WIDTH_IN / 2, 0.13, BANNER, size=7, colour=AMBER, align="center")
     return figure
 
 
@@ -197,15 +197,15 @@ def _panel(
         aspect="auto",
         interpolation="bilinear" if min(pixels.shape) > 1 else "nearest",
     )
-    _outlines(axes, plane.cut(view.labels, index), plane, structures, dashed=False)
+    outlines(axes, plane.cut(view.labels, index), plane, structures, dashed=False)
     if view.reference is not None:
-        _outlines(axes, plane.cut(view.reference, index), plane, structures, dashed=True)
+        outlines(axes, plane.cut(view.reference, index), plane, structures, dashed=True)
     axes.set_xlim(0, mm_wide)
     axes.set_ylim(mm_high, 0)
     number = f"slice {index + view.start[plane.axis] + 1} of {view.full_shape[plane.axis]}"
     where = position(view.grid, plane, view.point)
     middle, title = left + slot / 2, top - HEADING_IN
-    _text(
+    put_text(
         figure,
         middle,
         title - 0.10,
@@ -215,12 +215,12 @@ def _panel(
         align="center",
     )
     detail = f"{number}, {where}" if where else number
-    _text(figure, middle, title - 0.24, detail, size=7, colour=FAINT, align="center")
-    _letters(figure, plane, (x, y, wide, high))
+    put_text(figure, middle, title - 0.24, detail, size=7, colour=FAINT, align="center")
+    letters(figure, plane, (x, y, wide, high))
     _scale_bar(figure, nice_length(0.6 / scale), scale, (middle, y - LETTER_IN - BAR_IN / 2))
 
 
-def _outlines(axes: Axes, cut: Image, plane: Plane, structures: StructureSet, *, dashed: bool) -> None:
+def outlines(axes: Axes, cut: Image, plane: Plane, structures: StructureSet, *, dashed: bool) -> None:
     """The border of each structure; a mask is padded so that one at the edge of the scan closes."""
     present = set(np.unique(cut).tolist())
     down, along = plane.pixel_mm
@@ -242,7 +242,8 @@ def _outlines(axes: Axes, cut: Image, plane: Plane, structures: StructureSet, *,
         )
 
 
-def _letters(figure: Figure, plane: Plane, place: tuple[float, float, float, float]) -> None:
+def letters(figure: Figure, plane: Plane, place: tuple[float, float, float, float]) -> None:
+    """What the four edges of a slice at (x, y, width, height) in inches face; nothing where unknown."""
     if plane.letters is None:
         return
     x, y, wide, high = place
@@ -254,7 +255,7 @@ def _letters(figure: Figure, plane: Plane, place: tuple[float, float, float, flo
         (top, (x + wide / 2, y + high + half)),
         (bottom, (x + wide / 2, y - half)),
     ):
-        _text(figure, *at, text, size=8, colour=INK, align="center", weight="bold")
+        put_text(figure, *at, text, size=8, colour=INK, align="center", weight="bold")
 
 
 def _scale_bar(figure: Figure, length_mm: float, scale: float, at: tuple[float, float]) -> None:
@@ -263,7 +264,7 @@ def _scale_bar(figure: Figure, length_mm: float, scale: float, at: tuple[float, 
     total = figure.get_size_inches()
     ends = [x / total[0], (x + length_mm * scale) / total[0]]
     figure.add_artist(Line2D(ends, [y / total[1]] * 2, color=INK, linewidth=1.4, solid_capstyle="butt"))
-    _text(figure, x + length_mm * scale + 0.05, y, label, size=6.5, colour=FAINT)
+    put_text(figure, x + length_mm * scale + 0.05, y, label, size=6.5, colour=FAINT)
 
 
 def _draw_legend(figure: Figure, entries: list[_Entry], top: float) -> None:
@@ -278,10 +279,10 @@ def _draw_legend(figure: Figure, entries: list[_Entry], top: float) -> None:
         figure.add_artist(
             Line2D(ends, [y / total[1]] * 2, color=entry.colour, linewidth=1.4, linestyle=style)
         )
-        _text(figure, x + 0.26, y, entry.text, size=7, colour=FAINT)
+        put_text(figure, x + 0.26, y, entry.text, size=7, colour=FAINT)
 
 
-def _text(
+def put_text(
     figure: Figure,
     x: float,
     y: float,

@@ -135,7 +135,7 @@ def _about_the_shape(
     ]
     if faces:
         yield Flag(f"{name} reaches the edge of the scan; part of it may lie outside.", name)
-    pieces = cc3d.connected_components(np.ascontiguousarray(mask), connectivity=26)
+    pieces = cc3d.connected_components(mask.astype(np.uint8, order="C"), connectivity=26)  # bool may fail
     sizes = np.sort(np.bincount(pieces.ravel())[1:])[::-1]
     if len(sizes) > 1:
         share = min(100 * sizes[0] / sizes.sum(), 99.9)

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import reduce
 from pathlib import Path
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 
-from medseg.augment.compose import Augmenter
-from medseg.augment.synthesis import Synthesiser
 from medseg.errors import InputError, SelfCheckError
-from medseg.networks.layers import Phased, Segmenter
+from medseg.losses.scheduled import Scheduled
+from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
 from medseg.sampling import PatchSampler
 from medseg.training import checkpoint as checkpoints
 from medseg.training.checkpoint import Checkpoint
@@ -32,6 +34,29 @@ from medseg.training.spec import TrainingSpec
 
 Weights = Mapping[str, Tensor]
 Phase = tuple[int, ...]
+Answer = tuple[float, Tensor, Tensor]
+"""Share of the loss, logits (B, K, *S), and the labels (B, *S) of those voxels."""
+
+
+class PatchMaker(Protocol):
+    """Makes the patches of a training: an `Augmenter`, a `Synthesiser` or a `SliceAugmenter`."""
+
+    def target(self, labels: Tensor) -> Tensor:
+        """What is learnt of a case's label indices (I, J, K)."""
+
+    def source_shape(self, patch_shape: Sequence[int]) -> tuple[int, ...]:
+        """Voxels of the volume that a patch spans."""
+
+    def draw(
+        self,
+        generator: Generator,
+        image: Tensor,
+        labels: Tensor,
+        centre_voxels: Sequence[float],
+        patch_shape: Sequence[int],
+        progress: float,
+    ) -> tuple[Tensor, Tensor]:
+        """A patch (C, *patch) of a case, and its label indices (*patch)."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +114,8 @@ class Trainer:
         target: turns label indices (B, *patch) into what the loss takes.
         augmenter: samples and applies the augmentation of a patch, or makes a scan from labels.
         cases: what is trained on.
-        validate: Dice per structure of given weights on the selection cases.
+        validate: Dice per structure of given weights on the selection cases; the last weights are kept
+            where it finds none.
         spec: the settings.
         epochs: how many.
         folder: the run; checkpoints and logs go there.
@@ -98,7 +124,7 @@ class Trainer:
     network: Segmenter
     loss: nn.Module
     target: Callable[[Tensor], Tensor]
-    augmenter: Augmenter | Synthesiser
+    augmenter: PatchMaker
     cases: Sequence[TrainingCase]
     validate: Callable[[Weights], Mapping[str, float]]
     spec: TrainingSpec
@@ -150,7 +176,7 @@ class Trainer:
         score = sum(known) / len(known) if known else 0.0
         self.progress.epoch += 1
         self.progress.averaged = self.averaged.updates
-        better = score > self.progress.best
+        better = not known or score > self.progress.best
         self.progress.best = max(score, self.progress.best)
         self.progress.seconds += time.monotonic() - start
         if better:
@@ -168,7 +194,7 @@ class Trainer:
 
     def step(self, batch: Batch) -> float:
         """One optimiser step; the loss."""
-        images = batch.images.to(self.device, memory_format=torch.channels_last_3d)
+        images = batch.images.to(self.device, memory_format=MEMORY_FORMATS[batch.images.ndim - 2])
         labels = batch.labels.to(self.device)
         total = self.epochs * self.spec.steps_per_epoch
         frozen = frozen_from(total, self.spec)
@@ -179,8 +205,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            logits, labels = self._answer(images, labels, batch.phase)
-        loss = self.loss(logits.float(), self.target(labels))
+            answers = self._answers(images, labels, batch.phase)
+        if isinstance(self.loss, Scheduled):
+            self.loss.progress = self.progress.step / total
+        parts = [share * self.loss(logits.float(), self.target(known)) for share, logits, known in answers]
+        loss = reduce(operator.add, parts)
         value = float(loss.detach())
         if not math.isfinite(value):
             raise SelfCheckError(
@@ -196,13 +225,16 @@ class Trainer:
         self.progress.step += 1
         return value
 
-    def _answer(self, images: Tensor, labels: Tensor, phase: Phase | None) -> tuple[Tensor, Tensor]:
-        """Logits, and the labels of the voxels they are of: all, or those of one phase."""
+    def _answers(self, images: Tensor, labels: Tensor, phase: Phase | None) -> list[Answer]:
+        """What the loss is taken of: all voxels, those of one phase, or those of every head."""
+        if self.spec.deep_supervision and isinstance(self.network, Supervised):
+            found = zip(self.network.head_weights, self.network.heads(images), strict=True)
+            return [(share, logits, _thinned(labels, logits)) for share, logits in found]
         if phase is None or not isinstance(self.network, Phased):
-            return self.network(images), labels
+            return [(1.0, self.network(images), labels)]
         steps = self.network.phases
         taken = (slice(None), *(slice(p, None, s) for p, s in zip(phase, steps, strict=True)))
-        return self.network.at_phase(images, phase), labels[taken]
+        return [(1.0, self.network.at_phase(images, phase), labels[taken])]
 
     def _batches(self, order: Sequence[int], total: int) -> Iterator[Batch]:
         """The batches of an epoch; each is made while the step before it is computed."""
@@ -286,3 +318,9 @@ class Trainer:
         """The averaged weights of the epoch that scored best."""
         found, _ = checkpoints.load_latest(self.best_path)
         return dict(self.averaged.tensors) if found is None else found.tensors
+
+
+def _thinned(labels: Tensor, logits: Tensor) -> Tensor:
+    """The labels (B, *S) of every n-th voxel, as a head of logits (B, K, *S / n) answers for them."""
+    sizes = zip(labels.shape[1:], logits.shape[2:], strict=True)
+    return labels[(slice(None), *(slice(None, None, n // m) for n, m in sizes))]

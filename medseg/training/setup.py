@@ -11,17 +11,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from medseg.augment.compose import Augmenter
-from medseg.augment.synthesis import Synthesiser
-from medseg.errors import ModelError, SelfCheckError
+from medseg.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference.engines.torch import best_device, find_device, to_graph
 from medseg.losses import registry as loss_registry
 from medseg.losses.spec import LossSpec
 from medseg.model import Model, ModelSpec, NetworkFacts, NetworkSpec, WeightType
 from medseg.networks import registry as network_registry
-from medseg.networks.layers import Segmenter
+from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
 from medseg.structures import StructureSet
-from medseg.training.loop import Trainer, TrainingCase
+from medseg.training.loop import PatchMaker, Trainer, TrainingCase
 from medseg.training.processor import keep_memory
 from medseg.training.spec import TrainingSpec
 from medseg.training.validation import WholeVolumeValidator
@@ -41,9 +39,7 @@ def build_network(spec: NetworkSpec, *, seed: int, device: str, threads: int) ->
     keep_memory()
     torch.manual_seed(seed)
     network = network_registry.build(spec).to(find_device(best_device() if device == "auto" else device))
-    if spec.spatial_dims == 3:
-        network = network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-    return network
+    return network.to(memory_format=MEMORY_FORMATS[spec.spatial_dims])  # type: ignore[call-overload,no-any-return]
 
 
 def start_from(network: Segmenter, model: Model) -> None:
@@ -73,11 +69,12 @@ def build_trainer(
     model: ModelSpec,
     *,
     loss: LossSpec,
-    augmenter: Augmenter | Synthesiser,
+    augmenter: PatchMaker,
     training: TrainingSpec,
     cases: Sequence[TrainingCase],
     selection: Sequence[TrainingCase],
     folder: Path,
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
 ) -> Trainer:
     """A trainer that is ready to run or to resume.
 
@@ -89,12 +86,21 @@ def build_trainer(
         cases: what is trained on.
         selection: what chooses the checkpoint.
         folder: the run.
+        spacing_mm: of a patch's axes, for losses that measure distances.
+
+    Raises:
+        UsageError: deep supervision is asked of a network without further heads.
     """
+    if training.deep_supervision and not isinstance(network, Supervised):
+        raise UsageError(
+            f"{model.network.name} has one head, and training.deep_supervision needs several",
+            mend="choose unetpp or plain_unet, or leave it out",
+        )
     structures = model.structure_set
     device = next(network.parameters()).device
     return Trainer(
         network=network,
-        loss=loss_registry.build(loss, regions=structures.are_regions),
+        loss=loss_registry.build(loss, regions=structures.are_regions, spacing_mm=spacing_mm),
         target=_target(structures, device),
         augmenter=augmenter,
         cases=cases,
@@ -111,12 +117,15 @@ def training_case(case_id: str, image: NDArray[np.float32], indices: NDArray[np.
 
 
 def best_of(
-    trainer: Trainer, kept_as: WeightType = "float32"
-) -> tuple[dict[str, NDArray[np.generic]], tuple[bytes, bytes]]:
+    trainer: Trainer, in_channels: int, kept_as: WeightType = "float32"
+) -> tuple[dict[str, NDArray[np.generic]], tuple[bytes, bytes] | None]:
     """The best weights of a training as arrays, and the network with them as an OpenVINO graph.
+
+    There is no graph of a network whose conversion holds for one size of tile alone, as of some of MONAI's.
 
     Args:
         trainer: after an epoch or more.
+        in_channels: of the network.
         kept_as: type of the parameters; float16 rounds them, the graph's too. Statistics stay float32.
 
     Raises:
@@ -128,8 +137,11 @@ def best_of(
     if kept_as == "float16":
         weights = _halved(weights, {name for name, _ in network.named_parameters()})
     network.load_state_dict(weights)
-    graph = to_graph(network, trainer.cases[0].image.shape[0], len(trainer.network.stride))
-    return {key: value.cpu().numpy() for key, value in weights.items()}, graph
+    arrays = {key: value.cpu().numpy() for key, value in weights.items()}
+    try:
+        return arrays, to_graph(network, in_channels, len(trainer.network.stride))
+    except ModelError:
+        return arrays, None
 
 
 def _halved(weights: Mapping[str, Tensor], parameters: Container[str]) -> dict[str, Tensor]:

@@ -29,11 +29,14 @@ class TrainingSpec:
             and kept; 0 switches it off.
         sampled_loss: compute logits and loss at one in eight voxels, drawn anew each step, with networks
             that can (`fast_unet`); a fraction of the cost of the full resolution.
+        deep_supervision: take the loss of every head of a network that has several (`unetpp`,
+            `plain_unet`), each with its weight.
         frozen_norm_share: share of the steps, at the end, in which batch norm computes with its averaged
             statistics, as it will in prediction, and no longer with those of the batch.
         clip_norm: limit of the gradient's norm.
         precision: "bf16" autocast, "f32", or "auto": bf16 where the processor computes in it.
-        selection_share: share of the training cases that choose the checkpoint.
+        selection_share: share of the training cases that choose the checkpoint; with 0 all train, and
+            the last one is kept.
         seed: of everything random.
 
     Raises:
@@ -53,6 +56,7 @@ class TrainingSpec:
     foreground_share: float = 0.5
     ema_decay: float = 0.998
     sampled_loss: bool = False
+    deep_supervision: bool = False
     frozen_norm_share: float = 0.0
     clip_norm: float = 12.0
     precision: Literal["auto", "f32", "bf16"] = "auto"

@@ -32,7 +32,7 @@ def make_split(
         folds: number of folds.
         fold: the fold measured at the end; None trains on all.
         selection_share: share of the training groups set aside to choose the checkpoint; at least
-            one is, and at least one is left to train.
+            one is, and at least one is left to train. 0 sets none aside: the last checkpoint is kept.
         seed: the same seed and case ids give the same split, whatever the order of the files.
 
     Raises:
@@ -46,10 +46,12 @@ def make_split(
     shuffled = [names[n] for n in rng.permutation(len(names))]
     held = set() if fold is None else set(shuffled[fold::folds])
     rest = [name for name in shuffled if name not in held]
-    if len(rest) < 2 or (fold is not None and len(names) < folds):
-        parts = "training and selection" if fold is None else f"{folds} folds, training and selection"
+    chooses = selection_share > 0
+    if len(rest) < 1 + chooses or (fold is not None and len(names) < folds):
+        parts = "training and selection" if chooses else "training"
+        parts = parts if fold is None else f"{folds} folds, {parts}"
         raise InputError(f"{len(names)} cases (or groups of cases) are too few for {parts}", mend="add cases")
-    chosen = set(rest[: min(max(1, round(selection_share * len(rest))), len(rest) - 1)])
+    chosen = set(rest[: min(max(1, round(selection_share * len(rest))), len(rest) - 1)]) if chooses else set()
     return Split(
         train=_members(groups, set(rest) - chosen),
         selection=_members(groups, chosen),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from medseg.io import read_labels, read_volume
 from medseg.layouts import CaseFiles
 from medseg.preparation import Preparation, Prepared
 from medseg.structures import StructureSet, value_counts
-from medseg.volume import LabelMap, Volume
+from medseg.volume import Grid, LabelMap, Volume
 
 Reader = Callable[[CaseFiles], tuple[Volume, LabelMap]]
 """From the files of a case to its scan and labels, on one grid."""
@@ -34,19 +34,81 @@ class PreparedCase:
     digest: str
 
 
-def read_case(files: CaseFiles, card: Card) -> tuple[Volume, LabelMap]:
+def read_case(files: CaseFiles, card: Card, channels: Sequence[str] = ()) -> tuple[Volume, LabelMap]:
     """Image and labels of one case, on one grid.
 
+    Args:
+        files: of the case.
+        card: of the dataset.
+        channels: which of the card's are wanted, in what order; () for all.
+
     Raises:
-        InputError: it has no labels.
+        InputError: it has no labels, or lacks a channel.
         GridMismatchError: image and labels lie on different grids.
+    """
+    volume = read_image(files, card.channels, channels)
+    labels = read_reference(files, card.structure_set, volume.grid)
+    volume.grid.require(labels.grid, "image and labels", source=str(files.label))
+    return volume, labels
+
+
+def read_image(files: CaseFiles, there: Sequence[str], wanted: Sequence[str] = ()) -> Volume:
+    """The scan of a case: of the channels that are `there`, those `wanted`, or all.
+
+    Raises:
+        InputError: a channel wanted has no file.
+    """
+    wanted = tuple(wanted or there)
+    if files.channels:
+        missing = [name for name in wanted if name not in files.channels]
+        if missing:
+            raise InputError(
+                f"has no {', '.join(missing)} (it has {', '.join(files.channels)})",
+                source=files.image.parent,
+                mend=f"name the channels that every case has in the recipe: channels = [{_quoted(files)}]",
+            )
+        return read_volume({name: files.channels[name] for name in wanted}, channels=wanted)
+    volume = read_volume(files.image, channels=there)
+    if wanted == tuple(there):
+        return volume
+    chosen = volume.array[[there.index(name) for name in wanted]]
+    return Volume(chosen, volume.grid, wanted, volume.form, volume.warnings)
+
+
+def _quoted(files: CaseFiles) -> str:
+    return ", ".join(f'"{name}"' for name in files.channels)
+
+
+def read_reference(
+    files: CaseFiles, structures: StructureSet | None = None, like: Grid | None = None
+) -> LabelMap:
+    """The labels of a case, in the card's values.
+
+    Args:
+        files: of the case.
+        structures: of the card, where labels are known by names (see `read_labels`).
+        like: the scan's grid, on which labels that were cropped are placed.
+
+    Raises:
+        InputError: it has none, or they hold a value that would become one with another.
     """
     if files.label is None:
         raise InputError("has no labels", source=files.image)
-    volume = read_volume(files.source, channels=card.channels)
-    labels = read_labels(files.label)
-    volume.grid.require(labels.grid, "image and labels", source=str(files.label))
-    return volume, labels
+    labels = read_labels(files.label, structures=structures, like=like)
+    if not files.relabel:
+        return labels
+    found = value_counts(labels.array)
+    taken = [value for value in files.relabel.values() if value in found and value not in files.relabel]
+    if taken:
+        raise InputError(
+            f"holds the label {taken[0]}, which none of its year has",
+            source=files.label,
+            mend="check the labels",
+        )
+    array = labels.array.copy()
+    for value, becomes in files.relabel.items():
+        array[labels.array == value] = becomes
+    return LabelMap(array, labels.grid, labels.form, labels.warnings)
 
 
 def prepare_case(

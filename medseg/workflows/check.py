@@ -14,11 +14,11 @@ import numpy as np
 from medseg.augment.spec import Tissue
 from medseg.cards import Card
 from medseg.errors import MedsegError
-from medseg.io import read_labels, read_volume, stem_and_suffix
-from medseg.layouts import CaseFiles, read_decathlon
+from medseg.io import read_labels, stem_and_suffix
+from medseg.layouts import LAYOUTS, CaseFiles
 from medseg.structures import StructureSet, from_labels, value_counts
 from medseg.volume import Volume
-from medseg.workflows.cases import voxel_digest
+from medseg.workflows.cases import read_image, read_reference, voxel_digest
 
 OUTLIER_FACTOR = 30.0
 """A case whose intensities are this many times the dataset's median brightness, or less, is odd."""
@@ -93,7 +93,9 @@ def check(
     Raises:
         InputError: the folder is no dataset at all.
     """
-    files = read_decathlon(folder, complete=False) if card is None else card.read(folder, complete=False)
+    files = (
+        LAYOUTS["decathlon"](folder, complete=False) if card is None else card.read(folder, complete=False)
+    )
     structures = from_labels(files.labels) if card is None else card.structure_set
     channels = files.channels if card is None else card.channels
     tissues = () if card is None else card.tissues
@@ -104,7 +106,7 @@ def check(
             if tissues:
                 facts.append(_look_at_map(case, structures, tissues, findings))
             else:
-                volume = read_volume(case.source, channels=channels)
+                volume = read_image(case, channels)
                 facts.append(_look(case, volume, structures, findings))
         except MedsegError as fault:
             findings.append(Finding("error", case.case_id, _told(fault, case)))
@@ -129,8 +131,9 @@ def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: l
     if case.label is None:
         findings.append(Finding("error", case.case_id, "has no labels"))
     else:
-        labels = read_labels(case.label)
+        labels = read_reference(case)
         volume.grid.require(labels.grid, "image and labels", source=str(case.label))
+        findings += [Finding("warning", case.case_id, f"labels: {text}") for text in labels.warnings]
         voxels = value_counts(labels.array)
         known = {v: (v,) for v in structures.known_values}
         findings += _look_at_labels(case.case_id, voxels, structures, known)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg import __version__
-from medseg.errors import GridMismatchError, InputError, printable
+from medseg.errors import GridMismatchError, InputError, UsageError, printable
 from medseg.io import read_labels
 from medseg.io.atomic import write_text
 from medseg.metrics.case import (
@@ -26,11 +26,13 @@ from medseg.metrics.case import (
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow, summarise
 from medseg.metrics.counts import present_values
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, report_json
+from medseg.metrics.promise12 import Anchors
 from medseg.metrics.value import not_evaluated
 from medseg.report import tables
 from medseg.structures import StructureSet, from_labels
 from medseg.volume import LabelMap
-from medseg.workflows.pairs import FilePair, pair_files, read_structures
+from medseg.workflows import protocols
+from medseg.workflows.pairs import FilePair, pair_files, read_pair, read_structures, segment_names
 
 SCHEMA = "medseg.report/1"
 SOFTWARE = f"medseg {__version__}"
@@ -57,6 +59,7 @@ class EvaluationOptions:
         surface: False leaves all distances out.
         mode: definition of a surface: "surfel" (area-weighted, primary) or "voxel".
         threads: for the nearest-point search.
+        protocol: of a challenge, whose values come beside the usual ones.
     """
 
     tolerance_mm: Tolerance = None
@@ -64,6 +67,7 @@ class EvaluationOptions:
     surface: bool = True
     mode: SurfaceMode = "surfel"
     threads: int = 1
+    protocol: protocols.Protocol | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +99,10 @@ class Evaluation:
 
     def table_rows(self) -> tuple[tuple[str, ...], ...]:
         """The table to show, header first: the structures of one case, or of the cohort."""
-        return _case_table(self.cases[0]) if len(self.cases) == 1 else cohort_table(self.cohort)
+        protocol = self.options.protocol
+        if len(self.cases) == 1:
+            return protocol.case_table(self.cases[0]) if protocol else _case_table(self.cases[0])
+        return protocol.cohort_table(self.cohort) if protocol else cohort_table(self.cohort)
 
     def csv(self) -> str:
         """One line a case, structure and metric."""
@@ -143,6 +150,7 @@ class Evaluation:
             "empty_policy": EMPTY_POLICY,
             "connectivity": "2x2x2 cells" if options.mode == "surfel" else "faces",
             "bootstrap": {"n": BOOTSTRAP_DRAWS, "seed": BOOTSTRAP_SEED},
+            "protocol": {"name": p.name, **p.settings} if (p := options.protocol) else None,
         }
 
 
@@ -154,8 +162,10 @@ def evaluate(
     tolerance_mm: Tolerance = None,
     tolerance_source: str = "",
     surface: bool = True,
-    mode: SurfaceMode = "surfel",
+    mode: SurfaceMode | None = None,
     threads: int = 1,
+    protocol: str = "",
+    anchors: Anchors | Path | None = None,
     model: str = "",
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -173,23 +183,31 @@ def evaluate(
         tolerance_mm: of the NSD, in mm, for all structures or by name; it has no default.
         tolerance_source: where the tolerance comes from.
         surface: whether to measure distances.
-        mode: definition of a surface, "surfel" or "voxel".
+        mode: definition of a surface, "surfel" or "voxel"; the protocol's if None, "surfel" without one.
         threads: for the nearest-point search.
+        protocol: of a challenge, one of `protocols.NAMES`, to measure by beside the usual.
+        anchors: what a second observer reached, or a file that says so, for the PROMISE12 score.
         model: name of the model that predicted, for the record.
         progress: called with cases done, cases in all, and the id of the next.
 
     Raises:
-        UsageError: file against folder, no reference has a prediction, or names are ambiguous.
+        UsageError: file against folder, no reference has a prediction, names are ambiguous, or the
+            protocol does not go with the other settings.
         InputError: a file cannot be read as labels.
         GridMismatchError: the two grids of a case differ; both files are named.
     """
-    options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads)
+    challenge = _challenge(protocol, anchors, mode, surface)
+    mode = challenge.mode if challenge else mode or "surfel"
+    options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     pairs, warnings = pair_files(Path(pred), Path(ref))
     if isinstance(structures, Path):
         structures = read_structures(structures)
     elif structures is None:
         structures = _found_structures(pairs)
+        if challenge and challenge.regions:
+            structures = _regions(challenge, structures)
     tolerances_mm(structures, tolerance_mm)
+    warnings = (*warnings, *(challenge.warnings if challenge else ()))
     cases = []
     for done, pair in enumerate(pairs):
         if progress is not None:
@@ -199,8 +217,35 @@ def evaluate(
     return Evaluation(tuple(cases), summarise(cases), structures, options, digests, warnings, model)
 
 
+def _challenge(
+    name: str, anchors: Anchors | Path | None, mode: SurfaceMode | None, surface: bool
+) -> protocols.Protocol | None:
+    """The protocol asked for, if any; its distances need the surface, and define it."""
+    if not name:
+        if anchors is not None:
+            raise UsageError("anchors are for the protocol promise12, and none is asked for")
+        return None
+    anchors = protocols.read_anchors(anchors) if isinstance(anchors, Path) else anchors
+    found = protocols.protocol(name, anchors=anchors)
+    if not surface or mode not in (None, found.mode):
+        raise UsageError(f"the protocol {name} measures distances, between surfaces of the mode {found.mode}")
+    return found
+
+
+def _regions(challenge: protocols.Protocol, found: StructureSet) -> StructureSet:
+    """The challenge's own regions, where the files hold no other values than theirs."""
+    regions = challenge.regions or StructureSet()
+    strange = sorted(set(found.values) - set(regions.known_values))
+    if strange:
+        raise UsageError(
+            f"the files hold the values {', '.join(map(str, strange))}, which {challenge.name} has not",
+            mend="say with --labels what the values mean",
+        )
+    return regions
+
+
 def _found_structures(pairs: Iterable[FilePair]) -> StructureSet:
-    """Every label value of any file, named by itself."""
+    """Every label value of any file, named by itself where no file names it."""
     values: set[int] = set()
     for pair in pairs:
         for path in (pair.reference, pair.prediction):
@@ -211,13 +256,14 @@ def _found_structures(pairs: Iterable[FilePair]) -> StructureSet:
                         f"holds {len(found)} different values: an image, not labels", source=path
                     )
                 values.update(found)
-    return from_labels({value: str(value) for value in sorted(values - {0})})
+    names = segment_names(path for pair in pairs for path in (pair.reference, pair.prediction) if path)
+    return from_labels({value: names.get(value, str(value)) for value in sorted(values - {0})})
 
 
 def _evaluate_pair(pair: FilePair, structures: StructureSet, options: EvaluationOptions) -> CaseResult:
-    reference = read_labels(pair.reference)
-    if pair.prediction is None:
-        return missed_case(
+    reference, predicted = read_pair(pair, structures)
+    if predicted is None or pair.prediction is None:
+        case = missed_case(
             reference,
             structures,
             MISSING,
@@ -226,9 +272,9 @@ def _evaluate_pair(pair: FilePair, structures: StructureSet, options: Evaluation
             mode=options.mode,
             case_id=pair.case_id,
         )
-    predicted = read_labels(pair.prediction)
+        return _extended(case, None, reference, structures, options)
     _require_one_grid(pair.reference, reference, pair.prediction, predicted)
-    return evaluate_case(
+    case = evaluate_case(
         predicted,
         reference,
         structures,
@@ -238,6 +284,19 @@ def _evaluate_pair(pair: FilePair, structures: StructureSet, options: Evaluation
         case_id=pair.case_id,
         threads=options.threads,
     )
+    return _extended(case, predicted, reference, structures, options)
+
+
+def _extended(
+    case: CaseResult,
+    predicted: LabelMap | None,
+    reference: LabelMap,
+    structures: StructureSet,
+    options: EvaluationOptions,
+) -> CaseResult:
+    if options.protocol is None:
+        return case
+    return options.protocol.extended(case, predicted, reference, structures, options.threads)
 
 
 def _require_one_grid(ref: Path, reference: LabelMap, pred: Path, predicted: LabelMap) -> None:

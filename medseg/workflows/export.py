@@ -94,7 +94,7 @@ def _tile(model: Model) -> tuple[int, ...]:
 def _agreement(model: Model, parts: dict[str, bytes]) -> tuple[float, float]:
     """Largest difference of a probability from torch in f32, and share of other labels, on one tile."""
     tile = (*_tile(model), 1)[:3]
-    image = _textured((1, len(model.spec.channels), *tile))
+    image = _textured((1, model.spec.network.in_channels, *tile))
     with tempfile.TemporaryDirectory() as folder:
         for suffix, content in parts.items():
             (Path(folder) / f"graph{suffix}").write_bytes(content)
@@ -133,7 +133,7 @@ def _description(model: Model, out: Path) -> dict[str, Any]:
         "model": {"name": model.spec.name, "sha256": model.sha256},
         "axes": axes,
         "type": "float32",
-        "input": {"shape": [None, len(model.spec.channels), *size]} | ({"name": INPUT} if onnx else {}),
+        "input": {"shape": [None, model.spec.network.in_channels, *size]} | ({"name": INPUT} if onnx else {}),
         "output": {
             "shape": [None, model.spec.structure_set.output_channels, *size],
             "activation": "sigmoid" if model.spec.structure_set.are_regions else "softmax",

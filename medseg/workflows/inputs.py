@@ -10,9 +10,13 @@ from pathlib import Path
 
 from medseg.errors import InputError, UsageError
 from medseg.io import SUFFIXES, files_of, is_dicom_folder, stem_and_suffix
+from medseg.io.names import SEGMENTATION_SUFFIX, without_pictures
 
-MADE_BY_US = ("_seg", "_prob-")
-"""Endings and parts of the names of results, which are never taken for scans."""
+MADE_BY_US = ("_seg", "_overlay", "_augment")
+PROBABILITIES = "_prob-"
+"""Endings and a part of the names of results, which are never taken for scans."""
+RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png"}
+"""Of scans in a format that labels are not written in."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +27,7 @@ class InputCase:
         source: a file, a DICOM folder, or a file per channel.
         stem: what its results are called after.
         folder: where it lies.
-        suffix: of its results: the input's, `.nii.gz` for DICOM.
+        suffix: of its results: the input's, `.nii.gz` for DICOM, `.png` for JPEG.
     """
 
     source: Path | Mapping[str, Path]
@@ -114,7 +118,8 @@ def _channels_case(pairs: Sequence[tuple[str, Path]]) -> InputCase:
             raise InputError(f"channel {name}: there is no such file", source=path)
     first = pairs[0][1]
     stems = [stem_and_suffix(path)[0] for _, path in pairs]
-    return InputCase(dict(pairs), _common_start(stems) or stems[0], first.parent, stem_and_suffix(first)[1])
+    stem = _common_start(stems) or stems[0]
+    return InputCase(dict(pairs), stem, first.parent, _result_suffix(first))
 
 
 def _common_start(stems: Sequence[str]) -> str:
@@ -136,8 +141,9 @@ def _cases_at(path: Path) -> list[InputCase]:
     if is_dicom_folder(path):
         return [_dicom_case(path)]
     entries = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
-    cases = [_file_case(p) for p in entries if p.is_file() and _is_scan(p)]
-    cases += [_dicom_case(p) for p in entries if p.is_dir() and is_dicom_folder(p)]
+    series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
+    scans = without_pictures([*series, *(p for p in entries if p.is_file() and _is_scan(p))])
+    cases = [_file_case(p) for p in scans if p not in series] + [_dicom_case(p) for p in series]
     if not cases:
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
         raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path)
@@ -145,8 +151,12 @@ def _cases_at(path: Path) -> list[InputCase]:
 
 
 def _file_case(path: Path) -> InputCase:
-    stem, suffix = stem_and_suffix(path)
-    return InputCase(path, stem, path.parent, suffix)
+    return InputCase(path, stem_and_suffix(path)[0], path.parent, _result_suffix(path))
+
+
+def _result_suffix(scan: Path) -> str:
+    suffix = stem_and_suffix(scan)[1]
+    return RESULT_SUFFIXES.get(suffix, suffix)
 
 
 def _dicom_case(folder: Path) -> InputCase:
@@ -156,5 +166,5 @@ def _dicom_case(folder: Path) -> InputCase:
 def _is_scan(path: Path) -> bool:
     """Whether a file of a folder is read: an image, no result, and of a pair the header."""
     stem, suffix = stem_and_suffix(path)
-    made_by_us = stem.endswith(MADE_BY_US[0]) or MADE_BY_US[1] in stem
-    return suffix in SUFFIXES and suffix != ".img" and not made_by_us
+    result = stem.endswith(MADE_BY_US) or PROBABILITIES in stem or suffix == SEGMENTATION_SUFFIX
+    return suffix in SUFFIXES and suffix != ".img" and not result

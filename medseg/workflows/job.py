@@ -15,7 +15,16 @@ import numpy as np
 from medseg import __version__
 from medseg.errors import InputError, MedsegError, ResourceError
 from medseg.inference.planner import Forecast
-from medseg.io import ReadOptions, files_of, inspect, read_volume, write_image, write_labels
+from medseg.io import (
+    ReadOptions,
+    files_of,
+    inspect,
+    read_volume,
+    require_holds,
+    write_image,
+    write_labels,
+    write_overlay,
+)
 from medseg.io.atomic import write_text
 from medseg.io.memory import peak_memory_bytes
 from medseg.io.options import ImageInfo
@@ -101,7 +110,9 @@ class Job:
                 return
             self.outputs.refuse_existing(self.options.overwrite, self.case.files)
             reading = self.options.reading
-            forecast_of(inspect(self.case.first, options=reading), self.segmenter)
+            info = inspect(self.case.first, options=reading)
+            require_holds(self.target, info.grid)
+            forecast_of(info, self.segmenter)
             names = self.options.channels or None
             self.volume = read_volume(self.case.source, channels=names, options=reading)
 
@@ -138,7 +149,22 @@ class Job:
                     )
                 if outputs.report:
                     write_text(outputs.report, page, overwrite=overwrite)
-                write_labels(outputs.labels, found.labels, overwrite=overwrite, inputs=inputs)
+                if outputs.overlay:
+                    write_overlay(
+                        outputs.overlay,
+                        volume,
+                        found.labels,
+                        found.structures,
+                        overwrite=overwrite,
+                        inputs=inputs,
+                    )
+                write_labels(
+                    outputs.labels,
+                    found.labels,
+                    structures=found.structures,
+                    overwrite=overwrite,
+                    inputs=inputs,
+                )
             summary = _summary(volume, found) | {
                 "labels_sha256": digest(files_of(outputs.labels)),
                 "seconds": round(sum(self.watch.seconds.values()), 2),

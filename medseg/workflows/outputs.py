@@ -14,7 +14,7 @@ from typing import Any
 from medseg.errors import ResourceError, UsageError
 from medseg.io import files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
-from medseg.io.names import opened
+from medseg.io.names import FRACTIONS, opened
 
 SCHEMA = "medseg.prediction/1"
 BLOCK = 2**20
@@ -29,12 +29,14 @@ class Outputs:
         summary: structures, volumes, provenance, as JSON.
         report: the page, if wanted.
         probabilities: of each structure by name, if wanted.
+        overlay: the scan with the structures outlined, of a PNG.
     """
 
     labels: Path
     summary: Path
     report: Path | None
     probabilities: dict[str, Path]
+    overlay: Path | None = None
 
     @classmethod
     def of(cls, labels: Path, names: Iterable[str] = (), *, report: bool = False) -> Outputs:
@@ -46,8 +48,10 @@ class Outputs:
         stem, suffix = stem_and_suffix(labels)
         base = stem.removesuffix("_seg")
         page = labels.with_name(f"{base}_report.html") if report else None
-        images = {name: labels.with_name(f"{base}_prob-{_plain(name)}{suffix}") for name in names}
-        return cls(labels, labels.with_name(f"{stem}.json"), page, images)
+        kind = FRACTIONS.get(suffix, suffix)
+        images = {name: labels.with_name(f"{base}_prob-{_plain(name)}{kind}") for name in names}
+        overlay = labels.with_name(f"{base}_overlay.png") if suffix == ".png" else None
+        return cls(labels, labels.with_name(f"{stem}.json"), page, images, overlay)
 
     @property
     def case(self) -> str:
@@ -57,7 +61,7 @@ class Outputs:
     @property
     def paths(self) -> tuple[Path, ...]:
         """All of them, the summary last."""
-        pages = () if self.report is None else (self.report,)
+        pages = [path for path in (self.report, self.overlay) if path is not None]
         return *self.probabilities.values(), *pages, self.labels, self.summary
 
     def refuse_existing(self, overwrite: bool, inputs: Sequence[Path]) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.errors import InputError, UsageError
-from medseg.io.names import SUFFIXES, stem_and_suffix
+from medseg.io import read_labels, read_segments
+from medseg.io.names import SEGMENTATION_SUFFIX, SUFFIXES, stem_and_suffix, without_pictures
 from medseg.structures import Structure, StructureSet, from_labels
+from medseg.volume import LabelMap
 
 PREDICTION_ENDING = "_seg"
 
@@ -51,6 +54,46 @@ def pair_files(pred: Path, ref: Path) -> tuple[tuple[FilePair, ...], tuple[str, 
     strays = [path.name for stem, path in predictions.items() if stem not in known and "_prob-" not in stem]
     said = f"predictions without a reference were left out: {', '.join(strays)}"
     return pairs, (said,) if strays else ()
+
+
+def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, LabelMap | None]:
+    """The reference and the prediction of a case, if there is one.
+
+    A segmentation of 3D Slicer (`.seg.nrrd`) is cropped to its segments: it is placed on the grid of the
+    other, and its segments have the values of the structures of their names.
+
+    Raises:
+        InputError: a file cannot be read as labels.
+        GridMismatchError: a cropped segmentation is no part of the other's grid.
+    """
+    if pair.prediction is None:
+        return read_labels(pair.reference, structures=structures), None
+    if stem_and_suffix(pair.prediction)[1] == SEGMENTATION_SUFFIX:
+        reference = read_labels(pair.reference, structures=structures)
+        return reference, read_labels(pair.prediction, structures=structures, like=reference.grid)
+    predicted = read_labels(pair.prediction, structures=structures)
+    return read_labels(pair.reference, structures=structures, like=predicted.grid), predicted
+
+
+def segment_names(paths: Iterable[Path]) -> dict[int, str]:
+    """The names that segmentations of 3D Slicer among the files give label values.
+
+    Raises:
+        InputError: a value has two names, or a name two values; the file is damaged.
+    """
+    names: dict[int, str] = {}
+    values: dict[str, int] = {}
+    for path in paths:
+        if stem_and_suffix(path)[1] != SEGMENTATION_SUFFIX:
+            continue
+        for s in read_segments(path):
+            if names.setdefault(s.value, s.name) != s.name or values.setdefault(s.name, s.value) != s.value:
+                raise InputError(
+                    f"calls {s.value} {s.name!r}, and another file does not",
+                    source=path,
+                    mend="say with --labels what the values mean",
+                )
+    return names
 
 
 def read_structures(path: Path) -> StructureSet:
@@ -97,10 +140,10 @@ def _named(key: str, value: object) -> tuple[str, tuple[int, ...]]:
 def _images(folder: Path) -> dict[str, Path]:
     """The image files of a folder by stem, sorted; `.img` is part of its `.hdr`."""
     out: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
-        stem, suffix = stem_and_suffix(path)
-        if path.name.startswith(".") or suffix not in SUFFIXES or suffix == ".img" or not path.is_file():
-            continue
+    kinds = [suffix for suffix in SUFFIXES if suffix != ".img"]
+    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.is_file()]
+    for path in without_pictures([p for p in files if stem_and_suffix(p)[1] in kinds]):
+        stem = stem_and_suffix(path)[0]
         if stem in out:
             raise UsageError(f"{out[stem].name} and {path.name} are one case", source=folder)
         out[stem] = path

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,9 +15,9 @@ import numpy as np
 
 from medseg import __version__
 from medseg.errors import InputError
-from medseg.io import ReadOptions, read_labels, read_volume
+from medseg.io import ReadOptions, read_labels, read_segments, read_volume
 from medseg.io.atomic import refuse_existing, write_text
-from medseg.io.names import stem_and_suffix
+from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
 from medseg.metrics.counts import present_values
 from medseg.model import load_model
@@ -96,8 +97,8 @@ def report(
     refuse_existing(out, overwrite, [p for p in (seg, reference, *scans) if p is not None])
     volume = read_volume(scan, options=reading)
     of_labels = replace(reading, fill_nan=None, volume=None, series=None)
-    labels = read_labels(seg, options=of_labels)
-    truth = None if reference is None else read_labels(reference, options=of_labels)
+    read = partial(read_labels, structures=structures, like=volume.grid, options=of_labels)
+    labels, truth = read(seg), None if reference is None else read(reference)
     volume.grid.require(labels.grid, "scan and segmentation", str(seg))
     if truth is not None:
         volume.grid.require(truth.grid, "scan and reference", str(reference))
@@ -240,7 +241,8 @@ def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) 
     """Names for the labels of a file, and the volumes to expect.
 
     They come from the model named, else from the JSON given, else from the `.json` that `predict`
-    left beside the file, else every value is called by itself.
+    left beside the file, else from a file that holds them (`.seg.nrrd`), else every value is called by
+    itself.
 
     Raises:
         ModelError: there is no such model.
@@ -256,6 +258,8 @@ def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) 
     beside = seg.with_name(f"{stem_and_suffix(seg)[0]}.json")
     if beside.is_file():
         return _predicted(beside)
+    if stem_and_suffix(seg)[1] == SEGMENTATION_SUFFIX:
+        return Known(read_segments(seg))
     values = present_values(read_labels(seg).array)
     if len(values) > MOST_VALUES:
         raise InputError(f"holds {len(values)} different values: an image, not labels", source=seg)

@@ -51,6 +51,7 @@ class SegmenterOptions:
         threads: of the processor; 0 takes what there is.
         max_memory: bytes this process may hold; None takes most of what is free.
         tta: average over the mirrored scan too; None does what the model says.
+        prune: level a UNet++ is cut down to; 0 for the whole.
         keep_probabilities: keep the probabilities of the whole scan in the result.
     """
 
@@ -60,6 +61,7 @@ class SegmenterOptions:
     threads: int = 0
     max_memory: int | None = None
     tta: bool | None = None
+    prune: int = 0
     keep_probabilities: bool = False
 
 
@@ -112,8 +114,9 @@ class Segmenter:
     """
 
     def __init__(self, models: Sequence[Model], options: SegmenterOptions | None = None) -> None:
-        self.models = tuple(models)
         self.options = options or SegmenterOptions()
+        level = self.options.prune
+        self.models = tuple(engines.pruned(model, level) if level else model for model in models)
         if not self.models:
             raise ModelError("no model was given")
         first = self.models[0].spec

@@ -11,10 +11,10 @@ from typing import Any
 
 from medseg import __version__
 from medseg.augment.compose import Augmenter
-from medseg.augment.synthesis import Synthesiser
+from medseg.augment.slices import SliceAugmenter, turned
 from medseg.cards import Card, MetricsSpec, Recipe, load_card
 from medseg.io.atomic import write_text
-from medseg.layouts import CaseFiles
+from medseg.layouts import CaseFiles, DatasetFiles
 from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
 from medseg.model import Model, ModelSpec
@@ -22,7 +22,7 @@ from medseg.networks.layers import Segmenter
 from medseg.preparation import Preparation
 from medseg.structures import StructureSet
 from medseg.training.budget import epochs_within
-from medseg.training.loop import Epoch, Trainer, TrainingCase
+from medseg.training.loop import Epoch, PatchMaker, Trainer, TrainingCase
 from medseg.training.setup import build_network, build_trainer, facts_of, start_from, training_case
 from medseg.training.split import Split, make_split
 from medseg.workflows.cases import PreparedCase, Reader, prepare_cases, read_case, require_unseen
@@ -91,24 +91,15 @@ def train(
     card = load_card(recipe.card)
     recipe = _resolved(recipe, card, options)
     found = card.read(data)
-    split = make_split(
-        {case.case_id: case.group for case in found.cases},
-        folds=options.folds,
-        fold=options.fold,
-        selection_share=recipe.training.selection_share,
-        seed=recipe.training.seed,
-    )
+    split = _split(found, recipe, options)
     run = Run(out)
-    command: dict[str, Any] = {"epochs": options.epochs, "time_budget_s": options.time_budget_s}
-    if options.init is not None:
-        command["init"] = options.init.sha256
-    stored = run.begin(recipe, split, command, anew=options.overwrite)
+    stored = run.begin(recipe, split, _command(options), anew=options.overwrite)
     with run.locked(), run.begun():
         say(_describe(split, recipe))
         by_id = {case.case_id: case for case in found.cases}
         held = [by_id[name] for name in split.validation]
         maps = _label_maps(recipe, card)
-        read = maps.read if maps else partial(read_case, card=card)
+        read = maps.read if maps else partial(read_case, card=card, channels=recipe.channels)
         cases = _prepared(by_id, split, read, recipe, card, say)
         require_unseen(held, read, cases.values())
         network, spec = _network(recipe, card, split, options)
@@ -122,6 +113,7 @@ def train(
             cases=material.training,
             selection=material.selection,
             folder=run.folder,
+            spacing_mm=material.spacing_mm,
         )
         trainer.epochs = stored.get("epochs") or _epochs(trainer, recipe, options, started, say)
         run.fix_epochs(stored, trainer.epochs)
@@ -138,6 +130,22 @@ def train(
         model = _trained(trainer, make, run, say, on_epoch)
         results = _measured(model, held, read, recipe.metrics, options.threads, run, say)
         return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
+
+
+def _split(found: DatasetFiles, recipe: Recipe, options: TrainOptions) -> Split:
+    return make_split(
+        {case.case_id: case.group for case in found.cases},
+        folds=options.folds,
+        fold=options.fold,
+        selection_share=recipe.training.selection_share,
+        seed=recipe.training.seed,
+    )
+
+
+def _command(options: TrainOptions) -> dict[str, Any]:
+    """What a run depends on beside its recipe and its split."""
+    length = {"epochs": options.epochs, "time_budget_s": options.time_budget_s}
+    return length if options.init is None else length | {"init": options.init.sha256}
 
 
 def _resume(trainer: Trainer, say: Say) -> None:
@@ -224,9 +232,10 @@ def _model_spec(recipe: Recipe, card: Card, split: Split, network: Segmenter) ->
         name=recipe.name,
         network=recipe.network,
         facts=facts_of(network),
-        channels=card.channels,
+        channels=recipe.channels,
         structures=card.structure_set.items,
         preparation=recipe.preparation,
+        slices=recipe.slices,
         inference=replace(recipe.inference, tile=recipe.inference.tile or recipe.training.patch),
         postprocess=recipe.postprocess,
         training=provenance(recipe, card, split),
@@ -242,11 +251,15 @@ def _origin(model: Model) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Material:
-    """What a trainer is fed: cases that train, cases that choose the checkpoint, and who makes patches."""
+    """What a trainer is fed: cases that train, cases that choose the checkpoint, and who makes patches.
+
+    `spacing_mm` is that of the axes of a patch.
+    """
 
     training: Sequence[TrainingCase]
     selection: Sequence[TrainingCase]
-    augmenter: Augmenter | Synthesiser
+    augmenter: PatchMaker
+    spacing_mm: tuple[float, float, float]
 
 
 def _material(
@@ -265,9 +278,13 @@ def _material(
     spacing = next(iter(cases.values())).prepared.grid.spacing_mm
     if maps is not None:
         training = [maps.training_case(files[name]) for name in split.train]
-        return Material(training, part(split.selection), maps.synthesiser(spacing))
+        return Material(training, part(split.selection), maps.synthesiser(spacing), spacing)
     augmenter = Augmenter(recipe.augmentation, structures, spacing)
-    return Material(part(split.train), part(split.selection), augmenter)
+    if recipe.network.spatial_dims == 3:
+        return Material(part(split.train), part(split.selection), augmenter, spacing)
+    cutter = SliceAugmenter(augmenter, recipe.slices)
+    i, j, k = turned(spacing, recipe.slices.axes[0])
+    return Material(part(split.train), part(split.selection), cutter, (i, j, k))
 
 
 def _epochs(trainer: Trainer, recipe: Recipe, options: TrainOptions, started: float, say: Say) -> int:

@@ -33,7 +33,19 @@ from medseg.errors import (
 )
 from medseg.phantom import write_phantom_scan
 
-VERBS = ("predict", "train", "evaluate", "report", "check", "info", "export", "phantom", "demo")
+VERBS = (
+    "predict",
+    "train",
+    "evaluate",
+    "report",
+    "check",
+    "convert",
+    "augment",
+    "info",
+    "export",
+    "phantom",
+    "demo",
+)
 HEAVY = {"torch", "monai", "openvino", "SimpleITK", "nibabel", "scipy", "numpy", "matplotlib", "rich"}
 ENTRY = [sys.executable, "-c", "from medseg.cli.main import main; main()"]
 

@@ -46,6 +46,20 @@ def test_openvino_agrees_with_torch(norm, graph):
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("norm", ["instance", "group"])
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_moments_of_a_tile_that_is_mostly_one_value_are_exact(norm, spatial_dims):
+    """The air around a head: summed in one go in float32, roundings of its value add up."""
+    net, _ = network(norm, spatial_dims)
+    content = tiles(1, 2, *((64, 64, 64) if spatial_dims == 3 else (512, 512, 1)))
+    content[:, :, : content.shape[2] // 2] = -2.7182817
+    found = OpenVinoEngine(*to_graph(net, 2, spatial_dims), threads=1)(content)
+    seen = torch.from_numpy(content[..., 0] if spatial_dims == 2 else content).double()
+    with torch.inference_mode():
+        expected = net.double()(seen).numpy().reshape(found.shape)
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
 def test_the_torch_engine_gives_the_networks_own_answer():
     net, _ = network()
     content = tiles(2, 2, 8, 12, 10)

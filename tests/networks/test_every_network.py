@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from medseg.errors import UsageError
-from medseg.model import NetworkSpec
-from medseg.networks.layers import Segmenter
+from medseg.inference import engines
+from medseg.inference.engines.torch import to_onnx
+from medseg.model import Model, ModelSpec, NetworkSpec
+from medseg.networks.layers import Segmenter, Supervised
 from medseg.networks.registry import NETWORKS, build
+from medseg.structures import Structure
+from medseg.training.setup import facts_of
 
 NORMS = ("batch", "instance", "group", "layer", "none")
 TILE_INDEPENDENT = ("batch", "layer", "none")
@@ -27,6 +33,18 @@ ANISOTROPIC: dict[int, dict[str, Any]] = {
 STEM = {"fast_unet": 2}
 """Stride before the first level, of the networks that have one."""
 
+WEIGHTS = {
+    "unet3d": "28e6ea50aa67c3244c748d69245f300873f736881e974ce818d98bd53cf28cec",
+    "vnet": "23667f64108b5e10797ea3de23511d6eef7e4c27c86f52911823f8093950bc1e",
+    "fast_unet": "77dfb4698ed4d55c39ab2f6a7caa2d118b8931ba13f4048a60df779d8391db66",
+    "unet": "dbee188e83f4f05172176052db1741f98c03e78b02d76aff6eeefaa622189de7",
+    "unetpp": "0ad5960fb129fe7c86dc22e99811d4853a92c4299a0fe383a88437453482cd81",
+    "resunet": "47c0289dbd707e41ad0d22aafdf81c2110f809822f5b921f66e105637e78967f",
+    "attention_unet": "4ad309c85ee57aa80a6e8269cdda3ab152b79313242f7b2d7d16101d1fbf970c",
+    "plain_unet": "f725660670de62317f34b72ac246c35e0b2023dfd5eb8445b27a50e87675dd39",
+}
+"""SHA-256 of the sorted names and shapes of the weights of `network(name)`: trained ones must still fit."""
+
 
 def anisotropic(name: str, spatial_dims: int) -> dict[str, Any]:
     """Unlike kernels and strides; a network with a stem has its stride first."""
@@ -39,6 +57,10 @@ def network(name: str, spatial_dims: int = 3, **changes: Any) -> Segmenter:
     torch.manual_seed(7)
     settings: dict[str, Any] = {"in_channels": 2, "out_channels": 3, "widths": WIDTHS} | changes
     return build(NetworkSpec(name, spatial_dims=spatial_dims, **settings))
+
+
+def numbers(net: Segmenter) -> dict[str, Any]:
+    return {key: value.numpy() for key, value in net.state_dict().items()}
 
 
 def image(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -60,18 +82,43 @@ class TestEveryNetwork:
         net = network(name, spatial_dims, **anisotropic(name, spatial_dims)).eval()
         stem = STEM.get(name, 1)
         assert net.stride == {2: (2 * stem, 4 * stem), 3: (2 * stem, 4 * stem, 2 * stem)}[spatial_dims]
-        size = (2 * stem, 4 * stem, 6 * stem)[:spatial_dims]
+        size = (2 * stem, 8 * stem, 6 * stem)[:spatial_dims]
         assert net(image(1, 2, *size)).shape == (1, 3, *size)
 
     @pytest.mark.parametrize("norm", NORMS)
     def test_every_parameter_learns(self, name: str, norm: str) -> None:
         net = network(name, 2, norm=norm)
-        net(image(2, 2, 16, 16)).square().mean().backward()
+        x = image(2, 2, 16, 16)
+        answers = net.heads(x) if isinstance(net, Supervised) else [net(x)]
+        torch.stack([answer.square().mean() for answer in answers]).sum().backward()
         for key, parameter in net.named_parameters():
             assert parameter.grad is not None, key
             assert parameter.grad.isfinite().all(), key
             has_no_say = norm != "none" and key.endswith("conv.bias")  # a normalisation takes it out again
             assert has_no_say or parameter.grad.abs().max() > 0, key
+
+    def test_trained_weights_fit_later_versions(self, name: str) -> None:
+        with torch.device("meta"):
+            weights = network(name).state_dict()
+        told = "\n".join(f"{key} {tuple(value.shape)}" for key, value in sorted(weights.items()))
+        assert hashlib.sha256(told.encode()).hexdigest() == WEIGHTS[name]
+
+    def test_each_weight_has_one_name(self, name: str) -> None:
+        weights = list(network(name).state_dict(keep_vars=True).values())
+        assert len({id(weight) for weight in weights}) == len(weights)
+
+    def test_the_heads_of_a_supervised_network_answer_for_every_nth_voxel(self, name: str) -> None:
+        net = network(name, 2).eval()
+        if not isinstance(net, Supervised):
+            assert not hasattr(net, "heads")
+            return
+        assert sum(net.head_weights) == pytest.approx(1)
+        answers = net.heads(image(1, 2, 16, 16))
+        assert len(answers) == len(net.head_weights)
+        assert answers[0].shape == (1, 3, 16, 16)
+        for answer in answers:
+            assert answer.shape[:2] == (1, 3)
+            assert all(n % m == 0 for n, m in zip((16, 16), answer.shape[2:], strict=True))
 
     def test_the_same_seed_builds_the_same_weights(self, name: str) -> None:
         first, second = network(name).state_dict(), network(name).state_dict()
@@ -177,3 +224,19 @@ class TestEveryNetwork:
         with torch.no_grad():
             expected = net(x).numpy()
         np.testing.assert_allclose(compiled(x.numpy())[0], expected, rtol=1e-4, atol=1e-4)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("spatial_dims", [2, 3])
+    def test_onnx_says_what_torch_says(self, name: str, spatial_dims: int, tmp_path: Path) -> None:
+        pytest.importorskip("onnx")
+        net = network(name, spatial_dims).eval()
+        spec = NetworkSpec(name, in_channels=2, out_channels=3, spatial_dims=spatial_dims, widths=WIDTHS)  # type: ignore[arg-type]
+        structures = (Structure(1, "a"), Structure(2, "b"))
+        model = Model(ModelSpec("m", spec, facts_of(net), ("p", "q"), structures), numbers(net))
+        path = tmp_path / "x.onnx"
+        path.write_bytes(to_onnx(model, (16,) * spatial_dims, "image", "logits"))
+        x = image(2, 2, *(16,) * spatial_dims, *(1,) * (3 - spatial_dims))
+        with torch.no_grad():
+            expected = net(x if spatial_dims == 3 else x[..., 0]).reshape(2, 3, *x.shape[2:]).numpy()
+        found = engines.run_file(path, x.numpy())
+        np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-4, atol=1e-4)

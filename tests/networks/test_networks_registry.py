@@ -15,7 +15,15 @@ from medseg.networks.registry import build
 VNET_OF_THREE = 65_175_314 + 2 * 16 * 125 + 33
 
 
-@pytest.mark.parametrize(("name", "count"), [("unet3d", 19_069_955 + 4_672), ("vnet", VNET_OF_THREE)])
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [
+        ("unet3d", 19_069_955 + 4_672),
+        ("vnet", VNET_OF_THREE),
+        ("unet", 90_292_738 + 2 * 64 * 27 + 64 + 1),
+        ("unetpp", 26_198_273 + 3 * 33 + 2 * 32 * 27 + 4 * 2 * 33),
+    ],
+)
 def test_an_empty_spec_is_the_papers_network(name: str, count: int) -> None:
     with torch.device("meta"):
         network = build(NetworkSpec(name, in_channels=3, out_channels=3))
@@ -32,12 +40,17 @@ def test_options_reach_the_constructor() -> None:
     ("spec", "says"),
     [
         ({"name": "unet4d"}, "no network named 'unet4d'; there are unet3d, vnet"),
+        ({"name": "unet4d"}, "and monai:NAME"),
         (
             {"name": "vnet", "options": {"padding": False}},
             "vnet has no option padding; it has activation, bias",
         ),
         ({"name": "unet3d", "options": {"widths": 3}}, "unet3d has no option widths"),
         ({"name": "unet3d", "spatial_dims": 1}, "2 or 3 spatial dims, not 1"),
+        ({"name": "monai:SegResNet", "spatial_dims": 1}, "2 or 3 spatial dims, not 1"),
+        ({"name": "unet3d", "options": {"bias": (True,)}}, "unet3d's option bias = (True,): "),
+        ({"name": "unetpp", "options": {"prune": True}}, "unetpp's option prune = True: "),
+        ({"name": "unetpp", "options": {"mode": "slow"}}, "unetpp's option mode = 'slow': "),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(spec: dict[str, Any], says: str) -> None:

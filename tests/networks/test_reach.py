@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from medseg.networks.layers import Enlarge
 from medseg.networks.reach import AxisReach, trace
 
 START = AxisReach(1, np.zeros(1, np.int64), np.zeros(1, np.int64))
@@ -34,8 +35,10 @@ def test_valid_convolutions_stand_for_the_middle_of_what_they_see() -> None:
         [nn.Conv3d(1, 1, 3, padding=2, dilation=2)],
         [nn.Conv3d(1, 1, 3, stride=2, padding=1), nn.ConvTranspose3d(1, 1, 4, stride=2, padding=1)],
         [nn.AvgPool3d(3, stride=3), nn.ConvTranspose3d(1, 1, 3, stride=3), nn.Conv3d(1, 1, 3, padding=1)],
+        [nn.AvgPool3d(3, stride=3), Enlarge((3, 3, 3), "nearest"), nn.Conv3d(1, 1, 3, padding=1)],
+        [nn.AvgPool3d((4, 2, 1), stride=(4, 2, 1)), Enlarge((4, 2, 1), "linear")],
     ],
-    ids=["dilated", "overlapping", "thirds"],
+    ids=["dilated", "overlapping", "thirds", "copied", "blended"],
 )
 def test_single_layers_see_what_spoils_them(layers: list[nn.Module]) -> None:
     torch.manual_seed(0)
@@ -51,6 +54,15 @@ def test_single_layers_see_what_spoils_them(layers: list[nn.Module]) -> None:
     for phase in range(len(reach.low)):
         found = seen[middle + phase]
         assert (found[0], found[-1]) == (middle + reach.low[phase], middle + reach.high[phase])
+
+
+def test_linear_interpolation_sees_the_two_nearest() -> None:
+    # Centres of thirds lie at -1/3, 0 and 1/3 of a coarse position, which stands for 3 voxels.
+    thirds = START.window(3, 3, 0).blended(3)
+    assert (thirds.low.tolist(), thirds.high.tolist()) == ([-3, 0, 0], [2, 2, 5])
+    assert START.window(2, 2, 0).blended(1).low.tolist() == [0]
+    with pytest.raises(TypeError, match="resolution"):
+        START.blended(2)
 
 
 def test_an_operation_without_a_rule_is_refused() -> None:

@@ -114,8 +114,8 @@ def unlike_new(folder: Path, norm: str = "instance") -> Trainer:
 @pytest.mark.parametrize("norm", ["batch", "instance"])
 def test_half_weights_are_rounded_stored_in_half_and_computed_in_float32(tmp_path: Path, norm: str) -> None:
     trainer = unlike_new(tmp_path, norm)
-    whole, whole_graph = best_of(trainer)
-    weights, graph = best_of(trainer, "float16")
+    whole, whole_graph = best_of(trainer, 1)
+    weights, graph = best_of(trainer, 1, "float16")
     parameters = {name for name, _ in trainer.network.named_parameters()}
     for key, value in whole.items():
         assert weights[key].dtype == (np.float16 if key in parameters else value.dtype)
@@ -138,7 +138,7 @@ def test_half_weights_are_rounded_stored_in_half_and_computed_in_float32(tmp_pat
 
 
 def test_a_training_begins_from_half_weights_in_float32(tmp_path: Path) -> None:
-    weights, _ = best_of(unlike_new(tmp_path), "float16")
+    weights, _ = best_of(unlike_new(tmp_path), 1, "float16")
     spec = replace(NETWORK, norm="instance")
     network = build_network(spec, seed=5, device="cpu", threads=0)
     start_from(network, Model(model_spec(spec), weights))
@@ -151,4 +151,4 @@ def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
     trainer = unlike_new(tmp_path)
     trainer.averaged.tensors["head.bias"][0] = 70_000.0
     with pytest.raises(SelfCheckError, match=r"head\.bias reaches 70000, too large for float16"):
-        best_of(trainer, "float16")
+        best_of(trainer, 1, "float16")

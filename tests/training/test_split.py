@@ -19,13 +19,13 @@ def split(
 
 @pytest.mark.parametrize("groups", [CASES, PATIENTS], ids=["cases", "patients"])
 @pytest.mark.parametrize("fold", [None, 0, 1, 4])
-@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+@pytest.mark.parametrize("share", [0.0, 0.01, 0.1, 0.5, 0.99])
 def test_every_case_is_in_one_part(groups: dict[str, str], fold: int | None, share: float) -> None:
     found = split(groups, fold, share=share)
     parts = (found.train, found.selection, found.validation)
     assert sorted(name for part in parts for name in part) == sorted(groups)
     assert found.train
-    assert found.selection
+    assert bool(found.selection) == (share > 0)
     assert bool(found.validation) == (fold is not None)
 
 
@@ -65,7 +65,7 @@ def test_the_split_of_a_seed_is_what_it_was() -> None:
 
 def test_the_selection_share_is_of_the_groups_that_train() -> None:
     assert len(split({f"c{n}": f"c{n}" for n in range(100)}, share=0.1).selection) == 8
-    assert len(split(CASES, share=0.0).selection) == 1
+    assert len(split(CASES, share=0.001).selection) == 1
 
 
 @pytest.mark.parametrize("fold", [-1, 5, 7])
@@ -91,3 +91,10 @@ def test_just_enough_groups_serve(count: int, folds: int, fold: int | None) -> N
     found = split({f"c{n}": f"c{n}" for n in range(count)}, fold, folds)
     assert found.train
     assert found.selection
+
+
+def test_without_selection_a_group_less_serves() -> None:
+    few = {"a": "a", "b": "b"}
+    assert len(split(few, 0, 2, share=0.0).train) == 1
+    with pytest.raises(InputError, match="too few for 2 folds, training and selection"):
+        split(few, 0, 2)

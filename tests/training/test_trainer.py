@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,9 @@ from tiny_training import NETWORK, TRAINING, phantom, take_step, tiny_trainer
 from torch import Tensor, nn
 
 from medseg.augment.spec import AugmentSpec
-from medseg.errors import InputError, SelfCheckError
+from medseg.errors import InputError, SelfCheckError, UsageError
+from medseg.losses.scheduled import Scheduled
+from medseg.losses.spec import LossSpec, LossTerm
 from medseg.structures import from_labels
 from medseg.training import checkpoint as checkpoints
 from medseg.training.log import TrainingLog
@@ -192,6 +195,29 @@ def test_the_epoch_that_scores_best_is_kept(tmp_path: Path) -> None:
         assert torch.equal(value, kept[2][key])
 
 
+def test_the_last_epoch_is_kept_where_nothing_chooses(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, training=replace(TRAINING, epochs=2))
+    trainer.validate = lambda _: {"core": math.nan}
+    trainer.run(ignore)
+    for key, value in trainer.best_weights().items():
+        assert torch.equal(value, trainer.averaged.tensors[key])
+
+
+def test_every_head_learns_under_deep_supervision(tmp_path: Path) -> None:
+    network = replace(NETWORK, name="plain_unet", widths=(4, 8, 8), norm="instance", options={})
+    before = tiny_trainer(tmp_path, network=network).network.state_dict()
+    trainer = tiny_trainer(tmp_path, network=network, training=replace(TRAINING, deep_supervision=True))
+    assert list(before) == list(trainer.network.state_dict())
+    take_step(trainer, [0, 1])
+    for key, parameter in trainer.network.named_parameters():
+        assert not torch.equal(parameter, before[key]), key
+
+
+def test_deep_supervision_of_one_head_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unet3d has one head"):
+        tiny_trainer(tmp_path, training=replace(TRAINING, deep_supervision=True))
+
+
 def test_damaged_best_weights_are_told_and_can_be_beaten(tmp_path: Path) -> None:
     trainer = tiny_trainer(tmp_path, training=replace(TRAINING, epochs=3))
     trainer.validate = scores_of([0.2, 0.7, 0.5])
@@ -363,3 +389,13 @@ def test_a_sampled_loss_is_that_of_one_phase_and_goes_on_bit_for_bit(tmp_path: P
     assert again.resume() is None
     again.run(ignore)
     assert_same_training(whole, again)
+
+
+def test_a_scheduled_loss_is_told_how_far_the_training_is(tmp_path: Path) -> None:
+    terms = (LossTerm("dice", weight=1.0, weight_end=0.0), LossTerm("cross_entropy", weight=0.5))
+    trainer = tiny_trainer(tmp_path, loss=LossSpec("sum", terms=terms))
+    assert isinstance(trainer.loss, Scheduled)
+    total = TRAINING.epochs * TRAINING.steps_per_epoch
+    for step in range(3):
+        take_step(trainer, [0, 1])
+        assert trainer.loss.progress == pytest.approx(step / total)

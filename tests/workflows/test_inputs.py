@@ -27,6 +27,9 @@ def touch(folder: Path, *names: str) -> Path:
         ("scan.mha", "scan_seg.mha"),
         ("scan.nrrd", "scan_seg.nrrd"),
         ("scan.hdr", "scan_seg.hdr"),
+        ("scan.png", "scan_seg.png"),
+        ("scan.JPG", "scan_seg.png"),
+        ("scan.tiff", "scan_seg.tiff"),
     ],
 )
 def test_a_result_is_called_after_its_scan_and_lies_beside_it(tmp_path: Path, name: str, target: str) -> None:
@@ -46,6 +49,17 @@ def test_a_folder_of_scans_leaves_out_results_hidden_files_and_other_things(tmp_
     cases = find_cases([str(tmp_path)])
     assert [case.stem for case in cases] == ["A", "b", "c", "series"]
     assert cases[-1].target(Path("out")) == Path("out/series_seg.nii.gz")
+
+
+def test_pictures_beside_volumes_are_no_scans_and_alone_they_are(tmp_path: Path) -> None:
+    pictures = ["a.png", "b.tif", "a_seg.png", "a_overlay.png", "b_augment.png", "a_prob-x.tif", "c.jpg"]
+    touch(tmp_path / "alone", *pictures)
+    assert [case.stem for case in find_cases([str(tmp_path / "alone")])] == ["a", "b", "c"]
+    touch(tmp_path / "beside", *pictures, "v.nii.gz", "v.seg.nrrd")
+    assert [case.stem for case in find_cases([str(tmp_path / "beside")])] == ["v"]
+    touch(tmp_path / "series", *pictures)
+    write_dicom(tmp_path / "series" / "s")
+    assert [case.stem for case in find_cases([str(tmp_path / "series")])] == ["s"]
 
 
 def test_a_folder_without_scans_says_what_it_holds(tmp_path: Path) -> None:

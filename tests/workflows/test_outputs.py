@@ -23,6 +23,15 @@ def test_everything_is_called_after_the_labels() -> None:
     assert Outputs.of(Path("exactly.nii.gz")).summary == Path("exactly.json")
 
 
+def test_fractions_lie_in_a_format_that_holds_them_and_a_png_has_an_overlay() -> None:
+    out = Outputs.of(Path("o/scan.seg.nrrd"), ["x"])
+    assert [p.name for p in out.paths] == ["scan_prob-x.nrrd", "scan.seg.nrrd", "scan.json"]
+    out = Outputs.of(Path("o/scan_seg.png"), ["x"], report=True)
+    assert [p.name for p in out.paths] == [
+        "scan_prob-x.tif", "scan_report.html", "scan_overlay.png", "scan_seg.png", "scan_seg.json",
+    ]  # fmt: skip
+
+
 def test_two_structures_never_share_a_file() -> None:
     with pytest.raises(UsageError, match="one file"):
         Outputs.of(Path("a_seg.nii"), ["a b", "a-b"]).refuse_existing(False, ())

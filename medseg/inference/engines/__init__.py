@@ -120,6 +120,13 @@ def load(
     return OpenVinoEngine(*model.graph, precision=precision, threads=threads, identity=model.sha256)
 
 
+def pruned(model: Model, level: int) -> Model:
+    """A model of a UNet++ cut down to a level; imports torch, see `torch.pruned`."""
+    from medseg.inference.engines import torch as torch_room
+
+    return torch_room.pruned(model, level)
+
+
 def run_file(path: Path, tiles: FloatArray) -> FloatArray:
     """What a graph in an `.xml` or `.onnx` file answers to tiles (B, C, I, J, K), in f32."""
     from medseg.inference.engines.openvino import run_file as run

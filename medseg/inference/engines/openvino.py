@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import openvino as ov
-from openvino import opset13
 
 from medseg.errors import ModelError, UsageError
 from medseg.inference.engines import (
@@ -23,6 +22,7 @@ from medseg.inference.engines import (
     fold_slices,
     unfold_slices,
 )
+from medseg.inference.engines.rewrites import VERSION, rewritten
 from medseg.inference.engines.slabs import Slabs, find_cut
 
 MAX_COMPILED = 2
@@ -93,7 +93,7 @@ class OpenVinoEngine:
         self.spatial_dims = len(self._graph.inputs[0].get_partial_shape()) - 2
         if self.spatial_dims not in (2, 3):
             raise ModelError(f"the graph's input has {self.spatial_dims} spatial axes, not 2 or 3")
-        _split_concatenations(self._graph)
+        rewritten(self._graph)
         self._any_shape: Any = None
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, "medseg-openvino")
@@ -182,7 +182,8 @@ class OpenVinoEngine:
     def _kept(self, shape: tuple[int, ...]) -> Any:
         """The graph as an earlier process compiled it, or compiled now and kept."""
         processor = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        name = compiled.key(self._identity, shape, processor, ov.__version__, *self._settings.items())
+        facts = (self._identity, VERSION, shape, processor, ov.__version__)
+        name = compiled.key(*facts, *self._settings.items())
         blob = compiled.read(name)
         if blob is not None:
             with suppress(RuntimeError):
@@ -190,49 +191,6 @@ class OpenVinoEngine:
         made = self._compiled(shape)
         compiled.keep(name, made.export_model().getvalue())
         return made
-
-
-def _split_concatenations(graph: ov.Model) -> None:
-    """Make each convolution of two maps put together the sum of two convolutions.
-
-    The answer is the same but for rounding, and the map put together, the largest of a U-Net, is never made.
-    """
-    for joined in graph.get_ordered_ops():
-        if joined.get_type_name() != "Concat" or joined.get_input_size() != 2:
-            continue
-        first, second = (joined.input_value(n) for n in range(2))
-        widths = [part.get_partial_shape()[1] for part in (first, second)]
-        if not all(width.is_static for width in widths) or joined.get_attributes().get("axis") != 1:
-            continue
-        readers = [target.get_node() for target in joined.output(0).get_target_inputs()]
-        if any(reader.get_type_name() != "Convolution" for reader in readers):
-            continue
-        for reader in readers:
-            _add_parts(reader, [first, second], [width.get_length() for width in widths])
-
-
-def _add_parts(convolution: ov.Node, parts: Sequence[ov.Output], widths: Sequence[int]) -> None:
-    """Replace a convolution of parts put together by the sum of one for each; a bias goes with the first."""
-    how, kernel = convolution.get_attributes(), convolution.input_value(1)
-    ends = np.cumsum([0, *widths]).tolist()
-    sums = [
-        opset13.convolution(
-            part,
-            opset13.slice(kernel, [start], [stop], [1], [1]),
-            how["strides"],
-            how["pads_begin"],
-            how["pads_end"],
-            how["dilations"],
-        )
-        for part, start, stop in zip(parts, ends, ends[1:], strict=False)
-    ]
-    replaced, readers = convolution, list(convolution.output(0).get_target_inputs())
-    if len(readers) == 1 and readers[0].get_node().get_type_name() == "Add":
-        replaced = readers[0].get_node()
-        sums[0] = opset13.add(sums[0], replaced.input_value(1 - readers[0].get_index()))
-    total = opset13.add(*sums)
-    for target in replaced.output(0).get_target_inputs():
-        target.replace_source_output(total.output(0))
 
 
 def run_file(path: Path, tiles: FloatArray) -> FloatArray:

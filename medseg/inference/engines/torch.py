@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -19,15 +20,15 @@ from torch import Tensor, nn
 
 from medseg.errors import ModelError, ResourceError, SelfCheckError, UsageError
 from medseg.inference.engines import FloatArray, Precision, fold_slices, unfold_slices
-from medseg.model import Model
+from medseg.model import Model, NetworkFacts
 from medseg.networks import registry
-from medseg.networks.layers import Segmenter
+from medseg.networks.layers import MEMORY_FORMATS, Segmenter
+from medseg.networks.unetpp import pruned_weights
 
 if TYPE_CHECKING:
     import openvino as ov
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
-MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 ONNX_OPSET = 17
 MAX_BATCH, CARD_SHARE = 16, 0.6
 """Most tiles at once on an accelerator, and the share of its free memory that their maps may take."""
@@ -174,6 +175,28 @@ def _built(model: Model) -> Segmenter:
     return network
 
 
+def pruned(model: Model, level: int) -> Model:
+    """A model of a UNet++ cut down to its nodes up to `level`, with a graph of its own.
+
+    Its `sha256` is that of the whole model with the level, so that results are told apart.
+
+    Raises:
+        UsageError: the network is none that can be pruned, or has no such level.
+    """
+    spec = model.spec
+    if spec.network.name != "unetpp":
+        raise UsageError(f"{spec.name} is a {spec.network.name}, and only a unetpp can be pruned")
+    options = {**spec.network.options, "prune": level}
+    small = replace(spec, network=replace(spec.network, options=options))
+    cut = replace(model, spec=small, weights=pruned_weights(model.weights, level), graph=None)
+    network = _built(cut)
+    facts = NetworkFacts(network.stride, network.receptive_radius, network.tile_independent)
+    graph = to_graph(network, spec.network.in_channels, spec.network.spatial_dims)
+    return replace(
+        cut, spec=replace(small, facts=facts), graph=graph, sha256=f"{model.sha256} pruned to L{level}"
+    )
+
+
 def to_graph(
     network: nn.Module, in_channels: int, spatial_dims: int, *, stride: Sequence[int] = ()
 ) -> tuple[bytes, bytes]:
@@ -227,7 +250,7 @@ def to_onnx(model: Model, tile: Sequence[int], input_name: str, output_name: str
     except ImportError:
         raise ModelError("onnx is not installed", mend="pip install 'medseg[onnx]'") from None
     network = _built(model).eval()
-    seen = torch.zeros(1, len(model.spec.channels), *tile)
+    seen = torch.zeros(1, model.spec.network.in_channels, *tile)
     stream = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")

@@ -1,0 +1,73 @@
+"""`medseg convert`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import result, rewrite, say
+
+
+def command(
+    source: Annotated[Path, typer.Argument(help="Folder of a data set.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="Its layout (decathlon, nnunet, brats, promise12, prostatex, images, masks, label_maps), "
+            "or its card, by name or .toml file.",
+        ),
+    ],
+    to: Annotated[
+        str,
+        typer.Option(
+            "--to",
+            help="Layout to write: nnunet, decathlon, brats2013, brats2020, brats2023, promise12, images, "
+            "masks or label_maps.",
+        ),
+    ],
+    axis: Annotated[
+        str, typer.Option("--axis", help="For images: cut along sagittal, coronal or axial.")
+    ] = "axial",
+    channels: Annotated[
+        str, typer.Option("--channels", help="Which channels, in what order: flair,t1c; all, if not said.")
+    ] = "",
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take cases without labels too.")] = False,
+    anonymous: Annotated[
+        bool, typer.Option("--anonymous", help="Number the cases, and copy no file's header.")
+    ] = False,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Write a data set in another layout: the same voxels, in the same places."""
+    from medseg.workflows.convert import convert
+
+    done = convert(
+        source,
+        out,
+        layout=layout,
+        to=to,
+        axis=axis,
+        channels=[name.strip() for name in channels.split(",") if name.strip()],
+        unlabelled=unlabelled,
+        anonymous=anonymous,
+        overwrite=overwrite,
+        on_case=lambda number, of: rewrite(f"case {number} of {of}"),
+    )
+    rewrite("")
+    if as_json:
+        result(done.json().rstrip())
+        return
+    result(f"{len(done.cases)} cases in {out}, {done.labelled} with labels")
+    result(f"{done.copied} image files copied byte for byte")
+    for before, after in sorted(done.relabelled.items()):
+        result(f"label {before} became {after}")
+    for warning in done.warnings:
+        say(f"warning: {warning}")
+    if done.renamed:
+        old, new = next(iter(done.renamed.items()))
+        result(f"{len(done.renamed)} cases renamed, such as {old if not anonymous else 'one'} to {new}")

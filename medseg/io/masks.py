@@ -1,0 +1,169 @@
+"""Labels as a folder with one mask a structure, and labels known by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import InputError, UsageError
+from medseg.io.names import SUFFIXES, stem_and_suffix, without_pictures
+from medseg.io.painting import Painting
+from medseg.io.read import read_labels
+from medseg.io.values import smallest_dtype
+from medseg.structures import StructureSet, value_counts
+from medseg.volume import LabelMap
+
+
+def read_mask_folder(
+    folder: str | Path, values: Mapping[str, int] | None = None, *, others: bool = False
+) -> tuple[LabelMap, dict[int, str]]:
+    """One label map of a folder of masks, each named for its structure: `liver.nii.gz`.
+
+    A mask holds 0 and at most one other value. Where masks overlap, the later one counts, in the order
+    of `values`, and a warning says how many voxels they share. A structure without a mask is taken for
+    absent, with a warning.
+
+    Args:
+        folder: of masks; 2D pictures beside volumes are none.
+        values: of structures by name; capitals, blanks and signs do not count. None numbers the masks
+            in the order of their names, from 1.
+        others: whether masks that have no value may be left out, rather than refused.
+
+    Returns:
+        The label map, and the names of the structures in it by value.
+
+    Raises:
+        InputError: there is no mask, one has no value, or holds more than two values.
+        UsageError: two names are the same but for capitals, blanks and signs.
+        GridMismatchError: the masks lie on different grids.
+        ResourceError: the masks cannot fit in memory.
+    """
+    folder = Path(folder)
+    files = _files(folder)
+    if values is None:
+        values = {stem_and_suffix(path)[0]: n for n, path in enumerate(files.values(), start=1)}
+    wanted = _by_key(values)
+    strange = [path.name for key, path in files.items() if key not in wanted]
+    if strange and not others:
+        raise InputError(
+            f"holds masks of no known structure: {_listed(strange)}",
+            source=folder,
+            mend=f"declare them, or move them elsewhere; known are {_listed(list(values))}",
+        )
+    there = {name: files[key] for key, name in wanted.items() if key in files}
+    if not there:
+        raise InputError(f"holds no mask of {_listed(list(values))}", source=folder, mend="check the names")
+    missing = [name for name in values if name not in there]
+    said = (f"There is no mask of {_listed(missing)}: taken for absent.",) if missing else ()
+    found = _painted(there, values, folder)
+    found = replace(found, warnings=(*said, *found.warnings))
+    return found, {value: name for name, value in values.items()}
+
+
+def renamed(labels: LabelMap, there: StructureSet, wanted: StructureSet, source: Path) -> LabelMap:
+    """Labels whose structures have names, in the values that others have for these names.
+
+    Where not one segment has a known name, the values stay, and a warning says so.
+
+    Args:
+        labels: in the values of `there`.
+        there: the structures of the file.
+        wanted: the structures whose values are wanted.
+        source: the file, for the message.
+
+    Raises:
+        InputError: some names are known, and some that have voxels are not.
+        UsageError: two names are the same but for capitals, blanks and signs.
+    """
+    table = _by_key({s.name: s.value for s in wanted})
+    present = [s for s in there if s.value in value_counts(labels.array)]
+    strange = [s.name for s in present if _key(s.name) not in table]
+    if strange and not any(_key(s.name) in table for s in there):
+        said = f"No segment has the name of a structure ({_listed(strange)}); its label values were taken."
+        return replace(labels, warnings=(*labels.warnings, said))
+    if strange:
+        raise InputError(
+            f"has segments that are no known structure: {_listed(strange)}",
+            source=source,
+            mend=f"name them in 3D Slicer as one of {_listed(wanted.names)}",
+        )
+    changes = {s.value: wanted[table[_key(s.name)]].value for s in present}
+    out = np.zeros_like(labels.array, dtype=smallest_dtype(np.array([0, *changes.values()]), source))
+    for value, becomes in changes.items():
+        out[labels.array == value] = becomes
+    return replace(labels, array=out)
+
+
+def _painted(files: Mapping[str, Path], values: Mapping[str, int], folder: Path) -> LabelMap:
+    """The masks, painted one after the other."""
+    dtype = smallest_dtype(np.array([0, *values.values()]), folder)
+    maps = ((name, path, read_labels(path)) for name, path in files.items())
+    head, start, first = next(maps)
+    painting = Painting(first.grid.shape, dtype)
+    warnings = dict.fromkeys(first.warnings)
+    for name, path, mask in chain([(head, start, first)], maps):
+        first.grid.require(mask.grid, f"the masks {start.name} and {path.name}", str(path))
+        painting.add(name, values[name], _binary(mask, path))
+        warnings |= dict.fromkeys(mask.warnings)
+    return LabelMap(painting.array, first.grid, first.form, (*warnings, *painting.warnings))
+
+
+def _binary(mask: LabelMap, path: Path) -> NDArray[np.bool_]:
+    found = [value for value in value_counts(mask.array) if value]
+    if len(found) > 1:
+        raise InputError(
+            f"is no mask: it holds the values {_listed([str(v) for v in found])} besides 0",
+            source=path,
+            mend="give one file a structure, or the label map alone",
+        )
+    return np.asarray(mask.array != 0)
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by the key of their names, sorted; `.img` is part of its `.hdr`."""
+    try:
+        names = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
+    except OSError as fault:
+        raise InputError("the folder cannot be read", source=folder, mend="check its rights") from fault
+    images = [p for p in names if stem_and_suffix(p)[1] in SUFFIXES and stem_and_suffix(p)[1] != ".img"]
+    files: dict[str, Path] = {}
+    for path in without_pictures(images):
+        other = files.setdefault(_key(stem_and_suffix(path)[0]), path)
+        if other is not path:
+            raise InputError(
+                f"{other.name} and {path.name} are one structure", source=folder, mend="keep one"
+            )
+    if not files:
+        raise InputError("holds no mask", source=folder, mend="name the folder of the masks")
+    return files
+
+
+def _by_key(names: Mapping[str, int]) -> dict[str, str]:
+    """The names by their keys."""
+    found: dict[str, str] = {}
+    for name in names:
+        other = found.setdefault(_key(name), name)
+        if other != name:
+            raise UsageError(f"the structures {other!r} and {name!r} cannot be told apart by their files")
+    return found
+
+
+def _key(name: str) -> str:
+    """A name without capitals, blanks and signs.
+
+    >>> _key("Kidney-Left") == _key("kidney_left") == _key("kidney left")
+    True
+    """
+    return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    """The first names, and how many there are more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,50 @@
+"""Masks painted into one label map, and what they hid of each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.structures import value_counts
+
+MOST_NAMED = 8
+"""Overlaps told one by one; of more, only their number."""
+
+
+class Painting:
+    """A label map (I, J, K) in the making: later masks lie over earlier ones, and overlaps are counted.
+
+    Args:
+        shape: of the map.
+        dtype: which holds every value that will be painted.
+    """
+
+    def __init__(self, shape: Sequence[int], dtype: np.dtype[np.integer[Any]]) -> None:
+        self.array: NDArray[np.integer] = np.zeros(shape, dtype=dtype)
+        self._names: dict[int, str] = {}
+        self._hidden: Counter[tuple[str, str]] = Counter()
+
+    def add(self, name: str, value: int, mask: NDArray[np.bool_]) -> None:
+        """Paint one mask."""
+        for below, count in value_counts(self.array[mask]).items():
+            if below not in (0, value):
+                self._hidden[self._names[below], name] += count
+        self._names[value] = name
+        self.array[mask] = value
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """A sentence on each pair of masks that overlap, the largest overlap first."""
+        pairs = self._hidden.most_common()
+        told = [
+            f"{count} voxels lie in both {below} and {above}, and count as {above}."
+            for (below, above), count in pairs[:MOST_NAMED]
+        ]
+        if len(pairs) > MOST_NAMED:
+            rest = sum(count for _, count in pairs[MOST_NAMED:])
+            told.append(f"{rest} voxels more lie in {len(pairs) - MOST_NAMED} other pairs of masks.")
+        return tuple(told)

@@ -1,0 +1,53 @@
+"""Boundary loss (Kervadec et al. 2019, arXiv:1812.07032)."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medseg.losses.distances import SpacingMm, signed_distances_mm
+from medseg.losses.outputs import at_least_float32, check_labels, check_regions, masks_of
+
+
+class BoundaryLoss(nn.Module):
+    """The mean of p times the signed distance to the reference, over structures and voxels, in mm.
+
+    It is least, and below 0, for the reference itself. Of a structure without a border in the patch it is 0,
+    and so is its gradient: the paper adds the boundary loss to one of overlap, with a weight that grows.
+
+    Args:
+        regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
+        include_background: whether softmax output 0 counts.
+        spacing_mm: of the axes of a patch.
+    """
+
+    def __init__(
+        self,
+        *,
+        regions: bool = False,
+        include_background: bool = False,
+        spacing_mm: SpacingMm = (1.0, 1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self.regions = regions
+        self.first = 0 if regions or include_background else 1
+        self.spacing_mm = spacing_mm
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S).
+
+        Raises:
+            UsageError: the shapes do not belong together.
+        """
+        wide = at_least_float32(logits)
+        if self.regions:
+            check_regions(logits, target)
+            return (wide.sigmoid() * self._distances(target > 0).to(wide)).mean()
+        check_labels(logits, target)
+        masks = masks_of(target, logits.shape[1], self.first)
+        return (wide.softmax(1)[:, self.first :] * self._distances(masks).to(wide)).mean()
+
+    def _distances(self, masks: Tensor) -> Tensor:
+        maps = [signed_distances_mm(mask, self.spacing_mm) for mask in masks.flatten(0, 1).cpu().numpy()]
+        return torch.from_numpy(np.stack(maps)).reshape(masks.shape)

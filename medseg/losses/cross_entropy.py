@@ -1,0 +1,86 @@
+"""Cross-entropy: plain, by class weights, or with U-Net's border map (arXiv:1505.04597, equations 1, 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medseg.losses.distances import SpacingMm, border_map
+from medseg.losses.outputs import (
+    at_least_float32,
+    check_labels,
+    check_regions,
+    log_at,
+    log_softmax,
+    per_region,
+    weighted_mean,
+    weights_like,
+    weights_tensor,
+)
+
+
+class CrossEntropyLoss(nn.Module):
+    """sum(-w ln p) / sum(w) over voxels (and regions), p of what is true there; w = w_c + w0 border map.
+
+    w_c is the class weight of the voxel's label, or of the region. The paper's sum is not divided. The map of
+    labels is that of all their instances; each region has its own.
+
+    Args:
+        regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
+        class_weights: one an output; () for 1 each.
+        w0: 0 for no map.
+        sigma_mm: the map's width.
+        spacing_mm: of the axes of a patch.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        regions: bool = False,
+        class_weights: Sequence[float] = (),
+        w0: float = 0.0,
+        sigma_mm: float = 5.0,
+        spacing_mm: SpacingMm = (1.0, 1.0, 1.0),
+    ) -> None:
+        super().__init__()
+        self.regions = regions
+        self.w0 = w0
+        self.sigma_mm = sigma_mm
+        self.spacing_mm = spacing_mm
+        self.register_buffer("class_weights", weights_tensor(class_weights), persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S).
+
+        Raises:
+            UsageError: the shapes or the number of class weights do not belong together.
+        """
+        if self.regions:
+            check_regions(logits, target)
+            wide = at_least_float32(logits)
+            truth = target.to(wide.dtype)
+            entropy = functional.binary_cross_entropy_with_logits(wide, truth, reduction="none")
+            per = per_region(self.class_weights, wide)
+            weights = None if per is None else per.expand_as(entropy)
+        else:
+            check_labels(logits, target)
+            log_p = log_softmax(logits)
+            labels = target.long()
+            entropy = -log_at(log_p, labels)
+            per = weights_like(self.class_weights, log_p.movedim(-1, 1))
+            weights = None if per is None else per[labels]
+        if self.w0:
+            weights = (1 if weights is None else weights) + self.w0 * self._borders(target).to(entropy)
+        return weighted_mean(entropy, weights)
+
+    def _borders(self, target: Tensor) -> Tensor:
+        images = target.flatten(0, 1) if self.regions else target
+        whole = ((images > 0).byte() if self.regions else images).cpu().numpy()
+        maps = [border_map(image, self.sigma_mm, self.spacing_mm) for image in whole]
+        return torch.from_numpy(np.stack(maps)).reshape(target.shape)

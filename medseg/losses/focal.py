@@ -1,0 +1,82 @@
+"""Focal loss (Lin et al. 2017, arXiv:1708.02002, equation 5): cross-entropy of what is still uncertain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from medseg.errors import UsageError
+from medseg.losses.outputs import (
+    at_least_float32,
+    check_labels,
+    check_regions,
+    log_at,
+    log_softmax,
+    per_region,
+    weights_like,
+    weights_tensor,
+)
+
+
+class FocalLoss(nn.Module):
+    """The mean of -a (1 - p)^gamma ln p over voxels (and regions), p of what is true there.
+
+    Of labels, a is the class weight. Of regions it is also `alpha` within the region and 1 - `alpha` without.
+
+    Args:
+        regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
+        gamma: 0 is cross-entropy.
+        alpha: of regions; None is the paper's 0.25.
+        class_weights: one an output; () for 1 each. They are factors, by whose sum nothing is divided.
+
+    Raises:
+        UsageError: `alpha` is given for labels.
+    """
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self,
+        *,
+        regions: bool = False,
+        gamma: float = 2.0,
+        alpha: float | None = None,
+        class_weights: Sequence[float] = (),
+    ) -> None:
+        super().__init__()
+        if alpha is not None and not regions:
+            raise UsageError("alpha of the focal loss is of regions", mend="give labels class_weights")
+        self.regions = regions
+        self.gamma = gamma
+        self.alpha = 0.25 if alpha is None else alpha
+        self.register_buffer("class_weights", weights_tensor(class_weights), persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S).
+
+        Raises:
+            UsageError: the shapes or the number of class weights do not belong together.
+        """
+        if self.regions:
+            check_regions(logits, target)
+            return self._of_regions(at_least_float32(logits), target)
+        check_labels(logits, target)
+        log_p = log_softmax(logits)
+        labels = target.long()
+        weights = weights_like(self.class_weights, log_p.movedim(-1, 1))
+        losses = self._focused(log_at(log_p, labels))
+        return (losses if weights is None else losses * weights[labels]).mean()
+
+    def _of_regions(self, logits: Tensor, target: Tensor) -> Tensor:
+        truth = target.to(logits.dtype)
+        sides = self.alpha * truth + (1 - self.alpha) * (1 - truth)
+        losses = sides * self._focused(functional.logsigmoid(logits * (2 * truth - 1)))
+        weights = per_region(self.class_weights, logits)
+        return (losses if weights is None else losses * weights).mean()
+
+    def _focused(self, log_p: Tensor) -> Tensor:
+        uncertain = (-log_p.expm1()).clamp_min(torch.finfo(log_p.dtype).eps)  # a root has no slope at 0
+        return -uncertain.pow(self.gamma) * log_p

@@ -1,0 +1,102 @@
+"""What losses share: outputs and targets that belong together, their probabilities, weighted means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from medseg.errors import UsageError
+
+
+def check_labels(logits: Tensor, target: Tensor) -> None:
+    """Refuses labels that do not belong to the logits.
+
+    Raises:
+        UsageError: `target` is not (B, *S) for logits (B, K, *S) with K of 2 or more, is not of integers, or
+            (on the CPU) holds a label that is no output.
+    """
+    if logits.ndim < 3 or target.shape != (logits.shape[0], *logits.shape[2:]):
+        raise UsageError(
+            f"labels of shape {tuple(target.shape)} do not fit logits of shape {tuple(logits.shape)}"
+        )
+    if logits.shape[1] < 2:
+        raise UsageError(
+            f"a softmax needs two outputs or more, and the logits have shape {tuple(logits.shape)}"
+        )
+    if target.is_floating_point():
+        raise UsageError(f"labels must be integers, not {target.dtype}")
+    if target.device.type == "cpu" and target.numel():  # elsewhere the look would hold up the queue
+        low, high = (int(v) for v in target.aminmax())
+        if low < 0 or high >= logits.shape[1]:
+            raise UsageError(f"labels from {low} to {high} do not fit {logits.shape[1]} outputs")
+
+
+def check_regions(logits: Tensor, target: Tensor) -> None:
+    """Refuses regions that do not belong to the logits.
+
+    Raises:
+        UsageError: the shapes differ.
+    """
+    if logits.shape != target.shape:
+        raise UsageError(
+            f"regions of shape {tuple(target.shape)} do not fit logits of shape {tuple(logits.shape)}"
+        )
+
+
+def log_softmax(logits: Tensor) -> Tensor:
+    """Log-probabilities (B, *S, K), float32 or float64, of logits (B, K, *S).
+
+    Of logits in a channels-last layout, as networks on a CPU make them, nothing is copied.
+    """
+    return functional.log_softmax(at_least_float32(logits).movedim(1, -1), dim=-1)
+
+
+def log_at(log_p: Tensor, labels: Tensor) -> Tensor:
+    """Each voxel's log-probability of its own label: (B, *S) of (B, *S, K) at int64 (B, *S)."""
+    return log_p.gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+
+
+def masks_of(labels: Tensor, outputs: int, first: int) -> Tensor:
+    """The voxels of labels `first` to `outputs` - 1, each a mask: bool (B, K, *S) of (B, *S)."""
+    numbers = torch.arange(first, outputs, device=labels.device)
+    return labels.unsqueeze(1) == numbers.reshape(-1, *(1,) * (labels.ndim - 1))
+
+
+def weights_tensor(weights: Sequence[float]) -> Tensor | None:
+    """Class weights as a buffer has them; () is None."""
+    return torch.tensor(weights) if weights else None
+
+
+def weights_like(weights: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Class weights in the type and place of logits (B, K, *S).
+
+    Raises:
+        UsageError: there are not K.
+    """
+    if weights is None:
+        return None
+    if len(weights) != logits.shape[1]:
+        raise UsageError(f"{len(weights)} class weights do not fit {logits.shape[1]} outputs")
+    return weights.to(logits)
+
+
+def per_region(weights: Tensor | None, logits: Tensor) -> Tensor | None:
+    """Class weights as `weights_like` has them, of shape (K, 1, ...) to be multiplied with (B, K, *S)."""
+    like = weights_like(weights, logits)
+    return None if like is None else like.reshape(-1, *(1,) * (logits.ndim - 2))
+
+
+def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
+    """sum(w v) / sum(w), or the mean without weights; 0 where no voxel weighs anything."""
+    if weights is None:
+        return values.mean()
+    total = weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
+    return (weights * values).sum() / total
+
+
+def at_least_float32(logits: Tensor) -> Tensor:
+    """`logits`, in float32 where they were narrower."""
+    return logits if logits.dtype == torch.float64 else logits.float()

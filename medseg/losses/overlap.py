@@ -1,0 +1,118 @@
+"""What the losses of overlap share: sums over voxels, taken once, and ratios of them.
+
+The smoothing s, in voxels, stands in numerator and denominator of every ratio. It decides what a structure
+without a reference voxel is worth: s / (what was predicted of it + s), which is 1 when nothing is predicted
+and falls with every voxel of false positives. Such a structure counts in the mean like any other.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypedDict
+
+import torch
+from torch import Tensor, nn
+
+from medseg.losses.outputs import at_least_float32, check_labels, check_regions, log_at, log_softmax
+from medseg.losses.spec import Denominator
+
+
+class Sums(NamedTuple):
+    """What an overlap is made of, each (B, K), or (K,) of a pooled batch: sums over voxels."""
+
+    overlap: Tensor
+    predicted: Tensor
+    reference: Tensor
+
+
+class Counting(TypedDict, total=False):
+    """Arguments of `OverlapLoss` that every loss of overlap takes."""
+
+    regions: bool
+    include_background: bool
+    batch: bool
+    smooth: float
+
+
+class OverlapLoss(nn.Module):
+    """1 - the mean overlap of the structures; how it is measured is said by `ratio`.
+
+    Args:
+        regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
+        denominator: sum(p) and sum(g) ("linear"), or sum(p^2) and sum(g^2) ("squared").
+        include_background: whether softmax output 0 counts; regions have no background.
+        batch: pool the batch before the ratio.
+        smooth: s above, in voxels.
+    """
+
+    def __init__(
+        self,
+        *,
+        regions: bool = False,
+        denominator: Denominator = "linear",
+        include_background: bool = False,
+        batch: bool = True,
+        smooth: float = 1.0,
+    ) -> None:
+        super().__init__()
+        self.regions = regions
+        self.denominator: Denominator = denominator
+        self.first = 0 if regions or include_background else 1
+        self.batch = batch
+        self.smooth = smooth
+
+    def ratio(self, sums: Sums) -> Tensor:
+        """The overlap of each structure, in [0, 1]: (K,) or (B, K)."""
+        raise NotImplementedError
+
+    def cost(self, sums: Sums) -> Tensor:
+        """The loss, a scalar, of the sums of the structures that count."""
+        return 1 - self.ratio(sums).mean()
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar.
+
+        Args:
+            logits: (B, K, *S); below float32 they are computed in float32.
+            target: labels (B, *S) of any integer type, or regions (B, K, *S).
+
+        Raises:
+            UsageError: the shapes do not belong together.
+        """
+        if self.regions:
+            check_regions(logits, target)
+            return self.of_regions(torch.sigmoid(at_least_float32(logits)), target)
+        check_labels(logits, target)
+        log_p = log_softmax(logits)
+        labels = target.long()
+        return self.of_labels(log_p, log_at(log_p, labels), labels)
+
+    def of_labels(self, log_p: Tensor, log_at_label: Tensor, labels: Tensor) -> Tensor:
+        """The loss of log-probabilities (B, *S, K), with `log_at(log_p, labels)` of int64 labels (B, *S)."""
+        batch, outputs = log_p.shape[0], log_p.shape[-1]
+        rows = (batch, -1, labels.shape[-1])
+        at_label = log_at_label.exp().reshape(rows)
+        # One sum a row of voxels, then one over the rows: a single running float32 sum would lose count.
+        by_row = at_label.new_zeros(batch, at_label.shape[1], outputs)
+        overlap = by_row.scatter_add(2, labels.reshape(rows), at_label).sum(1)
+        sample = torch.arange(batch, device=labels.device).reshape(-1, *(1,) * (labels.ndim - 1))
+        counts = torch.bincount((labels + sample * outputs).flatten(), minlength=batch * outputs)
+        reference = counts.reshape(batch, outputs).to(overlap.dtype)
+        return self.cost(self._counted(overlap, self._total(log_p.exp().movedim(-1, 1)), reference))
+
+    def of_regions(self, probabilities: Tensor, target: Tensor) -> Tensor:
+        """The loss of probabilities (B, K, *S) against regions (B, K, *S)."""
+        return self.cost(self.region_sums(probabilities, target))
+
+    def region_sums(self, probabilities: Tensor, target: Tensor) -> Sums:
+        """The sums of probabilities (B, K, *S) against regions (B, K, *S)."""
+        truth = target.to(probabilities.dtype)
+        overlap = (probabilities * truth).flatten(2).sum(2)
+        return self._counted(overlap, self._total(probabilities), self._total(truth))
+
+    def _total(self, values: Tensor) -> Tensor:
+        flat = values.flatten(2)
+        return flat.sum(2) if self.denominator == "linear" else flat.square().sum(2)
+
+    def _counted(self, overlap: Tensor, predicted: Tensor, reference: Tensor) -> Sums:
+        counted = (s[:, self.first :] for s in (overlap, predicted, reference))
+        return Sums(*(s.sum(0) if self.batch else s for s in counted))

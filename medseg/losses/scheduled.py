@@ -1,0 +1,47 @@
+"""Sums of losses whose weights may change in the course of a training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+
+@runtime_checkable
+class Scheduled(Protocol):
+    """A loss that must be told how far the training is.
+
+    Attributes:
+        progress: the share of its steps that are done, in [0, 1].
+    """
+
+    progress: float
+
+
+class WeightedSum(nn.Module):
+    """The sum of losses, each times a weight that goes linearly from its first value to its last.
+
+    Args:
+        terms: the losses, for one kind of target.
+        weights: (at the beginning, at the end) of each.
+    """
+
+    def __init__(self, terms: Sequence[nn.Module], weights: Sequence[tuple[float, float]]) -> None:
+        super().__init__()
+        self.terms = nn.ModuleList(terms)
+        self.weights = tuple(weights)
+        self.progress = 0.0
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against what the terms take.
+
+        Raises:
+            UsageError: the shapes do not belong together.
+        """
+        weighted = [
+            (start + (end - start) * self.progress) * term(logits, target)
+            for term, (start, end) in zip(self.terms, self.weights, strict=True)
+        ]
+        return torch.stack(weighted).sum()

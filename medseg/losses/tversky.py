@@ -1,0 +1,73 @@
+"""Soft Jaccard, and the Tversky family that it and the Dice belong to.
+
+With the true positives TP = sum(p g), false positives FP = sum(p) - TP and false negatives FN = sum(g) - TP,
+
+    J = (TP + s) / (TP + FP + FN + s)
+    T = (TP + s) / (TP + alpha FP + beta FN + s)
+
+T with alpha = beta = 1 is J; with 1/2 it is the linear Dice, whose smoothing is then 2s.
+"""
+
+from __future__ import annotations
+
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from medseg.losses.overlap import Counting, OverlapLoss, Sums
+
+
+class JaccardLoss(OverlapLoss):
+    """1 - the mean soft Jaccard of the structures, in [0, 1]; squared sums make it 0 for p = g alone.
+
+    Args: see `OverlapLoss`.
+    """
+
+    def ratio(self, sums: Sums) -> Tensor:
+        """J of each structure."""
+        union = sums.predicted + sums.reference - sums.overlap
+        return (sums.overlap + self.smooth) / (union + self.smooth)
+
+
+class TverskyLoss(OverlapLoss):
+    """1 - the mean T of the structures, in [0, 1] (Salehi et al. 2017, arXiv:1706.05721).
+
+    Args:
+        alpha: weight of a false positive.
+        beta: weight of a false negative.
+        counting: see `OverlapLoss`.
+    """
+
+    def __init__(self, *, alpha: float = 0.3, beta: float = 0.7, **counting: Unpack[Counting]) -> None:
+        super().__init__(**counting)
+        self.alpha = alpha
+        self.beta = beta
+
+    def ratio(self, sums: Sums) -> Tensor:
+        """T of each structure."""
+        hits = sums.overlap
+        faults = self.alpha * (sums.predicted - hits) + self.beta * (sums.reference - hits)
+        return (hits + self.smooth) / (hits + faults + self.smooth)
+
+
+class FocalTverskyLoss(TverskyLoss):
+    """The mean of (1 - T)^(1/gamma), in [0, 1] (Abraham and Khan 2018, arXiv:1810.07842).
+
+    Its slope has no bound where T reaches 1; nearer than the floating-point precision it is taken as 0.
+
+    Args:
+        gamma: above 1, structures that overlap well pull harder.
+        others: see `TverskyLoss`; alpha and beta are of false positives and false negatives here too.
+    """
+
+    def __init__(
+        self, *, gamma: float = 4 / 3, alpha: float = 0.3, beta: float = 0.7, **counting: Unpack[Counting]
+    ) -> None:
+        super().__init__(alpha=alpha, beta=beta, **counting)
+        self.gamma = gamma
+
+    def cost(self, sums: Sums) -> Tensor:
+        """The loss, a scalar."""
+        missing = 1 - self.ratio(sums)
+        return missing.clamp_min(torch.finfo(missing.dtype).eps).pow(1 / self.gamma).mean()

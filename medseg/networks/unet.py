@@ -1,0 +1,116 @@
+"""U-Net (Ronneberger, Fischer, Brox 2015, arXiv:1505.04597).
+
+Deviations: `padding=True`, the default, keeps the size by zero padding and needs no crop, where the
+paper's convolutions are valid; a norm may stand after each convolution; widths, kernels, strides, norm
+and activation can be chosen, and three axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from medseg.model import Norm
+from medseg.networks.layers import (
+    CONV,
+    MAX_POOL,
+    TRANSPOSED,
+    ConvUnit,
+    Segmenter,
+    Shrinkage,
+    SpatialDims,
+    chain,
+    dropping,
+    gate_of,
+    he_init,
+    level_widths,
+    odd_kernels,
+    per_level,
+)
+
+PAPER_WIDTHS = (64, 128, 256, 512, 1024)
+DROPPED_LEVELS = 2
+
+
+class UNet(Segmenter):
+    """Contracting path, expanding path, a shortcut at each resolution: figure 1 of the paper.
+
+    Each level has two convolutions a path; the up-convolution halves the channels, and the shortcut
+    doubles them again. With the defaults, 1 -> 2 channels has 31,030,658 parameters in two dimensions
+    and 90,292,738 in three.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: image channels C.
+        out_channels: outputs K.
+        widths: channels of each level, finest first.
+        norm: between convolution and activation; the paper has none.
+        kernels: odd kernel of each level per axis, () for 3 everywhere.
+        strides: pooling between neighbouring levels per axis, () for 2 everywhere.
+        activation: see `layers.ACTIVATION`.
+        padding: False for the paper's valid convolutions: the default network then maps n = 60 + 16m
+            to n - 184 voxels, 572 to 388.
+        bias: the convolutions' bias; up-convolutions and head keep theirs.
+        dropout: share of the values dropped in training at the end of the contracting path, which is
+            taken to be its last two levels. The paper gives no share.
+
+    Raises:
+        UsageError: an argument makes no network.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: SpatialDims,
+        in_channels: int,
+        out_channels: int,
+        *,
+        widths: Sequence[int] = PAPER_WIDTHS,
+        norm: Norm = "none",
+        kernels: Sequence[Sequence[int]] = (),
+        strides: Sequence[Sequence[int]] = (),
+        activation: str = "relu",
+        padding: bool = True,
+        bias: bool = True,
+        dropout: float = 0.5,
+    ) -> None:
+        super().__init__(spatial_dims)
+        levels = len(level_widths(widths))
+        size = odd_kernels(
+            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
+        )
+        pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        unit = partial(ConvUnit, spatial_dims, norm=norm, activation=activation, padding=padding, bias=bias)
+
+        def stage(level: int, first: int) -> nn.Sequential:
+            return chain((first, widths[level], widths[level]), partial(unit, kernel=size[level]))
+
+        shrink = Shrinkage(size, pool) if not padding else None
+        self.gate = gate_of(in_channels, pool, shrink)
+        self.encoder = nn.ModuleList(stage(n, c) for n, c in enumerate((in_channels, *widths[:-1])))
+        self.dropout = nn.ModuleList(
+            dropping(dropout if n >= levels - DROPPED_LEVELS else 0.0) for n in range(levels)
+        )
+        self.pool = nn.ModuleList(MAX_POOL[spatial_dims](s) for s in pool)
+        self.up = nn.ModuleList(
+            TRANSPOSED[spatial_dims](widths[n + 1], widths[n], s, stride=s) for n, s in enumerate(pool)
+        )
+        self.crop = nn.ModuleList(shrink.crop(n) if shrink else nn.Identity() for n in range(levels - 1))
+        self.decoder = nn.ModuleList(stage(n, 2 * w) for n, w in enumerate(widths[:-1]))
+        self.head = CONV[spatial_dims](widths[0], out_channels, 1)
+        he_init(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, K, *S) of an image (B, C, *S)."""
+        x = self.dropout[0](self.encoder[0](self.gate(x)))
+        skips: list[Tensor] = []
+        for level, pool in enumerate(self.pool, start=1):
+            skips.append(x)
+            x = self.dropout[level](self.encoder[level](pool(x)))
+        for level in reversed(range(len(self.decoder))):
+            x = torch.cat((self.crop[level](skips.pop()), self.up[level](x)), dim=1)
+            x = self.decoder[level](x)
+        return cast(Tensor, self.head(x))

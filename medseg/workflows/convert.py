@@ -1,0 +1,286 @@
+"""`medseg convert`: a data set in another layout, with the same voxels in the same places."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+from medseg.cards import Card, load_card
+from medseg.errors import InputError, UsageError
+from medseg.io import inspect, read_labels
+from medseg.layouts import (
+    LAYOUTS,
+    WRITERS,
+    About,
+    CaseFiles,
+    DatasetFiles,
+    NewCase,
+    Writer,
+    brats,
+    images,
+    masks,
+    nnunet,
+)
+from medseg.layouts.case import group_of
+from medseg.structures import Structure, StructureSet, from_labels, value_counts
+from medseg.volume import LabelMap
+from medseg.workflows.cases import read_image, read_reference
+
+TARGETS = tuple(name for name in WRITERS if name not in ("brats", "prostatex"))
+SOURCES = tuple(LAYOUTS)
+CARDS = ("brats", "promise12", "prostatex")
+"""Layouts of one data set each, whose card is known."""
+
+COLOURS = {1: ("image",), 3: ("red", "green", "blue")}
+
+
+@dataclass
+class Conversion:
+    """What was done.
+
+    Attributes:
+        cases: names of those written.
+        labelled: how many of them have labels.
+        copied: image files whose bytes were kept.
+        relabelled: label values in the source's files that are others in what was written.
+        renamed: cases whose name is another.
+        warnings: sentences about labels that a person must see.
+    """
+
+    cases: list[str] = field(default_factory=list)
+    labelled: int = 0
+    copied: int = 0
+    relabelled: dict[int, int] = field(default_factory=dict)
+    renamed: dict[str, str] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def json(self) -> str:
+        return json.dumps({"schema": "medseg.conversion/1", **asdict(self)}, indent=1) + "\n"
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """A data set to convert: its cases, all channels that they have, and what it says of itself."""
+
+    files: DatasetFiles
+    there: tuple[str, ...]
+    about: About
+
+
+def convert(
+    source: Path,
+    out: Path,
+    *,
+    layout: str,
+    to: str,
+    axis: str = "axial",
+    channels: Sequence[str] = (),
+    unlabelled: bool = False,
+    anonymous: bool = False,
+    overwrite: bool = False,
+    on_case: Callable[[int, int], None] = lambda *_: None,
+) -> Conversion:
+    """Write the cases of a data set in another layout.
+
+    Every case is read and checked: labels lie on the scan's grid and hold known values. A NIfTI file
+    that stays one is copied byte for byte; what is written anew has the same voxels and the same grid,
+    and nothing else of its header. Only slices (`images`) are brought to 8 bits and canonical axes.
+
+    Args:
+        source: folder of the data set.
+        out: folder to write; outside the source.
+        layout: of the source: a layout, or the name or path of a card.
+        to: one of `TARGETS`.
+        axis: along which `images` are cut: sagittal, coronal or axial.
+        channels: which are written, in what order; all when empty.
+        unlabelled: take cases without labels too, and leave missing files to their reader.
+        anonymous: number the cases, and copy no file's header.
+        overwrite: whether files of the same names may be replaced; others stay.
+        on_case: called after each case with its number and how many there are.
+
+    Raises:
+        UsageError: a name is unknown, `out` lies in the source or is not empty, or the layout cannot hold
+            such cases.
+        InputError: the source is not as its layout says, or holds a label value nobody declared.
+        GridMismatchError: labels and scan lie on different grids.
+    """
+    write = _writer(to, axis)
+    _require_apart(source, out, overwrite)
+    origin = _origin(source, layout, tuple(channels), complete=not unlabelled)
+    if anonymous:
+        origin = replace(origin, about=replace(origin.about, name="dataset"))
+    done = Conversion()
+    names = _names(origin.files.cases, to, anonymous)
+    cases = _read(origin, names, to, anonymous, done, on_case)
+    done.copied = write(out, cases, origin.about, overwrite=overwrite)
+    return done
+
+
+def _writer(to: str, axis: str) -> Writer:
+    if to not in TARGETS:
+        raise UsageError(f"nothing is converted to {to!r}", mend=f"there are {', '.join(TARGETS)}")
+    if axis not in images.AXES:
+        raise UsageError(f"an axis is {', '.join(images.AXES)}, not {axis!r}")
+    return images.writer(axis) if to == "images" else WRITERS[to]
+
+
+def _require_apart(source: Path, out: Path, overwrite: bool) -> None:
+    """Neither folder in the other, and nothing in the second."""
+    here, there = source.resolve(), out.resolve()
+    if there.is_relative_to(here) or here.is_relative_to(there):
+        raise UsageError(
+            "the output lies in the source, or the source in it", source=out, mend="choose another"
+        )
+    if out.exists() and not out.is_dir():
+        raise UsageError("the output is a file", source=out, mend="name a folder")
+    if not overwrite and out.is_dir() and any(out.iterdir()):
+        raise UsageError(
+            "the output folder is not empty", source=out, mend="add --overwrite to write into it"
+        )
+
+
+def _origin(source: Path, layout: str, channels: tuple[str, ...], *, complete: bool) -> _Origin:
+    """The data set in a folder, by its layout or by a card."""
+    if layout in SOURCES and layout not in CARDS:
+        files = LAYOUTS[layout](source, complete=complete)
+        there, structures = _there(files), _structures(files, layout)
+        name, description, licence = source.resolve().name, f"Converted from {layout}", files.licence
+    else:
+        card = _card(layout)
+        files = card.read(source, complete=complete)
+        there = tuple(
+            n for n in card.channels if all(n in (c.channels or card.channels) for c in files.cases)
+        )
+        structures = card.structure_set
+        name, description, licence = card.name, card.description, card.licence
+    unknown = [name for name in channels if name not in there]
+    if unknown:
+        raise UsageError(f"no channel named {unknown[0]!r} in every case; there are {', '.join(there)}")
+    return _Origin(files, there, About(name, description, channels or there, structures, licence))
+
+
+def _card(name: str) -> Card:
+    try:
+        return load_card(name)
+    except UsageError as fault:
+        if Path(name).suffix == ".toml":
+            raise
+        mend = f"there are the layouts {', '.join(SOURCES)}; {fault.mend}"
+        raise UsageError(f"neither a layout nor a card named {name!r}", mend=mend) from None
+
+
+def _there(files: DatasetFiles) -> tuple[str, ...]:
+    """Channels that a folder states, or else as many as its first scan has."""
+    first = files.cases[0]
+    if files.channels or first.image == first.label:
+        return files.channels
+    count = inspect(first.image).channels
+    return COLOURS.get(count, tuple(f"channel {n}" for n in range(count)))
+
+
+def _structures(files: DatasetFiles, layout: str) -> StructureSet:
+    """Structures that a folder states, or that its masks are named for, or else its label values."""
+    if files.regions:
+        return StructureSet(files.regions)
+    if layout == "masks":
+        names = masks.mask_names(files.cases)
+        return from_labels([Structure(n, name.replace("_", " ")) for n, name in enumerate(names, start=1)])
+    if files.labels:
+        return from_labels(files.labels)
+    found = {v for case in files.cases if case.label for v in value_counts(read_labels(case.label).array)}
+    return from_labels({value: f"label {value}" for value in sorted(found - {0})})
+
+
+def _names(cases: Sequence[CaseFiles], to: str, anonymous: bool) -> dict[str, str]:
+    """What each case is called: as it was, unless that hid whose it is, or nobody may know."""
+    by_group: defaultdict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        by_group[case.group].append(case.case_id)
+    names: dict[str, str] = {}
+    for order, (group, members) in enumerate(by_group.items(), start=1):
+        alone = len(members) == 1
+        for number, case_id in enumerate(members, start=1):
+            if anonymous:
+                names[case_id] = f"case_{order:03d}" + ("" if alone else f"__{number:03d}")
+            elif group_of(case_id) == group or (alone and "__" not in case_id):
+                names[case_id] = case_id
+            else:
+                rest = case_id.removeprefix(group).lstrip("-_") or case_id
+                names[case_id] = f"{group.replace('__', '_')}__{rest}"
+    if to == "brats2023":
+        names = {case: name.replace("__", "-") for case, name in names.items()}
+    strange = [name for name in names.values() if Path(name).name != name or name.startswith(".")]
+    if strange:
+        raise UsageError(f"{strange[0]!r} cannot be the name of a file", mend="use --anonymous")
+    if len(set(names.values())) < len(names):
+        raise UsageError("two cases would have one name", mend="use --anonymous")
+    return names
+
+
+def _read(
+    origin: _Origin,
+    names: Mapping[str, str],
+    to: str,
+    anonymous: bool,
+    done: Conversion,
+    on_case: Callable[[int, int], None],
+) -> Iterator[NewCase]:
+    """The cases, one read at a time; notes what is done with them."""
+    about, cases = origin.about, origin.files.cases
+    table = _table(to, about.structures)
+    for number, files in enumerate(cases, start=1):
+        name = names[files.case_id]
+        alone = files.image == files.label
+        volume = None if alone else read_image(files, origin.there, about.channels)
+        labels = _labels(files, about.structures)
+        if labels is not None:
+            _note(done, files, labels, table)
+            done.warnings += [f"{name}: {text}" for text in labels.warnings]
+            if volume is not None:
+                volume.grid.require(labels.grid, "image and labels", source=str(files.label))
+        kept = {} if anonymous or alone else _single_files(files, about.channels)
+        yield NewCase(name, volume, labels, kept)
+        done.cases.append(name)
+        if name != files.case_id:
+            done.renamed[files.case_id] = name
+        on_case(number, len(cases))
+
+
+def _single_files(files: CaseFiles, channels: Sequence[str]) -> Mapping[str, Path]:
+    """The file of each channel that has one of its own."""
+    return files.channels or ({channels[0]: files.image} if len(channels) == 1 else {})
+
+
+def _labels(files: CaseFiles, structures: StructureSet) -> LabelMap | None:
+    """The labels of a case, every value known."""
+    if files.label is None:
+        return None
+    labels = read_reference(files, structures)
+    strange = sorted(set(value_counts(labels.array)) - set(structures.known_values))
+    if strange:
+        raise InputError(
+            f"holds the label {strange[0]}, which is not declared",
+            source=files.label,
+            mend="name a card that has it",
+        )
+    return labels
+
+
+def _table(to: str, structures: StructureSet) -> Mapping[int, int]:
+    """What becomes of label values in a layout."""
+    if to == "nnunet":
+        return nnunet.consecutive(structures)
+    return brats.FORMS[int(to.removeprefix("brats"))].values if to.startswith("brats") else {}
+
+
+def _note(done: Conversion, files: CaseFiles, labels: LabelMap, table: Mapping[int, int]) -> None:
+    """Values of this case's label file that will be others."""
+    stored = {becomes: value for value, becomes in files.relabel.items()}
+    done.labelled += 1
+    for value in value_counts(labels.array):
+        before, after = stored.get(value, value), table.get(value, value)
+        if before != after:
+            done.relabelled[before] = after

@@ -1,0 +1,116 @@
+"""What holds for every loss of the registry, and for their sums."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from loss_cases import VARIANTS, Variant, case, certain
+
+from medseg.errors import UsageError
+
+
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+class TestEveryLoss:
+    def test_the_gradient_is_that_of_finite_differences(self, variant: Variant) -> None:
+        logits, target = case(variant.regions, size=(2, 3, 2))
+        function = variant.build()
+        assert torch.autograd.gradcheck(lambda z: function(z, target), logits.requires_grad_())
+
+    def test_the_order_of_the_batch_does_not_matter(self, variant: Variant) -> None:
+        logits, target = case(variant.regions, batch=3)
+        function = variant.build()
+        order = torch.tensor([2, 0, 1])
+        torch.testing.assert_close(function(logits[order], target[order]), function(logits, target))
+
+    def test_nothing_costs_less_than_the_reference_itself(self, variant: Variant) -> None:
+        logits, target = case(variant.regions)
+        function = variant.build()
+        perfect = float(function(certain(variant.regions, target), target))
+        assert perfect < float(function(logits, target))
+        if variant.name != "boundary":  # whose least is below 0
+            assert perfect == pytest.approx(0, abs=1e-11)
+
+    @pytest.mark.parametrize("scale", [1.0, 500.0])
+    @pytest.mark.parametrize("full", [False, True])
+    def test_empty_and_full_masks_cost_a_finite_amount(
+        self, variant: Variant, full: bool, scale: float
+    ) -> None:
+        logits, target = case(variant.regions, dtype=torch.float32)
+        logits = (logits * scale).requires_grad_()
+        whole = torch.full_like(target, int(full))
+        value = variant.build()(logits, whole)
+        value.backward()
+        assert value.isfinite()
+        assert value >= 0
+        assert logits.grad is not None
+        assert logits.grad.isfinite().all()
+
+    @pytest.mark.parametrize("full", [False, True])
+    def test_of_empty_and_full_masks_the_right_answer_costs_nothing(
+        self, variant: Variant, full: bool
+    ) -> None:
+        _, target = case(variant.regions)
+        right, wrong = (torch.full_like(target, int(value)) for value in (full, not full))
+        function = variant.build()
+        assert float(function(certain(variant.regions, right), right)) == pytest.approx(0, abs=1e-11)
+        silent = variant.name == "boundary" or (variant.name == "lovasz" and not variant.regions and not full)
+        assert (float(function(certain(variant.regions, wrong), right)) > 0.01) == (not silent)
+
+    def test_narrow_logits_are_computed_in_float32(self, variant: Variant) -> None:
+        logits, target = case(variant.regions, size=(8, 12, 16), dtype=torch.float32)
+        function = variant.build()
+        for dtype in (torch.bfloat16, torch.float16):
+            narrow = logits.to(dtype).requires_grad_()
+            value = function(narrow, target)
+            assert value.dtype == torch.float32
+            torch.testing.assert_close(value, function(narrow.detach().float(), target))
+            value.backward()
+            assert narrow.grad is not None
+            assert narrow.grad.isfinite().all()
+
+    def test_the_type_of_the_target_does_not_matter(self, variant: Variant) -> None:
+        logits, target = case(variant.regions)
+        function = variant.build()
+        regions_alone = (torch.bool, torch.float32) if variant.regions else ()
+        for dtype in (torch.uint8, torch.int16, torch.int32, *regions_alone):
+            assert torch.equal(function(logits, target.to(dtype)), function(logits, target))
+
+    @pytest.mark.parametrize("size", [(7,), (5, 4), (3, 4, 5)])
+    def test_it_takes_any_number_of_axes(self, variant: Variant, size: tuple[int, ...]) -> None:
+        logits, target = case(variant.regions, size=size)
+        function = variant.build()
+        if len(size) < 3:
+            thick = function(logits[..., None], target[..., None])
+            torch.testing.assert_close(thick, function(logits, target))
+        if not variant.measures:
+            flat = function(logits.flatten(2), target.flatten(2 if variant.regions else 1))
+            torch.testing.assert_close(function(logits, target), flat)
+
+    def test_the_memory_format_does_not_matter(self, variant: Variant) -> None:
+        logits, target = case(variant.regions)
+        function = variant.build()
+        found = []
+        for layout in (torch.contiguous_format, torch.channels_last_3d):
+            leaf = logits.clone(memory_format=layout).requires_grad_()
+            value = function(leaf, target)
+            value.backward()
+            assert leaf.grad is not None
+            found.append((value, leaf.grad))
+        torch.testing.assert_close(*found)
+
+    def test_neither_outputs_nor_targets_are_changed(self, variant: Variant) -> None:
+        logits, target = case(variant.regions)
+        before = logits.clone(), target.clone()
+        variant.build()(logits, target)
+        assert torch.equal(logits, before[0])
+        assert torch.equal(target, before[1])
+
+    def test_shapes_that_do_not_belong_together_are_refused(self, variant: Variant) -> None:
+        logits, target = case(variant.regions)
+        with pytest.raises(UsageError) as refusal:
+            variant.build()(logits, target[..., 1:])
+        assert str(tuple(target[..., 1:].shape)) in str(refusal.value)
+        assert str(tuple(logits.shape)) in str(refusal.value)
+
+    def test_it_carries_no_weights_of_its_own(self, variant: Variant) -> None:
+        assert not variant.build().state_dict()
