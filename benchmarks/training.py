@@ -154,8 +154,8 @@ def pruned(run: Path, data: Path, threads: int) -> dict[str, dict[str, float]]:
             watch = Stopwatch()
             result = evaluate_case(segmenter(volume, watch).labels, labels, segmenter.structures)
             per_slice.append(1000 * watch.seconds["engine"] / volume.grid.shape[2])
-            for structure in result.structures:
-                found[structure.name].append(structure["dice"].value)
+            for row in result.rows:
+                found[row.name].append(row.metrics["dice"].value)
         means = {name: round(statistics.fmean(values), 4) for name, values in found.items()}
         weights = sum(w.size for w in segmenter.models[0].weights.values())
         out[f"L{level}"] = means | {"ms": round(statistics.median(per_slice), 2), "values": weights}
