@@ -131,7 +131,7 @@ def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: l
     if case.label is None:
         findings.append(Finding("error", case.case_id, "has no labels"))
     else:
-        labels = read_reference(case)
+        labels = read_reference(case, structures, volume.grid)
         volume.grid.require(labels.grid, "image and labels", source=str(case.label))
         findings += [Finding("warning", case.case_id, f"labels: {text}") for text in labels.warnings]
         voxels = value_counts(labels.array)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -12,7 +13,8 @@ import numpy as np
 import pytest
 from commands import done, medseg
 
-from medseg.phantom import write_phantom_dataset
+from medseg.cards import load_card
+from medseg.phantom import write_phantom_dataset, write_phantoms
 from medseg.workflows.check import check
 
 SHAPE = (18, 20, 16)
@@ -225,3 +227,9 @@ def test_the_real_hippocampi_are_looked_through(data_root: Path) -> None:
     listed = json.loads((data_root / "hippocampus" / "dataset.json").read_text())["training"]
     assert ("hippocampus_044" in odd) == any("hippocampus_044" in entry["image"] for entry in listed)
     assert f"{len(listed)} cases read: 0 errors" in ran.err
+
+
+def test_labels_may_be_a_mask_a_structure(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, "masks", 3, 0, (16, 16, 16))
+    card = replace(load_card("phantom"), layout="masks")
+    assert not check(tmp_path, card).errors
