@@ -18,6 +18,7 @@ from medseg.losses.spec import LossSpec
 from medseg.model import Model, ModelSpec, NetworkFacts, NetworkSpec, WeightType
 from medseg.networks import registry as network_registry
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
+from medseg.networks.monai import MonaiNetwork
 from medseg.structures import StructureSet
 from medseg.training.loop import PatchMaker, Trainer, TrainingCase
 from medseg.training.processor import keep_memory
@@ -121,7 +122,7 @@ def best_of(
 ) -> tuple[dict[str, NDArray[np.generic]], tuple[bytes, bytes] | None]:
     """The best weights of a training as arrays, and the network with them as an OpenVINO graph.
 
-    There is no graph of a network whose conversion holds for one size of tile alone, as of some of MONAI's.
+    A network of MONAI's that cannot be converted, or not exactly, has no graph: it runs with torch.
 
     Args:
         trainer: after an epoch or more.
@@ -129,8 +130,8 @@ def best_of(
         kept_as: type of the parameters; float16 rounds them, the graph's too. Statistics stay float32.
 
     Raises:
-        SelfCheckError: the converted graph does not compute what the network does, or a parameter is too
-            large for float16.
+        SelfCheckError: the converted graph of a network of ours does not compute what the network does, or
+            a parameter is too large for float16.
     """
     weights = trainer.best_weights()
     network = copy.deepcopy(trainer.network).cpu()
@@ -140,7 +141,9 @@ def best_of(
     arrays = {key: value.cpu().numpy() for key, value in weights.items()}
     try:
         return arrays, to_graph(network, in_channels, len(trainer.network.stride))
-    except ModelError:
+    except (ModelError, SelfCheckError):
+        if not isinstance(network, MonaiNetwork):
+            raise
         return arrays, None
 
 

@@ -11,12 +11,13 @@ import torch
 from tiny_training import NETWORK, model_spec, phantom, take_step, tiny_trainer
 
 from medseg.cards import load_card, load_recipe
-from medseg.errors import SelfCheckError
+from medseg.errors import ModelError, SelfCheckError
 from medseg.inference import engines
 from medseg.losses.spec import LossSpec
 from medseg.model import Model, load_model
 from medseg.phantom import STRUCTURES
 from medseg.structures import Structure, StructureSet
+from medseg.training import setup
 from medseg.training.loop import Trainer
 from medseg.training.processor import autocast_dtype
 from medseg.training.setup import best_of, build_network, facts_of, start_from
@@ -152,3 +153,18 @@ def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
     trainer.averaged.tensors["head.bias"][0] = 70_000.0
     with pytest.raises(SelfCheckError, match=r"head\.bias reaches 70000, too large for float16"):
         best_of(trainer, 1, "float16")
+
+
+@pytest.mark.parametrize("fault", [ModelError, SelfCheckError])
+def test_only_a_network_of_monai_may_lack_a_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    def refuse(*_: object) -> None:
+        raise fault("not the same")
+
+    monkeypatch.setattr(setup, "to_graph", refuse)
+    trainer = tiny_trainer(tmp_path)
+    with pytest.raises(fault, match="not the same"):
+        best_of(trainer, 1)
+    monkeypatch.setattr(setup, "MonaiNetwork", type(trainer.network))
+    assert best_of(trainer, 1)[1] is None

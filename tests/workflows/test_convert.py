@@ -364,12 +364,6 @@ def test_regions_are_masks_that_overlap(tumours: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(mask, np.isin(labels, members))
 
 
-@pytest.fixture
-def slices() -> None:
-    pytest.importorskip("medseg.io.slices")
-
-
-@pytest.mark.usefixtures("slices")
 @pytest.mark.parametrize(("axis", "number"), [("axial", 2), ("coronal", 1), ("sagittal", 0)])
 def test_slices_are_the_canonical_volume_cut_up(heads: Path, tmp_path: Path, axis: str, number: int) -> None:
     convert(heads, tmp_path / "out", layout="decathlon", to="images", axis=axis)
@@ -388,7 +382,6 @@ def test_slices_are_the_canonical_volume_cut_up(heads: Path, tmp_path: Path, axi
     np.testing.assert_allclose(shown, expected, atol=1e-6)
 
 
-@pytest.mark.usefixtures("slices")
 def test_three_channels_are_colours_and_come_back(tumours: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="an image has 1 or 3 channels, not 4"):
         convert(tumours, tmp_path / "out", layout="brats", to="images")
@@ -409,7 +402,6 @@ def test_three_channels_are_colours_and_come_back(tumours: Path, tmp_path: Path)
         np.testing.assert_array_equal(np.where(one == 4, 3, one) if folder == "masks" else one, two)
 
 
-@pytest.mark.usefixtures("slices")
 def test_phantoms_are_slices_of_patients_too(tmp_path: Path) -> None:
     write_phantoms(tmp_path, "images", 2, 0, SMALL)
     found = LAYOUTS["images"](tmp_path).cases

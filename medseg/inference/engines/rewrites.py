@@ -69,7 +69,7 @@ def exact_moments(graph: ov.Model) -> None:
     """Have instance and group norm take means and variances axis by axis.
 
     OpenVINO sums a whole map in one go, in float32. Where a large part of it is one value, as the air around
-    a head is, the roundings add up: probabilities were off by 0.02. Of sums of a row at a time they cannot.
+    a head is, the roundings add up. Of sums of a row at a time they cannot.
     """
     for norm in graph.get_ordered_ops():
         if norm.get_type_name() == "MVN":
