@@ -18,7 +18,7 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,14 @@ TOLERANCES = {
     ("voxel assd_mm", "MedPy"): 1e-9,
     ("voxel assd_mm", "monai"): 1e-5,
     ("voxel masd_mm", "panoptica"): 1e-9,
+    ("dice", "seg_metrics"): 1e-12,
+    ("jaccard", "seg_metrics"): 1e-12,
+    ("recall", "seg_metrics"): 1e-12,
+    ("precision", "seg_metrics"): 1e-12,
+    ("volume_similarity", "seg_metrics"): 1e-12,
+    ("dice", "SimpleITK"): 1e-12,
+    ("jaccard", "SimpleITK"): 1e-12,
+    ("volume_similarity", "SimpleITK"): 1e-12,
     ("bootstrap ends, relative to the interval", "scipy"): 0.1,
 }
 """Largest deviation allowed, absolute in the metric's unit; float32 libraries get what they can hold."""
@@ -198,11 +206,36 @@ def monai_oracle(r: np.ndarray, p: np.ndarray, spacing: tuple[float, ...]) -> di
     return {name: float(value) for name, value in found.items()}
 
 
+def seg_metrics_oracle(r: np.ndarray, p: np.ndarray, spacing: tuple[float, ...]) -> dict[str, float]:
+    """The overlap of seg_metrics. Its distances run from one kind of border to another: no definition."""
+    from seg_metrics import seg_metrics
+
+    masks = (m.astype(np.uint8) for m in (p, r))
+    names = ("dice", "jaccard", "recall", "precision", "vs")
+    found = seg_metrics.computeQualityMeasures(*masks, spacing, names)
+    return {**{name: found[name] for name in names[:-1]}, "volume_similarity": 1 - abs(found["vs"]) / 2}
+
+
+def simpleitk_oracle(r: np.ndarray, p: np.ndarray, spacing: tuple[float, ...]) -> dict[str, float]:
+    """The overlap filter of ITK; its volume similarity is signed and twice as wide."""
+    import SimpleITK
+
+    overlap = SimpleITK.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(*(SimpleITK.GetImageFromArray(m.astype(np.uint8)) for m in (p, r)))
+    return {
+        "dice": overlap.GetDiceCoefficient(1),
+        "jaccard": overlap.GetJaccardCoefficient(1),
+        "volume_similarity": 1 - abs(overlap.GetVolumeSimilarity(1)) / 2,
+    }
+
+
 ORACLES = {
     "surface-distance": surface_distance_oracle,
     "MedPy": medpy_oracle,
     "panoptica": panoptica_oracle,
     "monai": monai_oracle,
+    "seg_metrics": seg_metrics_oracle,
+    "SimpleITK": simpleitk_oracle,
 }
 """What a library computes of a reference and a predicted mask."""
 
@@ -218,7 +251,7 @@ def ours(reference: LabelMap, predicted: LabelMap, structures: StructureSet) -> 
     out = {}
     for row in surfel.rows:
         flat = {name: row.metrics[name].value for name in ("dice", "jaccard", "recall", "precision")}
-        flat["rvd_percent"] = row.metrics["rvd_percent"].value
+        flat |= {name: row.metrics[name].value for name in ("rvd_percent", "volume_similarity")}
         for mode, case in (("surfel", surfel), ("voxel", voxel)):
             flat |= {f"{mode} {name}": v.value for name, v in case[row.name].metrics.items()}
         flat["surfel nsd tied"] = tied[row.name].metrics["nsd"].value
@@ -227,8 +260,14 @@ def ours(reference: LabelMap, predicted: LabelMap, structures: StructureSet) -> 
     return out
 
 
-def compare(reference: LabelMap, predicted: LabelMap, name: str, tally: Tally) -> None:
-    """Compare every structure of one pair with every library."""
+def compare(
+    reference: LabelMap,
+    predicted: LabelMap,
+    name: str,
+    tally: Tally,
+    libraries: Sequence[str] = tuple(ORACLES),
+) -> None:
+    """Compare every structure of one pair with the libraries."""
     structures = structures_of(reference, predicted)
     start = time.perf_counter()
     evaluate_case(predicted, reference, structures, tolerance_mm=TAU_MM)
@@ -237,7 +276,8 @@ def compare(reference: LabelMap, predicted: LabelMap, name: str, tally: Tally) -
     for s in structures:
         masks = reference.array == s.value, predicted.array == s.value
         _compare_volumes(masks, reference.grid, numbers[s.name], tally, f"{name} {s.name}")
-        compare_masks(*masks, reference.grid.spacing_mm, numbers[s.name], tally, f"{name} {s.name}", name)
+        what = f"{name} {s.name}"
+        compare_masks(*masks, reference.grid.spacing_mm, numbers[s.name], tally, what, name, libraries)
 
 
 def compare_masks(
@@ -248,13 +288,14 @@ def compare_masks(
     tally: Tally,
     what: str,
     group: str,
+    libraries: Sequence[str],
 ) -> None:
     cropped = cut(r, p)
-    for library, oracle in ORACLES.items():
+    for library in libraries:
         if not (r.any() and p.any()) and library not in DEFINED_WHEN_EMPTY:
             continue
         start = time.perf_counter()
-        found = oracle(*cropped, spacing)
+        found = ORACLES[library](*cropped, spacing)
         key = f"{group}: {library}"
         tally.seconds[key] = tally.seconds.get(key, 0.0) + time.perf_counter() - start
         for metric, value in found.items():
@@ -286,12 +327,12 @@ def random_pairs(count: int, seed: int) -> Iterator[tuple[LabelMap, LabelMap]]:
         yield tuple(LabelMap(m.astype(np.uint8), Grid(shape, affine)) for m in noise)
 
 
-def compare_random(count: int, seed: int, tally: Tally) -> None:
+def compare_random(count: int, seed: int, tally: Tally, libraries: Sequence[str] = tuple(ORACLES)) -> None:
     structures = from_labels({1: "one"})
     for n, (reference, predicted) in enumerate(random_pairs(count, seed)):
         numbers = ours(reference, predicted, structures)["one"]
         r, p = reference.array == 1, predicted.array == 1
-        compare_masks(r, p, reference.grid.spacing_mm, numbers, tally, f"random {n}", "random")
+        compare_masks(r, p, reference.grid.spacing_mm, numbers, tally, f"random {n}", "random", libraries)
 
 
 def compare_bootstrap(tally: Tally) -> None:

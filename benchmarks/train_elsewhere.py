@@ -8,8 +8,9 @@
 The pack holds the modules of medseg that compute, this file as `run.py`, the recipe as JSON, and the label
 maps of the cases that train (cut to the head, as bytes). No case is named, and those that choose a
 checkpoint or are measured stay at home. Scans are made by worker processes while the device trains, so the
-order of the patches, and with it the result, is not the same twice. The rate of learning, and how hard the
-scans are, follow the share of the time or steps that has passed, from the first call to the last.
+order of the patches, and with it the result, is not the same twice. The rate of learning, the weights of
+losses, and how hard the scans are, follow the share of the time or steps that has passed, from the first
+call to the last. Losses that measure distances need edt and cc3d there too.
 """
 
 from __future__ import annotations
@@ -178,7 +179,9 @@ class Session:
         torch.manual_seed(self.spec.seed)
         network = networks.build(SimpleNamespace(**recipe["network"]))
         self.network = network.to(self.device, memory_format=torch.channels_last_3d).train()
-        self.lossy = losses.build(_rebuilt(LossSpec, recipe["loss"]), regions=False)
+        self.lossy = losses.build(
+            _rebuilt(LossSpec, recipe["loss"]), regions=False, spacing_mm=recipe["preparation"]["spacing_mm"]
+        )
         self.dtype = autocast_dtype(self.device, self.spec.precision)
         self.optimizer = build_optimizer(self.network, self.spec)
         self.averaged = AveragedWeights(self.network, self.spec.ema_decay)
@@ -222,9 +225,13 @@ class Session:
 
     def learn(self, images: torch.Tensor, labels: torch.Tensor) -> None:
         """One step of the optimiser, as `medseg train` does it."""
+        from medseg.losses.distances import measure_at
+        from medseg.losses.scheduled import Scheduled
         from medseg.training.schedule import freeze_norms, frozen_from, learning_rate
 
         total = self.total()
+        if isinstance(self.lossy, Scheduled):
+            self.lossy.progress = min(1.0, self.done())
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.step, total, self.spec)
         self.network.train()
@@ -234,7 +241,8 @@ class Session:
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last_3d)
         target = labels.to(self.device, non_blocking=True).long()
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            logits, target = self._answer(images, target)
+            logits, target, steps = self._answer(images, target)
+        measure_at(self.lossy, steps)
         loss = self.lossy(logits.float(), target)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -247,16 +255,18 @@ class Session:
             self.loss = float(loss.detach())
             print(f"step {self.step} of {total}, {self.seconds:.0f} s, loss {self.loss:.4f}", file=sys.stderr)
 
-    def _answer(self, images: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits, and the targets of the voxels they are of: all, or those of one phase."""
+    def _answer(
+        self, images: torch.Tensor, target: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, tuple[int, ...]]:
+        """Logits, the targets of the voxels they are of, all or those of one phase, and their stride."""
         from medseg.networks.layers import Phased
 
         if not (self.spec.sampled_loss and isinstance(self.network, Phased)):
-            return self.network(images), target
+            return self.network(images), target, ()
         steps = self.network.phases
         phase = tuple(int(torch.randint(s, ())) for s in steps)
         taken = (slice(None), *(slice(p, None, s) for p, s in zip(phase, steps, strict=True)))
-        return self.network.at_phase(images, phase), target[taken]
+        return self.network.at_phase(images, phase), target[taken], steps
 
     def save(self) -> None:
         """The state, and the averaged weights with what is known about them; not if they are spoilt."""
@@ -358,16 +368,15 @@ def unpack(weights: Path, output: Path) -> None:
 def _rebuilt(kind: Any, data: dict[str, Any]) -> Any:
     """A dataclass of plain values, tuples and further dataclasses, from its JSON."""
     hints = typing.get_type_hints(kind)
-    return kind(
-        **{
-            name: _rebuilt(hints[name], value) if dataclasses.is_dataclass(hints[name]) else _tuples(value)
-            for name, value in data.items()
-        }
-    )
+    return kind(**{name: _value(hints[name], value) for name, value in data.items()})
 
 
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list) else value
+def _value(hint: Any, value: Any) -> Any:
+    """A value of a dataclass, or a tuple of them, as its hint says."""
+    if isinstance(value, list):
+        inner = [*typing.get_args(hint), None]
+        return tuple(_value(inner[0], v) for v in value)
+    return _rebuilt(hint, value) if dataclasses.is_dataclass(hint) else value
 
 
 def _section(arrays: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

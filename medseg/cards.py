@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from medseg import specs
 from medseg.augment.spec import AugmentSpec, SynthesisSpec, Tissue
-from medseg.errors import InputError, UsageError
+from medseg.errors import InputError, UsageError, did_you_mean
 from medseg.layouts import LAYOUTS, CaseFiles, DatasetFiles, LayoutName
 from medseg.layouts.case import plain
 from medseg.losses.spec import LossSpec
@@ -128,6 +128,7 @@ class Recipe:
     Attributes:
         name: of the experiment, and of the model it makes.
         card: name or path of the dataset's card.
+        network: its architecture.
         description: one sentence.
         channels: which of the card's the network takes, in what order; empty for all.
         weights: what the model stores its parameters as; "float16" rounds them, and halves the file. All
@@ -135,14 +136,13 @@ class Recipe:
         synthesis: how scans are made, where the card has label maps alone; augmentation is then part
             of it.
         slices: what a 2D network sees of a volume.
-        network, preparation, augmentation, loss, training, inference, postprocess, metrics: the
-            settings of each.
+        preparation, augmentation, loss, training, inference, postprocess, metrics: the settings of each.
     """
 
     name: str
     card: str
-    description: str
     network: NetworkSpec
+    description: str = ""
     channels: tuple[str, ...] = ()
     weights: WeightType = "float32"
     preparation: PreparationSpec = field(default_factory=PreparationSpec)
@@ -185,6 +185,8 @@ class Recipe:
         flat = self.network.spatial_dims == 2
         if not flat and self.slices != SliceSpec():
             raise UsageError(f"the recipe {self.name} has [slices], and a network of 3 spatial_dims")
+        if flat and self.synthesis is not None:
+            raise UsageError(f"the recipe {self.name} has [synthesis], and a network of 2 spatial_dims")
         if flat and self.training.patch[2] != 1:
             raise UsageError(f"a patch of slices is (i, j, 1), not {self.training.patch}")
         options = dict(self.network.options)
@@ -242,7 +244,7 @@ def _load(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelines"]
         known = available(kind)
         if str(name) not in known:
             what = "recipe" if kind == "pipelines" else "card"
-            raise UsageError(f"no {what} named {str(name)!r}", mend=f"there are {', '.join(known)}")
+            raise UsageError(f"no {what} named {str(name)!r}", mend=did_you_mean(str(name), known))
         path = known[str(name)]
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))

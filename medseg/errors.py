@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
 
@@ -75,6 +77,43 @@ class SelfCheckError(MedsegError):
     """A result did not pass our own check, and was not written."""
 
     exit_code = 8
+
+
+def gathered(sentences: Iterable[tuple[str, str]], of: int) -> list[str]:
+    """Sentences with the name of their case; what holds for several cases once, with how many.
+
+    >>> gathered([("a", "x"), ("b", "x"), ("b", "y")], of=3)
+    ['2 of 3 cases: x', 'b: y']
+    """
+    names: dict[str, list[str]] = {}
+    for name, text in dict.fromkeys(sentences):
+        names.setdefault(text, []).append(name)
+    return [
+        f"{cases[0] if len(cases) == 1 else f'{len(cases)} of {of} cases'}: {text}"
+        for text, cases in names.items()
+    ]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The mend for a name that is not known: the nearest there is, or all of them.
+
+    >>> did_you_mean("Tversk", ["dice", "tversky"])
+    "did you mean 'tversky'?"
+    >>> did_you_mean("x", ["dice", "tversky"])
+    'there are dice, tversky'
+    """
+    names = {name.casefold(): name for name in known}
+    close = difflib.get_close_matches(word.casefold(), names, n=1)
+    return f"did you mean {names[close[0]]!r}?" if close else f"there are {', '.join(names.values())}"
+
+
+def counted(number: int, thing: str) -> str:
+    """A number of things.
+
+    >>> counted(1, "epoch"), counted(2, "epoch")
+    ('1 epoch', '2 epochs')
+    """
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def printable(text: str) -> str:

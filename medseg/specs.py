@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
+import re
 import reprlib
 import types
 import typing
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from medseg.errors import MedsegError, UsageError
+from medseg.errors import MedsegError, UsageError, did_you_mean
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ def from_mapping(
     try:
         return TypeAdapter(cls).validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as fault:
-        raise error(_told(fault, data), source=source) from None
+        raise _told(fault, data, source, error) from None
 
 
 def to_mapping(spec: Any) -> dict[str, Any]:
@@ -47,16 +47,21 @@ def to_mapping(spec: Any) -> dict[str, Any]:
     return mapping
 
 
-def _told(fault: ValidationError, data: Any) -> str:
+def _told(fault: ValidationError, data: Any, source: str, error: type[MedsegError]) -> MedsegError:
     """The first thing that is wrong: where, what was given, what is wanted."""
     first = fault.errors()[0]
-    if first["type"] == "missing":
-        return f"{_joined(first['loc'])} is missing"
+    kind, given = first["type"], first["input"]
+    if kind == "missing":
+        return error(f"{_joined(first['loc'])} is missing", source=source)
     place = _joined(_within(data, first["loc"]))
+    if kind == "literal_error" and isinstance(given, str):
+        known = re.findall("'([^']*)'", first["ctx"]["expected"])
+        named = f"{place} = {reprlib.repr(given)} is not a choice"
+        return error(named, source=source, mend=did_you_mean(given, known))
     what = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error":
-        return f"{place}: {what}" if place else what
-    return f"{place or 'everything'} = {reprlib.repr(first['input'])}: {what}"
+    if kind == "value_error":
+        return error(f"{place}: {what}" if place else what, source=source)
+    return error(f"{place or 'everything'} = {reprlib.repr(given)}: {what}", source=source)
 
 
 def _within(data: Any, path: Sequence[str | int]) -> Sequence[str | int]:
@@ -80,8 +85,7 @@ def _refuse_unknown(cls: type, data: Any, place: str, source: str, error: type[M
     names = [f.name for f in dataclasses.fields(cls)]
     for key, value in data.items():
         if key not in names:
-            close = difflib.get_close_matches(str(key), names, n=1)
-            mend = f"did you mean {close[0]!r}?" if close else f"there are {', '.join(names)}"
+            mend = did_you_mean(str(key), names)
             raise error(f"{place}{key} is not a setting", source=source, mend=mend)
         for inner in _dataclasses_in(hints[key]):
             for item in value if isinstance(value, list | tuple) else [value]:

@@ -66,21 +66,30 @@ class Grid:
         """Largest distance between corresponding corner voxels; inf when the shapes differ."""
         if self.shape != other.shape:
             return float("inf")
-        return float(np.linalg.norm(self.corners_mm - other.corners_mm, axis=1).max())
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(np.linalg.norm(self.corners_mm - other.corners_mm, axis=1).max())
 
     def matches(self, other: Grid, tolerance_mm: float = SAME_GRID_MM) -> bool:
         return self.offset_mm(other) <= tolerance_mm
+
+    def _difference(self, other: Grid) -> str:
+        """How far another grid is off, in words where there is no number."""
+        if self.shape != other.shape:
+            return "their shapes differ"
+        offset = self.offset_mm(other)
+        apart = f"{offset:.3g} mm" if np.isfinite(offset) else "further than numbers reach"
+        return f"corners {apart} apart (limit {SAME_GRID_MM} mm)"
 
     def require(self, other: Grid, what: str, source: str | None = None) -> None:
         """Raise unless `other` is this grid.
 
         Raises:
-            GridMismatchError: with both shapes, spacings and the distance between corners.
+            GridMismatchError: with both shapes and spacings, and the distance between corners.
         """
         if not self.matches(other):
             raise GridMismatchError(
                 f"{what} lie on different grids: {_describe(self)} against {_describe(other)}, "
-                f"corners {self.offset_mm(other):.3g} mm apart (limit {SAME_GRID_MM} mm)",
+                f"{self._difference(other)}",
                 source=source,
                 mend="resample one onto the other's grid first",
             )

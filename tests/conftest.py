@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from chromium import PROGRAM, Browser
 
 DEFAULT_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
@@ -39,3 +40,12 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     tiny_model().save(path)
     return path
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """Headless Chromium; the test is skipped where it is not installed."""
+    if PROGRAM is None:
+        pytest.skip("Chromium is not installed")
+    with Browser(tmp_path_factory.mktemp("chromium")) as started:
+        yield started

@@ -17,6 +17,7 @@ from medseg.augment.synthesis import Synthesiser, TissueTable
 from medseg.cards import Card, Recipe, available, load_card, load_recipe
 from medseg.errors import InputError, UsageError
 from medseg.losses import registry as losses
+from medseg.model import NetworkSpec
 from medseg.networks import registry as networks
 from medseg.phantom import write_phantom_dataset
 from medseg.postprocess import PostprocessSpec
@@ -81,6 +82,15 @@ def test_cards_and_recipes_are_found_by_path_too() -> None:
 def test_an_unknown_name_is_answered_with_the_known_ones(load: Any, known: str) -> None:
     with pytest.raises(UsageError, match=rf"named 'nothing'; there are .*{known}"):
         load("nothing")
+
+
+@pytest.mark.parametrize(
+    ("load", "given", "meant"),
+    [(load_card, "hipocampus", "hippocampus"), (load_recipe, "Phantom-UNet3D", "phantom_unet3d")],
+)
+def test_a_near_miss_is_answered_with_the_name_that_was_meant(load: Any, given: str, meant: str) -> None:
+    with pytest.raises(UsageError, match=rf"named '{given}'; did you mean '{meant}'\?"):
+        load(given)
 
 
 def test_a_file_that_cannot_be_read_is_a_usage_error(tmp_path: Path) -> None:
@@ -221,6 +231,7 @@ def test_label_maps_go_with_a_recipe_that_makes_scans() -> None:
         (MAPS, {"synthesis": None}, r"tumours has tissues .* phantom_unet3d has no \[synthesis\] section"),
         (CARD, {}, r"tumours has no tissues .* phantom_unet3d has \[synthesis\] section"),
         (MAPS, {"preparation": PreparationSpec()}, "need preparation.spacing_mm"),
+        (MAPS, {"network": NetworkSpec("unet", spatial_dims=2)}, "a network of 2 spatial_dims"),
     ],
 )
 def test_a_card_and_a_recipe_that_disagree_on_label_maps_are_refused(

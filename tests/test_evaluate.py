@@ -96,11 +96,11 @@ def test_without_structures_every_value_of_any_case_is_one(folders: tuple[Path, 
     assert evaluation.cases[0]["5"].status == "both_empty"
 
 
-def test_two_grids_are_refused_naming_both_files(folders: tuple[Path, Path]) -> None:
+def test_two_grids_of_one_pair_are_refused_naming_both_files(folders: tuple[Path, Path]) -> None:
     pred, ref = folders
-    write(pred / "a_seg.nii.gz", affine=np.diag([1.0, 2.0, 1.6, 1.0]))
+    moved = write(pred / "a_seg.nii.gz", affine=np.diag([1.0, 2.0, 1.6, 1.0]))
     with pytest.raises(GridMismatchError, match=r"a\.nii\.gz and the prediction a_seg\.nii\.gz") as fault:
-        evaluate(pred, ref)
+        evaluate(moved, ref / "a.nii.gz")
     assert fault.value.exit_code == 4
 
 

@@ -70,8 +70,8 @@ SPECS: tuple[Any, ...] = (
     Recipe(
         "r",
         "c",
-        "a recipe",
         NETWORK,
+        description="a recipe",
         weights="float16",
         preparation=PREPARATION,
         augmentation=EVERY_AUGMENTATION,
@@ -107,8 +107,8 @@ def test_every_spec_comes_back_from_json(spec: Any) -> None:
 
 
 def test_defaults_fill_what_is_left_out() -> None:
-    small = {"name": "r", "card": "c", "description": "", "network": {"name": "vnet"}}
-    assert read(small) == Recipe("r", "c", "", NetworkSpec("vnet"))
+    small = {"name": "r", "card": "c", "network": {"name": "vnet"}}
+    assert read(small) == Recipe("r", "c", NetworkSpec("vnet"), description="")
 
 
 def test_options_of_a_network_keep_their_types_and_lists() -> None:
@@ -170,9 +170,13 @@ def test_an_unknown_name_in_a_list_is_refused() -> None:
         ("training", "patch", [8, 8], "training.patch.2 is missing"),
         ("training", "patch", [8, 8, "x"], "training.patch.2 = 'x': "),
         ("training", "patch", 8, "training.patch = 8: "),
-        ("training", "optimizer", "adam", "training.optimizer = 'adam': Input should be 'adamw' or 'sgd'"),
+        ("training", "optimizer", "adam", "optimizer = 'adam' is not a choice; did you mean 'adamw'?"),
+        ("training", "optimizer", "lion", "optimizer = 'lion' is not a choice; there are adamw, sgd"),
+        ("loss", "name", "tverski", "loss.name = 'tverski' is not a choice; did you mean 'tversky'?"),
+        ("network", "spatial_dims", 4, "network.spatial_dims = 4: Input should be 2 or 3"),
+        ("augmentation", "elastic", "unet2051", "'unet2051'; did you mean 'unet2015'?"),
         ("training", "batch", 0, "training: batch must be at least 1, not 0"),
-        ("network", "norm", "bach", "network.norm = 'bach': "),
+        ("network", "norm", "bach", "network.norm = 'bach' is not a choice; did you mean 'batch'?"),
         ("network", "options", {"bias": {"a": 1}}, "network.options.bias = {'a': 1}: "),
         ("network", "options", {"bias": None}, "network.options.bias = None: "),
         ("network", "options", {"strides": [[[1]]]}, "network.options.strides = [[[1]]]: "),

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from medseg.errors import UsageError
+from medseg.errors import UsageError, did_you_mean
 
 Range = tuple[float, float]
 
@@ -211,7 +211,7 @@ class AugmentSpec:
         if isinstance(self.elastic, str) and self.elastic not in ELASTIC_PRESETS:
             raise UsageError(
                 f"no elastic deformation is called {self.elastic!r}",
-                mend=f"there are {', '.join(ELASTIC_PRESETS)}",
+                mend=did_you_mean(self.elastic, ELASTIC_PRESETS),
             )
 
 

@@ -13,8 +13,11 @@ from medseg.errors import InputError, printable
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder of cases, in the layout of its card.")],
-    card: Annotated[str, typer.Option("--card", help="Dataset card, by name or .toml file.")] = "",
+    folder: Annotated[Path, typer.Argument(help="Folder of a data set, in a layout that is known.")],
+    card: Annotated[
+        str,
+        typer.Option("--card", help="Dataset card, by name or .toml file; told by the layout, if not said."),
+    ] = "",
     as_json: opt.Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
 ) -> None:

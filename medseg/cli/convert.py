@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, rewrite, say
+from medseg.errors import printable
+
+if TYPE_CHECKING:
+    from medseg.workflows.convert import Conversion
 
 
 def command(
@@ -18,8 +22,8 @@ def command(
         str,
         typer.Option(
             "--from",
-            help="Its layout (decathlon, nnunet, brats, promise12, prostatex, images, masks, label_maps), "
-            "or its card, by name or .toml file.",
+            help="Its layout (decathlon, nnunet, brats, brats2013, brats2020, brats2023, promise12, "
+            "prostatex, images, masks, label_maps), or its card, by name or .toml file.",
         ),
     ],
     to: Annotated[
@@ -62,12 +66,20 @@ def command(
     if as_json:
         result(done.json().rstrip())
         return
+    _tell(done, out, anonymous=anonymous)
+
+
+def _tell(done: Conversion, out: Path, *, anonymous: bool) -> None:
+    """What was done; of an anonymous set, no name that a case had."""
     result(f"{len(done.cases)} cases in {out}, {done.labelled} with labels")
     result(f"{done.copied} image files copied byte for byte")
     for before, after in sorted(done.relabelled.items()):
         result(f"label {before} became {after}")
     for warning in done.warnings:
         say(f"warning: {warning}")
-    if done.renamed:
-        old, new = next(iter(done.renamed.items()))
-        result(f"{len(done.renamed)} cases renamed, such as {old if not anonymous else 'one'} to {new}")
+    if done.renamed and anonymous:
+        result(f"{len(done.renamed)} cases renamed, such as one to {next(iter(done.renamed.values()))}")
+    elif done.renamed:
+        result(f"{len(done.renamed)} cases renamed")
+        for old, new in done.renamed.items():
+            result(printable(f"{old} became {new}"))

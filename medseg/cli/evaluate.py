@@ -2,57 +2,91 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import result, rewrite, say, table
-from medseg.errors import UsageError
+from medseg.cli.terminal import duration, result, rewrite, say, table
+from medseg.errors import PartialBatchError, UsageError, counted, gathered
 
 if TYPE_CHECKING:
+    from medseg.metrics.case import SurfaceMode
     from medseg.workflows.evaluate import Evaluation
+
+RECENT = 20
+"""Cases from whose times the time that is left is told."""
+
+
+Pred = Annotated[Path, typer.Argument(help="Prediction: a label file, or a folder of them.")]
+Ref = Annotated[Path, typer.Argument(help="Reference: likewise, under the same names; or a data set.")]
+Labels = Annotated[
+    Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
+]
+Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")]
+Mode = Annotated[str | None, typer.Option("--mode", help="What a surface is: surfel, the default, or voxel.")]
+Protocol = Annotated[
+    str, typer.Option("--protocol", help="Of a challenge: promise12, brats2023, brats2023-men or -met.")
+]
+Anchors = Annotated[
+    Path | None, typer.Option("--anchors", help="TOML or JSON: the second observer of promise12.")
+]
+Lesions = Annotated[
+    list[str] | None,
+    typer.Option("--lesions", help="A structure to measure lesion by lesion; may be given again."),
+]
+Instances = Annotated[bool, typer.Option("--instances", help="Match connected pieces too: panoptic quality.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value as CSV.")]
+CohortCsv = Annotated[Path | None, typer.Option("--cohort-csv", help="Write the cohort as CSV.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--output", "-o", help="A folder for everything, where it can go on; or a JSON file."),
+]
+Images = Annotated[
+    Path | None, typer.Option("--images", help="Scans under the same names, for a page of each case.")
+]
+Report = Annotated[Path | None, typer.Option("--report", help="Write a page about the cohort.")]
+Name = Annotated[str, typer.Option("--name", help="What the model is called in the tables.")]
+Workers = Annotated[
+    int, typer.Option("--workers", min=0, help="Cases at a time; 0 takes half of the processors.")
+]
 
 
 def command(
-    pred: Annotated[Path, typer.Argument(help="Prediction: a label file, or a folder of them.")],
-    ref: Annotated[Path, typer.Argument(help="Reference: likewise, under the same names.")],
-    labels: Annotated[
-        Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
-    ] = None,
+    pred: Pred,
+    ref: Ref,
+    labels: Labels = None,
     tolerance: opt.Tolerance = None,
-    surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")] = True,
-    mode: Annotated[
-        str | None, typer.Option("--mode", help="What a surface is: surfel, the default, or voxel.")
-    ] = None,
-    protocol: Annotated[
-        str,
-        typer.Option("--protocol", help="Of a challenge: promise12, brats2023, brats2023-men or -met."),
-    ] = "",
-    anchors: Annotated[
-        Path | None,
-        typer.Option("--anchors", help="TOML or JSON: the second observer of promise12."),
-    ] = None,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write every value as CSV.")] = None,
-    cohort_csv: Annotated[Path | None, typer.Option("--cohort-csv", help="Write the cohort as CSV.")] = None,
-    out: opt.Out = None,
-    report: Annotated[Path | None, typer.Option("--report", help="Write a page about the cohort.")] = None,
+    surface: Surface = True,
+    mode: Mode = None,
+    protocol: Protocol = "",
+    anchors: Anchors = None,
+    lesions: Lesions = None,
+    instances: Instances = False,
+    csv: Csv = None,
+    cohort_csv: CohortCsv = None,
+    out: Out = None,
+    images: Images = None,
+    report: Report = None,
+    name: Name = "",
+    workers: Workers = 0,
     threads: opt.Threads = 0,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Measure predictions against references. -o FILE.json writes everything as JSON."""
-    from medseg.io.atomic import refuse_existing
-    from medseg.metrics.case import SurfaceMode
+    """Measure predictions against references. -o FOLDER writes tables, JSON and pages, case by case."""
+    from medseg.metrics.instances import InstanceRule
     from medseg.workflows.evaluate import evaluate
 
-    if mode not in (None, "surfel", "voxel"):
-        raise UsageError(f"--mode is surfel or voxel, not {mode!r}")
-    inputs = [path for path in (pred, ref, labels, anchors) if path is not None]
-    for path in (csv, cohort_csv, out, report):
-        if path is not None:
-            refuse_existing(path, overwrite, inputs)
+    folder = out if out is not None and (out.is_dir() or not out.suffix) else None
+    targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
+    _refuse_existing(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
+    workers, threads = _shared(workers, threads, many=ref.is_dir())
     found = evaluate(
         pred,
         ref,
@@ -60,31 +94,91 @@ def command(
         tolerance_mm=tolerance,
         tolerance_source="command line" if tolerance else "",
         surface=surface,
-        mode=cast(SurfaceMode | None, mode),
+        mode=_mode(mode),
         protocol=protocol,
         anchors=anchors,
-        threads=threads or -1,
-        progress=lambda done, of, name: rewrite(f"measuring {done + 1} of {of}: {name}"),
+        lesions=lesions or (),
+        instances=InstanceRule() if instances else None,
+        model=name,
+        workers=workers,
+        threads=threads,
+        out=folder,
+        images=images,
+        overwrite=overwrite,
+        progress=_Meter(),
     )
     rewrite("")
     _warn(found)
-    writers = (found.write_csv, csv), (found.write_cohort_csv, cohort_csv), (found.write_json, out)
-    for write, path in writers:
-        if path is not None:
-            write(path, overwrite=overwrite)
-    if report is not None:
-        _write_page(found, report, ref.resolve().name, overwrite)
+    _write(found, targets, overwrite)
     result(found.json().rstrip() if as_json else table(found.table_rows()))
+    _refuse_faulty(found)
+
+
+def _mode(text: str | None) -> SurfaceMode | None:
+    if text not in (None, "surfel", "voxel"):
+        raise UsageError(f"--mode is surfel or voxel, not {text!r}")
+    return cast("SurfaceMode | None", text)
+
+
+def _shared(workers: int, threads: int, *, many: bool) -> tuple[int, int]:
+    """Cases at a time, and the threads of each."""
+    from medseg.inference.engines import available_threads
+
+    processors = available_threads()
+    workers = (workers or max(1, processors // 2)) if many else 1
+    return workers, max(1, (threads or processors) // workers)
+
+
+def _refuse_existing(targets: Mapping[str, Path | None], inputs: Sequence[Path], overwrite: bool) -> None:
+    from medseg.io.atomic import refuse_existing
+
+    for path in targets.values():
+        if path is not None:
+            refuse_existing(path, overwrite, inputs)
+
+
+def _write(found: Evaluation, targets: Mapping[str, Path | None], overwrite: bool) -> None:
+    """The files that were asked for one by one."""
+    from medseg.workflows.evaluation_files import write_page
+
+    writers: dict[str, Callable[..., None]] = {
+        "csv": found.write_csv,
+        "cohort": found.write_cohort_csv,
+        "json": found.write_json,
+        "page": partial(write_page, found),
+    }
+    for kind, path in targets.items():
+        if path is not None:
+            writers[kind](path, overwrite=overwrite)
+
+
+class _Meter:
+    """Progress on the terminal, with the time that is left by that of the last cases."""
+
+    def __init__(self) -> None:
+        self.seen: deque[tuple[float, int]] = deque(maxlen=RECENT)
+
+    def __call__(self, done: int, of: int, name: str) -> None:
+        self.seen.append((time.monotonic(), done))
+        (since, before), (now, _) = self.seen[0], self.seen[-1]
+        left = f", {duration((of - done) * (now - since) / (done - before))} left" if done > before else ""
+        rewrite(f"{done} of {counted(of, 'case')} measured{left}: {name}")
 
 
 def _warn(found: Evaluation) -> None:
-    for warning in (*found.warnings, *(f"{c.case_id}: {w}" for c in found.cases for w in c.warnings)):
+    of_cases = gathered([(c.case_id, text) for c in found.cases for text in c.warnings], len(found.cases))
+    for warning in (*found.warnings, *of_cases):
         say(f"warning: {warning}")
     for case in found.failures:
         say(f"warning: {case.case_id}: {case.failure}; its structures count as missed")
+    for name, reason in found.excluded.items():
+        say(f"warning: {name}: {reason}; it is in no number")
+    for name, reason in found.without_page.items():
+        say(f"warning: {name}: there is no page of it: {reason}")
 
 
-def _write_page(found: Evaluation, path: Path, title: str, overwrite: bool) -> None:
-    from medseg.workflows.report import report_cohort
-
-    report_cohort(found.cases, structures=found.structures, out=path, title=title, overwrite=overwrite)
+def _refuse_faulty(found: Evaluation) -> None:
+    """End with a fault where a file could not be used; everything is written by then."""
+    if found.faulty:
+        of = len(found.cases) + len(found.excluded)
+        raise PartialBatchError(f"{len(found.faulty)} of {of} cases failed: {', '.join(found.faulty)}")

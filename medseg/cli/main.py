@@ -16,7 +16,9 @@ from typer.main import get_command
 from medseg import __version__
 from medseg.cli import (
     augment,
+    calibrate,
     check,
+    compare,
     convert,
     demo,
     evaluate,
@@ -41,6 +43,11 @@ class Terminated(BaseException):
     """SIGTERM came; like KeyboardInterrupt, no handler of ordinary faults holds it up."""
 
 
+VERBS = (
+    predict, train, evaluate, compare, report, calibrate, check, convert, augment, info, export, phantom, demo
+)  # fmt: skip
+"""In the order of the help."""
+
 app = typer.Typer(
     name="medseg",
     help="Segment medical volumes: train, predict, measure, report. Research use only; not a medical device.",
@@ -48,7 +55,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for verb in (predict, train, evaluate, report, check, convert, augment, info, export, phantom, demo):
+for verb in VERBS:
     app.command(name=verb.__name__.rsplit(".", 1)[-1])(verb.command)
 
 
@@ -76,6 +83,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     plain = [word for word in arguments if word != "--debug"]
+    plain = predict.spelled(plain) if plain[:1] == ["predict"] else plain
     code = _run(plain or ["--help"], debug="--debug" in arguments)
     if code in (INTERRUPTED, TERMINATED):  # a network may still be at work in a thread: do not wait for it
         os._exit(code)

@@ -49,7 +49,13 @@ Prune = Annotated[
 Probabilities = Annotated[
     bool, typer.Option("--probabilities", help="Write the probability of each structure too.")
 ]
-Report = Annotated[bool, typer.Option("--report", help="Write a page about each case too.")]
+Report = Annotated[
+    bool, typer.Option("--report", help="Write a page about each case too; or, of one: --report x.pdf.")
+]
+ReportFile = Annotated[Path | None, typer.Option("--report-file", hidden=True)]
+Dicom = Annotated[
+    bool, typer.Option("--dicom", help="Of a DICOM series: write SEG, SR, the page and a picture too.")
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")]
 Timing = Annotated[bool, typer.Option("--timing", help="Print what each step took.")]
 MaxMemory = Annotated[

@@ -10,6 +10,26 @@ import typer
 from medseg.cli import options as opt
 from medseg.cli.terminal import say
 
+CARDS = {
+    "decathlon": "phantom",
+    "promise12": "promise12",
+    "prostatex": "prostatex",
+    "brats": "brats",
+    "brats2013": "brats",
+    "brats2020": "brats",
+    "brats2023": "brats",
+    "label_maps": "brain",
+}
+"""By layout of phantoms, the card that describes them."""
+
+RECIPES = {
+    "phantom": "phantom_unet3d",
+    "promise12": "promise12_vnet",
+    "brats": "brats_unet3d",
+    "brain": "brain",
+}
+"""By card, a recipe of it."""
+
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder for a dataset, or a file for one scan.")],
@@ -19,7 +39,7 @@ def command(
         typer.Option(
             "--layout",
             help="How a dataset lies, and what it shows: decathlon, nnunet, masks or images (heads), "
-            "promise12 or prostatex (pelves), brats2013, brats2020 or brats2023 (tumours), label_maps.",
+            "promise12 or prostatex (pelves), brats, brats2013, brats2020, brats2023 (tumours), label_maps.",
         ),
     ] = "decathlon",
     overwrite: opt.Overwrite = False,
@@ -35,3 +55,24 @@ def command(
     else:
         write_phantoms(out, layout, cases, seed, overwrite=overwrite)
         say(f"{cases} phantom cases in {out}")
+        say(_next(layout, out))
+
+
+def _next(layout: str, out: Path) -> str:
+    """What to do with phantoms: the recipe of a card that has their layout, or how to write both."""
+    from medseg.cards import available
+
+    card = CARDS.get(layout)
+    if card is None:
+        near = available("datasets")["phantom"]
+        recipe = "slices_unet2d" if layout == "images" else "phantom_unet3d"
+        return (
+            f'no card of the package has this layout: copy {near} with layout = "{layout}", '
+            f'and the recipe {recipe} with card = "YOURS.toml"; or medseg check {out}'
+        )
+    recipe = RECIPES.get(card, "")
+    return (
+        f"medseg train {recipe} --data {out} -o RUN"
+        if recipe
+        else f"their card is {card}: medseg check {out}"
+    )

@@ -12,6 +12,8 @@ from medseg.cli.terminal import bytes_of, duration, result, say, table
 from medseg.errors import UsageError
 from medseg.stopwatch import process_seconds
 
+PAGES = (".html", ".htm", ".pdf")
+
 if TYPE_CHECKING:
     from medseg.workflows.job import Outcome, PredictOptions
     from medseg.workflows.segment import Loader
@@ -32,6 +34,8 @@ def command(
     prune: opt.Prune = 0,
     probabilities: opt.Probabilities = False,
     report: opt.Report = False,
+    report_file: opt.ReportFile = None,
+    dicom: opt.Dicom = False,
     strict: opt.Strict = False,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
@@ -62,7 +66,7 @@ def command(
         "prune": prune,
     }
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
-    kept = (probabilities, report, strict, overwrite, _shard(shard))
+    kept = (probabilities, report_file or report, dicom, strict, overwrite, _shard(shard))
     options = PredictOptions(reading, _names(channels), *kept)
     outcomes: list[Outcome] = []
     segmenter = _loader(model, quiet, keep_probabilities=probabilities, **settings)
@@ -71,15 +75,33 @@ def command(
         return
     try:
         told = partial(_tell, outcomes, quiet, verbose)
-        predict(inputs, segmenter, out, options, told, scheduler)
+        predict(inputs, segmenter, out, options, told, scheduler, (lambda _: None) if quiet else say)
     finally:
         if as_json and outcomes:
             result(json.dumps([_content(outcome) for outcome in outcomes]))
-    _tell_end(outcomes, volumes_too=not (as_json or quiet), timing=timing)
+    _tell_end(outcomes, quiet, volumes_too=not (as_json or quiet), timing=timing)
 
 
-def _tell_end(outcomes: Sequence[Outcome], *, volumes_too: bool, timing: bool) -> None:
-    """What is said when all is done."""
+def spelled(words: Sequence[str]) -> list[str]:
+    """The words with `--report x.pdf` as `--report-file x.pdf`: no option may have a value or none.
+
+    >>> spelled(["scan.nii.gz", "--report", "x.pdf"]), spelled(["--report", "scan.nii.gz"])
+    (['scan.nii.gz', '--report-file', 'x.pdf'], ['--report', 'scan.nii.gz'])
+    """
+    out = list(words)
+    for n, word in enumerate(out[:-1]):
+        if word == "--report" and out[n + 1].lower().endswith(PAGES):
+            out[n] = "--report-file"
+    return [word.replace("--report=", "--report-file=", 1) for word in out]
+
+
+def _tell_end(outcomes: Sequence[Outcome], quiet: bool, *, volumes_too: bool, timing: bool) -> None:
+    """What is said when all is done; that pictures have no size in mm, once for all of a batch."""
+    from medseg.io.slices import NO_SIZE
+
+    count = sum(_unsized(outcome) for outcome in outcomes if not outcome.skipped)
+    if count and len(outcomes) > 1 and not quiet:
+        say(f"warning: {count} of {len(outcomes)} cases: {NO_SIZE}")
     if volumes_too and len(outcomes) == 1:
         result(volumes(outcomes[0]))
     if timing:
@@ -100,7 +122,7 @@ def _tell_plans(words: list[str], loader: Loader, options: PredictOptions, as_js
     """What `--dry-run` says."""
     from medseg.workflows.predict import dry_run
 
-    plans = dry_run(words, loader(), options)
+    plans = dry_run(words, loader(), options, say)
     if as_json:
         result(json.dumps([plan.content() for plan in plans]))
         return
@@ -137,10 +159,24 @@ def _tell(
         say(f"{count}{outcome.target} ({duration(outcome.summary['seconds'])}{_peak(outcome)})")
         for reason in outcome.summary.get("quality", {}).get("reasons", ()):
             say(f"doubtful: {outcome.stem}: {reason}")
-        for warning in outcome.summary["warnings"]:
+        for warning in _warnings(outcome, alone=of == 1):
             say(f"warning: {outcome.stem}: {warning}")
         if verbose:
             say(f"engine: {', '.join(outcome.summary['provenance']['settings']['engines'])}")
+
+
+def _warnings(outcome: Outcome, *, alone: bool) -> list[str]:
+    """What to say of a case; of many, what holds for every picture is said at the end."""
+    from medseg.io.slices import NO_SIZE
+
+    return [text for text in outcome.summary["warnings"] if alone or not text.endswith(NO_SIZE)]
+
+
+def _unsized(outcome: Outcome) -> bool:
+    """Whether the scan is a picture, and nothing states its size in mm."""
+    from medseg.io.slices import NO_SIZE
+
+    return any(text.endswith(NO_SIZE) for text in outcome.summary.get("warnings", ()))
 
 
 def _peak(outcome: Outcome) -> str:
@@ -150,6 +186,10 @@ def _peak(outcome: Outcome) -> str:
 
 
 def volumes(outcome: Outcome) -> str:
+    """The table of what was found; areas in pixels where nothing states a size in mm."""
+    if _unsized(outcome):
+        pixels = [(s["name"], str(s["value"]), str(s["voxels"])) for s in outcome.summary["structures"]]
+        return table([("structure", "label", "pixels"), *pixels])
     rows = [("structure", "label", "voxels", "ml")]
     for s in outcome.summary["structures"]:
         cut = " (reaches the edge of the scan)" if s["truncated"] else ""

@@ -21,6 +21,12 @@ def command(
     ] = None,
     out: opt.Out = None,
     tolerance: opt.Tolerance = None,
+    lesions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--lesions", help="Structure whose lesions are listed; what is named a tumour or lesion."
+        ),
+    ] = None,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
     use_form: opt.UseForm = None,
@@ -28,10 +34,10 @@ def command(
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """One page about a segmentation: slices with outlines, and the table."""
+    """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
     from medseg.io import ReadOptions, stem_and_suffix
     from medseg.io.options import FormName
-    from medseg.workflows.report import ReportOptions, known_structures, report
+    from medseg.workflows.report import ReportOptions, known_structures, report, stated_intervals
 
     stem = stem_and_suffix(seg)[0].removesuffix("_seg")
     target = out or seg.with_name(f"{stem}_report.html")
@@ -45,7 +51,13 @@ def command(
         reference=reference,
         structures=known.structures,
         out=target,
-        options=ReportOptions(tolerance_mm=tolerance, expected_ml=known.expected_ml, totals=known.totals),
+        options=ReportOptions(
+            tolerance_mm=tolerance,
+            expected_ml=known.expected_ml,
+            totals=known.totals,
+            intervals_ml=stated_intervals(seg),
+            lesions=tuple(lesions) if lesions else None,
+        ),
         reading=ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series),
         overwrite=overwrite,
     )

@@ -11,7 +11,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import duration, result, rewrite, say, seconds_of, table
-from medseg.errors import UsageError
+from medseg.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from medseg.training.loop import Epoch
@@ -41,7 +41,7 @@ def command(
     from medseg.cards import load_recipe
     from medseg.metrics.cohort import summarise
     from medseg.model import load_model
-    from medseg.workflows.evaluate import cohort_table
+    from medseg.workflows.scores import cohort_table
     from medseg.workflows.train import TrainOptions, train
 
     loaded = load_recipe(recipe)
@@ -71,7 +71,7 @@ def command(
         result(json.dumps(content))
         return
     if not quiet:
-        say(f"trained {done.epochs} epochs in {duration(done.seconds)}: {done.model_path}")
+        say(f"trained {counted(done.epochs, 'epoch')} in {duration(done.seconds)}: {done.model_path}")
     if done.validation:
         result(table(cohort_table(summarise(done.validation))))
 

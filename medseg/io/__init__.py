@@ -5,7 +5,7 @@ from medseg.io.masks import read_mask_folder
 from medseg.io.names import SUFFIXES, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.overlay import write_overlay
-from medseg.io.read import files_of, inspect, read_labels, read_volume
+from medseg.io.read import files_of, grey, inspect, read_labels, read_volume
 from medseg.io.seg_nrrd import read_segments
 from medseg.io.write import require_holds, write_image, write_labels
 
@@ -15,6 +15,7 @@ __all__ = [
     "ReadOptions",
     "Series",
     "files_of",
+    "grey",
     "inspect",
     "is_dicom_folder",
     "list_series",

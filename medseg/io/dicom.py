@@ -19,6 +19,9 @@ from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.volume import FileForm
 
 MAGIC_AT, MAGIC = 128, b"DICM"
+OUR_IMPLEMENTATION = "2.25.194411524594002913822187401268556170234"
+"""Implementation class UID in the head of the objects that we write, see `dicom_source`."""
+HEAD = 1024
 INDEX = "DICOMDIR"
 MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "CR", "DX", "SC", "SEG", "RTDOSE")
 
@@ -101,7 +104,17 @@ def describe(folder: Path, options: ReadOptions) -> ImageInfo:
         InputError: several series and no choice, or a file that is no slice.
         GeometryError: the slices are no regular stack.
     """
-    return _describe(folder, _chosen(folder, options), options)[0]
+    return ordered_slices(folder, options)[0]
+
+
+def ordered_slices(folder: Path, options: ReadOptions) -> tuple[ImageInfo, Sequence[Slice]]:
+    """What `describe` says, and the slices of the chosen series in the order of the grid's last axis.
+
+    Raises:
+        InputError: as `describe`.
+        GeometryError: as `describe`.
+    """
+    return _describe(folder, _chosen(folder, options), options)
 
 
 def read(folder: Path, options: ReadOptions) -> Stored:
@@ -112,7 +125,7 @@ def read(folder: Path, options: ReadOptions) -> Stored:
         GeometryError: the slices are no regular stack.
         ResourceError: the voxels cannot fit in memory.
     """
-    info, ordered = _describe(folder, _chosen(folder, options), options)
+    info, ordered = ordered_slices(folder, options)
     require_memory(8 * info.grid.voxels, folder)
     reader = simple_itk().ImageFileReader()
     reader.SetImageIO("GDCMImageIO")
@@ -169,16 +182,25 @@ def _files(folder: Path) -> list[Path]:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as fault:
         raise InputError("the folder cannot be read", source=folder, mend="check its rights") from fault
-    return [p for p in names if p.name.upper() != INDEX and p.is_file()]
+    return [p for p in names if p.name.upper() != INDEX and p.is_file() and not _is_ours(p)]
 
 
 def _is_dicom(path: Path) -> bool:
+    return _head(path)[MAGIC_AT:].startswith(MAGIC)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether it is an object that we wrote beside a scan, which is never taken for a slice of one."""
+    return path.suffix == ".dcm" and OUR_IMPLEMENTATION.encode() in _head(path)
+
+
+def _head(path: Path) -> bytes:
+    """The first bytes of a file; none of one that cannot be read."""
     try:
         with path.open("rb") as stream:
-            stream.seek(MAGIC_AT)
-            return stream.read(len(MAGIC)) == MAGIC
+            return stream.read(HEAD)
     except OSError:
-        return False
+        return b""
 
 
 def _header(reader: Any, path: Path) -> Slice:

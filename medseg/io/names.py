@@ -17,6 +17,15 @@ PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 SUFFIXES = (*NIFTI_SUFFIXES, SEGMENTATION_SUFFIX, *ITK_SUFFIXES, *PICTURE_SUFFIXES)
 """A name is matched against them in this order: `.seg.nrrd` before `.nrrd`."""
 
+MADE_BY_US = ("_seg", "_overlay", "_augment")
+PROBABILITIES = "_prob-"
+"""Endings and a part of the names of results, which are never taken for scans."""
+LABEL_MARKS = ("_segmentation", "_mask", "_labels", "_label", "_seg")
+"""Endings of label files that lie beside their scans."""
+
+COLOURS = ("red", "green", "blue")
+"""Channels of a picture."""
+
 FRACTIONS = {SEGMENTATION_SUFFIX: ".nrrd", ".png": ".tif"}
 """What to write fractions as beside labels in a format that holds none."""
 
@@ -36,6 +45,27 @@ def stem_and_suffix(path: str | Path) -> tuple[str, str]:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], suffix
     return Path(path).stem, Path(path).suffix.lower()
+
+
+def scan_of_result(stem: str) -> str:
+    """What the scan of a result of ours is called; nothing where the name is no result's.
+
+    >>> scan_of_result("scan_overlay"), scan_of_result("scan_prob-left-lobe"), scan_of_result("scan")
+    ('scan', 'scan', '')
+    """
+    before, part, _ = stem.partition(PROBABILITIES)
+    if part:
+        return before
+    return next((stem.removesuffix(ending) for ending in MADE_BY_US if stem.endswith(ending)), "")
+
+
+def scan_of_labels(stem: str) -> str:
+    """What the scan of a label file is called; nothing where the name has no mark of labels.
+
+    >>> scan_of_labels("Case00_segmentation"), scan_of_labels("scan_seg"), scan_of_labels("scan")
+    ('Case00', 'scan', '')
+    """
+    return next((stem.removesuffix(mark) for mark in LABEL_MARKS if stem.endswith(mark)), "")
 
 
 def without_pictures(files: Sequence[Path]) -> list[Path]:

@@ -16,6 +16,7 @@ from medseg.errors import InputError
 from medseg.io.dicom import is_dicom_folder
 from medseg.io.memory import out_of_memory_named
 from medseg.io.names import (
+    COLOURS,
     ITK_SUFFIXES,
     NIFTI_SUFFIXES,
     PICTURE_SUFFIXES,
@@ -48,7 +49,8 @@ def read_volume(
         source: one file, a folder with a DICOM series, or a file for each channel by name.
         channels: names and order wanted. With several files they are found by name, never by
             order; a 4D file is split in its own order. None takes what is there, a single
-            channel being called `image`, and those of a colour picture red, green and blue.
+            channel being called `image`, and those of a colour picture red, green and blue. Where
+            one channel is wanted, or a channel has a file, a picture of equal colours is grey.
         options: decisions the file leaves open.
 
     Returns:
@@ -209,6 +211,8 @@ def _volumes(
             mend=f"name them with --channels, or choose one with --volume 0 to {there - 1}",
         )
     names = (given or ("image",)) if channels is None else tuple(channels)
+    if given == COLOURS and len(names) == 1:
+        array, there = grey(array, path), 1
     if len(names) != there:
         raise InputError(
             f"the file holds {there} channels, and {len(names)} are needed: {', '.join(names)}",
@@ -218,11 +222,24 @@ def _volumes(
     return array, names
 
 
+def grey(colours: Array, source: Path | None = None) -> Array:
+    """The one channel (1, I, J, K) of a grey picture that was stored as colours (3, I, J, K).
+
+    Raises:
+        InputError: the colours differ.
+    """
+    if not all(np.array_equal(colours[0], other) for other in colours[1:]):
+        raise InputError(
+            "is in colour, and one grey channel is needed", source=source, mend="save it as grey"
+        )
+    return colours[:1]
+
+
 def _read_channels(files: Mapping[str, Path], channels: Sequence[str] | None, options: ReadOptions) -> Volume:
     wanted = tuple(files) if channels is None else tuple(channels)
     _require_names(files, wanted)
     with ThreadPoolExecutor(MAX_READERS, "medseg-read") as readers:
-        read = readers.map(lambda name: read_volume(files[name], options=options), wanted)
+        read = readers.map(lambda name: _read_channel(files[name], options), wanted)
         volumes = dict(zip(wanted, read, strict=True))
     first = volumes[wanted[0]]
     for name, volume in volumes.items():
@@ -240,6 +257,14 @@ def _read_channels(files: Mapping[str, Path], channels: Sequence[str] | None, op
     array = np.stack([v.array[0].astype(dtype, copy=False) for v in volumes.values()])
     warnings = tuple(f"{name}: {text}" for name, v in volumes.items() for text in v.warnings)
     return Volume(array, first.grid, wanted, first.form, warnings)
+
+
+def _read_channel(path: Path, options: ReadOptions) -> Volume:
+    """A file that holds one channel; a picture in colour is refused, unless its colours are equal."""
+    volume = read_volume(path, options=options)
+    if volume.channels != COLOURS:
+        return volume
+    return replace(volume, array=grey(volume.array, path), channels=("image",))
 
 
 def _require_names(files: Mapping[str, Path], wanted: tuple[str, ...]) -> None:

@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from medseg.errors import GeometryError, InputError, UsageError
 from medseg.io import png, tiff
 from medseg.io.memory import require_memory
-from medseg.io.names import opened, require_file, stem_and_suffix
+from medseg.io.names import COLOURS, opened, require_file, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.io.picture import Picture, Pixels, damage_named, require_few, require_upright
 from medseg.volume import FileForm, Grid
 
-COLOURS = ("red", "green", "blue")
 NO_SIZE = "The file states no size in mm: a pixel counts as 1 mm, so lengths and areas are in pixels."
 JPEG = (".jpg", ".jpeg")
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
+from medseg.errors import InputError
 from medseg.layouts import (
     brats,
     decathlon,
@@ -34,6 +36,34 @@ LAYOUTS = {
     "masks": masks.read,
 }
 
+FITS: Mapping[LayoutName, Callable[[Path], bool]] = MappingProxyType(
+    {
+        "decathlon": decathlon.fits,
+        "nnunet": nnunet.fits,
+        "prostatex": prostatex.fits,
+        "images": images.fits,
+        "masks": masks.fits,
+        "promise12": promise12.fits,
+        "brats": brats.fits,
+    }
+)
+"""Whether a folder looks like one of a layout, in the order they are asked."""
+
+
+def detect(folder: Path) -> LayoutName | None:
+    """The layout of a folder, by the names of its files alone; None where it may be any, or none.
+
+    A folder of label maps looks like one of scans, and is never told.
+    """
+    for name, fits in FITS.items():
+        try:
+            if fits(folder):
+                return name
+        except InputError:  # a link out of the folder, or two files of one name
+            continue
+    return None
+
+
 WRITERS: Mapping[str, Writer] = MappingProxyType(
     {
         "decathlon": decathlon.write,
@@ -51,4 +81,14 @@ WRITERS: Mapping[str, Writer] = MappingProxyType(
 )
 """By layout; BRATS by year too."""
 
-__all__ = ["LAYOUTS", "WRITERS", "About", "CaseFiles", "DatasetFiles", "LayoutName", "NewCase", "Writer"]
+__all__ = [
+    "LAYOUTS",
+    "WRITERS",
+    "About",
+    "CaseFiles",
+    "DatasetFiles",
+    "LayoutName",
+    "NewCase",
+    "Writer",
+    "detect",
+]

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from medseg.errors import InputError, UsageError
 from medseg.io import stem_and_suffix, write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, require_distinct
+from medseg.layouts.case import CaseFiles, DatasetFiles, folders_in, require_distinct, without_results
 from medseg.layouts.writing import ENDING, About, NewCase, Writer, opened, revalued, write_channel
 
 
@@ -68,6 +68,19 @@ NAMINGS = (
 """2013, 2018 to 2021, since 2023."""
 
 
+MARKS = ("_seg",)
+"""Endings of label files that are those of our results too."""
+
+FEWEST_CHANNELS = 2
+"""Of a patient, for its names to be those of BRATS and not of any scan."""
+
+
+def fits(folder: Path) -> bool:
+    """Whether any folder in it has several modalities in some year's names."""
+    cases = (_case(patient) for patient in _patients(folder))
+    return any(case is not None and len(case.channels) >= FEWEST_CHANNELS for case in cases)
+
+
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The patients of a folder, or of the folders in it (`HGG`, `LGG`), in any of the years' names.
 
@@ -99,19 +112,14 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
 
 def _patients(folder: Path) -> Iterator[Path]:
     """Folders with images, in the folder itself or one further down."""
-    for path in _folders(folder):
-        inner = [p for p in _folders(path) if _stems(p)]
+    for path in folders_in(folder):
+        inner = [p for p in folders_in(path) if _stems(p)]
         yield from inner or [path]
 
 
-def _folders(folder: Path) -> list[Path]:
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
-
-
 def _stems(folder: Path) -> dict[str, Path]:
-    return {stem_and_suffix(p)[0]: p for p in sorted(folder.glob("*.nii*")) if p.is_file()}
+    found = {stem_and_suffix(p)[0]: p for p in sorted(folder.glob("*.nii*")) if p.is_file()}
+    return without_results(found, marks=MARKS)
 
 
 def _case(patient: Path) -> CaseFiles | None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from medseg.errors import InputError
 from medseg.io import stem_and_suffix
+from medseg.io.names import scan_of_result
 from medseg.structures import Structure
 
 
@@ -108,6 +111,38 @@ def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
             )
         found[stem] = path
     return found
+
+
+def without_results(files: Mapping[str, Path], *, marks: Sequence[str] = ()) -> dict[str, Path]:
+    """Files by stem without what `medseg predict` made of the others, and wrote beside them.
+
+    Args:
+        files: of a folder, by stem.
+        marks: endings of the layout's own label files; a result so called is told by the summary beside it.
+    """
+    return {stem: path for stem, path in files.items() if not _is_result(stem, path, files, marks)}
+
+
+def _is_result(stem: str, path: Path, files: Mapping[str, Path], marks: Sequence[str]) -> bool:
+    if stem.endswith(tuple(marks)):
+        return path.with_name(f"{stem}.json").is_file()
+    return scan_of_result(stem) in files
+
+
+def description_of(folder: Path) -> Mapping[str, Any]:
+    """What the `dataset.json` of a folder holds; nothing where there is none that can be read."""
+    try:
+        found = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders in a folder, in the order of their names; hidden ones and links to nothing are none."""
+    if not folder.is_dir():
+        return []
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def require_distinct(cases: Sequence[CaseFiles], path: Path) -> None:

@@ -9,7 +9,14 @@ from typing import Any
 
 from medseg.errors import InputError
 from medseg.io import stem_and_suffix, write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, group_of, inside, require_distinct
+from medseg.layouts.case import (
+    CaseFiles,
+    DatasetFiles,
+    description_of,
+    group_of,
+    inside,
+    require_distinct,
+)
 from medseg.layouts.writing import (
     ENDING,
     About,
@@ -19,6 +26,11 @@ from medseg.layouts.writing import (
     write_description,
     write_scan,
 )
+
+
+def fits(folder: Path) -> bool:
+    """Whether `dataset.json` lists training cases."""
+    return isinstance(description_of(folder).get("training"), list)
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:

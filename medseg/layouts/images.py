@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from medseg.errors import InputError, UsageError
 from medseg.geometry.orient import canonical
 from medseg.io import write_image, write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, files_in, group_of
+from medseg.layouts.case import CaseFiles, DatasetFiles, files_in, group_of, without_results
 from medseg.layouts.writing import About, NewCase, Writer, opened, require_scan
 from medseg.volume import FileForm, Grid, LabelMap, Volume
 
@@ -31,6 +31,14 @@ WINDOW_PERCENTILES = (0.5, 99.5)
 """Of a volume, that become black and white."""
 FORM = FileForm(suffix=".png")
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
+
+
+def fits(folder: Path) -> bool:
+    """Whether there are images in a folder beside one of masks, or a mask beside its image."""
+    if (folder / IMAGES).is_dir():
+        return any((folder / name).is_dir() for name in MASKS) and bool(files_in(folder / IMAGES, SUFFIXES))
+    images, masks = _side_by_side(folder)
+    return not images.keys().isdisjoint(masks)
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
@@ -64,13 +72,14 @@ def _two_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     there = [folder / name for name in MASKS if (folder / name).is_dir()]
     if len(there) > 1:
         raise InputError(f"holds both {there[0].name}/ and {there[1].name}/", source=folder, mend="keep one")
-    return files_in(folder / IMAGES, SUFFIXES), files_in(there[0], SUFFIXES) if there else {}
+    scans, labels = files_in(folder / IMAGES, SUFFIXES), files_in(there[0], SUFFIXES) if there else {}
+    return without_results(scans), without_results(labels)
 
 
 def _side_by_side(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
-    for stem, path in files_in(folder, SUFFIXES).items():
+    for stem, path in without_results(files_in(folder, SUFFIXES), marks=MARKS).items():
         mark = next((mark for mark in MARKS if stem.endswith(mark) and stem != mark), "")
         if not mark:
             images[stem] = path

@@ -14,7 +14,7 @@ import numpy as np
 
 from medseg.errors import InputError, UsageError
 from medseg.io import write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, files_in, group_of
+from medseg.layouts.case import CaseFiles, DatasetFiles, files_in, folders_in, group_of
 from medseg.layouts.writing import ENDING, About, NewCase, file_name, opened, write_scan
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap
@@ -22,6 +22,14 @@ from medseg.volume import LabelMap
 SCANS = ("image", "ct", "mri")
 MASKS = "segmentations"
 SUFFIXES = (".nii.gz", ".nii")
+
+
+def fits(folder: Path) -> bool:
+    """Whether any folder in it has masks beside a scan."""
+    return any(
+        (place / MASKS).is_dir() and any(stem in SCANS for stem in files_in(place, SUFFIXES))
+        for place in folders_in(folder)
+    )
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
@@ -34,9 +42,8 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     Raises:
         InputError: there is no case, one has two scans, or with `complete` one has no scan or no mask.
     """
-    inner = sorted(p for p in folder.glob("*") if p.is_dir() and not p.name.startswith("."))
     cases = []
-    for place in inner:
+    for place in folders_in(folder):
         scans = [path for stem, path in files_in(place, SUFFIXES).items() if stem in SCANS]
         masks = files_in(place / MASKS, SUFFIXES)
         if len(scans) > 1:

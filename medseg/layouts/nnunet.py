@@ -17,7 +17,7 @@ from typing import Any
 
 from medseg.errors import InputError
 from medseg.io import write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, group_of, inside
+from medseg.layouts.case import CaseFiles, DatasetFiles, description_of, group_of, inside
 from medseg.layouts.writing import (
     ENDING,
     About,
@@ -33,6 +33,12 @@ from medseg.structures import Structure, StructureSet
 LISTER = "dataset.json"
 FLAT_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 """Of natural images, which hold all their colours in one file."""
+
+
+def fits(folder: Path) -> bool:
+    """Whether `dataset.json` says how files end."""
+    found = description_of(folder)
+    return "file_ending" in found and "training" not in found
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:

@@ -6,16 +6,33 @@ of it. Cases of the challenge's test set have no segmentation.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from medseg.errors import InputError, UsageError
 from medseg.io import files_of, write_image, write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, files_in, group_of, require_distinct
-from medseg.layouts.writing import About, NewCase, opened, require_channels, require_scan
+from medseg.layouts.case import (
+    CaseFiles,
+    DatasetFiles,
+    files_in,
+    folders_in,
+    group_of,
+    require_distinct,
+    without_results,
+)
+from medseg.layouts.writing import About, NewCase, opened, require_channels, require_scan, revalued
+from medseg.structures import StructureSet
 
+NAME = re.compile(r"Case\d+")
 SUFFIX = ".mhd"
 MARK = "_segmentation"
+
+
+def fits(folder: Path) -> bool:
+    """Whether there is a segmentation, in the folder or in one of it."""
+    places = (folder, *folders_in(folder))
+    return any(path.is_file() for place in places for path in place.glob(f"*{MARK}{SUFFIX}"))
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
@@ -29,8 +46,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     Raises:
         InputError: there is no case, two have one name, or with `complete` one is not whole.
     """
-    inner = sorted(p for p in folder.glob("*") if p.is_dir() and not p.name.startswith("."))
-    cases = [case for place in (folder, *inner) for case in _cases(place, complete)]
+    cases = [case for place in (folder, *folders_in(folder)) for case in _cases(place, complete)]
     if not cases:
         raise InputError(
             "holds no .mhd file",
@@ -46,7 +62,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
 
 
 def _cases(folder: Path, complete: bool) -> list[CaseFiles]:
-    files = files_in(folder, (SUFFIX,))
+    files = without_results(files_in(folder, (SUFFIX,)))
     labels = {stem.removesuffix(MARK): path for stem, path in files.items() if stem.endswith(MARK)}
     images = {stem: path for stem, path in files.items() if not stem.endswith(MARK)}
     if complete:
@@ -59,13 +75,43 @@ def _cases(folder: Path, complete: bool) -> list[CaseFiles]:
     return [CaseFiles(name, path, labels.get(name), group_of(name)) for name, path in images.items()]
 
 
+def require_one(structures: StructureSet) -> None:
+    """Refuse what the layout cannot hold.
+
+    Raises:
+        UsageError: there are several structures.
+    """
+    if len(structures) > 1:
+        raise UsageError(
+            f"the layout promise12 holds one structure, not {len(structures)}: {', '.join(structures.names)}",
+            mend="choose another layout, such as nnunet or decathlon",
+        )
+
+
+def ones(structures: StructureSet) -> dict[int, int]:
+    """What becomes of the label values: the one structure is 1."""
+    return {value: 1 for value in structures.known_values if value}
+
+
+def numbered(names: Sequence[str]) -> dict[str, str]:
+    """Cases by number, from Case00; those that are all so called already keep their names.
+
+    >>> numbered(["a", "b"]), numbered(["Case07"])
+    ({'a': 'Case00', 'b': 'Case01'}, {'Case07': 'Case07'})
+    """
+    if all(NAME.fullmatch(name) for name in names):
+        return {name: name for name in names}
+    return {name: f"Case{number:02d}" for number, name in enumerate(names)}
+
+
 def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bool = False) -> int:
     """Write cases as MetaImage.
 
     Raises:
-        UsageError: a file exists, there are several channels, or a case is a label map alone.
+        UsageError: a file exists, there are several channels or structures, or a case is a label map alone.
     """
     require_channels(about, 1, "promise12")
+    require_one(about.structures)
     opened(folder)
     for case in cases:
         if case.case_id.endswith(MARK):
@@ -75,5 +121,6 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
             folder / (case.case_id + SUFFIX), scan.array[0], scan.grid, form=scan.form, overwrite=overwrite
         )
         if case.labels is not None:
-            write_labels(folder / (case.case_id + MARK + SUFFIX), case.labels, overwrite=overwrite)
+            labels = revalued(case.labels, ones(about.structures))
+            write_labels(folder / (case.case_id + MARK + SUFFIX), labels, overwrite=overwrite)
     return 0

@@ -18,11 +18,16 @@ from pathlib import Path
 
 from medseg.errors import InputError
 from medseg.io import write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, files_in
+from medseg.layouts.case import CaseFiles, DatasetFiles, files_in, without_results
 from medseg.layouts.writing import ENDING, About, NewCase, opened, require_channels, write_channel
 
 IMAGES, MASKS = "Images", "mask_prostate"
 SUFFIXES = (".nii.gz", ".nii")
+
+
+def fits(folder: Path) -> bool:
+    """Whether there are both folders."""
+    return (folder / IMAGES).is_dir() and (folder / MASKS).is_dir()
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
@@ -50,7 +55,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
 
 def _by_patient(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for stem, path in files_in(folder, SUFFIXES).items():
+    for stem, path in without_results(files_in(folder, SUFFIXES)).items():
         number = re.match(r"ProstateX-(\d+)(?:_|$)", stem)
         if number is None:
             raise InputError("is not named ProstateX-NUMBER", source=path, mend="move it elsewhere")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from medseg.losses.distances import SpacingMm, signed_distances_mm
+from medseg.losses.distances import Measuring, SpacingMm, signed_distances_mm
 from medseg.losses.outputs import at_least_float32, check_labels, check_regions, masks_of
 
 
-class BoundaryLoss(nn.Module):
+class BoundaryLoss(Measuring):
     """The mean of p times the signed distance to the reference, over structures and voxels, in mm.
 
     It is least, and below 0, for the reference itself. Of a structure without a border in the patch it is 0,
@@ -29,10 +29,9 @@ class BoundaryLoss(nn.Module):
         include_background: bool = False,
         spacing_mm: SpacingMm = (1.0, 1.0, 1.0),
     ) -> None:
-        super().__init__()
+        super().__init__(spacing_mm)
         self.regions = regions
         self.first = 0 if regions or include_background else 1
-        self.spacing_mm = spacing_mm
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S).

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
-from medseg.losses.distances import SpacingMm, border_map
+from medseg.losses.distances import Measuring, SpacingMm, border_map
 from medseg.losses.outputs import (
     at_least_float32,
     check_labels,
@@ -23,7 +23,7 @@ from medseg.losses.outputs import (
 )
 
 
-class CrossEntropyLoss(nn.Module):
+class CrossEntropyLoss(Measuring):
     """sum(-w ln p) / sum(w) over voxels (and regions), p of what is true there; w = w_c + w0 border map.
 
     w_c is the class weight of the voxel's label, or of the region. The paper's sum is not divided. The map of
@@ -48,11 +48,10 @@ class CrossEntropyLoss(nn.Module):
         sigma_mm: float = 5.0,
         spacing_mm: SpacingMm = (1.0, 1.0, 1.0),
     ) -> None:
-        super().__init__()
+        super().__init__(spacing_mm)
         self.regions = regions
         self.w0 = w0
         self.sigma_mm = sigma_mm
-        self.spacing_mm = spacing_mm
         self.register_buffer("class_weights", weights_tensor(class_weights), persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 T = TypeVar("T", bound=np.generic)
 SpacingMm = tuple[float, float, float]
@@ -15,6 +17,34 @@ CONNECTIVITY = 26
 
 REACH = 6.0
 """Sigmas beyond which the border map is taken as 0; it is below 2e-8 there."""
+
+
+class Measuring(nn.Module):
+    """A loss that measures distances.
+
+    Args:
+        spacing_mm: of the axes of a patch.
+
+    Attributes:
+        spacing_mm: of the axes of what it is given (see `measure_at`).
+    """
+
+    def __init__(self, spacing_mm: SpacingMm) -> None:
+        super().__init__()
+        self.patch_spacing_mm = self.spacing_mm = spacing_mm
+
+
+def measure_at(loss: nn.Module, steps: Sequence[int]) -> None:
+    """Tell a loss, or the terms of one, that it is given every n-th voxel of a patch from now on.
+
+    Args:
+        loss: one that measures no distances is left as it is.
+        steps: n per axis; 1 beyond those given.
+    """
+    for module in loss.modules():
+        if isinstance(module, Measuring):
+            a, b, c = (mm * n for mm, n in zip(module.patch_spacing_mm, (*steps, 1, 1, 1), strict=False))
+            module.spacing_mm = (a, b, c)
 
 
 def signed_distances_mm(mask: NDArray[np.bool_], spacing_mm: SpacingMm) -> NDArray[np.float32]:

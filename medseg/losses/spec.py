@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from medseg.errors import UsageError
+from medseg.errors import UsageError, did_you_mean
 
 LossName = Literal[
     "dice",
@@ -89,16 +89,19 @@ class LossSettings:
 
     def __post_init__(self) -> None:
         if self.name not in USED:
-            raise UsageError(f"no loss named {self.name!r}; there are {', '.join(USED)}")
+            raise UsageError(f"no loss named {self.name!r}", mend=did_you_mean(self.name, USED))
         for setting in fields(LossSettings)[1:]:
             if getattr(self, setting.name) != setting.default and setting.name not in USED[self.name]:
                 used = ", ".join(USED[self.name]) or "terms alone"
                 raise UsageError(f"the loss {self.name!r} does not use {setting.name}; it uses {used}")
         if self.denominator not in get_args(Denominator):
-            raise UsageError(f"no Dice denominator named {self.denominator!r}; there are linear, squared")
+            raise UsageError(
+                f"no Dice denominator named {self.denominator!r}",
+                mend=did_you_mean(self.denominator, get_args(Denominator)),
+            )
         if self.form not in get_args(Form):
             raise UsageError(
-                f"no form of BCE-Dice named {self.form!r}; there are {', '.join(get_args(Form))}"
+                f"no form of BCE-Dice named {self.form!r}", mend=did_you_mean(self.form, get_args(Form))
             )
         for name in ("smooth", "sigma_mm", "gamma"):
             value = getattr(self, name)

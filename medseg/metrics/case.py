@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medseg import affine
 from medseg.errors import UsageError
 from medseg.metrics import surface as sd
+from medseg.metrics.borders import Labels
 from medseg.metrics.counts import (
     Counts,
+    JointHistogram,
     histogram_of_indices,
     index_map,
     label_values,
     members_of,
     present_values,
 )
-from medseg.metrics.overlap import overlap_values, volume_ml
+from medseg.metrics.instances import InstanceMatch, InstanceRule, instance_values, match_instances
+from medseg.metrics.overlap import overall_values, overlap_values, volume_ml
 from medseg.metrics.value import Status, Value, measured, not_evaluated
 from medseg.structures import Side, Structure, StructureSet
 from medseg.volume import Grid, LabelMap
 
-SurfaceMode = Literal["surfel", "voxel"]
+SurfaceMode = sd.Mode
 Tolerance = Mapping[str, float] | float | None
+_Distances = Callable[[Structure], sd.SurfaceDistances]
+_Matches = Callable[[Structure], InstanceMatch]
 
 HAUSDORFF_PERCENT = 95.0
 
@@ -64,8 +68,8 @@ class StructureResult:
         volume_pred_ml: of the prediction.
         touches_fov: one of the masks reaches the edge of the image, so the structure may be cut.
         tau_mm: tolerance of the NSD; None where it was not evaluated.
-        metrics: by name: dice, jaccard, recall, precision, volume_diff_ml, rvd_percent, and those
-            of `SURFACE_UNITS`.
+        metrics: by name: those of `overlap.overlap_values` and of `SURFACE_UNITS`, and where they
+            were asked for those of `instances.UNITS`.
     """
 
     name: str
@@ -92,6 +96,7 @@ class CaseResult:
         failure: why there was nothing to measure; every structure the reference holds is then
             counted as missed. None for a case that was measured.
         warnings: sentences a report must repeat.
+        overall: of all structures together, by the names of `overlap.overall_values`.
     """
 
     case_id: str
@@ -99,6 +104,7 @@ class CaseResult:
     grid: Grid
     failure: str | None = None
     warnings: tuple[str, ...] = field(default=())
+    overall: Mapping[str, Value] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> StructureResult:
         for row in self.rows:
@@ -117,6 +123,7 @@ def evaluate_case(
     mode: SurfaceMode = "surfel",
     case_id: str = "",
     threads: int = 1,
+    instances: InstanceRule | None = None,
 ) -> CaseResult:
     """Measure a prediction against a reference, structure by structure.
 
@@ -129,7 +136,9 @@ def evaluate_case(
         surface: False leaves the surface metrics `not_evaluated`.
         mode: the definition of a surface, see `metrics.surface`.
         case_id: what to call the case.
-        threads: for the nearest-point search.
+        threads: that work on the surfaces; -1 for all processors.
+        instances: count and match the connected pieces of each structure by this rule, and add the
+            values of `metrics.instances`.
 
     Raises:
         GridMismatchError: the grids differ; nothing is ever resampled silently.
@@ -140,18 +149,21 @@ def evaluate_case(
         raise UsageError(f"the surface mode is one of {', '.join(get_args(SurfaceMode))}, not {mode!r}")
     reference.grid.require(predicted.grid, "prediction and reference", case_id or None)
     pair = _Pair(reference, predicted, label_values(structures))
+    distances_of = pair.distances(structures, mode, threads) if surface else None
+    matches_of = pair.instances(structures, instances) if instances else None
     rows = []
     for structure in structures:
         counts = pair.histogram.counts(members_of(structure))
-        box = pair.box(structure)
-        distances = pair.distances(structure, box, mode, threads) if surface and box else None
+        distances = distances_of(structure) if distances_of else None
         tau = taus.get(structure.name)
         metrics = overlap_values(counts, reference.grid.voxel_volume_mm3)
-        metrics |= _surface_values(distances, mode, tau, counts.status, surface)
-        rows.append(_row(structure, counts, reference.grid, _touches(box, reference.grid), tau, metrics))
-    return CaseResult(
-        case_id, tuple(rows), reference.grid, warnings=_warnings(predicted, reference, structures)
-    )
+        metrics |= _surface_values(distances, mode, tau, counts.status)
+        if matches_of:
+            metrics |= instance_values(matches_of(structure))
+        rows.append(_row(structure, counts, reference.grid, pair.touches_fov(structure), tau, metrics))
+    warnings = _warnings(predicted, reference, structures, pair.histogram)
+    overall = overall_values(pair.histogram)
+    return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall)
 
 
 def missed_case(
@@ -168,7 +180,7 @@ def missed_case(
     case = evaluate_case(
         empty, reference, structures, tolerance_mm=tolerance_mm, surface=surface, mode=mode, case_id=case_id
     )
-    return CaseResult(case.case_id, case.rows, case.grid, failure, case.warnings)
+    return replace(case, failure=failure)
 
 
 def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str, float]:
@@ -192,47 +204,62 @@ def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str
 
 
 class _Pair:
-    """Two label maps renumbered once, with the box of every label value in each."""
+    """Two label maps renumbered once, with what all structures share."""
 
     def __init__(self, reference: LabelMap, predicted: LabelMap, values: Sequence[int]) -> None:
         self.index = {value: n + 1 for n, value in enumerate(values)}
         self.maps = index_map(reference.array, values), index_map(predicted.array, values)
         self.histogram = histogram_of_indices(*self.maps, values)
-        self.boxes = [ndimage.find_objects(m, max_label=len(values)) for m in self.maps]
-        self.spacing_mm = reference.grid.spacing_mm
+        self.grid = reference.grid
+        self.at_edge = frozenset(n for m in self.maps for n in _at_edge(m))
 
-    def box(self, structure: Structure) -> sd.Box | None:
-        """The smallest box around the structure in both maps; None where it is in neither."""
-        at = [self.index[v] - 1 for v in members_of(structure)]
-        found = [boxes[n] for boxes in self.boxes for n in at if boxes[n] is not None]
-        return sd.union(found) if found else None
+    def touches_fov(self, structure: Structure) -> bool:
+        """Whether the structure reaches the image's edge along an axis of more than one voxel."""
+        return any(self.index[v] in self.at_edge for v in members_of(structure))
 
-    def distances(
-        self, structure: Structure, box: sd.Box, mode: SurfaceMode, threads: int
-    ) -> sd.SurfaceDistances:
-        box = sd.solid(box, self.maps[0].shape)
-        reference, predicted = (self._mask(m[box], structure) for m in self.maps)
-        measure = sd.surfel_distances if mode == "surfel" else sd.voxel_distances
-        return measure(reference, predicted, self.spacing_mm, threads=threads)
+    def distances(self, structures: StructureSet, mode: SurfaceMode, threads: int) -> _Distances:
+        """Those of each structure: labels share one pass, every region has its own."""
+        if structures.are_regions:
+            return lambda region: self._measured(self._masks(region), 1, mode, threads).of(1)
+        every = self._measured(self.maps, len(self.index), mode, threads)
+        return lambda structure: every.of(self.index[structure.value])
 
-    def _mask(self, indices: NDArray[np.integer], structure: Structure) -> NDArray[np.bool_]:
-        wanted = np.zeros(len(self.index) + 1, dtype=bool)
-        wanted[[self.index[v] for v in members_of(structure)]] = True
-        return np.asarray(wanted[indices])
+    def instances(self, structures: StructureSet, rule: InstanceRule) -> _Matches:
+        """Those of each structure, likewise."""
+        if structures.are_regions:
+            return lambda region: match_instances(*self._masks(region), 1, rule)[0]
+        every = match_instances(*self.maps, len(self.index), rule)
+        return lambda structure: every[self.index[structure.value] - 1]
+
+    def _masks(self, region: Structure) -> tuple[Labels, Labels]:
+        """A region in reference and prediction, 1 inside and 0 elsewhere."""
+        inside = np.zeros(len(self.index) + 1, np.uint8)
+        inside[[self.index[v] for v in members_of(region)]] = 1
+        return inside[self.maps[0]], inside[self.maps[1]]
+
+    def _measured(
+        self, maps: tuple[Labels, Labels], count: int, mode: SurfaceMode, threads: int
+    ) -> sd.LabelDistances:
+        boxes = [box for box in map(sd.box_around, maps) if box is not None]
+        box = sd.union(boxes) if boxes else tuple(slice(0, min(n, 2)) for n in self.grid.shape)
+        reference, predicted = (m[box] for m in maps)
+        return sd.label_distances(reference, predicted, count, self.grid.spacing_mm, mode, threads=threads)
+
+
+def _at_edge(indices: NDArray[np.integer]) -> set[int]:
+    """The indices in the image's outer voxels along axes of more than one voxel."""
+    axes = [axis for axis, n in enumerate(indices.shape) if n > 1]
+    faces = [indices[(*(slice(None),) * axis, end)] for axis in axes for end in (0, -1)]
+    return {int(n) for face in faces for n in np.unique(face)}
 
 
 def _surface_values(
-    distances: sd.SurfaceDistances | None, mode: SurfaceMode, tau: float | None, status: Status, wanted: bool
+    distances: sd.SurfaceDistances | None, mode: SurfaceMode, tau: float | None, status: Status
 ) -> dict[str, Value]:
     units = SURFACE_UNITS[mode]
-    if not wanted:
-        return {name: not_evaluated(unit) for name, unit in units.items()}
     if distances is None:
-        numbers = dict.fromkeys(units, math.nan)
-    elif mode == "surfel":
-        numbers = _surfel_numbers(distances, tau)
-    else:
-        numbers = _voxel_numbers(distances)
+        return {name: not_evaluated(unit) for name, unit in units.items()}
+    numbers = _surfel_numbers(distances, tau) if mode == "surfel" else _voxel_numbers(distances)
     values = {name: measured(numbers[name], unit, status) for name, unit in units.items()}
     if "nsd" in values and tau is None:
         values["nsd"] = not_evaluated("1")
@@ -282,19 +309,17 @@ def _row(
     )
 
 
-def _touches(box: sd.Box | None, grid: Grid) -> bool:
-    """Whether the box reaches the image's edge along an axis of more than one voxel."""
-    if box is None:
-        return False
-    return any(n > 1 and (s.start == 0 or s.stop == n) for s, n in zip(box, grid.shape, strict=True))
-
-
-def _warnings(predicted: LabelMap, reference: LabelMap, structures: StructureSet) -> tuple[str, ...]:
+def _warnings(
+    predicted: LabelMap, reference: LabelMap, structures: StructureSet, histogram: JointHistogram
+) -> tuple[str, ...]:
     """What the files warned of, labels of no structure, and axes skew enough to bend distances."""
     own = []
+    known = {"prediction": histogram.table[:, 1:].sum(), "reference": histogram.table[1:].sum()}
     for who, labels in (("prediction", predicted), ("reference", reference)):
-        unknown = {v: n for v, n in present_values(labels.array).items() if v not in structures.known_values}
-        if unknown:
+        if np.count_nonzero(labels.array) > known[who]:
+            unknown = {
+                v: n for v, n in present_values(labels.array).items() if v not in structures.known_values
+            }
             listed = ", ".join(f"{v} ({n} voxels)" for v, n in list(unknown.items())[:LISTED_VALUES])
             more = f" and {len(unknown) - LISTED_VALUES} more" if len(unknown) > LISTED_VALUES else ""
             own.append(f"values of the {who} that no structure has count as background: {listed}{more}")

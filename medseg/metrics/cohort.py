@@ -92,13 +92,13 @@ def bootstrap_interval(
         Efron and Tibshirani 1993, An Introduction to the Bootstrap, section 13.3.
     """
     centre = values.mean()
-    means = centre + _resampled(values.size, draws, seed) @ (values - centre) / values.size
+    means = centre + resampled(values.size, draws, seed) @ (values - centre) / values.size
     low, high = np.percentile(means, (50 * (1 - CONFIDENCE), 50 * (1 + CONFIDENCE)))
     return float(low), float(high)
 
 
 @lru_cache(maxsize=4)
-def _resampled(n: int, draws: int, seed: int) -> NDArray[np.float32]:
+def resampled(n: int, draws: int, seed: int) -> NDArray[np.float32]:
     """How often each of n cases is drawn in each resample, (draws, n)."""
     generator = np.random.default_rng(seed)
     out = np.empty((draws, n), dtype=np.float32)

@@ -7,8 +7,9 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
 from medseg.metrics import lesions, promise12
 from medseg.metrics.case import SURFACE_UNITS, CaseResult, StructureResult
@@ -18,6 +19,10 @@ from medseg.metrics.value import Value
 CASE_COLUMNS = (
     "case_id", "group", "structure", "label", "region", "metric", "value", "unit", "status", "surface",
     "tau_mm", "model", "software",
+)  # fmt: skip
+
+LESION_COLUMNS = (
+    "case_id", "structure", "lesion", "outcome", "volume_ref_ml", "volume_pred_ml", "dice", "hd95_mm",
 )  # fmt: skip
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
@@ -30,6 +35,23 @@ SURFACE_METRICS = (
 )
 
 
+class LesionLine(Protocol):
+    """What the tables say of a lesion, see `report.content.LesionRow`."""
+
+    @property
+    def structure(self) -> str: ...
+    @property
+    def outcome(self) -> str: ...
+    @property
+    def reference_ml(self) -> float | None: ...
+    @property
+    def predicted_ml(self) -> float | None: ...
+    @property
+    def dice(self) -> float | None: ...
+    @property
+    def hd95_mm(self) -> float | None: ...
+
+
 def cases_csv(
     cases: Sequence[CaseResult],
     *,
@@ -40,7 +62,8 @@ def cases_csv(
 ) -> str:
     """One line a case, structure and metric, in the columns of `CASE_COLUMNS`.
 
-    An undefined value is an empty cell and an infinite one `inf`; `status` says why.
+    What is of all structures together has no structure, label or region. An undefined value is an empty
+    cell and an infinite one `inf`; `status` says why.
 
     Args:
         cases: what was measured.
@@ -69,6 +92,9 @@ def cases_csv(
                         text_cell(software),
                     ]
                 )
+        for metric, value in case.overall.items():
+            measured = (metric, number_cell(value.value), value.unit, value.status)
+            rows.append([*about, "", "", "", *measured, "", "", text_cell(model), text_cell(software)])
     return _csv(CASE_COLUMNS, rows)
 
 
@@ -78,13 +104,40 @@ def cohort_csv(rows: Sequence[CohortRow]) -> str:
     return _csv(columns, ([_cell(getattr(row, name)) for name in columns] for row in rows))
 
 
+def lesions_csv(lesions: Mapping[str, Sequence[LesionLine]]) -> str:
+    """One line a lesion or extra piece, in the columns of `LESION_COLUMNS`, counted from 1 in each structure.
+
+    Args:
+        lesions: of each case, by its id.
+    """
+    rows = []
+    for case, lines in lesions.items():
+        for number, line in _numbered(lines):
+            numbers = (line.reference_ml, line.predicted_ml, line.dice, line.hd95_mm)
+            about = (text_cell(case), text_cell(line.structure), str(number), line.outcome)
+            rows.append([*about, *map(number_cell, numbers)])
+    return _csv(LESION_COLUMNS, rows)
+
+
+def _numbered(lines: Sequence[LesionLine]) -> Iterator[tuple[int, LesionLine]]:
+    counts = Counter[str]()
+    for line in lines:
+        counts[line.structure] += 1
+        yield counts[line.structure], line
+
+
 def report_json(content: Mapping[str, Any]) -> str:
     """Strict JSON: a NaN or infinity that slipped through is an error, not invalid output."""
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def case_content(case: CaseResult) -> dict[str, Any]:
-    """A case as JSON-able values; what is not finite is null, and the status says why."""
+def case_content(case: CaseResult, lesions: Sequence[LesionLine] | None = None) -> dict[str, Any]:
+    """A case as JSON-able values; what is not finite is null, and the status says why.
+
+    Args:
+        case: what was measured.
+        lesions: of the structures that were measured lesion by lesion.
+    """
     grid = case.grid
     return {
         "case_id": case.case_id,
@@ -94,12 +147,13 @@ def case_content(case: CaseResult) -> dict[str, Any]:
         "orientation": grid.axis_codes,
         "voxel_volume_mm3": grid.voxel_volume_mm3,
         "qc": list(case.warnings),
-        "structures": [_structure_content(row) for row in case.rows],
+        "overall": _finite(case.overall),
+        "structures": [_structure_content(row, lesions or ()) for row in case.rows],
     }
 
 
-def _structure_content(row: StructureResult) -> dict[str, Any]:
-    return {
+def _structure_content(row: StructureResult, lesions: Sequence[LesionLine]) -> dict[str, Any]:
+    content = {
         "label": row.label,
         "name": row.name,
         "members": list(row.members),
@@ -109,9 +163,25 @@ def _structure_content(row: StructureResult) -> dict[str, Any]:
         **dataclasses.asdict(row.counts),
         "volume_pred_ml": row.volume_pred_ml,
         "volume_ref_ml": row.volume_ref_ml,
-        "metrics": {name: v.value if v.is_finite else None for name, v in row.metrics.items()},
+        "metrics": _finite(row.metrics),
         "not_evaluated": [name for name, v in row.metrics.items() if v.status == "not_evaluated"],
     }
+    own = [_lesion_content(line) for line in lesions if line.structure == row.name]
+    return content | {"lesions": own} if own else content
+
+
+def _lesion_content(line: LesionLine) -> dict[str, Any]:
+    return {
+        "kind": line.outcome,
+        "volume_ref_ml": line.reference_ml,
+        "volume_pred_ml": line.predicted_ml,
+        "dice": line.dice,
+        "hd95_mm": line.hd95_mm,
+    }
+
+
+def _finite(values: Mapping[str, Value]) -> dict[str, float | None]:
+    return {name: v.value if v.is_finite else None for name, v in values.items()}
 
 
 def text_cell(text: str) -> str:

@@ -1,14 +1,13 @@
-"""Surface distances of one structure, in two definitions.
+"""Surface distances of structures, in two definitions.
 
 *Surfel* (primary): the surface is the cells of `surfels`, each weighted by its facet area, so a
 thick slice counts for what it covers. *Voxel*: the surface is the voxels of the mask with a face
 neighbour outside it, each counted once. What lies outside the image is outside the mask in both.
 
-Distances run between cell (voxel) centres and are exact: a k-d tree over the other surface finds
-the nearest point, and the distance is computed from the integer offset in float64, so that equal
-distances compare equal at a tolerance. Points the surfaces share are at 0 without a search. On
-256^3 brain labels this took between a quarter and two thirds of the time of a Euclidean distance
-transform of each structure's box.
+Distances run between cell (voxel) centres and are exact: `nearest` computes each from the integer
+offset in float64, so that equal distances compare equal at a tolerance. The surfaces of all labels are
+found, and their distances looked for, in one pass; what is shared by HD95, HD100, average and surface
+Dice is one list for each direction.
 
 A grid of one voxel along K is a 2D image: its surface is a contour, and the lengths along K play
 no part.
@@ -17,20 +16,27 @@ no part.
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from medseg.errors import GridMismatchError
 from medseg.metrics import surfels
+from medseg.metrics.borders import Borders, Labels, find_borders
+from medseg.metrics.nearest import frame_of, nearest_mm
 
+Mode = Literal["surfel", "voxel"]
 Box = tuple[slice, ...]
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
+
+_LENGTH_AT, _LABEL_AT = 8, 40
+"""The bits of a packed point at which its distance and its label begin."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +70,85 @@ class SurfaceDistances:
         return not self.both_empty and not (self.reference_mm.size and self.predicted_mm.size)
 
 
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Points of one map's surfaces by label, distance and weight.
+
+    Attributes:
+        points: ascending, (M,); from the lowest bit on: 8 of the weight's place in `weights`, 32 of
+            the distance's place in `mm`, the label.
+        mm: distances there are, ascending.
+    """
+
+    points: NDArray[np.uint64]
+    mm: Numbers
+
+    def of(self, label: int, weights: Numbers) -> tuple[Numbers, Numbers]:
+        """Distances and weights of one label's points, sorted by both."""
+        ends = np.array([label, label + 1], np.uint64) << np.uint64(_LABEL_AT)
+        points = self.points[slice(*np.searchsorted(self.points, ends).tolist())]
+        length = points >> np.uint64(_LENGTH_AT) & np.uint64((1 << _LABEL_AT - _LENGTH_AT) - 1)
+        return self.mm[length], weights[points & np.uint64((1 << _LENGTH_AT) - 1)]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelDistances:
+    """The distances of every label of two maps, packed.
+
+    Attributes:
+        reference: of the reference's surfaces.
+        predicted: of the prediction's surfaces.
+        weights: what the points of the surfaces can weigh, ascending.
+    """
+
+    reference: Packed
+    predicted: Packed
+    weights: Numbers
+
+    def of(self, label: int) -> SurfaceDistances:
+        """Those of one label."""
+        forth, back = (side.of(label, self.weights) for side in (self.reference, self.predicted))
+        return SurfaceDistances(*forth, *back)
+
+
+def label_distances(
+    reference: Labels,
+    predicted: Labels,
+    count: int,
+    spacing_mm: Sequence[float],
+    mode: Mode = "surfel",
+    *,
+    threads: int = 1,
+) -> LabelDistances:
+    """Distances between the surfaces of every label of two maps, in one pass over both.
+
+    Args:
+        reference: labels (I, J, K) from 0, the background, to `count`; a box around all labels in
+            both maps gives the same answer sooner.
+        predicted: labels of the same shape.
+        count: the largest label.
+        spacing_mm: distance between voxel centres along I, J, K.
+        mode: what a surface is.
+        threads: that work on it; -1 for all processors.
+
+    Raises:
+        GridMismatchError: the shapes differ.
+    """
+    reference, predicted, spacing = _prepared(reference, predicted, spacing_mm)
+    areas = surfels.areas_mm2(spacing) if mode == "surfel" else np.ones(1)
+    order = np.argsort(areas, kind="stable")
+    place = np.argsort(order, kind="stable").astype(np.uint64)
+    threads = threads if threads > 0 else os.cpu_count() or 1
+    frame = frame_of(reference.shape, spacing)
+    with ThreadPoolExecutor(threads) as pool:
+        here, there = (
+            find_borders(m, frame, count, pool, surfel=mode == "surfel") for m in (reference, predicted)
+        )
+        forth = _packed(here, nearest_mm(here, there, frame, spacing, pool, threads), place)
+        back = _packed(there, nearest_mm(there, here, frame, spacing, pool, threads), place)
+    return LabelDistances(forth, back, areas[order])
+
+
 def surfel_distances(
     reference: Mask, predicted: Mask, spacing_mm: Sequence[float], *, threads: int = 1
 ) -> SurfaceDistances:
@@ -73,30 +158,21 @@ def surfel_distances(
         reference: bool (I, J, K); a box around both masks gives the same answer sooner.
         predicted: bool, the same shape.
         spacing_mm: distance between voxel centres along I, J, K.
-        threads: for the nearest-point search; -1 for all processors.
+        threads: that work on it; -1 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
     """
-    reference, predicted, spacing = _prepared(reference, predicted, spacing_mm)
-    areas = surfels.areas_mm2(spacing)
-    on_surface = areas > 0
-    codes = surfels.codes(reference), surfels.codes(predicted)
-    here, there = on_surface[codes[0]], on_surface[codes[1]]
-    forth = _sorted(_directed_mm(here, there, spacing, threads), areas[codes[0][here]])
-    back = _sorted(_directed_mm(there, here, spacing, threads), areas[codes[1][there]])
-    return SurfaceDistances(*forth, *back)
+    masks = reference.view(np.uint8), predicted.view(np.uint8)
+    return label_distances(*masks, 1, spacing_mm, "surfel", threads=threads).of(1)
 
 
 def voxel_distances(
     reference: Mask, predicted: Mask, spacing_mm: Sequence[float], *, threads: int = 1
 ) -> SurfaceDistances:
     """Distances between the border voxels of two masks; arguments as `surfel_distances`."""
-    reference, predicted, spacing = _prepared(reference, predicted, spacing_mm)
-    here, there = border(reference), border(predicted)
-    forth = np.sort(_directed_mm(here, there, spacing, threads))
-    back = np.sort(_directed_mm(there, here, spacing, threads))
-    return SurfaceDistances(forth, np.ones_like(forth), back, np.ones_like(back))
+    masks = reference.view(np.uint8), predicted.view(np.uint8)
+    return label_distances(*masks, 1, spacing_mm, "voxel", threads=threads).of(1)
 
 
 def union(boxes: Iterable[Box]) -> Box:
@@ -122,21 +198,24 @@ def solid(box: Box, shape: Sequence[int]) -> Box:
     return (*box[:-1], slice(start, start + 2))
 
 
-def box_around(mask: Mask) -> Box | None:
-    """The smallest `solid` box around a mask; None where it is empty."""
-    found = ndimage.find_objects(mask.view(np.uint8))
-    return solid(found[0], mask.shape) if found else None
+def box_around(labels: Mask | Labels) -> Box | None:
+    """The smallest `solid` box around what is not 0; None where all is.
+
+    >>> box_around(np.eye(3, dtype=bool)[:2])
+    (slice(0, 2, None), slice(0, 2, None))
+    """
+    inside = labels != 0
+    along_first, along_last = inside.any(axis=0), inside.any(axis=-1)
+    spans = [*(_any_but(along_last, axis) for axis in range(labels.ndim - 1)), _any_but(along_first, -1)]
+    found = [np.flatnonzero(span) for span in spans]
+    if not all(at.size for at in found):
+        return None
+    return solid(tuple(slice(int(at[0]), int(at[-1]) + 1) for at in found), labels.shape)
 
 
-def border(mask: Mask) -> Mask:
-    """Voxels of the mask with a face neighbour outside it or outside the image."""
-    inner = mask.copy()
-    for axis in range(mask.ndim):
-        moved, still = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
-        moved[1:] &= still[:-1]
-        moved[:-1] &= still[1:]
-        moved[0] = moved[-1] = False
-    return mask & ~inner
+def _any_but(inside: Mask, axis: int) -> Mask:
+    """Whether there is anything, along one axis."""
+    return np.asarray(np.moveaxis(inside, axis, 0).reshape(inside.shape[axis], -1).any(axis=1))
 
 
 def hausdorff_mm(distances: SurfaceDistances, percent: float = 100.0) -> float:
@@ -200,40 +279,26 @@ def mean_of_means_mm(distances: SurfaceDistances) -> float:
 
 
 def _prepared(
-    reference: Mask, predicted: Mask, spacing_mm: Sequence[float]
-) -> tuple[Mask, Mask, tuple[float, ...]]:
+    reference: Labels, predicted: Labels, spacing_mm: Sequence[float]
+) -> tuple[Labels, Labels, tuple[float, ...]]:
     if reference.shape != predicted.shape or reference.ndim != len(spacing_mm):
         raise GridMismatchError(
             f"reference has shape {reference.shape}, prediction {predicted.shape}, "
             f"and there are {len(spacing_mm)} spacings"
         )
+    spacing = tuple(float(s) for s in spacing_mm)
     if reference.ndim == 3 and reference.shape[2] == 1:
-        return reference[..., 0], predicted[..., 0], tuple(spacing_mm[:2])
-    return reference, predicted, tuple(spacing_mm)
+        return reference[..., 0], predicted[..., 0], spacing[:2]
+    return reference, predicted, spacing
 
 
-def _directed_mm(here: Mask, there: Mask, spacing_mm: Sequence[float], threads: int) -> Numbers:
-    """Distance from each point of `here`, in array order, to the nearest of `there`."""
-    apart = ~there[here]
-    out = np.zeros(apart.size)
-    if not apart.any():
-        return out
-    targets = np.argwhere(there)
-    if not len(targets):
-        out[:] = math.inf
-        return out
-    points = np.argwhere(here)[apart]
-    spacing = np.asarray(spacing_mm, dtype=np.float64)
-    tree = cKDTree(targets * spacing, balanced_tree=False, compact_nodes=False)
-    nearest = tree.query(points * spacing, workers=threads)[1]
-    offset_mm = (points - targets[nearest]) * spacing
-    out[apart] = np.sqrt((offset_mm * offset_mm).sum(axis=1))
-    return out
-
-
-def _sorted(mm: Numbers, weight: Numbers) -> tuple[Numbers, Numbers]:
-    order = np.lexsort((weight, mm))
-    return mm[order], weight[order]
+def _packed(borders: Borders, mm: Numbers, place: NDArray[np.uint64]) -> Packed:
+    known = np.unique(mm)
+    points = borders.labels.astype(np.uint64) << np.uint64(_LABEL_AT)
+    points |= np.searchsorted(known, mm).astype(np.uint64) << np.uint64(_LENGTH_AT)
+    points |= place[borders.codes]
+    points.sort()
+    return Packed(points, known)
 
 
 def _area_percentile(mm: Numbers, weight: Numbers, percent: float) -> float:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.errors import UsageError
+from medseg.errors import UsageError, did_you_mean
 from medseg.model import Norm
 from medseg.networks import reach
 
@@ -47,7 +47,7 @@ ACTIVATION: dict[str, Build] = {
 def choose(table: dict[str, Build], name: str, what: str) -> Build:
     """`table[name]`, or a UsageError that lists what there is."""
     if name not in table:
-        raise UsageError(f"no {what} named {name!r}; there are {', '.join(table)}")
+        raise UsageError(f"no {what} named {name!r}", mend=did_you_mean(name, table))
     return table[name]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 
-from medseg.errors import UsageError
+from medseg.errors import UsageError, did_you_mean
 from medseg.model import NetworkSpec
 from medseg.networks import monai
 from medseg.networks.attention_unet import AttentionUNet
@@ -43,9 +43,8 @@ def build(spec: NetworkSpec) -> Segmenter:
     if spec.name.startswith(monai.PREFIX):
         return monai.build(spec)
     if spec.name not in NETWORKS:
-        raise UsageError(
-            f"no network named {spec.name!r}; there are {', '.join(NETWORKS)}, and {monai.PREFIX}NAME"
-        )
+        known = (*NETWORKS, f"{monai.PREFIX}NAME")
+        raise UsageError(f"no network named {spec.name!r}", mend=did_you_mean(spec.name, known))
     network = NETWORKS[spec.name]
     shared = {"widths": spec.widths, "norm": spec.norm, "kernels": spec.kernels, "strides": spec.strides}
     _check_options(spec, network, {"spatial_dims", "in_channels", "out_channels", *shared})
@@ -58,7 +57,9 @@ def _check_options(spec: NetworkSpec, network: type[Segmenter], others: set[str]
     known = set(inspect.signature(network).parameters) - others
     unknown = sorted(set(spec.options) - known)
     if unknown:
-        raise UsageError(f"{spec.name} has no option {', '.join(unknown)}; it has {', '.join(sorted(known))}")
+        raise UsageError(
+            f"{spec.name} has no option {', '.join(unknown)}", mend=did_you_mean(unknown[0], sorted(known))
+        )
     try:
         from pydantic import TypeAdapter, ValidationError
     except ModuleNotFoundError:  # a machine with torch and numpy alone: checked where its pack was made

@@ -155,7 +155,11 @@ def pruned_weights(weights: Mapping[str, T], level: int) -> dict[str, T]:
     """
     kept = {key: value for key, value in weights.items() if not level or _within(key, level)}
     if not any(key.startswith("head.") for key in kept):
-        raise UsageError(f"these weights have no head {level} to prune a UNet++ to")
+        levels = sorted({int(key.split(".")[1]) for key in weights if key.startswith("head.")})
+        raise UsageError(
+            f"these weights have no level {level} to prune a UNet++ to",
+            mend=f"the levels are {', '.join(map(str, levels))}",
+        )
     return kept
 
 

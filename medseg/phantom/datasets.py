@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.errors import UsageError
+from medseg.errors import UsageError, did_you_mean
 from medseg.io import write_image, write_labels
 from medseg.layouts import WRITERS, About, NewCase
 from medseg.phantom import brain, head, prostate, tumour
@@ -118,7 +118,7 @@ def write_phantoms(
         UsageError: there is no such layout, no case is asked for, the shape is too small, or a file exists.
     """
     if layout not in KINDS:
-        raise UsageError(f"no phantoms in the layout {layout!r}", mend=f"there are {', '.join(KINDS)}")
+        raise UsageError(f"no phantoms in the layout {layout!r}", mend=did_you_mean(layout, KINDS))
     if cases < 1:
         raise UsageError(f"a dataset needs at least one case, not {cases}")
     kind = KINDS[layout]

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.metrics.case import CaseResult, StructureResult
-from medseg.metrics.cohort import CohortRow, summarise
 from medseg.metrics.value import Value, not_evaluated
 from medseg.report.flags import Flag, sentence
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import Grid
 
 FRACTION, DISTANCE = not_evaluated("1"), not_evaluated("mm")
+
+
+LesionOutcome = Literal["found", "missed", "extra", "left out", "labelled"]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of a page.
+
+    Attributes:
+        title: what it shows, in a few words.
+        png: the file.
+        alt: what it shows, for who cannot see it.
+        caption: how to read it.
+    """
+
+    title: str
+    png: bytes
+    alt: str
+    caption: str = ""
 
 
 @dataclass(frozen=True)
@@ -31,6 +50,12 @@ class StructureRow:
         dice, jaccard, surface_dice: in [0, 1].
         hd95_mm: 95th percentile of the surface distances.
         tolerance_mm: of the surface Dice.
+        assd_mm: mean of the surface distances.
+        largest_mm: largest of the surface distances.
+        recall, precision: shares of the reference and of the prediction that both have, in [0, 1].
+        interval_ml: within which the volume by the reference's method is expected; None when unknown.
+        expected_dice: where it was calibrated, also on shifted scans; None leaves it out.
+        icv_percent: 100 times the volume over the intracranial volume; None when that is unknown.
     """
 
     name: str
@@ -42,11 +67,72 @@ class StructureRow:
     hd95_mm: Value = DISTANCE
     surface_dice: Value = FRACTION
     tolerance_mm: float | None = None
+    assd_mm: Value = DISTANCE
+    largest_mm: Value = DISTANCE
+    recall: Value = FRACTION
+    precision: Value = FRACTION
+    interval_ml: tuple[float, float] | None = None
+    expected_dice: float | None = None
+    icv_percent: float | None = None
 
     @property
     def missed(self) -> bool:
         """The reference has it and the model labelled none of it."""
         return bool(self.reference_ml) and self.volume_ml == 0
+
+
+@dataclass(frozen=True)
+class LesionRow:
+    """One lesion of the reference, or one piece of the prediction that belongs to none.
+
+    Attributes:
+        structure: it is one of.
+        outcome: found or missed; extra for a piece that touches no lesion; left out for a lesion too
+            small to count; labelled for a piece where there is no reference.
+        reference_ml: of the lesion; None for a piece.
+        predicted_ml: of the piece, or of all pieces that touch the lesion.
+        dice: of the lesion and its pieces; None where there are not both.
+        hd95_mm: likewise.
+    """
+
+    structure: str
+    outcome: LesionOutcome
+    reference_ml: float | None = None
+    predicted_ml: float | None = None
+    dice: float | None = None
+    hd95_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class AsymmetryRow:
+    """The volumes of one structure on both sides.
+
+    Attributes:
+        name: of the structure, without a side.
+        left_ml, right_ml: labelled by the model.
+    """
+
+    name: str
+    left_ml: float
+    right_ml: float
+
+    @property
+    def percent(self) -> float | None:
+        """100 (L - R) / ((L + R) / 2), in [-200, 200]; None when a side has no voxels."""
+        if not (self.left_ml and self.right_ml):
+            return None
+        return 100 * (self.left_ml - self.right_ml) / ((self.left_ml + self.right_ml) / 2)
+
+
+class PageViewer(Protocol):
+    """The viewer of `medseg.report.viewer`: markup, style and script, none of it a user's text."""
+
+    @property
+    def html(self) -> str: ...
+    @property
+    def style(self) -> str: ...
+    @property
+    def script(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -58,90 +144,40 @@ class ReportCase:
         rows: one a structure.
         totals: name and ml of the volumes that several structures make up together.
         flags: shown before the numbers.
-        overlay: the figure, a PNG; None leaves it out.
+        pictures: slices of the scan with outlines.
         facts: label and value pairs on provenance: hashes, grid, model, software.
         has_reference: whether accuracy was measured.
-        window: intensities shown black and white in the figure.
-        orientation_known: whether the figure has letters and positions.
+        window: intensities shown black and white in the pictures.
+        orientation_known: whether the pictures have letters and positions.
         failure: why there is no segmentation, when there is none.
+        surfaces: where the surfaces of prediction and reference lie apart.
+        lesions: of the structures asked for, in the order of the structures, largest first.
+        asymmetry: one a pair of left and right structures.
+        coverage: share of the volumes by the reference that the intervals of `rows` are to hold.
+        viewer: for the page in HTML.
     """
 
     case_id: str
     rows: tuple[StructureRow, ...]
     flags: tuple[Flag, ...] = ()
-    overlay: bytes | None = None
+    pictures: tuple[Picture, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     has_reference: bool = False
     window: tuple[float, float] | None = None
     orientation_known: bool = True
     failure: str | None = None
     totals: tuple[tuple[str, float], ...] = ()
+    surfaces: Picture | None = None
+    lesions: tuple[LesionRow, ...] = ()
+    asymmetry: tuple[AsymmetryRow, ...] = ()
+    coverage: float = 0.9
+    viewer: PageViewer | None = None
 
     @property
     def mean_dice(self) -> float | None:
         """Over the structures with a Dice; None when there is none."""
         values = [r.dice.value for r in self.rows if r.dice.value is not None and r.dice.is_finite]
         return sum(values) / len(values) if values else None
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A case that could not be measured at all, and why."""
-
-    case_id: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ReportCohort:
-    """Everything a page about many cases says.
-
-    Attributes:
-        title: name of the cohort.
-        cases: those with volumes; one with a `failure` is in them as a segmentation without voxels.
-        failures: those left out of every number.
-        summary: one row a structure and metric; empty without references.
-        facts: label and value pairs on provenance.
-        figure: box plots, a PNG; None leaves them out.
-    """
-
-    title: str
-    cases: tuple[ReportCase, ...]
-    failures: tuple[Failure, ...] = ()
-    summary: tuple[CohortRow, ...] = ()
-    facts: tuple[tuple[str, str], ...] = ()
-    figure: bytes | None = None
-
-    @property
-    def has_reference(self) -> bool:
-        return any(case.has_reference for case in self.cases)
-
-    @property
-    def colours(self) -> dict[str, str]:
-        """Colour of each structure, in the order met."""
-        return {row.name: row.colour for case in reversed(self.cases) for row in case.rows}
-
-    @property
-    def missing(self) -> tuple[ReportCase, ...]:
-        """Cases without a prediction, counted as missed."""
-        return tuple(case for case in self.cases if case.failure is not None)
-
-    def rows_of(self, name: str) -> tuple[StructureRow, ...]:
-        return tuple(row for case in self.cases for row in case.rows if row.name == name)
-
-    def dice_of(self, name: str) -> list[float]:
-        """Every Dice of a structure that exists, in the order of the cases."""
-        values = (row.dice.value for row in self.rows_of(name) if row.dice.is_finite)
-        return [value for value in values if value is not None]
-
-    def worst_first(self) -> tuple[ReportCase, ...]:
-        """Missing ones, then by mean Dice, then by name; cases without a Dice last."""
-
-        def rank(case: ReportCase) -> tuple[bool, bool, float, str]:
-            mean = case.mean_dice
-            return case.failure is None, mean is None, 0.0 if mean is None else mean, case.case_id
-
-        return tuple(sorted(self.cases, key=rank))
 
 
 def case_from_result(
@@ -179,15 +215,11 @@ def _row(result: StructureResult, colour: str) -> StructureRow:
         hd95_mm=metrics.get("hd95_mm", DISTANCE),
         surface_dice=metrics.get("nsd", FRACTION),
         tolerance_mm=result.tau_mm,
+        assd_mm=metrics.get("assd_mm", DISTANCE),
+        largest_mm=metrics.get("hd100_mm", DISTANCE),
+        recall=metrics.get("recall", FRACTION),
+        precision=metrics.get("precision", FRACTION),
     )
-
-
-def cohort_from_results(
-    title: str, results: Sequence[CaseResult], structures: StructureSet, *, failures: Sequence[Failure] = ()
-) -> ReportCohort:
-    """A page's content from measured cases; figure and facts are for the caller to add."""
-    cases = tuple(case_from_result(result, structures) for result in results)
-    return ReportCohort(title, cases, tuple(failures), summarise(results))
 
 
 def rows_from_labels(

@@ -27,6 +27,13 @@ DOTS_PER_INCH = (150, 136, 122, 110, 96, 80, 64)
 LARGEST_PNG_BYTES = 262_000
 """The resolution is lowered until the picture is smaller than this; base64 adds a third."""
 
+CONTROLS = {
+    code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
+    for code in (*range(32), *range(127, 160), 0x00AD, 0x061C, *range(0x200B, 0x2010), *range(0x2028, 0x202F),
+                 *range(0x2060, 0x2070), 0xFEFF)
+}  # fmt: skip
+"""Characters a file's name may hold that are no text or turn text round, and what is shown for them."""
+
 NEUTRAL = "#b0b0b0"
 DARKEST = 0.16
 """Least relative luminance of an outline on a dark image."""
@@ -86,10 +93,38 @@ def drawable(text: str, *, longest: int = 40) -> str:
     return "".join(c if _in_font(c) else "?" for c in line)
 
 
+def visible(text: str) -> str:
+    """`text` with what cannot be seen spelt out.
+
+    >>> visible("a\\nb")
+    'a\\\\x0ab'
+    """
+    return text.translate(CONTROLS)
+
+
+def font_only(text: str) -> str:
+    """`text` with the characters the font has no shape for spelt out.
+
+    >>> font_only("\u809d and ö")
+    '\\\\u809d and ö'
+    """
+    return "".join(c if _in_font(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 @lru_cache(maxsize=4096)
 def _in_font(char: str) -> bool:
     font = get_font(findfont(FontProperties(family=FONT)))
     return bool(font.get_char_index(ord(char)))
+
+
+def sideless(name: str) -> str:
+    """The name of a left structure without its side.
+
+    >>> sideless("left hippocampus"), sideless("Left-Thalamus"), sideless("left")
+    ('hippocampus', 'Thalamus', 'left')
+    """
+    words = re.findall(r"[^\W_]+|[\W_]+", name)
+    return "".join(w for w in words if w.lower() != "left").strip(" -_.,") or name
 
 
 def nice_length(largest: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,12 +12,14 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Ellipse
 from numpy.typing import NDArray
 
 from medseg.errors import GeometryError
-from medseg.report.drawing import BANNER, STYLE, drawable, nice_length, paler, png, readable_colour
+from medseg.report.drawing import BANNER, STYLE, drawable, nice_length, paler, png, readable_colour, sideless
 from medseg.report.planes import Plane, planes, position
-from medseg.report.views import View, find_views, window_of
+from medseg.report.surfaces import compare
+from medseg.report.views import View, centre_views, place_views, window_of, worst_places
 from medseg.structures import StructureSet
 from medseg.volume import Grid
 
@@ -42,7 +45,12 @@ FRAME_IN = HEADING_IN + TITLE_IN + 2 * LETTER_IN + BAR_IN + 0.1
 GREYS = matplotlib.colormaps["gray"].resampled(128)
 """Steps too fine to see, and a smaller file than 256."""
 
+LONGEST_HEADING = 96
+RING_MM, RING_SHARE = 3.0, 0.06
+"""Radius of the ring around a place: in mm, and at least this share of the slice's longer side."""
+
 BACKGROUND, INK, FAINT, AMBER = "#0b0c0e", "#e8eaed", "#9aa0a6", "#e6c07b"
+RING = "#ffffff"
 
 
 def overlay_png(
@@ -61,7 +69,7 @@ def overlay_png(
 
     The first row passes through the centroid of all structures (through the slice with most of
     them where the centroid's holds few). A second row repeats it close up when the structures are
-    small in the image. With a reference, a last row shows where the two label maps differ most;
+    small in the image. With a reference, a last row shows where the surfaces lie furthest apart;
     the prediction is solid, the reference dashed and paler.
 
     Args:
@@ -84,13 +92,41 @@ def overlay_png(
     for what, array in (("image", image), ("label", labels), ("reference", reference)):
         if array is not None and array.shape != grid.shape:
             raise GeometryError(f"{what} array of shape {array.shape}, the grid says {grid.shape}")
-    views = find_views(image, labels, reference, grid, structures, closeup=closeup)
-    shown = planes(grid, orientation_known=orientation_known)
-    legend = _legend(structures, labels, reference) if names else []
-    limits = window or window_of(image)
+    views = centre_views(image, labels, reference, grid, structures, closeup=closeup)
+    if reference is not None:
+        compared = compare(labels, reference, grid, structures, structures)
+        worst = worst_places(compared, labels, reference, structures, most=1)
+        views += place_views(image, labels, reference, grid, structures, worst, closeup=closeup)
+    return slices_png(
+        views,
+        structures,
+        orientation_known=orientation_known,
+        window=window or window_of(image),
+        names=names,
+    )
+
+
+def slices_png(
+    views: Sequence[View],
+    structures: StructureSet,
+    *,
+    orientation_known: bool,
+    window: tuple[float, float],
+    names: bool = True,
+) -> bytes:
+    """A row a view, a column a plane, as a PNG; the same input gives the same bytes.
+
+    Args:
+        views: what to show, all of one scan.
+        structures: names and colours of the labels.
+        orientation_known: False leaves out letters and positions.
+        window: intensities shown black and white.
+        names: whether to list the structures' names under the slices.
+    """
+    shown = planes(views[0].grid, orientation_known=orientation_known)
+    legend = _legend(structures, views) if names else []
     with matplotlib.rc_context(dict(STYLE)):
-        figure = _draw(views, shown, structures, legend, limits)
-        return png(figure)
+        return png(_draw(views, shown, structures, legend, window))
 
 
 @dataclass(frozen=True)
@@ -100,28 +136,41 @@ class _Entry:
     text: str
     colour: str
     dashed: bool = False
+    ring: bool = False
 
 
-def _legend(structures: StructureSet, labels: Image, reference: Image | None) -> list[_Entry]:
+def _legend(structures: StructureSet, views: Sequence[View]) -> list[_Entry]:
+    """Line styles where there are two, and the structures that a slice of these shows."""
     entries = []
-    if reference is not None:
+    if any(view.reference is not None for view in views):
         entries = [_Entry("prediction", INK), _Entry("reference (paler)", INK, dashed=True)]
-    present = set(np.unique(labels).tolist())
-    present |= set() if reference is None else set(np.unique(reference).tolist())
-    for s in structures:
-        if present & set(s.members or (s.value,)):
+    if any(view.marked for view in views):
+        entries.append(_Entry("the place", RING, ring=True))
+    present: set[int] = set()
+    for view in views:
+        for array in (view.labels, view.reference):
+            if array is not None:
+                for axis, index in enumerate(view.point):
+                    present |= set(np.unique(np.take(array, index, axis=axis)).tolist())
+    shown = [s for s in structures if present & set(s.members or (s.value,))]
+    names = {s.name: s for s in shown}
+    for s in shown:
+        twin = names.get(s.twin or "")
+        if twin is None or twin.colour != s.colour:
             entries.append(_Entry(drawable(s.name, longest=30), readable_colour(s.colour)))
+        elif s.side == "left":
+            entries.append(_Entry(drawable(sideless(s.name), longest=30), readable_colour(s.colour)))
     return entries
 
 
 def _legend_columns(entries: list[_Entry]) -> tuple[int, float]:
     """How many entries stand side by side, and the width of each, by a generous width a letter."""
-    width = max((0.42 + 0.066 * len(entry.text) for entry in entries), default=1.0)
+    width = max((0.42 + 0.06 * len(entry.text) for entry in entries), default=1.0)
     return max(1, min(len(entries), int((WIDTH_IN - 2 * MARGIN_IN) / width))), width
 
 
 def _draw(
-    views: list[View],
+    views: Sequence[View],
     shown: tuple[Plane, ...],
     structures: StructureSet,
     legend: list[_Entry],
@@ -138,7 +187,8 @@ def _draw(
     FigureCanvasAgg(figure)
     top = height - MARGIN_IN
     for view, scale, tall in zip(views, scales, heights, strict=True):
-        put_text(figure, MARGIN_IN, top - 0.13, view.heading, size=8.5, colour=INK, weight="bold")
+        heading = drawable(view.heading, longest=LONGEST_HEADING)
+        put_text(figure, MARGIN_IN, top - 0.13, heading, size=8.5, colour=INK, weight="bold")
         left = MARGIN_IN
         for plane, slot in zip(shown, _slots(view, shown, scale), strict=True):
             _panel(figure, view, plane, structures, window, (left, top, slot, tall), scale)
@@ -200,6 +250,8 @@ def _panel(
     outlines(axes, plane.cut(view.labels, index), plane, structures, dashed=False)
     if view.reference is not None:
         outlines(axes, plane.cut(view.reference, index), plane, structures, dashed=True)
+    if view.marked:
+        _ring(axes, view, plane, (mm_high, mm_wide))
     axes.set_xlim(0, mm_wide)
     axes.set_ylim(mm_high, 0)
     number = f"slice {index + view.start[plane.axis] + 1} of {view.full_shape[plane.axis]}"
@@ -218,6 +270,18 @@ def _panel(
     put_text(figure, middle, title - 0.24, detail, size=7, colour=FAINT, align="center")
     letters(figure, plane, (x, y, wide, high))
     _scale_bar(figure, nice_length(0.6 / scale), scale, (middle, y - LETTER_IN - BAR_IN / 2))
+
+
+def _ring(axes: Axes, view: View, plane: Plane, size_mm: tuple[float, float]) -> None:
+    """A ring around the view's point, wide enough to leave what it rings free."""
+    at = []
+    axes_of = (plane.row_axis, plane.column_axis)
+    flips = (plane.flip_rows, plane.flip_columns)
+    for axis, flip, mm in zip(axes_of, flips, plane.pixel_mm, strict=True):
+        index = view.point[axis]
+        at.append(((view.grid.shape[axis] - 1 - index if flip else index) + 0.5) * mm)
+    radius = max(RING_MM, RING_SHARE * max(size_mm))
+    axes.add_patch(Circle((at[1], at[0]), radius, fill=False, color=RING, linewidth=0.8, clip_on=True))
 
 
 def outlines(axes: Axes, cut: Image, plane: Plane, structures: StructureSet, *, dashed: bool) -> None:
@@ -274,6 +338,12 @@ def _draw_legend(figure: Figure, entries: list[_Entry], top: float) -> None:
     for n, entry in enumerate(entries):
         x = left + width * (n % columns)
         y = top - LEGEND_LINE_IN * (n // columns + 0.5)
+        if entry.ring:
+            round_in = (0.11 / total[0], 0.11 / total[1])
+            middle = ((x + 0.1) / total[0], y / total[1])
+            figure.add_artist(Ellipse(middle, *round_in, fill=False, color=entry.colour, linewidth=0.8))
+            put_text(figure, x + 0.26, y, entry.text, size=7, colour=FAINT)
+            continue
         style: Any = (0, (3.0, 2.2)) if entry.dashed else "solid"
         ends = [x / total[0], (x + 0.2) / total[0]]
         figure.add_artist(

@@ -1,24 +1,29 @@
-"""One self-contained page: escaped, without scripts, without a request to anywhere."""
+"""One self-contained page: escaped, with no script but the viewer's, without a request to anywhere."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
 import jinja2
 from markupsafe import Markup
 
-from medseg.report.content import ReportCase, ReportCohort
-from medseg.report.drawing import BANNER, readable_colour
-from medseg.report.tables import Table, case_table, cases_table, cohort_table
+from medseg.report.cohort import ReportCohort
+from medseg.report.cohort_sections import CohortSection, cohort_sections
+from medseg.report.content import PageViewer, ReportCase
+from medseg.report.drawing import BANNER, readable_colour, visible
+from medseg.report.sections import Numbers, Section, case_sections
+from medseg.report.tables import Table
+from medseg.report.words import definitions, limits
 
-POLICY = "default-src 'none'; img-src data:; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
-"""What a browser may load for the page: its own style, known by its hash, and pictures within it."""
-
-CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160))}
-"""Characters that are no text, which a file's name may hold, and what is shown for them."""
+POLICY = (
+    "default-src 'none'; connect-src 'none'; img-src data:; style-src 'sha256-{style}'; "
+    "script-src {script}; base-uri 'none'; form-action 'none'"
+)
+"""What a browser may load for the page: its own style and script, known by their hashes, and its pictures."""
 
 
 def case_page(case: ReportCase, *, created: str | None = None) -> str:
@@ -28,41 +33,76 @@ def case_page(case: ReportCase, *, created: str | None = None) -> str:
         case: what to say; every text of it is escaped.
         created: a date to print; without one the same case gives the same page.
     """
-    return _page("case.html", case_table(case), case=case, figure=_data_uri(case.overlay), created=created)
+    sections = case_sections(case)
+    return page("case.html", None, case=case, sections=sections, viewer=case.viewer, created=created)
 
 
-def cohort_page(cohort: ReportCohort, *, created: str | None = None) -> str:
+def cohort_page(
+    cohort: ReportCohort, links: Mapping[str, str] | None = None, *, created: str | None = None
+) -> str:
     """The page about many cases, as HTML; cases without a result are counted and named.
 
     Args:
         cohort: what to say; every text of it is escaped.
+        links: name of each case's page relative to this one, by case id, not quoted.
         created: a date to print; without one the same cohort gives the same page.
+
+    Raises:
+        UsageError: a link leads elsewhere than to a file beside or below the page.
     """
-    return _page(
-        "cohort.html",
-        cohort_table(cohort),
-        cohort=cohort,
-        cases=cases_table(cohort),
-        figure=_data_uri(cohort.figure),
-        created=created,
+    sections = cohort_sections(cohort, links)
+    return page("cohort.html", None, cohort=cohort, sections=sections, created=created)
+
+
+def page(template: str, table: Table | None, *, viewer: PageViewer | None = None, **content: Any) -> str:
+    """A page of a template; the colours of all tables in its content get a class in its style."""
+    style = _style(dict.fromkeys(_colours((table, content))), viewer)
+    script = "" if viewer is None else f"\n{viewer.script.strip()}\n"
+    policy = POLICY.format(style=_digest(style), script=f"'sha256-{_digest(script)}'" if script else "'none'")
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            banner=BANNER,
+            policy=policy,
+            style=Markup(style),
+            script=Markup(script),
+            viewer=None if viewer is None else Markup(viewer.html),
+            table=table,
+            **content,
+        )
     )
 
 
-def _page(template: str, table: Table, **content: Any) -> str:
-    style = _style(table)
-    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode("ascii")
-    page = _environment().get_template(template)
-    return page.render(
-        banner=BANNER, policy=POLICY.format(digest=digest), style=Markup(style), table=table, **content
-    )
+def _digest(text: str) -> str:
+    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
 
 
-def _style(table: Table) -> str:
+def _style(colours: Iterable[str], viewer: PageViewer | None) -> str:
     """The style sheet with a class for each structure's colour; nothing of it is a user's text."""
     environment = _environment()
     source, _, _ = environment.loader.get_source(environment, "style.css")  # type: ignore[union-attr]
-    swatches = (f".c{n}{{background:{readable_colour(c)}}}" for n, c in enumerate(table.colours))
-    return "\n" + "\n".join((source.strip(), *swatches)) + "\n"
+    swatches = (f".{_swatch(c)}{{background:{readable_colour(c)}}}" for c in colours)
+    own = "" if viewer is None else viewer.style.strip()
+    return "\n" + "\n".join((source.strip(), own, *swatches)) + "\n"
+
+
+def _colours(content: object) -> Iterator[str]:
+    """Colours of the tables in a page's content, however deep in it."""
+    if isinstance(content, Table):
+        yield from map(readable_colour, content.colours)
+    elif isinstance(content, Section | CohortSection):
+        yield from _colours([block.table for block in content.blocks if isinstance(block, Numbers)])
+    elif isinstance(content, Mapping):
+        yield from _colours(list(content.values()))
+    elif isinstance(content, list | tuple):
+        for part in content:
+            yield from _colours(part)
+
+
+def _swatch(colour: str) -> str:
+    """The class of a colour."""
+    return "k" + readable_colour(colour)[1:]
 
 
 def _data_uri(png: bytes | None) -> str | None:
@@ -70,12 +110,12 @@ def _data_uri(png: bytes | None) -> str | None:
 
 
 def _visible(value: object) -> object:
-    return value.translate(CONTROLS) if type(value) is str else value
+    return visible(value) if type(value) is str else value
 
 
 @lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("medseg.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -84,3 +124,6 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         finalize=_visible,
     )
+    environment.globals |= {"definitions_of": definitions, "limits_of": limits}
+    environment.filters |= {"swatch": _swatch, "data_uri": _data_uri}
+    return environment

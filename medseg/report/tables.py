@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from medseg.metrics.value import Value
-from medseg.report.content import ReportCase, ReportCohort, StructureRow
+from medseg.report.content import LesionRow, ReportCase, StructureRow
 
 MINUS = "−"
 FIGURE_SPACE = "\u2007"
@@ -103,42 +101,88 @@ class Table:
         head: column titles.
         rows: cells; the first of each row is a structure's or a case's name.
         colours: of the structure of each of the first rows, `#rrggbb`; the others have none.
+        texts: titles of the columns that hold words, not numbers, besides the first.
+        links: relative address behind the first cell of each row, quoted; "" for none.
     """
 
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     colours: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ("in",)
+    links: tuple[str, ...] = ()
+
+    @staticmethod
+    def merged(row: Sequence[str]) -> list[tuple[str, int, int]]:
+        """Cells with the column they begin in and how many they span: equal reasons side by side are one.
+
+        >>> Table.merged(["liver", "0.0", "n/a – absent in both", "n/a – absent in both"])
+        [('liver', 0, 1), ('0.0', 1, 1), ('n/a – absent in both', 2, 2)]
+        """
+        cells: list[tuple[str, int, int]] = []
+        for column, text in enumerate(row):
+            if cells and column > 1 and text == cells[-1][0] and text.startswith("n/a – "):
+                cells[-1] = (text, cells[-1][1], cells[-1][2] + 1)
+            else:
+                cells.append((text, column, 1))
+        return cells
 
 
-def _table(head: Sequence[str], columns: Sequence[Sequence[str]], colours: Sequence[str] = ()) -> Table:
+def _table(
+    head: Sequence[str],
+    columns: Sequence[Sequence[str]],
+    colours: Sequence[str] = (),
+    texts: Sequence[str] = ("in",),
+) -> Table:
     lined = [list(columns[0]), *(aligned(c) for c in columns[1:])]
-    return Table(tuple(head), tuple(zip(*lined, strict=True)), tuple(colours))
+    return Table(tuple(head), tuple(zip(*lined, strict=True)), tuple(colours), tuple(texts))
 
 
 def case_table(case: ReportCase) -> Table:
     """The structures of one case; volumes alone when there is no reference."""
     rows = case.rows
-    head = ["Structure", "Volume ml"]
-    columns = [
-        [*(r.name for r in rows), *(name for name, _ in case.totals)],
-        [*(millilitres(r.volume_ml) for r in rows), *(millilitres(ml) for _, ml in case.totals)],
-    ]
+    columns = {"Volume ml": [millilitres(r.volume_ml) for r in rows]}
+    if any(r.interval_ml for r in rows):
+        columns[f"{100 * case.coverage:.0f} % interval ml"] = [_interval(r.interval_ml) for r in rows]
+    if any(r.icv_percent is not None for r in rows):
+        columns["% of ICV"] = [_three_figures(r.icv_percent) for r in rows]
+    if any(r.expected_dice is not None for r in rows):
+        columns["Expected Dice"] = [number(r.expected_dice, 2) for r in rows]
     if case.has_reference:
-        tolerances = {r.tolerance_mm for r in rows if r.tolerance_mm is not None}
-        one = f" at {tolerances.pop():g} mm" if len(tolerances) == 1 else ""
-        head += ["Reference ml", "Difference ml", "%", "Dice", "Jaccard", "HD95 mm", f"Surface Dice{one}"]
-        none = [""] * len(case.totals)
-        measured = [
-            [millilitres(r.reference_ml) for r in rows],
-            [millilitres(_difference(r), signed=True) for r in rows],
-            [percent_difference(r) for r in rows],
-            [measure(r.dice, 3) for r in rows],
-            [measure(r.jaccard, 3) for r in rows],
-            [measure(r.hd95_mm, 1) for r in rows],
-            [measure(r.surface_dice, 3) + ("" if one else _tolerance(r)) for r in rows],
-        ]
-        columns += [column + none for column in measured]
-    return _table(head, columns, [r.colour for r in rows])
+        columns |= _accuracy(rows)
+    totals = [_total(ml, columns) for _, ml in case.totals]
+    names = [*(r.name for r in rows), *(name for name, _ in case.totals)]
+    filled = [[*cells, *(total[title] for total in totals)] for title, cells in columns.items()]
+    return _table(["Structure", *columns], [names, *filled], [r.colour for r in rows])
+
+
+def _accuracy(rows: Sequence[StructureRow]) -> dict[str, list[str]]:
+    tolerances = {r.tolerance_mm for r in rows if r.tolerance_mm is not None}
+    one = f" at {tolerances.pop():g} mm" if len(tolerances) == 1 else ""
+    return {
+        "Reference ml": [millilitres(r.reference_ml) for r in rows],
+        "Difference ml": [millilitres(_difference(r), signed=True) for r in rows],
+        "%": [percent_difference(r) for r in rows],
+        "Dice": [measure(r.dice, 3) for r in rows],
+        "HD95 mm": [measure(r.hd95_mm, 1) for r in rows],
+        f"Surface Dice{one}": [measure(r.surface_dice, 3) + ("" if one else _tolerance(r)) for r in rows],
+        "Recall": [measure(r.recall, 3) for r in rows],
+        "Precision": [measure(r.precision, 3) for r in rows],
+    }
+
+
+def _total(ml: float, columns: Iterable[str]) -> dict[str, str]:
+    return dict.fromkeys(columns, "") | {"Volume ml": millilitres(ml)}
+
+
+def _interval(interval: tuple[float, float] | None) -> str:
+    return "n/a" if interval is None else f"{millilitres(interval[0])}–{millilitres(interval[1])}"
+
+
+def _three_figures(percent: float | None) -> str:
+    """A share of the head: one decimal from 10 % on, else two, below 0.1 % three."""
+    if percent is None:
+        return "n/a"
+    return number(percent, 1 if percent >= 10 else 2 if percent >= 0.1 else 3)
 
 
 def _difference(row: StructureRow) -> float | None:
@@ -150,80 +194,65 @@ def _tolerance(row: StructureRow) -> str:
     return f" ({row.tolerance_mm:g} mm)" if known else ""
 
 
-def cohort_table(cohort: ReportCohort) -> Table:
-    """One row a structure: how many cases, and how Dice, or the volume, is spread over them."""
-    return _accuracy_table(cohort) if cohort.has_reference else _volumes_table(cohort)
-
-
-def _accuracy_table(cohort: ReportCohort) -> Table:
-    found = {(row.structure, row.metric): row for row in cohort.summary}
-    names = [name for name in cohort.colours if (name, "dice") in found]
-    dice = [found[name, "dice"] for name in names]
-    distances = [found.get((name, "hd95_mm")) for name in names]
-    biases = [found.get((name, "volume_diff_ml")) for name in names]
-    head = ["Structure", "n", "Missed", "Extra", "Absent", "Mean Dice", "95 % CI", "Median", "IQR", "Least"]
-    head += ["HD95 mm", "Bias ml"]
+def surface_table(case: ReportCase) -> Table:
+    """How far the surfaces lie apart: on average, for 95 % of them, at most."""
+    rows = [r for r in case.rows if r.dice.status != "both_empty"]
     columns = [
-        names,
-        *(
-            [str(getattr(r, key)) for r in dice]
-            for key in ("n", "n_missed", "n_false_positive", "n_both_empty")
-        ),
-        [number(r.mean, 3) for r in dice],
-        [_range(r.ci_low, r.ci_high) for r in dice],
-        [number(r.median, 3) for r in dice],
-        [_range(r.q1, r.q3) for r in dice],
-        [number(r.min, 3) for r in dice],
-        [number(r.median if r else None, 1) for r in distances],
-        [millilitres(r.mean if r else None, signed=True) for r in biases],
+        [r.name for r in rows],
+        *([measure(getattr(r, key), 2 if key == "assd_mm" else 1) for r in rows] for key in DISTANCES),
     ]
-    return _table(head, columns, [cohort.colours[name] for name in names])
+    return _table(["Structure", *DISTANCES.values()], columns, [r.colour for r in rows])
 
 
-COUNTS = ("n", "n_missed", "n_false_positive", "n_both_empty")
+DISTANCES = {"assd_mm": "Mean mm", "hd95_mm": "HD95 mm", "largest_mm": "Largest mm"}
 
 
-def _range(low: float | None, high: float | None) -> str:
-    return "n/a" if low is None or high is None else f"{number(low, 3)}–{number(high, 3)}"
-
-
-def _volumes_table(cohort: ReportCohort) -> Table:
-    names = tuple(cohort.colours)
-    volumes = {name: [r.volume_ml for r in cohort.rows_of(name) if r.volume_ml] for name in names}
+def asymmetry_table(case: ReportCase) -> Table:
+    """The volumes of both sides and what they differ by."""
+    rows = case.asymmetry
     columns = [
-        list(names),
-        [str(len(volumes[n])) for n in names],
-        [str(len(cohort.rows_of(n)) - len(volumes[n])) for n in names],
-        *(
-            [millilitres(float(f(volumes[n])) if volumes[n] else None) for n in names]
-            for f in (np.median, min, max)
-        ),
+        [r.name for r in rows],
+        [millilitres(r.left_ml) for r in rows],
+        [millilitres(r.right_ml) for r in rows],
+        [number(r.percent, 1, signed=True) if r.percent is not None else ONE_SIDE for r in rows],
     ]
-    head = ("Structure", "Labelled", "Not labelled", "Median ml", "Least ml", "Most ml")
-    return _table(head, columns, [cohort.colours[n] for n in names])
+    return _table(("Structure", "Left ml", "Right ml", "Asymmetry %"), columns)
 
 
-def cases_table(cohort: ReportCohort) -> Table:
-    """One row a case, the worst first: mean Dice, its lowest structure, structures missed, flags."""
-    cases = cohort.worst_first()
-    lowest = [
-        min((r for r in c.rows if r.dice.is_finite), key=lambda r: r.dice.value or 0.0, default=None)
-        for c in cases
-    ]
-    if not cohort.has_reference:
-        flags = [str(len(c.flags)) for c in cases]
-        empty = [str(sum(r.volume_ml == 0 for r in c.rows)) for c in cases]
-        return _table(
-            ("Case", "Structures not labelled", "Flags"), [[c.case_id for c in cases], empty, flags]
-        )
-    head = ("Case", "Mean Dice", "of n", "Lowest Dice", "in", "Missed", "Flags")
-    columns = [
-        [c.case_id for c in cases],
-        [number(c.mean_dice, 3) for c in cases],
-        [str(sum(r.dice.is_finite for r in c.rows)) for c in cases],
-        [number(None if r is None else r.dice.value, 3) for r in lowest],
-        ["" if r is None else r.name for r in lowest],
-        [str(sum(r.missed for r in c.rows)) for c in cases],
-        [str(len(c.flags)) for c in cases],
-    ]
-    return _table(head, columns)
+ONE_SIDE = "n/a – one side not labelled"
+
+
+def lesion_table(case: ReportCase) -> Table:
+    """The lesions, the largest of each structure first; what comes after `MOST_LESIONS` is counted."""
+    colours = {row.name: row.colour for row in case.rows}
+    by_name: dict[str, list[LesionRow]] = {}
+    for row in case.lesions:
+        by_name.setdefault(row.structure, []).append(row)
+    kept = [row for rows in by_name.values() for row in sorted(rows, key=_lesion_size)[:MOST_LESIONS]]
+    columns: dict[str, list[str]] = {
+        "Structure": [r.structure for r in kept],
+        "Outcome": [r.outcome for r in kept],
+        "Reference ml": ["–" if r.reference_ml is None else millilitres(r.reference_ml) for r in kept],
+        "Predicted ml": [millilitres(r.predicted_ml) if r.predicted_ml else "–" for r in kept],
+        "Dice": ["–" if r.dice is None else number(r.dice, 3) for r in kept],
+        "HD95 mm": ["–" if r.hd95_mm is None else number(r.hd95_mm, 1) for r in kept],
+    }
+    left = {name: len(rows) - MOST_LESIONS for name, rows in by_name.items() if len(rows) > MOST_LESIONS}
+    for name, count in left.items():
+        columns["Structure"].append(name)
+        columns["Outcome"].append(f"and {count} smaller")
+        for title in list(columns)[2:]:
+            columns[title].append("")
+    if not case.has_reference:
+        columns = {title: columns[title] for title in ("Structure", "Outcome", "Predicted ml")}
+        columns["Volume ml"] = columns.pop("Predicted ml")
+    shown = [colours[name] for name in columns["Structure"]]
+    return _table(list(columns), list(columns.values()), shown, ("Outcome",))
+
+
+MOST_LESIONS = 12
+"""Lesions of one structure that are listed one by one."""
+
+
+def _lesion_size(row: LesionRow) -> float:
+    return -max(row.reference_ml or 0.0, row.predicted_ml or 0.0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -10,6 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg import affine as aff
+from medseg.report.surfaces import (
+    Box,
+    Compared,
+    Place,
+    Point,
+    along,
+    centre,
+    lonely_place,
+    place_of,
+)
 from medseg.structures import StructureSet
 from medseg.volume import Grid
 
@@ -18,25 +28,34 @@ Image = NDArray[Any]
 CLOSEUP_BELOW = 0.65
 """A close-up is added when the structures span less than this share of every slice they are on."""
 CLOSEUP_MARGIN_MM = 12.0
-THIN_SHARE = 0.25
-"""The central slice gives way to the fullest one when it holds less than this share of its voxels."""
 
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One row of the figure: what to show, and the voxel its three slices pass through."""
+    """One row of the figure: what to show, and the voxel its three slices pass through.
+
+    Attributes:
+        heading: over the row.
+        image, labels, reference: of what is shown, (I, J, K).
+        grid: of these arrays.
+        point: a voxel of them.
+        start: which voxel of the whole scan their first one is.
+        full_shape: of the whole scan.
+        marked: whether a ring is drawn around the point.
+    """
 
     heading: str
     image: Image
     labels: Image
     reference: Image | None
     grid: Grid
-    point: tuple[int, int, int]
-    start: tuple[int, int, int]
+    point: Point
+    start: Point
     full_shape: tuple[int, int, int]
+    marked: bool = False
 
 
-def find_views(
+def centre_views(
     image: Image,
     labels: Image,
     reference: Image | None,
@@ -45,56 +64,71 @@ def find_views(
     *,
     closeup: bool,
 ) -> list[View]:
-    known = [v for v in structures.known_values if v]
-    marked = np.isin(labels, known)
-    differs = None
+    """Through the centre of all structures of either map; once more close up when they are small."""
+    marked = _known(labels, structures)
     if reference is not None:
-        in_reference = np.isin(reference, known)
-        differs = (marked | in_reference) & (labels != reference)
-        marked = marked | in_reference
-    heading = (
-        "Through the centre of the structures" if marked.any() else "Nothing labelled: centre of the scan"
-    )
-    whole = View(heading, image, labels, reference, grid, _centre(marked), (0, 0, 0), grid.shape)
+        marked = marked | _known(reference, structures)
+    if not marked.any():
+        middle: Point = tuple(n // 2 for n in grid.shape)  # type: ignore[assignment]
+        heading = "Nothing labelled: centre of the scan"
+        return [View(heading, image, labels, reference, grid, middle, (0, 0, 0), grid.shape)]
+    heading = "Through the centre of the structures"
+    whole = View(heading, image, labels, reference, grid, centre(marked), (0, 0, 0), grid.shape)
     box = _box(marked, grid)
-    small = box is not None and closeup and _is_small(box, grid.shape)
-    rows = [whole]
-    if small and box is not None:
-        rows.append(_cropped(replace(whole, heading="Close-up of the same slices"), box))
-    if differs is not None and differs.any():
-        worst = replace(whole, heading="Where prediction and reference differ most", point=_fullest(differs))
-        rows.append(_cropped(worst, box) if small and box is not None else worst)
-    return rows
+    if closeup and _is_small(box, grid.shape):
+        return [whole, _cropped(replace(whole, heading="Close-up of the same slices"), box)]
+    return [whole]
 
 
-def _along(mask: NDArray[np.bool_]) -> Iterator[NDArray[np.int64]]:
-    """Voxels of a mask in each slice across I, J, K."""
-    for axis in range(3):
-        others = tuple(a for a in range(3) if a != axis)
-        yield np.count_nonzero(mask, axis=others)
+def place_views(
+    image: Image,
+    labels: Image,
+    reference: Image,
+    grid: Grid,
+    structures: StructureSet,
+    places: Sequence[Place],
+    *,
+    closeup: bool,
+) -> list[View]:
+    """Through each place, close up when its structure is small in the scan."""
+    views = []
+    for place in places:
+        view = View(
+            place.words, image, labels, reference, grid, place.point, (0, 0, 0), grid.shape, marked=True
+        )
+        either = structures.mask(labels, place.structure) | structures.mask(reference, place.structure)
+        box = _box(either, grid)
+        views.append(_cropped(view, box) if closeup and _is_small(box, grid.shape) else view)
+    return views
 
 
-def _centre(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
-    if not mask.any():
-        return tuple(n // 2 for n in mask.shape)
-    point = []
-    for counts in _along(mask):
-        centroid = round(float(np.average(np.arange(len(counts)), weights=counts)))
-        thin = counts[centroid] < THIN_SHARE * counts.max()
-        point.append(int(counts.argmax()) if thin else centroid)
-    return tuple(point)  # type: ignore[return-value]
+def worst_places(
+    compared: Sequence[Compared], labels: Image, reference: Image, structures: StructureSet, *, most: int
+) -> list[Place]:
+    """Where the surfaces lie furthest apart, a place a structure, the worst first.
+
+    A structure that only one of the two has comes before all distances. A place through which a worse
+    one is shown already is left out, and so are structures whose surfaces agree.
+    """
+    places = []
+    for structure, surfaces in compared:
+        if surfaces is None:
+            places.append(lonely_place(labels, reference, structures, structure))
+        elif surfaces.largest_mm:
+            places.append(place_of(surfaces, structure))
+    ordered = sorted((p for p in places if p is not None), key=lambda p: -p.size_mm)
+    first = {place.point: place for place in reversed(ordered)}
+    return [place for place in ordered if first[place.point] is place][:most]
 
 
-def _fullest(mask: NDArray[np.bool_]) -> tuple[int, int, int]:
-    return tuple(int(counts.argmax()) for counts in _along(mask))  # type: ignore[return-value]
+def _known(labels: Image, structures: StructureSet) -> NDArray[np.bool_]:
+    return np.isin(labels, [v for v in structures.known_values if v])
 
 
-def _box(mask: NDArray[np.bool_], grid: Grid) -> tuple[slice, slice, slice] | None:
-    """Voxels around the mask, a margin in millimetres added."""
-    if not mask.any():
-        return None
+def _box(mask: NDArray[np.bool_], grid: Grid) -> Box:
+    """Voxels around the mask, which has some, a margin in millimetres added."""
     box = []
-    for counts, spacing in zip(_along(mask), grid.spacing_mm, strict=True):
+    for counts, spacing in zip(along(mask), grid.spacing_mm, strict=True):
         inside = np.flatnonzero(counts)
         margin = max(2, round(CLOSEUP_MARGIN_MM / spacing))
         box.append(slice(max(0, int(inside[0]) - margin), min(len(counts), int(inside[-1]) + 1 + margin)))
@@ -106,7 +140,7 @@ def _is_small(box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
     return bool(shares) and sorted(shares)[-1] < CLOSEUP_BELOW
 
 
-def _cropped(view: View, box: tuple[slice, slice, slice]) -> View:
+def _cropped(view: View, box: Box) -> View:
     start = tuple(s.start for s in box)
     point = tuple(p - s for p, s in zip(view.point, start, strict=True))
     image = view.image[box]

@@ -10,12 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Generator, Tensor, nn
 
 from medseg.errors import InputError, SelfCheckError
+from medseg.losses.distances import measure_at
 from medseg.losses.scheduled import Scheduled
 from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
 from medseg.sampling import PatchSampler
@@ -34,8 +35,22 @@ from medseg.training.spec import TrainingSpec
 
 Weights = Mapping[str, Tensor]
 Phase = tuple[int, ...]
-Answer = tuple[float, Tensor, Tensor]
-"""Share of the loss, logits (B, K, *S), and the labels (B, *S) of those voxels."""
+
+
+class Answer(NamedTuple):
+    """What a part of the loss is taken of.
+
+    Attributes:
+        share: of the loss.
+        logits: (B, K, *S).
+        labels: (B, *S) of those voxels.
+        steps: every n-th voxel of a patch, per axis.
+    """
+
+    share: float
+    logits: Tensor
+    labels: Tensor
+    steps: Phase
 
 
 class PatchMaker(Protocol):
@@ -208,8 +223,7 @@ class Trainer:
             answers = self._answers(images, labels, batch.phase)
         if isinstance(self.loss, Scheduled):
             self.loss.progress = self.progress.step / total
-        parts = [share * self.loss(logits.float(), self.target(known)) for share, logits, known in answers]
-        loss = reduce(operator.add, parts)
+        loss = reduce(operator.add, map(self._part, answers))
         value = float(loss.detach())
         if not math.isfinite(value):
             raise SelfCheckError(
@@ -218,7 +232,7 @@ class Trainer:
                 mend="lower training.learning_rate, or run `medseg check` on the data",
             )
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip_norm)
         self.optimizer.step()
         self.averaged.update(self.network)
@@ -229,12 +243,18 @@ class Trainer:
         """What the loss is taken of: all voxels, those of one phase, or those of every head."""
         if self.spec.deep_supervision and isinstance(self.network, Supervised):
             found = zip(self.network.head_weights, self.network.heads(images), strict=True)
-            return [(share, logits, _thinned(labels, logits)) for share, logits in found]
+            return [_thinned(share, logits, labels) for share, logits in found]
         if phase is None or not isinstance(self.network, Phased):
-            return [(1.0, self.network(images), labels)]
+            return [Answer(1.0, self.network(images), labels, ())]
         steps = self.network.phases
         taken = (slice(None), *(slice(p, None, s) for p, s in zip(phase, steps, strict=True)))
-        return [(1.0, self.network.at_phase(images, phase), labels[taken])]
+        return [Answer(1.0, self.network.at_phase(images, phase), labels[taken], steps)]
+
+    def _part(self, answer: Answer) -> Tensor:
+        """The loss of one answer, times its share."""
+        measure_at(self.loss, answer.steps)
+        loss: Tensor = self.loss(answer.logits.float(), self.target(answer.labels))
+        return answer.share * loss
 
     def _batches(self, order: Sequence[int], total: int) -> Iterator[Batch]:
         """The batches of an epoch; each is made while the step before it is computed."""
@@ -320,7 +340,7 @@ class Trainer:
         return dict(self.averaged.tensors) if found is None else found.tensors
 
 
-def _thinned(labels: Tensor, logits: Tensor) -> Tensor:
-    """The labels (B, *S) of every n-th voxel, as a head of logits (B, K, *S / n) answers for them."""
-    sizes = zip(labels.shape[1:], logits.shape[2:], strict=True)
-    return labels[(slice(None), *(slice(None, None, n // m) for n, m in sizes))]
+def _thinned(share: float, logits: Tensor, labels: Tensor) -> Answer:
+    """The logits (B, K, *S / n) of a head, and of labels (B, *S) those of every n-th voxel."""
+    steps = tuple(n // m for n, m in zip(labels.shape[1:], logits.shape[2:], strict=True))
+    return Answer(share, logits, labels[(slice(None), *(slice(None, None, n) for n in steps))], steps)

@@ -65,6 +65,33 @@ def facts_of(network: Segmenter) -> NetworkFacts:
     return NetworkFacts(network.stride, network.receptive_radius, network.tile_independent)
 
 
+def judge(network: Segmenter, structures: StructureSet, loss: LossSpec, training: TrainingSpec) -> None:
+    """Refuse settings that no data could make a training of.
+
+    Args:
+        network: from `build_network`.
+        structures: what it learns.
+        loss, training: sections of the recipe.
+
+    Raises:
+        UsageError: deep supervision is asked of a network without further heads, the network's output is
+            smaller than its input, the patch is no multiple of its stride, or the loss does not take its
+            outputs.
+    """
+    if training.deep_supervision and not isinstance(network, Supervised):
+        raise UsageError(
+            "training.deep_supervision needs a network of several heads, and this has one head",
+            mend="choose unetpp or plain_unet, or leave it out",
+        )
+    if any(axis.origin for axis in network.output_reach):
+        raise UsageError(
+            "a network without padding gives an output smaller than its patch, and cannot be trained here",
+            mend="leave network.options.padding out",
+        )
+    _require_multiple(training.patch, network.stride)
+    loss_registry.build(loss, regions=structures.are_regions)
+
+
 def build_trainer(
     network: Segmenter,
     model: ModelSpec,
@@ -88,15 +115,7 @@ def build_trainer(
         selection: what chooses the checkpoint.
         folder: the run.
         spacing_mm: of a patch's axes, for losses that measure distances.
-
-    Raises:
-        UsageError: deep supervision is asked of a network without further heads.
     """
-    if training.deep_supervision and not isinstance(network, Supervised):
-        raise UsageError(
-            f"{model.network.name} has one head, and training.deep_supervision needs several",
-            mend="choose unetpp or plain_unet, or leave it out",
-        )
     structures = model.structure_set
     device = next(network.parameters()).device
     return Trainer(
@@ -109,6 +128,20 @@ def build_trainer(
         spec=training,
         epochs=training.epochs,
         folder=folder,
+    )
+
+
+def _require_multiple(patch: Sequence[int], stride: Sequence[int]) -> None:
+    """Refuse a patch (i, j, k) that a network of this stride, of two or three axes, does not take."""
+    steps = [*stride, *(1,) * (3 - len(stride))]
+    if not any(n % s for n, s in zip(patch, steps, strict=True)):
+        return
+    lower, upper = (
+        [max(s, (n + more * (s - 1)) // s * s) for n, s in zip(patch, steps, strict=True)] for more in (0, 1)
+    )
+    raise UsageError(
+        f"training.patch must be a multiple of {steps} along each axis, not {[*patch]}",
+        mend=f"take {lower} or {upper}" if lower != upper else f"take {upper}",
     )
 
 

@@ -50,7 +50,10 @@ def make_split(
     if len(rest) < 1 + chooses or (fold is not None and len(names) < folds):
         parts = "training and selection" if chooses else "training"
         parts = parts if fold is None else f"{folds} folds, {parts}"
-        raise InputError(f"{len(names)} cases (or groups of cases) are too few for {parts}", mend="add cases")
+        raise InputError(
+            f"{len(names)} cases (or groups of cases) are too few for {parts}",
+            mend=_mend(len(names), 1 + chooses, fold),
+        )
     chosen = set(rest[: min(max(1, round(selection_share * len(rest))), len(rest) - 1)]) if chooses else set()
     return Split(
         train=_members(groups, set(rest) - chosen),
@@ -60,6 +63,13 @@ def make_split(
         fold=fold,
         seed=seed,
     )
+
+
+def _mend(there: int, train: int, fold: int | None) -> str:
+    """What splits so few groups, where `train` at least must be left beside those that are measured."""
+    if fold is None or there < max(2, train):
+        return "add cases"
+    return f"add cases, or give --folds {there}" if there > train else "add cases, or give --fold none"
 
 
 def _members(groups: Mapping[str, str], names: set[str]) -> tuple[str, ...]:

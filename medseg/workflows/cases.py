@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -94,19 +95,25 @@ def read_reference(
     """
     if files.label is None:
         raise InputError("has no labels", source=files.image)
-    labels = read_labels(files.label, structures=structures, like=like)
-    if not files.relabel:
+    return relabelled(read_labels(files.label, structures=structures, like=like), files.relabel, files.label)
+
+
+def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> LabelMap:
+    """Labels in the values they stand for, see `CaseFiles.relabel`.
+
+    Raises:
+        InputError: they hold a value that would become one with another.
+    """
+    if not relabel:
         return labels
     found = value_counts(labels.array)
-    taken = [value for value in files.relabel.values() if value in found and value not in files.relabel]
+    taken = [value for value in relabel.values() if value in found and value not in relabel]
     if taken:
         raise InputError(
-            f"holds the label {taken[0]}, which none of its year has",
-            source=files.label,
-            mend="check the labels",
+            f"holds the label {taken[0]}, which none of its year has", source=source, mend="check the labels"
         )
     array = labels.array.copy()
-    for value, becomes in files.relabel.items():
+    for value, becomes in relabel.items():
         array[labels.array == value] = becomes
     return LabelMap(array, labels.grid, labels.form, labels.warnings)
 

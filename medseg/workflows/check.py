@@ -13,12 +13,13 @@ import numpy as np
 
 from medseg.augment.spec import Tissue
 from medseg.cards import Card
-from medseg.errors import MedsegError
+from medseg.errors import InputError, MedsegError
 from medseg.io import read_labels, stem_and_suffix
-from medseg.layouts import LAYOUTS, CaseFiles
-from medseg.structures import StructureSet, from_labels, value_counts
+from medseg.layouts import CaseFiles, detect
+from medseg.structures import StructureSet, value_counts
 from medseg.volume import Volume
 from medseg.workflows.cases import read_image, read_reference, voxel_digest
+from medseg.workflows.origin import Origin, described, origin
 
 OUTLIER_FACTOR = 30.0
 """A case whose intensities are this many times the dataset's median brightness, or less, is odd."""
@@ -86,19 +87,17 @@ def check(
     """Read every case of a dataset and look for what would spoil a training.
 
     Args:
-        folder: in the layout of the card, or of the Medical Segmentation Decathlon without one.
-        card: what channels and labels mean; the folder's own `dataset.json` when None.
+        folder: in the layout of the card, or without one in any that its names tell.
+        card: what channels and labels mean; what the folder states, or the card of its layout, when None.
         on_case: called after each case with its number and how many there are.
 
     Raises:
-        InputError: the folder is no dataset at all.
+        InputError: the folder is no dataset at all, or its layout cannot be told.
     """
-    files = (
-        LAYOUTS["decathlon"](folder, complete=False) if card is None else card.read(folder, complete=False)
-    )
-    structures = from_labels(files.labels) if card is None else card.structure_set
-    channels = files.channels if card is None else card.channels
-    tissues = () if card is None else card.tissues
+    found = _origin(folder) if card is None else described(folder, card, complete=False)
+    files, structures, tissues = found.files, found.structures, found.tissues
+    channels = found.channels if card is None else card.channels
+    said: defaultdict[str, list[str]] = defaultdict(list)
     facts: list[CaseFacts] = []
     findings: list[Finding] = []
     for number, case in enumerate(files.cases, start=1):
@@ -107,12 +106,37 @@ def check(
                 facts.append(_look_at_map(case, structures, tissues, findings))
             else:
                 volume = read_image(case, channels)
+                for text in volume.warnings:
+                    said[text].append(case.case_id)
                 facts.append(_look(case, volume, structures, findings))
         except MedsegError as fault:
             findings.append(Finding("error", case.case_id, _told(fault, case)))
         on_case(number, len(files.cases))
-    findings += _duplicates(facts) + _outliers(facts) + _names(files.cases)
+    findings += (
+        _of_files(said, len(files.cases)) + _duplicates(facts) + _outliers(facts) + _names(files.cases)
+    )
     return Audit(tuple(facts), tuple(findings), structures)
+
+
+def _origin(folder: Path) -> Origin:
+    layout = detect(folder)
+    if layout is None:
+        raise InputError(
+            "lies in no layout that is known",
+            source=folder,
+            mend="give the data set's own folder, or say with --card what it is: --card brain for label maps",
+        )
+    return origin(folder, layout, complete=False)
+
+
+def _of_files(said: Mapping[str, Sequence[str]], of: int) -> list[Finding]:
+    """What files say of themselves; what many say alike, once."""
+    return [
+        Finding("warning", names[0], text)
+        if len(names) == 1
+        else Finding("warning", "", f"{len(names)} of {of} cases: {text}")
+        for text, names in said.items()
+    ]
 
 
 def _told(fault: MedsegError, case: CaseFiles) -> str:
@@ -124,7 +148,6 @@ def _told(fault: MedsegError, case: CaseFiles) -> str:
 def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: list[Finding]) -> CaseFacts:
     """One case by itself."""
     voxels: dict[int, int] = {}
-    findings += [Finding("warning", case.case_id, text) for text in volume.warnings]
     for name, channel in zip(volume.channels, volume.array, strict=True):
         if channel.min() == channel.max():
             findings.append(Finding("error", case.case_id, f"channel {name} is constant"))
@@ -133,7 +156,11 @@ def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: l
     else:
         labels = read_reference(case, structures, volume.grid)
         volume.grid.require(labels.grid, "image and labels", source=str(case.label))
-        findings += [Finding("warning", case.case_id, f"labels: {text}") for text in labels.warnings]
+        findings += [
+            Finding("warning", case.case_id, f"labels: {text}")
+            for text in labels.warnings
+            if text not in volume.warnings
+        ]
         voxels = value_counts(labels.array)
         known = {v: (v,) for v in structures.known_values}
         findings += _look_at_labels(case.case_id, voxels, structures, known)

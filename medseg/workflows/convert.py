@@ -5,36 +5,28 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from medseg.cards import Card, load_card
-from medseg.errors import InputError, UsageError
-from medseg.io import inspect, read_labels
+from medseg.errors import InputError, UsageError, did_you_mean
 from medseg.layouts import (
-    LAYOUTS,
     WRITERS,
     About,
     CaseFiles,
-    DatasetFiles,
     NewCase,
     Writer,
     brats,
     images,
-    masks,
     nnunet,
+    promise12,
 )
 from medseg.layouts.case import group_of
-from medseg.structures import Structure, StructureSet, from_labels, value_counts
+from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap
 from medseg.workflows.cases import read_image, read_reference
+from medseg.workflows.origin import Origin, origin
 
 TARGETS = tuple(name for name in WRITERS if name not in ("brats", "prostatex"))
-SOURCES = tuple(LAYOUTS)
-CARDS = ("brats", "promise12", "prostatex")
-"""Layouts of one data set each, whose card is known."""
-
-COLOURS = {1: ("image",), 3: ("red", "green", "blue")}
 
 
 @dataclass
@@ -61,15 +53,6 @@ class Conversion:
         return json.dumps({"schema": "medseg.conversion/1", **asdict(self)}, indent=1) + "\n"
 
 
-@dataclass(frozen=True)
-class _Origin:
-    """A data set to convert: its cases, all channels that they have, and what it says of itself."""
-
-    files: DatasetFiles
-    there: tuple[str, ...]
-    about: About
-
-
 def convert(
     source: Path,
     out: Path,
@@ -92,7 +75,7 @@ def convert(
     Args:
         source: folder of the data set.
         out: folder to write; outside the source.
-        layout: of the source: a layout, or the name or path of a card.
+        layout: of the source: one of `origin.SOURCES`, or the name or path of a card.
         to: one of `TARGETS`.
         axis: along which `images` are cut: sagittal, coronal or axial.
         channels: which are written, in what order; all when empty.
@@ -109,19 +92,37 @@ def convert(
     """
     write = _writer(to, axis)
     _require_apart(source, out, overwrite)
-    origin = _origin(source, layout, tuple(channels), complete=not unlabelled)
-    if anonymous:
-        origin = replace(origin, about=replace(origin.about, name="dataset"))
+    found = origin(source, layout, complete=not unlabelled)
+    about = _about(found, tuple(channels), to, anonymous)
     done = Conversion()
-    names = _names(origin.files.cases, to, anonymous)
-    cases = _read(origin, names, to, anonymous, done, on_case)
-    done.copied = write(out, cases, origin.about, overwrite=overwrite)
+    names = _names(found.files.cases, to, anonymous)
+    if to == "promise12" and len({case.group for case in found.files.cases}) < len(names):
+        done.warnings.append("cases of one person are no longer told by their names")
+    cases = _read(found, about, names, to, anonymous, done, on_case)
+    done.copied = write(out, cases, about, overwrite=overwrite)
     return done
+
+
+def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -> About:
+    """What the new data set says of itself.
+
+    Raises:
+        UsageError: a channel is not there, or the layout holds one structure and there are several.
+    """
+    unknown = [name for name in channels if name not in found.channels]
+    if unknown:
+        raise UsageError(
+            f"no channel named {unknown[0]!r} in every case; there are {', '.join(found.channels)}"
+        )
+    if to == "promise12":
+        promise12.require_one(found.structures)
+    name = "dataset" if anonymous else found.name
+    return About(name, found.description, channels or found.channels, found.structures, found.licence)
 
 
 def _writer(to: str, axis: str) -> Writer:
     if to not in TARGETS:
-        raise UsageError(f"nothing is converted to {to!r}", mend=f"there are {', '.join(TARGETS)}")
+        raise UsageError(f"nothing is converted to {to!r}", mend=did_you_mean(to, TARGETS))
     if axis not in images.AXES:
         raise UsageError(f"an axis is {', '.join(images.AXES)}, not {axis!r}")
     return images.writer(axis) if to == "images" else WRITERS[to]
@@ -142,58 +143,6 @@ def _require_apart(source: Path, out: Path, overwrite: bool) -> None:
         )
 
 
-def _origin(source: Path, layout: str, channels: tuple[str, ...], *, complete: bool) -> _Origin:
-    """The data set in a folder, by its layout or by a card."""
-    if layout in SOURCES and layout not in CARDS:
-        files = LAYOUTS[layout](source, complete=complete)
-        there, structures = _there(files), _structures(files, layout)
-        name, description, licence = source.resolve().name, f"Converted from {layout}", files.licence
-    else:
-        card = _card(layout)
-        files = card.read(source, complete=complete)
-        there = tuple(
-            n for n in card.channels if all(n in (c.channels or card.channels) for c in files.cases)
-        )
-        structures = card.structure_set
-        name, description, licence = card.name, card.description, card.licence
-    unknown = [name for name in channels if name not in there]
-    if unknown:
-        raise UsageError(f"no channel named {unknown[0]!r} in every case; there are {', '.join(there)}")
-    return _Origin(files, there, About(name, description, channels or there, structures, licence))
-
-
-def _card(name: str) -> Card:
-    try:
-        return load_card(name)
-    except UsageError as fault:
-        if Path(name).suffix == ".toml":
-            raise
-        mend = f"there are the layouts {', '.join(SOURCES)}; {fault.mend}"
-        raise UsageError(f"neither a layout nor a card named {name!r}", mend=mend) from None
-
-
-def _there(files: DatasetFiles) -> tuple[str, ...]:
-    """Channels that a folder states, or else as many as its first scan has."""
-    first = files.cases[0]
-    if files.channels or first.image == first.label:
-        return files.channels
-    count = inspect(first.image).channels
-    return COLOURS.get(count, tuple(f"channel {n}" for n in range(count)))
-
-
-def _structures(files: DatasetFiles, layout: str) -> StructureSet:
-    """Structures that a folder states, or that its masks are named for, or else its label values."""
-    if files.regions:
-        return StructureSet(files.regions)
-    if layout == "masks":
-        names = masks.mask_names(files.cases)
-        return from_labels([Structure(n, name.replace("_", " ")) for n, name in enumerate(names, start=1)])
-    if files.labels:
-        return from_labels(files.labels)
-    found = {v for case in files.cases if case.label for v in value_counts(read_labels(case.label).array)}
-    return from_labels({value: f"label {value}" for value in sorted(found - {0})})
-
-
 def _names(cases: Sequence[CaseFiles], to: str, anonymous: bool) -> dict[str, str]:
     """What each case is called: as it was, unless that hid whose it is, or nobody may know."""
     by_group: defaultdict[str, list[str]] = defaultdict(list)
@@ -210,6 +159,8 @@ def _names(cases: Sequence[CaseFiles], to: str, anonymous: bool) -> dict[str, st
             else:
                 rest = case_id.removeprefix(group).lstrip("-_") or case_id
                 names[case_id] = f"{group.replace('__', '_')}__{rest}"
+    if to == "promise12":
+        names = promise12.numbered(list(names))
     if to == "brats2023":
         names = {case: name.replace("__", "-") for case, name in names.items()}
     strange = [name for name in names.values() if Path(name).name != name or name.startswith(".")]
@@ -221,7 +172,8 @@ def _names(cases: Sequence[CaseFiles], to: str, anonymous: bool) -> dict[str, st
 
 
 def _read(
-    origin: _Origin,
+    found: Origin,
+    about: About,
     names: Mapping[str, str],
     to: str,
     anonymous: bool,
@@ -229,12 +181,12 @@ def _read(
     on_case: Callable[[int, int], None],
 ) -> Iterator[NewCase]:
     """The cases, one read at a time; notes what is done with them."""
-    about, cases = origin.about, origin.files.cases
+    cases = found.files.cases
     table = _table(to, about.structures)
     for number, files in enumerate(cases, start=1):
         name = names[files.case_id]
         alone = files.image == files.label
-        volume = None if alone else read_image(files, origin.there, about.channels)
+        volume = None if alone else read_image(files, found.channels, about.channels)
         labels = _labels(files, about.structures)
         if labels is not None:
             _note(done, files, labels, table)
@@ -273,6 +225,8 @@ def _table(to: str, structures: StructureSet) -> Mapping[int, int]:
     """What becomes of label values in a layout."""
     if to == "nnunet":
         return nnunet.consecutive(structures)
+    if to == "promise12":
+        return promise12.ones(structures)
     return brats.FORMS[int(to.removeprefix("brats"))].values if to.startswith("brats") else {}
 
 

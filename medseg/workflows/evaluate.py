@@ -2,72 +2,55 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from medseg import __version__
-from medseg.errors import GridMismatchError, InputError, UsageError, printable
-from medseg.io import read_labels
+from medseg import specs
+from medseg.errors import GeometryError, InputError, UsageError
 from medseg.io.atomic import write_text
-from medseg.metrics.case import (
-    HAUSDORFF_PERCENT,
-    CaseResult,
-    StructureResult,
-    SurfaceMode,
-    Tolerance,
-    evaluate_case,
-    missed_case,
-    tolerances_mm,
-)
+from medseg.io.slices import NO_SIZE
+from medseg.metrics.case import HAUSDORFF_PERCENT, CaseResult, SurfaceMode, Tolerance, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow, summarise
-from medseg.metrics.counts import present_values
-from medseg.metrics.export import case_content, cases_csv, cohort_csv, report_json
+from medseg.metrics.export import case_content, cases_csv, cohort_csv, lesions_csv, report_json
+from medseg.metrics.instances import InstanceRule
 from medseg.metrics.promise12 import Anchors
-from medseg.metrics.value import not_evaluated
-from medseg.report import tables
-from medseg.structures import StructureSet, from_labels
-from medseg.volume import LabelMap
-from medseg.workflows import protocols
-from medseg.workflows.pairs import FilePair, pair_files, read_pair, read_structures, segment_names
-
-SCHEMA = "medseg.report/1"
-SOFTWARE = f"medseg {__version__}"
-MISSING = "the prediction is missing"
-
-MOST_VALUES = 1024
-"""More label values than any segmentation has: what holds them is an image."""
+from medseg.report.content import LesionRow
+from medseg.structures import StructureSet
+from medseg.workflows import pool, protocols
+from medseg.workflows.evaluation_files import SCHEMA, SOFTWARE, EvaluationFolder
+from medseg.workflows.inputs import find_cases
+from medseg.workflows.meanings import known_values
+from medseg.workflows.measuring import (
+    MISSING,
+    EvaluationOptions,
+    Measured,
+    Scan,
+    Task,
+    died,
+    measure,
+)
+from medseg.workflows.pairs import (
+    pair_files,
+)
+from medseg.workflows.scores import case_table, cohort_table
 
 EMPTY_POLICY = (
     "both masks empty: undefined (null); one empty: Dice, Jaccard and NSD 0, distances infinite (null, "
     "counted as n_inf); zero denominators: undefined"
 )
+FAILURE_POLICY = (
+    "a prediction that is missing, cannot be read or lies on another grid counts as one without voxels, in "
+    "every mean; a case whose reference cannot be read is excluded from all"
+)
+
+FIRST_CHANNEL = "_0000"
+"""Ending of a scan's name, as nnU-Net has it."""
 
 Progress = Callable[[int, int, str], None]
-
-
-@dataclass(frozen=True)
-class EvaluationOptions:
-    """How to measure.
-
-    Attributes:
-        tolerance_mm: of the NSD, for all structures or by name; None leaves the NSD out.
-        tolerance_source: where the tolerance comes from, for the record.
-        surface: False leaves all distances out.
-        mode: definition of a surface: "surfel" (area-weighted, primary) or "voxel".
-        threads: for the nearest-point search.
-        protocol: of a challenge, whose values come beside the usual ones.
-    """
-
-    tolerance_mm: Tolerance = None
-    tolerance_source: str = ""
-    surface: bool = True
-    mode: SurfaceMode = "surfel"
-    threads: int = 1
-    protocol: protocols.Protocol | None = None
 
 
 @dataclass(frozen=True)
@@ -82,35 +65,63 @@ class Evaluation:
         digests: sha256 of the files of each case, by case id: `reference`, `prediction`.
         warnings: sentences about the whole, such as predictions without a reference.
         model: name of the model that predicted, if known.
+        title: what the cases are called together.
+        excluded: why a case is in no number, by case id.
+        files: names of reference and prediction of each case, by case id.
+        lesions: of the structures that were measured lesion by lesion, by case id.
+        pages: the page of each case that has one, by case id.
+        without_page: why a page that was wanted could not be made, by case id.
     """
 
     cases: tuple[CaseResult, ...]
     cohort: tuple[CohortRow, ...]
     structures: StructureSet
     options: EvaluationOptions
-    digests: dict[str, dict[str, str]] = field(default_factory=dict)
+    digests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     model: str = ""
+    title: str = ""
+    excluded: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    lesions: Mapping[str, tuple[LesionRow, ...]] = field(default_factory=dict)
+    pages: Mapping[str, Path] = field(default_factory=dict)
+    without_page: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def failures(self) -> tuple[CaseResult, ...]:
-        """Cases that could not be measured; they count as missed in every mean."""
+        """Cases whose prediction is missing or cannot be used; they count as missed in every mean."""
         return tuple(case for case in self.cases if case.failure)
+
+    @property
+    def faulty(self) -> tuple[str, ...]:
+        """Cases with a file that cannot be used; one that is missing is no fault of a file."""
+        unusable = (case.case_id for case in self.failures if case.failure != MISSING)
+        return tuple(dict.fromkeys((*unusable, *self.excluded, *self.without_page)))
 
     def table_rows(self) -> tuple[tuple[str, ...], ...]:
         """The table to show, header first: the structures of one case, or of the cohort."""
         protocol = self.options.protocol
         if len(self.cases) == 1:
-            return protocol.case_table(self.cases[0]) if protocol else _case_table(self.cases[0])
-        return protocol.cohort_table(self.cohort) if protocol else cohort_table(self.cohort)
+            case = self.cases[0]
+            return protocol.case_table(case) if protocol else case_table(case, pixels=self._unsized)
+        return (
+            protocol.cohort_table(self.cohort)
+            if protocol
+            else cohort_table(self.cohort, pixels=self._unsized)
+        )
 
     def csv(self) -> str:
         """One line a case, structure and metric."""
-        return cases_csv(self.cases, surface=self.options.mode, software=SOFTWARE, model=self.model)
+        software = f"{SOFTWARE['name']} {SOFTWARE['version']}"
+        return cases_csv(self.cases, surface=self.options.mode, software=software, model=self.model)
 
     def cohort_csv(self) -> str:
         """One line a structure and metric over all cases."""
         return cohort_csv(self.cohort)
+
+    def lesions_csv(self) -> str:
+        """One line a lesion of the structures that were measured lesion by lesion."""
+        return lesions_csv(self.lesions)
 
     def json(self) -> str:
         """Strict JSON of the schema `medseg.report/1`."""
@@ -121,13 +132,17 @@ class Evaluation:
         return {
             "schema": SCHEMA,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "software": {"name": "medseg", "version": __version__},
+            "software": SOFTWARE,
             "intended_use": "research",
             "model": self.model or None,
-            "settings": self._settings(),
+            "settings": settings_content(self.structures, self.options),
             "warnings": list(self.warnings),
             "failures": [{"case_id": c.case_id, "reason": c.failure} for c in self.failures],
-            "cases": [case_content(c) | {"sha256": self.digests.get(c.case_id, {})} for c in self.cases],
+            "excluded": [{"case_id": case, "reason": reason} for case, reason in self.excluded.items()],
+            "cases": [
+                case_content(c, self.lesions.get(c.case_id)) | {"sha256": self.digests.get(c.case_id, {})}
+                for c in self.cases
+            ],
             "cohort": [asdict(row) for row in self.cohort],
         }
 
@@ -140,18 +155,29 @@ class Evaluation:
     def write_json(self, path: Path, *, overwrite: bool = False) -> None:
         write_text(path, self.json(), overwrite)
 
-    def _settings(self) -> dict[str, Any]:
-        options = self.options
-        return {
-            "surface": options.mode if options.surface else None,
-            "percentile": HAUSDORFF_PERCENT,
-            "tau_mm": tolerances_mm(self.structures, options.tolerance_mm),
-            "tau_source": options.tolerance_source or None,
-            "empty_policy": EMPTY_POLICY,
-            "connectivity": "2x2x2 cells" if options.mode == "surfel" else "faces",
-            "bootstrap": {"n": BOOTSTRAP_DRAWS, "seed": BOOTSTRAP_SEED},
-            "protocol": {"name": p.name, **p.settings} if (p := options.protocol) else None,
-        }
+    @property
+    def _unsized(self) -> bool:
+        """Whether all cases are pictures, whose size in mm nothing states."""
+        return all(any(text.endswith(NO_SIZE) for text in case.warnings) for case in self.cases)
+
+
+def settings_content(structures: StructureSet, options: EvaluationOptions) -> dict[str, Any]:
+    """How something was measured, as a report states it."""
+    return {
+        "surface": options.mode if options.surface else None,
+        "percentile": HAUSDORFF_PERCENT,
+        "tau_mm": tolerances_mm(structures, options.tolerance_mm),
+        "tau_source": options.tolerance_source or None,
+        "empty_policy": EMPTY_POLICY,
+        "failure_policy": FAILURE_POLICY,
+        "connectivity": "2x2x2 cells" if options.mode == "surfel" else "faces",
+        "bootstrap": {"n": BOOTSTRAP_DRAWS, "seed": BOOTSTRAP_SEED},
+        "protocol": {"name": p.name, **p.settings} if (p := options.protocol) else None,
+        "lesions": {"of": list(names), **specs.to_mapping(options.rule)}
+        if (names := options.lesions)
+        else None,
+        "instances": specs.to_mapping(rule) if (rule := options.instances) else None,
+    }
 
 
 def evaluate(
@@ -166,55 +192,176 @@ def evaluate(
     threads: int = 1,
     protocol: str = "",
     anchors: Anchors | Path | None = None,
+    lesions: Sequence[str] = (),
+    instances: InstanceRule | None = None,
     model: str = "",
+    workers: int = 1,
+    out: Path | None = None,
+    images: Path | None = None,
+    overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Measure a prediction, or a folder of them, against the reference of the same name.
 
-    In folders, the prediction of the reference `X.nii.gz` is `X_seg` or `X` with any image suffix.
+    In folders, the prediction of the reference `X.nii.gz` is `X_seg` or `X` with any image suffix. The
+    references may be a data set in a layout that is known.
     A reference without a prediction is a failure: its structures are missed, and it stays in the
-    denominator of every mean.
+    denominator of every mean. So is, in a folder, a prediction that cannot be read or lies on another grid.
+    A case of a folder whose reference cannot be read is excluded.
 
     Args:
         pred: a label file, or a folder of them.
         ref: likewise.
         structures: what the label values mean, or a JSON file that says so (see
-            `read_structures`); without, every value found is a structure named by its value.
+            `read_structures`); without, every value found is a structure, named as the folder of references
+            says where it does, else by its value.
         tolerance_mm: of the NSD, in mm, for all structures or by name; it has no default.
         tolerance_source: where the tolerance comes from.
         surface: whether to measure distances.
         mode: definition of a surface, "surfel" or "voxel"; the protocol's if None, "surfel" without one.
-        threads: for the nearest-point search.
+        threads: that work on one case.
         protocol: of a challenge, one of `protocols.NAMES`, to measure by beside the usual.
         anchors: what a second observer reached, or a file that says so, for the PROMISE12 score.
+        lesions: structures to measure lesion by lesion, by the protocol's rule where it has one.
+        instances: how to match the connected pieces of each structure; None leaves them alone.
         model: name of the model that predicted, for the record.
-        progress: called with cases done, cases in all, and the id of the next.
+        workers: processes that measure, a case each; 1 is this process. No number depends on it.
+        out: a folder, to which everything is written: each case as soon as it is measured. A case that is
+            there, of the same files, settings and version, is not measured again.
+        images: scans under the names of the references, or the one scan, for a page of each case in `out`.
+        overwrite: whether another evaluation in `out` may be replaced.
+        progress: called with cases done, cases in all, and the id of the next, before the first and
+            after each but the last.
 
     Raises:
-        UsageError: file against folder, no reference has a prediction, names are ambiguous, or the
-            protocol does not go with the other settings.
-        InputError: a file cannot be read as labels.
-        GridMismatchError: the two grids of a case differ; both files are named.
+        UsageError: file against folder, no reference has a prediction, names are ambiguous, the
+            protocol does not go with the other settings, or `out` holds something else.
+        InputError: the only file, or every file, cannot be read as labels.
+        GridMismatchError: the two grids of a single pair differ; both files are named.
     """
     challenge = _challenge(protocol, anchors, mode, surface)
     mode = challenge.mode if challenge else mode or "surfel"
-    options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
+    if images is not None and out is None:
+        raise UsageError("pages of cases are written to a folder", mend="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref))
-    if isinstance(structures, Path):
-        structures = read_structures(structures)
-    elif structures is None:
-        structures = _found_structures(pairs)
-        if challenge and challenge.regions:
-            structures = _regions(challenge, structures)
-    tolerances_mm(structures, tolerance_mm)
-    warnings = (*warnings, *(challenge.warnings if challenge else ()))
-    cases = []
-    for done, pair in enumerate(pairs):
-        if progress is not None:
-            progress(done, len(pairs), pair.case_id)
-        cases.append(_evaluate_pair(pair, structures, options))
-    digests = {p.case_id: _digests(p) for p in pairs}
-    return Evaluation(tuple(cases), summarise(cases), structures, options, digests, warnings, model)
+    pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
+    options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
+    options = _with_rules(options, structures, lesions, instances)
+    settings = settings_content(structures, options)
+    tasks = [Task(pair, structures, options, alone=not Path(ref).is_dir()) for pair in pairs]
+    folder = None if out is None else EvaluationFolder(Path(out), overwrite)
+    if folder is not None:
+        folder.begin(settings, pairs, [path for path in (pred, ref, images) if path is not None])
+        files = folder.case_files(_identity(settings, structures), pairs)
+        tasks = [replace(task, file=file) for task, file in zip(tasks, files, strict=True)]
+    if images is not None:
+        tasks, unseen = _with_scans(tasks, images)
+        more = (*more, *unseen)
+    measured = _measured(tasks, workers, progress)
+    warnings = (*warnings, *more, *(challenge.warnings if challenge else ()))
+    found = _evaluation(tasks, measured, warnings, model, Path(ref).resolve().name)
+    if folder is not None:
+        folder.write(found)
+    return found
+
+
+def _evaluation(
+    tasks: Sequence[Task], measured: Sequence[Measured], warnings: tuple[str, ...], model: str, title: str
+) -> Evaluation:
+    """What became of all cases.
+
+    Raises:
+        MedsegError: no prediction could be measured.
+    """
+    by_id = {task.pair.case_id: found for task, found in zip(tasks, measured, strict=True)}
+    faults = [found.fault for found in measured if found.fault is not None]
+    if faults and all(found.case is None or found.case.failure for found in measured):
+        raise faults[0]
+    cases = tuple(found.case for found in measured if found.case is not None)
+    return Evaluation(
+        cases,
+        summarise(cases),
+        tasks[0].structures,
+        tasks[0].options,
+        {case: found.digests for case, found in by_id.items()},
+        warnings,
+        model,
+        title,
+        excluded={case: _reason(found) for case, found in by_id.items() if found.case is None},
+        files={
+            t.pair.case_id: (t.pair.reference.name, t.pair.prediction.name if t.pair.prediction else "")
+            for t in tasks
+        },
+        lesions={case: found.lesions for case, found in by_id.items() if found.case is not None},
+        pages={case: found.page for case, found in by_id.items() if found.page},
+        without_page={case: found.no_page for case, found in by_id.items() if found.no_page},
+    )
+
+
+def _reason(found: Measured) -> str:
+    """Why a case could not be measured."""
+    fault = found.fault
+    of_file = isinstance(fault, InputError | GeometryError)
+    return (
+        f"the reference cannot be used: {fault.fault}" if of_file and fault else fault.fault if fault else ""
+    )
+
+
+def _measured(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[Measured]:
+    """What became of each case, in their order."""
+    found: dict[int, Measured] = {}
+
+    def tell() -> None:
+        if progress is not None and len(found) < len(tasks):
+            here = next(n for n in range(len(tasks)) if n not in found)
+            progress(len(found), len(tasks), tasks[here].pair.case_id)
+
+    tell()
+    with closing(pool.each(measure, tasks, min(workers, len(tasks)), died)) as results:
+        for number, result in results:
+            found[number] = result
+            tell()
+    return [found[number] for number in range(len(tasks))]
+
+
+def _with_rules(
+    options: EvaluationOptions,
+    structures: StructureSet,
+    lesions: Sequence[str],
+    instances: InstanceRule | None,
+) -> EvaluationOptions:
+    """The options with what is measured piece by piece; a protocol of lesions lists those of all structures.
+
+    Raises:
+        UsageError: there is no structure of a name.
+    """
+    rule = protocols.LESION_RULES.get(options.protocol.name) if options.protocol else None
+    names = tuple(dict.fromkeys(structures[name].name for name in lesions))
+    names = names or (structures.names if rule else ())
+    return replace(options, lesions=names, rule=rule or options.rule, instances=instances)
+
+
+def _identity(settings: Mapping[str, Any], structures: StructureSet) -> dict[str, Any]:
+    """What the numbers of a case depend on beside its files."""
+    left_out = ("tau_source", "bootstrap", "empty_policy", "failure_policy")
+    named = [[s.value, s.name, s.side, list(s.members)] for s in structures]
+    return {k: v for k, v in settings.items() if k not in left_out} | {"structures": named}
+
+
+def _with_scans(tasks: Sequence[Task], images: Path) -> tuple[list[Task], tuple[str, ...]]:
+    """The tasks with their scans, and what is to be said of cases without one.
+
+    Raises:
+        MedsegError: there are no scans.
+    """
+    scans: dict[str, Scan] = {case.stem: case.source for case in find_cases([str(images)])}
+    if len(tasks) == 1 and images.is_file():
+        return [replace(tasks[0], scan=images)], ()
+    ids = [task.pair.case_id for task in tasks]
+    found = {case: scans.get(case, scans.get(f"{case}{FIRST_CHANNEL}")) for case in ids}
+    lacking = [case for case in ids if found[case] is None]
+    said = (f"no page without a scan: {', '.join(lacking)}",) if lacking else ()
+    return [replace(task, scan=found[task.pair.case_id]) for task in tasks], said
 
 
 def _challenge(
@@ -230,142 +377,3 @@ def _challenge(
     if not surface or mode not in (None, found.mode):
         raise UsageError(f"the protocol {name} measures distances, between surfaces of the mode {found.mode}")
     return found
-
-
-def _regions(challenge: protocols.Protocol, found: StructureSet) -> StructureSet:
-    """The challenge's own regions, where the files hold no other values than theirs."""
-    regions = challenge.regions or StructureSet()
-    strange = sorted(set(found.values) - set(regions.known_values))
-    if strange:
-        raise UsageError(
-            f"the files hold the values {', '.join(map(str, strange))}, which {challenge.name} has not",
-            mend="say with --labels what the values mean",
-        )
-    return regions
-
-
-def _found_structures(pairs: Iterable[FilePair]) -> StructureSet:
-    """Every label value of any file, named by itself where no file names it."""
-    values: set[int] = set()
-    for pair in pairs:
-        for path in (pair.reference, pair.prediction):
-            if path is not None:
-                found = present_values(read_labels(path).array)
-                if len(found) > MOST_VALUES:
-                    raise InputError(
-                        f"holds {len(found)} different values: an image, not labels", source=path
-                    )
-                values.update(found)
-    names = segment_names(path for pair in pairs for path in (pair.reference, pair.prediction) if path)
-    return from_labels({value: names.get(value, str(value)) for value in sorted(values - {0})})
-
-
-def _evaluate_pair(pair: FilePair, structures: StructureSet, options: EvaluationOptions) -> CaseResult:
-    reference, predicted = read_pair(pair, structures)
-    if predicted is None or pair.prediction is None:
-        case = missed_case(
-            reference,
-            structures,
-            MISSING,
-            tolerance_mm=options.tolerance_mm,
-            surface=options.surface,
-            mode=options.mode,
-            case_id=pair.case_id,
-        )
-        return _extended(case, None, reference, structures, options)
-    _require_one_grid(pair.reference, reference, pair.prediction, predicted)
-    case = evaluate_case(
-        predicted,
-        reference,
-        structures,
-        tolerance_mm=options.tolerance_mm,
-        surface=options.surface,
-        mode=options.mode,
-        case_id=pair.case_id,
-        threads=options.threads,
-    )
-    return _extended(case, predicted, reference, structures, options)
-
-
-def _extended(
-    case: CaseResult,
-    predicted: LabelMap | None,
-    reference: LabelMap,
-    structures: StructureSet,
-    options: EvaluationOptions,
-) -> CaseResult:
-    if options.protocol is None:
-        return case
-    return options.protocol.extended(case, predicted, reference, structures, options.threads)
-
-
-def _require_one_grid(ref: Path, reference: LabelMap, pred: Path, predicted: LabelMap) -> None:
-    what = f"the reference {ref.name} and the prediction {pred.name}"
-    try:
-        reference.grid.require(predicted.grid, what, str(pred))
-    except GridMismatchError as fault:
-        fault.mend = "predict on the reference's grid, or resample one onto the other's first"
-        raise
-
-
-def _digests(pair: FilePair) -> dict[str, str]:
-    out = {}
-    for role, path in (("reference", pair.reference), ("prediction", pair.prediction)):
-        if path is not None:
-            with path.open("rb") as file:
-                out[role] = hashlib.file_digest(file, "sha256").hexdigest()
-    return out
-
-
-def _case_table(case: CaseResult) -> tuple[tuple[str, ...], ...]:
-    tolerances = {row.tau_mm for row in case.rows if row.tau_mm is not None}
-    nsd = f"NSD at {tolerances.pop():g} mm" if len(tolerances) == 1 else "NSD"
-    head = (
-        "Structure", "Reference ml", "Prediction ml", "Difference ml", "Dice", "Jaccard", "Precision",
-        "Recall", "HD95 mm", "ASSD mm", nsd,
-    )  # fmt: skip
-    return head, *(_structure_cells(row) for row in case.rows)
-
-
-def _structure_cells(row: StructureResult) -> tuple[str, ...]:
-    metrics = row.metrics
-    nsd = metrics.get("nsd", not_evaluated("1"))
-    return (
-        printable(row.name),
-        tables.millilitres(row.volume_ref_ml),
-        tables.millilitres(row.volume_pred_ml),
-        tables.millilitres(metrics["volume_diff_ml"].value, signed=True),
-        *(tables.measure(metrics[name], 3) for name in ("dice", "jaccard", "precision", "recall")),
-        tables.measure(metrics["hd95_mm"], 1),
-        tables.measure(metrics["assd_mm"], 1),
-        tables.measure(nsd, 3),
-    )
-
-
-COHORT_HEAD = (
-    "Structure", "n", "Missed", "Extra", "Absent", "Mean Dice", "95 % CI", "Median", "Least",
-    "Mean Jaccard", "HD95 mm median", "HD95 infinite", "Mean NSD",
-)  # fmt: skip
-
-
-def cohort_table(rows: Sequence[CohortRow]) -> tuple[tuple[str, ...], ...]:
-    by_metric = {(row.structure, row.metric): row for row in rows}
-    names = dict.fromkeys(row.structure for row in rows)
-    return COHORT_HEAD, *(_cohort_cells(name, by_metric) for name in names)
-
-
-def _cohort_cells(name: str, rows: Mapping[tuple[str, str], CohortRow]) -> tuple[str, ...]:
-    dice, hd95, nsd = rows[name, "dice"], rows.get((name, "hd95_mm")), rows.get((name, "nsd"))
-    interval = "n/a" if dice.ci_low is None else f"{dice.ci_low:.3f}–{dice.ci_high:.3f}"
-    return (
-        printable(name),
-        *(str(n) for n in (dice.n, dice.n_missed, dice.n_false_positive, dice.n_both_empty)),
-        tables.number(dice.mean, 3),
-        interval,
-        tables.number(dice.median, 3),
-        tables.number(dice.min, 3),
-        tables.number(rows[name, "jaccard"].mean, 3),
-        tables.number(hd95.median if hd95 else None, 1),
-        str(hd95.n_inf) if hd95 else "n/a",
-        tables.number(nsd.mean if nsd else None, 3),
-    )

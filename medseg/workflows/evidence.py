@@ -11,7 +11,7 @@ import numpy as np
 
 from medseg import __version__
 from medseg.cards import Card, MetricsSpec, Recipe
-from medseg.errors import SelfCheckError
+from medseg.errors import SelfCheckError, counted
 from medseg.inference import engines
 from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.layouts import CaseFiles
@@ -23,6 +23,7 @@ from medseg.model import Model, ModelSpec, WeightType
 from medseg.training.loop import Trainer
 from medseg.training.setup import best_of
 from medseg.training.split import Split
+from medseg.workflows.calibration import calibrated, observed
 from medseg.workflows.cases import PreparedCase, Reader
 from medseg.workflows.quality import Seen
 from medseg.workflows.segment import Segmenter, SegmenterOptions
@@ -106,13 +107,14 @@ def package(
 def measure(
     model: Model, files: Sequence[CaseFiles], read: Reader, metrics: MetricsSpec, threads: int, say: Say
 ) -> tuple[Model, tuple[CaseResult, ...]]:
-    """Predict cases the model has not seen, as a user would, and store how well it did."""
-    say(f"measuring on {len(files)} cases that were not trained on")
-    segmenter = Segmenter([model], SegmenterOptions(threads=threads))
-    results = []
+    """Predict cases the model has not seen, as a user would; store how well it did, and what to expect."""
+    say(f"measuring on {counted(len(files), 'case')} not trained on")
+    segmenter = Segmenter([model], SegmenterOptions(threads=threads, observe=True))
+    results, seen = [], []
     for case in files:
         volume, reference = read(case)
         found = segmenter(volume)
+        seen.append(observed(found, reference))
         results.append(
             evaluate_case(
                 found.labels,
@@ -122,7 +124,8 @@ def measure(
                 case_id=case.case_id,
             )
         )
-    evidence = model.spec.evidence | {"validation": _scores(results)}
+    learnt = {"validation": _scores(results), **calibrated(seen, segmenter.structures)}
+    evidence = model.spec.evidence | learnt
     return replace(model, spec=replace(model.spec, evidence=evidence)), tuple(results)
 
 

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medseg.errors import InputError, UsageError
+from medseg.errors import InputError, UsageError, counted
 from medseg.io import SUFFIXES, files_of, is_dicom_folder, stem_and_suffix
-from medseg.io.names import SEGMENTATION_SUFFIX, without_pictures
+from medseg.io.names import (
+    MADE_BY_US,
+    PROBABILITIES,
+    SEGMENTATION_SUFFIX,
+    scan_of_labels,
+    without_pictures,
+)
+from medseg.layouts import LAYOUTS, CaseFiles, detect
+from medseg.layouts.case import description_of, plain
 
-MADE_BY_US = ("_seg", "_overlay", "_augment")
-PROBABILITIES = "_prob-"
-"""Endings and a part of the names of results, which are never taken for scans."""
 RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png"}
 """Of scans in a format that labels are not written in."""
+NUMBERED = re.compile(r"(.+)_(\d{4})")
+"""A file a channel, as nnU-Net names them."""
+
+Say = Callable[[str], None]
+"""Takes a sentence about what was found in a folder."""
 
 
 @dataclass(frozen=True)
@@ -28,12 +38,14 @@ class InputCase:
         stem: what its results are called after.
         folder: where it lies.
         suffix: of its results: the input's, `.nii.gz` for DICOM, `.png` for JPEG.
+        of_dataset: found in a data set, which may have more channels than a model takes.
     """
 
     source: Path | Mapping[str, Path]
     stem: str
     folder: Path
     suffix: str
+    of_dataset: bool = False
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -52,13 +64,25 @@ class InputCase:
             return out
         return (self.folder if out is None else out) / f"{self.stem}_seg{self.suffix}"
 
+    def taking(self, channels: Sequence[str]) -> InputCase:
+        """Of a data set, the case with a model's channels alone, where it has them all; else as it is."""
+        if not self.of_dataset or not isinstance(self.source, Mapping):
+            return self
+        files = {plain(name): file for name, file in self.source.items()}
+        if not all(plain(name) in files for name in channels):
+            return self
+        return replace(self, source={name: files[plain(name)] for name in channels})
 
-def find_cases(words: Sequence[str]) -> tuple[InputCase, ...]:
+
+def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCase, ...]:
     """Cases named by `scan.nii.gz`, `flair=a.nii.gz t1c=b.nii.gz`, a DICOM folder, or a folder of scans.
+
+    A folder without scans of its own may be a data set in a layout that is known. Label files beside their
+    scans are left out.
 
     Raises:
         UsageError: channel names stand beside plain paths, or one comes twice.
-        InputError: a path does not exist, or a folder holds no scan.
+        InputError: a path does not exist, a folder holds no scan, or numbered channels without names.
     """
     if not words:
         raise UsageError("no input", mend="give a scan, NAME=FILE for each channel, or a folder")
@@ -67,7 +91,7 @@ def find_cases(words: Sequence[str]) -> tuple[InputCase, ...]:
         return (_channels_case(pairs),)
     if any(name for name, _ in pairs):
         raise UsageError("channel names beside plain paths", mend="give NAME=FILE for every channel")
-    return tuple(case for _, path in pairs for case in _cases_at(path))
+    return tuple(case for _, path in pairs for case in _cases_at(path, say))
 
 
 def is_batch(words: Sequence[str], cases: Sequence[InputCase]) -> bool:
@@ -133,7 +157,7 @@ def _common_start(stems: Sequence[str]) -> str:
     return "".join(column[0] for column in columns).rstrip("_. -")
 
 
-def _cases_at(path: Path) -> list[InputCase]:
+def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     if not path.exists():
         raise InputError("there is no such file or folder", source=path)
     if path.is_file():
@@ -143,11 +167,73 @@ def _cases_at(path: Path) -> list[InputCase]:
     entries = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
     scans = without_pictures([*series, *(p for p in entries if p.is_file() and _is_scan(p))])
-    cases = [_file_case(p) for p in scans if p not in series] + [_dicom_case(p) for p in series]
+    files = _without_labels([p for p in scans if p not in series], path, say)
+    cases = _numbered_cases(files, path) or [_file_case(p) for p in files]
+    cases += [_dicom_case(p) for p in series]
+    if not cases and (layout := detect(path)):
+        cases = [_dataset_case(case, path) for case in LAYOUTS[layout](path, complete=False).cases]
+        say(f"{path.resolve().name} is read in the layout {layout}: {counted(len(cases), 'case')}")
     if not cases:
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
         raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path)
     return cases
+
+
+def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
+    """Files of a folder but labels, which are named after a scan beside them; how many they were is said."""
+    stems = {stem_and_suffix(path)[0] for path in files}
+    labels = [path for path in files if scan_of_labels(stem_and_suffix(path)[0]) in stems]
+    if labels:
+        say(f"left out: {counted(len(labels), 'label file')} beside the scans, such as {labels[0].name}")
+    return [path for path in files if path not in labels]
+
+
+def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
+    """The cases of a folder with a file a channel, as nnU-Net names them; none where it is no such folder.
+
+    Raises:
+        InputError: all cases have the same several channels, and no `dataset.json` names them.
+    """
+    found = [NUMBERED.fullmatch(stem_and_suffix(path)[0]) for path in files]
+    sources: dict[str, dict[str, Path]] = {}
+    for path, match in zip(files, found, strict=True):
+        if match:
+            sources.setdefault(match[1], {})[str(int(match[2]))] = path
+    described = description_of(folder.parent)
+    names = described.get("channel_names") if "file_ending" in described else None
+    if (
+        all(found)
+        and isinstance(names, dict)
+        and all(n in names for source in sources.values() for n in source)
+    ):
+        return [
+            _numbered_case(stem, {str(names[n]): file for n, file in source.items()}, folder)
+            for stem, source in sources.items()
+        ]
+    if all(found) and len(sources) > 1 and (numbers := _shared_numbers(list(sources.values()))):
+        raise InputError(
+            f"holds files a channel ({', '.join(numbers)}), and no dataset.json beside it names them",
+            source=folder,
+            mend="give NAME=FILE for each channel of a case",
+        )
+    return []
+
+
+def _shared_numbers(sources: Sequence[Mapping[str, Path]]) -> list[str]:
+    """Endings of the files of every case, where all have the same several ones, counted from 0."""
+    first = {str(number) for number in range(len(sources[0]))}
+    same = len(first) > 1 and all(source.keys() == first for source in sources)
+    return [f"_{number:04d}" for number in range(len(first))] if same else []
+
+
+def _numbered_case(stem: str, files: Mapping[str, Path], folder: Path) -> InputCase:
+    first = next(iter(files.values()))
+    source = files if len(files) > 1 else first
+    return InputCase(source, stem, folder, _result_suffix(first), of_dataset=True)
+
+
+def _dataset_case(case: CaseFiles, folder: Path) -> InputCase:
+    return InputCase(case.source, case.case_id, folder, _result_suffix(case.image), of_dataset=True)
 
 
 def _file_case(path: Path) -> InputCase:

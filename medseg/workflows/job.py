@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -27,12 +27,19 @@ from medseg.io import (
 )
 from medseg.io.atomic import write_text
 from medseg.io.memory import peak_memory_bytes
+from medseg.io.names import COLOURS
 from medseg.io.options import ImageInfo
 from medseg.stopwatch import Stopwatch
-from medseg.volume import Grid, LabelMap, Volume
+from medseg.volume import LabelMap, Volume
+from medseg.workflows import dicom_out
+from medseg.workflows.calibration import Expected
 from medseg.workflows.inputs import InputCase
-from medseg.workflows.outputs import SCHEMA, Outputs, digest
+from medseg.workflows.outputs import Outputs, digest
 from medseg.workflows.segment import Segmentation, Segmenter
+from medseg.workflows.summary import expected_of, page_options, summary_of
+
+if TYPE_CHECKING:
+    from medseg.report.content import ReportCase
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,9 @@ class PredictOptions:
         reading: decisions an input file leaves open.
         channels: names of the volumes of a 4D file.
         probabilities: write the probabilities of each structure.
-        report: write a page about each case.
+        report: write a page about each case; a file, `.html` or `.pdf`, where it is to go elsewhere than
+            beside the labels.
+        dicom: write DICOM objects of the series' study too: segmentation, volumes, page and picture.
         strict: a doubtful result is an error, and is not written.
         overwrite: replace results that exist.
         shard: which part of the cases, from 1, and of how many.
@@ -52,7 +61,8 @@ class PredictOptions:
     reading: ReadOptions = field(default_factory=ReadOptions)
     channels: tuple[str, ...] = ()
     probabilities: bool = False
-    report: bool = False
+    report: bool | Path = False
+    dicom: bool = False
     strict: bool = False
     overwrite: bool = False
     shard: tuple[int, int] = (1, 1)
@@ -95,14 +105,20 @@ class Job:
     found: Segmentation | None = None
     outcome: Outcome | None = None
 
+    def __post_init__(self) -> None:
+        if self.case.of_dataset:
+            self.case = self.case.taking(self.segmenter.channels)
+
     @property
     def outputs(self) -> Outputs:
         names = self.segmenter.structures.names if self.options.probabilities else ()
-        return Outputs.of(self.target, names, report=self.options.report)
+        return Outputs.of(self.target, names, report=self.options.report, dicom=self.options.dicom)
 
     def read(self) -> None:
         """Read the scan, unless its result is there already."""
         with self._contained(), self.watch.step("read"):
+            if self.options.dicom:
+                dicom_out.require_dicom(self.case.first)
             self.identity = _identity(self.case, self.segmenter, self.options)
             stored = self.outputs.finished(self.identity) if self.batch else None
             if stored is not None:
@@ -113,8 +129,13 @@ class Job:
             info = inspect(self.case.first, options=reading)
             require_holds(self.target, info.grid)
             forecast_of(info, self.segmenter)
-            names = self.options.channels or None
+            names = self.options.channels or self._grey(info)
             self.volume = read_volume(self.case.source, channels=names, options=reading)
+
+    def _grey(self, info: ImageInfo) -> tuple[str, ...] | None:
+        """The model's one channel, where the scan is a picture in colour, which may be grey."""
+        one = info.names == COLOURS and len(self.segmenter.channels) == 1
+        return self.segmenter.channels if one and isinstance(self.case.source, Path) else None
 
     def segment(self) -> None:
         """Find the structures."""
@@ -137,8 +158,9 @@ class Job:
 
     def _written(self, volume: Volume, found: Segmentation) -> dict[str, Any]:
         outputs, inputs, overwrite = self.outputs, self.case.files, self.options.overwrite
+        expected = expected_of(found, self.segmenter)
         with self.watch.step("report"):
-            page = _page(outputs.case, volume, found, self.segmenter, self.identity) if outputs.report else ""
+            page = self._page(volume, found, expected) if outputs.report or outputs.dicom else None
         outputs.labels.parent.mkdir(parents=True, exist_ok=True)
         with outputs.all_or_none():
             with self.watch.step("write"):
@@ -147,8 +169,8 @@ class Job:
                     write_image(
                         path, image, volume.grid, form=volume.form, overwrite=overwrite, inputs=inputs
                     )
-                if outputs.report:
-                    write_text(outputs.report, page, overwrite=overwrite)
+                if page is not None:
+                    self._write_page(found, page)
                 if outputs.overlay:
                     write_overlay(
                         outputs.overlay,
@@ -165,7 +187,7 @@ class Job:
                     overwrite=overwrite,
                     inputs=inputs,
                 )
-            summary = _summary(volume, found) | {
+            summary = summary_of(volume, found, expected) | {
                 "labels_sha256": digest(files_of(outputs.labels)),
                 "seconds": round(sum(self.watch.seconds.values()), 2),
                 "timing_s": {step: round(taken, 3) for step, taken in self.watch.seconds.items()},
@@ -175,6 +197,46 @@ class Job:
             text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
             write_text(outputs.summary, text, overwrite=True)
         return summary
+
+    def _page(self, volume: Volume, found: Segmentation, expected: Mapping[str, Expected]) -> ReportCase:
+        """What the page says; what draws it is imported only for it."""
+        from medseg.workflows.report import case_of
+
+        facts = {
+            "Model": ", ".join(m["name"] for m in self.identity["models"]),
+            "Model SHA-256": ", ".join(m["sha256"] for m in self.identity["models"]),
+            "Input SHA-256": self.identity["input"]["sha256"],
+            "Engine": ", ".join(self.identity["settings"]["engines"]),
+        }
+        evidence = self.segmenter.models[0].spec.evidence
+        page = self.outputs.report
+        scroll = page is not None and page.suffix.lower() != ".pdf"
+        options = page_options(self.outputs.case, facts, found, expected, evidence, viewer=scroll)
+        labels = LabelMap(found.labels.array, found.labels.grid, found.labels.form)
+        return case_of(volume, labels, found.structures, options=options)
+
+    def _write_page(self, found: Segmentation, page: ReportCase) -> None:
+        """The page itself, and the objects of the series' study, among which it is too."""
+        from medseg.report.pdf import case_pdf
+        from medseg.workflows.report import write_page
+
+        models, outputs = self.identity["models"], self.outputs
+        if outputs.report:
+            write_page(outputs.report, page, overwrite=self.options.overwrite)
+        if not outputs.dicom:
+            return
+        dicom_out.write_dicom(
+            outputs.labels.with_name(outputs.case),
+            self.case.first,
+            found.labels,
+            found.structures,
+            model=", ".join(m["name"] for m in models),
+            model_sha256=models[0]["sha256"],
+            pdf=case_pdf(page),
+            picture=page.pictures[0].png,
+            reading=self.options.reading,
+            overwrite=self.options.overwrite,
+        )
 
     @contextmanager
     def _contained(self) -> Iterator[None]:
@@ -219,72 +281,6 @@ def _hidden(series: str | None) -> str | None:
     if series is None or series.isdigit():
         return series
     return hashlib.sha256(series.encode()).hexdigest()
-
-
-def _summary(volume: Volume, found: Segmentation) -> dict[str, Any]:
-    """What `scan_seg.json` says of the result; nothing about the patient, no path."""
-    return {
-        "schema": SCHEMA,
-        "intended_use": "research only; not a medical device",
-        "grid": grid_content(volume.grid),
-        "quality": found.quality.content(),
-        "structures": _rows(found),
-        "totals": [
-            {"name": t.name, "values": list(t.values), "volume_ml": round(ml, 6)}
-            for t, ml in zip(found.totals, found.totals_ml().values(), strict=True)
-        ],
-        "warnings": list(found.warnings),
-    }
-
-
-def _rows(found: Segmentation) -> list[dict[str, Any]]:
-    """One row a structure."""
-    volumes, cut = found.volumes_ml(), found.truncated()
-    voxel_ml = found.labels.grid.voxel_volume_mm3 / 1000
-    rows = []
-    for s in found.structures:
-        row = {
-            "value": s.value,
-            "name": s.name,
-            "voxels": round(volumes[s.name] / voxel_ml),
-            "volume_ml": round(volumes[s.name], 6),
-            "truncated": cut[s.name],
-        }
-        rows.append(row | {"members": list(s.members)} if s.members else row)
-    return rows
-
-
-def grid_content(grid: Grid) -> dict[str, Any]:
-    return {
-        "shape": list(grid.shape),
-        "spacing_mm": [round(s, 6) for s in grid.spacing_mm],
-        "orientation": grid.axis_codes,
-    }
-
-
-def _page(
-    stem: str, volume: Volume, found: Segmentation, segmenter: Segmenter, identity: dict[str, Any]
-) -> str:
-    """The report page; what draws it is imported only for it."""
-    from medseg.report import html
-    from medseg.workflows.report import ReportOptions, case_of
-
-    ranges = segmenter.models[0].spec.evidence.get("volumes_ml", {})
-    facts = {
-        "Model": ", ".join(m["name"] for m in identity["models"]),
-        "Model SHA-256": ", ".join(m["sha256"] for m in identity["models"]),
-        "Input SHA-256": identity["input"]["sha256"],
-        "Engine": ", ".join(identity["settings"]["engines"]),
-    }
-    options = ReportOptions(
-        case_id=stem,
-        facts=facts,
-        expected_ml={name: (r["min"], r["max"]) for name, r in ranges.items()},
-        warnings=(*found.quality.reasons, *found.warnings),
-        totals=found.totals,
-    )
-    labels = LabelMap(found.labels.array, found.labels.grid, found.labels.form)
-    return html.case_page(case_of(volume, labels, found.structures, options=options))
 
 
 def forecast_of(info: ImageInfo, segmenter: Segmenter) -> Forecast:

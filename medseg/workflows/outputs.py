@@ -15,6 +15,7 @@ from medseg.errors import ResourceError, UsageError
 from medseg.io import files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
 from medseg.io.names import FRACTIONS, opened
+from medseg.workflows.dicom_out import dicom_paths
 
 SCHEMA = "medseg.prediction/1"
 BLOCK = 2**20
@@ -30,6 +31,7 @@ class Outputs:
         report: the page, if wanted.
         probabilities: of each structure by name, if wanted.
         overlay: the scan with the structures outlined, of a PNG.
+        dicom: objects of the scan's study, if wanted.
     """
 
     labels: Path
@@ -37,10 +39,13 @@ class Outputs:
     report: Path | None
     probabilities: dict[str, Path]
     overlay: Path | None = None
+    dicom: tuple[Path, ...] = ()
 
     @classmethod
-    def of(cls, labels: Path, names: Iterable[str] = (), *, report: bool = False) -> Outputs:
-        """The files beside `labels`; probabilities for the structures `names`.
+    def of(
+        cls, labels: Path, names: Iterable[str] = (), *, report: bool | Path = False, dicom: bool = False
+    ) -> Outputs:
+        """The files beside `labels`; probabilities for the structures `names`, a page beside them or there.
 
         >>> Outputs.of(Path("scan_seg.nii.gz"), ["left lobe"]).probabilities["left lobe"].name
         'scan_prob-left-lobe.nii.gz'
@@ -48,10 +53,12 @@ class Outputs:
         stem, suffix = stem_and_suffix(labels)
         base = stem.removesuffix("_seg")
         page = labels.with_name(f"{base}_report.html") if report else None
+        page = report if isinstance(report, Path) else page
         kind = FRACTIONS.get(suffix, suffix)
         images = {name: labels.with_name(f"{base}_prob-{_plain(name)}{kind}") for name in names}
         overlay = labels.with_name(f"{base}_overlay.png") if suffix == ".png" else None
-        return cls(labels, labels.with_name(f"{stem}.json"), page, images, overlay)
+        objects = dicom_paths(labels.with_name(base), pdf=True, picture=True) if dicom else ()
+        return cls(labels, labels.with_name(f"{stem}.json"), page, images, overlay, objects)
 
     @property
     def case(self) -> str:
@@ -62,7 +69,7 @@ class Outputs:
     def paths(self) -> tuple[Path, ...]:
         """All of them, the summary last."""
         pages = [path for path in (self.report, self.overlay) if path is not None]
-        return *self.probabilities.values(), *pages, self.labels, self.summary
+        return *self.probabilities.values(), *pages, *self.dicom, self.labels, self.summary
 
     def refuse_existing(self, overwrite: bool, inputs: Sequence[Path]) -> None:
         """Refuse to replace an input, always, and any file that exists, unless it may be.

@@ -3,35 +3,58 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medseg.errors import InputError, UsageError
+from medseg.errors import InputError, UsageError, counted
 from medseg.io import read_labels, read_segments
-from medseg.io.names import SEGMENTATION_SUFFIX, SUFFIXES, stem_and_suffix, without_pictures
+from medseg.io.names import (
+    SEGMENTATION_SUFFIX,
+    SUFFIXES,
+    scan_of_labels,
+    scan_of_result,
+    stem_and_suffix,
+    without_pictures,
+)
+from medseg.layouts import LAYOUTS, LayoutName, detect
 from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import LabelMap
+from medseg.volume import Grid, LabelMap
+from medseg.workflows.cases import relabelled
 
 PREDICTION_ENDING = "_seg"
+
+MOST_VALUES = 200
+"""More label values than a segmentation has whose values nobody named: what holds them is a scan."""
 
 
 @dataclass(frozen=True)
 class FilePair:
-    """A reference and the prediction that belongs to it, if there is one."""
+    """A reference and the prediction that belongs to it, if there is one.
+
+    Attributes:
+        case_id: what the case is called.
+        reference: a label file, or of some data sets a folder of one mask a structure.
+        prediction: a label file.
+        relabel: values of the reference that stand for others, see `CaseFiles.relabel`.
+    """
 
     case_id: str
     reference: Path
     prediction: Path | None
+    relabel: Mapping[int, int] = field(default_factory=dict)
 
 
 def pair_files(pred: Path, ref: Path) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
     """The references with their predictions, by name, and what is to be said about the rest.
 
+    A folder of references may be a data set in a layout that is known: its label files are taken. In another
+    folder, a scan that lies beside its labels is left out.
+
     Raises:
         UsageError: file against folder, one folder against itself, no match at all, or two files
             that differ only by suffix.
-        InputError: a path does not exist.
+        InputError: a path does not exist, or a data set has no labels.
     """
     for path in (pred, ref):
         if not path.exists():
@@ -42,18 +65,86 @@ def pair_files(pred: Path, ref: Path) -> tuple[tuple[FilePair, ...], tuple[str, 
         return (FilePair(stem_and_suffix(ref)[0], ref, pred),), ()
     if pred.resolve() == ref.resolve():
         raise UsageError("predictions and references lie in the same folder", source=ref)
-    references, predictions = _images(ref), _images(pred)
-    pairs = tuple(FilePair(stem, path, _prediction(stem, predictions)) for stem, path in references.items())
-    if not any(p.prediction for p in pairs):
+    layout = detect(ref)
+    references, said = _of_dataset(ref, layout) if layout else _of_folder(ref)
+    predictions = _images(pred)
+    matched = {case: _match(reference, predictions) for case, reference in references.items()}
+    if not any(matched.values()):
         raise UsageError(
-            f"none of the {len(pairs)} references has a prediction in {pred.name}",
+            f"none of the {len(references)} references has a prediction in {pred.name}",
             source=ref,
             mend=f"name the prediction of X.nii.gz X{PREDICTION_ENDING}.nii.gz or X.nii.gz",
         )
-    known = {ending for stem in references for ending in (stem, stem + PREDICTION_ENDING)}
+    pairs = tuple(FilePair(c, r.path, matched[c], r.relabel) for c, r in references.items())
+    known = {name for reference in references.values() for name in reference.names}
     strays = [path.name for stem, path in predictions.items() if stem not in known and "_prob-" not in stem]
-    said = f"predictions without a reference were left out: {', '.join(strays)}"
-    return pairs, (said,) if strays else ()
+    if strays:
+        said = (*said, f"predictions without a reference were left out: {', '.join(strays)}")
+    return pairs, said
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """A label file, and the names that its prediction may have, the likeliest first."""
+
+    path: Path
+    names: tuple[str, ...]
+    relabel: Mapping[int, int] = field(default_factory=dict)
+
+
+def _of_dataset(folder: Path, layout: LayoutName) -> tuple[dict[str, _Reference], tuple[str, ...]]:
+    """The labels of a data set by case."""
+    cases = LAYOUTS[layout](folder, complete=False).cases
+    found = {
+        case.case_id: _Reference(
+            case.label, _predicted(case.case_id, stem_and_suffix(case.image)[0]), case.relabel
+        )
+        for case in cases
+        if case.label is not None
+    }
+    if not found:
+        raise InputError(f"has no labels, in the layout {layout}", source=folder, mend="give the references")
+    return found, ()
+
+
+def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
+    """The label files of a folder by case: all but scans that lie beside their labels."""
+    files = _images(folder)
+    marked = {stem: scan for stem in files if (scan := scan_of_labels(stem))}
+    scans = [stem for stem in files if stem in marked.values()]
+    found: dict[str, _Reference] = {}
+    for stem, path in files.items():
+        scan = marked.get(stem, "")
+        case = scan if scan and list(marked.values()).count(scan) == 1 else stem
+        if stem not in scans:
+            found[case] = _Reference(path, _predicted(stem, *[scan] * bool(scan)))
+    return found, (f"left out: {counted(len(scans), 'scan')} beside the labels",) if scans else ()
+
+
+def _predicted(*stems: str) -> tuple[str, ...]:
+    """What the prediction of a case that goes by these names may be called."""
+    return tuple(dict.fromkeys(name for stem in stems for name in (stem + PREDICTION_ENDING, stem)))
+
+
+def _match(reference: _Reference, predictions: Mapping[str, Path]) -> Path | None:
+    return next((predictions[name] for name in reference.names if name in predictions), None)
+
+
+def in_predicted_values(
+    pairs: Sequence[FilePair], held: Collection[int]
+) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
+    """Pairs whose references are read in the values that the predictions hold, and what is to be said of it.
+
+    What a reference's value stands for is taken only where some prediction has it, and none the value itself.
+
+    Args:
+        pairs: as they were found.
+        held: every value of any prediction.
+    """
+    table = {value: becomes for pair in pairs for value, becomes in pair.relabel.items()}
+    taken = {value: becomes for value, becomes in table.items() if becomes in held and value not in held}
+    said = tuple(f"the value {v} of the references is {b} in the predictions" for v, b in taken.items())
+    return tuple(replace(pair, relabel=taken if pair.relabel else {}) for pair in pairs), said
 
 
 def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, LabelMap | None]:
@@ -67,12 +158,27 @@ def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, Label
         GridMismatchError: a cropped segmentation is no part of the other's grid.
     """
     if pair.prediction is None:
-        return read_labels(pair.reference, structures=structures), None
+        return _reference(pair, structures), None
     if stem_and_suffix(pair.prediction)[1] == SEGMENTATION_SUFFIX:
-        reference = read_labels(pair.reference, structures=structures)
+        reference = _reference(pair, structures)
         return reference, read_labels(pair.prediction, structures=structures, like=reference.grid)
     predicted = read_labels(pair.prediction, structures=structures)
-    return read_labels(pair.reference, structures=structures, like=predicted.grid), predicted
+    return _reference(pair, structures, predicted.grid), predicted
+
+
+def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = None) -> LabelMap:
+    """The reference in its predictions' values."""
+    labels = read_labels(pair.reference, structures=structures, like=like)
+    return relabelled(labels, pair.relabel, pair.reference)
+
+
+def stated_structures(ref: Path) -> StructureSet:
+    """The structures that a folder of references, which is a data set, states itself; else none."""
+    layout = detect(ref) if ref.is_dir() else None
+    if layout is None:
+        return StructureSet()
+    files = LAYOUTS[layout](ref, complete=False)
+    return StructureSet(files.regions) if files.regions else from_labels(files.labels)
 
 
 def segment_names(paths: Iterable[Path]) -> dict[int, str]:
@@ -138,7 +244,7 @@ def _named(key: str, value: object) -> tuple[str, tuple[int, ...]]:
 
 
 def _images(folder: Path) -> dict[str, Path]:
-    """The image files of a folder by stem, sorted; `.img` is part of its `.hdr`."""
+    """Images of a folder by stem, sorted, but results that hold no labels; `.img` is part of its `.hdr`."""
     out: dict[str, Path] = {}
     kinds = [suffix for suffix in SUFFIXES if suffix != ".img"]
     files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.is_file()]
@@ -147,8 +253,10 @@ def _images(folder: Path) -> dict[str, Path]:
         if stem in out:
             raise UsageError(f"{out[stem].name} and {path.name} are one case", source=folder)
         out[stem] = path
-    return out
+    return {stem: path for stem, path in out.items() if not _is_another_result(stem, out)}
 
 
-def _prediction(stem: str, predictions: dict[str, Path]) -> Path | None:
-    return predictions.get(stem + PREDICTION_ENDING, predictions.get(stem))
+def _is_another_result(stem: str, files: Mapping[str, Path]) -> bool:
+    """Whether a file is a result of ours that holds no labels."""
+    scan = "" if stem.endswith(PREDICTION_ENDING) else scan_of_result(stem)
+    return bool(scan) and (scan in files or scan + PREDICTION_ENDING in files)

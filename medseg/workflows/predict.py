@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from medseg.inference.planner import Forecast
 from medseg.io import inspect
 from medseg.volume import Grid
 from medseg.workflows import cluster, pipeline
-from medseg.workflows.inputs import InputCase, check_out, find_cases, is_batch
-from medseg.workflows.job import Job, Outcome, PredictOptions, forecast_of, grid_content
+from medseg.workflows.inputs import InputCase, Say, check_out, find_cases, is_batch
+from medseg.workflows.job import Job, Outcome, PredictOptions, forecast_of
 from medseg.workflows.outputs import Outputs, require_writable
 from medseg.workflows.segment import Segmenter
+from medseg.workflows.summary import grid_content
 
 
 def predict(
@@ -25,6 +27,7 @@ def predict(
     options: PredictOptions,
     on_case: Callable[[Outcome, int, int], None] = lambda *_: None,
     scheduler: str | None = None,
+    say: Say = lambda _: None,
 ) -> tuple[Outcome, ...]:
     """Segment every case that the words name.
 
@@ -38,20 +41,28 @@ def predict(
         on_case: called after each case with the outcome, its number and how many there are; not
             after an only case that failed.
         scheduler: address of a Dask cluster that the cases of a batch are sent to.
+        say: called with what is to be known of a folder that is read.
 
     Raises:
         UsageError: the words, the places or the scheduler make no sense.
         PartialBatchError: of several cases some failed; the others are written.
         MedsegError: the only case failed.
     """
-    cases = find_cases(words)
+    cases = find_cases(words, say)
     batch = is_batch(words, cases)
     check_out(words, out, batch)
     targets = _targets(cases, out)
     for target in targets:
         require_writable(target)
     if not batch:
-        Outputs.of(targets[0], report=options.report).refuse_existing(options.overwrite, cases[0].files)
+        outputs = Outputs.of(targets[0], report=options.report, dicom=options.dicom)
+        outputs.refuse_existing(options.overwrite, cases[0].files)
+    elif isinstance(options.report, Path):
+        raise UsageError(
+            "one page cannot be that of several cases",
+            source=options.report,
+            mend="give --report alone, or make each with medseg report",
+        )
     part, parts = options.shard
     mine = list(zip(cases, targets, strict=True))[part - 1 :: parts]
     outcomes: list[Outcome] = []
@@ -121,18 +132,26 @@ class CasePlan:
         }
 
 
-def dry_run(words: Sequence[str], segmenter: Segmenter, options: PredictOptions) -> tuple[CasePlan, ...]:
+def dry_run(
+    words: Sequence[str], segmenter: Segmenter, options: PredictOptions, say: Say = lambda _: None
+) -> tuple[CasePlan, ...]:
     """How every case that the words name would be predicted; nothing is written, no voxel is read.
+
+    One case is timed, and another for those that run in slabs; the rest take as long for each voxel computed.
 
     Raises:
         ResourceError: there is no room for one of them.
         MedsegError: a header cannot be read.
     """
     plans = []
-    for case in find_cases(words):
+    seconds: dict[tuple[bool, ...], float] = {}
+    for case in find_cases(words, say):
         info = inspect(case.first, options=options.reading)
         forecast = forecast_of(info, segmenter)
-        plans.append(CasePlan(case.stem, info.grid, forecast, segmenter.tile_seconds(forecast)))
+        voxels = sum(len(plan.tiles) * math.prod(plan.tile_shape) for plan in forecast.plans)
+        if forecast.in_slabs not in seconds:
+            seconds[forecast.in_slabs] = segmenter.tile_seconds(forecast) / voxels
+        plans.append(CasePlan(case.stem, info.grid, forecast, seconds[forecast.in_slabs] * voxels))
     return tuple(plans)
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from medseg import specs
-from medseg.errors import InputError, UsageError, printable
+from medseg.errors import InputError, UsageError, did_you_mean, printable
 from medseg.metrics import lesions, promise12
 from medseg.metrics.case import CaseResult, SurfaceMode
 from medseg.metrics.cohort import CohortRow
@@ -144,7 +144,7 @@ def protocol(name: str, *, anchors: promise12.Anchors | None = None) -> Protocol
         UsageError: there is no such protocol, or it takes no anchors.
     """
     if name not in NAMES:
-        raise UsageError(f"the protocol is one of {', '.join(NAMES)}, not {name!r}")
+        raise UsageError(f"no protocol is named {name!r}", mend=did_you_mean(name, NAMES))
     if name == "promise12":
         return _promise12(anchors)
     if anchors is not None:

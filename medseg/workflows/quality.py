@@ -80,25 +80,49 @@ class Seen:
 
     Attributes:
         structures: what the outputs are.
+        promised: whether to gather what `estimated_dice` needs.
         runs: label values of the rows seen so far, each (rows, j, k).
         total: sum over the labelled voxels of the probability of the winning output.
         voxels: how many are labelled.
+        shares: of each structure, three sums: voxels labelled, their probability, all probability.
     """
 
     structures: StructureSet
+    promised: bool = False
     runs: list[Labels] = field(default_factory=list)
     total: float = 0.0
     voxels: int = 0
+    shares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def watch(self, rows: Iterable[tuple[slice, FloatArray]]) -> Iterator[tuple[slice, FloatArray]]:
         """Pass on what comes by."""
         for run, part in rows:
             labels = labels_from_probabilities(part, self.structures)
-            sure = part.max(axis=0)[labels != 0]
+            highest = part.max(axis=0)
+            sure = highest[labels != 0]
             self.runs.append(labels)
             self.total += float(sure.sum(dtype=np.float64))
             self.voxels += sure.size
+            if self.promised:
+                self._share(part, labels, highest)
             yield run, part
+
+    def _share(self, part: FloatArray, labels: Labels, highest: FloatArray) -> None:
+        """Add these rows to the sums of each structure."""
+        regions = self.structures.are_regions
+        size = max(*self.structures.known_values, *self.structures.values) + 1
+        flat = labels.ravel()
+        voxels = np.bincount(flat, minlength=size)
+        within = np.bincount(flat, highest.ravel(), minlength=size)
+        for structure, output in zip(self.structures, part[-len(self.structures) :], strict=True):
+            inside = output > 0.5
+            labelled, sure = (
+                (inside.sum(), output[inside].sum(dtype=np.float64))
+                if regions
+                else (voxels[structure.value], within[structure.value])
+            )
+            sums = np.array((labelled, sure, output.sum(dtype=np.float64)), dtype=np.float64)
+            self.shares[structure.name] = self.shares.get(structure.name, 0) + sums
 
     @classmethod
     def all_of(cls, rows: Iterable[tuple[slice, FloatArray]], structures: StructureSet) -> Seen:
@@ -114,6 +138,20 @@ class Seen:
         return np.concatenate(self.runs)
 
     @property
+    def estimated_dice(self) -> dict[str, float]:
+        """The Dice that the model's own probabilities promise for each structure it labelled.
+
+        Were each voxel's probability right, the shared volume would be their sum over the labelled voxels,
+        and the volume of the reference their sum over all. Networks promise too much: see
+        `metrics.conformal`.
+        """
+        return {
+            name: float(2 * within / (labelled + everywhere))
+            for name, (labelled, within, everywhere) in self.shares.items()
+            if labelled
+        }
+
+    @property
     def confidence(self) -> float:
         """Mean probability of the winning output over the labelled voxels; 0 where none is labelled."""
         return self.total / self.voxels if self.voxels else 0.0
@@ -125,6 +163,7 @@ def judge(
     volumes_ml: Mapping[str, float],
     cut: Mapping[str, bool],
     seen: Seen,
+    features: Mapping[str, float],
     mirrored: Callable[[], Seen],
 ) -> Quality:
     """Look at one result from every side.
@@ -135,12 +174,14 @@ def judge(
         volumes_ml: of each structure, 0 where there is none.
         cut: whether a structure reaches the edge of the scan.
         seen: of the prediction.
+        features: of scan and result, see `features`.
         mirrored: predicts the mirrored scan; called only where the sides are in doubt.
     """
     ranges = spec.evidence.get("volumes_ml", {})
     reasons = [*_about_units(volume, spec), *_about_the_field(volume, ranges)]
     reasons += _about_confidence(seen.confidence, spec)
     reasons += _about_volumes(spec.name, volumes_ml, cut, ranges)
+    reasons += _about_likeness(features, spec)
     sides = None
     if spec.structure_set.twins() and (
         reasons or _sides_in_doubt(seen.labels, volumes_ml, spec.structure_set)
@@ -229,6 +270,30 @@ def _about_volumes(
     ):
         if found:
             yield f"{_listed(found)}: {text}"
+
+
+def _about_likeness(features: Mapping[str, float], spec: ModelSpec) -> Iterator[str]:
+    """What of scan and result lies further from the usual than in any case the model was calibrated with."""
+    usual = spec.evidence.get("usual")
+    if not usual:
+        return
+    far = {name: d for name, d in distances(features, usual["features"]).items() if d > usual["limit"]}
+    if far:
+        strange = sorted(far, key=far.__getitem__, reverse=True)
+        yield (
+            f"unlike the {usual['n']} scans that {spec.name} was calibrated with: {_listed(strange)} "
+            f"({far[strange[0]]:.1f} standard deviations from the mean; {usual['limit']:.1f} are allowed)"
+        )
+
+
+def distances(features: Mapping[str, float], usual: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """How many standard deviations each feature is from its mean, of those that are known.
+
+    Args:
+        features: of one scan.
+        usual: mean and standard deviation of each, by name.
+    """
+    return {n: abs(features[n] - mean) / spread for n, (mean, spread) in usual.items() if n in features}
 
 
 def _listed(names: list[str]) -> str:

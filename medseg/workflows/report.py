@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,23 +15,26 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medseg import __version__
-from medseg.errors import InputError
+from medseg.errors import InputError, UsageError
 from medseg.io import ReadOptions, read_labels, read_segments, read_volume
-from medseg.io.atomic import refuse_existing, write_text
+from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
 from medseg.metrics.counts import present_values
+from medseg.metrics.lesions import GLIOMA, LesionRule
 from medseg.model import load_model
 from medseg.report import flags, html
-from medseg.report.content import Failure, ReportCase, case_from_result, cohort_from_results, rows_from_labels
-from medseg.report.figures import overlay_png
+from medseg.report.cohort import Failure, cohort_from_results
+from medseg.report.content import LesionRow, ReportCase, case_from_result, rows_from_labels
+from medseg.report.pictures import with_pictures
 from medseg.report.planes import orientation_is_known
-from medseg.report.plots import dice_boxes
-from medseg.report.views import window_of
+from medseg.report.plots.every import cohort_pictures
+from medseg.report.rows import asymmetry_rows, lesion_names, lesion_rows, with_intracranial
 from medseg.structures import Structure, StructureSet, Total, from_labels
 from medseg.volume import Grid, LabelMap, Volume
-from medseg.workflows.evaluate import MOST_VALUES
-from medseg.workflows.pairs import read_structures
+from medseg.workflows.pairs import MOST_VALUES, read_structures
+
+PAGES = (".html", ".htm", ".pdf")
 
 Scan = Path | Mapping[str, Path]
 
@@ -49,6 +53,13 @@ class ReportOptions:
         warnings: sentences of the prediction that a reader must see.
         totals: volumes to state that several structures make up together.
         created: a date to print; none keeps the page the same for the same input.
+        lesions: names of the structures whose lesions are listed; None lists those whose name says so.
+        rule: when a lesion is found.
+        intervals_ml: within which the volumes by a reference are expected, by structure.
+        coverage: share of the volumes that such intervals are to hold.
+        expected_dice: by structure; only from a calibration that was checked on shifted scans too.
+        expected_pieces: most pieces to expect, by structure; 1 where not said, any number for lesions.
+        viewer: whether an HTML page lets the reader scroll through all slices.
     """
 
     case_id: str = ""
@@ -60,6 +71,13 @@ class ReportOptions:
     warnings: tuple[str, ...] = ()
     totals: tuple[Total, ...] = ()
     created: str | None = None
+    lesions: tuple[str, ...] | None = None
+    rule: LesionRule = GLIOMA
+    intervals_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    coverage: float = 0.9
+    expected_dice: Mapping[str, float] = field(default_factory=dict)
+    expected_pieces: Mapping[str, float] = field(default_factory=dict)
+    viewer: bool = True
 
 
 def report(
@@ -80,7 +98,7 @@ def report(
         scan: the scan it was made from, one file or one a channel.
         reference: a reference segmentation; without one no accuracy is stated.
         structures: what the label values mean.
-        out: the page, an `.html` file.
+        out: the page, an `.html` or a `.pdf` file.
         options: what else the page is told.
         reading: decisions a scan's file leaves open.
         overwrite: whether an existing page may be replaced.
@@ -95,6 +113,7 @@ def report(
     reading = reading or ReadOptions()
     scans = tuple(scan.values()) if isinstance(scan, Mapping) else (scan,)
     refuse_existing(out, overwrite, [p for p in (seg, reference, *scans) if p is not None])
+    is_pdf = require_page(out)
     volume = read_volume(scan, options=reading)
     of_labels = replace(reading, fill_nan=None, volume=None, series=None)
     read = partial(read_labels, structures=structures, like=volume.grid, options=of_labels)
@@ -102,14 +121,42 @@ def report(
     volume.grid.require(labels.grid, "scan and segmentation", str(seg))
     if truth is not None:
         volume.grid.require(truth.grid, "scan and reference", str(reference))
-    options = replace(options, case_id=options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg"))
+    case_id = options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg")
+    options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
     case = case_of(volume, labels, structures, reference=truth, options=options)
     hashes = {"Scan SHA-256": _digest(scan), "Segmentation SHA-256": _digest(seg)}
     if reference is not None:
         hashes["Reference SHA-256"] = _digest(reference)
     case = replace(case, facts=(*case.facts, *hashes.items()))
-    write_text(out, html.case_page(case, created=options.created), overwrite=overwrite)
+    write_page(out, case, created=options.created, overwrite=overwrite)
     return case
+
+
+def require_page(out: Path) -> bool:
+    """Whether a page is to be a PDF.
+
+    Raises:
+        UsageError: it is to be neither that nor HTML.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in PAGES:
+        raise UsageError("a page is an .html or a .pdf file", source=out)
+    return suffix == ".pdf"
+
+
+def write_page(out: Path, case: ReportCase, *, created: str | None = None, overwrite: bool = False) -> None:
+    """Write the page about one case, as HTML or PDF by the file's name.
+
+    Raises:
+        MedsegError: it is neither, or the file cannot be written.
+    """
+    if not require_page(out):
+        write_text(out, html.case_page(case, created=created), overwrite=overwrite)
+        return
+    from medseg.report.pdf import case_pdf
+
+    with atomic_write(out, overwrite) as temporary:
+        temporary.write_bytes(case_pdf(case, created=created))
 
 
 def case_of(
@@ -135,6 +182,7 @@ def case_of(
     options = options or ReportOptions()
     volume.grid.require(labels.grid, "scan and segmentation")
     known = orientation_is_known(volume.form)
+    names = lesion_names(structures) if options.lesions is None else options.lesions
     raised = flags.find(
         labels.array,
         volume.grid,
@@ -142,37 +190,55 @@ def case_of(
         orientation_known=known,
         warnings=(*options.warnings, *volume.warnings, *labels.warnings),
         expected_ml=options.expected_ml,
+        expected_pieces={**dict.fromkeys(names, math.inf), **options.expected_pieces},
     )
     if reference is None:
-        rows = rows_from_labels(labels.array, labels.grid, structures)
-        case = ReportCase(options.case_id, rows, raised)
+        case = ReportCase(options.case_id, rows_from_labels(labels.array, labels.grid, structures), raised)
     else:
         result = evaluate_case(
             labels, reference, structures, tolerance_mm=options.tolerance_mm, case_id=options.case_id
         )
         case = case_from_result(result, structures, flags=raised)
+    true = None if reference is None else reference.array
+    case = replace(
+        _with_derived(case, labels, structures, options, known),
+        lesions=lesion_rows(labels.array, true, labels.grid, structures, names, options.rule),
+        orientation_known=known,
+        coverage=options.coverage,
+    )
     channel = volume.channels.index(options.channel) if options.channel in volume.channels else 0
-    image = np.asarray(volume.array[channel])
-    window = options.window or window_of(image)
-    overlay = overlay_png(
-        image,
+    facts = {"Software": f"medseg {__version__}", **options.facts, "Channel shown": volume.channels[channel]}
+    return with_pictures(
+        replace(case, facts=(*facts.items(), *_grid_facts(volume.grid, known).items())),
+        np.asarray(volume.array[channel]),
         labels.array,
         volume.grid,
         structures,
-        reference=None if reference is None else reference.array,
-        orientation_known=known,
-        window=window,
+        reference=true,
+        window=options.window,
+        scroll=options.viewer,
     )
-    facts = {"Software": f"medseg {__version__}", **options.facts, "Channel shown": volume.channels[channel]}
-    facts |= _grid_facts(volume.grid, known)
-    voxel_ml = volume.grid.voxel_volume_mm3 / 1000
+
+
+def _with_derived(
+    case: ReportCase, labels: LabelMap, structures: StructureSet, options: ReportOptions, known: bool
+) -> ReportCase:
+    """The case with what follows from its volumes, and what is known of them beforehand."""
+    voxel_ml = labels.grid.voxel_volume_mm3 / 1000
+    totals = tuple((t.name, voxel_ml * t.voxels(labels.array)) for t in options.totals)
+    rows = tuple(
+        replace(
+            row,
+            interval_ml=options.intervals_ml.get(row.name),
+            expected_dice=options.expected_dice.get(row.name),
+        )
+        for row in case.rows
+    )
     return replace(
         case,
-        overlay=overlay,
-        window=window,
-        orientation_known=known,
-        facts=tuple(facts.items()),
-        totals=tuple((t.name, voxel_ml * t.voxels(labels.array)) for t in options.totals),
+        rows=with_intracranial(rows, totals),
+        totals=totals,
+        asymmetry=asymmetry_rows(rows, structures) if known else (),
     )
 
 
@@ -183,6 +249,11 @@ def report_cohort(
     out: Path,
     title: str,
     failures: Sequence[Failure] = (),
+    excluded: Sequence[Failure] = (),
+    lesions: Mapping[str, Sequence[LesionRow]] | None = None,
+    lesions_of: Sequence[str] = (),
+    thumbnails: Mapping[str, bytes] | None = None,
+    links: Mapping[str, str] | None = None,
     options: ReportOptions | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -194,17 +265,35 @@ def report_cohort(
         out: the page, an `.html` file.
         title: what to call the cohort.
         failures: cases that could not be measured at all.
+        excluded: cases left out on purpose.
+        lesions: of each case, by its id; see `report.rows.lesion_rows`.
+        lesions_of: structures whose lesions were looked for in every case.
+        thumbnails: a small PNG of a case, by its id; see `report.thumbnails`.
+        links: name of each case's page relative to this one, by case id, not quoted.
         options: `facts` and `created` are used.
         overwrite: whether an existing page may be replaced.
 
     Raises:
-        MedsegError: the page cannot be written.
+        MedsegError: the page cannot be written, or a link leads out of its folder.
     """
     options = options or ReportOptions()
-    cohort = cohort_from_results(title, results, structures, failures=failures)
+    cohort = cohort_from_results(
+        title,
+        results,
+        structures,
+        failures=failures,
+        excluded=excluded,
+        lesions=lesions,
+        lesions_of=lesions_of,
+    )
     facts = {"Software": f"medseg {__version__}", **options.facts}
-    cohort = replace(cohort, facts=tuple(facts.items()), figure=dice_boxes(cohort))
-    write_text(out, html.cohort_page(cohort, created=options.created), overwrite=overwrite)
+    cohort = replace(
+        cohort,
+        facts=tuple(facts.items()),
+        pictures=cohort_pictures(cohort),
+        thumbnails=thumbnails or {},
+    )
+    write_text(out, html.cohort_page(cohort, links, created=options.created), overwrite=overwrite)
 
 
 def _grid_facts(grid: Grid, known: bool) -> dict[str, str]:
@@ -275,6 +364,23 @@ def _predicted(summary: Path) -> Known:
         return Known(structures, totals=tuple(Total(str(t["name"]), _values(t["values"])) for t in totals))
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InputError(f"names no structures ({fault!r})", source=summary) from None
+
+
+def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
+    """The intervals of the volumes, in ml, that `predict` left in the `.json` beside a file, if it did.
+
+    Raises:
+        InputError: that file cannot be read.
+    """
+    summary = seg.with_name(f"{stem_and_suffix(seg)[0]}.json")
+    if not summary.is_file():
+        return {}
+    try:
+        rows = json.loads(summary.read_text(encoding="utf-8"))["structures"]
+        stated = {str(row["name"]): row["interval_ml"] for row in rows if row.get("interval_ml")}
+        return {name: (float(low), float(high)) for name, (low, high) in stated.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise InputError(f"states no volumes ({fault!r})", source=summary) from None
 
 
 def _structure(row: Mapping[str, Any]) -> Structure:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from medseg.preparation import Preparation, Prepared
 from medseg.stopwatch import Stopwatch
 from medseg.structures import StructureSet, Total, value_counts
 from medseg.volume import Grid, LabelMap, Volume
+from medseg.workflows.features import features_of
 from medseg.workflows.quality import Quality, Seen, judge
 
 SIDES = ("shortest", "middle", "longest")
@@ -53,6 +54,7 @@ class SegmenterOptions:
         tta: average over the mirrored scan too; None does what the model says.
         prune: level a UNet++ is cut down to; 0 for the whole.
         keep_probabilities: keep the probabilities of the whole scan in the result.
+        observe: find features and the promised Dice, even for a model that was not calibrated.
     """
 
     device: str = "auto"
@@ -63,6 +65,7 @@ class SegmenterOptions:
     tta: bool | None = None
     prune: int = 0
     keep_probabilities: bool = False
+    observe: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +78,8 @@ class Segmentation:
         warnings: sentences a reader must see.
         quality: whether it can be believed.
         totals: volumes that several structures make up together.
+        features: of scan and result, see `workflows.features`.
+        estimated_dice: what the model's own probabilities promise for each structure it labelled.
         probabilities: per structure name, (I, J, K) float32 on the scan's grid, if kept.
     """
 
@@ -83,6 +88,8 @@ class Segmentation:
     warnings: tuple[str, ...] = ()
     quality: Quality = field(default_factory=Quality)
     totals: tuple[Total, ...] = ()
+    features: dict[str, float] = field(default_factory=dict)
+    estimated_dice: dict[str, float] = field(default_factory=dict)
     probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
     def volumes_ml(self) -> dict[str, float]:
@@ -138,7 +145,8 @@ class Segmenter:
         warnings = [*volume.warnings, *(w for m in self.models for w in _spacing_warnings(volume, m.spec))]
         with watch.step("prepare"):
             prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
-        seen = Seen(self.structures)
+        calibrated = "calibration" in self.members[0].model.spec.evidence
+        seen = Seen(self.structures, promised=self.options.observe or calibrated)
         predictors = self._fitted(prepared)
         runs, probabilities = self._runs(prepared, predictors, watch)
         with watch.step("restore"):
@@ -149,16 +157,32 @@ class Segmenter:
         if not labels.array.any():
             warnings.append("the model labelled no voxel of this scan")
         with watch.step("check"):
+            features = self._features(prepared[0], seen, canonical, grid)
             quality = judge(
                 volume,
                 first.model.spec,
                 _volumes_ml(labels, self.structures),
                 _truncated(labels, self.structures),
                 seen,
+                features,
                 lambda: _mirrored(predictors[0], prepared[0].array, self.structures, watch),
             )
-        told = tuple(dict.fromkeys(warnings))
-        return Segmentation(labels, self.structures, told, quality, first.model.spec.totals, probabilities)
+        return Segmentation(
+            labels,
+            self.structures,
+            tuple(dict.fromkeys(warnings)),
+            quality,
+            first.model.spec.totals,
+            features,
+            seen.estimated_dice,
+            probabilities,
+        )
+
+    def _features(self, prepared: Prepared, seen: Seen, labels: NDArray[Any], grid: Grid) -> dict[str, float]:
+        if not seen.promised:
+            return {}
+        names, promised = self.channels, seen.estimated_dice
+        return features_of(prepared.array, seen.labels, labels, grid, self.structures, names, promised)
 
     def _fitted(self, prepared: Sequence[Prepared]) -> list[Predictor]:
         """Each model's predictor, its tiles as large as there is room for."""
@@ -354,11 +378,12 @@ def _mean(slabs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
 
 
 def _spacing_warnings(volume: Volume, spec: ModelSpec) -> list[str]:
-    """Doubt about a scan whose voxels are unlike those of the training."""
+    """Doubt about a scan whose voxels are unlike those of the training, or of one slice only."""
+    flat = 1 in volume.grid.shape and spec.network.spatial_dims == 3
+    warnings = [f"{spec.name} is a 3D network, and this a single slice: the result is doubtful"] * flat
     ranges = spec.evidence.get("spacing_mm")
     if not ranges:
-        return []
-    warnings = []
+        return warnings
     for axis, (value, low, high) in enumerate(
         zip(sorted(volume.grid.spacing_mm), ranges["min"], ranges["max"], strict=True)
     ):

@@ -13,8 +13,10 @@ from medseg import __version__
 from medseg.augment.compose import Augmenter
 from medseg.augment.slices import SliceAugmenter, turned
 from medseg.cards import Card, MetricsSpec, Recipe, load_card
+from medseg.errors import counted, gathered
 from medseg.io.atomic import write_text
 from medseg.layouts import CaseFiles, DatasetFiles
+from medseg.losses.distances import SpacingMm
 from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
 from medseg.model import Model, ModelSpec
@@ -23,8 +25,9 @@ from medseg.preparation import Preparation
 from medseg.structures import StructureSet
 from medseg.training.budget import epochs_within
 from medseg.training.loop import Epoch, PatchMaker, Trainer, TrainingCase
-from medseg.training.setup import build_network, build_trainer, facts_of, start_from, training_case
+from medseg.training.setup import build_network, build_trainer, facts_of, judge, start_from, training_case
 from medseg.training.split import Split, make_split
+from medseg.volume import LabelMap, Volume
 from medseg.workflows.cases import PreparedCase, Reader, prepare_cases, read_case, require_unseen
 from medseg.workflows.evidence import measure, package, provenance
 from medseg.workflows.run import Run
@@ -90,6 +93,8 @@ def train(
     started = time.monotonic()
     card = load_card(recipe.card)
     recipe = _resolved(recipe, card, options)
+    maps = _label_maps(recipe, card)
+    network = _network(recipe, card.structure_set, maps, options)
     found = card.read(data)
     split = _split(found, recipe, options)
     run = Run(out)
@@ -98,11 +103,11 @@ def train(
         say(_describe(split, recipe))
         by_id = {case.case_id: case for case in found.cases}
         held = [by_id[name] for name in split.validation]
-        maps = _label_maps(recipe, card)
-        read = maps.read if maps else partial(read_case, card=card, channels=recipe.channels)
+        read = _Listening(maps.read if maps else partial(read_case, card=card, channels=recipe.channels))
         cases = _prepared(by_id, split, read, recipe, card, say)
         require_unseen(held, read, cases.values())
-        network, spec = _network(recipe, card, split, options)
+        read.tell(say)
+        spec = _model_spec(recipe, card, split, network, options.init)
         material = _material(recipe, card.structure_set, cases, maps, by_id, split)
         trainer = build_trainer(
             network,
@@ -130,6 +135,24 @@ def train(
         model = _trained(trainer, make, run, say, on_epoch)
         results = _measured(model, held, read, recipe.metrics, options.threads, run, say)
         return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
+
+
+class _Listening:
+    """Reads cases, and remembers what their label files say of themselves."""
+
+    def __init__(self, read: Reader) -> None:
+        self.read = read
+        self.heard: dict[str, tuple[str, ...]] = {}
+
+    def __call__(self, files: CaseFiles) -> tuple[Volume, LabelMap]:
+        volume, labels = self.read(files)
+        self.heard[files.case_id] = labels.warnings
+        return volume, labels
+
+    def tell(self, say: Say) -> None:
+        sentences = [(name, text) for name, texts in self.heard.items() for text in texts]
+        for text in gathered(sentences, len(self.heard)):
+            say(f"warning: labels of {text}")
 
 
 def _split(found: DatasetFiles, recipe: Recipe, options: TrainOptions) -> Split:
@@ -203,7 +226,7 @@ def _prepared(
 ) -> dict[str, PreparedCase]:
     """The cases that train and that choose the checkpoint; those measured at the end stay unread."""
     names = (*split.train, *split.selection)
-    say(f"reading {len(names)} cases")
+    say(f"reading {counted(len(names), 'case')}")
     preparation = Preparation(recipe.preparation)
     prepared = prepare_cases((files[n] for n in names), read, card.structure_set, preparation)
     return {case.case_id: case for case in prepared}
@@ -214,20 +237,25 @@ def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:
     return SyntheticCases(card, recipe.synthesis, recipe.training.seed) if recipe.synthesis else None
 
 
-def _network(recipe: Recipe, card: Card, split: Split, options: TrainOptions) -> tuple[Segmenter, ModelSpec]:
-    """The network with the weights it begins from, and the model in the making."""
+def _network(
+    recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, options: TrainOptions
+) -> Segmenter:
+    """The network with the weights it begins from; a recipe at fault is refused before data is read."""
     network = build_network(
         recipe.network, seed=recipe.training.seed, device=options.device, threads=options.threads
     )
-    spec = _model_spec(recipe, card, split, network)
-    if options.init is None:
-        return network, spec
-    start_from(network, options.init)
-    return network, replace(spec, training=spec.training | {"began_from": _origin(options.init)})
+    judge(network, structures, recipe.loss, recipe.training)
+    _patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
+    if options.init is not None:
+        start_from(network, options.init)
+    return network
 
 
-def _model_spec(recipe: Recipe, card: Card, split: Split, network: Segmenter) -> ModelSpec:
+def _model_spec(
+    recipe: Recipe, card: Card, split: Split, network: Segmenter, init: Model | None
+) -> ModelSpec:
     """The model in the making."""
+    origin = {} if init is None else {"began_from": _origin(init)}
     return ModelSpec(
         name=recipe.name,
         network=recipe.network,
@@ -238,7 +266,7 @@ def _model_spec(recipe: Recipe, card: Card, split: Split, network: Segmenter) ->
         slices=recipe.slices,
         inference=replace(recipe.inference, tile=recipe.inference.tile or recipe.training.patch),
         postprocess=recipe.postprocess,
-        training=provenance(recipe, card, split),
+        training=provenance(recipe, card, split) | origin,
         totals=card.totals,
     )
 
@@ -259,7 +287,7 @@ class Material:
     training: Sequence[TrainingCase]
     selection: Sequence[TrainingCase]
     augmenter: PatchMaker
-    spacing_mm: tuple[float, float, float]
+    spacing_mm: SpacingMm
 
 
 def _material(
@@ -275,23 +303,35 @@ def _material(
     def part(names: Sequence[str]) -> list[TrainingCase]:
         return [training_case(n, cases[n].prepared.array, cases[n].indices) for n in names]
 
-    spacing = next(iter(cases.values())).prepared.grid.spacing_mm
+    i, j, k = next(iter(cases.values())).prepared.grid.spacing_mm
+    maker = _patch_maker(recipe, structures, maps, (i, j, k))
+    training = [maps.training_case(files[name]) for name in split.train] if maps else part(split.train)
+    if recipe.network.spatial_dims == 2:
+        i, j, k = turned((i, j, k), recipe.slices.axes[0])
+    return Material(training, part(split.selection), maker, (i, j, k))
+
+
+def _patch_maker(
+    recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, spacing_mm: SpacingMm
+) -> PatchMaker:
+    """Who makes patches at a spacing.
+
+    Raises:
+        UsageError: the recipe's changes do not go with the card's structures or tissues.
+    """
     if maps is not None:
-        training = [maps.training_case(files[name]) for name in split.train]
-        return Material(training, part(split.selection), maps.synthesiser(spacing), spacing)
-    augmenter = Augmenter(recipe.augmentation, structures, spacing)
-    if recipe.network.spatial_dims == 3:
-        return Material(part(split.train), part(split.selection), augmenter, spacing)
-    cutter = SliceAugmenter(augmenter, recipe.slices)
-    i, j, k = turned(spacing, recipe.slices.axes[0])
-    return Material(part(split.train), part(split.selection), cutter, (i, j, k))
+        return maps.synthesiser(spacing_mm)
+    augmenter = Augmenter(recipe.augmentation, structures, spacing_mm)
+    return augmenter if recipe.network.spatial_dims == 3 else SliceAugmenter(augmenter, recipe.slices)
 
 
 def _epochs(trainer: Trainer, recipe: Recipe, options: TrainOptions, started: float, say: Say) -> int:
     if options.time_budget_s is None:
         return recipe.training.epochs
     epochs = epochs_within(trainer, options.time_budget_s - (time.monotonic() - started))
-    say(f"{epochs} epochs of {recipe.training.steps_per_epoch} steps fit into {options.time_budget_s:.0f} s")
+    length = f"of {counted(recipe.training.steps_per_epoch, 'step')}"
+    fit = "fits" if epochs == 1 else "fit"
+    say(f"{counted(epochs, 'epoch')} {length} {fit} into {options.time_budget_s:.0f} s")
     return epochs
 
 

@@ -363,11 +363,11 @@ def test_vectors_that_do_not_fill_the_mesh_are_refused() -> None:
 
 
 def test_an_unknown_preset_is_refused_wherever_it_is_named() -> None:
-    with pytest.raises(UsageError, match=r"unet2016.*there are unet2015, vnet2016"):
+    with pytest.raises(UsageError, match=r"unet2016.*did you mean 'unet3d2016'"):
         AugmentSpec(elastic="unet2016")
     with pytest.raises(UsageError, match="unet2016"):
         published.sample("unet2016", seeded(), PATCH, SPACING_MM)
-    with pytest.raises(UsageError, match=r"r.toml: augmentation: .*'unet2016'; there are unet2015"):
+    with pytest.raises(UsageError, match=r"r.toml: augmentation: .*'unet2016'; did you mean 'unet3d2016'"):
         specs.from_mapping(Holder, {"augmentation": {"elastic": "unet2016"}}, source="r.toml")
 
 

@@ -7,6 +7,7 @@ import torch
 from loss_cases import TERMS, case, loss
 
 from medseg.errors import UsageError
+from medseg.losses.distances import measure_at
 from medseg.losses.scheduled import Scheduled
 from medseg.losses.spec import LossTerm
 
@@ -36,6 +37,19 @@ def test_the_terms_measure_by_the_spacing() -> None:
     logits, target = case(False)
     found = loss("sum", False, terms=(LossTerm("boundary"),), spacing_mm=(2.0, 3.0, 4.0))(logits, target)
     torch.testing.assert_close(found, loss("boundary", False, spacing_mm=(2.0, 3.0, 4.0))(logits, target))
+
+
+@pytest.mark.parametrize("regions", [False, True])
+def test_of_every_nth_voxel_the_terms_measure_by_the_spacing_of_those(regions: bool) -> None:
+    logits, target = case(regions)
+    terms = (LossTerm("boundary"), LossTerm("cross_entropy", w0=10.0, sigma_mm=2.0), LossTerm("dice"))
+    told, fine = (loss("sum", regions, terms=terms, spacing_mm=(1.0, 0.5, 2.0)) for _ in range(2))
+    coarse = loss("sum", regions, terms=terms, spacing_mm=(2.0, 1.5, 2.0))
+    measure_at(told, (2, 3))
+    torch.testing.assert_close(told(logits, target), coarse(logits, target))
+    measure_at(told, (1, 1, 1))
+    assert torch.equal(told(logits, target), fine(logits, target))
+    assert not torch.allclose(fine(logits, target), coarse(logits, target))
 
 
 def test_a_loss_without_a_schedule_need_not_be_told() -> None:

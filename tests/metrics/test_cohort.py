@@ -89,7 +89,7 @@ def test_the_interval_is_the_same_every_time_and_follows_the_scale() -> None:
 def test_resampling_in_parts_is_resampling() -> None:
     from medseg.metrics import cohort
 
-    draws = cohort._resampled(11, 1200, 7)
+    draws = cohort.resampled(11, 1200, 7)
     assert draws.shape == (1200, 11)
     assert (draws.sum(axis=1) == 11).all()
     assert draws.mean(axis=0) == pytest.approx(np.ones(11), abs=0.1)

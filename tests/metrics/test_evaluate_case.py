@@ -53,7 +53,7 @@ def test_cropping_to_a_structure_changes_no_number(mode: str) -> None:
         percentile = sd.hausdorff_mm if mode == "surfel" else sd.voxel_hausdorff_mm
         assert row.metrics["hd95_mm"].value == percentile(d, 95)
         assert row.metrics["assd_mm"].value == pytest.approx(sd.average_mm(d), rel=1e-13)
-        assert list(row.metrics)[6:] == list(SURFACE_UNITS[mode])
+        assert list(row.metrics)[7:] == list(SURFACE_UNITS[mode])
 
 
 @pytest.mark.parametrize("mode", ["surfel", "voxel"])
@@ -94,6 +94,83 @@ def test_storing_the_axes_in_another_order_changes_nothing(order: tuple[int, ...
         evaluate_case(label_map(predicted), label_map(reference), STRUCTURES, tolerance_mm=1.0),
         evaluate_case(*turned, STRUCTURES, tolerance_mm=1.0),
     )
+
+
+@pytest.mark.parametrize("mode", ["surfel", "voxel"])
+def test_swapping_the_maps_changes_no_distance(mode: str) -> None:
+    reference, predicted = (label_map(a) for a in pair())
+    one = evaluate_case(predicted, reference, STRUCTURES, tolerance_mm=1.0, mode=mode)
+    other = evaluate_case(reference, predicted, STRUCTURES, tolerance_mm=1.0, mode=mode)
+    for a, b in zip(one.rows, other.rows, strict=True):
+        for name in ("dice", "jaccard", "volume_similarity", *SURFACE_UNITS[mode]):
+            assert a.metrics[name].value == pytest.approx(b.metrics[name].value, rel=1e-12)
+        assert a.metrics["recall"].value == b.metrics["precision"].value
+
+
+@pytest.mark.parametrize("mode", ["surfel", "voxel"])
+@pytest.mark.parametrize("axes", [(0,), (1, 2), (0, 1, 2)])
+def test_flipping_both_maps_changes_nothing(mode: str, axes: tuple[int, ...]) -> None:
+    maps = pair()
+    whole = (label_map(m) for m in maps[::-1])
+    flipped = (label_map(np.flip(m, axes)) for m in maps[::-1])
+    assert_same(
+        evaluate_case(*whole, STRUCTURES, tolerance_mm=1.0, mode=mode),
+        evaluate_case(*flipped, STRUCTURES, tolerance_mm=1.0, mode=mode),
+    )
+
+
+@pytest.mark.parametrize("mode", ["surfel", "voxel"])
+def test_background_around_both_maps_changes_only_the_true_negatives(mode: str) -> None:
+    reference, predicted = pair()
+    more = [label_map(np.pad(m, 2)) for m in (predicted, reference)]
+    a = evaluate_case(label_map(predicted), label_map(reference), STRUCTURES, tolerance_mm=1.0, mode=mode)
+    b = evaluate_case(*more, STRUCTURES, tolerance_mm=1.0, mode=mode)
+    assert numbers(a) == numbers(b)
+    assert [r.touches_fov for r in b.rows] == [False] * 3
+
+
+def test_lengths_follow_the_spacing_and_shares_do_not() -> None:
+    large = AFFINE.copy()
+    large[:3, :3] *= 4
+    near, far = (
+        evaluate_case(*(label_map(m, affine) for m in pair()), STRUCTURES, tolerance_mm=tau)
+        for affine, tau in ((AFFINE, 1.0), (large, 4.0))
+    )
+    for a, b in zip(near.rows, far.rows, strict=True):
+        for name, value in a.metrics.items():
+            factor = {"mm": 4, "ml": 64}.get(value.unit, 1)
+            assert b.metrics[name].value == pytest.approx(factor * value.value, rel=1e-12)
+
+
+def test_how_the_arrays_lie_in_memory_changes_nothing() -> None:
+    maps = pair()
+    turned = [label_map(np.asfortranarray(m).astype(np.int32)) for m in maps]
+    a = evaluate_case(*(label_map(m) for m in maps), STRUCTURES, tolerance_mm=1.0, threads=2)
+    assert numbers(a) == numbers(evaluate_case(*turned, STRUCTURES, tolerance_mm=1.0))
+
+
+@pytest.mark.parametrize("mode", ["surfel", "voxel"])
+def test_more_labels_than_a_word_has_bits(mode: str) -> None:
+    """Every label of a map of 150 gets the numbers it gets alone."""
+    generator = np.random.default_rng(5)
+    reference = np.kron(generator.integers(0, 151, (5, 6, 5)), np.ones((3, 3, 3), int)).astype(np.uint8)
+    predicted = np.roll(reference, 1, axis=0)
+    maps = [label_map(m) for m in (predicted, reference)]
+    many = from_labels({n: str(n) for n in range(1, 151)})
+    together = evaluate_case(*maps, many, tolerance_mm=1.0, mode=mode)
+    for value in (1, 63, 64, 65, 128, 150):
+        alone = evaluate_case(*maps, from_labels({value: str(value)}), tolerance_mm=1.0, mode=mode)
+        assert numbers(together)[str(value)] == pytest.approx(numbers(alone)[str(value)], nan_ok=True)
+
+
+def test_overall_values_count_the_background_as_a_class() -> None:
+    reference, predicted = pair()
+    case = evaluate_case(label_map(predicted), label_map(reference), STRUCTURES, surface=False)
+    assert case.overall["pixel_accuracy"].value == pytest.approx((reference == predicted).mean())
+    classes = [(reference == v, predicted == v) for v in (0, 1, 2, 7)]
+    iou = [(r & p).sum() / (r | p).sum() for r, p in classes]
+    assert case.overall["mean_iou"].value == pytest.approx(np.mean(iou))
+    assert missed_case(label_map(reference), STRUCTURES, "none").overall["mean_accuracy"].value == 0.25
 
 
 def test_a_perfect_prediction_is_perfect() -> None:

@@ -37,7 +37,9 @@ def test_csv_has_one_line_a_value() -> None:
     case = example()
     rows = read(cases_csv([case], surface="surfel", software="medseg 1"))
     assert tuple(rows[0]) == CASE_COLUMNS
-    assert len(rows) == sum(len(r.metrics) + 2 for r in case.rows)
+    assert len(rows) == sum(len(r.metrics) + 2 for r in case.rows) + len(case.overall)
+    whole = {r["metric"]: float(r["value"]) for r in rows if not r["structure"]}
+    assert whole == {name: value.value for name, value in case.overall.items()}
     dice = next(r for r in rows if r["metric"] == "dice")
     assert float(dice["value"]) == case.rows[0].metrics["dice"].value
     assert (dice["unit"], dice["status"], dice["surface"], dice["tau_mm"]) == ("1", "ok", "", "")

@@ -112,7 +112,7 @@ def test_voxel_numbers_equal_the_definition(seed: int) -> None:
 def test_distances_equal_a_distance_transform_to_the_last_bit(measure: Measure) -> None:
     r, p = blob(1), blob(2)
     surface = (
-        [sd.border(m) for m in (r, p)]
+        [m & ~ndimage.binary_erosion(m) for m in (r, p)]
         if measure is sd.voxel_distances
         else [(c != 0) & (c != 255) for c in (codes(r), codes(p))]
     )
@@ -130,6 +130,18 @@ def test_half_spaces_as_published_with_surface_distance() -> None:
     assert (forth, back) == (pytest.approx(0.322, abs=5e-4), pytest.approx(0.339, abs=5e-4))
     assert near == [pytest.approx(0.842, abs=5e-4), pytest.approx(0.830, abs=5e-4)]
     assert sd.normalised_surface_dice(d, 1.0) == pytest.approx(0.836, abs=5e-4)
+    assert 2 * (r & p).sum() / (r.sum() + p.sum()) == pytest.approx(0.990, abs=5e-4)
+
+
+def test_two_pixels_as_published_with_surface_distance() -> None:
+    """Two pixels two columns apart, at a spacing of 2 and 1."""
+    r, p = np.zeros((2, 128, 128, 1), bool)
+    r[50, 70] = p[50, 72] = True
+    d = sd.surfel_distances(r, p, (2, 1, 1))
+    for mm, length in d.directed:
+        assert mm.tolist() == [1, 1, 2, 2]
+        assert length.tolist() == pytest.approx([0.5 * math.hypot(2, 1)] * 4)
+    assert (sd.average_mm(d), sd.hausdorff_mm(d), sd.normalised_surface_dice(d, 1.0)) == (1.5, 2.0, 0.5)
 
 
 def test_single_voxels_apart_are_exactly_that_far_apart() -> None:

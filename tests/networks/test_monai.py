@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,8 @@ import torch
 
 from medseg.errors import UsageError
 from medseg.inference import engines
-from medseg.inference.engines.torch import to_graph, to_onnx
+from medseg.inference.engines.openvino import OpenVinoEngine
+from medseg.inference.engines.torch import to_graph, to_onnx, torch_engine
 from medseg.model import Model, ModelSpec, NetworkSpec
 from medseg.networks.monai import MonaiNetwork
 from medseg.networks.registry import build
@@ -112,6 +114,24 @@ def test_a_network_that_does_not_segment_is_refused_where_it_answers() -> None:
 def test_its_graph_answers_as_it_does(name: str) -> None:
     xml, _ = to_graph(network(name), 2, 3)  # which compares the two on two shapes
     assert xml
+
+
+@pytest.mark.slow
+def test_a_trained_segresnet_is_exact_on_both_engines_on_a_large_tile() -> None:
+    """Its settings are MONAI's own; half of the tile is air, and the truth is computed in float64."""
+    torch.manual_seed(1)
+    net = build(NetworkSpec("monai:SegResNet", 2, 3)).eval().to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    x = torch.randn(1, 2, 96, 96, 96, generator=torch.Generator().manual_seed(0))
+    x[:, :, :48] = -2.7182817
+    found = {
+        "openvino": OpenVinoEngine(*to_graph(net, 2, 3), threads=1)(x.numpy()),
+        "torch": torch_engine(copy.deepcopy(net), threads=1)(x.numpy()),
+    }
+    with torch.inference_mode():
+        expected = net.double()(x.double()).softmax(1)
+    for name, logits in found.items():
+        probabilities = torch.from_numpy(logits).double().softmax(1)
+        assert float((probabilities - expected).abs().max()) < 1e-5, name
 
 
 @pytest.mark.slow

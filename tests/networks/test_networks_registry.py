@@ -39,11 +39,11 @@ def test_options_reach_the_constructor() -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"name": "unet4d"}, "no network named 'unet4d'; there are unet3d, vnet"),
-        ({"name": "unet4d"}, "and monai:NAME"),
+        ({"name": "unet4d"}, "no network named 'unet4d'; did you mean 'unet3d'"),
+        ({"name": "xyz"}, "no network named 'xyz'; there are unet3d, vnet, fast_unet, unet, unetpp"),
         (
             {"name": "vnet", "options": {"padding": False}},
-            "vnet has no option padding; it has activation, bias",
+            "vnet has no option padding; there are activation, bias",
         ),
         ({"name": "unet3d", "options": {"widths": 3}}, "unet3d has no option widths"),
         ({"name": "unet3d", "spatial_dims": 1}, "2 or 3 spatial dims, not 1"),

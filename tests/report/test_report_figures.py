@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import io
 
 import matplotlib.image
@@ -10,10 +11,8 @@ import pytest
 from numpy.typing import NDArray
 
 from medseg.errors import GeometryError
-from medseg.metrics.value import Value
 from medseg.report import drawing, figures, views
-from medseg.report.content import ReportCase, ReportCohort, StructureRow
-from medseg.report.plots import dice_boxes
+from medseg.report.surfaces import Place, compare
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid
 
@@ -120,19 +119,73 @@ def test_arrays_off_the_grid_are_refused() -> None:
         figures.overlay_png(image, labels[1:], Grid(image.shape, np.eye(4)), STRUCTURES)
 
 
-def test_the_slices_pass_through_the_centroid_and_the_largest_difference() -> None:
-    grid = Grid((30, 30, 30), np.eye(4))
-    labels = np.zeros(grid.shape, np.uint8)
-    labels[10:15, 10:15, 10:15] = 1
-    reference = labels.copy()
-    reference[14, 10:15, 10:15] = 0
-    found = views.find_views(labels, labels, reference, grid, STRUCTURES, closeup=False)
-    assert [v.point for v in found] == [(12, 12, 12), (14, 10, 10)]
+def test_the_slices_pass_through_the_centroid_and_the_point_furthest_from_the_other_surface() -> None:
+    """The prediction has a spur of 6 voxels, and elsewhere a whole face one voxel too far out."""
+    grid = Grid((40, 40, 40), np.eye(4))
+    reference = np.zeros(grid.shape, np.uint8)
+    reference[10:20, 10:20, 10:20] = 1
+    labels = reference.copy()
+    labels[9, 10:20, 10:20] = 1
+    labels[20:26, 13, 14] = 1
+    one = StructureSet((RED,))
+    (centre,) = views.centre_views(labels, labels, reference, grid, one, closeup=False)
+    assert centre.point == (14, 14, 14)
+    compared = compare(labels, reference, grid, one, one)
+    (place,) = views.worst_places(compared, labels, reference, one, most=3)
+    assert place.point == (25, 13, 14)
+    assert place.size_mm == pytest.approx(6.0)
+    assert place.words == "left: surfaces 6.0 mm apart, the prediction outside the reference"
+    (view,) = views.place_views(labels, labels, reference, grid, one, [place], closeup=False)
+    assert view.point == place.point
+    assert view.marked
+
+
+def test_a_structure_that_one_map_lacks_comes_first_and_equal_ones_are_left_out() -> None:
+    grid = Grid((40, 40, 40), np.eye(4))
+    three = StructureSet((RED, GREEN, Structure(3, "same")))
+    reference = np.zeros(grid.shape, np.uint8)
+    reference[5:10, 5:10, 5:10], reference[25:30, 25:30, 25:30], reference[30:35, 5:8, 5:8] = 1, 2, 3
+    labels = np.roll(np.where(reference == 1, reference, 0), 2, 0) + np.where(reference == 3, reference, 0)
+    compared = compare(labels, reference, grid, three, three)
+    places = views.worst_places(compared, labels, reference, three, most=3)
+    assert [p.structure.name for p in places] == ["right", "left"]
+    assert places[0].words == "right: in the reference, no voxels labelled"
+    assert places[0].point == (27, 27, 27)
+
+
+def test_a_ring_marks_the_place() -> None:
+    image, labels = scene()
+    grid = Grid(image.shape, np.eye(4))
+    view = views.place_views(
+        image, labels, labels, grid, STRUCTURES, [Place(RED, (8, 20, 20), "here", 1.0)], closeup=False
+    )[0]
+    plain = dataclasses.replace(view, marked=False)
+    with_ring, without = (
+        figures.slices_png([v], STRUCTURES, orientation_known=True, window=(0.0, 1.0), names=False)
+        for v in (view, plain)
+    )
+    changed = np.argwhere((pixels(with_ring) != pixels(without)).any(axis=-1))
+    across = pixels(with_ring).shape[1] / 3
+    spans = [np.ptp(changed[(changed[:, 1] // across) == n], axis=0) for n in range(3)]
+    assert all(span[0] == pytest.approx(span[1], abs=2) for span in spans)
+
+
+def test_twins_of_one_colour_share_a_line_of_the_legend() -> None:
+    twins = from_labels(
+        [Structure(1, "left ear", colour="#ff2020"), Structure(2, "right ear", colour="#ff2020")]
+    )
+    image, labels = scene()
+    view = views.centre_views(image, labels, None, Grid(image.shape, np.eye(4)), twins, closeup=False)
+    both = figures._legend(twins, view)
+    assert [entry.text for entry in both] == ["ear"]
+    labels[labels == 2] = 0
+    view = views.centre_views(image, labels, None, Grid(image.shape, np.eye(4)), twins, closeup=False)
+    assert [entry.text for entry in figures._legend(twins, view)] == ["left ear"]
 
 
 def test_between_two_structures_the_slice_moves_to_where_one_is() -> None:
     image, labels = scene()
-    (view,) = views.find_views(image, labels, None, Grid(image.shape, np.eye(4)), STRUCTURES, closeup=False)
+    (view,) = views.centre_views(image, labels, None, Grid(image.shape, np.eye(4)), STRUCTURES, closeup=False)
     assert labels[view.point[0]].any()
 
 
@@ -140,7 +193,7 @@ def test_a_close_up_keeps_the_slice_and_its_place_in_the_world() -> None:
     grid = Grid((90, 90, 90), np.diag([1.0, 1.0, 1.0, 1.0]))
     labels = np.zeros(grid.shape, np.uint8)
     labels[40:44, 50:54, 60:64] = 1
-    whole, close = views.find_views(labels, labels, None, grid, STRUCTURES, closeup=True)
+    whole, close = views.centre_views(labels, labels, None, grid, STRUCTURES, closeup=True)
     assert close.grid.shape == (28, 28, 28)
     assert [p + s for p, s in zip(close.point, close.start, strict=True)] == list(whole.point)
     np.testing.assert_allclose(close.grid.corners_mm[0], close.start)
@@ -149,16 +202,3 @@ def test_a_close_up_keeps_the_slice_and_its_place_in_the_world() -> None:
 def test_a_structure_in_the_way_of_a_style_sheet_is_grey() -> None:
     assert drawing.readable_colour("#fff;}body{display:none") == drawing.NEUTRAL
     assert drawing.readable_colour("#ffe119\n") == drawing.NEUTRAL
-
-
-def test_the_box_plot_needs_a_dice_and_is_the_same_every_time() -> None:
-    def case(n: int) -> ReportCase:
-        dice = Value(0.5 + n / 40, "1", "ok")
-        return ReportCase(f"c{n}", (StructureRow("a $", "#ff2020", 1.0, 1.0, dice),), has_reference=True)
-
-    cohort = ReportCohort("cohort", tuple(map(case, range(12))))
-    first = dice_boxes(cohort)
-    assert first is not None
-    assert first == dice_boxes(cohort)
-    assert dice_boxes(ReportCohort("cohort", cohort.cases[:3])) is not None
-    assert dice_boxes(ReportCohort("cohort", ())) is None

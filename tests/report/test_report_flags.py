@@ -113,4 +113,28 @@ def test_a_tilted_and_a_sheared_scan_are_named() -> None:
 
 def test_a_volume_outside_the_training_range_is_named() -> None:
     found = texts(two_kidneys(), expected_ml={"left kidney": (0.1, 0.2), "right kidney": (0.001, 0.2)})
-    assert found == ["left kidney is smaller than any in the training data (0.1 to 0.2 ml)."]
+    said = "0.008 ml against 0.1 to 0.2 ml"
+    assert found == [f"left kidney is smaller than any in the training data: {said}."]
+
+
+def test_a_volume_just_outside_the_training_range_is_not() -> None:
+    """8 mm³, a range from 9 mm³: within the slack that few training cases deserve."""
+    assert texts(two_kidneys(), expected_ml={"left kidney": (0.009, 0.2)}) == []
+
+
+def test_specks_are_no_pieces_and_lesions_may_have_many() -> None:
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[2:6, 2:6, 2:4] = 1  # 32 voxels
+    labels[9, 8, 5] = 1  # 3 %
+    assert texts(labels, structures=from_labels({1: "spleen"})) == []
+    labels[9, 7:9, 5] = 1
+    assert len(texts(labels, structures=from_labels({1: "spleen"}))) == 1
+    assert texts(labels, structures=from_labels({1: "spleen"}), expected_pieces={"spleen": 2}) == []
+
+
+def test_more_than_a_few_of_a_kind_share_a_sentence() -> None:
+    structures = from_labels({n: f"part {n}" for n in range(1, 7)})
+    labels = np.zeros(GRID.shape, np.uint8)
+    labels[4, 4, 4] = 1
+    (found,) = texts(labels, structures=structures)
+    assert found == "The model labelled no voxels as part 2, part 3, part 4, part 5, part 6."

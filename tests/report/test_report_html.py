@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import re
 from html.parser import HTMLParser
@@ -12,10 +13,11 @@ import pytest
 
 from medseg.metrics.case import evaluate_case, missed_case
 from medseg.report import html
-from medseg.report.content import Failure, ReportCase, ReportCohort, cohort_from_results, rows_from_labels
+from medseg.report.cohort import Failure, ReportCohort, cohort_from_results
+from medseg.report.content import Picture, ReportCase, rows_from_labels
 from medseg.report.drawing import BANNER
 from medseg.report.flags import Flag
-from medseg.report.plots import dice_boxes
+from medseg.report.viewer import viewer
 from medseg.structures import Structure, StructureSet
 from medseg.volume import Grid, LabelMap
 
@@ -73,7 +75,7 @@ def case(*, has_reference: bool = False) -> ReportCase:
         EVIL,
         rows,
         flags=(Flag(ATTRIBUTE), Flag(EVIL)),
-        overlay=b"\x89PNG not really",
+        pictures=(Picture(EVIL, b"\x89PNG not really", ATTRIBUTE, EVIL),),
         facts=((EVIL, ATTRIBUTE), ("Model", EVIL)),
         has_reference=has_reference,
         window=(0.0, 100.0),
@@ -132,17 +134,43 @@ def test_the_page_asks_for_nothing(page: str) -> None:
             assert (attributes["src"] or "").startswith("data:image/png;base64,")
 
 
+def policy_of(page: str) -> str:
+    rules = [a for _, a in parsed(page).elements if a.get("http-equiv") == "Content-Security-Policy"]
+    assert len(rules) == 1
+    return rules[0]["content"] or ""
+
+
 def test_the_policy_allows_this_style_and_nothing_else(page: str) -> None:
-    found = parsed(page)
-    (policy,) = [a["content"] for t, a in found.elements if a.get("http-equiv") == "Content-Security-Policy"]
+    policy = policy_of(page)
     style = page.partition("<style>")[2].partition("</style>")[0]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    assert policy is not None
     assert policy.startswith("default-src 'none'; ")
     assert f"style-src 'sha256-{digest}'" in policy
     assert "unsafe" not in policy
+    assert "script-src 'none'" in policy
+    assert "connect-src 'none'" in policy
     first_style = page.index("<style>")
     assert page.index("Content-Security-Policy") < first_style
+
+
+def test_the_viewers_script_is_the_only_one_and_known_by_its_hash() -> None:
+    image = np.random.default_rng(0).random(GRID.shape)
+    scroll = viewer(image, labels(40, 5).array, GRID, STRUCTURES, places=[(EVIL, (1, 1, 1))])
+    page = html.case_page(dataclasses.replace(case(), viewer=scroll))
+    scripts = re.findall(r"<script>(.*?)</script>", page, re.DOTALL)
+    assert len(scripts) == page.count("<script") == 1
+    digest = base64.b64encode(hashlib.sha256(scripts[0].encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}';" in policy_of(page)
+    style = page.partition("<style>")[2].partition("</style>")[0]
+    assert scroll.style.strip() in style
+    text = parsed(page).text
+    assert text.index("Before the numbers") < text.index("All slices") < text.index("Volume ml")
+    assert "<noscript>" in page
+
+
+def test_characters_that_hide_or_turn_text_are_spelt_out() -> None:
+    page = html.case_page(dataclasses.replace(case(), case_id="a\x1b[31m\u202eb\u200bc"))
+    assert "Case a\\x1b[31m\\u202eb\\u200bc" in page
 
 
 def test_the_banner_is_on_the_page_and_on_every_printed_sheet(page: str) -> None:
@@ -154,8 +182,8 @@ def test_the_banner_is_on_the_page_and_on_every_printed_sheet(page: str) -> None
 
 def test_the_colour_of_a_structure_cannot_leave_the_style_sheet() -> None:
     style = PAGES["case"].partition("<style>")[2].partition("</style>")[0]
-    assert ".c0{background:#b0b0b0}" in style
-    assert ".c1{background:#00ff00}" in style
+    assert ".kb0b0b0{background:#b0b0b0}" in style
+    assert ".k00ff00{background:#00ff00}" in style
     assert "alert" not in style
 
 
@@ -190,8 +218,3 @@ def test_the_same_case_gives_the_same_page_and_a_date_only_when_given() -> None:
     assert html.cohort_page(cohort()) == PAGES["cohort"]
     assert "2031-05-06" in html.case_page(case(), created="2031-05-06")
     assert not re.search(r"\b20[23]\d-\d\d", PAGES["case"])
-
-
-def test_the_plot_of_a_cohort_is_in_its_page() -> None:
-    plotted = ReportCohort("c", cohort().cases, figure=dice_boxes(cohort()))
-    assert "data:image/png;base64,iVBOR" in html.cohort_page(plotted)

@@ -7,16 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from medseg.metrics.case import evaluate_case, missed_case
+from medseg.metrics.case import evaluate_case
 from medseg.metrics.value import Value
 from medseg.report import tables
 from medseg.report.content import (
-    Failure,
+    AsymmetryRow,
+    LesionRow,
     ReportCase,
-    ReportCohort,
     StructureRow,
     case_from_result,
-    cohort_from_results,
     rows_from_labels,
 )
 from medseg.structures import Structure, StructureSet, from_labels
@@ -92,11 +91,13 @@ def test_a_case_is_written_as_it_was_measured() -> None:
     table = tables.case_table(case_from_result(result, PAIR))
     cells = dict(zip(table.head, (c.strip(tables.FIGURE_SPACE) for c in table.rows[0]), strict=True))
     assert cells["Dice"] == "0.800"  # 2 * 20 / (30 + 20)
-    assert cells["Jaccard"] == "0.667"
+    assert (cells["Recall"], cells["Precision"]) == ("1.000", "0.667")  # 20 of 20, 20 of 30
     assert (cells["Volume ml"], cells["Reference ml"], cells["Difference ml"]) == ("0.300", "0.200", "+0.100")
     assert cells["%"] == "+50.0"
     assert "Surface Dice at 2 mm" in cells
-    assert table.rows[1][5:] == ("n/a – absent in both",) * 4
+    absent = table.rows[1][5:]
+    assert absent == ("n/a – absent in both",) * 5
+    assert tables.Table.merged(table.rows[1])[-1] == ("n/a – absent in both", 5, 5)
 
 
 def test_tolerances_that_differ_are_named_one_by_one() -> None:
@@ -104,50 +105,35 @@ def test_tolerances_that_differ_are_named_one_by_one() -> None:
         label_map(30, 5), label_map(20, 5), PAIR, tolerance_mm={"left kidney": 1.0, "right kidney": 3.0}
     )
     table = tables.case_table(case_from_result(result, PAIR))
-    assert table.head[-1] == "Surface Dice"
-    assert [row[-1].rpartition(" (")[2] for row in table.rows] == ["1 mm)", "3 mm)"]
+    at = table.head.index("Surface Dice")
+    assert [row[at].rpartition(" (")[2] for row in table.rows] == ["1 mm)", "3 mm)"]
 
 
-def test_missed_and_extra_structures_are_counted_with_their_dice_of_zero() -> None:
-    results = [
-        evaluate_case(label_map(20, 5), label_map(20, 5), PAIR, case_id="right"),
-        evaluate_case(label_map(20, 0), label_map(20, 5), PAIR, case_id="missed"),
-        evaluate_case(label_map(20, 5), label_map(20, 0), PAIR, case_id="extra"),
-        evaluate_case(label_map(20, 0), label_map(20, 0), PAIR, case_id="absent"),
-        missed_case(label_map(20, 5), PAIR, "there is no file", case_id="lost"),
-    ]
-    cohort = cohort_from_results("all", results, PAIR, failures=[Failure("broken", "unreadable")])
-    table = tables.cohort_table(cohort)
-    cells = dict(zip(table.head, table.rows[1], strict=True))
-    assert [cells[k] for k in ("n", "Missed", "Extra", "Absent")] == ["4", "2", "1", "1"]
-    assert cells["Mean Dice"] == "0.250"
-    assert cells["95 % CI"] == "n/a"
-    assert [case.case_id for case in cohort.missing] == ["lost"]
-
-
-def test_cases_are_listed_worst_first() -> None:
-    def case(name: str, dice: float | None) -> ReportCase:
-        row = StructureRow("liver", "#ffffff", 1.0, 1.0, Value(dice, "1", "ok" if dice else "both_empty"))
-        return ReportCase(name, (row,), has_reference=True)
-
-    cohort = ReportCohort(
-        "c", (case("good", 0.9), case("none", None), case("bad", 0.2), case("also bad", 0.2))
+def test_columns_appear_when_a_row_has_something_to_say_in_them() -> None:
+    rows = (
+        StructureRow("a", "#ffffff", 2.0, interval_ml=(1.5, 2.5), icv_percent=0.0512),
+        StructureRow("b", "#ffffff", 20.0, expected_dice=0.876, icv_percent=12.34),
     )
-    assert [row[0] for row in tables.cases_table(cohort).rows] == ["also bad", "bad", "good", "none"]
+    table = tables.case_table(ReportCase("c", rows, coverage=0.95))
+    assert table.head == ("Structure", "Volume ml", "95 % interval ml", "% of ICV", "Expected Dice")
+    cells = [[c.strip(tables.FIGURE_SPACE) for c in row] for row in table.rows]
+    assert cells == [["a", "2.0", "1.5–2.5", "0.051", "n/a"], ["b", "20.0", "n/a", "12.3", "0.88"]]
+    assert tables.case_table(ReportCase("c", (StructureRow("a", "#ffffff", 2.0),))).head[2:] == ()
 
 
-def test_a_cohort_without_references_has_no_accuracy() -> None:
-    cases = tuple(
-        ReportCase(str(n), rows_from_labels(label_map(n).array, GRID, PAIR)) for n in (0, 10, 30, 50)
-    )
-    table = tables.cohort_table(ReportCohort("c", cases))
-    assert not any("Dice" in title for title in table.head)
-    assert [c.strip(tables.FIGURE_SPACE) for c in table.rows[0]] == [
-        "left kidney",
-        "3",
-        "1",
-        "0.300",
-        "0.100",
-        "0.500",
-    ]
-    assert tables.cases_table(ReportCohort("c", cases)).head == ("Case", "Structures not labelled", "Flags")
+def test_asymmetry_is_relative_to_the_mean_of_both_sides() -> None:
+    """100 (3 - 1) / 2 = 100; a side without voxels has no percentage."""
+    rows = (AsymmetryRow("kidney", 3.0, 1.0), AsymmetryRow("ureter", 0.0, 1.0))
+    assert [row.percent for row in rows] == [pytest.approx(100.0), None]
+    table = tables.asymmetry_table(ReportCase("c", (), asymmetry=rows))
+    assert [row[3] for row in table.rows] == ["+100.0", "n/a – one side not labelled"]
+
+
+def test_many_lesions_are_counted_and_the_largest_are_listed() -> None:
+    lesions = tuple(LesionRow("tumour", "extra", None, 0.1 * n) for n in range(1, 21))
+    case = ReportCase("c", (StructureRow("tumour", "#ff0000", 1.0),), has_reference=True, lesions=lesions)
+    table = tables.lesion_table(case)
+    assert len(table.rows) == tables.MOST_LESIONS + 1
+    assert table.rows[0][3].strip(tables.FIGURE_SPACE) == "2.0"
+    assert table.rows[-1][1] == "and 8 smaller"
+    assert table.colours == ("#ff0000",) * len(table.rows)

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from test_report_pdf import text_of
 
-from medseg.errors import GridMismatchError, UsageError
+from medseg.errors import GridMismatchError, InputError, UsageError
 from medseg.metrics.case import evaluate_case
 from medseg.report.drawing import LARGEST_PNG_BYTES
-from medseg.structures import from_labels
+from medseg.structures import Total, from_labels
 from medseg.volume import FileForm, Grid, LabelMap, Volume
-from medseg.workflows.report import ReportOptions, case_of, report, report_cohort
+from medseg.workflows.report import ReportOptions, case_of, report, report_cohort, stated_intervals
 
 CANARY = "CANARY-Jane-Doe-1970"
 PAIR = from_labels({1: "left kidney", 2: "right kidney"})
-PAGE_BYTES = 400_000
+PAGE_BYTES = 2_000_000
 
 
 def write(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Path:
@@ -56,12 +58,65 @@ def test_a_page_holds_nothing_of_the_patient_and_no_path(files: dict[str, Path])
     assert len(page) < PAGE_BYTES
 
 
+def test_a_pdf_says_the_same_and_holds_nothing_of_the_patient_either(files: dict[str, Path]) -> None:
+    files["out"] = files["out"].with_suffix(".pdf")
+    case = report(**files, structures=PAIR, options=ReportOptions(tolerance_mm=1.0))  # type: ignore[arg-type]
+    content = files["out"].read_bytes()
+    assert content.startswith(b"%PDF-")
+    text = text_of(content, files["out"].parent)
+    assert "Case scan" in text
+    assert CANARY[:6] not in text
+    assert CANARY[:6].encode() not in content
+    assert case.viewer is None
+    assert [p.title for p in case.pictures][1].startswith("Where prediction and reference")
+
+
+def test_a_page_is_html_or_pdf(files: dict[str, Path]) -> None:
+    files["out"] = files["out"].with_suffix(".docx")
+    with pytest.raises(UsageError, match=r"\.html or a \.pdf"):
+        report(**files, structures=PAIR)  # type: ignore[arg-type]
+
+
+def test_what_is_known_beforehand_reaches_the_page() -> None:
+    grid = Grid((12, 12, 12), np.eye(4))
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[2:4, 4:8, 4:8], labels[8:10, 4:8, 4:8] = 1, 2
+    labels[5, 5, 5] = 3
+    structures = from_labels({1: "left kidney", 2: "right kidney", 3: "kidney tumour"})
+    volume = Volume(labels[None].astype(np.float32), grid, ("T1",), FileForm(sform_code=1))
+    options = ReportOptions(
+        intervals_ml={"left kidney": (0.01, 0.1)},
+        totals=(Total("intracranial volume"),),
+        viewer=False,
+    )
+    case = case_of(volume, LabelMap(labels, grid), structures, options=options)
+    left, right, tumour = case.rows
+    assert (left.interval_ml, right.interval_ml) == ((0.01, 0.1), None)
+    assert left.icv_percent == pytest.approx(100 * 32 / 65)
+    assert [(a.name, a.percent) for a in case.asymmetry] == [("kidney", 0.0)]
+    assert [(r.structure, r.outcome, r.predicted_ml) for r in case.lesions] == [
+        ("kidney tumour", "labelled", pytest.approx(tumour.volume_ml))
+    ]
+    assert case.viewer is None
+
+
+def test_intervals_come_from_what_the_prediction_states(tmp_path: Path) -> None:
+    seg = tmp_path / "scan_seg.nii.gz"
+    assert stated_intervals(seg) == {}
+    rows = [{"name": "liver", "interval_ml": [1.0, 2.5]}, {"name": "spleen"}]
+    (tmp_path / "scan_seg.json").write_text(json.dumps({"structures": rows}))
+    assert stated_intervals(seg) == {"liver": (1.0, 2.5)}
+    (tmp_path / "scan_seg.json").write_text('{"structures": [{"name": "liver", "interval_ml": [1.0]}]}')
+    with pytest.raises(InputError):
+        stated_intervals(seg)
+
+
 def test_the_form_of_a_file_adds_nothing_to_the_page() -> None:
     grid = Grid((6, 6, 6), np.eye(4))
     form = dataclasses.replace(FileForm(), suffix=f".{CANARY}")
     volume = Volume(np.zeros((1, 6, 6, 6), np.float32), grid, ("T1",), form)
     case = case_of(volume, LabelMap(np.ones((6, 6, 6), np.uint8), grid, form), PAIR)
-    assert CANARY not in repr(dataclasses.replace(case, overlay=None))
+    assert CANARY not in repr(case)
 
 
 def test_the_same_files_give_the_same_page(files: dict[str, Path]) -> None:
@@ -125,6 +180,7 @@ def test_pages_of_real_scans_stay_small(data_root: Path, tmp_path: Path) -> None
             options=ReportOptions(tolerance_mm=1.0),
         )  # fmt: skip
         assert out.stat().st_size < PAGE_BYTES
-        assert case.overlay is not None
-        assert len(case.overlay) <= LARGEST_PNG_BYTES
+        assert len(case.pictures) == 1  # nothing differs, so there is no worst place
+        assert case.surfaces is not None
+        assert all(len(p.png) <= LARGEST_PNG_BYTES for p in (*case.pictures, case.surfaces))
         assert {row.dice.value for row in case.rows} == {1.0}

@@ -8,19 +8,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_training import NETWORK, model_spec, phantom, take_step, tiny_trainer
+from tiny_training import NETWORK, TRAINING, model_spec, phantom, take_step, tiny_trainer
 
 from medseg.cards import load_card, load_recipe
-from medseg.errors import ModelError, SelfCheckError
+from medseg.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference import engines
 from medseg.losses.spec import LossSpec
-from medseg.model import Model, load_model
+from medseg.model import Model, NetworkSpec, load_model
 from medseg.phantom import STRUCTURES
 from medseg.structures import Structure, StructureSet
 from medseg.training import setup
 from medseg.training.loop import Trainer
 from medseg.training.processor import autocast_dtype
-from medseg.training.setup import best_of, build_network, facts_of, start_from
+from medseg.training.setup import best_of, build_network, facts_of, judge, start_from
+from medseg.training.spec import TrainingSpec
 from medseg.training.split import make_split
 from medseg.workflows.evidence import provenance
 
@@ -168,3 +169,48 @@ def test_only_a_network_of_monai_may_lack_a_graph(
         best_of(trainer, 1)
     monkeypatch.setattr(setup, "MonaiNetwork", type(trainer.network))
     assert best_of(trainer, 1)[1] is None
+
+
+def told(network: NetworkSpec, training: TrainingSpec, loss: LossSpec | None = None) -> str:
+    """How settings are refused that go with no data."""
+    built = build_network(network, seed=0, device="cpu", threads=0)
+    with pytest.raises(UsageError) as refusal:
+        judge(built, STRUCTURES, loss or LossSpec(), training)
+    return str(refusal.value)
+
+
+def test_deep_supervision_of_one_head_is_refused() -> None:
+    assert "needs a network of several heads" in told(NETWORK, replace(TRAINING, deep_supervision=True))
+
+
+def test_a_loss_that_does_not_take_the_outputs_is_refused() -> None:
+    assert "'bce_dice' does not take labels" in told(NETWORK, TRAINING, LossSpec("bce_dice"))
+
+
+def test_a_network_without_padding_is_refused() -> None:
+    assert "leave network.options.padding out" in told(replace(NETWORK, options={"padding": False}), TRAINING)
+
+
+@pytest.mark.parametrize(
+    ("patch", "mend"),
+    [
+        ((16, 15, 18), "[4, 4, 1] along each axis, not [16, 15, 18]; take [16, 12, 18] or [16, 16, 18]"),
+        ((2, 3, 7), "not [2, 3, 7]; take [4, 4, 7]"),
+        ((6, 3, 7), "not [6, 3, 7]; take [4, 4, 7] or [8, 4, 7]"),
+    ],
+)
+def test_a_patch_that_is_no_multiple_of_the_stride_is_answered_with_the_nearest(
+    patch: tuple[int, int, int], mend: str
+) -> None:
+    network = replace(NETWORK, widths=(2, 2, 2), strides=((2, 2, 1), (2, 2, 1)))
+    assert told(network, replace(TRAINING, patch=patch)).endswith(mend)
+
+
+def test_a_patch_of_slices_is_judged_along_the_slice() -> None:
+    flat = NetworkSpec("unet", 1, 4, 2, widths=(2, 2))
+    said = told(flat, replace(TRAINING, patch=(16, 15, 1)))
+    assert said.endswith("not [16, 15, 1]; take [16, 14, 1] or [16, 16, 1]")
+
+
+def test_settings_that_go_together_are_not_refused() -> None:
+    judge(build_network(NETWORK, seed=0, device="cpu", threads=0), STRUCTURES, LossSpec(), TRAINING)

@@ -85,6 +85,28 @@ def test_too_few_groups_are_refused(count: int, folds: int, fold: int | None) ->
 
 
 @pytest.mark.parametrize(
+    ("count", "folds", "fold", "mend"),
+    [
+        (4, 5, 0, "add cases, or give --folds 4"),
+        (3, 5, 4, "add cases, or give --folds 3"),
+        (3, 2, 0, "add cases, or give --folds 3"),
+        (2, 2, 0, "add cases, or give --fold none"),
+        (1, 5, 0, "add cases"),
+        (1, 5, None, "add cases"),
+    ],
+)
+def test_the_mend_for_too_few_groups_is_one(count: int, folds: int, fold: int | None, mend: str) -> None:
+    few = {f"c{n}": f"c{n}" for n in range(count)}
+    with pytest.raises(InputError) as refusal:
+        split(few, fold, folds)
+    assert refusal.value.mend == mend
+    if "--folds" in mend:
+        assert split(few, 0, int(mend[-1])).train
+    if "--fold none" in mend:
+        assert split(few, None, folds).train
+
+
+@pytest.mark.parametrize(
     ("count", "folds", "fold"), [(2, 5, None), (3, 3, 2), (3, 2, 1), (5, 5, 0), (4, 2, 0)]
 )
 def test_just_enough_groups_serve(count: int, folds: int, fold: int | None) -> None:

@@ -15,7 +15,8 @@ from tiny_training import NETWORK, TRAINING, phantom, take_step, tiny_trainer
 from torch import Tensor, nn
 
 from medseg.augment.spec import AugmentSpec
-from medseg.errors import InputError, SelfCheckError, UsageError
+from medseg.errors import InputError, SelfCheckError
+from medseg.losses.boundary import BoundaryLoss
 from medseg.losses.scheduled import Scheduled
 from medseg.losses.spec import LossSpec, LossTerm
 from medseg.structures import from_labels
@@ -213,9 +214,37 @@ def test_every_head_learns_under_deep_supervision(tmp_path: Path) -> None:
         assert not torch.equal(parameter, before[key]), key
 
 
-def test_deep_supervision_of_one_head_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="unet3d has one head"):
-        tiny_trainer(tmp_path, training=replace(TRAINING, deep_supervision=True))
+class Told(nn.Module):
+    """A loss that notes the shape and the spacing that each head is measured with."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = BoundaryLoss(spacing_mm=(1.0, 0.5, 2.0))
+        self.seen: list[tuple[tuple[int, ...], tuple[float, ...]]] = []
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        self.seen.append((tuple(target.shape[1:]), self.inner.spacing_mm))
+        return self.inner(logits, target)
+
+
+def test_a_head_of_every_nth_voxel_is_measured_by_their_spacing(tmp_path: Path) -> None:
+    strides = ((2, 2, 1), (2, 2, 2), (2, 2, 2))
+    network = replace(
+        NETWORK, name="plain_unet", widths=(4, 8, 8, 8), strides=strides, norm="instance", options={}
+    )
+    trainer = tiny_trainer(tmp_path, network=network, training=replace(TRAINING, deep_supervision=True))
+    trainer.loss = told = Told()
+    take_step(trainer, [0, 1])
+    take_step(trainer, [0, 1])
+    assert told.seen == [((16, 16, 16), (1.0, 0.5, 2.0)), ((8, 8, 16), (2.0, 1.0, 2.0))] * 2
+
+
+def test_one_phase_of_the_voxels_is_measured_by_their_spacing(tmp_path: Path) -> None:
+    network = replace(NETWORK, name="fast_unet", widths=(4, 8), norm="batch", options={})
+    trainer = tiny_trainer(tmp_path, network=network, training=replace(TRAINING, sampled_loss=True))
+    trainer.loss = told = Told()
+    take_step(trainer, [0, 1])
+    assert told.seen == [((8, 8, 8), (2.0, 1.0, 4.0))]
 
 
 def test_damaged_best_weights_are_told_and_can_be_beaten(tmp_path: Path) -> None:

@@ -176,7 +176,7 @@ def test_help_and_bad_words_need_no_library(tmp_path: Path) -> None:
     [
         ((), "either a preset or a recipe"),
         (("--preset", "unet2015", "--recipe", "phantom_unet3d"), "either a preset or a recipe"),
-        (("--preset", "unet"), "there are unet2015, vnet2016"),
+        (("--preset", "unet"), "did you mean 'unet2015'"),
         (("--recipe", "nonesuch"), "no recipe named 'nonesuch'"),
         (("--recipe", "brain"), "makes its scans from label maps"),
         (("--preset", "unet2015", "--count", 0), "count"),

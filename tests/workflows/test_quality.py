@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from medseg.model import ModelSpec, NetworkFacts, NetworkSpec
-from medseg.structures import from_labels
+from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid, Volume
 from medseg.workflows.quality import Quality, Seen, judge, sides_agreement
 
@@ -50,13 +50,18 @@ def verdict(
 ) -> Quality:
     found = more.get("found", outputs())
     mirrored = seen(more.get("mirrored", mirror_image(found)))
-    return judge(
-        volume or scan(), model, volumes or FINE, more.get("cut", UNCUT), seen(found), lambda: mirrored
-    )
+    cut, features = more.get("cut", UNCUT), more.get("features", {})
+    return judge(volume or scan(), model, volumes or FINE, cut, seen(found), features, lambda: mirrored)
 
 
 def seen(found: np.ndarray[Any, Any]) -> Seen:
-    return Seen.all_of([(slice(0, 5), found[:, :5]), (slice(5, 12), found[:, 5:])], STRUCTURES)
+    return watched([(slice(0, 5), found[:, :5]), (slice(5, 12), found[:, 5:])], STRUCTURES)
+
+
+def watched(rows: list[tuple[slice, np.ndarray[Any, Any]]], structures: StructureSet) -> Seen:
+    seen = Seen(structures, promised=True)
+    assert len(list(seen.watch(rows))) == len(rows)
+    return seen
 
 
 def mirror_image(found: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -130,9 +135,9 @@ def test_sides_are_looked_at_twice_only_in_doubt() -> None:
         calls.append(1)
         return seen(mirror_image(outputs()))
 
-    judge(scan(), spec(volumes_ml=RANGES), FINE, UNCUT, seen(outputs()), mirrored)
+    judge(scan(), spec(volumes_ml=RANGES), FINE, UNCUT, seen(outputs()), {}, mirrored)
     assert not calls
-    judge(scan(), spec(volumes_ml=RANGES), FINE | {"left lobe": 0.35}, UNCUT, seen(outputs()), mirrored)
+    judge(scan(), spec(volumes_ml=RANGES), FINE | {"left lobe": 0.35}, UNCUT, seen(outputs()), {}, mirrored)
     assert len(calls) == 1
 
 
@@ -149,3 +154,33 @@ def test_sides_that_change_when_the_scan_is_mirrored_are_uncertain() -> None:
 def test_sides_the_wrong_way_round_that_stay_so_are_measured() -> None:
     wrong = outputs(swapped=True)
     assert verdict(spec(), found=wrong, mirrored=mirror_image(wrong)).sides == 1.0
+
+
+USUAL = {"n": 40, "limit": 4.0, "features": {"noise": [1.0, 0.5], "sharpness": [2.0, 0.1]}}
+
+
+def test_what_is_unlike_the_calibration_is_named() -> None:
+    near, far = {"noise": 2.9, "sharpness": 2.0}, {"noise": 4.0, "sharpness": 1.2}
+    assert verdict(spec(usual=USUAL), features=near).reasons == ()
+    reasons = verdict(spec(usual=USUAL), features=far).reasons
+    assert len(reasons) == 1
+    assert "unlike the 40 scans" in reasons[0]
+    assert "sharpness, noise (8.0 standard deviations from the mean; 4.0 are allowed)" in reasons[0]
+
+
+def test_the_promised_dice_by_hand() -> None:
+    """Sure of 0.9 in the voxels labelled, of 1/30 elsewhere: 2 * 0.9 n / (n + 0.9 n + (N - n) / 30)."""
+    found = seen(outputs())
+    voxels, all_voxels = 3 * SHAPE[1] * SHAPE[2], int(np.prod(SHAPE))
+    everywhere = 0.9 * voxels + (all_voxels - voxels) * 0.1 / 3
+    assert found.estimated_dice["left lobe"] == pytest.approx(1.8 * voxels / (voxels + everywhere), rel=1e-5)
+
+
+def test_the_promised_dice_of_regions_counts_each_for_itself() -> None:
+    regions = StructureSet(
+        (Structure(2, "whole", members=(1, 2)), Structure(1, "core", members=(1,))),
+    )
+    part = np.zeros((2, 2, 2, 1), np.float32)
+    part[0], part[1, 0] = 0.8, 0.6
+    promised = watched([(slice(0, 2), part)], regions).estimated_dice
+    assert promised == {"whole": pytest.approx(6.4 / 7.2), "core": pytest.approx(2.4 / 3.2)}

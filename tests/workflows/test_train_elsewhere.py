@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -14,8 +15,12 @@ import pytest
 from commands import done
 from label_maps import CARD, RECIPE, write_map
 
+from medseg import specs
+from medseg.augment.spec import ElasticSpec, SynthesisSpec
 from medseg.io import read_volume
+from medseg.losses.spec import LossSpec, LossTerm
 from medseg.model import load_model
+from medseg.training.spec import TrainingSpec
 from medseg.workflows.segment import load
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_elsewhere.py"
@@ -105,6 +110,47 @@ def test_a_pack_trains_stops_goes_on_and_comes_back_as_a_model(home: Path, tmp_p
     done(*words, "--threads", 1, "--epochs", 1, "--init", tmp_path / "start.safetensors", "-q")
     began = load_model(tmp_path / "run" / "model.safetensors").spec.training["began_from"]
     assert (began["steps"], began["fold"], began["sha256"]) == (3, 0, model.sha256)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        LossSpec(),
+        LossSpec("sum", terms=(LossTerm("dice", weight=0.5), LossTerm("focal", gamma=3.0, weight_end=0.0))),
+        TrainingSpec(patch=(8, 16, 32)),
+        SynthesisSpec(elastic=ElasticSpec(sigma_mm=(1.0, 2.0)), voxel_mm=(1.0, 2.0)),
+    ],
+    ids=lambda spec: type(spec).__name__,
+)
+def test_settings_come_back_from_json_without_a_library(spec: object) -> None:
+    rebuilt = runpy.run_path(str(SCRIPT))["_rebuilt"]
+    assert rebuilt(type(spec), json.loads(json.dumps(specs.to_mapping(spec)))) == spec
+
+
+def test_a_sum_of_losses_follows_its_schedule_there(home: Path, tmp_path: Path) -> None:
+    """At the first step of one, the term that fades counts whole; were it never told, at the last too."""
+    terms = """
+[loss]
+name = "sum"
+[[loss.terms]]
+name = "dice"
+weight = 0.0
+[[loss.terms]]
+name = "cross_entropy"
+weight = 1000.0
+weight_end = 0.0
+"""
+    (tmp_path / "maps.toml").write_text(CARD)
+    (tmp_path / "sum.toml").write_text(RECIPE + terms)
+    words = ("--recipe", tmp_path / "sum.toml", "--data", home / "data", "-o", tmp_path / "pack.tar")
+    packed = here("pack", *words)
+    assert packed.returncode == 0, packed.stderr
+    with tarfile.open(tmp_path / "pack.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+    assert there(tmp_path, "--steps", 1, "--workers", 0)["loss"] > 200
+    told = there(tmp_path, "--steps", 20, "--workers", 0)
+    assert told["steps"] == 20
+    assert 0 < told["loss"] < 200
 
 
 def test_time_ends_a_training_too(home: Path, tmp_path: Path) -> None:

@@ -99,7 +99,8 @@ def test_a_training_leaves_a_model_that_segments_and_says_how_good_it_is(
     assert model.spec.structure_set.names == STRUCTURES.names
     assert model.spec.training["cases"] == {"trained": 3, "chose_checkpoint": 1, "measured": 2}
     assert model.spec.training["epochs"] == model.spec.training["of_epochs"] == 2
-    assert set(model.spec.evidence) == {"engines", "confidence", "volumes_ml", "spacing_mm", "validation"}
+    known = {"engines", "confidence", "volumes_ml", "spacing_mm", "validation", "calibration"}
+    assert set(model.spec.evidence) == known
     assert model.spec.evidence["engines"]["openvino f32"]["probability"] < 1e-3
     write_phantom_scan(tmp_path / "scan.nii.gz", shape=SHAPE)
     found = load(bench.run / "model.safetensors", threads=1)(read_volume(tmp_path / "scan.nii.gz"))
@@ -164,6 +165,7 @@ def test_overwrite_begins_anew_and_spares_what_is_not_its_own(bench: Bench, run:
     assert "going on" not in ran.err
     assert {p.name for p in run.iterdir()} == FILES - {"validation.csv"} | {"notes.txt"}
     assert load_model(run / "model.safetensors").spec.training["epochs"] == 1
+    assert "trained 1 epoch in" in ran.err
 
 
 def interrupted(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,6 +255,58 @@ def test_row_54_a_scan_under_two_names_is_refused(
     assert ran.code == 3
     assert f"{other}.nii.gz: holds the same voxels as {one}" in ran.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("there", "becomes", "told"),
+    [
+        ('name = "unet3d"', 'name = "unet3"', "no network named 'unet3'; did you mean 'unet3d'?"),
+        ("widths = [4, 8]", 'widths = [4, 8]\noptions = { activaton = "elu" }', "did you mean 'activation'?"),
+        (
+            "patch = [16, 16, 16]",
+            "patch = [16, 15, 16]",
+            "training.patch must be a multiple of [2, 2, 2] along each axis, not [16, 15, 16]; "
+            "take [16, 14, 16] or [16, 16, 16]",
+        ),
+        ("[training]", '[loss]\nname = "bce_dice"\n[training]', "'bce_dice' does not take labels"),
+        ("[training]", "[training]\ndeep_supervision = true", "needs a network of several heads"),
+        ("widths = [4, 8]", "widths = [4, 8]\noptions = { padding = false }", "an output smaller than"),
+        ('card = "phantom"', 'card = "phantm"', "no card named 'phantm'; did you mean 'phantom'?"),
+    ],
+)
+def test_a_recipe_is_judged_before_any_data_is_read(
+    there: str, becomes: str, told: str, tmp_path: Path
+) -> None:
+    (tmp_path / "bad.toml").write_text(RECIPE.replace(there, becomes))
+    ran = train(tmp_path / "bad.toml", tmp_path / "nowhere", tmp_path / "run")
+    assert (ran.code, ran.out) == (2, "")
+    assert told in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_fold_that_does_not_exist_is_told_before_a_case_is_read(bench: Bench, tmp_path: Path) -> None:
+    ran = train(bench.recipe, bench.data, tmp_path / "run", "--fold", 3)
+    assert (ran.code, "reading" in ran.err) == (2, False)
+
+
+def test_too_few_cases_are_answered_with_the_folds_that_there_can_be(bench: Bench, tmp_path: Path) -> None:
+    ran = train(bench.recipe, bench.data, tmp_path / "run", "--folds", 7)
+    assert ran.code == 3
+    assert "6 cases (or groups of cases) are too few for 7 folds" in ran.err
+    assert "give --folds 6" in ran.err
+
+
+def test_what_label_files_say_of_themselves_is_told_once(bench: Bench, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(bench.data, tmp_path / "data"))
+    paths = [p for folder in ("imagesTr", "labelsTr") for p in (data / folder).glob("*.nii.gz")]
+    for path in paths:
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), np.diag([40.0, 40.0, 40.0, 1.0])), path)
+    ran = train(bench.recipe, data, tmp_path / "run", "--epochs", 1)
+    assert ran.code == 0, ran.err
+    told = "warning: labels of 6 of 6 cases: The voxels measure 40 x 40 x 40 mm"
+    assert ran.err.count("The voxels measure") == ran.err.count(told) == 1
+    assert ran.err.index(told) < ran.err.index("epoch 1")
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])

@@ -1,0 +1,43 @@
+"""`medseg calibrate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import result, say, table
+
+
+def command(
+    model: Annotated[str, typer.Argument(help="Model file or packaged model.")],
+    data: Annotated[Path, typer.Argument(help="Folder of cases with references.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="The calibrated model, a .safetensors file.")],
+    card: Annotated[
+        str, typer.Option("--card", help="Card of the folder; that of the model's own data, if not said.")
+    ] = "",
+    every: Annotated[
+        bool, typer.Option("--every", help="Take every case: the model was trained on none of them.")
+    ] = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn.")] = 0,
+    threads: opt.Threads = 0,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Learn what a model's volumes and confidence are worth, from cases it was not trained on."""
+    from medseg.cards import load_card
+    from medseg.io.atomic import refuse_existing
+    from medseg.model import load_model
+    from medseg.workflows.calibrate import CalibrateOptions, calibrate, card_of, table_rows
+
+    loaded = load_model(model)
+    refuse_existing(out, overwrite, [data])
+    found = load_card(card) if card else card_of(loaded)
+    options = CalibrateOptions(every=every, seed=seed, threads=threads)
+    done, evidence = calibrate(loaded, found, data, options, say=say)
+    done.save(out, overwrite=overwrite)
+    say(str(out))
+    result(json.dumps(evidence, allow_nan=False) if as_json else table(table_rows(evidence)))

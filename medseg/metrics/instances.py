@@ -1,0 +1,193 @@
+"""Instance by instance: which connected pieces were found, and how well (panoptic quality).
+
+Reference and prediction of one structure fall into connected pieces, its instances. A piece of each
+match when their IoU is above a threshold; at 0.5 and above no piece can have two matches. Below, the
+pairs are taken by descending IoU, and each piece is matched once.
+
+- Recognition quality RQ = TP / (TP + FP / 2 + FN / 2), the F1 of the pieces;
+- segmentation quality SQ = the mean IoU of the matches;
+- panoptic quality PQ = SQ RQ = (sum of their IoU) / (TP + FP / 2 + FN / 2).
+
+References:
+    Kirillov et al. 2019, Panoptic Segmentation, arXiv:1801.00868, section 4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.errors import GridMismatchError, UsageError
+from medseg.metrics import surface as sd
+from medseg.metrics.borders import Labels
+from medseg.metrics.value import Status, Value, measured
+
+Neighbours = Literal[6, 18, 26]
+
+UNITS = {
+    "pq": "1",
+    "sq": "1",
+    "rq": "1",
+    "instances_matched": "1",
+    "instances_missed": "1",
+    "instances_extra": "1",
+}
+"""Names of the values, with their units."""
+
+
+@dataclass(frozen=True)
+class InstanceRule:
+    """The constants of instance matching.
+
+    Attributes:
+        least_iou: pieces match when their IoU is above this.
+        connectivity: neighbours through which a piece hangs together: 6 across faces, 18 also across
+            edges, 26 also across corners. In an image of one slice 26 are the 8 of the plane.
+
+    Raises:
+        UsageError: a constant makes no sense.
+    """
+
+    least_iou: float = 0.5
+    connectivity: Neighbours = 26
+
+    def __post_init__(self) -> None:
+        if self.connectivity not in get_args(Neighbours):
+            raise UsageError(f"connectivity is 6, 18 or 26, not {self.connectivity}")
+        if not 0 <= self.least_iou < 1:
+            raise UsageError(f"least_iou must be in [0, 1), and is {self.least_iou}")
+
+
+@dataclass(frozen=True)
+class InstanceMatch:
+    """The instances of one structure.
+
+    Attributes:
+        iou: of each matched pair, descending.
+        missed: pieces of the reference without a match.
+        extra: pieces of the prediction without a match.
+    """
+
+    iou: tuple[float, ...]
+    missed: int
+    extra: int
+
+    @property
+    def recognition_quality(self) -> float:
+        """RQ, in [0, 1]; NaN when neither side has a piece."""
+        whole = len(self.iou) + (self.missed + self.extra) / 2
+        return len(self.iou) / whole if whole else math.nan
+
+    @property
+    def segmentation_quality(self) -> float:
+        """SQ, in [0, 1]; NaN when nothing matches."""
+        return math.fsum(self.iou) / len(self.iou) if self.iou else math.nan
+
+    @property
+    def panoptic_quality(self) -> float:
+        """PQ, in [0, 1]; 0 when nothing matches, NaN when neither side has a piece."""
+        whole = len(self.iou) + (self.missed + self.extra) / 2
+        return math.fsum(self.iou) / whole if whole else math.nan
+
+    @property
+    def status(self) -> Status:
+        """Which side has no piece."""
+        reference, predicted = (bool(self.iou or alone) for alone in (self.missed, self.extra))
+        if reference:
+            return "ok" if predicted else "pred_empty"
+        return "ref_empty" if predicted else "both_empty"
+
+
+def match_instances(
+    reference: Labels, predicted: Labels, count: int, rule: InstanceRule | None = None
+) -> tuple[InstanceMatch, ...]:
+    """Find the instances of a reference in a prediction, for every label in one pass.
+
+    Args:
+        reference: labels (I, J, K) from 0, the background, to `count`.
+        predicted: labels of the same shape.
+        count: the largest label.
+        rule: the constants; by default those of `InstanceRule`.
+
+    Returns:
+        For each label from 1 to `count`.
+
+    Raises:
+        GridMismatchError: the shapes differ.
+    """
+    rule = rule or InstanceRule()
+    if reference.shape != predicted.shape:
+        raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
+    boxes = [box for box in map(sd.box_around, (reference, predicted)) if box is not None]
+    if not boxes:
+        return (InstanceMatch((), 0, 0),) * count
+    box = sd.union(boxes)
+    here, there = (_Pieces.of(labels[box], rule) for labels in (reference, predicted))
+    iou = _matched(here, there, rule.least_iou)
+    missed, extra = (np.bincount(side.labels[1:], minlength=count + 1) for side in (here, there))
+    return tuple(
+        InstanceMatch(tuple(iou[n]), int(missed[n]) - len(iou[n]), int(extra[n]) - len(iou[n]))
+        for n in range(1, count + 1)
+    )
+
+
+def instance_values(match: InstanceMatch) -> dict[str, Value]:
+    """The values of one structure, by the names of `UNITS`."""
+    numbers = {
+        "pq": match.panoptic_quality,
+        "sq": match.segmentation_quality,
+        "rq": match.recognition_quality,
+        "instances_matched": len(match.iou),
+        "instances_missed": match.missed,
+        "instances_extra": match.extra,
+    }
+    return {name: measured(numbers[name], unit, match.status) for name, unit in UNITS.items()}
+
+
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """The connected pieces of one map, numbered from 1.
+
+    Attributes:
+        numbers: of each voxel's piece, 0 in the background.
+        sizes: voxels of each piece.
+        labels: of each piece.
+    """
+
+    numbers: NDArray[np.unsignedinteger]
+    sizes: NDArray[np.intp]
+    labels: NDArray[np.integer]
+
+    @classmethod
+    def of(cls, labels: Labels, rule: InstanceRule) -> _Pieces:
+        labels = np.ascontiguousarray(labels)
+        numbers = cc3d.connected_components(labels, connectivity=rule.connectivity)
+        sizes = np.bincount(numbers.reshape(-1))
+        own = np.zeros(sizes.size, labels.dtype)
+        own[numbers] = labels
+        return cls(numbers, sizes, own)
+
+
+def _matched(here: _Pieces, there: _Pieces, least_iou: float) -> defaultdict[int, list[float]]:
+    """IoU of the pairs that match, descending, by label."""
+    both = (here.numbers > 0) & (there.numbers > 0)
+    joined = here.numbers[both].astype(np.int64) * there.sizes.size + there.numbers[both]
+    pairs, shared = np.unique(joined, return_counts=True)
+    first, second = np.divmod(pairs, there.sizes.size)
+    iou = shared / (here.sizes[first] + there.sizes[second] - shared)
+    possible = np.flatnonzero((iou > least_iou) & (here.labels[first] == there.labels[second]))
+    taken: tuple[set[int], set[int]] = (set(), set())
+    out: defaultdict[int, list[float]] = defaultdict(list)
+    for n in possible[np.argsort(-iou[possible], kind="stable")].tolist():
+        pair = int(first[n]), int(second[n])
+        if pair[0] not in taken[0] and pair[1] not in taken[1]:
+            taken[0].add(pair[0])
+            taken[1].add(pair[1])
+            out[int(here.labels[pair[0]])].append(float(iou[n]))
+    return out

@@ -1,0 +1,154 @@
+"""What the change between two scans of one patient says: sentences, tables and the page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from medseg.metrics.followup import Change, LesionChange
+from medseg.report import html
+from medseg.report.tables import Table, aligned, millilitres, number
+
+NOT_KNOWN = "not known how much is noise"
+
+SAME_GRID = "Lesions are compared voxel by voxel on the one grid of both scans; nothing is registered."
+TWO_GRIDS = (
+    "The scans lie on different grids, and nothing is registered: positions are compared as the scanner "
+    "states them. Where the patient lay otherwise, lesions may look new, gone or moved that are not."
+)
+
+KINDS = {
+    "new": "new",
+    "gone": "gone",
+    "grown": "grown",
+    "shrunk": "shrunk",
+    "unchanged": "no change shown",
+    "merged": "merged",
+    "split": "split",
+    "rearranged": "merged and split",
+    "outside": "outside the other scan",
+}
+
+
+@dataclass(frozen=True)
+class ReportFollowup:
+    """Everything a page about a change says.
+
+    Attributes:
+        name_first: what the earlier segmentation is called; text from a file name.
+        name_second: the later one.
+        changes: one a structure.
+        lesions: of the structures that were followed, by name.
+        same_grid: whether both scans have one grid.
+        noise_known: whether the smallest change that is more than noise is known.
+        warnings: sentences a reader must see.
+        colours: of the structures.
+        facts: label and value pairs on provenance.
+    """
+
+    name_first: str
+    name_second: str
+    changes: tuple[Change, ...]
+    lesions: Mapping[str, tuple[LesionChange, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    same_grid: bool = True
+    noise_known: bool = False
+    warnings: tuple[str, ...] = ()
+    colours: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    facts: tuple[tuple[str, str], ...] = ()
+
+
+def sentences(followup: ReportFollowup) -> tuple[str, ...]:
+    """What changed, plainly; that no change is shown is an answer too."""
+    return *_about_volumes(followup), *_about_lesions(followup)
+
+
+def _about_volumes(followup: ReportFollowup) -> Iterator[str]:
+    if not followup.noise_known:
+        yield f"The changes are listed; it is {NOT_KNOWN}, so none of them is shown to be real."
+        return
+    for c in followup.changes:
+        if c.exceeds:
+            more = "larger" if c.change_ml > 0 else "smaller"
+            of_it = "" if c.percent is None else f", {number(c.percent, 1, signed=True)} %"
+            cut = "; it reaches the edge of a scan, and part of it may be missing" if c.cut else ""
+            change = millilitres(c.change_ml, signed=True)
+            yield (
+                f"{c.structure} is {more} ({change} ml{of_it}; noise is up to "
+                f"{millilitres(c.smallest_ml)} ml{cut})."
+            )
+    if still := [c.structure for c in followup.changes if c.exceeds is False]:
+        yield f"No change shown in {', '.join(still)}: what was measured can be noise."
+    if unknown := [c.structure for c in followup.changes if c.exceeds is None]:
+        yield f"Of {', '.join(unknown)} it is {NOT_KNOWN}."
+
+
+def _about_lesions(followup: ReportFollowup) -> Iterator[str]:
+    for name, found in followup.lesions.items():
+        kinds = [KINDS[lesion.kind] for lesion in found]
+        counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS.values() if kind in kinds)
+        yield f"Connected pieces of {name}: {counts or 'none in either scan'}."
+    if followup.lesions:
+        yield SAME_GRID if followup.same_grid else TWO_GRIDS
+
+
+HEAD = ("Structure", "First ml", "Second ml", "Change ml", "Noise up to ml", "More than noise", "%")
+
+
+def terminal_table(followup: ReportFollowup) -> tuple[tuple[str, ...], ...]:
+    """One row a structure, header first: both volumes, the change, and what it must exceed."""
+    return HEAD, *map(_cells, followup.changes)
+
+
+def change_table(followup: ReportFollowup) -> Table:
+    """The same, its numbers aligned."""
+    rows = [_cells(change) for change in followup.changes]
+    names, *columns = zip(*rows, strict=True) if rows else ((),)
+    lined = zip(names, *map(aligned, columns), strict=True)
+    return Table(HEAD, tuple(lined), tuple(followup.colours.get(name, "") for name in names))
+
+
+def _cells(change: Change) -> tuple[str, ...]:
+    exceeds = {True: "yes", False: "no", None: "n/a"}[change.exceeds]
+    return (
+        change.structure,
+        millilitres(change.first_ml),
+        millilitres(change.second_ml),
+        millilitres(change.change_ml, signed=True),
+        NOT_KNOWN if change.smallest_ml is None else millilitres(change.smallest_ml),
+        exceeds,
+        number(change.percent, 1, signed=True),
+    )
+
+
+def lesion_table(found: tuple[LesionChange, ...]) -> Table:
+    """One row a group of lesions that belong together, the largest first."""
+    rows = tuple(
+        (
+            KINDS[lesion.kind],
+            " + ".join(map(millilitres, lesion.first_ml)) or "none",
+            " + ".join(map(millilitres, lesion.second_ml)) or "none",
+            millilitres(lesion.change_ml, signed=True),
+            NOT_KNOWN if lesion.smallest_ml is None else millilitres(lesion.smallest_ml),
+            ", ".join(number(x, 1) for x in lesion.centre_mm),
+        )
+        for lesion in found
+    )
+    return Table(("Lesion", "First ml", "Second ml", "Change ml", "Noise up to ml", "Centre mm"), rows)
+
+
+def followup_page(followup: ReportFollowup, *, created: str | None = None) -> str:
+    """The page about a change, as HTML.
+
+    Args:
+        followup: what to say; every text of it is escaped.
+        created: a date to print; without one the same change gives the same page.
+    """
+    return html.page(
+        "followup.html",
+        change_table(followup),
+        followup=followup,
+        sentences=sentences(followup),
+        lesions=[(name, lesion_table(found)) for name, found in followup.lesions.items()],
+        created=created,
+    )

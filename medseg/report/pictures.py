@@ -1,0 +1,183 @@
+"""The pictures of a case's page, each with what it shows in words."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from numpy.typing import NDArray
+
+from medseg.report.content import Picture, ReportCase, StructureRow
+from medseg.report.figures import slices_png
+from medseg.report.maps import surfaces_png
+from medseg.report.surfaces import Compared, Place, compare
+from medseg.report.tables import MINUS
+from medseg.report.viewer import viewer
+from medseg.report.views import centre_views, place_views, window_of, worst_places
+from medseg.structures import Structure, StructureSet
+from medseg.volume import Grid
+
+Image = NDArray[Any]
+
+MOST_PLACES = 3
+"""Structures shown where they differ most."""
+MOST_COMPARED = 4
+"""Structures whose surfaces are compared point by point."""
+
+
+def with_pictures(
+    case: ReportCase,
+    image: Image,
+    labels: Image,
+    grid: Grid,
+    structures: StructureSet,
+    *,
+    reference: Image | None = None,
+    window: tuple[float, float] | None = None,
+    scroll: bool = True,
+) -> ReportCase:
+    """The case with its pictures and, if wanted, the viewer.
+
+    Args:
+        case: rows, and whether the orientation is known.
+        image: intensities, (I, J, K).
+        labels: label values of the prediction, (I, J, K).
+        grid: where the voxels are.
+        structures: names and colours.
+        reference: label values of the reference, (I, J, K).
+        window: intensities shown black and white; `window_of(image)` when None.
+        scroll: whether to add the viewer.
+    """
+    shown, known = window or window_of(image), case.orientation_known
+    look: dict[str, Any] = {"window": shown, "orientation_known": known}
+    pictures = [centre_picture(image, labels, grid, structures, reference=reference, **look)]
+    surfaces, places = None, []
+    if reference is not None:
+        compared = compare(labels, reference, grid, structures, worst_first(case.rows, structures))
+        places = worst_places(compared, labels, reference, structures, most=MOST_PLACES)
+        if places:
+            pictures.append(worst_picture(image, labels, reference, grid, structures, places, **look))
+        surfaces = surface_picture(compared, grid, case.rows, orientation_known=known)
+    buttons = [(place.words, place.point) for place in places]
+    return replace(
+        case,
+        pictures=tuple(pictures),
+        surfaces=surfaces,
+        window=shown,
+        viewer=viewer(image, labels, grid, structures, reference=reference, places=buttons, **look)
+        if scroll
+        else None,
+    )
+
+
+def centre_picture(
+    image: Image,
+    labels: Image,
+    grid: Grid,
+    structures: StructureSet,
+    *,
+    reference: Image | None = None,
+    window: tuple[float, float],
+    orientation_known: bool = True,
+) -> Picture:
+    """Slices through the centre of the structures, close up too where they are small.
+
+    Args:
+        image: intensities, (I, J, K).
+        labels: label values of the prediction, (I, J, K).
+        grid: where the voxels are.
+        structures: names and colours.
+        reference: label values of the reference, (I, J, K).
+        window: intensities shown black and white.
+        orientation_known: False leaves out letters and positions.
+    """
+    views = centre_views(image, labels, reference, grid, structures, closeup=True)
+    drawn = slices_png(views, structures, orientation_known=orientation_known, window=window)
+    caption = _reading(orientation_known, reference is not None, window)
+    alt = "Slices of the scan with outlines of the structures"
+    return Picture("At the centre of the structures", drawn, alt, caption)
+
+
+def worst_picture(
+    image: Image,
+    labels: Image,
+    reference: Image,
+    grid: Grid,
+    structures: StructureSet,
+    places: Sequence[Place],
+    *,
+    window: tuple[float, float],
+    orientation_known: bool = True,
+) -> Picture:
+    """Slices through the points where surfaces lie furthest apart.
+
+    Arguments as `centre_picture`; `places` are what `views.worst_places` found, at least one.
+    """
+    views = place_views(image, labels, reference, grid, structures, places, closeup=True)
+    drawn = slices_png(views, structures, orientation_known=orientation_known, window=window)
+    caption = (
+        "The slices pass through the point of either surface that lies furthest from the other; the ring is "
+        "around it. A structure that only one of the two has is shown at its centre. The worst structure "
+        f"comes first; at most {MOST_PLACES} are shown."
+    )
+    alt = "Slices through the points where prediction and reference lie furthest apart"
+    return Picture("Where prediction and reference lie furthest apart", drawn, alt, caption)
+
+
+def surface_picture(
+    compared: Sequence[Compared],
+    grid: Grid,
+    rows: Sequence[StructureRow],
+    *,
+    orientation_known: bool = True,
+) -> Picture | None:
+    """Signed distances as histograms and maps; None where no structure is in both maps.
+
+    Args:
+        compared: the structures to draw.
+        grid: of the segmentations.
+        rows: the measurements, which have the tolerances.
+        orientation_known: False names the views after the array's axes.
+    """
+    found = [surfaces for _, surfaces in compared if surfaces is not None]
+    if not found:
+        return None
+    tolerances = {row.name: row.tolerance_mm for row in rows}
+    drawn = surfaces_png(found, grid, tolerances_mm=tolerances, orientation_known=orientation_known)
+    left_out = sum(row.assd_mm.is_finite for row in rows) > len(found)
+    caption = (
+        "How far the prediction’s surface lies outside (positive) or inside (negative) the reference’s. "
+        "Histogram: share of the area of both surfaces; the outermost bars hold what lies beyond."
+        + (" Dashed: the tolerance of the surface Dice." if any(tolerances.values()) else "")
+        + (" Maps: the reference’s surface, slightly smoothed." if grid.shape[2] > 1 else "")
+        + (f" Of the structures, the {len(found)} with the largest distances are shown." if left_out else "")
+    )
+    alt = "Histograms and maps of the signed distances between the surfaces"
+    return Picture("Signed surface distance", drawn, alt, caption)
+
+
+def worst_first(rows: Sequence[StructureRow], structures: StructureSet) -> tuple[Structure, ...]:
+    """The structures that differ most, by their largest distance; what one map lacks comes first."""
+
+    def size(row: StructureRow) -> float:
+        return math.inf if row.largest_mm.value is None else row.largest_mm.value
+
+    there = [row for row in rows if row.volume_ml or row.reference_ml]
+    ordered = sorted(there, key=size, reverse=True)
+    return tuple(structures[row.name] for row in ordered[:MOST_COMPARED])
+
+
+def _reading(orientation_known: bool, has_reference: bool, window: tuple[float, float]) -> str:
+    if orientation_known:
+        display = (
+            "Radiological display: the patient’s left is on the right of the image. Letters name the side "
+            "each edge faces (R right, L left, A anterior, P posterior, S superior, I inferior); positions "
+            "are in the scan’s own millimetres."
+        )
+    else:
+        display = "Slices as stored: right and left are not known."
+    dashed = " Dashed, paler outlines: reference." if has_reference else ""
+    low, high = (f"{value:.4g}".replace("-", MINUS) for value in window)
+    return f"{display} Solid outlines: prediction.{dashed} Grey values from {low} (black) to {high} (white)."

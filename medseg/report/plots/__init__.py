@@ -1,0 +1,1 @@
+"""Plots over a cohort: every case is a point, never a bar of means."""

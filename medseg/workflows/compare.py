@@ -1,0 +1,364 @@
+"""The story of `medseg compare`: two segmentations of the same cases, and which is better."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from medseg import __version__
+from medseg.errors import GridMismatchError, UsageError
+from medseg.io.atomic import write_text
+from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
+from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_LEAST_N, BOOTSTRAP_SEED, summarise
+from medseg.metrics.export import case_content, cases_csv, number_cell, report_json, text_cell
+from medseg.metrics.paired import PairedRow, compare_cases
+from medseg.metrics.ranking import ALPHA, EXACT_UP_TO, LEAST_TESTED
+from medseg.report.comparison import ReportComparison, metric_title, sentences, terminal_table
+from medseg.structures import StructureSet, from_labels
+from medseg.workflows.evaluate import Evaluation, evaluate
+from medseg.workflows.pairs import FilePair, pair_files, read_pair, read_structures
+from medseg.workflows.predictions import models_of, read_summary, summaries, summary_path
+from medseg.workflows.report import known_structures
+
+SCHEMA = "medseg.comparison/1"
+SOFTWARE = f"medseg {__version__}"
+METRICS = ("dice", "hd95_mm", "nsd")
+"""That are compared, the first one first in rank; NSD where a tolerance is given."""
+
+COLUMNS = (
+    "case_id", "structure", "metric", "unit", "a", "b", "difference", "status_a", "status_b", "set",
+    "software",
+)  # fmt: skip
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two segmentations compared, and the ways to write it.
+
+    Attributes:
+        report: everything that is said.
+        structures: what was compared.
+        tolerance_mm: of the NSD.
+    """
+
+    report: ReportComparison
+    structures: StructureSet
+    tolerance_mm: Tolerance = None
+
+    def table_rows(self) -> tuple[tuple[str, ...], ...]:
+        """The table to show, header first."""
+        return terminal_table(self.report)
+
+    def sentences(self) -> tuple[str, ...]:
+        """What is shown, plainly."""
+        return sentences(self.report)
+
+    def json(self) -> str:
+        """Strict JSON of the schema `medseg.comparison/1`."""
+        return report_json(self.content())
+
+    def content(self) -> dict[str, Any]:
+        """What `json` writes, as plain values."""
+        said = self.report
+        return {
+            "schema": SCHEMA,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "software": {"name": "medseg", "version": __version__},
+            "intended_use": "research",
+            "a": said.name_a,
+            "b": said.name_b,
+            "reference": said.has_reference,
+            "settings": self._settings(),
+            "warnings": list(said.warnings),
+            "missing_a": list(said.missing_a),
+            "missing_b": list(said.missing_b),
+            "sentences": list(self.sentences()),
+            "comparison": [_row_content(row) for row in said.rows],
+            "agreement": [asdict(row) for row in said.agreement],
+            "cases": [case_content(case) for case in said.agreed],
+            "facts": dict(said.facts),
+        }
+
+    def csv(self) -> str:
+        """One line a case, structure and metric; without a reference as `evaluate` has it, A in its place."""
+        if not self.report.has_reference:
+            return cases_csv(self.report.agreed, surface="surfel", software=SOFTWARE)
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(_csv_rows(self.report))
+        return out.getvalue()
+
+    def page(self, *, created: str | None = None) -> str:
+        """The page, its figures drawn."""
+        from medseg.report.comparison import comparison_page
+        from medseg.report.comparison_plots import NOTE, paired_differences
+
+        drawn = (
+            (f"{metric_title(m)}: difference in every case", paired_differences(said, self.report.colours))
+            for m in self.report.metrics
+            if (said := self.report.rows_of(m))
+        )
+        figures = tuple((title, png, NOTE) for title, png in drawn if png is not None)
+        return comparison_page(replace(self.report, figures=figures), created=created)
+
+    def write_csv(self, path: Path, *, overwrite: bool = False) -> None:
+        write_text(path, self.csv(), overwrite)
+
+    def write_page(self, path: Path, *, overwrite: bool = False) -> None:
+        write_text(path, self.page(), overwrite)
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "tau_mm": self.tolerance_mm if not isinstance(self.tolerance_mm, dict) else {**self.tolerance_mm},
+            "bootstrap": {"n": BOOTSTRAP_DRAWS, "seed": BOOTSTRAP_SEED, "least_cases": BOOTSTRAP_LEAST_N},
+            "test": {
+                "name": "Wilcoxon signed-rank, two-sided",
+                "zeros": "left out",
+                "exact_up_to": EXACT_UP_TO,
+                "least_cases": LEAST_TESTED,
+                "correction": "Holm, over the rows of a metric",
+                "alpha": ALPHA,
+            },
+            "missing": "worst: 0, for distances the diagonal of the image",
+        }
+
+
+def compare(
+    a: Path,
+    b: Path,
+    *,
+    reference: Path | None = None,
+    structures: StructureSet | Path | None = None,
+    tolerance_mm: Tolerance = None,
+    surface: bool = True,
+    threads: int = 1,
+    progress: Progress | None = None,
+) -> Comparison:
+    """Compare two segmentations, files or folders of them, against references or with each other.
+
+    Cases are matched by name as `evaluate` does. With references, a segmentation that is missing counts as
+    missed in all structures. Without, it is told how far A and B agree, over the cases that both have.
+
+    Args:
+        a: a label file, or a folder of them.
+        b: likewise.
+        reference: likewise; None compares A with B alone.
+        structures: what the label values mean, or a JSON file that says so; without, what the `.json` of
+            a prediction says, else every value found is a structure.
+        tolerance_mm: of the NSD, in mm, for all structures or by name; without one there is no NSD.
+        surface: whether to measure distances.
+        threads: for the nearest-point search.
+        progress: called with cases done, cases in all, and the id of the next.
+
+    Raises:
+        UsageError: files against folders, no case in common, or A and B name a value differently.
+        InputError: a file cannot be read as labels.
+        GridMismatchError: the two grids of a case differ; both files are named.
+    """
+    if isinstance(structures, Path):
+        structures = read_structures(structures)
+    named = structures or _stated(a, b)
+    if reference is None:
+        return _agreement(a, b, named, tolerance_mm, surface, threads, progress)
+
+    def measured(of: Path, known: StructureSet | None) -> Evaluation:
+        return evaluate(
+            of,
+            reference,
+            structures=known,
+            tolerance_mm=tolerance_mm,
+            surface=surface,
+            threads=threads,
+            progress=progress,
+        )
+
+    first, second = measured(a, named), measured(b, named)
+    if first.structures.names != second.structures.names:
+        whole = from_labels({s.value: s.name for found in (first, second) for s in found.structures})
+        first, second = measured(a, whole), measured(b, whole)
+    return _measured(a, b, first, second, tolerance_mm)
+
+
+def _measured(a: Path, b: Path, first: Evaluation, second: Evaluation, tolerance_mm: Tolerance) -> Comparison:
+    shared = {case.case_id for case in first.cases} & {case.case_id for case in second.cases}
+    of_a, of_b = ([case for case in e.cases if case.case_id in shared] for e in (first, second))
+    rows = tuple(row for metric in METRICS for row in compare_cases(of_a, of_b, metric))
+    excluded = {**first.excluded, **second.excluded}
+    left_out = (f"{case} could not be measured, and is in no number: {why}" for case, why in excluded.items())
+    said = ReportComparison(
+        name_a=_name(a),
+        name_b=_name(b),
+        n_cases=len(shared),
+        rows=rows,
+        missing_a=tuple(case.case_id for case in of_a if case.failure),
+        missing_b=tuple(case.case_id for case in of_b if case.failure),
+        colours={s.name: s.colour for s in first.structures},
+        warnings=(*left_out, *_warnings(("A", first.warnings, of_a), ("B", second.warnings, of_b))),
+        facts=_facts(a, b),
+    )
+    return Comparison(said, first.structures, tolerance_mm)
+
+
+def _agreement(
+    a: Path,
+    b: Path,
+    structures: StructureSet | None,
+    tolerance_mm: Tolerance,
+    surface: bool,
+    threads: int,
+    progress: Progress | None,
+) -> Comparison:
+    """B measured as if A were the reference: Dice and distances are the same the other way round."""
+    pairs, missing_a, missing_b = _common(a, b)
+    structures = structures or _found(pairs)
+    cases = []
+    for done, pair in enumerate(pairs):
+        if progress is not None:
+            progress(done, len(pairs), pair.case_id)
+        cases.append(_agreed(pair, structures, tolerance_mm, surface, threads))
+    said = ReportComparison(
+        name_a=_name(a),
+        name_b=_name(b),
+        n_cases=len(cases),
+        agreement=tuple(row for row in summarise(cases) if row.metric in (*METRICS, "volume_diff_ml")),
+        agreed=tuple(cases),
+        missing_a=missing_a,
+        missing_b=missing_b,
+        colours={s.name: s.colour for s in structures},
+        warnings=_warnings(("", (), cases)),
+        facts=_facts(a, b),
+    )
+    return Comparison(said, structures, tolerance_mm)
+
+
+def _common(a: Path, b: Path) -> tuple[tuple[FilePair, ...], tuple[str, ...], tuple[str, ...]]:
+    """The cases that both have, those that A has not, and those that B has not."""
+    pairs, _ = pair_files(b, a)
+    back, _ = pair_files(a, b)
+    both = tuple(replace(p, case_id=_case(p.case_id)) for p in pairs if p.prediction is not None)
+    lacking = ([_case(p.case_id) for p in side if p.prediction is None] for side in (back, pairs))
+    missing_a, missing_b = lacking
+    return both, tuple(missing_a), tuple(missing_b)
+
+
+def _case(stem: str) -> str:
+    return stem.removesuffix("_seg")
+
+
+def _agreed(
+    pair: FilePair, structures: StructureSet, tolerance_mm: Tolerance, surface: bool, threads: int
+) -> CaseResult:
+    first, second = read_pair(pair, structures)
+    if second is None:
+        raise UsageError("there is no second segmentation", source=pair.reference)
+    try:
+        first.grid.require(second.grid, "A and B", str(pair.prediction))
+    except GridMismatchError as fault:
+        fault.mend = "resample one onto the other's grid first"
+        raise
+    return evaluate_case(
+        second,
+        first,
+        structures,
+        tolerance_mm=tolerance_mm,
+        surface=surface,
+        case_id=pair.case_id,
+        threads=threads,
+    )
+
+
+def _found(pairs: Sequence[FilePair]) -> StructureSet:
+    """Every value that a file of the pairs has, by the names that the files give it."""
+    found: dict[int, str] = {}
+    for pair in pairs:
+        for path in (pair.reference, pair.prediction):
+            if path is not None:
+                found = {s.value: s.name for s in known_structures(path).structures} | found
+    return from_labels(dict(sorted(found.items())))
+
+
+def _stated(a: Path, b: Path) -> StructureSet | None:
+    """What the first `.json` of a prediction in A, else in B, says that the values mean.
+
+    Raises:
+        UsageError: those of A and B do not say the same.
+    """
+    stated = {name: found for name, path in (("A", a), ("B", b)) if (found := _predicted_structures(path))}
+    if len(stated) < 2:
+        return next(iter(stated.values()), None)
+    first, second = ({s.value: s.name for s in found} for found in stated.values())
+    for value in first.keys() & second.keys():
+        if first[value] != second[value]:
+            raise UsageError(
+                f"A calls the value {value} {first[value]!r}, and B calls it {second[value]!r}",
+                mend="write both in the same values, or say with --labels what the values mean",
+            )
+    return stated["A"] if len(first) >= len(second) else stated["B"]
+
+
+def _predicted_structures(path: Path) -> StructureSet | None:
+    """Of the first prediction that has a summary beside it."""
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    labels = (file for file in files if file.suffix != ".json" and read_summary(summary_path(file)))
+    return next((known_structures(file).structures for file in labels), None)
+
+
+def _facts(a: Path, b: Path) -> tuple[tuple[str, str], ...]:
+    """What made the segmentations, where their `.json` files say so."""
+    facts = [("Software", SOFTWARE)]
+    for name, path in (("A", a), ("B", b)):
+        models = dict.fromkeys(models_of(summary) for summary in summaries(path))
+        facts += [(f"Model of {name}", text) for text in list(models)[:3] if text]
+    draws = f"{BOOTSTRAP_DRAWS} samples, seed {BOOTSTRAP_SEED}"
+    return (*facts, ("Bootstrap", draws))
+
+
+def _name(path: Path) -> str:
+    return path.resolve().name
+
+
+def _warnings(*sides: tuple[str, Sequence[str], Sequence[CaseResult]]) -> tuple[str, ...]:
+    """What the files of each side warned of, once each."""
+    said = []
+    for side, general, cases in sides:
+        start = f"{side}: " if side else ""
+        said += [f"{start}{text}" for text in general]
+        said += [f"{start}{case.case_id}: {text}" for case in cases for text in case.warnings]
+    return tuple(dict.fromkeys(said))
+
+
+def _row_content(row: PairedRow) -> dict[str, Any]:
+    return asdict(row) | {
+        "n": row.n,
+        "better": row.better,
+        "better_in_a": row.better_a,
+        "better_in_b": row.better_b,
+        "failed_a": row.n_failed_a,
+        "failed_b": row.n_failed_b,
+    }
+
+
+def _csv_rows(said: ReportComparison) -> list[list[str]]:
+    return [
+        [
+            text_cell(case.case_id),
+            text_cell(row.structure),
+            row.metric,
+            row.unit,
+            *(number_cell(x) for x in (case.a, case.b, case.difference)),
+            case.status_a,
+            case.status_b,
+            str(case.replaced).lower(),
+            SOFTWARE,
+        ]
+        for row in said.rows
+        for case in row.cases
+    ]

@@ -1,0 +1,42 @@
+"""The `.json` that `predict` leaves beside its labels, read back."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from medseg.io.names import stem_and_suffix
+from medseg.workflows.outputs import SCHEMA
+
+
+def summary_path(labels: Path) -> Path:
+    """Where the summary of a label file lies.
+
+    >>> summary_path(Path("scan_seg.nii.gz")).name
+    'scan_seg.json'
+    """
+    return labels.with_name(f"{stem_and_suffix(labels)[0]}.json")
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What a summary says; empty where there is none, or the file is none of ours."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) and content.get("schema") == SCHEMA else {}
+
+
+def summaries(path: Path) -> list[dict[str, Any]]:
+    """Of a label file the summary beside it, of a folder all in it, sorted by name."""
+    found = sorted(path.glob("*.json")) if path.is_dir() else [summary_path(path)]
+    return [content for content in map(read_summary, found) if content]
+
+
+def models_of(summary: dict[str, Any]) -> str:
+    """Names and hashes of the models that predicted; nothing where they are not stated."""
+    try:
+        return ", ".join(f"{m['name']} (SHA-256 {m['sha256']})" for m in summary["provenance"]["models"])
+    except (KeyError, TypeError):
+        return ""

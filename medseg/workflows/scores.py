@@ -1,0 +1,92 @@
+"""The terminal's tables of `medseg evaluate`: the structures of a case, and of a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from medseg.errors import printable
+from medseg.metrics.case import CaseResult, StructureResult
+from medseg.metrics.cohort import CohortRow
+from medseg.metrics.value import not_evaluated
+from medseg.report import tables
+
+Rows = tuple[tuple[str, ...], ...]
+
+PIXELS_A_ML = 1000
+"""Of pictures without a size in mm, whose pixels count as 1 mm."""
+
+
+def case_table(case: CaseResult, *, pixels: bool = False) -> Rows:
+    """The table of one case, header first.
+
+    Args:
+        case: what was measured.
+        pixels: whether areas and lengths are in pixels, because nothing states a size in mm.
+    """
+    tolerances = {row.tau_mm for row in case.rows if row.tau_mm is not None}
+    nsd = f"NSD at {tolerances.pop():g} mm" if len(tolerances) == 1 else "NSD"
+    head = (
+        "Structure", "Reference ml", "Prediction ml", "Difference ml", "Dice", "Jaccard", "Precision",
+        "Recall", "HD95 mm", "ASSD mm", nsd,
+    )  # fmt: skip
+    cells = (_structure_cells(row, pixels) for row in case.rows)
+    return (_in_pixels(head) if pixels else head), *cells
+
+
+def _in_pixels(head: Sequence[str]) -> tuple[str, ...]:
+    """Titles whose unit is the pixel."""
+    units = {"ml": "pixels", "mm": "pixels"}
+    return tuple(" ".join(units.get(word, word) for word in title.split()) for title in head)
+
+
+def _amount(volume_ml: float | None, pixels: bool, *, signed: bool = False) -> str:
+    if not pixels or volume_ml is None:
+        return tables.millilitres(volume_ml, signed=signed)
+    return tables.number(volume_ml * PIXELS_A_ML, 0, signed=signed)
+
+
+def _structure_cells(row: StructureResult, pixels: bool) -> tuple[str, ...]:
+    metrics = row.metrics
+    nsd = metrics.get("nsd", not_evaluated("1"))
+    return (
+        printable(row.name),
+        _amount(row.volume_ref_ml, pixels),
+        _amount(row.volume_pred_ml, pixels),
+        _amount(metrics["volume_diff_ml"].value, pixels, signed=True),
+        *(tables.measure(metrics[name], 3) for name in ("dice", "jaccard", "precision", "recall")),
+        tables.measure(metrics["hd95_mm"], 1),
+        tables.measure(metrics["assd_mm"], 1),
+        tables.measure(nsd, 3),
+    )
+
+
+COHORT_HEAD = (
+    "Structure", "n", "Missed", "Extra", "Absent", "Mean Dice", "95 % CI", "Median", "Least",
+    "Mean Jaccard", "HD95 mm median", "HD95 infinite", "Mean NSD",
+)  # fmt: skip
+
+
+def cohort_table(rows: Sequence[CohortRow], *, pixels: bool = False) -> Rows:
+    """The table of many cases, header first: means beside how many; see `case_table`."""
+    by_metric = {(row.structure, row.metric): row for row in rows}
+    names = dict.fromkeys(row.structure for row in rows)
+    return (_in_pixels(COHORT_HEAD) if pixels else COHORT_HEAD), *(
+        _cohort_cells(name, by_metric) for name in names
+    )
+
+
+def _cohort_cells(name: str, rows: Mapping[tuple[str, str], CohortRow]) -> tuple[str, ...]:
+    dice, hd95, nsd = rows[name, "dice"], rows.get((name, "hd95_mm")), rows.get((name, "nsd"))
+    interval = "n/a" if dice.ci_low is None else f"{dice.ci_low:.3f}–{dice.ci_high:.3f}"
+    return (
+        printable(name),
+        *(str(n) for n in (dice.n, dice.n_missed, dice.n_false_positive, dice.n_both_empty)),
+        tables.number(dice.mean, 3),
+        interval,
+        tables.number(dice.median, 3),
+        tables.number(dice.min, 3),
+        tables.number(rows[name, "jaccard"].mean, 3),
+        tables.number(hd95.median if hd95 else None, 1),
+        str(hd95.n_inf) if hd95 else "n/a",
+        tables.number(nsd.mean if nsd else None, 3),
+    )

@@ -1,0 +1,95 @@
+"""What `scan_seg.json` and the page say of a prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from medseg.volume import Grid, Volume
+from medseg.workflows.calibration import Expected, expectations, may_show_dice
+from medseg.workflows.outputs import SCHEMA
+from medseg.workflows.segment import Segmentation, Segmenter
+
+if TYPE_CHECKING:
+    from medseg.workflows.report import ReportOptions
+
+
+def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected]:
+    """What to expect of each structure; nothing where the models do not run as one was calibrated."""
+    options = segmenter.options
+    as_calibrated = len(segmenter.models) == 1 and options.tta is None and not options.prune
+    evidence = segmenter.models[0].spec.evidence if as_calibrated else {}
+    return expectations(found.volumes_ml(), found.estimated_dice, evidence)
+
+
+def summary_of(volume: Volume, found: Segmentation, expected: Mapping[str, Expected]) -> dict[str, Any]:
+    """What `scan_seg.json` says of the result; nothing about the patient, no path."""
+    return {
+        "schema": SCHEMA,
+        "intended_use": "research only; not a medical device",
+        "grid": grid_content(volume.grid),
+        "quality": found.quality.content(),
+        "structures": _rows(found, expected),
+        "totals": [
+            {"name": t.name, "values": list(t.values), "volume_ml": round(ml, 6)}
+            for t, ml in zip(found.totals, found.totals_ml().values(), strict=True)
+        ],
+        "warnings": list(found.warnings),
+    }
+
+
+def _rows(found: Segmentation, expected: Mapping[str, Expected]) -> list[dict[str, Any]]:
+    """One row a structure, with what to expect of it where the model was calibrated."""
+    volumes, cut = found.volumes_ml(), found.truncated()
+    voxel_ml = found.labels.grid.voxel_volume_mm3 / 1000
+    rows = []
+    for s in found.structures:
+        row = {
+            "value": s.value,
+            "name": s.name,
+            "voxels": round(volumes[s.name] / voxel_ml),
+            "volume_ml": round(volumes[s.name], 6),
+            "truncated": cut[s.name],
+        }
+        rows.append(row | expected[s.name].content() | ({"members": list(s.members)} if s.members else {}))
+    return rows
+
+
+def grid_content(grid: Grid) -> dict[str, Any]:
+    return {
+        "shape": list(grid.shape),
+        "spacing_mm": [round(s, 6) for s in grid.spacing_mm],
+        "orientation": grid.axis_codes,
+    }
+
+
+def page_options(
+    case_id: str,
+    facts: Mapping[str, str],
+    found: Segmentation,
+    expected: Mapping[str, Expected],
+    evidence: Mapping[str, Any],
+    *,
+    viewer: bool,
+) -> ReportOptions:
+    """What the page is told beyond scan and labels.
+
+    The Dice to expect is shown only of a model whose calibration was right on shifted scans too.
+    """
+    from medseg.workflows.report import ReportOptions
+
+    ranges = evidence.get("volumes_ml", {})
+    intervals = {name: e.interval_ml for name, e in expected.items() if e.interval_ml is not None}
+    scores = {name: e.dice for name, e in expected.items() if e.dice is not None}
+    return ReportOptions(
+        case_id=case_id,
+        facts=facts,
+        expected_ml={name: (r["min"], r["max"]) for name, r in ranges.items()},
+        expected_pieces=evidence.get("pieces", {}),
+        warnings=(*found.quality.reasons, *found.warnings),
+        totals=found.totals,
+        intervals_ml=intervals,
+        coverage=evidence.get("calibration", {}).get("coverage", 0.9),
+        expected_dice=scores if may_show_dice(evidence) else {},
+        viewer=viewer,
+    )

@@ -1,0 +1,243 @@
+"""`compare --followup`: two predictions of one patient in, what changed out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import typer
+from commands import done
+from models import tiny_model
+from typer.testing import CliRunner
+
+from medseg.cli.compare import command
+from medseg.errors import InputError, ModelError, UsageError
+from medseg.model import Model, load_model
+from medseg.phantom import write_phantom_scan
+from medseg.report.followup import NOT_KNOWN
+from medseg.structures import from_labels
+from medseg.workflows.followup import Followup, followup
+from medseg.workflows.outputs import digest
+
+AFFINE = np.diag([-1.0, 1.0, 2.0, 1.0])
+EVIL = "<script>alert(1)</script>"
+CANARY = "JANE^CANARY"
+
+Boxes = list[tuple[int, int]]
+
+
+@pytest.fixture(scope="module")
+def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model whose repeatability is known of its first structure alone."""
+    known = {"core": {"n": 5, "smallest_change_ml": 0.05, "smallest_change_percent": 10.0}}
+    model = tiny_model(
+        structures=from_labels({1: "core", 2: "rim"}),
+        evidence={"repeatability": {"runs": 5, "perturbations": {}, "structures": known}},
+    )
+    path = tmp_path_factory.mktemp("model") / "m.safetensors"
+    model.save(path)
+    return path
+
+
+def write(
+    path: Path, planes: Boxes, *, model: Model | None = None, affine: np.ndarray = AFFINE, **changes: Any
+) -> Path:
+    """A prediction of bars of 5 x 5 voxels (0.05 ml a plane) in the planes given, and its summary."""
+    labels = np.zeros((40, 12, 10), np.uint8)
+    for start, stop in planes:
+        labels[start:stop, 1:6, 1:6] = 1
+    labels[:10, 8:10, 2:7] = 2
+    image = nib.Nifti1Image(labels, affine)
+    image.header["descrip"] = CANARY.encode()
+    nib.save(image, path)
+    name, sha256 = (model.spec.name, model.sha256) if model else ("m", "1" * 64)
+    provenance = {
+        "input": {"sha256": "0" * 64, "channels": []},
+        "models": [{"name": name, "sha256": sha256}],
+        "settings": {"engines": ["openvino f32"], "tta": None, "reading": {"volume": 0}},
+        "software": {"name": "medseg", "version": "1"},
+    }
+    for key in list(changes):
+        if key in provenance:
+            provenance[key] = changes.pop(key)
+        elif key in provenance["settings"]:
+            provenance["settings"] = provenance["settings"] | {key: changes.pop(key)}
+    summary = {
+        "schema": "medseg.prediction/1",
+        "structures": [{"value": 1, "name": "core", "truncated": False}, {"value": 2, "name": "rim"}],
+        "labels_sha256": digest([path]),
+        "provenance": provenance,
+    }
+    path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(summary | changes))
+    return path
+
+
+def two(root: Path, first: Boxes, second: Boxes, *, model: Path | None = None, **changes: Any) -> Followup:
+    known = load_model(model) if model else None
+    one = write(root / "t0_seg.nii.gz", first, model=known)
+    other = write(root / "t1_seg.nii.gz", second, model=known, **changes)
+    return followup(one, other, model=str(model or ""), lesions=["core"])
+
+
+def test_a_change_beyond_noise_has_a_percentage(tmp_path: Path, model_file: Path) -> None:
+    """10 planes to 13: 0.5 ml to 0.65 ml; noise is 10 % of 0.5 ml."""
+    found = two(tmp_path, [(5, 15)], [(5, 18)], model=model_file)
+    core, rim = found.report.changes
+    assert (core.first_ml, core.second_ml) == pytest.approx((0.5, 0.65))
+    assert core.smallest_ml == pytest.approx(0.05)
+    assert core.percent == pytest.approx(30.0)
+    assert (rim.smallest_ml, rim.exceeds) == (None, None)
+    said = " ".join(found.sentences())
+    assert "core is larger (+0.150 ml, +30.0 %; noise is up to 0.0500 ml)" in said
+    assert f"Of rim it is {NOT_KNOWN}." in said
+
+
+def test_a_change_within_noise_is_not_shown_and_has_none(tmp_path: Path, model_file: Path) -> None:
+    found = two(tmp_path, [(5, 25)], [(5, 26)], model=model_file)
+    core = found.report.changes[0]
+    assert (core.exceeds, core.percent) == (False, None)
+    assert "No change shown in core" in " ".join(found.sentences())
+    assert "5.0 %" not in found.page()
+    assert found.report.lesions["core"][0].kind == "unchanged"
+
+
+def test_without_the_model_nothing_is_shown_to_be_real(tmp_path: Path) -> None:
+    found = two(tmp_path, [(5, 15)], [(5, 30)])
+    assert found.report.noise_known is False
+    assert all(change.percent is None for change in found.report.changes)
+    assert NOT_KNOWN in found.sentences()[0]
+    assert any("--model" in warning for warning in found.report.warnings)
+    assert NOT_KNOWN in found.page()
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        (
+            {"models": [{"name": "n", "sha256": "1" * 64}]},
+            rf"different models: m \(SHA-256 {'1' * 64}\) and n \(SHA-256 {'1' * 64}\); predict both",
+        ),
+        ({"models": [{"name": "m", "sha256": "2" * 64}]}, rf"{'1' * 64}\) and m \(SHA-256 {'2' * 64}\)"),
+        (
+            {"engines": ["openvino bf16"]},
+            "engines or precisions: openvino f32 and openvino bf16; predict",
+        ),
+        ({"tta": True}, "settings of 'tta': None and True; predict both scans with the same model"),
+    ],
+)
+def test_other_models_or_precisions_are_refused_with_both_values(
+    tmp_path: Path, changes: dict[str, Any], match: str
+) -> None:
+    with pytest.raises(UsageError, match=match):
+        two(tmp_path, [(5, 15)], [(5, 15)], **changes)
+
+
+def test_what_only_the_file_decides_may_differ(tmp_path: Path) -> None:
+    found = two(tmp_path, [(5, 15)], [(5, 15)], reading={"volume": 3}, software={"version": "2"})
+    assert "different versions of medseg: 1 and 2" in found.report.warnings[-1]
+
+
+def test_only_predictions_as_they_were_written_are_compared(tmp_path: Path) -> None:
+    one, other = write(tmp_path / "a_seg.nii.gz", [(5, 15)]), write(tmp_path / "b_seg.nii.gz", [(5, 15)])
+    nib.save(nib.Nifti1Image(np.ones((40, 12, 10), np.uint8), AFFINE), other)
+    with pytest.raises(InputError, match="changed after it was predicted"):
+        followup(one, other)
+    other.with_name("b_seg.json").unlink()
+    with pytest.raises(InputError, match=r"no b_seg\.json of a prediction lies beside it"):
+        followup(one, other)
+    with pytest.raises(InputError, match="no such file"):
+        followup(one, tmp_path / "c.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "damage", [{"provenance": None}, {"provenance": {"models": 3}}, {"labels_sha256": 1}, {"structures": 2}]
+)
+def test_damaged_summaries_are_input_errors(tmp_path: Path, damage: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        two(tmp_path, [(5, 15)], [(5, 15)], **damage)
+
+
+def test_a_named_model_must_be_the_one_that_predicted(tmp_path: Path, model_file: Path) -> None:
+    one, other = write(tmp_path / "a_seg.nii.gz", [(5, 15)]), write(tmp_path / "b_seg.nii.gz", [(5, 15)])
+    with pytest.raises(ModelError, match="the one that predicted " + "1" * 64):
+        followup(one, other, model=str(model_file))
+    with pytest.raises(UsageError, match="no structure named 'tip'"):
+        followup(one, other, lesions=["tip"])
+
+
+def test_a_packaged_model_is_found_by_its_hash(tmp_path: Path) -> None:
+    packaged = load_model("hippocampus")
+    one, other = (write(tmp_path / f"{n}_seg.nii.gz", [(5, 15)], model=packaged) for n in "ab")
+    found = followup(one, other)
+    measured = "repeatability" in packaged.spec.evidence
+    assert any("was not measured" in warning for warning in found.report.warnings) != measured
+    assert not any("not at hand" in warning for warning in found.report.warnings)
+
+
+def test_lesions_new_gone_grown_and_merged(tmp_path: Path, model_file: Path) -> None:
+    first, second = [(2, 6), (8, 10), (14, 18), (30, 33)], [(2, 10), (14, 20), (24, 26)]
+    found = two(tmp_path, first, second, model=model_file)
+    kinds = {c.kind: c for c in found.report.lesions["core"]}
+    assert set(kinds) == {"merged", "grown", "new", "gone"}
+    assert kinds["merged"].first_ml == pytest.approx((0.2, 0.1))
+    assert kinds["grown"].change_ml == pytest.approx(0.1)
+    assert kinds["new"].centre_mm[0] == -24.5
+    said = " ".join(found.sentences())
+    assert "Connected pieces of core: 1 new, 1 gone, 1 grown, 1 merged." in said
+    assert "on the one grid of both scans; nothing is registered" in said
+
+
+def test_other_grids_are_said_to_be_compared_as_the_scanner_states(tmp_path: Path) -> None:
+    moved = AFFINE.copy()
+    moved[0, 3] = -3.0
+    found = two(tmp_path, [(8, 14)], [(5, 11)], affine=moved)
+    assert [c.kind for c in found.report.lesions["core"]] == ["unchanged"]
+    assert "positions are compared as the scanner states them" in found.sentences()[-1]
+    assert "nothing is registered" in found.page()
+
+
+def test_json_and_csv(tmp_path: Path, model_file: Path) -> None:
+    found = two(tmp_path, [(5, 15)], [(5, 18), (30, 32)], model=model_file)
+    content = json.loads(found.json(), parse_constant=pytest.fail)
+    assert (content["schema"], content["registered"]) == ("medseg.followup/1", False)
+    assert content["structures"][0]["more_than_noise"] is True
+    assert content["structures"][1]["percent"] is None
+    assert {lesion["kind"] for lesion in content["lesions"]} == {"grown", "new"}
+    rows = list(csv.DictReader(io.StringIO(found.csv())))
+    assert [row["kind"] for row in rows] == ["structure", "structure", "grown", "new"]
+    assert rows[0]["more_than_noise"] == "true"
+
+
+def test_nothing_of_the_patient_or_the_path_and_no_script(tmp_path: Path) -> None:
+    rows = [{"value": 1, "name": EVIL}, {"value": 2, "name": "=cmd|' /C calc'!A0"}]
+    one, other = (write(tmp_path / f"{n}_seg.nii.gz", [(5, 15)], structures=rows) for n in "ab")
+    found = followup(one, other, lesions=[EVIL])
+    page = found.page()
+    assert "<script" not in page
+    assert EVIL.replace("<", "&lt;").replace(">", "&gt;") in page
+    everything = page + found.json() + found.csv()
+    assert CANARY not in everything
+    assert str(tmp_path) not in everything
+    assert not any(c.startswith("=") for row in csv.reader(io.StringIO(found.csv())) for c in row)
+
+
+def test_predictions_of_the_command_line_are_followed(tmp_path: Path) -> None:
+    tiny_model().save(tmp_path / "tiny.safetensors")
+    for n in range(2):
+        write_phantom_scan(tmp_path / f"t{n}.nii.gz", seed=n, shape=(24, 24, 24))
+        done("predict", tmp_path / f"t{n}.nii.gz", "-m", tmp_path / "tiny.safetensors", "--threads", 1)
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(command)
+    words = ["--followup", tmp_path / "t0_seg.nii.gz", tmp_path / "t1_seg.nii.gz", "-o", tmp_path / "f.html"]
+    words += ["-m", tmp_path / "tiny.safetensors"]
+    ran = CliRunner().invoke(app, [str(word) for word in words])
+    assert ran.exit_code == 0, ran.exception
+    assert NOT_KNOWN in ran.stdout
+    assert "\\u" not in ran.stdout
+    assert "Change between two scans" in (tmp_path / "f.html").read_text()
