@@ -39,7 +39,7 @@ from medseg.workflows.segment import Segmenter, SegmenterOptions
 
 DRAWS, CLEAN = 5, 15
 FIRST = 1
-"""Draw 0 was looked at when the limits were set."""
+"""Draw 0, and others beyond the first five, were looked at when the limits were set."""
 
 TUMOUR_MM, RESECTED_MM = 7.0, 3.0
 

@@ -3,16 +3,25 @@
     python docs/pictures.py --data ../shared/data              # all of them
     python docs/pictures.py --data ../shared/data synthesis    # one
     python docs/pictures.py elastic                            # needs no data, or takes --scan
+    python docs/pictures.py pages                              # the reports, by headless Chromium
 
 The hippocampus is of a case that the packaged model was not trained on; the brains are real scans, which
-the brain model never sees in training.
+the brain model never sees in training. The tumour is a phantom: the real ones may not be handed on.
+
+Of the scans shown, the hippocampus (hippocampus, report_case*, report_print, report_cohort) is of the Medical
+Segmentation Decathlon, Task04, CC-BY-SA 4.0; chris_t1 and chris_PD (brain_chris_*, report_no_reference) are
+C. Rorden's, BSD-2-Clause.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Callable
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,23 +29,31 @@ import numpy as np
 import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
 
 from medseg.augment.preview import Drawn, Preview
 from medseg.augment.spec import ELASTIC_PRESETS, SynthesisSpec
 from medseg.augment.synthesis import Synthesiser
 from medseg.cards import load_card, load_recipe
 from medseg.io import read_volume
+from medseg.layouts.case import CaseFiles
+from medseg.phantom.tumour import tumour_case
 from medseg.preparation import Preparation, PreparationSpec
 from medseg.report.draws import Column, Panel, draws_png, panel_of
 from medseg.report.figures import overlay_png
+from medseg.report.html import case_page
 from medseg.report.planes import planes
 from medseg.report.views import window_of
 from medseg.structures import from_labels
 from medseg.training.split import make_split
-from medseg.volume import Grid, Volume
+from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.cases import read_case
 from medseg.workflows.demo import mni152
-from medseg.workflows.segment import Segmenter, load
+from medseg.workflows.evaluate import evaluate
+from medseg.workflows.job import PredictOptions
+from medseg.workflows.predict import predict
+from medseg.workflows.report import ReportOptions, case_of
+from medseg.workflows.segment import Loader, Segmenter, SegmenterOptions, load
 from medseg.workflows.synthetic import SyntheticCases
 
 HERE = Path(__file__).parent
@@ -52,11 +69,19 @@ ELASTIC_WORDS = {
 }
 
 
-def hippocampus(data: Path) -> bytes:
-    """A held-out hippocampus: prediction solid, reference dashed."""
-    card = load_card("hippocampus")
-    files = {case.case_id: case for case in card.read(data / "hippocampus").cases}
-    segmenter = load("hippocampus")
+WIDE, NARROW = 1280, 420
+LARGEST_BYTES = 200_000
+GREYS, AREAS, COLOURS = 20, 8, 20
+"""Of the palette of a page's picture; outlines are few pixels, and would get none of their own by count."""
+
+READY = "[...document.querySelectorAll('.viewer')].every(e => e.dataset.ready === 'yes')"
+
+COHORT = 40
+
+
+def held_out(data: Path, segmenter: Segmenter) -> list[CaseFiles]:
+    """The hippocampi that the packaged model was not trained on, in order."""
+    files = {case.case_id: case for case in load_card("hippocampus").read(data / "hippocampus").cases}
     training = segmenter.models[0].spec.training
     split = make_split(
         {name: case.group for name, case in files.items()},
@@ -65,7 +90,13 @@ def hippocampus(data: Path) -> bytes:
         selection_share=0.1,
         seed=training["seed"],
     )
-    volume, reference = read_case(files[split.validation[0]], card)
+    return [files[name] for name in split.validation]
+
+
+def hippocampus(data: Path) -> bytes:
+    """A held-out hippocampus: prediction solid, reference dashed."""
+    segmenter = load("hippocampus")
+    volume, reference = read_case(held_out(data, segmenter)[0], load_card("hippocampus"))
     found = segmenter(volume)
     return overlay_png(
         volume.array[0], found.labels.array, volume.grid, segmenter.structures, reference=reference.array
@@ -161,6 +192,127 @@ def brains(data: Path) -> dict[str, Callable[[], bytes]]:
     }
 
 
+def pages(data: Path) -> None:
+    """Pictures of the reports, as a browser shows and prints them."""
+    with tempfile.TemporaryDirectory() as folder:
+        made = {
+            "report_case": case_report(Path(folder), data),
+            "report_brats": tumour_report(Path(folder)),
+            "report_no_reference": unmeasured_report(Path(folder), data),
+            "report_cohort": cohort_report(Path(folder), data),
+        }
+        photograph(made, Path(folder))
+
+
+def case_report(folder: Path, data: Path) -> Path:
+    """The page of a held-out hippocampus and its reference."""
+    segmenter = load("hippocampus")
+    files = held_out(data, segmenter)[0]
+    volume, reference = read_case(files, load_card("hippocampus"))
+    options = ReportOptions(
+        case_id=files.case_id, tolerance_mm=1.0, facts={"Model": segmenter.models[0].spec.name}
+    )
+    case = case_of(
+        volume, segmenter(volume).labels, segmenter.structures, reference=reference, options=options
+    )
+    return _page(folder / "case.html", case_page(case))
+
+
+def tumour_report(folder: Path) -> Path:
+    """The page of a phantom of a tumour; a segmentation a little beside it stands for a prediction."""
+    volume, truth = tumour_case(np.random.default_rng(3))
+    labels = np.roll(truth.array, (1, -1, 1), axis=(0, 1, 2))
+    labels[: labels.shape[0] // 2 - 12] *= labels[: labels.shape[0] // 2 - 12] != 4
+    found = LabelMap(labels, truth.grid)
+    options = ReportOptions(case_id="phantom tumour", channel="flair", tolerance_mm=1.0)
+    case = case_of(volume, found, load_card("brats").structure_set, reference=truth, options=options)
+    return _page(folder / "tumour.html", case_page(case))
+
+
+def unmeasured_report(folder: Path, data: Path) -> Path:
+    """The page that `predict --report` makes of a whole head."""
+    predict([str(data / "scans" / "chris_t1.nii.gz")], _loader("brain"), folder, PredictOptions(report=True))
+    return folder / "chris_t1_report.html"
+
+
+def cohort_report(folder: Path, data: Path) -> Path:
+    """The page of forty held-out hippocampi."""
+    loader = _loader("hippocampus")
+    scans, references = folder / "scans", folder / "hippocampus"
+    for files in held_out(data, loader())[:COHORT]:
+        for path, target in ((files.image, scans), (files.label, references)):
+            target.mkdir(exist_ok=True)
+            shutil.copy(path, target / f"{files.case_id}.nii.gz")
+    predict([str(scans)], loader, folder / "predictions", PredictOptions())
+    evaluate(
+        folder / "predictions",
+        references,
+        structures=data / "hippocampus" / "dataset.json",
+        tolerance_mm=1.0,
+        model="hippocampus",
+        out=folder / "cohort",
+        images=scans,
+    )
+    return folder / "cohort" / "cohort.html"
+
+
+def _loader(name: str) -> Loader:
+    return Loader((name,), SegmenterOptions()).absolute()
+
+
+def _page(path: Path, text: str) -> Path:
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def photograph(made: dict[str, Path], folder: Path) -> None:
+    """Each page, whole, at its width; the first also on a narrow screen and as its first sheet."""
+    sys.path.append(str(HERE.parent / "tests"))
+    from chromium import Browser
+
+    with Browser(folder) as browser:
+        for name, path in made.items():
+            for width, ending in ((WIDE, ""), (NARROW, "_420"))[: 2 if name == "report_case" else 1]:
+                page = browser.open(path, width=width)
+                page.wait(lambda page=page: page.evaluate(READY), "the viewer")  # type: ignore[misc]
+                page.settle()
+                (HERE / f"{name}{ending}.png").write_bytes(small_png(page.screenshot()))
+            if name == "report_case":
+                page.pdf(folder / "case.pdf")
+    subprocess.run(
+        ["pdftoppm", "-r", "100", "-png", "-singlefile", "case.pdf", "sheet"], cwd=folder, check=True
+    )
+    (HERE / "report_print.png").write_bytes(small_png((folder / "sheet.png").read_bytes()))
+
+
+def small_png(png: bytes, shares: Sequence[float] = (1.0, 0.85, 0.75, 0.65, 0.55, 0.45)) -> bytes:
+    """The picture in a few colours, and at a share of its size if it must."""
+    whole, data = Image.open(io.BytesIO(png)).convert("RGB"), b""
+    for share in shares:
+        size = round(whole.width * share), round(whole.height * share)
+        image = whole if share == 1 else whole.resize(size, Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        image.quantize(palette=_palette(image), dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        data = buffer.getvalue()
+        if len(data) <= LARGEST_BYTES:
+            break
+    return data
+
+
+def _palette(image: Image.Image) -> Image.Image:
+    """Even greys, the colours of areas, and those of what else is no grey."""
+    pixels = np.asarray(image).reshape(-1, 3)
+    tinted = pixels[np.ptp(pixels, axis=1) > 8]
+    areas, counts = np.unique(tinted, axis=0, return_counts=True)
+    common = areas[np.argsort(counts, kind="stable")[::-1][:AREAS]]
+    vivid = Image.fromarray(tinted[np.ptp(tinted, axis=1) > 40][None])
+    few = (vivid.quantize(COLOURS).getpalette() or [])[: 3 * COLOURS]
+    greys = np.repeat(np.linspace(0, 255, GREYS).round().astype(np.uint8), 3)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*greys.tolist(), *common.ravel().tolist(), *few])
+    return palette
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", help="which, by the name of the file; all if none is named")
@@ -173,8 +325,11 @@ def main() -> None:
         "elastic": lambda: elastic(read_volume(args.scan) if args.scan else average()),
         **brains(args.data),
     }
-    for name in args.names or pictures:
-        (HERE / f"{name}.png").write_bytes(pictures[name]())
+    for name in args.names or [*pictures, "pages"]:
+        if name == "pages":
+            pages(args.data)
+        else:
+            (HERE / f"{name}.png").write_bytes(pictures[name]())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, UsageError
+from medseg.errors import InputError, UsageError, did_you_mean
 
 Side = Literal["left", "right", "none"]
 
@@ -100,7 +100,7 @@ class StructureSet:
         for structure in self.items:
             if structure.name == name:
                 return structure
-        raise UsageError(f"no structure named {name!r}; there are {', '.join(self.names)}")
+        raise UsageError(f"no structure named {name!r}", mend=did_you_mean(name, self.names))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, say, table
+from medseg.errors import UsageError
 
 
 def command(
@@ -34,6 +35,8 @@ def command(
     from medseg.workflows.calibrate import CalibrateOptions, calibrate, card_of, table_rows
 
     loaded = load_model(model)
+    if out.suffix != ".safetensors":
+        raise UsageError("a model is a .safetensors file", source=out)
     refuse_existing(out, overwrite, [data])
     found = load_card(card) if card else card_of(loaded)
     options = CalibrateOptions(every=every, seed=seed, threads=threads)

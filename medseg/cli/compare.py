@@ -9,7 +9,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, rewrite, say, table
-from medseg.errors import UsageError, printable
+from medseg.errors import PartialBatchError, UsageError, printable
 
 if TYPE_CHECKING:
     from medseg.workflows.compare import Comparison
@@ -51,6 +51,7 @@ def command(
         if path is not None:
             refuse_existing(path, overwrite, [p for p in (a, b, reference, labels) if p is not None])
     found: Comparison | Followup
+    faulty: tuple[str, ...] = ()
     if followup:
         from medseg.workflows.followup import followup as follow
 
@@ -58,7 +59,7 @@ def command(
     else:
         from medseg.workflows.compare import compare
 
-        found = compare(
+        measured = compare(
             a,
             b,
             reference=reference,
@@ -69,13 +70,11 @@ def command(
             progress=lambda done, of, name: rewrite(f"measuring {done + 1} of {of}: {name}"),
         )
         rewrite("")
-    for warning in found.report.warnings:
-        say(f"warning: {warning}")
-    if csv is not None:
-        found.write_csv(csv, overwrite=overwrite)
-    if out is not None:
-        found.write_page(out, overwrite=overwrite)
+        found, faulty = measured, measured.faulty
+    _write(found, csv, out, overwrite)
     result(found.json().rstrip() if as_json else _text(found))
+    if faulty:
+        raise PartialBatchError(f"files of some cases could not be used: {', '.join(faulty)}")
 
 
 def _check(reference: Path | None, followup: bool, lesions: list[str], model: str, out: Path | None) -> None:
@@ -85,7 +84,18 @@ def _check(reference: Path | None, followup: bool, lesions: list[str], model: st
     if not followup and (lesions or model):
         raise UsageError("--lesions and --model go with --followup")
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
-        raise UsageError("the page is an HTML file", source=out, mend="give -o NAME.html, or use --json")
+        name = f"{out.stem or 'NAME'}.html"
+        raise UsageError("the page is an HTML file", source=out, mend=f"give -o {name}, or use --json")
+
+
+def _write(found: Comparison | Followup, csv: Path | None, page: Path | None, overwrite: bool) -> None:
+    """What is asked for, after what the files warned of."""
+    for warning in found.report.warnings:
+        say(f"warning: {warning}")
+    if csv is not None:
+        found.write_csv(csv, overwrite=overwrite)
+    if page is not None:
+        found.write_page(page, overwrite=overwrite)
 
 
 def _text(found: Comparison | Followup) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medseg.cli import options as opt
@@ -56,17 +57,9 @@ def command(
     from medseg.workflows.job import PredictOptions
     from medseg.workflows.predict import predict
 
-    settings = {
-        "device": device,
-        "engine": _one_of("--engine", engine, ("auto", "openvino", "torch")),
-        "precision": _one_of("--precision", precision, ("auto", "f32", "bf16", "f16")),
-        "threads": threads,
-        "max_memory": None if max_memory is None else bytes_of(max_memory),
-        "tta": tta,
-        "prune": prune,
-    }
+    settings = _settings(device, engine, precision, threads, max_memory, tta, prune)
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
-    kept = (probabilities, report_file or report, dicom, strict, overwrite, _shard(shard))
+    kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard))
     options = PredictOptions(reading, _names(channels), *kept)
     outcomes: list[Outcome] = []
     segmenter = _loader(model, quiet, keep_probabilities=probabilities, **settings)
@@ -80,6 +73,38 @@ def command(
         if as_json and outcomes:
             result(json.dumps([_content(outcome) for outcome in outcomes]))
     _tell_end(outcomes, quiet, volumes_too=not (as_json or quiet), timing=timing)
+
+
+def _settings(
+    device: str,
+    engine: str,
+    precision: str,
+    threads: int,
+    max_memory: str | None,
+    tta: bool | None,
+    prune: int,
+) -> dict[str, Any]:
+    """How the models run, as `SegmenterOptions` takes it."""
+    return {
+        "device": device,
+        "engine": _one_of("--engine", engine, ("auto", "openvino", "torch")),
+        "precision": _one_of("--precision", precision, ("auto", "f32", "bf16", "f16")),
+        "threads": threads,
+        "max_memory": None if max_memory is None else bytes_of(max_memory),
+        "tta": tta,
+        "prune": prune,
+    }
+
+
+def _page(path: Path | None) -> Path | None:
+    """Where the page goes.
+
+    Raises:
+        UsageError: it is to be none.
+    """
+    if path is not None and not path.name.lower().endswith(PAGES):
+        raise UsageError("a page is an .html or a .pdf file", source=path)
+    return path
 
 
 def spelled(words: Sequence[str]) -> list[str]:

@@ -37,7 +37,8 @@ def command(
     """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
     from medseg.io import ReadOptions, stem_and_suffix
     from medseg.io.options import FormName
-    from medseg.workflows.report import ReportOptions, known_structures, report, stated_intervals
+    from medseg.workflows.known import known_structures, stated_intervals
+    from medseg.workflows.report import ReportOptions, report
 
     stem = stem_and_suffix(seg)[0].removesuffix("_seg")
     target = out or seg.with_name(f"{stem}_report.html")

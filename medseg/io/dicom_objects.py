@@ -37,7 +37,7 @@ def encapsulated_pdf(source: Source, pdf: bytes, maker: Maker) -> Any:
         instance_number=1,
         modality="DOC",
         transfer_syntax_uid=ExplicitVRLittleEndian,
-        series_description="medseg report",
+        series_description=maker.described("medseg report"),
         specific_character_set=UTF_8,
         **maker.equipment,
         **content_time(maker),
@@ -46,7 +46,7 @@ def encapsulated_pdf(source: Source, pdf: bytes, maker: Maker) -> Any:
     made.AcquisitionDateTime = None
     made.BurnedInAnnotation = "NO"
     made.SourceInstanceSequence = [_reference(header) for header in source.headers]
-    made.DocumentTitle = TITLE
+    made.DocumentTitle = maker.described(TITLE)
     made.ConceptNameCodeSequence = []
     made.MIMETypeOfEncapsulatedDocument = "application/pdf"
     made.EncapsulatedDocumentLength = len(pdf)
@@ -72,7 +72,7 @@ def secondary_capture(source: Source, picture: bytes, maker: Maker) -> Any:
         series_number=PICTURE_SERIES_NUMBER,
         sop_instance_uid=maker.uid("SC", picture),
         instance_number=1,
-        series_description="medseg pictures",
+        series_description=maker.described("medseg pictures"),
         specific_character_set=UTF_8,
         **maker.equipment,
         **content_time(maker),

@@ -26,7 +26,8 @@ from medseg.volume import LabelMap
 
 SERIES_NUMBER = 9001
 LARGEST_NUMBER = 65535
-DESCRIPTION = "Made by a program; research only, not a medical device"
+DESCRIPTION = "Research use only, not a medical device; made by a program"
+DOUBTFUL = "DOUBTFUL result: see report. Research use only"
 
 
 def segmentation(source: Source, labels: LabelMap, structures: StructureSet, maker: Maker) -> Any:
@@ -50,8 +51,8 @@ def segmentation(source: Source, labels: LabelMap, structures: StructureSet, mak
         sop_instance_uid=maker.uid("SEG"),
         instance_number=1,
         content_label="SEGMENTATION",
-        content_description=DESCRIPTION,
-        series_description="medseg segmentation",
+        content_description=DOUBTFUL if maker.doubts else DESCRIPTION,
+        series_description=maker.described("medseg segmentation"),
         omit_empty_frames=False,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         specific_character_set=UTF_8,

@@ -39,6 +39,7 @@ GEOMETRY = (
     "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
 
+RESEARCH_ONLY = "Research use only. Not a medical device."
 UTF_8 = "ISO_IR 192"
 MANUFACTURER = "medseg"
 FAULTS = (OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
@@ -54,12 +55,22 @@ class Maker:
         model_sha256: of their content; empty where it is not known.
         created: when.
         seed: digest of what the objects are made of.
+        doubts: sentences, why the result is doubtful; none where it is not.
     """
 
     model: str
     model_sha256: str
     created: datetime
     seed: bytes = b""
+    doubts: tuple[str, ...] = ()
+
+    def described(self, what: str) -> str:
+        """A description that begins with the doubt, if there is any.
+
+        >>> Maker("m", "", datetime(2026, 1, 1), doubts=("the scan is blurred",)).described("medseg report")
+        'DOUBTFUL medseg report'
+        """
+        return f"DOUBTFUL {what}" if self.doubts else what
 
     @property
     def algorithm(self) -> str:
@@ -81,7 +92,7 @@ class Maker:
 
         Source: DICOM PS3.5, B.2 (a UUID under the root 2.25).
         """
-        said = (__version__, self.model, self.model_sha256, self.created.isoformat(), role)
+        said = (__version__, self.model, self.model_sha256, self.created.isoformat(), role, *self.doubts)
         digest = hashlib.sha256("\0".join(said).encode() + self.seed + hashlib.sha256(content).digest())
         return f"2.25.{uuid.UUID(bytes=digest.digest()[:16], version=5).int}"
 

@@ -1,4 +1,4 @@
-"""The volumes as DICOM structured report: a measurement report on the segments.
+"""The volumes as DICOM structured report: a measurement report on the segments, and what to doubt of them.
 
 Source: DICOM PS3.16, TID 1500 (Measurement Report) and TID 1411 (Volumetric ROI Measurements).
 """
@@ -10,7 +10,16 @@ from typing import Any
 from medseg import __version__
 from medseg.io.dicom_codes import Code, concept_of, text
 from medseg.io.dicom_seg import coded, numbered, schemes, tracking_uid
-from medseg.io.dicom_source import MANUFACTURER, UTF_8, Maker, Source, content_time, finish, highdicom
+from medseg.io.dicom_source import (
+    MANUFACTURER,
+    RESEARCH_ONLY,
+    UTF_8,
+    Maker,
+    Source,
+    content_time,
+    finish,
+    highdicom,
+)
 from medseg.structures import Structure, StructureSet
 from medseg.volume import LabelMap
 
@@ -18,6 +27,9 @@ SERIES_NUMBER = 9002
 VOLUME = Code("118565006", "SCT", "Volume")
 MILLILITRE = Code("ml", "UCUM", "ml")
 VOXELS_SUMMED = Code("126030", "DCM", "Sum of segmented voxel method for volume")
+EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+COMMENT = Code("121106", "DCM", "Comment")
+LONGEST_COMMENT = 1024
 DEVICE = Code("121007", "DCM", "Device")
 IMAGING = Code("363679005", "SCT", "Imaging procedure")
 PROCEDURES = {
@@ -32,7 +44,7 @@ PROCEDURES = {
 def measurements(
     source: Source, segments: Any, labels: LabelMap, structures: StructureSet, maker: Maker
 ) -> Any:
-    """The report of the volume of every structure, 0 ml included.
+    """The report of the volume of every structure, 0 ml included, and of every doubt.
 
     Args:
         source: the series.
@@ -50,6 +62,7 @@ def measurements(
             for number, structure in numbered(structures)
         ],
     )
+    report[0].ContentSequence.append(_comments(maker))
     made = hd.sr.ComprehensiveSR(
         evidence=[*source.headers, segments],
         content=report,
@@ -58,7 +71,7 @@ def measurements(
         sop_instance_uid=maker.uid("SR"),
         instance_number=1,
         is_complete=True,
-        series_description="medseg measurements",
+        series_description=maker.described("medseg measurements"),
         specific_character_set=UTF_8,
         coding_schemes=schemes(structures),
         **maker.equipment,
@@ -78,6 +91,17 @@ def _observer(maker: Maker) -> Any:
         serial_number=maker.equipment["device_serial_number"],
     )
     return sr.ObservationContext(observer_device_context=sr.ObserverContext(coded(DEVICE), device))
+
+
+def _comments(maker: Maker) -> Any:
+    """What holds for the whole report: TID 1500, qualitative evaluations, which follow the measurements."""
+    sr = highdicom().sr
+    found = sr.ContainerContentItem(coded(EVALUATIONS), relationship_type="CONTAINS")
+    doubts = [f"Doubtful result: {text(doubt, LONGEST_COMMENT)}" for doubt in maker.doubts]
+    found.ContentSequence = sr.ContentSequence(
+        [sr.TextContentItem(coded(COMMENT), said, "CONTAINS") for said in (RESEARCH_ONLY, *doubts)]
+    )
+    return found
 
 
 def _group(

@@ -49,7 +49,7 @@ class ReportComparison:
         rows: one a structure and metric, with a reference; empty without.
         agreement: one a structure and metric of B against A, without a reference; empty with one.
         agreed: the cases behind `agreement`.
-        missing_a: cases for which there is no A.
+        missing_a: cases for which there is no A; with a reference `warnings` name them too.
         missing_b: likewise B.
         colours: of the structures.
         warnings: sentences a reader must see.
@@ -99,7 +99,7 @@ def _metric_sentences(rows: Sequence[PairedRow]) -> Iterator[str]:
         if more := [row for row in shown if row not in alone]:
             yield (
                 f"{who} is better in {TITLES[more[0].metric]} for {_listed([r.structure for r in more])} "
-                f"({_counted([r.n for r in more])}; the numbers are in the table)."
+                f"({_counted([r.n for r in more])}{_failures(more)}; the numbers are in the table)."
             )
     open_ = [row for row in rows if row.p is not None and row.better == "neither"]
     if len(open_) <= NAMED_ALONE:
@@ -107,7 +107,7 @@ def _metric_sentences(rows: Sequence[PairedRow]) -> Iterator[str]:
     else:
         yield (
             f"No difference in {TITLES[rows[0].metric]} shown for {_listed([r.structure for r in open_])} "
-            f"({_counted([r.n for r in open_])}; the numbers are in the table)."
+            f"({_counted([r.n for r in open_])}{_failures(open_)}; the numbers are in the table)."
         )
     few = [row for row in rows if row.cases and row.p is None]
     if few:
@@ -136,12 +136,21 @@ def _evidence(row: PairedRow) -> str:
     if row.ci_low is not None:
         low, high = (difference(x, row.metric) for x in (row.ci_low, row.ci_high))
         parts.append(f"95 % CI {low} to {high}")
-    parts += [f"p after Holm {p_value(row.p_holm)}", _counted([row.n])]
-    if row.n_failed_a or row.n_failed_b:
-        parts.append(f"of which A failed in {row.n_failed_a} and B in {row.n_failed_b}")
+    parts += [f"p after Holm {p_value(row.p_holm)}", f"{_counted([row.n])}{_failures([row])}"]
     if row.ci_low is None:
         parts.append(f"too few for an interval, which needs {BOOTSTRAP_LEAST_N}")
     return ", ".join(parts)
+
+
+def _failures(rows: Sequence[PairedRow]) -> str:
+    """In how many cases A and B failed, with the structures where these differ; empty where they did not."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        counts = (("A", row.n_failed_a), ("B", row.n_failed_b))
+        if told := " and ".join(f"{who} failed in {n}" for who, n in counts if n):
+            names.setdefault(told, []).append(row.structure)
+    parts = [told if len(of) == len(rows) else f"{told} for {_listed(of)}" for told, of in names.items()]
+    return f", of which {'; '.join(parts)}" if parts else ""
 
 
 def _agreement_sentences(comparison: ReportComparison) -> Iterator[str]:

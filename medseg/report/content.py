@@ -155,6 +155,7 @@ class ReportCase:
         asymmetry: one a pair of left and right structures.
         coverage: share of the volumes by the reference that the intervals of `rows` are to hold.
         viewer: for the page in HTML.
+        verdict_known: whether `flags` hold what the model said of its own result, if it said anything.
     """
 
     case_id: str
@@ -172,6 +173,7 @@ class ReportCase:
     asymmetry: tuple[AsymmetryRow, ...] = ()
     coverage: float = 0.9
     viewer: PageViewer | None = None
+    verdict_known: bool = True
 
     @property
     def mean_dice(self) -> float | None:

@@ -13,6 +13,10 @@ from medseg.report.tables import Table, asymmetry_table, case_table, lesion_tabl
 NO_FLAG = (
     "No automatic check raised a flag. That does not mean that the outlines are right: look at the slices."
 )
+NO_FLAG_OF_OUTLINES = (
+    "The checks of the outlines raised no flag; how far the model believed its result is not known here. "
+    "That does not mean that the outlines are right: look at the slices."
+)
 NOT_ASSESSED = (
     "There is no reference segmentation for this case, so nothing here says how right the outlines are."
 )
@@ -95,7 +99,7 @@ def case_sections(case: ReportCase) -> tuple[Section, ...]:
 
 def _flags(case: ReportCase) -> tuple[Block, ...]:
     if not case.flags:
-        return (Text(NO_FLAG),)
+        return (Text(NO_FLAG if case.verdict_known else NO_FLAG_OF_OUTLINES),)
     return (Flags(tuple(flag.text for flag in case.flags)),)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from medseg.metrics.lesions import GLIOMA, MENINGIOMA, METASTASES, LesionRule
 from medseg.report.content import ReportCase
 
 Pair = tuple[str, str]
@@ -82,6 +83,27 @@ LIMITS = (
     "without voxels means that the model labelled none, not that the patient has none. No flag means that"
     " no automatic check failed, not that the outlines are right."
 )
+
+
+RULES = {
+    GLIOMA: "BraTS 2023, gliomas",
+    MENINGIOMA: "BraTS 2023, meningiomas",
+    METASTASES: "BraTS 2023, metastases",
+}
+"""Protocols by how they find lesions."""
+
+
+def lesion_rule(rule: LesionRule) -> str:
+    """By which protocol lesions are found."""
+    return RULES.get(rule, "none of a known protocol")
+
+
+def penalty(rule: LesionRule) -> str:
+    """What a mean over lesions holds for those that have no value."""
+    return (
+        "A missed lesion and an extra piece enter the lesion-wise means with a Dice of "
+        f"{rule.penalty_dice:g} and an HD95 of {rule.penalty_hd95_mm:g} mm."
+    )
 
 
 def definitions(has_reference: bool) -> tuple[Pair, ...]:

@@ -26,7 +26,7 @@ from medseg.report.planes import Plane, orientation_is_known, planes
 from medseg.report.views import window_of
 from medseg.structures import StructureSet, from_labels
 from medseg.volume import Grid
-from medseg.workflows.report import known_structures
+from medseg.workflows.known import known_structures
 
 Triple = tuple[int, int, int]
 

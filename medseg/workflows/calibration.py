@@ -23,7 +23,7 @@ from medseg.structures import Structure, StructureSet
 from medseg.volume import LabelMap
 from medseg.workflows.segment import Segmentation
 
-LIKENESS_SLACK = 1.4
+LIKENESS_SLACK = 1.25
 """How much further from the usual than any calibration case a scan may be."""
 
 LEAST_SPREAD = 0.02

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,24 @@ from medseg.errors import GridMismatchError, UsageError
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_LEAST_N, BOOTSTRAP_SEED, summarise
-from medseg.metrics.export import case_content, cases_csv, number_cell, report_json, text_cell
+from medseg.metrics.export import CASE_COLUMNS, case_content, cases_csv, number_cell, report_json, text_cell
 from medseg.metrics.paired import PairedRow, compare_cases
 from medseg.metrics.ranking import ALPHA, EXACT_UP_TO, LEAST_TESTED
 from medseg.report.comparison import ReportComparison, metric_title, sentences, terminal_table
 from medseg.structures import StructureSet, from_labels
+from medseg.workflows.compared import facts_of, stated_structures
 from medseg.workflows.evaluate import Evaluation, evaluate
+from medseg.workflows.known import known_structures
+from medseg.workflows.measuring import MISSING
 from medseg.workflows.pairs import FilePair, pair_files, read_pair, read_structures
-from medseg.workflows.predictions import models_of, read_summary, summaries, summary_path
-from medseg.workflows.report import known_structures
 
 SCHEMA = "medseg.comparison/1"
 SOFTWARE = f"medseg {__version__}"
 METRICS = ("dice", "hd95_mm", "nsd")
 """That are compared, the first one first in rank; NSD where a tolerance is given."""
+
+VOLUMES = {"volume_ref_ml": "volume_a_ml", "volume_pred_ml": "volume_b_ml"}
+"""What the volumes are called where A stands in the place of the reference."""
 
 COLUMNS = (
     "case_id", "structure", "metric", "unit", "a", "b", "difference", "status_a", "status_b", "set",
@@ -46,11 +50,17 @@ class Comparison:
         report: everything that is said.
         structures: what was compared.
         tolerance_mm: of the NSD.
+        faulty: cases of which a file was unusable, each with whose it was; the warnings say why.
+        failures: why there was nothing to measure, by A or B and case id.
+        excluded: why a case is in no number, by case id.
     """
 
     report: ReportComparison
     structures: StructureSet
     tolerance_mm: Tolerance = None
+    faulty: tuple[str, ...] = ()
+    failures: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    excluded: Mapping[str, str] = field(default_factory=dict)
 
     def table_rows(self) -> tuple[tuple[str, ...], ...]:
         """The table to show, header first."""
@@ -79,17 +89,22 @@ class Comparison:
             "warnings": list(said.warnings),
             "missing_a": list(said.missing_a),
             "missing_b": list(said.missing_b),
+            "failures": {
+                side: [{"case_id": case, "reason": reason} for case, reason in of_side.items()]
+                for side, of_side in self.failures.items()
+            },
+            "excluded": [{"case_id": case, "reason": reason} for case, reason in self.excluded.items()],
             "sentences": list(self.sentences()),
             "comparison": [_row_content(row) for row in said.rows],
             "agreement": [asdict(row) for row in said.agreement],
-            "cases": [case_content(case) for case in said.agreed],
+            "cases": [_case_content(case) for case in said.agreed],
             "facts": dict(said.facts),
         }
 
     def csv(self) -> str:
         """One line a case, structure and metric; without a reference as `evaluate` has it, A in its place."""
         if not self.report.has_reference:
-            return cases_csv(self.report.agreed, surface="surfel", software=SOFTWARE)
+            return _of_a_and_b(cases_csv(self.report.agreed, surface="surfel", software=SOFTWARE))
         out = io.StringIO()
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -159,13 +174,15 @@ def compare(
         progress: called with cases done, cases in all, and the id of the next.
 
     Raises:
-        UsageError: files against folders, no case in common, or A and B name a value differently.
+        UsageError: A and B are the same, files against folders, no case in common, or A and B name a value
+            differently.
         InputError: a file cannot be read as labels.
         GridMismatchError: the two grids of a case differ; both files are named.
     """
+    _require_two(a, b)
     if isinstance(structures, Path):
         structures = read_structures(structures)
-    named = structures or _stated(a, b)
+    named = structures or stated_structures(a, b)
     if reference is None:
         return _agreement(a, b, named, tolerance_mm, surface, threads, progress)
 
@@ -191,20 +208,45 @@ def _measured(a: Path, b: Path, first: Evaluation, second: Evaluation, tolerance
     shared = {case.case_id for case in first.cases} & {case.case_id for case in second.cases}
     of_a, of_b = ([case for case in e.cases if case.case_id in shared] for e in (first, second))
     rows = tuple(row for metric in METRICS for row in compare_cases(of_a, of_b, metric))
+    sides = {"A": first, "B": second}
     excluded = {**first.excluded, **second.excluded}
+    failures = {side: {c.case_id: c.failure or "" for c in e.failures} for side, e in sides.items()}
     left_out = (f"{case} could not be measured, and is in no number: {why}" for case, why in excluded.items())
+    failed = (
+        f"{side}: {case}: {why}; its structures count as missed, the worst there is"
+        for side, of_side in failures.items()
+        for case, why in of_side.items()
+    )
     said = ReportComparison(
         name_a=_name(a),
         name_b=_name(b),
         n_cases=len(shared),
         rows=rows,
-        missing_a=tuple(case.case_id for case in of_a if case.failure),
-        missing_b=tuple(case.case_id for case in of_b if case.failure),
+        missing_a=tuple(case.case_id for case in of_a if case.failure == MISSING),
+        missing_b=tuple(case.case_id for case in of_b if case.failure == MISSING),
         colours={s.name: s.colour for s in first.structures},
-        warnings=(*left_out, *_warnings(("A", first.warnings, of_a), ("B", second.warnings, of_b))),
-        facts=_facts(a, b),
+        warnings=(
+            *left_out,
+            *failed,
+            *_warnings(("A", first.warnings, of_a), ("B", second.warnings, of_b)),
+        ),
+        facts=facts_of(a, b),
     )
-    return Comparison(said, first.structures, tolerance_mm)
+    faulty = [
+        case if case in excluded else f"{case} of {side}" for side, e in sides.items() for case in e.faulty
+    ]
+    return Comparison(said, first.structures, tolerance_mm, tuple(dict.fromkeys(faulty)), failures, excluded)
+
+
+def _require_two(a: Path, b: Path) -> None:
+    """Refuse one file or folder twice.
+
+    Raises:
+        UsageError: it is named.
+    """
+    if a.exists() and b.exists() and a.samefile(b):
+        what = "folder" if a.is_dir() else "file"
+        raise UsageError(f"A and B are the same {what}", source=a, mend="name two segmentations")
 
 
 def _agreement(
@@ -234,7 +276,7 @@ def _agreement(
         missing_b=missing_b,
         colours={s.name: s.colour for s in structures},
         warnings=_warnings(("", (), cases)),
-        facts=_facts(a, b),
+        facts=facts_of(a, b),
     )
     return Comparison(said, structures, tolerance_mm)
 
@@ -285,42 +327,6 @@ def _found(pairs: Sequence[FilePair]) -> StructureSet:
     return from_labels(dict(sorted(found.items())))
 
 
-def _stated(a: Path, b: Path) -> StructureSet | None:
-    """What the first `.json` of a prediction in A, else in B, says that the values mean.
-
-    Raises:
-        UsageError: those of A and B do not say the same.
-    """
-    stated = {name: found for name, path in (("A", a), ("B", b)) if (found := _predicted_structures(path))}
-    if len(stated) < 2:
-        return next(iter(stated.values()), None)
-    first, second = ({s.value: s.name for s in found} for found in stated.values())
-    for value in first.keys() & second.keys():
-        if first[value] != second[value]:
-            raise UsageError(
-                f"A calls the value {value} {first[value]!r}, and B calls it {second[value]!r}",
-                mend="write both in the same values, or say with --labels what the values mean",
-            )
-    return stated["A"] if len(first) >= len(second) else stated["B"]
-
-
-def _predicted_structures(path: Path) -> StructureSet | None:
-    """Of the first prediction that has a summary beside it."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    labels = (file for file in files if file.suffix != ".json" and read_summary(summary_path(file)))
-    return next((known_structures(file).structures for file in labels), None)
-
-
-def _facts(a: Path, b: Path) -> tuple[tuple[str, str], ...]:
-    """What made the segmentations, where their `.json` files say so."""
-    facts = [("Software", SOFTWARE)]
-    for name, path in (("A", a), ("B", b)):
-        models = dict.fromkeys(models_of(summary) for summary in summaries(path))
-        facts += [(f"Model of {name}", text) for text in list(models)[:3] if text]
-    draws = f"{BOOTSTRAP_DRAWS} samples, seed {BOOTSTRAP_SEED}"
-    return (*facts, ("Bootstrap", draws))
-
-
 def _name(path: Path) -> str:
     return path.resolve().name
 
@@ -344,6 +350,23 @@ def _row_content(row: PairedRow) -> dict[str, Any]:
         "failed_a": row.n_failed_a,
         "failed_b": row.n_failed_b,
     }
+
+
+def _case_content(case: CaseResult) -> dict[str, Any]:
+    """As `evaluate` has it, with the volumes of A and B."""
+    content = case_content(case)
+    rows = [{VOLUMES.get(key, key): value for key, value in row.items()} for row in content["structures"]]
+    return content | {"structures": rows}
+
+
+def _of_a_and_b(table: str) -> str:
+    """The table of `evaluate` with the volumes called those of A and B."""
+    metric = CASE_COLUMNS.index("metric")
+    rows = csv.reader(io.StringIO(table, newline=""))
+    out = io.StringIO()
+    renamed = ([*r[:metric], VOLUMES.get(r[metric], r[metric]), *r[metric + 1 :]] for r in rows)
+    csv.writer(out, lineterminator="\n").writerows(renamed)
+    return out.getvalue()
 
 
 def _csv_rows(said: ReportComparison) -> list[list[str]]:

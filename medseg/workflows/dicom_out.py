@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def write_dicom(
     *,
     model: str,
     model_sha256: str = "",
+    doubts: Sequence[str] = (),
     pdf: bytes | None = None,
     picture: bytes | None = None,
     created: datetime | None = None,
@@ -69,6 +71,7 @@ def write_dicom(
         structures: of the labels; overlapping regions make BINARY segments, labels a LABELMAP.
         model: name of the model or models.
         model_sha256: of their content.
+        doubts: our own sentences, why the result is doubtful; each object says that it is, the report why.
         pdf: the case page, encapsulated if given.
         picture: the page's picture (PNG), captured if given.
         created: when the objects are made, now if None; the same arguments make the same bytes.
@@ -91,7 +94,8 @@ def write_dicom(
     with atomic_files(paths[::-1], overwrite, inputs=inputs) as folder, unwarned():
         source = read_source(series, reading)
         labels = on_grid(labels, source.grid, series)
-        maker = Maker(model, model_sha256, created or datetime.now(), _seed(source, labels, structures))
+        seed = _seed(source, labels, structures)
+        maker = Maker(model, model_sha256, created or datetime.now(), seed, tuple(doubts))
         for path, made in zip(paths, _objects(source, labels, structures, maker, pdf, picture), strict=True):
             made.save_as(folder / path.name, enforce_file_format=True)
         dicom_seg.require_same(folder / paths[0].name, source, labels, structures)

@@ -249,14 +249,14 @@ def evaluate(
     options = _with_rules(options, structures, lesions, instances)
     settings = settings_content(structures, options)
     tasks = [Task(pair, structures, options, alone=not Path(ref).is_dir()) for pair in pairs]
+    if images is not None:
+        tasks, unseen = _with_scans(tasks, images)
+        more = (*more, *unseen)
     folder = None if out is None else EvaluationFolder(Path(out), overwrite)
     if folder is not None:
         folder.begin(settings, pairs, [path for path in (pred, ref, images) if path is not None])
         files = folder.case_files(_identity(settings, structures), pairs)
         tasks = [replace(task, file=file) for task, file in zip(tasks, files, strict=True)]
-    if images is not None:
-        tasks, unseen = _with_scans(tasks, images)
-        more = (*more, *unseen)
     measured = _measured(tasks, workers, progress)
     warnings = (*warnings, *more, *(challenge.warnings if challenge else ()))
     found = _evaluation(tasks, measured, warnings, model, Path(ref).resolve().name)

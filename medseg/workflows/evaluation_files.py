@@ -70,7 +70,7 @@ class CaseFile:
 
         Args:
             digests: of the label files.
-            scan: digest of the scan that the page must show; None wants no page.
+            scan: digest of the scan and the doubts that the page must show; None wants no page.
         """
         stored = read_json(self.path)
         wanted = self.content(digests)
@@ -198,7 +198,7 @@ def write_page(
         MedsegError: the page cannot be written.
     """
     from medseg.report.cohort import Failure
-    from medseg.workflows.report import report_cohort
+    from medseg.workflows.report import ReportOptions, report_cohort
 
     small = {case: picture(page) for case, page in found.pages.items()}
     report_cohort(
@@ -211,6 +211,7 @@ def write_page(
         lesions_of=found.options.lesions,
         thumbnails={case: png.read_bytes() for case, png in small.items() if png.is_file()},
         links=links,
+        options=ReportOptions(rule=found.options.rule),
         overwrite=overwrite,
     )
 

@@ -21,6 +21,9 @@ from medseg.volume import Grid
 MOST_VOXELS = 2_000_000
 """More are looked at in steps."""
 
+BLOCK = 4
+"""Voxels of a side of a region whose mean brightness is looked at: small enough for a small tumour."""
+
 AXES = ("right to left", "front to back", "top to bottom")
 """What the axes of a scan in canonical order run along, whichever way."""
 
@@ -70,6 +73,9 @@ def image_features(image: NDArray[np.float32], channels: Sequence[str]) -> Featu
 def _of_channel(channel: NDArray[np.float32]) -> Iterator[tuple[str, float]]:
     sparse = channel[_steps(channel.shape)]
     yield from zip(EXTREMES, np.percentile(sparse, list(EXTREMES.values())).tolist(), strict=True)
+    means = _block_means(channel)
+    yield "darkest region", float(means.min())
+    yield "brightest region", float(means.max())
     spread = float(sparse.std()) or 1.0
     edges, grain = [], []
     for axis in (a for a in range(3) if channel.shape[a] > 2):
@@ -81,6 +87,14 @@ def _of_channel(channel: NDArray[np.float32]) -> Iterator[tuple[str, float]]:
     if edges:
         yield "sharpness", _log(float(np.mean(edges)) / spread)
         yield "noise", _log(float(np.mean(grain)) / spread)
+
+
+def _block_means(channel: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Means of blocks of `BLOCK` voxels a side, or of as many as an axis has; the rest is left out."""
+    size = [min(BLOCK, n) for n in channel.shape]
+    whole = channel[tuple(slice(0, n - n % b) for n, b in zip(channel.shape, size, strict=True))]
+    split = [part for n, b in zip(whole.shape, size, strict=True) for part in (n // b, b)]
+    return np.asarray(whole.reshape(split).mean(axis=(1, 3, 5)))
 
 
 def brightness_features(

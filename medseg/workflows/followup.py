@@ -22,12 +22,13 @@ from medseg.model import load_model, packaged_models
 from medseg.report.followup import ReportFollowup, followup_page, sentences, terminal_table
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap
+from medseg.workflows.known import known_structures
 from medseg.workflows.outputs import digest
-from medseg.workflows.predictions import models_of, read_summary, summary_path
-from medseg.workflows.report import known_structures
+from medseg.workflows.predictions import UNSET, models_of, read_summary, settings_of, summary_path
 
 SCHEMA = "medseg.followup/1"
 SOFTWARE = f"medseg {__version__}"
+DECIMALS = 6
 PREDICT_BOTH = "predict both scans with the same model and settings"
 
 COLUMNS = (
@@ -74,11 +75,13 @@ class Followup:
             "warnings": list(said.warnings),
             "sentences": list(self.sentences()),
             "structures": [
-                asdict(c) | {"change_ml": c.change_ml, "more_than_noise": c.exceeds, "percent": c.percent}
+                _rounded(
+                    asdict(c) | {"change_ml": c.change_ml, "more_than_noise": c.exceeds, "percent": c.percent}
+                )
                 for c in said.changes
             ],
             "lesions": [
-                {"structure": name, **asdict(lesion), "change_ml": lesion.change_ml}
+                _rounded({"structure": name, **asdict(lesion), "change_ml": lesion.change_ml})
                 for name, found in said.lesions.items()
                 for lesion in found
             ],
@@ -91,11 +94,10 @@ class Followup:
         writer = csv.writer(out, lineterminator="\n")
         writer.writerow(COLUMNS)
         for c in self.report.changes:
-            about = [*map(number_cell, (c.first_ml, c.second_ml, c.change_ml, c.smallest_ml))]
+            volumes = _rounded([c.first_ml, c.second_ml, c.change_ml, c.smallest_ml, c.percent])
+            *about, percent = map(number_cell, volumes)
             more = "" if c.exceeds is None else str(c.exceeds).lower()
-            writer.writerow(
-                [text_cell(c.structure), "structure", *about, more, number_cell(c.percent), "", SOFTWARE]
-            )
+            writer.writerow([text_cell(c.structure), "structure", *about, more, percent, "", SOFTWARE])
         for name, found in self.report.lesions.items():
             writer.writerows(_lesion_cells(name, lesion) for lesion in found)
         return out.getvalue()
@@ -110,10 +112,19 @@ class Followup:
         write_text(path, self.page(), overwrite)
 
 
+def _rounded(content: Any) -> Any:
+    """Values to `DECIMALS`, so that sums have no tail of binary fractions."""
+    if isinstance(content, dict):
+        return {key: _rounded(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_rounded(value) for value in content]
+    return round(content, DECIMALS) if isinstance(content, float) else content
+
+
 def _lesion_cells(name: str, lesion: LesionChange) -> list[str]:
-    volumes = [" + ".join(map(number_cell, ml)) for ml in (lesion.first_ml, lesion.second_ml)]
-    numbers = [number_cell(lesion.change_ml), number_cell(lesion.smallest_ml)]
-    centre = " ".join(map(number_cell, lesion.centre_mm))
+    volumes = [" + ".join(map(number_cell, _rounded(ml))) for ml in (lesion.first_ml, lesion.second_ml)]
+    numbers = [*map(number_cell, _rounded([lesion.change_ml, lesion.smallest_ml]))]
+    centre = " ".join(map(number_cell, _rounded(lesion.centre_mm)))
     return [text_cell(name), lesion.kind, *volumes, *numbers, "", "", centre, SOFTWARE]
 
 
@@ -133,10 +144,12 @@ def followup(
         labels: JSON with the structures' names; the `.json` beside the first if None.
 
     Raises:
-        UsageError: models, hashes or settings differ, or a structure is unknown.
+        UsageError: models, hashes or settings differ, a structure is unknown, one is a folder, or both are
+            one file.
         InputError: a `.json` is missing or is not of its label file.
         ModelError: the model named cannot be read, or is not the one that predicted.
     """
+    _require_two_files(first, second)
     summaries = [_summary(path) for path in (first, second)]
     _require_same(summaries[0], summaries[1])
     stated = [known_structures(path).structures for path in (first, second)]
@@ -159,6 +172,27 @@ def followup(
         facts=_facts(summaries),
     )
     return Followup(said)
+
+
+def _require_two_files(first: Path, second: Path) -> None:
+    """Refuse folders, and one file twice.
+
+    Raises:
+        UsageError: which it is.
+    """
+    for path in (first, second):
+        if path.is_dir():
+            raise UsageError(
+                "--followup takes two label files, and this is a folder",
+                source=path,
+                mend="name the earlier and the later segmentation of one patient",
+            )
+    if first.exists() and second.exists() and first.samefile(second):
+        raise UsageError(
+            "the earlier and the later segmentation are the same file",
+            source=first,
+            mend="name two predictions of one patient",
+        )
 
 
 def _summary(labels: Path) -> dict[str, Any]:
@@ -198,17 +232,11 @@ def _require_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
         raise UsageError(
             f"the two were made with different models: {models[0]} and {models[1]}", mend=PREDICT_BOTH
         )
-    of_one, of_two = (
-        {key: value for key, value in part["settings"].items() if key != "reading"} for part in (one, two)
-    )
-    for key in sorted(of_one.keys() | of_two.keys()):
-        if of_one.get(key) != of_two.get(key):
-            what = "engines or precisions" if key == "engines" else f"settings of {key!r}"
-            told = (", ".join(map(str, v)) if isinstance(v, list) else str(v)
-                    for v in (of_one.get(key), of_two.get(key)))  # fmt: skip
-            raise UsageError(
-                f"the two were made with different {what}: {' and '.join(told)}", mend=PREDICT_BOTH
-            )
+    of_one, of_two = settings_of(first), settings_of(second)
+    for what in sorted(of_one.keys() | of_two.keys()):
+        told = [settings.get(what, UNSET) for settings in (of_one, of_two)]
+        if told[0] != told[1]:
+            raise UsageError(f"the two differ in {what}: {told[0]}, and {told[1]}", mend=PREDICT_BOTH)
 
 
 def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smallest], tuple[str, ...]]:

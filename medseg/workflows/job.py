@@ -232,6 +232,7 @@ class Job:
             found.structures,
             model=", ".join(m["name"] for m in models),
             model_sha256=models[0]["sha256"],
+            doubts=(*found.quality.reasons, *found.warnings),
             pdf=case_pdf(page),
             picture=page.pictures[0].png,
             reading=self.options.reading,

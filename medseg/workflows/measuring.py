@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -242,7 +243,7 @@ def _finished(task: Task, digests: Mapping[str, str]) -> Measured | None:
     pair, source = task.pair, task.pair.case_id
     if task.file is None or len(digests) < (1 if pair.prediction is None else 2):
         return None
-    stored = task.file.finished(digests, None if task.scan is None else _scan_digest(task.scan))
+    stored = task.file.finished(digests, None if task.scan is None else _page_digest(task, task.scan))
     if stored is None:
         return None
     try:
@@ -268,7 +269,7 @@ def _written(task: Task, measured: Measured, maps: Maps) -> Measured:
     if task.scan is not None and case.failure is None:
         measured = _with_page(task, task.scan, file.page, measured, maps)
     more = {
-        "page": _scan_digest(task.scan) if task.scan is not None and measured.page else None,
+        "page": _page_digest(task, task.scan) if task.scan is not None and measured.page else None,
         "result": case_mapping(case),
         "lesions": specs.to_mapping(_Listed(measured.lesions))["rows"],
     }
@@ -284,6 +285,7 @@ def _with_page(task: Task, scan: Scan, path: Path, measured: Measured, maps: Map
     """
     from medseg.report.planes import orientation_is_known
     from medseg.report.thumbnails import thumbnail_png
+    from medseg.workflows.known import stated_verdict
     from medseg.workflows.report import ReportOptions, case_of, write_page
 
     options = ReportOptions(
@@ -292,6 +294,8 @@ def _with_page(task: Task, scan: Scan, path: Path, measured: Measured, maps: Map
         lesions=task.options.lesions or None,
         rule=task.options.rule,
     )
+    if task.pair.prediction is not None:
+        options = options.with_verdict(stated_verdict(task.pair.prediction))
     try:
         volume = read_volume(scan)
         page = case_of(volume, maps.predicted, task.structures, reference=maps.reference, options=options)
@@ -323,6 +327,15 @@ def _digests(pair: FilePair) -> dict[str, str]:
     paths = {"reference": pair.reference, "prediction": pair.prediction}
     found = {role: _digest(path) for role, path in paths.items() if path is not None}
     return {role: text for role, text in found.items() if text}
+
+
+def _page_digest(task: Task, scan: Scan) -> str:
+    """Of what a case's page shows beside its label files: the scan, and what the model said of its result."""
+    from medseg.workflows.known import stated_verdict
+
+    verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
+    shown = json.dumps([_scan_digest(scan), verdict])
+    return hashlib.sha256(shown.encode()).hexdigest()
 
 
 def _scan_digest(scan: Scan) -> str:

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medseg.io.names import stem_and_suffix
 from medseg.workflows.outputs import SCHEMA
+
+TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)"}
+"""What settings are called; the others have their own name."""
+
+UNSET = "as the model says"
+"""In the place of a setting that was not chosen."""
 
 
 def summary_path(labels: Path) -> Path:
@@ -32,6 +39,29 @@ def summaries(path: Path) -> list[dict[str, Any]]:
     """Of a label file the summary beside it, of a folder all in it, sorted by name."""
     found = sorted(path.glob("*.json")) if path.is_dir() else [summary_path(path)]
     return [content for content in map(read_summary, found) if content]
+
+
+def settings_of(summary: Mapping[str, Any]) -> dict[str, str]:
+    """The settings of a prediction in plain words, by title; not what is `UNSET` or the file decides.
+
+    >>> settings_of({"provenance": {"settings": {"tta": True, "engines": ["torch f32"], "reading": {}}}})
+    {'mirroring (tta)': 'yes', 'engines or precisions': 'torch f32'}
+    """
+    provenance = summary.get("provenance")
+    settings = provenance.get("settings") if isinstance(provenance, dict) else None
+    if not isinstance(settings, dict):
+        return {}
+    return {
+        TITLES.get(key, str(key)): _in_words(value)
+        for key, value in settings.items()
+        if key != "reading" and value is not None
+    }
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def models_of(summary: dict[str, Any]) -> str:

@@ -3,36 +3,31 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple
 
 import numpy as np
 
 from medseg import __version__
-from medseg.errors import InputError, UsageError
-from medseg.io import ReadOptions, read_labels, read_segments, read_volume
+from medseg.errors import UsageError
+from medseg.io import ReadOptions, read_labels, read_volume
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
-from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.io.names import stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
-from medseg.metrics.counts import present_values
 from medseg.metrics.lesions import GLIOMA, LesionRule
-from medseg.model import load_model
-from medseg.report import flags, html
+from medseg.report import flags, html, words
 from medseg.report.cohort import Failure, cohort_from_results
 from medseg.report.content import LesionRow, ReportCase, case_from_result, rows_from_labels
 from medseg.report.pictures import with_pictures
 from medseg.report.planes import orientation_is_known
 from medseg.report.plots.every import cohort_pictures
 from medseg.report.rows import asymmetry_rows, lesion_names, lesion_rows, with_intracranial
-from medseg.structures import Structure, StructureSet, Total, from_labels
+from medseg.structures import StructureSet, Total
 from medseg.volume import Grid, LabelMap, Volume
-from medseg.workflows.pairs import MOST_VALUES, read_structures
+from medseg.workflows.known import Verdict, stated_verdict
 
 PAGES = (".html", ".htm", ".pdf")
 
@@ -60,6 +55,7 @@ class ReportOptions:
         expected_dice: by structure; only from a calibration that was checked on shifted scans too.
         expected_pieces: most pieces to expect, by structure; 1 where not said, any number for lesions.
         viewer: whether an HTML page lets the reader scroll through all slices.
+        verdict_known: whether `warnings` hold what the model said of its result, if it said anything.
     """
 
     case_id: str = ""
@@ -78,6 +74,11 @@ class ReportOptions:
     expected_dice: Mapping[str, float] = field(default_factory=dict)
     expected_pieces: Mapping[str, float] = field(default_factory=dict)
     viewer: bool = True
+    verdict_known: bool = True
+
+    def with_verdict(self, verdict: Verdict) -> ReportOptions:
+        """The options, with what a prediction's summary says of it."""
+        return replace(self, warnings=(*self.warnings, *verdict.doubts), verdict_known=verdict.known)
 
 
 def report(
@@ -91,7 +92,7 @@ def report(
     reading: ReadOptions | None = None,
     overwrite: bool = False,
 ) -> ReportCase:
-    """Write the page about one case.
+    """Write the page about one case, with what `predict` left beside the segmentation of its doubts.
 
     Args:
         seg: the segmentation.
@@ -123,6 +124,7 @@ def report(
         volume.grid.require(truth.grid, "scan and reference", str(reference))
     case_id = options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg")
     options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
+    options = options.with_verdict(stated_verdict(seg))
     case = case_of(volume, labels, structures, reference=truth, options=options)
     hashes = {"Scan SHA-256": _digest(scan), "Segmentation SHA-256": _digest(seg)}
     if reference is not None:
@@ -192,6 +194,7 @@ def case_of(
         expected_ml=options.expected_ml,
         expected_pieces={**dict.fromkeys(names, math.inf), **options.expected_pieces},
     )
+    raised = tuple({flag.text: flag for flag in raised}.values())
     if reference is None:
         case = ReportCase(options.case_id, rows_from_labels(labels.array, labels.grid, structures), raised)
     else:
@@ -205,9 +208,12 @@ def case_of(
         lesions=lesion_rows(labels.array, true, labels.grid, structures, names, options.rule),
         orientation_known=known,
         coverage=options.coverage,
+        verdict_known=options.verdict_known,
     )
     channel = volume.channels.index(options.channel) if options.channel in volume.channels else 0
     facts = {"Software": f"medseg {__version__}", **options.facts, "Channel shown": volume.channels[channel]}
+    if case.lesions and case.has_reference:
+        facts["Rule of lesions"] = words.lesion_rule(options.rule)
     return with_pictures(
         replace(case, facts=(*facts.items(), *_grid_facts(volume.grid, known).items())),
         np.asarray(volume.array[channel]),
@@ -270,7 +276,7 @@ def report_cohort(
         lesions_of: structures whose lesions were looked for in every case.
         thumbnails: a small PNG of a case, by its id; see `report.thumbnails`.
         links: name of each case's page relative to this one, by case id, not quoted.
-        options: `facts` and `created` are used.
+        options: `facts`, `created` and, where lesions were looked for, `rule` are used.
         overwrite: whether an existing page may be replaced.
 
     Raises:
@@ -287,6 +293,8 @@ def report_cohort(
         lesions_of=lesions_of,
     )
     facts = {"Software": f"medseg {__version__}", **options.facts}
+    if lesions_of:
+        facts["Lesion by lesion"] = f"{words.lesion_rule(options.rule)}. {words.penalty(options.rule)}"
     cohort = replace(
         cohort,
         facts=tuple(facts.items()),
@@ -316,76 +324,3 @@ def _digest(source: Scan) -> str:
 
 def _of_several(digests: Iterable[str]) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
-
-
-class Known(NamedTuple):
-    """What is known of a file's labels: names, smallest and largest volumes to expect, totals."""
-
-    structures: StructureSet
-    expected_ml: Mapping[str, tuple[float, float]] = MappingProxyType({})
-    totals: tuple[Total, ...] = ()
-
-
-def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) -> Known:
-    """Names for the labels of a file, and the volumes to expect.
-
-    They come from the model named, else from the JSON given, else from the `.json` that `predict`
-    left beside the file, else from a file that holds them (`.seg.nrrd`), else every value is called by
-    itself.
-
-    Raises:
-        ModelError: there is no such model.
-        InputError: a file cannot be read.
-    """
-    if model:
-        spec = load_model(model).spec
-        ranges = spec.evidence.get("volumes_ml", {})
-        expected = {name: (r["min"], r["max"]) for name, r in ranges.items()}
-        return Known(spec.structure_set, expected, spec.totals)
-    if labels is not None:
-        return Known(read_structures(labels))
-    beside = seg.with_name(f"{stem_and_suffix(seg)[0]}.json")
-    if beside.is_file():
-        return _predicted(beside)
-    if stem_and_suffix(seg)[1] == SEGMENTATION_SUFFIX:
-        return Known(read_segments(seg))
-    values = present_values(read_labels(seg).array)
-    if len(values) > MOST_VALUES:
-        raise InputError(f"holds {len(values)} different values: an image, not labels", source=seg)
-    return Known(from_labels({int(v): f"label {int(v)}" for v in values if v}))
-
-
-def _predicted(summary: Path) -> Known:
-    """What the `.json` of a prediction lists."""
-    try:
-        content = json.loads(summary.read_text(encoding="utf-8"))
-        structures = from_labels([_structure(row) for row in content["structures"]])
-        totals = content.get("totals", ())
-        return Known(structures, totals=tuple(Total(str(t["name"]), _values(t["values"])) for t in totals))
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise InputError(f"names no structures ({fault!r})", source=summary) from None
-
-
-def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
-    """The intervals of the volumes, in ml, that `predict` left in the `.json` beside a file, if it did.
-
-    Raises:
-        InputError: that file cannot be read.
-    """
-    summary = seg.with_name(f"{stem_and_suffix(seg)[0]}.json")
-    if not summary.is_file():
-        return {}
-    try:
-        rows = json.loads(summary.read_text(encoding="utf-8"))["structures"]
-        stated = {str(row["name"]): row["interval_ml"] for row in rows if row.get("interval_ml")}
-        return {name: (float(low), float(high)) for name, (low, high) in stated.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise InputError(f"states no volumes ({fault!r})", source=summary) from None
-
-
-def _structure(row: Mapping[str, Any]) -> Structure:
-    return Structure(int(row["value"]), str(row["name"]), members=_values(row.get("members", ())))
-
-
-def _values(listed: Iterable[Any]) -> tuple[int, ...]:
-    return tuple(int(value) for value in listed)

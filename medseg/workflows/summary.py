@@ -15,10 +15,15 @@ if TYPE_CHECKING:
 
 
 def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected]:
-    """What to expect of each structure; nothing where the models do not run as one was calibrated."""
+    """What to expect of each structure.
+
+    Nothing where the result is doubtful, for what was learnt from other scans says nothing of this one, nor
+    where the models do not run as one was calibrated.
+    """
     options = segmenter.options
     as_calibrated = len(segmenter.models) == 1 and options.tta is None and not options.prune
-    evidence = segmenter.models[0].spec.evidence if as_calibrated else {}
+    known = as_calibrated and found.quality.flag == "ok"
+    evidence = segmenter.models[0].spec.evidence if known else {}
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)
 
 

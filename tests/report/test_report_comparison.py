@@ -58,6 +58,16 @@ def test_no_claim_without_the_test_the_mean_and_its_interval(change: dict[str, f
     assert ("do not agree" in text) == ("p_holm" not in change)
 
 
+def test_failures_are_told_without_zeros_and_with_the_structures_they_are_of() -> None:
+    fine, lost = row([0.01] * 25, **GAIN), PairedCase("c", 0.5, 0.0, "ok", "pred_empty", True)
+    failed = replace(fine, cases=(*fine.cases, lost))
+    assert "26 cases, of which B failed in 1)" in said(failed)
+    open_ = [
+        replace(r, p_holm=1.0, structure=name) for r, name in ((failed, "x"), (fine, "y"), (failed, "z"))
+    ]
+    assert "(25 to 26 cases, of which B failed in 1 for x and z; the numbers" in said(*open_)
+
+
 def test_names_of_structures_and_cases_are_escaped_in_the_page() -> None:
     evil = replace(row([0.01] * 12, **GAIN), structure="<script>alert(1)</script>")
     cases = tuple(replace(case, case_id="<b>") for case in evil.cases)

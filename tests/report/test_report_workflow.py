@@ -16,7 +16,9 @@ from medseg.metrics.case import evaluate_case
 from medseg.report.drawing import LARGEST_PNG_BYTES
 from medseg.structures import Total, from_labels
 from medseg.volume import FileForm, Grid, LabelMap, Volume
-from medseg.workflows.report import ReportOptions, case_of, report, report_cohort, stated_intervals
+from medseg.workflows.known import CHANGED, stated_intervals, stated_verdict
+from medseg.workflows.outputs import digest
+from medseg.workflows.report import ReportOptions, case_of, report, report_cohort
 
 CANARY = "CANARY-Jane-Doe-1970"
 PAIR = from_labels({1: "left kidney", 2: "right kidney"})
@@ -109,6 +111,43 @@ def test_intervals_come_from_what_the_prediction_states(tmp_path: Path) -> None:
     (tmp_path / "scan_seg.json").write_text('{"structures": [{"name": "liver", "interval_ml": [1.0]}]}')
     with pytest.raises(InputError):
         stated_intervals(seg)
+
+
+def predicted(seg: Path, reasons: list[str], **more: object) -> Path:
+    """What `predict` leaves beside a segmentation."""
+    said = {
+        "schema": "medseg.prediction/1",
+        "structures": [{"name": "left kidney", "interval_ml": [1.0, 2.5]}],
+        "quality": {"flag": "doubtful" if reasons else "ok", "reasons": reasons},
+        "warnings": [],
+        "labels_sha256": digest([seg]),
+    }
+    beside = seg.with_name("scan_seg.json")
+    beside.write_text(json.dumps(said | more))
+    return beside
+
+
+def test_a_page_repeats_what_the_model_said_of_its_result(files: dict[str, Path]) -> None:
+    arguments = {k: v for k, v in files.items() if k != "reference"} | {"overwrite": True}
+    said = report(**arguments, structures=PAIR)  # type: ignore[arg-type]
+    assert (said.flags, said.verdict_known) == ((), False)
+    assert "how far the model believed its result is not known here" in files["out"].read_text()
+    beside = predicted(files["seg"], [])
+    report(**arguments, structures=PAIR)  # type: ignore[arg-type]
+    assert "No automatic check raised a flag." in files["out"].read_text()
+    assert stated_intervals(files["seg"]) == {"left kidney": (1.0, 2.5)}
+    predicted(files["seg"], ["unlike <b>the training</b>"], warnings=["Cut.", "cut"])
+    said = report(**arguments, structures=PAIR)  # type: ignore[arg-type]
+    assert [flag.text for flag in said.flags] == ["Unlike <b>the training</b>.", "Cut."]
+    assert "Unlike &lt;b&gt;the training" in files["out"].read_text()
+    assert "No automatic check" not in files["out"].read_text()
+    assert stated_intervals(files["seg"]) == {}
+    predicted(files["seg"], ["unlike"], labels_sha256="0")
+    assert stated_verdict(files["seg"]) == ((CHANGED,), False)
+    assert stated_intervals(files["seg"]) == {}
+    for torn in ("{", "[]", '{"schema": "medseg.prediction/1"}', '{"schema": "other", "quality": 1}'):
+        beside.write_text(torn)
+        assert stated_verdict(files["seg"]) == ((), False)
 
 
 def test_the_form_of_a_file_adds_nothing_to_the_page() -> None:

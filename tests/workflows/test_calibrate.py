@@ -16,6 +16,7 @@ from medseg.errors import UsageError
 from medseg.model import Model, load_model
 from medseg.phantom import write_phantoms
 from medseg.training.split import make_split
+from medseg.workflows import quality
 from medseg.workflows.calibrate import CalibrateOptions, calibrate, card_of, held_out
 from medseg.workflows.calibration import may_show_dice
 
@@ -68,7 +69,7 @@ def test_another_set_of_structures_is_refused(data: Path) -> None:
 
 
 def test_a_calibrated_model_says_what_to_expect(
-    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model().save(tmp_path / "raw.safetensors")
     words = [
@@ -91,6 +92,7 @@ def test_a_calibrated_model_says_what_to_expect(
     for key, value in raw.weights.items():
         np.testing.assert_array_equal(found.weights[key], value)
 
+    monkeypatch.setattr(quality, "SIDES_AGREE", 0.0)  # a network of chance knows no sides
     scan = next((data / "imagesTr").glob("*.nii.gz"))
     for name in ("raw", "new"):
         out = ["-o", str(tmp_path / f"{name}.nii.gz"), "--threads", "1", "-q"]
@@ -98,6 +100,7 @@ def test_a_calibrated_model_says_what_to_expect(
             main(["predict", str(scan), "-m", str(tmp_path / f"{name}.safetensors"), *out])
     old, new = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("raw", "new"))
     assert not any("interval_ml" in row for row in old["structures"])
+    assert new["quality"]["reasons"] == []
     told = [row for row in new["structures"] if row["voxels"]]
     assert told
     for row in told:

@@ -14,7 +14,7 @@ import typer
 from typer.testing import CliRunner, Result
 
 from medseg.cli.compare import command
-from medseg.errors import GridMismatchError, InputError, UsageError
+from medseg.errors import GridMismatchError, InputError, PartialBatchError, UsageError
 from medseg.metrics.paired import diagonal_mm
 from medseg.volume import Grid
 from medseg.workflows.compare import Comparison, compare
@@ -112,7 +112,33 @@ def test_a_missing_segmentation_is_a_failure_and_not_an_absence(tmp_path: Path) 
     assert (dice.n, dice.mean_a, dice.mean_b, dice.n_failed_a) == (3, pytest.approx(2 / 3), 1.0, 1)
     assert hd95.mean_a == pytest.approx(diagonal_mm(Grid(SHAPE, AFFINE)) / 3)
     assert "case01" in found.page()
-    assert "counted as missed" in found.page()
+    assert "A: case01: the prediction is missing; its structures count as missed" in found.page()
+    assert found.faulty == ()
+
+
+def test_files_that_cannot_be_used_are_named_with_the_reason_and_end_in_a_fault(tmp_path: Path) -> None:
+    a, b, ref = folders(tmp_path, [7] * 12, [7] * 10 + [None, 7])
+    (a / "case00_seg.nii.gz").write_bytes(b"no image")
+    write(b / "case01_seg.nii.gz", 7, affine=np.diag([1.0, 2.0, 1.6, 1.0]))
+    (ref / "case02.nii.gz").write_bytes(b"no image")
+    page, words = tmp_path / "page.html", (a, b, "--reference", ref, "--labels", tmp_path / "names.json")
+    ran = run(*words, "-o", page, "--json", "--threads", 1)
+    assert isinstance(ran.exception, PartialBatchError)
+    assert ran.exception.exit_code == 7
+    assert str(ran.exception).endswith("could not be used: case00 of A, case02, case01 of B")
+    content = json.loads(ran.stdout)
+    failures = {side: [f["case_id"] for f in found] for side, found in content["failures"].items()}
+    assert failures == {"A": ["case00"], "B": ["case01", "case10"]}
+    assert [found["case_id"] for found in content["excluded"]] == ["case02"]
+    assert (content["missing_a"], content["missing_b"]) == ([], ["case10"])
+    for start in ("A: case00: ", "B: case01: ", "B: case10: the prediction is missing; ", "case02 could not"):
+        assert sum(warning.startswith(start) for warning in content["warnings"]) == 1
+        assert f"warning: {start}" in ran.stderr
+        assert f"<li>{start}" in page.read_text()
+    assert "(11 cases, of which A failed in 1 and B failed in 2; the numbers" in " ".join(
+        content["sentences"]
+    )
+    assert str(tmp_path) not in page.read_text() + ran.stdout
 
 
 def test_a_reference_that_cannot_be_read_is_left_out_and_named(tmp_path: Path) -> None:
@@ -136,6 +162,11 @@ def test_without_a_reference_it_is_agreement_which_is_not_accuracy(tmp_path: Pat
     assert volume.mean == pytest.approx((0 + 4 - 2) * 12 * 3 / 1000 / 3)
     assert "least in case01, 0.667" in " ".join(found.sentences())
     assert "accuracy not assessed" in found.page()
+    assert "volume_a_ml" in found.csv()
+    assert json.loads(found.json())["cases"][1]["structures"][0]["volume_b_ml"] == pytest.approx(
+        8 * 12 * 0.003
+    )
+    assert not any(word in found.csv() + found.json() for word in ("volume_ref_ml", "volume_pred_ml"))
     mirrored = compare(b, a, structures=tmp_path / "names.json")
     again = next(r for r in mirrored.report.agreement if (r.structure, r.metric) == ("core", "dice"))
     assert again.mean == core.mean
@@ -148,6 +179,30 @@ def test_single_files_are_one_case(tmp_path: Path) -> None:
     assert "nothing is tested, for there are 1 case and" in " ".join(found.sentences())
     agreed = compare(a, b)
     assert agreed.report.agreed[0]["label 1"].metrics["dice"].value == pytest.approx(2 / 3)
+
+
+def test_a_path_twice_is_said_to_be_the_same(tmp_path: Path) -> None:
+    a, _, ref = folders(tmp_path, [8] * 2, [8] * 2)
+    with pytest.raises(UsageError, match="A and B are the same folder"):
+        compare(a, tmp_path / "b" / ".." / "a", reference=ref)
+    one = a / "case00_seg.nii.gz"
+    with pytest.raises(UsageError, match="A and B are the same file"):
+        compare(one, one)
+
+
+def test_the_settings_that_differ_are_listed(tmp_path: Path) -> None:
+    a, b, _ = folders(tmp_path, [8], [8])
+    for folder, tta in ((a, None), (b, True)):
+        content = {
+            "schema": "medseg.prediction/1",
+            "structures": [{"value": 1, "name": "core"}, {"value": 2, "name": "rim"}],
+            "provenance": {"models": [], "settings": {"tta": tta, "engines": ["<b>"], "reading": {}}},
+        }
+        (folder / "case00_seg.json").write_text(json.dumps(content))
+    found = compare(a, b)
+    assert ("Mirroring (tta)", "A: as the model says; B: yes") in found.report.facts
+    assert not any("ngines" in title for title, _ in found.report.facts)
+    assert "A: as the model says; B: yes" in found.page()
 
 
 def test_names_come_from_what_predict_left_beside_the_files(tmp_path: Path) -> None:
@@ -263,7 +318,8 @@ def test_the_command_line(tmp_path: Path) -> None:
     [
         (("--followup", "--reference", "r"), "takes no --reference"),
         (("--lesions", "core"), "go with --followup"),
-        (("-o", "page.pdf"), "an HTML file"),
+        (("-o", "page.pdf"), "give -o page.html"),
+        (("--followup",), "the same file"),
     ],
 )
 def test_options_that_do_not_go_together(tmp_path: Path, words: tuple[str, ...], match: str) -> None:

@@ -126,9 +126,9 @@ def test_without_the_model_nothing_is_shown_to_be_real(tmp_path: Path) -> None:
         ({"models": [{"name": "m", "sha256": "2" * 64}]}, rf"{'1' * 64}\) and m \(SHA-256 {'2' * 64}\)"),
         (
             {"engines": ["openvino bf16"]},
-            "engines or precisions: openvino f32 and openvino bf16; predict",
+            "engines or precisions: openvino f32, and openvino bf16; predict",
         ),
-        ({"tta": True}, "settings of 'tta': None and True; predict both scans with the same model"),
+        ({"tta": True}, r"mirroring \(tta\): as the model says, and yes; predict both scans with the same"),
     ],
 )
 def test_other_models_or_precisions_are_refused_with_both_values(
@@ -136,6 +136,25 @@ def test_other_models_or_precisions_are_refused_with_both_values(
 ) -> None:
     with pytest.raises(UsageError, match=match):
         two(tmp_path, [(5, 15)], [(5, 15)], **changes)
+
+
+def test_two_files_are_taken_and_no_folder(tmp_path: Path) -> None:
+    one = write(tmp_path / "a_seg.nii.gz", [(5, 15)])
+    with pytest.raises(UsageError, match="takes two label files, and this is a folder"):
+        followup(tmp_path, tmp_path)
+    with pytest.raises(UsageError, match="are the same file"):
+        followup(one, one)
+
+
+def test_volumes_of_a_row_add_up_and_json_has_no_binary_tail(tmp_path: Path, model_file: Path) -> None:
+    found = two(tmp_path, [(0, 35)], [(0, 36)], model=model_file, affine=np.diag([-1.0, 1.0, 1.134, 1.0]))
+    cells = found.table_rows()[1]
+    first, second, change = (float(cell.replace("−", "-")) for cell in cells[1:4])
+    assert first + change == pytest.approx(second, abs=1e-9)
+    assert {len(cell.partition(".")[2]) for cell in cells[1:4]} == {3}
+    numbers = found.content()["structures"][0], found.content()["lesions"][0]
+    assert all(x == round(x, 6) for of in numbers for x in of.values() if isinstance(x, float))
+    assert max(len(cell) for cell in found.csv().replace("\n", ",").split(",")) < 20
 
 
 def test_what_only_the_file_decides_may_differ(tmp_path: Path) -> None:

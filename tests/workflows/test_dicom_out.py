@@ -71,7 +71,12 @@ def written(tmp_path: Path, structures: StructureSet = NAMES, **changes: Any) ->
     """All four objects of a made-up series with random labels."""
     series = changes.pop("series", None) or a_series(tmp_path / "s")
     labels = changes.pop("labels", None) or a_map(read_volume(series).grid)
-    wanted = {"model": "tiny", "pdf": PDF, "picture": a_picture()[1], "created": CREATED} | changes
+    wanted: dict[str, Any] = {
+        "model": "tiny",
+        "pdf": PDF,
+        "picture": a_picture()[1],
+        "created": CREATED,
+    } | changes
     return write_dicom(tmp_path / "scan", series, labels, structures, **wanted)
 
 
@@ -166,6 +171,47 @@ def test_the_report_measures_every_segment(tmp_path: Path, structures: Structure
         assert group.finding_type == described.segmented_property_type
     told = {(i.ReferencedSOPInstanceUID) for i in _evidence(read)}
     assert segmentation.SOPInstanceUID in told
+
+
+def comments(report: Any) -> list[str]:
+    """What a report says of the whole, as highdicom reads it."""
+    (found,) = [item for item in report.content[0].ContentSequence if item.name.value == "C0034375"]
+    assert {(item.value_type.value, item.name.meaning) for item in found.ContentSequence} == {
+        ("TEXT", "Comment")
+    }
+    return [item.value for item in found.ContentSequence]
+
+
+def test_a_doubtful_result_says_so_in_every_object(tmp_path: Path) -> None:
+    doubts = ("the volume is <b>too</b> small", "a\\b\nis one line", "x" * 3000)
+    paths = written(tmp_path, doubts=doubts)
+    report = hd.sr.srread(paths[1])
+    said = comments(report)
+    assert said[:3] == [
+        "Research use only. Not a medical device.",
+        "Doubtful result: the volume is <b>too</b> small",
+        "Doubtful result: a/b is one line",
+    ]
+    assert len(said) == 4
+    assert len(said[3]) < 1100
+    assert len(report.content.get_volumetric_roi_measurement_groups()) == len(NAMES)
+    described = str(pydicom.dcmread(paths[0]).ContentDescription)
+    assert "DOUBTFUL result: see report" in described
+    assert "Research use only" in described
+    assert len(described) <= 64
+    for path in paths:
+        series = str(pydicom.dcmread(path).SeriesDescription)
+        assert series.startswith("DOUBTFUL ")
+        assert len(series) <= 64
+
+
+def test_a_result_without_doubt_is_for_research_too(tmp_path: Path) -> None:
+    paths = written(tmp_path)
+    assert comments(hd.sr.srread(paths[1])) == ["Research use only. Not a medical device."]
+    described = str(pydicom.dcmread(paths[0]).ContentDescription)
+    assert "Research use only" in described
+    assert len(described) <= 64
+    assert not [path for path in paths if b"DOUBTFUL" in path.read_bytes()]
 
 
 def _evidence(report: Any) -> list[Any]:
@@ -267,10 +313,11 @@ def test_the_same_arguments_make_the_same_bytes_and_others_other_objects(tmp_pat
         {"labels": a_map(grid, seed=1)},
         {"model": "other"},
         {"created": datetime(2027, 1, 1)},
+        {"doubts": ("the scan is blurred",)},
     ):
         paths = written(tmp_path, series=series, overwrite=True, **change)
         uids.append({pydicom.dcmread(path).SOPInstanceUID for path in paths})
-    assert len(set().union(*uids)) == sum(map(len, uids)) == 16
+    assert len(set().union(*uids)) == sum(map(len, uids)) == 20
 
 
 @pytest.mark.parametrize("structures", [NAMES, REGIONS], ids=["labels", "regions"])
@@ -420,7 +467,7 @@ def faults(path: Path) -> list[str]:
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools are not installed")
 def test_another_reader_of_the_standard_finds_no_error(tmp_path: Path) -> None:
     """Binary segments only: label maps are younger than the validator."""
-    paths = written(tmp_path, REGIONS)
+    paths = written(tmp_path, REGIONS, doubts=("the scan is blurred",))
     assert [faults(path) for path in paths] == [[], [], [], []]
 
 

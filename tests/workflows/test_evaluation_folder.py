@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from commands import done, everything, medseg, names, refused
 
-from medseg.errors import GridMismatchError, InputError, ResourceError, UsageError
+from medseg.errors import GridMismatchError, InputError, MedsegError, ResourceError, UsageError
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import LesionRule
 from medseg.structures import from_labels
@@ -495,6 +495,32 @@ def test_a_single_pair_takes_a_single_scan(folders: Folders, tmp_path: Path) -> 
     found = evaluate(*pair, out=tmp_path / "out", images=scan(tmp_path / "t1.nii.gz"), surface=False)
     assert set(found.pages) == {"a"}
     assert b"SHA-256" in (tmp_path / "out" / "cases" / "a.html").read_bytes()
+
+
+def test_a_case_page_repeats_what_the_model_said_of_its_result(folders: Folders, tmp_path: Path) -> None:
+    pair, images = (folders[0] / "a_seg.nii.gz", folders[1] / "a.nii.gz"), scan(tmp_path / "t1.nii.gz")
+    page = tmp_path / "out" / "cases" / "a.html"
+    evaluate(*pair, out=tmp_path / "out", images=images, surface=False)
+    assert "believed its result is not known here" in page.read_text()
+    said = {"schema": "medseg.prediction/1", "quality": {"reasons": ["unlike the training"]}}
+    (folders[0] / "a_seg.json").write_text(json.dumps(said))
+    evaluate(*pair, out=tmp_path / "out", images=images, surface=False)
+    assert "Unlike the training." in page.read_text()
+
+
+def test_scans_that_are_not_there_leave_nothing(folders: Folders, tmp_path: Path) -> None:
+    with pytest.raises(MedsegError):
+        evaluate(*folders, out=tmp_path / "out", images=tmp_path / "none", surface=False)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_page_names_the_rule_of_lesions_and_its_penalty(folders: Folders, tmp_path: Path) -> None:
+    evaluate(*folders, structures=STRUCTURES, out=tmp_path, protocol="brats2023")
+    page = (tmp_path / "cohort.html").read_text()
+    assert "BraTS 2023, gliomas" in page
+    assert "374 mm" in page
+    with pytest.raises(UsageError, match="did you mean 'front'"):
+        evaluate(*folders, structures=STRUCTURES, lesions=["Front"])
 
 
 def test_digests_are_of_the_whole_image(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from medseg.phantom import STRUCTURES, write_phantom_scan
 from medseg.structures import from_labels
 from medseg.volume import FileForm, Grid, LabelMap
 from medseg.workflows.evaluate import evaluate
+from medseg.workflows.known import known_structures
 from medseg.workflows.pairs import pair_files
-from medseg.workflows.report import known_structures
 
 NAMED = from_labels({1: "left lobe", 2: "right lobe", 3: "core"})
 

@@ -15,7 +15,7 @@ from models import tiny_model
 from medseg.errors import InputError
 from medseg.phantom import STRUCTURES, write_phantom_scan
 from medseg.structures import Structure, StructureSet, Total
-from medseg.workflows.report import known_structures
+from medseg.workflows.known import known_structures
 
 REGIONS = StructureSet((Structure(2, "whole", members=(1, 2)), Structure(1, "left core", members=(1,))))
 
