@@ -71,7 +71,7 @@ ELASTIC_WORDS = {
 
 WIDE, NARROW = 1280, 420
 LARGEST_BYTES = 200_000
-GREYS, AREAS, COLOURS = 20, 8, 20
+GREYS, AREAS, COLOURS = 20, 8, 36
 """Of the palette of a page's picture; outlines are few pixels, and would get none of their own by count."""
 
 READY = "[...document.querySelectorAll('.viewer')].every(e => e.dataset.ready === 'yes')"
@@ -306,7 +306,7 @@ def _palette(image: Image.Image) -> Image.Image:
     areas, counts = np.unique(tinted, axis=0, return_counts=True)
     common = areas[np.argsort(counts, kind="stable")[::-1][:AREAS]]
     vivid = Image.fromarray(tinted[np.ptp(tinted, axis=1) > 40][None])
-    few = (vivid.quantize(COLOURS).getpalette() or [])[: 3 * COLOURS]
+    few = (vivid.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).getpalette() or [])[: 3 * COLOURS]
     greys = np.repeat(np.linspace(0, 255, GREYS).round().astype(np.uint8), 3)
     palette = Image.new("P", (1, 1))
     palette.putpalette([*greys.tolist(), *common.ravel().tolist(), *few])

@@ -132,19 +132,21 @@ def require_writable(path: Path) -> None:
 
 
 def digest(files: Iterable[Path]) -> str:
-    """SHA-256 over the SHA-256 of each file.
+    """SHA-256 of a file, as any program gives it; of several, over the SHA-256 of each.
 
     Raises:
         InputError: a file cannot be read.
     """
-    whole = hashlib.sha256()
+    found = []
     for path in files:
         one = hashlib.sha256()
         with opened(path) as stream:
             while block := stream.read(BLOCK):
                 one.update(block)
-        whole.update(one.digest())
-    return whole.hexdigest()
+        found.append(one)
+    if len(found) == 1:
+        return found[0].hexdigest()
+    return hashlib.sha256(b"".join(one.digest() for one in found)).hexdigest()
 
 
 def _plain(name: str) -> str:

@@ -109,3 +109,11 @@ def test_a_digest_covers_the_voxels_of_a_pair(tmp_path: Path) -> None:
     with (tmp_path / "a.img").open("r+b") as voxels:
         voxels.write(b"\xff")
     assert digest(files_of(tmp_path / "a.hdr")) != before
+
+
+def test_the_digest_of_a_file_is_what_any_program_says(tmp_path: Path) -> None:
+    for name, content in (("a", b"abc"), ("b", b"")):
+        (tmp_path / name).write_bytes(content)
+    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert digest([tmp_path / "a"]) == known
+    assert digest([tmp_path / "a", tmp_path / "b"]) != digest([tmp_path / "b", tmp_path / "a"]) != known
