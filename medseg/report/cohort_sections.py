@@ -39,8 +39,8 @@ VOLUME_NOTE = (
 )
 LIMITS_NOTE = (
     "Limits: limits of agreement, bias ± 1.96 standard deviations; if the differences are normally "
-    "distributed, about 95 % of them lie between. Their confidence intervals are exact under that assumption; "
-    "that of the bias is by Student’s t, where the tables beside this page have the bootstrap."
+    "distributed, about 95 % of them lie between. Their confidence intervals are exact under that "
+    "assumption; that of the bias is by Student’s t, where the tables beside this page have the bootstrap."
 )
 FEW_NOTE = (
     f"Fewer than {LEAST_N} cases: the points say more than any interval, so there are no intervals, "
