@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medseg.errors import InputError, MedsegError, UsageError
 from medseg.io import read_labels
@@ -19,6 +20,7 @@ from medseg.workflows.pairs import (
     segment_names,
     stated_structures,
 )
+from medseg.workflows.predictions import read_summary, summary_path
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ def _require_values(pairs: Iterable[FilePair]) -> None:
 def _found_structures(
     pairs: Sequence[FilePair], looks: Sequence[Found], stated: StructureSet
 ) -> StructureSet:
-    """Every label value of any file, named by itself where neither their folder nor a file names it."""
+    """Every label value of any file, named by itself where neither folder, file nor prediction names it."""
     values, paths = set[int](), list[Path]()
     for pair, found in zip(pairs, looks, strict=True):
         values.update(pair.relabel.get(value, value) for value in found.reference or ())
@@ -109,8 +111,19 @@ def _found_structures(
     if stated.are_regions and values <= set(stated.known_values):
         return stated
     named = {} if stated.are_regions else {s.value: s.name for s in stated}
-    names = named | segment_names(paths)
+    names = named | segment_names(paths) or _predicted_names(pairs)
     return from_labels({value: names.get(value, str(value)) for value in sorted(values - {0})})
+
+
+def _predicted_names(pairs: Iterable[FilePair]) -> dict[int, str]:
+    """What the first summary that `predict` left beside a prediction calls the values; nothing of regions."""
+    stored = (read_summary(summary_path(pair.prediction)) for pair in pairs if pair.prediction is not None)
+    rows: list[Any] = next((s["structures"] for s in stored if s.get("structures")), [])
+    try:
+        names = {int(row["value"]): str(row["name"]) for row in rows if not row.get("members")}
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+    return names if len(names) == len(rows) == len(set(names.values())) else {}
 
 
 def _values(path: Path) -> frozenset[int] | None:

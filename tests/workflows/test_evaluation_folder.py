@@ -532,3 +532,21 @@ def test_digests_are_of_the_whole_image(tmp_path: Path) -> None:
     image[-1] ^= 1
     (tmp_path / "q.img").write_bytes(image)
     assert evaluate(tmp_path / "q.hdr", ref).digests["r"]["prediction"] != first
+
+
+def test_structures_are_called_what_the_prediction_calls_them(tmp_path: Path) -> None:
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[1:3, 1:3, 1:3], labels[3:5, 3:5, 3:5] = 1, 2
+    for name in ("p_seg", "r/p"):
+        path = tmp_path / f"{name}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        nib.save(nib.Nifti1Image(labels, np.eye(4)), path)
+    rows = [{"value": 1, "name": "left lobe"}, {"value": 2, "name": "core"}]
+    summary = {"schema": "medseg.prediction/1", "structures": rows}
+    (tmp_path / "p_seg.json").write_text(json.dumps(summary))
+    found = evaluate(tmp_path / "p_seg.nii.gz", tmp_path / "r" / "p.nii.gz")
+    assert found.structures.names == ("left lobe", "core")
+    rows[1]["name"] = "left lobe"
+    (tmp_path / "p_seg.json").write_text(json.dumps(summary))
+    again = evaluate(tmp_path / "p_seg.nii.gz", tmp_path / "r" / "p.nii.gz")
+    assert again.structures.names == ("1", "2")
