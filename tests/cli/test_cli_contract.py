@@ -300,9 +300,9 @@ def test_evaluate_checks_where_it_writes_before_it_measures(
     pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = pair[0].parent
-    (folder / "old.csv").write_text("old")
+    (folder / "old.json").write_text("old")
     before = tree(folder)
-    line = refused(2, "evaluate", *pair, "--csv", folder / "new.csv", "-o", folder / "old.csv")
+    line = refused(2, "evaluate", *pair, "--csv", folder / "new.csv", "-o", folder / "old.json")
     assert "exists already" in line
     for target in pair:
         assert "replace an input" in refused(2, "evaluate", *pair, "-o", target, "--overwrite")
