@@ -84,10 +84,10 @@ def command(
     from medseg.workflows.evaluate import evaluate
 
     folder = out if out is not None and (out.is_dir() or not out.suffix) else None
-    if out is not None and folder is None and out.suffix != ".json":
-        raise UsageError("what is written there is JSON", source=out, mend="give a .json file, or a folder")
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
     _refuse_existing(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
+    if out is not None and folder is None and out.suffix != ".json":
+        raise UsageError("what is written there is JSON", source=out, mend="give a .json file, or a folder")
     workers, threads = _shared(workers, threads, many=ref.is_dir())
     found = evaluate(
         pred,
