@@ -215,12 +215,22 @@ def volumes(outcome: Outcome) -> str:
     if _unsized(outcome):
         pixels = [(s["name"], str(s["value"]), str(s["voxels"])) for s in outcome.summary["structures"]]
         return table([("structure", "label", "pixels"), *pixels])
-    rows = [("structure", "label", "voxels", "ml")]
-    for s in outcome.summary["structures"]:
+    found, totals = outcome.summary["structures"], outcome.summary["totals"]
+    rows: list[tuple[str, ...]] = [("structure", "label", "voxels", "ml")]
+    for s in found:
         cut = " (reaches the edge of the scan)" if s["truncated"] else ""
         rows.append((s["name"] + cut, str(s["value"]), str(s["voxels"]), _ml(s["volume_ml"])))
-    rows += [(t["name"], "", "", _ml(t["volume_ml"])) for t in outcome.summary["totals"]]
+    rows += [(t["name"], "", "", _ml(t["volume_ml"])) for t in totals]
+    if any("interval_ml" in s for s in found):
+        column = ["90 % interval", *map(_interval, found), *("" for _ in totals)]
+        rows = [(*row, cell) for row, cell in zip(rows, column, strict=True)]
     return table(rows)
+
+
+def _interval(structure: dict[str, Any]) -> str:
+    """Within which the volume by a reference is expected."""
+    ends = structure.get("interval_ml")
+    return "n/a" if ends is None else f"{_ml(ends[0])} to {_ml(ends[1])}"
 
 
 def _tell_times(outcomes: Sequence[Outcome]) -> None:

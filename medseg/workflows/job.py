@@ -187,7 +187,8 @@ class Job:
                     overwrite=overwrite,
                     inputs=inputs,
                 )
-            summary = summary_of(volume, found, expected) | {
+            flags = [] if page is None else [flag.text for flag in page.flags]
+            summary = summary_of(volume, found, expected, flags) | {
                 "labels_sha256": digest(files_of(outputs.labels)),
                 "seconds": round(sum(self.watch.seconds.values()), 2),
                 "timing_s": {step: round(taken, 3) for step, taken in self.watch.seconds.items()},

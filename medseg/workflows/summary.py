@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medseg.volume import Grid, Volume
@@ -27,8 +27,17 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)
 
 
-def summary_of(volume: Volume, found: Segmentation, expected: Mapping[str, Expected]) -> dict[str, Any]:
-    """What `scan_seg.json` says of the result; nothing about the patient, no path."""
+def summary_of(
+    volume: Volume, found: Segmentation, expected: Mapping[str, Expected], flags: Sequence[str] = ()
+) -> dict[str, Any]:
+    """What `scan_seg.json` says of the result; nothing about the patient, no path.
+
+    Args:
+        volume: the scan.
+        found: in it.
+        expected: of each structure.
+        flags: what stands above the numbers of the page, where there is one.
+    """
     return {
         "schema": SCHEMA,
         "intended_use": "research only; not a medical device",
@@ -40,6 +49,7 @@ def summary_of(volume: Volume, found: Segmentation, expected: Mapping[str, Expec
             for t, ml in zip(found.totals, found.totals_ml().values(), strict=True)
         ],
         "warnings": list(found.warnings),
+        "page_flags": list(flags),
     }
 
 

@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 from commands import Apart, apart, done, everything, medseg, names, refused, tree
 from io_files import edit, write_dicom
+from markupsafe import escape
 from models import tiny_model
 
 from medseg.phantom import STRUCTURES, phantom_case, write_phantom_scan
@@ -383,6 +384,9 @@ def test_rows_73_and_75_a_case_with_a_hostile_name(tmp_path: Path, model_path: P
     assert "<script>alert" not in page
     assert page.count("<script") == 1  # the viewer's own
     assert "&lt;script&gt;alert(1)&lt;" in page
+    flags = json.loads((tmp_path / f"{name}_seg.json").read_text())["page_flags"]
+    assert flags
+    assert all(f"<li>{escape(flag)}</li>" in page for flag in flags)
     for text in (ran.out, ran.err, page):
         assert "\x1b" not in text
 
