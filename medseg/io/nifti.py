@@ -121,17 +121,6 @@ def header_bytes(
     return bytes(header.binaryblock) + bytes(4)
 
 
-def read_form(path: Path) -> tuple[FileForm, RawHeader]:
-    """The forms a file stores, unjudged: for the comparison after writing.
-
-    Raises:
-        InputError: the header is damaged.
-        GeometryError: a form is impossible in itself.
-    """
-    raw = _raw_header(path)
-    return file_form(raw, stem_and_suffix(path)[1], path), raw
-
-
 def expected_forms(grid: Grid, form: FileForm) -> tuple[Affine | None, Affine | None]:
     """The sform and qform a file written with `form` must hold, in its units; None for code 0."""
     own = grid.affine.copy()

@@ -185,11 +185,29 @@ def _is_cut(box: Sequence[slice], grid: Grid) -> bool:
     return any(n > 1 and (s.start == 0 or s.stop == n) for s, n in zip(box, grid.shape, strict=True))
 
 
+def count_pieces(mask: NDArray[np.bool_]) -> int:
+    """How many pieces of a mask (I, J, K) are more than specks.
+
+    >>> count_pieces(np.array([1, 0, 1, 1], dtype=bool)[:, None, None])
+    2
+    """
+    return _counted(_piece_sizes(mask))
+
+
+def _piece_sizes(mask: NDArray[np.bool_]) -> NDArray[np.integer[Any]]:
+    """Voxels of each 26-connected piece."""
+    found = cc3d.connected_components(mask.astype(np.uint8, order="C"), connectivity=26)  # bool may fail
+    return np.bincount(found.ravel())[1:]
+
+
+def _counted(sizes: NDArray[np.integer[Any]]) -> int:
+    return int(np.count_nonzero(sizes >= PIECE_SHARE * sizes.sum()))
+
+
 def _in_pieces(mask: NDArray[np.bool_], at_most: float) -> str:
     """How many pieces there are, when too many of them are more than specks."""
-    found = cc3d.connected_components(mask.astype(np.uint8, order="C"), connectivity=26)  # bool may fail
-    sizes = np.bincount(found.ravel())[1:]
-    if np.count_nonzero(sizes >= PIECE_SHARE * sizes.sum()) <= at_most:
+    sizes = _piece_sizes(mask)
+    if _counted(sizes) <= at_most:
         return ""
     share = min(100 * sizes.max() / sizes.sum(), 99.9)
     return f"{len(sizes)} separate pieces; the largest holds {share:.1f} % of it"

@@ -62,11 +62,8 @@ def lesion_rows(
         true = np.zeros_like(predicted) if reference is None else structures.mask(reference, structure)
         match = match_lesions(true, predicted, grid, rule)
         for lesion in match.lesions:
-            outcome: LesionOutcome = (
-                "left out" if not lesion.counted else "found" if lesion.pieces else "missed"
-            )
             both = lesion.pieces > 0
-            row = LesionRow(name, outcome, lesion.volume_ml, lesion.predicted_ml)
+            row = LesionRow(name, _outcome(lesion), lesion.volume_ml, lesion.predicted_ml)
             rows.append(replace(row, dice=lesion.dice, hd95_mm=lesion.hd95_mm) if both else row)
         alone: LesionOutcome = "labelled" if reference is None else "extra"
         rows += [LesionRow(name, alone, None, ml) for ml in match.extra_ml]

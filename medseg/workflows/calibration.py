@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from medseg.metrics.conformal import COVERAGE, Line, calibrated_line, conformal_
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice, volume_ml
 from medseg.metrics.surface import box_around
+from medseg.report.flags import count_pieces
 from medseg.structures import Structure, StructureSet
 from medseg.volume import LabelMap
 from medseg.workflows.segment import Segmentation
@@ -44,7 +44,7 @@ class Observation:
         dice: of each structure that prediction or reference has.
         estimated_dice: what the model's probabilities promised for each structure it labelled.
         features: of scan and result.
-        pieces: connected components of each structure that was labelled.
+        pieces: of each structure that was labelled, specks left out.
     """
 
     predicted_ml: Mapping[str, float]
@@ -100,9 +100,7 @@ def observed(found: Segmentation, reference: LabelMap) -> Observation:
 def _pieces(found: Segmentation, structure: Structure) -> int:
     mask = found.structures.mask(found.labels.array, structure)
     box = box_around(mask)
-    if box is None:
-        return 0
-    return int(cc3d.connected_components(mask[box].astype(np.uint8, order="C")).max())
+    return 0 if box is None else count_pieces(mask[box])
 
 
 def calibrated(cases: Sequence[Observation], structures: StructureSet) -> Evidence:

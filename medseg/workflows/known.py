@@ -14,10 +14,9 @@ from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
 from medseg.metrics.counts import present_values
 from medseg.model import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
-from medseg.workflows.evaluation_files import read_json
-from medseg.workflows.outputs import SCHEMA as PREDICTION
 from medseg.workflows.outputs import digest
 from medseg.workflows.pairs import MOST_VALUES, read_structures
+from medseg.workflows.predictions import read_summary, summary_path
 
 CHANGED = (
     "The segmentation is not the one that the prediction beside it describes; what the model said of its "
@@ -51,7 +50,7 @@ def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) 
         return Known(spec.structure_set, expected, spec.totals)
     if labels is not None:
         return Known(read_structures(labels))
-    if (beside := _beside(seg)).is_file():
+    if (beside := summary_path(seg)).is_file():
         return _predicted(beside)
     if stem_and_suffix(seg)[1] == SEGMENTATION_SUFFIX:
         return Known(read_segments(seg))
@@ -86,8 +85,8 @@ class Verdict(NamedTuple):
 
 def stated_verdict(seg: Path) -> Verdict:
     """The doubts that `predict` left in the `.json` beside a file; not known where it left none."""
-    stored = read_json(_beside(seg))
-    if stored is None or stored.get("schema") != PREDICTION:
+    stored = read_summary(summary_path(seg))
+    if not stored:
         return Verdict()
     if not _fits(stored, seg):
         return Verdict((CHANGED,))
@@ -106,7 +105,7 @@ def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
     Raises:
         InputError: that file cannot be read.
     """
-    summary = _beside(seg)
+    summary = summary_path(seg)
     if not summary.is_file():
         return {}
     try:
@@ -118,11 +117,6 @@ def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
         return {name: (float(low), float(high)) for name, (low, high) in stated.items()}
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InputError(f"states no volumes ({fault!r})", source=summary) from None
-
-
-def _beside(seg: Path) -> Path:
-    """Where `predict` leaves the summary of a result."""
-    return seg.with_name(f"{stem_and_suffix(seg)[0]}.json")
 
 
 def _fits(stored: Mapping[str, Any], seg: Path) -> bool:

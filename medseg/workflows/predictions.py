@@ -30,7 +30,7 @@ def read_summary(path: Path) -> dict[str, Any]:
     """What a summary says; empty where there is none, or the file is none of ours."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) and content.get("schema") == SCHEMA else {}
 
