@@ -28,8 +28,9 @@ from medseg.model import Model, load_model
 from medseg.workflows.calibrate import held_out
 from medseg.workflows.calibration import Observation, calibrated, coverage, expectations, observed
 from medseg.workflows.cases import read_case
+from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.quality import distances
-from medseg.workflows.segment import Segmenter, SegmenterOptions
+from medseg.workflows.segment import Segmenter
 from medseg.workflows.shifts import ShiftSpec, shifted
 
 FOLDS, HALVES, SEED = 3, 40, 0

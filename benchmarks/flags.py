@@ -35,7 +35,8 @@ from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.calibrate import held_out
 from medseg.workflows.calibration import calibrated, observed
 from medseg.workflows.cases import read_case
-from medseg.workflows.segment import Segmenter, SegmenterOptions
+from medseg.workflows.member import SegmenterOptions
+from medseg.workflows.segment import Segmenter
 
 DRAWS, CLEAN = 5, 15
 FIRST = 1

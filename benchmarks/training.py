@@ -35,7 +35,8 @@ from medseg.phantom import write_phantoms
 from medseg.specs import to_mapping
 from medseg.stopwatch import Stopwatch
 from medseg.workflows.cases import read_case
-from medseg.workflows.segment import Segmenter, SegmenterOptions
+from medseg.workflows.member import SegmenterOptions
+from medseg.workflows.segment import Segmenter
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
 PROGRAM = [sys.executable, "-c", "from medseg.cli.main import main; main()"]

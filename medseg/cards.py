@@ -17,6 +17,7 @@ from medseg.losses.spec import LossSpec
 from medseg.model import InferenceSpec, NetworkSpec, SliceSpec, WeightType
 from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
+from medseg.refinement import IntensityClass, RefinementSpec
 from medseg.structures import Structure, StructureSet, Total, from_labels
 from medseg.training.spec import TrainingSpec
 
@@ -136,6 +137,7 @@ class Recipe:
         synthesis: how scans are made, where the card has label maps alone; augmentation is then part
             of it.
         slices: what a 2D network sees of a volume.
+        refinement: how a prediction follows the intensities of the scan; not at all where it is left out.
         preparation, augmentation, loss, training, inference, postprocess, metrics: the settings of each.
     """
 
@@ -152,6 +154,7 @@ class Recipe:
     training: TrainingSpec = field(default_factory=TrainingSpec)
     inference: InferenceSpec = field(default_factory=InferenceSpec)
     slices: SliceSpec = field(default_factory=SliceSpec)
+    refinement: RefinementSpec | None = None
     postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
     metrics: MetricsSpec = field(default_factory=MetricsSpec)
 
@@ -174,7 +177,7 @@ class Recipe:
                 "scans that are made need preparation.spacing_mm, the voxel size to make them at"
             )
         for name in self.postprocess.names:
-            structures[name]
+            structures.meant(name)
         channels = self.channels or card.channels
         unknown = [name for name in channels if name not in card.channels]
         if unknown or len(set(channels)) < len(channels):
@@ -198,7 +201,49 @@ class Recipe:
             in_channels=len(channels) * self.slices.slices_seen,
             out_channels=structures.output_channels,
         )
-        return replace(self, network=network, channels=channels)
+        return replace(
+            self, network=network, channels=channels, refinement=_fitted_refinement(self.refinement, card)
+        )
+
+
+KINDS = {
+    "white": "white", "pallidum": "white", "stem": "white",
+    "grey": "grey", "thalamus": "grey", "caudate": "grey", "putamen": "grey",
+    "fluid": "fluid",
+}  # fmt: skip
+"""Kinds of tissue by what `Tissue.like` names."""
+
+
+def _fitted_refinement(spec: RefinementSpec | None, card: Card) -> RefinementSpec | None:
+    """With the classes of the card's tissues, where the recipe has none of its own.
+
+    Raises:
+        UsageError: a structure is in no class, the structures are regions, or the channel is unknown.
+    """
+    if spec is None:
+        return None
+    structures = card.structure_set
+    if structures.are_regions:
+        raise UsageError(f"refinement takes structures that exclude one another; {card.name} has regions")
+    if spec.channel not in ("", *card.channels):
+        raise UsageError(
+            f"refinement: no channel {spec.channel!r}", mend=did_you_mean(spec.channel, card.channels)
+        )
+    spec = spec if spec.classes else replace(spec, classes=_classes_of(card))
+    spec.class_numbers(structures)
+    return spec
+
+
+def _classes_of(card: Card) -> tuple[IntensityClass, ...]:
+    """Structures whose tissues share a class of intensity."""
+    groups: dict[tuple[str, int], list[str]] = {}
+    structures = card.structure_set
+    for structure in structures:
+        tissue = next((t for t in card.tissues if t.target == structure.value and t.like in KINDS), None)
+        if tissue is not None:
+            key = (KINDS[tissue.like], tissue.intensity_class)
+            groups.setdefault(key, []).append(structures.unsided(structure.name))
+    return tuple(IntensityClass(kind, tuple(dict.fromkeys(found))) for (kind, _), found in groups.items())
 
 
 def load_card(name: str | Path) -> Card:

@@ -21,6 +21,7 @@ from medseg.errors import MedsegError, ModelError, UsageError
 from medseg.io.atomic import atomic_write
 from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
+from medseg.refinement import RefinementSpec
 from medseg.structures import Structure, StructureSet, Total
 
 SCHEMA = "medseg.model/1"
@@ -140,6 +141,7 @@ class ModelSpec:
         preparation: what is done to a volume first.
         inference: how it is tiled.
         slices: what a 2D network sees of a volume; the default where the network is 3D.
+        refinement: how the answer follows the intensities of the scan; None where it does not.
         postprocess: what is done to the labels last.
         training: what it was trained on and how: dataset, licence, cases, seed, recipe.
         evidence: scores on cases it had not seen, engine agreement, ranges met in training.
@@ -154,6 +156,7 @@ class ModelSpec:
     preparation: PreparationSpec = field(default_factory=PreparationSpec)
     inference: InferenceSpec = field(default_factory=InferenceSpec)
     slices: SliceSpec = field(default_factory=SliceSpec)
+    refinement: RefinementSpec | None = None
     postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
     training: dict[str, Any] = field(default_factory=dict)
     evidence: dict[str, Any] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import cc3d
@@ -18,15 +19,24 @@ Mask = NDArray[np.bool_]
 CONNECTIVITY = 26
 """Voxels that share a face, an edge or a corner belong to one component."""
 
+ISLAND_SHARE, SIDE_SHARE = 0.1, 0.01
+"""Up to this share of a structure, or of a side, a piece beside its largest is small. (Half a cerebellum is a
+tenth of its side, and lies apart from the rest of it.)"""
+
 
 @dataclass(frozen=True)
 class PostprocessSpec:
-    """What is done to the labels of each structure, by name; nothing by default.
+    """What is done to the labels of each structure; nothing by default.
+
+    A name without "left" and "right" stands for both sides.
 
     Attributes:
         largest_component: structures of which only the largest component is kept.
         min_volume_mm3: components smaller than this are removed.
         fill_holes: structures whose enclosed background becomes theirs.
+        one_side: small pieces that are cut off from the rest of their side and touch the other become that
+            one's.
+        one_piece: structures whose small pieces become what they touch most.
 
     Raises:
         UsageError: a volume is not a positive number.
@@ -35,6 +45,8 @@ class PostprocessSpec:
     largest_component: tuple[str, ...] = ()
     min_volume_mm3: dict[str, float] = field(default_factory=dict)
     fill_holes: tuple[str, ...] = ()
+    one_side: bool = False
+    one_piece: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name, volume in self.min_volume_mm3.items():
@@ -44,14 +56,15 @@ class PostprocessSpec:
     @property
     def names(self) -> tuple[str, ...]:
         """Every structure something is asked for, once."""
-        return tuple(dict.fromkeys((*self.largest_component, *self.min_volume_mm3, *self.fill_holes)))
+        named = (*self.one_piece, *self.largest_component, *self.min_volume_mm3, *self.fill_holes)
+        return tuple(dict.fromkeys(named))
 
 
 def postprocess(labels: Labels, structures: StructureSet, spec: PostprocessSpec, grid: Grid) -> Labels:
-    """Labels after, for every structure in turn: small components out, largest kept, holes filled.
+    """Labels after all that is asked for: sides, then for every structure in turn pieces and holes.
 
     Works on the values painted in the label map, so for overlapping regions on the part of a
-    region that no later one was painted over. Voxels taken away become background; a hole is
+    region that no later one was painted over. Components taken away become background; a hole is
     filled only where it is background, never over another structure. On a grid one voxel thick
     along an axis, a hole is a hole of the plane.
 
@@ -67,27 +80,101 @@ def postprocess(labels: Labels, structures: StructureSet, spec: PostprocessSpec,
     Raises:
         UsageError: the spec names a structure that does not exist.
     """
-    values = {name: structures[name].value for name in spec.names}
-    if not values:
+    if not (spec.names or spec.one_side):
         return labels
     out = labels.copy()
+    if spec.one_side:
+        _join_sides(out, structures)
+    pieces, largest, filled = (
+        _values(structures, names) for names in (spec.one_piece, spec.largest_component, spec.fill_holes)
+    )
+    least = {
+        s.value: mm3 / grid.voxel_volume_mm3
+        for name, mm3 in spec.min_volume_mm3.items()
+        for s in structures.meant(name)
+    }
     flat = tuple(axis for axis, size in enumerate(labels.shape) if size == 1)
-    for structure in structures:
-        name = structure.name
-        if name not in values:
-            continue
-        box = _box(out, structure.value)
+    for value in (s.value for s in structures):
+        box = _box(out, value) if value in pieces | largest | filled | least.keys() else None
         if box is None:
             continue
+        if value in pieces:
+            _give_away(out[_wider(box)], value)
         part = np.squeeze(out[box], axis=flat)
-        _remove_components(part, structure.value, _smallest(spec, name, grid), name in spec.largest_component)
-        if name in spec.fill_holes:
-            _fill_holes(part, structure.value)
+        _remove_components(part, value, least.get(value, 0.0), value in largest)
+        if value in filled:
+            _fill_holes(part, value)
     return out
 
 
-def _smallest(spec: PostprocessSpec, name: str, grid: Grid) -> float:
-    return spec.min_volume_mm3.get(name, 0.0) / grid.voxel_volume_mm3
+def _values(structures: StructureSet, names: Iterable[str]) -> set[int]:
+    return {s.value for name in names for s in structures.meant(name)}
+
+
+def _join_sides(labels: Labels, structures: StructureSet) -> None:
+    """Give small pieces that are cut off from their side to the other one, where they touch it, in place."""
+    twins = structures.twins()
+    exchanged = np.arange(int(labels.max()) + 1, dtype=labels.dtype)
+    side = np.zeros(len(exchanged), np.uint8)
+    for pair in twins:
+        for here, there in (pair, pair[::-1]):
+            if here < len(exchanged):
+                exchanged[here], side[here] = there, 1 + (here == pair[1])
+    box = _box(np.minimum(side[labels], 1), 1)
+    if box is None:
+        return
+    part = labels[box]
+    sides = side[part]
+    for here in (1, 2):
+        pieces, small = _small_pieces(sides == here, SIDE_SHARE)
+        if not small.size:
+            continue
+        neighbours = _neighbours(pieces, sides, 3)[small]
+        wrong = small[neighbours[:, 3 - here] > 0]
+        moved = np.isin(pieces, wrong)
+        part[moved] = exchanged[part[moved]]
+        sides[moved] = 3 - here
+
+
+def _give_away(labels: Labels, value: int) -> None:
+    """Give small pieces of `value` to what they touch most, in place."""
+    pieces, small = _small_pieces(labels == value, ISLAND_SHARE)
+    if not small.size:
+        return
+    touched = _neighbours(pieces, labels, int(labels.max()) + 1)
+    touched[:, value] = 0
+    heirs = np.full(len(touched), value, labels.dtype)
+    heirs[small] = touched[small].argmax(axis=1)
+    inside = pieces > 0
+    labels[inside] = heirs[pieces[inside]]
+
+
+def _small_pieces(mask: Mask, share: float) -> tuple[NDArray[np.integer], NDArray[np.intp]]:
+    """Components of a mask, numbered from 1, and the numbers of the small ones; the largest is none."""
+    pieces, count = cc3d.connected_components(mask.astype(np.uint8), connectivity=CONNECTIVITY, return_N=True)
+    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    sizes[0] = 0
+    small = (sizes > 0) & (sizes <= share * sizes.sum())
+    small[sizes.argmax()] = False
+    return pieces, np.flatnonzero(small)
+
+
+def _neighbours(pieces: NDArray[np.integer], values: NDArray[np.integer], kinds: int) -> NDArray[np.intp]:
+    """How many faces each piece (rows, 0 for none) shares with voxels of each value that are not its own."""
+    counts = np.zeros((int(pieces.max()) + 1) * kinds, np.intp)
+    for axis in range(3):
+        near, far = (np.moveaxis(pieces, axis, 0)[s] for s in (slice(None, -1), slice(1, None)))
+        before, after = (np.moveaxis(values, axis, 0)[s] for s in (slice(None, -1), slice(1, None)))
+        for own, other, other_values in ((near, far, after), (far, near, before)):
+            touching = (own > 0) & (own != other)
+            pairs = own[touching].astype(np.intp) * kinds + other_values[touching]
+            counts += np.bincount(pairs, minlength=len(counts))
+    return counts.reshape(-1, kinds)
+
+
+def _wider(box: tuple[slice, ...]) -> tuple[slice, ...]:
+    """A box with its neighbours, within the array that it is cut from."""
+    return tuple(slice(max(0, b.start - 1), b.stop + 1) for b in box)
 
 
 def _box(labels: Labels, value: int) -> tuple[slice, ...] | None:

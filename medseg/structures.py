@@ -168,6 +168,31 @@ class StructureSet:
         index = {s.name: n + offset for n, s in enumerate(self.items)}
         return (*range(offset), *(index[s.twin or s.name] for s in self.items))
 
+    def unsided(self, name: str) -> str:
+        """The name of a structure without its side, where it has one and begins with it.
+
+        >>> StructureSet((Structure(1, "left eye", "left"),)).unsided("left eye")
+        'eye'
+        """
+        side = self[name].side
+        return name.removeprefix(f"{side} ") if side != "none" else name
+
+    def meant(self, name: str) -> tuple[Structure, ...]:
+        """The structures that a name stands for: the one of that name, or both sides of a name without side.
+
+        Raises:
+            UsageError: there is none.
+
+        >>> eyes = StructureSet((Structure(1, "left eye", "left"), Structure(2, "right eye", "right")))
+        >>> [s.value for s in eyes.meant("eye")], [s.value for s in eyes.meant("left eye")]
+        ([1, 2], [1])
+        """
+        found = tuple(s for s in self.items if name in (s.name, self.unsided(s.name)))
+        if not found:
+            known = dict.fromkeys((*self.names, *map(self.unsided, self.names)))
+            raise UsageError(f"no structure named {name!r}", mend=did_you_mean(name, known))
+        return found
+
     def mask(self, labels: NDArray[np.integer], structure: Structure) -> NDArray[np.bool_]:
         """Voxels of one structure or region in a label array."""
         if structure.members:

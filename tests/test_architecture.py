@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 
 ORDER = (
     ("errors",), ("specs", "stopwatch"), ("affine",), ("volume", "structures"), ("io",),
-    ("geometry",), ("intensity",), ("preparation",), ("postprocess",), ("metrics",), ("model",),
+    ("geometry",), ("intensity",), ("preparation",), ("postprocess", "refinement"), ("metrics",), ("model",),
     ("augment", "networks", "losses"), ("sampling",), ("inference",), ("training",), ("report",),
     ("layouts",), ("phantom",), ("cards",), ("workflows",), ("cli",),
 )  # fmt: skip

@@ -156,3 +156,59 @@ def test_the_spec_survives_json() -> None:
     adapter = TypeAdapter(PostprocessSpec)
     spec = PostprocessSpec(("liver",), {"spleen": 20.0}, ("spleen",))
     assert adapter.validate_json(adapter.dump_json(spec)) == spec
+
+
+HEAD = from_labels({1: "left lobe", 2: "right lobe", 5: "stem"})
+
+
+def halves() -> NDArray[np.uint8]:
+    labels = empty()
+    labels[1:6, 1:11, 1:11] = 1
+    labels[6:11, 1:11, 1:11] = 2
+    return labels
+
+
+def test_a_speck_of_one_side_within_the_other_becomes_that_one() -> None:
+    labels = halves()
+    labels[8, 4, 4] = labels[9, 7:9, 7] = 1
+    labels[3, 3, 3] = 2
+    out = postprocess(labels, HEAD, PostprocessSpec(one_side=True), GRID)
+    np.testing.assert_array_equal(out, halves())
+
+
+def test_a_large_piece_of_a_side_stays_on_it() -> None:
+    """Half a cerebellum lies apart from its side, and touches the other half."""
+    labels = halves()
+    labels[8:11, 1:4, 1:4] = 1
+    out = postprocess(labels, HEAD, PostprocessSpec(one_side=True), GRID)
+    np.testing.assert_array_equal(out, labels)
+
+
+def test_a_small_piece_becomes_what_it_touches_most() -> None:
+    labels = halves()
+    labels[8, 4, 4] = 5
+    labels[3, 11, 3] = 5
+    labels[4:8, 8:11, 8:11] = 5
+    expected = labels.copy()
+    expected[8, 4, 4], expected[3, 11, 3] = 2, 0
+    out = postprocess(labels, HEAD, PostprocessSpec(one_piece=("stem",)), GRID)
+    np.testing.assert_array_equal(out, expected)
+
+
+def test_a_structure_of_two_large_pieces_keeps_both() -> None:
+    labels = empty()
+    labels[1:4, 1:4, 1:4] = labels[7:10, 7:10, 7:9] = 5
+    out = postprocess(labels, HEAD, PostprocessSpec(one_piece=("stem",)), GRID)
+    np.testing.assert_array_equal(out, labels)
+
+
+def test_a_name_without_a_side_stands_for_both() -> None:
+    labels = halves()
+    labels[2, 2, 2] = labels[8, 8, 8] = 0
+    out = postprocess(labels, HEAD, PostprocessSpec(fill_holes=("lobe",)), GRID)
+    np.testing.assert_array_equal(out, halves())
+
+
+def test_sides_and_pieces_of_an_empty_map_are_empty() -> None:
+    spec = PostprocessSpec(one_side=True, one_piece=("lobe", "stem"))
+    assert not postprocess(empty(), HEAD, spec, GRID).any()

@@ -197,3 +197,12 @@ def test_values_are_counted(dtype: type, order: str, monkeypatch: pytest.MonkeyP
     assert value_counts(labels[::2]) == value_counts(labels[::2].copy())
     assert value_counts(labels) == dict(zip(values.tolist(), counts.tolist(), strict=True))
     assert value_counts(labels[:0]) == {}
+
+
+def test_a_name_without_a_side_means_both() -> None:
+    eyes = from_labels({1: "left eye", 2: "right eye", 3: "nose"})
+    assert [s.value for s in eyes.meant("eye")] == [1, 2]
+    assert [s.value for s in eyes.meant("right eye")] == [2]
+    assert [eyes.unsided(name) for name in eyes.names] == ["eye", "eye", "nose"]
+    with pytest.raises(UsageError, match="no structure named 'ear'"):
+        eyes.meant("ear")

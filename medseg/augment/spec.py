@@ -234,6 +234,9 @@ class Tissue:
     outer_fluid: bool = False
 
 
+Contrast = Literal["t1", "t2", "flair", "pd"]
+
+
 @dataclass(frozen=True)
 class SynthesisSpec:
     """How scans are made from label maps (SynthSeg, Billot et al. 2023, arXiv:2107.09559, section 3.1).
@@ -245,6 +248,7 @@ class SynthesisSpec:
         affine, elastic: how the head is placed, turned and bent.
         flip_probability: of trading left for right, twins included.
         realistic: share of scans with the order of a real contrast.
+        contrasts: those orders, each as often as it is listed: "t1", "t2", "flair", "pd".
         curriculum: share of the training over which scans widen from sharp T1 contrast alone to all that
             the other settings allow; drawn with fading probability. Shown every contrast from the start,
             a network learns nothing for long.
@@ -270,6 +274,7 @@ class SynthesisSpec:
     elastic: ElasticSpec = field(default_factory=lambda: ElasticSpec(0.9, 32.0, (0.0, 11.0)))
     flip_probability: float = 0.5
     realistic: float = 0.3
+    contrasts: tuple[Contrast, ...] = ("t1", "t2", "flair", "pd")
     curriculum: float = 0.0
     spread: Range = (0.0, 0.12)
     dark_air: float = 0.8
@@ -290,6 +295,8 @@ class SynthesisSpec:
         for name in ("spread", "texture", "blur_mm", "slice_mm", "voxel_mm", "noise", "gamma"):
             _check_range(name, getattr(self, name), lowest=0.0)
         _check_positive("gamma", self.gamma[0])
+        if not self.contrasts:
+            raise UsageError("synthesis.contrasts lists no contrast")
 
 
 def _check_probability(value: float) -> None:

@@ -187,7 +187,7 @@ class Synthesiser:
             spec = replace(spec, realistic=1.0, coarse=0.0, stripped=0.0, cut=0.0)
         bends = elastic.sample(spec.elastic, generator, patch_shape, self.spacing_mm)
         chosen = draw.chance(spec.elastic.probability)
-        means, spreads = self._intensities(draw, spec, ("t1",) if easy else tuple(BRIGHTNESS))
+        means, spreads = self._intensities(draw, spec, ("t1",) if easy else spec.contrasts)
         coarse_one, coarse_all = draw.chance(spec.coarse), draw.chance(0.4)
         acquired = _acquired(draw, spec, self.spacing_mm, coarse_one, coarse_all)
         cut = draw.chance(spec.cut)

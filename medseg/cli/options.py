@@ -43,6 +43,10 @@ Engine = Annotated[str, typer.Option("--engine", help="auto, openvino or torch."
 Precision = Annotated[str, typer.Option("--precision", help="auto, f32, bf16 or f16.")]
 Channels = Annotated[str, typer.Option("--channels", help="Names of the volumes of a 4D file: a,b.")]
 Tta = Annotated[bool | None, typer.Option("--tta/--no-tta", help="Average with the mirrored scan; slower.")]
+Refine = Annotated[
+    bool | None,
+    typer.Option("--refine/--no-refine", help="Follow the scan's own intensities; as the model says."),
+]
 Prune = Annotated[
     int, typer.Option("--prune", min=0, help="Cut a UNet++ down to its level 1, 2, ...; faster.")
 ]

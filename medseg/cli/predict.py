@@ -32,6 +32,7 @@ def command(
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
     tta: opt.Tta = None,
+    refine: opt.Refine = None,
     prune: opt.Prune = 0,
     probabilities: opt.Probabilities = False,
     report: opt.Report = False,
@@ -57,7 +58,7 @@ def command(
     from medseg.workflows.job import PredictOptions
     from medseg.workflows.predict import predict
 
-    settings = _settings(device, engine, precision, threads, max_memory, tta, prune)
+    settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune)
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
     kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard))
     options = PredictOptions(reading, _names(channels), *kept)
@@ -82,6 +83,7 @@ def _settings(
     threads: int,
     max_memory: str | None,
     tta: bool | None,
+    refine: bool | None,
     prune: int,
 ) -> dict[str, Any]:
     """How the models run, as `SegmenterOptions` takes it."""
@@ -92,6 +94,7 @@ def _settings(
         "threads": threads,
         "max_memory": None if max_memory is None else bytes_of(max_memory),
         "tta": tta,
+        "refine": refine,
         "prune": prune,
     }
 
@@ -136,7 +139,8 @@ def _tell_end(outcomes: Sequence[Outcome], quiet: bool, *, volumes_too: bool, ti
 def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
     """The models to use; which one, where none was named, is said."""
     from medseg.model import DEFAULT_MODEL
-    from medseg.workflows.segment import Loader, SegmenterOptions
+    from medseg.workflows.member import SegmenterOptions
+    from medseg.workflows.segment import Loader
 
     if not names and not quiet:
         say(f"model: {DEFAULT_MODEL} (choose another with -m)")

@@ -20,8 +20,9 @@ from medseg.report import tables
 from medseg.training.split import make_split
 from medseg.workflows.calibration import Evidence, Observation, calibrated, coverage, observed
 from medseg.workflows.cases import Reader, read_case
+from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.repeatability import repeatability
-from medseg.workflows.segment import Segmenter, SegmenterOptions
+from medseg.workflows.segment import Segmenter
 from medseg.workflows.shifts import ShiftSpec, shifted
 
 Say = Callable[[str], None]

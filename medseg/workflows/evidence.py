@@ -25,8 +25,9 @@ from medseg.training.setup import best_of
 from medseg.training.split import Split
 from medseg.workflows.calibration import calibrated, observed
 from medseg.workflows.cases import PreparedCase, Reader
+from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.quality import Seen
-from medseg.workflows.segment import Segmenter, SegmenterOptions
+from medseg.workflows.segment import Segmenter
 
 Say = Callable[[str], None]
 

@@ -272,6 +272,7 @@ def _identity(case: InputCase, segmenter: Segmenter, options: PredictOptions) ->
         "settings": {
             "engines": list(segmenter.engine_names),
             "tta": segmenter.options.tta,
+            "refine": segmenter.options.refine,
             "reading": asdict(options.reading) | {"series": _hidden(options.reading.series)},
         },
         "software": {"name": "medseg", "version": __version__},

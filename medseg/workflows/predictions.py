@@ -10,7 +10,7 @@ from typing import Any
 from medseg.io.names import stem_and_suffix
 from medseg.workflows.outputs import SCHEMA
 
-TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)"}
+TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
 """What settings are called; the others have their own name."""
 
 UNSET = "as the model says"

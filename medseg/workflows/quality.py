@@ -29,6 +29,9 @@ UNLIKE_SHARE = 1 / 3
 CONFIDENCE_MARGIN = 0.05
 """How far below the least confidence on its own validation scans a model is doubted."""
 
+LEAST_CONTRAST = 0.5
+"""Distance of the means of two kinds of tissue, over their spread, from which borders are believed."""
+
 PAIR_RATIO = 2.0
 """Ratio of the volumes of twins from which the sides are looked at twice."""
 
@@ -164,6 +167,7 @@ def judge(
     cut: Mapping[str, bool],
     seen: Seen,
     features: Mapping[str, float],
+    contrast: Mapping[str, float],
     mirrored: Callable[[], Seen],
 ) -> Quality:
     """Look at one result from every side.
@@ -175,10 +179,12 @@ def judge(
         cut: whether a structure reaches the edge of the scan.
         seen: of the prediction.
         features: of scan and result, see `features`.
+        contrast: of the tissues, see `refine.Refined`.
         mirrored: predicts the mirrored scan; called only where the sides are in doubt.
     """
     ranges = spec.evidence.get("volumes_ml", {})
     reasons = [*_about_units(volume, spec), *_about_the_field(volume, ranges)]
+    reasons += _about_contrast(contrast)
     reasons += _about_confidence(seen.confidence, spec)
     reasons += _about_volumes(spec.name, volumes_ml, cut, ranges)
     reasons += _about_likeness(features, spec)
@@ -238,6 +244,15 @@ def _about_the_field(volume: Volume, ranges: Mapping[str, Any]) -> Iterator[str]
             f"the scan shows {seen:.0f} ml, and all structures together are {least:.0f} ml or more: "
             "it cannot show them whole"
         )
+
+
+def _about_contrast(contrast: Mapping[str, float]) -> Iterator[str]:
+    for pair, value in contrast.items():
+        if value < LEAST_CONTRAST:
+            yield (
+                f"{pair} have almost the same brightness in this scan: their means lie {value:.1f} "
+                f"standard deviations apart, and {LEAST_CONTRAST} are needed"
+            )
 
 
 def _about_confidence(sure: float, spec: ModelSpec) -> Iterator[str]:

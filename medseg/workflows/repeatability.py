@@ -26,7 +26,8 @@ from scipy import ndimage
 from medseg.errors import UsageError
 from medseg.model import Model
 from medseg.volume import Grid, Volume
-from medseg.workflows.segment import Segmenter, SegmenterOptions
+from medseg.workflows.member import SegmenterOptions
+from medseg.workflows.segment import Segmenter
 
 Array = NDArray[np.float32]
 Progress = Callable[[int, int, str], None]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,14 +16,17 @@ from medseg.errors import GeometryError, InputError, ModelError, UsageError
 from medseg.inference import engines, planner
 from medseg.inference.planner import Forecast
 from medseg.inference.predictor import Predictor
-from medseg.inference.restore import Rows, restored_labels
+from medseg.inference.refine import refined_labels
+from medseg.inference.restore import Labels, Rows, restored_labels
 from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
 from medseg.postprocess import postprocess
 from medseg.preparation import Preparation, Prepared
+from medseg.refinement import RefinementSpec
 from medseg.stopwatch import Stopwatch
 from medseg.structures import StructureSet, Total, value_counts
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.features import features_of
+from medseg.workflows.member import Member, SegmenterOptions
 from medseg.workflows.quality import Quality, Seen, judge
 
 SIDES = ("shortest", "middle", "longest")
@@ -37,35 +39,6 @@ TIMED_EDGE, SLAB_COST = 96, 1.4
 
 UNNAMED = "image"
 """What a single channel is called when nobody named it."""
-
-CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
-
-
-@dataclass(frozen=True)
-class SegmenterOptions:
-    """How a segmenter runs.
-
-    Attributes:
-        device: "cpu", "cuda", "cuda:N", "mps", or "auto".
-        engine: "openvino", "torch", or "auto": OpenVINO on a CPU where the model has its graph.
-        precision: of the arithmetic; "auto" see `engines.best_precision`.
-        threads: of the processor; 0 takes what there is.
-        max_memory: bytes this process may hold; None takes most of what is free.
-        tta: average over the mirrored scan too; None does what the model says.
-        prune: level a UNet++ is cut down to; 0 for the whole.
-        keep_probabilities: keep the probabilities of the whole scan in the result.
-        observe: find features and the promised Dice, even for a model that was not calibrated.
-    """
-
-    device: str = "auto"
-    engine: Literal["auto", "openvino", "torch"] = "auto"
-    precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
-    threads: int = 0
-    max_memory: int | None = None
-    tta: bool | None = None
-    prune: int = 0
-    keep_probabilities: bool = False
-    observe: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +105,24 @@ class Segmenter:
                 raise ModelError(f"{other.spec.name} and {first.name} write different structures")
         self.channels = first.channels
         self.structures = first.structure_set
-        self.members = [_Member(model, self.options) for model in self.models]
+        self.refinement = self._refinement()
+        self.members = [Member(model, self.options) for model in self.models]
+
+    def _refinement(self) -> RefinementSpec | None:
+        """How the one model's answer follows the scan; the mean of several is left as it is.
+
+        Raises:
+            UsageError: refinement is asked for, and there are several models, or one that has none.
+        """
+        spec = self.models[0].spec.refinement if len(self.models) == 1 else None
+        if self.options.refine and spec is None:
+            raise UsageError(
+                "several models are averaged without refinement"
+                if len(self.models) > 1
+                else f"{self.models[0].spec.name} has no refinement",
+                mend="leave out --refine",
+            )
+        return None if self.options.refine is False else spec
 
     def __call__(self, volume: Volume, watch: Stopwatch | None = None) -> Segmentation:
         """Segment one scan; `watch` counts what the steps take.
@@ -149,9 +139,9 @@ class Segmenter:
         seen = Seen(self.structures, promised=self.options.observe or calibrated)
         predictors = self._fitted(prepared)
         runs, probabilities = self._runs(prepared, predictors, watch)
+        first, grid = self.members[0], prepared[0].oriented_grid
         with watch.step("restore"):
-            restored = restored_labels(prepared, [seen.watch(runs[0]), *runs[1:]], self.structures)
-            first, grid = self.members[0], prepared[0].oriented_grid
+            restored, contrast = self._restored(volume, prepared, [seen.watch(runs[0]), *runs[1:]])
             canonical = postprocess(restored, self.structures, first.model.spec.postprocess, grid)
             labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
         if not labels.array.any():
@@ -165,6 +155,7 @@ class Segmenter:
                 _truncated(labels, self.structures),
                 seen,
                 features,
+                contrast,
                 lambda: _mirrored(predictors[0], prepared[0].array, self.structures, watch),
             )
         return Segmentation(
@@ -177,6 +168,18 @@ class Segmenter:
             seen.estimated_dice,
             probabilities,
         )
+
+    def _restored(
+        self, volume: Volume, prepared: Sequence[Prepared], runs: Sequence[Rows]
+    ) -> tuple[Labels, dict[str, float]]:
+        """Labels on the scan's grid in RAS+ order, and the contrast of its tissues where it was looked at."""
+        if self.refinement is None:
+            return restored_labels(prepared, runs, self.structures), {}
+        name = self.refinement.channel or self.channels[0]
+        image = volume.array[self.channels.index(name)]
+        oriented = prepared[0].reorientation.forward(image)
+        found = refined_labels(prepared[0], oriented, runs[0], self.refinement, self.structures)
+        return found.labels, found.contrast
 
     def _features(self, prepared: Prepared, seen: Seen, labels: NDArray[Any], grid: Grid) -> dict[str, float]:
         if not seen.promised:
@@ -292,26 +295,6 @@ class Loader:
         return replace(self, models=tuple(names))
 
 
-class _Member:
-    """A model with its engine."""
-
-    def __init__(self, model: Model, options: SegmenterOptions) -> None:
-        self.model = model
-        name = options.engine
-        device = "cpu" if name == "openvino" and options.device == "auto" else _device(options.device)
-        if name == "auto":
-            name = "openvino" if device == "cpu" and model.graph is not None else "torch"
-        precision = _precision(model, options, name, device)
-        self.engine = engines.load(
-            model, name, device=device, precision=precision, threads=options.threads or None
-        )
-        spec = model.spec
-        if options.tta is not None:
-            flips = (spec.inference.flips or ((0,),)) if options.tta else ()
-            spec = replace(spec, inference=replace(spec.inference, flips=flips))
-        self.predictor = Predictor.of(spec, [self.engine])
-
-
 def _mirrored(
     predictor: Predictor, array: NDArray[np.float32], structures: StructureSet, watch: Stopwatch
 ) -> Seen:
@@ -334,40 +317,6 @@ def _truncated(labels: LabelMap, structures: StructureSet) -> dict[str, bool]:
     faces = [np.asarray(np.take(array, end, axis)) for axis in long for end in (0, -1)]
     outer = {value for face in faces for value in value_counts(face)}
     return {s.name: not outer.isdisjoint(s.members or (s.value,)) for s in structures}
-
-
-def _device(name: str) -> str:
-    """What "auto" means here; torch, slow to import, is asked only where there is an NVIDIA driver."""
-    if name != "auto":
-        return name
-    return engines.best_device() if any(map(_loads, CUDA_DRIVERS)) else "cpu"
-
-
-def _precision(
-    model: Model, options: SegmenterOptions, name: engines.EngineName, device: str
-) -> engines.Precision:
-    """What the engine computes in.
-
-    Raises:
-        UsageError: OpenVINO cannot do it here, and would take f32 without a word.
-    """
-    if options.precision == "auto":
-        return engines.best_precision(model, name, device)
-    able = engines.precisions(name, device)
-    if name == "openvino" and options.precision not in able:
-        raise UsageError(
-            f"this processor does not compute in {options.precision} with OpenVINO ({', '.join(able)})",
-            mend="leave out --precision, or use --engine torch",
-        )
-    return options.precision
-
-
-def _loads(library: str) -> bool:
-    try:
-        ctypes.CDLL(library)
-    except OSError:
-        return False
-    return True
 
 
 def _mean(slabs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

@@ -21,7 +21,8 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     where the models do not run as one was calibrated.
     """
     options = segmenter.options
-    as_calibrated = len(segmenter.models) == 1 and options.tta is None and not options.prune
+    as_calibrated = len(segmenter.models) == 1 and options.tta is None and options.refine is None
+    as_calibrated = as_calibrated and not options.prune
     known = as_calibrated and found.quality.flag == "ok"
     evidence = segmenter.models[0].spec.evidence if known else {}
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)

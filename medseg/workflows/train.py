@@ -264,6 +264,7 @@ def _model_spec(
         structures=card.structure_set.items,
         preparation=recipe.preparation,
         slices=recipe.slices,
+        refinement=recipe.refinement,
         inference=replace(recipe.inference, tile=recipe.inference.tile or recipe.training.patch),
         postprocess=recipe.postprocess,
         training=provenance(recipe, card, split) | origin,

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from medseg.model import Model, load_model
-from medseg.workflows.segment import Segmenter, SegmenterOptions
+from medseg.workflows.member import SegmenterOptions
+from medseg.workflows.segment import Segmenter
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,8 @@ from medseg.phantom import write_phantom_scan
 from medseg.workflows import cluster
 from medseg.workflows.inputs import find_cases
 from medseg.workflows.job import Job, Outcome, PredictOptions
-from medseg.workflows.segment import Loader, SegmenterOptions
+from medseg.workflows.member import SegmenterOptions
+from medseg.workflows.segment import Loader
 
 distributed = pytest.importorskip("distributed")
 

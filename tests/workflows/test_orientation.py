@@ -14,7 +14,8 @@ from medseg.model import Model
 from medseg.phantom import phantom_case
 from medseg.preparation import PreparationSpec
 from medseg.volume import Grid, LabelMap, Volume
-from medseg.workflows.segment import Segmenter, SegmenterOptions
+from medseg.workflows.member import SegmenterOptions
+from medseg.workflows.segment import Segmenter
 
 WAYS = [
     np.array(list(zip(axes, signs, strict=True)))

@@ -50,8 +50,12 @@ def verdict(
 ) -> Quality:
     found = more.get("found", outputs())
     mirrored = seen(more.get("mirrored", mirror_image(found)))
-    cut, features = more.get("cut", UNCUT), more.get("features", {})
-    return judge(volume or scan(), model, volumes or FINE, cut, seen(found), features, lambda: mirrored)
+    cut, features, contrast = (
+        more.get(n, d) for n, d in (("cut", UNCUT), ("features", {}), ("contrast", {}))
+    )
+    return judge(
+        volume or scan(), model, volumes or FINE, cut, seen(found), features, contrast, lambda: mirrored
+    )
 
 
 def seen(found: np.ndarray[Any, Any]) -> Seen:
@@ -135,9 +139,11 @@ def test_sides_are_looked_at_twice_only_in_doubt() -> None:
         calls.append(1)
         return seen(mirror_image(outputs()))
 
-    judge(scan(), spec(volumes_ml=RANGES), FINE, UNCUT, seen(outputs()), {}, mirrored)
+    judge(scan(), spec(volumes_ml=RANGES), FINE, UNCUT, seen(outputs()), {}, {}, mirrored)
     assert not calls
-    judge(scan(), spec(volumes_ml=RANGES), FINE | {"left lobe": 0.35}, UNCUT, seen(outputs()), {}, mirrored)
+    judge(
+        scan(), spec(volumes_ml=RANGES), FINE | {"left lobe": 0.35}, UNCUT, seen(outputs()), {}, {}, mirrored
+    )
     assert len(calls) == 1
 
 
@@ -184,3 +190,10 @@ def test_the_promised_dice_of_regions_counts_each_for_itself() -> None:
     part[0], part[1, 0] = 0.8, 0.6
     promised = watched([(slice(0, 2), part)], regions).estimated_dice
     assert promised == {"whole": pytest.approx(6.4 / 7.2), "core": pytest.approx(2.4 / 3.2)}
+
+
+def test_tissues_of_one_brightness_are_a_reason_for_doubt() -> None:
+    found = verdict(spec(), contrast={"white and grey": 0.2, "grey and fluid": 3.0})
+    (reason,) = found.reasons
+    assert reason.startswith("white and grey have almost the same brightness")
+    assert verdict(spec(), contrast={"white and grey": 2.0}).flag == "ok"

@@ -19,9 +19,11 @@ from medseg.model import InferenceSpec, Model
 from medseg.phantom import STRUCTURES, phantom_case, write_phantom_scan
 from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
+from medseg.refinement import IntensityClass, RefinementSpec, Trust
 from medseg.structures import Structure, StructureSet
 from medseg.volume import Grid, Volume
-from medseg.workflows.segment import Segmenter, SegmenterOptions
+from medseg.workflows.member import SegmenterOptions
+from medseg.workflows.segment import Segmenter
 
 ONE_THREAD = SegmenterOptions(threads=1)
 KEEP = SegmenterOptions(threads=1, keep_probabilities=True)
@@ -203,7 +205,7 @@ def test_engines_agree_on_the_labels(model: Model) -> None:
 def test_openvino_is_not_asked_to_run_on_the_card_that_auto_finds(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medseg.workflows.segment._loads", lambda _: True)
+    monkeypatch.setattr("medseg.workflows.member._loads", lambda _: True)
     monkeypatch.setattr("medseg.inference.engines.best_device", lambda: "cuda")
     assert Segmenter([model], SegmenterOptions(engine="openvino")).engine_names == ("openvino f32",)
 
@@ -242,3 +244,34 @@ def test_a_precision_openvino_would_not_keep_is_refused(
         Segmenter([model], replace(ONE_THREAD, engine="openvino", precision="bf16"))
     asked = Segmenter([model], replace(ONE_THREAD, engine="torch", precision="bf16"))
     assert asked.engine_names == ("torch bf16",)
+
+
+REFINED = RefinementSpec(
+    (IntensityClass("grey", ("lobe",)), IntensityClass("white", ("core",))), Trust(width_mm=0.0)
+)
+
+
+def refining(model: Model, spec: RefinementSpec = REFINED) -> Model:
+    return replace(model, spec=replace(model.spec, refinement=spec))
+
+
+def test_a_model_with_refinement_follows_the_scan_unless_told_not_to(model: Model) -> None:
+    plain = Segmenter([model], ONE_THREAD)(scan()).labels.array
+    refined = Segmenter([refining(model)], ONE_THREAD)(scan()).labels.array
+    without = Segmenter([refining(model)], replace(ONE_THREAD, refine=False))(scan()).labels.array
+    assert (refined != plain).any()
+    np.testing.assert_array_equal(without, plain)
+
+
+def test_refinement_that_a_model_has_not_is_refused(model: Model) -> None:
+    with pytest.raises(UsageError, match="has no refinement"):
+        Segmenter([model], replace(ONE_THREAD, refine=True))
+    with pytest.raises(UsageError, match="several models are averaged without refinement"):
+        Segmenter([refining(model), refining(model)], replace(ONE_THREAD, refine=True))
+
+
+def test_a_refined_scan_of_one_brightness_is_doubted(model: Model) -> None:
+    """Noise alone, whatever the network makes of it: no two tissues differ."""
+    noise = np.random.default_rng(0).normal(100, 10, (1, 20, 24, 18)).astype(np.float32)
+    found = Segmenter([refining(model)], ONE_THREAD)(Volume(noise, scan().grid, scan().channels))
+    assert any("almost the same brightness" in reason for reason in found.quality.reasons)

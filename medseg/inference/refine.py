@@ -1,0 +1,380 @@
+"""Refinement: the network says where structures are, the scan itself where they end.
+
+A network that works on coarse voxels gives the prior of a mixture of tissues that is fitted to this very
+scan (`mixture`), so that borders are found at the scan's own resolution in any contrast (Ashburner and
+Friston 2005, doi:10.1016/j.neuroimage.2005.02.018; Puonti et al. 2016, doi:10.1016/j.neuroimage.2016.09.011).
+Per structure the model says how wide the prior is and how far the scan is followed (`RefinementSpec`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.geometry.crop import Box, Triple, around
+from medseg.geometry.resample import axis_weights
+from medseg.inference import mixture
+from medseg.inference.mixture import Mixture, Sample
+from medseg.inference.restore import Labels, Rows
+from medseg.inference.tiles import FloatArray
+from medseg.preparation import Prepared
+from medseg.refinement import RefinementSpec
+from medseg.structures import StructureSet
+
+LEAST, CORE, MARGIN = 0.005, 0.05, 5
+"""A probability below the first counts as none. So does one that lies outside the box of those above the
+second by more than the third, in voxels of the prepared grid: such specks are noise."""
+
+BYTES_PER_VOXEL = 28
+"""What is held of the prior for each voxel of the prepared grid: eight values in half precision while it
+comes by, where 2.3 to 8 were measured, then three."""
+
+STRIDE = 2
+"""The fit sees one in so many voxels of the prepared grid along each axis."""
+
+BACKGROUND = 0.99
+"""Voxels that are background with more than this probability are left alone."""
+
+SLAB_VOXELS, SLAB_ARRAYS = 2**19, 40
+"""Voxels of the scan that are labelled at a time, and arrays of them there are at once."""
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What refinement made of a prediction.
+
+    Attributes:
+        labels: values (I, J, K) on the scan's grid in RAS+ order.
+        contrast: of each two kinds of tissue ("white and grey"), the distance of their means over their
+            spread.
+        mixture: of the scan's tissues.
+    """
+
+    labels: Labels
+    contrast: dict[str, float]
+    mixture: Mixture
+
+
+def refined_labels(
+    prepared: Prepared, image: NDArray[np.generic], rows: Rows, spec: RefinementSpec, structures: StructureSet
+) -> Refined:
+    """Labels from the probabilities of a model and the intensities of the scan.
+
+    Args:
+        prepared: the scan as the model saw it.
+        image: one channel of the scan (I, J, K) in RAS+ order.
+        rows: the probabilities, on the grid of `prepared`.
+        spec: how far each structure follows the scan.
+        structures: what the outputs are; no regions.
+    """
+    cut = image[prepared.box.slices]
+    prior = _Prior.collected(rows, structures, prepared.grid.shape)
+    numbers = spec.class_numbers(structures)
+    known = tuple(dict.fromkeys(group.kind for group in spec.classes))
+    kinds = tuple(known.index(group.kind) for group in spec.classes)
+    steps = [_Step.of(prior, n, spec, structures, prepared, numbers[n]) for n in range(len(structures))]
+    found = [step for step in steps if step is not None]
+    labels = np.zeros(prepared.oriented_shape, np.result_type(*map(np.min_scalar_type, structures.values)))
+    fitted = mixture.fit(_sample(cut, prepared.grid.shape, found, len(kinds)), kinds)
+    if found:
+        painter = _Painter(cut, fitted, found, spec.usual.likelihood)
+        inner = labels[prepared.box.slices]
+        for part, painted in painter.slabs():
+            inner[part] = painted
+    contrast = {f"{known[a]} and {known[b]}": value for (a, b), value in fitted.contrast.items()}
+    return Refined(labels, contrast, fitted)
+
+
+@dataclass(frozen=True, eq=False)
+class _Prior:
+    """Probabilities of each structure where they are not next to nothing.
+
+    Attributes:
+        shape: of the prepared grid.
+        parts: of each structure, a box of the grid and what lies in it; None where there is nothing.
+    """
+
+    shape: Triple
+    parts: Sequence[tuple[Box, FloatArray] | None]
+
+    @classmethod
+    def collected(cls, rows: Rows, structures: StructureSet, shape: Triple) -> _Prior:
+        """From rows of probabilities as they come by."""
+        pieces: list[list[tuple[Box, NDArray[np.float16]]]] = [[] for _ in structures]
+        for run, part in rows:
+            for place, output in zip(pieces, part[-len(structures) :], strict=True):
+                box = _box_of(output > LEAST)
+                if box is not None:
+                    place.append((_moved(box, (run.start, 0, 0)), output[box.slices].astype(np.float16)))
+        return cls(shape, [_joined(place) for place in pieces])
+
+
+@dataclass(frozen=True, eq=False)
+class _Step:
+    """One structure on its way to the scan's grid.
+
+    Attributes:
+        value: its label.
+        number: its class.
+        likelihood: how far it follows the scan.
+        prior: probabilities in a box of the prepared grid.
+        coarse: matrices along the axes that blur them on the prepared grid, rows its voxels.
+        fine: matrices that blur them and carry them to the scan's grid, cut to the rows they reach.
+        box: of the scan's grid that they reach.
+    """
+
+    value: int
+    number: int
+    likelihood: float
+    prior: FloatArray
+    coarse: Sequence[FloatArray]
+    fine: Sequence[FloatArray]
+    box: Box
+
+    @classmethod
+    def of(
+        cls,
+        prior: _Prior,
+        index: int,
+        spec: RefinementSpec,
+        structures: StructureSet,
+        prepared: Prepared,
+        number: int,
+    ) -> _Step | None:
+        part = prior.parts[index]
+        if part is None:
+            return None
+        structure, (box, values) = structures.items[index], part
+        trust = spec.trust(structures, structure.name)
+        grid = prepared.grid
+        coarse, fine, starts, stops = [], [], [], []
+        for n, out, mm, cut in zip(grid.shape, prepared.box.shape, grid.spacing_mm, box.slices, strict=True):
+            blur = _blur(n, trust.width_mm / mm)[:, cut]
+            whole = axis_weights(n, out) @ blur
+            used = np.flatnonzero(whole.any(axis=1))
+            coarse.append(blur)
+            fine.append(np.ascontiguousarray(whole[used[0] : used[-1] + 1]))
+            starts.append(int(used[0]))
+            stops.append(int(used[-1]) + 1)
+        reach = Box((starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2]))
+        scaled = values if trust.scale == 1 else values * np.float32(trust.scale)
+        return cls(structure.value, number, trust.likelihood, scaled, coarse, fine, reach)
+
+    def sampled(self) -> tuple[tuple[slice, ...], FloatArray]:
+        """Blurred, at every `STRIDE`-th voxel of the prepared grid it reaches."""
+        thin = [matrix[::STRIDE] for matrix in self.coarse]
+        used = [np.flatnonzero(matrix.any(axis=1)) for matrix in thin]
+        parts = tuple(slice(int(u[0]), int(u[-1]) + 1) if u.size else slice(0, 0) for u in used)
+        return parts, _carried(self.prior, [m[p] for m, p in zip(thin, parts, strict=True)])
+
+    def rows(self, first: int, stop: int) -> FloatArray:
+        """On rows `first` to `stop` of the scan's grid, within its box."""
+        start = self.box.start[0]
+        return _carried(self.prior, [self.fine[0][first - start : stop - start], *self.fine[1:]])
+
+
+class _Painter:
+    """Labels the scan slab by slab.
+
+    Args:
+        image: the scan (I, J, K) within the crop, RAS+.
+        fitted: its mixture.
+        steps: the structures.
+        usual: how far the background follows the scan.
+    """
+
+    def __init__(
+        self, image: NDArray[np.generic], fitted: Mixture, steps: Sequence[_Step], usual: float
+    ) -> None:
+        self.image, self.fitted, self.steps = image, fitted, steps
+        self.usual = usual * fitted.belief
+        self.tables = fitted.tables()
+        self.box = around([step.box for step in steps])
+        self.kind = np.result_type(*(np.min_scalar_type(step.value) for step in steps))
+
+    def slabs(self) -> Iterator[tuple[tuple[slice, slice, slice], Labels]]:
+        """Parts of the scan and their labels."""
+        _, j, k = self.box.slices
+        plane = (j.stop - j.start) * (k.stop - k.start)
+        step = max(1, SLAB_VOXELS // plane)
+        for first in range(self.box.start[0], self.box.stop[0], step):
+            rows = slice(first, min(first + step, self.box.stop[0]))
+            yield (rows, j, k), self._labels(rows)
+
+    def _labels(self, rows: slice) -> Labels:
+        slab = _Slab(self, rows)
+        evidence = slab.background * slab.pure(len(self.fitted.kinds))
+        best = evidence * np.float32(self.usual)
+        labels = np.zeros(best.shape, self.kind)
+        likelihoods = {number: slab.likelihood(number) for number in slab.classes}
+        for number, likelihood in likelihoods.items():
+            part = slab.boxes[number]
+            evidence[part] += slab.classes[number][part] * likelihood
+        if self.usual < 1:
+            best += evidence * slab.background * np.float32(1 - self.usual)
+        for step, part, prior in slab.parts:
+            own = likelihoods[step.number][_within(part, slab.boxes[step.number])]
+            follow = step.likelihood * self.fitted.belief
+            score = own * np.float32(follow)
+            if follow < 1:
+                score += evidence[part] * np.float32(1 - follow)
+            score *= prior
+            wins = score > best[part]
+            labels[part][wins] = step.value
+            np.maximum(best[part], score, out=best[part])
+        return labels
+
+
+class _Slab:
+    """Priors and likelihoods of some rows of the scan."""
+
+    def __init__(self, painter: _Painter, rows: slice) -> None:
+        self.painter, fitted = painter, painter.fitted
+        _, j, k = painter.box.slices
+        self.shape = (rows.stop - rows.start, j.stop - j.start, k.stop - k.start)
+        self.parts = list(self._parts(rows))
+        self.boxes: dict[int, tuple[slice, slice, slice]] = {}
+        self.classes: dict[int, FloatArray] = {}
+        for step, part, prior in self.parts:
+            whole = self.classes.setdefault(step.number, np.zeros(self.shape, np.float32))
+            whole[part] += prior
+            self.boxes[step.number] = _united(self.boxes.get(step.number), part)
+        self.kinds: dict[int, FloatArray] = {}
+        for number, prior in self.classes.items():
+            kind = fitted.kinds[number]
+            self.kinds[kind] = self.kinds[kind] + prior if kind in self.kinds else prior
+        total = sum(self.kinds.values(), np.zeros(self.shape, np.float32))
+        self.background: FloatArray = np.clip(1 - total, 0, 1)
+        places = [
+            (np.arange(n)[part] + 0.5) / n * 2 - 1
+            for n, part in zip(painter.image.shape, (rows, j, k), strict=True)
+        ]
+        scaled = fitted.scaled(painter.image[rows, j, k])
+        scaled /= fitted.field(places)
+        self.bins = mixture.bins(scaled)
+
+    def _parts(self, rows: slice) -> Iterator[tuple[_Step, tuple[slice, slice, slice], FloatArray]]:
+        """Each structure that reaches these rows, where in the slab, and its prior there."""
+        _, j0, k0 = self.painter.box.start
+        for step in self.painter.steps:
+            i, j, k = step.box.slices
+            first, stop = max(i.start, rows.start), min(i.stop, rows.stop)
+            if first < stop:
+                part = (
+                    slice(first - rows.start, stop - rows.start),
+                    slice(j.start - j0, j.stop - j0),
+                    slice(k.start - k0, k.stop - k0),
+                )
+                yield step, part, step.rows(first, stop)
+
+    def pure(self, number: int) -> FloatArray:
+        """Density of a class's own intensities, and of outliers."""
+        table = self.painter.tables.pure[number] + np.float32(mixture.OUTLIERS)
+        return np.take(table, self.bins)
+
+    def likelihood(self, number: int) -> FloatArray:
+        """Density of a class in its box: of voxels it fills, and of those it shares with other kinds."""
+        box, tables = self.boxes[number], self.painter.tables
+        where, own = self.bins[box], self.painter.fitted.kinds[number]
+        pure = np.take(tables.pure[number], where)
+        found: FloatArray = pure + np.float32(mixture.OUTLIERS)
+        for kind, prior in self.kinds.items():
+            if kind != own:
+                gain = np.take(tables.mixed[number, kind], where)
+                gain -= pure
+                gain *= prior[box]
+                gain *= np.float32(mixture.MIXED)
+                found += gain
+        return found
+
+
+def _sample(image: NDArray[np.generic], shape: Triple, steps: Sequence[_Step], classes: int) -> Sample:
+    """Voxels near centres of the prepared grid, as the scan has them, with their priors."""
+    thin = tuple(len(range(0, n, STRIDE)) for n in shape)
+    prior = np.zeros((classes, *thin), np.float32)
+    for step in steps:
+        part, values = step.sampled()
+        prior[step.number][part] += values
+    background = np.clip(1 - prior.sum(axis=0), 0, 1)
+    chosen = np.nonzero(background < BACKGROUND)
+    places = [(STRIDE * index + 0.5) / n for index, n in zip(chosen, shape, strict=True)]
+    nearest: tuple[NDArray[np.intp], ...] = tuple(
+        np.minimum((place * size).astype(np.intp), size - 1)
+        for place, size in zip(places, image.shape, strict=True)
+    )
+    return Sample(
+        values=image[nearest].astype(np.float64),
+        prior=np.stack([part[chosen] for part in prior], axis=1).astype(np.float64),
+        background=background[chosen].astype(np.float64),
+        places=np.stack(places, axis=1) * 2 - 1,
+    )
+
+
+def _carried(values: FloatArray, matrices: Sequence[FloatArray]) -> FloatArray:
+    """Values (i, j, k) after a matrix along each axis."""
+    along_i, along_j, along_k = matrices
+    first = (along_i @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
+    found: FloatArray = np.matmul(np.matmul(along_j, first), along_k.T)
+    return found
+
+
+def _blur(voxels: int, deviation: float) -> FloatArray:
+    """A Gaussian along an axis as a matrix whose rows sum to 1; none where it is narrow."""
+    if deviation < 0.05:
+        return np.eye(voxels, dtype=np.float32)
+    distance = np.subtract.outer(np.arange(voxels), np.arange(voxels)) / deviation
+    weights = np.exp(-0.5 * distance**2)
+    weights[weights < 1e-4] = 0
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
+
+
+def _box_of(mask: NDArray[np.bool_]) -> Box | None:
+    """The smallest box around what is true."""
+    used = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+    if not used[0].size:
+        return None
+    starts, stops = [int(u[0]) for u in used], [int(u[-1]) + 1 for u in used]
+    return Box((starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2]))
+
+
+def _joined(pieces: list[tuple[Box, NDArray[np.float16]]]) -> tuple[Box, FloatArray] | None:
+    """Pieces in one box around their core, which are used up; None where there is no core."""
+    if not pieces:
+        return None
+    box = around([piece for piece, _ in pieces])
+    whole = np.zeros(box.shape, np.float32)
+    while pieces:
+        piece, values = pieces.pop()
+        inner = tuple(slice(a - o, b - o) for a, b, o in zip(piece.start, piece.stop, box.start, strict=True))
+        whole[inner] = values
+    core = _box_of(whole > CORE)
+    if core is None:
+        return None
+    i, j, k = (
+        (max(0, a - MARGIN), min(n, b + MARGIN))
+        for a, b, n in zip(core.start, core.stop, whole.shape, strict=True)
+    )
+    kept = Box((i[0], j[0], k[0]), (i[1], j[1], k[1]))
+    return _moved(kept, box.start), whole[kept.slices].copy()
+
+
+def _moved(box: Box, by: Triple) -> Box:
+    i, j, k = ((a + d, b + d) for a, b, d in zip(box.start, box.stop, by, strict=True))
+    return Box((i[0], j[0], k[0]), (i[1], j[1], k[1]))
+
+
+def _united(
+    one: tuple[slice, slice, slice] | None, other: tuple[slice, slice, slice]
+) -> tuple[slice, slice, slice]:
+    if one is None:
+        return other
+    i, j, k = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
+    return i, j, k
+
+
+def _within(part: tuple[slice, slice, slice], box: tuple[slice, slice, slice]) -> tuple[slice, ...]:
+    """A part of the slab, counted from the start of a box around it."""
+    return tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
