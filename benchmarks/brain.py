@@ -1,6 +1,7 @@
 """What the model `brain` is worth: on scans made from unseen label maps, on real scans, and in time.
 
     python benchmarks/brain.py synthetic   # scans of the two label maps kept out of training, per structure
+    python benchmarks/brain.py heads       # 13 real heads with labels, per structure and per head
     python benchmarks/brain.py real        # two contrasts of one head; the MNI average; four tumour patients
     python benchmarks/brain.py robustness  # one real scan with thicker slices and other intensities
     python benchmarks/brain.py faults      # what is no brain MR is flagged, real scans are not
@@ -14,8 +15,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -28,6 +30,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import heads
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
@@ -35,6 +38,9 @@ from numpy.typing import NDArray
 import medseg
 from medseg.augment.spec import SynthesisSpec
 from medseg.cards import load_card, load_recipe
+from medseg.geometry.orient import canonical
+from medseg.geometry.resample import resample, resampled_grid
+from medseg.inference import engines
 from medseg.io import read_labels
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
@@ -49,16 +55,20 @@ DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 SCANS_OF_A_MAP = 4
 CLINICAL_MM = (1.0, 1.0, 5.0)
 
-SYNTHETIC_TARGETS = {
-    "all structures": 0.80,
-    "cerebral white matter": 0.85,
-    "cerebral cortex": 0.85,
-    "thalamus": 0.85,
-    "putamen": 0.85,
-    "caudate": 0.85,
-    "brain-stem": 0.85,
-    "hippocampus": 0.75,
-}
+ORDERS, ANY = "orders of T1, T2, FLAIR, PD", "any order of tissues"
+SYNTHETIC_TARGETS = {ORDERS: 0.82, ANY: 0.75}
+THICK_SLICES_MAY_LOSE = 0.05
+NAMED = (
+    "cerebral white matter",
+    "cerebral cortex",
+    "thalamus",
+    "putamen",
+    "caudate",
+    "brain-stem",
+    "hippocampus",
+)
+"""Structures whose two sides are summed up beside the mean of all."""
+
 BOTH = ("left", "right")
 GREY = ("cerebral cortex", "cerebellum cortex", "thalamus", "caudate", "putamen", "hippocampus", "amygdala",
         "accumbens area")  # fmt: skip
@@ -66,15 +76,18 @@ WHITE = ("cerebral white matter", "cerebellum white matter", "pallidum", "ventra
 VENTRICLES = ("lateral ventricle", "inferior lateral ventricle", "3rd ventricle", "4th ventricle")
 """Tissues as the segmentation of T1 scans counts them: pallidum and brain-stem are white."""
 
-MNI_TARGETS = {"grey": 0.80, "white": 0.85}
+MNI_TARGETS = {"grey": 0.85, "white": 0.88}
+CONTRASTS_TARGETS = {"grey": 0.85, "white": 0.88, "ventricles": 0.80}
 BRAIN_MASK_TARGET = 0.93
 REGISTERED_FROM_MM = 1.5
 """Two scans of a head whose headers disagree by more are registered first."""
 
 SLICES_MM = (1.0, 2.0, 3.0, 5.0)
-CHANGE_TARGET_PERCENT = 10.0
+CHANGE_TARGET_PERCENT = 5.0
 LARGE_ML = 5.0
-TIME_TARGET_S = 15.0
+TIME_TARGETS_S = {"f32": 7.0, "bf16": 4.0}
+PEAK_TARGET_GIB = 1.2
+LARGE_SIDE = 256
 
 
 def main() -> None:
@@ -120,7 +133,7 @@ def synthetic(model: str, data: Path) -> dict[str, Any]:
             mm,
         )
         for mm in ((1.0, 1.0, 1.0), CLINICAL_MM)
-        for contrast, share in (("orders of T1, T2, FLAIR, PD", 1.0), ("any order of tissues", 0.0))
+        for contrast, share in ((ORDERS, 1.0), (ANY, 0.0))
     }
     scores = {}
     for kind, (spec, acquired_mm) in kinds.items():
@@ -141,9 +154,19 @@ def synthetic(model: str, data: Path) -> dict[str, Any]:
         "dice": rounded(summary(high) | high),
         "dice_5mm_slices": rounded(summary(clinical) | clinical),
         "dice_by_kind": {kind: rounded(summary(row)) for kind, row in scores.items()},
-        "targets": SYNTHETIC_TARGETS,
-        "pass": all(summary(high)[name] >= target for name, target in SYNTHETIC_TARGETS.items()),
+        "targets": {**SYNTHETIC_TARGETS, "5 mm slices lose at most": THICK_SLICES_MAY_LOSE},
+        "pass": all(
+            overall(scores[f"{contrast}, 1 mm"]) >= target
+            and overall(scores[f"{contrast}, 5 mm slices"])
+            >= overall(scores[f"{contrast}, 1 mm"]) - THICK_SLICES_MAY_LOSE
+            for contrast, target in SYNTHETIC_TARGETS.items()
+        ),
     }
+
+
+def overall(row: Mapping[str, float]) -> float:
+    """Mean of all structures."""
+    return summary(row)["all structures"]
 
 
 def dices(predicted: Labels, reference: Labels, segmenter: Segmenter) -> dict[str, float]:
@@ -153,13 +176,65 @@ def dices(predicted: Labels, reference: Labels, segmenter: Segmenter) -> dict[st
 
 
 def summary(row: Mapping[str, float]) -> dict[str, float]:
-    """The mean of all structures, and of the two sides of those that have a target."""
+    """The mean of all structures, and of the two sides of some."""
     sides = {
         name: float(np.mean([row[n] for n in row if n.removeprefix("left ").removeprefix("right ") == name]))
-        for name in SYNTHETIC_TARGETS
-        if name != "all structures"
+        for name in NAMED
     }
     return {"all structures": float(np.nanmean(list(row.values()))), **sides}
+
+
+# Real heads with labels.
+
+HEADS_TARGETS = {
+    "cerebral cortex": 0.87,
+    "cerebral white matter": 0.91,
+    "cerebellum white matter": 0.85,
+    "cerebellum cortex": 0.90,
+    "thalamus": 0.86,
+    "caudate": 0.83,
+    "putamen": 0.83,
+    "hippocampus": 0.80,
+    "amygdala": 0.75,
+    "pallidum": 0.75,
+    "accumbens area": 0.65,
+    "lateral ventricle": 0.80,
+    "3rd ventricle": 0.80,
+    "4th ventricle": 0.80,
+    "inferior lateral ventricle": 0.50,
+    "brain-stem": 0.90,
+    "ventral DC": 0.80,
+}
+HEADS_MEAN_TARGET, WORST_HEAD_TARGET = 0.82, 0.78
+
+
+def real_heads(model: str, data: Path) -> dict[str, Any]:
+    """Dice with the labels of real heads, with and without refinement."""
+    rows: dict[str, dict[str, dict[str, float]]] = {"refined": {}, "network": {}}
+    segmenters = {"refined": medseg.load(model), "network": medseg.load(model, refine=False)}
+    structures = segmenters["refined"].structures
+    for head in heads.read(data / "heads"):
+        for name, segmenter in segmenters.items():
+            labels = segmenter(head.volume).labels.array
+            rows[name][head.name] = heads.dices(labels, head, structures)
+    by_structure = {
+        name: rounded(heads.by_structure([*table.values()], structures)) for name, table in rows.items()
+    }
+    by_head = {name: rounded({h: heads.mean(r) for h, r in table.items()}) for name, table in rows.items()}
+    overall = {name: round(statistics.fmean(found.values()), 4) for name, found in by_head.items()}
+    refined = by_structure["refined"]
+    return {
+        "heads": len(by_head["refined"]),
+        "engines": list(segmenters["refined"].engine_names),
+        "mean_dice": overall,
+        "dice_by_structure": by_structure,
+        "dice_by_head": by_head,
+        "targets": {"mean": HEADS_MEAN_TARGET, "worst head": WORST_HEAD_TARGET, **HEADS_TARGETS},
+        "missed": [name for name, target in HEADS_TARGETS.items() if refined[name] < target],
+        "pass": overall["refined"] >= HEADS_MEAN_TARGET
+        and min(by_head["refined"].values()) >= WORST_HEAD_TARGET
+        and all(refined[name] >= target for name, target in HEADS_TARGETS.items()),
+    }
 
 
 # Real scans.
@@ -179,8 +254,13 @@ def real(model: str, data: Path) -> dict[str, Any]:
         "chris_t1_and_chris_PD": contrasts,
         "mni152_against_its_tissue_maps": mni,
         "brats_brain_mask_outside_tumour": masks,
-        "targets": {"mni": MNI_TARGETS, "brain mask, worst image of each patient": BRAIN_MASK_TARGET},
+        "targets": {
+            "chris_t1 and chris_PD": CONTRASTS_TARGETS,
+            "mni": MNI_TARGETS,
+            "brain mask, worst image of each patient": BRAIN_MASK_TARGET,
+        },
         "pass": all(mni[name] >= target for name, target in MNI_TARGETS.items())
+        and all(contrasts[name] >= target for name, target in CONTRASTS_TARGETS.items())
         and all(min(found.values()) >= BRAIN_MASK_TARGET for found in masks.values()),
     }
 
@@ -400,27 +480,56 @@ def verdict(found: Segmentation) -> dict[str, Any]:
 
 def cold_start(model: str, data: Path) -> dict[str, Any]:
     """Wall time and peak memory of the command, a new process each time."""
-    scan = data / "scans" / "chris_t1.nii.gz"
-    medseg_command = [sys.executable, "-c", "from medseg.cli.main import main; main()"]
-    command = [*medseg_command, "predict", str(scan), "-m", model]
-    seconds = []
-    with tempfile.TemporaryDirectory() as folder:
-        target = Path(folder) / "labels.nii.gz"
-        for _ in range(3):
-            began = time.perf_counter()
-            subprocess.run([*command, "-o", str(target), "--overwrite", "-q"], check=True)
-            seconds.append(time.perf_counter() - began)
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
-    median = statistics.median(seconds)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        scans = {"chris_t1": data / "scans" / "chris_t1.nii.gz", "256^3 of 1 mm": folder / "large.nii.gz"}
+        medseg.write(large_head(data), scans["256^3 of 1 mm"])
+        precisions = ["f32", "bf16"] if "bf16" in engines.precisions("openvino") else ["f32"]
+        found = {
+            f"{scan}, {precision}": timed(path, model, precision, folder / "labels.nii.gz")
+            for scan, path in scans.items()
+            for precision in precisions
+        }
     return {
-        "command": "medseg predict chris_t1.nii.gz",
+        "command": "medseg predict SCAN --precision PRECISION",
         "processors": os.cpu_count(),
-        "wall_s": [round(s, 1) for s in seconds],
-        "median_s": round(median, 1),
-        "peak_gib": round(peak, 2),
-        "targets": {"median_s": TIME_TARGET_S},
-        "pass": median < TIME_TARGET_S,
+        "found": found,
+        "targets": {"median_s": TIME_TARGETS_S, "peak_gib": PEAK_TARGET_GIB},
+        "pass": all(
+            one["median_s"] <= TIME_TARGETS_S[name.split(", ")[1]] and one["peak_gib"] <= PEAK_TARGET_GIB
+            for name, one in found.items()
+        ),
     }
+
+
+def timed(scan: Path, model: str, precision: str, target: Path) -> dict[str, Any]:
+    """Seconds of three runs, and the most memory that one of them held."""
+    command = [sys.executable, "-c", "from medseg.cli.main import main; main()"]
+    words = ["predict", str(scan), "-m", model, "--precision", precision, "-o", str(target), "--overwrite"]
+    seconds, peaks = [], []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = subprocess.run([*command, *words, "--timing"], check=True, capture_output=True, text=True)
+        seconds.append(time.perf_counter() - began)
+        told = re.search(r"([\d.]+) GiB at most", done.stdout + done.stderr)
+        peaks.append(float(told[1]) if told else math.nan)
+    return {
+        "wall_s": [round(s, 1) for s in seconds],
+        "median_s": round(statistics.median(seconds), 2),
+        "peak_gib": max(peaks),
+    }
+
+
+def large_head(data: Path) -> Volume:
+    """`chris_t1` at 1 mm in the middle of 256^3 voxels of air."""
+    scan = medseg.read(data / "scans" / "chris_t1.nii.gz")
+    grid = resampled_grid(canonical(scan.grid).grid(scan.grid), (1.0, 1.0, 1.0))
+    inner = resample(canonical(scan.grid).forward(scan.array), grid.shape)
+    room = [LARGE_SIDE - n for n in grid.shape]
+    whole = np.pad(inner[0], [(r // 2, r - r // 2) for r in room])
+    affine = grid.affine.copy()
+    affine[:3, 3] -= affine[:3, :3] @ [r // 2 for r in room]
+    return Volume(whole[None], Grid(whole.shape, affine), scan.channels)
 
 
 def mean_rows(rows: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -434,6 +543,7 @@ def rounded(row: Mapping[str, float]) -> dict[str, float]:
 
 PARTS: dict[str, Callable[[str, Path], dict[str, Any]]] = {
     "synthetic": synthetic,
+    "heads": real_heads,
     "real": real,
     "robustness": robustness,
     "faults": faults,

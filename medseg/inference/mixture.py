@@ -113,7 +113,9 @@ class Mixture:
 
     @property
     def belief(self) -> float:
-        """How far the intensities are to be followed, 0 to 1: not at all where no two tissues differ."""
+        """How far the intensities are followed, 0 to 1: not at all where no two kinds of several differ."""
+        if not self.contrast:
+            return 1.0
         least, enough = CONTRAST
         return float(np.clip((max(self.contrast.values()) - least) / (enough - least), 0, 1))
 

@@ -10,6 +10,7 @@ from medseg.errors import ResourceError
 from medseg.geometry.crop import Triple
 from medseg.geometry.orient import canonical
 from medseg.geometry.resample import resampled_grid
+from medseg.inference import refine
 from medseg.inference.engines import RowEngine
 from medseg.inference.predictor import Predictor, maps_alive, rows_at_once
 from medseg.inference.restore import SLAB_VALUES
@@ -43,7 +44,7 @@ class Load:
 
     Attributes:
         network: one tile, its feature maps and its answer.
-        rows: logits that wait for further tiles, and probabilities on their way to labels.
+        rows: logits that wait for further tiles, and probabilities on their way to labels, refined or not.
         labels: on the scan's grid.
     """
 
@@ -74,10 +75,12 @@ def load_of(plan: Plan, spec: ModelSpec, scan_shape: Triple, slab_bytes: int = 0
     itemsize = 1 if max(spec.structure_set.known_values) < 256 else 2
     maps = FLOAT * tile * (maps_alive(spec) + 2 * outputs)
     held = 0 if spec.slices.axes in ((1,), (2,)) else outputs * math.prod(plan.shape)
+    refined = 0 if spec.refinement is None else refine.bytes_held(plan.shape, scan_shape)
     return Load(
         network=2 * FLOAT * tile * spec.network.in_channels + (slab_bytes or maps),
         rows=FLOAT
-        * (outputs * plane * (2 * waiting + 4 * rows) + held + 3 * min(SLAB_VALUES, outputs * voxels)),
+        * (outputs * plane * (2 * waiting + 4 * rows) + held + 3 * min(SLAB_VALUES, outputs * voxels))
+        + refined,
         labels=itemsize * voxels,
     )
 

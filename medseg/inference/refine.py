@@ -8,6 +8,7 @@ Per structure the model says how wide the prior is and how far the scan is follo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -40,6 +41,12 @@ BACKGROUND = 0.99
 
 SLAB_VOXELS, SLAB_ARRAYS = 2**19, 40
 """Voxels of the scan that are labelled at a time, and arrays of them there are at once."""
+
+
+def bytes_held(prepared: Triple, scan: Triple) -> int:
+    """An upper bound of what refinement holds beside the labels, for grids of these shapes."""
+    arrays = np.dtype(np.float32).itemsize * SLAB_ARRAYS * min(SLAB_VOXELS, math.prod(scan))
+    return BYTES_PER_VOXEL * math.prod(prepared) + arrays
 
 
 @dataclass(frozen=True)

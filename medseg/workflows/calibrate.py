@@ -22,6 +22,7 @@ from medseg.workflows.calibration import Evidence, Observation, calibrated, cove
 from medseg.workflows.cases import Reader, read_case
 from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.repeatability import repeatability
+from medseg.workflows.rounding import rounding
 from medseg.workflows.segment import Segmenter
 from medseg.workflows.shifts import ShiftSpec, shifted
 
@@ -86,6 +87,8 @@ def calibrate(
     say(f"predicting {min(len(files), REPEATED_CASES)} of them again and again, moved a little")
     scans = [read(case)[0] for case in files[:REPEATED_CASES]]
     evidence["repeatability"] = repeatability(model, scans, seed=options.seed, threads=options.threads)
+    say("comparing bf16 with f32")
+    evidence["rounding"] = rounding(model, map(read, files), threads=options.threads)
     spec = replace(model.spec, evidence=model.spec.evidence | evidence)
     return replace(model, spec=spec), evidence
 

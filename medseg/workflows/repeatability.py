@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.errors import UsageError
+from medseg.inference.engines.rounding import REPEATABILITY
 from medseg.model import Model
 from medseg.volume import Grid, Volume
 from medseg.workflows.member import SegmenterOptions
@@ -31,9 +32,6 @@ from medseg.workflows.segment import Segmenter
 
 Array = NDArray[np.float32]
 Progress = Callable[[int, int, str], None]
-
-REPEATABILITY = 1.96 * math.sqrt(2)
-"""Standard deviations within a subject that two measurements differ by in 95 % of pairs at most."""
 
 RANGE_PERCENTILES = (0.5, 99.5)
 """Of the intensities: their distance is what noise is measured by."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections.abc import Iterator
 
 import numpy as np
@@ -191,3 +192,29 @@ def test_the_contrast_is_named_by_kinds_of_tissue() -> None:
     contrast = refined(volume, prior(labels, prepared(volume))).contrast
     assert set(contrast) == {"white and grey", "white and fluid", "grey and fluid"}
     assert contrast["white and fluid"] > contrast["white and grey"] > 1
+
+
+def test_a_prior_is_held_in_no_more_than_is_planned_for() -> None:
+    """Memory of the process, traced: the scan and the network's answer are there before."""
+    labels = truth()
+    volume = scan(labels)
+    way, found = prepared(volume), prior(labels, prepared(volume))
+    tracemalloc.start()
+    try:
+        refined_labels(way, volume.array[0], rows(found), SPEC, STRUCTURES)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    sample = 20_000_000  # the fit's, whatever the size of the scan
+    assert peak <= refine.bytes_held(way.grid.shape, volume.grid.shape) + sample
+
+
+def test_structures_of_one_kind_are_told_from_the_background() -> None:
+    labels = truth()
+    volume = scan(labels)
+    found = prior(labels, prepared(volume))
+    alike = (IntensityClass("grey", ("white", "cortex")), IntensityClass("grey", ("ventricle",)))
+    after = refined(volume, found, RefinementSpec(alike))
+    assert after.contrast == {}
+    before = restored_labels([prepared(volume)], [rows(found)], STRUCTURES)
+    assert ((after.labels > 0) != (labels > 0)).mean() < 0.5 * ((before > 0) != (labels > 0)).mean()

@@ -87,7 +87,7 @@ def test_a_calibrated_model_says_what_to_expect(
     assert found.spec.evidence["calibration"] == evidence["calibration"]
     assert evidence["calibration"]["n"] == CASES
     assert evidence["calibration"]["shifted"]["shifts"]["gamma"] == 1.6
-    assert set(evidence) == {"calibration", "usual", "pieces", "repeatability"}
+    assert set(evidence) == {"calibration", "usual", "pieces", "repeatability", "rounding"}
     raw = load_model(tmp_path / "raw.safetensors")
     for key, value in raw.weights.items():
         np.testing.assert_array_equal(found.weights[key], value)

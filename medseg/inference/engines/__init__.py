@@ -12,14 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import ModelError, UsageError
+from medseg.inference.engines import rounding
 from medseg.model import Model
 
 FloatArray = NDArray[np.float32]
 Precision = Literal["f32", "bf16", "f16"]
 EngineName = Literal["torch", "openvino"]
-
-DICE_CHANGE, VOLUME_CHANGE = 0.002, 0.01
-"""What bf16 may change of any structure on the cases a model was checked with, to be taken by itself."""
 
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
@@ -147,14 +145,8 @@ def precisions(name: EngineName, device: str = "cpu") -> tuple[Precision, ...]:
 
 
 def best_precision(model: Model, name: EngineName, device: str = "cpu") -> Precision:
-    """bf16 where the processor has it and the model's evidence says that it changes nothing, else f32.
-
-    The evidence is of this engine in bf16 or, where a model was made on a processor on which this engine
-    has no bf16, of torch, which rounds in the same places.
-    """
-    measured = model.spec.evidence.get("engines", {})
-    found = measured.get(f"{name} bf16") or measured.get("torch bf16")
-    if not found or found["dice"] > DICE_CHANGE or found["volume"] > VOLUME_CHANGE:
+    """bf16 where the processor has it and the model's evidence allows it (see `rounding`), else f32."""
+    if not rounding.harmless(model.spec.evidence, f"{name} bf16"):
         return "f32"
     return "bf16" if "bf16" in precisions(name, device) else "f32"
 

@@ -1,0 +1,66 @@
+"""Whether a model may compute in bf16 by itself: what rounding changes, beside what a repeated scan changes.
+
+A result in bf16 differs from one in f32. So do two scans of one head: the variance of the logarithm of a
+volume within a head, s_w^2, is in the model's evidence (`workflows.repeatability`). What rounding changes
+is measured scan by scan (`workflows.rounding`), as the root of the mean square r of the difference of
+logarithms, bias included. The variance of a measurement then is s_w^2 + r^2; with r at a third of s_w, its
+standard deviation grows by 5 %, which nobody could find without hundreds of repeated scans. Beside that, no
+structure may lose Dice against references, on average over scans.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+SHARE_OF_NOISE = 1 / 3
+"""What rounding may change of a volume, as a share of the standard deviation between repeated scans."""
+
+DICE_LOST = 0.002
+"""Mean Dice that a structure may lose by rounding."""
+
+DICE_CHANGE, VOLUME_CHANGE = 0.002, 0.01
+"""What rounding may change of any structure in any scan, where nothing is known of repeated scans."""
+
+REPEATABILITY = 1.96 * math.sqrt(2)
+"""Standard deviations within a head that two measurements differ by in 95 % of pairs at most."""
+
+
+def harmless(evidence: Mapping[str, Any], engine: str) -> bool:
+    """Whether the evidence of a model allows bf16.
+
+    Args:
+        evidence: of the model.
+        engine: "openvino bf16"; where a model was made on a processor on which that engine has no bf16,
+            "torch bf16" stands in, which rounds in the same places.
+    """
+    measured = evidence.get("rounding", {})
+    found = measured.get(engine) or measured.get("torch bf16")
+    if found:
+        within = evidence["repeatability"]["structures"]
+        return all(
+            _within_noise(figures, within.get(name, {})) for name, figures in found["structures"].items()
+        )
+    compared = evidence.get("engines", {})
+    figures = compared.get(engine) or compared.get("torch bf16")
+    return bool(figures) and figures["dice"] <= DICE_CHANGE and figures["volume"] <= VOLUME_CHANGE
+
+
+def share_of_noise(log_volume: float, smallest_change_percent: float) -> float:
+    """What rounding changes over the standard deviation between repeated scans.
+
+    Args:
+        log_volume: root mean square of the difference of logarithms.
+        smallest_change_percent: between two measurements, as the evidence states repeatability.
+    """
+    return log_volume * REPEATABILITY / math.log1p(smallest_change_percent / 100)
+
+
+def _within_noise(figures: Mapping[str, float], repeated: Mapping[str, Any]) -> bool:
+    percent = repeated.get("smallest_change_percent")
+    return (
+        figures["dice"] >= -DICE_LOST
+        and percent is not None
+        and share_of_noise(figures["log_volume"], percent) <= SHARE_OF_NOISE
+    )
