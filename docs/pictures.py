@@ -51,9 +51,10 @@ from medseg.workflows.cases import read_case
 from medseg.workflows.demo import mni152
 from medseg.workflows.evaluate import evaluate
 from medseg.workflows.job import PredictOptions
+from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.predict import predict
 from medseg.workflows.report import ReportOptions, case_of
-from medseg.workflows.segment import Loader, Segmenter, SegmenterOptions, load
+from medseg.workflows.segment import Loader, Segmenter, load
 from medseg.workflows.synthetic import SyntheticCases
 
 HERE = Path(__file__).parent

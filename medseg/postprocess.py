@@ -15,6 +15,7 @@ from medseg.volume import Grid
 
 Labels = NDArray[np.integer]
 Mask = NDArray[np.bool_]
+Slices = tuple[slice, ...]
 
 CONNECTIVITY = 26
 """Voxels that share a face, an edge or a corner belong to one component."""
@@ -93,14 +94,15 @@ def postprocess(labels: Labels, structures: StructureSet, spec: PostprocessSpec,
         for name, mm3 in spec.min_volume_mm3.items()
         for s in structures.meant(name)
     }
+    asked = pieces | largest | filled | least.keys()
+    boxes = _boxes(out, asked)
     flat = tuple(axis for axis, size in enumerate(labels.shape) if size == 1)
-    for value in (s.value for s in structures):
-        box = _box(out, value) if value in pieces | largest | filled | least.keys() else None
-        if box is None:
-            continue
+    for value in (s.value for s in structures if s.value in boxes):
         if value in pieces:
-            _give_away(out[_wider(box)], value)
-        part = np.squeeze(out[box], axis=flat)
+            around = _wider(boxes[value])
+            for heir in _give_away(out[around], value):
+                boxes[heir] = _united(boxes.get(heir, around), around)
+        part = np.squeeze(out[boxes[value]], axis=flat)
         _remove_components(part, value, least.get(value, 0.0), value in largest)
         if value in filled:
             _fill_holes(part, value)
@@ -120,33 +122,28 @@ def _join_sides(labels: Labels, structures: StructureSet) -> None:
         for here, there in (pair, pair[::-1]):
             if here < len(exchanged):
                 exchanged[here], side[here] = there, 1 + (here == pair[1])
-    box = _box(np.minimum(side[labels], 1), 1)
-    if box is None:
-        return
-    part = labels[box]
-    sides = side[part]
+    sides = side[labels]
     for here in (1, 2):
         pieces, small = _small_pieces(sides == here, SIDE_SHARE)
         if not small.size:
             continue
-        neighbours = _neighbours(pieces, sides, 3)[small]
-        wrong = small[neighbours[:, 3 - here] > 0]
+        wrong = small[_neighbours(pieces, small, sides, 3)[:, 3 - here] > 0]
         moved = np.isin(pieces, wrong)
-        part[moved] = exchanged[part[moved]]
+        labels[moved] = exchanged[labels[moved]]
         sides[moved] = 3 - here
 
 
-def _give_away(labels: Labels, value: int) -> None:
-    """Give small pieces of `value` to what they touch most, in place."""
+def _give_away(labels: Labels, value: int) -> set[int]:
+    """Give small pieces of `value` to what they touch most, in place; the values that got some."""
     pieces, small = _small_pieces(labels == value, ISLAND_SHARE)
     if not small.size:
-        return
-    touched = _neighbours(pieces, labels, int(labels.max()) + 1)
-    touched[:, value] = 0
-    heirs = np.full(len(touched), value, labels.dtype)
-    heirs[small] = touched[small].argmax(axis=1)
+        return set()
+    touched = _neighbours(pieces, small, labels, int(labels.max()) + 1)
+    heirs = np.full(int(pieces.max()) + 1, value, labels.dtype)
+    heirs[small] = touched.argmax(axis=1)
     inside = pieces > 0
     labels[inside] = heirs[pieces[inside]]
+    return set(heirs[small].tolist()) - {0}
 
 
 def _small_pieces(mask: Mask, share: float) -> tuple[NDArray[np.integer], NDArray[np.intp]]:
@@ -159,30 +156,43 @@ def _small_pieces(mask: Mask, share: float) -> tuple[NDArray[np.integer], NDArra
     return pieces, np.flatnonzero(small)
 
 
-def _neighbours(pieces: NDArray[np.integer], values: NDArray[np.integer], kinds: int) -> NDArray[np.intp]:
-    """How many faces each piece (rows, 0 for none) shares with voxels of each value that are not its own."""
-    counts = np.zeros((int(pieces.max()) + 1) * kinds, np.intp)
-    for axis in range(3):
-        near, far = (np.moveaxis(pieces, axis, 0)[s] for s in (slice(None, -1), slice(1, None)))
-        before, after = (np.moveaxis(values, axis, 0)[s] for s in (slice(None, -1), slice(1, None)))
-        for own, other, other_values in ((near, far, after), (far, near, before)):
-            touching = (own > 0) & (own != other)
-            pairs = own[touching].astype(np.intp) * kinds + other_values[touching]
+def _neighbours(
+    pieces: NDArray[np.integer], chosen: NDArray[np.intp], values: NDArray[np.integer], kinds: int
+) -> NDArray[np.intp]:
+    """How many faces each chosen piece (rows) shares with voxels of each value that are not its own."""
+    row = np.full(int(pieces.max()) + 1, -1, np.intp)
+    row[chosen] = np.arange(len(chosen))
+    places = np.nonzero(row[pieces] >= 0)
+    own = pieces[places]
+    counts = np.zeros(len(chosen) * kinds, np.intp)
+    for axis, size in enumerate(pieces.shape):
+        for step in (-1, 1):
+            moved = places[axis] + step
+            there = (*places[:axis], np.clip(moved, 0, size - 1), *places[axis + 1 :])
+            touching = (moved >= 0) & (moved < size) & (pieces[there] != own)
+            pairs = row[own[touching]] * kinds + values[there][touching]
             counts += np.bincount(pairs, minlength=len(counts))
     return counts.reshape(-1, kinds)
 
 
-def _wider(box: tuple[slice, ...]) -> tuple[slice, ...]:
+def _wider(box: Slices) -> Slices:
     """A box with its neighbours, within the array that it is cut from."""
     return tuple(slice(max(0, b.start - 1), b.stop + 1) for b in box)
 
 
-def _box(labels: Labels, value: int) -> tuple[slice, ...] | None:
-    """The smallest box around one value; components and holes of it cannot reach outside."""
+def _boxes(labels: Labels, values: Iterable[int]) -> dict[int, Slices]:
+    """The smallest box around each value there is; components and holes of it cannot reach outside."""
     from scipy import ndimage  # slow to import, and most models need none of this
 
-    found = ndimage.find_objects((labels == value).view(np.uint8))
-    return found[0] if found else None
+    wanted = [value for value in values if 0 < value <= int(labels.max())]
+    if not wanted:
+        return {}
+    found = ndimage.find_objects(labels if labels.dtype == np.uint8 else labels.astype(np.int32))
+    return {value: found[value - 1] for value in wanted if found[value - 1] is not None}
+
+
+def _united(one: Slices, other: Slices) -> Slices:
+    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
 
 
 def _remove_components(labels: Labels, value: int, smallest_voxels: float, largest_only: bool) -> None:

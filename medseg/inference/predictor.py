@@ -362,9 +362,11 @@ def _sigmoid(logits: FloatArray) -> FloatArray:
 
 
 def _softmax(logits: FloatArray) -> FloatArray:
-    """exp(x_k) / sum over k of exp(x_k), along the first axis."""
-    powers: FloatArray = np.exp(logits - logits.max(axis=0))
-    powers /= powers.sum(axis=0)
+    """exp(x_k) / sum over k of exp(x_k), along the first axis; row by row, which stays in the cache."""
+    powers: FloatArray = np.empty_like(logits)
+    for row, found in zip(np.moveaxis(logits, 1, 0), np.moveaxis(powers, 1, 0), strict=True):
+        np.exp(row - row.max(axis=0), out=found)
+        found /= found.sum(axis=0)
     return powers
 
 

@@ -36,6 +36,9 @@ comes by, where 2.3 to 8 were measured, then three."""
 STRIDE = 2
 """The fit sees one in so many voxels of the prepared grid along each axis."""
 
+SAMPLED_VOXELS = 50_000
+"""And about so many of them, or somewhat fewer."""
+
 BACKGROUND = 0.99
 """Voxels that are background with more than this probability are left alone."""
 
@@ -306,7 +309,8 @@ def _sample(image: NDArray[np.generic], shape: Triple, steps: Sequence[_Step], c
         part, values = step.sampled()
         prior[step.number][part] += values
     background = np.clip(1 - prior.sum(axis=0), 0, 1)
-    chosen = np.nonzero(background < BACKGROUND)
+    found = np.flatnonzero(background < BACKGROUND)
+    chosen = np.unravel_index(found[:: 1 + len(found) // SAMPLED_VOXELS], thin)
     places = [(STRIDE * index + 0.5) / n for index, n in zip(chosen, shape, strict=True)]
     nearest: tuple[NDArray[np.intp], ...] = tuple(
         np.minimum((place * size).astype(np.intp), size - 1)
