@@ -91,6 +91,7 @@ def with_recipe(model: Model) -> Model:
     recipe = load_recipe("brain").fitted_to(load_card("brain"))
     spec = replace(
         model.spec,
+        preparation=recipe.preparation,
         refinement=recipe.refinement,
         postprocess=recipe.postprocess,
         inference=recipe.inference,

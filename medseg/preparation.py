@@ -17,13 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import GeometryError, UsageError
-from medseg.geometry.crop import Box, corner_values, foreground_box, whole
+from medseg.geometry.crop import Box, corner_values, foreground_box, object_box, whole
 from medseg.geometry.orient import Reorientation, canonical
 from medseg.geometry.resample import resample, resample_labels, resampled_grid
 from medseg.intensity import NormalisationSpec, check_intensities, normalise
 from medseg.volume import Grid, LabelMap, Volume
 
 T = TypeVar("T", bound=np.generic)
+
+OBJECT_MARGIN_MM = 10.0
+"""Kept around what stands out from the faces of a scan."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,8 @@ class PreparationSpec:
     Attributes:
         spacing_mm: voxel size along right, anterior, superior to resample to; None keeps it.
         crop: "nonzero" cuts to the box of voxels where any channel is not zero; "foreground" to those where
-            any differs from the value that all corners of the scan share, and nothing where they share none.
+            any differs from the value that all corners of the scan share, and nothing where they share none;
+            "object" to what stands out from the faces of the scan, with 10 mm around it.
         normalisation: what is done to the intensities.
 
     Raises:
@@ -41,7 +45,7 @@ class PreparationSpec:
     """
 
     spacing_mm: tuple[float, float, float] | None = None
-    crop: Literal["none", "nonzero", "foreground"] = "none"
+    crop: Literal["none", "nonzero", "foreground", "object"] = "none"
     normalisation: NormalisationSpec = field(default_factory=NormalisationSpec)
 
     def __post_init__(self) -> None:
@@ -139,7 +143,7 @@ class Preparation:
         oriented_grid = reorientation.grid(volume.grid)
         oriented = reorientation.forward(volume.array)
         check_intensities(oriented, volume.channels)
-        box = self._box(oriented)
+        box = self._box(oriented, oriented_grid)
         array = np.ascontiguousarray(oriented[(..., *box.slices)])
         grid = box.grid(oriented_grid)
         if self.spec.spacing_mm is not None:
@@ -150,11 +154,13 @@ class Preparation:
         array = normalise(array, self.spec.normalisation, volume.channels)
         return Prepared(array, grid, oriented_grid, box, reorientation)
 
-    def _box(self, oriented: NDArray[np.generic]) -> Box:
+    def _box(self, oriented: NDArray[np.generic], grid: Grid) -> Box:
         """What is kept of a scan (C, I, J, K)."""
         if self.spec.crop == "none":
             i, j, k = oriented.shape[1:]
             return whole((i, j, k))
+        if self.spec.crop == "object":
+            return object_box(oriented, [math.ceil(OBJECT_MARGIN_MM / mm) for mm in grid.spacing_mm])
         background = corner_values(oriented) if self.spec.crop == "foreground" else ()
         return foreground_box(oriented, background=background)
 

@@ -14,6 +14,13 @@ from medseg.volume import Grid
 
 Triple = tuple[int, int, int]
 
+STANDS_OUT, PLANE_SHARE = 0.1, 0.005
+"""Share of the range of intensities by which a voxel differs from the faces of a scan, and share of such
+voxels from which a plane is a part of what is in it."""
+
+THIN_VOXELS = 96
+"""Voxels along an axis that the range of intensities is taken from."""
+
 
 @dataclass(frozen=True)
 class Box:
@@ -108,6 +115,41 @@ def foreground_box(
         start.append(max(0, first - margin_voxels))
         stop.append(min(size, last + 1 + margin_voxels))
     return Box((start[0], start[1], start[2]), (stop[0], stop[1], stop[2]))
+
+
+def object_box(array: NDArray[np.generic], margin_voxels: Sequence[int]) -> Box:
+    """The box of what differs from what lies at the faces of a scan, such as a head in noisy air.
+
+    A voxel differs from the median of the faces if a channel of it does, by more than a tenth of the distance
+    of the percentiles 0.5 and 99.5; a plane counts if one in two hundred of its voxels differs.
+
+    Args:
+        array: (C, I, J, K).
+        margin_voxels: how far the box reaches beyond, along each axis.
+
+    Returns:
+        The box, or the whole where nothing stands out from the faces.
+    """
+    seen = np.zeros(array.shape[1:], np.bool_)
+    for channel in array:
+        thin = channel[tuple(slice(None, None, max(1, n // THIN_VOXELS)) for n in channel.shape)]
+        low, high = np.percentile(thin, [0.5, 99.5])
+        faces = [np.take(channel, end, axis).ravel() for axis in range(3) for end in (0, -1)]
+        level = float(np.median(np.concatenate(faces)))
+        reach = STANDS_OUT * (high - low)
+        seen |= (channel > level + reach) | (channel < level - reach)
+    used = [
+        np.flatnonzero(seen.mean(axis=tuple({0, 1, 2} - {axis}), dtype=np.float32) > PLANE_SHARE)
+        for axis in range(3)
+    ]
+    if not all(u.size for u in used):
+        i, j, k = array.shape[1:]
+        return whole((i, j, k))
+    i, j, k = (
+        (max(0, int(u[0]) - m), min(n, int(u[-1]) + 1 + m))
+        for u, m, n in zip(used, margin_voxels, array.shape[1:], strict=True)
+    )
+    return Box((i[0], j[0], k[0]), (i[1], j[1], k[1]))
 
 
 def crop(array: NDArray[np.generic], box: Box) -> NDArray[np.generic]:

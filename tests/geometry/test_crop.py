@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from medseg.errors import GeometryError, InputError
-from medseg.geometry.crop import Box, corner_values, crop, foreground_box, paste, whole
+from medseg.geometry.crop import Box, corner_values, crop, foreground_box, object_box, paste, whole
 from medseg.volume import Grid
 
 
@@ -74,3 +74,23 @@ def test_the_crop_stays_in_its_place_in_the_world() -> None:
 def test_a_box_beyond_the_grid_is_refused() -> None:
     with pytest.raises(GeometryError, match="fit"):
         Box((0, 0, 0), (4, 4, 4)).grid(Grid((4, 4, 3), np.eye(4)))
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_an_object_stands_out_from_noisy_air(inverted: bool) -> None:
+    rng = np.random.default_rng(0)
+    array = np.abs(rng.normal(0, 2, (1, 40, 44, 48)))
+    array[0, 10:30, 12:30, 20:44] += 100
+    array = 200 - array if inverted else array
+    assert object_box(array, (0, 0, 0)) == Box((10, 12, 20), (30, 30, 44))
+    assert object_box(array, (3, 3, 6)) == Box((7, 9, 14), (33, 33, 48))
+
+
+def test_specks_are_no_object_and_noise_is_no_background() -> None:
+    array = np.zeros((1, 40, 40, 40))
+    array[0, 10:30, 10:30, 10:30] = 100
+    array[0, 2, 2, 2] = array[0, 38, 38, 38] = 100
+    assert object_box(array, (0, 0, 0)) == Box((10, 10, 10), (30, 30, 30))
+    noise = np.random.default_rng(0).normal(100, 20, (1, 20, 20, 20))
+    assert object_box(noise, (0, 0, 0)) == whole((20, 20, 20))
+    assert object_box(np.full((1, 6, 6, 6), 3.0), (1, 1, 1)) == whole((6, 6, 6))
