@@ -161,6 +161,15 @@ def test_realistic_scans_have_the_order_of_a_contrast(name: str) -> None:
     assert max(drawn(s, spec).means[0] for s in range(10)) <= 0.04
 
 
+def test_only_the_contrasts_that_are_listed_come_up() -> None:
+    spec = replace(SynthesisSpec(), realistic=1.0, contrasts=("t2",))
+    typical = [BRIGHTNESS["t2"][like] for like in ("white", "grey", "fluid", "bone")]
+    far = [np.abs(np.subtract(drawn(s, spec).means[1:5], typical)).max() for s in range(40)]
+    assert max(far) < 0.25
+    with pytest.raises(UsageError, match="lists no contrast"):
+        SynthesisSpec(contrasts=())
+
+
 def test_a_curriculum_begins_with_sharp_t1_scans_and_fades() -> None:
     """Over half of the training: all scans are easy at first, half of them midway, none from there on."""
     spec = replace(SynthesisSpec(), realistic=0.0, coarse=1.0, stripped=1.0, curriculum=0.5)

@@ -293,7 +293,7 @@ def test_a_batch_goes_on_where_it_stopped(tmp_path: Path, model_path: Path) -> N
     ] * 3
 
 
-@pytest.mark.parametrize("change", ["model", "input", "settings", "labels"])
+@pytest.mark.parametrize("change", ["model", "input", "settings", "refinement", "labels"])
 def test_a_result_of_something_else_is_not_passed_over(
     tmp_path: Path, model_path: Path, other_model: Path, change: str
 ) -> None:
@@ -307,6 +307,8 @@ def test_a_result_of_something_else_is_not_passed_over(
         write(scans / "case0.nii.gz", 99)
     elif change == "settings":
         run.append("--tta")
+    elif change == "refinement":
+        run.append("--no-refine")
     else:
         shutil.copy(scans / "case0.nii.gz", out / "case0_seg.nii.gz")
     before = tree(out)
