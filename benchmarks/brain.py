@@ -2,6 +2,7 @@
 
     python benchmarks/brain.py synthetic   # scans of the two label maps kept out of training, per structure
     python benchmarks/brain.py heads       # 13 real heads with labels, per structure and per head
+    python benchmarks/brain.py kinds       # what refinement gains or loses on every kind of scan
     python benchmarks/brain.py real        # two contrasts of one head; the MNI average; four tumour patients
     python benchmarks/brain.py robustness  # one real scan with thicker slices and other intensities
     python benchmarks/brain.py faults      # what is no brain MR is flagged, real scans are not
@@ -23,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
@@ -42,10 +43,11 @@ from medseg.geometry.orient import canonical
 from medseg.geometry.resample import resample, resampled_grid
 from medseg.inference import engines
 from medseg.io import read_labels
+from medseg.layouts import CaseFiles
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
-from medseg.training.split import make_split
 from medseg.volume import Grid, Volume
+from medseg.workflows.calibrate import held_out
 from medseg.workflows.segment import Segmentation, Segmenter
 from medseg.workflows.synthetic import SyntheticCases
 
@@ -117,15 +119,7 @@ def synthetic(model: str, data: Path) -> dict[str, Any]:
     """Dice at 1 mm on scans of the maps that the model's own split kept out."""
     card, recipe = load_card("brain"), load_recipe("brain")
     segmenter = medseg.load(model)
-    training = segmenter.models[0].spec.training
-    files = {case.case_id: case for case in card.read(data / "brain_labels").cases}
-    split = make_split(
-        {name: case.group for name, case in files.items()},
-        folds=training["folds"],
-        fold=training["fold"],
-        selection_share=recipe.training.selection_share,
-        seed=training["seed"],
-    )
+    kept_out = maps_kept_out(segmenter, data)
     assert recipe.synthesis is not None
     kinds: dict[str, tuple[SynthesisSpec, tuple[float, float, float]]] = {
         f"{contrast}, {'1 mm' if mm == (1.0, 1.0, 1.0) else '5 mm slices'}": (
@@ -138,10 +132,10 @@ def synthetic(model: str, data: Path) -> dict[str, Any]:
     scores = {}
     for kind, (spec, acquired_mm) in kinds.items():
         rows = []
-        for name in split.validation:
+        for file in kept_out:
             for seed in range(SCANS_OF_A_MAP):
                 cases = SyntheticCases(card, spec, seed=1000 + seed, acquired_mm=acquired_mm)
-                volume, reference = cases.read(files[name])
+                volume, reference = cases.read(file)
                 rows.append(dices(segmenter(volume).labels.array, reference.array, segmenter))
         scores[kind] = mean_rows(rows)
     high, clinical = (
@@ -149,8 +143,8 @@ def synthetic(model: str, data: Path) -> dict[str, Any]:
         for end in ("1 mm", "5 mm slices")
     )
     return {
-        "maps_held_out": len(split.validation),
-        "scans": len(split.validation) * SCANS_OF_A_MAP * len(kinds),
+        "maps_held_out": len(kept_out),
+        "scans": len(kept_out) * SCANS_OF_A_MAP * len(kinds),
         "dice": rounded(summary(high) | high),
         "dice_5mm_slices": rounded(summary(clinical) | clinical),
         "dice_by_kind": {kind: rounded(summary(row)) for kind, row in scores.items()},
@@ -162,6 +156,11 @@ def synthetic(model: str, data: Path) -> dict[str, Any]:
             for contrast, target in SYNTHETIC_TARGETS.items()
         ),
     }
+
+
+def maps_kept_out(segmenter: Segmenter, data: Path) -> Sequence[CaseFiles]:
+    """The label maps that the model's own training did not see."""
+    return held_out(segmenter.models[0], load_card("brain"), data / "brain_labels")
 
 
 def overall(row: Mapping[str, float]) -> float:
@@ -237,6 +236,75 @@ def real_heads(model: str, data: Path) -> dict[str, Any]:
     }
 
 
+# Every kind of scan, with and without refinement.
+
+MAY_LOSE = 0.01
+
+
+def kinds(model: str, data: Path) -> dict[str, Any]:
+    """Mean Dice of each kind of scan, as the network answers and refined."""
+    refined, network = medseg.load(model), medseg.load(model, refine=False)
+    found = {}
+    for name, scans in kinds_of_scans(refined, data).items():
+        rows: dict[str, list[float]] = {"network": [], "refined": []}
+        for volume, reference, without in scans():
+            for kind, segmenter in (("network", network), ("refined", refined)):
+                row = dices(segmenter(volume).labels.array, reference, segmenter)
+                kept = [value for structure, value in row.items() if structure not in without]
+                rows[kind].append(float(np.nanmean(kept)))
+        found[name] = {kind: round(statistics.fmean(values), 4) for kind, values in rows.items()}
+    masks = {
+        kind: [v for folder in patients(data) for v in brain_masks(segmenter, folder).values()]
+        for kind, segmenter in (("network", network), ("refined", refined))
+    }
+    found["brain of tumour patients"] = {
+        kind: round(statistics.fmean(values), 4) for kind, values in masks.items()
+    }
+    gains = {name: round(row["refined"] - row["network"], 4) for name, row in found.items()}
+    return {
+        "dice": found,
+        "gain": gains,
+        "targets": {"gain": -MAY_LOSE},
+        "pass": min(gains.values()) >= -MAY_LOSE,
+    }
+
+
+Scans = Callable[[], Iterator[tuple[Volume, Labels, Sequence[str]]]]
+"""Scans with their labels, and the structures that are not labelled there."""
+
+
+def kinds_of_scans(segmenter: Segmenter, data: Path) -> dict[str, Scans]:
+    """Whole heads made from the maps kept out, in any contrast and thickness; real ones inverted."""
+    card, recipe = load_card("brain"), load_recipe("brain")
+    files = maps_kept_out(segmenter, data)
+    assert recipe.synthesis is not None
+    plain = replace(recipe.synthesis, realistic=1.0, coarse=0.0, stripped=0.0)
+
+    def made(spec: SynthesisSpec, mm: float, inverted: bool = False) -> Scans:
+        def scans() -> Iterator[tuple[Volume, Labels, Sequence[str]]]:
+            for file in files:
+                volume, labels = SyntheticCases(card, spec, seed=2000, acquired_mm=(1.0, 1.0, mm)).read(file)
+                yield like(volume, 1 - volume.array[0]) if inverted else volume, labels.array, ()
+
+        return scans
+
+    def real_inverted() -> Iterator[tuple[Volume, Labels, Sequence[str]]]:
+        for head in heads.read(data / "heads", heads.halves(data / "heads")[0][:3]):
+            image = head.volume.array[0].astype(np.float32)
+            inverted = np.where(image > 0, image.max() - image, 0)
+            yield like(head.volume, inverted), head.labels.array, (heads.UNLABELLED,)
+
+    orders = {name: replace(plain, contrasts=(name,)) for name in ("t1", "t2", "flair", "pd")}
+    return {
+        **{f"{name}, with skull": made(spec, 1.0) for name, spec in orders.items()},
+        "t1, with skull, inverted": made(orders["t1"], 1.0, inverted=True),
+        "any order, with skull": made(replace(plain, realistic=0.0), 1.0),
+        "t1, 5 mm slices": made(orders["t1"], 5.0),
+        "t2, 5 mm slices": made(orders["t2"], 5.0),
+        "real t1, inverted": real_inverted,
+    }
+
+
 # Real scans.
 
 
@@ -245,11 +313,7 @@ def real(model: str, data: Path) -> dict[str, Any]:
     segmenter = medseg.load(model)
     contrasts = two_contrasts(segmenter, data / "scans")
     mni = average_head(segmenter)
-    masks = {
-        folder.name: brain_masks(segmenter, folder)
-        for folder in sorted((data / "brats2013").iterdir())
-        if folder.is_dir()
-    }
+    masks = {folder.name: brain_masks(segmenter, folder) for folder in patients(data)}
     return {
         "chris_t1_and_chris_PD": contrasts,
         "mni152_against_its_tissue_maps": mni,
@@ -263,6 +327,10 @@ def real(model: str, data: Path) -> dict[str, Any]:
         and all(contrasts[name] >= target for name, target in CONTRASTS_TARGETS.items())
         and all(min(found.values()) >= BRAIN_MASK_TARGET for found in masks.values()),
     }
+
+
+def patients(data: Path) -> list[Path]:
+    return sorted(folder for folder in (data / "brats2013").iterdir() if folder.is_dir())
 
 
 def two_contrasts(segmenter: Segmenter, folder: Path) -> dict[str, Any]:
@@ -544,6 +612,7 @@ def rounded(row: Mapping[str, float]) -> dict[str, float]:
 PARTS: dict[str, Callable[[str, Path], dict[str, Any]]] = {
     "synthetic": synthetic,
     "heads": real_heads,
+    "kinds": kinds,
     "real": real,
     "robustness": robustness,
     "faults": faults,
