@@ -54,7 +54,7 @@ from medseg.workflows.synthetic import SyntheticCases
 Labels = NDArray[np.integer[Any]]
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
-SCANS_OF_A_MAP = 4
+SCANS_OF_A_MAP = 2
 CLINICAL_MM = (1.0, 1.0, 5.0)
 
 ORDERS, ANY = "orders of T1, T2, FLAIR, PD", "any order of tissues"
