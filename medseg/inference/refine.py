@@ -225,6 +225,7 @@ class _Painter:
             evidence[part] += slab.classes[number][part] * likelihood
         if self.usual < 1:
             best += evidence * slab.background * np.float32(1 - self.usual)
+        best[slab.background > BACKGROUND] = np.inf
         for step, part, prior in slab.parts:
             own = likelihoods[step.number][_within(part, slab.boxes[step.number])]
             follow = step.likelihood * self.fitted.belief

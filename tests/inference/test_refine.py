@@ -218,3 +218,19 @@ def test_structures_of_one_kind_are_told_from_the_background() -> None:
     assert after.contrast == {}
     before = restored_labels([prepared(volume)], [rows(found)], STRUCTURES)
     assert ((after.labels > 0) != (labels > 0)).mean() < 0.5 * ((before > 0) != (labels > 0)).mean()
+
+
+def test_what_the_network_is_sure_lies_outside_stays_outside() -> None:
+    """A bright rim around the head, like fat, of the brightness of white matter."""
+    labels = truth()
+    bright = scan(labels)
+    far = ndimage.distance_transform_edt(labels == 0) > 5
+    image = bright.array[0].copy()
+    image[far] = BRIGHTNESS[2]
+    volume = Volume(image[None], bright.grid, bright.channels)
+    found = prior(labels, prepared(volume))
+    coarse = ndimage.binary_erosion(found[0] > 0.99, iterations=2)
+    found[:, coarse] = np.array([0.992, 0.008, 0, 0, 0], np.float32)[:, None]
+    sure = ndimage.binary_erosion(np.kron(coarse, np.ones((2, 2, 2), bool)), iterations=3)
+    assert (sure & far).any()
+    assert not refined(volume, found).labels[sure].any()
