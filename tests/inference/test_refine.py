@@ -221,16 +221,15 @@ def test_structures_of_one_kind_are_told_from_the_background() -> None:
 
 
 def test_what_the_network_is_sure_lies_outside_stays_outside() -> None:
-    """A bright rim around the head, like fat, of the brightness of white matter."""
+    """A rim around the head, like fat, has the brightness of white matter, and the network a last doubt."""
     labels = truth()
-    bright = scan(labels)
-    far = ndimage.distance_transform_edt(labels == 0) > 5
-    image = bright.array[0].copy()
+    image = scan(labels).array[0].copy()
+    far = ndimage.distance_transform_edt(labels == 0) > 6
     image[far] = BRIGHTNESS[2]
-    volume = Volume(image[None], bright.grid, bright.channels)
+    volume = Volume(image[None], Grid(SHAPE, np.eye(4)), ("MR",))
     found = prior(labels, prepared(volume))
-    coarse = ndimage.binary_erosion(found[0] > 0.99, iterations=2)
-    found[:, coarse] = np.array([0.992, 0.008, 0, 0, 0], np.float32)[:, None]
-    sure = ndimage.binary_erosion(np.kron(coarse, np.ones((2, 2, 2), bool)), iterations=3)
-    assert (sure & far).any()
-    assert not refined(volume, found).labels[sure].any()
+    coarse = far[::2, ::2, ::2]
+    found[:, coarse] = np.array([0.994, 0.006, 0, 0, 0], np.float32)[:, None]
+    farther = ndimage.distance_transform_edt(labels == 0) > 8
+    assert farther.any()
+    assert not refined(volume, found).labels[farther].any()
