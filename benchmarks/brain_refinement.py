@@ -36,8 +36,8 @@ WORTH = 0.003
 
 USUAL = Trust(likelihood=1.0, width_mm=1.0, scale=1.0)
 GRID = [
-    *(Trust(likelihood, width) for likelihood, width in itertools.product((0.5, 1.0), (0.5, 1.0, 1.5))),
-    *(Trust(1.0, width, scale) for width, scale in itertools.product((0.5, 1.0), (0.25, 0.5))),
+    *(Trust(*both) for both in itertools.product((0.25, 0.5, 1.0), (0.5, 1.0, 1.5))),
+    *(Trust(*both, scale=0.5) for both in itertools.product((0.5, 1.0), (0.5, 1.0))),
 ]
 
 
