@@ -44,12 +44,13 @@ the largest it may become, and the voxels the first is worth."""
 BINS, RANGE = 2048, (-0.2, 2.0)
 """Likelihoods are looked up in tables of so many bins over that range."""
 
-SURENESS = 2
-"""Power of the prior that a voxel's weight in the mean and variance of its class has beyond its share of it.
-Where the network is unsure there are borders: a class fitted to them spreads over its neighbours."""
+SURENESS, CERTAIN = 2, 16
+"""Powers of the prior. The first is a further weight of voxels in the mean and variance of their class: where
+the network is unsure there are borders, and a class fitted to them spreads over its neighbours. The second is
+the weight of voxels where contrast is measured: only those that the network is all but certain of count."""
 
-CONTRAST = (0.3, 0.7)
-"""Kinds of tissue this far apart at most: the scan is not followed; one pair this far apart: it is."""
+CONTRAST = (0.3, 1.0)
+"""A kind of tissue this close to another one does not follow the scan; one this far from all others does."""
 
 LEAST_VOXELS = 0.5
 """A class of fewer sure voxels keeps the brightness it began with."""
@@ -111,13 +112,16 @@ class Mixture:
         found: NDArray[np.float32] = np.exp((half @ planes.T).astype(np.float32))
         return found
 
+    def belief(self, number: int) -> float:
+        """How far a class follows the intensities, 0 to 1: as far as its kind differs from the others."""
+        kind, (least, enough) = self.kinds[number], CONTRAST
+        own = [value for pair, value in self.contrast.items() if kind in pair]
+        return float(np.clip((min(own) - least) / (enough - least), 0, 1)) if own else 1.0
+
     @property
-    def belief(self) -> float:
-        """How far the intensities are followed, 0 to 1: not at all where no two kinds of several differ."""
-        if not self.contrast:
-            return 1.0
-        least, enough = CONTRAST
-        return float(np.clip((max(self.contrast.values()) - least) / (enough - least), 0, 1))
+    def trusted(self) -> float:
+        """How far the background does: as far as any class."""
+        return max(map(self.belief, range(len(self.kinds))))
 
     def tables(self) -> Tables:
         """The likelihoods as tables."""
@@ -175,18 +179,23 @@ def fit(sample: Sample, kinds: Sequence[int]) -> Mixture:
         variances[:-1] = np.minimum(variances[:-1], (LARGEST_SPREAD * spread) ** 2)
         if turn >= BIAS_FROM:
             bias = _field(logarithms, basis, weights[:, :-1], means[:-1], variances[:-1])
-    contrast = _contrast(values * np.exp(-(basis @ bias)), certain, kinds)
+    contrast = _contrast(values * np.exp(-(basis @ bias)), prior**CERTAIN, kinds)
     return Mixture(low, high, means, variances, bias, tuple(kinds), contrast)
 
 
 def _contrast(flat: Floats, certain: Floats, kinds: Sequence[int]) -> dict[tuple[int, int], float]:
-    """See `Mixture.contrast`; the first class stands for its kind."""
+    """See `Mixture.contrast`; the first class stands for its kind, and two standard errors are taken off."""
     counts = np.maximum(certain.sum(axis=0), 1e-9)
     means = certain.T @ flat / counts
     variances = (certain * (flat[:, None] - means) ** 2).sum(axis=0) / counts
+    sizes = np.maximum(counts**2 / np.maximum((certain**2).sum(axis=0), 1e-18), 1e-9)
     firsts = enumerate(list(kinds).index(kind) for kind in range(max(kinds) + 1))
     return {
-        (a, b): float(abs(means[m] - means[n]) / math.sqrt(max((variances[m] + variances[n]) / 2, 1e-9)))
+        (a, b): max(
+            0.0,
+            float(abs(means[m] - means[n]) / math.sqrt(max((variances[m] + variances[n]) / 2, 1e-9)))
+            - 2 * math.sqrt(1 / sizes[m] + 1 / sizes[n]),
+        )
         for (a, m), (b, n) in combinations(firsts, 2)
     }
 

@@ -116,9 +116,11 @@ class _Prior:
         pieces: list[list[tuple[Box, NDArray[np.float16]]]] = [[] for _ in structures]
         for run, part in rows:
             for place, output in zip(pieces, part[-len(structures) :], strict=True):
-                box = _box_of(output > LEAST)
+                counts = output > LEAST
+                box = _box_of(counts)
                 if box is not None:
-                    place.append((_moved(box, (run.start, 0, 0)), output[box.slices].astype(np.float16)))
+                    kept = (output[box.slices] * counts[box.slices]).astype(np.float16)
+                    place.append((_moved(box, (run.start, 0, 0)), kept))
         return cls(shape, [_joined(place) for place in pieces])
 
 
@@ -200,7 +202,8 @@ class _Painter:
         self, image: NDArray[np.generic], fitted: Mixture, steps: Sequence[_Step], usual: float
     ) -> None:
         self.image, self.fitted, self.steps = image, fitted, steps
-        self.usual = usual * fitted.belief
+        self.usual = usual * fitted.trusted
+        self.beliefs = [fitted.belief(number) for number in range(len(fitted.kinds))]
         self.tables = fitted.tables()
         self.box = around([step.box for step in steps])
         self.kind = np.result_type(*(np.min_scalar_type(step.value) for step in steps))
@@ -228,7 +231,7 @@ class _Painter:
         best[slab.background > BACKGROUND] = np.inf
         for step, part, prior in slab.parts:
             own = likelihoods[step.number][_within(part, slab.boxes[step.number])]
-            follow = step.likelihood * self.fitted.belief
+            follow = step.likelihood * self.beliefs[step.number]
             score = own * np.float32(follow)
             if follow < 1:
                 score += evidence[part] * np.float32(1 - follow)

@@ -30,7 +30,7 @@ CONFIDENCE_MARGIN = 0.05
 """How far below the least confidence on its own validation scans a model is doubted."""
 
 LEAST_CONTRAST = 0.5
-"""Distance of the means of two kinds of tissue, over their spread, from which borders are believed."""
+"""Distance of the means of two kinds of tissue, over their spread, that one pair of kinds must have."""
 
 PAIR_RATIO = 2.0
 """Ratio of the volumes of twins from which the sides are looked at twice."""
@@ -247,12 +247,12 @@ def _about_the_field(volume: Volume, ranges: Mapping[str, Any]) -> Iterator[str]
 
 
 def _about_contrast(contrast: Mapping[str, float]) -> Iterator[str]:
-    for pair, value in contrast.items():
-        if value < LEAST_CONTRAST:
-            yield (
-                f"{pair} have almost the same brightness in this scan: their means lie {value:.1f} "
-                f"standard deviations apart, and {LEAST_CONTRAST} are needed"
-            )
+    if contrast and max(contrast.values()) < LEAST_CONTRAST:
+        pair = max(contrast, key=contrast.__getitem__)
+        yield (
+            "the tissues have almost the same brightness in this scan: even the means of "
+            f"{pair} lie {contrast[pair]:.1f} standard deviations apart, and {LEAST_CONTRAST} are needed"
+        )
 
 
 def _about_confidence(sure: float, spec: ModelSpec) -> Iterator[str]:

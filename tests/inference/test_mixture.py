@@ -63,13 +63,21 @@ def test_the_contrast_is_the_distance_of_means_over_spreads() -> None:
     assert sharp.contrast[0, 1] == pytest.approx(0.3 / 0.03, rel=0.1)
     assert blurred.contrast[0, 1] == pytest.approx(0.3 / 0.1, rel=0.1)
     assert set(sharp.contrast) == {(0, 1), (0, 2), (1, 2)}
-    assert sharp.belief == 1
+    assert [sharp.belief(n) for n in range(3)] == [1, 1, 1]
 
 
 def test_noise_has_no_contrast_and_is_not_believed() -> None:
     found = fit(sample(means=np.full(3, 0.5), noise=0.1), KINDS)
     assert max(found.contrast.values()) < 0.1
-    assert found.belief == 0
+    assert found.trusted == 0
+
+
+def test_a_kind_follows_the_scan_only_as_far_as_it_differs_from_the_others() -> None:
+    """Grey matter and fluid alike, as in proton density: white matter is followed, they are not."""
+    found = fit(sample(means=np.array([0.4, 0.7, 0.7]), noise=0.1, sure=0.98), KINDS)
+    assert found.belief(0) == 1
+    assert found.belief(1) == found.belief(2) == 0
+    assert found.trusted == 1
 
 
 def test_a_class_without_voxels_keeps_a_finite_brightness() -> None:
