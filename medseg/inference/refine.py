@@ -81,7 +81,7 @@ def refined_labels(
         structures: what the outputs are; no regions.
     """
     cut = image[prepared.box.slices]
-    prior = _Prior.collected(rows, structures, prepared.grid.shape)
+    prior = _Prior.collected(rows, structures)
     numbers = spec.class_numbers(structures)
     known = tuple(dict.fromkeys(group.kind for group in spec.classes))
     kinds = tuple(known.index(group.kind) for group in spec.classes)
@@ -103,15 +103,13 @@ class _Prior:
     """Probabilities of each structure where they are not next to nothing.
 
     Attributes:
-        shape: of the prepared grid.
         parts: of each structure, a box of the grid and what lies in it; None where there is nothing.
     """
 
-    shape: Triple
     parts: Sequence[tuple[Box, FloatArray] | None]
 
     @classmethod
-    def collected(cls, rows: Rows, structures: StructureSet, shape: Triple) -> _Prior:
+    def collected(cls, rows: Rows, structures: StructureSet) -> _Prior:
         """From rows of probabilities as they come by."""
         pieces: list[list[tuple[Box, NDArray[np.float16]]]] = [[] for _ in structures]
         for run, part in rows:
@@ -121,7 +119,7 @@ class _Prior:
                 if box is not None:
                     kept = (output[box.slices] * counts[box.slices]).astype(np.float16)
                     place.append((_moved(box, (run.start, 0, 0)), kept))
-        return cls(shape, [_joined(place) for place in pieces])
+        return cls([_joined(place) for place in pieces])
 
 
 @dataclass(frozen=True, eq=False)
