@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import cc3d
@@ -117,14 +118,23 @@ def _about_volumes(
     tiny = sorted((n for n in small if volumes[n] and n not in edge), key=small.__getitem__)
     great = sorted(large, key=large.__getitem__, reverse=True)
     than = f"{{}} than any in {expected.training} by a factor of more than {VOLUME_SLACK}"
+    if lost:
+        yield _unlikely(
+            "not_found",
+            lost,
+            f"The model labelled no voxels as {listed(lost)}, found in {expected.training}.",
+            volumes,
+            ranges,
+        )
     for code, names, said in (
-        ("not_found", lost, f"not found, though {expected.training} had {{}}"),
         ("cut_short", cut, f"cut by the edge of the scan and {than.format('smaller')}"),
         ("small_volume", tiny, than.format("smaller")),
         ("large_volume", great, than.format("larger")),
     ):
         if names:
-            yield _unlikely(code, names, said, volumes, ranges)
+            verb = "is" if len(names) == 1 else "are"
+            text = f"{listed(names, partial(_against, volumes, ranges))} {verb} {said}."
+            yield _unlikely(code, names, text, volumes, ranges)
     absent = tuple(n for n, ml in volumes.items() if not ml and n not in small)
     if absent:
         yield Finding("absent", "note", f"The model labelled no voxels as {listed(absent)}.", absent)
@@ -137,21 +147,15 @@ def _about_volumes(
 def _unlikely(
     code: str,
     names: Sequence[str],
-    said: str,
+    text: str,
     volumes: Mapping[str, float],
     ranges: Mapping[str, tuple[float, float]],
 ) -> Finding:
     """One finding about all structures whose volume is unlikely in one way."""
-
-    def against(name: str) -> str:
-        low, high = ranges[name]
-        return f"{_ml(volumes[name])} ml against {_ml(low)} to {_ml(high)} ml"
-
-    verb, them = ("is", "it") if len(names) == 1 else ("are", "them")
     return Finding(
         code,
         "doubt",
-        f"{listed(names, against)} {verb} {said.format(them)}.",
+        text,
         tuple(names),
         VOLUME_SLACK,
         {
@@ -159,6 +163,11 @@ def _unlikely(
             "training_ml": {name: list(ranges[name]) for name in names},
         },
     )
+
+
+def _against(volumes: Mapping[str, float], ranges: Mapping[str, tuple[float, float]], name: str) -> str:
+    low, high = ranges[name]
+    return f"{_ml(volumes[name])} ml against {_ml(low)} to {_ml(high)} ml"
 
 
 def _ml(volume: float) -> str:

@@ -121,6 +121,7 @@ def test_what_is_absent_is_a_doubt_only_where_the_training_had_it() -> None:
     first, second = found(two_kidneys(right_value=0), volumes_ml=ranges)
     assert (first.code, second.code) == ("unlike_training", "not_found")
     assert second.structures == ("right kidney",)
+    assert second.sentence == "The model labelled no voxels as right kidney, found in the training data."
     assert second.severity == "doubt"
 
 
