@@ -14,6 +14,8 @@ from typing import Any
 
 from medseg import __version__
 from medseg.errors import InputError, ModelError, UsageError
+from medseg.findings.finding import REFUSED
+from medseg.findings.finding import sentences as sentences_of
 from medseg.io import files_of, read_labels
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
@@ -24,7 +26,14 @@ from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap
 from medseg.workflows.known import known_structures
 from medseg.workflows.outputs import digest
-from medseg.workflows.predictions import UNSET, models_of, read_summary, settings_of, summary_path
+from medseg.workflows.predictions import (
+    UNSET,
+    models_of,
+    read_summary,
+    settings_of,
+    stated_findings,
+    summary_path,
+)
 
 SCHEMA = "medseg.followup/1"
 SOFTWARE = f"medseg {__version__}"
@@ -305,8 +314,7 @@ def _warnings(summaries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     if versions[0] != versions[1]:
         said.append(f"predicted by different versions of medseg: {versions[0]} and {versions[1]}")
     for when, summary in zip(("first", "second"), summaries, strict=True):
-        doubts = [*summary.get("quality", {}).get("reasons", ()), *summary.get("warnings", ())]
-        said += [f"{when}: {doubt}" for doubt in doubts]
+        said += [f"{when}: {text}" for text in sentences_of(stated_findings(summary) or (), *REFUSED)]
     return tuple(dict.fromkeys(said))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from medseg import __version__
 from medseg.errors import InputError, MedsegError, ResourceError
+from medseg.findings.finding import REFUSED, sentences
 from medseg.inference.planner import Forecast
 from medseg.io import (
     ReadOptions,
@@ -143,9 +144,9 @@ class Job:
             return
         with self._contained():
             self.found = self.segmenter(self.volume, self.watch)
-            doubts = (*self.found.quality.reasons, *self.found.warnings)
-            if self.options.strict and doubts:
-                raise InputError(f"doubtful: {doubts[0]}", mend="drop --strict")
+            refused = sentences(self.found.findings, *REFUSED)
+            if self.options.strict and refused:
+                raise InputError(f"doubtful: {refused[0].removesuffix('.')}", mend="drop --strict")
 
     def write(self) -> Outcome:
         """Write what was found; what became of the case."""
@@ -187,8 +188,7 @@ class Job:
                     overwrite=overwrite,
                     inputs=inputs,
                 )
-            flags = [] if page is None else [flag.text for flag in page.flags]
-            summary = summary_of(volume, found, expected, flags) | {
+            summary = summary_of(volume, found, expected) | {
                 "labels_sha256": digest(files_of(outputs.labels)),
                 "seconds": round(sum(self.watch.seconds.values()), 2),
                 "timing_s": {step: round(taken, 3) for step, taken in self.watch.seconds.items()},
@@ -233,7 +233,7 @@ class Job:
             found.structures,
             model=", ".join(m["name"] for m in models),
             model_sha256=models[0]["sha256"],
-            doubts=(*found.quality.reasons, *found.warnings),
+            findings=found.findings,
             pdf=case_pdf(page),
             picture=page.pictures[0].png,
             reading=self.options.reading,

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from medseg.errors import InputError
+from medseg.findings.finding import Finding
 from medseg.io import files_of, read_labels, read_segments
 from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
 from medseg.metrics.counts import present_values
@@ -16,11 +17,13 @@ from medseg.model import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
 from medseg.workflows.outputs import digest
 from medseg.workflows.pairs import MOST_VALUES, read_structures
-from medseg.workflows.predictions import read_summary, summary_path
+from medseg.workflows.predictions import read_summary, stated_findings, summary_path
 
-CHANGED = (
+CHANGED = Finding(
+    "changed",
+    "warning",
     "The segmentation is not the one that the prediction beside it describes; what the model said of its "
-    "result is left out."
+    "result is left out.",
 )
 
 
@@ -75,26 +78,25 @@ class Verdict(NamedTuple):
     """What a prediction's summary says of the result.
 
     Attributes:
-        doubts: sentences that a reader must see.
+        findings: what a reader must know.
         known: whether there is a summary, and it is of this result.
+        complete: whether it states all findings; an older version of the software stated some of them.
     """
 
-    doubts: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     known: bool = False
+    complete: bool = False
 
 
 def stated_verdict(seg: Path) -> Verdict:
-    """The doubts that `predict` left in the `.json` beside a file; not known where it left none."""
+    """The findings that `predict` left in the `.json` beside a file; not known where it left none."""
     stored = read_summary(summary_path(seg))
     if not stored:
         return Verdict()
     if not _fits(stored, seg):
         return Verdict((CHANGED,))
-    try:
-        doubts = (*stored["quality"]["reasons"], *stored.get("warnings", ()))
-    except (LookupError, TypeError):
-        return Verdict()
-    return Verdict(tuple(str(text) for text in doubts), known=True)
+    findings = stated_findings(stored)
+    return Verdict() if findings is None else Verdict(findings, known=True, complete="findings" in stored)
 
 
 def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:

@@ -334,7 +334,8 @@ def _page_digest(task: Task, scan: Scan) -> str:
     from medseg.workflows.known import stated_verdict
 
     verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
-    shown = json.dumps([_scan_digest(scan), verdict])
+    said = None if verdict is None else [[f.content() for f in verdict.findings], verdict.known]
+    shown = json.dumps([_scan_digest(scan), said])
     return hashlib.sha256(shown.encode()).hexdigest()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -386,9 +387,11 @@ def test_rows_73_and_75_a_case_with_a_hostile_name(tmp_path: Path, model_path: P
     assert "<script>alert" not in page
     assert page.count("<script") == 1  # the viewer's own
     assert "&lt;script&gt;alert(1)&lt;" in page
-    flags = json.loads((tmp_path / f"{name}_seg.json").read_text())["page_flags"]
-    assert flags
-    assert all(f"<li>{escape(flag)}</li>" in page for flag in flags)
+    findings = json.loads((tmp_path / f"{name}_seg.json").read_text())["findings"]
+    assert findings
+    assert all(f"<li>{escape(finding['sentence'])}</li>" in page for finding in findings)
+    (listed,) = re.findall(r'<ul class="flags">(.*?)</ul>', page, re.DOTALL)
+    assert listed.count("<li>") == len(findings)
     for text in (ran.out, ran.err, page):
         assert "\x1b" not in text
 
@@ -440,16 +443,16 @@ def test_row_32_numbers_that_are_none_need_a_value(tmp_path: Path, model_path: P
         refused(2, "predict", scan, "-m", model_path, "--fill-nan", value, "--overwrite")
 
 
-def test_row_42_nothing_found_is_a_warning_and_with_strict_an_error(tmp_path: Path, scan: Path) -> None:
+def test_row_42_nothing_found_is_a_doubt_and_with_strict_an_error(tmp_path: Path, scan: Path) -> None:
     tiny_model(background=1e4).save(tmp_path / "blind.safetensors")
     before = tree(tmp_path)
     line = refused(3, "predict", scan, "-m", tmp_path / "blind.safetensors", "--strict")
     assert "labelled no voxel" in line
     assert tree(tmp_path) == before
     ran = done("predict", scan, "-m", tmp_path / "blind.safetensors", "--report")
-    assert "warning: scan: the model labelled no voxel" in ran.err
-    assert "labelled no voxel" in (tmp_path / "scan_report.html").read_text()
-    assert summary(tmp_path / "scan_seg.json")["warnings"]
+    assert "doubtful: scan: The model labelled no voxels" in ran.err
+    assert (tmp_path / "scan_report.html").read_text().count("labelled no voxel") == 1
+    assert summary(tmp_path / "scan_seg.json")["quality"]["flag"] == "doubtful"
 
 
 @pytest.mark.parametrize("room", ["write_image", "write_labels", "write_text"])
