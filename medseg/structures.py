@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, UsageError, did_you_mean
+from medseg.errors import InputError, UsageError, counted, did_you_mean
 
 Side = Literal["left", "right", "none"]
 
@@ -135,17 +135,25 @@ class StructureSet:
         if len(self.index_values) > MAX_INDICES:
             raise UsageError(f"{len(self.index_values)} label values, a training takes {MAX_INDICES} at most")
         index = {value: n for n, value in enumerate(self.index_values)}
-        counts = value_counts(labels)
-        found = np.array(list(counts), dtype=labels.dtype)
-        unknown = {value: n for value, n in counts.items() if value not in index}
-        if unknown:
-            raise InputError(
-                "unknown label values " + ", ".join(f"{v} ({n} voxels)" for v, n in unknown.items()),
-                mend=f"declare them in the card; it has {', '.join(map(str, self.known_values))}",
-            )
+        found = np.array(list(self.require_known(labels)), dtype=labels.dtype)
         indices = np.array([index[int(v)] for v in found], dtype=np.uint8)
         encoded: NDArray[np.uint8] = indices[np.searchsorted(found, labels)]
         return encoded
+
+    def require_known(self, labels: NDArray[np.integer]) -> dict[int, int]:
+        """Voxels of each value of a label array.
+
+        Raises:
+            InputError: a value that no structure has, with the number of its voxels.
+        """
+        counts = value_counts(labels)
+        unknown = {value: n for value, n in counts.items() if value not in self.index_values}
+        if unknown:
+            raise InputError(
+                unknown_values(unknown),
+                mend=f"declare them in the card; it has {', '.join(map(str, self.known_values))}",
+            )
+        return counts
 
     def region_table(self) -> NDArray[np.bool_]:
         """Whether region r (rows) holds the label of index n (columns) of `index_values`."""
@@ -262,6 +270,15 @@ def _check_twin(structure: Structure, twin: Structure | None) -> None:
             f"the twins {structure.name!r} and {twin.name!r} have the sides {structure.side} and {twin.side}",
             mend="one is left, the other right",
         )
+
+
+def unknown_values(counts: Mapping[int, int]) -> str:
+    """The fault of label values that nobody declared.
+
+    >>> unknown_values({5: 1, 7: 3})
+    'unknown label values 5 (1 voxel), 7 (3 voxels)'
+    """
+    return "unknown label values " + ", ".join(f"{v} ({counted(n, 'voxel')})" for v, n in counts.items())
 
 
 def value_counts(labels: NDArray[np.integer]) -> dict[int, int]:

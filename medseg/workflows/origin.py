@@ -33,6 +33,7 @@ class Origin:
     Attributes:
         files: its cases, and what the folder states.
         channels: that every case has, in order.
+        known_channels: that the cases may have, in order.
         structures: what label values mean.
         tissues: of a data set of label maps alone, what each value is painted like.
         name, description, licence: as its card says, or its folder.
@@ -40,6 +41,7 @@ class Origin:
 
     files: DatasetFiles
     channels: tuple[str, ...]
+    known_channels: tuple[str, ...]
     structures: StructureSet
     tissues: tuple[Tissue, ...]
     name: str
@@ -63,7 +65,8 @@ def origin(folder: Path, layout: str, *, complete: bool) -> Origin:
         return described(folder, _card(CARDS.get(layout, layout)), complete=complete)
     files = LAYOUTS[layout](folder, complete=complete)
     about = folder.resolve().name, f"Converted from {layout}", files.licence
-    return Origin(files, _channels(files), _structures(files, layout), (), *about)
+    channels = _channels(files)
+    return Origin(files, channels, channels, _structures(files, layout), (), *about)
 
 
 def described(folder: Path, card: Card, *, complete: bool) -> Origin:
@@ -75,7 +78,7 @@ def described(folder: Path, card: Card, *, complete: bool) -> Origin:
     files = card.read(folder, complete=complete)
     there = tuple(n for n in card.channels if all(n in (c.channels or card.channels) for c in files.cases))
     about = card.name, card.description, card.licence
-    return Origin(files, there, card.structure_set, card.tissues, *about)
+    return Origin(files, there, card.channels, card.structure_set, card.tissues, *about)
 
 
 def _card(name: str) -> Card:
