@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +16,7 @@ from medseg.geometry.orient import canonical
 from medseg.io import read_labels, read_volume, stem_and_suffix
 from medseg.layouts import CaseFiles
 from medseg.preparation import Preparation, Prepared
-from medseg.structures import StructureSet, value_counts
+from medseg.structures import IGNORED, StructureSet, value_counts
 from medseg.volume import Grid, LabelMap, Volume
 
 Reader = Callable[[CaseFiles], tuple[Volume, LabelMap]]
@@ -31,7 +31,9 @@ class PreparedCase:
         case_id: its name.
         prepared: the scan.
         indices: of the labels, see `StructureSet.encode`.
-        volumes_ml: of each structure that is there.
+        volumes_ml: of each structure that is there, as far as it is labelled.
+        unlabelled: names of structures that nobody labelled.
+        whole: every voxel is labelled, and every structure.
         spacing_mm: of the scan's own voxels.
         digest: of the scan's voxels, see `voxel_digest`.
         digests: of what was read, voxels and their place: `image` and `labels`.
@@ -41,6 +43,8 @@ class PreparedCase:
     prepared: Prepared
     indices: NDArray[np.uint8]
     volumes_ml: dict[str, float]
+    unlabelled: tuple[str, ...]
+    whole: bool
     spacing_mm: tuple[float, float, float]
     digest: str
     digests: dict[str, str]
@@ -129,7 +133,10 @@ def read_reference(
     """
     if files.label is None:
         raise InputError("has no labels", source=files.image)
-    return relabelled(read_labels(files.label, structures=structures, like=like), files.relabel, files.label)
+    labels = read_labels(files.label, structures=structures, like=like)
+    if structures is not None:
+        labels = replace(labels, ignore=structures.ignore)
+    return relabelled(labels, files.relabel, files.label)
 
 
 def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> LabelMap:
@@ -149,7 +156,7 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     array = labels.array.copy()
     for value, becomes in relabel.items():
         array[labels.array == value] = becomes
-    return LabelMap(array, labels.grid, labels.form, labels.warnings)
+    return replace(labels, array=array)
 
 
 def judge_case(
@@ -169,8 +176,9 @@ def judge_case(
     except MedsegError as fault:
         faults.append(_of_file(fault, files.image))
     try:
-        structures.require_known(labels.array)
-        indices = None if prepared is None else structures.encode(preparation.apply_labels(labels, prepared))
+        if not set(structures.require_known(labels.array)) - {labels.ignore}:
+            raise InputError("nothing is labelled: every voxel is to be ignored")
+        indices = None if prepared is None else _indices(labels, prepared, structures, preparation)
     except MedsegError as fault:
         faults.append(_of_file(fault, files.label or files.image))
     if faults or prepared is None or indices is None:
@@ -180,10 +188,29 @@ def judge_case(
         prepared,
         indices,
         structure_volumes_ml(labels, structures),
+        tuple(s.name for s in structures if {*(s.members or (s.value,))} & {*labels.unlabelled}),
+        is_whole(labels),
         volume.grid.spacing_mm,
         *_digests(files, volume, labels),
     )
     return Judgement((), volume, labels, case)
+
+
+def _indices(
+    labels: LabelMap, prepared: Prepared, structures: StructureSet, preparation: Preparation
+) -> NDArray[np.uint8]:
+    """Label indices on the prepared grid; what may be of a structure that nobody labelled is ignored."""
+    indices = structures.encode(preparation.apply_labels(labels, prepared))
+    if labels.unlabelled:
+        indices[indices == structures.index_values.index(0)] = IGNORED
+    if (indices == IGNORED).all():
+        raise InputError("nothing is labelled in what a training sees of it")
+    return indices
+
+
+def is_whole(labels: LabelMap) -> bool:
+    """Whether every voxel and every structure was labelled."""
+    return labels.labelled is None and not labels.unlabelled
 
 
 def _of_file(fault: MedsegError, path: Path) -> MedsegError:

@@ -76,6 +76,7 @@ def described(folder: Path, card: Card, *, complete: bool) -> Origin:
         InputError: the folder contradicts the card.
     """
     files = card.read(folder, complete=complete)
+    card = card.adopting(files)
     there = tuple(n for n in card.channels if all(n in (c.channels or card.channels) for c in files.cases))
     about = card.name, card.description, card.licence
     return Origin(files, there, card.channels, card.structure_set, card.tissues, *about)
@@ -102,11 +103,11 @@ def _channels(files: DatasetFiles) -> tuple[str, ...]:
 def _structures(files: DatasetFiles, layout: str) -> StructureSet:
     """Structures that a folder states, or that its masks are named for, or else its label values."""
     if files.regions:
-        return StructureSet(files.regions)
+        return StructureSet(files.regions, files.ignore)
     if layout == "masks":
         names = masks.mask_names(files.cases)
         return from_labels([Structure(n, name.replace("_", " ")) for n, name in enumerate(names, start=1)])
     if files.labels:
-        return from_labels(files.labels)
+        return from_labels(files.labels, files.ignore)
     found = {v for case in files.cases if case.label for v in value_counts(read_labels(case.label).array)}
     return from_labels({value: f"label {value}" for value in sorted(found - {0})})

@@ -105,6 +105,7 @@ def train(
     maps = _label_maps(recipe, card)
     network = _network(recipe, card.structure_set, maps, options)
     found = card.read(data)
+    card = card.adopting(found)
     split = _split(found, recipe, options)
     run = Run(out)
     stored = run.begin(recipe, split, _command(options), anew=options.overwrite)
@@ -334,7 +335,10 @@ def _material(
     """Patches of prepared scans; or scans made anew at every step, where there are label maps alone."""
 
     def part(names: Sequence[str]) -> list[TrainingCase]:
-        return [training_case(n, cases[n].prepared.array, cases[n].indices) for n in names]
+        return [
+            training_case(n, case.prepared.array, case.indices, case.unlabelled)
+            for n, case in ((n, cases[n]) for n in names)
+        ]
 
     i, j, k = next(iter(cases.values())).prepared.grid.spacing_mm
     maker = _patch_maker(recipe, structures, maps, (i, j, k))
