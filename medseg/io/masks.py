@@ -26,8 +26,8 @@ def read_mask_folder(
     """One label map of a folder of masks, each named for its structure: `liver.nii.gz`.
 
     A mask holds 0 and at most one other value. Where masks overlap, the later one counts, in the order
-    of `values`, and a warning says how many voxels they share. A structure without a mask is taken for
-    absent, with a warning.
+    of `values`, and a warning says how many voxels they share. A structure without a mask was not
+    labelled (`LabelMap.unlabelled`), with a warning; one that is absent has an empty mask.
 
     Args:
         folder: of masks; 2D pictures beside volumes are none.
@@ -60,9 +60,13 @@ def read_mask_folder(
     if not there:
         raise InputError(f"holds no mask of {_listed(list(values))}", source=folder, mend="check the names")
     missing = [name for name in values if name not in there]
-    said = (f"There is no mask of {_listed(missing)}: taken for absent.",) if missing else ()
+    said = (
+        f"There is no mask of {_listed(missing)}: not labelled here; an empty mask says that there is none."
+    )
     found = _painted(there, values, folder)
-    found = replace(found, warnings=(*said, *found.warnings))
+    if missing:
+        unlabelled = tuple(values[name] for name in missing)
+        found = replace(found, warnings=(said, *found.warnings), unlabelled=unlabelled)
     return found, {value: name for name, value in values.items()}
 
 

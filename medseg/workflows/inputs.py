@@ -18,7 +18,8 @@ from medseg.io.names import (
     without_pictures,
 )
 from medseg.layouts import LAYOUTS, CaseFiles, detect
-from medseg.layouts.case import description_of, plain
+from medseg.layouts.case import plain
+from medseg.layouts.description import description_of
 
 RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png"}
 """Of scans in a format that labels are not written in."""

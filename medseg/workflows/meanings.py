@@ -108,11 +108,13 @@ def _found_structures(
         values.update(found.prediction or ())
         both = (pair.reference, found.reference), (pair.prediction, found.prediction)
         paths += [path for path, held in both if path is not None and held is not None]
+    values.discard(stated.ignore if stated.ignore is not None else 0)
     if stated.are_regions and values <= set(stated.known_values):
         return stated
     named = {} if stated.are_regions else {s.value: s.name for s in stated}
     names = named | segment_names(paths) or _predicted_names(pairs)
-    return from_labels({value: names.get(value, str(value)) for value in sorted(values - {0})})
+    found_names = {value: names.get(value, str(value)) for value in sorted(values - {0})}
+    return from_labels(found_names, stated.ignore)
 
 
 def _predicted_names(pairs: Iterable[FilePair]) -> dict[int, str]:

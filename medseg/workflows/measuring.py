@@ -15,7 +15,7 @@ from medseg import specs
 from medseg.errors import GridMismatchError, InputError, MedsegError, ResourceError
 from medseg.io import read_volume
 from medseg.io.atomic import atomic_write
-from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case
+from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRule, lesion_values
@@ -174,6 +174,7 @@ def _measured(task: Task, digests: Mapping[str, str]) -> tuple[Measured, Maps]:
         case = replace(case, failure=MISSING)
     elif fault is not None:
         case = replace(case, failure=UNUSABLE + fault.fault)
+    maps = Maps(*without_ignored(*maps))
     if options.protocol is not None:
         case = options.protocol.extended(case, maps.predicted, maps.reference, structures, options.threads)
     case, lesions = _with_lesions(case, maps, structures, options)
