@@ -188,7 +188,11 @@ def _room(path: Path) -> ModuleType:
         from medseg.io import slices
 
         return slices
-    mend = "name the folder of its series" if suffix == ".dcm" else "convert it to NIfTI, MetaImage or NRRD"
+    from medseg.io import dicom
+
+    if suffix in dicom.DICOM_SUFFIXES or dicom.is_dicom_file(path):
+        return dicom
+    mend = "convert it to NIfTI, MetaImage or NRRD"
     raise InputError(
         f"the suffix {suffix or '(none)'} is no image format that is read", source=path, mend=mend
     )
