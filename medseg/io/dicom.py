@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, counted
+from medseg.errors import InputError, MedsegError, counted
 from medseg.io import dicom_frames
 from medseg.io.dicom_elements import Outline, looks_like_dicom, outline
 from medseg.io.dicom_geometry import stack
@@ -24,6 +24,7 @@ from medseg.volume import FileForm
 
 OUR_IMPLEMENTATION = "2.25.194411524594002913822187401268556170234"
 """Implementation class UID in the head of the objects that we write, see `dicom_source`."""
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 HEAD = 1024
 INDEX = "DICOMDIR"
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
@@ -66,6 +67,16 @@ def is_dicom_folder(path: Path) -> bool:
 def is_dicom_file(path: Path) -> bool:
     """Whether `path` is a DICOM file, by its bytes."""
     return path.is_file() and looks_like_dicom(_head(path))
+
+
+def is_structure_set(path: Path) -> bool:
+    """Whether a file is a DICOM radiotherapy structure set, by its bytes."""
+    if not is_dicom_file(path):
+        return False
+    try:
+        return outline(path).sop_class == STRUCTURE_SET
+    except MedsegError:
+        return False
 
 
 def list_series(source: Path) -> tuple[Series, ...]:

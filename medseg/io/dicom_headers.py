@@ -141,6 +141,22 @@ def require_one_volume(slices: Sequence[Slice], source: Path) -> None:
             )
 
 
+def require_same(stated: Mapping[str, str], one: Slice, source: Path) -> None:
+    """Refuse a file that states another patient than a slice does; what either leaves out is no difference.
+
+    Raises:
+        GeometryError: naming the attribute that differs, without its values.
+    """
+    for name, value in stated.items():
+        text, other = _compared(value), _compared(one.volume[name])
+        if text and other and text != other:
+            raise GeometryError(
+                f"{name} differs from that of {one.path.name}",
+                source=source,
+                mend="give files of one patient",
+            )
+
+
 def _compared(text: str) -> str:
     """A value without what may differ between two spellings of it."""
     return " ".join(text.casefold().rstrip("^ ").split())

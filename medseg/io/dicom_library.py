@@ -48,13 +48,11 @@ def dataset(path: Path, what: str, *, tags: tuple[str, ...] = (), pixels: bool =
     library = pydicom(what, path)
     try:
         with unwarned():
-            found = library.dcmread(
+            return library.dcmread(
                 path, force=True, stop_before_pixels=not pixels, specific_tags=list(tags) or None
             )
-            found.decode()
     except FAULTS:
         raise InputError("the DICOM header is damaged", source=path, mend="export it again") from None
-    return found
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 Change = Callable[[Any, int], None]
 
@@ -118,3 +118,71 @@ def item(**fields: Any) -> Dataset:
     for keyword, value in fields.items():
         setattr(found, keyword, value)
     return found
+
+
+def structure_set(
+    path: Path,
+    series: Path,
+    rois: Mapping[str, Sequence[np.ndarray]],
+    *,
+    kind: str = "CLOSED_PLANAR",
+    **fields: Any,
+) -> Path:
+    """Write a structure set that refers to the series of a slice.
+
+    Args:
+        path: of the file.
+        series: one of its slices.
+        rois: contours (n, 3) of each structure by name, LPS mm.
+        kind: of the contours.
+        fields: attributes of the file.
+    """
+    of = pydicom.dcmread(series, stop_before_pixels=True, force=True)
+    header = Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.SOPClassUID = header.file_meta.MediaStorageSOPClassUID = RTStructureSetStorage
+    header.SOPInstanceUID = header.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    header.PatientName, header.PatientID = of.PatientName, of.get("PatientID", "")
+    header.StudyInstanceUID, header.SeriesInstanceUID = of.StudyInstanceUID, generate_uid()
+    header.Modality, header.StructureSetLabel = "RTSTRUCT", "test"
+    space = of.get("FrameOfReferenceUID", "1.2.3")
+    referenced = item(
+        ReferencedSOPInstanceUID="1.2",
+        RTReferencedSeriesSequence=[item(SeriesInstanceUID=of.SeriesInstanceUID)],
+    )
+    header.ReferencedFrameOfReferenceSequence = [
+        item(FrameOfReferenceUID=space, RTReferencedStudySequence=[referenced])
+    ]
+    header.StructureSetROISequence = [
+        item(ROINumber=n + 7, ROIName=name, ReferencedFrameOfReferenceUID=space)
+        for n, name in enumerate(rois)
+    ]
+    header.ROIContourSequence = [
+        item(
+            ReferencedROINumber=n + 7,
+            ROIDisplayColor=[255, 16 * n, 0],
+            ContourSequence=[
+                item(
+                    ContourGeometricType=kind,
+                    NumberOfContourPoints=len(points),
+                    ContourData=[f"{v:.8g}" for v in points.ravel()],
+                )
+                for points in contours
+            ],
+        )
+        for n, contours in reversed(list(enumerate(rois.values())))
+    ]
+    for keyword, value in fields.items():
+        setattr(header, keyword, value)
+    header.save_as(path, enforce_file_format=True)
+    return path
+
+
+def contour(slice_file: Path, corners: Sequence[tuple[float, float]]) -> np.ndarray:
+    """A contour (n, 3) through pixels (i, j) of a slice, LPS mm, by the equation of PS3.3, C.7.6.2.1.1."""
+    header = pydicom.dcmread(slice_file, stop_before_pixels=True, force=True)
+    position = np.array(header.ImagePositionPatient, dtype=float)
+    rows, columns = np.array(header.ImageOrientationPatient, dtype=float).reshape(2, 3)
+    row_mm, column_mm = map(float, header.PixelSpacing)
+    return np.array([position + i * column_mm * rows + j * row_mm * columns for i, j in corners])
