@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,14 @@ from medseg.errors import InputError, MedsegError, counted
 from medseg.io import dicom_frames
 from medseg.io.dicom_elements import Outline, looks_like_dicom, outline
 from medseg.io.dicom_geometry import stack
-from medseg.io.dicom_headers import MODALITIES, Slice, read_slices, require_one_volume
+from medseg.io.dicom_headers import (
+    MODALITIES,
+    PATIENT,
+    Slice,
+    read_slices,
+    require_one_volume,
+    require_same,
+)
 from medseg.io.itk import simple_itk
 from medseg.io.memory import require_memory
 from medseg.io.names import require_file
@@ -27,6 +34,8 @@ OUR_IMPLEMENTATION = "2.25.194411524594002913822187401268556170234"
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 HEAD = 1024
 INDEX = "DICOMDIR"
+SINGLE_FRAMES = "DICOM series"
+"""The format of a series with a file a slice."""
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 MOST_LISTED = 20
 """Series named in a message; of more, only their number."""
@@ -87,6 +96,30 @@ def list_series(source: Path) -> tuple[Series, ...]:
         UsageError: a file of frames needs pydicom, which is not installed.
     """
     return _listed(_slices(Path(source))[0])
+
+
+def require_one_patient(sources: Mapping[str, Path], options: ReadOptions) -> tuple[str, ...]:
+    """Refuse channels of two patients; a sentence about channels in different frames of reference.
+
+    Raises:
+        GeometryError: naming the channels and the attribute that differs, without its values.
+        InputError: as `describe`.
+    """
+    firsts = {name: ordered_slices(path, options)[1][0] for name, path in sources.items()}
+    (head, first), *others = firsts.items()
+    apart = []
+    for name, other in others:
+        patient = {key: value for key, value in other.volume.items() if key in PATIENT}
+        require_same(patient, first, f"the channels {head} and {name}", sources[name])
+        space, another = (s.volume["FrameOfReferenceUID"] for s in (first, other))
+        if space and another and space != another:
+            apart.append(name)
+    if not apart:
+        return ()
+    return (
+        f"The channels {head} and {', '.join(apart)} state different frames of reference: whether they "
+        "are aligned is not known.",
+    )
 
 
 def files(source: Path) -> tuple[Path, ...]:
@@ -170,7 +203,7 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
 
 
 def _format(one: Slice) -> str:
-    return "DICOM series" if one.frame is None else "DICOM mosaic" if one.mosaic else "Enhanced DICOM"
+    return SINGLE_FRAMES if one.frame is None else "DICOM mosaic" if one.mosaic else "Enhanced DICOM"
 
 
 def _listed(slices: Sequence[Slice]) -> tuple[Series, ...]:

@@ -30,6 +30,8 @@ IDENTIFYING = {
     "StudyInstanceUID": "0020|000d", "FrameOfReferenceUID": "0020|0052",
 }  # fmt: skip
 """Whose the slices are, and the space of their positions; no value differs from a value."""
+PATIENT = tuple(IDENTIFYING)[:5]
+"""Whose they are, alone."""
 STATED = {
     "SOPClassUID": "0008|0016", "Modality": MODALITY, "PatientPosition": "0018|5100",
     "RescaleType": "0028|1054", "Units": "0054|1001",
@@ -141,7 +143,7 @@ def require_one_volume(slices: Sequence[Slice], source: Path) -> None:
             )
 
 
-def require_same(stated: Mapping[str, str], one: Slice, source: Path) -> None:
+def require_same(stated: Mapping[str, str], one: Slice, what: str, source: Path) -> None:
     """Refuse a file that states another patient than a slice does; what either leaves out is no difference.
 
     Raises:
@@ -150,11 +152,7 @@ def require_same(stated: Mapping[str, str], one: Slice, source: Path) -> None:
     for name, value in stated.items():
         text, other = _compared(value), _compared(one.volume[name])
         if text and other and text != other:
-            raise GeometryError(
-                f"{name} differs from that of {one.path.name}",
-                source=source,
-                mend="give files of one patient",
-            )
+            raise GeometryError(f"{what} differ in {name}", source=source, mend="give files of one patient")
 
 
 def _compared(text: str) -> str:

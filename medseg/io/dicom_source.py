@@ -18,7 +18,7 @@ from medseg.errors import InputError, UsageError
 from medseg.io import dicom
 from medseg.io.dicom_codes import text
 from medseg.io.dicom_library import FAULTS
-from medseg.io.options import ReadOptions
+from medseg.io.options import ImageInfo, ReadOptions
 from medseg.volume import Grid
 
 PATIENT_AND_STUDY = (
@@ -131,16 +131,31 @@ def highdicom() -> Any:
     return highdicom
 
 
+def require_slices(info: ImageInfo) -> None:
+    """Refuse a scan whose slices are frames of a file, which the objects do not refer to.
+
+    Raises:
+        UsageError: it is an enhanced file or a mosaic.
+    """
+    if info.format != dicom.SINGLE_FRAMES:
+        raise UsageError(
+            f"DICOM objects are made from a series with a file a slice, and this is {info.format}",
+            source=info.path,
+            mend="leave out --dicom",
+        )
+
+
 def read_source(folder: Path, options: ReadOptions) -> Source:
     """The chosen series of a folder, its slices in the order of `read_volume`.
 
     Raises:
-        UsageError: highdicom is not installed.
+        UsageError: highdicom is not installed, or the slices are frames of a file.
         InputError: the headers are damaged, or do not identify the slices and where they lie.
         GeometryError: the slices are no regular stack.
     """
     highdicom()
     info, slices = dicom.ordered_slices(folder, options)
+    require_slices(info)
     headers = [_header(s.path) for s in slices]
     patient = _patient(headers[0])
     for header in headers:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import InputError
+from medseg.io import dicom
 from medseg.io.dicom import is_dicom_folder, is_structure_set
 from medseg.io.memory import out_of_memory_named
 from medseg.io.names import (
@@ -174,8 +175,6 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
 def _room(path: Path) -> ModuleType:
     """The module that reads this kind of file."""
     if path.is_dir():
-        from medseg.io import dicom
-
         return dicom
     suffix = stem_and_suffix(path)[1]
     if suffix in NIFTI_SUFFIXES:
@@ -195,8 +194,6 @@ def _room(path: Path) -> ModuleType:
         from medseg.io import slices
 
         return slices
-    from medseg.io import dicom
-
     if suffix in dicom.DICOM_SUFFIXES or dicom.is_dicom_file(path):
         return dicom
     mend = "convert it to NIfTI, MetaImage or NRRD"
@@ -267,6 +264,9 @@ def _read_channels(files: Mapping[str, Path], channels: Sequence[str] | None, op
     dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32)
     array = np.stack([v.array[0].astype(dtype, copy=False) for v in volumes.values()])
     warnings = tuple(f"{name}: {text}" for name, v in volumes.items() for text in v.warnings)
+    scans = {name: files[name] for name in wanted if _room(files[name]) is dicom}
+    if len(scans) > 1:
+        warnings += dicom.require_one_patient(scans, options)
     return Volume(array, first.grid, wanted, first.form, warnings)
 
 

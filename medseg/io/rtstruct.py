@@ -18,7 +18,7 @@ from medseg.io import dicom
 from medseg.io.contours import Points, filled
 from medseg.io.dicom_elements import outline
 from medseg.io.dicom_geometry import LPS_TO_RAS
-from medseg.io.dicom_headers import IDENTIFYING, Slice, require_same
+from medseg.io.dicom_headers import PATIENT, Slice, require_same
 from medseg.io.dicom_library import FAULTS, dataset, unwarned
 from medseg.io.masks import listed, name_key
 from medseg.io.memory import require_memory
@@ -244,8 +244,8 @@ def _holds(folder: Path, uid: str) -> bool:
 
 def _require_same_patient(header: Any, slices: Sequence[Slice], path: Path) -> None:
     """Refuse a structure set of another patient than the series it refers to."""
-    patient = {name: str(header.get(name) or "") for name in IDENTIFYING if name.startswith("Patient")}
-    require_same(patient, slices[0], path)
+    patient = {name: str(header.get(name) or "") for name in PATIENT}
+    require_same(patient, slices[0], "the structure set and its series", path)
 
 
 def _require_frame(rois: Sequence[Roi], slices: Sequence[Slice], path: Path) -> None:

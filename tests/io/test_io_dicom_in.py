@@ -88,6 +88,37 @@ def test_spellings_of_one_value_are_one_volume(tmp_path: Path) -> None:
     assert io.read_volume(tmp_path / "t").grid.shape == (128, 128, 6)
 
 
+@pytest.mark.fault("reports 1")
+@pytest.mark.parametrize("keyword", ["PatientID", "PatientName", "PatientBirthDate"])
+def test_channels_of_two_patients_are_refused(tmp_path: Path, keyword: str) -> None:
+    values = {"a": "19700101", "b": "19700102"}
+    for name, value in values.items():
+
+        def change(header: Any, n: int, name: str = name, value: str = value) -> None:
+            setattr(header, keyword, value)
+            header.PixelData = bytes([n + (name == "b"), 0] * 128 * 128)
+
+        ct_slices(tmp_path / name, change=change)
+    with pytest.raises(GeometryError, match=f"channels a and b differ in {keyword}") as caught:
+        io.read_volume({"a": tmp_path / "a", "b": tmp_path / "b"})
+    assert "1970" not in str(caught.value)
+
+
+@pytest.mark.fault("reports 1")
+def test_channels_in_two_frames_of_reference_are_said(tmp_path: Path) -> None:
+    for name in "ab":
+
+        def change(header: Any, n: int, name: str = name) -> None:
+            header.FrameOfReferenceUID = f"1.2.{ord(name)}"
+            header.PixelData = bytes([n + (name == "b"), 0] * 128 * 128)
+
+        ct_slices(tmp_path / name, change=change)
+    volume = io.read_volume({"a": tmp_path / "a", "b": tmp_path / "b"})
+    assert volume.warnings == (
+        "The channels a and b state different frames of reference: whether they are aligned is not known.",
+    )
+
+
 # Display is not content
 
 

@@ -110,7 +110,7 @@ def test_a_structure_set_of_another_patient_or_space_is_refused(tmp_path: Path) 
     slices = series(tmp_path / "ct")
     shapes = {"a": [contour(slices[1], box((1, 1), (3, 3)))]}
     file = structure_set(tmp_path / "rt.dcm", slices[0], shapes, PatientName="Other^Canary")
-    with pytest.raises(GeometryError, match="PatientName differs") as caught:
+    with pytest.raises(GeometryError, match="structure set and its series differ in PatientName") as caught:
         io.read_labels(file)
     assert "Canary" not in str(caught.value)
     file = structure_set(tmp_path / "rt.dcm", slices[0], shapes)
