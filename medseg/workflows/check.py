@@ -256,7 +256,7 @@ def _names(cases: tuple[CaseFiles, ...]) -> list[Finding]:
     findings = []
     others = {case.case_id for case in cases}
     for case in cases:
-        if case.label is None or case.label.parent.name == case.case_id:
+        if case.label is None or case.case_id in [folder.name for folder in case.label.parents[:2]]:
             continue
         label = stem_and_suffix(case.label)[0]
         if label != case.case_id and label in others:
