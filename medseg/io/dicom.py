@@ -70,7 +70,7 @@ class Series:
 def is_dicom_folder(path: Path) -> bool:
     """Whether `path` is a folder and a file directly in it is a DICOM image, by its bytes."""
     path = Path(path)
-    return path.is_dir() and any(_may_hold_pixels(p) for p in _files(path))
+    return path.is_dir() and any(_may_hold_a_scan(p) for p in _files(path))
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -240,8 +240,9 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
     if not source.is_dir():
         require_file(source)
         found = outline(source)
-        if not found.has_pixels:
-            raise InputError("the DICOM file holds no image", source=source, mend="name the scan")
+        if not found.is_scan:
+            what = "a segmentation or dose, not a scan" if found.has_pixels else "no image"
+            raise InputError(f"the DICOM file holds {what}", source=source, mend="name the scan")
         return list(read_slices(source, found)), ()
     slices: list[Slice] = []
     classes: set[str] = set()
@@ -253,7 +254,7 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
             others += 1
             continue
         found = outline(path)
-        if found.has_pixels:
+        if found.is_scan:
             slices += read_slices(path, found)
             classes.add(found.sop_class)
         else:
@@ -263,7 +264,7 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
             "there are no DICOM images in this folder", source=source, mend="name the series' folder"
         )
     for path, found in without.items():
-        if found.has_rows or found.sop_class in classes:
+        if not found.has_pixels and (found.has_rows or found.sop_class in classes):
             raise InputError("the DICOM file is cut: it has no pixels", source=path, mend="export it again")
     return slices, _left_aside(len(without), others)
 
@@ -280,10 +281,10 @@ def _require_no_slice(path: Path) -> None:
 
 
 def _left_aside(dicom: int, others: int) -> tuple[str, ...]:
-    """What is said of files without pixels; not their names, which may be the patient's."""
+    """What is said of files that hold no scan; not their names, which may be the patient's."""
     if not dicom + others:
         return ()
-    parts = [f"{dicom} DICOM without pixels"] * bool(dicom) + [f"{others} not DICOM"] * bool(others)
+    parts = [f"{dicom} DICOM without a scan"] * bool(dicom) + [f"{others} not DICOM"] * bool(others)
     return (f"Left aside in the folder: {counted(dicom + others, 'file')} ({', '.join(parts)}).",)
 
 
@@ -295,12 +296,12 @@ def _files(folder: Path) -> list[Path]:
     return [p for p in names if p.name.upper() != INDEX and p.is_file() and not _is_ours(p)]
 
 
-def _may_hold_pixels(path: Path) -> bool:
-    """Whether a file is DICOM with pixels, or damaged so that it may have been."""
+def _may_hold_a_scan(path: Path) -> bool:
+    """Whether a file is DICOM with a scan in it, or damaged so that it may have been."""
     if not is_dicom_file(path):
         return False
     try:
-        return outline(path).has_pixels
+        return outline(path).is_scan
     except InputError:
         return True
 

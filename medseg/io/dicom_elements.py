@@ -27,6 +27,11 @@ TRANSFER_SYNTAX, SOP_CLASS, ROWS = 0x00020010, 0x00080016, 0x00280010
 PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 """Pixel data as floats, doubles, and integers."""
 PER_FRAME, VENDOR, TILES = 0x52009230, 0x00190010, 0x0019100A
+NO_SCANS = (
+    "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.5.1.4.1.1.66.7",
+    "1.2.840.10008.5.1.4.1.1.481.2",
+)  # fmt: skip
+"""Segmentations (frames, surfaces and label maps) and doses, whose pixels are no scan's."""
 KEPT = (TRANSFER_SYNTAX, SOP_CLASS, VENDOR, TILES)
 LONGEST_KEPT = 64
 DEEPEST = 32
@@ -60,6 +65,11 @@ class Outline:
     has_pixels: bool
     has_frames: bool
     tiles: int
+
+    @property
+    def is_scan(self) -> bool:
+        """Whether it holds pixels that may be a scan's, and not those of a segmentation or a dose."""
+        return self.has_pixels and self.sop_class not in NO_SCANS
 
 
 class _Form(NamedTuple):
@@ -147,8 +157,8 @@ class _Walk:
     def elements(self, at: int, end: int, form: _Form, depth: int) -> int:
         """Walk elements up to `end`, or up to the end of an item of undefined length; where they ended."""
         while at < end:
-            if not depth and end - at < 8 and not any(self.data[at:end]):
-                return end
+            if not depth and not any(self.data[at : at + 4]) and not any(self.data[at:end]):
+                return end  # padding
             if depth and self._tag(at, end, form) == ITEM_END:
                 return at + 8
             at = self.element(at, end, form, depth)

@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from medseg.errors import InputError
 from medseg.io.dicom_geometry import SlicePlace
-from medseg.io.dicom_headers import VOLUME, Slice, numbers
+from medseg.io.dicom_headers import COLOURS, VOLUME, Slice, numbers, require_plausible
 from medseg.io.dicom_library import FAULTS, dataset, unwarned
 from medseg.io.dicom_pixels import stored_pixels
 
 ENHANCED, MOSAIC = "an enhanced multi-frame file", "a mosaic"
-SEGMENTATIONS = (
-    "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.5.1.4.1.1.66.7",
-)  # fmt: skip
+NOWHERE = SlicePlace((), (), (), ())
 IN_STACK, POSITIONS = 0x00209057, (0x00200032, 0x00209113, 0x00201041)
 """Dimensions that count the slices of a stack."""
 DCM2NIIX = "convert the original with dcm2niix"
@@ -106,8 +104,9 @@ def _rescaled(stored: NDArray[Any], slope: float, inter: float) -> NDArray[Any]:
 
 def _frames(header: Any, path: Path) -> tuple[Slice, ...]:
     """The frames of an enhanced file, told apart by kind."""
-    if str(header.get("SOPClassUID", "")) in SEGMENTATIONS:
-        raise InputError("is a segmentation, not a scan", source=path, mend="name the scan")
+    require_plausible(path, int(header.Rows), int(header.Columns), int(header.get("NumberOfFrames") or 1))
+    if int(header.get("SamplesPerPixel") or 1) != 1:
+        return (replace(_slice(header, path, NOWHERE), holds=COLOURS),)
     shared = _first(header, "SharedFunctionalGroupsSequence")
     frames = list(header.PerFrameFunctionalGroupsSequence)
     groups = [_Groups(frame, shared) for frame in frames]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -95,15 +96,17 @@ def read_slices(path: Path, found: Outline) -> tuple[Slice, ...]:
         InputError: the header is damaged, or claims more pixels than the file can hold.
         UsageError: they are frames or tiles, and pydicom is not installed.
     """
-    tags, size, components = _by_gdcm(path)
-    frames = size[2] if len(size) == 3 else 1
-    claimed = 2 * components * int(np.prod(size, dtype=np.int64))
-    if claimed > PLAUSIBLE_BYTES:
-        payload.require_plausible(path.stat().st_size, claimed, path)
-    if components == 1 and (found.has_frames or _is_mosaic(tags, found)):
+    if found.has_frames:
         from medseg.io import dicom_frames
 
-        return dicom_frames.read_slices(path, mosaic=not found.has_frames)
+        return dicom_frames.read_slices(path, mosaic=False)
+    tags, size, components = _by_gdcm(path)
+    frames = size[2] if len(size) == 3 else 1
+    require_plausible(path, *size, components)
+    if components == 1 and _is_mosaic(tags, found):
+        from medseg.io import dicom_frames
+
+        return dicom_frames.read_slices(path, mosaic=True)
     slope, inter = (_decimals(tags.get(key, ""), 1) for key in (SLOPE, INTERCEPT))
     one = Slice(
         path=path,
@@ -119,6 +122,18 @@ def read_slices(path: Path, found: Outline) -> tuple[Slice, ...]:
         holds=COLOURS if components != 1 else FRAMES if frames != 1 else "",
     )
     return (one,)
+
+
+def require_plausible(path: Path, *sizes: int) -> None:
+    """Refuse a header that claims far more pixels than its file can hold.
+
+    Raises:
+        InputError: with both sizes.
+        ResourceError: it could hold them, as nothing but a bomb does.
+    """
+    claimed = 2 * math.prod(sizes)
+    if claimed > PLAUSIBLE_BYTES:
+        payload.require_plausible(path.stat().st_size, claimed, path)
 
 
 def require_one_volume(slices: Sequence[Slice], source: Path) -> None:

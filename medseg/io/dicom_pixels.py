@@ -45,7 +45,7 @@ def stored_pixels(path: Path, what: str) -> NDArray[Any]:
             array = _decoded(image, path)
             frames = int(image.get("NumberOfFrames") or 1)
             shape = (frames, int(image.Rows), int(image.Columns))
-    except (*FAULTS, RuntimeError):
+    except (*FAULTS, RuntimeError, StopIteration):
         raise InputError("the pixels are damaged", source=path, mend="export it again") from None
     if array.size != np.prod(shape) or array.dtype.kind not in "iuf":
         raise InputError(

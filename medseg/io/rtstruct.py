@@ -237,7 +237,7 @@ def _holds(folder: Path, uid: str) -> bool:
         with path.open("rb") as stream:
             if uid.encode() not in stream.read(SEARCHED_BYTES):
                 continue
-        if outline(path).has_pixels:
+        if outline(path).is_scan:
             return True
     return False
 

@@ -94,6 +94,7 @@ def enhanced(
     header.PerFrameFunctionalGroupsSequence = [_groups(frame) for frame in frames]
     for keyword, value in fields.items():
         setattr(header, keyword, value)
+    header.file_meta.MediaStorageSOPClassUID = header.SOPClassUID
     header.save_as(path, enforce_file_format=True)
     return stored
 

@@ -15,7 +15,7 @@ import pydicom
 import pytest
 from dicom_files import Frame, ct_slices, ct_values, enhanced, item, save
 from pydicom.data import get_testdata_file
-from pydicom.uid import RLELossless
+from pydicom.uid import EnhancedCTImageStorage, RLELossless
 
 from medseg import io
 from medseg.errors import GeometryError, InputError, MedsegError, UsageError
@@ -343,13 +343,13 @@ def test_files_without_pixels_are_left_aside(tmp_path: Path, options: io.ReadOpt
     folder = tmp_path / "s"
     ct_slices(folder)
     clean = io.read_volume(folder)
-    for name in ("rtplan.dcm", "rtstruct.dcm", "reportsi.dcm", "test-SR.dcm"):
-        shutil.copy(str(get_testdata_file(name)), folder)
+    for name in ("rtplan", "rtstruct", "reportsi", "test-SR", "rtdose", "liver_1frame"):
+        shutil.copy(str(get_testdata_file(f"{name}.dcm")), folder)
     (folder / "LICENSE").write_text("Creative Commons")
     (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
     volume = io.read_volume(folder, options=options)
     np.testing.assert_array_equal(volume.array, clean.array)
-    assert volume.warnings == ("Left aside in the folder: 6 files (4 DICOM without pixels, 2 not DICOM).",)
+    assert volume.warnings == ("Left aside in the folder: 8 files (6 DICOM without a scan, 2 not DICOM).",)
     assert io.is_dicom_folder(folder)
 
 
@@ -366,7 +366,9 @@ def test_a_picture_beside_the_slices_is_a_series_of_its_own(tmp_path: Path) -> N
     folder = tmp_path / "s"
     ct_slices(folder)
     shutil.copy(str(get_testdata_file("SC_rgb_rle_2frame.dcm")), folder / "dose.dcm")
-    shutil.copy(str(get_testdata_file("rtdose.dcm")), folder)
+    header = pydicom.dcmread(str(get_testdata_file("rtdose.dcm")))
+    header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.6.1"
+    save(header, folder / "moving.dcm")
     with pytest.raises(InputError, match="3 series"):
         io.read_volume(folder)
     found = io.list_series(folder)
@@ -536,14 +538,61 @@ def test_enhanced_files_that_say_too_little_are_refused(tmp_path: Path) -> None:
     header.save_as(tmp_path / "y.dcm")
     with pytest.raises(GeometryError, match="frame 2 does not say where it lies"):
         io.read_volume(tmp_path / "y.dcm")
-    with pytest.raises(InputError, match="several frames"):
-        io.read_volume(str(get_testdata_file("rtdose.dcm")))
-    with pytest.raises(InputError, match="is a segmentation"):
-        io.read_volume(str(get_testdata_file("liver_1frame.dcm")))
+    for name in ("rtdose.dcm", "liver_1frame.dcm"):
+        with pytest.raises(InputError, match="holds a segmentation or dose, not a scan"):
+            io.read_volume(str(get_testdata_file(name)))
     with pytest.raises(InputError, match="holds no image"):
         io.read_volume(str(get_testdata_file("rtplan.dcm")))
     with pytest.raises(InputError, match="name the folder of its series"):
         io.read_volume(str(get_testdata_file("CT_small.dcm")))
+
+
+@pytest.mark.fault("reports 13")
+def test_enhanced_ct_in_hounsfield_units_stays_integer(tmp_path: Path) -> None:
+    frames = [Frame(2.0 * n, rescale=(1.0, -1024.0)) for n in range(3)]
+    stored = enhanced(
+        tmp_path / "x.dcm",
+        frames,
+        SOPClassUID=EnhancedCTImageStorage,
+        Modality="CT",
+        PhotometricInterpretation="MONOCHROME1",
+    )
+    volume = io.read_volume(tmp_path / "x.dcm")
+    assert volume.array.dtype == np.int32
+    np.testing.assert_array_equal(volume.array[0], stored.transpose(2, 1, 0).astype(int) - 1024)
+
+
+@pytest.mark.fault("reports 7")
+def test_enhanced_frames_that_the_file_cannot_hold_are_refused(tmp_path: Path) -> None:
+    enhanced(tmp_path / "x.dcm", [Frame(0.0), Frame(2.0)], Rows=60000, Columns=60000)
+    with pytest.raises(InputError, match="truncated"):
+        io.inspect(tmp_path / "x.dcm")
+
+
+@pytest.mark.fault("reports 13")
+@pytest.mark.parametrize("compressed", [False, True])
+def test_frames_without_pixels_are_refused(tmp_path: Path, compressed: bool) -> None:
+    enhanced(tmp_path / "x.dcm", [Frame(2.0 * n) for n in range(3)])
+    header = pydicom.dcmread(tmp_path / "x.dcm")
+    if compressed:
+        header.compress(RLELossless)
+    header.NumberOfFrames = 4
+    groups = header.PerFrameFunctionalGroupsSequence
+    groups.append(pydicom.Dataset(groups[2]))
+    groups[3].PlanePositionSequence = [item(ImagePositionPatient=[-20.0, -30.0, 6.0])]
+    header.save_as(tmp_path / "x.dcm")
+    with pytest.raises(InputError, match="pixels are damaged"):
+        io.read_volume(tmp_path / "x.dcm")
+
+
+@pytest.mark.fault("reports 10")
+@pytest.mark.parametrize("zeros", [1, 8, 512])
+def test_zeros_after_a_slice_are_padding(tmp_path: Path, zeros: int) -> None:
+    paths = ct_slices(tmp_path / "s", 2)
+    expected = io.read_volume(tmp_path / "s").array
+    for path in paths:
+        path.write_bytes(path.read_bytes() + bytes(zeros))
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "s").array, expected)
 
 
 # Rounded positions
