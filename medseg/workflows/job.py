@@ -27,6 +27,7 @@ from medseg.io import (
     write_overlay,
 )
 from medseg.io.atomic import write_text
+from medseg.io.dicom_source import require_slices
 from medseg.io.memory import peak_memory_bytes
 from medseg.io.names import COLOURS
 from medseg.io.options import ImageInfo
@@ -128,6 +129,8 @@ class Job:
             self.outputs.refuse_existing(self.options.overwrite, self.case.files)
             reading = self.options.reading
             info = inspect(self.case.first, options=reading)
+            if self.options.dicom:
+                require_slices(info)
             require_holds(self.target, info.grid)
             forecast_of(info, self.segmenter)
             names = self.options.channels or self._grey(info)

@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 
 from medseg.errors import InputError
 from medseg.findings.finding import Finding
-from medseg.io import files_of, read_labels, read_segments
-from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.io import files_of, read_labels, read_segments, states_segments
 from medseg.metrics.counts import present_values
 from medseg.model import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
@@ -38,9 +37,9 @@ class Known(NamedTuple):
 def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) -> Known:
     """Names for the labels of a file, and the volumes to expect.
 
-    They come from the model named, else from the JSON given, else from the `.json` that `predict`
-    left beside the file, else from a file that holds them (`.seg.nrrd`), else every value is called by
-    itself.
+    They come from the model named, else from the JSON given, else from the `.json` that `predict` left
+    beside the file, else from a file that holds them (`.seg.nrrd`, RTSTRUCT), else every value is called
+    by itself.
 
     Raises:
         ModelError: there is no such model.
@@ -55,7 +54,7 @@ def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) 
         return Known(read_structures(labels))
     if (beside := summary_path(seg)).is_file():
         return _predicted(beside)
-    if stem_and_suffix(seg)[1] == SEGMENTATION_SUFFIX:
+    if states_segments(seg):
         return Known(read_segments(seg))
     values = present_values(read_labels(seg).array)
     if len(values) > MOST_VALUES:

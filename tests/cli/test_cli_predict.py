@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from commands import Apart, apart, done, everything, medseg, names, refused, tree
+from dicom_files import Frame, enhanced
 from io_files import edit, write_dicom
 from markupsafe import escape
 from models import tiny_model
@@ -134,6 +135,20 @@ def test_a_dicom_folder_gets_a_nifti_beside_it(tmp_path: Path, model_path: Path)
     refused(2, "predict", tmp_path / "series", "-m", model_path, "-o", tmp_path / "series")
     done("predict", tmp_path / "series", "-m", model_path, "-o", tmp_path / "x", "--series", "1", "-q")
     assert summary(tmp_path / "x" / "series_seg.json")["provenance"]["settings"]["reading"]["series"] == "1"
+
+
+@pytest.mark.fault("reports 13")
+@pytest.mark.parametrize("name", ["frames.dcm", "IM0001"])
+def test_a_file_of_frames_gets_a_nifti_beside_it(tmp_path: Path, model_path: Path, name: str) -> None:
+    enhanced(tmp_path / name, [Frame(2.0 * n) for n in range(8)])
+    stem = Path(name).stem
+    done("predict", tmp_path / name, "-m", model_path, "-q")
+    assert names(tmp_path) == {name, f"{stem}_seg.nii.gz", f"{stem}_seg.json"}
+    assert labels(tmp_path / f"{stem}_seg.nii.gz").shape == (5, 6, 8)
+    (tmp_path / "s").mkdir()
+    (tmp_path / name).rename(tmp_path / "s" / name)
+    line = refused(2, "predict", tmp_path / "s", "-m", model_path, "--dicom")
+    assert "a file a slice, and this is Enhanced DICOM; leave out --dicom" in line
 
 
 def test_old_results_and_inputs_are_never_replaced_unasked(scan: Path, model_path: Path) -> None:
