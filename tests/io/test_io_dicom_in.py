@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from contextlib import suppress
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -578,7 +579,7 @@ def test_frames_without_pixels_are_refused(tmp_path: Path, compressed: bool) -> 
         header.compress(RLELossless)
     header.NumberOfFrames = 4
     groups = header.PerFrameFunctionalGroupsSequence
-    groups.append(pydicom.Dataset(groups[2]))
+    groups.append(deepcopy(groups[2]))
     groups[3].PlanePositionSequence = [item(ImagePositionPatient=[-20.0, -30.0, 6.0])]
     header.save_as(tmp_path / "x.dcm")
     with pytest.raises(InputError, match="pixels are damaged"):
