@@ -177,6 +177,7 @@ def _unpack(stream: BinaryIO, count: int, source: Path) -> payload.Bytes:
 
 
 def _describe(path: Path, layout: Layout, options: ReadOptions) -> ImageInfo:
+    _require_whole(layout)
     affine = _affine(path, layout)
     warnings: tuple[str, ...] = ()
     if not layout.oriented:
@@ -194,6 +195,16 @@ def _describe(path: Path, layout: Layout, options: ReadOptions) -> ImageInfo:
         form=FileForm(suffix=suffix),
         warnings=warnings + more,
     )
+
+
+def _require_whole(layout: Layout) -> None:
+    """Refuse a header that claims more voxels than the file can hold, before anything depends on them."""
+    with opened(layout.data) as stream:
+        stream.seek(layout.start)
+        if layout.compressed:
+            payload.require_plausible(layout.data.stat().st_size - layout.start, layout.count, layout.data)
+        else:
+            payload.require_length(stream, layout.start + layout.count, layout.data)
 
 
 def _assumed(path: Path, affine: Affine, options: ReadOptions) -> tuple[Affine, tuple[str, ...]]:

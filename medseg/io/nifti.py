@@ -159,6 +159,7 @@ def _set_forms(header: Any, grid: Grid, form: FileForm) -> None:
 
 def _describe(path: Path, raw: RawHeader, options: ReadOptions) -> ImageInfo:
     suffix = stem_and_suffix(path)[1]
+    _require_whole(path, raw)
     form = file_form(raw, suffix, path)
     grid, warnings = place(form, raw.shape, options, path)
     layout = {".nii.gz": ", gzip", ".nii": ""}.get(suffix, ", pair")
@@ -192,6 +193,17 @@ def _raw_header(path: Path) -> RawHeader:
         mend = "rename it to .nii" if raw.single else "rename the pair to .hdr and .img"
         raise InputError(f"its header says that it is {what}", source=head, mend=mend)
     return raw
+
+
+def _require_whole(path: Path, raw: RawHeader) -> None:
+    """Refuse a header that claims more voxels than the file can hold, before anything depends on them."""
+    voxels = path if raw.single else _members(path)[1]
+    needed = raw.offset + raw.voxel_bytes
+    with opened(voxels) as stream:
+        if stem_and_suffix(voxels)[1] == ".nii.gz":
+            payload.require_plausible(voxels.stat().st_size, needed, voxels)
+        else:
+            payload.require_length(stream, needed, voxels)
 
 
 def _right_suffix(stream: BinaryIO, path: Path) -> None:

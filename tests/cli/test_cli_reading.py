@@ -1,0 +1,22 @@
+"""Scans that are hard to read, on the command line."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from commands import refused
+from io_files import claiming
+
+
+@pytest.mark.fault("reports 8")
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+@pytest.mark.parametrize("name", ["scan.nii", "scan.nii.gz", "scan.mha"])
+def test_a_scan_that_cannot_be_is_refused_before_it_is_planned(
+    tmp_path: Path, model_path: Path, name: str, more: tuple[str, ...]
+) -> None:
+    path, start = claiming(tmp_path / name, 32767), time.monotonic()
+    line = refused(3, "predict", path, "-m", model_path, *more)
+    assert "truncated" in line
+    assert time.monotonic() - start < 5
