@@ -10,10 +10,12 @@ from typing import BinaryIO
 from medseg.errors import InputError, MedsegError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img")
-ITK_SUFFIXES = (".mha", ".mhd", ".nrrd")
+ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 SEGMENTATION_SUFFIX = ".seg.nrrd"
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 """Of 2D images, which have neither orientation nor size in mm."""
+HEADER_SUFFIXES = (".hdr", ".mhd", ".nhdr")
+"""Of headers whose voxels lie in another file."""
 SUFFIXES = (*NIFTI_SUFFIXES, SEGMENTATION_SUFFIX, *ITK_SUFFIXES, *PICTURE_SUFFIXES)
 """A name is matched against them in this order: `.seg.nrrd` before `.nrrd`."""
 

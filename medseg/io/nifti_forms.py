@@ -13,6 +13,7 @@ from nibabel import quaternions
 from medseg import affine as aff
 from medseg.affine import Affine
 from medseg.errors import GeometryError, InputError
+from medseg.io.lengths import converted
 from medseg.io.nifti_header import RawHeader
 from medseg.io.options import ReadOptions
 from medseg.io.placement import checked_grid, numbers, require_invertible
@@ -20,6 +21,7 @@ from medseg.volume import FileForm, Grid
 
 MM_PER_UNIT = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
 UNIT_NAMES = {1: "metres", 3: "micrometres"}
+"""By the code of a header; other codes are millimetres."""
 
 FORMS_AGREE_MM = 1.0
 FORMS_NOTICED_MM = 0.05
@@ -87,9 +89,7 @@ def place(
     pixdim_mm = np.asarray((form.stored_pixdim or (1.0,) * 4)[1:]) * scale
     name, affine, warnings = _chosen(forms, shape, pixdim_mm, options, source)
     warnings += _spacings_agree(name, affine, pixdim_mm, options, source)
-    if scale != 1.0:
-        unit = UNIT_NAMES[form.xyzt_units & 7]
-        warnings += (f"The file measures in {unit}; its grid was converted to millimetres.",)
+    warnings += converted(UNIT_NAMES.get(form.xyzt_units & 7, "millimetres"))
     grid, more = checked_grid(shape, affine, source, name)
     return grid, warnings + more
 

@@ -14,7 +14,7 @@ from typing import Any
 from medseg.errors import ResourceError, UsageError
 from medseg.io import files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
-from medseg.io.names import FRACTIONS, opened
+from medseg.io.names import FRACTIONS, HEADER_SUFFIXES, opened
 from medseg.workflows.dicom_out import dicom_paths
 
 SCHEMA = "medseg.prediction/1"
@@ -102,7 +102,7 @@ class Outputs:
         except BaseException:
             for path in new:
                 if path.exists():
-                    for file in files_of(path) if path.suffix in (".hdr", ".mhd") else (path,):
+                    for file in files_of(path) if path.suffix.lower() in HEADER_SUFFIXES else (path,):
                         file.unlink(missing_ok=True)
             raise
 

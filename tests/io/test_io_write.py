@@ -19,7 +19,7 @@ from medseg.errors import GeometryError, InputError, ResourceError, SelfCheckErr
 from medseg.io import nifti
 from medseg.volume import FileForm, Grid, LabelMap
 
-SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mha", ".mhd", ".nrrd")
+SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr")
 
 
 def labels_like(path: Path, **options: Any) -> LabelMap:
