@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import refused
-from io_files import claiming
+from io_files import claiming, looping
 
 
 @pytest.mark.fault("reports 8")
@@ -20,3 +20,12 @@ def test_a_scan_that_cannot_be_is_refused_before_it_is_planned(
     line = refused(3, "predict", path, "-m", model_path, *more)
     assert "truncated" in line
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.fault("reports 6")
+def test_a_tiff_without_an_end_ends_no_command(tmp_path: Path) -> None:
+    path = looping(tmp_path / "scan.tif", [(8, 9), (5, 4)], 0, wide=False)
+    for words in (("info", path), ("evaluate", path, path), ("report", path, path), ("predict", path)):
+        start = time.monotonic()
+        assert "loop" in refused(3, *words, *(["-q"] if words[0] == "predict" else []))
+        assert time.monotonic() - start < 5

@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import tifffile
 
 AFFINE = np.array([[-0.9, 0, 0, 40.0], [0, 1.1, 0, -30.0], [0, 0, 2.5, 7.0], [0, 0, 0, 1.0]])
 
@@ -189,4 +190,19 @@ def claiming(path: Path, n: int) -> Path:
     if path.suffix == ".hdr":
         path.with_suffix(".img").write_bytes(bytes(700))
     path.write_bytes(gzip.compress(blob) if path.suffix == ".gz" else blob)
+    return path
+
+
+def looping(path: Path, shapes: Sequence[tuple[int, int]], target: int, *, wide: bool) -> Path:
+    """A TIFF whose last page leads back to the page `target`."""
+    with tifffile.TiffWriter(path, bigtiff=wide, byteorder="<") as writer:
+        for shape in shapes:
+            writer.write(np.zeros(shape, np.uint8), metadata=None, software=False)
+    place, count, entry = ("<Q", 8, 20) if wide else ("<I", 2, 12)
+    blob, pages, at = bytearray(path.read_bytes()), [], 8 if wide else 4
+    while (page := struct.unpack_from(place, blob, at)[0]) != 0:
+        pages.append(page)
+        at = page + count + entry * int.from_bytes(blob[page : page + count], "little")
+    struct.pack_into(place, blob, at, pages[target])
+    path.write_bytes(blob)
     return path

@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from io_files import claiming, oblique, ramp, write_dicom
+import tifffile
+from io_files import claiming, looping, oblique, ramp, write_dicom
 
 from medseg import io
 from medseg.errors import InputError
+from medseg.io import tiff
 from medseg.volume import Grid, LabelMap
 
 CLAIMS = ("scan.nii", "scan.nii.gz", "scan.hdr", "scan.mha", "packed.mha", "scan.nrrd", "packed.nrrd")
@@ -204,3 +206,28 @@ def test_a_detached_nrrd_names_one_file_beside_it(tmp_path: Path, name: str) -> 
     edited(path, b"data file: scan.raw.gz", b"data file: " + name.encode())
     with pytest.raises(InputError):
         io.read_volume(path)
+
+
+@pytest.mark.fault("reports 6")
+@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize(
+    ("shapes", "target"),
+    [([(8, 9), (5, 4)], 0), ([(8, 9), (5, 4), (8, 9)], 1), ([(8, 9)] * 2, 0), ([(8, 9)], 0)],
+)
+def test_pages_of_a_tiff_that_form_a_loop_are_refused(
+    tmp_path: Path, shapes: list[tuple[int, int]], target: int, wide: bool
+) -> None:
+    path = looping(tmp_path / "scan.tif", shapes, target, wide=wide)
+    for reader in (io.inspect, io.read_volume, io.read_labels):
+        with pytest.raises(InputError, match="loop"):
+            reader(path)
+
+
+@pytest.mark.fault("reports 6")
+def test_more_pages_than_a_volume_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "scan.tif"
+    tifffile.imwrite(path, np.zeros((5, 8, 9), np.uint8), photometric="minisblack", metadata=None)
+    assert io.inspect(path).shape == (9, 8, 5)
+    monkeypatch.setattr(tiff, "MOST_PAGES", 4)
+    with pytest.raises(InputError, match="more than 4 pages"):
+        io.inspect(path)
