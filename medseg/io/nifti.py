@@ -17,7 +17,7 @@ from medseg.errors import InputError
 from medseg.io import payload
 from medseg.io.memory import require_memory
 from medseg.io.names import opened, partner, require_file, stem_and_suffix
-from medseg.io.nifti_forms import MM_PER_UNIT, file_form, place
+from medseg.io.nifti_forms import MM_PER_UNIT, QUATERNION, file_form, place
 from medseg.io.nifti_header import LONGEST, RawHeader, check_extensions, parse
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.volume import FileForm, Grid
@@ -144,8 +144,7 @@ def _set_forms(header: Any, grid: Grid, form: FileForm) -> None:
     if form.stored_quaternion is None and q is not None:
         header.set_qform(q, _qform_code(grid, form), strip_shears=True)
     if form.stored_quaternion is not None:
-        names = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
-        for name, value in zip(names, form.stored_quaternion, strict=True):
+        for name, value in zip(QUATERNION, form.stored_quaternion, strict=True):
             fields[name] = value
     if form.stored_pixdim is not None:
         fields["pixdim"][:4] = form.stored_pixdim
@@ -160,7 +159,7 @@ def _set_forms(header: Any, grid: Grid, form: FileForm) -> None:
 def _describe(path: Path, raw: RawHeader, options: ReadOptions) -> ImageInfo:
     suffix = stem_and_suffix(path)[1]
     _require_whole(path, raw)
-    form = file_form(raw, suffix, path)
+    form, said = file_form(raw, suffix, options, path)
     grid, warnings = place(form, raw.shape, options, path)
     layout = {".nii.gz": ", gzip", ".nii": ""}.get(suffix, ", pair")
     return ImageInfo(
@@ -172,7 +171,7 @@ def _describe(path: Path, raw: RawHeader, options: ReadOptions) -> ImageInfo:
         slope=raw.slope,
         inter=raw.inter,
         form=form,
-        warnings=warnings,
+        warnings=said + warnings,
     )
 
 

@@ -9,14 +9,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
 import tifffile
-from io_files import claiming, looping, oblique, ramp, write_dicom
+from io_files import AFFINE, claiming, edit, looping, oblique, ramp, save, write_dicom
 
 from medseg import io
-from medseg.errors import InputError
+from medseg.errors import GeometryError, InputError
 from medseg.io import tiff
 from medseg.volume import Grid, LabelMap
 
@@ -231,3 +232,63 @@ def test_more_pages_than_a_volume_has_are_refused(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(tiff, "MOST_PAGES", 4)
     with pytest.raises(InputError, match="more than 4 pages"):
         io.inspect(path)
+
+
+BROKEN_QFORM = {
+    "nan": {"quatern_b": np.nan},
+    "offset": {"qoffset_x": np.inf},
+    "norm": {"quatern_b": 0.9, "quatern_c": 0.9},
+    "hand": {"pixdim__0": 7.0},
+    "code": {"qform_code": -1},
+    "pixdim": {"pixdim__1": 0.0, "pixdim__2": 0.0, "pixdim__3": 0.0},
+    "negative": {"pixdim__2": -1.0},
+    "pixdim nan": {"pixdim__3": np.nan},
+}
+
+
+@pytest.mark.fault("reports 11")
+@pytest.mark.parametrize("qform", [0, 1])
+@pytest.mark.parametrize("fault", BROKEN_QFORM)
+def test_a_good_sform_alone_decides_where_it_is_named(tmp_path: Path, fault: str, qform: int) -> None:
+    path = save(tmp_path / "scan.nii.gz", affine=oblique(), qform=qform)
+    edit(path, **BROKEN_QFORM[fault])
+    if qform or fault in ("pixdim", "negative", "pixdim nan", "code"):
+        with pytest.raises(GeometryError) as caught:
+            io.read_volume(path)
+        assert "--use-form sform" in str(caught.value)
+        with pytest.raises(GeometryError):
+            io.read_volume(path, options=io.ReadOptions(use_form="qform"))
+    scan = io.read_volume(path, options=io.ReadOptions(use_form="sform"))
+    np.testing.assert_allclose(scan.grid.affine, oblique(), atol=1e-5)
+    if qform:
+        assert any("sform was used as told" in text for text in scan.warnings)
+    out = tmp_path / "out.nii.gz"
+    io.write_labels(out, LabelMap(np.zeros(scan.grid.shape, np.uint8), scan.grid, scan.form))
+    np.testing.assert_array_equal(nib.load(out).affine, nib.load(path).affine)
+    assert io.read_labels(out).grid.matches(scan.grid)
+
+
+@pytest.mark.fault("reports 11")
+@pytest.mark.parametrize("row", [[np.nan, 0, 0, 0], [0, 1.1, 0, 0]])
+def test_a_good_qform_alone_decides_where_it_is_named(tmp_path: Path, row: list[float]) -> None:
+    path = edit(save(tmp_path / "scan.nii", affine=AFFINE), srow_x=row)
+    with pytest.raises(GeometryError, match="--use-form qform"):
+        io.read_volume(path)
+    with pytest.raises(GeometryError):
+        io.read_volume(path, options=io.ReadOptions(use_form="sform"))
+    scan = io.read_volume(path, options=io.ReadOptions(use_form="qform"))
+    np.testing.assert_allclose(scan.grid.affine, AFFINE, atol=1e-5)
+    out = tmp_path / "out.nii"
+    io.write_labels(out, LabelMap(np.zeros(scan.grid.shape, np.uint8), scan.grid, scan.form))
+    assert io.read_labels(out).grid.matches(scan.grid)
+
+
+@pytest.mark.fault("reports 11")
+def test_a_way_on_is_named_only_where_it_leads_on(tmp_path: Path) -> None:
+    both = edit(save(tmp_path / "a.nii"), quatern_b=np.nan, srow_x=[np.nan, 0, 0, 0])
+    alone = edit(save(tmp_path / "b.nii", sform=0), quatern_b=np.nan)
+    spacings = edit(save(tmp_path / "c.nii", sform=0), pixdim__1=0.0)
+    for path in (both, alone, spacings):
+        with pytest.raises(GeometryError) as caught:
+            io.read_volume(path)
+        assert "--use-form" not in str(caught.value)
