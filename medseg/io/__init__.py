@@ -1,6 +1,7 @@
 """Scans and label maps from and to files: NIfTI, MetaImage, NRRD, 3D Slicer, DICOM series, pictures."""
 
 from medseg.io.dicom import Series, is_dicom_folder, list_series
+from medseg.io.digest import digest_of, digest_of_files
 from medseg.io.masks import read_mask_folder
 from medseg.io.names import SUFFIXES, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
@@ -14,6 +15,8 @@ __all__ = [
     "ImageInfo",
     "ReadOptions",
     "Series",
+    "digest_of",
+    "digest_of_files",
     "files_of",
     "grey",
     "inspect",

@@ -19,6 +19,7 @@ from medseg.io.memory import out_of_memory_named
 from medseg.io.names import (
     COLOURS,
     ITK_SUFFIXES,
+    MGH_SUFFIXES,
     NIFTI_SUFFIXES,
     PICTURE_SUFFIXES,
     SEGMENTATION_SUFFIX,
@@ -186,6 +187,10 @@ def _room(path: Path) -> ModuleType:
         from medseg.io import itk
 
         return itk
+    if suffix in MGH_SUFFIXES:
+        from medseg.io import mgh
+
+        return mgh
     if suffix == SEGMENTATION_SUFFIX:
         from medseg.io import seg_nrrd
 

@@ -8,7 +8,6 @@ Nothing else of a header is kept: no identifiers, no tags, no text of other prog
 from __future__ import annotations
 
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import InputError, printable
-from medseg.io import itk, payload
+from medseg.io import itk, nrrd
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.io.painting import Painting
 from medseg.io.values import label_values, smallest_dtype
@@ -40,9 +39,6 @@ TAGS = (
 
 LONGEST_NAME = 128
 MEND = "save it again in 3D Slicer"
-TYPES = {
-    "u1": "unsigned char", "u2": "unsigned short", "u4": "unsigned int",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,16 +137,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, structures: StructureSet 
         raise InputError("a segment has no negative label value", source=path, mend="renumber the labels")
     whole = _structures(structures, [value for value in value_counts(array) if value])
     layers = _layers(array, whole)
-    sizes = grid.shape if len(layers) == 1 else (len(layers), *grid.shape)
-    text = "\n".join([*_geometry(sizes, array.dtype, grid), *_keys(layers, whole, grid)]) + "\n\n"
-    packer = zlib.compressobj(payload.LEVEL, zlib.DEFLATED, payload.GZIP)
-    little = array.dtype.newbyteorder("<")
-    with path.open("wb") as stream:
-        stream.write(text.encode("utf-8", "backslashreplace"))
-        for k in range(grid.shape[2]):
-            slab = np.stack([layer[:, :, k] for layer in layers])
-            stream.write(packer.compress(slab.astype(little, copy=False).tobytes(order="F")))
-        stream.write(packer.flush())
+    nrrd.write(path, layers, grid, _keys(layers, whole, grid))
 
 
 def differences(path: Path, array: NDArray[Any], structures: StructureSet | None) -> Iterator[str]:
@@ -189,24 +176,6 @@ def _layers(array: NDArray[Any], structures: StructureSet) -> list[NDArray[Any]]
     return [array]
 
 
-def _geometry(sizes: Sequence[int], dtype: np.dtype[Any], grid: Grid) -> list[str]:
-    """The standard part of the header."""
-    lps = itk.LPS_TO_RAS @ grid.affine + 0.0
-    several = len(sizes) == 4
-    return [
-        "NRRD0004",
-        f"type: {TYPES[dtype.newbyteorder('=').str[1:]]}",
-        f"dimension: {len(sizes)}",
-        "space: left-posterior-superior",
-        f"sizes: {' '.join(map(str, sizes))}",
-        f"space directions: {'none ' * several}{' '.join(_vector(lps[:3, axis]) for axis in range(3))}",
-        f"kinds: {'list ' * several}domain domain domain",
-        "endian: little",
-        "encoding: gzip",
-        f"space origin: {_vector(lps[:3, 3])}",
-    ]
-
-
 def _keys(layers: Sequence[NDArray[Any]], structures: StructureSet, grid: Grid) -> Iterator[str]:
     """What 3D Slicer needs to know of the segments, sorted as it sorts them."""
     extents = [_extents(layer) for layer in layers]
@@ -238,10 +207,6 @@ def _extents(layer: NDArray[Any]) -> dict[int, str]:
     boxes = ndimage.find_objects(layer if small else np.searchsorted(values, layer) + 1)
     found = {value: boxes[(value if small else n) - 1] for n, value in enumerate(values, start=1) if value}
     return {v: " ".join(f"{part.start} {part.stop - 1}" for part in box) for v, box in found.items()}
-
-
-def _vector(values: NDArray[np.float64]) -> str:
-    return f"({','.join(repr(float(value)) for value in values)})"
 
 
 def _segments(path: Path, layers: int) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
@@ -284,7 +249,7 @@ def _numbered(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], tuple[s
 
 def _stated(path: Path) -> dict[int, dict[str, str]]:
     """What the header says of each segment, by its number."""
-    fields = {_text(key): _text(value[1:]) for key, value in _pairs(itk.nrrd_fields(path))}
+    fields = {_text(key): _text(value[1:]) for key, value in _pairs(nrrd.fields_of(path))}
     source = next((fields[key] for key in SOURCES if fields.get(key)), BINARY)
     if source != BINARY:
         raise InputError(

@@ -18,7 +18,7 @@ from medseg.findings.finding import REFUSED, sentences
 from medseg.inference.planner import Forecast
 from medseg.io import (
     ReadOptions,
-    files_of,
+    digest_of,
     inspect,
     read_volume,
     require_holds,
@@ -36,7 +36,7 @@ from medseg.volume import LabelMap, Volume
 from medseg.workflows import dicom_out
 from medseg.workflows.calibration import Expected
 from medseg.workflows.inputs import InputCase
-from medseg.workflows.outputs import Outputs, digest
+from medseg.workflows.outputs import Outputs
 from medseg.workflows.segment import Segmentation, Segmenter
 from medseg.workflows.summary import expected_of, page_options, summary_of
 
@@ -192,7 +192,7 @@ class Job:
                     inputs=inputs,
                 )
             summary = summary_of(volume, found, expected) | {
-                "labels_sha256": digest(files_of(outputs.labels)),
+                "labels_sha256": digest_of(outputs.labels),
                 "seconds": round(sum(self.watch.seconds.values()), 2),
                 "timing_s": {step: round(taken, 3) for step, taken in self.watch.seconds.items()},
                 "peak_memory_bytes": peak_memory_bytes(),
@@ -270,7 +270,7 @@ def _identity(case: InputCase, segmenter: Segmenter, options: PredictOptions) ->
     """What the result depends on: the bytes read, the models, the settings."""
     channels = list(options.channels) if isinstance(case.source, Path) else list(case.source)
     return {
-        "input": {"sha256": digest(case.files), "channels": channels},
+        "input": {"sha256": digest_of(case.source), "channels": channels},
         "models": [{"name": m.spec.name, "sha256": m.sha256} for m in segmenter.models],
         "settings": {
             "engines": list(segmenter.engine_names),

@@ -10,11 +10,10 @@ from typing import Any, NamedTuple
 
 from medseg.errors import InputError
 from medseg.findings.finding import Finding
-from medseg.io import files_of, read_labels, read_segments, states_segments
+from medseg.io import digest_of, read_labels, read_segments, states_segments
 from medseg.metrics.counts import present_values
 from medseg.model import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
-from medseg.workflows.outputs import digest
 from medseg.workflows.pairs import MOST_VALUES, read_structures
 from medseg.workflows.predictions import read_summary, stated_findings, summary_path
 
@@ -122,7 +121,7 @@ def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
 
 def _fits(stored: Mapping[str, Any], seg: Path) -> bool:
     """Whether a summary is of this very file, as far as it says of which."""
-    return stored.get("labels_sha256") is None or stored["labels_sha256"] == digest(files_of(seg))
+    return stored.get("labels_sha256") is None or stored["labels_sha256"] == digest_of(seg)
 
 
 def _structure(row: Mapping[str, Any]) -> Structure:

@@ -107,7 +107,8 @@ def test_probabilities_and_a_page_on_request(scan: Path, model_path: Path) -> No
     assert (nib.load(scan.parent / "scan_prob-core.nii.gz").get_fdata()[core] >= 0.25).all()
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd", ".hdr"])
+@pytest.mark.fault("reports 13")
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd", ".hdr", ".mgz", ".nhdr"])
 def test_the_format_of_the_result_is_that_of_the_scan(
     scan: Path, model_path: Path, tmp_path: Path, suffix: str
 ) -> None:
@@ -115,14 +116,18 @@ def test_the_format_of_the_result_is_that_of_the_scan(
     folder.mkdir()
     if suffix == ".hdr":
         nib.save(nib.Nifti1Pair.from_image(nib.load(scan)), folder / "a.hdr")
+    elif suffix == ".mgz":
+        image = nib.load(scan)
+        nib.save(nib.MGHImage(image.get_fdata(dtype=np.float32), image.affine), folder / f"a{suffix}")
     else:
         sitk.WriteImage(sitk.ReadImage(str(scan)), str(folder / f"a{suffix}"))
     done("predict", folder / f"a{suffix}", "-m", model_path, "-q")
     done("predict", scan, "-m", model_path, "-q")
-    written = names(folder) - {"a.img", f"a{suffix}"}
-    assert written == {f"a_seg{suffix}", "a_seg.json"} | ({"a_seg.img"} if suffix == ".hdr" else set())
-    if suffix == ".hdr":
-        found = labels(folder / "a_seg.hdr")
+    beside = {".hdr": ".img", ".nhdr": ".raw.gz"}.get(suffix, suffix)
+    written = names(folder) - {f"a{beside}", "a.raw", f"a{suffix}"}
+    assert written == {f"a_seg{suffix}", "a_seg.json", f"a_seg{beside}"}
+    if suffix in (".hdr", ".mgz"):
+        found = labels(folder / f"a_seg{suffix}")
     else:
         found = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"a_seg{suffix}"))).T
     np.testing.assert_array_equal(found, labels(tmp_path / "scan_seg.nii.gz"))
