@@ -18,6 +18,7 @@ from medseg.inference.planner import Forecast
 from medseg.inference.predictor import Predictor
 from medseg.inference.refine import refined_labels
 from medseg.inference.restore import Labels, Rows, restored_labels
+from medseg.intensity import rescaled
 from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
 from medseg.postprocess import postprocess
 from medseg.preparation import Preparation, Prepared
@@ -133,6 +134,7 @@ class Segmenter:
         watch = watch or Stopwatch()
         volume = self._bound(volume)
         warnings = [*volume.warnings, *(w for m in self.models for w in _spacing_warnings(volume, m.spec))]
+        warnings += self._unit_warnings(volume)
         with watch.step("prepare"):
             prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
         calibrated = "calibration" in self.members[0].model.spec.evidence
@@ -168,6 +170,18 @@ class Segmenter:
             seen.estimated_dice,
             probabilities,
         )
+
+    def _unit_warnings(self, volume: Volume) -> list[str]:
+        """Doubt about a scan whose intensities look rescaled, where it is to be taken all the same.
+
+        Raises:
+            InputError: it is not to be taken.
+        """
+        specs = (model.spec.preparation.normalisation for model in self.models)
+        found = [text for spec in specs if (text := rescaled(volume.array, spec, volume.channels))]
+        if found and not self.options.force:
+            raise InputError(found[0], mend="give the scan as it was reconstructed, or --force")
+        return [f"{text}: the result is doubtful" for text in found]
 
     def _restored(
         self, volume: Volume, prepared: Sequence[Prepared], runs: Sequence[Rows]

@@ -66,6 +66,7 @@ def test_a_damaged_description_is_said(tmp_path: Path, text: str, error: type[Ex
         begin(run)
 
 
+@pytest.mark.fault("reliability 90")
 def test_row_90_one_process_at_a_time(tmp_path: Path) -> None:
     run = Run(tmp_path)
     lock = tmp_path / "run.lock"
