@@ -42,6 +42,7 @@ def command(
     report_file: opt.ReportFile = None,
     dicom: opt.Dicom = False,
     strict: opt.Strict = False,
+    force: opt.Force = False,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -66,7 +67,7 @@ def command(
     kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard))
     options = PredictOptions(reading, _names(channels), *kept)
     outcomes: list[Outcome] = []
-    segmenter = _loader(model, quiet, keep_probabilities=probabilities, **settings)
+    segmenter = _loader(model, quiet, keep_probabilities=probabilities, force=force, **settings)
     if dry_run:
         _tell_plans(inputs, segmenter, options, as_json)
         return

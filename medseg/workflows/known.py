@@ -68,7 +68,7 @@ def _predicted(summary: Path) -> Known:
         structures = from_labels([_structure(row) for row in content["structures"]])
         totals = content.get("totals", ())
         return Known(structures, totals=tuple(Total(str(t["name"]), _values(t["values"])) for t in totals))
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(f"names no structures ({fault!r})", source=summary) from None
 
 
@@ -115,7 +115,7 @@ def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
         rows = stored["structures"]
         stated = {str(row["name"]): row["interval_ml"] for row in rows if row.get("interval_ml")}
         return {name: (float(low), float(high)) for name, (low, high) in stated.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(f"states no volumes ({fault!r})", source=summary) from None
 
 

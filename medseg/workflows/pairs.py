@@ -220,7 +220,7 @@ def read_structures(path: Path) -> StructureSet:
         raise InputError(f"cannot be read ({fault.strerror})", source=path, mend="check the path") from None
     except InputError:
         raise
-    except (ValueError, TypeError, AttributeError) as fault:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(
             f"does not say what the labels mean ({fault})",
             source=path,

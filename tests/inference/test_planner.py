@@ -38,6 +38,7 @@ def test_with_room_everything_is_one_tile(predictor: Predictor, model: Model) ->
     assert len(chosen.plan(SHAPE).tiles) == 1
 
 
+@pytest.mark.fault("reliability 40")
 def test_with_less_room_the_tiles_are_smaller_and_the_answer_is_the_same(
     predictor: Predictor, model: Model
 ) -> None:
@@ -56,6 +57,8 @@ def test_with_less_room_the_tiles_are_smaller_and_the_answer_is_the_same(
     assert sizes[-1] < sizes[0] < np.prod(whole.plan(SHAPE).tile_shape)
 
 
+@pytest.mark.fault("reliability 40")
+@pytest.mark.fault("reliability 88")
 def test_too_little_room_is_refused_with_what_is_needed(predictor: Predictor, model: Model) -> None:
     with pytest.raises(
         ResourceError, match=r"beside the scan, needs 0\.\d\d GiB, and 0\.01 GiB are left"
