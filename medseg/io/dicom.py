@@ -173,7 +173,7 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
     strange = next((s for s in series.slices if s.holds), None)
     if strange is not None:
         raise InputError(
-            f"the DICOM file holds {strange.holds}", source=strange.path, mend="convert it with dcm2niix"
+            f"the DICOM file holds {strange.holds}", source=strange.path, mend="convert it to NIfTI"
         )
     if source.is_file() and first.frame is None:
         raise InputError("this is one slice of a series", source=source, mend="name the folder of its series")
