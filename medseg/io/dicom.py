@@ -242,7 +242,11 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
         found = outline(source)
         if not found.is_scan:
             what = "a segmentation or dose, not a scan" if found.has_pixels else "no image"
-            raise InputError(f"the DICOM file holds {what}", source=source, mend="name the scan")
+            raise InputError(
+                f"the DICOM file holds {what}",
+                source=source,
+                mend="name the scan; labels are read as NIfTI or RTSTRUCT",
+            )
         return list(read_slices(source, found)), ()
     slices: list[Slice] = []
     classes: set[str] = set()
