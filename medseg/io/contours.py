@@ -28,12 +28,11 @@ def filled(contours: Sequence[Points], shape: tuple[int, int]) -> NDArray[np.boo
     >>> filled([square, (square + 2) / 2], (5, 5)).sum(), filled([square], (5, 5)).sum()
     (np.int64(8), np.int64(9))
     """
-    crossings = np.zeros((shape[0] + 1, shape[1]), dtype=np.int32)
+    odd = np.zeros((shape[0] + 1, shape[1]), dtype=np.uint8)
     for contour in contours:
         columns, rows = _crossings(contour, shape)
-        np.add.at(crossings, (columns, rows), 1)
-    inside: NDArray[np.bool_] = np.cumsum(crossings, axis=0)[:-1] % 2 == 1
-    return inside
+        np.bitwise_xor.at(odd, (columns, rows), 1)
+    return np.bitwise_xor.accumulate(odd, axis=0)[:-1].astype(np.bool_)
 
 
 def _crossings(points: Points, shape: tuple[int, int]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
