@@ -22,23 +22,33 @@ def rings(mask: NDArray[np.bool_]) -> list[Ring]:
     a channel of no width leads from the ring to the hole and back.
 
     Args:
-        mask: of one slice, (rows, columns).
+        mask: of one slice, (rows, columns), with at least one pixel.
 
-    >>> [len(ring) for ring in rings(np.pad(np.ones((1, 2), bool), 1))]
+    >>> [len(ring) for ring in rings(np.pad(np.ones((1, 9), bool), 1))]
     [6]
     """
     from skimage.measure import find_contours
 
     outer: list[Ring] = []
     holes: list[Ring] = []
-    for points in find_contours(np.pad(mask, 1).astype(np.float32), 0.5):
-        ring = points[:-1] - 1
+    start = [int(mask.any(axis=1 - axis).argmax()) for axis in (0, 1)]
+    part = mask[start[0] :, start[1] :]
+    part = part[: np.flatnonzero(part.any(axis=1))[-1] + 1, : np.flatnonzero(part.any(axis=0))[-1] + 1]
+    for points in find_contours(np.pad(part, 1).astype(np.float32), 0.5):
+        ring = _corners(points[:-1] - 1 + start)
         (outer if _area(ring) > 0 else holes).append(ring)
     of_outer: list[list[Ring]] = [[] for _ in outer]
     for hole in holes:
         around = [n for n, ring in enumerate(outer) if _contains(ring, hole[0])]
         of_outer[min(around, key=lambda n: _area(outer[n]))].append(hole)
     return [_joined(ring, inner) for ring, inner in zip(outer, of_outer, strict=True)]
+
+
+def _corners(ring: Ring) -> Ring:
+    """The points at which a ring turns; between two of them it is straight."""
+    before, after = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
+    turns = before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]  # halves of pixels: exact
+    return np.asarray(ring[turns])
 
 
 def _area(ring: Ring) -> float:

@@ -34,7 +34,7 @@ VOXELS_SUMMED = Code("126030", "DCM", "Sum of segmented voxel method for volume"
 EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 COMMENT = Code("121106", "DCM", "Comment")
 LONGEST_COMMENT = 1024
-FINDING = Code("FINDING", PRIVATE_SCHEME, "Finding")
+RAISED = Code("RAISED", PRIVATE_SCHEME, "Raised by an automatic check")
 VERDICT = Code("VERDICT", PRIVATE_SCHEME, "Verdict on the result")
 DOUBTFUL = Code("DOUBTFUL", PRIVATE_SCHEME, "Doubtful")
 NO_DOUBT = Code("NO_DOUBT", PRIVATE_SCHEME, "No automatic check raised a doubt")
@@ -166,7 +166,7 @@ def _group(
             for end, ml in zip(("lower", "upper"), volumes.intervals_ml[structure.name], strict=True)
         ]
     evaluations = [
-        sr.QualitativeEvaluation(coded(FINDING), coded(_finding_code(f)))
+        sr.QualitativeEvaluation(coded(RAISED), coded(_finding_code(f)))
         for f in about(maker.findings, structure.name)
     ]
     site = sr.FindingSite(coded(concept.type), None if concept.side is None else coded(concept.side))

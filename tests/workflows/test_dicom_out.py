@@ -247,8 +247,9 @@ def test_what_was_found_about_a_structure_stands_with_its_segment(tmp_path: Path
         [(e.name.meaning, e.value.value, e.value.meaning) for e in group.get_qualitative_evaluations()][1:]
         for group in groups
     ]
-    cut = ("Finding", "CUT_SHORT", "Cut by the edge of the scan, and too small")
-    assert found == [[cut, ("Finding", "AT_EDGE", "Reaches the edge of the scan")], [cut], []]
+    raised = "Raised by an automatic check"
+    cut = (raised, "CUT_SHORT", "Cut by the edge of the scan, and too small")
+    assert found == [[cut, (raised, "AT_EDGE", "Reaches the edge of the scan")], [cut], []]
     described = [item.get("SegmentDescription") for item in pydicom.dcmread(segments).SegmentSequence]
     told = [item.get("ROIDescription") for item in pydicom.dcmread(contours).StructureSetROISequence]
     sentence = f"{cut[2]}; Reaches the edge of the scan"
