@@ -38,8 +38,10 @@ def rings(mask: NDArray[np.bool_]) -> list[Ring]:
         ring = _corners(points[:-1] - 1 + start)
         (outer if _area(ring) > 0 else holes).append(ring)
     of_outer: list[list[Ring]] = [[] for _ in outer]
+    low, high = (np.array([end(ring, axis=0) for ring in outer]) for end in (np.min, np.max))
     for hole in holes:
-        around = [n for n, ring in enumerate(outer) if _contains(ring, hole[0])]
+        near = np.flatnonzero((low < hole[0]).all(axis=1) & (hole[0] < high).all(axis=1))
+        around = [n for n in near.tolist() if _contains(outer[n], hole[0])]
         of_outer[min(around, key=lambda n: _area(outer[n]))].append(hole)
     return [_joined(ring, inner) for ring, inner in zip(outer, of_outer, strict=True)]
 
@@ -64,7 +66,7 @@ def _contains(ring: Ring, point: Ring) -> bool:
 
 def _crossings(ring: Ring, row: float) -> Iterator[tuple[int, float]]:
     """Where a ring crosses a row: number of the point before, and column."""
-    after = np.roll(ring, -1, axis=0)
+    after = np.concatenate([ring[1:], ring[:1]])
     for n in np.flatnonzero((ring[:, 0] > row) != (after[:, 0] > row)):
         share = (row - ring[n, 0]) / (after[n, 0] - ring[n, 0])
         yield int(n), float(ring[n, 1] + share * (after[n, 1] - ring[n, 1]))
