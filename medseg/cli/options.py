@@ -65,6 +65,9 @@ DicomSeg = Annotated[
     str, typer.Option("--dicom-seg", help="Kind of DICOM segmentation: binary, which all show, or labelmap.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Take a CT whose values look rescaled; the result is doubtful.")
+]
 Timing = Annotated[bool, typer.Option("--timing", help="Print what each step took.")]
 MaxMemory = Annotated[
     str | None,

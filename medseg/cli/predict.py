@@ -44,6 +44,7 @@ def command(
     dicom: opt.Dicom = False,
     dicom_seg: opt.DicomSeg = "binary",
     strict: opt.Strict = False,
+    force: opt.Force = False,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -69,7 +70,7 @@ def command(
     kind = cast("SegmentationKind", _one_of("--dicom-seg", dicom_seg, ("binary", "labelmap")))
     options = PredictOptions(reading, _names(channels), *kept, dicom_seg=kind)
     outcomes: list[Outcome] = []
-    segmenter = _loader(model, quiet, keep_probabilities=probabilities, **settings)
+    segmenter = _loader(model, quiet, keep_probabilities=probabilities, force=force, **settings)
     if dry_run:
         _tell_plans(inputs, segmenter, options, as_json)
         return

@@ -15,10 +15,10 @@ import numpy as np
 
 from medseg import affine as aff
 from medseg.findings.finding import TITLES, about
-from medseg.io.contours import rings
 from medseg.io.dicom_codes import text
 from medseg.io.dicom_seg import LONGEST_DESCRIPTION, numbered
 from medseg.io.dicom_source import RESEARCH_ONLY, UTF_8, Maker, Source, content_time, finish, highdicom
+from medseg.io.rings import rings
 from medseg.structures import Structure, StructureSet
 from medseg.volume import LabelMap
 

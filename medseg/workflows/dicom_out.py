@@ -12,10 +12,11 @@ from medseg.errors import UsageError
 from medseg.findings.finding import Finding
 from medseg.io import dicom_seg, files_of, is_dicom_folder
 from medseg.io.atomic import atomic_files
+from medseg.io.dicom_library import unwarned
 from medseg.io.dicom_objects import encapsulated_pdf, secondary_capture
 from medseg.io.dicom_rtstruct import structure_set
 from medseg.io.dicom_seg import SegmentationKind
-from medseg.io.dicom_source import Maker, Source, highdicom, read_source, unwarned
+from medseg.io.dicom_source import Maker, Source, highdicom, read_source
 from medseg.io.dicom_sr import NOTHING_MORE, Volumes, measurements
 from medseg.io.options import DEFAULT, ReadOptions
 from medseg.io.placement import on_grid

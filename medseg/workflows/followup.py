@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,7 @@ from medseg import __version__
 from medseg.errors import InputError, ModelError, UsageError
 from medseg.findings.finding import REFUSED
 from medseg.findings.finding import sentences as sentences_of
-from medseg.io import files_of, read_labels
+from medseg.io import digest_of, digest_of_files, read_labels
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
@@ -25,7 +24,6 @@ from medseg.report.followup import ReportFollowup, followup_page, sentences, ter
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap
 from medseg.workflows.known import known_structures
-from medseg.workflows.outputs import digest
 from medseg.workflows.predictions import (
     UNSET,
     models_of,
@@ -220,7 +218,7 @@ def _summary(labels: Path) -> dict[str, Any]:
             source=labels,
             mend=PREDICT_BOTH,
         )
-    if content.get("labels_sha256") != digest(files_of(labels)):
+    if content.get("labels_sha256") != digest_of(labels):
         raise InputError(
             f"is not the file that {path.name} describes: it was changed after it was predicted",
             source=labels,
@@ -277,9 +275,8 @@ def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smalles
 def _packaged(sha256: str) -> Path | None:
     """The packaged model of that hash; what it is called in a summary is not believed."""
     for path in packaged_models().values():
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                return path
+        if digest_of_files([path]) == sha256:
+            return path
     return None
 
 

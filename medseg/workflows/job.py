@@ -18,7 +18,7 @@ from medseg.findings.finding import REFUSED, sentences
 from medseg.inference.planner import Forecast
 from medseg.io import (
     ReadOptions,
-    files_of,
+    digest_of,
     inspect,
     read_volume,
     require_holds,
@@ -28,6 +28,7 @@ from medseg.io import (
 )
 from medseg.io.atomic import write_text
 from medseg.io.dicom_seg import SegmentationKind
+from medseg.io.dicom_source import require_slices
 from medseg.io.dicom_sr import Volumes
 from medseg.io.memory import peak_memory_bytes
 from medseg.io.names import COLOURS
@@ -37,7 +38,7 @@ from medseg.volume import LabelMap, Volume
 from medseg.workflows import dicom_out
 from medseg.workflows.calibration import Expected
 from medseg.workflows.inputs import InputCase
-from medseg.workflows.outputs import Outputs, digest
+from medseg.workflows.outputs import Outputs
 from medseg.workflows.segment import Segmentation, Segmenter
 from medseg.workflows.summary import expected_of, intervals_of, page_options, summary_of
 
@@ -133,6 +134,8 @@ class Job:
             self.outputs.refuse_existing(self.options.overwrite, self.case.files)
             reading = self.options.reading
             info = inspect(self.case.first, options=reading)
+            if self.options.dicom:
+                require_slices(info)
             require_holds(self.target, info.grid)
             forecast_of(info, self.segmenter)
             names = self.options.channels or self._grey(info)
@@ -194,7 +197,7 @@ class Job:
                     inputs=inputs,
                 )
             summary = summary_of(volume, found, expected) | {
-                "labels_sha256": digest(files_of(outputs.labels)),
+                "labels_sha256": digest_of(outputs.labels),
                 "seconds": round(sum(self.watch.seconds.values()), 2),
                 "timing_s": {step: round(taken, 3) for step, taken in self.watch.seconds.items()},
                 "peak_memory_bytes": peak_memory_bytes(),
@@ -274,7 +277,7 @@ def _identity(case: InputCase, segmenter: Segmenter, options: PredictOptions) ->
     """What the result depends on: the bytes read, the models, the settings."""
     channels = list(options.channels) if isinstance(case.source, Path) else list(case.source)
     return {
-        "input": {"sha256": digest(case.files), "channels": channels},
+        "input": {"sha256": digest_of(case.source), "channels": channels},
         "models": [{"name": m.spec.name, "sha256": m.sha256} for m in segmenter.models],
         "settings": {
             "engines": list(segmenter.engine_names),

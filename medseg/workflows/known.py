@@ -10,12 +10,10 @@ from typing import Any, NamedTuple
 
 from medseg.errors import InputError
 from medseg.findings.finding import Finding
-from medseg.io import files_of, read_labels, read_segments
-from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.io import digest_of, read_labels, read_segments, states_segments
 from medseg.metrics.counts import present_values
 from medseg.model import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
-from medseg.workflows.outputs import digest
 from medseg.workflows.pairs import MOST_VALUES, read_structures
 from medseg.workflows.predictions import read_summary, stated_findings, summary_path
 
@@ -38,9 +36,9 @@ class Known(NamedTuple):
 def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) -> Known:
     """Names for the labels of a file, and the volumes to expect.
 
-    They come from the model named, else from the JSON given, else from the `.json` that `predict`
-    left beside the file, else from a file that holds them (`.seg.nrrd`), else every value is called by
-    itself.
+    They come from the model named, else from the JSON given, else from the `.json` that `predict` left
+    beside the file, else from a file that holds them (`.seg.nrrd`, RTSTRUCT), else every value is called
+    by itself.
 
     Raises:
         ModelError: there is no such model.
@@ -55,7 +53,7 @@ def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) 
         return Known(read_structures(labels))
     if (beside := summary_path(seg)).is_file():
         return _predicted(beside)
-    if stem_and_suffix(seg)[1] == SEGMENTATION_SUFFIX:
+    if states_segments(seg):
         return Known(read_segments(seg))
     values = present_values(read_labels(seg).array)
     if len(values) > MOST_VALUES:
@@ -70,7 +68,7 @@ def _predicted(summary: Path) -> Known:
         structures = from_labels([_structure(row) for row in content["structures"]])
         totals = content.get("totals", ())
         return Known(structures, totals=tuple(Total(str(t["name"]), _values(t["values"])) for t in totals))
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(f"names no structures ({fault!r})", source=summary) from None
 
 
@@ -117,13 +115,13 @@ def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
         rows = stored["structures"]
         stated = {str(row["name"]): row["interval_ml"] for row in rows if row.get("interval_ml")}
         return {name: (float(low), float(high)) for name, (low, high) in stated.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(f"states no volumes ({fault!r})", source=summary) from None
 
 
 def _fits(stored: Mapping[str, Any], seg: Path) -> bool:
     """Whether a summary is of this very file, as far as it says of which."""
-    return stored.get("labels_sha256") is None or stored["labels_sha256"] == digest(files_of(seg))
+    return stored.get("labels_sha256") is None or stored["labels_sha256"] == digest_of(seg)
 
 
 def _structure(row: Mapping[str, Any]) -> Structure:

@@ -21,6 +21,7 @@ from medseg.findings.scan import of_grid, of_scan
 from medseg.inference.predictor import labels_from_probabilities
 from medseg.inference.restore import Labels
 from medseg.inference.tiles import FloatArray
+from medseg.intensity import rescaled
 from medseg.model import ModelSpec
 from medseg.report.planes import orientation_is_known
 from medseg.structures import StructureSet, value_counts
@@ -202,8 +203,15 @@ def _of_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
     found: list[Finding] = []
     for spec in specs:
         codes = {f.code for f in found}
-        found += [f for f in of_scan(volume, spec, spec.network.spatial_dims) if f.code not in codes]
+        raised = [*of_scan(volume, spec, spec.network.spatial_dims), *_of_units(volume, spec)]
+        found += [f for f in raised if f.code not in codes]
     return found
+
+
+def _of_units(volume: Volume, spec: ModelSpec) -> Iterator[Finding]:
+    """A scan whose intensities look rescaled, which was to be taken all the same."""
+    if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
+        yield Finding("rescaled", "doubt", finding.sentence(text))
 
 
 def sides_agreement(first: Labels, mirrored: Labels, structures: StructureSet) -> float:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from medseg.errors import UsageError
 from medseg.findings.finding import Finding, is_doubtful, of_files, ordered
 from medseg.findings.labels import Expected, of_labels
 from medseg.findings.scan import of_grid
-from medseg.io import ReadOptions, read_labels, read_volume
+from medseg.io import ReadOptions, digest_of, read_labels, read_volume
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
@@ -137,9 +136,9 @@ def report(
     options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
     options = options.with_verdict(stated_verdict(seg))
     case = case_of(volume, labels, structures, reference=truth, options=options)
-    hashes = {"Scan SHA-256": _digest(scan), "Segmentation SHA-256": _digest(seg)}
+    hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
     if reference is not None:
-        hashes["Reference SHA-256"] = _digest(reference)
+        hashes["Reference SHA-256"] = digest_of(reference)
     case = replace(case, facts=(*case.facts, *hashes.items()))
     write_page(out, case, created=options.created, overwrite=overwrite)
     return case
@@ -334,17 +333,3 @@ def _grid_facts(grid: Grid, known: bool) -> dict[str, str]:
         "Spacing": " × ".join(f"{s:.3g}" for s in grid.spacing_mm) + " mm",
         "Orientation": f"{grid.axis_codes} (what each array axis grows towards)" if known else "unknown",
     }
-
-
-def _digest(source: Scan) -> str:
-    """SHA-256 of a file; of the digests of its files, sorted, for a folder or several channels."""
-    if isinstance(source, Mapping):
-        return _of_several(_digest(path) for _, path in sorted(source.items()))
-    if source.is_dir():
-        return _of_several(sorted(_digest(path) for path in source.iterdir() if path.is_file()))
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _of_several(digests: Iterable[str]) -> str:
-    return hashlib.sha256("".join(digests).encode()).hexdigest()

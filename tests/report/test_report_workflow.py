@@ -13,13 +13,12 @@ from test_report_pdf import text_of
 
 from medseg.errors import GridMismatchError, InputError, UsageError
 from medseg.findings.finding import Finding, sentences
-from medseg.io import read_labels, read_volume
+from medseg.io import digest_of_files, read_labels, read_volume
 from medseg.metrics.case import evaluate_case
 from medseg.report.drawing import LARGEST_PNG_BYTES
 from medseg.structures import Total, from_labels
 from medseg.volume import FileForm, Grid, LabelMap, Volume
 from medseg.workflows.known import CHANGED, stated_intervals, stated_verdict
-from medseg.workflows.outputs import digest
 from medseg.workflows.report import ReportOptions, case_of, report, report_cohort
 
 CANARY = "CANARY-Jane-Doe-1970"
@@ -122,7 +121,7 @@ def predicted(seg: Path, reasons: list[str], **more: object) -> Path:
         "structures": [{"name": "left kidney", "interval_ml": [1.0, 2.5]}],
         "quality": {"flag": "doubtful" if reasons else "ok", "reasons": reasons},
         "warnings": [],
-        "labels_sha256": digest([seg]),
+        "labels_sha256": digest_of_files([seg]),
     }
     beside = seg.with_name("scan_seg.json")
     beside.write_text(json.dumps(said | more))
