@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -14,8 +15,9 @@ from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
 from medseg.metrics.counts import present_values
 from medseg.model import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
+from medseg.workflows.meanings import require_labels
 from medseg.workflows.outputs import digest
-from medseg.workflows.pairs import MOST_VALUES, read_structures
+from medseg.workflows.pairs import read_structures
 from medseg.workflows.predictions import read_summary, summary_path
 
 CHANGED = (
@@ -32,12 +34,20 @@ class Known(NamedTuple):
     totals: tuple[Total, ...] = ()
 
 
-def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) -> Known:
+def known_structures(
+    seg: Path, *, reference: Path | None = None, model: str = "", labels: Path | None = None
+) -> Known:
     """Names for the labels of a file, and the volumes to expect.
 
     They come from the model named, else from the JSON given, else from the `.json` that `predict`
-    left beside the file, else from a file that holds them (`.seg.nrrd`), else every value is called by
-    itself.
+    left beside the file. Otherwise every value that the file or its reference holds is a structure: a
+    structure that the file lacks wholly is listed, and counts as missed.
+
+    Args:
+        seg: the label file.
+        reference: a reference segmentation that it is measured against, if any.
+        model: file or name of the model that knows the structures.
+        labels: JSON with the names of the structures.
 
     Raises:
         ModelError: there is no such model.
@@ -52,12 +62,32 @@ def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) 
         return Known(read_structures(labels))
     if (beside := summary_path(seg)).is_file():
         return _predicted(beside)
-    if stem_and_suffix(seg)[1] == SEGMENTATION_SUFFIX:
-        return Known(read_segments(seg))
-    values = present_values(read_labels(seg).array)
-    if len(values) > MOST_VALUES:
-        raise InputError(f"holds {len(values)} different values: an image, not labels", source=seg)
-    return Known(from_labels({int(v): f"label {int(v)}" for v in values if v}))
+    return Known(held_structures([seg, *([] if reference is None else [reference])]))
+
+
+def held_structures(paths: Sequence[Path]) -> StructureSet:
+    """Every structure that a file of the list holds, each by the name that a file gives it, else its value.
+
+    Segments of the same name (`.seg.nrrd`) are one structure, with the value that the first file gives it.
+
+    Raises:
+        InputError: a file cannot be read as labels.
+    """
+    values: set[int] = set()
+    segments: dict[str, Structure] = {}
+    for path in paths:
+        if stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX:
+            for segment in read_segments(path):
+                taken = {s.value for s in segments.values()}
+                free = segment.value if segment.value not in taken else max(taken | values) + 1
+                segments.setdefault(segment.name, replace(segment, value=free))
+            continue
+        held = present_values(read_labels(path).array)
+        require_labels(held, path)
+        values |= held.keys() - {0}
+    named = {s.value: s for s in segments.values()}
+    unnamed = {value: Structure(value, f"label {value}") for value in values - named.keys()}
+    return from_labels([s for _, s in sorted((unnamed | named).items())])
 
 
 def _predicted(summary: Path) -> Known:
