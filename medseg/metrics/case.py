@@ -97,6 +97,7 @@ class CaseResult:
             counted as missed. None for a case that was measured.
         warnings: sentences a report must repeat.
         overall: of all structures together, by the names of `overlap.overall_values`.
+        mode: the definition of a surface that the distances have.
     """
 
     case_id: str
@@ -105,6 +106,12 @@ class CaseResult:
     failure: str | None = None
     warnings: tuple[str, ...] = field(default=())
     overall: Mapping[str, Value] = field(default_factory=dict)
+    mode: SurfaceMode = "surfel"
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether distances between surfaces were measured."""
+        return any(row.metrics["hd100_mm"].status != "not_evaluated" for row in self.rows)
 
     def __getitem__(self, name: str) -> StructureResult:
         for row in self.rows:
@@ -163,7 +170,7 @@ def evaluate_case(
         rows.append(_row(structure, counts, reference.grid, pair.touches_fov(structure), tau, metrics))
     warnings = _warnings(predicted, reference, structures, pair.histogram)
     overall = overall_values(pair.histogram)
-    return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall)
+    return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall, mode=mode)
 
 
 def missed_case(

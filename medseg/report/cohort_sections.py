@@ -219,7 +219,8 @@ def _cases(cohort: ReportCohort, links: Mapping[str, str]) -> tuple[Block, ...]:
 def _definitions(cohort: ReportCohort) -> tuple[words.Pair, ...]:
     if not cohort.has_reference:
         return (words.VOLUME,)
-    known, measured = dict((*words.ACCURACY, *words.SURFACE)), {row.metric for row in cohort.summary}
+    known = dict((*words.ACCURACY, *words.SURFACE[cohort.mode]))
+    measured = {row.metric for row in cohort.summary}
     named = ["Reference", "Dice", *(name for name, metric in MEASURES.items() if metric in measured)]
     limits = (AGREEMENT,) if tables.limits_table(cohort) else ()
     return (words.VOLUME, *((name, known[name]) for name in named), words.EMPTY, BIAS, *limits)

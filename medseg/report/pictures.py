@@ -9,13 +9,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from medseg.metrics.signed import Compared
 from medseg.report.content import Picture, ReportCase, StructureRow
 from medseg.report.figures import slices_png
 from medseg.report.maps import surfaces_png
-from medseg.report.surfaces import Compared, Place, compare
 from medseg.report.tables import MINUS
 from medseg.report.viewer import viewer
-from medseg.report.views import centre_views, place_views, window_of, worst_places
+from medseg.report.views import Place, centre_views, place_views, window_of, worst_places
 from medseg.structures import Structure, StructureSet
 from medseg.volume import Grid
 
@@ -35,6 +35,7 @@ def with_pictures(
     structures: StructureSet,
     *,
     reference: Image | None = None,
+    compared: Sequence[Compared] = (),
     window: tuple[float, float] | None = None,
     scroll: bool = True,
 ) -> ReportCase:
@@ -47,6 +48,7 @@ def with_pictures(
         grid: where the voxels are.
         structures: names and colours.
         reference: label values of the reference, (I, J, K).
+        compared: the structures whose surfaces are shown, see `metrics.signed`.
         window: intensities shown black and white; `window_of(image)` when None.
         scroll: whether to add the viewer.
     """
@@ -55,7 +57,6 @@ def with_pictures(
     pictures = [centre_picture(image, labels, grid, structures, reference=reference, **look)]
     surfaces, places = None, []
     if reference is not None:
-        compared = compare(labels, reference, grid, structures, worst_first(case.rows, structures))
         places = worst_places(compared, labels, reference, structures, most=MOST_PLACES)
         if places:
             pictures.append(worst_picture(image, labels, reference, grid, structures, places, **look))

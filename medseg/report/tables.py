@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
-from medseg.report.content import LesionRow, ReportCase, StructureRow
+from medseg.report.content import ReportCase, StructureRow
 
 MINUS = "−"
 FIGURE_SPACE = "\u2007"
@@ -148,23 +149,26 @@ def case_table(case: ReportCase) -> Table:
     if any(r.expected_dice is not None for r in rows):
         columns["Expected Dice"] = [number(r.expected_dice, 2) for r in rows]
     if case.has_reference:
-        columns |= _accuracy(rows)
+        columns |= _accuracy(case)
     totals = [_total(ml, columns) for _, ml in case.totals]
     names = [*(r.name for r in rows), *(name for name, _ in case.totals)]
     filled = [[*cells, *(total[title] for total in totals)] for title, cells in columns.items()]
     return _table(["Structure", *columns], [names, *filled], [r.colour for r in rows])
 
 
-def _accuracy(rows: Sequence[StructureRow]) -> dict[str, list[str]]:
+def _accuracy(case: ReportCase) -> dict[str, list[str]]:
+    """What was measured; between border voxels there is no surface Dice."""
+    rows = case.rows
     tolerances = {r.tolerance_mm for r in rows if r.tolerance_mm is not None}
     one = f" at {tolerances.pop():g} mm" if len(tolerances) == 1 else ""
+    shares = [measure(r.surface_dice, 3) + ("" if one else _tolerance(r)) for r in rows]
     return {
         "Reference ml": [millilitres(r.reference_ml) for r in rows],
         "Difference ml": [millilitres(_difference(r), signed=True) for r in rows],
         "%": [percent_difference(r) for r in rows],
         "Dice": [measure(r.dice, 3) for r in rows],
         "HD95 mm": [measure(r.hd95_mm, 1) for r in rows],
-        f"Surface Dice{one}": [measure(r.surface_dice, 3) + ("" if one else _tolerance(r)) for r in rows],
+        **({f"Surface Dice{one}": shares} if case.mode == "surfel" else {}),
         "Recall": [measure(r.recall, 3) for r in rows],
         "Precision": [measure(r.precision, 3) for r in rows],
     }

@@ -17,8 +17,8 @@ from medseg.metrics.case import HAUSDORFF_PERCENT, CaseResult, SurfaceMode, Tole
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow, summarise
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, lesions_csv, report_json
 from medseg.metrics.instances import InstanceRule
+from medseg.metrics.lesions import LesionRow
 from medseg.metrics.promise12 import Anchors
-from medseg.report.content import LesionRow
 from medseg.structures import StructureSet
 from medseg.workflows import pool, protocols
 from medseg.workflows.evaluation_files import SCHEMA, SOFTWARE, EvaluationFolder

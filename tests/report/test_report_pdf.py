@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
 from medseg.report import html
-from medseg.report.content import AsymmetryRow, LesionRow, ReportCase, StructureRow
+from medseg.report.content import AsymmetryRow, ReportCase, StructureRow
 from medseg.report.drawing import BANNER
 from medseg.report.flags import Flag
 from medseg.report.pdf import case_pdf

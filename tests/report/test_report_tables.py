@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from medseg.metrics.case import evaluate_case
+from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
 from medseg.report import tables
 from medseg.report.content import (
     AsymmetryRow,
-    LesionRow,
     ReportCase,
     StructureRow,
     case_from_result,
