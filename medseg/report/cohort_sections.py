@@ -12,8 +12,8 @@ from medseg.report import cohort_tables as tables
 from medseg.report import words
 from medseg.report.cohort import LEAST_N, ReportCohort
 from medseg.report.content import ReportCase
+from medseg.report.numbers import number
 from medseg.report.sections import Figure, Numbers, Pairs, Text
-from medseg.report.tables import number
 
 SHOWN_EACH = 5
 """Thumbnails of the worst, of the middle and of the best."""

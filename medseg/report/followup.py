@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 from medseg.metrics.followup import Change, LesionChange
 from medseg.report import html
-from medseg.report.tables import Table, aligned, millilitres, number
+from medseg.report.numbers import decimals, millilitres, number
+from medseg.report.tables import Table, aligned
 
 NOT_KNOWN = "not known how much is noise"
 
@@ -113,13 +114,13 @@ FINEST = 6
 
 
 def _decimals(first: Sequence[float], second: Sequence[float], noise: float | None) -> int:
-    """That three significant figures of the smaller of change and noise need.
+    """That three significant figures of the smallest of volumes, change and noise need.
 
     >>> _decimals([1234.5], [1234.72], 0.05), _decimals([10.0], [22.0], None), _decimals([2.0], [2.0], 0.0)
-    (4, 1, 1)
+    (4, 1, 2)
     """
     change = round(sum(second) - sum(first), FINEST)
-    return min(FINEST, max(len(millilitres(x).partition(".")[2]) for x in (change, noise or 0.0)))
+    return min(FINEST, max(map(decimals, (*first, *second, change, noise or 0.0))))
 
 
 def _shown_change(first: Sequence[float], second: Sequence[float], noise: float | None) -> float:

@@ -13,7 +13,7 @@ from medseg.metrics.signed import Compared
 from medseg.report.content import Picture, ReportCase, StructureRow
 from medseg.report.figures import slices_png
 from medseg.report.maps import surfaces_png
-from medseg.report.tables import MINUS
+from medseg.report.numbers import MINUS
 from medseg.report.viewer import viewer
 from medseg.report.views import Place, centre_views, place_views, window_of, worst_places
 from medseg.structures import Structure, StructureSet

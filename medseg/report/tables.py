@@ -1,66 +1,16 @@
-"""Numbers as a clinician reads them: how each value is written, and the tables of a page."""
+"""The tables of a page: their columns, and how numbers line up in them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from medseg.metrics.lesions import LesionRow
-from medseg.metrics.value import Value
 from medseg.report.content import ReportCase, StructureRow
+from medseg.report.numbers import measure, millilitres, number, three_figures
 
-MINUS = "−"
 FIGURE_SPACE = "\u2007"
 POINT_SPACE = "\u2008"
-
-WHY_NOT = {
-    "both_empty": "n/a – absent in both",
-    "ref_empty": "n/a – not in the reference",
-    "pred_empty": "n/a – not labelled",
-    "not_evaluated": "n/a – not evaluated",
-}
-"""What stands in the place of a value that does not exist, by its status."""
-
-
-def millilitres(value: float | None, *, signed: bool = False) -> str:
-    """A volume: one decimal, three significant figures below 1 ml.
-
-    >>> millilitres(1234.56), millilitres(0.01234), millilitres(-2.0, signed=True), millilitres(0.0)
-    ('1234.6', '0.0123', '−2.0', '0.0')
-    """
-    if value is None or not math.isfinite(value):
-        return "n/a"
-    size = abs(value)
-    if size < 1e-9 or size >= 0.9995:
-        return number(value, 1, signed=signed)
-    rounded = float(f"{size:.2e}")
-    return number(value, 2 - math.floor(math.log10(rounded)), signed=signed)
-
-
-def number(value: float | None, digits: int, *, signed: bool = False) -> str:
-    """A fixed number of decimals, with a minus as long as a plus, and never minus zero.
-
-    >>> number(-0.04, 1), number(0.5, 2, signed=True), number(None, 1)
-    ('0.0', '+0.50', 'n/a')
-    """
-    if value is None or not math.isfinite(value):
-        return "n/a"
-    text = f"{abs(value):.{digits}f}"
-    if float(text) == 0:
-        return text
-    return (MINUS if value < 0 else "+" if signed else "") + text
-
-
-def measure(value: Value, digits: int) -> str:
-    """A measured value, or the reason there is none.
-
-    >>> measure(Value(0.91234, "1", "ok"), 3), measure(Value(None, "1", "both_empty"), 3)
-    ('0.912', 'n/a – absent in both')
-    """
-    if value.is_finite:
-        return number(value.value, digits)
-    return WHY_NOT.get(value.status, "n/a")
 
 
 def percent_difference(row: StructureRow) -> str:
@@ -145,7 +95,7 @@ def case_table(case: ReportCase) -> Table:
     if any(r.interval_ml for r in rows):
         columns[f"{100 * case.coverage:.0f} % interval ml"] = [_interval(r.interval_ml) for r in rows]
     if any(r.icv_percent is not None for r in rows):
-        columns["% of ICV"] = [_three_figures(r.icv_percent) for r in rows]
+        columns["% of ICV"] = [three_figures(r.icv_percent) for r in rows]
     if any(r.expected_dice is not None for r in rows):
         columns["Expected Dice"] = [number(r.expected_dice, 2) for r in rows]
     if case.has_reference:
@@ -180,13 +130,6 @@ def _total(ml: float, columns: Iterable[str]) -> dict[str, str]:
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "n/a" if interval is None else f"{millilitres(interval[0])}–{millilitres(interval[1])}"
-
-
-def _three_figures(percent: float | None) -> str:
-    """A share of the head: one decimal from 10 % on, else two, below 0.1 % three."""
-    if percent is None:
-        return "n/a"
-    return number(percent, 1 if percent >= 10 else 2 if percent >= 0.1 else 3)
 
 
 def _difference(row: StructureRow) -> float | None:

@@ -12,8 +12,7 @@ Pair = tuple[str, str]
 
 VOLUME: Pair = (
     "Volume",
-    "Number of voxels times the volume of one voxel, in ml; one decimal, three significant figures below "
-    "1 ml.",
+    "Number of voxels times the volume of one voxel, in ml, to three significant figures.",
 )
 ACCURACY: tuple[Pair, ...] = (
     ("Reference", "A segmentation by other means, against which this one is measured. It can be wrong too."),

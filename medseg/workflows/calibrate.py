@@ -16,7 +16,7 @@ from medseg.errors import UsageError, printable
 from medseg.layouts import CaseFiles
 from medseg.metrics.conformal import least_cases
 from medseg.model import Model
-from medseg.report import tables
+from medseg.report import numbers
 from medseg.training.split import make_split
 from medseg.workflows.calibration import Evidence, Observation, calibrated, coverage, observed
 from medseg.workflows.cases import Reader, read_case
@@ -163,8 +163,8 @@ def _cells(name: str, found: Mapping[str, Any], repeated: Mapping[str, Any]) -> 
         str(found["n"]),
         volume,
         score,
-        tables.millilitres(change[0]),
-        tables.number(change[1], 1),
+        numbers.millilitres(change[0]),
+        numbers.number(change[1], 1),
     )
 
 

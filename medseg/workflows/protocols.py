@@ -18,7 +18,7 @@ from medseg.metrics import lesions, promise12
 from medseg.metrics.case import CaseResult, SurfaceMode
 from medseg.metrics.cohort import CohortRow
 from medseg.metrics.value import Value
-from medseg.report import tables
+from medseg.report import numbers
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap
 
@@ -110,7 +110,7 @@ class Protocol:
         return list(zip(metrics, self.columns.values(), strict=True))
 
     def _cell(self, values: Mapping[str, Value], metric: str, digits: int) -> str:
-        return tables.measure(values[metric], digits) if metric else ""
+        return numbers.measure(values[metric], digits) if metric else ""
 
     def _cohort_cells(
         self, name: str, metrics: Sequence[str], rows: Mapping[tuple[str, str], CohortRow]
@@ -118,7 +118,7 @@ class Protocol:
         found = [rows.get((name, metric)) for metric in metrics if metric]
         first = found[0]
         means = (
-            tables.number(row.mean if (row := rows.get((name, metric))) else None, digits) if metric else ""
+            numbers.number(row.mean if (row := rows.get((name, metric))) else None, digits) if metric else ""
             for metric, digits in zip(metrics, self._mean_digits(), strict=True)
         )
         return (
