@@ -146,12 +146,13 @@ def surface_picture(
     if not found:
         return None
     tolerances = {row.name: row.tolerance_mm for row in rows}
+    dashed = any(tolerance is not None for tolerance in tolerances.values())
     drawn = surfaces_png(found, grid, tolerances_mm=tolerances, orientation_known=orientation_known)
     left_out = sum(row.assd_mm.is_finite for row in rows) > len(found)
     caption = (
         "How far the prediction’s surface lies outside (positive) or inside (negative) the reference’s. "
         "Histogram: share of the area of both surfaces; the outermost bars hold what lies beyond."
-        + (" Dashed: the tolerance of the surface Dice." if any(tolerances.values()) else "")
+        + (" Dashed: the tolerance of the surface Dice." if dashed else "")
         + (" Maps: the reference’s surface, slightly smoothed." if grid.shape[2] > 1 else "")
         + (f" Of the structures, the {len(found)} with the largest distances are shown." if left_out else "")
     )

@@ -235,12 +235,13 @@ def evaluate(
 
     Raises:
         UsageError: file against folder, no reference has a prediction, names are ambiguous, the
-            protocol does not go with the other settings, or `out` holds something else.
-        InputError: the only file, or every file, cannot be read as labels.
+            protocol or the tolerance does not go with the other settings, or `out` holds something else.
+        InputError: the only file, or every file, cannot be read as labels, or no file holds a label.
         GridMismatchError: the two grids of a single pair differ; both files are named.
     """
     challenge = _challenge(protocol, anchors, mode, surface)
     mode = challenge.mode if challenge else mode or "surfel"
+    require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
         raise UsageError("pages of cases are written to a folder", mend="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref))
@@ -362,6 +363,19 @@ def _with_scans(tasks: Sequence[Task], images: Path) -> tuple[list[Task], tuple[
     lacking = [case for case in ids if found[case] is None]
     said = (f"no page without a scan: {', '.join(lacking)}",) if lacking else ()
     return [replace(task, scan=found[task.pair.case_id]) for task in tasks], said
+
+
+def require_surface(tolerance_mm: Tolerance, surface: bool, mode: SurfaceMode = "surfel") -> None:
+    """Refuse a tolerance where no surface Dice is measured.
+
+    Raises:
+        UsageError: distances are left out, or measured between border voxels.
+    """
+    if tolerance_mm is None or (surface and mode == "surfel"):
+        return
+    why = f"and the mode {mode} has no surface Dice" if surface else "and no distances are measured"
+    mend = "drop --tolerance" + (", or measure in the mode surfel" if surface else " or --no-surface")
+    raise UsageError(f"a tolerance is given for the surface Dice, {why}", mend=mend)
 
 
 def _challenge(

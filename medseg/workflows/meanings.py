@@ -38,7 +38,11 @@ def known_values(
     challenge: protocols.Protocol | None,
     workers: int = 1,
 ) -> tuple[tuple[FilePair, ...], StructureSet, tuple[str, ...]]:
-    """The pairs in the values to compare, what these mean, and what is to be said of it."""
+    """The pairs in the values to compare, what these mean, and what is to be said of it.
+
+    Raises:
+        InputError: no file holds a label and nobody says what to measure.
+    """
     if isinstance(structures, Path):
         structures = read_structures(structures)
     if structures is None:
@@ -50,6 +54,7 @@ def known_values(
     pairs, said = in_predicted_values(pairs, {v for found in looks for v in found.prediction or ()})
     if structures is None:
         structures = _found_structures(pairs, looks, stated_structures(ref))
+        require_some(structures, ref)
         if challenge and challenge.regions:
             structures = _regions(challenge, structures)
     return pairs, structures, said
@@ -58,6 +63,20 @@ def known_values(
 def look(pair: FilePair) -> Found:
     """The label values of a pair, as they are stored; a file that is no label map has none."""
     return Found(*(None if path is None else _values(path) for path in (pair.reference, pair.prediction)))
+
+
+def require_some(structures: StructureSet, source: Path) -> None:
+    """Refuse label maps without a label, of which nothing can be measured.
+
+    Raises:
+        InputError: there is no structure.
+    """
+    if not len(structures):
+        raise InputError(
+            "neither the references nor the predictions hold a label: there is nothing to measure",
+            source=source,
+            mend="check the files; where they are right, say with --labels which structures there are",
+        )
 
 
 def require_labels(values: Collection[int], path: Path, structures: StructureSet | None = None) -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from medseg.errors import InputError, UsageError, counted
 from medseg.io import read_labels, read_segments
@@ -23,6 +24,9 @@ from medseg.volume import Grid, LabelMap
 from medseg.workflows.cases import relabelled
 
 PREDICTION_ENDING = "_seg"
+
+LISTED = 5
+"""Files that a warning names."""
 
 MOST_VALUES = 200
 """More label values than a segmentation has whose values nobody named: what holds them is a scan."""
@@ -76,6 +80,7 @@ def pair_files(pred: Path, ref: Path) -> tuple[tuple[FilePair, ...], tuple[str, 
             mend=f"name the prediction of X.nii.gz X{PREDICTION_ENDING}.nii.gz or X.nii.gz",
         )
     pairs = tuple(FilePair(c, r.path, matched[c], r.relabel) for c, r in references.items())
+    said = (*said, *_of_several(references.values(), predictions))
     known = {name for reference in references.values() for name in reference.names}
     strays = [path.name for stem, path in predictions.items() if stem not in known and "_prob-" not in stem]
     if strays:
@@ -118,12 +123,34 @@ def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
         case = scan if scan and list(marked.values()).count(scan) == 1 else stem
         if stem not in scans:
             found[case] = _Reference(path, _predicted(stem, *[scan] * bool(scan)))
-    return found, (f"left out: {counted(len(scans), 'scan')} beside the labels",) if scans else ()
+    if not scans:
+        return found, ()
+    taken = [f"{files[stem].name} ({files[scan].name})" for stem, scan in marked.items() if scan in files]
+    told = f"left out: {counted(len(scans), 'scan')} beside the labels"
+    return found, (f"{told}; taken (left out): {_first(taken)}",)
 
 
 def _predicted(*stems: str) -> tuple[str, ...]:
     """What the prediction of a case that goes by these names may be called."""
     return tuple(dict.fromkeys(name for stem in stems for name in (stem + PREDICTION_ENDING, stem)))
+
+
+def _of_several(references: Iterable[_Reference], predictions: Mapping[str, Path]) -> tuple[str, ...]:
+    """Which file was taken where two bear a name that the prediction of a case may have."""
+    told = []
+    for reference in references:
+        taken, *others = [predictions[name].name for name in reference.names if name in predictions] or [""]
+        told += [f"{taken} (not {', '.join(others)})"] if others else []
+    if not told:
+        return ()
+    cases = counted(len(told), "case")
+    return (f"more than one file may be the prediction of {cases}; taken: {_first(told)}",)
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first few names."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
 
 
 def _match(reference: _Reference, predictions: Mapping[str, Path]) -> Path | None:
@@ -214,7 +241,7 @@ def read_structures(path: Path) -> StructureSet:
         UsageError: names or values repeat.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once_each)
         labels = content.get("labels", content)
         named = [_named(key, value) for key, value in labels.items()]
         order = [int(v) for v in content.get("regions_class_order", ())]
@@ -229,12 +256,41 @@ def read_structures(path: Path) -> StructureSet:
     kept = [(name, values) for name, values in named if values != (0,)]
     if not kept:
         raise InputError("names no structure besides the background", source=path)
+    _require_different(path, kept)
     if all(len(values) == 1 for _, values in kept):
-        return from_labels({values[0]: name for name, values in kept})
+        return from_labels([Structure(values[0], name) for name, values in kept])
     order = order if len(order) == len(kept) else list(range(1, len(kept) + 1))
     return StructureSet(
         tuple(Structure(v, name, members=m) for v, (name, m) in zip(order, kept, strict=True))
     )
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which no key stands twice: the first would be lost."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = next(key for n, (key, _) in enumerate(pairs) if key in dict(pairs[:n]))
+        raise ValueError(f"{twice!r} stands there twice")
+    return found
+
+
+def _require_different(path: Path, named: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+    """Refuse a name or a set of values that stands there twice.
+
+    Raises:
+        UsageError: with both of them.
+    """
+    names: dict[str, tuple[int, ...]] = {}
+    values: dict[tuple[int, ...], str] = {}
+    for name, held in named:
+        said = "the value " + str(held[0]) if len(held) == 1 else f"the values {', '.join(map(str, held))}"
+        if (other := values.setdefault(held, name)) != name:
+            fault = f"gives {said} two names, {other!r} and {name!r}"
+        elif names.setdefault(name, held) != held:
+            fault = f"gives the name {name!r} to several values, {names[name][0]} and {held[0]}"
+        else:
+            continue
+        raise UsageError(fault, source=path, mend="give each structure one name and one value")
 
 
 def _named(key: str, value: object) -> tuple[str, tuple[int, ...]]:

@@ -52,7 +52,7 @@ def test_a_region_is_the_union_of_its_members() -> None:
 def test_without_a_reference_there_are_volumes_alone() -> None:
     table = tables.case_table(ReportCase("a", rows_from_labels(label_map(30).array, GRID, PAIR)))
     assert table.head == ("Structure", "Volume ml")
-    assert [row[1].strip(tables.FIGURE_SPACE) for row in table.rows] == ["0.300", "0"]
+    assert [row[1].strip(tables.FIGURE_SPACE + tables.POINT_SPACE) for row in table.rows] == ["0.300", "0"]
 
 
 def test_a_case_is_written_as_it_was_measured() -> None:
