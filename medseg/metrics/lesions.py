@@ -47,9 +47,9 @@ SAME_VOLUME = 1e-6
 
 BRATS2023_REGIONS = StructureSet(
     (
-        Structure(2, "whole tumour", colour="#3cb44b", members=(1, 2, 3)),
-        Structure(1, "tumour core", colour="#4363d8", members=(1, 3)),
-        Structure(3, "enhancing tumour", colour="#e6194b", members=(3,)),
+        Structure(2, "whole tumour", colour="#56b4e9", members=(1, 2, 3)),
+        Structure(1, "tumour core", colour="#f0e442", members=(1, 3)),
+        Structure(3, "enhancing tumour", colour="#d55e00", members=(3,)),
     )
 )
 """The regions in the label values of 2023: 1 core that does not enhance, 2 oedema, 3 enhancing."""

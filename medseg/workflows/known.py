@@ -18,7 +18,7 @@ from medseg.structures import Structure, StructureSet, Total, from_labels
 from medseg.workflows.meanings import require_labels
 from medseg.workflows.outputs import digest
 from medseg.workflows.pairs import read_structures
-from medseg.workflows.predictions import read_summary, summary_path
+from medseg.workflows.predictions import read_summary, structures_of, summary_path
 
 CHANGED = (
     "The segmentation is not the one that the prediction beside it describes; what the model said of its "
@@ -94,7 +94,7 @@ def _predicted(summary: Path) -> Known:
     """What the `.json` of a prediction lists."""
     try:
         content = json.loads(summary.read_text(encoding="utf-8"))
-        structures = from_labels([_structure(row) for row in content["structures"]])
+        structures = from_labels(structures_of(content))
         totals = content.get("totals", ())
         return Known(structures, totals=tuple(Total(str(t["name"]), _values(t["values"])) for t in totals))
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
@@ -152,10 +152,6 @@ def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
 def _fits(stored: Mapping[str, Any], seg: Path) -> bool:
     """Whether a summary is of this very file, as far as it says of which."""
     return stored.get("labels_sha256") is None or stored["labels_sha256"] == digest(files_of(seg))
-
-
-def _structure(row: Mapping[str, Any]) -> Structure:
-    return Structure(int(row["value"]), str(row["name"]), members=_values(row.get("members", ())))
 
 
 def _values(listed: Iterable[Any]) -> tuple[int, ...]:

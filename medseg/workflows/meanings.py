@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from medseg.errors import InputError, MedsegError, UsageError
 from medseg.io import read_labels
 from medseg.metrics.counts import present_values
-from medseg.structures import StructureSet, from_labels
+from medseg.structures import Structure, StructureSet, from_labels
 from medseg.workflows import pool, protocols
 from medseg.workflows.pairs import (
     MOST_VALUES,
@@ -20,15 +19,21 @@ from medseg.workflows.pairs import (
     segment_names,
     stated_structures,
 )
-from medseg.workflows.predictions import read_summary, summary_path
+from medseg.workflows.predictions import read_summary, structures_of, summary_path
 
 
 @dataclass(frozen=True)
 class Found:
-    """The values in the files of a pair; None for a file that is not there or cannot be read."""
+    """The values in the files of a pair; None for a file that is not there or cannot be read.
+
+    Attributes:
+        reference, prediction: of each file.
+        unreadable: one that is there cannot be read.
+    """
 
     reference: frozenset[int] | None
     prediction: frozenset[int] | None
+    unreadable: bool = False
 
 
 def known_values(
@@ -44,25 +49,31 @@ def known_values(
         InputError: no file holds a label and nobody says what to measure.
     """
     if isinstance(structures, Path):
-        structures = read_structures(structures)
+        structures = _in_predicted_colours(read_structures(structures), pairs)
     if structures is None:
         _require_values(pairs)
     elif not any(pair.relabel for pair in pairs):
         return pairs, structures, ()
-    results = dict(pool.each(look, pairs, min(workers, len(pairs)), lambda _: Found(None, None)))
+    lost = Found(None, None, unreadable=True)
+    results = dict(pool.each(look, pairs, min(workers, len(pairs)), lambda _: lost))
     looks = [results[number] for number in range(len(pairs))]
     pairs, said = in_predicted_values(pairs, {v for found in looks for v in found.prediction or ()})
     if structures is None:
         structures = _found_structures(pairs, looks, stated_structures(ref))
-        require_some(structures, ref)
+        if not any(found.unreadable for found in looks):
+            require_some(structures, ref)
         if challenge and challenge.regions:
             structures = _regions(challenge, structures)
+        structures = _in_predicted_colours(structures, pairs)
     return pairs, structures, said
 
 
 def look(pair: FilePair) -> Found:
     """The label values of a pair, as they are stored; a file that is no label map has none."""
-    return Found(*(None if path is None else _values(path) for path in (pair.reference, pair.prediction)))
+    reference = _values(pair.reference)
+    prediction = None if pair.prediction is None else _values(pair.prediction)
+    unreadable = reference is None or (prediction is None and pair.prediction is not None)
+    return Found(reference, prediction, unreadable)
 
 
 def require_some(structures: StructureSet, source: Path) -> None:
@@ -130,19 +141,26 @@ def _found_structures(
     if stated.are_regions and values <= set(stated.known_values):
         return stated
     named = {} if stated.are_regions else {s.value: s.name for s in stated}
-    names = named | segment_names(paths) or _predicted_names(pairs)
+    plain = {value: s.name for value, s in _predicted(pairs).items() if not s.members}
+    names = named | segment_names(paths) or plain
     return from_labels({value: names.get(value, str(value)) for value in sorted(values - {0})})
 
 
-def _predicted_names(pairs: Iterable[FilePair]) -> dict[int, str]:
-    """What the first summary that `predict` left beside a prediction calls the values; nothing of regions."""
+def _predicted(pairs: Iterable[FilePair]) -> dict[int, Structure]:
+    """The structures of the first summary that `predict` left beside a prediction, by value."""
     stored = (read_summary(summary_path(pair.prediction)) for pair in pairs if pair.prediction is not None)
-    rows: list[Any] = next((s["structures"] for s in stored if s.get("structures")), [])
     try:
-        names = {int(row["value"]): str(row["name"]) for row in rows if not row.get("members")}
-    except (KeyError, TypeError, ValueError, AttributeError):
+        listed = structures_of(next((s for s in stored if s.get("structures")), {"structures": ()}))
+    except (LookupError, TypeError, ValueError, AttributeError):
         return {}
-    return names if len(names) == len(rows) == len(set(names.values())) else {}
+    found = {s.value: s for s in listed}
+    return found if len(found) == len(listed) == len({s.name for s in listed}) else {}
+
+
+def _in_predicted_colours(structures: StructureSet, pairs: Iterable[FilePair]) -> StructureSet:
+    """The structures in the colours that the pages of the predictions have, where these have their names."""
+    predicted = {s.name: s.colour for s in _predicted(pairs).values() if s.colour}
+    return StructureSet(tuple(replace(s, colour=predicted.get(s.name, s.colour)) for s in structures))
 
 
 def _values(path: Path) -> frozenset[int] | None:

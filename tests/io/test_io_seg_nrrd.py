@@ -180,7 +180,7 @@ def test_names_are_text_on_one_line_and_differ(tmp_path: Path) -> None:
 @pytest.mark.parametrize("colour", ["", "red", "1 0", "nan 0 0", "2 0 0", "-1 0 0"])
 def test_a_colour_that_is_none_is_chosen(tmp_path: Path, colour: str) -> None:
     path = slicer_file(tmp_path / "a.seg.nrrd", ramp() % 2, [segment("a", colour=colour)])
-    assert io.read_segments(path)["a"].colour == "#e6194b"
+    assert io.read_segments(path)["a"].colour == "#56b4e9"
 
 
 # Cropped to what is segmented

@@ -65,7 +65,9 @@ def test_the_better_one_is_named_with_its_evidence(tmp_path: Path) -> None:
     assert "95 % CI +0.2" in core
     assert "p after Holm 0.001" in core  # 2 / 2^12 for two of the three rows
     assert "12 cases" in core
-    assert any(line.startswith("No difference shown for rim (Dice, B − A: 0.000, 95 % CI 0.000") for line in rest)
+    assert any(
+        line.startswith("No difference shown for rim (Dice, B − A: 0.000, 95 % CI 0.000") for line in rest
+    )
     assert any(line.startswith("B is better for core (HD95, B − A: −") and " mm, " in line for line in rest)
 
 
