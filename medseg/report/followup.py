@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from types import MappingProxyType
 
 from medseg.metrics.followup import Change, LesionChange
 from medseg.report import html
+from medseg.report.content import Picture
 from medseg.report.numbers import decimals, millilitres, number
 from medseg.report.tables import Table, aligned
 
@@ -46,6 +48,8 @@ class ReportFollowup:
         warnings: sentences a reader must see.
         colours: of the structures.
         facts: label and value pairs on provenance.
+        dates: of both scans, as whoever made the page stated them; None where nobody did.
+        pictures: slices of both scans with outlines, the earlier first.
     """
 
     name_first: str
@@ -57,6 +61,13 @@ class ReportFollowup:
     warnings: tuple[str, ...] = ()
     colours: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     facts: tuple[tuple[str, str], ...] = ()
+    dates: tuple[date, date] | None = None
+    pictures: tuple[Picture, ...] = ()
+
+    @property
+    def days(self) -> int | None:
+        """Between the two scans; None where no dates are known."""
+        return None if self.dates is None else (self.dates[1] - self.dates[0]).days
 
 
 def sentences(followup: ReportFollowup) -> tuple[str, ...]:

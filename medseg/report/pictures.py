@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from medseg.metrics.signed import Compared
@@ -99,6 +100,34 @@ def centre_picture(
     caption = _reading(orientation_known, reference is not None, window)
     alt = "Slices of the scan with outlines of the structures"
     return Picture("At the centre of the structures", drawn, alt, caption)
+
+
+def followup_picture(
+    when: str,
+    labels: Image,
+    grid: Grid,
+    structures: StructureSet,
+    *,
+    image: Image | None = None,
+    orientation_known: bool = True,
+) -> Picture:
+    """One of two scans of a patient: slices through the centre of its structures.
+
+    Args:
+        when: what the scan is called.
+        labels: label values, (I, J, K).
+        grid: where the voxels are.
+        structures: names and colours.
+        image: intensities, (I, J, K); without them the outlines stand on a dark ground.
+        orientation_known: False leaves out letters and positions.
+    """
+    shown = np.zeros(grid.shape, np.uint8) if image is None else image
+    window = (0.0, 1.0) if image is None else window_of(shown)
+    made = centre_picture(shown, labels, grid, structures, window=window, orientation_known=orientation_known)
+    alone = "" if image is not None else " Outlines alone, for the scan was not given."
+    where = f"The slices pass through the centre of what is labelled in this scan.{alone}"
+    caption = where if image is None else f"{where} {made.caption}"
+    return replace(made, title=when, alt=f"{when}: {made.alt.lower()}", caption=caption)
 
 
 def worst_picture(

@@ -23,7 +23,7 @@ from medseg.metrics.stored import case_from_mapping, case_mapping
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap
 from medseg.workflows import protocols
-from medseg.workflows.evaluation_files import CaseFile, digest_of, picture
+from medseg.workflows.evaluation_files import COHORT_PAGE, CaseFile, digest_of, picture
 from medseg.workflows.meanings import require_labels
 from medseg.workflows.pairs import FilePair, read_pair
 
@@ -316,7 +316,8 @@ def _with_page(
     }
     with atomic_write(picture(path), overwrite=True) as temporary:
         temporary.write_bytes(small)
-    write_page(path, replace(page, facts=(*page.facts, *hashes.items())), overwrite=True)
+    page = replace(page, facts=(*page.facts, *hashes.items()))
+    write_page(path, page, cohort=f"../{COHORT_PAGE}", overwrite=True)
     return replace(measured, page=path)
 
 

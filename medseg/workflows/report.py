@@ -180,14 +180,23 @@ def require_page(out: Path) -> bool:
     return suffix == ".pdf"
 
 
-def write_page(out: Path, case: ReportCase, *, created: str | None = None, overwrite: bool = False) -> None:
+def write_page(
+    out: Path, case: ReportCase, *, created: str | None = None, cohort: str = "", overwrite: bool = False
+) -> None:
     """Write the page about one case, as HTML or PDF by the file's name.
+
+    Args:
+        out: the page.
+        case: what it says.
+        created: a date to print.
+        cohort: relative address of the page about all cases, if there is one.
+        overwrite: whether an existing page may be replaced.
 
     Raises:
         MedsegError: it is neither, or the file cannot be written.
     """
     if not require_page(out):
-        write_text(out, html.case_page(case, created=created), overwrite=overwrite)
+        write_text(out, html.case_page(case, created=created, cohort=cohort), overwrite=overwrite)
         return
     from medseg.report.pdf import case_pdf
 
