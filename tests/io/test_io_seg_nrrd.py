@@ -296,7 +296,7 @@ def test_what_is_written_comes_back_and_other_programs_read_it(tmp_path: Path) -
     assert back.array.dtype == np.uint8
     assert back.grid.matches(labels.grid)
     assert [(s.value, s.name, s.colour) for s in io.read_segments(path)] == [
-        (3, "left lobe", "#0a141e"), (1, "naïve\\n", "#56b4e9"), (40, "absent", "#8080ff"),
+        (3, "left lobe", "#0a141e"), (1, "naïve\\n", "#56b4e9"), (40, "absent", "#cce6cc"),
         (2, "label 2", "#d55e00"),
     ]  # fmt: skip
     oracle = sitk.ReadImage(str(path))
