@@ -8,11 +8,11 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from medseg.errors import UsageError
+from medseg.numbers import number
 from medseg.report import cohort_tables as tables
 from medseg.report import words
 from medseg.report.cohort import LEAST_N, ReportCohort
 from medseg.report.content import ReportCase
-from medseg.report.numbers import number
 from medseg.report.sections import Figure, Numbers, Pairs, Text
 
 SHOWN_EACH = 5

@@ -8,8 +8,8 @@ import numpy as np
 
 from medseg.metrics.agreement import Agreement, Interval, agreement
 from medseg.metrics.cohort import CohortRow
+from medseg.numbers import decimals, millilitres, number
 from medseg.report.cohort import LEAST_N, ReportCohort
-from medseg.report.numbers import decimals, millilitres, number
 from medseg.report.tables import Table, aligned
 
 FEW = f"n/a – below {LEAST_N} cases"

@@ -10,8 +10,8 @@ from medseg.metrics.case import CaseResult
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow
 from medseg.metrics.paired import SCALES, PairedCase, PairedRow
 from medseg.metrics.ranking import ALPHA, LEAST_TESTED
+from medseg.numbers import MINUS, millilitres, number
 from medseg.report import html
-from medseg.report.numbers import MINUS, millilitres, number
 from medseg.report.tables import Table, aligned
 from medseg.structures import PALETTE
 

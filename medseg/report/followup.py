@@ -8,9 +8,9 @@ from datetime import date
 from types import MappingProxyType
 
 from medseg.metrics.followup import Change, LesionChange
+from medseg.numbers import millilitres, number
 from medseg.report import html
 from medseg.report.content import Picture
-from medseg.report.numbers import millilitres, number
 from medseg.report.tables import Table, aligned
 
 NOT_KNOWN = "not known how much is noise"

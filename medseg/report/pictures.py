@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.metrics.signed import Compared
+from medseg.numbers import MINUS
 from medseg.report.content import Picture, ReportCase, StructureRow
 from medseg.report.figures import slices_png
 from medseg.report.maps import surfaces_png
-from medseg.report.numbers import MINUS
 from medseg.report.viewer import viewer
 from medseg.report.views import Place, centre_views, place_views, window_of, worst_places
 from medseg.structures import Structure, StructureSet

@@ -6,11 +6,32 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from medseg.metrics.lesions import LesionRow
+from medseg.metrics.value import Value
+from medseg.numbers import millilitres, number, three_figures
 from medseg.report.content import ReportCase, StructureRow
-from medseg.report.numbers import measure, millilitres, number, three_figures
 
 FIGURE_SPACE = "\u2007"
 POINT_SPACE = "\u2008"
+
+
+WHY_NOT = {
+    "both_empty": "n/a – absent in both",
+    "ref_empty": "n/a – not in the reference",
+    "pred_empty": "n/a – not labelled",
+    "not_evaluated": "n/a – not evaluated",
+}
+"""What stands in the place of a value that does not exist, by its status."""
+
+
+def measure(value: Value, digits: int) -> str:
+    """A measured value, or the reason there is none.
+
+    >>> measure(Value(0.91234, "1", "ok"), 3), measure(Value(None, "1", "both_empty"), 3)
+    ('0.912', 'n/a – absent in both')
+    """
+    if value.is_finite:
+        return number(value.value, digits)
+    return WHY_NOT.get(value.status, "n/a")
 
 
 def percent_difference(row: StructureRow) -> str:

@@ -176,6 +176,7 @@ def settings_content(structures: StructureSet, options: EvaluationOptions) -> di
         "lesions": {"of": list(names), **specs.to_mapping(options.rule)}
         if (names := options.lesions)
         else None,
+        **({} if structures.ignore is None else {"ignored_value": structures.ignore}),
         "instances": specs.to_mapping(rule) if (rule := options.instances) else None,
     }
 
@@ -185,6 +186,7 @@ def evaluate(
     ref: Path,
     *,
     structures: StructureSet | Path | None = None,
+    ignore: int | None = None,
     tolerance_mm: Tolerance = None,
     tolerance_source: str = "",
     surface: bool = True,
@@ -215,6 +217,8 @@ def evaluate(
         structures: what the label values mean, or a JSON file that says so (see
             `read_structures`); without, every value found is a structure, named as the folder of references
             says where it does, else by its value.
+        ignore: value of the references' voxels that nobody labelled, which count in no number; that which
+            `structures` or the folder of references states, if None.
         tolerance_mm: of the NSD, in mm, for all structures or by name; it has no default.
         tolerance_source: where the tolerance comes from.
         surface: whether to measure distances.
@@ -241,11 +245,12 @@ def evaluate(
     """
     challenge = _challenge(protocol, anchors, mode, surface)
     mode = challenge.mode if challenge else mode or "surfel"
-    require_surface(tolerance_mm, surface, mode)
+    protocols.require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
         raise UsageError("pages of cases are written to a folder", mend="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref))
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
+    structures = structures if ignore is None else _ignoring(structures, ignore)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     options = _with_rules(options, structures, lesions, instances)
     settings = settings_content(structures, options)
@@ -264,6 +269,18 @@ def evaluate(
     if folder is not None:
         folder.write(found)
     return found
+
+
+def _ignoring(structures: StructureSet, value: int) -> StructureSet:
+    """The structures without one that has the value to be ignored.
+
+    Raises:
+        UsageError: a region has it, or no other structure is left.
+    """
+    kept = tuple(s for s in structures if s.members or s.value != value)
+    if not kept:
+        raise UsageError(f"no label is left to measure when {value} is ignored", mend="check --ignore")
+    return StructureSet(kept, value)
 
 
 def _evaluation(
@@ -356,26 +373,13 @@ def _with_scans(tasks: Sequence[Task], images: Path) -> tuple[list[Task], tuple[
         MedsegError: there are no scans.
     """
     scans: dict[str, Scan] = {case.stem: case.source for case in find_cases([str(images)])}
-    if len(tasks) == 1 and images.is_file():
+    if len(tasks) == 1 and images in scans.values():
         return [replace(tasks[0], scan=images)], ()
     ids = [task.pair.case_id for task in tasks]
     found = {case: scans.get(case, scans.get(f"{case}{FIRST_CHANNEL}")) for case in ids}
     lacking = [case for case in ids if found[case] is None]
     said = (f"no page without a scan: {', '.join(lacking)}",) if lacking else ()
     return [replace(task, scan=found[task.pair.case_id]) for task in tasks], said
-
-
-def require_surface(tolerance_mm: Tolerance, surface: bool, mode: SurfaceMode = "surfel") -> None:
-    """Refuse a tolerance where no surface Dice is measured.
-
-    Raises:
-        UsageError: distances are left out, or measured between border voxels.
-    """
-    if tolerance_mm is None or (surface and mode == "surfel"):
-        return
-    why = f"and the mode {mode} has no surface Dice" if surface else "and no distances are measured"
-    mend = "drop --tolerance" + (", or measure in the mode surfel" if surface else " or --no-surface")
-    raise UsageError(f"a tolerance is given for the surface Dice, {why}", mend=mend)
 
 
 def _challenge(

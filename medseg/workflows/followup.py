@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,7 +15,9 @@ import numpy as np
 
 from medseg import __version__
 from medseg.errors import InputError, ModelError, UsageError
-from medseg.io import files_of, read_labels, read_volume
+from medseg.findings.finding import REFUSED
+from medseg.findings.finding import sentences as sentences_of
+from medseg.io import digest_of, digest_of_files, read_labels, read_volume
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
@@ -26,8 +27,14 @@ from medseg.report.planes import orientation_is_known
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap, Volume
 from medseg.workflows.known import known_structures
-from medseg.workflows.outputs import digest
-from medseg.workflows.predictions import UNSET, models_of, read_summary, settings_of, summary_path
+from medseg.workflows.predictions import (
+    UNSET,
+    models_of,
+    read_summary,
+    settings_of,
+    stated_findings,
+    summary_path,
+)
 
 SCHEMA = "medseg.followup/1"
 SOFTWARE = f"medseg {__version__}"
@@ -264,7 +271,7 @@ def _summary(labels: Path) -> dict[str, Any]:
             source=labels,
             mend=PREDICT_BOTH,
         )
-    if content.get("labels_sha256") != digest(files_of(labels)):
+    if content.get("labels_sha256") != digest_of(labels):
         raise InputError(
             f"is not the file that {path.name} describes: it was changed after it was predicted",
             source=labels,
@@ -321,9 +328,8 @@ def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smalles
 def _packaged(sha256: str) -> Path | None:
     """The packaged model of that hash; what it is called in a summary is not believed."""
     for path in packaged_models().values():
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                return path
+        if digest_of_files([path]) == sha256:
+            return path
     return None
 
 
@@ -358,8 +364,7 @@ def _warnings(summaries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     if versions[0] != versions[1]:
         said.append(f"predicted by different versions of medseg: {versions[0]} and {versions[1]}")
     for when, summary in zip(("first", "second"), summaries, strict=True):
-        doubts = [*summary.get("quality", {}).get("reasons", ()), *summary.get("warnings", ())]
-        said += [f"{when}: {doubt}" for doubt in doubts]
+        said += [f"{when}: {text}" for text in sentences_of(stated_findings(summary) or (), *REFUSED)]
     return tuple(dict.fromkeys(said))
 
 

@@ -10,19 +10,20 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from medseg.errors import InputError
-from medseg.io import files_of, read_labels, read_segments
-from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.findings.finding import Finding
+from medseg.io import digest_of, read_labels, read_segments, states_segments
 from medseg.metrics.counts import present_values
 from medseg.model import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
 from medseg.workflows.meanings import require_labels
-from medseg.workflows.outputs import digest
 from medseg.workflows.pairs import read_structures
-from medseg.workflows.predictions import read_summary, structures_of, summary_path
+from medseg.workflows.predictions import read_summary, stated_findings, structures_of, summary_path
 
-CHANGED = (
+CHANGED = Finding(
+    "changed",
+    "warning",
     "The segmentation is not the one that the prediction beside it describes; what the model said of its "
-    "result is left out."
+    "result is left out.",
 )
 
 
@@ -68,7 +69,8 @@ def known_structures(
 def held_structures(paths: Sequence[Path]) -> StructureSet:
     """Every structure that a file of the list holds, each by the name that a file gives it, else its value.
 
-    Segments of the same name (`.seg.nrrd`) are one structure, with the value that the first file gives it.
+    Segments of the same name (`.seg.nrrd`, RTSTRUCT) are one structure, with the value that the first file
+    gives it.
 
     Raises:
         InputError: a file cannot be read as labels.
@@ -76,7 +78,7 @@ def held_structures(paths: Sequence[Path]) -> StructureSet:
     values: set[int] = set()
     segments: dict[str, Structure] = {}
     for path in paths:
-        if stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX:
+        if states_segments(path):
             for segment in read_segments(path):
                 taken = {s.value for s in segments.values()}
                 free = segment.value if segment.value not in taken else max(taken | values) + 1
@@ -97,7 +99,7 @@ def _predicted(summary: Path) -> Known:
         structures = from_labels(structures_of(content))
         totals = content.get("totals", ())
         return Known(structures, totals=tuple(Total(str(t["name"]), _values(t["values"])) for t in totals))
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(f"names no structures ({fault!r})", source=summary) from None
 
 
@@ -105,26 +107,25 @@ class Verdict(NamedTuple):
     """What a prediction's summary says of the result.
 
     Attributes:
-        doubts: sentences that a reader must see.
+        findings: what a reader must know.
         known: whether there is a summary, and it is of this result.
+        complete: whether it states all findings; an older version of the software stated some of them.
     """
 
-    doubts: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     known: bool = False
+    complete: bool = False
 
 
 def stated_verdict(seg: Path) -> Verdict:
-    """The doubts that `predict` left in the `.json` beside a file; not known where it left none."""
+    """The findings that `predict` left in the `.json` beside a file; not known where it left none."""
     stored = read_summary(summary_path(seg))
     if not stored:
         return Verdict()
     if not _fits(stored, seg):
         return Verdict((CHANGED,))
-    try:
-        doubts = (*stored["quality"]["reasons"], *stored.get("warnings", ()))
-    except (LookupError, TypeError):
-        return Verdict()
-    return Verdict(tuple(str(text) for text in doubts), known=True)
+    findings = stated_findings(stored)
+    return Verdict() if findings is None else Verdict(findings, known=True, complete="findings" in stored)
 
 
 def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
@@ -145,13 +146,13 @@ def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
         rows = stored["structures"]
         stated = {str(row["name"]): row["interval_ml"] for row in rows if row.get("interval_ml")}
         return {name: (float(low), float(high)) for name, (low, high) in stated.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(f"states no volumes ({fault!r})", source=summary) from None
 
 
 def _fits(stored: Mapping[str, Any], seg: Path) -> bool:
     """Whether a summary is of this very file, as far as it says of which."""
-    return stored.get("labels_sha256") is None or stored["labels_sha256"] == digest(files_of(seg))
+    return stored.get("labels_sha256") is None or stored["labels_sha256"] == digest_of(seg)
 
 
 def _values(listed: Iterable[Any]) -> tuple[int, ...]:

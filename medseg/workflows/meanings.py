@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.errors import InputError, MedsegError, UsageError
-from medseg.io import read_labels
+from medseg.io import read_labels, read_segments
+from medseg.io.dicom import is_structure_set
 from medseg.metrics.counts import present_values
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.workflows import pool, protocols
@@ -50,9 +51,9 @@ def known_values(
     """
     if isinstance(structures, Path):
         structures = _in_predicted_colours(read_structures(structures), pairs)
-    if structures is None:
-        _require_values(pairs)
-    elif not any(pair.relabel for pair in pairs):
+    if structures is None and (nameless := _without_values(pairs)):
+        structures = _named_structures(pairs, nameless[0])
+    if structures is not None and not any(pair.relabel for pair in pairs):
         return pairs, structures, ()
     lost = Found(None, None, unreadable=True)
     results = dict(pool.each(look, pairs, min(workers, len(pairs)), lambda _: lost))
@@ -117,15 +118,29 @@ def _regions(challenge: protocols.Protocol, found: StructureSet) -> StructureSet
     return regions
 
 
-def _require_values(pairs: Iterable[FilePair]) -> None:
-    """Refuse references that are folders of masks, which have names and no values."""
-    for pair in pairs:
-        if pair.reference.is_dir():
-            raise UsageError(
-                "is a file for each structure, and the values of the predictions have no names",
-                source=pair.reference,
-                mend="say with --labels what they mean",
-            )
+def _without_values(pairs: Iterable[FilePair]) -> list[Path]:
+    """Folders of masks and DICOM structure sets, which have names and no values."""
+    paths = [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
+    return [path for path in paths if path.is_dir() or is_structure_set(path)]
+
+
+def _named_structures(pairs: Sequence[FilePair], nameless: Path) -> StructureSet:
+    """The structures of files that have names and no values, by what predictions or all files call them.
+
+    Raises:
+        UsageError: the values of the others have no names.
+    """
+    if names := _predicted_names(pairs):
+        return from_labels(names)
+    paths = [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
+    if all(is_structure_set(path) for path in paths):
+        found = dict.fromkeys(name for path in paths for name in read_segments(path).names)
+        return from_labels(dict(enumerate(found, start=1)))
+    raise UsageError(
+        "holds structures by name, and the values of the other files have no names",
+        source=nameless,
+        mend="say with --labels what they mean",
+    )
 
 
 def _found_structures(
@@ -138,12 +153,13 @@ def _found_structures(
         values.update(found.prediction or ())
         both = (pair.reference, found.reference), (pair.prediction, found.prediction)
         paths += [path for path, held in both if path is not None and held is not None]
+    values.discard(stated.ignore if stated.ignore is not None else 0)
     if stated.are_regions and values <= set(stated.known_values):
         return stated
     named = {} if stated.are_regions else {s.value: s.name for s in stated}
-    plain = {value: s.name for value, s in _predicted(pairs).items() if not s.members}
-    names = named | segment_names(paths) or plain
-    return from_labels({value: names.get(value, str(value)) for value in sorted(values - {0})})
+    names = named | segment_names(paths) or _predicted_names(pairs)
+    found_names = {value: names.get(value, str(value)) for value in sorted(values - {0})}
+    return from_labels(found_names, stated.ignore)
 
 
 def _predicted(pairs: Iterable[FilePair]) -> dict[int, Structure]:
@@ -157,10 +173,17 @@ def _predicted(pairs: Iterable[FilePair]) -> dict[int, Structure]:
     return found if len(found) == len(listed) == len({s.name for s in listed}) else {}
 
 
+def _predicted_names(pairs: Iterable[FilePair]) -> dict[int, str]:
+    """What that summary calls the values; nothing of regions."""
+    found = _predicted(pairs)
+    return {} if any(s.members for s in found.values()) else {value: s.name for value, s in found.items()}
+
+
 def _in_predicted_colours(structures: StructureSet, pairs: Iterable[FilePair]) -> StructureSet:
     """The structures in the colours that the pages of the predictions have, where these have their names."""
     predicted = {s.name: s.colour for s in _predicted(pairs).values() if s.colour}
-    return StructureSet(tuple(replace(s, colour=predicted.get(s.name, s.colour)) for s in structures))
+    coloured = (replace(s, colour=predicted.get(s.name, s.colour)) for s in structures)
+    return replace(structures, items=tuple(coloured))
 
 
 def _values(path: Path) -> frozenset[int] | None:

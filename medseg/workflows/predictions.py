@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medseg.findings.finding import Finding, from_content, of_files, ordered, sentence
 from medseg.io.names import stem_and_suffix
 from medseg.structures import Structure
 from medseg.workflows.outputs import SCHEMA
@@ -62,6 +63,17 @@ def _structure(row: Mapping[str, Any]) -> Structure:
         colour=colour if COLOUR.fullmatch(colour) else "",
         members=tuple(int(value) for value in row.get("members", ())),
     )
+
+
+def stated_findings(summary: Mapping[str, Any]) -> tuple[Finding, ...] | None:
+    """The findings that a summary states, or its doubts and warnings, as older ones do; None without."""
+    try:
+        if "findings" in summary:
+            return from_content(summary["findings"])
+        doubts = [Finding("stated", "doubt", sentence(str(text))) for text in summary["quality"]["reasons"]]
+        return ordered([*doubts, *of_files(map(str, summary.get("warnings", ())))])
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def settings_of(summary: Mapping[str, Any]) -> dict[str, str]:

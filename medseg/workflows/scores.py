@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from medseg import numbers
 from medseg.errors import printable
 from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow
 from medseg.metrics.value import not_evaluated
-from medseg.report import numbers
+from medseg.report.tables import measure
 
 Rows = tuple[tuple[str, ...], ...]
 
@@ -53,10 +54,10 @@ def _structure_cells(row: StructureResult, pixels: bool) -> tuple[str, ...]:
         _amount(row.volume_ref_ml, pixels),
         _amount(row.volume_pred_ml, pixels),
         _amount(metrics["volume_diff_ml"].value, pixels, signed=True),
-        *(numbers.measure(metrics[name], 3) for name in ("dice", "jaccard", "precision", "recall")),
-        numbers.measure(metrics["hd95_mm"], 1),
-        numbers.measure(metrics["assd_mm"], 1),
-        numbers.measure(nsd, 3),
+        *(measure(metrics[name], 3) for name in ("dice", "jaccard", "precision", "recall")),
+        measure(metrics["hd95_mm"], 1),
+        measure(metrics["assd_mm"], 1),
+        measure(nsd, 3),
     )
 
 

@@ -14,7 +14,7 @@ import pytest
 from io_files import save
 
 from medseg.metrics.lesions import BRATS2023_REGIONS
-from medseg.report.numbers import number
+from medseg.numbers import number
 from medseg.report.tables import FIGURE_SPACE, POINT_SPACE
 from medseg.structures import from_labels
 from medseg.workflows.evaluate import Evaluation, evaluate

@@ -51,9 +51,9 @@ def test_maps_with_a_value_in_common_are_not_accused(pair: tuple[Path, Path]) ->
 @pytest.mark.parametrize(
     ("labels", "fault"),
     [
-        ({"a": 1, "b": 1}, "gives the value 1 two names, 'a' and 'b'"),
-        ({"1": "a", "2": "a"}, "gives the name 'a' to several values, 1 and 2"),
-        ({"whole": [1, 2], "all": [1, 2]}, "gives the values 1, 2 two names, 'whole' and 'all'"),
+        ({"a": 1, "b": 1}, "the value 1 has two names, 'a' and 'b'"),
+        ({"1": "a", "2": "a"}, "the name 'a' has several values, 1 and 2"),
+        ({"whole": [1, 2], "all": [1, 2]}, "the values 1, 2 have two names, 'whole' and 'all'"),
     ],
 )
 def test_a_name_or_value_that_stands_twice_is_refused(
@@ -61,7 +61,7 @@ def test_a_name_or_value_that_stands_twice_is_refused(
 ) -> None:
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"labels": labels}))
-    assert fault in refused(2, "evaluate", *pair, "--labels", names)
+    assert fault in refused(3, "evaluate", *pair, "--labels", names)
     names.write_text('{"labels": {"liver": 1, "liver": 2}}')
     assert "'liver' stands there twice" in refused(3, "evaluate", *pair, "--labels", names)
 

@@ -1,23 +1,13 @@
-"""How numbers are written wherever people read them: volumes, measures, and why there is none."""
+"""How numbers are written wherever people read them: volumes with three figures, signs, no minus zero."""
 
 from __future__ import annotations
 
 import math
 
-from medseg.metrics.value import Value
-
 MINUS = "−"
 
 FIGURES = 3
 """Significant figures of a volume."""
-
-WHY_NOT = {
-    "both_empty": "n/a – absent in both",
-    "ref_empty": "n/a – not in the reference",
-    "pred_empty": "n/a – not labelled",
-    "not_evaluated": "n/a – not evaluated",
-}
-"""What stands in the place of a value that does not exist, by its status."""
 
 
 def three_figures(value: float | None, *, signed: bool = False) -> str:
@@ -71,14 +61,3 @@ def number(value: float | None, digits: int, *, signed: bool = False) -> str:
     if float(text) == 0:
         return text
     return (MINUS if value < 0 else "+" if signed else "") + text
-
-
-def measure(value: Value, digits: int) -> str:
-    """A measured value, or the reason there is none.
-
-    >>> measure(Value(0.91234, "1", "ok"), 3), measure(Value(None, "1", "both_empty"), 3)
-    ('0.912', 'n/a – absent in both')
-    """
-    if value.is_finite:
-        return number(value.value, digits)
-    return WHY_NOT.get(value.status, "n/a")
