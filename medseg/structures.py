@@ -32,6 +32,9 @@ IGNORED = 255
 
 MAX_INDICES = IGNORED
 
+LESIONS = re.compile(r"(?i)\b(tumou?r|lesion|metastas[ei]s|infarct|ha?emorrhage|microbleed)s?\b")
+"""Names of what comes in any number of pieces, none of which may be missed."""
+
 
 @dataclass(frozen=True)
 class Structure:
@@ -218,6 +221,28 @@ class StructureSet:
             raise UsageError(f"no structure named {name!r}", mend=did_you_mean(name, known))
         return found
 
+    def voxels(self, count: Mapping[int, int]) -> dict[str, int]:
+        """Voxels of each structure by name, 0 where there is none.
+
+        Args:
+            count: voxels of each label value, as `value_counts` gives them.
+        """
+        return {s.name: sum(count.get(v, 0) for v in s.members or (s.value,)) for s in self.items}
+
+    def at_edge(self, labels: NDArray[np.integer]) -> frozenset[str]:
+        """Names of the structures that reach the edge of a label array (I, J, K): see `edge_values`."""
+        outer = edge_values(labels)
+        return frozenset(s.name for s in self.items if not outer.isdisjoint(s.members or (s.value,)))
+
+    @property
+    def lesions(self) -> tuple[str, ...]:
+        """Names of the structures whose name says that they are lesions.
+
+        >>> from_labels({1: "prostate", 2: "enhancing tumour"}).lesions
+        ('enhancing tumour',)
+        """
+        return tuple(name for name in self.names if LESIONS.search(name))
+
     def mask(self, labels: NDArray[np.integer], structure: Structure) -> NDArray[np.bool_]:
         """Voxels of one structure or region in a label array."""
         if structure.members:
@@ -289,6 +314,27 @@ def _check_twin(structure: Structure, twin: Structure | None) -> None:
             f"the twins {structure.name!r} and {twin.name!r} have the sides {structure.side} and {twin.side}",
             mend="one is left, the other right",
         )
+
+
+def outer_faces(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Axis and end, 0 or -1, of each face of an array at which what it shows may be cut.
+
+    The two faces of an axis of one voxel are none: a single slice shows all there is of its plane.
+
+    >>> outer_faces((4, 1, 3))
+    ((0, 0), (0, -1), (2, 0), (2, -1))
+    """
+    return tuple((axis, end) for axis, n in enumerate(shape) if n > 1 for end in (0, -1))
+
+
+def edge_values(labels: NDArray[np.integer]) -> frozenset[int]:
+    """Values found in the outermost voxels, in the faces of `outer_faces`.
+
+    >>> sorted(edge_values(np.pad([[5, 5]], 1)[:, :3]))
+    [0, 5]
+    """
+    faces = (np.take(labels, end, axis) for axis, end in outer_faces(labels.shape))
+    return frozenset(value for face in faces for value in value_counts(np.asarray(face)))
 
 
 def unknown_values(counts: Mapping[int, int]) -> str:

@@ -123,6 +123,8 @@ class FileForm:
         stored_pixdim: qfac and the spacings along I, J, K, as a NIfTI header holds them.
         stored_quaternion: b, c, d and the offsets x, y, z, as a NIfTI header holds them; kept
             because a matrix does not lead back to the same bits.
+        mgh_geometry: spacing, directions and centre, as the header of an MGH file holds them, for the
+            same reason.
     """
 
     suffix: str = ".nii.gz"
@@ -134,6 +136,7 @@ class FileForm:
     xyzt_units: int = 2
     stored_pixdim: tuple[float, ...] | None = None
     stored_quaternion: tuple[float, ...] | None = None
+    mgh_geometry: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -96,6 +96,7 @@ def test_without_structures_every_value_of_any_case_is_one(folders: tuple[Path, 
     assert evaluation.cases[0]["5"].status == "both_empty"
 
 
+@pytest.mark.fault("reliability 47")
 def test_two_grids_of_one_pair_are_refused_naming_both_files(folders: tuple[Path, Path]) -> None:
     pred, ref = folders
     moved = write(pred / "a_seg.nii.gz", affine=np.diag([1.0, 2.0, 1.6, 1.0]))

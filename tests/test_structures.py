@@ -50,6 +50,7 @@ def test_large_unsigned_values_are_told_apart() -> None:
     assert far.encode(labels_of(2**63 + 2, 2**63 + 1, dtype=np.uint64)).ravel().tolist() == [2, 1]
 
 
+@pytest.mark.fault("reliability 49")
 def test_an_unknown_value_is_told_with_its_voxels() -> None:
     with pytest.raises(InputError) as fault:
         ORGANS.encode(labels_of(5, 9, 9, -1, 0))
@@ -57,6 +58,8 @@ def test_an_unknown_value_is_told_with_its_voxels() -> None:
     assert "0, 3, 5, 7" in str(fault.value)
 
 
+@pytest.mark.fault("reliability 49")
+@pytest.mark.fault("reliability 51")
 def test_a_value_that_only_wraps_onto_a_known_one_is_unknown() -> None:
     with pytest.raises(InputError, match="259"):
         ORGANS.encode(labels_of(259))  # 256 + 3

@@ -61,6 +61,9 @@ Dicom = Annotated[
     bool, typer.Option("--dicom", help="Of a DICOM series: write SEG, SR, the page and a picture too.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Take a CT whose values look rescaled; the result is doubtful.")
+]
 Timing = Annotated[bool, typer.Option("--timing", help="Print what each step took.")]
 MaxMemory = Annotated[
     str | None,

@@ -26,7 +26,7 @@ from medseg.metrics.counts import (
 from medseg.metrics.instances import InstanceMatch, InstanceRule, instance_values, match_instances
 from medseg.metrics.overlap import overall_values, overlap_values, volume_ml
 from medseg.metrics.value import Status, Value, measured, not_evaluated
-from medseg.structures import Side, Structure, StructureSet
+from medseg.structures import Side, Structure, StructureSet, edge_values
 from medseg.volume import Grid, LabelMap
 
 SurfaceMode = sd.Mode
@@ -226,7 +226,7 @@ class _Pair:
         if labelled is not None:
             self.histogram.table[0, 0] -= np.count_nonzero(~labelled)
         self.grid = reference.grid
-        self.at_edge = frozenset(n for m in self.maps for n in _at_edge(m))
+        self.at_edge = frozenset().union(*map(edge_values, self.maps))
 
     def touches_fov(self, structure: Structure) -> bool:
         """Whether the structure reaches the image's edge along an axis of more than one voxel."""
@@ -259,13 +259,6 @@ class _Pair:
         box = sd.union(boxes) if boxes else tuple(slice(0, min(n, 2)) for n in self.grid.shape)
         reference, predicted = (m[box] for m in maps)
         return sd.label_distances(reference, predicted, count, self.grid.spacing_mm, mode, threads=threads)
-
-
-def _at_edge(indices: NDArray[np.integer]) -> set[int]:
-    """The indices in the image's outer voxels along axes of more than one voxel."""
-    axes = [axis for axis, n in enumerate(indices.shape) if n > 1]
-    faces = [indices[(*(slice(None),) * axis, end)] for axis in axes for end in (0, -1)]
-    return {int(n) for face in faces for n in np.unique(face)}
 
 
 def _surface_values(

@@ -299,7 +299,7 @@ def _names(cases: tuple[CaseFiles, ...]) -> list[Finding]:
     swapped = {fault.source: fault.fault for fault in swapped_labels(cases)}
     findings = []
     for case in cases:
-        if case.label is None or case.label.parent.name == case.case_id:
+        if case.label is None or case.case_id in [folder.name for folder in case.label.parents[:2]]:
             continue
         label = stem_and_suffix(case.label)[0]
         if str(case.image) in swapped:

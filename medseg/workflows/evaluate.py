@@ -372,7 +372,7 @@ def _with_scans(tasks: Sequence[Task], images: Path) -> tuple[list[Task], tuple[
         MedsegError: there are no scans.
     """
     scans: dict[str, Scan] = {case.stem: case.source for case in find_cases([str(images)])}
-    if len(tasks) == 1 and images.is_file():
+    if len(tasks) == 1 and images in scans.values():
         return [replace(tasks[0], scan=images)], ()
     ids = [task.pair.case_id for task in tasks]
     found = {case: scans.get(case, scans.get(f"{case}{FIRST_CHANNEL}")) for case in ids}

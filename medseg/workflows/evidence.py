@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -100,7 +100,7 @@ def package(
             "min": round(min(sure), 4),
             "median": round(float(np.median(sure)), 4),
         },
-        "volumes_ml": _volume_ranges(cases),
+        "volumes_ml": volume_ranges([case.volumes_ml for case in cases if case.whole]),
         "spacing_mm": spacing_mm or _spacing_range(cases),
     }
     return replace(model, spec=replace(model.spec, evidence=evidence))
@@ -207,14 +207,28 @@ def _structure_changes(
     return {"dice": float(np.nan_to_num(changes).max()), "volume": max(volumes)}
 
 
-def _volume_ranges(cases: Sequence[PreparedCase]) -> dict[str, Any]:
-    """Smallest and largest volume of each structure in reference labels that are whole."""
+def volume_ranges(cases: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Smallest and largest volume of each structure in reference labels that are whole.
+
+    A structure that some of the cases lack has no smallest volume: a scan without it is nothing strange.
+
+    Args:
+        cases: of each, the volume in ml of the structures it has.
+
+    >>> volume_ranges([{"liver": 1500.0, "tumour": 2.0}, {"liver": 1300.0}])["tumour"]
+    {'n': 1, 'min': 0.0, 'max': 2.0}
+    """
     found: dict[str, list[float]] = {}
-    for case in (c for c in cases if c.whole):
-        for name, volume in case.volumes_ml.items():
+    for case in cases:
+        for name, volume in case.items():
             found.setdefault(name, []).append(volume)
     return {
-        name: {"n": len(v), "min": round(min(v), 4), "max": round(max(v), 4)} for name, v in found.items()
+        name: {
+            "n": len(volumes),
+            "min": round(min(volumes), 4) if len(volumes) == len(cases) else 0.0,
+            "max": round(max(volumes), 4),
+        }
+        for name, volumes in found.items()
     }
 
 

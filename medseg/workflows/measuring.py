@@ -13,7 +13,7 @@ import numpy as np
 
 from medseg import specs
 from medseg.errors import GridMismatchError, InputError, MedsegError, ResourceError
-from medseg.io import read_volume
+from medseg.io import digest_of, read_volume
 from medseg.io.atomic import atomic_write
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.counts import present_values
@@ -24,7 +24,7 @@ from medseg.report.content import LesionRow
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap
 from medseg.workflows import protocols
-from medseg.workflows.evaluation_files import CaseFile, digest_of, picture
+from medseg.workflows.evaluation_files import CaseFile, picture
 from medseg.workflows.meanings import require_labels
 from medseg.workflows.pairs import FilePair, read_pair
 
@@ -313,7 +313,7 @@ def _with_page(task: Task, scan: Scan, path: Path, measured: Measured, maps: Map
     except Exception as fault:
         return replace(measured, no_page=f"a fault of medseg ({type(fault).__name__})")
     hashes = {
-        "Scan SHA-256": _scan_digest(scan),
+        "Scan SHA-256": _digest(scan),
         "Segmentation SHA-256": measured.digests["prediction"],
         "Reference SHA-256": measured.digests["reference"],
     }
@@ -335,21 +335,14 @@ def _page_digest(task: Task, scan: Scan) -> str:
     from medseg.workflows.known import stated_verdict
 
     verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
-    shown = json.dumps([_scan_digest(scan), verdict])
+    said = None if verdict is None else [[f.content() for f in verdict.findings], verdict.known]
+    shown = json.dumps([_digest(scan), said])
     return hashlib.sha256(shown.encode()).hexdigest()
 
 
-def _scan_digest(scan: Scan) -> str:
-    """Of one file, or of the digests of several; empty where one cannot be read."""
-    if isinstance(scan, Path):
-        return _digest(scan)
-    every = [_digest(path) for _, path in sorted(scan.items())]
-    return hashlib.sha256("".join(every).encode()).hexdigest() if all(every) else ""
-
-
-def _digest(path: Path) -> str:
-    """Empty where the file cannot be read."""
+def _digest(source: Scan) -> str:
+    """Empty where a file cannot be read."""
     try:
-        return digest_of(path)
+        return digest_of(source)
     except MedsegError:
         return ""

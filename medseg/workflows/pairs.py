@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.errors import InputError, UsageError, counted
-from medseg.io import read_labels, read_segments
+from medseg.io import read_labels, read_segments, states_segments
 from medseg.io.names import (
     SEGMENTATION_SUFFIX,
     SUFFIXES,
@@ -150,8 +150,8 @@ def in_predicted_values(
 def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, LabelMap | None]:
     """The reference and the prediction of a case, if there is one.
 
-    A segmentation of 3D Slicer (`.seg.nrrd`) is cropped to its segments: it is placed on the grid of the
-    other, and its segments have the values of the structures of their names.
+    A segmentation of 3D Slicer (`.seg.nrrd`) is cropped to its segments, and a DICOM structure set has no
+    grid: each is placed on the grid of the other, with the values of the structures of their names.
 
     Raises:
         InputError: a file cannot be read as labels.
@@ -159,7 +159,7 @@ def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, Label
     """
     if pair.prediction is None:
         return _reference(pair, structures), None
-    if stem_and_suffix(pair.prediction)[1] == SEGMENTATION_SUFFIX:
+    if states_segments(pair.prediction):
         reference = _reference(pair, structures)
         return reference, read_labels(pair.prediction, structures=structures, like=reference.grid)
     predicted = read_labels(pair.prediction, structures=structures)
@@ -220,7 +220,7 @@ def read_structures(path: Path) -> StructureSet:
         raise InputError(f"cannot be read ({fault.strerror})", source=path, mend="check the path") from None
     except InputError:
         raise
-    except (ValueError, TypeError, AttributeError) as fault:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(
             f"does not say what the labels mean ({fault})",
             source=path,

@@ -209,7 +209,7 @@ class Run:
     def _stored(self) -> dict[str, Any]:
         try:
             values = json.loads(self.settings_path.read_text(encoding="utf-8"))
-        except ValueError as fault:
+        except (ValueError, RecursionError) as fault:
             raise InputError(f"not readable ({fault})", source=self.settings_path) from None
         return values if isinstance(values, dict) else {}
 

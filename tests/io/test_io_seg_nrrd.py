@@ -376,6 +376,7 @@ def test_no_other_text_of_a_segmentation_leaves(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["voxel", "name", "colour", "space"])
+@pytest.mark.fault("reliability 31")
 def test_row_31_what_the_disk_changed_is_found(
     tmp_path: Path, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

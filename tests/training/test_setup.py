@@ -78,6 +78,7 @@ def test_a_training_on_regions_takes_a_step(tmp_path: Path) -> None:
     assert take_step(trainer, [0, 1]) > 0
 
 
+@pytest.mark.fault("reliability 76")
 def test_a_model_file_names_no_case(tmp_path: Path) -> None:
     card, recipe = load_card("phantom"), load_recipe("phantom_unet3d")
     cases = {f"jane-doe-{n}": f"jane-doe-{n}" for n in range(10)}

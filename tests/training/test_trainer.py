@@ -100,6 +100,7 @@ def test_a_training_stopped_between_epochs_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize("step", [1, 4, 8])
+@pytest.mark.fault("reliability 83")
 def test_a_training_stopped_in_an_epoch_goes_on_bit_for_bit(
     tmp_path: Path, uninterrupted: Trainer, step: int
 ) -> None:
@@ -119,6 +120,7 @@ def test_a_training_stopped_in_an_epoch_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize(("where", "epoch"), [("best", 1), ("last", 1), ("last", 2)])
+@pytest.mark.fault("reliability 83")
 def test_a_training_stopped_while_it_stores_an_epoch_goes_on_bit_for_bit(
     tmp_path: Path, uninterrupted: Trainer, where: str, epoch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -164,6 +166,16 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     assert log_of(tmp_path) == before
 
 
+@pytest.mark.fault("reliability 87")
+def test_no_batch_is_drawn_twice(tmp_path: Path) -> None:
+    """Of one case, an epoch's batches and those of the next; one thread makes them beside the training."""
+    trainer = tiny_trainer(tmp_path)
+    drawn = [trainer._batches([0, 1] * 6, 6) for _ in range(2)]
+    images = [batch.images.numpy().tobytes() for epoch in drawn for batch in epoch]
+    assert len(set(images)) == len(images) == 12
+
+
+@pytest.mark.fault("reliability 84")
 def test_a_damaged_checkpoint_is_told_and_the_training_ends_the_same(
     tmp_path: Path, uninterrupted: Trainer
 ) -> None:
@@ -289,6 +301,7 @@ class Poisoned(nn.Module):
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+@pytest.mark.fault("reliability 85")
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, uninterrupted: Trainer, poison: float
 ) -> None:

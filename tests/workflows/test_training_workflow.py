@@ -242,6 +242,7 @@ def test_a_case_that_fails_to_be_measured_does_not_cost_the_model(
 
 @pytest.mark.parametrize("part", ["train", "validation"])
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.fault("reliability 54")
 def test_row_54_a_scan_under_two_names_is_refused(
     bench: Bench, tmp_path: Path, part: str, turned: bool
 ) -> None:
@@ -317,6 +318,7 @@ def test_what_label_files_say_of_themselves_is_told_once(bench: Bench, tmp_path:
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.fault("reliability 47")
 def test_a_bad_case_is_found_before_anything_is_trained_and_leaves_no_run(
     bench: Bench, tmp_path: Path, part: str
 ) -> None:
@@ -335,6 +337,7 @@ def test_a_bad_case_is_found_before_anything_is_trained_and_leaves_no_run(
 
 
 @pytest.mark.fault("reports 19")
+@pytest.mark.fault("reliability 90")
 def test_row_90_a_run_that_is_being_trained_is_left_alone(bench: Bench, run: Path) -> None:
     with Run(run).locked():
         before = tree(run)
@@ -476,6 +479,7 @@ def test_a_budget_shorter_than_an_epoch_shortens_it_and_says_so(bench: Bench, tm
 
 
 @pytest.mark.slow
+@pytest.mark.fault("reliability 78")
 def test_training_asks_nobody_outside(bench: Bench, tmp_path: Path) -> None:
     """Converting the network imports the whole of OpenVINO, which would report it to its maker."""
     words = (
