@@ -123,6 +123,8 @@ class FileForm:
         stored_pixdim: qfac and the spacings along I, J, K, as a NIfTI header holds them.
         stored_quaternion: b, c, d and the offsets x, y, z, as a NIfTI header holds them; kept
             because a matrix does not lead back to the same bits.
+        mgh_geometry: spacing, directions and centre, as the header of an MGH file holds them, for the
+            same reason.
     """
 
     suffix: str = ".nii.gz"
@@ -134,6 +136,7 @@ class FileForm:
     xyzt_units: int = 2
     stored_pixdim: tuple[float, ...] | None = None
     stored_quaternion: tuple[float, ...] | None = None
+    mgh_geometry: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -162,12 +165,19 @@ class Volume:
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """Integers (I, J, K), in the dataset's own values, with their grid; read-only."""
+    """Integers (I, J, K), in the dataset's own values, with their grid; read-only.
+
+    Attributes:
+        ignore: value of voxels that nobody labelled, which may be anything; None where all are labelled.
+        unlabelled: values of structures that nobody labelled here: what else is background may be theirs.
+    """
 
     array: NDArray[np.integer]
     grid: Grid
     form: FileForm = field(default_factory=FileForm)
     warnings: tuple[str, ...] = ()
+    ignore: int | None = None
+    unlabelled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.grid.shape:
@@ -175,6 +185,14 @@ class LabelMap:
         if not np.issubdtype(self.array.dtype, np.integer):
             raise GeometryError(f"labels must be integers, not {self.array.dtype}")
         _freeze(self)
+
+    @property
+    def labelled(self) -> NDArray[np.bool_] | None:
+        """Voxels (I, J, K) that somebody labelled; None where all are."""
+        if self.ignore is None:
+            return None
+        known = np.asarray(self.array != self.ignore)
+        return None if known.all() else known
 
 
 def _freeze(holder: Volume | LabelMap) -> None:

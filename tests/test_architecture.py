@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 
 ORDER = (
-    ("errors",), ("specs", "stopwatch"), ("affine",), ("volume", "structures"), ("io",),
+    ("errors",), ("specs", "stopwatch"), ("affine",), ("volume", "structures"), ("findings",), ("io",),
     ("geometry",), ("intensity",), ("preparation",), ("postprocess", "refinement"), ("metrics",), ("model",),
     ("augment", "networks", "losses"), ("sampling",), ("inference",), ("training",), ("report",),
     ("layouts",), ("phantom",), ("cards",), ("workflows",), ("cli",),

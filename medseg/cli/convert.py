@@ -23,7 +23,7 @@ def command(
         typer.Option(
             "--from",
             help="Its layout (decathlon, nnunet, brats, brats2013, brats2020, brats2023, promise12, "
-            "prostatex, images, masks, label_maps), or its card, by name or .toml file.",
+            "prostatex, images, masks, label_maps, dicom), or its card, by name or .toml file.",
         ),
     ],
     to: Annotated[

@@ -28,6 +28,10 @@ Ref = Annotated[Path, typer.Argument(help="Reference: likewise, under the same n
 Labels = Annotated[
     Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
 ]
+Ignore = Annotated[
+    int | None,
+    typer.Option("--ignore", help="Value of reference voxels that nobody labelled: they count nowhere."),
+]
 Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")]
 Mode = Annotated[str | None, typer.Option("--mode", help="What a surface is: surfel, the default, or voxel.")]
 Protocol = Annotated[
@@ -61,6 +65,7 @@ def command(
     pred: Pred,
     ref: Ref,
     labels: Labels = None,
+    ignore: Ignore = None,
     tolerance: opt.Tolerance = None,
     surface: Surface = True,
     mode: Mode = None,
@@ -93,6 +98,7 @@ def command(
         pred,
         ref,
         structures=labels,
+        ignore=ignore,
         tolerance_mm=tolerance,
         tolerance_source="command line" if tolerance else "",
         surface=surface,

@@ -15,6 +15,9 @@ from medseg.stopwatch import process_seconds
 
 PAGES = (".html", ".htm", ".pdf")
 
+SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
+"""What a line about a finding begins with."""
+
 if TYPE_CHECKING:
     from medseg.workflows.job import Outcome, PredictOptions
     from medseg.workflows.segment import Loader
@@ -187,26 +190,27 @@ def _tell(
         say(f"{count}{outcome.target} is there already, from the same input and model")
     else:
         say(f"{count}{outcome.target} ({duration(outcome.summary['seconds'])}{_peak(outcome)})")
-        for reason in outcome.summary.get("quality", {}).get("reasons", ()):
-            say(f"doubtful: {outcome.stem}: {reason}")
-        for warning in _warnings(outcome, alone=of == 1):
-            say(f"warning: {outcome.stem}: {warning}")
+        for finding in _findings(outcome, alone=of == 1):
+            say(f"{SAID[finding['severity']]}: {outcome.stem}: {finding['sentence']}")
         if verbose:
             say(f"engine: {', '.join(outcome.summary['provenance']['settings']['engines'])}")
 
 
-def _warnings(outcome: Outcome, *, alone: bool) -> list[str]:
-    """What to say of a case; of many, what holds for every picture is said at the end."""
-    from medseg.io.slices import NO_SIZE
-
-    return [text for text in outcome.summary["warnings"] if alone or not text.endswith(NO_SIZE)]
+def _findings(outcome: Outcome, *, alone: bool) -> list[dict[str, Any]]:
+    """What to say of a case; of many no notes, and what holds for every picture is said at the end."""
+    found: list[dict[str, Any]] = outcome.summary["findings"]
+    return found if alone else [f for f in found if f["severity"] != "note" and not _is_of_size(f)]
 
 
 def _unsized(outcome: Outcome) -> bool:
     """Whether the scan is a picture, and nothing states its size in mm."""
+    return any(map(_is_of_size, outcome.summary.get("findings", ())))
+
+
+def _is_of_size(finding: dict[str, Any]) -> bool:
     from medseg.io.slices import NO_SIZE
 
-    return any(text.endswith(NO_SIZE) for text in outcome.summary.get("warnings", ()))
+    return bool(finding["sentence"].endswith(NO_SIZE))
 
 
 def _peak(outcome: Outcome) -> str:
@@ -223,8 +227,7 @@ def volumes(outcome: Outcome) -> str:
     found, totals = outcome.summary["structures"], outcome.summary["totals"]
     rows: list[tuple[str, ...]] = [("structure", "label", "voxels", "ml")]
     for s in found:
-        cut = " (reaches the edge of the scan)" if s["truncated"] else ""
-        rows.append((s["name"] + cut, str(s["value"]), str(s["voxels"]), _ml(s["volume_ml"])))
+        rows.append((s["name"], str(s["value"]), str(s["voxels"]), _ml(s["volume_ml"])))
     rows += [(t["name"], "", "", _ml(t["volume_ml"])) for t in totals]
     if any("interval_ml" in s for s in found):
         column = ["90 % interval", *map(_interval, found), *("" for _ in totals)]

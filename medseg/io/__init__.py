@@ -1,12 +1,13 @@
 """Scans and label maps from and to files: NIfTI, MetaImage, NRRD, 3D Slicer, DICOM series, pictures."""
 
 from medseg.io.dicom import Series, is_dicom_folder, list_series
+from medseg.io.digest import digest_of, digest_of_files
 from medseg.io.masks import read_mask_folder
 from medseg.io.names import SUFFIXES, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.overlay import write_overlay
 from medseg.io.read import files_of, grey, inspect, read_labels, read_volume
-from medseg.io.seg_nrrd import read_segments
+from medseg.io.segments import read_segments, states_segments
 from medseg.io.write import require_holds, write_image, write_labels
 
 __all__ = [
@@ -14,6 +15,8 @@ __all__ = [
     "ImageInfo",
     "ReadOptions",
     "Series",
+    "digest_of",
+    "digest_of_files",
     "files_of",
     "grey",
     "inspect",
@@ -24,6 +27,7 @@ __all__ = [
     "read_segments",
     "read_volume",
     "require_holds",
+    "states_segments",
     "stem_and_suffix",
     "write_image",
     "write_labels",

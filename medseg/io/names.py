@@ -10,11 +10,15 @@ from typing import BinaryIO
 from medseg.errors import InputError, MedsegError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img")
-ITK_SUFFIXES = (".mha", ".mhd", ".nrrd")
+MGH_SUFFIXES = (".mgz", ".mgh")
+"""Of FreeSurfer, packed and plain."""
+ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 SEGMENTATION_SUFFIX = ".seg.nrrd"
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 """Of 2D images, which have neither orientation nor size in mm."""
-SUFFIXES = (*NIFTI_SUFFIXES, SEGMENTATION_SUFFIX, *ITK_SUFFIXES, *PICTURE_SUFFIXES)
+HEADER_SUFFIXES = (".hdr", ".mhd", ".nhdr")
+"""Of headers whose voxels lie in another file."""
+SUFFIXES = (*NIFTI_SUFFIXES, SEGMENTATION_SUFFIX, *ITK_SUFFIXES, *MGH_SUFFIXES, *PICTURE_SUFFIXES)
 """A name is matched against them in this order: `.seg.nrrd` before `.nrrd`."""
 
 MADE_BY_US = ("_seg", "_overlay", "_augment")

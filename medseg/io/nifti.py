@@ -17,7 +17,7 @@ from medseg.errors import InputError
 from medseg.io import payload
 from medseg.io.memory import require_memory
 from medseg.io.names import opened, partner, require_file, stem_and_suffix
-from medseg.io.nifti_forms import MM_PER_UNIT, file_form, place
+from medseg.io.nifti_forms import MM_PER_UNIT, QUATERNION, file_form, place
 from medseg.io.nifti_header import LONGEST, RawHeader, check_extensions, parse
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.volume import FileForm, Grid
@@ -144,8 +144,7 @@ def _set_forms(header: Any, grid: Grid, form: FileForm) -> None:
     if form.stored_quaternion is None and q is not None:
         header.set_qform(q, _qform_code(grid, form), strip_shears=True)
     if form.stored_quaternion is not None:
-        names = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
-        for name, value in zip(names, form.stored_quaternion, strict=True):
+        for name, value in zip(QUATERNION, form.stored_quaternion, strict=True):
             fields[name] = value
     if form.stored_pixdim is not None:
         fields["pixdim"][:4] = form.stored_pixdim
@@ -159,7 +158,8 @@ def _set_forms(header: Any, grid: Grid, form: FileForm) -> None:
 
 def _describe(path: Path, raw: RawHeader, options: ReadOptions) -> ImageInfo:
     suffix = stem_and_suffix(path)[1]
-    form = file_form(raw, suffix, path)
+    _require_whole(path, raw)
+    form, said = file_form(raw, suffix, options, path)
     grid, warnings = place(form, raw.shape, options, path)
     layout = {".nii.gz": ", gzip", ".nii": ""}.get(suffix, ", pair")
     return ImageInfo(
@@ -171,7 +171,7 @@ def _describe(path: Path, raw: RawHeader, options: ReadOptions) -> ImageInfo:
         slope=raw.slope,
         inter=raw.inter,
         form=form,
-        warnings=warnings,
+        warnings=said + warnings,
     )
 
 
@@ -192,6 +192,17 @@ def _raw_header(path: Path) -> RawHeader:
         mend = "rename it to .nii" if raw.single else "rename the pair to .hdr and .img"
         raise InputError(f"its header says that it is {what}", source=head, mend=mend)
     return raw
+
+
+def _require_whole(path: Path, raw: RawHeader) -> None:
+    """Refuse a header that claims more voxels than the file can hold, before anything depends on them."""
+    voxels = path if raw.single else _members(path)[1]
+    needed = raw.offset + raw.voxel_bytes
+    with opened(voxels) as stream:
+        if stem_and_suffix(voxels)[1] == ".nii.gz":
+            payload.require_plausible(voxels.stat().st_size, needed, voxels)
+        else:
+            payload.require_length(stream, needed, voxels)
 
 
 def _right_suffix(stream: BinaryIO, path: Path) -> None:

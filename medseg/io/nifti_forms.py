@@ -5,6 +5,7 @@ Source: the NIfTI-1 data format, methods 1 to 3 of nifti1.h.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from nibabel import quaternions
 from medseg import affine as aff
 from medseg.affine import Affine
 from medseg.errors import GeometryError, InputError
+from medseg.io.lengths import converted
 from medseg.io.nifti_header import RawHeader
 from medseg.io.options import ReadOptions
 from medseg.io.placement import checked_grid, numbers, require_invertible
@@ -20,6 +22,7 @@ from medseg.volume import FileForm, Grid
 
 MM_PER_UNIT = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
 UNIT_NAMES = {1: "metres", 3: "micrometres"}
+"""By the code of a header; other codes are millimetres."""
 
 FORMS_AGREE_MM = 1.0
 FORMS_NOTICED_MM = 0.05
@@ -27,44 +30,83 @@ AXES_AGREE_COSINE = 0.9
 SPACING_AGREES = 0.01
 SPACINGS = (1e-6, 1e6)
 """What a spacing can be at all, in any of the units."""
+QUATERNION = ("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
 QUATERNION_SLACK = 1e-5
 HALF_TURN_SLACK = 3 * float(np.finfo(np.float32).eps)
 """What float32 rounding leaves of 1 - b2 - c2 - d2 in a turn of 180 degrees, where it should be 0."""
 
 
-def file_form(raw: RawHeader, suffix: str, source: Path) -> FileForm:
-    """The forms as the header stores them, in its own units.
+def file_form(
+    raw: RawHeader, suffix: str, options: ReadOptions, source: Path
+) -> tuple[FileForm, tuple[str, ...]]:
+    """The forms as the header stores them, in its own units, and what is to be said of them.
+
+    Every form that the header has must be sound, and so must its spacings, unless the options name the
+    form that is right: then the others need not be, and one that is broken is left out.
 
     Raises:
-        GeometryError: a spacing is not positive, a code unknown, or a quaternion no rotation.
+        GeometryError: a spacing is not positive, a code unknown, a matrix places no voxels, or a
+            quaternion is no rotation.
         InputError: the unit of length is unknown.
     """
     if int(raw.fields["xyzt_units"]) & 7 not in MM_PER_UNIT:
         raise InputError("the header's unit of length is unknown", source=source, mend="export it again")
+    broken = _broken(raw, source)
+    needed = {"sform": ("sform",), "qform": ("pixdim", "qform")}.get(
+        options.use_form or "", ("pixdim", "sform", "qform")
+    )
+    for name in needed:
+        if name in broken:
+            raise GeometryError(broken[name].fault, source=source, mend=_way_on(name, raw, broken))
+    quaternion = raw.numbers(*QUATERNION)
+    has = {name: int(raw.fields[f"{name}_code"]) > 0 and name not in broken for name in ("sform", "qform")}
+    form = FileForm(
+        suffix=suffix,
+        nifti_version=raw.version,
+        sform=None if "sform" in broken else _sform(raw),
+        sform_code=int(raw.fields["sform_code"]) if has["sform"] else 0,
+        qform=_qform(raw, source) if has["qform"] else None,
+        qform_code=int(raw.fields["qform_code"]) if has["qform"] else 0,
+        xyzt_units=int(raw.fields["xyzt_units"]),
+        stored_pixdim=None if broken.keys() & {"pixdim", "qform"} else tuple(raw.numbers("pixdim")[:4]),
+        stored_quaternion=None if "qform" in broken else tuple(quaternion),
+    )
+    said = (
+        f"{fault.fault[0].upper()}{fault.fault[1:]}; the {options.use_form} was used as told."
+        for fault in dict.fromkeys(broken.values())
+    )
+    return form, tuple(said)
+
+
+def _broken(raw: RawHeader, source: Path) -> dict[str, GeometryError]:
+    """What is wrong with the spacings and with each form that the header has; a qform needs the spacings."""
+    broken = {}
     pixdim = raw.numbers("pixdim")[:4]
     if not all(SPACINGS[0] <= x <= SPACINGS[1] for x in pixdim[1:]) or not np.isfinite(pixdim[0]):
         sizes = " x ".join(f"{x:g}" for x in pixdim[1:])
-        raise GeometryError(
-            f"the header's voxel size is {sizes}", source=source, mend="repair pixdim from the scanner's data"
-        )
-    codes = {name: int(raw.fields[f"{name}_code"]) for name in ("sform", "qform")}
-    for name, code in codes.items():
-        if code < 0:
-            raise GeometryError(
-                f"the {name} has the unknown code {code}", source=source, mend="export it again"
-            )
-    quaternion = raw.numbers("quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z")
-    return FileForm(
-        suffix=suffix,
-        nifti_version=raw.version,
-        sform=_sform(raw),
-        sform_code=codes["sform"],
-        qform=_qform(quaternion, pixdim, source) if codes["qform"] else None,
-        qform_code=codes["qform"],
-        xyzt_units=int(raw.fields["xyzt_units"]),
-        stored_pixdim=tuple(pixdim),
-        stored_quaternion=tuple(quaternion),
-    )
+        broken["pixdim"] = GeometryError(f"the header's voxel size is {sizes}")
+    for name in ("sform", "qform"):
+        code = int(raw.fields[f"{name}_code"])
+        try:
+            if code < 0:
+                raise GeometryError(f"the {name} has the unknown code {code}")
+            if code and name == "sform":
+                require_invertible(_sform(raw), source, name)
+            elif code and "pixdim" not in broken:
+                _qform(raw, source)
+        except GeometryError as fault:
+            broken[name] = fault
+    if "pixdim" in broken and int(raw.fields["qform_code"]):
+        broken.setdefault("qform", broken["pixdim"])
+    return broken
+
+
+def _way_on(name: str, raw: RawHeader, broken: Mapping[str, GeometryError]) -> str:
+    """What to do about a broken part of the geometry: name the form that is sound, where there is one."""
+    other = "qform" if name == "sform" else "sform"
+    if other not in broken and int(raw.fields[f"{other}_code"]) > 0:
+        return f"if the {other} is right, say so with --use-form {other}"
+    return "repair pixdim from the scanner's data" if name == "pixdim" else "export it again"
 
 
 def place(
@@ -86,10 +128,9 @@ def place(
     }
     pixdim_mm = np.asarray((form.stored_pixdim or (1.0,) * 4)[1:]) * scale
     name, affine, warnings = _chosen(forms, shape, pixdim_mm, options, source)
-    warnings += _spacings_agree(name, affine, pixdim_mm, options, source)
-    if scale != 1.0:
-        unit = UNIT_NAMES[form.xyzt_units & 7]
-        warnings += (f"The file measures in {unit}; its grid was converted to millimetres.",)
+    if form.stored_pixdim is not None:
+        warnings += _spacings_agree(name, affine, pixdim_mm, options, source)
+    warnings += converted(UNIT_NAMES.get(form.xyzt_units & 7, "millimetres"))
     grid, more = checked_grid(shape, affine, source, name)
     return grid, warnings + more
 
@@ -157,15 +198,17 @@ def _sform(raw: RawHeader) -> Affine:
     return np.vstack([rows, [0.0, 0.0, 0.0, 1.0]])
 
 
-def _qform(quaternion: list[float], pixdim: list[float], source: Path) -> Affine:
+def _qform(raw: RawHeader, source: Path) -> Affine:
+    """The qform of sound spacings."""
+    quaternion, pixdim = raw.numbers(*QUATERNION), raw.numbers("pixdim")[:4]
     bcd, offsets = np.asarray(quaternion[:3]), np.asarray(quaternion[3:])
     with np.errstate(over="ignore"):
         norm = float((bcd**2).sum())
-    if not np.isfinite(quaternion).all() or norm > 1.0 + QUATERNION_SLACK:
+    if not np.isfinite(quaternion).all():
+        raise GeometryError("the qform has entries that are no numbers", source=source)
+    if norm > 1.0 + QUATERNION_SLACK:
         raise GeometryError(
-            f"the qform's quaternion has b2 + c2 + d2 = {norm:.6g}, more than 1: no rotation",
-            source=source,
-            mend="export it again, or remove the qform",
+            f"the qform's quaternion has b2 + c2 + d2 = {norm:.6g}, more than 1: no rotation", source=source
         )
     if pixdim[0] not in (-1.0, 0.0, 1.0):
         raise GeometryError(f"the qform's handedness is {pixdim[0]:g}, not 1 or -1", source=source)

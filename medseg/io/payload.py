@@ -26,14 +26,15 @@ BOMB_BYTES = 4 * 2**30
 """Beyond both, nothing is unpacked: noise in a scan, and borders in a label map, prevent such ratios."""
 PADDING_BYTES = 2**20
 """Zero bytes after the voxels are tolerated up to here; some writers fill up blocks."""
+LONGEST_FOOTER = 2**26
 BLOCK = 2**18
 PIECE = 2**20
 
 Bytes = NDArray[np.uint8]
 
 
-def read_raw(stream: BinaryIO, count: int, source: Path) -> Bytes:
-    """`count` bytes from the stream's position, after which only zero padding may follow.
+def read_raw(stream: BinaryIO, count: int, source: Path, *, footer: bool = False) -> Bytes:
+    """`count` bytes from the stream's position, after which only zero padding, or a footer, may follow.
 
     Raises:
         InputError: the file is shorter, also when it shrinks meanwhile, or goes on with other data.
@@ -47,12 +48,14 @@ def read_raw(stream: BinaryIO, count: int, source: Path) -> Bytes:
         if not got:
             raise too_short(source, count, filled)
         filled += got
-    _only_padding(iter(lambda: stream.read(BLOCK), b""), source)
+    _only_padding(iter(lambda: stream.read(BLOCK), b""), source, footer=footer)
     return out
 
 
-def inflate(stream: BinaryIO, count: int, source: Path, wbits: int = GZIP) -> Bytes:
+def inflate(stream: BinaryIO, count: int, source: Path, wbits: int = GZIP, *, footer: bool = False) -> Bytes:
     """`count` bytes of a compressed stream, read to its end so that its checksum is verified.
+
+    After them only zero padding may follow, or a footer of the format, which is not kept.
 
     Raises:
         InputError: the stream is damaged, cut, holds fewer bytes, or goes on after them.
@@ -67,7 +70,7 @@ def inflate(stream: BinaryIO, count: int, source: Path, wbits: int = GZIP) -> By
         view[filled : filled + taken] = piece[:taken]
         filled += taken
         if taken < len(piece):
-            _only_padding(_chain(piece[taken:], pieces), source)
+            _only_padding(_chain(piece[taken:], pieces), source, footer=footer)
     if filled < count:
         raise too_short(source, count, filled)
     return out
@@ -142,11 +145,11 @@ def _chain(first: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from rest
 
 
-def _only_padding(pieces: Iterator[bytes], source: Path) -> None:
-    extra = 0
+def _only_padding(pieces: Iterator[bytes], source: Path, *, footer: bool = False) -> None:
+    extra, most = 0, LONGEST_FOOTER if footer else PADDING_BYTES
     for piece in pieces:
         extra += len(piece)
-        if extra > PADDING_BYTES or piece.count(0) != len(piece):
+        if extra > most or not (footer or piece.count(0) == len(piece)):
             raise InputError(
                 "data follow the voxels where the file should end",
                 source=source,

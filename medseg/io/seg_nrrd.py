@@ -8,7 +8,6 @@ Nothing else of a header is kept: no identifiers, no tags, no text of other prog
 from __future__ import annotations
 
 import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import InputError, printable
-from medseg.io import itk, payload
+from medseg.io import itk, nrrd
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.io.painting import Painting
 from medseg.io.values import label_values, smallest_dtype
@@ -40,9 +39,6 @@ TAGS = (
 
 LONGEST_NAME = 128
 MEND = "save it again in 3D Slicer"
-TYPES = {
-    "u1": "unsigned char", "u2": "unsigned short", "u4": "unsigned int",
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -141,16 +137,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, structures: StructureSet 
         raise InputError("a segment has no negative label value", source=path, mend="renumber the labels")
     whole = _structures(structures, [value for value in value_counts(array) if value])
     layers = _layers(array, whole)
-    sizes = grid.shape if len(layers) == 1 else (len(layers), *grid.shape)
-    text = "\n".join([*_geometry(sizes, array.dtype, grid), *_keys(layers, whole, grid)]) + "\n\n"
-    packer = zlib.compressobj(payload.LEVEL, zlib.DEFLATED, payload.GZIP)
-    little = array.dtype.newbyteorder("<")
-    with path.open("wb") as stream:
-        stream.write(text.encode("utf-8", "backslashreplace"))
-        for k in range(grid.shape[2]):
-            slab = np.stack([layer[:, :, k] for layer in layers])
-            stream.write(packer.compress(slab.astype(little, copy=False).tobytes(order="F")))
-        stream.write(packer.flush())
+    nrrd.write(path, layers, grid, _keys(layers, whole, grid))
 
 
 def differences(path: Path, array: NDArray[Any], structures: StructureSet | None) -> Iterator[str]:
@@ -167,7 +154,7 @@ def _structures(structures: StructureSet | None, found: Sequence[int]) -> Struct
     regions = any(s.members for s in known)
     strange = [value for value in found if value not in {s.value for s in known}]
     extra = [Structure(v, f"label {v}", members=(v,) if regions else ()) for v in strange]
-    names = _distinct([_name(s.name) for s in (*known, *extra)])
+    names = distinct_names([tidy_name(s.name) for s in (*known, *extra)])
     return StructureSet(
         tuple(
             replace(s, name=name, side="none", twin=None)
@@ -187,24 +174,6 @@ def _layers(array: NDArray[Any], structures: StructureSet) -> list[NDArray[Any]]
         if np.array_equal(painted, array):
             return layers
     return [array]
-
-
-def _geometry(sizes: Sequence[int], dtype: np.dtype[Any], grid: Grid) -> list[str]:
-    """The standard part of the header."""
-    lps = itk.LPS_TO_RAS @ grid.affine + 0.0
-    several = len(sizes) == 4
-    return [
-        "NRRD0004",
-        f"type: {TYPES[dtype.newbyteorder('=').str[1:]]}",
-        f"dimension: {len(sizes)}",
-        "space: left-posterior-superior",
-        f"sizes: {' '.join(map(str, sizes))}",
-        f"space directions: {'none ' * several}{' '.join(_vector(lps[:3, axis]) for axis in range(3))}",
-        f"kinds: {'list ' * several}domain domain domain",
-        "endian: little",
-        "encoding: gzip",
-        f"space origin: {_vector(lps[:3, 3])}",
-    ]
 
 
 def _keys(layers: Sequence[NDArray[Any]], structures: StructureSet, grid: Grid) -> Iterator[str]:
@@ -240,10 +209,6 @@ def _extents(layer: NDArray[Any]) -> dict[int, str]:
     return {v: " ".join(f"{part.start} {part.stop - 1}" for part in box) for v, box in found.items()}
 
 
-def _vector(values: NDArray[np.float64]) -> str:
-    return f"({','.join(repr(float(value)) for value in values)})"
-
-
 def _segments(path: Path, layers: int) -> tuple[tuple[Segment, ...], tuple[str, ...]]:
     """The segments of a header in their order, checked, and what is to be said about their values."""
     stated = _stated(path)
@@ -260,12 +225,12 @@ def _segments(path: Path, layers: int) -> tuple[tuple[Segment, ...], tuple[str, 
                 source=path,
                 mend=MEND,
             )
-        name = _name(fields.get("Name", "")) or f"Segment {number}"
+        name = tidy_name(fields.get("Name", "")) or f"Segment {number}"
         found.append(Segment(name, _colour(fields.get("Color", "")), layer, stored, stored))
     twice = [place for place, count in Counter((s.layer, s.stored) for s in found).items() if count > 1]
     if twice:
         raise InputError(f"two segments have the value {twice[0][1]} in one layer", source=path, mend=MEND)
-    names = _distinct([s.name for s in found])
+    names = distinct_names([s.name for s in found])
     return _numbered([replace(s, name=name) for s, name in zip(found, names, strict=True)])
 
 
@@ -284,7 +249,7 @@ def _numbered(segments: Sequence[Segment]) -> tuple[tuple[Segment, ...], tuple[s
 
 def _stated(path: Path) -> dict[int, dict[str, str]]:
     """What the header says of each segment, by its number."""
-    fields = {_text(key): _text(value[1:]) for key, value in _pairs(itk.nrrd_fields(path))}
+    fields = {_text(key): _text(value[1:]) for key, value in _pairs(nrrd.fields_of(path))}
     source = next((fields[key] for key in SOURCES if fields.get(key)), BINARY)
     if source != BINARY:
         raise InputError(
@@ -335,15 +300,15 @@ def _colour(text: str) -> str:
     return "#" + "".join(f"{round(255 * share):02x}" for share in shares)
 
 
-def _name(text: str) -> str:
+def tidy_name(text: str) -> str:
     """A name on one line, of a length that fits a table."""
     return printable(" ".join(text.split()))[:LONGEST_NAME].strip()
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct_names(names: Sequence[str]) -> list[str]:
     """Names that all differ: a number is added to one that came before.
 
-    >>> _distinct(["a", "b", "a"])
+    >>> distinct_names(["a", "b", "a"])
     ['a', 'b', 'a (2)']
     """
     found: list[str] = []

@@ -7,19 +7,22 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from medseg.errors import InputError
 from medseg.io import payload
 from medseg.io.memory import require_memory
-from medseg.io.names import require_file
+from medseg.io.names import opened, require_file
 from medseg.io.picture import Picture, Pixels, damage_named, require_few, require_upright
 
 GREY, COLOUR, PALETTE = 1, 2, 3
 """Photometric interpretations that are read: zero is black, red green blue, indices."""
 UNCOMPRESSED = 1
+BIGTIFF = 43
+MOST_PAGES = 2**16
+"""More slices than any volume has."""
 ORIENTATION = 274
 MEND = "save it as plain grey or RGB"
 
@@ -32,6 +35,7 @@ def load(path: Path) -> Picture:
         ResourceError: its pixels cannot fit in memory.
     """
     require_file(path)
+    _require_chain(path)
     with damage_named(path), _tifffile().TiffFile(path) as tif:
         if len(tif.series) != 1:
             raise InputError("its pages differ in size or kind", source=path, mend="save them one by one")
@@ -74,6 +78,29 @@ def write(path: Path, pixels: Pixels) -> None:
         metadata=None,
         software=False,
     )
+
+
+def _require_chain(path: Path) -> None:
+    """Refuse pages that lead back to one before, or are too many: the decoder would follow them for ever.
+
+    Source: TIFF 6.0, section 2, and the BigTIFF design: a directory ends in the place of the next.
+    """
+    with opened(path) as stream:
+        start = stream.read(16)
+        order: Literal["little", "big"] = "big" if start[:2] == b"MM" else "little"
+        wide = int.from_bytes(start[2:4], order) == BIGTIFF
+        entry, count, place = (20, 8, 8) if wide else (12, 2, 4)
+        at = int.from_bytes(start[8:16] if wide else start[4:8], order)
+        seen: set[int] = set()
+        while at:
+            if at in seen or len(seen) == MOST_PAGES:
+                fault = "its pages form a loop" if at in seen else f"it has more than {MOST_PAGES} pages"
+                raise InputError(fault, source=path, mend="save it again")
+            seen.add(at)
+            stream.seek(at)
+            entries = int.from_bytes(stream.read(count), order)
+            stream.seek(at + count + entry * entries)
+            at = int.from_bytes(stream.read(place), order)
 
 
 def _tifffile() -> ModuleType:

@@ -16,6 +16,7 @@ from medseg.errors import GeometryError, MedsegError, ResourceError, SelfCheckEr
 from medseg.io.atomic import atomic_files, atomic_write
 from medseg.io.names import (
     ITK_SUFFIXES,
+    MGH_SUFFIXES,
     NIFTI_SUFFIXES,
     PICTURE_SUFFIXES,
     SEGMENTATION_SUFFIX,
@@ -122,8 +123,9 @@ def _write(
     room, suffix = _room(path), stem_and_suffix(path)[1]
     if suffix in NIFTI_SUFFIXES and form.suffix in PICTURE_SUFFIXES:
         form = FileForm(suffix)  # a picture states no orientation, and a NIfTI that states none is not read
+    array = room.storable(array, path) if suffix in MGH_SUFFIXES else array
     with _target(path, room, overwrite, inputs) as temporary:
-        if suffix in NIFTI_SUFFIXES:
+        if suffix in (*NIFTI_SUFFIXES, *MGH_SUFFIXES):
             room.write(temporary, array, grid, form)
         elif suffix == SEGMENTATION_SUFFIX:
             room.write(temporary, array, grid, structures)
@@ -153,6 +155,10 @@ def _room(path: Path) -> ModuleType:
         from medseg.io import itk
 
         return itk
+    if suffix in MGH_SUFFIXES:
+        from medseg.io import mgh
+
+        return mgh
     if suffix == SEGMENTATION_SUFFIX:
         from medseg.io import seg_nrrd
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 from medseg.metrics import lesions, promise12
 from medseg.metrics.case import SURFACE_UNITS, CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow
-from medseg.metrics.value import Value
+from medseg.metrics.value import Value, not_evaluated
 
 CASE_COLUMNS = (
     "case_id", "group", "structure", "label", "region", "metric", "value", "unit", "status", "surface",
@@ -204,10 +204,14 @@ def number_cell(value: float | None) -> str:
 
 def _all_values(row: StructureResult) -> dict[str, Value]:
     volumes = {
-        "volume_ref_ml": Value(row.volume_ref_ml, "ml", row.status),
-        "volume_pred_ml": Value(row.volume_pred_ml, "ml", row.status),
+        "volume_ref_ml": _volume(row.volume_ref_ml, row),
+        "volume_pred_ml": _volume(row.volume_pred_ml, row),
     }
     return volumes | dict(row.metrics)
+
+
+def _volume(ml: float, row: StructureResult) -> Value:
+    return not_evaluated("ml") if row.status == "not_evaluated" else Value(ml, "ml", row.status)
 
 
 def _cell(value: str | int | float | None) -> str:

@@ -9,9 +9,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.findings.finding import Finding, of_files, sentence
 from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.value import Value, not_evaluated
-from medseg.report.flags import Flag, sentence
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import Grid
 
@@ -143,7 +143,7 @@ class ReportCase:
         case_id: pseudonymous; shown escaped.
         rows: one a structure.
         totals: name and ml of the volumes that several structures make up together.
-        flags: shown before the numbers.
+        flags: what a reader must know, shown before the numbers.
         pictures: slices of the scan with outlines.
         facts: label and value pairs on provenance: hashes, grid, model, software.
         has_reference: whether accuracy was measured.
@@ -160,7 +160,7 @@ class ReportCase:
 
     case_id: str
     rows: tuple[StructureRow, ...]
-    flags: tuple[Flag, ...] = ()
+    flags: tuple[Finding, ...] = ()
     pictures: tuple[Picture, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     has_reference: bool = False
@@ -183,7 +183,7 @@ class ReportCase:
 
 
 def case_from_result(
-    result: CaseResult, structures: StructureSet, *, flags: Sequence[Flag] = ()
+    result: CaseResult, structures: StructureSet, *, flags: Sequence[Finding] = ()
 ) -> ReportCase:
     """A page's content from a measured case; figure and facts are for the caller to add.
 
@@ -192,10 +192,11 @@ def case_from_result(
         structures: colours of the structures.
         flags: shown before the numbers, ahead of the warnings of the measurement.
     """
-    said = {flag.text for flag in flags}
-    warnings = [Flag(sentence(w)) for w in result.warnings if sentence(w) not in said]
+    said = {flag.sentence for flag in flags}
+    warnings = [f for f in of_files(result.warnings, "measurement") if f.sentence not in said]
     if result.failure is not None:
-        warnings.insert(0, Flag(sentence(f"no segmentation was measured: {result.failure}")))
+        text = sentence(f"no segmentation was measured: {result.failure}")
+        warnings.insert(0, Finding("not_measured", "doubt", text))
     return ReportCase(
         case_id=result.case_id,
         rows=tuple(_row(row, structures[row.name].colour) for row in result.rows),

@@ -18,20 +18,7 @@ from medseg.volume import Grid
 
 Labels = NDArray[np.integer[Any]]
 
-LESIONS = re.compile(r"(?i)\b(tumou?r|lesion|metastas[ei]s|infarct|ha?emorrhage|microbleed)s?\b")
-"""Names of what comes in any number of pieces, none of which may be missed."""
-
 INTRACRANIAL = re.compile(r"(?i)\bintracranial\b")
-
-
-def lesion_names(structures: StructureSet) -> tuple[str, ...]:
-    """The structures whose name says that they are lesions.
-
-    >>> from medseg.structures import from_labels
-    >>> lesion_names(from_labels({1: "prostate", 2: "enhancing tumour"}))
-    ('enhancing tumour',)
-    """
-    return tuple(name for name in structures.names if LESIONS.search(name))
 
 
 def lesion_rows(

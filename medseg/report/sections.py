@@ -100,7 +100,7 @@ def case_sections(case: ReportCase) -> tuple[Section, ...]:
 def _flags(case: ReportCase) -> tuple[Block, ...]:
     if not case.flags:
         return (Text(NO_FLAG if case.verdict_known else NO_FLAG_OF_OUTLINES),)
-    return (Flags(tuple(flag.text for flag in case.flags)),)
+    return (Flags(tuple(flag.sentence for flag in case.flags)),)
 
 
 def _numbers(case: ReportCase) -> Section:

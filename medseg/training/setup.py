@@ -145,9 +145,11 @@ def _require_multiple(patch: Sequence[int], stride: Sequence[int]) -> None:
     )
 
 
-def training_case(case_id: str, image: NDArray[np.float32], indices: NDArray[np.uint8]) -> TrainingCase:
-    """A case from arrays: image (C, I, J, K), label indices (I, J, K)."""
-    return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(indices))
+def training_case(
+    case_id: str, image: NDArray[np.float32], indices: NDArray[np.uint8], unlabelled: tuple[str, ...] = ()
+) -> TrainingCase:
+    """A case from arrays: image (C, I, J, K), label indices (I, J, K), structures nobody labelled."""
+    return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(indices), unlabelled)
 
 
 def best_of(

@@ -19,7 +19,7 @@ from medseg.model import Model
 from medseg.report import tables
 from medseg.training.split import make_split
 from medseg.workflows.calibration import Evidence, Observation, calibrated, coverage, observed
-from medseg.workflows.cases import Reader, read_case
+from medseg.workflows.cases import Reader, is_whole, read_case
 from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.repeatability import repeatability
 from medseg.workflows.rounding import rounding
@@ -71,7 +71,9 @@ def calibrate(
             f"{model.spec.name} writes {', '.join(model.spec.structure_set.names)}; the card {card.name} has "
             f"{', '.join(card.structure_set.names)}"
         )
-    files = card.read(data).cases if options.every else held_out(model, card, data)
+    found = card.read(data)
+    card = card.adopting(found)
+    files = found.cases if options.every else held_out(model, card, data)
     if len(files) < least_cases():
         raise UsageError(
             f"{len(files)} cases with a reference are too few; an interval needs {least_cases()}",
@@ -171,11 +173,13 @@ def _cells(name: str, found: Mapping[str, Any], repeated: Mapping[str, Any]) -> 
 def _observations(
     segmenter: Segmenter, files: Sequence[CaseFiles], read: Reader, options: CalibrateOptions
 ) -> tuple[list[Observation], list[Observation]]:
-    """Of every case as it is, and shifted."""
+    """Of every case as it is, and shifted; of one that is labelled in part, no volume is known."""
     generator = np.random.default_rng(options.seed)
     plain, other = [], []
     for case in files:
         volume, reference = read(case)
+        if not is_whole(reference):
+            continue
         plain.append(observed(segmenter(volume), reference))
         other.append(observed(segmenter(shifted(volume, generator, options.shifts)), reference))
     return plain, other

@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import UsageError
+from medseg.findings.finding import Finding, sentences
 from medseg.io import dicom_seg, files_of, is_dicom_folder
 from medseg.io.atomic import atomic_files
+from medseg.io.dicom_library import unwarned
 from medseg.io.dicom_objects import encapsulated_pdf, secondary_capture
-from medseg.io.dicom_source import Maker, Source, highdicom, read_source, unwarned
+from medseg.io.dicom_source import Maker, Source, highdicom, read_source
 from medseg.io.dicom_sr import measurements
 from medseg.io.options import DEFAULT, ReadOptions
 from medseg.io.placement import on_grid
@@ -53,7 +55,7 @@ def write_dicom(
     *,
     model: str,
     model_sha256: str = "",
-    doubts: Sequence[str] = (),
+    findings: Sequence[Finding] = (),
     pdf: bytes | None = None,
     picture: bytes | None = None,
     created: datetime | None = None,
@@ -71,7 +73,7 @@ def write_dicom(
         structures: of the labels; overlapping regions make BINARY segments, labels a LABELMAP.
         model: name of the model or models.
         model_sha256: of their content.
-        doubts: our own sentences, why the result is doubtful; each object says that it is, the report why.
+        findings: of the result; each object says whether it is doubtful, the report why.
         pdf: the case page, encapsulated if given.
         picture: the page's picture (PNG), captured if given.
         created: when the objects are made, now if None; the same arguments make the same bytes.
@@ -95,7 +97,7 @@ def write_dicom(
         source = read_source(series, reading)
         labels = on_grid(labels, source.grid, series)
         seed = _seed(source, labels, structures)
-        maker = Maker(model, model_sha256, created or datetime.now(), seed, tuple(doubts))
+        maker = Maker(model, model_sha256, created or datetime.now(), seed, sentences(findings, "doubt"))
         for path, made in zip(paths, _objects(source, labels, structures, maker, pdf, picture), strict=True):
             made.save_as(folder / path.name, enforce_file_format=True)
         dicom_seg.require_same(folder / paths[0].name, source, labels, structures)

@@ -176,6 +176,7 @@ def settings_content(structures: StructureSet, options: EvaluationOptions) -> di
         "lesions": {"of": list(names), **specs.to_mapping(options.rule)}
         if (names := options.lesions)
         else None,
+        **({} if structures.ignore is None else {"ignored_value": structures.ignore}),
         "instances": specs.to_mapping(rule) if (rule := options.instances) else None,
     }
 
@@ -185,6 +186,7 @@ def evaluate(
     ref: Path,
     *,
     structures: StructureSet | Path | None = None,
+    ignore: int | None = None,
     tolerance_mm: Tolerance = None,
     tolerance_source: str = "",
     surface: bool = True,
@@ -215,6 +217,8 @@ def evaluate(
         structures: what the label values mean, or a JSON file that says so (see
             `read_structures`); without, every value found is a structure, named as the folder of references
             says where it does, else by its value.
+        ignore: value of the references' voxels that nobody labelled, which count in no number; that which
+            `structures` or the folder of references states, if None.
         tolerance_mm: of the NSD, in mm, for all structures or by name; it has no default.
         tolerance_source: where the tolerance comes from.
         surface: whether to measure distances.
@@ -245,6 +249,7 @@ def evaluate(
         raise UsageError("pages of cases are written to a folder", mend="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref))
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
+    structures = structures if ignore is None else _ignoring(structures, ignore)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     options = _with_rules(options, structures, lesions, instances)
     settings = settings_content(structures, options)
@@ -263,6 +268,18 @@ def evaluate(
     if folder is not None:
         folder.write(found)
     return found
+
+
+def _ignoring(structures: StructureSet, value: int) -> StructureSet:
+    """The structures without one that has the value to be ignored.
+
+    Raises:
+        UsageError: a region has it, or no other structure is left.
+    """
+    kept = tuple(s for s in structures if s.members or s.value != value)
+    if not kept:
+        raise UsageError(f"no label is left to measure when {value} is ignored", mend="check --ignore")
+    return StructureSet(kept, value)
 
 
 def _evaluation(
@@ -355,7 +372,7 @@ def _with_scans(tasks: Sequence[Task], images: Path) -> tuple[list[Task], tuple[
         MedsegError: there are no scans.
     """
     scans: dict[str, Scan] = {case.stem: case.source for case in find_cases([str(images)])}
-    if len(tasks) == 1 and images.is_file():
+    if len(tasks) == 1 and images in scans.values():
         return [replace(tasks[0], scan=images)], ()
     ids = [task.pair.case_id for task in tasks]
     found = {case: scans.get(case, scans.get(f"{case}{FIRST_CHANNEL}")) for case in ids}

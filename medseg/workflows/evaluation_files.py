@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medseg import __version__
-from medseg.errors import MedsegError, UsageError
-from medseg.io import files_of
+from medseg.errors import UsageError
+from medseg.io import digest_of
 from medseg.io.atomic import write_text
-from medseg.io.names import opened
 from medseg.metrics.exchange import CHALLENGER_METRICS, challenger_csv, nnunet_summary
 from medseg.metrics.export import report_json
-from medseg.workflows.outputs import BLOCK, digest, require_writable
+from medseg.workflows.outputs import require_writable
 from medseg.workflows.pairs import FilePair
 
 if TYPE_CHECKING:
@@ -233,27 +232,6 @@ def safe_names(ids: Sequence[str]) -> dict[str, str]:
         else f"{name}-{hashlib.sha256(case.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
         for case, name in plain.items()
     }
-
-
-def digest_of(path: Path) -> str:
-    """SHA-256 of a label file or scan; where it is several files, over the SHA-256 of each.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
-    if path.is_dir():
-        return digest(sorted(file for file in path.iterdir() if file.is_file()))
-    try:
-        files = files_of(path)
-    except MedsegError:
-        files = (path,)
-    if len(files) > 1:
-        return digest(files)
-    whole = hashlib.sha256()
-    with opened(path) as file:
-        while block := file.read(BLOCK):
-            whole.update(block)
-    return whole.hexdigest()
 
 
 def read_json(path: Path) -> dict[str, Any] | None:

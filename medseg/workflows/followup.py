@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -14,7 +13,9 @@ from typing import Any
 
 from medseg import __version__
 from medseg.errors import InputError, ModelError, UsageError
-from medseg.io import files_of, read_labels
+from medseg.findings.finding import REFUSED
+from medseg.findings.finding import sentences as sentences_of
+from medseg.io import digest_of, digest_of_files, read_labels
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
@@ -23,8 +24,14 @@ from medseg.report.followup import ReportFollowup, followup_page, sentences, ter
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap
 from medseg.workflows.known import known_structures
-from medseg.workflows.outputs import digest
-from medseg.workflows.predictions import UNSET, models_of, read_summary, settings_of, summary_path
+from medseg.workflows.predictions import (
+    UNSET,
+    models_of,
+    read_summary,
+    settings_of,
+    stated_findings,
+    summary_path,
+)
 
 SCHEMA = "medseg.followup/1"
 SOFTWARE = f"medseg {__version__}"
@@ -211,7 +218,7 @@ def _summary(labels: Path) -> dict[str, Any]:
             source=labels,
             mend=PREDICT_BOTH,
         )
-    if content.get("labels_sha256") != digest(files_of(labels)):
+    if content.get("labels_sha256") != digest_of(labels):
         raise InputError(
             f"is not the file that {path.name} describes: it was changed after it was predicted",
             source=labels,
@@ -268,9 +275,8 @@ def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smalles
 def _packaged(sha256: str) -> Path | None:
     """The packaged model of that hash; what it is called in a summary is not believed."""
     for path in packaged_models().values():
-        with path.open("rb") as file:
-            if hashlib.file_digest(file, "sha256").hexdigest() == sha256:
-                return path
+        if digest_of_files([path]) == sha256:
+            return path
     return None
 
 
@@ -305,8 +311,7 @@ def _warnings(summaries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     if versions[0] != versions[1]:
         said.append(f"predicted by different versions of medseg: {versions[0]} and {versions[1]}")
     for when, summary in zip(("first", "second"), summaries, strict=True):
-        doubts = [*summary.get("quality", {}).get("reasons", ()), *summary.get("warnings", ())]
-        said += [f"{when}: {doubt}" for doubt in doubts]
+        said += [f"{when}: {text}" for text in sentences_of(stated_findings(summary) or (), *REFUSED)]
     return tuple(dict.fromkeys(said))
 
 

@@ -14,10 +14,11 @@ import numpy as np
 
 from medseg import __version__
 from medseg.errors import InputError, MedsegError, ResourceError
+from medseg.findings.finding import REFUSED, sentences
 from medseg.inference.planner import Forecast
 from medseg.io import (
     ReadOptions,
-    files_of,
+    digest_of,
     inspect,
     read_volume,
     require_holds,
@@ -26,6 +27,7 @@ from medseg.io import (
     write_overlay,
 )
 from medseg.io.atomic import write_text
+from medseg.io.dicom_source import require_slices
 from medseg.io.memory import peak_memory_bytes
 from medseg.io.names import COLOURS
 from medseg.io.options import ImageInfo
@@ -34,7 +36,7 @@ from medseg.volume import LabelMap, Volume
 from medseg.workflows import dicom_out
 from medseg.workflows.calibration import Expected
 from medseg.workflows.inputs import InputCase
-from medseg.workflows.outputs import Outputs, digest
+from medseg.workflows.outputs import Outputs
 from medseg.workflows.segment import Segmentation, Segmenter
 from medseg.workflows.summary import expected_of, page_options, summary_of
 
@@ -127,6 +129,8 @@ class Job:
             self.outputs.refuse_existing(self.options.overwrite, self.case.files)
             reading = self.options.reading
             info = inspect(self.case.first, options=reading)
+            if self.options.dicom:
+                require_slices(info)
             require_holds(self.target, info.grid)
             forecast_of(info, self.segmenter)
             names = self.options.channels or self._grey(info)
@@ -143,9 +147,9 @@ class Job:
             return
         with self._contained():
             self.found = self.segmenter(self.volume, self.watch)
-            doubts = (*self.found.quality.reasons, *self.found.warnings)
-            if self.options.strict and doubts:
-                raise InputError(f"doubtful: {doubts[0]}", mend="drop --strict")
+            refused = sentences(self.found.findings, *REFUSED)
+            if self.options.strict and refused:
+                raise InputError(f"doubtful: {refused[0].removesuffix('.')}", mend="drop --strict")
 
     def write(self) -> Outcome:
         """Write what was found; what became of the case."""
@@ -187,9 +191,8 @@ class Job:
                     overwrite=overwrite,
                     inputs=inputs,
                 )
-            flags = [] if page is None else [flag.text for flag in page.flags]
-            summary = summary_of(volume, found, expected, flags) | {
-                "labels_sha256": digest(files_of(outputs.labels)),
+            summary = summary_of(volume, found, expected) | {
+                "labels_sha256": digest_of(outputs.labels),
                 "seconds": round(sum(self.watch.seconds.values()), 2),
                 "timing_s": {step: round(taken, 3) for step, taken in self.watch.seconds.items()},
                 "peak_memory_bytes": peak_memory_bytes(),
@@ -233,7 +236,7 @@ class Job:
             found.structures,
             model=", ".join(m["name"] for m in models),
             model_sha256=models[0]["sha256"],
-            doubts=(*found.quality.reasons, *found.warnings),
+            findings=found.findings,
             pdf=case_pdf(page),
             picture=page.pictures[0].png,
             reading=self.options.reading,
@@ -267,7 +270,7 @@ def _identity(case: InputCase, segmenter: Segmenter, options: PredictOptions) ->
     """What the result depends on: the bytes read, the models, the settings."""
     channels = list(options.channels) if isinstance(case.source, Path) else list(case.source)
     return {
-        "input": {"sha256": digest(case.files), "channels": channels},
+        "input": {"sha256": digest_of(case.source), "channels": channels},
         "models": [{"name": m.spec.name, "sha256": m.sha256} for m in segmenter.models],
         "settings": {
             "engines": list(segmenter.engine_names),

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import InputError, MedsegError, UsageError
-from medseg.io import read_labels
+from medseg.io import read_labels, read_segments
+from medseg.io.dicom import is_structure_set
 from medseg.metrics.counts import present_values
 from medseg.structures import StructureSet, from_labels
 from medseg.workflows import pool, protocols
@@ -41,9 +42,9 @@ def known_values(
     """The pairs in the values to compare, what these mean, and what is to be said of it."""
     if isinstance(structures, Path):
         structures = read_structures(structures)
-    if structures is None:
-        _require_values(pairs)
-    elif not any(pair.relabel for pair in pairs):
+    if structures is None and (nameless := _without_values(pairs)):
+        structures = _named_structures(pairs, nameless[0])
+    if structures is not None and not any(pair.relabel for pair in pairs):
         return pairs, structures, ()
     results = dict(pool.each(look, pairs, min(workers, len(pairs)), lambda _: Found(None, None)))
     looks = [results[number] for number in range(len(pairs))]
@@ -87,15 +88,29 @@ def _regions(challenge: protocols.Protocol, found: StructureSet) -> StructureSet
     return regions
 
 
-def _require_values(pairs: Iterable[FilePair]) -> None:
-    """Refuse references that are folders of masks, which have names and no values."""
-    for pair in pairs:
-        if pair.reference.is_dir():
-            raise UsageError(
-                "is a file for each structure, and the values of the predictions have no names",
-                source=pair.reference,
-                mend="say with --labels what they mean",
-            )
+def _without_values(pairs: Iterable[FilePair]) -> list[Path]:
+    """Folders of masks and DICOM structure sets, which have names and no values."""
+    paths = [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
+    return [path for path in paths if path.is_dir() or is_structure_set(path)]
+
+
+def _named_structures(pairs: Sequence[FilePair], nameless: Path) -> StructureSet:
+    """The structures of files that have names and no values, by what predictions or all files call them.
+
+    Raises:
+        UsageError: the values of the others have no names.
+    """
+    if names := _predicted_names(pairs):
+        return from_labels(names)
+    paths = [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
+    if all(is_structure_set(path) for path in paths):
+        found = dict.fromkeys(name for path in paths for name in read_segments(path).names)
+        return from_labels(dict(enumerate(found, start=1)))
+    raise UsageError(
+        "holds structures by name, and the values of the other files have no names",
+        source=nameless,
+        mend="say with --labels what they mean",
+    )
 
 
 def _found_structures(
@@ -108,11 +123,13 @@ def _found_structures(
         values.update(found.prediction or ())
         both = (pair.reference, found.reference), (pair.prediction, found.prediction)
         paths += [path for path, held in both if path is not None and held is not None]
+    values.discard(stated.ignore if stated.ignore is not None else 0)
     if stated.are_regions and values <= set(stated.known_values):
         return stated
     named = {} if stated.are_regions else {s.value: s.name for s in stated}
     names = named | segment_names(paths) or _predicted_names(pairs)
-    return from_labels({value: names.get(value, str(value)) for value in sorted(values - {0})})
+    found_names = {value: names.get(value, str(value)) for value in sorted(values - {0})}
+    return from_labels(found_names, stated.ignore)
 
 
 def _predicted_names(pairs: Iterable[FilePair]) -> dict[int, str]:

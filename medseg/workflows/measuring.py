@@ -13,9 +13,9 @@ import numpy as np
 
 from medseg import specs
 from medseg.errors import GridMismatchError, InputError, MedsegError, ResourceError
-from medseg.io import read_volume
+from medseg.io import digest_of, read_volume
 from medseg.io.atomic import atomic_write
-from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case
+from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRule, lesion_values
@@ -24,7 +24,7 @@ from medseg.report.content import LesionRow
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap
 from medseg.workflows import protocols
-from medseg.workflows.evaluation_files import CaseFile, digest_of, picture
+from medseg.workflows.evaluation_files import CaseFile, picture
 from medseg.workflows.meanings import require_labels
 from medseg.workflows.pairs import FilePair, read_pair
 
@@ -174,6 +174,7 @@ def _measured(task: Task, digests: Mapping[str, str]) -> tuple[Measured, Maps]:
         case = replace(case, failure=MISSING)
     elif fault is not None:
         case = replace(case, failure=UNUSABLE + fault.fault)
+    maps = Maps(*without_ignored(*maps))
     if options.protocol is not None:
         case = options.protocol.extended(case, maps.predicted, maps.reference, structures, options.threads)
     case, lesions = _with_lesions(case, maps, structures, options)
@@ -312,7 +313,7 @@ def _with_page(task: Task, scan: Scan, path: Path, measured: Measured, maps: Map
     except Exception as fault:
         return replace(measured, no_page=f"a fault of medseg ({type(fault).__name__})")
     hashes = {
-        "Scan SHA-256": _scan_digest(scan),
+        "Scan SHA-256": _digest(scan),
         "Segmentation SHA-256": measured.digests["prediction"],
         "Reference SHA-256": measured.digests["reference"],
     }
@@ -334,21 +335,14 @@ def _page_digest(task: Task, scan: Scan) -> str:
     from medseg.workflows.known import stated_verdict
 
     verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
-    shown = json.dumps([_scan_digest(scan), verdict])
+    said = None if verdict is None else [[f.content() for f in verdict.findings], verdict.known]
+    shown = json.dumps([_digest(scan), said])
     return hashlib.sha256(shown.encode()).hexdigest()
 
 
-def _scan_digest(scan: Scan) -> str:
-    """Of one file, or of the digests of several; empty where one cannot be read."""
-    if isinstance(scan, Path):
-        return _digest(scan)
-    every = [_digest(path) for _, path in sorted(scan.items())]
-    return hashlib.sha256("".join(every).encode()).hexdigest() if all(every) else ""
-
-
-def _digest(path: Path) -> str:
-    """Empty where the file cannot be read."""
+def _digest(source: Scan) -> str:
+    """Empty where a file cannot be read."""
     try:
-        return digest_of(path)
+        return digest_of(source)
     except MedsegError:
         return ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import ResourceError, UsageError
-from medseg.io import files_of, stem_and_suffix
+from medseg.io import digest_of, files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
-from medseg.io.names import FRACTIONS, opened
+from medseg.io.names import FRACTIONS, HEADER_SUFFIXES
 from medseg.workflows.dicom_out import dicom_paths
 
 SCHEMA = "medseg.prediction/1"
-BLOCK = 2**20
 
 
 @dataclass(frozen=True)
@@ -91,7 +89,7 @@ class Outputs:
         if stored is None or not all(path.is_file() for path in self.paths):
             return None
         same = stored.get("provenance") == identity
-        return stored if same and stored.get("labels_sha256") == digest(files_of(self.labels)) else None
+        return stored if same and stored.get("labels_sha256") == digest_of(self.labels) else None
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:
@@ -102,7 +100,7 @@ class Outputs:
         except BaseException:
             for path in new:
                 if path.exists():
-                    for file in files_of(path) if path.suffix in (".hdr", ".mhd") else (path,):
+                    for file in files_of(path) if path.suffix.lower() in HEADER_SUFFIXES else (path,):
                         file.unlink(missing_ok=True)
             raise
 
@@ -129,24 +127,6 @@ def require_writable(path: Path) -> None:
         raise UsageError("is a file, not a folder", source=folder, mend="give another -o")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ResourceError("the folder may not be written to", source=folder, mend="give another -o")
-
-
-def digest(files: Iterable[Path]) -> str:
-    """SHA-256 of a file, as any program gives it; of several, over the SHA-256 of each.
-
-    Raises:
-        InputError: a file cannot be read.
-    """
-    found = []
-    for path in files:
-        one = hashlib.sha256()
-        with opened(path) as stream:
-            while block := stream.read(BLOCK):
-                one.update(block)
-        found.append(one)
-    if len(found) == 1:
-        return found[0].hexdigest()
-    return hashlib.sha256(b"".join(one.digest() for one in found)).hexdigest()
 
 
 def _plain(name: str) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.errors import InputError, UsageError, counted
-from medseg.io import read_labels, read_segments
+from medseg.io import read_labels, read_segments, states_segments
 from medseg.io.names import (
     SEGMENTATION_SUFFIX,
     SUFFIXES,
@@ -18,7 +17,8 @@ from medseg.io.names import (
     without_pictures,
 )
 from medseg.layouts import LAYOUTS, LayoutName, detect
-from medseg.structures import Structure, StructureSet, from_labels
+from medseg.layouts.description import read_json, stated_labels
+from medseg.structures import StructureSet, from_labels
 from medseg.volume import Grid, LabelMap
 from medseg.workflows.cases import relabelled
 
@@ -150,8 +150,8 @@ def in_predicted_values(
 def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, LabelMap | None]:
     """The reference and the prediction of a case, if there is one.
 
-    A segmentation of 3D Slicer (`.seg.nrrd`) is cropped to its segments: it is placed on the grid of the
-    other, and its segments have the values of the structures of their names.
+    A segmentation of 3D Slicer (`.seg.nrrd`) is cropped to its segments, and a DICOM structure set has no
+    grid: each is placed on the grid of the other, with the values of the structures of their names.
 
     Raises:
         InputError: a file cannot be read as labels.
@@ -159,7 +159,7 @@ def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, Label
     """
     if pair.prediction is None:
         return _reference(pair, structures), None
-    if stem_and_suffix(pair.prediction)[1] == SEGMENTATION_SUFFIX:
+    if states_segments(pair.prediction):
         reference = _reference(pair, structures)
         return reference, read_labels(pair.prediction, structures=structures, like=reference.grid)
     predicted = read_labels(pair.prediction, structures=structures)
@@ -169,7 +169,7 @@ def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, Label
 def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = None) -> LabelMap:
     """The reference in its predictions' values."""
     labels = read_labels(pair.reference, structures=structures, like=like)
-    return relabelled(labels, pair.relabel, pair.reference)
+    return relabelled(replace(labels, ignore=structures.ignore), pair.relabel, pair.reference)
 
 
 def stated_structures(ref: Path) -> StructureSet:
@@ -178,7 +178,9 @@ def stated_structures(ref: Path) -> StructureSet:
     if layout is None:
         return StructureSet()
     files = LAYOUTS[layout](ref, complete=False)
-    return StructureSet(files.regions) if files.regions else from_labels(files.labels)
+    if files.regions:
+        return StructureSet(files.regions, files.ignore)
+    return from_labels(files.labels, files.ignore)
 
 
 def segment_names(paths: Iterable[Path]) -> dict[int, str]:
@@ -205,42 +207,30 @@ def segment_names(paths: Iterable[Path]) -> dict[int, str]:
 def read_structures(path: Path) -> StructureSet:
     """Structures from a JSON file: a `dataset.json`, or `{value: name}` alone.
 
-    `labels` is `{"1": "liver"}` (Medical Segmentation Decathlon) or `{"liver": 1}` (nnU-Net v2).
-    A list of values makes a region; the values regions write are those of `regions_class_order`.
-    The background, value 0, is left out.
+    See `stated_labels`. The background, value 0, is left out; "ignore" is the value that is to be ignored.
 
     Raises:
         InputError: the file is not such a JSON file.
         UsageError: names or values repeat.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        labels = content.get("labels", content)
-        named = [_named(key, value) for key, value in labels.items()]
-        order = [int(v) for v in content.get("regions_class_order", ())]
+        content = read_json(path)
+        stated = stated_labels(content if "labels" in content else {"labels": content}, numbered=True)
     except OSError as fault:
         raise InputError(f"cannot be read ({fault.strerror})", source=path, mend="check the path") from None
+    except InputError:
+        raise
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(
             f"does not say what the labels mean ({fault})",
             source=path,
             mend='write {"labels": {"1": "name", ...}}',
         ) from None
-    kept = [(name, values) for name, values in named if values != (0,)]
-    if not kept:
+    if stated.regions:
+        return StructureSet(stated.regions, stated.ignore)
+    if not stated.labels:
         raise InputError("names no structure besides the background", source=path)
-    if all(len(values) == 1 for _, values in kept):
-        return from_labels({values[0]: name for name, values in kept})
-    order = order if len(order) == len(kept) else list(range(1, len(kept) + 1))
-    return StructureSet(
-        tuple(Structure(v, name, members=m) for v, (name, m) in zip(order, kept, strict=True))
-    )
-
-
-def _named(key: str, value: object) -> tuple[str, tuple[int, ...]]:
-    if isinstance(value, list):
-        return key, tuple(int(v) for v in value)
-    return (key, (value,)) if isinstance(value, int) else (str(value), (int(key),))
+    return from_labels(stated.labels, stated.ignore)
 
 
 def _images(folder: Path) -> dict[str, Path]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medseg.findings.finding import Finding, from_content, of_files, ordered, sentence
 from medseg.io.names import stem_and_suffix
 from medseg.workflows.outputs import SCHEMA
 
@@ -39,6 +40,17 @@ def summaries(path: Path) -> list[dict[str, Any]]:
     """Of a label file the summary beside it, of a folder all in it, sorted by name."""
     found = sorted(path.glob("*.json")) if path.is_dir() else [summary_path(path)]
     return [content for content in map(read_summary, found) if content]
+
+
+def stated_findings(summary: Mapping[str, Any]) -> tuple[Finding, ...] | None:
+    """The findings that a summary states, or its doubts and warnings, as older ones do; None without."""
+    try:
+        if "findings" in summary:
+            return from_content(summary["findings"])
+        doubts = [Finding("stated", "doubt", sentence(str(text))) for text in summary["quality"]["reasons"]]
+        return ordered([*doubts, *of_files(map(str, summary.get("warnings", ())))])
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def settings_of(summary: Mapping[str, Any]) -> dict[str, str]:

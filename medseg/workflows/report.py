@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,23 +12,29 @@ import numpy as np
 
 from medseg import __version__
 from medseg.errors import UsageError
-from medseg.io import ReadOptions, read_labels, read_volume
+from medseg.findings.finding import Finding, is_doubtful, of_files, ordered
+from medseg.findings.labels import Expected, of_labels
+from medseg.findings.scan import of_grid
+from medseg.io import ReadOptions, digest_of, read_labels, read_volume
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
 from medseg.metrics.lesions import GLIOMA, LesionRule
-from medseg.report import flags, html, words
+from medseg.report import html, words
 from medseg.report.cohort import Failure, cohort_from_results
 from medseg.report.content import LesionRow, ReportCase, case_from_result, rows_from_labels
 from medseg.report.pictures import with_pictures
 from medseg.report.planes import orientation_is_known
 from medseg.report.plots.every import cohort_pictures
-from medseg.report.rows import asymmetry_rows, lesion_names, lesion_rows, with_intracranial
+from medseg.report.rows import asymmetry_rows, lesion_rows, with_intracranial
 from medseg.structures import StructureSet, Total
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.known import Verdict, stated_verdict
 
 PAGES = (".html", ".htm", ".pdf")
+
+MEASURED = ("unknown_values", "sheared")
+"""Findings that the measurement against a reference states itself, of both files."""
 
 Scan = Path | Mapping[str, Path]
 
@@ -45,7 +50,7 @@ class ReportOptions:
         tolerance_mm: of the surface Dice, for all structures or by name.
         facts: label and value pairs on how the segmentation was made: model, hash, settings.
         expected_ml: smallest and largest volume met in training, by structure.
-        warnings: sentences of the prediction that a reader must see.
+        findings: of the prediction, which a reader must know.
         totals: volumes to state that several structures make up together.
         created: a date to print; none keeps the page the same for the same input.
         lesions: names of the structures whose lesions are listed; None lists those whose name says so.
@@ -53,9 +58,9 @@ class ReportOptions:
         intervals_ml: within which the volumes by a reference are expected, by structure.
         coverage: share of the volumes that such intervals are to hold.
         expected_dice: by structure; only from a calibration that was checked on shifted scans too.
-        expected_pieces: most pieces to expect, by structure; 1 where not said, any number for lesions.
         viewer: whether an HTML page lets the reader scroll through all slices.
-        verdict_known: whether `warnings` hold what the model said of its result, if it said anything.
+        verdict_known: whether `findings` hold what the model said of its result, if it said anything.
+        labels_judged: whether `findings` hold all there is to say of the labels; else they are looked at.
     """
 
     case_id: str = ""
@@ -64,7 +69,7 @@ class ReportOptions:
     tolerance_mm: Tolerance = None
     facts: Mapping[str, str] = field(default_factory=dict)
     expected_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     totals: tuple[Total, ...] = ()
     created: str | None = None
     lesions: tuple[str, ...] | None = None
@@ -72,13 +77,18 @@ class ReportOptions:
     intervals_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     coverage: float = 0.9
     expected_dice: Mapping[str, float] = field(default_factory=dict)
-    expected_pieces: Mapping[str, float] = field(default_factory=dict)
     viewer: bool = True
     verdict_known: bool = True
+    labels_judged: bool = False
 
     def with_verdict(self, verdict: Verdict) -> ReportOptions:
         """The options, with what a prediction's summary says of it."""
-        return replace(self, warnings=(*self.warnings, *verdict.doubts), verdict_known=verdict.known)
+        return replace(
+            self,
+            findings=(*self.findings, *verdict.findings),
+            verdict_known=verdict.known,
+            labels_judged=verdict.complete,
+        )
 
 
 def report(
@@ -126,9 +136,9 @@ def report(
     options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
     options = options.with_verdict(stated_verdict(seg))
     case = case_of(volume, labels, structures, reference=truth, options=options)
-    hashes = {"Scan SHA-256": _digest(scan), "Segmentation SHA-256": _digest(seg)}
+    hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
     if reference is not None:
-        hashes["Reference SHA-256"] = _digest(reference)
+        hashes["Reference SHA-256"] = digest_of(reference)
     case = replace(case, facts=(*case.facts, *hashes.items()))
     write_page(out, case, created=options.created, overwrite=overwrite)
     return case
@@ -184,27 +194,18 @@ def case_of(
     options = options or ReportOptions()
     volume.grid.require(labels.grid, "scan and segmentation")
     known = orientation_is_known(volume.form)
-    names = lesion_names(structures) if options.lesions is None else options.lesions
-    raised = flags.find(
-        labels.array,
-        volume.grid,
-        structures,
-        orientation_known=known,
-        warnings=(*options.warnings, *volume.warnings, *labels.warnings),
-        expected_ml=options.expected_ml,
-        expected_pieces={**dict.fromkeys(names, math.inf), **options.expected_pieces},
-    )
-    raised = tuple({flag.text: flag for flag in raised}.values())
+    names = structures.lesions if options.lesions is None else options.lesions
+    raised = _findings(volume, labels, structures, options, names, known)
     if reference is None:
         case = ReportCase(options.case_id, rows_from_labels(labels.array, labels.grid, structures), raised)
     else:
         result = evaluate_case(
             labels, reference, structures, tolerance_mm=options.tolerance_mm, case_id=options.case_id
         )
-        case = case_from_result(result, structures, flags=raised)
+        case = case_from_result(result, structures, flags=[f for f in raised if f.code not in MEASURED])
     true = None if reference is None else reference.array
     case = replace(
-        _with_derived(case, labels, structures, options, known),
+        _with_derived(case, labels, structures, _kept(options, raised), known),
         lesions=lesion_rows(labels.array, true, labels.grid, structures, names, options.rule),
         orientation_known=known,
         coverage=options.coverage,
@@ -224,6 +225,28 @@ def case_of(
         window=options.window,
         scroll=options.viewer,
     )
+
+
+def _findings(
+    volume: Volume,
+    labels: LabelMap,
+    structures: StructureSet,
+    options: ReportOptions,
+    lesions: Sequence[str],
+    known: bool,
+) -> tuple[Finding, ...]:
+    """All that the reader of a page must know: what the prediction found, or else what its labels show."""
+    found = [*options.findings, *of_files((*volume.warnings, *labels.warnings))]
+    found += of_grid(volume.grid, orientation_known=known)
+    if not options.labels_judged:
+        expected = Expected(options.expected_ml, dict.fromkeys(lesions, math.inf))
+        found += of_labels(labels.array, volume.grid, structures, expected, orientation_known=known)
+    return ordered(found)
+
+
+def _kept(options: ReportOptions, raised: Sequence[Finding]) -> ReportOptions:
+    """The options without what they promise, where anything speaks against the result."""
+    return replace(options, intervals_ml={}, expected_dice={}) if is_doubtful(raised) else options
 
 
 def _with_derived(
@@ -310,17 +333,3 @@ def _grid_facts(grid: Grid, known: bool) -> dict[str, str]:
         "Spacing": " × ".join(f"{s:.3g}" for s in grid.spacing_mm) + " mm",
         "Orientation": f"{grid.axis_codes} (what each array axis grows towards)" if known else "unknown",
     }
-
-
-def _digest(source: Scan) -> str:
-    """SHA-256 of a file; of the digests of its files, sorted, for a folder or several channels."""
-    if isinstance(source, Mapping):
-        return _of_several(_digest(path) for _, path in sorted(source.items()))
-    if source.is_dir():
-        return _of_several(sorted(_digest(path) for path in source.iterdir() if path.is_file()))
-    with source.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _of_several(digests: Iterable[str]) -> str:
-    return hashlib.sha256("".join(digests).encode()).hexdigest()

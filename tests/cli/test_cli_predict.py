@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from commands import Apart, apart, done, everything, medseg, names, refused, tree
+from dicom_files import Frame, enhanced
 from io_files import edit, write_dicom
 from markupsafe import escape
 from models import tiny_model
@@ -108,7 +110,8 @@ def test_probabilities_and_a_page_on_request(scan: Path, model_path: Path) -> No
     assert (nib.load(scan.parent / "scan_prob-core.nii.gz").get_fdata()[core] >= 0.25).all()
 
 
-@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd", ".hdr"])
+@pytest.mark.fault("reports 13")
+@pytest.mark.parametrize("suffix", [".nii", ".mha", ".nrrd", ".hdr", ".mgz", ".nhdr"])
 def test_the_format_of_the_result_is_that_of_the_scan(
     scan: Path, model_path: Path, tmp_path: Path, suffix: str
 ) -> None:
@@ -116,14 +119,18 @@ def test_the_format_of_the_result_is_that_of_the_scan(
     folder.mkdir()
     if suffix == ".hdr":
         nib.save(nib.Nifti1Pair.from_image(nib.load(scan)), folder / "a.hdr")
+    elif suffix == ".mgz":
+        image = nib.load(scan)
+        nib.save(nib.MGHImage(image.get_fdata(dtype=np.float32), image.affine), folder / f"a{suffix}")
     else:
         sitk.WriteImage(sitk.ReadImage(str(scan)), str(folder / f"a{suffix}"))
     done("predict", folder / f"a{suffix}", "-m", model_path, "-q")
     done("predict", scan, "-m", model_path, "-q")
-    written = names(folder) - {"a.img", f"a{suffix}"}
-    assert written == {f"a_seg{suffix}", "a_seg.json"} | ({"a_seg.img"} if suffix == ".hdr" else set())
-    if suffix == ".hdr":
-        found = labels(folder / "a_seg.hdr")
+    beside = {".hdr": ".img", ".nhdr": ".raw.gz"}.get(suffix, suffix)
+    written = names(folder) - {f"a{beside}", "a.raw", f"a{suffix}"}
+    assert written == {f"a_seg{suffix}", "a_seg.json", f"a_seg{beside}"}
+    if suffix in (".hdr", ".mgz"):
+        found = labels(folder / f"a_seg{suffix}")
     else:
         found = sitk.GetArrayFromImage(sitk.ReadImage(str(folder / f"a_seg{suffix}"))).T
     np.testing.assert_array_equal(found, labels(tmp_path / "scan_seg.nii.gz"))
@@ -136,6 +143,20 @@ def test_a_dicom_folder_gets_a_nifti_beside_it(tmp_path: Path, model_path: Path)
     refused(2, "predict", tmp_path / "series", "-m", model_path, "-o", tmp_path / "series")
     done("predict", tmp_path / "series", "-m", model_path, "-o", tmp_path / "x", "--series", "1", "-q")
     assert summary(tmp_path / "x" / "series_seg.json")["provenance"]["settings"]["reading"]["series"] == "1"
+
+
+@pytest.mark.fault("reports 13")
+@pytest.mark.parametrize("name", ["frames.dcm", "IM0001"])
+def test_a_file_of_frames_gets_a_nifti_beside_it(tmp_path: Path, model_path: Path, name: str) -> None:
+    enhanced(tmp_path / name, [Frame(2.0 * n) for n in range(8)])
+    stem = Path(name).stem
+    done("predict", tmp_path / name, "-m", model_path, "-q")
+    assert names(tmp_path) == {name, f"{stem}_seg.nii.gz", f"{stem}_seg.json"}
+    assert labels(tmp_path / f"{stem}_seg.nii.gz").shape == (5, 6, 8)
+    (tmp_path / "s").mkdir()
+    (tmp_path / name).rename(tmp_path / "s" / name)
+    line = refused(2, "predict", tmp_path / "s", "-m", model_path, "--dicom")
+    assert "a file a slice, and this is Enhanced DICOM; leave out --dicom" in line
 
 
 @pytest.mark.fault("reliability 80")
@@ -399,9 +420,11 @@ def test_rows_73_and_75_a_case_with_a_hostile_name(tmp_path: Path, model_path: P
     assert "<script>alert" not in page
     assert page.count("<script") == 1  # the viewer's own
     assert "&lt;script&gt;alert(1)&lt;" in page
-    flags = json.loads((tmp_path / f"{name}_seg.json").read_text())["page_flags"]
-    assert flags
-    assert all(f"<li>{escape(flag)}</li>" in page for flag in flags)
+    findings = json.loads((tmp_path / f"{name}_seg.json").read_text())["findings"]
+    assert findings
+    assert all(f"<li>{escape(finding['sentence'])}</li>" in page for finding in findings)
+    (listed,) = re.findall(r'<ul class="flags">(.*?)</ul>', page, re.DOTALL)
+    assert listed.count("<li>") == len(findings)
     for text in (ran.out, ran.err, page):
         assert "\x1b" not in text
 
@@ -458,16 +481,16 @@ def test_row_32_numbers_that_are_none_need_a_value(tmp_path: Path, model_path: P
 
 
 @pytest.mark.fault("reliability 42")
-def test_row_42_nothing_found_is_a_warning_and_with_strict_an_error(tmp_path: Path, scan: Path) -> None:
+def test_row_42_nothing_found_is_a_doubt_and_with_strict_an_error(tmp_path: Path, scan: Path) -> None:
     tiny_model(background=1e4).save(tmp_path / "blind.safetensors")
     before = tree(tmp_path)
     line = refused(3, "predict", scan, "-m", tmp_path / "blind.safetensors", "--strict")
     assert "labelled no voxel" in line
     assert tree(tmp_path) == before
     ran = done("predict", scan, "-m", tmp_path / "blind.safetensors", "--report")
-    assert "warning: scan: the model labelled no voxel" in ran.err
-    assert "labelled no voxel" in (tmp_path / "scan_report.html").read_text()
-    assert summary(tmp_path / "scan_seg.json")["warnings"]
+    assert "doubtful: scan: The model labelled no voxels" in ran.err
+    assert (tmp_path / "scan_report.html").read_text().count("labelled no voxel") == 1
+    assert summary(tmp_path / "scan_seg.json")["quality"]["flag"] == "doubtful"
 
 
 @pytest.mark.parametrize("room", ["write_image", "write_labels", "write_text"])

@@ -10,6 +10,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import tifffile
 
 AFFINE = np.array([[-0.9, 0, 0, 40.0], [0, 1.1, 0, -30.0], [0, 0, 2.5, 7.0], [0, 0, 0, 1.0]])
 
@@ -146,3 +147,62 @@ def _element(tag: int, kind: str, value: Any) -> bytes:
         + struct.pack("<HI" if kind == "OW" else "<H", *((0, len(data)) if kind == "OW" else (len(data),)))
         + data
     )
+
+
+META = """ObjectType = Image
+NDims = 3
+BinaryData = True
+BinaryDataByteOrderMSB = False
+CompressedData = {compressed}
+TransformMatrix = 1 0 0 0 1 0 0 0 1
+Offset = 0 0 0
+ElementSpacing = 1 1 1
+DimSize = {n} {n} {n}
+ElementType = MET_UCHAR
+ElementDataFile = LOCAL
+"""
+NRRD = """NRRD0004
+type: uint8
+dimension: 3
+space: left-posterior-superior
+sizes: {n} {n} {n}
+space directions: (1,0,0) (0,1,0) (0,0,1)
+encoding: {encoding}
+space origin: (0,0,0)
+
+"""
+
+
+def claiming(path: Path, n: int) -> Path:
+    """A file of about a kilobyte whose header claims `n` voxels along every axis."""
+    if path.suffix in (".nrrd", ".mha"):
+        form = NRRD if path.suffix == ".nrrd" else META
+        packed = path.stem.startswith("packed")
+        head = form.format(n=n, compressed=packed, encoding="gzip" if packed else "raw")
+        path.write_bytes(head.encode() + bytes(700))
+        return path
+    header = nib.nifti1.Nifti1PairHeader() if path.suffix == ".hdr" else nib.Nifti1Header()
+    header.set_data_shape((n, n, n))
+    header.set_data_dtype(np.uint8)
+    header.set_sform(np.eye(4), 1)
+    header.structarr["vox_offset"] = 0 if path.suffix == ".hdr" else 352
+    blob = bytes(header.binaryblock) + bytes(700)
+    if path.suffix == ".hdr":
+        path.with_suffix(".img").write_bytes(bytes(700))
+    path.write_bytes(gzip.compress(blob) if path.suffix == ".gz" else blob)
+    return path
+
+
+def looping(path: Path, shapes: Sequence[tuple[int, int]], target: int, *, wide: bool) -> Path:
+    """A TIFF whose last page leads back to the page `target`."""
+    with tifffile.TiffWriter(path, bigtiff=wide, byteorder="<") as writer:
+        for shape in shapes:
+            writer.write(np.zeros(shape, np.uint8), metadata=None, software=False)
+    place, count, entry = ("<Q", 8, 20) if wide else ("<I", 2, 12)
+    blob, pages, at = bytearray(path.read_bytes()), [], 8 if wide else 4
+    while (page := struct.unpack_from(place, blob, at)[0]) != 0:
+        pages.append(page)
+        at = page + count + entry * int.from_bytes(blob[page : page + count], "little")
+    struct.pack_into(place, blob, at, pages[target])
+    path.write_bytes(blob)
+    return path

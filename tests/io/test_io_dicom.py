@@ -162,8 +162,8 @@ def test_row_62_another_file_among_the_slices(tmp_path: Path) -> None:
     (tmp_path / "s" / ".hidden").write_text("is ignored")
     (tmp_path / "s" / "DICOMDIR").write_text("is ignored")
     assert io.read_volume(tmp_path / "s").grid.shape == (8, 7, 6)
-    (tmp_path / "s" / "notes.txt").write_text("is not")
-    with pytest.raises(InputError, match=r"notes\.txt: the file among the slices is not DICOM"):
+    (tmp_path / "s" / "notes.dcm").write_text("is not")
+    with pytest.raises(InputError, match=r"notes\.dcm: the file among the slices is not DICOM"):
         io.read_volume(tmp_path / "s")
 
 

@@ -19,7 +19,7 @@ from medseg.errors import GeometryError, InputError, ResourceError, SelfCheckErr
 from medseg.io import nifti
 from medseg.volume import FileForm, Grid, LabelMap
 
-SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mha", ".mhd", ".nrrd")
+SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh")
 
 
 def labels_like(path: Path, **options: Any) -> LabelMap:
@@ -129,7 +129,7 @@ def test_a_gzip_header_has_no_time_and_no_name(tmp_path: Path) -> None:
     assert head[3:8] == bytes(5)
 
 
-@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("suffix", [suffix for suffix in SUFFIXES if not suffix.startswith(".mg")])
 @pytest.mark.parametrize(
     ("low", "high", "dtype"),
     [(0, 255, "u1"), (0, 256, "u2"), (-1, 100, "i1"), (-1, 200, "i2"), (0, 70000, "u4"), (-70000, 1, "i4")],

@@ -16,7 +16,6 @@ from medseg.errors import UsageError
 from medseg.model import Model, load_model
 from medseg.phantom import write_phantoms
 from medseg.training.split import make_split
-from medseg.workflows import quality
 from medseg.workflows.calibrate import CalibrateOptions, calibrate, card_of, held_out
 from medseg.workflows.calibration import may_show_dice
 
@@ -93,7 +92,8 @@ def test_a_calibrated_model_says_what_to_expect(
     for key, value in raw.weights.items():
         np.testing.assert_array_equal(found.weights[key], value)
 
-    monkeypatch.setattr(quality, "SIDES_AGREE", 0.0)  # a network of chance knows no sides
+    monkeypatch.setattr("medseg.findings.answer.SIDES_AGREE", 0.0)  # a network of chance knows no sides
+    monkeypatch.setattr("medseg.findings.labels._sides", lambda *_: ())
     scan = next((data / "imagesTr").glob("*.nii.gz"))
     for name in ("raw", "new"):
         out = ["-o", str(tmp_path / f"{name}.nii.gz"), "--threads", "1", "-q"]

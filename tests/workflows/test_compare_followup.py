@@ -18,12 +18,12 @@ from typer.testing import CliRunner
 
 from medseg.cli.compare import command
 from medseg.errors import InputError, ModelError, UsageError
+from medseg.io import digest_of_files
 from medseg.model import Model, load_model
 from medseg.phantom import write_phantom_scan
 from medseg.report.followup import NOT_KNOWN
 from medseg.structures import from_labels
 from medseg.workflows.followup import Followup, followup
-from medseg.workflows.outputs import digest
 
 AFFINE = np.diag([-1.0, 1.0, 2.0, 1.0])
 EVIL = "<script>alert(1)</script>"
@@ -71,7 +71,7 @@ def write(
     summary = {
         "schema": "medseg.prediction/1",
         "structures": [{"value": 1, "name": "core", "truncated": False}, {"value": 2, "name": "rim"}],
-        "labels_sha256": digest([path]),
+        "labels_sha256": digest_of_files([path]),
         "provenance": provenance,
     }
     path.with_name(path.name.replace(".nii.gz", ".json")).write_text(json.dumps(summary | changes))

@@ -21,6 +21,7 @@ from io_files import write_dicom as write_series
 from PIL import Image
 
 from medseg.errors import GridMismatchError, InputError, SelfCheckError, UsageError
+from medseg.findings.finding import Finding
 from medseg.io import ReadOptions, is_dicom_folder, read_labels, read_volume, write_labels
 from medseg.io.dicom_seg import require_same
 from medseg.io.dicom_source import PATIENT_AND_STUDY, read_source
@@ -78,6 +79,10 @@ def written(tmp_path: Path, structures: StructureSet = NAMES, **changes: Any) ->
         "created": CREATED,
     } | changes
     return write_dicom(tmp_path / "scan", series, labels, structures, **wanted)
+
+
+def doubts(*sentences: str) -> tuple[Finding, ...]:
+    return tuple(Finding("low_contrast", "doubt", text) for text in sentences)
 
 
 def require_same_places(volume: Any, array: np.ndarray, affine: np.ndarray) -> None:
@@ -183,8 +188,8 @@ def comments(report: Any) -> list[str]:
 
 
 def test_a_doubtful_result_says_so_in_every_object(tmp_path: Path) -> None:
-    doubts = ("the volume is <b>too</b> small", "a\\b\nis one line", "x" * 3000)
-    paths = written(tmp_path, doubts=doubts)
+    findings = doubts("the volume is <b>too</b> small", "a\\b\nis one line", "x" * 3000)
+    paths = written(tmp_path, findings=findings)
     report = hd.sr.srread(paths[1])
     said = comments(report)
     assert said[:3] == [
@@ -313,7 +318,7 @@ def test_the_same_arguments_make_the_same_bytes_and_others_other_objects(tmp_pat
         {"labels": a_map(grid, seed=1)},
         {"model": "other"},
         {"created": datetime(2027, 1, 1)},
-        {"doubts": ("the scan is blurred",)},
+        {"findings": doubts("the scan is blurred")},
     ):
         paths = written(tmp_path, series=series, overwrite=True, **change)
         uids.append({pydicom.dcmread(path).SOPInstanceUID for path in paths})
@@ -468,7 +473,7 @@ def faults(path: Path) -> list[str]:
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="dicom3tools are not installed")
 def test_another_reader_of_the_standard_finds_no_error(tmp_path: Path) -> None:
     """Binary segments only: label maps are younger than the validator."""
-    paths = written(tmp_path, REGIONS, doubts=("the scan is blurred",))
+    paths = written(tmp_path, REGIONS, findings=doubts("the scan is blurred"))
     assert [faults(path) for path in paths] == [[], [], [], []]
 
 

@@ -350,10 +350,10 @@ def test_a_3d_network_doubts_a_single_slice(segmenter: Segmenter) -> None:
     array = np.random.default_rng(0).normal(size=(1, 24, 24, 1)).astype(np.float32)
     volume = Volume(array, Grid((24, 24, 1), np.eye(4)), ("image",))
     found = segmenter(volume)
-    assert any("single slice" in text and "doubtful" in text for text in found.warnings)
+    assert any("single slice" in text for text in found.quality.reasons)
     deep = Volume(np.repeat(array, 16, axis=3), Grid((24, 24, 16), np.eye(4)), ("image",))
     found = segmenter(deep)
-    assert not any("single slice" in text for text in found.warnings)
+    assert not any("single slice" in text for text in found.quality.reasons)
 
 
 def test_what_holds_for_many_pictures_is_said_once_with_their_count(

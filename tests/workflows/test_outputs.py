@@ -10,8 +10,8 @@ import pytest
 from io_files import save
 
 from medseg.errors import ResourceError, UsageError
-from medseg.io import files_of
-from medseg.workflows.outputs import SCHEMA, Outputs, digest, require_writable
+from medseg.io import digest_of_files, files_of
+from medseg.workflows.outputs import SCHEMA, Outputs, require_writable
 
 
 def test_everything_is_called_after_the_labels() -> None:
@@ -60,7 +60,7 @@ def test_a_result_is_finished_when_all_of_it_stands_and_nothing_changed(tmp_path
     identity = {"input": "abc"}
     assert out.finished(identity) is None
     out.labels.write_bytes(b"labels")
-    stored = {"schema": SCHEMA, "provenance": identity, "labels_sha256": digest([out.labels])}
+    stored = {"schema": SCHEMA, "provenance": identity, "labels_sha256": digest_of_files([out.labels])}
     out.summary.write_text(json.dumps(stored))
     assert out.finished(identity) is None, "the report is wanted, and missing"
     assert Outputs.of(out.labels).finished(identity) == stored
@@ -106,15 +106,19 @@ def test_places_that_cannot_be_written_are_refused_first(
 
 def test_a_digest_covers_the_voxels_of_a_pair(tmp_path: Path) -> None:
     save(tmp_path / "a.hdr", kind=nib.Nifti1Pair)
-    before = digest(files_of(tmp_path / "a.hdr"))
+    before = digest_of_files(files_of(tmp_path / "a.hdr"))
     with (tmp_path / "a.img").open("r+b") as voxels:
         voxels.write(b"\xff")
-    assert digest(files_of(tmp_path / "a.hdr")) != before
+    assert digest_of_files(files_of(tmp_path / "a.hdr")) != before
 
 
 def test_the_digest_of_a_file_is_what_any_program_says(tmp_path: Path) -> None:
     for name, content in (("a", b"abc"), ("b", b"")):
         (tmp_path / name).write_bytes(content)
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert digest([tmp_path / "a"]) == known
-    assert digest([tmp_path / "a", tmp_path / "b"]) != digest([tmp_path / "b", tmp_path / "a"]) != known
+    assert digest_of_files([tmp_path / "a"]) == known
+    assert (
+        digest_of_files([tmp_path / "a", tmp_path / "b"])
+        != digest_of_files([tmp_path / "b", tmp_path / "a"])
+        != known
+    )

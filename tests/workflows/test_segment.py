@@ -129,12 +129,12 @@ def test_row_43_a_missing_or_strange_channel_is_named(pair_model: Model, segment
 def test_row_42_nothing_found_is_said() -> None:
     found = Segmenter([tiny_model(background=1e4)], ONE_THREAD)(scan())
     assert not found.labels.array.any()
-    assert found.warnings == ("the model labelled no voxel of this scan",)
+    assert found.quality.reasons == ("The model labelled no voxels in this scan.",)
     assert set(found.volumes_ml().values()) == {0.0}
 
 
 @pytest.mark.parametrize(
-    ("side_mm", "verdict"), [(1.9, ""), (2.1, "doubtful"), (4.9, "doubtful"), (5.1, "4")]
+    ("side_mm", "verdict"), [(1.9, ""), (2.1, "voxel_size"), (4.9, "voxel_size"), (5.1, "4")]
 )
 @pytest.mark.parametrize("way", ["larger", "smaller"])
 @pytest.mark.fault("reliability 30")
@@ -151,9 +151,9 @@ def test_row_30_voxels_unlike_the_trainings_are_doubted_then_refused(
         with pytest.raises(GeometryError, match="was trained on 1 to 1 mm"):
             segment(volume)
         return
-    warnings = segment(volume).warnings
-    assert len(warnings) == bool(verdict)
-    assert all(verdict in text and f"{side:.3g} mm" in text for text in warnings)
+    found = [f for f in segment(volume).findings if f.code == "voxel_size"]
+    assert [(f.code, f.severity) for f in found] == [("voxel_size", "doubt")] * bool(verdict)
+    assert all(f"{side:.3g} mm" in f.sentence for f in found)
 
 
 @pytest.mark.fault("reliability 35")
@@ -170,11 +170,12 @@ def test_a_ct_that_was_rescaled_is_refused_unless_forced(most: float) -> None:
         Segmenter([model], ONE_THREAD)(volume)
     assert "--force" in str(caught.value)
     forced = Segmenter([model], replace(ONE_THREAD, force=True))(volume)
-    assert any("no Hounsfield units" in text and "doubtful" in text for text in forced.warnings)
+    assert any(f.code == "rescaled" and "no Hounsfield units" in f.sentence for f in forced.findings)
+    assert forced.quality.flag == "doubtful"
     in_units = Volume(volume.array / most * 1400 - 1000, volume.grid, ("CT",))
-    assert Segmenter([model], ONE_THREAD)(in_units).warnings == ()
+    assert "rescaled" not in {f.code for f in Segmenter([model], ONE_THREAD)(in_units).findings}
     mr = tiny_model(channels=("CT",), preparation=PreparationSpec(normalisation=NormalisationSpec()))
-    assert Segmenter([mr], ONE_THREAD)(volume).warnings == ()
+    assert "rescaled" not in {f.code for f in Segmenter([mr], ONE_THREAD)(volume).findings}
 
 
 @pytest.mark.fault("reliability 36")
