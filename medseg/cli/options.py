@@ -60,7 +60,11 @@ Report = Annotated[
 ]
 ReportFile = Annotated[Path | None, typer.Option("--report-file", hidden=True)]
 Dicom = Annotated[
-    bool, typer.Option("--dicom", help="Of a DICOM series: write SEG, SR, the page and a picture too.")
+    bool,
+    typer.Option("--dicom", help="Of a DICOM series: write SEG, SR, RTSTRUCT, the page and a picture too."),
+]
+DicomSeg = Annotated[
+    str, typer.Option("--dicom-seg", help="Kind of DICOM segmentation: binary, which all show, or labelmap.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")]
 Force = Annotated[
