@@ -111,7 +111,8 @@ def train(
     run = Run(out)
     stored = run.begin(recipe, split, _command(options), anew=options.overwrite)
     with run.locked(), run.begun():
-        say("\n".join((_describe(split, recipe), *begun)))
+        for text in (_describe(split, recipe), *begun):
+            say(text)
         by_id = {case.case_id: case for case in found.cases}
         held = [by_id[name] for name in split.validation]
         read = _Listening(maps.read if maps else partial(read_case, card=card, channels=recipe.channels))

@@ -460,6 +460,22 @@ def test_a_time_budget_fixes_the_epochs_once(bench: Bench, tmp_path: Path) -> No
     assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == epochs
 
 
+@pytest.mark.fault("reports 26")
+def test_a_training_that_begins_from_other_structures_says_what_is_new(bench: Bench, tmp_path: Path) -> None:
+    card = (Path(__file__).parents[2] / "datasets" / "phantom.toml").read_text()
+    (tmp_path / "mine.toml").write_text(card.replace('"core"', '"kernel"'))
+    (tmp_path / "tiny.toml").write_text(RECIPE.replace('card = "phantom"', 'card = "mine.toml"'))
+    data = Path(shutil.copytree(bench.data, tmp_path / "data"))
+    text = (data / "dataset.json").read_text()
+    (data / "dataset.json").write_text(text.replace('"core"', '"kernel"'))
+    model = bench.run / "model.safetensors"
+    ran = train(tmp_path / "tiny.toml", data, tmp_path / "run", "--epochs", 1, "--init", model)
+    assert ran.code == 0, ran.err
+    lines = ran.err.splitlines()
+    assert "warning: tiny: structures that are new begin from nothing: kernel" in lines
+    assert "warning: tiny: structures that are not wanted are left out: core" in lines
+
+
 @pytest.mark.fault("reports 21")
 def test_a_budget_shorter_than_an_epoch_shortens_it_and_says_so(bench: Bench, tmp_path: Path) -> None:
     """The run goes on with the same number of steps, whatever the clock says then."""
