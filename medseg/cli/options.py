@@ -26,7 +26,9 @@ AssumeRas = Annotated[
 ]
 FillNan = Annotated[float | None, typer.Option("--fill-nan", help="Value for voxels that are not numbers.")]
 VolumeNumber = Annotated[int | None, typer.Option("--volume", min=0, help="Which volume of a 4D file.")]
-Series = Annotated[str | None, typer.Option("--series", help="Which DICOM series of a folder.")]
+Series = Annotated[
+    str | None, typer.Option("--series", help="Which DICOM series of a folder, or kind of frames of a file.")
+]
 
 # Of predict.
 Inputs = Annotated[

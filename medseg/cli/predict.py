@@ -224,14 +224,16 @@ def _peak(outcome: Outcome) -> str:
 
 def volumes(outcome: Outcome) -> str:
     """The table of what was found; areas in pixels where nothing states a size in mm."""
+    from medseg.numbers import millilitres
+
     if _unsized(outcome):
         pixels = [(s["name"], str(s["value"]), str(s["voxels"])) for s in outcome.summary["structures"]]
         return table([("structure", "label", "pixels"), *pixels])
     found, totals = outcome.summary["structures"], outcome.summary["totals"]
     rows: list[tuple[str, ...]] = [("structure", "label", "voxels", "ml")]
     for s in found:
-        rows.append((s["name"], str(s["value"]), str(s["voxels"]), _ml(s["volume_ml"])))
-    rows += [(t["name"], "", "", _ml(t["volume_ml"])) for t in totals]
+        rows.append((s["name"], str(s["value"]), str(s["voxels"]), millilitres(s["volume_ml"])))
+    rows += [(t["name"], "", "", millilitres(t["volume_ml"])) for t in totals]
     if any("interval_ml" in s for s in found):
         column = ["90 % interval", *map(_interval, found), *("" for _ in totals)]
         rows = [(*row, cell) for row, cell in zip(rows, column, strict=True)]
@@ -240,8 +242,10 @@ def volumes(outcome: Outcome) -> str:
 
 def _interval(structure: dict[str, Any]) -> str:
     """Within which the volume by a reference is expected."""
+    from medseg.numbers import millilitres
+
     ends = structure.get("interval_ml")
-    return "n/a" if ends is None else f"{_ml(ends[0])} to {_ml(ends[1])}"
+    return "n/a" if ends is None else f"{millilitres(ends[0])} to {millilitres(ends[1])}"
 
 
 def _tell_times(outcomes: Sequence[Outcome]) -> None:
@@ -259,10 +263,6 @@ def _tell_times(outcomes: Sequence[Outcome]) -> None:
         say(line)
     if peak:
         say(f"peak memory {peak / 2**30:.2f} GiB")
-
-
-def _ml(volume: float) -> str:
-    return f"{volume:.1f}" if volume >= 1 else f"{volume:.3g}"
 
 
 def _names(text: str) -> tuple[str, ...]:

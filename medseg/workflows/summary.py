@@ -65,6 +65,7 @@ def _rows(found: Segmentation, expected: Mapping[str, Expected]) -> list[dict[st
         row = {
             "value": s.value,
             "name": s.name,
+            "colour": s.colour,
             "voxels": round(volumes[s.name] / voxel_ml),
             "volume_ml": round(volumes[s.name], 6),
             "truncated": cut[s.name],
