@@ -372,8 +372,10 @@ def test_predict_of_a_dicom_series(model_path: Path, watch: Watch, tmp_path: Pat
     watch.run("predict", series, "-m", model_path, "-o", out, *words)
     paths = require_clean(out, watch, [str(series.parent)])
     objects = [path for path in paths if path.suffix == ".dcm"]
-    assert (len(paths), len(objects)) == (10, 4)
+    assert (len(paths), len(objects)) == (11, 5)
     require_beacon(path for path in paths if path.name.endswith(("_report.html", "_report.dcm")))
+    (segments,) = [path for path in objects if path.name.endswith("_seg.dcm")]
+    assert pydicom.dcmread(segments).SegmentationType == "BINARY"
     for path in objects:
         header = pydicom.dcmread(path)
         assert {element.tag.is_private for element in header.iterall()} == {False}

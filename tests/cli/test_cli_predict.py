@@ -350,6 +350,19 @@ def test_a_result_of_something_else_is_not_passed_over(
     assert [o["skipped"] for o in done(*run, "--overwrite", "--json").json()] == [False]
 
 
+@pytest.mark.fault("reports 34")
+def test_dicom_segments_are_binary_unless_a_label_map_is_asked_for(
+    scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("medseg.workflows.predict.predict", lambda *given: asked.append(given[3].dicom_seg))
+    for words in ((), ("--dicom-seg", "labelmap")):
+        done("predict", scan, "-m", model_path, "--dicom", *words)
+    assert asked == ["binary", "labelmap"]
+    line = refused(2, "predict", scan, "-m", model_path, "--dicom-seg", "fractional")
+    assert "--dicom-seg is binary or labelmap, not 'fractional'" in line
+
+
 # What a result says
 
 

@@ -652,6 +652,16 @@ def test_contours_filled_again_are_the_voxels(
             assert round((to_voxel @ place)[2]) == sources[image.ReferencedSOPInstanceUID]
 
 
+def test_contours_are_read_back_as_the_labels(tmp_path: Path) -> None:
+    """By the reader of structure sets, which has code of its own; it finds the series beside the file."""
+    structures = from_labels({2: "left hippocampus", 3: "right hippocampus", 9: "core"})
+    labels = a_map(read_volume(a_series(tmp_path / "s", turn=rotation(15, -10, 5))).grid)
+    path = written(tmp_path, structures, series=tmp_path / "s", labels=labels)[2]
+    found = read_labels(path, structures=structures)
+    assert found.grid.matches(labels.grid)
+    np.testing.assert_array_equal(found.array, labels.array)
+
+
 def test_nothing_found_has_no_contour(tmp_path: Path) -> None:
     grid = read_volume(a_series(tmp_path / "s")).grid
     empty = LabelMap(np.zeros(grid.shape, np.uint8), grid)
