@@ -14,7 +14,7 @@ from medseg.structures import StructureSet, from_labels
 from medseg.volume import Grid
 
 SHAPE = (30, 24, 1)
-STRUCTURES = from_labels({1: "liver"})
+STRUCTURES = from_labels([Structure(1, "liver", colour="#e6194b")])
 NONE: StructureSet = from_labels({})
 
 
