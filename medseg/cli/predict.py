@@ -19,6 +19,7 @@ SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
 """What a line about a finding begins with."""
 
 if TYPE_CHECKING:
+    from medseg.io.dicom_seg import SegmentationKind
     from medseg.workflows.job import Outcome, PredictOptions
     from medseg.workflows.segment import Loader
 
@@ -41,6 +42,7 @@ def command(
     report: opt.Report = False,
     report_file: opt.ReportFile = None,
     dicom: opt.Dicom = False,
+    dicom_seg: opt.DicomSeg = "binary",
     strict: opt.Strict = False,
     force: opt.Force = False,
     use_form: opt.UseForm = None,
@@ -65,7 +67,8 @@ def command(
     settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune)
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
     kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard))
-    options = PredictOptions(reading, _names(channels), *kept)
+    kind = cast("SegmentationKind", _one_of("--dicom-seg", dicom_seg, ("binary", "labelmap")))
+    options = PredictOptions(reading, _names(channels), *kept, dicom_seg=kind)
     outcomes: list[Outcome] = []
     segmenter = _loader(model, quiet, keep_probabilities=probabilities, force=force, **settings)
     if dry_run:

@@ -9,6 +9,7 @@ from pathlib import Path
 from medseg.errors import InputError, MedsegError, UsageError
 from medseg.io import read_labels, read_segments
 from medseg.io.dicom import is_structure_set
+from medseg.io.masks import name_key
 from medseg.metrics.counts import present_values
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.workflows import pool, protocols
@@ -134,8 +135,10 @@ def _named_structures(pairs: Sequence[FilePair], nameless: Path) -> StructureSet
         return from_labels(names)
     paths = [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
     if all(is_structure_set(path) for path in paths):
-        found = dict.fromkeys(name for path in paths for name in read_segments(path).names)
-        return from_labels(dict(enumerate(found, start=1)))
+        found: dict[str, str] = {}
+        for name in (name for path in paths for name in read_segments(path).names):
+            found.setdefault(name_key(name), name)
+        return from_labels(dict(enumerate(found.values(), start=1)))
     raise UsageError(
         "holds structures by name, and the values of the other files have no names",
         source=nameless,

@@ -233,20 +233,21 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="folder for what was found")
     options = parser.parse_args(words)
     names = options.formats or list(TARGETS)
-    runs = every(names, -(-options.inputs // len(names)), options.seed, options.processes, options.keep)
-    for run in runs:
+    found = False
+    for run in every(names, -(-options.inputs // len(names)), options.seed, options.processes, options.keep):
+        found = found or bool(run.findings)
         print(run.name, json.dumps(run.content()), flush=True)  # noqa: T201
         for number, fault in run.findings:
             print(f"  {number}: {fault}", flush=True)  # noqa: T201
-    return int(any(run.findings for run in runs))
+    return int(found)
 
 
-def every(names: Sequence[str], inputs: int, seed: int, processes: int, keep: Path | None) -> list[Run]:
-    """Several formats, as many at a time as there are processes."""
+def every(names: Sequence[str], inputs: int, seed: int, processes: int, keep: Path | None) -> Iterator[Run]:
+    """Several formats in order, as many at a time as there are processes."""
     from concurrent.futures import ThreadPoolExecutor
 
     with ThreadPoolExecutor(processes) as pool:
-        return list(pool.map(lambda name: fuzz(name, inputs, seed, keep), names))
+        yield from pool.map(lambda name: fuzz(name, inputs, seed, keep), names)
 
 
 if __name__ == "__main__":

@@ -116,6 +116,19 @@ def nifti(suffix: str) -> Callable[[Path], list[bytes]]:
     return seeds
 
 
+def mgh(suffix: str) -> Callable[[Path], list[bytes]]:
+    def seeds(folder: Path) -> list[bytes]:
+        path = folder / f"seed{suffix}"
+        made = []
+        for array in (ramp(dtype=np.float32), ramp(), LABELS, ramp((5, 6, 7, 2), np.int32)):
+            nib.save(nib.MGHImage(array, oblique()), path)
+            made.append(path.read_bytes())
+        path.unlink()
+        return made
+
+    return seeds
+
+
 def itk(suffix: str, compressed: bool = True) -> Callable[[Path], list[bytes]]:
     def seeds(folder: Path) -> list[bytes]:
         made = []
@@ -410,6 +423,10 @@ TARGETS: dict[str, Target] = {
     "run": Target("run/run.json", run_settings, spoiled_json, (resumed,)),
 }  # fmt: skip
 """By format."""
+
+if ".mgz" in io.SUFFIXES:
+    TARGETS["mgz"] = Target("scan.mgz", mgh(".mgz"), within_gzip(spoiled_bytes(284)), IMAGE)
+    TARGETS["mgh"] = Target("scan.mgh", mgh(".mgh"), spoiled_bytes(284), IMAGE)
 
 AWAITED = {
     "dicom": "reports 7", "metaimage": "reports 9", "metaimage_pair": "reports 9", "nnunet": "reports 27",
