@@ -10,11 +10,11 @@ import pytest
 
 from medseg.report.draws import Column, Panel, draws_png, panel_of
 from medseg.report.planes import planes
-from medseg.structures import StructureSet, from_labels
+from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid
 
 SHAPE = (30, 24, 1)
-STRUCTURES = from_labels({1: "liver"})
+STRUCTURES = from_labels([Structure(1, "liver", colour="#e6194b")])
 NONE: StructureSet = from_labels({})
 
 
