@@ -330,8 +330,8 @@ def test_a_bad_case_is_found_before_anything_is_trained_and_leaves_no_run(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.fault("reliability 90")
 @pytest.mark.fault("reports 19")
+@pytest.mark.fault("reliability 90")
 def test_row_90_a_run_that_is_being_trained_is_left_alone(bench: Bench, run: Path) -> None:
     with Run(run).locked():
         before = tree(run)
