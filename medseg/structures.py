@@ -18,9 +18,12 @@ COUNTED_AT_ONCE = 2**20
 """Labels widened to 64 bits at a time while they are counted."""
 
 PALETTE = (
-    "#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#46f0f0", "#f032e6", "#bcf60c",
-    "#fabebe", "#008080", "#e6beff", "#9a6324", "#fffac8", "#800000", "#aaffc3", "#808000",
+    "#56b4e9", "#d55e00", "#f0e442", "#cc79a7", "#0072b2", "#e69f00", "#009e73", "#cce6cc",
+    "#99ffff", "#996680", "#ccb380", "#8080ff", "#4d804d", "#b3b3b3", "#b3ff99", "#e600b3",
 )  # fmt: skip
+"""Colours that differ for people with any kind of colour vision: the seven of Okabe and Ito 2008, "Color
+universal design", in the order in which the first few differ most, then those furthest from the others in
+CIEDE2000 under the model of Machado et al. 2009, doi:10.1109/TVCG.2009.113."""
 
 MIRRORED = {
     style(here): style(there)
@@ -45,7 +48,7 @@ class Structure:
         name: what people call it.
         side: left, right or none.
         twin: name of the same structure on the other side.
-        colour: `#rrggbb`; chosen by position when empty.
+        colour: `#rrggbb`; chosen by the value when empty.
         members: label values a region unites; empty for a plain label.
     """
 
@@ -96,10 +99,7 @@ class StructureSet:
     ignore: int | None = None
 
     def __post_init__(self) -> None:
-        coloured = tuple(
-            s if s.colour else replace(s, colour=PALETTE[n % len(PALETTE)]) for n, s in enumerate(self.items)
-        )
-        object.__setattr__(self, "items", coloured)
+        object.__setattr__(self, "items", _coloured(self.items))
         _check(self)
 
     def __iter__(self) -> Iterator[Structure]:
@@ -278,6 +278,16 @@ def side_of(name: str) -> tuple[Side, str | None]:
         return "none", None
     twin = "".join(MIRRORED.get(word, word) for word in words)
     return ("left" if sides[0] == "left" else "right"), twin
+
+
+def _coloured(structures: Sequence[Structure]) -> tuple[Structure, ...]:
+    """The structures with colours: by their values, whatever else is in the set, while the palette lasts."""
+    colours = {s.value: s.colour for s in structures if s.colour}
+    for value in sorted(s.value for s in structures if not s.colour):
+        turned = [PALETTE[(value - 1 + n) % len(PALETTE)] for n in range(len(PALETTE))]
+        free = (colour for colour in turned if colour not in colours.values())
+        colours[value] = turned[0] if value <= len(PALETTE) else next(free, turned[0])
+    return tuple(replace(s, colour=s.colour or colours[s.value]) for s in structures)
 
 
 def _is_open(structure: Structure) -> bool:

@@ -72,8 +72,8 @@ def test_the_ending_seg_comes_first_and_strays_are_mentioned(folders: tuple[Path
     write(pred / "a_prob-liver.nii.gz")
     pairs, warnings = pair_files(pred, ref)
     assert [p.prediction.name if p.prediction else None for p in pairs] == ["a_seg.nii.gz", "b.nii.gz", None]
-    (warning,) = warnings
-    assert warning.endswith("left out: other.nii.gz")
+    assert "taken: a_seg.nii.gz (not a.nii.gz)" in warnings[0]
+    assert warnings[1].endswith("left out: other.nii.gz")
 
 
 def test_suffixes_may_differ_but_not_within_a_folder(folders: tuple[Path, Path]) -> None:

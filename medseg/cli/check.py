@@ -9,7 +9,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, rewrite, say
-from medseg.errors import InputError, UsageError, printable
+from medseg.errors import InputError, UsageError, counted, printable
 
 
 def command(
@@ -46,7 +46,10 @@ def command(
         for finding in audit.findings:
             result(printable(f"{finding.severity:7}  {finding.case_id:20}  {finding.text}"))
         warnings = len(audit.findings) - len(audit.errors)
-        say(f"{len(audit.cases)} cases read: {len(audit.errors)} errors, {warnings} warnings")
+        say(
+            f"{counted(len(audit.cases), 'case')} read: {counted(len(audit.errors), 'error')}, "
+            f"{counted(warnings, 'warning')}"
+        )
     if audit.errors or (strict and audit.findings):
         warned = f" and {len(audit.findings) - len(audit.errors)} warnings" if strict else ""
         raise InputError(f"{len(audit.errors)} errors{warned} in the dataset", source=folder)

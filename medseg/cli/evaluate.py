@@ -100,7 +100,7 @@ def command(
         structures=labels,
         ignore=ignore,
         tolerance_mm=tolerance,
-        tolerance_source="command line" if tolerance else "",
+        tolerance_source="" if tolerance is None else "command line",
         surface=surface,
         mode=_mode(mode),
         protocol=protocol,
@@ -188,5 +188,5 @@ def _warn(found: Evaluation) -> None:
 def _refuse_faulty(found: Evaluation) -> None:
     """End with a fault where a file could not be used; everything is written by then."""
     if found.faulty:
-        of = len(found.cases) + len(found.excluded)
-        raise PartialBatchError(f"{len(found.faulty)} of {of} cases failed: {', '.join(found.faulty)}")
+        of = counted(len(found.cases) + len(found.excluded), "case")
+        raise PartialBatchError(f"{len(found.faulty)} of {of} failed: {', '.join(found.faulty)}")

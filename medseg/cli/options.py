@@ -26,7 +26,9 @@ AssumeRas = Annotated[
 ]
 FillNan = Annotated[float | None, typer.Option("--fill-nan", help="Value for voxels that are not numbers.")]
 VolumeNumber = Annotated[int | None, typer.Option("--volume", min=0, help="Which volume of a 4D file.")]
-Series = Annotated[str | None, typer.Option("--series", help="Which DICOM series of a folder.")]
+Series = Annotated[
+    str | None, typer.Option("--series", help="Which DICOM series of a folder, or kind of frames of a file.")
+]
 
 # Of predict.
 Inputs = Annotated[
@@ -58,7 +60,11 @@ Report = Annotated[
 ]
 ReportFile = Annotated[Path | None, typer.Option("--report-file", hidden=True)]
 Dicom = Annotated[
-    bool, typer.Option("--dicom", help="Of a DICOM series: write SEG, SR, the page and a picture too.")
+    bool,
+    typer.Option("--dicom", help="Of a DICOM series: write SEG, SR, RTSTRUCT, the page and a picture too."),
+]
+DicomSeg = Annotated[
+    str, typer.Option("--dicom-seg", help="Kind of DICOM segmentation: binary, which all show, or labelmap.")
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")]
 Force = Annotated[

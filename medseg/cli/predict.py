@@ -19,6 +19,7 @@ SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
 """What a line about a finding begins with."""
 
 if TYPE_CHECKING:
+    from medseg.io.dicom_seg import SegmentationKind
     from medseg.workflows.job import Outcome, PredictOptions
     from medseg.workflows.segment import Loader
 
@@ -41,6 +42,7 @@ def command(
     report: opt.Report = False,
     report_file: opt.ReportFile = None,
     dicom: opt.Dicom = False,
+    dicom_seg: opt.DicomSeg = "binary",
     strict: opt.Strict = False,
     force: opt.Force = False,
     use_form: opt.UseForm = None,
@@ -65,7 +67,8 @@ def command(
     settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune)
     reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
     kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard))
-    options = PredictOptions(reading, _names(channels), *kept)
+    kind = cast("SegmentationKind", _one_of("--dicom-seg", dicom_seg, ("binary", "labelmap")))
+    options = PredictOptions(reading, _names(channels), *kept, dicom_seg=kind)
     outcomes: list[Outcome] = []
     segmenter = _loader(model, quiet, keep_probabilities=probabilities, force=force, **settings)
     if dry_run:
@@ -221,14 +224,16 @@ def _peak(outcome: Outcome) -> str:
 
 def volumes(outcome: Outcome) -> str:
     """The table of what was found; areas in pixels where nothing states a size in mm."""
+    from medseg.numbers import millilitres
+
     if _unsized(outcome):
         pixels = [(s["name"], str(s["value"]), str(s["voxels"])) for s in outcome.summary["structures"]]
         return table([("structure", "label", "pixels"), *pixels])
     found, totals = outcome.summary["structures"], outcome.summary["totals"]
     rows: list[tuple[str, ...]] = [("structure", "label", "voxels", "ml")]
     for s in found:
-        rows.append((s["name"], str(s["value"]), str(s["voxels"]), _ml(s["volume_ml"])))
-    rows += [(t["name"], "", "", _ml(t["volume_ml"])) for t in totals]
+        rows.append((s["name"], str(s["value"]), str(s["voxels"]), millilitres(s["volume_ml"])))
+    rows += [(t["name"], "", "", millilitres(t["volume_ml"])) for t in totals]
     if any("interval_ml" in s for s in found):
         column = ["90 % interval", *map(_interval, found), *("" for _ in totals)]
         rows = [(*row, cell) for row, cell in zip(rows, column, strict=True)]
@@ -237,8 +242,10 @@ def volumes(outcome: Outcome) -> str:
 
 def _interval(structure: dict[str, Any]) -> str:
     """Within which the volume by a reference is expected."""
+    from medseg.numbers import millilitres
+
     ends = structure.get("interval_ml")
-    return "n/a" if ends is None else f"{_ml(ends[0])} to {_ml(ends[1])}"
+    return "n/a" if ends is None else f"{millilitres(ends[0])} to {millilitres(ends[1])}"
 
 
 def _tell_times(outcomes: Sequence[Outcome]) -> None:
@@ -256,10 +263,6 @@ def _tell_times(outcomes: Sequence[Outcome]) -> None:
         say(line)
     if peak:
         say(f"peak memory {peak / 2**30:.2f} GiB")
-
-
-def _ml(volume: float) -> str:
-    return f"{volume:.1f}" if volume >= 1 else f"{volume:.3g}"
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -45,7 +45,7 @@ def command(
     if target.is_dir() or not target.suffix:
         target.mkdir(parents=True, exist_ok=True)
         target = target / f"{stem}_report.html"
-    known = known_structures(seg, model=model, labels=labels)
+    known = known_structures(seg, reference=reference, model=model, labels=labels)
     report(
         seg,
         scan,

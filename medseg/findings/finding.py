@@ -13,6 +13,18 @@ a note is what a reader must know to use the numbers. `--strict` refuses the fir
 REFUSED: tuple[Severity, ...] = ("doubt", "warning")
 """What `--strict` refuses."""
 
+TITLES = {
+    "at_edge": "Reaches the edge of the scan",
+    "cut_short": "Cut by the edge of the scan, and too small",
+    "small_volume": "Volume smaller than in the training",
+    "large_volume": "Volume larger than in the training",
+    "not_found": "Not found, though the training had it",
+    "absent": "Not found",
+    "pieces": "In separate pieces",
+    "sides_exchanged": "Left and right may be exchanged",
+}
+"""Findings about structures in a few words, by code, where a sentence has no room."""
+
 LISTED = 8
 """Structures that a sentence names before it counts the rest."""
 
@@ -83,6 +95,11 @@ def from_content(rows: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
 def sentences(findings: Iterable[Finding], *severities: Severity) -> tuple[str, ...]:
     """The sentences of the findings of these severities, of all where none is named."""
     return tuple(f.sentence for f in findings if not severities or f.severity in severities)
+
+
+def about(findings: Iterable[Finding], structure: str) -> tuple[Finding, ...]:
+    """The findings that are about one structure."""
+    return tuple(f for f in findings if structure in f.structures)
 
 
 def is_doubtful(findings: Iterable[Finding]) -> bool:

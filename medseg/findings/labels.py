@@ -14,6 +14,7 @@ from scipy import ndimage
 
 from medseg import affine as aff
 from medseg.findings.finding import Finding, listed
+from medseg.numbers import millilitres
 from medseg.structures import Structure, StructureSet, value_counts
 from medseg.volume import Grid
 
@@ -167,16 +168,7 @@ def _unlikely(
 
 def _against(volumes: Mapping[str, float], ranges: Mapping[str, tuple[float, float]], name: str) -> str:
     low, high = ranges[name]
-    return f"{_ml(volumes[name])} ml against {_ml(low)} to {_ml(high)} ml"
-
-
-def _ml(volume: float) -> str:
-    """A volume with three significant figures, and never with an exponent.
-
-    >>> _ml(0.02745), _ml(1.0), _ml(1574.9)
-    ('0.0274', '1', '1575')
-    """
-    return f"{volume:.3g}" if volume < 1000 else f"{volume:.0f}"
+    return f"{millilitres(volumes[name])} ml against {millilitres(low)} to {millilitres(high)} ml"
 
 
 def _pieces(labels: Labels, structures: StructureSet, most: Mapping[str, float]) -> Iterator[Finding]:

@@ -10,6 +10,7 @@ import numpy as np
 from medseg import affine as aff
 from medseg.errors import GeometryError
 from medseg.findings.finding import Finding, Trained, sentence
+from medseg.numbers import millilitres
 from medseg.volume import Grid, Volume
 
 TILTED_DEGREES = 10.0
@@ -103,8 +104,8 @@ def _field(grid: Grid, ranges: Mapping[str, Any]) -> Iterator[Finding]:
         yield Finding(
             "small_field",
             "doubt",
-            f"The scan shows {shown:.0f} ml, and all structures together are {least:.0f} ml or more, "
-            "so it cannot show them whole.",
+            f"The scan shows {millilitres(shown)} ml, and all structures together are "
+            f"{millilitres(least)} ml or more, so it cannot show them whole.",
             limit=round(least, 3),
             evidence={"scan_ml": round(shown, 3)},
         )

@@ -173,7 +173,7 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
     strange = next((s for s in series.slices if s.holds), None)
     if strange is not None:
         raise InputError(
-            f"the DICOM file holds {strange.holds}", source=strange.path, mend="convert it with dcm2niix"
+            f"the DICOM file holds {strange.holds}", source=strange.path, mend="convert it to NIfTI"
         )
     if source.is_file() and first.frame is None:
         raise InputError("this is one slice of a series", source=source, mend="name the folder of its series")
@@ -242,7 +242,11 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
         found = outline(source)
         if not found.is_scan:
             what = "a segmentation or dose, not a scan" if found.has_pixels else "no image"
-            raise InputError(f"the DICOM file holds {what}", source=source, mend="name the scan")
+            raise InputError(
+                f"the DICOM file holds {what}",
+                source=source,
+                mend="name the scan; labels are read as NIfTI or RTSTRUCT",
+            )
         return list(read_slices(source, found)), ()
     slices: list[Slice] = []
     classes: set[str] = set()

@@ -26,6 +26,7 @@ ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 TRANSFER_SYNTAX, SOP_CLASS, ROWS = 0x00020010, 0x00080016, 0x00280010
 PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 """Pixel data as floats, doubles, and integers."""
+MODALITY_LUT = 0x00283000
 PER_FRAME, VENDOR, TILES = 0x52009230, 0x00190010, 0x0019100A
 NO_SCANS = (
     "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.5.1.4.1.1.66.7",
@@ -55,6 +56,7 @@ class Outline:
         transfer_syntax: UID of its encoding; empty where it has no file meta information.
         has_rows: whether it describes an image.
         has_pixels: whether it holds one.
+        has_lut: whether its values become units by a table (Modality LUT), not by a slope and intercept.
         has_frames: whether it describes each of its frames.
         tiles: how many slices its vendor (Siemens) says are tiled in its one picture; 0 where it does not.
     """
@@ -63,6 +65,7 @@ class Outline:
     transfer_syntax: str
     has_rows: bool
     has_pixels: bool
+    has_lut: bool
     has_frames: bool
     tiles: int
 
@@ -125,6 +128,7 @@ def _outline(data: mmap, path: Path) -> Outline:
         transfer_syntax=syntax,
         has_rows=ROWS in walk.seen,
         has_pixels=any(tag in walk.seen for tag in PIXELS),
+        has_lut=MODALITY_LUT in walk.seen,
         has_frames=PER_FRAME in walk.seen,
         tiles=walk.tiles(form),
     )

@@ -50,6 +50,7 @@ PLAUSIBLE_BYTES = 2**26
 """Images of more bytes than these are compared with the size of their file before they are read."""
 COLOURS = "colours, not grey values"
 FRAMES = "several frames that do not say where they lie"
+TABLE = "values that a table (Modality LUT) turns into units, which is not applied"
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ def read_slices(path: Path, found: Outline) -> tuple[Slice, ...]:
         slope=slope[0] if slope else 1.0,
         inter=inter[0] if inter else 0.0,
         inverted=_text(tags, PHOTOMETRIC) == "MONOCHROME1",
-        holds=COLOURS if components != 1 else FRAMES if frames != 1 else "",
+        holds=COLOURS if components != 1 else FRAMES if frames != 1 else TABLE if found.has_lut else "",
     )
     return (one,)
 

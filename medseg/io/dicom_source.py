@@ -15,6 +15,7 @@ from typing import Any
 
 from medseg import __version__
 from medseg.errors import InputError, UsageError
+from medseg.findings.finding import Finding, is_doubtful, sentences
 from medseg.io import dicom
 from medseg.io.dicom_codes import text
 from medseg.io.dicom_library import FAULTS
@@ -50,22 +51,28 @@ class Maker:
         model_sha256: of their content; empty where it is not known.
         created: when.
         seed: digest of what the objects are made of.
-        doubts: sentences, why the result is doubtful; none where it is not.
+        findings: of the result, all that a reader must know.
     """
 
     model: str
     model_sha256: str
     created: datetime
     seed: bytes = b""
-    doubts: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether any finding speaks against the result."""
+        return is_doubtful(self.findings)
 
     def described(self, what: str) -> str:
-        """A description that begins with the doubt, if there is any.
+        """A description that begins with the verdict where the result is doubtful.
 
-        >>> Maker("m", "", datetime(2026, 1, 1), doubts=("the scan is blurred",)).described("medseg report")
+        >>> blurred = (Finding("blurred", "doubt", "The scan is blurred."),)
+        >>> Maker("m", "", datetime(2026, 1, 1), findings=blurred).described("medseg report")
         'DOUBTFUL medseg report'
         """
-        return f"DOUBTFUL {what}" if self.doubts else what
+        return f"DOUBTFUL {what}" if self.is_doubtful else what
 
     @property
     def algorithm(self) -> str:
@@ -87,7 +94,14 @@ class Maker:
 
         Source: DICOM PS3.5, B.2 (a UUID under the root 2.25).
         """
-        said = (__version__, self.model, self.model_sha256, self.created.isoformat(), role, *self.doubts)
+        said = (
+            __version__,
+            self.model,
+            self.model_sha256,
+            self.created.isoformat(),
+            role,
+            *sentences(self.findings),
+        )
         digest = hashlib.sha256("\0".join(said).encode() + self.seed + hashlib.sha256(content).digest())
         return f"2.25.{uuid.UUID(bytes=digest.digest()[:16], version=5).int}"
 

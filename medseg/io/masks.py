@@ -48,7 +48,7 @@ def read_mask_folder(
     files = _files(folder)
     if values is None:
         values = {stem_and_suffix(path)[0]: n for n, path in enumerate(files.values(), start=1)}
-    wanted = _by_key(values)
+    wanted = names_by_key(values)
     strange = [path.name for key, path in files.items() if key not in wanted]
     if strange and not others:
         raise InputError(
@@ -83,7 +83,7 @@ def renamed(labels: LabelMap, there: StructureSet, wanted: StructureSet, source:
         InputError: some names are known, and some that have voxels are not.
         UsageError: two names are the same but for capitals, blanks and signs.
     """
-    table = _by_key({s.name: s.value for s in wanted})
+    table = names_by_key({s.name: s.value for s in wanted})
     present = [s for s in there if s.value in value_counts(labels.array)]
     strange = [s.name for s in present if name_key(s.name) not in table]
     if strange and not any(name_key(s.name) in table for s in there):
@@ -146,7 +146,7 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _by_key(names: Mapping[str, int]) -> dict[str, str]:
+def names_by_key(names: Mapping[str, int]) -> dict[str, str]:
     """The names by their keys."""
     found: dict[str, str] = {}
     for name in names:

@@ -20,7 +20,7 @@ from medseg.io.dicom_elements import outline
 from medseg.io.dicom_geometry import LPS_TO_RAS
 from medseg.io.dicom_headers import PATIENT, Slice, require_same
 from medseg.io.dicom_library import FAULTS, dataset, unwarned
-from medseg.io.masks import listed, name_key
+from medseg.io.masks import listed, name_key, names_by_key
 from medseg.io.memory import require_memory
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.painting import Painting
@@ -139,9 +139,18 @@ def _wanted(
     rois: Sequence[Roi], structures: StructureSet, path: Path
 ) -> tuple[tuple[Roi, ...], tuple[str, ...]]:
     """The structures that have a name which is wanted, in the order and with the values of these."""
-    by_key = {name_key(roi.name): roi for roi in rois}
+    wanted = names_by_key({s.name: s.value for s in structures})
+    by_key: dict[str, Roi] = {}
+    for roi in rois:
+        other = by_key.setdefault(name_key(roi.name), roi)
+        if other is not roi and name_key(roi.name) in wanted:
+            raise InputError(
+                f"{WHAT} in which {other.name!r} and {roi.name!r} are one structure",
+                source=path,
+                mend="rename one",
+            )
     chosen = tuple(
-        replace(by_key[key], value=s.value) for s in structures if (key := name_key(s.name)) in by_key
+        replace(by_key[key], value=structures[name].value) for key, name in wanted.items() if key in by_key
     )
     if not chosen:
         raise InputError(

@@ -56,6 +56,9 @@ class DatasetFiles:
     ignore: int | None = None
 
 
+INCOMPLETE = "add the missing file, or move the other away"
+
+
 def group_of(name: str) -> str:
     """Whose case it is, by its name: what stands before the first `__`.
 
@@ -89,7 +92,9 @@ def inside(folder: Path, name: str, lister: str, *, complete: bool) -> Path:
         raise InputError(f"names {name!r}, which is outside the folder", source=folder / lister)
     if complete and not there:
         raise InputError(
-            f"names {name!r}, which is not there", source=folder / lister, mend="copy the dataset again"
+            f"names {name!r}, which is not there",
+            source=folder / lister,
+            mend="add the file, or take the case out of the list",
         )
     return path
 

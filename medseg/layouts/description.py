@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
-        found = json.loads(TRAILING_COMMA.sub(lambda m: m[1] or "", text))
+        found = json.loads(TRAILING_COMMA.sub(lambda m: m[1] or "", text), object_pairs_hook=_once_each)
     except json.JSONDecodeError as fault:
         raise InputError(
             f"is no JSON: {fault.msg} in line {fault.lineno}, column {fault.colno}",
@@ -101,9 +101,8 @@ def stated_labels(data: Mapping[str, Any], *, numbered: bool = False) -> StatedL
     ignored = [values[0] for name, values in named if plain(name) == IGNORE]
     kept = [(name, values) for name, values in named if values != (0,) and plain(name) != IGNORE]
     ignore = ignored[0] if ignored else None
+    _require_different(kept)
     if all(len(values) == 1 for _, values in kept):
-        if len({values for _, values in kept}) < len(kept):
-            raise ValueError("two names have one value")
         return StatedLabels({values[0]: name for name, values in kept}, (), ignore)
     count = range(1, len(kept) + 1)
     written = data.get("regions_class_order", count) if numbered else data["regions_class_order"]
@@ -112,6 +111,34 @@ def stated_labels(data: Mapping[str, Any], *, numbered: bool = False) -> StatedL
         raise ValueError(f"regions_class_order has {len(order)} values for {len(kept)} regions")
     triples = zip(order, kept, strict=True)
     return StatedLabels({}, tuple(Structure(v, name, members=m) for v, (name, m) in triples), ignore)
+
+
+def _require_different(named: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+    """Refuse a name or values that stand there twice: one of the two would be lost.
+
+    Raises:
+        ValueError: with both of them.
+    """
+    names: dict[str, tuple[int, ...]] = {}
+    values: dict[tuple[int, ...], str] = {}
+    for name, held in named:
+        what = (
+            f"the value {held[0]} has" if len(held) == 1 else f"the values {', '.join(map(str, held))} have"
+        )
+        if (other := values.setdefault(held, name)) != name:
+            raise ValueError(f"{what} two names, {other!r} and {name!r}")
+        if names.setdefault(name, held) != held:
+            raise ValueError(f"the name {name!r} has several values, {names[name][0]} and {held[0]}")
+
+
+def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON, in which no key stands twice: the first would be lost."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"{key!r} stands there twice")
+        found[key] = value
+    return found
 
 
 def form_fault(fault: Exception) -> str:

@@ -97,6 +97,7 @@ class CaseResult:
             counted as missed. None for a case that was measured.
         warnings: sentences a report must repeat.
         overall: of all structures together, by the names of `overlap.overall_values`.
+        mode: the definition of a surface that the distances have.
     """
 
     case_id: str
@@ -105,6 +106,12 @@ class CaseResult:
     failure: str | None = None
     warnings: tuple[str, ...] = field(default=())
     overall: Mapping[str, Value] = field(default_factory=dict)
+    mode: SurfaceMode = "surfel"
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether distances between surfaces were measured."""
+        return any(row.metrics["hd100_mm"].status != "not_evaluated" for row in self.rows)
 
     def __getitem__(self, name: str) -> StructureResult:
         for row in self.rows:
@@ -145,7 +152,7 @@ def evaluate_case(
 
     Raises:
         GridMismatchError: the grids differ; nothing is ever resampled silently.
-        UsageError: a tolerance is no positive number or names no structure, or the mode is unknown.
+        UsageError: a tolerance is negative, infinite or names no structure, or the mode is unknown.
     """
     taus = tolerances_mm(structures, tolerance_mm)
     if mode not in get_args(SurfaceMode):
@@ -168,7 +175,7 @@ def evaluate_case(
         rows.append(_unlabelled(row) if set(members_of(structure)) & set(reference.unlabelled) else row)
     warnings = _warnings(predicted, reference, structures, pair.histogram, labelled)
     overall = overall_values(pair.histogram)
-    return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall)
+    return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall, mode=mode)
 
 
 def missed_case(
@@ -189,10 +196,10 @@ def missed_case(
 
 
 def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str, float]:
-    """The tolerance of each structure that has one.
+    """The tolerance of each structure that has one; at 0, surfaces must coincide.
 
     Raises:
-        UsageError: a tolerance is no positive number or names no structure.
+        UsageError: a tolerance is negative, infinite or names no structure.
     """
     if tolerance_mm is None:
         return {}
@@ -203,8 +210,8 @@ def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str
     for name, tau in taus.items():
         if name not in structures.names:
             raise UsageError(f"a tolerance is given for {name!r}; there are {', '.join(structures.names)}")
-        if not (math.isfinite(tau) and tau > 0):
-            raise UsageError(f"the tolerance of {name!r} must be a positive number of mm, not {tau}")
+        if not (math.isfinite(tau) and tau >= 0):
+            raise UsageError(f"the tolerance of {name!r} must be 0 mm or more, not {tau:g}")
     return taus
 
 
@@ -343,8 +350,9 @@ def _warnings(
     histogram: JointHistogram,
     labelled: NDArray[np.bool_] | None,
 ) -> tuple[str, ...]:
-    """What files say, what is ignored, labels of no structure, axes skew enough to bend distances."""
+    """What files say, what is ignored, labels of no structure, no shared value, axes too skew."""
     own = []
+    seen = dict(zip(("prediction", "reference"), _seen_values(histogram), strict=True))
     if labelled is not None:
         count = labelled.size - np.count_nonzero(labelled)
         share = 100 * count / labelled.size
@@ -357,10 +365,35 @@ def _warnings(
         held = labels.array if labelled is None else labels.array[labelled]
         if np.count_nonzero(held) > known[who]:
             unknown = {v: n for v, n in present_values(held).items() if v not in structures.known_values}
+            seen[who] |= unknown.keys()
             listed = ", ".join(f"{v} ({n} voxels)" for v, n in list(unknown.items())[:LISTED_VALUES])
             more = f" and {len(unknown) - LISTED_VALUES} more" if len(unknown) > LISTED_VALUES else ""
             own.append(f"values of the {who} that no structure has count as background: {listed}{more}")
+    own += _without_shared_values(seen["reference"], seen["prediction"])
     shear = affine.shear_degrees(reference.grid.affine)
     if shear > SHEAR_WARNING_DEGREES:
         own.append(f"the axes are {shear:.1f} degrees from right angles: distances take them as orthogonal")
     return tuple(dict.fromkeys((*reference.warnings, *predicted.warnings, *own)))
+
+
+def _seen_values(histogram: JointHistogram) -> tuple[set[int], set[int]]:
+    """The values of structures that the prediction holds, and those that the reference holds."""
+    of_prediction, of_reference = histogram.table[:, 1:].sum(axis=0), histogram.table[1:].sum(axis=1)
+    held = [
+        {v for v, n in zip(histogram.values, counts.tolist(), strict=True) if n}
+        for counts in (of_prediction, of_reference)
+    ]
+    return held[0], held[1]
+
+
+def _without_shared_values(of_reference: set[int], of_prediction: set[int]) -> list[str]:
+    """That two maps with labels have no value in common: a mask of 0 and 255 against one of 0 and 1."""
+    if not (of_reference and of_prediction) or of_reference & of_prediction:
+        return []
+    listed = [", ".join(map(str, sorted(v)[:LISTED_VALUES])) for v in (of_reference, of_prediction)]
+    alone = max(len(of_reference), len(of_prediction)) == 1
+    what = "each file has one value and they differ" if alone else "the two files share no value"
+    return [
+        f"{what}: {listed[0]} in the reference, {listed[1]} in the prediction; values are compared as they "
+        "are, so nothing overlaps: write both in the same values"
+    ]

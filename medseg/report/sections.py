@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
+from medseg.metrics.lesions import LesionOutcome
 from medseg.report import words
-from medseg.report.content import LesionOutcome, Picture, ReportCase
+from medseg.report.content import Picture, ReportCase
 from medseg.report.tables import Table, asymmetry_table, case_table, lesion_table, surface_table
 
 NO_FLAG = (

@@ -17,6 +17,7 @@ from medseg.cards import Card, Recipe
 from medseg.errors import InputError, MedsegError
 from medseg.io import read_labels, stem_and_suffix
 from medseg.layouts import CaseFiles, detect
+from medseg.layouts.description import LISTER, required_description
 from medseg.preparation import Preparation, PreparationSpec
 from medseg.structures import Structure, StructureSet, value_counts
 from medseg.workflows.cases import (
@@ -149,6 +150,13 @@ def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Finding]:
 
 def _origin(folder: Path) -> Origin:
     layout = detect(folder)
+    if layout is None and (folder / LISTER).is_file():
+        found = required_description(folder)
+        raise InputError(
+            f"has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net), but {sorted(found)}",
+            source=folder / LISTER,
+            mend="complete it, or say with --card what the data set is",
+        )
     if layout is None:
         raise InputError(
             "lies in no layout that is known",

@@ -22,9 +22,11 @@ from medseg.report.comparison import ReportComparison, metric_title, sentences, 
 from medseg.structures import StructureSet, from_labels
 from medseg.workflows.compared import facts_of, stated_structures
 from medseg.workflows.evaluate import Evaluation, evaluate
-from medseg.workflows.known import known_structures
+from medseg.workflows.known import held_structures
+from medseg.workflows.meanings import require_some
 from medseg.workflows.measuring import MISSING
 from medseg.workflows.pairs import FilePair, pair_files, read_pair, read_structures
+from medseg.workflows.protocols import require_surface
 
 SCHEMA = "medseg.comparison/1"
 SOFTWARE = f"medseg {__version__}"
@@ -180,6 +182,7 @@ def compare(
         GridMismatchError: the two grids of a case differ; both files are named.
     """
     _require_two(a, b)
+    require_surface(tolerance_mm, surface)
     if isinstance(structures, Path):
         structures = read_structures(structures)
     named = structures or stated_structures(a, b)
@@ -260,7 +263,10 @@ def _agreement(
 ) -> Comparison:
     """B measured as if A were the reference: Dice and distances are the same the other way round."""
     pairs, missing_a, missing_b = _common(a, b)
-    structures = structures or _found(pairs)
+    structures = structures or held_structures(
+        [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
+    )
+    require_some(structures, a)
     cases = []
     for done, pair in enumerate(pairs):
         if progress is not None:
@@ -315,16 +321,6 @@ def _agreed(
         case_id=pair.case_id,
         threads=threads,
     )
-
-
-def _found(pairs: Sequence[FilePair]) -> StructureSet:
-    """Every value that a file of the pairs has, by the names that the files give it."""
-    found: dict[int, str] = {}
-    for pair in pairs:
-        for path in (pair.reference, pair.prediction):
-            if path is not None:
-                found = {s.value: s.name for s in known_structures(path).structures} | found
-    return from_labels(dict(sorted(found.items())))
 
 
 def _name(path: Path) -> str:

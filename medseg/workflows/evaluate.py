@@ -17,8 +17,8 @@ from medseg.metrics.case import HAUSDORFF_PERCENT, CaseResult, SurfaceMode, Tole
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow, summarise
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, lesions_csv, report_json
 from medseg.metrics.instances import InstanceRule
+from medseg.metrics.lesions import LesionRow
 from medseg.metrics.promise12 import Anchors
-from medseg.report.content import LesionRow
 from medseg.structures import StructureSet
 from medseg.workflows import pool, protocols
 from medseg.workflows.evaluation_files import SCHEMA, SOFTWARE, EvaluationFolder
@@ -239,12 +239,13 @@ def evaluate(
 
     Raises:
         UsageError: file against folder, no reference has a prediction, names are ambiguous, the
-            protocol does not go with the other settings, or `out` holds something else.
-        InputError: the only file, or every file, cannot be read as labels.
+            protocol or the tolerance does not go with the other settings, or `out` holds something else.
+        InputError: the only file, or every file, cannot be read as labels, or no file holds a label.
         GridMismatchError: the two grids of a single pair differ; both files are named.
     """
     challenge = _challenge(protocol, anchors, mode, surface)
     mode = challenge.mode if challenge else mode or "surfel"
+    protocols.require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
         raise UsageError("pages of cases are written to a folder", mend="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref))

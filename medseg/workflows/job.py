@@ -27,7 +27,9 @@ from medseg.io import (
     write_overlay,
 )
 from medseg.io.atomic import write_text
+from medseg.io.dicom_seg import SegmentationKind
 from medseg.io.dicom_source import require_slices
+from medseg.io.dicom_sr import Volumes
 from medseg.io.memory import peak_memory_bytes
 from medseg.io.names import COLOURS
 from medseg.io.options import ImageInfo
@@ -38,7 +40,7 @@ from medseg.workflows.calibration import Expected
 from medseg.workflows.inputs import InputCase
 from medseg.workflows.outputs import Outputs
 from medseg.workflows.segment import Segmentation, Segmenter
-from medseg.workflows.summary import expected_of, page_options, summary_of
+from medseg.workflows.summary import expected_of, intervals_of, page_options, summary_of
 
 if TYPE_CHECKING:
     from medseg.report.content import ReportCase
@@ -54,7 +56,8 @@ class PredictOptions:
         probabilities: write the probabilities of each structure.
         report: write a page about each case; a file, `.html` or `.pdf`, where it is to go elsewhere than
             beside the labels.
-        dicom: write DICOM objects of the series' study too: segmentation, volumes, page and picture.
+        dicom: write DICOM objects of the series' study too: segmentation, volumes, contours, page, picture.
+        dicom_seg: what kind of DICOM segmentation.
         strict: a doubtful result is an error, and is not written.
         overwrite: replace results that exist.
         shard: which part of the cases, from 1, and of how many.
@@ -68,6 +71,7 @@ class PredictOptions:
     strict: bool = False
     overwrite: bool = False
     shard: tuple[int, int] = (1, 1)
+    dicom_seg: SegmentationKind = "binary"
 
 
 @dataclass(frozen=True)
@@ -120,7 +124,8 @@ class Job:
         """Read the scan, unless its result is there already."""
         with self._contained(), self.watch.step("read"):
             if self.options.dicom:
-                dicom_out.require_dicom(self.case.first)
+                structures, kind = self.segmenter.structures, self.options.dicom_seg
+                dicom_out.require_dicom(self.case.first, structures, kind)
             self.identity = _identity(self.case, self.segmenter, self.options)
             stored = self.outputs.finished(self.identity) if self.batch else None
             if stored is not None:
@@ -174,7 +179,7 @@ class Job:
                         path, image, volume.grid, form=volume.form, overwrite=overwrite, inputs=inputs
                     )
                 if page is not None:
-                    self._write_page(found, page)
+                    self._write_page(found, page, expected)
                 if outputs.overlay:
                     write_overlay(
                         outputs.overlay,
@@ -219,7 +224,7 @@ class Job:
         labels = LabelMap(found.labels.array, found.labels.grid, found.labels.form)
         return case_of(volume, labels, found.structures, options=options)
 
-    def _write_page(self, found: Segmentation, page: ReportCase) -> None:
+    def _write_page(self, found: Segmentation, page: ReportCase, expected: Mapping[str, Expected]) -> None:
         """The page itself, and the objects of the series' study, among which it is too."""
         from medseg.report.pdf import case_pdf
         from medseg.workflows.report import write_page
@@ -236,7 +241,9 @@ class Job:
             found.structures,
             model=", ".join(m["name"] for m in models),
             model_sha256=models[0]["sha256"],
+            kind=self.options.dicom_seg,
             findings=found.findings,
+            volumes=Volumes(intervals_of(expected), page.coverage, found.totals),
             pdf=case_pdf(page),
             picture=page.pictures[0].png,
             reading=self.options.reading,

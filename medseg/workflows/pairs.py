@@ -24,6 +24,9 @@ from medseg.workflows.cases import relabelled
 
 PREDICTION_ENDING = "_seg"
 
+LISTED = 5
+"""Files that a warning names."""
+
 MOST_VALUES = 200
 """More label values than a segmentation has whose values nobody named: what holds them is a scan."""
 
@@ -76,6 +79,7 @@ def pair_files(pred: Path, ref: Path) -> tuple[tuple[FilePair, ...], tuple[str, 
             mend=f"name the prediction of X.nii.gz X{PREDICTION_ENDING}.nii.gz or X.nii.gz",
         )
     pairs = tuple(FilePair(c, r.path, matched[c], r.relabel) for c, r in references.items())
+    said = (*said, *_of_several(references.values(), predictions))
     known = {name for reference in references.values() for name in reference.names}
     strays = [path.name for stem, path in predictions.items() if stem not in known and "_prob-" not in stem]
     if strays:
@@ -118,12 +122,34 @@ def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
         case = scan if scan and list(marked.values()).count(scan) == 1 else stem
         if stem not in scans:
             found[case] = _Reference(path, _predicted(stem, *[scan] * bool(scan)))
-    return found, (f"left out: {counted(len(scans), 'scan')} beside the labels",) if scans else ()
+    if not scans:
+        return found, ()
+    taken = [f"{files[stem].name} ({files[scan].name})" for stem, scan in marked.items() if scan in files]
+    told = f"left out: {counted(len(scans), 'scan')} beside the labels"
+    return found, (f"{told}; taken (left out): {_first(taken)}",)
 
 
 def _predicted(*stems: str) -> tuple[str, ...]:
     """What the prediction of a case that goes by these names may be called."""
     return tuple(dict.fromkeys(name for stem in stems for name in (stem + PREDICTION_ENDING, stem)))
+
+
+def _of_several(references: Iterable[_Reference], predictions: Mapping[str, Path]) -> tuple[str, ...]:
+    """Which file was taken where two bear a name that the prediction of a case may have."""
+    told = []
+    for reference in references:
+        taken, *others = [predictions[name].name for name in reference.names if name in predictions] or [""]
+        told += [f"{taken} (not {', '.join(others)})"] if others else []
+    if not told:
+        return ()
+    cases = counted(len(told), "case")
+    return (f"more than one file may be the prediction of {cases}; taken: {_first(told)}",)
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first few names."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
 
 
 def _match(reference: _Reference, predictions: Mapping[str, Path]) -> Path | None:

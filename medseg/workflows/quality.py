@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.errors import InputError
 from medseg.findings import answer, finding
 from medseg.findings.finding import Finding
 from medseg.findings.labels import Expected, of_labels
@@ -203,13 +204,24 @@ def _of_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
     found: list[Finding] = []
     for spec in specs:
         codes = {f.code for f in found}
-        raised = [*of_scan(volume, spec, spec.network.spatial_dims), *_of_units(volume, spec)]
-        found += [f for f in raised if f.code not in codes]
+        about = [*of_scan(volume, spec, spec.network.spatial_dims), *_of_units(volume, spec)]
+        found += [f for f in about if f.code not in codes]
     return found
 
 
+def require_units(volume: Volume, specs: Sequence[ModelSpec]) -> None:
+    """Refuse a scan whose values were rescaled, for a model that takes Hounsfield units.
+
+    Raises:
+        InputError: which channel, with its values.
+    """
+    for spec in specs:
+        if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
+            raise InputError(text, mend="give the scan as it was reconstructed, or --force")
+
+
 def _of_units(volume: Volume, spec: ModelSpec) -> Iterator[Finding]:
-    """A scan whose intensities look rescaled, which was to be taken all the same."""
+    """What speaks against the values of a scan that was taken all the same, see `require_units`."""
     if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
         yield Finding("rescaled", "doubt", finding.sentence(text))
 

@@ -19,14 +19,15 @@ from medseg.io import ReadOptions, digest_of, read_labels, read_volume
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
-from medseg.metrics.lesions import GLIOMA, LesionRule
+from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows
+from medseg.metrics.signed import Compared, compare
 from medseg.report import html, words
 from medseg.report.cohort import Failure, cohort_from_results
-from medseg.report.content import LesionRow, ReportCase, case_from_result, rows_from_labels
-from medseg.report.pictures import with_pictures
+from medseg.report.content import ReportCase, case_from_result, rows_from_labels
+from medseg.report.pictures import with_pictures, worst_first
 from medseg.report.planes import orientation_is_known
 from medseg.report.plots.every import cohort_pictures
-from medseg.report.rows import asymmetry_rows, lesion_rows, with_intracranial
+from medseg.report.rows import asymmetry_rows, with_intracranial
 from medseg.structures import StructureSet, Total
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.known import Verdict, stated_verdict
@@ -91,6 +92,38 @@ class ReportOptions:
         )
 
 
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of a segmentation against a reference, which its page draws.
+
+    Attributes:
+        reference: the reference, on the grid of the segmentation.
+        result: the measurements.
+        lesions: of the structures that were measured lesion by lesion.
+    """
+
+    reference: LabelMap
+    result: CaseResult
+    lesions: tuple[LesionRow, ...] = ()
+
+
+def measurement(
+    labels: LabelMap, reference: LabelMap, structures: StructureSet, options: ReportOptions
+) -> Measurement:
+    """Measure a segmentation for its page.
+
+    Raises:
+        GridMismatchError: the grids differ.
+        UsageError: a tolerance or a structure of lesions makes no sense.
+    """
+    result = evaluate_case(
+        labels, reference, structures, tolerance_mm=options.tolerance_mm, case_id=options.case_id
+    )
+    names = structures.lesions if options.lesions is None else options.lesions
+    rows = lesion_rows(labels.array, reference.array, labels.grid, structures, names, options.rule)
+    return Measurement(reference, result, rows)
+
+
 def report(
     seg: Path,
     scan: Scan,
@@ -135,7 +168,8 @@ def report(
     case_id = options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg")
     options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
     options = options.with_verdict(stated_verdict(seg))
-    case = case_of(volume, labels, structures, reference=truth, options=options)
+    against = None if truth is None else measurement(labels, truth, structures, options)
+    case = case_of(volume, labels, structures, against=against, options=options)
     hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
     if reference is not None:
         hashes["Reference SHA-256"] = digest_of(reference)
@@ -156,14 +190,23 @@ def require_page(out: Path) -> bool:
     return suffix == ".pdf"
 
 
-def write_page(out: Path, case: ReportCase, *, created: str | None = None, overwrite: bool = False) -> None:
+def write_page(
+    out: Path, case: ReportCase, *, created: str | None = None, cohort: str = "", overwrite: bool = False
+) -> None:
     """Write the page about one case, as HTML or PDF by the file's name.
+
+    Args:
+        out: the page.
+        case: what it says.
+        created: a date to print.
+        cohort: relative address of the page about all cases, if there is one.
+        overwrite: whether an existing page may be replaced.
 
     Raises:
         MedsegError: it is neither, or the file cannot be written.
     """
     if not require_page(out):
-        write_text(out, html.case_page(case, created=created), overwrite=overwrite)
+        write_text(out, html.case_page(case, created=created, cohort=cohort), overwrite=overwrite)
         return
     from medseg.report.pdf import case_pdf
 
@@ -176,16 +219,16 @@ def case_of(
     labels: LabelMap,
     structures: StructureSet,
     *,
-    reference: LabelMap | None = None,
+    against: Measurement | None = None,
     options: ReportOptions | None = None,
 ) -> ReportCase:
-    """What a page says about a segmentation in memory, its figure drawn.
+    """What a page says about a segmentation in memory, its pictures drawn; accuracy is as it was measured.
 
     Args:
         volume: the scan.
         labels: its segmentation, on the same grid.
         structures: what the label values mean.
-        reference: a reference segmentation on the same grid.
+        against: what was measured against a reference segmentation on the same grid.
         options: what else the page is told.
 
     Raises:
@@ -196,17 +239,15 @@ def case_of(
     known = orientation_is_known(volume.form)
     names = structures.lesions if options.lesions is None else options.lesions
     raised = _findings(volume, labels, structures, options, names, known)
-    if reference is None:
+    if against is None:
         case = ReportCase(options.case_id, rows_from_labels(labels.array, labels.grid, structures), raised)
+        lesions = lesion_rows(labels.array, None, labels.grid, structures, names, options.rule)
     else:
-        result = evaluate_case(
-            labels, reference, structures, tolerance_mm=options.tolerance_mm, case_id=options.case_id
-        )
-        case = case_from_result(result, structures, flags=[f for f in raised if f.code not in MEASURED])
-    true = None if reference is None else reference.array
+        unmeasured = [finding for finding in raised if finding.code not in MEASURED]
+        case, lesions = case_from_result(against.result, structures, flags=unmeasured), against.lesions
     case = replace(
         _with_derived(case, labels, structures, _kept(options, raised), known),
-        lesions=lesion_rows(labels.array, true, labels.grid, structures, names, options.rule),
+        lesions=lesions,
         orientation_known=known,
         coverage=options.coverage,
         verdict_known=options.verdict_known,
@@ -215,6 +256,7 @@ def case_of(
     facts = {"Software": f"medseg {__version__}", **options.facts, "Channel shown": volume.channels[channel]}
     if case.lesions and case.has_reference:
         facts["Rule of lesions"] = words.lesion_rule(options.rule)
+    true = None if against is None else against.reference.array
     return with_pictures(
         replace(case, facts=(*facts.items(), *_grid_facts(volume.grid, known).items())),
         np.asarray(volume.array[channel]),
@@ -222,9 +264,21 @@ def case_of(
         volume.grid,
         structures,
         reference=true,
+        compared=() if against is None else _compared(case, labels, structures, against),
         window=options.window,
         scroll=options.viewer,
     )
+
+
+def _compared(
+    case: ReportCase, labels: LabelMap, structures: StructureSet, against: Measurement
+) -> list[Compared]:
+    """The surfaces of the structures that differ most, as the distances of the result were measured."""
+    worst = worst_first(case.rows, structures)
+    if not against.result.has_distances:
+        return [(structure, None) for structure in worst]
+    reference = against.reference.array
+    return compare(labels.array, reference, labels.grid, structures, worst, against.result.mode)
 
 
 def _findings(
@@ -295,7 +349,7 @@ def report_cohort(
         title: what to call the cohort.
         failures: cases that could not be measured at all.
         excluded: cases left out on purpose.
-        lesions: of each case, by its id; see `report.rows.lesion_rows`.
+        lesions: of each case, by its id; see `metrics.lesions.lesion_rows`.
         lesions_of: structures whose lesions were looked for in every case.
         thumbnails: a small PNG of a case, by its id; see `report.thumbnails`.
         links: name of each case's page relative to this one, by case id, not quoted.

@@ -129,9 +129,17 @@ class Run:
             self._store(stored)
         return trained and before is None
 
-    def fix_epochs(self, stored: dict[str, Any], epochs: int) -> None:
-        """Remember the number of epochs, so that a resumed run has the same schedule."""
+    def fix_length(self, stored: dict[str, Any], epochs: int, steps_per_epoch: int | None = None) -> None:
+        """Remember the number of epochs, so that a resumed run has the same schedule.
+
+        Args:
+            stored: what `begin` returned.
+            epochs: how many.
+            steps_per_epoch: of each, where that is not the recipe's.
+        """
         stored["epochs"] = epochs
+        if steps_per_epoch is not None:
+            stored["steps_per_epoch"] = steps_per_epoch
         self._store(stored)
 
     def clear(self) -> None:

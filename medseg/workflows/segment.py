@@ -20,7 +20,6 @@ from medseg.inference.planner import Forecast
 from medseg.inference.predictor import Predictor
 from medseg.inference.refine import refined_labels
 from medseg.inference.restore import Labels, Rows, restored_labels
-from medseg.intensity import rescaled
 from medseg.model import DEFAULT_MODEL, Model, load_model
 from medseg.postprocess import postprocess
 from medseg.preparation import Preparation, Prepared
@@ -30,7 +29,7 @@ from medseg.structures import StructureSet, Total, value_counts
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.features import features_of
 from medseg.workflows.member import Member, SegmenterOptions
-from medseg.workflows.quality import Quality, Seen, judge
+from medseg.workflows.quality import Quality, Seen, judge, require_units
 
 TIMED_EDGE, SLAB_COST = 96, 1.4
 """Voxels of an edge that is timed where all would be too many, and what slabs take beside one tile."""
@@ -142,7 +141,8 @@ class Segmenter:
         watch = watch or Stopwatch()
         volume = self._bound(volume)
         require_spacing(volume.grid, [m.spec for m in self.models])
-        self._require_units(volume)
+        if not self.options.force:
+            require_units(volume, [m.spec for m in self.models])
         with watch.step("prepare"):
             prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
         calibrated = "calibration" in self.members[0].model.spec.evidence
@@ -174,18 +174,6 @@ class Segmenter:
             seen.estimated_dice,
             probabilities,
         )
-
-    def _require_units(self, volume: Volume) -> None:
-        """Refuse a scan whose intensities look rescaled, unless it is to be taken all the same.
-
-        Raises:
-            InputError: how they look.
-        """
-        if self.options.force:
-            return
-        for model in self.models:
-            if text := rescaled(volume.array, model.spec.preparation.normalisation, volume.channels):
-                raise InputError(text, mend="give the scan as it was reconstructed, or --force")
 
     def _restored(
         self, volume: Volume, prepared: Sequence[Prepared], runs: Sequence[Rows]

@@ -28,6 +28,11 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)
 
 
+def intervals_of(expected: Mapping[str, Expected]) -> dict[str, tuple[float, float]]:
+    """The intervals that are known, in ml, by structure."""
+    return {name: e.interval_ml for name, e in expected.items() if e.interval_ml is not None}
+
+
 def summary_of(volume: Volume, found: Segmentation, expected: Mapping[str, Expected]) -> dict[str, Any]:
     """What `scan_seg.json` says of the result; nothing about the patient, no path.
 
@@ -60,6 +65,7 @@ def _rows(found: Segmentation, expected: Mapping[str, Expected]) -> list[dict[st
         row = {
             "value": s.value,
             "name": s.name,
+            "colour": s.colour,
             "voxels": round(volumes[s.name] / voxel_ml),
             "volume_ml": round(volumes[s.name], 6),
             "truncated": cut[s.name],
@@ -91,7 +97,6 @@ def page_options(
     """
     from medseg.workflows.report import ReportOptions
 
-    intervals = {name: e.interval_ml for name, e in expected.items() if e.interval_ml is not None}
     scores = {name: e.dice for name, e in expected.items() if e.dice is not None}
     return ReportOptions(
         case_id=case_id,
@@ -99,7 +104,7 @@ def page_options(
         findings=found.findings,
         labels_judged=True,
         totals=found.totals,
-        intervals_ml=intervals,
+        intervals_ml=intervals_of(expected),
         coverage=evidence.get("calibration", {}).get("coverage", 0.9),
         expected_dice=scores if may_show_dice(evidence) else {},
         viewer=viewer,

@@ -23,10 +23,10 @@ from medseg.model import Model, ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.preparation import Preparation
 from medseg.structures import StructureSet
-from medseg.training.budget import epochs_within
 from medseg.training.loop import Epoch, PatchMaker, Trainer, TrainingCase
-from medseg.training.setup import build_network, build_trainer, facts_of, judge, start_from, training_case
+from medseg.training.setup import build_network, build_trainer, facts_of, judge, training_case
 from medseg.training.split import Split, make_split
+from medseg.training.transfer import Wanted, start_from
 from medseg.volume import LabelMap, Volume
 from medseg.workflows.cases import (
     PreparedCase,
@@ -37,6 +37,7 @@ from medseg.workflows.cases import (
     without_voxels,
 )
 from medseg.workflows.evidence import measure, package, provenance
+from medseg.workflows.length import fix_length
 from medseg.workflows.run import Digests, Run
 from medseg.workflows.synthetic import SyntheticCases
 
@@ -103,14 +104,14 @@ def train(
     card = load_card(recipe.card)
     recipe = _resolved(recipe, card, options)
     maps = _label_maps(recipe, card)
-    network = _network(recipe, card.structure_set, maps, options)
+    network, begun = _network(recipe, card.structure_set, maps, options)
     found = card.read(data)
     card = card.adopting(found)
     split = _split(found, recipe, options)
     run = Run(out)
     stored = run.begin(recipe, split, _command(options), anew=options.overwrite)
     with run.locked(), run.begun():
-        say(_describe(split, recipe))
+        say("\n".join((_describe(split, recipe), *begun)))
         by_id = {case.case_id: case for case in found.cases}
         held = [by_id[name] for name in split.validation]
         read = _Listening(maps.read if maps else partial(read_case, card=card, channels=recipe.channels))
@@ -132,8 +133,8 @@ def train(
             folder=run.folder,
             spacing_mm=material.spacing_mm,
         )
-        trainer.epochs = stored.get("epochs") or _epochs(trainer, recipe, options, started, say)
-        run.fix_epochs(stored, trainer.epochs)
+        left = options.time_budget_s and options.time_budget_s - (time.monotonic() - started)
+        fix_length(trainer, stored, run, left, say)
         _resume(trainer, say)
         spacing = maps.spacing_range if maps else None
         known = [*cases.values()]
@@ -272,16 +273,20 @@ def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:
 
 def _network(
     recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, options: TrainOptions
-) -> Segmenter:
-    """The network with the weights it begins from; a recipe at fault is refused before data is read."""
+) -> tuple[Segmenter, tuple[str, ...]]:
+    """The network with the weights it begins from, and what is to be said of them.
+
+    A recipe at fault is refused before data is read.
+    """
     network = build_network(
         recipe.network, seed=recipe.training.seed, device=options.device, threads=options.threads
     )
     judge(network, structures, recipe.loss, recipe.training)
     _patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
-    if options.init is not None:
-        start_from(network, options.init)
-    return network
+    if options.init is None:
+        return network, ()
+    said = start_from(network, Wanted(recipe.network, structures, recipe.channels), options.init)
+    return network, tuple(f"warning: {options.init.spec.name}: {text}" for text in said)
 
 
 def _model_spec(
@@ -360,16 +365,6 @@ def _patch_maker(
         return maps.synthesiser(spacing_mm)
     augmenter = Augmenter(recipe.augmentation, structures, spacing_mm)
     return augmenter if recipe.network.spatial_dims == 3 else SliceAugmenter(augmenter, recipe.slices)
-
-
-def _epochs(trainer: Trainer, recipe: Recipe, options: TrainOptions, started: float, say: Say) -> int:
-    if options.time_budget_s is None:
-        return recipe.training.epochs
-    epochs = epochs_within(trainer, options.time_budget_s - (time.monotonic() - started))
-    length = f"of {counted(recipe.training.steps_per_epoch, 'step')}"
-    fit = "fits" if epochs == 1 else "fit"
-    say(f"{counted(epochs, 'epoch')} {length} {fit} into {options.time_budget_s:.0f} s")
-    return epochs
 
 
 def _describe(split: Split, recipe: Recipe) -> str:

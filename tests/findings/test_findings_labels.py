@@ -184,8 +184,8 @@ def test_a_cut_structure_that_is_too_small_is_told_once() -> None:
     (finding,) = found(labels, structures=FEW, volumes_ml=FINE | {"part 3": (0.002, 0.005)})
     assert (finding.code, finding.severity, finding.structures) == ("cut_short", "doubt", ("part 3",))
     assert finding.sentence == (
-        "part 3 (0.001 ml against 0.002 to 0.005 ml) is cut by the edge of the scan and smaller than any in "
-        "the training data by a factor of more than 1.6."
+        "part 3 (0.00100 ml against 0.00200 to 0.00500 ml) is cut by the edge of the scan and smaller than "
+        "any in the training data by a factor of more than 1.6."
     )
     assert at_edge([finding]) == {"part 3"}
     (whole,) = found(labels, structures=FEW, volumes_ml=FINE)

@@ -186,6 +186,38 @@ def test_compressed_monochrome1_has_the_values_of_monochrome2(tmp_path: Path, na
     np.testing.assert_array_equal(*read)
 
 
+@pytest.mark.fault("reports 2")
+@pytest.mark.parametrize("signed", [0, 1])
+def test_bits_that_are_not_stored_do_not_count(tmp_path: Path, signed: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 2**16, (128, 128)).astype("u2")
+
+    def change(header: Any, n: int) -> None:
+        header.BitsStored, header.HighBit, header.PixelRepresentation = 12, 11, signed
+        header.PixelData, header.PhotometricInterpretation = pixels.tobytes(), f"MONOCHROME{2 - n % 2}"
+        header.RescaleIntercept = 0
+
+    ct_slices(tmp_path / "s", 2, change)
+    array = io.read_volume(tmp_path / "s").array[0]
+    low = (pixels & 0xFFF).astype(int).T
+    expected = np.where(low > 2047, low - 4096, low) if signed else low
+    np.testing.assert_array_equal(array, np.stack([expected] * 2, axis=-1))
+
+
+@pytest.mark.fault("reports 2")
+@pytest.mark.parametrize(
+    ("keyword", "fault"), [("ModalityLUTSequence", "a table"), ("PALETTE COLOR", "colours")]
+)
+def test_values_that_are_no_quantity_are_refused(tmp_path: Path, keyword: str, fault: str) -> None:
+    if keyword == "PALETTE COLOR":
+        (tmp_path / "s").mkdir()
+        shutil.copy(str(get_testdata_file("examples_palette.dcm")), tmp_path / "s")
+    else:
+        table = item(LUTDescriptor=[4, 0, 16], LUTData=b"\0\0\1\0\4\0\7\0", ModalityLUTType="US")
+        ct_slices(tmp_path / "s", 2, lambda header, n: setattr(header, keyword, [table]))
+    with pytest.raises(InputError, match=f"the DICOM file holds .*{fault}"):
+        io.read_volume(tmp_path / "s")
+
+
 def test_what_pydicom_is_needed_for_says_how_to_install_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

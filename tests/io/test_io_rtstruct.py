@@ -196,3 +196,30 @@ def test_evaluate_and_report_take_a_structure_set(tmp_path: Path) -> None:
     assert "liver" in page
     assert "spleen" in page
     assert "Canary" not in page
+
+
+def test_two_observers_are_compared_by_name(tmp_path: Path) -> None:
+    slices = series(tmp_path / "ct")
+    one = {
+        "Gland": [contour(path, box((2, 2), (6, 6))) for path in slices],
+        "zone": [contour(path, box((10, 2), (12, 6))) for path in slices],
+    }
+    other = {"zone": one["zone"], "gland ": [contour(path, box((3, 2), (7, 6))) for path in slices]}
+    files = [
+        structure_set(tmp_path / f"{n}.dcm", slices[0], rois) for n, rois in enumerate((one, other), start=1)
+    ]
+    done("evaluate", *files, "--csv", tmp_path / "e.csv")
+    with (tmp_path / "e.csv").open() as table:
+        rows = [row for row in csv.DictReader(table) if row["metric"] == "dice"]
+    assert {row["structure"].casefold(): float(row["value"]) for row in rows} == {"gland": 0.8, "zone": 1.0}
+
+
+def test_two_structures_of_one_name_are_never_taken_for_one(tmp_path: Path) -> None:
+    slices = series(tmp_path / "ct")
+    shapes = {name: [contour(slices[1], box((1, 1), (3, 3)))] for name in ("GTV", "gtv", "liver")}
+    file = structure_set(tmp_path / "rt.dcm", slices[0], shapes)
+    with pytest.raises(InputError, match="'GTV' and 'gtv' are one structure"):
+        io.read_labels(file, structures=from_labels({1: "Gtv"}))
+    assert io.read_labels(file, structures=from_labels({3: "liver"})).array.max() == 3
+    with pytest.raises(UsageError, match="cannot be told apart"):
+        io.read_labels(file, structures=from_labels({1: "Liver", 2: "liver"}))

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from medseg.findings.finding import Finding
+from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
 from medseg.report import html
-from medseg.report.content import AsymmetryRow, LesionRow, ReportCase, StructureRow
+from medseg.report.content import AsymmetryRow, ReportCase, StructureRow
 from medseg.report.drawing import BANNER
 from medseg.report.pdf import case_pdf
 from medseg.report.pictures import with_pictures

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from medseg.errors import UsageError
-from medseg.metrics.lesions import LesionRule, match_lesions
+from medseg.metrics.lesions import LesionRule, lesion_rows, match_lesions
 from medseg.report.content import StructureRow
-from medseg.report.rows import asymmetry_rows, lesion_rows, with_intracranial
+from medseg.report.rows import asymmetry_rows, with_intracranial
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid
 

@@ -55,7 +55,7 @@ def begin(run: Run, split: Split = SPLIT, **changes: object) -> dict:
 def test_the_same_settings_go_on_and_others_are_refused_by_name(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     stored = begin(run)
-    run.fix_epochs(stored, 7)
+    run.fix_length(stored, 7)
     assert begin(run)["epochs"] == 7
     text = run.settings_path.read_text()
     for changes, what in (({"description": "x"}, "recipe"), ({"split": replace(SPLIT, seed=1)}, "split")):
@@ -69,7 +69,7 @@ def test_the_same_settings_go_on_and_others_are_refused_by_name(tmp_path: Path) 
 def test_what_a_run_stores_stays_as_it_was(tmp_path: Path) -> None:
     """Runs begun by an older version go on: the keys of `run.json` do not change."""
     run = Run(tmp_path / "run")
-    run.fix_epochs(begin(run), 3)
+    run.fix_length(begin(run), 3)
     stored = json.loads(run.settings_path.read_text())
     assert set(stored) == {"schema", "recipe", "split", "command", "epochs"}
     assert stored["schema"] == "medseg.run/1"
@@ -160,6 +160,14 @@ def test_a_live_run_is_never_deleted(tmp_path: Path) -> None:
 
 def data(**changes: str) -> dict[str, dict[str, str]]:
     return {"a": {"image": "1", "labels": "2"} | changes, "b": {"image": "3", "labels": "4"}}
+
+
+@pytest.mark.fault("reports 21")
+def test_a_run_keeps_the_length_of_a_shorter_epoch(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    run.fix_length(begin(run), 1, 7)
+    stored = begin(run)
+    assert (stored["epochs"], stored["steps_per_epoch"]) == (1, 7)
 
 
 @pytest.mark.fault("reports 16")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -272,6 +273,11 @@ def test_row_54_a_scan_under_two_names_is_refused(
         ),
         ("[training]", '[loss]\nname = "bce_dice"\n[training]', "'bce_dice' does not take labels"),
         ("[training]", "[training]\ndeep_supervision = true", "needs a network of several heads"),
+        (
+            "patch = [16, 16, 16]\nbatch = 2",
+            "patch = [2, 2, 2]\nbatch = 1",
+            "a patch of [2, 2, 2] shrinks to one voxel in this network",
+        ),
         ("widths = [4, 8]", "widths = [4, 8]\noptions = { padding = false }", "an output smaller than"),
         ('card = "phantom"', 'card = "phantm"', "no card named 'phantm'; did you mean 'phantom'?"),
     ],
@@ -330,8 +336,8 @@ def test_a_bad_case_is_found_before_anything_is_trained_and_leaves_no_run(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.fault("reports 19")
 @pytest.mark.fault("reliability 90")
+@pytest.mark.fault("reports 19")
 def test_row_90_a_run_that_is_being_trained_is_left_alone(bench: Bench, run: Path) -> None:
     with Run(run).locked():
         before = tree(run)
@@ -452,6 +458,24 @@ def test_a_time_budget_fixes_the_epochs_once(bench: Bench, tmp_path: Path) -> No
     assert epochs >= 1
     assert train(*words).code == 0
     assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == epochs
+
+
+@pytest.mark.fault("reports 21")
+def test_a_budget_shorter_than_an_epoch_shortens_it_and_says_so(bench: Bench, tmp_path: Path) -> None:
+    """The run goes on with the same number of steps, whatever the clock says then."""
+    long = tmp_path / "long.toml"
+    long.write_text(RECIPE.replace("steps_per_epoch = 4", "steps_per_epoch = 100000"))
+    ran = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
+    assert ran.code == 0, ran.err
+    assert re.search(
+        r"an epoch of 100000 steps takes \d+ s, and \d s are left: one of \d+ steps? takes", ran.err
+    )
+    stored = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (stored["epochs"], stored["steps_per_epoch"] < 10000) == (1, True)
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.spec.training["steps"] == stored["steps_per_epoch"]
+    again = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
+    assert (again.code, "going on after epoch 1 of 1" in again.err) == (0, True)
 
 
 @pytest.mark.slow
