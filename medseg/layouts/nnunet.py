@@ -65,6 +65,8 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         stated = stated_labels(data)
         ending = _ending(data)
         listed = _listed(data) or _trained(folder, data) or _found(folder, ending, len(channels))
+        if not (channels and all(images for images, _ in listed.values())):
+            raise ValueError("a case has no channel")
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
         raise InputError(f"not an nnU-Net dataset.json: {form_fault(fault)}", source=path) from None
     if complete:

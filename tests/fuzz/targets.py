@@ -396,6 +396,8 @@ def spoiled_packed(blob: bytes, generator: Generator) -> bytes:
 TARGETS: dict[str, Target] = {
     "nifti": Target("scan.nii", nifti(".nii"), spoiled_bytes(352), IMAGE),
     "nifti_gz": Target("scan.nii.gz", nifti(".nii.gz"), spoiled_packed, IMAGE),
+    "mgz": Target("scan.mgz", mgh(".mgz"), within_gzip(spoiled_bytes(284)), IMAGE),
+    "mgh": Target("scan.mgh", mgh(".mgh"), spoiled_bytes(284), IMAGE),
     "metaimage": Target("scan.mha", itk(".mha"), text_and_data(MHA_END), IMAGE),
     "metaimage_pair": Target("scan.mhd", mhd, spoiled_text, IMAGE),
     "nrrd": Target("scan.nrrd", itk(".nrrd"), text_and_data(NRRD_END), IMAGE),
@@ -423,13 +425,3 @@ TARGETS: dict[str, Target] = {
     "run": Target("run/run.json", run_settings, spoiled_json, (resumed,)),
 }  # fmt: skip
 """By format."""
-
-if ".mgz" in io.SUFFIXES:
-    TARGETS["mgz"] = Target("scan.mgz", mgh(".mgz"), within_gzip(spoiled_bytes(284)), IMAGE)
-    TARGETS["mgh"] = Target("scan.mgh", mgh(".mgh"), spoiled_bytes(284), IMAGE)
-
-AWAITED = {
-    "dicom": "reports 7", "metaimage": "reports 9", "metaimage_pair": "reports 9", "nnunet": "reports 27",
-    "nrrd": "reports 4", "seg_nrrd": "reports 4",
-}  # fmt: skip
-"""Formats in which the fuzzer finds what a row of docs/faults_open.txt is about: that row's mend ends it."""

@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 from fuzzing import HERE, Bench
 from io_files import save
-from targets import AWAITED, TARGETS
+from targets import TARGETS
 
 from medseg import io
 from medseg.errors import GeometryError, InputError
 
 INPUTS = 25
 """Of each format in the ordinary suite, 500 in all; `make fuzz` reads 20,000."""
-
-OPEN = HERE.parents[1] / "docs" / "faults_open.txt"
-WAITING = {name for name, row in AWAITED.items() if OPEN.exists() and row in OPEN.read_text().splitlines()}
 
 CORPUS = sorted(path for path in (HERE / "corpus").rglob("*") if path.is_file())
 
@@ -28,8 +25,6 @@ CORPUS = sorted(path for path in (HERE / "corpus").rglob("*") if path.is_file())
 @pytest.mark.fault("reliability 66")
 @pytest.mark.parametrize("name", TARGETS)
 def test_spoiled_files_are_read_or_refused(tmp_path: Path, name: str) -> None:
-    if name in WAITING:
-        pytest.skip(f"{AWAITED[name]} is open")
     bench = Bench(name, tmp_path / "bench")
     for number in range(INPUTS):
         found = bench.outcome(bench.spoiled(1, number))
@@ -48,8 +43,6 @@ def test_good_files_are_read(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("path", CORPUS, ids=lambda path: f"{path.parent.name}-{path.name}")
 def test_what_was_found_once_stays_mended(tmp_path: Path, path: Path) -> None:
-    if path.parent.name in WAITING:
-        pytest.skip(f"{AWAITED[path.parent.name]} is open")
     assert not Bench(path.parent.name, tmp_path / "bench").outcome(path.read_bytes()).fault
 
 
