@@ -32,14 +32,15 @@ def command(
     model: Annotated[
         str, typer.Option("--model", "-m", help="With --followup: the model, which knows what is noise.")
     ] = "",
-    labels: Annotated[
-        Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
-    ] = None,
+    labels: opt.Labels = None,
     tolerance: opt.Tolerance = None,
     surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")] = True,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every value as CSV.")] = None,
     out: opt.Out = None,
     threads: opt.Threads = 0,
+    volume: opt.VolumeNumber = None,
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -47,15 +48,15 @@ def command(
     from medseg.io.atomic import refuse_existing
 
     _check(reference, followup, lesions or [], model, out)
-    for path in (csv, out):
-        if path is not None:
-            refuse_existing(path, overwrite, [p for p in (a, b, reference, labels) if p is not None])
+    for path in (path for path in (csv, out) if path is not None):
+        refuse_existing(path, overwrite, [p for p in (a, b, reference, labels) if p is not None])
     found: Comparison | Followup
     faulty: tuple[str, ...] = ()
+    reading = opt.reading(use_form, assume_ras, volume=volume)
     if followup:
         from medseg.workflows.followup import followup as follow
 
-        found = follow(a, b, model=model, lesions=lesions or [], labels=labels)
+        found = follow(a, b, model=model, lesions=lesions or [], labels=labels, reading=reading)
     else:
         from medseg.workflows.compare import compare
 
@@ -67,14 +68,20 @@ def command(
             tolerance_mm=tolerance,
             surface=surface,
             threads=threads or -1,
-            progress=lambda done, of, name: rewrite(f"measuring {done + 1} of {of}: {name}"),
+            reading=reading,
+            progress=_tell,
         )
-        rewrite("")
         found, faulty = measured, measured.faulty
+    rewrite("")
     _write(found, csv, out, overwrite)
     result(found.json().rstrip() if as_json else _text(found))
     if faulty:
         raise PartialBatchError(f"files of some cases could not be used: {', '.join(faulty)}")
+
+
+def _tell(done: int, of: int, name: str) -> None:
+    """Which case is measured now."""
+    rewrite(f"measuring {done + 1} of {of}: {name}")
 
 
 def _check(reference: Path | None, followup: bool, lesions: list[str], model: str, out: Path | None) -> None:

@@ -25,9 +25,6 @@ RECENT = 20
 
 Pred = Annotated[Path, typer.Argument(help="Prediction: a label file, or a folder of them.")]
 Ref = Annotated[Path, typer.Argument(help="Reference: likewise, under the same names; or a data set.")]
-Labels = Annotated[
-    Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
-]
 Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")]
 Mode = Annotated[str | None, typer.Option("--mode", help="What a surface is: surfel, the default, or voxel.")]
 Protocol = Annotated[
@@ -60,7 +57,7 @@ Workers = Annotated[
 def command(
     pred: Pred,
     ref: Ref,
-    labels: Labels = None,
+    labels: opt.Labels = None,
     tolerance: opt.Tolerance = None,
     surface: Surface = True,
     mode: Mode = None,
@@ -76,6 +73,11 @@ def command(
     name: Name = "",
     workers: Workers = 0,
     threads: opt.Threads = 0,
+    volume: opt.VolumeNumber = None,
+    series: opt.Series = None,
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
+    fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -83,11 +85,9 @@ def command(
     from medseg.metrics.instances import InstanceRule
     from medseg.workflows.evaluate import evaluate
 
-    folder = out if out is not None and (out.is_dir() or not out.suffix) else None
+    folder = _folder(out)
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
     _refuse_existing(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
-    if out is not None and folder is None and out.suffix != ".json":
-        raise UsageError("what is written there is JSON", source=out, mend="give a .json file, or a folder")
     workers, threads = _shared(workers, threads, many=ref.is_dir())
     found = evaluate(
         pred,
@@ -106,6 +106,7 @@ def command(
         threads=threads,
         out=folder,
         images=images,
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
         overwrite=overwrite,
         progress=_Meter(),
     )
@@ -114,6 +115,19 @@ def command(
     _write(found, targets, overwrite)
     result(found.json().rstrip() if as_json else table(found.table_rows()))
     _refuse_faulty(found)
+
+
+def _folder(out: Path | None) -> Path | None:
+    """The folder that `-o` names, if it names one.
+
+    Raises:
+        UsageError: it names a file that is not JSON.
+    """
+    if out is None or out.is_dir() or not out.suffix:
+        return out
+    if out.suffix != ".json":
+        raise UsageError("what is written there is JSON", source=out, mend="give a .json file, or a folder")
+    return None
 
 
 def _mode(text: str | None) -> SurfaceMode | None:

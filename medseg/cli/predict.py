@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import bytes_of, duration, result, say, table
@@ -53,13 +53,11 @@ def command(
     verbose: opt.Verbose = False,
 ) -> None:
     """Segment scans: writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
-    from medseg.io import ReadOptions
-    from medseg.io.options import FormName
     from medseg.workflows.job import PredictOptions
     from medseg.workflows.predict import predict
 
     settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune)
-    reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard))
     options = PredictOptions(reading, _names(channels), *kept)
     outcomes: list[Outcome] = []

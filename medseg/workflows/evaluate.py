@@ -11,6 +11,7 @@ from typing import Any
 
 from medseg import specs
 from medseg.errors import GeometryError, InputError, UsageError
+from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.io.slices import NO_SIZE
 from medseg.metrics.case import HAUSDORFF_PERCENT, CaseResult, SurfaceMode, Tolerance, tolerances_mm
@@ -177,6 +178,7 @@ def settings_content(structures: StructureSet, options: EvaluationOptions) -> di
         if (names := options.lesions)
         else None,
         "instances": specs.to_mapping(rule) if (rule := options.instances) else None,
+        "reading": asdict(options.reading),
     }
 
 
@@ -198,6 +200,7 @@ def evaluate(
     workers: int = 1,
     out: Path | None = None,
     images: Path | None = None,
+    reading: ReadOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -229,6 +232,7 @@ def evaluate(
         out: a folder, to which everything is written: each case as soon as it is measured. A case that is
             there, of the same files, settings and version, is not measured again.
         images: scans under the names of the references, or the one scan, for a page of each case in `out`.
+        reading: decisions that label files and scans leave open.
         overwrite: whether another evaluation in `out` may be replaced.
         progress: called with cases done, cases in all, and the id of the next, before the first and
             after each but the last.
@@ -243,10 +247,11 @@ def evaluate(
     mode = challenge.mode if challenge else mode or "surfel"
     if images is not None and out is None:
         raise UsageError("pages of cases are written to a folder", mend="give -o FOLDER")
-    pairs, warnings = pair_files(Path(pred), Path(ref))
+    pairs, warnings = pair_files(Path(pred), Path(ref), reading)
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     options = _with_rules(options, structures, lesions, instances)
+    options = replace(options, reading=(reading or ReadOptions()).of_labels(2))
     settings = settings_content(structures, options)
     tasks = [Task(pair, structures, options, alone=not Path(ref).is_dir()) for pair in pairs]
     if images is not None:

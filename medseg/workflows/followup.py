@@ -13,7 +13,7 @@ from typing import Any
 
 from medseg import __version__
 from medseg.errors import InputError, ModelError, UsageError
-from medseg.io import digest_of, digest_of_files, read_labels
+from medseg.io import ReadOptions, digest_of, digest_of_files
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
@@ -22,6 +22,7 @@ from medseg.report.followup import ReportFollowup, followup_page, sentences, ter
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap
 from medseg.workflows.known import known_structures
+from medseg.workflows.pairs import read_side
 from medseg.workflows.predictions import UNSET, models_of, read_summary, settings_of, summary_path
 
 SCHEMA = "medseg.followup/1"
@@ -127,7 +128,13 @@ def _lesion_cells(name: str, lesion: LesionChange) -> list[str]:
 
 
 def followup(
-    first: Path, second: Path, *, model: str = "", lesions: Sequence[str] = (), labels: Path | None = None
+    first: Path,
+    second: Path,
+    *,
+    model: str = "",
+    lesions: Sequence[str] = (),
+    labels: Path | None = None,
+    reading: ReadOptions | None = None,
 ) -> Followup:
     """What changed between two predictions of one patient, beside what is noise.
 
@@ -140,6 +147,7 @@ def followup(
         model: file or name of the model; without, it is looked for among the packaged ones.
         lesions: names of structures whose connected pieces are followed one by one.
         labels: JSON with the structures' names; the `.json` beside the first if None.
+        reading: decisions the files leave open.
 
     Raises:
         UsageError: models, hashes or settings differ, a structure is unknown, one is a folder, or both are
@@ -154,7 +162,7 @@ def followup(
     structures = stated[0] if labels is None else known_structures(first, labels=labels).structures
     for name in lesions:
         _ = structures[name]
-    one, two = (read_labels(path, structures=structures) for path in (first, second))
+    one, two = (read_side(path, reading or ReadOptions(), structures) for path in (first, second))
     smallest, why_not = _smallest(summaries[0], model)
     volumes = [_volumes_ml(labels, structures) for labels in (one, two)]
     cut = [name for summary in summaries for name in _cut(summary)]

@@ -9,12 +9,12 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from medseg.errors import InputError
-from medseg.io import digest_of, read_labels, read_segments
+from medseg.io import ReadOptions, digest_of, read_segments
 from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
 from medseg.metrics.counts import present_values
 from medseg.model import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
-from medseg.workflows.pairs import MOST_VALUES, read_structures
+from medseg.workflows.pairs import MOST_VALUES, read_side, read_structures
 from medseg.workflows.predictions import read_summary, summary_path
 
 CHANGED = (
@@ -31,7 +31,9 @@ class Known(NamedTuple):
     totals: tuple[Total, ...] = ()
 
 
-def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) -> Known:
+def known_structures(
+    seg: Path, *, model: str = "", labels: Path | None = None, reading: ReadOptions | None = None
+) -> Known:
     """Names for the labels of a file, and the volumes to expect.
 
     They come from the model named, else from the JSON given, else from the `.json` that `predict`
@@ -53,7 +55,7 @@ def known_structures(seg: Path, *, model: str = "", labels: Path | None = None) 
         return _predicted(beside)
     if stem_and_suffix(seg)[1] == SEGMENTATION_SUFFIX:
         return Known(read_segments(seg))
-    values = present_values(read_labels(seg).array)
+    values = present_values(read_side(seg, reading or ReadOptions()).array)
     if len(values) > MOST_VALUES:
         raise InputError(f"holds {len(values)} different values: an image, not labels", source=seg)
     return Known(from_labels({int(v): f"label {int(v)}" for v in values if v}))

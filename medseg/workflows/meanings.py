@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import InputError, MedsegError, UsageError
-from medseg.io import read_labels
+from medseg.io import ReadOptions
 from medseg.metrics.counts import present_values
 from medseg.structures import StructureSet, from_labels
 from medseg.workflows import pool, protocols
@@ -16,6 +16,7 @@ from medseg.workflows.pairs import (
     MOST_VALUES,
     FilePair,
     in_predicted_values,
+    read_side,
     read_structures,
     segment_names,
     stated_structures,
@@ -57,7 +58,9 @@ def known_values(
 
 def look(pair: FilePair) -> Found:
     """The label values of a pair, as they are stored; a file that is no label map has none."""
-    return Found(*(None if path is None else _values(path) for path in (pair.reference, pair.prediction)))
+    return Found(
+        *(None if path is None else _values(path, pair.reading) for path in (pair.reference, pair.prediction))
+    )
 
 
 def require_labels(values: Collection[int], path: Path, structures: StructureSet | None = None) -> None:
@@ -126,9 +129,9 @@ def _predicted_names(pairs: Iterable[FilePair]) -> dict[int, str]:
     return names if len(names) == len(rows) == len(set(names.values())) else {}
 
 
-def _values(path: Path) -> frozenset[int] | None:
+def _values(path: Path, reading: ReadOptions) -> frozenset[int] | None:
     try:
-        found = present_values(read_labels(path).array)
+        found = present_values(read_side(path, reading).array)
         require_labels(found, path)
     except (MedsegError, MemoryError):
         return None

@@ -13,7 +13,7 @@ import numpy as np
 
 from medseg import specs
 from medseg.errors import GridMismatchError, InputError, MedsegError, ResourceError
-from medseg.io import digest_of, read_volume
+from medseg.io import ReadOptions, digest_of, read_volume
 from medseg.io.atomic import atomic_write
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case
 from medseg.metrics.counts import present_values
@@ -48,6 +48,7 @@ class EvaluationOptions:
         lesions: structures that are measured lesion by lesion.
         rule: when a lesion is found.
         instances: how connected pieces are matched; None leaves panoptic quality out.
+        reading: decisions that label files leave open.
     """
 
     tolerance_mm: Tolerance = None
@@ -59,6 +60,7 @@ class EvaluationOptions:
     lesions: tuple[str, ...] = ()
     rule: LesionRule = GLIOMA
     instances: InstanceRule | None = None
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
 
 @dataclass(frozen=True)
@@ -297,7 +299,8 @@ def _with_page(task: Task, scan: Scan, path: Path, measured: Measured, maps: Map
     if task.pair.prediction is not None:
         options = options.with_verdict(stated_verdict(task.pair.prediction))
     try:
-        volume = read_volume(scan)
+        reading = replace(task.pair.reading, volume=None)
+        volume = read_volume(scan, options=reading)
         page = case_of(volume, maps.predicted, task.structures, reference=maps.reference, options=options)
         small = thumbnail_png(
             maps.predicted.array,
