@@ -118,3 +118,23 @@ def test_a_message_names_only_options_that_its_verb_has(verb: str) -> None:
         assert option in text
     if verb != "info":
         assert "--volume" in text
+
+
+@pytest.mark.fault("reports 12")
+def test_no_advice_names_an_option_that_the_verb_lacks(tmp_path: Path) -> None:
+    (tmp_path / "set" / "imagesTr").mkdir(parents=True)
+    (tmp_path / "set" / "labelsTr").mkdir()
+    described = {
+        "channel_names": {"0": "t1"},
+        "labels": {"background": 0, "a": 1, "b": 2},
+        "numTraining": 1,
+        "file_ending": ".nii.gz",
+    }
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps(described))
+    unoriented(tmp_path / "set" / "imagesTr" / "a_0000.nii.gz", blocks())
+    unoriented(tmp_path / "set" / "labelsTr" / "a.nii.gz", blocks())
+    words = ("convert", tmp_path / "set", tmp_path / "out", "--from", "nnunet", "--to", "decathlon")
+    line = refused(4, *words)
+    assert "stores no orientation" in line
+    named = set(re.findall(r"--[a-z-]+", line))
+    assert all(option in done("convert", "--help").out for option in named)
