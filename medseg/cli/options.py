@@ -84,6 +84,10 @@ ReportFile = Annotated[Path | None, typer.Option("--report-file", hidden=True)]
 Dicom = Annotated[
     bool, typer.Option("--dicom", help="Of a DICOM series: write SEG, SR, the page and a picture too.")
 ]
+Bids = Annotated[
+    bool,
+    typer.Option("--bids", help="Of a BIDS data set: write a derivative, to derivatives/medseg or -o."),
+]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")]
 Timing = Annotated[bool, typer.Option("--timing", help="Print what each step took.")]
 MaxMemory = Annotated[

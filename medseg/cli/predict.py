@@ -38,6 +38,7 @@ def command(
     report: opt.Report = False,
     report_file: opt.ReportFile = None,
     dicom: opt.Dicom = False,
+    bids: opt.Bids = False,
     strict: opt.Strict = False,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
@@ -58,7 +59,7 @@ def command(
 
     settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
-    kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard))
+    kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard), bids)
     options = PredictOptions(reading, _names(channels), *kept)
     outcomes: list[Outcome] = []
     segmenter = _loader(model, quiet, keep_probabilities=probabilities, **settings)

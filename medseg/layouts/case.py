@@ -129,10 +129,10 @@ def _is_result(stem: str, path: Path, files: Mapping[str, Path], marks: Sequence
     return scan_of_result(stem) in files
 
 
-def description_of(folder: Path) -> Mapping[str, Any]:
-    """What the `dataset.json` of a folder holds; nothing where there is none that can be read."""
+def description_of(folder: Path, name: str = "dataset.json") -> Mapping[str, Any]:
+    """What the JSON file that describes a folder holds; nothing where none can be read."""
     try:
-        found = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))
+        found = json.loads((folder / name).read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
