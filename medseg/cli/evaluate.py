@@ -85,9 +85,10 @@ def command(
     from medseg.metrics.instances import InstanceRule
     from medseg.workflows.evaluate import evaluate
 
-    folder = _folder(out)
+    folder = out if out is not None and (out.is_dir() or not out.suffix) else None
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
     _refuse_existing(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
+    _require_json(targets["json"])
     workers, threads = _shared(workers, threads, many=ref.is_dir())
     found = evaluate(
         pred,
@@ -117,17 +118,14 @@ def command(
     _refuse_faulty(found)
 
 
-def _folder(out: Path | None) -> Path | None:
-    """The folder that `-o` names, if it names one.
+def _require_json(out: Path | None) -> None:
+    """Refuse another file than JSON as that of `-o`.
 
     Raises:
-        UsageError: it names a file that is not JSON.
+        UsageError: it is one.
     """
-    if out is None or out.is_dir() or not out.suffix:
-        return out
-    if out.suffix != ".json":
+    if out is not None and out.suffix != ".json":
         raise UsageError("what is written there is JSON", source=out, mend="give a .json file, or a folder")
-    return None
 
 
 def _mode(text: str | None) -> SurfaceMode | None:
