@@ -37,13 +37,14 @@ from medseg.augment.synthesis import Synthesiser
 from medseg.cards import load_card, load_recipe
 from medseg.io import read_volume
 from medseg.layouts.case import CaseFiles
+from medseg.metrics.signed import compare
 from medseg.phantom.tumour import tumour_case
 from medseg.preparation import Preparation, PreparationSpec
 from medseg.report.draws import Column, Panel, draws_png, panel_of
 from medseg.report.figures import overlay_png
 from medseg.report.html import case_page
 from medseg.report.planes import planes
-from medseg.report.views import window_of
+from medseg.report.views import window_of, worst_places
 from medseg.structures import from_labels
 from medseg.training.split import make_split
 from medseg.volume import Grid, LabelMap, Volume
@@ -53,7 +54,7 @@ from medseg.workflows.evaluate import evaluate
 from medseg.workflows.job import PredictOptions
 from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.predict import predict
-from medseg.workflows.report import ReportOptions, case_of
+from medseg.workflows.report import ReportOptions, case_of, measurement
 from medseg.workflows.segment import Loader, Segmenter, load
 from medseg.workflows.synthetic import SyntheticCases
 
@@ -98,9 +99,11 @@ def hippocampus(data: Path) -> bytes:
     """A held-out hippocampus: prediction solid, reference dashed."""
     segmenter = load("hippocampus")
     volume, reference = read_case(held_out(data, segmenter)[0], load_card("hippocampus"))
-    found = segmenter(volume)
+    labels, structures = segmenter(volume).labels.array, segmenter.structures
+    compared = compare(labels, reference.array, volume.grid, structures, structures)
+    places = worst_places(compared, labels, reference.array, structures, most=1)
     return overlay_png(
-        volume.array[0], found.labels.array, volume.grid, segmenter.structures, reference=reference.array
+        volume.array[0], labels, volume.grid, structures, reference=reference.array, places=places
     )
 
 
@@ -213,9 +216,9 @@ def case_report(folder: Path, data: Path) -> Path:
     options = ReportOptions(
         case_id=files.case_id, tolerance_mm=1.0, facts={"Model": segmenter.models[0].spec.name}
     )
-    case = case_of(
-        volume, segmenter(volume).labels, segmenter.structures, reference=reference, options=options
-    )
+    labels, structures = segmenter(volume).labels, segmenter.structures
+    against = measurement(labels, reference, structures, options)
+    case = case_of(volume, labels, structures, against=against, options=options)
     return _page(folder / "case.html", case_page(case))
 
 
@@ -226,7 +229,9 @@ def tumour_report(folder: Path) -> Path:
     labels[: labels.shape[0] // 2 - 12] *= labels[: labels.shape[0] // 2 - 12] != 4
     found = LabelMap(labels, truth.grid)
     options = ReportOptions(case_id="phantom tumour", channel="flair", tolerance_mm=1.0)
-    case = case_of(volume, found, load_card("brats").structure_set, reference=truth, options=options)
+    structures = load_card("brats").structure_set
+    against = measurement(found, truth, structures, options)
+    case = case_of(volume, found, structures, against=against, options=options)
     return _page(folder / "tumour.html", case_page(case))
 
 

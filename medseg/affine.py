@@ -71,6 +71,18 @@ def axis_order(affine: Affine) -> tuple[tuple[int, int, int], tuple[int, int, in
     return perm, signs  # type: ignore[return-value]
 
 
+def tilt_degrees(affine: Affine) -> float:
+    """Largest angle between an array axis and the world axis it is named after.
+
+    >>> tilt_degrees(np.diag([1.0, -2.0, 3.0, 1.0]))
+    0.0
+    """
+    world_of, _ = axis_order(affine)
+    cosines = np.abs(affine[:3, :3] / np.asarray(spacing_mm(affine)))
+    smallest = min(float(cosines[world, axis]) for axis, world in enumerate(world_of))
+    return float(np.degrees(np.arccos(min(1.0, smallest))))
+
+
 def _rank(cosines: NDArray[np.float64], perm: Sequence[int]) -> tuple[float, ...]:
     """Summed |direction cosines| of an assignment, then the directions it makes of the axes."""
     turned = np.empty((3, 3))

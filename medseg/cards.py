@@ -40,6 +40,7 @@ class Card:
         weights_may_be_shared: whether the licence lets models trained on it be passed on.
         tissues: of a data set of label maps without images: what each value is painted like.
         totals: volumes to report that several structures make up together.
+        ignore: label value of voxels that nobody labelled, of which nothing is learnt or measured.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Card:
     weights_may_be_shared: bool = False
     tissues: tuple[Tissue, ...] = ()
     totals: tuple[Total, ...] = ()
+    ignore: int | None = None
 
     @property
     def structure_set(self) -> StructureSet:
@@ -61,7 +63,7 @@ class Card:
         Raises:
             UsageError: they contradict each other, or a region could not be told from what it writes.
         """
-        structures = from_labels(self.structures)
+        structures = from_labels(self.structures, self.ignore)
         for s in structures:
             if s.members and s.value not in s.members:
                 raise UsageError(f"the region {s.name!r} writes {s.value}, which is none of its members")
@@ -81,6 +83,10 @@ class Card:
             return found
         return replace(found, cases=tuple(self._named(case) for case in found.cases))
 
+    def adopting(self, found: DatasetFiles) -> Card:
+        """The card with the value to be ignored that its folder states, where it states none itself."""
+        return self if found.ignore is None else replace(self, ignore=found.ignore)
+
     def _named(self, case: CaseFiles) -> CaseFiles:
         """A case whose channels have the card's names, where the folder spells them in another way."""
         if not case.channels:
@@ -96,6 +102,8 @@ class Card:
                 return f"label {value} ({name!r}) is not in the card {self.name}"
             if value in names and plain(names[value]) != plain(name):
                 return f"label {value} is {name!r} here and {names[value]!r} in the card {self.name}"
+        if found.ignore is not None and (self.ignore not in (None, found.ignore) or found.ignore in known):
+            return f"label {found.ignore} is to be ignored here, and the card {self.name} says otherwise"
         regions = {plain(s.name): set(s.members) for s in self.structures}
         for region in found.regions:
             if regions.get(plain(region.name), set()) != set(region.members):

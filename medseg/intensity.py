@@ -17,6 +17,9 @@ from medseg.geometry.crop import corner_values
 
 Real = NDArray[np.generic]
 
+DISPLAY_MOST = 255.0
+"""The largest value of a scan that was rescaled for display, in bytes or in shares of 1."""
+
 CHUNK_VOXELS = 2**20
 """Float64 copies are made of this many voxels at a time."""
 
@@ -108,6 +111,30 @@ def check_intensities(array: Real, channels: Sequence[str] | None = None) -> Non
             )
         if low == high:
             raise InputError(f"{_name(index, channels)} is constant: every voxel is {float(low):g}")
+
+
+def rescaled(array: Real, spec: NormalisationSpec, channels: Sequence[str] | None = None) -> str | None:
+    """What says that a channel is not in the absolute units its window is in; None where nothing does.
+
+    A window that reaches below zero is one of Hounsfield units, in which air is -1000 and a scan without a
+    value below zero is none. One that lies within 0 to 255 besides was rescaled to be looked at.
+
+    Args:
+        array: (C, I, J, K), finite.
+        spec: how its intensities are brought to a common scale.
+        channels: names for the sentence.
+    """
+    if spec.window is None or spec.window[0] >= 0:
+        return None
+    low, high = (f"{end:g}" for end in spec.window)
+    for index, channel in enumerate(array):
+        least, most = float(channel.min()), float(channel.max())
+        if least >= 0 and most <= DISPLAY_MOST:
+            return (
+                f"{_name(index, channels)} holds {least:g} to {most:g}, which are no Hounsfield units: "
+                f"the model takes {low} to {high}"
+            )
+    return None
 
 
 def _normalise_channel(channel: Real, out: NDArray[np.float32], spec: NormalisationSpec, name: str) -> None:

@@ -10,6 +10,7 @@ import torch
 from torch import Generator, Tensor
 
 from medseg.errors import UsageError
+from medseg.structures import IGNORED
 
 MAX_POSITIONS = 20_000
 """Foreground positions kept a case and structure; more would only cost memory."""
@@ -29,14 +30,16 @@ class PatchSampler:
     Drawing the structure before the voxel gives small structures as many patches as large ones
     (the rule of nnU-Net, Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
+    Of a case that is labelled in part, every patch is centred near a voxel that is.
+
     Args:
-        labels: per case, label indices (I, J, K), 0 the background.
+        labels: per case, label indices (I, J, K), 0 the background, `IGNORED` what is not labelled.
         patch: patch size in voxels.
         foreground_share: share of the patches centred near foreground (a quarter of the patch away
             at most), in [0, 1].
 
     Raises:
-        UsageError: there is no case.
+        UsageError: there is no case, or nothing is labelled in one.
     """
 
     def __init__(self, labels: Sequence[Tensor], patch: Sequence[int], foreground_share: float) -> None:
@@ -46,6 +49,7 @@ class PatchSampler:
         self.patch = tuple(int(n) for n in patch)
         self.foreground_share = foreground_share
         self.positions = [_positions(lab) for lab in labels]
+        self.labelled = [_labelled(lab) for lab in labels]
 
     def order(self, count: int, generator: Generator) -> list[int]:
         """`count` case numbers: every case once before any comes twice."""
@@ -63,6 +67,9 @@ class PatchSampler:
             jitter = [(w - 0.5) * n / 2 for w, n in zip(where, self.patch, strict=True)]
             foreground = voxels[int(voxel * len(voxels))].tolist()
             centre = [f + j for f, j in zip(foreground, jitter, strict=True)]
+        elif (known := self.labelled[case]) is not None:
+            jitter = [(w - 0.5) * n / 2 for w, n in zip(where, self.patch, strict=True)]
+            centre = [v + j for v, j in zip(known[int(voxel * len(known))].tolist(), jitter, strict=True)]
         else:
             centre = [w * (n - 1) for w, n in zip(where, self.shapes[case], strict=True)]
         return Patch(case, self._inside(case, centre))
@@ -81,8 +88,21 @@ def _positions(labels: Tensor) -> list[Tensor]:
     """Voxels (N, 3) of each label index present, thinned evenly where there are many."""
     found = []
     for index in torch.unique(labels).tolist():
-        if index == 0:
-            continue
-        voxels = torch.nonzero(labels == index)
-        found.append(voxels[:: math.ceil(len(voxels) / MAX_POSITIONS)].int())
+        if index not in (0, IGNORED):
+            found.append(_thinned(labels == index))
     return found
+
+
+def _labelled(labels: Tensor) -> Tensor | None:
+    """Voxels (N, 3) that are labelled, thinned likewise; None where all are."""
+    known = labels != IGNORED
+    if bool(known.all()):
+        return None
+    if not bool(known.any()):
+        raise UsageError("there is no labelled voxel in a case to cut patches from")
+    return _thinned(known)
+
+
+def _thinned(mask: Tensor) -> Tensor:
+    voxels = torch.nonzero(mask)
+    return voxels[:: math.ceil(len(voxels) / MAX_POSITIONS)].int()

@@ -165,12 +165,19 @@ class Volume:
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
-    """Integers (I, J, K), in the dataset's own values, with their grid; read-only."""
+    """Integers (I, J, K), in the dataset's own values, with their grid; read-only.
+
+    Attributes:
+        ignore: value of voxels that nobody labelled, which may be anything; None where all are labelled.
+        unlabelled: values of structures that nobody labelled here: what else is background may be theirs.
+    """
 
     array: NDArray[np.integer]
     grid: Grid
     form: FileForm = field(default_factory=FileForm)
     warnings: tuple[str, ...] = ()
+    ignore: int | None = None
+    unlabelled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         if self.array.shape != self.grid.shape:
@@ -178,6 +185,14 @@ class LabelMap:
         if not np.issubdtype(self.array.dtype, np.integer):
             raise GeometryError(f"labels must be integers, not {self.array.dtype}")
         _freeze(self)
+
+    @property
+    def labelled(self) -> NDArray[np.bool_] | None:
+        """Voxels (I, J, K) that somebody labelled; None where all are."""
+        if self.ignore is None:
+            return None
+        known = np.asarray(self.array != self.ignore)
+        return None if known.all() else known
 
 
 def _freeze(holder: Volume | LabelMap) -> None:

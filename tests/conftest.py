@@ -12,7 +12,8 @@ from chromium import PROGRAM, Browser
 
 DEFAULT_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
-sys.path.append(str(Path(__file__).parent / "io"))  # for `io_files`, which other rooms use too
+HELPERS = ("io", "training")  # rooms whose helpers others use too
+sys.path += [str(Path(__file__).parent / room) for room in HELPERS]
 
 
 @pytest.fixture(scope="session", autouse=True)

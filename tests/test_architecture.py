@@ -11,10 +11,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 
 ORDER = (
-    ("errors",), ("specs", "stopwatch"), ("affine",), ("volume", "structures"), ("io",),
-    ("geometry",), ("intensity",), ("preparation",), ("postprocess", "refinement"), ("metrics",), ("model",),
-    ("augment", "networks", "losses"), ("sampling",), ("inference",), ("training",), ("report",),
-    ("layouts",), ("phantom",), ("cards",), ("workflows",), ("cli",),
+    ("errors",), ("specs", "stopwatch", "numbers"), ("affine",), ("volume", "structures"), ("findings",),
+    ("io",), ("geometry",), ("intensity",), ("preparation",), ("postprocess", "refinement"), ("metrics",),
+    ("model",), ("augment", "networks", "losses"), ("sampling",), ("inference",), ("training",),
+    ("report",), ("layouts",), ("phantom",), ("cards",), ("workflows",), ("cli",),
 )  # fmt: skip
 RANK = {room: n for n, rooms in enumerate(ORDER) for room in rooms}
 

@@ -115,6 +115,7 @@ def test_a_misspelt_setting_is_refused_with_the_files_name(tmp_path: Path) -> No
         load_recipe(tmp_path / "r.toml")
 
 
+@pytest.mark.fault("reliability 71")
 def test_text_that_would_run_elsewhere_is_only_text(tmp_path: Path) -> None:
     text = available("datasets")["phantom"].read_text()
     strange = "!!python/object/apply:os.system ['true']"

@@ -72,8 +72,8 @@ def test_the_ending_seg_comes_first_and_strays_are_mentioned(folders: tuple[Path
     write(pred / "a_prob-liver.nii.gz")
     pairs, warnings = pair_files(pred, ref)
     assert [p.prediction.name if p.prediction else None for p in pairs] == ["a_seg.nii.gz", "b.nii.gz", None]
-    (warning,) = warnings
-    assert warning.endswith("left out: other.nii.gz")
+    assert "taken: a_seg.nii.gz (not a.nii.gz)" in warnings[0]
+    assert warnings[1].endswith("left out: other.nii.gz")
 
 
 def test_suffixes_may_differ_but_not_within_a_folder(folders: tuple[Path, Path]) -> None:
@@ -96,6 +96,7 @@ def test_without_structures_every_value_of_any_case_is_one(folders: tuple[Path, 
     assert evaluation.cases[0]["5"].status == "both_empty"
 
 
+@pytest.mark.fault("reliability 47")
 def test_two_grids_of_one_pair_are_refused_naming_both_files(folders: tuple[Path, Path]) -> None:
     pred, ref = folders
     moved = write(pred / "a_seg.nii.gz", affine=np.diag([1.0, 2.0, 1.6, 1.0]))

@@ -11,8 +11,10 @@ import pytest
 
 from medseg.errors import InputError
 from medseg.io import read_volume
+from medseg.layouts import LAYOUTS, detect
 from medseg.layouts.brats import read as read_brats
 from medseg.layouts.decathlon import read as read_decathlon
+from medseg.layouts.description import read_json
 from medseg.layouts.images import read as read_images
 from medseg.layouts.label_maps import read as read_label_maps
 from medseg.layouts.masks import mask_names
@@ -23,6 +25,7 @@ from medseg.layouts.prostatex import read as read_prostatex
 from medseg.layouts.writing import label_names, revalued
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid, LabelMap
+from medseg.workflows.check import check
 
 
 def entry(name: str) -> dict[str, str]:
@@ -83,13 +86,13 @@ def test_a_folder_without_a_description_is_refused(tmp_path: Path) -> None:
 def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     make(tmp_path)
     (tmp_path / "dataset.json").write_text(text)
-    refused(tmp_path, "not a Decathlon dataset.json")
+    refused(tmp_path, "is no JSON")
 
 
 def test_a_description_in_no_known_encoding_is_refused(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "dataset.json").write_bytes(b'{"training": "\xff\xfe"}')
-    refused(tmp_path, "not a Decathlon dataset.json")
+    refused(tmp_path, "is no JSON")
 
 
 @pytest.mark.parametrize(
@@ -101,7 +104,7 @@ def test_a_description_in_no_known_encoding_is_refused(tmp_path: Path) -> None:
         {"training": [{"image": "./imagesTr/a.nii.gz"}]},
         {"labels": None},
         {"labels": ["background", "a"]},
-        {"labels": {"background": 0, "a": 1}},
+        {"labels": {"background": 0, "a": 1, "b": 1}},
         {"modality": ["FLAIR", "T1w"]},
         {"modality": {"first": "FLAIR"}},
         {"modality": 1},
@@ -117,11 +120,13 @@ def test_no_case_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("part", ["image", "label"])
 @pytest.mark.parametrize("name", ["../secret.nii.gz", "imagesTr/../../secret.nii.gz", "/etc/hostname"])
+@pytest.mark.fault("reliability 72")
 def test_a_path_out_of_the_folder_is_refused(tmp_path: Path, part: str, name: str) -> None:
     (tmp_path / "secret.nii.gz").touch()
     refused(make(tmp_path / "set", training=[entry("a") | {part: name}]), "outside the folder")
 
 
+@pytest.mark.fault("reliability 72")
 def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret.nii.gz").touch()
     folder = make(tmp_path / "set", training=[entry("c")])
@@ -204,6 +209,7 @@ def patients(
 
 
 @pytest.mark.parametrize("year", YEARS)
+@pytest.mark.fault("reliability 50")
 def test_brats_is_a_folder_a_patient_whatever_the_year(tmp_path: Path, year: str) -> None:
     form, files, relabel = YEARS[year]
     found = read_brats(patients(tmp_path, year))
@@ -301,8 +307,7 @@ def test_nnunets_regions_write_what_its_order_says(tmp_path: Path) -> None:
     [
         {"labels": {"background": 0, "whole": [1, 2]}},
         {"labels": {"background": 0, "whole": [1, 2]}, "regions_class_order": [1, 2]},
-        {"labels": {"background": 0, "a": 1, "ignore": 2}},
-        {"labels": {"0": "background", "1": "a"}},
+        {"labels": {"background": 0, "a": 1, "b": 1}},
         {"labels": ["a"]},
         {"channel_names": None},
         {"channel_names": ["CT"]},
@@ -315,10 +320,11 @@ def test_an_nnunet_description_of_another_form_is_refused(tmp_path: Path, change
         read_nnunet(nnunet(tmp_path, **changes))
 
 
+@pytest.mark.fault("reliability 72")
 def test_an_nnunet_case_must_be_whole_and_inside(tmp_path: Path) -> None:
     folder = nnunet(tmp_path / "set")
     (folder / "imagesTr" / "a_0001.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"'imagesTr/a_0001.nii.gz', which is not there"):
+    with pytest.raises(InputError, match=r"labelsTr/a.nii.gz: has no image imagesTr/a_0001.nii.gz; add it"):
         read_nnunet(folder)
     assert len(read_nnunet(folder, complete=False).cases) == 2
     (tmp_path / "x.nii.gz").touch()
@@ -524,8 +530,130 @@ def test_label_values_get_names_also_where_regions_unite_them() -> None:
     assert label_names(from_labels({5: "a", 3: "b"})) == {5: "a", 3: "b"}
 
 
+@pytest.mark.fault("reliability 50")
 def test_values_change_places_all_at_once() -> None:
     labels = LabelMap(np.array([[[0, 1, 2, 3]]], np.uint8), Grid((1, 1, 4), np.eye(4)))
     changed = revalued(labels, {1: 2, 2: 300})
     assert changed.array.tolist() == [[[0, 2, 300, 3]]]
     assert revalued(labels, {1: 1}) is labels
+
+
+@pytest.mark.fault("reports 27")
+@pytest.mark.parametrize("layout", ["decathlon", "nnunet"])
+def test_a_comma_behind_the_last_value_is_read(tmp_path: Path, layout: str) -> None:
+    folder = make(tmp_path) if layout == "decathlon" else nnunet(tmp_path)
+    path = folder / "dataset.json"
+    content = json.loads(path.read_text()) | {"note": 'a "quoted, ]" text, }'}
+    path.write_text(json.dumps(content))
+    assert detect(folder) == layout
+    before = LAYOUTS[layout](folder)
+    path.write_text(json.dumps(content, indent=1)[:-2] + ",\n}")
+    with pytest.raises(json.JSONDecodeError):
+        json.loads(path.read_text())
+    assert detect(folder) == layout
+    assert LAYOUTS[layout](folder) == before
+    assert read_json(path)["note"] == content["note"]
+
+
+@pytest.mark.fault("reports 27")
+def test_a_description_at_fault_is_told_by_its_line(tmp_path: Path) -> None:
+    make(tmp_path)
+    (tmp_path / "dataset.json").write_text('{"labels": {\n "1": "a"\n "2": "b"}}')
+    told = refused_check(tmp_path)
+    assert "dataset.json: is no JSON: Expecting ',' delimiter in line 3, column 2; correct that line" in told
+    (tmp_path / "dataset.json").write_text('{"labels": {}}')
+    assert "has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net)" in refused_check(tmp_path)
+    refused(make(tmp_path, labels=None), "not a Decathlon dataset.json: it has no 'labels'")
+
+
+def refused_check(folder: Path) -> str:
+    with pytest.raises(InputError) as fault:
+        check(folder)
+    return str(fault.value)
+
+
+@pytest.mark.fault("reports 27")
+def test_what_nnunet_people_write_is_read_where_it_is_plain(tmp_path: Path) -> None:
+    expected = read_nnunet(nnunet(tmp_path))
+    assert read_nnunet(nnunet(tmp_path, file_ending="nii.gz")) == expected
+    capital = {"Background": 0, "edema": 1, "core": 2}
+    assert read_nnunet(nnunet(tmp_path, labels=capital)) == expected
+    old = [{"image": f"./imagesTr/{n}.nii.gz", "label": f"./labelsTr/{n}.nii.gz"} for n in ("a", "b")]
+    folder = nnunet(tmp_path, training=old)
+    assert detect(folder) == "nnunet"
+    assert read_nnunet(folder) == expected, "its list of cases names files that nobody has"
+    assert read_nnunet(nnunet(tmp_path, labels={"0": "background", "1": "edema", "2": "core"})) == expected
+
+
+@pytest.mark.fault("reports 27")
+def test_a_list_of_training_cases_that_are_there_is_taken(tmp_path: Path) -> None:
+    folder = nnunet(tmp_path, ("a",), training=[{"image": "imagesTr/x.nii.gz", "label": "labelsTr/a.nii.gz"}])
+    (folder / "imagesTr" / "x.nii.gz").touch()
+    (case,) = read_nnunet(folder).cases
+    assert (case.case_id, case.image, case.channels) == ("a", folder / "imagesTr" / "x.nii.gz", {})
+
+
+@pytest.mark.fault("reports 27")
+def test_a_decathlon_description_may_name_values_as_nnunet_does(tmp_path: Path) -> None:
+    found = read_decathlon(make(tmp_path, labels={"Background": 0, "Edema": 1, "Core": 2, "ignore": 3}))
+    assert (found.labels, found.ignore) == ({1: "Edema", 2: "Core"}, 3)
+
+
+@pytest.mark.fault("reports 27")
+def test_a_label_without_an_image_is_named(tmp_path: Path) -> None:
+    folder = nnunet(tmp_path)
+    (folder / "labelsTr" / "c.nii.gz").touch()
+    with pytest.raises(InputError, match=r"labelsTr/c.nii.gz: has no image imagesTr/c_0000.nii.gz; add it"):
+        read_nnunet(folder)
+    assert "c" in {f.case_id for f in check(folder).errors}
+
+
+def patient_2020(folder: Path, names: tuple[str, ...]) -> Path:
+    folder.mkdir(parents=True)
+    for name in names:
+        (folder / name).touch()
+    return folder
+
+
+@pytest.mark.fault("reports 27")
+@pytest.mark.parametrize("enhanced", ["T1CE", "t1ce", "T1c", "t1Gd"])
+def test_brats_names_may_have_capitals(tmp_path: Path, enhanced: str) -> None:
+    parts = ("FLAIR", "T1", enhanced, "T2", "SEG")
+    place = patient_2020(tmp_path / "set" / "p1", tuple(f"p1_{part}.nii.gz" for part in parts))
+    assert detect(tmp_path / "set") == "brats"
+    (case,) = read_brats(tmp_path / "set").cases
+    assert case.channels["t1c"] == place / f"p1_{enhanced}.nii.gz"
+    assert case.label == place / "p1_SEG.nii.gz"
+
+
+@pytest.mark.fault("reports 23")
+def test_the_mask_of_case_355_of_2020_is_taken(tmp_path: Path) -> None:
+    name = "BraTS20_Training_355"
+    parts = tuple(f"{name}_{part}.nii" for part in ("flair", "t1", "t1ce", "t2"))
+    place = patient_2020(tmp_path / "set" / name, (*parts, "W39_1998.09.19_Segm.nii"))
+    (case,) = read_brats(tmp_path / "set").cases
+    assert case.label == place / "W39_1998.09.19_Segm.nii"
+    assert len(case.channels) == 4
+
+
+@pytest.mark.fault("reports 23")
+def test_a_mask_of_any_other_name_is_named_with_what_it_should_be_called(tmp_path: Path) -> None:
+    parts = ("p1_flair.nii.gz", "p1_t1.nii.gz", "drawn_by_me.nii.gz")
+    place = patient_2020(tmp_path / "set" / "p1", parts)
+    told = r"p1: does not hold a label file, unless drawn_by_me.nii.gz is it; rename it p1_seg.nii.gz"
+    with pytest.raises(InputError, match=told):
+        read_brats(tmp_path / "set")
+    (place / "other.nii.gz").touch()
+    with pytest.raises(InputError, match=r"does not hold a label file; add p1_seg.nii.gz, or move"):
+        read_brats(tmp_path / "set")
+
+
+@pytest.mark.fault("reports 27")
+def test_promise12_segmentations_may_have_a_capital(tmp_path: Path) -> None:
+    for name in ("Case00", "Case00_Segmentation"):
+        header = f"ElementDataFile = {name}.raw"
+        (tmp_path / f"{name}.mhd").write_text(header)
+        (tmp_path / f"{name}.raw").touch()
+    assert detect(tmp_path) == "promise12"
+    (case,) = read_promise12(tmp_path, complete=False).cases
+    assert (case.case_id, case.label) == ("Case00", tmp_path / "Case00_Segmentation.mhd")

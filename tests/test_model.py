@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import save as save_tensors
 
 from medseg import model as model_module
@@ -131,9 +132,19 @@ class Payload:
         return Path.write_text, (self.sentinel, "executed")
 
 
-def test_a_pickle_is_refused_and_not_run(tmp_path: Path) -> None:
-    path, sentinel = tmp_path / "model.pt", tmp_path / "sentinel"
-    path.write_bytes(pickle.dumps(Payload(sentinel)))
+@pytest.mark.fault("reliability 65")
+@pytest.mark.parametrize("suffix", [".pt", ".pth", ".ckpt", ".safetensors"])
+@pytest.mark.parametrize("kind", ["pickle", "archive of torch", "archive of numpy"])
+def test_a_pickle_is_refused_and_not_run(tmp_path: Path, suffix: str, kind: str) -> None:
+    path, sentinel = tmp_path / f"model{suffix}", tmp_path / "sentinel"
+    payload = Payload(sentinel)
+    with path.open("wb") as file:
+        if kind == "pickle":
+            pickle.dump(payload, file)
+        elif kind == "archive of torch":
+            torch.save({"network": payload}, file)
+        else:
+            np.savez(file, weights=np.array([payload], dtype=object))
     refused(path, "not a readable model file")
     assert not sentinel.exists()
 
@@ -160,6 +171,7 @@ def test_garbage_is_refused(tmp_path: Path, data: bytes) -> None:
     refused(tmp_path / "m.safetensors", "not a readable model file")
 
 
+@pytest.mark.fault("reliability 66")
 def test_every_truncation_is_refused(saved: Path) -> None:
     data = saved.read_bytes()
     for kept in [*range(16), *range(16, len(data), 97), len(data) - 1]:
@@ -192,6 +204,7 @@ def mutated(data: bytes, rng: np.random.Generator) -> bytes:
     return bytes(out)
 
 
+@pytest.mark.fault("reliability 66")
 def test_no_mutation_passes_for_a_model_or_breaks_the_reader(saved: Path) -> None:
     data, original = saved.read_bytes(), load_model(saved)
     rng = np.random.default_rng(7)
@@ -207,6 +220,7 @@ def test_no_mutation_passes_for_a_model_or_breaks_the_reader(saved: Path) -> Non
     assert refusals > 390
 
 
+@pytest.mark.fault("reliability 66")
 def test_every_bit_of_a_weight_counts(saved: Path) -> None:
     data = bytearray(saved.read_bytes())
     for bit in range(8):
@@ -222,18 +236,21 @@ def test_a_changed_description_is_noticed(saved: Path) -> None:
     refused(saved, "digest")
 
 
+@pytest.mark.fault("reliability 69")
 def test_a_model_without_a_digest_is_refused(tmp_path: Path) -> None:
     craft(tmp_path / "m.safetensors", {"digest": None})
     refused(tmp_path / "m.safetensors", "'digest'")
 
 
 @pytest.mark.parametrize("schema", ["medseg.model/2", "medseg.checkpoint/1", None])
+@pytest.mark.fault("reliability 69")
 def test_another_schema_is_refused(tmp_path: Path, schema: str | None) -> None:
     craft(tmp_path / "m.safetensors", {"schema": schema})
     assert "medseg.model/1" in str(refused(tmp_path / "m.safetensors", "this version reads"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.fault("reliability 68")
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
     tensors = {"weight/conv.bias": np.array([0.0, value], np.float32)}
     craft(tmp_path / "m.safetensors", {}, tensors)
@@ -264,6 +281,7 @@ def spec_with(**changes: Any) -> str:
     ],
     ids=range(11),
 )
+@pytest.mark.fault("reliability 69")
 def test_a_description_that_makes_no_sense_is_refused(tmp_path: Path, spec: str, fault: str) -> None:
     craft(tmp_path / "m.safetensors", {"spec": spec})
     refused(tmp_path / "m.safetensors", fault)

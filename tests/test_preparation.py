@@ -143,6 +143,8 @@ def test_the_crop_keeps_what_any_channel_holds() -> None:
 
 @pytest.mark.parametrize("spacing_mm", [None, (0.6, 0.9, 1.7), (2.0, 3.0, 4.0)])
 @pytest.mark.parametrize("shape", [(1, 1, 6), (1, 70, 1), (2, 3, 5), (7, 1, 33), (70, 13, 4)])
+@pytest.mark.fault("reliability 36")
+@pytest.mark.fault("reliability 37")
 def test_every_size_comes_back_at_its_size(shape: Any, spacing_mm: Any) -> None:
     volume = scan(shape)
     prepared = Preparation(PreparationSpec(spacing_mm, "nonzero", NormalisationSpec("none"))).apply(volume)
@@ -173,6 +175,7 @@ def test_labels_in_another_axis_order_than_the_image_are_taken() -> None:
     np.testing.assert_array_equal(step.apply_labels(turned, prepared), step.apply_labels(labels, prepared))
 
 
+@pytest.mark.fault("reliability 47")
 def test_labels_on_another_grid_are_refused() -> None:
     volume, step = scan(), Preparation()
     moved = OBLIQUE.copy()
@@ -195,6 +198,7 @@ def test_the_result_is_new_and_the_scan_untouched() -> None:
 
 @pytest.mark.parametrize("value", [0.0, 0.1, 7.0])
 @every_spec
+@pytest.mark.fault("reliability 34")
 def test_a_constant_scan_is_refused(spec: PreparationSpec, value: float) -> None:
     volume = Volume(np.full((1, *SHAPE), value, np.float32), Grid(SHAPE, OBLIQUE), ("t1",))
     with pytest.raises(InputError, match="'t1' is constant"):
@@ -202,6 +206,7 @@ def test_a_constant_scan_is_refused(spec: PreparationSpec, value: float) -> None
 
 
 @every_spec
+@pytest.mark.fault("reliability 32")
 def test_one_bad_voxel_is_refused(spec: PreparationSpec) -> None:
     array = scan().array.copy()
     array[1, 4, 4, 4] = np.nan

@@ -13,6 +13,7 @@ from medseg import sampling
 from medseg.augment import warp
 from medseg.errors import UsageError
 from medseg.sampling import PatchSampler
+from medseg.structures import IGNORED
 
 
 def labels_with(*spots: tuple[int, tuple[slice, ...]], shape: tuple[int, ...] = (24, 20, 30)) -> Tensor:
@@ -157,3 +158,27 @@ def test_drawing_takes_as_many_numbers_whatever_comes_of_it() -> None:
         PatchSampler([labels], (4, 4, 4), share).draw(0, generator)
         states.append(generator.get_state())
     assert all(torch.equal(states[0], other) for other in states[1:])
+
+
+@pytest.mark.fault("reports 28")
+def test_of_a_case_labelled_in_part_every_patch_is_cut_near_a_labelled_voxel() -> None:
+    labels = torch.full((40, 40, 40), IGNORED, dtype=torch.uint8)
+    labels[30, 8:12, 20] = 0
+    labels[5, 5, 5] = 1
+    sampler = PatchSampler([labels], (8, 8, 8), foreground_share=0.5)
+    generator = Generator().manual_seed(0)
+    known = torch.nonzero(labels != IGNORED).float()
+    near = []
+    for _ in range(200):
+        centre = torch.tensor(sampler.draw(0, generator).centre)
+        distances = (known - centre).abs().amax(1)
+        assert distances.min() <= 2
+        near.append(int(distances.argmin()))
+    assert set(near) == {0, 1, 2, 3, 4}
+    assert near.count(0) > 100, "the one of a structure oftener than each of the background"
+
+
+@pytest.mark.fault("reports 28")
+def test_a_case_of_which_nothing_is_labelled_has_no_patch() -> None:
+    with pytest.raises(UsageError, match="no labelled voxel"):
+        PatchSampler([torch.full((8, 8, 8), IGNORED, dtype=torch.uint8)], (4, 4, 4), 0.5)

@@ -22,7 +22,7 @@ from medseg.augment.contrast import BiasFieldParams
 from medseg.augment.elastic import ElasticParams
 from medseg.augment.spec import ContrastSpec, Range, SynthesisSpec, Tissue
 from medseg.errors import InputError, UsageError
-from medseg.structures import MAX_INDICES, StructureSet
+from medseg.structures import MAX_INDICES, StructureSet, unknown_values, value_counts
 
 Triple = tuple[float, float, float]
 
@@ -99,11 +99,12 @@ class TissueTable:
             InputError: a value that no tissue has.
         """
         values = [t.value for t in self.tissues]
-        found = np.unique(labels)
-        unknown = sorted(set(found.tolist()) - set(values))
+        counts = value_counts(labels)
+        found = np.array(list(counts), dtype=labels.dtype)
+        unknown = {value: n for value, n in counts.items() if value not in values}
         if unknown:
-            raise InputError(f"unknown label values {unknown}", mend="declare them as tissues in the card")
-        indices = np.array([values.index(v) for v in found.tolist()], dtype=np.uint8)
+            raise InputError(unknown_values(unknown), mend="declare them as tissues in the card")
+        indices = np.array([values.index(v) for v in counts], dtype=np.uint8)
         encoded: NDArray[np.uint8] = indices[np.searchsorted(found, labels)]
         return encoded
 

@@ -9,7 +9,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, rewrite, say
-from medseg.errors import InputError, printable
+from medseg.errors import InputError, UsageError, counted, printable
 
 
 def command(
@@ -18,16 +18,25 @@ def command(
         str,
         typer.Option("--card", help="Dataset card, by name or .toml file; told by the layout, if not said."),
     ] = "",
+    recipe: Annotated[
+        str,
+        typer.Option("--recipe", help="Judge as a training of this recipe does: its card, channels, voxels."),
+    ] = "",
     as_json: opt.Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
 ) -> None:
     """Look through a dataset for what would spoil a training."""
-    from medseg.cards import load_card
+    from medseg.cards import load_card, load_recipe
     from medseg.workflows.check import check
 
+    if card and recipe:
+        raise UsageError("--card and --recipe are two answers to one question", mend="give one")
+    settings = load_recipe(recipe) if recipe else None
+    name = settings.card if settings else card
     audit = check(
         folder,
-        load_card(card) if card else None,
+        load_card(name) if name else None,
+        settings,
         on_case=lambda number, of: rewrite(f"reading case {number} of {of}"),
     )
     rewrite("")
@@ -37,7 +46,10 @@ def command(
         for finding in audit.findings:
             result(printable(f"{finding.severity:7}  {finding.case_id:20}  {finding.text}"))
         warnings = len(audit.findings) - len(audit.errors)
-        say(f"{len(audit.cases)} cases read: {len(audit.errors)} errors, {warnings} warnings")
+        say(
+            f"{counted(len(audit.cases), 'case')} read: {counted(len(audit.errors), 'error')}, "
+            f"{counted(warnings, 'warning')}"
+        )
     if audit.errors or (strict and audit.findings):
         warned = f" and {len(audit.findings) - len(audit.errors)} warnings" if strict else ""
         raise InputError(f"{len(audit.errors)} errors{warned} in the dataset", source=folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,22 +17,39 @@ if TYPE_CHECKING:
     from medseg.workflows.followup import Followup
 
 
+Reference = Annotated[
+    Path | None, typer.Option("--reference", help="References to measure both against: likewise.")
+]
+Followed = Annotated[
+    bool, typer.Option("--followup", help="A and B are two predictions of one patient: what changed?")
+]
+Lesions = Annotated[
+    list[str] | None,
+    typer.Option("--lesions", help="With --followup: follow the pieces of this structure one by one."),
+]
+ModelName = Annotated[
+    str, typer.Option("--model", "-m", help="With --followup: the model, which knows what is noise.")
+]
+Labels = Annotated[
+    Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
+]
+ScanA = Annotated[Path | None, typer.Option("--scan-a", help="With --followup: the scan of A, for the page.")]
+ScanB = Annotated[Path | None, typer.Option("--scan-b", help="With --followup: the scan of B, for the page.")]
+Dates = Annotated[
+    str, typer.Option("--dates", help="With --followup: of both scans, such as 2025-01-31,2026-02-28.")
+]
+
+
 def command(
     a: Annotated[Path, typer.Argument(help="Segmentation A: a label file, or a folder of them.")],
     b: Annotated[Path, typer.Argument(help="Segmentation B: likewise, under the same names.")],
-    reference: Annotated[
-        Path | None, typer.Option("--reference", help="References to measure both against: likewise.")
-    ] = None,
-    followup: Annotated[
-        bool, typer.Option("--followup", help="A and B are two predictions of one patient: what changed?")
-    ] = False,
-    lesions: Annotated[
-        list[str] | None,
-        typer.Option("--lesions", help="With --followup: follow the pieces of this structure one by one."),
-    ] = None,
-    model: Annotated[
-        str, typer.Option("--model", "-m", help="With --followup: the model, which knows what is noise.")
-    ] = "",
+    reference: Reference = None,
+    followup: Followed = False,
+    lesions: Lesions = None,
+    model: ModelName = "",
+    scan_a: ScanA = None,
+    scan_b: ScanB = None,
+    dates: Dates = "",
     labels: opt.Labels = None,
     tolerance: opt.Tolerance = None,
     surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")] = True,
@@ -47,16 +65,22 @@ def command(
     """Which of two segmentations is better, and how sure that is. -o FILE.html writes a page."""
     from medseg.io.atomic import refuse_existing
 
-    _check(reference, followup, lesions or [], model, out)
-    for path in (path for path in (csv, out) if path is not None):
-        refuse_existing(path, overwrite, [p for p in (a, b, reference, labels) if p is not None])
+    only_followup = [bool(option) for option in (lesions, model, scan_a, scan_b, dates)]
+    _check((reference, tolerance), followup, any(only_followup), out)
+    for path in (csv, out):
+        if path is not None:
+            read = (a, b, reference, labels, scan_a, scan_b)
+            refuse_existing(path, overwrite, [p for p in read if p is not None])
     found: Comparison | Followup
     faulty: tuple[str, ...] = ()
     reading = opt.reading(use_form, assume_ras, volume=volume)
     if followup:
         from medseg.workflows.followup import followup as follow
 
-        found = follow(a, b, model=model, lesions=lesions or [], labels=labels, reading=reading)
+        scans, days = (scan_a, scan_b), _dates(dates)
+        found = follow(
+            a, b, model=model, lesions=lesions or [], labels=labels, scans=scans, dates=days, reading=reading
+        )
     else:
         from medseg.workflows.compare import compare
 
@@ -84,15 +108,30 @@ def _tell(done: int, of: int, name: str) -> None:
     rewrite(f"measuring {done + 1} of {of}: {name}")
 
 
-def _check(reference: Path | None, followup: bool, lesions: list[str], model: str, out: Path | None) -> None:
+def _check(
+    measured: tuple[Path | None, float | None], followup: bool, only_followup: bool, out: Path | None
+) -> None:
     """Refuse options that do not go together."""
-    if followup and reference is not None:
-        raise UsageError("--followup compares two times, and takes no --reference")
-    if not followup and (lesions or model):
-        raise UsageError("--lesions and --model go with --followup")
+    if followup and measured != (None, None):
+        raise UsageError("--followup compares two times, and takes no --reference and no --tolerance")
+    if not followup and only_followup:
+        raise UsageError("--lesions, --model, --scan-a, --scan-b and --dates go with --followup")
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         name = f"{out.stem or 'NAME'}.html"
         raise UsageError("the page is an HTML file", source=out, mend=f"give -o {name}, or use --json")
+
+
+def _dates(text: str) -> tuple[date, date] | None:
+    """Two dates, as ISO 8601 has them."""
+    if not text:
+        return None
+    try:
+        first, second = map(date.fromisoformat, text.split(","))
+    except ValueError:
+        raise UsageError(
+            f"--dates names the dates of A and B, not {text!r}", mend="write them as 2025-01-31,2026-02-28"
+        ) from None
+    return first, second
 
 
 def _write(found: Comparison | Followup, csv: Path | None, page: Path | None, overwrite: bool) -> None:

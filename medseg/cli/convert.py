@@ -9,7 +9,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, rewrite, say
-from medseg.errors import printable
+from medseg.errors import counted, printable
 
 if TYPE_CHECKING:
     from medseg.workflows.convert import Conversion
@@ -23,7 +23,7 @@ def command(
         typer.Option(
             "--from",
             help="Its layout (decathlon, nnunet, brats, brats2013, brats2020, brats2023, promise12, "
-            "prostatex, images, masks, label_maps), or its card, by name or .toml file.",
+            "prostatex, images, masks, label_maps, dicom), or its card, by name or .toml file.",
         ),
     ],
     to: Annotated[
@@ -71,15 +71,16 @@ def command(
 
 def _tell(done: Conversion, out: Path, *, anonymous: bool) -> None:
     """What was done; of an anonymous set, no name that a case had."""
-    result(f"{len(done.cases)} cases in {out}, {done.labelled} with labels")
+    result(f"{counted(len(done.cases), 'case')} in {out}, {done.labelled} with labels")
     result(f"{done.copied} image files copied byte for byte")
     for before, after in sorted(done.relabelled.items()):
         result(f"label {before} became {after}")
     for warning in done.warnings:
         say(f"warning: {warning}")
     if done.renamed and anonymous:
-        result(f"{len(done.renamed)} cases renamed, such as one to {next(iter(done.renamed.values()))}")
+        example = next(iter(done.renamed.values()))
+        result(f"{counted(len(done.renamed), 'case')} renamed, such as one to {example}")
     elif done.renamed:
-        result(f"{len(done.renamed)} cases renamed")
+        result(f"{counted(len(done.renamed), 'case')} renamed")
         for old, new in done.renamed.items():
             result(printable(f"{old} became {new}"))

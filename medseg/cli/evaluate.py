@@ -25,6 +25,10 @@ RECENT = 20
 
 Pred = Annotated[Path, typer.Argument(help="Prediction: a label file, or a folder of them.")]
 Ref = Annotated[Path, typer.Argument(help="Reference: likewise, under the same names; or a data set.")]
+Ignore = Annotated[
+    int | None,
+    typer.Option("--ignore", help="Value of reference voxels that nobody labelled: they count nowhere."),
+]
 Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")]
 Mode = Annotated[str | None, typer.Option("--mode", help="What a surface is: surfel, the default, or voxel.")]
 Protocol = Annotated[
@@ -58,6 +62,7 @@ def command(
     pred: Pred,
     ref: Ref,
     labels: opt.Labels = None,
+    ignore: Ignore = None,
     tolerance: opt.Tolerance = None,
     surface: Surface = True,
     mode: Mode = None,
@@ -94,8 +99,9 @@ def command(
         pred,
         ref,
         structures=labels,
+        ignore=ignore,
         tolerance_mm=tolerance,
-        tolerance_source="command line" if tolerance else "",
+        tolerance_source="" if tolerance is None else "command line",
         surface=surface,
         mode=_mode(mode),
         protocol=protocol,
@@ -111,6 +117,15 @@ def command(
         overwrite=overwrite,
         progress=_Meter(),
     )
+    _finish(found, targets, overwrite, as_json)
+
+
+def _finish(found: Evaluation, targets: Mapping[str, Path | None], overwrite: bool, as_json: bool) -> None:
+    """Say and write what was found.
+
+    Raises:
+        PartialBatchError: a file could not be used.
+    """
     rewrite("")
     _warn(found)
     _write(found, targets, overwrite)
@@ -194,5 +209,5 @@ def _warn(found: Evaluation) -> None:
 def _refuse_faulty(found: Evaluation) -> None:
     """End with a fault where a file could not be used; everything is written by then."""
     if found.faulty:
-        of = len(found.cases) + len(found.excluded)
-        raise PartialBatchError(f"{len(found.faulty)} of {of} cases failed: {', '.join(found.faulty)}")
+        of = counted(len(found.cases) + len(found.excluded), "case")
+        raise PartialBatchError(f"{len(found.faulty)} of {of} failed: {', '.join(found.faulty)}")

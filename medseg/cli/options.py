@@ -32,7 +32,9 @@ AssumeRas = Annotated[
 ]
 FillNan = Annotated[float | None, typer.Option("--fill-nan", help="Value for voxels that are not numbers.")]
 VolumeNumber = Annotated[int | None, typer.Option("--volume", min=0, help="Which volume of a 4D file.")]
-Series = Annotated[str | None, typer.Option("--series", help="Which DICOM series of a folder.")]
+Series = Annotated[
+    str | None, typer.Option("--series", help="Which DICOM series of a folder, or kind of frames of a file.")
+]
 
 
 def reading(
@@ -82,13 +84,20 @@ Report = Annotated[
 ]
 ReportFile = Annotated[Path | None, typer.Option("--report-file", hidden=True)]
 Dicom = Annotated[
-    bool, typer.Option("--dicom", help="Of a DICOM series: write SEG, SR, the page and a picture too.")
+    bool,
+    typer.Option("--dicom", help="Of a DICOM series: write SEG, SR, RTSTRUCT, the page and a picture too."),
+]
+DicomSeg = Annotated[
+    str, typer.Option("--dicom-seg", help="Kind of DICOM segmentation: binary, which all show, or labelmap.")
 ]
 Bids = Annotated[
     bool,
     typer.Option("--bids", help="Of a BIDS data set: write a derivative, to derivatives/medseg or -o."),
 ]
 Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Take a CT whose values look rescaled; the result is doubtful.")
+]
 Timing = Annotated[bool, typer.Option("--timing", help="Print what each step took.")]
 MaxMemory = Annotated[
     str | None,

@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import bytes_of, duration, result, say, table
@@ -15,7 +15,11 @@ from medseg.stopwatch import process_seconds
 
 PAGES = (".html", ".htm", ".pdf")
 
+SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
+"""What a line about a finding begins with."""
+
 if TYPE_CHECKING:
+    from medseg.io.dicom_seg import SegmentationKind
     from medseg.workflows.job import Outcome, PredictOptions
     from medseg.workflows.segment import Loader
 
@@ -39,7 +43,9 @@ def command(
     report_file: opt.ReportFile = None,
     dicom: opt.Dicom = False,
     bids: opt.Bids = False,
+    dicom_seg: opt.DicomSeg = "binary",
     strict: opt.Strict = False,
+    force: opt.Force = False,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -60,9 +66,10 @@ def command(
     settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard), bids)
-    options = PredictOptions(reading, _names(channels), *kept)
+    kind = cast("SegmentationKind", _one_of("--dicom-seg", dicom_seg, ("binary", "labelmap")))
+    options = PredictOptions(reading, _names(channels), *kept, dicom_seg=kind)
     outcomes: list[Outcome] = []
-    segmenter = _loader(model, quiet, keep_probabilities=probabilities, **settings)
+    segmenter = _loader(model, quiet, keep_probabilities=probabilities, force=force, **settings)
     if dry_run:
         _tell_plans(inputs, segmenter, options, as_json)
         return
@@ -185,26 +192,27 @@ def _tell(
         say(f"{count}{outcome.target} is there already, from the same input and model")
     else:
         say(f"{count}{outcome.target} ({duration(outcome.summary['seconds'])}{_peak(outcome)})")
-        for reason in outcome.summary.get("quality", {}).get("reasons", ()):
-            say(f"doubtful: {outcome.stem}: {reason}")
-        for warning in _warnings(outcome, alone=of == 1):
-            say(f"warning: {outcome.stem}: {warning}")
+        for finding in _findings(outcome, alone=of == 1):
+            say(f"{SAID[finding['severity']]}: {outcome.stem}: {finding['sentence']}")
         if verbose:
             say(f"engine: {', '.join(outcome.summary['provenance']['settings']['engines'])}")
 
 
-def _warnings(outcome: Outcome, *, alone: bool) -> list[str]:
-    """What to say of a case; of many, what holds for every picture is said at the end."""
-    from medseg.io.slices import NO_SIZE
-
-    return [text for text in outcome.summary["warnings"] if alone or not text.endswith(NO_SIZE)]
+def _findings(outcome: Outcome, *, alone: bool) -> list[dict[str, Any]]:
+    """What to say of a case; of many no notes, and what holds for every picture is said at the end."""
+    found: list[dict[str, Any]] = outcome.summary["findings"]
+    return found if alone else [f for f in found if f["severity"] != "note" and not _is_of_size(f)]
 
 
 def _unsized(outcome: Outcome) -> bool:
     """Whether the scan is a picture, and nothing states its size in mm."""
+    return any(map(_is_of_size, outcome.summary.get("findings", ())))
+
+
+def _is_of_size(finding: dict[str, Any]) -> bool:
     from medseg.io.slices import NO_SIZE
 
-    return any(text.endswith(NO_SIZE) for text in outcome.summary.get("warnings", ()))
+    return bool(finding["sentence"].endswith(NO_SIZE))
 
 
 def _peak(outcome: Outcome) -> str:
@@ -215,15 +223,16 @@ def _peak(outcome: Outcome) -> str:
 
 def volumes(outcome: Outcome) -> str:
     """The table of what was found; areas in pixels where nothing states a size in mm."""
+    from medseg.numbers import millilitres
+
     if _unsized(outcome):
         pixels = [(s["name"], str(s["value"]), str(s["voxels"])) for s in outcome.summary["structures"]]
         return table([("structure", "label", "pixels"), *pixels])
     found, totals = outcome.summary["structures"], outcome.summary["totals"]
     rows: list[tuple[str, ...]] = [("structure", "label", "voxels", "ml")]
     for s in found:
-        cut = " (reaches the edge of the scan)" if s["truncated"] else ""
-        rows.append((s["name"] + cut, str(s["value"]), str(s["voxels"]), _ml(s["volume_ml"])))
-    rows += [(t["name"], "", "", _ml(t["volume_ml"])) for t in totals]
+        rows.append((s["name"], str(s["value"]), str(s["voxels"]), millilitres(s["volume_ml"])))
+    rows += [(t["name"], "", "", millilitres(t["volume_ml"])) for t in totals]
     if any("interval_ml" in s for s in found):
         column = ["90 % interval", *map(_interval, found), *("" for _ in totals)]
         rows = [(*row, cell) for row, cell in zip(rows, column, strict=True)]
@@ -232,8 +241,10 @@ def volumes(outcome: Outcome) -> str:
 
 def _interval(structure: dict[str, Any]) -> str:
     """Within which the volume by a reference is expected."""
+    from medseg.numbers import millilitres
+
     ends = structure.get("interval_ml")
-    return "n/a" if ends is None else f"{_ml(ends[0])} to {_ml(ends[1])}"
+    return "n/a" if ends is None else f"{millilitres(ends[0])} to {millilitres(ends[1])}"
 
 
 def _tell_times(outcomes: Sequence[Outcome]) -> None:
@@ -251,10 +262,6 @@ def _tell_times(outcomes: Sequence[Outcome]) -> None:
         say(line)
     if peak:
         say(f"peak memory {peak / 2**30:.2f} GiB")
-
-
-def _ml(volume: float) -> str:
-    return f"{volume:.1f}" if volume >= 1 else f"{volume:.3g}"
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def command(
         target.mkdir(parents=True, exist_ok=True)
         target = target / f"{stem}_report.html"
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
-    known = known_structures(seg, model=model, labels=labels, reading=reading)
+    known = known_structures(seg, reference=reference, model=model, labels=labels, reading=reading)
     report(
         seg,
         scan,

@@ -19,6 +19,9 @@ Adopt = Callable[[FloatArray], Any]
 SIGMA_SCALE = 0.125
 SMALLEST_WEIGHT = 1e-3
 
+MAX_ROWS, ROW_VALUES = 32, 2**23
+"""Rows that are handed on at once, and values of all outputs in them."""
+
 
 def importance(tile: Sequence[int], weight: Weight) -> FloatArray:
     """Weight of each voxel of a sliding-window tile, in (0, 1].
@@ -35,6 +38,11 @@ def importance(tile: Sequence[int], weight: Weight) -> FloatArray:
         bell = np.exp(x**2 / (-2 * (SIGMA_SCALE * size) ** 2)).astype(np.float32)
         weights = weights * bell.reshape([-1 if a == axis else 1 for a in range(len(tile))])
     return np.maximum(weights, max(float(weights.min()), SMALLEST_WEIGHT))
+
+
+def rows_at_once(outputs: int, shape: Sequence[int]) -> int:
+    """Rows of a volume of `shape` (i, j, k) whose outputs are handed on at once."""
+    return max(1, min(MAX_ROWS, ROW_VALUES // (outputs * shape[1] * shape[2])))
 
 
 def rows(
@@ -64,10 +72,10 @@ def rows(
         if pending is None:
             pending = _Pending(plan, [len(variant) for variant in logits], weights, adopt)
         if first > pending.first:
-            yield pending.release(first)
+            yield from pending.release(first)
         pending.add(tile, logits)
     if pending is not None:
-        yield pending.release(plan.shape[0])
+        yield from pending.release(plan.shape[0])
 
 
 class _Pending:
@@ -90,18 +98,22 @@ class _Pending:
             for channel, values in zip(sums, variant, strict=True):
                 channel[here] += values[keep] if self.weights is None else values[keep] * self.weights[keep]
 
-    def release(self, stop: int) -> tuple[slice, Logits]:
-        """The means of the rows up to `stop`, which leave."""
-        done, run = stop - self.first, slice(self.first, stop)
-        if self.weights is None:
-            means = [sums[:, :done] + 0 for sums in self.sums]
-        else:
-            means = [sums[:, :done] / self.total[:done] for sums in self.sums]
+    def release(self, stop: int) -> Iterator[tuple[slice, Logits]]:
+        """The means of the rows up to `stop`, which leave; a few at a time, for they are copies."""
+        done = stop - self.first
+        step = rows_at_once(len(self.sums[0]), self.sums[0].shape[1:])
+        for start in range(0, done, step):
+            part = slice(start, min(start + step, done))
+            means = [
+                sums[:, part] + 0 if self.weights is None else sums[:, part] / self.total[part]
+                for sums in self.sums
+            ]
+            yield slice(self.first + part.start, self.first + part.stop), means
         for sums in self.sums:
-            _shift(sums.swapaxes(0, 1), done)
+            for channel in sums:
+                _shift(channel, done)
         _shift(self.total, done)
         self.first = stop
-        return run, means
 
 
 def _shift(pending: FloatArray, done: int) -> None:

@@ -11,8 +11,9 @@ from medseg.geometry.crop import Triple
 from medseg.geometry.orient import canonical
 from medseg.geometry.resample import resampled_grid
 from medseg.inference import refine
+from medseg.inference.blend import rows_at_once
 from medseg.inference.engines import RowEngine
-from medseg.inference.predictor import Predictor, maps_alive, rows_at_once
+from medseg.inference.predictor import Predictor
 from medseg.inference.restore import SLAB_VALUES
 from medseg.inference.tiles import Plan
 from medseg.io.memory import available_bytes, held_bytes
@@ -28,6 +29,9 @@ SLAB_VOXELS = (5 * 2**18, 5 * 2**17, 5 * 2**16)
 
 SLAB_SLACK = 1.4
 """What an engine holds in slabs beyond its maps, for reordering them: up to 1.35 was measured."""
+
+ENGINE_BYTES = 2**24
+"""What an engine takes before it sees a tile: its library, weights and compiled graph."""
 
 COPIES_OF_LABELS = 4
 """Label maps there are at once when they are put in the file's order, counted and read back."""
@@ -58,29 +62,34 @@ class Load:
         return max(self.network + self.rows + self.labels, COPIES_OF_LABELS * self.labels)
 
 
-def load_of(plan: Plan, spec: ModelSpec, scan_shape: Triple, slab_bytes: int = 0) -> Load:
-    """What predicting by a plan holds; an upper bound, for f32.
+def load_with(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Triple) -> Load:
+    """What a predictor holds; an upper bound, for f32.
 
     Args:
-        plan: of the prepared image.
+        predictor: of the model, with its tiles.
         spec: of the model.
+        shape: of the prepared image.
         scan_shape: of the scan's own grid.
-        slab_bytes: what the engine holds where it runs in slabs; 0 where it holds the maps of a tile.
     """
+    plan, slab_bytes = predictor.plan(shape), 0
+    if predictor.slab_voxels:
+        slab_bytes = int(SLAB_SLACK * (_slab_bytes(predictor, plan) or 0))
+    variants = len(predictor.engines) * (1 + len(predictor.flips))
     outputs = spec.structure_set.output_channels
     tile, plane = math.prod(plan.tile_shape), plan.shape[1] * plan.shape[2]
     whole_rows = plan.strategy == "overlap_tile" and plan.tile_shape[1:] == plan.extended[1:]
     waiting = 0 if whole_rows else min(plan.tile_shape[0], plan.shape[0])
     voxels, rows = math.prod(scan_shape), min(rows_at_once(outputs, plan.shape), plan.shape[0])
     itemsize = 1 if max(spec.structure_set.known_values) < 256 else 2
-    maps = FLOAT * tile * (maps_alive(spec) + 2 * outputs)
+    maps = FLOAT * tile * (predictor.maps + (1 + variants) * outputs)
     held = 0 if spec.slices.axes in ((1,), (2,)) else outputs * math.prod(plan.shape)
-    refined = 0 if spec.refinement is None else refine.bytes_held(plan.shape, scan_shape)
+    if spec.refinement is None:
+        painted = FLOAT * 3 * min(SLAB_VALUES, outputs * voxels)
+    else:
+        painted = refine.bytes_held(plan.shape, scan_shape)
     return Load(
-        network=2 * FLOAT * tile * spec.network.in_channels + (slab_bytes or maps),
-        rows=FLOAT
-        * (outputs * plane * (2 * waiting + 4 * rows) + held + 3 * min(SLAB_VALUES, outputs * voxels))
-        + refined,
+        network=ENGINE_BYTES + 2 * FLOAT * tile * spec.network.in_channels + (slab_bytes or maps),
+        rows=FLOAT * (outputs * plane * (variants * (waiting + rows) + 3 * rows) + held) + painted,
         labels=itemsize * voxels,
     )
 
@@ -182,14 +191,6 @@ def _too_much(needed: int, room: int, what: str) -> ResourceError:
         f"{what} needs {needed / GIB:.2f} GiB, and {max(0, room) / GIB:.2f} GiB are left",
         mend="raise --max-memory, or close other programs",
     )
-
-
-def load_with(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Triple) -> Load:
-    """What a predictor holds for a prepared image of `shape`."""
-    plan, slab_bytes = predictor.plan(shape), 0
-    if predictor.slab_voxels:
-        slab_bytes = int(SLAB_SLACK * (_slab_bytes(predictor, plan) or 0))
-    return load_of(plan, spec, scan_shape, slab_bytes)
 
 
 def _slab_bytes(predictor: Predictor, plan: Plan) -> int | None:

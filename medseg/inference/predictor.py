@@ -14,16 +14,22 @@ from numpy.typing import NDArray
 from medseg.errors import InputError, ModelError, ResourceError, SelfCheckError, UsageError
 from medseg.inference import blend, slices, tta
 from medseg.inference.engines import CardEngine, Engine, RowEngine
-from medseg.inference.tiles import MAPS_ALIVE, MAX_VOXELS, FloatArray, Plan, Strategy, Tile, plan
+from medseg.inference.tiles import (
+    MAPS_ALIVE,
+    MAX_VOXELS,
+    MOST_MAPS_ALIVE,
+    FloatArray,
+    Plan,
+    Strategy,
+    Tile,
+    plan,
+)
 from medseg.model import ModelSpec
 from medseg.stopwatch import Stopwatch
 from medseg.structures import StructureSet
 
 USUAL_WIDTH = 32
 """Channels at full resolution where a model does not say."""
-
-MAX_ROWS, ROW_VALUES = 32, 2**23
-"""Rows handed on at once, and values in them, so that probabilities of a large tile are never all held."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +56,7 @@ class Predictor:
         slab_voxels: where not 0, a plan of one tile is answered in slabs of so many voxels.
         slice_axes: of a 2D network, the axes that slices are cut across; averaged where there are several.
         context: neighbours on each side of a slice that a 2D network is given as channels.
-        maps: values a voxel of a tile that an engine holds at once (see `maps_alive`).
+        maps: values a voxel of a tile that an engine holds at once (see `values_alive`).
     """
 
     engines: Sequence[Engine]
@@ -70,7 +76,7 @@ class Predictor:
     slab_voxels: int = 0
     slice_axes: tuple[int, ...] = (2,)
     context: int = 0
-    maps: int = MAPS_ALIVE * USUAL_WIDTH
+    maps: int = math.ceil(MOST_MAPS_ALIVE[1] * USUAL_WIDTH)
 
     def __post_init__(self) -> None:
         mirrored = {axis for axes in self.flips for axis in axes}
@@ -104,7 +110,7 @@ class Predictor:
             batch=batch,
             slice_axes=spec.slices.axes,
             context=spec.slices.context,
-            maps=maps_alive(spec),
+            maps=values_alive(spec, engines[0].name) if engines else 0,
         )
 
     def plan(self, shape: Sequence[int]) -> Plan:
@@ -147,7 +153,7 @@ class Predictor:
             yield from self._streamed(cut, image, watch or Stopwatch())
             return
         for run, variants in self._blended(cut, image, watch or Stopwatch()):
-            step = rows_at_once(len(variants[0]), image.shape[1:])
+            step = blend.rows_at_once(len(variants[0]), image.shape[1:])
             for start in range(run.start, run.stop, step):
                 stop = min(start + step, run.stop)
                 part = slice(start - run.start, stop - run.start)
@@ -185,7 +191,7 @@ class Predictor:
                 mean = mean if mean.size else np.zeros((len(part), *image.shape[1:]), np.float32)
                 slices.turned(mean, axis)[:, rows] += part
         mean /= len(self.slice_axes)
-        step = rows_at_once(len(mean), image.shape[1:])
+        step = blend.rows_at_once(len(mean), image.shape[1:])
         for start in range(0, image.shape[1], step):
             stop = min(start + step, image.shape[1])
             yield slice(start, stop), mean[:, start:stop]
@@ -241,7 +247,7 @@ class Predictor:
         i, j, k = tile.keep.slices
         for rows, logits in watch.over("engine", stream):
             _finite(engine, logits)
-            step = rows_at_once(len(logits), image.shape[1:])
+            step = blend.rows_at_once(len(logits), image.shape[1:])
             for start in range(max(rows.start, i.start), min(rows.stop, i.stop), step):
                 stop = min(start + step, rows.stop, i.stop)
                 part = logits[:, start - rows.start : stop - rows.start, j, k]
@@ -277,14 +283,11 @@ class Predictor:
         ]
 
 
-def maps_alive(spec: ModelSpec) -> int:
-    """Values a voxel of a tile that an engine holds at once, in feature maps of the finest level."""
-    return MAPS_ALIVE * max(spec.network.widths[:1] or (USUAL_WIDTH,))
-
-
-def rows_at_once(outputs: int, shape: Sequence[int]) -> int:
-    """Rows of a volume of `shape` (i, j, k) whose probabilities are handed on at once."""
-    return max(1, min(MAX_ROWS, ROW_VALUES // (outputs * shape[1] * shape[2])))
+def values_alive(spec: ModelSpec, engine: str) -> int:
+    """Values of feature maps, for each voxel of a tile, that the engine of a name holds at once."""
+    openvino, torch = MAPS_ALIVE.get(spec.network.name, MOST_MAPS_ALIVE)
+    maps = openvino if engine.startswith("openvino") else torch
+    return math.ceil(maps * max(spec.network.widths[:1] or (USUAL_WIDTH,)))
 
 
 def labels_from_probabilities(

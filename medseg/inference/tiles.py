@@ -20,8 +20,21 @@ Strategy = Literal["auto", "overlap_tile", "sliding_window"]
 MAX_VOXELS = 160**3
 """Default limit of an overlap-tile tile: 2 GB in f32 where the network's finest level has 16 channels."""
 
-MAPS_ALIVE = 8
-"""Feature maps of the finest level that an engine holds at once for a U-Net: 6.5 to 7.5 were measured."""
+MAPS_ALIVE: dict[str, tuple[float, float]] = {
+    "unet": (3.5, 8.0),
+    "attention_unet": (3.5, 9.5),
+    "plain_unet": (3.5, 8.0),
+    "unet3d": (4.5, 9.0),
+    "vnet": (9.5, 10.0),
+    "resunet": (9.5, 12.0),
+    "unetpp": (9.0, 15.0),
+    "fast_unet": (2.6, 4.6),
+}
+"""Feature maps that OpenVINO and torch hold at once, in maps of the network's first width at full resolution:
+what was measured with batch and with instance norm (`benchmarks/footprint.py`), rounded up."""
+
+MOST_MAPS_ALIVE = (10.0, 15.0)
+"""Of networks that the table does not hold."""
 
 
 @dataclass(frozen=True)

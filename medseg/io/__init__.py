@@ -7,7 +7,7 @@ from medseg.io.names import SUFFIXES, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.overlay import write_overlay
 from medseg.io.read import files_of, grey, inspect, read_labels, read_volume
-from medseg.io.seg_nrrd import read_segments
+from medseg.io.segments import read_segments, states_segments
 from medseg.io.write import require_holds, write_image, write_labels
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "read_segments",
     "read_volume",
     "require_holds",
+    "states_segments",
     "stem_and_suffix",
     "write_image",
     "write_labels",

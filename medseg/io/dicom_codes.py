@@ -14,7 +14,7 @@ from medseg.errors import printable
 from medseg.structures import MIRRORED, Structure
 
 PRIVATE_SCHEME = "99MEDSEG"
-PRIVATE_SCHEME_NAME = "medseg: structures called by a hash of their name"
+PRIVATE_SCHEME_NAME = "medseg: structures by a hash of their name; findings"
 LONGEST_TEXT = 64
 """Characters of a DICOM long string (LO)."""
 

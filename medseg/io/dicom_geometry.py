@@ -22,6 +22,8 @@ SAME_SPACING = 1e-3
 UNIT_LENGTH = 1e-3
 STEP_TOLERANCE = 0.01
 STEP_TOLERANCE_MM = 0.01
+ROUNDED_TOLERANCE = 0.1
+"""How far from an even stack a slice may lie, in steps, where some writer rounded the positions."""
 SHOWN = 4
 
 Vector = NDArray[np.float64]
@@ -70,17 +72,19 @@ def stack(
     along = positions @ normal
     order = [int(n) for n in np.argsort(along, kind="stable")]
     positions, along = positions[order], along[order]
+    said: tuple[str, ...] = ()
     if len(order) == 1:
         step = normal * _thickness(places[0], source)
     else:
-        _require_even(along, [names[n] for n in order], source)
         step = (positions[-1] - positions[0]) / (len(order) - 1)
+        if not _are_even(along, [names[n] for n in order], source):
+            positions, step, said = _evened(positions, normal, source)
         _require_straight(positions, step, normal, source)
     affine = np.eye(4)
     affine[:3, :3] = LPS_TO_RAS @ np.column_stack([rows * column_mm, columns * row_mm, step])
     affine[:3, 3] = LPS_TO_RAS @ positions[0]
     grid, warnings = checked_grid((*in_plane, len(order)), affine, source, "stack of slices")
-    return order, grid, warnings
+    return order, grid, said + warnings
 
 
 def _require_places(places: Sequence[SlicePlace], names: Sequence[str], source: Path) -> None:
@@ -135,8 +139,8 @@ def _thickness(place: SlicePlace, source: Path) -> float:
     return place.thickness[0]
 
 
-def _require_even(along: Vector, names: Sequence[str], source: Path) -> None:
-    """Slices at equal steps: none twice, none missing, none shifted."""
+def _are_even(along: Vector, names: Sequence[str], source: Path) -> bool:
+    """Whether slices lie at equal steps, none twice and none missing."""
     steps = np.diff(along)
     usual = float(np.median(steps))
     limit = max(STEP_TOLERANCE * usual, STEP_TOLERANCE_MM)
@@ -156,12 +160,37 @@ def _require_even(along: Vector, names: Sequence[str], source: Path) -> None:
             source=source,
             mend="export the series whole",
         )
-    if np.abs(steps - usual).max() > limit:
+    return bool(np.abs(steps - usual).max() <= limit)
+
+
+def _evened(positions: Vector, normal: Vector, source: Path) -> tuple[Vector, Vector, tuple[str, ...]]:
+    """Positions that some writer rounded, brought to the even stack that fits them best.
+
+    Returns:
+        The positions with the first moved to where the stack begins, its step, and what is said of it.
+
+    Raises:
+        GeometryError: a slice lies further than a tenth of the step from that stack.
+    """
+    middle = positions.mean(axis=0)
+    centred = np.arange(len(positions)) - (len(positions) - 1) / 2
+    step = centred @ (positions - middle) / (centred @ centred)
+    even = middle + centred[:, None] * step
+    step_mm = float(step @ normal)
+    off, limit = float(np.abs((positions - even) @ normal).max()), ROUNDED_TOLERANCE * step_mm
+    if off > limit:
+        steps = np.diff(positions @ normal)
         raise GeometryError(
-            f"the slice spacing varies from {steps.min():.3f} to {steps.max():.3f} mm, beyond {limit:.3f}",
+            f"the slice spacing varies from {steps.min():.3f} to {steps.max():.3f} mm; slices lie up to "
+            f"{off:.3f} mm off an even stack (limit {limit:.3f})",
             source=source,
             mend="resample the series to even spacing first",
         )
+    said = (
+        f"The slices lie up to {off:.3f} mm off even steps of {step_mm:.3f} mm, as if their positions were "
+        f"rounded; they were read as even (limit {limit:.3f} mm)."
+    )
+    return np.vstack([even[:1], positions[1:]]), step, (said,)
 
 
 def _require_straight(positions: Vector, step: Vector, normal: Vector, source: Path) -> None:

@@ -1,18 +1,20 @@
 """A label map as DICOM segmentation: frames where the series' slices lie, in their order and orientation.
 
-Source: DICOM PS3.3, C.8.20 (Segmentation); labels make a LABELMAP, regions, which overlap, BINARY segments.
+Source: DICOM PS3.3, C.8.20 (Segmentation). BINARY segments are what every archive shows; a LABELMAP, younger
+and smaller, is made of labels on request, and never of regions, which overlap.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg import __version__
 from medseg.errors import InputError, SelfCheckError
+from medseg.findings.finding import TITLES, about
 from medseg.io.dicom_codes import (
     PRIVATE_SCHEME,
     PRIVATE_SCHEME_NAME,
@@ -24,14 +26,24 @@ from medseg.io.dicom_source import UTF_8, Maker, Source, content_time, finish, h
 from medseg.structures import Structure, StructureSet, value_counts
 from medseg.volume import LabelMap
 
+SegmentationKind = Literal["binary", "labelmap"]
+
 SERIES_NUMBER = 9001
+LONGEST_DESCRIPTION = 1024
+"""Characters of a DICOM short text (ST)."""
 LARGEST_NUMBER = 65535
 DESCRIPTION = "Research use only, not a medical device; made by a program"
 DOUBTFUL = "DOUBTFUL result: see report. Research use only"
 
 
-def segmentation(source: Source, labels: LabelMap, structures: StructureSet, maker: Maker) -> Any:
-    """The segmentation object of a label map on the series' grid.
+def segmentation(
+    source: Source,
+    labels: LabelMap,
+    structures: StructureSet,
+    maker: Maker,
+    kind: SegmentationKind = "binary",
+) -> Any:
+    """The segmentation object of a label map on the series' grid, of one kind or the other.
 
     Raises:
         InputError: a label has no structure, or a value that no segment can be numbered by.
@@ -41,19 +53,19 @@ def segmentation(source: Source, labels: LabelMap, structures: StructureSet, mak
     hd = highdicom()
     made = hd.seg.Segmentation(
         source_images=source.headers,
-        pixel_array=frames(labels, structures),
-        segmentation_type="BINARY" if structures.are_regions else "LABELMAP",
+        pixel_array=frames(labels, structures, kind),
+        segmentation_type=kind.upper(),
         segment_descriptions=[
-            _description(structure, number, maker) for number, structure in numbered(structures)
+            _description(structure, number, maker) for number, structure in numbered(structures, kind)
         ],
         series_instance_uid=maker.uid("SEG series"),
         series_number=SERIES_NUMBER,
         sop_instance_uid=maker.uid("SEG"),
         instance_number=1,
         content_label="SEGMENTATION",
-        content_description=DOUBTFUL if maker.doubts else DESCRIPTION,
+        content_description=DOUBTFUL if maker.is_doubtful else DESCRIPTION,
         series_description=maker.described("medseg segmentation"),
-        omit_empty_frames=False,
+        omit_empty_frames=kind == "binary" and bool(labels.array.any()),
         transfer_syntax_uid=ExplicitVRLittleEndian,
         specific_character_set=UTF_8,
         coding_schemes=schemes(structures),
@@ -64,33 +76,36 @@ def segmentation(source: Source, labels: LabelMap, structures: StructureSet, mak
     return finish(made, source, maker)
 
 
-def numbered(structures: StructureSet) -> list[tuple[int, Structure]]:
-    """Structures by the number of their segment: the label's value, or a region's place from 1."""
-    if structures.are_regions:
-        return list(enumerate(structures, start=1))
-    return [(s.value, s) for s in structures]
+def numbered(structures: StructureSet, kind: SegmentationKind = "binary") -> list[tuple[int, Structure]]:
+    """Structures by the number of their segment: their place from 1, or the label's value in a label map."""
+    if kind == "labelmap":
+        return [(s.value, s) for s in structures]
+    return list(enumerate(structures, start=1))
 
 
-def frames(labels: LabelMap, structures: StructureSet) -> NDArray[Any]:
-    """Labels as (slice, row, column), or regions as (slice, row, column, region).
+def frames(labels: LabelMap, structures: StructureSet, kind: SegmentationKind = "binary") -> NDArray[Any]:
+    """Numbers of segments as (slice, row, column), or regions as (slice, row, column, region).
 
     Raises:
         InputError: a label has no structure, or a value that no segment can be numbered by.
     """
-    wrong = [s for number, s in numbered(structures) if not 1 <= number <= LARGEST_NUMBER]
+    array = labels.array.transpose(2, 1, 0)
+    if structures.are_regions:
+        return np.stack([structures.mask(array, s) for s in structures], axis=-1).astype(np.uint8)
+    numbers = {s.value: number for number, s in numbered(structures, kind)}
+    wrong = [s for s in structures if not 1 <= numbers[s.value] <= LARGEST_NUMBER]
     if wrong:
         raise InputError(
             f"the structure {wrong[0].name!r} has the value {wrong[0].value}; "
             f"a DICOM segment has a number from 1 to {LARGEST_NUMBER}"
         )
-    unknown = [v for v in value_counts(labels.array) if v not in structures.known_values]
-    if unknown and not structures.are_regions:
+    found = list(value_counts(array))
+    unknown = [value for value in found if value and value not in numbers]
+    if unknown:
         raise InputError(f"the label {unknown[0]} has no structure")
-    array = labels.array.transpose(2, 1, 0)
-    if not structures.are_regions:
-        small = max(structures.values) <= np.iinfo(np.uint8).max
-        return np.ascontiguousarray(array, dtype=np.uint8 if small else np.uint16)
-    return np.stack([structures.mask(array, s) for s in structures], axis=-1).astype(np.uint8)
+    small = max(numbers.values()) <= np.iinfo(np.uint8).max
+    table = np.array([numbers.get(value, 0) for value in found], dtype=np.uint8 if small else np.uint16)
+    return np.ascontiguousarray(table[np.searchsorted(found, array)])
 
 
 def require_same(path: Path, source: Source, labels: LabelMap, structures: StructureSet) -> None:
@@ -100,13 +115,20 @@ def require_same(path: Path, source: Source, labels: LabelMap, structures: Struc
         SelfCheckError: it holds other voxels.
     """
     read = highdicom().seg.segread(path)
+    kind = kind_of(read)
     found = read.get_pixels_by_source_instance(
         source.instances,
-        segment_numbers=[number for number, _ in numbered(structures)],
+        segment_numbers=[number for number, _ in numbered(structures, kind)],
         combine_segments=not structures.are_regions,
+        assert_missing_frames_are_empty=True,
     )
-    if not np.array_equal(found, frames(labels, structures)):
+    if not np.array_equal(found, frames(labels, structures, kind)):
         raise SelfCheckError("the DICOM segmentation read back differs from the labels", source=path)
+
+
+def kind_of(segments: Any) -> SegmentationKind:
+    """Of which kind a segmentation object is."""
+    return "labelmap" if segments.SegmentationType == "LABELMAP" else "binary"
 
 
 def coded(code: Code) -> Any:
@@ -116,8 +138,11 @@ def coded(code: Code) -> Any:
 
 def schemes(structures: StructureSet) -> list[Any] | None:
     """Our own coding scheme, where a structure is coded in it."""
-    if not any(concept_of(s).is_private for s in structures):
-        return None
+    return own_scheme() if any(concept_of(s).is_private for s in structures) else None
+
+
+def own_scheme() -> list[Any]:
+    """What our own coding scheme is."""
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
     return [CodingSchemeIdentificationItem(PRIVATE_SCHEME, PRIVATE_SCHEME_NAME)]
@@ -143,6 +168,10 @@ def _description(structure: Structure, number: int, maker: Maker) -> Any:
         tracking_uid=tracking_uid(structure, maker),
         display_color=hd.color.CIELabColor.from_string(structure.colour),
     )
+    if said := about(maker.findings, structure.name):
+        described.SegmentDescription = text(
+            "; ".join(TITLES.get(f.code, f.code) for f in said), LONGEST_DESCRIPTION
+        )
     if concept.side is not None:
         kind = described.SegmentedPropertyTypeCodeSequence[0]
         kind.SegmentedPropertyTypeModifierCodeSequence = [coded(concept.side)]

@@ -7,11 +7,7 @@ patient: the patient and study attributes are put in afterwards, as they stand.
 from __future__ import annotations
 
 import hashlib
-import logging
 import uuid
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -19,9 +15,11 @@ from typing import Any
 
 from medseg import __version__
 from medseg.errors import InputError, UsageError
+from medseg.findings.finding import Finding, is_doubtful, sentences
 from medseg.io import dicom
 from medseg.io.dicom_codes import text
-from medseg.io.options import ReadOptions
+from medseg.io.dicom_library import FAULTS
+from medseg.io.options import ImageInfo, ReadOptions
 from medseg.volume import Grid
 
 PATIENT_AND_STUDY = (
@@ -42,8 +40,6 @@ GEOMETRY = (
 RESEARCH_ONLY = "Research use only. Not a medical device."
 UTF_8 = "ISO_IR 192"
 MANUFACTURER = "medseg"
-FAULTS = (OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
-"""What reading a damaged header can raise; its words may hold the header's, so they are not passed on."""
 
 
 @dataclass(frozen=True)
@@ -55,22 +51,28 @@ class Maker:
         model_sha256: of their content; empty where it is not known.
         created: when.
         seed: digest of what the objects are made of.
-        doubts: sentences, why the result is doubtful; none where it is not.
+        findings: of the result, all that a reader must know.
     """
 
     model: str
     model_sha256: str
     created: datetime
     seed: bytes = b""
-    doubts: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether any finding speaks against the result."""
+        return is_doubtful(self.findings)
 
     def described(self, what: str) -> str:
-        """A description that begins with the doubt, if there is any.
+        """A description that begins with the verdict where the result is doubtful.
 
-        >>> Maker("m", "", datetime(2026, 1, 1), doubts=("the scan is blurred",)).described("medseg report")
+        >>> blurred = (Finding("blurred", "doubt", "The scan is blurred."),)
+        >>> Maker("m", "", datetime(2026, 1, 1), findings=blurred).described("medseg report")
         'DOUBTFUL medseg report'
         """
-        return f"DOUBTFUL {what}" if self.doubts else what
+        return f"DOUBTFUL {what}" if self.is_doubtful else what
 
     @property
     def algorithm(self) -> str:
@@ -92,7 +94,14 @@ class Maker:
 
         Source: DICOM PS3.5, B.2 (a UUID under the root 2.25).
         """
-        said = (__version__, self.model, self.model_sha256, self.created.isoformat(), role, *self.doubts)
+        said = (
+            __version__,
+            self.model,
+            self.model_sha256,
+            self.created.isoformat(),
+            role,
+            *sentences(self.findings),
+        )
         digest = hashlib.sha256("\0".join(said).encode() + self.seed + hashlib.sha256(content).digest())
         return f"2.25.{uuid.UUID(bytes=digest.digest()[:16], version=5).int}"
 
@@ -136,16 +145,31 @@ def highdicom() -> Any:
     return highdicom
 
 
+def require_slices(info: ImageInfo) -> None:
+    """Refuse a scan whose slices are frames of a file, which the objects do not refer to.
+
+    Raises:
+        UsageError: it is an enhanced file or a mosaic.
+    """
+    if info.format != dicom.SINGLE_FRAMES:
+        raise UsageError(
+            f"DICOM objects are made from a series with a file a slice, and this is {info.format}",
+            source=info.path,
+            mend="leave out --dicom",
+        )
+
+
 def read_source(folder: Path, options: ReadOptions) -> Source:
     """The chosen series of a folder, its slices in the order of `read_volume`.
 
     Raises:
-        UsageError: highdicom is not installed.
+        UsageError: highdicom is not installed, or the slices are frames of a file.
         InputError: the headers are damaged, or do not identify the slices and where they lie.
         GeometryError: the slices are no regular stack.
     """
     highdicom()
     info, slices = dicom.ordered_slices(folder, options)
+    require_slices(info)
     headers = [_header(s.path) for s in slices]
     patient = _patient(headers[0])
     for header in headers:
@@ -170,20 +194,6 @@ def finish(made: Any, source: Source, maker: Maker) -> Any:
 def content_time(maker: Maker) -> dict[str, str]:
     """Date and time of the content, as the library's constructors take them."""
     return {"content_date": f"{maker.created:%Y%m%d}", "content_time": f"{maker.created:%H%M%S}"}
-
-
-@contextmanager
-def unwarned() -> Iterator[None]:
-    """No warning or log of the libraries within, whose words may hold a header's."""
-    log = logging.getLogger("highdicom")
-    before = log.level
-    log.setLevel(logging.CRITICAL)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        log.setLevel(before)
 
 
 def _header(path: Path) -> Any:

@@ -1,15 +1,19 @@
-"""The volumes as DICOM structured report: a measurement report on the segments, and what to doubt of them.
+"""The result as DICOM structured report: volumes, intervals and totals, and every finding as an evaluation.
 
-Source: DICOM PS3.16, TID 1500 (Measurement Report) and TID 1411 (Volumetric ROI Measurements).
+Source: DICOM PS3.16, TID 1500 (Measurement Report), TID 1411 (Volumetric ROI Measurements) and TID 1501
+(Measurement Group, of the totals).
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from medseg import __version__
-from medseg.io.dicom_codes import Code, concept_of, text
-from medseg.io.dicom_seg import coded, numbered, schemes, tracking_uid
+from medseg.findings.finding import TITLES, Finding, about
+from medseg.io.dicom_codes import PRIVATE_SCHEME, Code, concept_of, text
+from medseg.io.dicom_seg import coded, kind_of, numbered, own_scheme, tracking_uid
 from medseg.io.dicom_source import (
     MANUFACTURER,
     RESEARCH_ONLY,
@@ -20,7 +24,7 @@ from medseg.io.dicom_source import (
     finish,
     highdicom,
 )
-from medseg.structures import Structure, StructureSet
+from medseg.structures import Structure, StructureSet, Total
 from medseg.volume import LabelMap
 
 SERIES_NUMBER = 9002
@@ -30,6 +34,12 @@ VOXELS_SUMMED = Code("126030", "DCM", "Sum of segmented voxel method for volume"
 EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 COMMENT = Code("121106", "DCM", "Comment")
 LONGEST_COMMENT = 1024
+RAISED = Code("RAISED", PRIVATE_SCHEME, "Raised by an automatic check")
+VERDICT = Code("VERDICT", PRIVATE_SCHEME, "Verdict on the result")
+DOUBTFUL = Code("DOUBTFUL", PRIVATE_SCHEME, "Doubtful")
+NO_DOUBT = Code("NO_DOUBT", PRIVATE_SCHEME, "No automatic check raised a doubt")
+BEGINNINGS = {"doubt": "Doubtful result", "warning": "Warning", "note": "Note"}
+"""What a comment begins with, by the severity of its finding."""
 DEVICE = Code("121007", "DCM", "Device")
 IMAGING = Code("363679005", "SCT", "Imaging procedure")
 PROCEDURES = {
@@ -41,10 +51,34 @@ PROCEDURES = {
 """Context group 100; by modality, as no more is known."""
 
 
+@dataclass(frozen=True)
+class Volumes:
+    """What is stated beside the volumes of the structures.
+
+    Attributes:
+        intervals_ml: within which the volumes by a reference are expected, by structure; a doubtful result
+            is told none.
+        coverage: share of the volumes that such intervals are to hold.
+        totals: volumes that several structures make up together.
+    """
+
+    intervals_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    coverage: float = 0.9
+    totals: tuple[Total, ...] = ()
+
+
+NOTHING_MORE = Volumes()
+
+
 def measurements(
-    source: Source, segments: Any, labels: LabelMap, structures: StructureSet, maker: Maker
+    source: Source,
+    segments: Any,
+    labels: LabelMap,
+    structures: StructureSet,
+    maker: Maker,
+    volumes: Volumes = NOTHING_MORE,
 ) -> Any:
-    """The report of the volume of every structure, 0 ml included, and of every doubt.
+    """The report of the volume of every structure, 0 ml included, and of every finding.
 
     Args:
         source: the series.
@@ -52,17 +86,21 @@ def measurements(
         labels: on the series' grid.
         structures: of the labels.
         maker: of both objects.
+        volumes: what is stated beside the volumes of the structures.
     """
     hd = highdicom()
     report = hd.sr.MeasurementReport(
         observation_context=_observer(maker),
         procedure_reported=coded(PROCEDURES.get(str(source.headers[0].get("Modality", "")), IMAGING)),
         imaging_measurements=[
-            _group(number, structure, source, segments, labels, structures, maker)
-            for number, structure in numbered(structures)
+            *(
+                _group(number, structure, source, segments, labels, structures, maker, volumes)
+                for number, structure in numbered(structures, kind_of(segments))
+            ),
+            *(_total(total, labels, maker) for total in volumes.totals),
         ],
     )
-    report[0].ContentSequence.append(_comments(maker))
+    report[0].ContentSequence.append(_evaluations(maker))
     made = hd.sr.ComprehensiveSR(
         evidence=[*source.headers, segments],
         content=report,
@@ -73,7 +111,7 @@ def measurements(
         is_complete=True,
         series_description=maker.described("medseg measurements"),
         specific_character_set=UTF_8,
-        coding_schemes=schemes(structures),
+        coding_schemes=own_scheme(),
         **maker.equipment,
         **content_time(maker),
     )
@@ -93,13 +131,16 @@ def _observer(maker: Maker) -> Any:
     return sr.ObservationContext(observer_device_context=sr.ObserverContext(coded(DEVICE), device))
 
 
-def _comments(maker: Maker) -> Any:
+def _evaluations(maker: Maker) -> Any:
     """What holds for the whole report: TID 1500, qualitative evaluations, which follow the measurements."""
     sr = highdicom().sr
     found = sr.ContainerContentItem(coded(EVALUATIONS), relationship_type="CONTAINS")
-    doubts = [f"Doubtful result: {text(doubt, LONGEST_COMMENT)}" for doubt in maker.doubts]
+    verdict = sr.CodeContentItem(
+        coded(VERDICT), coded(DOUBTFUL if maker.is_doubtful else NO_DOUBT), "CONTAINS"
+    )
+    said = [f"{BEGINNINGS[f.severity]}: {text(f.sentence, LONGEST_COMMENT)}" for f in maker.findings]
     found.ContentSequence = sr.ContentSequence(
-        [sr.TextContentItem(coded(COMMENT), said, "CONTAINS") for said in (RESEARCH_ONLY, *doubts)]
+        [verdict, *(sr.TextContentItem(coded(COMMENT), line, "CONTAINS") for line in (RESEARCH_ONLY, *said))]
     )
     return found
 
@@ -112,16 +153,22 @@ def _group(
     labels: LabelMap,
     structures: StructureSet,
     maker: Maker,
+    volumes: Volumes,
 ) -> Any:
-    """One structure: what it is, which segment, how large."""
+    """One structure: what it is, which segment, how large, and what was found about it."""
     sr, concept = highdicom().sr, concept_of(structure)
     voxels = int(structures.mask(labels.array, structure).sum())
-    volume = sr.Measurement(
-        name=coded(VOLUME),
-        value=round(voxels * labels.grid.voxel_volume_mm3 / 1000, 6),
-        unit=coded(MILLILITRE),
-        method=coded(VOXELS_SUMMED),
-    )
+    found = [_volume(voxels * labels.grid.voxel_volume_mm3 / 1000)]
+    if structure.name in volumes.intervals_ml and not maker.is_doubtful:
+        share = f"{100 * volumes.coverage:.0f} % interval of the reference volume"
+        found += [
+            _volume(ml, Code(f"INTERVAL_{end.upper()}", PRIVATE_SCHEME, f"{end.title()} end of the {share}"))
+            for end, ml in zip(("lower", "upper"), volumes.intervals_ml[structure.name], strict=True)
+        ]
+    evaluations = [
+        sr.QualitativeEvaluation(coded(RAISED), coded(_finding_code(f)))
+        for f in about(maker.findings, structure.name)
+    ]
     site = sr.FindingSite(coded(concept.type), None if concept.side is None else coded(concept.side))
     return sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
@@ -137,5 +184,32 @@ def _group(
         finding_type=coded(concept.type),
         finding_sites=None if concept.side is None else [site],
         algorithm_id=sr.AlgorithmIdentification(maker.algorithm, __version__),
-        measurements=[volume],
+        measurements=found,
+        qualitative_evaluations=evaluations or None,
     )
+
+
+def _total(total: Total, labels: LabelMap, maker: Maker) -> Any:
+    """A volume that structures make up together, which has no segment of its own."""
+    sr = highdicom().sr
+    ml = total.voxels(labels.array) * labels.grid.voxel_volume_mm3 / 1000
+    return sr.MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=sr.TrackingIdentifier(
+            maker.uid(f"tracking total {total.name}"), text(total.name) or "total"
+        ),
+        finding_type=coded(concept_of(Structure(1, total.name)).type),
+        algorithm_id=sr.AlgorithmIdentification(maker.algorithm, __version__),
+        measurements=[_volume(ml)],
+    )
+
+
+def _volume(ml: float, name: Code = VOLUME) -> Any:
+    """A volume; of the voxels summed, unless it is called otherwise."""
+    summed = coded(VOXELS_SUMMED) if name is VOLUME else None
+    return highdicom().sr.Measurement(
+        name=coded(name), value=round(ml, 6), unit=coded(MILLILITRE), method=summed
+    )
+
+
+def _finding_code(finding: Finding) -> Code:
+    return Code(finding.code.upper()[:16], PRIVATE_SCHEME, TITLES.get(finding.code, finding.code))

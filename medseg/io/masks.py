@@ -26,8 +26,8 @@ def read_mask_folder(
     """One label map of a folder of masks, each named for its structure: `liver.nii.gz`.
 
     A mask holds 0 and at most one other value. Where masks overlap, the later one counts, in the order
-    of `values`, and a warning says how many voxels they share. A structure without a mask is taken for
-    absent, with a warning.
+    of `values`, and a warning says how many voxels they share. A structure without a mask was not
+    labelled (`LabelMap.unlabelled`), with a warning; one that is absent has an empty mask.
 
     Args:
         folder: of masks; 2D pictures beside volumes are none.
@@ -48,21 +48,23 @@ def read_mask_folder(
     files = _files(folder)
     if values is None:
         values = {stem_and_suffix(path)[0]: n for n, path in enumerate(files.values(), start=1)}
-    wanted = _by_key(values)
+    wanted = names_by_key(values)
     strange = [path.name for key, path in files.items() if key not in wanted]
     if strange and not others:
         raise InputError(
-            f"holds masks of no known structure: {_listed(strange)}",
+            f"holds masks of no known structure: {listed(strange)}",
             source=folder,
-            mend=f"declare them, or move them elsewhere; known are {_listed(list(values))}",
+            mend=f"declare them, or move them elsewhere; known are {listed(list(values))}",
         )
     there = {name: files[key] for key, name in wanted.items() if key in files}
     if not there:
-        raise InputError(f"holds no mask of {_listed(list(values))}", source=folder, mend="check the names")
+        raise InputError(f"holds no mask of {listed(list(values))}", source=folder, mend="check the names")
     missing = [name for name in values if name not in there]
-    said = (f"There is no mask of {_listed(missing)}: taken for absent.",) if missing else ()
+    said = f"There is no mask of {listed(missing)}: not labelled here; an empty mask says that there is none."
     found = _painted(there, values, folder)
-    found = replace(found, warnings=(*said, *found.warnings))
+    if missing:
+        unlabelled = tuple(values[name] for name in missing)
+        found = replace(found, warnings=(said, *found.warnings), unlabelled=unlabelled)
     return found, {value: name for name, value in values.items()}
 
 
@@ -81,19 +83,19 @@ def renamed(labels: LabelMap, there: StructureSet, wanted: StructureSet, source:
         InputError: some names are known, and some that have voxels are not.
         UsageError: two names are the same but for capitals, blanks and signs.
     """
-    table = _by_key({s.name: s.value for s in wanted})
+    table = names_by_key({s.name: s.value for s in wanted})
     present = [s for s in there if s.value in value_counts(labels.array)]
-    strange = [s.name for s in present if _key(s.name) not in table]
-    if strange and not any(_key(s.name) in table for s in there):
-        said = f"No segment has the name of a structure ({_listed(strange)}); its label values were taken."
+    strange = [s.name for s in present if name_key(s.name) not in table]
+    if strange and not any(name_key(s.name) in table for s in there):
+        said = f"No segment has the name of a structure ({listed(strange)}); its label values were taken."
         return replace(labels, warnings=(*labels.warnings, said))
     if strange:
         raise InputError(
-            f"has segments that are no known structure: {_listed(strange)}",
+            f"has segments that are no known structure: {listed(strange)}",
             source=source,
-            mend=f"name them in 3D Slicer as one of {_listed(wanted.names)}",
+            mend=f"name them in 3D Slicer as one of {listed(wanted.names)}",
         )
-    changes = {s.value: wanted[table[_key(s.name)]].value for s in present}
+    changes = {s.value: wanted[table[name_key(s.name)]].value for s in present}
     out = np.zeros_like(labels.array, dtype=smallest_dtype(np.array([0, *changes.values()]), source))
     for value, becomes in changes.items():
         out[labels.array == value] = becomes
@@ -118,7 +120,7 @@ def _binary(mask: LabelMap, path: Path) -> NDArray[np.bool_]:
     found = [value for value in value_counts(mask.array) if value]
     if len(found) > 1:
         raise InputError(
-            f"is no mask: it holds the values {_listed([str(v) for v in found])} besides 0",
+            f"is no mask: it holds the values {listed([str(v) for v in found])} besides 0",
             source=path,
             mend="give one file a structure, or the label map alone",
         )
@@ -134,7 +136,7 @@ def _files(folder: Path) -> dict[str, Path]:
     images = [p for p in names if stem_and_suffix(p)[1] in SUFFIXES and stem_and_suffix(p)[1] != ".img"]
     files: dict[str, Path] = {}
     for path in without_pictures(images):
-        other = files.setdefault(_key(stem_and_suffix(path)[0]), path)
+        other = files.setdefault(name_key(stem_and_suffix(path)[0]), path)
         if other is not path:
             raise InputError(
                 f"{other.name} and {path.name} are one structure", source=folder, mend="keep one"
@@ -144,26 +146,26 @@ def _files(folder: Path) -> dict[str, Path]:
     return files
 
 
-def _by_key(names: Mapping[str, int]) -> dict[str, str]:
+def names_by_key(names: Mapping[str, int]) -> dict[str, str]:
     """The names by their keys."""
     found: dict[str, str] = {}
     for name in names:
-        other = found.setdefault(_key(name), name)
+        other = found.setdefault(name_key(name), name)
         if other != name:
             raise UsageError(f"the structures {other!r} and {name!r} cannot be told apart by their files")
     return found
 
 
-def _key(name: str) -> str:
+def name_key(name: str) -> str:
     """A name without capitals, blanks and signs.
 
-    >>> _key("Kidney-Left") == _key("kidney_left") == _key("kidney left")
+    >>> name_key("Kidney-Left") == name_key("kidney_left") == name_key("kidney left")
     True
     """
     return re.sub(r"[\W_]+", "", name.casefold())
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
+def listed(names: Sequence[str], most: int = 8) -> str:
     """The first names, and how many there are more."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import InputError
-from medseg.io.dicom import is_dicom_folder
+from medseg.io import dicom
+from medseg.io.dicom import is_dicom_folder, is_structure_set
 from medseg.io.memory import out_of_memory_named
 from medseg.io.names import (
     COLOURS,
@@ -88,8 +89,10 @@ def read_labels(
 
     Args:
         path: a file, a folder with a DICOM series, or with `structures` a folder of one mask a
-            structure (see `read_mask_folder`).
-        structures: whose names give masks, and the named segments of a `.seg.nrrd`, their values.
+            structure (see `read_mask_folder`). A DICOM structure set (RTSTRUCT) is painted on the series
+            that it refers to, which lies beside it (see `rtstruct.read_labels`).
+        structures: whose names give masks, the named segments of a `.seg.nrrd` and the structures of an
+            RTSTRUCT their values.
         like: the grid wanted: a `.seg.nrrd`, which may be cropped to its segments, is placed on it.
             Other formats keep their own.
         options: decisions the file leaves open.
@@ -106,6 +109,11 @@ def read_labels(
             from medseg.io.masks import read_mask_folder
 
             return read_mask_folder(path, {s.name: s.value for s in structures}, others=True)[0]
+        if is_structure_set(path):
+            from medseg.io import rtstruct
+
+            drawn = rtstruct.read_labels(path, structures)
+            return drawn if like is None else on_grid(drawn, like, path)
         stored = _stored_labels(path, options)
         array, _ = _volumes(stored, None, options)
         info = stored.info
@@ -168,8 +176,6 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
 def _room(path: Path) -> ModuleType:
     """The module that reads this kind of file."""
     if path.is_dir():
-        from medseg.io import dicom
-
         return dicom
     suffix = stem_and_suffix(path)[1]
     if suffix in NIFTI_SUFFIXES:
@@ -193,7 +199,9 @@ def _room(path: Path) -> ModuleType:
         from medseg.io import slices
 
         return slices
-    mend = "name the folder of its series" if suffix == ".dcm" else "convert it to NIfTI, MetaImage or NRRD"
+    if suffix in dicom.DICOM_SUFFIXES or dicom.is_dicom_file(path):
+        return dicom
+    mend = "convert it to NIfTI, MetaImage or NRRD"
     raise InputError(
         f"the suffix {suffix or '(none)'} is no image format that is read", source=path, mend=mend
     )
@@ -261,6 +269,9 @@ def _read_channels(files: Mapping[str, Path], channels: Sequence[str] | None, op
     dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32)
     array = np.stack([v.array[0].astype(dtype, copy=False) for v in volumes.values()])
     warnings = tuple(f"{name}: {text}" for name, v in volumes.items() for text in v.warnings)
+    scans = {name: files[name] for name in wanted if _room(files[name]) is dicom}
+    if len(scans) > 1:
+        warnings += dicom.require_one_patient(scans, options)
     return Volume(array, first.grid, wanted, first.form, warnings)
 
 

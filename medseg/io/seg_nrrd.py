@@ -154,7 +154,7 @@ def _structures(structures: StructureSet | None, found: Sequence[int]) -> Struct
     regions = any(s.members for s in known)
     strange = [value for value in found if value not in {s.value for s in known}]
     extra = [Structure(v, f"label {v}", members=(v,) if regions else ()) for v in strange]
-    names = _distinct([_name(s.name) for s in (*known, *extra)])
+    names = distinct_names([tidy_name(s.name) for s in (*known, *extra)])
     return StructureSet(
         tuple(
             replace(s, name=name, side="none", twin=None)
@@ -225,12 +225,12 @@ def _segments(path: Path, layers: int) -> tuple[tuple[Segment, ...], tuple[str, 
                 source=path,
                 mend=MEND,
             )
-        name = _name(fields.get("Name", "")) or f"Segment {number}"
+        name = tidy_name(fields.get("Name", "")) or f"Segment {number}"
         found.append(Segment(name, _colour(fields.get("Color", "")), layer, stored, stored))
     twice = [place for place, count in Counter((s.layer, s.stored) for s in found).items() if count > 1]
     if twice:
         raise InputError(f"two segments have the value {twice[0][1]} in one layer", source=path, mend=MEND)
-    names = _distinct([s.name for s in found])
+    names = distinct_names([s.name for s in found])
     return _numbered([replace(s, name=name) for s, name in zip(found, names, strict=True)])
 
 
@@ -300,15 +300,15 @@ def _colour(text: str) -> str:
     return "#" + "".join(f"{round(255 * share):02x}" for share in shares)
 
 
-def _name(text: str) -> str:
+def tidy_name(text: str) -> str:
     """A name on one line, of a length that fits a table."""
     return printable(" ".join(text.split()))[:LONGEST_NAME].strip()
 
 
-def _distinct(names: Sequence[str]) -> list[str]:
+def distinct_names(names: Sequence[str]) -> list[str]:
     """Names that all differ: a number is added to one that came before.
 
-    >>> _distinct(["a", "b", "a"])
+    >>> distinct_names(["a", "b", "a"])
     ['a', 'b', 'a (2)']
     """
     found: list[str] = []

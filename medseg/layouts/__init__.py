@@ -11,6 +11,7 @@ from medseg.errors import InputError
 from medseg.layouts import (
     brats,
     decathlon,
+    dicom,
     images,
     label_maps,
     masks,
@@ -22,7 +23,7 @@ from medseg.layouts.case import CaseFiles, DatasetFiles
 from medseg.layouts.writing import About, NewCase, Writer
 
 LayoutName = Literal[
-    "decathlon", "label_maps", "brats", "promise12", "prostatex", "nnunet", "images", "masks"
+    "decathlon", "label_maps", "brats", "promise12", "prostatex", "nnunet", "images", "masks", "dicom"
 ]
 
 LAYOUTS = {
@@ -34,6 +35,7 @@ LAYOUTS = {
     "nnunet": nnunet.read,
     "images": images.read,
     "masks": masks.read,
+    "dicom": dicom.read,
 }
 
 FITS: Mapping[LayoutName, Callable[[Path], bool]] = MappingProxyType(
@@ -45,6 +47,7 @@ FITS: Mapping[LayoutName, Callable[[Path], bool]] = MappingProxyType(
         "masks": masks.fits,
         "promise12": promise12.fits,
         "brats": brats.fits,
+        "dicom": dicom.fits,
     }
 )
 """Whether a folder looks like one of a layout, in the order they are asked."""

@@ -4,7 +4,7 @@ The names changed with the years (Menze et al. 2015, doi:10.1109/TMI.2014.237769
 arXiv:2107.02314; the 2023 challenge), and with them the value of enhancing tumour:
 
     2013       Flair_*, T1_*, T1c_*, T2_*, OTMultiClass          as DeepMedic hands it on; enhancing 4
-    2018-2021  ID_flair, ID_t1, ID_t1ce, ID_t2, ID_seg           enhancing 4
+    2018-2021  ID_flair, ID_t1, ID_t1ce, ID_t2, ID_seg           enhancing 4, capitals or not
     2023-      ID-t2f, ID-t1n, ID-t1c, ID-t2w, ID-seg            enhancing 3
 
 Channels are called flair, t1, t1c and t2, and enhancing tumour is 4, whatever the year.
@@ -55,8 +55,13 @@ NAMINGS = (
         r"OTMultiClass",
     ),
     Naming(
-        {"flair": r".+_flair", "t1": r".+_t1", "t1c": r".+_t1ce", "t2": r".+_t2"},
-        r".+_seg",
+        {
+            "flair": r"(?i).+_flair",
+            "t1": r"(?i).+_t1",
+            "t1c": r"(?i).+_t1(ce|c|gd)",
+            "t2": r"(?i).+_t2",
+        },
+        r"(?i).+_seg(m|mentation)?",
     ),
     Naming(
         {"flair": r".+-t2f", "t1": r".+-t1n", "t1c": r".+-t1c", "t2": r".+-t2w"},
@@ -96,8 +101,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     for patient in _patients(folder):
         case = _case(patient)
         if complete and (case is None or case.label is None):
-            what = "images of one year's names" if case is None else "a label file"
-            raise InputError(f"does not hold {what}", source=patient, mend="copy the dataset again")
+            raise _not_whole(patient, case)
         if case is not None:
             cases.append(case)
     if not cases:
@@ -108,6 +112,26 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         )
     require_distinct(cases, folder)
     return DatasetFiles(tuple(cases), (), {})
+
+
+def _not_whole(patient: Path, case: CaseFiles | None) -> InputError:
+    """What a patient's folder lacks; a file of another name may be it."""
+    if case is None:
+        return InputError(
+            "does not hold images of one year's names",
+            source=patient,
+            mend=f"name them {patient.name}_flair, _t1, _t1ce, _t2, or move the folder away",
+        )
+    used = set(case.channels.values())
+    others = [path.name for path in _stems(patient).values() if path not in used]
+    label = f"{patient.name}_seg.nii.gz"
+    if len(others) == 1:
+        return InputError(
+            f"does not hold a label file, unless {others[0]} is it", source=patient, mend=f"rename it {label}"
+        )
+    return InputError(
+        "does not hold a label file", source=patient, mend=f"add {label}, or move the folder away"
+    )
 
 
 def _patients(folder: Path) -> Iterator[Path]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from medseg.errors import InputError
 from medseg.io import stem_and_suffix
@@ -45,13 +43,20 @@ class CaseFiles:
 
 @dataclass(frozen=True)
 class DatasetFiles:
-    """The cases of a folder, with the channel, label and region names the folder itself states."""
+    """The cases of a folder, with the channel, label and region names the folder itself states.
+
+    `ignore` is the label value of voxels that nobody labelled, where it states one.
+    """
 
     cases: tuple[CaseFiles, ...]
     channels: tuple[str, ...]
     labels: dict[int, str]
     licence: str = ""
     regions: tuple[Structure, ...] = ()
+    ignore: int | None = None
+
+
+INCOMPLETE = "add the missing file, or move the other away"
 
 
 def group_of(name: str) -> str:
@@ -87,7 +92,9 @@ def inside(folder: Path, name: str, lister: str, *, complete: bool) -> Path:
         raise InputError(f"names {name!r}, which is outside the folder", source=folder / lister)
     if complete and not there:
         raise InputError(
-            f"names {name!r}, which is not there", source=folder / lister, mend="copy the dataset again"
+            f"names {name!r}, which is not there",
+            source=folder / lister,
+            mend="add the file, or take the case out of the list",
         )
     return path
 
@@ -127,15 +134,6 @@ def _is_result(stem: str, path: Path, files: Mapping[str, Path], marks: Sequence
     if stem.endswith(tuple(marks)):
         return path.with_name(f"{stem}.json").is_file()
     return scan_of_result(stem) in files
-
-
-def description_of(folder: Path, name: str = "dataset.json") -> Mapping[str, Any]:
-    """What the JSON file that describes a folder holds; nothing where none can be read."""
-    try:
-        found = json.loads((folder / name).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def folders_in(folder: Path) -> list[Path]:

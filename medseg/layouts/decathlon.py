@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,17 @@ from medseg.io import stem_and_suffix, write_labels
 from medseg.layouts.case import (
     CaseFiles,
     DatasetFiles,
-    description_of,
     group_of,
     inside,
     require_distinct,
+)
+from medseg.layouts.description import (
+    IGNORE,
+    LISTER,
+    description_of,
+    form_fault,
+    required_description,
+    stated_labels,
 )
 from medseg.layouts.writing import (
     ENDING,
@@ -29,8 +35,9 @@ from medseg.layouts.writing import (
 
 
 def fits(folder: Path) -> bool:
-    """Whether `dataset.json` lists training cases."""
-    return isinstance(description_of(folder).get("training"), list)
+    """Whether `dataset.json` lists training cases, and not in nnU-Net's way."""
+    found = description_of(folder)
+    return isinstance(found.get("training"), list) and "file_ending" not in found
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
@@ -44,27 +51,27 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         InputError: `dataset.json` is missing or not as the layout says, names a file that is
             missing or outside the folder, or two cases of one name.
     """
-    path = folder / "dataset.json"
-    if not path.is_file():
-        raise InputError(
-            "no dataset.json here", source=folder, mend="give the folder that holds dataset.json and imagesTr"
-        )
+    path, data = folder / LISTER, required_description(folder)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        entries = [(str(entry["image"]), str(entry["label"])) for entry in data["training"]]
-        labels = {int(value): str(name) for value, name in data["labels"].items() if int(value) != 0}
+        entries = [_entry(entry) for entry in data["training"]]
+        stated = stated_labels(data)
         channels = _channels(data)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
-        raise InputError(f"not a Decathlon dataset.json ({fault!r})", source=path) from None
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise InputError(f"not a Decathlon dataset.json: {form_fault(fault)}", source=path) from None
     cases = tuple(_decathlon_case(folder, image, label, complete) for image, label in entries)
     if not cases:
         raise InputError("lists no training case", source=path)
     require_distinct(cases, path)
-    return DatasetFiles(cases, channels, labels, str(data.get("licence", data.get("license", ""))))
+    licence = str(data.get("licence", data.get("license", "")))
+    return DatasetFiles(cases, channels, stated.labels, licence, stated.regions, stated.ignore)
+
+
+def _entry(entry: Any) -> tuple[str, str]:
+    return str(entry["image"]), str(entry["label"])
 
 
 def _decathlon_case(folder: Path, image: str, label: str, complete: bool) -> CaseFiles:
-    paths = [inside(folder, name, "dataset.json", complete=complete) for name in (image, label)]
+    paths = [inside(folder, name, LISTER, complete=complete) for name in (image, label)]
     case_id = stem_and_suffix(paths[0])[0]
     return CaseFiles(case_id, paths[0], paths[1], group=group_of(case_id))
 
@@ -80,7 +87,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
     Raises:
         UsageError: a file exists, or a case is a label map alone.
     """
-    opened(folder, "imagesTr", "labelsTr", description="dataset.json", overwrite=overwrite)
+    opened(folder, "imagesTr", "labelsTr", description=LISTER, overwrite=overwrite)
     training: list[dict[str, str]] = []
     test: list[str] = []
     copied = 0
@@ -94,13 +101,14 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
         copied += write_scan(folder / "imagesTr" / name, case, overwrite=overwrite)
         write_labels(folder / "labelsTr" / name, case.labels, overwrite=overwrite)
         training.append({"image": f"./imagesTr/{name}", "label": f"./labelsTr/{name}"})
-    write_description(folder / "dataset.json", _described(about, training, test), overwrite=overwrite)
+    write_description(folder / LISTER, _described(about, training, test), overwrite=overwrite)
     return copied
 
 
 def _described(about: About, training: list[dict[str, str]], test: list[str]) -> dict[str, object]:
     channels = {str(number): name for number, name in enumerate(about.channels)}
     labels = {"0": "background"} | {str(v): name for v, name in label_names(about.structures).items()}
+    labels |= {} if about.structures.ignore is None else {str(about.structures.ignore): IGNORE}
     return {
         "name": about.name,
         "description": about.description,

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from medseg.errors import InputError, UsageError
 from medseg.geometry.orient import canonical
 from medseg.io import write_image, write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, files_in, group_of, without_results
+from medseg.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, group_of, without_results
 from medseg.layouts.writing import About, NewCase, Writer, opened, require_scan
 from medseg.volume import FileForm, Grid, LabelMap, Volume
 
@@ -62,7 +62,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     single = sorted(images.keys() ^ masks.keys())
     if complete and single:
         what = "mask" if single[0] in images else "image"
-        raise InputError(f"has no {what} of {single[0]!r}", source=folder, mend="copy the dataset again")
+        raise InputError(f"has no {what} of {single[0]!r}", source=folder, mend=INCOMPLETE)
     groups = _groups(folder, images)
     cases = tuple(CaseFiles(name, path, masks.get(name), groups[name]) for name, path in images.items())
     return DatasetFiles(cases, (), {})

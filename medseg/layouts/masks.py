@@ -14,7 +14,7 @@ import numpy as np
 
 from medseg.errors import InputError, UsageError
 from medseg.io import write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, files_in, folders_in, group_of
+from medseg.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, folders_in, group_of
 from medseg.layouts.writing import ENDING, About, NewCase, file_name, opened, write_scan
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap
@@ -50,7 +50,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             raise InputError(f"holds both {scans[0].name} and {scans[1].name}", source=place, mend="keep one")
         if complete and not (scans and masks):
             what = "mask in segmentations/" if scans else f"scan ({', '.join(SCANS)}{ENDING})"
-            raise InputError(f"holds no {what}", source=place, mend="copy the dataset again")
+            raise InputError(f"holds no {what}", source=place, mend=INCOMPLETE)
         if scans:
             labels = place / MASKS if masks else None
             cases.append(CaseFiles(place.name, scans[0], labels, group_of(place.name)))
@@ -83,6 +83,8 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
             continue
         opened(place, MASKS)
         for structure in about.structures:
+            if not set(structure.members or (structure.value,)).isdisjoint(case.labels.unlabelled):
+                continue  # an empty mask would say that there is none
             mask = about.structures.mask(case.labels.array, structure).astype(np.uint8)
             labels = LabelMap(mask, case.labels.grid, case.labels.form)
             write_labels(place / MASKS / (names[structure.name] + ENDING), labels, overwrite=overwrite)

@@ -4,20 +4,28 @@
     imagesTr/ID_0000.nii.gz, ID_0001.nii.gz, ...      a file a channel
     labelsTr/ID.nii.gz                                labels from 0 without gaps
 
-A label that is a list of values is a region; `regions_class_order` then says what each region writes.
+A label that is a list of values is a region; `regions_class_order` then says what each region writes. The
+label called "ignore" is of voxels that nobody labelled.
 `dataset` may name the files of each case instead.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import InputError
-from medseg.io import write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, description_of, group_of, inside
+from medseg.io import stem_and_suffix, write_labels
+from medseg.layouts.case import CaseFiles, DatasetFiles, group_of, inside
+from medseg.layouts.description import (
+    IGNORE,
+    LISTER,
+    description_of,
+    form_fault,
+    required_description,
+    stated_labels,
+)
 from medseg.layouts.writing import (
     ENDING,
     About,
@@ -28,17 +36,15 @@ from medseg.layouts.writing import (
     write_channel,
     write_description,
 )
-from medseg.structures import Structure, StructureSet
+from medseg.structures import StructureSet
 
-LISTER = "dataset.json"
 FLAT_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 """Of natural images, which hold all their colours in one file."""
 
 
 def fits(folder: Path) -> bool:
     """Whether `dataset.json` says how files end."""
-    found = description_of(folder)
-    return "file_ending" in found and "training" not in found
+    return "file_ending" in description_of(folder)
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
@@ -49,29 +55,46 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         complete: refuse a case with a missing file, rather than leave that to the reader.
 
     Raises:
-        InputError: `dataset.json` is missing, not as the layout says, or has labels to be ignored; there
-            is no case; or with `complete` a file is missing.
+        InputError: `dataset.json` is missing or not as the layout says, there is no case, or with
+            `complete` a file is missing.
     """
-    path = folder / LISTER
-    if not path.is_file():
-        raise InputError(
-            "no dataset.json here", source=folder, mend="give the folder that holds dataset.json and imagesTr"
-        )
+    path, data = folder / LISTER, required_description(folder)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
         named = {int(number): str(name) for number, name in data["channel_names"].items()}
         channels = tuple(named[number] for number in sorted(named))
-        labels, regions = _labels(data)
-        listed = _listed(data)
-        ending = str(data["file_ending"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
-        raise InputError(f"not an nnU-Net dataset.json ({fault!r})", source=path) from None
-    if listed is None:
-        listed = _found(folder, ending, len(channels))
+        stated = stated_labels(data)
+        ending = _ending(data)
+        listed = _listed(data) or _trained(folder, data) or _found(folder, ending, len(channels))
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise InputError(f"not an nnU-Net dataset.json: {form_fault(fault)}", source=path) from None
+    if complete:
+        _require_images(folder, listed)
     cases = tuple(_case(folder, name, *files, channels, complete) for name, files in sorted(listed.items()))
     if not cases:
         raise InputError(f"has no training case: no labelsTr/*{ending}", source=folder)
-    return DatasetFiles(cases, channels, labels, str(data.get("licence", data.get("license", ""))), regions)
+    licence = str(data.get("licence", data.get("license", "")))
+    return DatasetFiles(cases, channels, stated.labels, licence, stated.regions, stated.ignore)
+
+
+def _ending(data: Mapping[str, Any]) -> str:
+    """How files end, with its dot."""
+    return "." + str(data["file_ending"]).lstrip(".")
+
+
+def _require_images(folder: Path, listed: Mapping[str, tuple[list[str], str]]) -> None:
+    """Refuse labels that lie there without an image.
+
+    Raises:
+        InputError: of the first such case.
+    """
+    for images, label in listed.values():
+        lacking = [name for name in images if not (folder / name).is_file()]
+        if lacking and (folder / label).is_file():
+            raise InputError(
+                f"has no image {lacking[0]}",
+                source=folder / label,
+                mend="add it, or remove the labels",
+            )
 
 
 def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bool = False) -> int:
@@ -100,14 +123,17 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
 
 
 def consecutive(structures: StructureSet) -> dict[int, int]:
-    """What each label value becomes where there may be no gaps between them."""
-    return {value: number for number, value in enumerate(structures.known_values)}
+    """What each label value becomes where there may be no gaps; the one to be ignored is the last."""
+    last = () if structures.ignore is None else (structures.ignore,)
+    return {value: number for number, value in enumerate((*structures.known_values, *last))}
 
 
 def _described(about: About, table: Mapping[int, int], trained: int) -> dict[str, object]:
     labels: dict[str, int | list[int]] = {"background": 0}
     for s in about.structures:
         labels[s.name] = [table[v] for v in s.members] if s.members else table[s.value]
+    if about.structures.ignore is not None:
+        labels[IGNORE] = table[about.structures.ignore]
     order = {"regions_class_order": [table[v] for v in about.structures.values]}
     return {
         "name": about.name,
@@ -121,19 +147,6 @@ def _described(about: About, table: Mapping[int, int], trained: int) -> dict[str
     }
 
 
-def _labels(data: Mapping[str, Any]) -> tuple[dict[int, str], tuple[Structure, ...]]:
-    """Names of plain labels, or the regions; a set with one region has regions alone."""
-    stated = {str(name): value for name, value in data["labels"].items() if name != "background"}
-    if "ignore" in stated:
-        raise ValueError("labels to be ignored are not supported")
-    if not any(isinstance(value, list) for value in stated.values()):
-        return {int(value): name for name, value in stated.items()}, ()
-    written = [int(value) for value in data["regions_class_order"]]
-    members = [tuple(int(v) for v in (m if isinstance(m, list) else [m])) for m in stated.values()]
-    triples = zip(written, stated, members, strict=True)
-    return {}, tuple(Structure(value, name, members=inner) for value, name, inner in triples)
-
-
 def _listed(data: Mapping[str, Any]) -> dict[str, tuple[list[str], str]] | None:
     """Images and labels of each case by name, where `dataset` says so; paths are from the folder."""
     if "dataset" not in data:
@@ -142,6 +155,20 @@ def _listed(data: Mapping[str, Any]) -> dict[str, tuple[list[str], str]] | None:
         str(name): ([str(image) for image in entry["images"]], str(entry["label"]))
         for name, entry in data["dataset"].items()
     }
+
+
+def _trained(folder: Path, data: Mapping[str, Any]) -> dict[str, tuple[list[str], str]] | None:
+    """As `_listed`, from a list of training cases as the Decathlon has it, where its files are there.
+
+    nnU-Net does not read that list, and older tools leave it with names that no file has.
+    """
+    entries = data.get("training")
+    if not isinstance(entries, list) or not entries:
+        return None
+    pairs = [(str(entry["image"]), str(entry["label"])) for entry in entries]
+    if not all((folder / image).is_file() for image, _ in pairs):
+        return None
+    return {stem_and_suffix(Path(label))[0]: ([image], label) for image, label in pairs}
 
 
 def _found(folder: Path, ending: str, channels: int) -> dict[str, tuple[list[str], str]]:

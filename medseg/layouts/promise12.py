@@ -13,6 +13,7 @@ from pathlib import Path
 from medseg.errors import InputError, UsageError
 from medseg.io import files_of, write_image, write_labels
 from medseg.layouts.case import (
+    INCOMPLETE,
     CaseFiles,
     DatasetFiles,
     files_in,
@@ -32,7 +33,16 @@ MARK = "_segmentation"
 def fits(folder: Path) -> bool:
     """Whether there is a segmentation, in the folder or in one of it."""
     places = (folder, *folders_in(folder))
-    return any(path.is_file() for place in places for path in place.glob(f"*{MARK}{SUFFIX}"))
+    return any(_scan_of(stem) for place in places for stem in files_in(place, (SUFFIX,)))
+
+
+def _scan_of(stem: str) -> str:
+    """The scan whose segmentation is called so; none of another file.
+
+    >>> _scan_of("Case00_Segmentation"), _scan_of("Case00")
+    ('Case00', '')
+    """
+    return stem[: -len(MARK)] if stem.lower().endswith(MARK) else ""
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
@@ -63,14 +73,12 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
 
 def _cases(folder: Path, complete: bool) -> list[CaseFiles]:
     files = without_results(files_in(folder, (SUFFIX,)))
-    labels = {stem.removesuffix(MARK): path for stem, path in files.items() if stem.endswith(MARK)}
-    images = {stem: path for stem, path in files.items() if not stem.endswith(MARK)}
+    labels = {_scan_of(stem): path for stem, path in files.items() if _scan_of(stem)}
+    images = {stem: path for stem, path in files.items() if not _scan_of(stem)}
     if complete:
         for name, path in labels.items():
             if name not in images:
-                raise InputError(
-                    f"has no image {name}{SUFFIX} beside it", source=path, mend="copy the dataset again"
-                )
+                raise InputError(f"has no image {name}{SUFFIX} beside it", source=path, mend=INCOMPLETE)
             files_of(images[name]), files_of(path)
     return [CaseFiles(name, path, labels.get(name), group_of(name)) for name, path in images.items()]
 
@@ -114,7 +122,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
     require_one(about.structures)
     opened(folder)
     for case in cases:
-        if case.case_id.endswith(MARK):
+        if _scan_of(case.case_id):
             raise UsageError(f"the case {case.case_id} is named like a segmentation", mend="use --anonymous")
         scan = require_scan(case)
         write_image(

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from medseg.errors import InputError
 from medseg.io import write_labels
-from medseg.layouts.case import CaseFiles, DatasetFiles, files_in, without_results
+from medseg.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, without_results
 from medseg.layouts.writing import ENDING, About, NewCase, opened, require_channels, write_channel
 
 IMAGES, MASKS = "Images", "mask_prostate"
@@ -48,7 +48,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     single = sorted(images.keys() ^ masks.keys())
     if complete and single:
         what = "mask" if single[0] in images else "image"
-        raise InputError(f"has no {what} of {single[0]}", source=folder, mend="copy the dataset again")
+        raise InputError(f"has no {what} of {single[0]}", source=folder, mend=INCOMPLETE)
     cases = tuple(CaseFiles(name, path, masks.get(name), name) for name, path in sorted(images.items()))
     return DatasetFiles(cases, (), {})
 

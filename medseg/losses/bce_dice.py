@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from medseg.losses.combined import DiceAndCrossEntropy, Pair
-from medseg.losses.outputs import at_least_float32, check_regions, per_region
+from medseg.losses.outputs import at_least_float32, check_regions, mean_of_kept, per_region
 from medseg.losses.spec import Form
 
 
@@ -36,8 +36,8 @@ class BCEDiceLoss(DiceAndCrossEntropy):
         super().__init__(**pair)
         self.form: Form = form
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against regions (B, K, *S) of any type.
+    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against regions (B, K, *S), at the voxels kept.
 
         Raises:
             UsageError: the shapes differ, or the number of class weights.
@@ -45,17 +45,22 @@ class BCEDiceLoss(DiceAndCrossEntropy):
         check_regions(logits, target)
         wide = at_least_float32(logits)
         truth = target.to(wide.dtype)
-        entropy = self._cross_entropy(wide, truth, per_region(self.class_weights, wide))
-        return self.ce_weight * entropy + self.dice_weight * self._dice_part(wide, truth)
+        entropy = self._cross_entropy(wide, truth, per_region(self.class_weights, wide), kept)
+        return self.ce_weight * entropy + self.dice_weight * self._dice_part(wide, truth, kept)
 
-    def _cross_entropy(self, logits: Tensor, truth: Tensor, weights: Tensor | None) -> Tensor:
-        if self.form != "unetpp":
+    def _cross_entropy(
+        self, logits: Tensor, truth: Tensor, weights: Tensor | None, kept: Tensor | None
+    ) -> Tensor:
+        if self.form == "unetpp":
+            within = -truth * functional.logsigmoid(logits)
+            return mean_of_kept(within if weights is None else within * weights, kept) / 2
+        if kept is None:
             return functional.binary_cross_entropy_with_logits(logits, truth, weight=weights)
-        within = -truth * functional.logsigmoid(logits)
-        return (within if weights is None else within * weights).mean() / 2
+        entropy = functional.binary_cross_entropy_with_logits(logits, truth, weight=weights, reduction="none")
+        return mean_of_kept(entropy, kept)
 
-    def _dice_part(self, logits: Tensor, truth: Tensor) -> Tensor:
+    def _dice_part(self, logits: Tensor, truth: Tensor, kept: Tensor | None) -> Tensor:
         p = logits.sigmoid()
         if self.form != "log":
-            return self.dice.of_regions(p, truth)
-        return -self.dice.ratio(self.dice.region_sums(p, truth)).mean().log()
+            return self.dice.of_regions(p, truth, kept)
+        return -self.dice.ratio(self.dice.region_sums(p, truth, kept)).mean().log()

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from medseg.losses.distances import Measuring, SpacingMm, signed_distances_mm
-from medseg.losses.outputs import at_least_float32, check_labels, check_regions, masks_of
+from medseg.losses.outputs import at_least_float32, check_labels, check_regions, masks_of, mean_of_kept
 
 
 class BoundaryLoss(Measuring):
@@ -33,8 +33,11 @@ class BoundaryLoss(Measuring):
         self.regions = regions
         self.first = 0 if regions or include_background else 1
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S).
+    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)
+        at the voxels kept.
+
+        Distances are to what is known of the structure.
 
         Raises:
             UsageError: the shapes do not belong together.
@@ -42,10 +45,12 @@ class BoundaryLoss(Measuring):
         wide = at_least_float32(logits)
         if self.regions:
             check_regions(logits, target)
-            return (wide.sigmoid() * self._distances(target > 0).to(wide)).mean()
+            inside = (target > 0) if kept is None else (target > 0) & kept.unsqueeze(1)
+            return mean_of_kept(wide.sigmoid() * self._distances(inside).to(wide), kept)
         check_labels(logits, target)
         masks = masks_of(target, logits.shape[1], self.first)
-        return (wide.softmax(1)[:, self.first :] * self._distances(masks).to(wide)).mean()
+        masks = masks if kept is None else masks & kept.unsqueeze(1)
+        return mean_of_kept(wide.softmax(1)[:, self.first :] * self._distances(masks).to(wide), kept)
 
     def _distances(self, masks: Tensor) -> Tensor:
         maps = [signed_distances_mm(mask, self.spacing_mm) for mask in masks.flatten(0, 1).cpu().numpy()]

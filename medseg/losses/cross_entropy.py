@@ -14,6 +14,7 @@ from medseg.losses.outputs import (
     at_least_float32,
     check_labels,
     check_regions,
+    kept_weights,
     log_at,
     log_softmax,
     per_region,
@@ -54,8 +55,9 @@ class CrossEntropyLoss(Measuring):
         self.sigma_mm = sigma_mm
         self.register_buffer("class_weights", weights_tensor(class_weights), persistent=False)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S).
+    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)
+        at the voxels kept.
 
         Raises:
             UsageError: the shapes or the number of class weights do not belong together.
@@ -75,8 +77,9 @@ class CrossEntropyLoss(Measuring):
             per = weights_like(self.class_weights, log_p.movedim(-1, 1))
             weights = None if per is None else per[labels]
         if self.w0:
-            weights = (1 if weights is None else weights) + self.w0 * self._borders(target).to(entropy)
-        return weighted_mean(entropy, weights)
+            known = target if kept is None else target * (kept.unsqueeze(1) if self.regions else kept)
+            weights = (1 if weights is None else weights) + self.w0 * self._borders(known).to(entropy)
+        return weighted_mean(entropy, kept_weights(weights, kept, entropy))
 
     def _borders(self, target: Tensor) -> Tensor:
         images = target.flatten(0, 1) if self.regions else target

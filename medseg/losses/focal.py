@@ -15,6 +15,7 @@ from medseg.losses.outputs import (
     check_regions,
     log_at,
     log_softmax,
+    mean_of_kept,
     per_region,
     weights_like,
     weights_tensor,
@@ -54,28 +55,29 @@ class FocalLoss(nn.Module):
         self.alpha = 0.25 if alpha is None else alpha
         self.register_buffer("class_weights", weights_tensor(class_weights), persistent=False)
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S).
+    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)
+        at the voxels kept.
 
         Raises:
             UsageError: the shapes or the number of class weights do not belong together.
         """
         if self.regions:
             check_regions(logits, target)
-            return self._of_regions(at_least_float32(logits), target)
+            return self._of_regions(at_least_float32(logits), target, kept)
         check_labels(logits, target)
         log_p = log_softmax(logits)
         labels = target.long()
         weights = weights_like(self.class_weights, log_p.movedim(-1, 1))
         losses = self._focused(log_at(log_p, labels))
-        return (losses if weights is None else losses * weights[labels]).mean()
+        return mean_of_kept(losses if weights is None else losses * weights[labels], kept)
 
-    def _of_regions(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _of_regions(self, logits: Tensor, target: Tensor, kept: Tensor | None) -> Tensor:
         truth = target.to(logits.dtype)
         sides = self.alpha * truth + (1 - self.alpha) * (1 - truth)
         losses = sides * self._focused(functional.logsigmoid(logits * (2 * truth - 1)))
         weights = per_region(self.class_weights, logits)
-        return (losses if weights is None else losses * weights).mean()
+        return mean_of_kept(losses if weights is None else losses * weights, kept)
 
     def _focused(self, log_p: Tensor) -> Tensor:
         uncertain = (-log_p.expm1()).clamp_min(torch.finfo(log_p.dtype).eps)  # a root has no slope at 0

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.losses.outputs import at_least_float32, check_labels, check_regions, masks_of
+from medseg.losses.outputs import at_least_float32, check_labels, check_regions, masks_of, only_kept
 
 
 class LovaszLoss(nn.Module):
@@ -34,26 +34,27 @@ class LovaszLoss(nn.Module):
         self.first = 0 if include_background else 1
         self.batch = batch
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S).
+    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)
+        at the voxels kept.
 
         Raises:
             UsageError: the shapes do not belong together.
         """
         if self.regions:
             check_regions(logits, target)
-            return self._hinge(at_least_float32(logits), target > 0)
+            return self._hinge(at_least_float32(logits), target > 0, kept)
         check_labels(logits, target)
         p = at_least_float32(logits).softmax(1)[:, self.first :]
-        return self._softmax(p, masks_of(target, logits.shape[1], self.first))
+        return self._softmax(p, masks_of(target, logits.shape[1], self.first), kept)
 
-    def _hinge(self, logits: Tensor, masks: Tensor) -> Tensor:
-        errors = functional.relu(1 - logits * torch.where(masks, 1, -1))
-        return lovasz_extension(self._rows(errors), self._rows(masks)).mean()
+    def _hinge(self, logits: Tensor, masks: Tensor, kept: Tensor | None) -> Tensor:
+        errors = only_kept(functional.relu(1 - logits * torch.where(masks, 1, -1)), kept)
+        return lovasz_extension(self._rows(errors), self._rows(_known(masks, kept))).mean()
 
-    def _softmax(self, p: Tensor, masks: Tensor) -> Tensor:
-        truth = self._rows(masks)
-        losses = lovasz_extension(self._rows((masks.to(p.dtype) - p).abs()), truth)
+    def _softmax(self, p: Tensor, masks: Tensor, kept: Tensor | None) -> Tensor:
+        truth = self._rows(_known(masks, kept))
+        losses = lovasz_extension(self._rows(only_kept((masks.to(p.dtype) - p).abs(), kept)), truth)
         present = truth.any(-1)
         return ((losses * present).sum(-1) / present.sum(-1).clamp_min(1)).mean()
 
@@ -61,6 +62,11 @@ class LovaszLoss(nn.Module):
         """(B, K, V) of (B, K, *S), or (1, K, B V) when the batch is pooled."""
         flat = values.flatten(2)
         return flat.transpose(0, 1).flatten(1).unsqueeze(0) if self.batch else flat
+
+
+def _known(masks: Tensor, kept: Tensor | None) -> Tensor:
+    """Masks (B, K, *S) without what is left out, whose error of 0 comes last and adds nothing."""
+    return masks if kept is None else masks & kept.unsqueeze(1)
 
 
 def lovasz_extension(errors: Tensor, truth: Tensor) -> Tensor:

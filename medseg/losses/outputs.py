@@ -1,4 +1,8 @@
-"""What losses share: outputs and targets that belong together, their probabilities, weighted means."""
+"""What losses share: outputs and targets that belong together, their probabilities, weighted means.
+
+Every loss takes `kept`, bool (B, *S): voxels that count. What is left out has no part in any sum, number of
+voxels or gradient, whatever the target says there (which must be an output); None keeps all.
+"""
 
 from __future__ import annotations
 
@@ -95,6 +99,27 @@ def weighted_mean(values: Tensor, weights: Tensor | None) -> Tensor:
         return values.mean()
     total = weights.sum().clamp_min(torch.finfo(weights.dtype).tiny)
     return (weights * values).sum() / total
+
+
+def mean_of_kept(values: Tensor, kept: Tensor | None) -> Tensor:
+    """The mean of values (B, K, *S), or (B, *S), over kept voxels (B, *S); 0 where there is none."""
+    if kept is None:
+        return values.mean()
+    weights = kept if kept.ndim == values.ndim else kept.unsqueeze(1).expand_as(values)
+    return weighted_mean(values, weights.to(values.dtype))
+
+
+def only_kept(values: Tensor, kept: Tensor | None) -> Tensor:
+    """Values (B, K, *S) that are 0 where a voxel (B, *S) is left out."""
+    return values if kept is None else torch.where(kept.unsqueeze(1), values, 0)
+
+
+def kept_weights(weights: Tensor | None, kept: Tensor | None, like: Tensor) -> Tensor | None:
+    """Weights of the voxels of `like`, (B, *S) or (B, K, *S), that are 0 where one is left out."""
+    if kept is None:
+        return weights
+    counts = (kept if kept.ndim == like.ndim else kept.unsqueeze(1).expand_as(like)).to(like.dtype)
+    return counts if weights is None else weights * counts
 
 
 def at_least_float32(logits: Tensor) -> Tensor:

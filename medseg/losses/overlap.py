@@ -12,7 +12,14 @@ from typing import NamedTuple, TypedDict
 import torch
 from torch import Tensor, nn
 
-from medseg.losses.outputs import at_least_float32, check_labels, check_regions, log_at, log_softmax
+from medseg.losses.outputs import (
+    at_least_float32,
+    check_labels,
+    check_regions,
+    log_at,
+    log_softmax,
+    only_kept,
+)
 from medseg.losses.spec import Denominator
 
 
@@ -68,44 +75,52 @@ class OverlapLoss(nn.Module):
         """The loss, a scalar, of the sums of the structures that count."""
         return 1 - self.ratio(sums).mean()
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
         """The loss, a scalar.
 
         Args:
             logits: (B, K, *S); below float32 they are computed in float32.
             target: labels (B, *S) of any integer type, or regions (B, K, *S).
+            kept: voxels (B, *S) that count; None for all.
 
         Raises:
             UsageError: the shapes do not belong together.
         """
         if self.regions:
             check_regions(logits, target)
-            return self.of_regions(torch.sigmoid(at_least_float32(logits)), target)
+            return self.of_regions(torch.sigmoid(at_least_float32(logits)), target, kept)
         check_labels(logits, target)
         log_p = log_softmax(logits)
         labels = target.long()
-        return self.of_labels(log_p, log_at(log_p, labels), labels)
+        return self.of_labels(log_p, log_at(log_p, labels), labels, kept)
 
-    def of_labels(self, log_p: Tensor, log_at_label: Tensor, labels: Tensor) -> Tensor:
+    def of_labels(
+        self, log_p: Tensor, log_at_label: Tensor, labels: Tensor, kept: Tensor | None = None
+    ) -> Tensor:
         """The loss of log-probabilities (B, *S, K), with `log_at(log_p, labels)` of int64 labels (B, *S)."""
         batch, outputs = log_p.shape[0], log_p.shape[-1]
         rows = (batch, -1, labels.shape[-1])
-        at_label = log_at_label.exp().reshape(rows)
+        at_label = log_at_label.exp()
+        at_label = (at_label if kept is None else torch.where(kept, at_label, 0)).reshape(rows)
         # One sum a row of voxels, then one over the rows: a single running float32 sum would lose count.
         by_row = at_label.new_zeros(batch, at_label.shape[1], outputs)
         overlap = by_row.scatter_add(2, labels.reshape(rows), at_label).sum(1)
         sample = torch.arange(batch, device=labels.device).reshape(-1, *(1,) * (labels.ndim - 1))
-        counts = torch.bincount((labels + sample * outputs).flatten(), minlength=batch * outputs)
+        numbered = labels + sample * outputs
+        numbered = numbered.flatten() if kept is None else numbered[kept]
+        counts = torch.bincount(numbered, minlength=batch * outputs)
         reference = counts.reshape(batch, outputs).to(overlap.dtype)
-        return self.cost(self._counted(overlap, self._total(log_p.exp().movedim(-1, 1)), reference))
+        p = only_kept(log_p.exp().movedim(-1, 1), kept)
+        return self.cost(self._counted(overlap, self._total(p), reference))
 
-    def of_regions(self, probabilities: Tensor, target: Tensor) -> Tensor:
+    def of_regions(self, probabilities: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
         """The loss of probabilities (B, K, *S) against regions (B, K, *S)."""
-        return self.cost(self.region_sums(probabilities, target))
+        return self.cost(self.region_sums(probabilities, target, kept))
 
-    def region_sums(self, probabilities: Tensor, target: Tensor) -> Sums:
+    def region_sums(self, probabilities: Tensor, target: Tensor, kept: Tensor | None = None) -> Sums:
         """The sums of probabilities (B, K, *S) against regions (B, K, *S)."""
-        truth = target.to(probabilities.dtype)
+        probabilities = only_kept(probabilities, kept)
+        truth = only_kept(target.to(probabilities.dtype), kept)
         overlap = (probabilities * truth).flatten(2).sum(2)
         return self._counted(overlap, self._total(probabilities), self._total(truth))
 

@@ -34,14 +34,14 @@ class WeightedSum(nn.Module):
         self.weights = tuple(weights)
         self.progress = 0.0
 
-    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against what the terms take.
+    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against what the terms take, at the voxels kept.
 
         Raises:
             UsageError: the shapes do not belong together.
         """
         weighted = [
-            (start + (end - start) * self.progress) * term(logits, target)
+            (start + (end - start) * self.progress) * term(logits, target, kept)
             for term, (start, end) in zip(self.terms, self.weights, strict=True)
         ]
         return torch.stack(weighted).sum()

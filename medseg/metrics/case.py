@@ -26,7 +26,7 @@ from medseg.metrics.counts import (
 from medseg.metrics.instances import InstanceMatch, InstanceRule, instance_values, match_instances
 from medseg.metrics.overlap import overall_values, overlap_values, volume_ml
 from medseg.metrics.value import Status, Value, measured, not_evaluated
-from medseg.structures import Side, Structure, StructureSet
+from medseg.structures import Side, Structure, StructureSet, edge_values
 from medseg.volume import Grid, LabelMap
 
 SurfaceMode = sd.Mode
@@ -97,6 +97,7 @@ class CaseResult:
             counted as missed. None for a case that was measured.
         warnings: sentences a report must repeat.
         overall: of all structures together, by the names of `overlap.overall_values`.
+        mode: the definition of a surface that the distances have.
     """
 
     case_id: str
@@ -105,6 +106,12 @@ class CaseResult:
     failure: str | None = None
     warnings: tuple[str, ...] = field(default=())
     overall: Mapping[str, Value] = field(default_factory=dict)
+    mode: SurfaceMode = "surfel"
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether distances between surfaces were measured."""
+        return any(row.metrics["hd100_mm"].status != "not_evaluated" for row in self.rows)
 
     def __getitem__(self, name: str) -> StructureResult:
         for row in self.rows:
@@ -127,6 +134,9 @@ def evaluate_case(
 ) -> CaseResult:
     """Measure a prediction against a reference, structure by structure.
 
+    Voxels that the reference says to ignore count in no number: both maps are taken for background there, and
+    neither has such a voxel. A structure that nobody labelled in the reference is `not_evaluated`.
+
     Args:
         predicted: the prediction, in the same label values as the reference.
         reference: the reference segmentation.
@@ -142,13 +152,14 @@ def evaluate_case(
 
     Raises:
         GridMismatchError: the grids differ; nothing is ever resampled silently.
-        UsageError: a tolerance is no positive number or names no structure, or the mode is unknown.
+        UsageError: a tolerance is negative, infinite or names no structure, or the mode is unknown.
     """
     taus = tolerances_mm(structures, tolerance_mm)
     if mode not in get_args(SurfaceMode):
         raise UsageError(f"the surface mode is one of {', '.join(get_args(SurfaceMode))}, not {mode!r}")
     reference.grid.require(predicted.grid, "prediction and reference", case_id or None)
-    pair = _Pair(reference, predicted, label_values(structures))
+    labelled = reference.labelled
+    pair = _Pair(reference, predicted, label_values(structures), labelled)
     distances_of = pair.distances(structures, mode, threads) if surface else None
     matches_of = pair.instances(structures, instances) if instances else None
     rows = []
@@ -160,10 +171,11 @@ def evaluate_case(
         metrics |= _surface_values(distances, mode, tau, counts.status)
         if matches_of:
             metrics |= instance_values(matches_of(structure))
-        rows.append(_row(structure, counts, reference.grid, pair.touches_fov(structure), tau, metrics))
-    warnings = _warnings(predicted, reference, structures, pair.histogram)
+        row = _row(structure, counts, reference.grid, pair.touches_fov(structure), tau, metrics)
+        rows.append(_unlabelled(row) if set(members_of(structure)) & set(reference.unlabelled) else row)
+    warnings = _warnings(predicted, reference, structures, pair.histogram, labelled)
     overall = overall_values(pair.histogram)
-    return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall)
+    return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall, mode=mode)
 
 
 def missed_case(
@@ -184,10 +196,10 @@ def missed_case(
 
 
 def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str, float]:
-    """The tolerance of each structure that has one.
+    """The tolerance of each structure that has one; at 0, surfaces must coincide.
 
     Raises:
-        UsageError: a tolerance is no positive number or names no structure.
+        UsageError: a tolerance is negative, infinite or names no structure.
     """
     if tolerance_mm is None:
         return {}
@@ -198,20 +210,30 @@ def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str
     for name, tau in taus.items():
         if name not in structures.names:
             raise UsageError(f"a tolerance is given for {name!r}; there are {', '.join(structures.names)}")
-        if not (math.isfinite(tau) and tau > 0):
-            raise UsageError(f"the tolerance of {name!r} must be a positive number of mm, not {tau}")
+        if not (math.isfinite(tau) and tau >= 0):
+            raise UsageError(f"the tolerance of {name!r} must be 0 mm or more, not {tau:g}")
     return taus
 
 
 class _Pair:
     """Two label maps renumbered once, with what all structures share."""
 
-    def __init__(self, reference: LabelMap, predicted: LabelMap, values: Sequence[int]) -> None:
+    def __init__(
+        self,
+        reference: LabelMap,
+        predicted: LabelMap,
+        values: Sequence[int],
+        labelled: NDArray[np.bool_] | None,
+    ) -> None:
         self.index = {value: n + 1 for n, value in enumerate(values)}
         self.maps = index_map(reference.array, values), index_map(predicted.array, values)
+        if labelled is not None:
+            self.maps = self.maps[0] * labelled, self.maps[1] * labelled
         self.histogram = histogram_of_indices(*self.maps, values)
+        if labelled is not None:
+            self.histogram.table[0, 0] -= np.count_nonzero(~labelled)
         self.grid = reference.grid
-        self.at_edge = frozenset(n for m in self.maps for n in _at_edge(m))
+        self.at_edge = frozenset().union(*map(edge_values, self.maps))
 
     def touches_fov(self, structure: Structure) -> bool:
         """Whether the structure reaches the image's edge along an axis of more than one voxel."""
@@ -244,13 +266,6 @@ class _Pair:
         box = sd.union(boxes) if boxes else tuple(slice(0, min(n, 2)) for n in self.grid.shape)
         reference, predicted = (m[box] for m in maps)
         return sd.label_distances(reference, predicted, count, self.grid.spacing_mm, mode, threads=threads)
-
-
-def _at_edge(indices: NDArray[np.integer]) -> set[int]:
-    """The indices in the image's outer voxels along axes of more than one voxel."""
-    axes = [axis for axis, n in enumerate(indices.shape) if n > 1]
-    faces = [indices[(*(slice(None),) * axis, end)] for axis in axes for end in (0, -1)]
-    return {int(n) for face in faces for n in np.unique(face)}
 
 
 def _surface_values(
@@ -309,21 +324,76 @@ def _row(
     )
 
 
+def _unlabelled(row: StructureResult) -> StructureResult:
+    """The row of a structure that nobody labelled: nothing is known of how it should be."""
+    return replace(
+        row,
+        status="not_evaluated",
+        tau_mm=None,
+        metrics={name: not_evaluated(value.unit) for name, value in row.metrics.items()},
+    )
+
+
+def without_ignored(predicted: LabelMap, reference: LabelMap) -> tuple[LabelMap, LabelMap]:
+    """Both maps, as background where the reference says that voxels are to be ignored."""
+    labelled = reference.labelled
+    if labelled is None:
+        return predicted, reference
+    first, second = (np.where(labelled, m.array, 0).astype(m.array.dtype) for m in (predicted, reference))
+    return replace(predicted, array=first), replace(reference, array=second, ignore=None)
+
+
 def _warnings(
-    predicted: LabelMap, reference: LabelMap, structures: StructureSet, histogram: JointHistogram
+    predicted: LabelMap,
+    reference: LabelMap,
+    structures: StructureSet,
+    histogram: JointHistogram,
+    labelled: NDArray[np.bool_] | None,
 ) -> tuple[str, ...]:
-    """What the files warned of, labels of no structure, and axes skew enough to bend distances."""
+    """What files say, what is ignored, labels of no structure, no shared value, axes too skew."""
     own = []
+    seen = dict(zip(("prediction", "reference"), _seen_values(histogram), strict=True))
+    if labelled is not None:
+        count = labelled.size - np.count_nonzero(labelled)
+        share = 100 * count / labelled.size
+        own.append(f"{count} voxels ({share:.3g} %) are ignored, for nobody labelled them in the reference")
+    names = [s.name for s in structures if set(members_of(s)) & set(reference.unlabelled)]
+    if names:
+        own.append(f"not labelled in the reference, and not measured: {', '.join(names)}")
     known = {"prediction": histogram.table[:, 1:].sum(), "reference": histogram.table[1:].sum()}
     for who, labels in (("prediction", predicted), ("reference", reference)):
-        if np.count_nonzero(labels.array) > known[who]:
-            unknown = {
-                v: n for v, n in present_values(labels.array).items() if v not in structures.known_values
-            }
+        held = labels.array if labelled is None else labels.array[labelled]
+        if np.count_nonzero(held) > known[who]:
+            unknown = {v: n for v, n in present_values(held).items() if v not in structures.known_values}
+            seen[who] |= unknown.keys()
             listed = ", ".join(f"{v} ({n} voxels)" for v, n in list(unknown.items())[:LISTED_VALUES])
             more = f" and {len(unknown) - LISTED_VALUES} more" if len(unknown) > LISTED_VALUES else ""
             own.append(f"values of the {who} that no structure has count as background: {listed}{more}")
+    own += _without_shared_values(seen["reference"], seen["prediction"])
     shear = affine.shear_degrees(reference.grid.affine)
     if shear > SHEAR_WARNING_DEGREES:
         own.append(f"the axes are {shear:.1f} degrees from right angles: distances take them as orthogonal")
     return tuple(dict.fromkeys((*reference.warnings, *predicted.warnings, *own)))
+
+
+def _seen_values(histogram: JointHistogram) -> tuple[set[int], set[int]]:
+    """The values of structures that the prediction holds, and those that the reference holds."""
+    of_prediction, of_reference = histogram.table[:, 1:].sum(axis=0), histogram.table[1:].sum(axis=1)
+    held = [
+        {v for v, n in zip(histogram.values, counts.tolist(), strict=True) if n}
+        for counts in (of_prediction, of_reference)
+    ]
+    return held[0], held[1]
+
+
+def _without_shared_values(of_reference: set[int], of_prediction: set[int]) -> list[str]:
+    """That two maps with labels have no value in common: a mask of 0 and 255 against one of 0 and 1."""
+    if not (of_reference and of_prediction) or of_reference & of_prediction:
+        return []
+    listed = [", ".join(map(str, sorted(v)[:LISTED_VALUES])) for v in (of_reference, of_prediction)]
+    alone = max(len(of_reference), len(of_prediction)) == 1
+    what = "each file has one value and they differ" if alone else "the two files share no value"
+    return [
+        f"{what}: {listed[0]} in the reference, {listed[1]} in the prediction; values are compared as they "
+        "are, so nothing overlaps: write both in the same values"
+    ]

@@ -178,8 +178,13 @@ def joint_histogram(
 
 
 def joint_counts(
-    reference: NDArray[np.integer], predicted: NDArray[np.integer], structures: StructureSet
+    reference: NDArray[np.integer],
+    predicted: NDArray[np.integer],
+    structures: StructureSet,
+    labelled: NDArray[np.bool_] | None = None,
 ) -> dict[str, Counts]:
-    """Counts of every structure, by name; arguments and errors as `joint_histogram`."""
+    """Counts of every structure, by name, where the reference is labelled; else as `joint_histogram`."""
+    if labelled is not None:
+        reference, predicted = reference[labelled], predicted[labelled]
     histogram = joint_histogram(reference, predicted, label_values(structures))
     return {s.name: histogram.counts(members_of(s)) for s in structures}

@@ -9,12 +9,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from medseg.metrics import lesions, promise12
+from medseg.metrics import promise12
 from medseg.metrics.case import SURFACE_UNITS, CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow
-from medseg.metrics.value import Value
+from medseg.metrics.lesions import SURFACE_METRICS as OF_LESIONS
+from medseg.metrics.lesions import LesionRow
+from medseg.metrics.value import Value, not_evaluated
 
 CASE_COLUMNS = (
     "case_id", "group", "structure", "label", "region", "metric", "value", "unit", "status", "surface",
@@ -30,26 +32,9 @@ FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 SURFACE_METRICS = (
     frozenset(name for units in SURFACE_UNITS.values() for name in units)
-    | lesions.SURFACE_METRICS
+    | OF_LESIONS
     | promise12.SURFACE_METRICS
 )
-
-
-class LesionLine(Protocol):
-    """What the tables say of a lesion, see `report.content.LesionRow`."""
-
-    @property
-    def structure(self) -> str: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def reference_ml(self) -> float | None: ...
-    @property
-    def predicted_ml(self) -> float | None: ...
-    @property
-    def dice(self) -> float | None: ...
-    @property
-    def hd95_mm(self) -> float | None: ...
 
 
 def cases_csv(
@@ -104,7 +89,7 @@ def cohort_csv(rows: Sequence[CohortRow]) -> str:
     return _csv(columns, ([_cell(getattr(row, name)) for name in columns] for row in rows))
 
 
-def lesions_csv(lesions: Mapping[str, Sequence[LesionLine]]) -> str:
+def lesions_csv(lesions: Mapping[str, Sequence[LesionRow]]) -> str:
     """One line a lesion or extra piece, in the columns of `LESION_COLUMNS`, counted from 1 in each structure.
 
     Args:
@@ -119,7 +104,7 @@ def lesions_csv(lesions: Mapping[str, Sequence[LesionLine]]) -> str:
     return _csv(LESION_COLUMNS, rows)
 
 
-def _numbered(lines: Sequence[LesionLine]) -> Iterator[tuple[int, LesionLine]]:
+def _numbered(lines: Sequence[LesionRow]) -> Iterator[tuple[int, LesionRow]]:
     counts = Counter[str]()
     for line in lines:
         counts[line.structure] += 1
@@ -131,7 +116,7 @@ def report_json(content: Mapping[str, Any]) -> str:
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def case_content(case: CaseResult, lesions: Sequence[LesionLine] | None = None) -> dict[str, Any]:
+def case_content(case: CaseResult, lesions: Sequence[LesionRow] | None = None) -> dict[str, Any]:
     """A case as JSON-able values; what is not finite is null, and the status says why.
 
     Args:
@@ -152,7 +137,7 @@ def case_content(case: CaseResult, lesions: Sequence[LesionLine] | None = None) 
     }
 
 
-def _structure_content(row: StructureResult, lesions: Sequence[LesionLine]) -> dict[str, Any]:
+def _structure_content(row: StructureResult, lesions: Sequence[LesionRow]) -> dict[str, Any]:
     content = {
         "label": row.label,
         "name": row.name,
@@ -170,7 +155,7 @@ def _structure_content(row: StructureResult, lesions: Sequence[LesionLine]) -> d
     return content | {"lesions": own} if own else content
 
 
-def _lesion_content(line: LesionLine) -> dict[str, Any]:
+def _lesion_content(line: LesionRow) -> dict[str, Any]:
     return {
         "kind": line.outcome,
         "volume_ref_ml": line.reference_ml,
@@ -204,10 +189,14 @@ def number_cell(value: float | None) -> str:
 
 def _all_values(row: StructureResult) -> dict[str, Value]:
     volumes = {
-        "volume_ref_ml": Value(row.volume_ref_ml, "ml", row.status),
-        "volume_pred_ml": Value(row.volume_pred_ml, "ml", row.status),
+        "volume_ref_ml": _volume(row.volume_ref_ml, row),
+        "volume_pred_ml": _volume(row.volume_pred_ml, row),
     }
     return volumes | dict(row.metrics)
+
+
+def _volume(ml: float, row: StructureResult) -> Value:
+    return not_evaluated("ml") if row.status == "not_evaluated" else Value(ml, "ml", row.status)
 
 
 def _cell(value: str | int | float | None) -> str:

@@ -19,8 +19,8 @@ References:
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 import cc3d
@@ -47,9 +47,9 @@ SAME_VOLUME = 1e-6
 
 BRATS2023_REGIONS = StructureSet(
     (
-        Structure(2, "whole tumour", colour="#3cb44b", members=(1, 2, 3)),
-        Structure(1, "tumour core", colour="#4363d8", members=(1, 3)),
-        Structure(3, "enhancing tumour", colour="#e6194b", members=(3,)),
+        Structure(2, "whole tumour", colour="#56b4e9", members=(1, 2, 3)),
+        Structure(1, "tumour core", colour="#f0e442", members=(1, 3)),
+        Structure(3, "enhancing tumour", colour="#d55e00", members=(3,)),
     )
 )
 """The regions in the label values of 2023: 1 core that does not enhance, 2 oedema, 3 enhancing."""
@@ -129,6 +129,31 @@ class Lesion:
     dice: float
     hd95_mm: float
     counted: bool
+
+
+LesionOutcome = Literal["found", "missed", "extra", "left out", "labelled"]
+
+
+@dataclass(frozen=True)
+class LesionRow:
+    """One lesion of the reference, or one piece of the prediction that belongs to none.
+
+    Attributes:
+        structure: it is one of.
+        outcome: found or missed; extra for a piece that touches no lesion; left out for a lesion too
+            small to count; labelled for a piece where there is no reference.
+        reference_ml: of the lesion; None for a piece.
+        predicted_ml: of the piece, or of all pieces that touch the lesion.
+        dice: of the lesion and its pieces; None where there are not both.
+        hd95_mm: likewise.
+    """
+
+    structure: str
+    outcome: LesionOutcome
+    reference_ml: float | None = None
+    predicted_ml: float | None = None
+    dice: float | None = None
+    hd95_mm: float | None = None
 
 
 @dataclass(frozen=True)
@@ -243,6 +268,48 @@ def lesion_values(
         "lesions_ignored": len(match.lesions) - len(match.counted),
     }
     return {name: measured(numbers[name], unit, match.status) for name, unit in UNITS.items()}
+
+
+def lesion_rows(
+    labels: NDArray[np.integer],
+    reference: NDArray[np.integer] | None,
+    grid: Grid,
+    structures: StructureSet,
+    names: Sequence[str],
+    rule: LesionRule = GLIOMA,
+) -> tuple[LesionRow, ...]:
+    """The lesions of the structures named; without a reference, the pieces that are labelled.
+
+    Args:
+        labels: label values of the prediction, (I, J, K).
+        reference: label values of the reference, (I, J, K).
+        grid: of both.
+        structures: what the values mean.
+        names: of the structures.
+        rule: when a lesion is found; see the module.
+
+    Raises:
+        UsageError: there is no structure of that name.
+    """
+    rows: list[LesionRow] = []
+    for name in dict.fromkeys(names):
+        structure = structures[name]
+        predicted = structures.mask(labels, structure)
+        true = np.zeros_like(predicted) if reference is None else structures.mask(reference, structure)
+        match = match_lesions(true, predicted, grid, rule)
+        for lesion in match.lesions:
+            both = lesion.pieces > 0
+            row = LesionRow(name, _outcome(lesion), lesion.volume_ml, lesion.predicted_ml)
+            rows.append(replace(row, dice=lesion.dice, hd95_mm=lesion.hd95_mm) if both else row)
+        alone: LesionOutcome = "labelled" if reference is None else "extra"
+        rows += [LesionRow(name, alone, None, ml) for ml in match.extra_ml]
+    return tuple(rows)
+
+
+def _outcome(lesion: Lesion) -> LesionOutcome:
+    if not lesion.counted:
+        return "left out"
+    return "found" if lesion.pieces else "missed"
 
 
 class _Pair:

@@ -9,7 +9,7 @@ from typing import Any
 
 from medseg import specs
 from medseg.errors import InputError
-from medseg.metrics.case import CaseResult, StructureResult
+from medseg.metrics.case import CaseResult, StructureResult, SurfaceMode
 from medseg.metrics.value import Value
 from medseg.volume import Grid
 
@@ -28,6 +28,7 @@ class _Stored:
     overall: Mapping[str, Value]
     failure: str | None
     warnings: tuple[str, ...]
+    mode: SurfaceMode
 
 
 def case_mapping(case: CaseResult) -> dict[str, Any]:
@@ -40,6 +41,7 @@ def case_mapping(case: CaseResult) -> dict[str, Any]:
         case.overall,
         case.failure,
         case.warnings,
+        case.mode,
     )
     mapping: dict[str, Any] = _exchanged(specs.to_mapping(stored), math.inf, INFINITE)
     return mapping
@@ -54,7 +56,9 @@ def case_from_mapping(mapping: Mapping[str, Any], *, source: str) -> CaseResult:
     data = _exchanged(dict(mapping), INFINITE, math.inf)
     stored = specs.from_mapping(_Stored, data, source=source, error=InputError)
     grid = Grid(stored.shape, stored.affine)
-    return CaseResult(stored.case_id, stored.rows, grid, stored.failure, stored.warnings, stored.overall)
+    return CaseResult(
+        stored.case_id, stored.rows, grid, stored.failure, stored.warnings, stored.overall, stored.mode
+    )
 
 
 def _exchanged(data: Any, old: object, new: object) -> Any:

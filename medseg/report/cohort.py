@@ -8,9 +8,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.case import CaseResult
+from medseg.metrics.case import CaseResult, SurfaceMode
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow, summarise
-from medseg.report.content import LesionRow, Picture, ReportCase, StructureRow, case_from_result
+from medseg.metrics.lesions import LesionRow
+from medseg.report.content import Picture, ReportCase, StructureRow, case_from_result
 from medseg.structures import StructureSet
 
 Numbers = NDArray[np.float64]
@@ -90,6 +91,11 @@ class ReportCohort:
         return any(case.has_reference for case in self.cases)
 
     @property
+    def mode(self) -> SurfaceMode:
+        """The definition of a surface that the distances have: one for all cases."""
+        return next((case.mode for case in self.cases if case.has_reference), "surfel")
+
+    @property
     def colours(self) -> dict[str, str]:
         """Colour of each structure, in the order met."""
         return {row.name: row.colour for case in self.cases for row in case.rows}
@@ -155,7 +161,7 @@ def cohort_from_results(
         structures: colours of the structures.
         failures: cases that could not be measured at all.
         excluded: cases left out on purpose.
-        lesions: of each case, by its id; see `report.rows.lesion_rows`.
+        lesions: of each case, by its id; see `metrics.lesions.lesion_rows`.
         lesions_of: structures whose lesions were looked for in every case.
     """
     found = lesions or {}

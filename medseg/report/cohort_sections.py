@@ -8,12 +8,12 @@ from typing import ClassVar
 from urllib.parse import quote
 
 from medseg.errors import UsageError
+from medseg.numbers import number
 from medseg.report import cohort_tables as tables
 from medseg.report import words
 from medseg.report.cohort import LEAST_N, ReportCohort
 from medseg.report.content import ReportCase
 from medseg.report.sections import Figure, Numbers, Pairs, Text
-from medseg.report.tables import number
 
 SHOWN_EACH = 5
 """Thumbnails of the worst, of the middle and of the best."""
@@ -219,7 +219,8 @@ def _cases(cohort: ReportCohort, links: Mapping[str, str]) -> tuple[Block, ...]:
 def _definitions(cohort: ReportCohort) -> tuple[words.Pair, ...]:
     if not cohort.has_reference:
         return (words.VOLUME,)
-    known, measured = dict((*words.ACCURACY, *words.SURFACE)), {row.metric for row in cohort.summary}
+    known = dict((*words.ACCURACY, *words.SURFACE[cohort.mode]))
+    measured = {row.metric for row in cohort.summary}
     named = ["Reference", "Dice", *(name for name, metric in MEASURES.items() if metric in measured)]
     limits = (AGREEMENT,) if tables.limits_table(cohort) else ()
     return (words.VOLUME, *((name, known[name]) for name in named), words.EMPTY, BIAS, *limits)

@@ -8,8 +8,9 @@ import numpy as np
 
 from medseg.metrics.agreement import Agreement, Interval, agreement
 from medseg.metrics.cohort import CohortRow
+from medseg.numbers import decimals, millilitres, number
 from medseg.report.cohort import LEAST_N, ReportCohort
-from medseg.report.tables import Table, aligned, millilitres, number
+from medseg.report.tables import Table, aligned
 
 FEW = f"n/a – below {LEAST_N} cases"
 NEVER = "n/a – in no case"
@@ -248,7 +249,7 @@ def _together(value: float, interval: Interval | None) -> list[str]:
     ['+0.0001', '−0.0309', '+0.0307']
     """
     numbers = [value, *(interval or ())]
-    digits = len(millilitres(max(map(abs, numbers))).partition(".")[2])
+    digits = decimals(max(map(abs, numbers)))
     return [number(n, digits, signed=True) for n in numbers]
 
 

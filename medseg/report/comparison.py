@@ -10,8 +10,9 @@ from medseg.metrics.case import CaseResult
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow
 from medseg.metrics.paired import SCALES, PairedCase, PairedRow
 from medseg.metrics.ranking import ALPHA, LEAST_TESTED
+from medseg.numbers import MINUS, millilitres, number
 from medseg.report import html
-from medseg.report.tables import MINUS, Table, aligned, millilitres, number
+from medseg.report.tables import Table, aligned
 from medseg.structures import PALETTE
 
 TITLES = {
@@ -113,7 +114,7 @@ def _metric_sentences(rows: Sequence[PairedRow]) -> Iterator[str]:
     if few:
         yield (
             f"{TITLES[rows[0].metric]} of {_listed([r.structure for r in few])}: nothing is tested, for "
-            f"there {'is' if few[0].n == 1 and len(few) == 1 else 'are'} {_counted([r.n for r in few])} and "
+            f"there {'is' if max(r.n for r in few) == 1 else 'are'} {_counted([r.n for r in few])} and "
             f"a test needs {LEAST_TESTED}; the differences are listed, and show nothing by themselves."
         )
     if none := [row.structure for row in rows if not row.cases]:
@@ -132,7 +133,7 @@ def _not_shown(row: PairedRow) -> str:
 
 
 def _evidence(row: PairedRow) -> str:
-    parts = [f"{TITLES[row.metric]} {difference(row.difference, row.metric, unit=True)}"]
+    parts = [f"{TITLES[row.metric]}, B {MINUS} A: {difference(row.difference, row.metric, unit=True)}"]
     if row.ci_low is not None:
         low, high = (difference(x, row.metric) for x in (row.ci_low, row.ci_high))
         parts.append(f"95 % CI {low} to {high}")

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.case import CaseResult, StructureResult
+from medseg.findings.finding import Finding, of_files, sentence
+from medseg.metrics.case import CaseResult, StructureResult, SurfaceMode
+from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value, not_evaluated
-from medseg.report.flags import Flag, sentence
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import Grid
 
 FRACTION, DISTANCE = not_evaluated("1"), not_evaluated("mm")
-
-
-LesionOutcome = Literal["found", "missed", "extra", "left out", "labelled"]
 
 
 @dataclass(frozen=True)
@@ -82,28 +80,6 @@ class StructureRow:
 
 
 @dataclass(frozen=True)
-class LesionRow:
-    """One lesion of the reference, or one piece of the prediction that belongs to none.
-
-    Attributes:
-        structure: it is one of.
-        outcome: found or missed; extra for a piece that touches no lesion; left out for a lesion too
-            small to count; labelled for a piece where there is no reference.
-        reference_ml: of the lesion; None for a piece.
-        predicted_ml: of the piece, or of all pieces that touch the lesion.
-        dice: of the lesion and its pieces; None where there are not both.
-        hd95_mm: likewise.
-    """
-
-    structure: str
-    outcome: LesionOutcome
-    reference_ml: float | None = None
-    predicted_ml: float | None = None
-    dice: float | None = None
-    hd95_mm: float | None = None
-
-
-@dataclass(frozen=True)
 class AsymmetryRow:
     """The volumes of one structure on both sides.
 
@@ -143,7 +119,7 @@ class ReportCase:
         case_id: pseudonymous; shown escaped.
         rows: one a structure.
         totals: name and ml of the volumes that several structures make up together.
-        flags: shown before the numbers.
+        flags: what a reader must know, shown before the numbers.
         pictures: slices of the scan with outlines.
         facts: label and value pairs on provenance: hashes, grid, model, software.
         has_reference: whether accuracy was measured.
@@ -156,11 +132,12 @@ class ReportCase:
         coverage: share of the volumes by the reference that the intervals of `rows` are to hold.
         viewer: for the page in HTML.
         verdict_known: whether `flags` hold what the model said of its own result, if it said anything.
+        mode: the definition of a surface that the distances have.
     """
 
     case_id: str
     rows: tuple[StructureRow, ...]
-    flags: tuple[Flag, ...] = ()
+    flags: tuple[Finding, ...] = ()
     pictures: tuple[Picture, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     has_reference: bool = False
@@ -174,6 +151,7 @@ class ReportCase:
     coverage: float = 0.9
     viewer: PageViewer | None = None
     verdict_known: bool = True
+    mode: SurfaceMode = "surfel"
 
     @property
     def mean_dice(self) -> float | None:
@@ -183,7 +161,7 @@ class ReportCase:
 
 
 def case_from_result(
-    result: CaseResult, structures: StructureSet, *, flags: Sequence[Flag] = ()
+    result: CaseResult, structures: StructureSet, *, flags: Sequence[Finding] = ()
 ) -> ReportCase:
     """A page's content from a measured case; figure and facts are for the caller to add.
 
@@ -192,16 +170,18 @@ def case_from_result(
         structures: colours of the structures.
         flags: shown before the numbers, ahead of the warnings of the measurement.
     """
-    said = {flag.text for flag in flags}
-    warnings = [Flag(sentence(w)) for w in result.warnings if sentence(w) not in said]
+    said = {flag.sentence for flag in flags}
+    warnings = [f for f in of_files(result.warnings, "measurement") if f.sentence not in said]
     if result.failure is not None:
-        warnings.insert(0, Flag(sentence(f"no segmentation was measured: {result.failure}")))
+        text = sentence(f"no segmentation was measured: {result.failure}")
+        warnings.insert(0, Finding("not_measured", "doubt", text))
     return ReportCase(
         case_id=result.case_id,
         rows=tuple(_row(row, structures[row.name].colour) for row in result.rows),
         flags=(*flags, *warnings),
         has_reference=True,
         failure=result.failure,
+        mode=result.mode,
     )
 
 

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from medseg.errors import GeometryError
 from medseg.report.drawing import BANNER, STYLE, drawable, nice_length, paler, png, readable_colour, sideless
 from medseg.report.planes import Plane, planes, position
-from medseg.report.surfaces import compare
-from medseg.report.views import View, centre_views, place_views, window_of, worst_places
+from medseg.report.views import Place, View, centre_views, place_views, window_of
 from medseg.structures import StructureSet
 from medseg.volume import Grid
 
@@ -60,6 +59,7 @@ def overlay_png(
     structures: StructureSet,
     *,
     reference: Image | None = None,
+    places: Sequence[Place] = (),
     orientation_known: bool = True,
     window: tuple[float, float] | None = None,
     closeup: bool = True,
@@ -69,8 +69,8 @@ def overlay_png(
 
     The first row passes through the centroid of all structures (through the slice with most of
     them where the centroid's holds few). A second row repeats it close up when the structures are
-    small in the image. With a reference, a last row shows where the surfaces lie furthest apart;
-    the prediction is solid, the reference dashed and paler.
+    small in the image. With a reference, a row shows each of the places; the prediction is solid, the
+    reference dashed and paler.
 
     Args:
         image: intensities, (I, J, K).
@@ -78,6 +78,7 @@ def overlay_png(
         grid: where the voxels are.
         structures: names and colours of the labels.
         reference: label values of a reference segmentation, (I, J, K).
+        places: where the two differ, see `views.worst_places`.
         orientation_known: False leaves out letters and positions, and shows the array as stored.
         window: intensities shown black and white; `window_of(image)` when None.
         closeup: whether to add the close-up row.
@@ -94,9 +95,7 @@ def overlay_png(
             raise GeometryError(f"{what} array of shape {array.shape}, the grid says {grid.shape}")
     views = centre_views(image, labels, reference, grid, structures, closeup=closeup)
     if reference is not None:
-        compared = compare(labels, reference, grid, structures, structures)
-        worst = worst_places(compared, labels, reference, structures, most=1)
-        views += place_views(image, labels, reference, grid, structures, worst, closeup=closeup)
+        views += place_views(image, labels, reference, grid, structures, places, closeup=closeup)
     return slices_png(
         views,
         structures,

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import date
 from types import MappingProxyType
 
 from medseg.metrics.followup import Change, LesionChange
+from medseg.numbers import millilitres, number
 from medseg.report import html
-from medseg.report.tables import Table, aligned, millilitres, number
+from medseg.report.content import Picture
+from medseg.report.tables import Table, aligned
 
 NOT_KNOWN = "not known how much is noise"
 
@@ -45,6 +48,8 @@ class ReportFollowup:
         warnings: sentences a reader must see.
         colours: of the structures.
         facts: label and value pairs on provenance.
+        dates: of both scans, as whoever made the page stated them; None where nobody did.
+        pictures: slices of both scans with outlines, the earlier first.
     """
 
     name_first: str
@@ -56,6 +61,13 @@ class ReportFollowup:
     warnings: tuple[str, ...] = ()
     colours: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     facts: tuple[tuple[str, str], ...] = ()
+    dates: tuple[date, date] | None = None
+    pictures: tuple[Picture, ...] = ()
+
+    @property
+    def days(self) -> int | None:
+        """Between the two scans; None where no dates are known."""
+        return None if self.dates is None else (self.dates[1] - self.dates[0]).days
 
 
 def sentences(followup: ReportFollowup) -> tuple[str, ...]:
@@ -72,7 +84,7 @@ def _about_volumes(followup: ReportFollowup) -> Iterator[str]:
             more = "larger" if c.change_ml > 0 else "smaller"
             of_it = "" if c.percent is None else f", {number(c.percent, 1, signed=True)} %"
             cut = "; it reaches the edge of a scan, and part of it may be missing" if c.cut else ""
-            change = millilitres(_shown_change([c.first_ml], [c.second_ml], c.smallest_ml), signed=True)
+            change = millilitres(c.change_ml, signed=True)
             yield (
                 f"{c.structure} is {more} ({change} ml{of_it}; noise is up to "
                 f"{millilitres(c.smallest_ml)} ml{cut})."
@@ -108,39 +120,17 @@ def change_table(followup: ReportFollowup) -> Table:
     return Table(HEAD, tuple(lined), tuple(followup.colours.get(name, "") for name in names))
 
 
-FINEST = 6
-"""Decimals of a volume at most."""
-
-
-def _decimals(first: Sequence[float], second: Sequence[float], noise: float | None) -> int:
-    """That three significant figures of the smaller of change and noise need.
-
-    >>> _decimals([1234.5], [1234.72], 0.05), _decimals([10.0], [22.0], None), _decimals([2.0], [2.0], 0.0)
-    (4, 1, 1)
-    """
-    change = round(sum(second) - sum(first), FINEST)
-    return min(FINEST, max(len(millilitres(x).partition(".")[2]) for x in (change, noise or 0.0)))
-
-
-def _shown_change(first: Sequence[float], second: Sequence[float], noise: float | None) -> float:
-    """Of the volumes as they are written, so that a row adds up."""
-    digits = _decimals(first, second, noise)
-    before, after = (sum(round(ml, digits) for ml in volumes) for volumes in (first, second))
-    return round(after - before, digits)
-
-
-def _volumes(first: Sequence[float], second: Sequence[float], noise: float | None) -> tuple[str, str, str]:
-    """The cells of both volumes and of the change, with as many decimals."""
-    digits = _decimals(first, second, noise)
-    before, after = (" + ".join(number(ml, digits) for ml in ml_of) or "none" for ml_of in (first, second))
-    return before, after, number(_shown_change(first, second, noise), digits, signed=True)
+def _volumes(first: Sequence[float], second: Sequence[float]) -> tuple[str, str, str]:
+    """The cells of both volumes, and of the change."""
+    before, after = (" + ".join(map(millilitres, ml_of)) or "none" for ml_of in (first, second))
+    return before, after, millilitres(sum(second) - sum(first), signed=True)
 
 
 def _cells(change: Change) -> tuple[str, ...]:
     exceeds = {True: "yes", False: "no", None: "n/a"}[change.exceeds]
     return (
         change.structure,
-        *_volumes([change.first_ml], [change.second_ml], change.smallest_ml),
+        *_volumes([change.first_ml], [change.second_ml]),
         NOT_KNOWN if change.smallest_ml is None else millilitres(change.smallest_ml),
         exceeds,
         number(change.percent, 1, signed=True),
@@ -152,7 +142,7 @@ def lesion_table(found: tuple[LesionChange, ...]) -> Table:
     rows = tuple(
         (
             KINDS[lesion.kind],
-            *_volumes(lesion.first_ml, lesion.second_ml, lesion.smallest_ml),
+            *_volumes(lesion.first_ml, lesion.second_ml),
             NOT_KNOWN if lesion.smallest_ml is None else millilitres(lesion.smallest_ml),
             ", ".join(number(x, 1) for x in lesion.centre_mm),
         )

@@ -26,15 +26,16 @@ POLICY = (
 """What a browser may load for the page: its own style and script, known by their hashes, and its pictures."""
 
 
-def case_page(case: ReportCase, *, created: str | None = None) -> str:
+def case_page(case: ReportCase, *, created: str | None = None, cohort: str = "") -> str:
     """The page about one case, as HTML.
 
     Args:
         case: what to say; every text of it is escaped.
         created: a date to print; without one the same case gives the same page.
+        cohort: relative address of the page about all cases, to which this one links; "" for none.
     """
-    sections = case_sections(case)
-    return page("case.html", None, case=case, sections=sections, viewer=case.viewer, created=created)
+    content: dict[str, Any] = {"case": case, "sections": case_sections(case), "cohort": cohort}
+    return page("case.html", None, viewer=case.viewer, created=created, **content)
 
 
 def cohort_page(

@@ -20,10 +20,10 @@ from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
 from medseg import affine as aff
+from medseg.metrics.signed import SignedSurfaces
 from medseg.report.drawing import BANNER, STYLE, drawable, nice_length, png
 from medseg.report.figures import put_text
 from medseg.report.planes import ARRAY_NAMES, WORLD_LETTERS
-from medseg.report.surfaces import SignedSurfaces
 from medseg.volume import Grid
 
 Numbers = NDArray[np.float64]

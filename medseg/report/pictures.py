@@ -7,15 +7,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from medseg.metrics.signed import Compared
+from medseg.numbers import MINUS
 from medseg.report.content import Picture, ReportCase, StructureRow
 from medseg.report.figures import slices_png
 from medseg.report.maps import surfaces_png
-from medseg.report.surfaces import Compared, Place, compare
-from medseg.report.tables import MINUS
 from medseg.report.viewer import viewer
-from medseg.report.views import centre_views, place_views, window_of, worst_places
+from medseg.report.views import Place, centre_views, place_views, window_of, worst_places
 from medseg.structures import Structure, StructureSet
 from medseg.volume import Grid
 
@@ -35,6 +36,7 @@ def with_pictures(
     structures: StructureSet,
     *,
     reference: Image | None = None,
+    compared: Sequence[Compared] = (),
     window: tuple[float, float] | None = None,
     scroll: bool = True,
 ) -> ReportCase:
@@ -47,6 +49,7 @@ def with_pictures(
         grid: where the voxels are.
         structures: names and colours.
         reference: label values of the reference, (I, J, K).
+        compared: the structures whose surfaces are shown, see `metrics.signed`.
         window: intensities shown black and white; `window_of(image)` when None.
         scroll: whether to add the viewer.
     """
@@ -55,7 +58,6 @@ def with_pictures(
     pictures = [centre_picture(image, labels, grid, structures, reference=reference, **look)]
     surfaces, places = None, []
     if reference is not None:
-        compared = compare(labels, reference, grid, structures, worst_first(case.rows, structures))
         places = worst_places(compared, labels, reference, structures, most=MOST_PLACES)
         if places:
             pictures.append(worst_picture(image, labels, reference, grid, structures, places, **look))
@@ -98,6 +100,34 @@ def centre_picture(
     caption = _reading(orientation_known, reference is not None, window)
     alt = "Slices of the scan with outlines of the structures"
     return Picture("At the centre of the structures", drawn, alt, caption)
+
+
+def followup_picture(
+    when: str,
+    labels: Image,
+    grid: Grid,
+    structures: StructureSet,
+    *,
+    image: Image | None = None,
+    orientation_known: bool = True,
+) -> Picture:
+    """One of two scans of a patient: slices through the centre of its structures.
+
+    Args:
+        when: what the scan is called.
+        labels: label values, (I, J, K).
+        grid: where the voxels are.
+        structures: names and colours.
+        image: intensities, (I, J, K); without them the outlines stand on a dark ground.
+        orientation_known: False leaves out letters and positions.
+    """
+    shown = np.zeros(grid.shape, np.uint8) if image is None else image
+    window = (0.0, 1.0) if image is None else window_of(shown)
+    made = centre_picture(shown, labels, grid, structures, window=window, orientation_known=orientation_known)
+    alone = "" if image is not None else " Outlines alone, for the scan was not given."
+    where = f"The slices pass through the centre of what is labelled in this scan.{alone}"
+    caption = where if image is None else f"{where} {made.caption}"
+    return replace(made, title=when, alt=f"{when}: {made.alt.lower()}", caption=caption)
 
 
 def worst_picture(
@@ -145,12 +175,13 @@ def surface_picture(
     if not found:
         return None
     tolerances = {row.name: row.tolerance_mm for row in rows}
+    dashed = any(tolerance is not None for tolerance in tolerances.values())
     drawn = surfaces_png(found, grid, tolerances_mm=tolerances, orientation_known=orientation_known)
     left_out = sum(row.assd_mm.is_finite for row in rows) > len(found)
     caption = (
         "How far the prediction’s surface lies outside (positive) or inside (negative) the reference’s. "
         "Histogram: share of the area of both surfaces; the outermost bars hold what lies beyond."
-        + (" Dashed: the tolerance of the surface Dice." if any(tolerances.values()) else "")
+        + (" Dashed: the tolerance of the surface Dice." if dashed else "")
         + (" Maps: the reference’s surface, slightly smoothed." if grid.shape[2] > 1 else "")
         + (f" Of the structures, the {len(found)} with the largest distances are shown." if left_out else "")
     )

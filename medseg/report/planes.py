@@ -108,18 +108,6 @@ def orientation_is_known(form: FileForm) -> bool:
     return form.sform_code > 0 or form.qform_code > 0
 
 
-def tilt_degrees(grid: Grid) -> float:
-    """Largest angle between an array axis and the world axis it is named after.
-
-    >>> tilt_degrees(Grid((2, 2, 2), np.diag([1.0, -2.0, 3.0, 1.0])))
-    0.0
-    """
-    world_of, _ = aff.axis_order(grid.affine)
-    cosines = np.abs(grid.affine[:3, :3] / np.asarray(grid.spacing_mm))
-    smallest = min(float(cosines[world, axis]) for axis, world in enumerate(world_of))
-    return float(np.degrees(np.arccos(min(1.0, smallest))))
-
-
 def position(grid: Grid, plane: Plane, point: tuple[float, float, float]) -> str:
     """Where a slice lies, by letter and millimetres; empty when the orientation is unknown.
 

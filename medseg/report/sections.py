@@ -6,8 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
+from medseg.metrics.lesions import LesionOutcome
 from medseg.report import words
-from medseg.report.content import LesionOutcome, Picture, ReportCase
+from medseg.report.content import Picture, ReportCase
 from medseg.report.tables import Table, asymmetry_table, case_table, lesion_table, surface_table
 
 NO_FLAG = (
@@ -100,7 +101,7 @@ def case_sections(case: ReportCase) -> tuple[Section, ...]:
 def _flags(case: ReportCase) -> tuple[Block, ...]:
     if not case.flags:
         return (Text(NO_FLAG if case.verdict_known else NO_FLAG_OF_OUTLINES),)
-    return (Flags(tuple(flag.text for flag in case.flags)),)
+    return (Flags(tuple(flag.sentence for flag in case.flags)),)
 
 
 def _numbers(case: ReportCase) -> Section:

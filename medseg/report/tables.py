@@ -1,17 +1,18 @@
-"""Numbers as a clinician reads them: how each value is written, and the tables of a page."""
+"""The tables of a page: their columns, and how numbers line up in them."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
-from medseg.report.content import LesionRow, ReportCase, StructureRow
+from medseg.numbers import millilitres, number, three_figures
+from medseg.report.content import ReportCase, StructureRow
 
-MINUS = "−"
 FIGURE_SPACE = "\u2007"
 POINT_SPACE = "\u2008"
+
 
 WHY_NOT = {
     "both_empty": "n/a – absent in both",
@@ -20,35 +21,6 @@ WHY_NOT = {
     "not_evaluated": "n/a – not evaluated",
 }
 """What stands in the place of a value that does not exist, by its status."""
-
-
-def millilitres(value: float | None, *, signed: bool = False) -> str:
-    """A volume: one decimal, three significant figures below 1 ml.
-
-    >>> millilitres(1234.56), millilitres(0.01234), millilitres(-2.0, signed=True), millilitres(0.0)
-    ('1234.6', '0.0123', '−2.0', '0.0')
-    """
-    if value is None or not math.isfinite(value):
-        return "n/a"
-    size = abs(value)
-    if size < 1e-9 or size >= 0.9995:
-        return number(value, 1, signed=signed)
-    rounded = float(f"{size:.2e}")
-    return number(value, 2 - math.floor(math.log10(rounded)), signed=signed)
-
-
-def number(value: float | None, digits: int, *, signed: bool = False) -> str:
-    """A fixed number of decimals, with a minus as long as a plus, and never minus zero.
-
-    >>> number(-0.04, 1), number(0.5, 2, signed=True), number(None, 1)
-    ('0.0', '+0.50', 'n/a')
-    """
-    if value is None or not math.isfinite(value):
-        return "n/a"
-    text = f"{abs(value):.{digits}f}"
-    if float(text) == 0:
-        return text
-    return (MINUS if value < 0 else "+" if signed else "") + text
 
 
 def measure(value: Value, digits: int) -> str:
@@ -144,27 +116,30 @@ def case_table(case: ReportCase) -> Table:
     if any(r.interval_ml for r in rows):
         columns[f"{100 * case.coverage:.0f} % interval ml"] = [_interval(r.interval_ml) for r in rows]
     if any(r.icv_percent is not None for r in rows):
-        columns["% of ICV"] = [_three_figures(r.icv_percent) for r in rows]
+        columns["% of ICV"] = [three_figures(r.icv_percent) for r in rows]
     if any(r.expected_dice is not None for r in rows):
         columns["Expected Dice"] = [number(r.expected_dice, 2) for r in rows]
     if case.has_reference:
-        columns |= _accuracy(rows)
+        columns |= _accuracy(case)
     totals = [_total(ml, columns) for _, ml in case.totals]
     names = [*(r.name for r in rows), *(name for name, _ in case.totals)]
     filled = [[*cells, *(total[title] for total in totals)] for title, cells in columns.items()]
     return _table(["Structure", *columns], [names, *filled], [r.colour for r in rows])
 
 
-def _accuracy(rows: Sequence[StructureRow]) -> dict[str, list[str]]:
+def _accuracy(case: ReportCase) -> dict[str, list[str]]:
+    """What was measured; between border voxels there is no surface Dice."""
+    rows = case.rows
     tolerances = {r.tolerance_mm for r in rows if r.tolerance_mm is not None}
     one = f" at {tolerances.pop():g} mm" if len(tolerances) == 1 else ""
+    shares = [measure(r.surface_dice, 3) + ("" if one else _tolerance(r)) for r in rows]
     return {
         "Reference ml": [millilitres(r.reference_ml) for r in rows],
         "Difference ml": [millilitres(_difference(r), signed=True) for r in rows],
         "%": [percent_difference(r) for r in rows],
         "Dice": [measure(r.dice, 3) for r in rows],
         "HD95 mm": [measure(r.hd95_mm, 1) for r in rows],
-        f"Surface Dice{one}": [measure(r.surface_dice, 3) + ("" if one else _tolerance(r)) for r in rows],
+        **({f"Surface Dice{one}": shares} if case.mode == "surfel" else {}),
         "Recall": [measure(r.recall, 3) for r in rows],
         "Precision": [measure(r.precision, 3) for r in rows],
     }
@@ -176,13 +151,6 @@ def _total(ml: float, columns: Iterable[str]) -> dict[str, str]:
 
 def _interval(interval: tuple[float, float] | None) -> str:
     return "n/a" if interval is None else f"{millilitres(interval[0])}–{millilitres(interval[1])}"
-
-
-def _three_figures(percent: float | None) -> str:
-    """A share of the head: one decimal from 10 % on, else two, below 0.1 % three."""
-    if percent is None:
-        return "n/a"
-    return number(percent, 1 if percent >= 10 else 2 if percent >= 0.1 else 3)
 
 
 def _difference(row: StructureRow) -> float | None:

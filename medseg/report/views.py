@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,17 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg import affine as aff
-from medseg.report.surfaces import (
-    Box,
-    Compared,
-    Place,
-    Point,
-    along,
-    centre,
-    lonely_place,
-    place_of,
-)
-from medseg.structures import StructureSet
+from medseg.metrics.signed import Box, Compared, Mask, Point, SignedSurfaces
+from medseg.structures import Structure, StructureSet
 from medseg.volume import Grid
 
 Image = NDArray[Any]
@@ -53,6 +45,23 @@ class View:
     start: Point
     full_shape: tuple[int, int, int]
     marked: bool = False
+
+
+@dataclass(frozen=True)
+class Place:
+    """A voxel to show, and why.
+
+    Attributes:
+        structure: it is about.
+        point: of the grid.
+        words: what is there, a short sentence without a full stop.
+        size_mm: distance of the surfaces; infinite where one of them does not exist.
+    """
+
+    structure: Structure
+    point: Point
+    words: str
+    size_mm: float
 
 
 def centre_views(
@@ -113,9 +122,9 @@ def worst_places(
     places = []
     for structure, surfaces in compared:
         if surfaces is None:
-            places.append(lonely_place(labels, reference, structures, structure))
+            places.append(_only_in_one(labels, reference, structures, structure))
         elif surfaces.largest_mm:
-            places.append(place_of(surfaces, structure))
+            places.append(_place_of(surfaces, structure))
     ordered = sorted((p for p in places if p is not None), key=lambda p: -p.size_mm)
     first = {place.point: place for place in reversed(ordered)}
     return [place for place in ordered if first[place.point] is place][:most]
@@ -164,3 +173,45 @@ def window_of(image: Image) -> tuple[float, float]:
         return 0.0, 1.0
     low, high = (float(v) for v in np.percentile(sample, (1.0, 99.5)))
     return (low, high) if high > low else (low, low + 1.0)
+
+
+def _place_of(found: SignedSurfaces, structure: Structure) -> Place:
+    """The point furthest from the other surface, in words."""
+    size = abs(found.largest_mm)
+    side = "outside" if found.largest_mm > 0 else "inside"
+    words = f"{structure.name}: surfaces {size:.1f} mm apart, the prediction {side} the reference"
+    return Place(structure, found.worst, words, size)
+
+
+def _only_in_one(
+    labels: Image, reference: Image, structures: StructureSet, structure: Structure
+) -> Place | None:
+    """The middle of a structure that one of the two lacks; None where both or neither have it."""
+    masks = structures.mask(reference, structure), structures.mask(labels, structure)
+    in_reference, in_labels = (bool(mask.any()) for mask in masks)
+    if in_reference == in_labels:
+        return None
+    said = "in the reference, no voxels labelled" if in_reference else "labelled, not in the reference"
+    middle = centre(masks[0] if in_reference else masks[1])
+    return Place(structure, middle, f"{structure.name}: {said}", math.inf)
+
+
+THIN_SHARE = 0.25
+"""The central slice gives way to the fullest one when it holds less than this share of its voxels."""
+
+
+def along(mask: Mask) -> tuple[NDArray[np.int64], ...]:
+    """Voxels of a mask in each slice across I, J, K."""
+    return tuple(
+        np.asarray(np.count_nonzero(mask, axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)
+    )
+
+
+def centre(mask: Mask) -> Point:
+    """The voxel at the centroid; along an axis where its slice holds little, the fullest slice's."""
+    point = []
+    for counts in along(mask):
+        centroid = round(float(np.average(np.arange(len(counts)), weights=counts)))
+        thin = counts[centroid] < THIN_SHARE * counts.max()
+        point.append(int(counts.argmax()) if thin else centroid)
+    return tuple(point)  # type: ignore[return-value]

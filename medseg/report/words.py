@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from medseg.metrics.case import SurfaceMode
 from medseg.metrics.lesions import GLIOMA, MENINGIOMA, METASTASES, LesionRule
 from medseg.report.content import ReportCase
 
@@ -9,8 +12,7 @@ Pair = tuple[str, str]
 
 VOLUME: Pair = (
     "Volume",
-    "Number of voxels times the volume of one voxel, in ml; one decimal, three significant figures below "
-    "1 ml.",
+    "Number of voxels times the volume of one voxel, in ml, to three significant figures.",
 )
 ACCURACY: tuple[Pair, ...] = (
     ("Reference", "A segmentation by other means, against which this one is measured. It can be wrong too."),
@@ -23,18 +25,29 @@ ACCURACY: tuple[Pair, ...] = (
     ),
 )
 JACCARD: Pair = ("Jaccard", "The shared volume over the volume of both together: Dice / (2 − Dice).")
-SURFACE: tuple[Pair, ...] = (
-    (
-        "HD95",
-        "In mm: 95 % of each surface lies within this distance of the other (the worse of the two "
-        "directions, weighted by area).",
-    ),
-    (
-        "Surface Dice",
-        "Share of both surfaces that lies within the stated tolerance of the other. The tolerance was "
-        "chosen by whoever made this report.",
-    ),
+SURFACE_DICE: Pair = (
+    "Surface Dice",
+    "Share of both surfaces that lies within the stated tolerance of the other. The tolerance was "
+    "chosen by whoever made this report.",
 )
+SURFACE: Mapping[SurfaceMode, tuple[Pair, ...]] = {
+    "surfel": (
+        (
+            "HD95",
+            "In mm: 95 % of each surface lies within this distance of the other (the worse of the two "
+            "directions, weighted by area).",
+        ),
+        SURFACE_DICE,
+    ),
+    "voxel": (
+        (
+            "HD95",
+            "In mm: 95th percentile of the distances from the border voxels of each to the nearest border "
+            "voxel of the other (the worse of the two directions; every voxel counts once).",
+        ),
+    ),
+}
+"""Of the distances, by the definition of a surface that they were measured with."""
 EMPTY: Pair = (
     "Empty structures",
     "Absent in both: no value, and not part of any mean. In one of the two only: Dice, Jaccard and surface "
@@ -44,10 +57,18 @@ RECALL: Pair = (
     "Recall, precision",
     "Share of the reference that the prediction has; share of the prediction that the reference has.",
 )
-MEAN: Pair = (
-    "Mean, largest",
-    "Mean distance of both surfaces to the other (ASSD), weighted by area, and the largest distance, in mm.",
-)
+MEAN: Mapping[SurfaceMode, Pair] = {
+    "surfel": (
+        "Mean, largest",
+        "Mean distance of both surfaces to the other (ASSD), weighted by area, and the largest distance, in "
+        "mm.",
+    ),
+    "voxel": (
+        "Mean, largest",
+        "Mean distance of the border voxels of both to the nearest border voxel of the other (ASSD), and the "
+        "largest distance, in mm.",
+    ),
+}
 SIGNED: Pair = (
     "Signed distance",
     "From each point of either surface to the nearest point of the other, in mm; positive where the "
@@ -107,8 +128,8 @@ def penalty(rule: LesionRule) -> str:
 
 
 def definitions(has_reference: bool) -> tuple[Pair, ...]:
-    """Of the numbers of a cohort or a comparison."""
-    return (VOLUME, *ACCURACY, JACCARD, *SURFACE, EMPTY) if has_reference else (VOLUME,)
+    """Of the numbers of a comparison."""
+    return (VOLUME, *ACCURACY, JACCARD, *SURFACE["surfel"], EMPTY) if has_reference else (VOLUME,)
 
 
 def case_definitions(case: ReportCase) -> tuple[Pair, ...]:
@@ -119,9 +140,9 @@ def case_definitions(case: ReportCase) -> tuple[Pair, ...]:
     shown += [INTRACRANIAL] if any(row.icv_percent is not None for row in case.rows) else []
     shown += [EXPECTED_DICE] if any(row.expected_dice is not None for row in case.rows) else []
     if case.has_reference:
-        shown += [*ACCURACY, *SURFACE, RECALL, EMPTY]
+        shown += [*ACCURACY, *SURFACE[case.mode], RECALL, EMPTY]
     shown += [ASYMMETRY] if case.asymmetry else []
-    shown += [SIGNED, MEAN] if case.surfaces else []
+    shown += [SIGNED, MEAN[case.mode]] if case.surfaces else []
     if case.lesions:
         shown.append(LESION if case.has_reference else PIECE)
     return tuple(shown)

@@ -1,4 +1,4 @@
-"""`--time-budget`: how many epochs fit, by measuring a few steps that leave no trace."""
+"""`--time-budget`: how long a training fits, by measuring a few steps that leave no trace."""
 
 from __future__ import annotations
 
@@ -6,29 +6,57 @@ import copy
 import dataclasses
 import statistics
 import time
+from dataclasses import dataclass
 
 import torch
 
 from medseg.training.loop import Trainer
 
 WARM_STEPS, MEASURED_STEPS = 2, 6
+TRIAL_SHARE = 0.2
+"""Of the budget, that steps may be measured for."""
+
 MARGIN = 0.97
 """Share of the budget that is planned; the rest is for what the few steps did not show."""
 
 
-def epochs_within(trainer: Trainer, seconds: float) -> int:
-    """Epochs that fit into `seconds`, validation included; at least one.
+@dataclass(frozen=True)
+class Length:
+    """How long a training is.
+
+    Attributes:
+        epochs: how many.
+        steps_per_epoch: of each; fewer than the recipe's where one whole epoch does not fit.
+        seconds: that they take.
+        whole_epoch_s: what an epoch of the recipe takes.
+    """
+
+    epochs: int
+    steps_per_epoch: int
+    seconds: float
+    whole_epoch_s: float
+
+
+def length_within(trainer: Trainer, seconds: float) -> Length:
+    """The training that fits into `seconds`, validation and this measuring included; at least one step.
 
     The trainer's weights, optimiser and random state are as before afterwards, and so is torch's.
     """
+    start = time.monotonic()
     weights = copy.deepcopy(trainer.network.state_dict())
     try:
         with torch.random.fork_rng():
-            step, validation = _seconds(_trial_of(trainer))
+            step, validation = _seconds(_trial_of(trainer), seconds * TRIAL_SHARE)
     finally:
         trainer.network.load_state_dict(weights)
         trainer.network.zero_grad(set_to_none=True)
-    return max(1, int(MARGIN * seconds / (step * trainer.spec.steps_per_epoch + validation)))
+    left = MARGIN * (seconds - (time.monotonic() - start))
+    steps = trainer.spec.steps_per_epoch
+    whole = step * steps + validation
+    epochs = max(1, int(left / whole))
+    if left < whole:
+        steps = min(steps, max(1, int((left - validation) / step)))
+    return Length(epochs, steps, epochs * (step * steps + validation), whole)
 
 
 def _trial_of(trainer: Trainer) -> Trainer:
@@ -36,14 +64,16 @@ def _trial_of(trainer: Trainer) -> Trainer:
     return dataclasses.replace(trainer, progress=copy.copy(trainer.progress))
 
 
-def _seconds(trial: Trainer) -> tuple[float, float]:
-    """What a step takes, and a validation."""
-    times = []
+def _seconds(trial: Trainer, most_s: float) -> tuple[float, float]:
+    """What a step takes, and a validation; once two steps are measured, none begins after `most_s`."""
+    times: list[float] = []
     for _ in range(WARM_STEPS + MEASURED_STEPS):
+        if len(times) > 1 and sum(times) > most_s:
+            break
         start = time.monotonic()
         order = trial.sampler.order(trial.spec.batch, trial.generator)
         trial.step(trial.batch(order, trial.progress.step))
         times.append(time.monotonic() - start)
     start = time.monotonic()
     trial.validate(trial.averaged.tensors)
-    return statistics.median(times[WARM_STEPS:]), time.monotonic() - start
+    return statistics.median(times[WARM_STEPS:] or times[-1:]), time.monotonic() - start

@@ -20,6 +20,7 @@ from medseg.losses.distances import measure_at
 from medseg.losses.scheduled import Scheduled
 from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
 from medseg.sampling import PatchSampler
+from medseg.structures import IGNORED
 from medseg.training import checkpoint as checkpoints
 from medseg.training.checkpoint import Checkpoint
 from medseg.training.log import TrainingLog
@@ -79,11 +80,13 @@ class TrainingCase:
     """One prepared case: image (C, I, J, K) float32, label indices (I, J, K) uint8.
 
     Of a label map that scans are made from, the image is empty and the indices are of tissues.
+    `unlabelled` are names of structures that nobody labelled in it.
     """
 
     case_id: str
     image: Tensor
     labels: Tensor
+    unlabelled: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Trainer:
 
     Args:
         network: on the device it is trained on.
-        loss: takes logits and targets.
+        loss: takes logits and targets, and which voxels count.
         target: turns label indices (B, *patch) into what the loss takes.
         augmenter: samples and applies the augmentation of a patch, or makes a scan from labels.
         cases: what is trained on.
@@ -251,9 +254,14 @@ class Trainer:
         return [Answer(1.0, self.network.at_phase(images, phase), labels[taken], steps)]
 
     def _part(self, answer: Answer) -> Tensor:
-        """The loss of one answer, times its share."""
+        """The loss of one answer, of voxels that are labelled, times its share."""
         measure_at(self.loss, answer.steps)
-        loss: Tensor = self.loss(answer.logits.float(), self.target(answer.labels))
+        kept = answer.labels != IGNORED
+        if bool(kept.all()):
+            loss: Tensor = self.loss(answer.logits.float(), self.target(answer.labels))
+        else:
+            known = answer.labels.where(kept, 0)
+            loss = self.loss(answer.logits.float(), self.target(known), kept)
         return answer.share * loss
 
     def _batches(self, order: Sequence[int], total: int) -> Iterator[Batch]:

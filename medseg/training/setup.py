@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from medseg.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference.engines.torch import best_device, find_device, to_graph
 from medseg.losses import registry as loss_registry
 from medseg.losses.spec import LossSpec
-from medseg.model import Model, ModelSpec, NetworkFacts, NetworkSpec, WeightType
+from medseg.model import ModelSpec, NetworkFacts, NetworkSpec, WeightType
 from medseg.networks import registry as network_registry
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
 from medseg.networks.monai import MonaiNetwork
 from medseg.structures import StructureSet
 from medseg.training.loop import PatchMaker, Trainer, TrainingCase
 from medseg.training.processor import keep_memory
+from medseg.training.schedule import BATCH_NORMS
 from medseg.training.spec import TrainingSpec
 from medseg.training.validation import WholeVolumeValidator
+
+INSTANCE_NORMS = (nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 def build_network(spec: NetworkSpec, *, seed: int, device: str, threads: int) -> Segmenter:
@@ -43,23 +47,6 @@ def build_network(spec: NetworkSpec, *, seed: int, device: str, threads: int) ->
     return network.to(memory_format=MEMORY_FORMATS[spec.spatial_dims])  # type: ignore[call-overload,no-any-return]
 
 
-def start_from(network: Segmenter, model: Model) -> None:
-    """Give a network the weights of a model of the same architecture.
-
-    Raises:
-        ModelError: the weights do not fit.
-    """
-    weights = {key: torch.from_numpy(np.array(value)) for key, value in model.weights.items()}
-    try:
-        network.load_state_dict(weights)
-    except RuntimeError as fault:
-        raise ModelError(
-            f"its weights do not fit the recipe's network ({str(fault).splitlines()[0]})",
-            source=model.spec.name,
-            mend="give a model of the same network and structures",
-        ) from None
-
-
 def facts_of(network: Segmenter) -> NetworkFacts:
     """What tiling must know of a built network."""
     return NetworkFacts(network.stride, network.receptive_radius, network.tile_independent)
@@ -75,8 +62,8 @@ def judge(network: Segmenter, structures: StructureSet, loss: LossSpec, training
 
     Raises:
         UsageError: deep supervision is asked of a network without further heads, the network's output is
-            smaller than its input, the patch is no multiple of its stride, or the loss does not take its
-            outputs.
+            smaller than its input, the patch is no multiple of its stride or shrinks to one voxel that a norm
+            cannot take, or the loss does not take its outputs.
     """
     if training.deep_supervision and not isinstance(network, Supervised):
         raise UsageError(
@@ -89,6 +76,7 @@ def judge(network: Segmenter, structures: StructureSet, loss: LossSpec, training
             mend="leave network.options.padding out",
         )
     _require_multiple(training.patch, network.stride)
+    _require_statistics(network, training)
     loss_registry.build(loss, regions=structures.are_regions)
 
 
@@ -145,9 +133,29 @@ def _require_multiple(patch: Sequence[int], stride: Sequence[int]) -> None:
     )
 
 
-def training_case(case_id: str, image: NDArray[np.float32], indices: NDArray[np.uint8]) -> TrainingCase:
-    """A case from arrays: image (C, I, J, K), label indices (I, J, K)."""
-    return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(indices))
+def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
+    """Refuse a patch whose deepest map is one voxel where a norm takes the moments of several."""
+    steps = (*network.stride, *(1,) * (3 - len(network.stride)))
+    deepest = math.prod(n // s for n, s in zip(training.patch, steps, strict=True))
+    instance = any(isinstance(m, INSTANCE_NORMS) for m in network.modules())
+    batch = any(isinstance(m, BATCH_NORMS) for m in network.modules())
+    if deepest > 1 or not (instance or (batch and training.batch == 1)):
+        return
+    larger = [n + s for n, s in zip(training.patch, steps, strict=True)]
+    norm = "instance" if instance else "batch"
+    remedy = "" if instance else ", or training.batch of 2 or more"
+    raise UsageError(
+        f"a patch of {[*training.patch]} shrinks to one voxel in this network (stride {[*steps]}), and "
+        f"{norm} norm needs more than one value (training.batch is {training.batch})",
+        mend=f"take a larger training.patch, such as {larger}{remedy}",
+    )
+
+
+def training_case(
+    case_id: str, image: NDArray[np.float32], indices: NDArray[np.uint8], unlabelled: tuple[str, ...] = ()
+) -> TrainingCase:
+    """A case from arrays: image (C, I, J, K), label indices (I, J, K), structures nobody labelled."""
+    return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(indices), unlabelled)
 
 
 def best_of(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from torch import Tensor, nn
 
 from medseg.inference.engines.torch import torch_engine
@@ -13,6 +12,7 @@ from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.model import ModelSpec
+from medseg.structures import IGNORED
 from medseg.training.loop import TrainingCase
 
 
@@ -39,13 +39,16 @@ class WholeVolumeValidator:
         """Mean Dice per structure; NaN for a structure that no case has."""
         self.network.load_state_dict(dict(weights))
         scores: dict[str, list[float]] = {name: [] for name in self.structures.names}
-        values = np.asarray(self.structures.index_values)
+        values = self.structures.values_by_index
         for case in self.cases:
             probabilities = self.predictor.probabilities(case.image.numpy())
             predicted = labels_from_probabilities(probabilities, self.structures)
-            counts = joint_counts(values[case.labels.numpy()], predicted, self.structures)
+            indices = case.labels.numpy()
+            labelled = indices != IGNORED
+            counts = joint_counts(values[indices], predicted, self.structures, labelled)
             for name, count in counts.items():
-                scores[name].append(dice(count))
+                if name not in case.unlabelled:
+                    scores[name].append(dice(count))
         return {name: _mean(found) for name, found in scores.items()}
 
 

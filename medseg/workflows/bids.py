@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from medseg import __version__
 from medseg.errors import InputError, UsageError
 from medseg.io import stem_and_suffix
 from medseg.io.atomic import write_text
-from medseg.layouts.case import description_of
+from medseg.layouts.description import read_json
 from medseg.structures import StructureSet
 
 DESCRIPTION = "dataset_description.json"
@@ -29,7 +31,7 @@ VERSION = "1.10.0"
 
 def is_root(folder: Path) -> bool:
     """Whether a folder is the root of a BIDS data set: its description states a version of BIDS."""
-    return folder.is_dir() and "BIDSVersion" in description_of(folder, DESCRIPTION)
+    return folder.is_dir() and "BIDSVersion" in _description(folder)
 
 
 def scans(root: Path) -> list[Path]:
@@ -86,7 +88,7 @@ def describe(words: Sequence[str], out: Path | None) -> None:
         return
     content = {
         "Name": "medseg",
-        "BIDSVersion": str(description_of(root, DESCRIPTION).get("BIDSVersion", VERSION)),
+        "BIDSVersion": str(_description(root).get("BIDSVersion", VERSION)),
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "medseg", "Version": __version__}],
     }
@@ -99,6 +101,13 @@ def table(structures: StructureSet) -> str:
     rows = [("index", "name", "color"), ("0", "background", "#000000")]
     rows += [(str(s.value), " ".join(s.name.split()), s.colour) for s in structures]
     return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def _description(folder: Path) -> Mapping[str, Any]:
+    """What describes a data set; nothing where there is none that can be read."""
+    with suppress(InputError, OSError):
+        return read_json(folder / DESCRIPTION)
+    return {}
 
 
 def _is_scan(path: Path) -> bool:

@@ -11,15 +11,15 @@ from typing import Any
 
 import numpy as np
 
+from medseg import numbers
 from medseg.cards import Card, available, load_card
-from medseg.errors import UsageError, printable
+from medseg.errors import UsageError, counted, printable
 from medseg.layouts import CaseFiles
 from medseg.metrics.conformal import least_cases
 from medseg.model import Model
-from medseg.report import tables
 from medseg.training.split import make_split
 from medseg.workflows.calibration import Evidence, Observation, calibrated, coverage, observed
-from medseg.workflows.cases import Reader, read_case
+from medseg.workflows.cases import Reader, is_whole, read_case
 from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.repeatability import repeatability
 from medseg.workflows.rounding import rounding
@@ -71,16 +71,18 @@ def calibrate(
             f"{model.spec.name} writes {', '.join(model.spec.structure_set.names)}; the card {card.name} has "
             f"{', '.join(card.structure_set.names)}"
         )
-    files = card.read(data).cases if options.every else held_out(model, card, data)
+    found = card.read(data)
+    card = card.adopting(found)
+    files = found.cases if options.every else held_out(model, card, data)
     if len(files) < least_cases():
         raise UsageError(
-            f"{len(files)} cases with a reference are too few; an interval needs {least_cases()}",
+            f"too few cases with a reference: {len(files)}; an interval needs {least_cases()}",
             source=data,
             mend="give more cases that the model was not trained on",
         )
     read: Reader = partial(read_case, card=card, channels=model.spec.channels)
     segmenter = Segmenter([model], SegmenterOptions(threads=options.threads, observe=True))
-    say(f"predicting {len(files)} cases, as they are and as another scanner might have made them")
+    say(f"predicting {counted(len(files), 'case')}, as they are and as another scanner might have made them")
     plain, other = _observations(segmenter, files, read, options)
     evidence = calibrated(plain, segmenter.structures)
     evidence["calibration"]["shifted"] = coverage(other, evidence) | {"shifts": options.shifts.content()}
@@ -163,19 +165,21 @@ def _cells(name: str, found: Mapping[str, Any], repeated: Mapping[str, Any]) -> 
         str(found["n"]),
         volume,
         score,
-        tables.millilitres(change[0]),
-        tables.number(change[1], 1),
+        numbers.millilitres(change[0]),
+        numbers.number(change[1], 1),
     )
 
 
 def _observations(
     segmenter: Segmenter, files: Sequence[CaseFiles], read: Reader, options: CalibrateOptions
 ) -> tuple[list[Observation], list[Observation]]:
-    """Of every case as it is, and shifted."""
+    """Of every case as it is, and shifted; of one that is labelled in part, no volume is known."""
     generator = np.random.default_rng(options.seed)
     plain, other = [], []
     for case in files:
         volume, reference = read(case)
+        if not is_whole(reference):
+            continue
         plain.append(observed(segmenter(volume), reference))
         other.append(observed(segmenter(shifted(volume, generator, options.shifts)), reference))
     return plain, other

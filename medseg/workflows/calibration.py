@@ -14,12 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.findings.labels import piece_counts
 from medseg.metrics.conformal import COVERAGE, Line, calibrated_line, conformal_interval, least_cases
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice, volume_ml
-from medseg.metrics.surface import box_around
-from medseg.report.flags import count_pieces
-from medseg.structures import Structure, StructureSet
+from medseg.structures import StructureSet
 from medseg.volume import LabelMap
 from medseg.workflows.segment import Segmentation
 
@@ -93,14 +92,8 @@ def observed(found: Segmentation, reference: LabelMap) -> Observation:
         {name: score for name, score in scores.items() if not math.isnan(score)},
         found.estimated_dice,
         found.features,
-        {s.name: _pieces(found, s) for s in found.structures if counts[s.name].predicted},
+        piece_counts(found.labels.array, found.structures),
     )
-
-
-def _pieces(found: Segmentation, structure: Structure) -> int:
-    mask = found.structures.mask(found.labels.array, structure)
-    box = box_around(mask)
-    return 0 if box is None else count_pieces(mask[box])
 
 
 def calibrated(cases: Sequence[Observation], structures: StructureSet) -> Evidence:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from medseg.cards import Card
 from medseg.errors import InputError, MedsegError
 from medseg.geometry.orient import canonical
-from medseg.io import read_labels, read_volume
+from medseg.io import read_labels, read_volume, stem_and_suffix
 from medseg.layouts import CaseFiles
 from medseg.preparation import Preparation, Prepared
-from medseg.structures import StructureSet, value_counts
+from medseg.structures import IGNORED, StructureSet, value_counts
 from medseg.volume import Grid, LabelMap, Volume
 
 Reader = Callable[[CaseFiles], tuple[Volume, LabelMap]]
@@ -25,14 +25,45 @@ Reader = Callable[[CaseFiles], tuple[Volume, LabelMap]]
 
 @dataclass(frozen=True, eq=False)
 class PreparedCase:
-    """A case ready for the network: label indices (i, j, k) uint8 beside the prepared scan."""
+    """A case ready for the network: label indices (i, j, k) uint8 beside the prepared scan.
+
+    Attributes:
+        case_id: its name.
+        prepared: the scan.
+        indices: of the labels, see `StructureSet.encode`.
+        volumes_ml: of each structure that is there, as far as it is labelled.
+        unlabelled: names of structures that nobody labelled.
+        whole: every voxel is labelled, and every structure.
+        spacing_mm: of the scan's own voxels.
+        digest: of the scan's voxels, see `voxel_digest`.
+        digests: of what was read, voxels and their place: `image` and `labels`.
+    """
 
     case_id: str
     prepared: Prepared
     indices: NDArray[np.uint8]
     volumes_ml: dict[str, float]
+    unlabelled: tuple[str, ...]
+    whole: bool
     spacing_mm: tuple[float, float, float]
     digest: str
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What reading and preparing a case came to.
+
+    Attributes:
+        faults: for which no training takes it, each with the file that has it.
+        volume, labels: as they were read; None where they cannot be.
+        prepared: for the network; None where there is a fault.
+    """
+
+    faults: tuple[MedsegError, ...]
+    volume: Volume | None = None
+    labels: LabelMap | None = None
+    prepared: PreparedCase | None = None
 
 
 def read_case(files: CaseFiles, card: Card, channels: Sequence[str] = ()) -> tuple[Volume, LabelMap]:
@@ -47,8 +78,15 @@ def read_case(files: CaseFiles, card: Card, channels: Sequence[str] = ()) -> tup
         InputError: it has no labels, or lacks a channel.
         GridMismatchError: image and labels lie on different grids.
     """
-    volume = read_image(files, card.channels, channels)
-    labels = read_reference(files, card.structure_set, volume.grid)
+    return read_on_grid(files, card.structure_set, card.channels, channels)
+
+
+def read_on_grid(
+    files: CaseFiles, structures: StructureSet, there: Sequence[str], wanted: Sequence[str] = ()
+) -> tuple[Volume, LabelMap]:
+    """As `read_case`, of a data set that has no card."""
+    volume = read_image(files, there, wanted)
+    labels = read_reference(files, structures, volume.grid)
     volume.grid.require(labels.grid, "image and labels", source=str(files.label))
     return volume, labels
 
@@ -95,7 +133,10 @@ def read_reference(
     """
     if files.label is None:
         raise InputError("has no labels", source=files.image)
-    return relabelled(read_labels(files.label, structures=structures, like=like), files.relabel, files.label)
+    labels = read_labels(files.label, structures=structures, like=like)
+    if structures is not None:
+        labels = replace(labels, ignore=structures.ignore)
+    return relabelled(labels, files.relabel, files.label)
 
 
 def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> LabelMap:
@@ -115,29 +156,68 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     array = labels.array.copy()
     for value, becomes in relabel.items():
         array[labels.array == value] = becomes
-    return LabelMap(array, labels.grid, labels.form, labels.warnings)
+    return replace(labels, array=array)
 
 
-def prepare_case(
+def judge_case(
     files: CaseFiles, read: Reader, structures: StructureSet, preparation: Preparation
-) -> PreparedCase:
-    """Read and prepare one case; errors name its file."""
-    volume, labels = read(files)
+) -> Judgement:
+    """Read and prepare one case, as a training does, and say all that speaks against it.
+
+    `check` and `train` both come through here, so that neither takes what the other refuses.
+    """
+    try:
+        volume, labels = read(files)
+    except MedsegError as fault:
+        return Judgement((_of_file(fault, files.image),))
+    faults, prepared = [], None
     try:
         prepared = preparation.apply(volume)
-        indices = structures.encode(preparation.apply_labels(labels, prepared))
     except MedsegError as fault:
-        if fault.source is None:
-            fault.source = str(files.image)
-        raise
-    return PreparedCase(
+        faults.append(_of_file(fault, files.image))
+    try:
+        if not set(structures.require_known(labels.array)) - {labels.ignore}:
+            raise InputError("nothing is labelled: every voxel is to be ignored")
+        indices = None if prepared is None else _indices(labels, prepared, structures, preparation)
+    except MedsegError as fault:
+        faults.append(_of_file(fault, files.label or files.image))
+    if faults or prepared is None or indices is None:
+        return Judgement(tuple(faults), volume, labels)
+    case = PreparedCase(
         files.case_id,
         prepared,
         indices,
         structure_volumes_ml(labels, structures),
+        tuple(s.name for s in structures if {*(s.members or (s.value,))} & {*labels.unlabelled}),
+        is_whole(labels),
         volume.grid.spacing_mm,
-        _digest(files, volume),
+        *_digests(files, volume, labels),
     )
+    return Judgement((), volume, labels, case)
+
+
+def _indices(
+    labels: LabelMap, prepared: Prepared, structures: StructureSet, preparation: Preparation
+) -> NDArray[np.uint8]:
+    """Label indices on the prepared grid; what may be of a structure that nobody labelled is ignored."""
+    indices = structures.encode(preparation.apply_labels(labels, prepared))
+    if labels.unlabelled:
+        indices[indices == structures.index_values.index(0)] = IGNORED
+    if (indices == IGNORED).all():
+        raise InputError("nothing is labelled in what a training sees of it")
+    return indices
+
+
+def is_whole(labels: LabelMap) -> bool:
+    """Whether every voxel and every structure was labelled."""
+    return labels.labelled is None and not labels.unlabelled
+
+
+def _of_file(fault: MedsegError, path: Path) -> MedsegError:
+    """The fault with the file that has it, where it names none."""
+    if fault.source is None:
+        fault.source = str(path)
+    return fault
 
 
 def prepare_cases(
@@ -146,30 +226,79 @@ def prepare_cases(
     """Cases one after the other; the same voxels under two names are refused.
 
     Raises:
+        MedsegError: the first fault of a case, see `judge_case`.
         InputError: two cases hold the same scan, which could end up on both sides of a split.
     """
     seen: dict[str, str] = {}
     for files in cases:
-        case = prepare_case(files, read, structures, preparation)
-        _note(case.digest, files, seen)
-        yield case
+        found = judge_case(files, read, structures, preparation)
+        if found.prepared is None:
+            raise found.faults[0]
+        _note(found.prepared.digest, files, seen)
+        yield found.prepared
 
 
-def require_unseen(held: Iterable[CaseFiles], read: Reader, trained: Iterable[PreparedCase]) -> None:
-    """Read the cases that are measured at the end, and refuse any that was trained on under another name.
+def swapped_labels(cases: Sequence[CaseFiles]) -> Iterator[InputError]:
+    """Cases that are listed with the label file of another, by its name."""
+    names = {case.case_id for case in cases}
+    for case in cases:
+        label = "" if case.label is None else stem_and_suffix(case.label)[0]
+        if label != case.case_id and label in names:
+            yield InputError(
+                f"is listed with the labels of {label}",
+                source=case.image,
+                mend="list each image with its own labels",
+            )
 
-    Raises:
-        MedsegError: a case cannot be read, or holds the same scan as another.
+
+def channels_of(cases: Iterable[CaseFiles], known: Sequence[str]) -> tuple[str, ...]:
+    """The channels that any case of a data set has, in the order of those known."""
+    there: set[str] = set()
+    for case in cases:
+        there |= set(case.channels or known)
+    return tuple(name for name in known if name in there)
+
+
+def without_voxels(
+    present: Iterable[Iterable[str]], structures: StructureSet, of: str
+) -> tuple[InputError | None, tuple[str, ...]]:
+    """What speaks against structures that no case has: nothing can be learnt of them.
+
+    Args:
+        present: names of the structures that each case has.
+        structures: that there should be.
+        of: what the cases are called together.
+
+    Returns:
+        The fault, where no case has a single one; and a sentence for each that none has.
     """
-    seen = {case.digest: case.case_id for case in trained}
-    for files in held:
-        volume, _ = read(files)
-        _note(_digest(files, volume), files, seen)
+    found = {name for names in present for name in names}
+    lacking = [name for name in structures.names if name not in found]
+    if len(lacking) == len(structures):
+        fault = f"no {of} has a voxel of any structure ({', '.join(lacking)})"
+        return InputError(fault, mend="check the label files, and what the card says of their values"), ()
+    return None, tuple(f"no {of} has a voxel of {name}: it cannot be learnt" for name in lacking)
 
 
-def _digest(files: CaseFiles, volume: Volume) -> str:
-    """Of the scan; of the map where the scan was made from one, and differs by the case's name."""
-    return voxel_digest(read_labels(files.image) if files.label == files.image else volume)
+def _digests(files: CaseFiles, volume: Volume, labels: LabelMap) -> tuple[str, dict[str, str]]:
+    """Of the scan's voxels; and of image and labels with their place.
+
+    Where the scan was made from a map they are the map's, for the scan differs by the case's name.
+    """
+    if files.label == files.image:
+        of_map = read_labels(files.image)
+        digest = voxel_digest(of_map)
+        placed = _placed(digest, of_map.grid)
+        return digest, {"image": placed, "labels": placed}
+    digest = voxel_digest(volume)
+    of_labels = _placed(voxel_digest(labels), labels.grid)
+    return digest, {"image": _placed(digest, volume.grid), "labels": of_labels}
+
+
+def _placed(digest: str, grid: Grid) -> str:
+    """Digest of voxels and of where they lie, to a ten-thousandth of a mm."""
+    affine = np.round(canonical(grid).grid(grid).affine, 4) + 0.0
+    return hashlib.sha256(digest.encode() + affine.tobytes()).hexdigest()
 
 
 def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:

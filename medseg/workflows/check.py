@@ -6,19 +6,29 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from medseg.augment.spec import Tissue
-from medseg.cards import Card
+from medseg.augment.spec import SynthesisSpec, Tissue
+from medseg.cards import Card, Recipe
 from medseg.errors import InputError, MedsegError
 from medseg.io import read_labels, stem_and_suffix
 from medseg.layouts import CaseFiles, detect
-from medseg.structures import StructureSet, value_counts
-from medseg.volume import Volume
-from medseg.workflows.cases import read_image, read_reference, voxel_digest
+from medseg.layouts.description import LISTER, required_description
+from medseg.preparation import Preparation, PreparationSpec
+from medseg.structures import Structure, StructureSet, value_counts
+from medseg.workflows.cases import (
+    Judgement,
+    channels_of,
+    judge_case,
+    read_on_grid,
+    swapped_labels,
+    voxel_digest,
+    without_voxels,
+)
 from medseg.workflows.origin import Origin, described, origin
 
 OUTLIER_FACTOR = 30.0
@@ -82,44 +92,71 @@ class Audit:
 
 
 def check(
-    folder: Path, card: Card | None = None, on_case: Callable[[int, int], None] = lambda *_: None
+    folder: Path,
+    card: Card | None = None,
+    recipe: Recipe | None = None,
+    on_case: Callable[[int, int], None] = lambda *_: None,
 ) -> Audit:
-    """Read every case of a dataset and look for what would spoil a training.
+    """Read and prepare every case of a dataset as a training does, and look for what would spoil one.
 
     Args:
         folder: in the layout of the card, or without one in any that its names tell.
         card: what channels and labels mean; what the folder states, or the card of its layout, when None.
+        recipe: of the training, whose channels and preparation are taken; without one every channel that
+            any case has, and no change of the voxels.
         on_case: called after each case with its number and how many there are.
 
     Raises:
         InputError: the folder is no dataset at all, or its layout cannot be told.
     """
     found = _origin(folder) if card is None else described(folder, card, complete=False)
-    files, structures, tissues = found.files, found.structures, found.tissues
-    channels = found.channels if card is None else card.channels
+    cases, structures = found.files.cases, found.structures
+    wanted = (recipe.channels if recipe else ()) or channels_of(cases, found.known_channels)
+    read = partial(read_on_grid, structures=structures, there=found.known_channels, wanted=wanted)
+    preparation = Preparation(recipe.preparation if recipe else PreparationSpec())
     said: defaultdict[str, list[str]] = defaultdict(list)
     facts: list[CaseFacts] = []
     findings: list[Finding] = []
-    for number, case in enumerate(files.cases, start=1):
-        try:
-            if tissues:
-                facts.append(_look_at_map(case, structures, tissues, findings))
-            else:
-                volume = read_image(case, channels)
-                for text in volume.warnings:
-                    said[text].append(case.case_id)
-                facts.append(_look(case, volume, structures, findings))
-        except MedsegError as fault:
-            findings.append(Finding("error", case.case_id, _told(fault, case)))
-        on_case(number, len(files.cases))
-    findings += (
-        _of_files(said, len(files.cases)) + _duplicates(facts) + _outliers(facts) + _names(files.cases)
-    )
+    for number, case in enumerate(cases, start=1):
+        if found.tissues and card is not None:
+            looked = _look_at_map(case, card, findings)
+        else:
+            judged = judge_case(case, read, structures, preparation)
+            for text in judged.volume.warnings if judged.volume else ():
+                said[text].append(case.case_id)
+            looked = _look(case, judged, structures, findings)
+        facts += [] if looked is None else [looked]
+        on_case(number, len(cases))
+    findings += _of_files(said, len(cases)) + _duplicates(facts) + _outliers(facts) + _names(cases)
+    findings += _of_all(facts, found)
     return Audit(tuple(facts), tuple(findings), structures)
+
+
+def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Finding]:
+    """What no case has: channels that the card names, and structures."""
+    there = channels_of(found.files.cases, found.known_channels)
+    lacking = [name for name in found.known_channels if name not in there]
+    findings = []
+    if lacking:
+        named = ", ".join(f'"{name}"' for name in there)
+        text = f"no case has {', '.join(lacking)}: a recipe must name the others, channels = [{named}]"
+        findings.append(Finding("warning", "", text))
+    parts = _parts(found.structures, found.tissues)
+    present = [_present(case.label_voxels, found.structures, parts) for case in facts]
+    fault, texts = without_voxels(present, found.structures, "case") if facts else (None, ())
+    findings += [Finding("error", "", fault.fault)] if fault else []
+    return findings + [Finding("warning", "", text) for text in texts]
 
 
 def _origin(folder: Path) -> Origin:
     layout = detect(folder)
+    if layout is None and (folder / LISTER).is_file():
+        found = required_description(folder)
+        raise InputError(
+            f"has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net), but {sorted(found)}",
+            source=folder / LISTER,
+            mend="complete it, or say with --card what the data set is",
+        )
     if layout is None:
         raise InputError(
             "lies in no layout that is known",
@@ -145,74 +182,80 @@ def _told(fault: MedsegError, case: CaseFiles) -> str:
     return f"{'labels' if label else 'image'}: {fault.fault}"
 
 
-def _look(case: CaseFiles, volume: Volume, structures: StructureSet, findings: list[Finding]) -> CaseFacts:
-    """One case by itself."""
-    voxels: dict[int, int] = {}
-    for name, channel in zip(volume.channels, volume.array, strict=True):
-        if channel.min() == channel.max():
-            findings.append(Finding("error", case.case_id, f"channel {name} is constant"))
-    if case.label is None:
-        findings.append(Finding("error", case.case_id, "has no labels"))
-    else:
-        labels = read_reference(case, structures, volume.grid)
-        volume.grid.require(labels.grid, "image and labels", source=str(case.label))
-        findings += [
-            Finding("warning", case.case_id, f"labels: {text}")
-            for text in labels.warnings
-            if text not in volume.warnings
-        ]
-        voxels = value_counts(labels.array)
-        known = {v: (v,) for v in structures.known_values}
-        findings += _look_at_labels(case.case_id, voxels, structures, known)
+def _look(
+    case: CaseFiles, judged: Judgement, structures: StructureSet, findings: list[Finding]
+) -> CaseFacts | None:
+    """One case by itself; None where it cannot be read."""
+    findings += [Finding("error", case.case_id, _told(fault, case)) for fault in judged.faults]
+    volume, labels = judged.volume, judged.labels
+    if volume is None or labels is None:
+        return None
+    findings += [
+        Finding("warning", case.case_id, f"labels: {text}")
+        for text in labels.warnings
+        if text not in volume.warnings
+    ]
+    voxels = value_counts(labels.array)
+    findings += _small_structures(case.case_id, voxels, structures, _parts(structures, ()))
     return CaseFacts(
         case.case_id,
         volume.grid.shape,
         volume.grid.spacing_mm,
         volume.grid.axis_codes,
         float(np.percentile(np.abs(volume.array[0].astype(np.float64)), 95)),
-        voxel_digest(volume),
+        judged.prepared.digest if judged.prepared else voxel_digest(volume),
         voxels,
     )
 
 
-def _look_at_map(
-    case: CaseFiles, structures: StructureSet, tissues: Sequence[Tissue], findings: list[Finding]
-) -> CaseFacts:
-    """One label map without an image: its values are tissues, and structures are made of them."""
-    labels = read_labels(case.image)
+def _look_at_map(case: CaseFiles, card: Card, findings: list[Finding]) -> CaseFacts | None:
+    """One label map without an image, which a training makes scans of; that needs torch, other data none."""
+    from medseg.workflows.synthetic import SyntheticCases
+
+    try:
+        labels = read_labels(case.image)
+        SyntheticCases(card, SynthesisSpec()).training_case(case)
+    except MedsegError as fault:
+        fault.source = fault.source or str(case.image)
+        findings.append(Finding("error", case.case_id, _told(fault, case)))
+        return None
     voxels = value_counts(labels.array)
-    parts: defaultdict[int, tuple[int, ...]] = defaultdict(tuple, {0: (0,)})
-    for tissue in tissues:
-        parts[tissue.target] += (tissue.value,)
-    findings += _look_at_labels(case.case_id, voxels, structures, parts)
-    if not set(voxels) - {0}:
-        findings.append(Finding("error", case.case_id, "the label map is empty"))
+    parts = _parts(card.structure_set, card.tissues)
+    findings += _small_structures(case.case_id, voxels, card.structure_set, parts)
     grid = labels.grid
     return CaseFacts(
         case.case_id, grid.shape, grid.spacing_mm, grid.axis_codes, None, voxel_digest(labels), voxels
     )
 
 
-def _look_at_labels(
-    case_id: str, voxels: dict[int, int], structures: StructureSet, parts: Mapping[int, Sequence[int]]
-) -> list[Finding]:
-    """Values nobody declared, and structures without voxels or with few.
+def _parts(structures: StructureSet, tissues: Sequence[Tissue]) -> Mapping[int, Sequence[int]]:
+    """For each value of a structure, the values in a file that stand for it: its own, or its tissues'."""
+    if not tissues:
+        return {value: (value,) for value in structures.known_values}
+    parts: defaultdict[int, tuple[int, ...]] = defaultdict(tuple)
+    for tissue in tissues:
+        parts[tissue.target] += (tissue.value,)
+    return parts
 
-    Args:
-        case_id: of the case.
-        voxels: of each value in its labels.
-        structures: that it should have.
-        parts: for each value of a structure or background, the values in the file that stand for it.
-    """
-    declared = {value for values in parts.values() for value in values}
-    unknown = {v: n for v, n in voxels.items() if v not in declared}
-    findings = [
-        Finding("error", case_id, f"unknown label value {value} in {count} voxels")
-        for value, count in unknown.items()
-    ]
+
+def _voxels_of(structure: Structure, voxels: Mapping[int, int], parts: Mapping[int, Sequence[int]]) -> int:
+    inner = structure.members or (structure.value,)
+    return sum(voxels.get(part, 0) for value in inner for part in parts.get(value, ()))
+
+
+def _present(
+    voxels: Mapping[int, int], structures: StructureSet, parts: Mapping[int, Sequence[int]]
+) -> list[str]:
+    return [s.name for s in structures if _voxels_of(s, voxels, parts)]
+
+
+def _small_structures(
+    case_id: str, voxels: Mapping[int, int], structures: StructureSet, parts: Mapping[int, Sequence[int]]
+) -> list[Finding]:
+    """Structures without voxels or with few."""
+    findings = []
     for structure in structures:
-        inner = structure.members or (structure.value,)
-        count = sum(voxels.get(part, 0) for value in inner for part in parts.get(value, ()))
+        count = _voxels_of(structure, voxels, parts)
         if count == 0:
             findings.append(Finding("warning", case_id, f"{structure.name} is not labelled"))
         elif count < TINY_VOXELS:
@@ -253,14 +296,14 @@ def _outliers(facts: list[CaseFacts]) -> list[Finding]:
 
 def _names(cases: tuple[CaseFiles, ...]) -> list[Finding]:
     """Images and labels listed together that are not called alike; those of another case are swapped."""
+    swapped = {fault.source: fault.fault for fault in swapped_labels(cases)}
     findings = []
-    others = {case.case_id for case in cases}
     for case in cases:
-        if case.label is None or case.label.parent.name == case.case_id:
+        if case.label is None or case.case_id in [folder.name for folder in case.label.parents[:2]]:
             continue
         label = stem_and_suffix(case.label)[0]
-        if label != case.case_id and label in others:
-            findings.append(Finding("error", case.case_id, f"is listed with the labels of {label}"))
+        if str(case.image) in swapped:
+            findings.append(Finding("error", case.case_id, swapped[str(case.image)]))
         elif case.case_id not in label and label not in case.case_id:
             findings.append(Finding("warning", case.case_id, f"its labels are called {label}"))
     return findings

@@ -23,9 +23,11 @@ from medseg.report.comparison import ReportComparison, metric_title, sentences, 
 from medseg.structures import StructureSet, from_labels
 from medseg.workflows.compared import facts_of, stated_structures
 from medseg.workflows.evaluate import Evaluation, evaluate
-from medseg.workflows.known import known_structures
+from medseg.workflows.known import held_structures
+from medseg.workflows.meanings import require_some
 from medseg.workflows.measuring import MISSING
 from medseg.workflows.pairs import FilePair, pair_files, read_pair, read_structures
+from medseg.workflows.protocols import require_surface
 
 SCHEMA = "medseg.comparison/1"
 SOFTWARE = f"medseg {__version__}"
@@ -183,6 +185,7 @@ def compare(
         GridMismatchError: the two grids of a case differ; both files are named.
     """
     _require_two(a, b)
+    require_surface(tolerance_mm, surface)
     if isinstance(structures, Path):
         structures = read_structures(structures)
     named = structures or stated_structures(a, b)
@@ -266,7 +269,11 @@ def _agreement(
 ) -> Comparison:
     """B measured as if A were the reference: Dice and distances are the same the other way round."""
     pairs, missing_a, missing_b = files
-    structures = structures or _found(pairs)
+    structures = structures or held_structures(
+        [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None],
+        next((pair.reading for pair in pairs), None),
+    )
+    require_some(structures, a)
     cases = []
     for done, pair in enumerate(pairs):
         if progress is not None:
@@ -323,17 +330,6 @@ def _agreed(
         case_id=pair.case_id,
         threads=threads,
     )
-
-
-def _found(pairs: Sequence[FilePair]) -> StructureSet:
-    """Every value that a file of the pairs has, by the names that the files give it."""
-    found: dict[int, str] = {}
-    for pair in pairs:
-        for path in (pair.reference, pair.prediction):
-            if path is not None:
-                named = known_structures(path, reading=pair.reading).structures
-                found = {s.value: s.name for s in named} | found
-    return from_labels(dict(sorted(found.items())))
 
 
 def _name(path: Path) -> str:

@@ -116,6 +116,11 @@ def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -
         )
     if to == "promise12":
         promise12.require_one(found.structures)
+    if found.structures.ignore is not None and to not in ("nnunet", "decathlon"):
+        raise UsageError(
+            f"the layout {to} cannot say that the label {found.structures.ignore} is to be ignored",
+            mend="choose nnunet or decathlon",
+        )
     name = "dataset" if anonymous else found.name
     return About(name, found.description, channels or found.channels, found.structures, found.licence)
 
@@ -211,7 +216,7 @@ def _labels(files: CaseFiles, structures: StructureSet) -> LabelMap | None:
     if files.label is None:
         return None
     labels = read_reference(files, structures)
-    strange = sorted(set(value_counts(labels.array)) - set(structures.known_values))
+    strange = sorted(set(value_counts(labels.array)) - {*structures.known_values, structures.ignore})
     if strange:
         raise InputError(
             f"holds the label {strange[0]}, which is not declared",

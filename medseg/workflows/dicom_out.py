@@ -9,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from medseg.errors import UsageError
+from medseg.findings.finding import Finding
 from medseg.io import dicom_seg, files_of, is_dicom_folder
 from medseg.io.atomic import atomic_files
+from medseg.io.dicom_library import unwarned
 from medseg.io.dicom_objects import encapsulated_pdf, secondary_capture
-from medseg.io.dicom_source import Maker, Source, highdicom, read_source, unwarned
-from medseg.io.dicom_sr import measurements
+from medseg.io.dicom_rtstruct import structure_set
+from medseg.io.dicom_seg import SegmentationKind
+from medseg.io.dicom_source import Maker, Source, highdicom, read_source
+from medseg.io.dicom_sr import NOTHING_MORE, Volumes, measurements
 from medseg.io.options import DEFAULT, ReadOptions
 from medseg.io.placement import on_grid
 from medseg.structures import StructureSet
@@ -21,21 +25,27 @@ from medseg.volume import LabelMap
 
 
 def dicom_paths(stem: Path, *, pdf: bool = False, picture: bool = False) -> tuple[Path, ...]:
-    """Where the objects of one case go: segmentation, volumes, and the report and picture if wanted.
+    """Where the objects of one case go: segmentation, volumes, contours, and report and picture if wanted.
 
     >>> [path.name for path in dicom_paths(Path("scan"), pdf=True)]
-    ['scan_seg.dcm', 'scan_sr.dcm', 'scan_report.dcm']
+    ['scan_seg.dcm', 'scan_sr.dcm', 'scan_rtstruct.dcm', 'scan_report.dcm']
     """
-    roles = ("seg", "sr", *["report"] * pdf, *["picture"] * picture)
+    roles = ("seg", "sr", "rtstruct", *["report"] * pdf, *["picture"] * picture)
     return tuple(stem.with_name(f"{stem.name}_{role}.dcm") for role in roles)
 
 
-def require_dicom(series: Path) -> None:
+def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind = "binary") -> None:
     """Refuse what no DICOM objects can be made from, before anything is computed.
 
     Raises:
-        UsageError: the scan is no DICOM series, or highdicom is not installed.
+        UsageError: the scan is no DICOM series, regions are to make a label map, or a library is missing.
     """
+    if kind == "labelmap" and structures.are_regions:
+        raise UsageError(
+            "the model's regions overlap, which a DICOM label map cannot hold",
+            source=series,
+            mend="leave out --dicom-seg, or give --dicom-seg binary",
+        )
     if not is_dicom_folder(series):
         raise UsageError(
             "DICOM objects are made from a DICOM series only",
@@ -53,7 +63,9 @@ def write_dicom(
     *,
     model: str,
     model_sha256: str = "",
-    doubts: Sequence[str] = (),
+    kind: SegmentationKind = "binary",
+    findings: Sequence[Finding] = (),
+    volumes: Volumes = NOTHING_MORE,
     pdf: bytes | None = None,
     picture: bytes | None = None,
     created: datetime | None = None,
@@ -68,10 +80,12 @@ def write_dicom(
         stem: folder and name of the case; the objects are called after it, see `dicom_paths`.
         series: folder of the series that was segmented.
         labels: on the series' grid, or in another order of its axes.
-        structures: of the labels; overlapping regions make BINARY segments, labels a LABELMAP.
+        structures: of the labels.
         model: name of the model or models.
         model_sha256: of their content.
-        doubts: our own sentences, why the result is doubtful; each object says that it is, the report why.
+        kind: BINARY segments, or a LABELMAP of labels that are no regions.
+        findings: of the result; each object says whether it is doubtful, the report and the segments why.
+        volumes: what the report states beside the volumes of the structures.
         pdf: the case page, encapsulated if given.
         picture: the page's picture (PNG), captured if given.
         created: when the objects are made, now if None; the same arguments make the same bytes.
@@ -88,15 +102,17 @@ def write_dicom(
         ResourceError: there is no room, or no right to write.
         SelfCheckError: what was read back differs; nothing is left.
     """
-    require_dicom(series)
+    require_dicom(series, structures, kind)
     paths = dicom_paths(stem, pdf=pdf is not None, picture=picture is not None)
     inputs = files_of(series)
     with atomic_files(paths[::-1], overwrite, inputs=inputs) as folder, unwarned():
         source = read_source(series, reading)
         labels = on_grid(labels, source.grid, series)
-        seed = _seed(source, labels, structures)
-        maker = Maker(model, model_sha256, created or datetime.now(), seed, tuple(doubts))
-        for path, made in zip(paths, _objects(source, labels, structures, maker, pdf, picture), strict=True):
+        seed = _seed(source, labels, structures, kind, volumes)
+        maker = Maker(model, model_sha256, created or datetime.now(), seed, tuple(findings))
+        segments = dicom_seg.segmentation(source, labels, structures, maker, kind)
+        rest = _objects(source, segments, labels, structures, maker, volumes, pdf, picture)
+        for path, made in zip(paths, (segments, *rest), strict=True):
             made.save_as(folder / path.name, enforce_file_format=True)
         dicom_seg.require_same(folder / paths[0].name, source, labels, structures)
     return paths
@@ -104,15 +120,19 @@ def write_dicom(
 
 def _objects(
     source: Source,
+    segments: Any,
     labels: LabelMap,
     structures: StructureSet,
     maker: Maker,
+    volumes: Volumes,
     pdf: bytes | None,
     picture: bytes | None,
 ) -> list[Any]:
-    """The objects, in the order of `dicom_paths`."""
-    segments = dicom_seg.segmentation(source, labels, structures, maker)
-    found = [segments, measurements(source, segments, labels, structures, maker)]
+    """The objects beside the segmentation, in the order of `dicom_paths`."""
+    found = [
+        measurements(source, segments, labels, structures, maker, volumes),
+        structure_set(source, labels, structures, maker),
+    ]
     if pdf is not None:
         found.append(encapsulated_pdf(source, pdf, maker))
     if picture is not None:
@@ -120,8 +140,11 @@ def _objects(
     return found
 
 
-def _seed(source: Source, labels: LabelMap, structures: StructureSet) -> bytes:
+def _seed(
+    source: Source, labels: LabelMap, structures: StructureSet, kind: SegmentationKind, volumes: Volumes
+) -> bytes:
     """A digest of what the objects are made of."""
-    digest = hashlib.sha256("\0".join((source.series, *source.instances, repr(structures))).encode())
+    made_of = (source.series, *source.instances, repr(structures), kind, repr(volumes))
+    digest = hashlib.sha256("\0".join(made_of).encode())
     digest.update(labels.array.tobytes())
     return digest.digest()

@@ -18,8 +18,8 @@ from medseg.metrics.case import HAUSDORFF_PERCENT, CaseResult, SurfaceMode, Tole
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow, summarise
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, lesions_csv, report_json
 from medseg.metrics.instances import InstanceRule
+from medseg.metrics.lesions import LesionRow
 from medseg.metrics.promise12 import Anchors
-from medseg.report.content import LesionRow
 from medseg.structures import StructureSet
 from medseg.workflows import pool, protocols
 from medseg.workflows.evaluation_files import SCHEMA, SOFTWARE, EvaluationFolder
@@ -34,9 +34,7 @@ from medseg.workflows.measuring import (
     died,
     measure,
 )
-from medseg.workflows.pairs import (
-    pair_files,
-)
+from medseg.workflows.pairs import pair_files
 from medseg.workflows.scores import case_table, cohort_table
 
 EMPTY_POLICY = (
@@ -177,6 +175,7 @@ def settings_content(structures: StructureSet, options: EvaluationOptions) -> di
         "lesions": {"of": list(names), **specs.to_mapping(options.rule)}
         if (names := options.lesions)
         else None,
+        **({} if structures.ignore is None else {"ignored_value": structures.ignore}),
         "instances": specs.to_mapping(rule) if (rule := options.instances) else None,
         "reading": asdict(options.reading),
     }
@@ -187,6 +186,7 @@ def evaluate(
     ref: Path,
     *,
     structures: StructureSet | Path | None = None,
+    ignore: int | None = None,
     tolerance_mm: Tolerance = None,
     tolerance_source: str = "",
     surface: bool = True,
@@ -218,6 +218,8 @@ def evaluate(
         structures: what the label values mean, or a JSON file that says so (see
             `read_structures`); without, every value found is a structure, named as the folder of references
             says where it does, else by its value.
+        ignore: value of the references' voxels that nobody labelled, which count in no number; that which
+            `structures` or the folder of references states, if None.
         tolerance_mm: of the NSD, in mm, for all structures or by name; it has no default.
         tolerance_source: where the tolerance comes from.
         surface: whether to measure distances.
@@ -239,16 +241,18 @@ def evaluate(
 
     Raises:
         UsageError: file against folder, no reference has a prediction, names are ambiguous, the
-            protocol does not go with the other settings, or `out` holds something else.
-        InputError: the only file, or every file, cannot be read as labels.
+            protocol or the tolerance does not go with the other settings, or `out` holds something else.
+        InputError: the only file, or every file, cannot be read as labels, or no file holds a label.
         GridMismatchError: the two grids of a single pair differ; both files are named.
     """
     challenge = _challenge(protocol, anchors, mode, surface)
     mode = challenge.mode if challenge else mode or "surfel"
+    protocols.require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
         raise UsageError("pages of cases are written to a folder", mend="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref), reading)
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
+    structures = structures if ignore is None else _ignoring(structures, ignore)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     options = _with_rules(options, structures, lesions, instances)
     options = replace(options, reading=(reading or ReadOptions()).of_labels(2))
@@ -268,6 +272,18 @@ def evaluate(
     if folder is not None:
         folder.write(found)
     return found
+
+
+def _ignoring(structures: StructureSet, value: int) -> StructureSet:
+    """The structures without one that has the value to be ignored.
+
+    Raises:
+        UsageError: a region has it, or no other structure is left.
+    """
+    kept = tuple(s for s in structures if s.members or s.value != value)
+    if not kept:
+        raise UsageError(f"no label is left to measure when {value} is ignored", mend="check --ignore")
+    return StructureSet(kept, value)
 
 
 def _evaluation(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from typing import Any
@@ -20,11 +20,12 @@ from medseg.metrics.cohort import summarise
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.model import Model, ModelSpec, WeightType
+from medseg.structures import IGNORED
 from medseg.training.loop import Trainer
 from medseg.training.setup import best_of
 from medseg.training.split import Split
 from medseg.workflows.calibration import calibrated, observed
-from medseg.workflows.cases import PreparedCase, Reader
+from medseg.workflows.cases import PreparedCase, Reader, is_whole
 from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.quality import Seen
 from medseg.workflows.segment import Segmenter
@@ -99,7 +100,7 @@ def package(
             "min": round(min(sure), 4),
             "median": round(float(np.median(sure)), 4),
         },
-        "volumes_ml": _volume_ranges(cases),
+        "volumes_ml": volume_ranges([case.volumes_ml for case in cases if case.whole]),
         "spacing_mm": spacing_mm or _spacing_range(cases),
     }
     return replace(model, spec=replace(model.spec, evidence=evidence))
@@ -115,7 +116,8 @@ def measure(
     for case in files:
         volume, reference = read(case)
         found = segmenter(volume)
-        seen.append(observed(found, reference))
+        if is_whole(reference):  # how much of a structure there is, is not known of the others
+            seen.append(observed(found, reference))
         results.append(
             evaluate_case(
                 found.labels,
@@ -158,7 +160,7 @@ def _agreement(
         The largest differences, and how sure the model was of each scan (see `quality.confidence`).
     """
     structures = model.spec.structure_set
-    values = np.asarray(structures.index_values)
+    values = structures.values_by_index
 
     def predictor_on(name: engines.EngineName, precision: engines.Precision) -> Predictor:
         return Predictor.of(model.spec, [engines.load(model, name, precision=precision, threads=threads)])
@@ -176,14 +178,14 @@ def _agreement(
         expected = reference.probabilities(case.prepared.array)
         sure.append(Seen.all_of([(slice(None), expected)], structures).confidence)
         labels = labels_from_probabilities(expected, structures)
-        truth = values[case.indices]
+        truth, labelled = values[case.indices], case.indices != IGNORED
         for name, predictor in others.items():
             probabilities = predictor.probabilities(case.prepared.array)
             other = labels_from_probabilities(probabilities, structures)
             figures = {
                 "probability": float(np.abs(probabilities - expected).max()),
                 "label_disagreement": float((other != labels).mean()),
-                **_structure_changes(truth, labels, other, model),
+                **_structure_changes(truth[labelled], labels[labelled], other[labelled], model),
             }
             found[name] |= {key: max(found[name][key], value) for key, value in figures.items()}
     parity = found.get("openvino f32", {}).get("probability", 0.0)
@@ -205,14 +207,28 @@ def _structure_changes(
     return {"dice": float(np.nan_to_num(changes).max()), "volume": max(volumes)}
 
 
-def _volume_ranges(cases: Sequence[PreparedCase]) -> dict[str, Any]:
-    """Smallest and largest volume of each structure in the reference labels of the training."""
+def volume_ranges(cases: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Smallest and largest volume of each structure in reference labels that are whole.
+
+    A structure that some of the cases lack has no smallest volume: a scan without it is nothing strange.
+
+    Args:
+        cases: of each, the volume in ml of the structures it has.
+
+    >>> volume_ranges([{"liver": 1500.0, "tumour": 2.0}, {"liver": 1300.0}])["tumour"]
+    {'n': 1, 'min': 0.0, 'max': 2.0}
+    """
     found: dict[str, list[float]] = {}
     for case in cases:
-        for name, volume in case.volumes_ml.items():
+        for name, volume in case.items():
             found.setdefault(name, []).append(volume)
     return {
-        name: {"n": len(v), "min": round(min(v), 4), "max": round(max(v), 4)} for name, v in found.items()
+        name: {
+            "n": len(volumes),
+            "min": round(min(volumes), 4) if len(volumes) == len(cases) else 0.0,
+            "max": round(max(volumes), 4),
+        }
+        for name, volumes in found.items()
     }
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.structures import Structure, StructureSet
+from medseg.structures import Structure, StructureSet, outer_faces
 from medseg.volume import Grid
 
 MOST_VOXELS = 2_000_000
@@ -188,19 +188,15 @@ def _form(
     centre = np.array([np.average(np.arange(len(n)), weights=n) for n in along]) + start
     voxel_mm3 = float(np.prod(spacing))
     mm3 = float(mask.sum()) * voxel_mm3
-    ends = [(along[a][end], voxel_mm3 / spacing[a]) for a, end in _at_edges(box, labels.shape)]
+    touched = [(a, end) for a, end in outer_faces(labels.shape) if _touches(box[a], end, labels.shape[a])]
+    ends = [(along[a][end], voxel_mm3 / spacing[a]) for a, end in touched]
     contact = sum(float(voxels) * mm2 for voxels, mm2 in ends) / mm3 ** (2 / 3)
     return _Form(mm3 / 1000, np.array(mask.shape) * spacing, centre * spacing, contact)
 
 
-def _at_edges(box: Sequence[slice], shape: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Axis and end (0 or -1) of each face of the box that lies on a face of the array."""
-    for axis, (side, n) in enumerate(zip(box, shape, strict=True)):
-        if n > 1:
-            if side.start == 0:
-                yield axis, 0
-            if side.stop == n:
-                yield axis, -1
+def _touches(side: slice, end: int, length: int) -> bool:
+    """Whether one side of a box reaches the first (0) or last (-1) voxel of its axis."""
+    return bool(side.start == 0 if end == 0 else side.stop == length)
 
 
 def _steps(shape: Sequence[int]) -> tuple[slice, ...]:

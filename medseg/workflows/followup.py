@@ -5,25 +5,37 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medseg import __version__
 from medseg.errors import InputError, ModelError, UsageError
-from medseg.io import ReadOptions, digest_of, digest_of_files
+from medseg.findings.finding import REFUSED
+from medseg.findings.finding import sentences as sentences_of
+from medseg.io import ReadOptions, digest_of, digest_of_files, read_volume
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
 from medseg.model import load_model, packaged_models
 from medseg.report.followup import ReportFollowup, followup_page, sentences, terminal_table
+from medseg.report.planes import orientation_is_known
 from medseg.structures import StructureSet, value_counts
-from medseg.volume import LabelMap
+from medseg.volume import LabelMap, Volume
 from medseg.workflows.known import known_structures
 from medseg.workflows.pairs import read_side
-from medseg.workflows.predictions import UNSET, models_of, read_summary, settings_of, summary_path
+from medseg.workflows.predictions import (
+    UNSET,
+    models_of,
+    read_summary,
+    settings_of,
+    stated_findings,
+    summary_path,
+)
 
 SCHEMA = "medseg.followup/1"
 SOFTWARE = f"medseg {__version__}"
@@ -42,9 +54,13 @@ class Followup:
 
     Attributes:
         report: everything that is said.
+        structures: what was compared.
+        shown: both segmentations, each with its scan where that was given, for the page.
     """
 
     report: ReportFollowup
+    structures: StructureSet
+    shown: tuple[tuple[LabelMap, Volume | None], ...] = ()
 
     def table_rows(self) -> tuple[tuple[str, ...], ...]:
         """The table to show, header first."""
@@ -68,6 +84,8 @@ class Followup:
             "intended_use": "research",
             "first": said.name_first,
             "second": said.name_second,
+            "dates": None if said.dates is None else [day.isoformat() for day in said.dates],
+            "days": said.days,
             "same_grid": said.same_grid,
             "registered": False,
             "noise_known": said.noise_known,
@@ -102,7 +120,21 @@ class Followup:
         return out.getvalue()
 
     def page(self, *, created: str | None = None) -> str:
-        return followup_page(self.report, created=created)
+        """The page, its pictures drawn."""
+        from medseg.report.pictures import followup_picture
+
+        pictures = tuple(
+            followup_picture(
+                when,
+                labels.array,
+                labels.grid,
+                self.structures,
+                image=None if scan is None else np.asarray(scan.array[0]),
+                orientation_known=orientation_is_known(labels.form),
+            )
+            for when, (labels, scan) in zip(("First scan", "Second scan"), self.shown, strict=True)
+        )
+        return followup_page(replace(self.report, pictures=pictures), created=created)
 
     def write_csv(self, path: Path, *, overwrite: bool = False) -> None:
         write_text(path, self.csv(), overwrite)
@@ -135,6 +167,8 @@ def followup(
     lesions: Sequence[str] = (),
     labels: Path | None = None,
     reading: ReadOptions | None = None,
+    scans: tuple[Path | None, Path | None] = (None, None),
+    dates: tuple[date, date] | None = None,
 ) -> Followup:
     """What changed between two predictions of one patient, beside what is noise.
 
@@ -148,14 +182,22 @@ def followup(
         lesions: names of structures whose connected pieces are followed one by one.
         labels: JSON with the structures' names; the `.json` beside the first if None.
         reading: decisions the files leave open.
+        scans: what each was predicted from, for the pictures of the page.
+        dates: when each was scanned, for the page; none is ever read from a file.
 
     Raises:
-        UsageError: models, hashes or settings differ, a structure is unknown, one is a folder, or both are
-            one file.
+        UsageError: models, hashes or settings differ, a structure is unknown, one is a folder, both are
+            one file, or the second date is before the first.
+        GridMismatchError: a scan is on another grid than its segmentation.
         InputError: a `.json` is missing or is not of its label file.
         ModelError: the model named cannot be read, or is not the one that predicted.
     """
     _require_two_files(first, second)
+    if dates is not None and dates[1] < dates[0]:
+        raise UsageError(
+            f"the second scan is dated {dates[1].isoformat()}, before the first, {dates[0].isoformat()}",
+            mend="name the earlier segmentation first",
+        )
     summaries = [_summary(path) for path in (first, second)]
     _require_same(summaries[0], summaries[1])
     stated = [known_structures(path).structures for path in (first, second)]
@@ -176,8 +218,23 @@ def followup(
         warnings=(*why_not, *_warnings(summaries)),
         colours={s.name: s.colour for s in structures},
         facts=_facts(summaries),
+        dates=dates,
     )
-    return Followup(said)
+    shown = tuple((found, _scan_of(found, scan)) for found, scan in zip((one, two), scans, strict=True))
+    return Followup(said, structures, shown)
+
+
+def _scan_of(labels: LabelMap, scan: Path | None) -> Volume | None:
+    """The scan that a segmentation was predicted from.
+
+    Raises:
+        MedsegError: it cannot be read, or lies on another grid.
+    """
+    if scan is None:
+        return None
+    volume = read_volume(scan)
+    volume.grid.require(labels.grid, "scan and segmentation", str(scan))
+    return volume
 
 
 def _require_two_files(first: Path, second: Path) -> None:
@@ -310,8 +367,7 @@ def _warnings(summaries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     if versions[0] != versions[1]:
         said.append(f"predicted by different versions of medseg: {versions[0]} and {versions[1]}")
     for when, summary in zip(("first", "second"), summaries, strict=True):
-        doubts = [*summary.get("quality", {}).get("reasons", ()), *summary.get("warnings", ())]
-        said += [f"{when}: {doubt}" for doubt in doubts]
+        said += [f"{when}: {text}" for text in sentences_of(stated_findings(summary) or (), *REFUSED)]
     return tuple(dict.fromkeys(said))
 
 

@@ -18,11 +18,13 @@ from medseg.io.names import (
     without_pictures,
 )
 from medseg.layouts import LAYOUTS, CaseFiles, detect
-from medseg.layouts.case import description_of, plain
+from medseg.layouts.case import plain
+from medseg.layouts.description import description_of
 from medseg.workflows import bids
 
 RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png"}
 """Of scans in a format that labels are not written in."""
+DICOM_RESULT = ".nii.gz"
 NUMBERED = re.compile(r"(.+)_(\d{4})")
 """A file a channel, as nnU-Net names them."""
 
@@ -38,7 +40,8 @@ class InputCase:
         source: a file, a DICOM folder, or a file per channel.
         stem: what its results are called after.
         folder: where it lies.
-        suffix: of its results: the input's, `.nii.gz` for DICOM, `.png` for JPEG.
+        suffix: of its results: the input's, `.nii.gz` for DICOM (a folder, or a file of frames), `.png` for
+            JPEG.
         of_dataset: found in a data set, which may have more channels than a model takes.
     """
 
@@ -247,11 +250,11 @@ def _file_case(path: Path) -> InputCase:
 
 def _result_suffix(scan: Path) -> str:
     suffix = stem_and_suffix(scan)[1]
-    return RESULT_SUFFIXES.get(suffix, suffix)
+    return RESULT_SUFFIXES.get(suffix, suffix if suffix in SUFFIXES else DICOM_RESULT)
 
 
 def _dicom_case(folder: Path) -> InputCase:
-    return InputCase(folder, folder.resolve().name, folder.resolve().parent, ".nii.gz")
+    return InputCase(folder, folder.resolve().name, folder.resolve().parent, DICOM_RESULT)
 
 
 def _is_scan(path: Path) -> bool:

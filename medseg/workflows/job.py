@@ -14,6 +14,7 @@ import numpy as np
 
 from medseg import __version__
 from medseg.errors import InputError, MedsegError, ResourceError
+from medseg.findings.finding import REFUSED, sentences
 from medseg.inference.planner import Forecast
 from medseg.io import (
     ReadOptions,
@@ -26,6 +27,9 @@ from medseg.io import (
     write_overlay,
 )
 from medseg.io.atomic import write_text
+from medseg.io.dicom_seg import SegmentationKind
+from medseg.io.dicom_source import require_slices
+from medseg.io.dicom_sr import Volumes
 from medseg.io.memory import peak_memory_bytes
 from medseg.io.names import COLOURS
 from medseg.io.options import ImageInfo
@@ -36,7 +40,7 @@ from medseg.workflows.calibration import Expected
 from medseg.workflows.inputs import InputCase
 from medseg.workflows.outputs import Outputs
 from medseg.workflows.segment import Segmentation, Segmenter
-from medseg.workflows.summary import expected_of, page_options, summary_of
+from medseg.workflows.summary import expected_of, intervals_of, page_options, summary_of
 
 if TYPE_CHECKING:
     from medseg.report.content import ReportCase
@@ -52,7 +56,8 @@ class PredictOptions:
         probabilities: write the probabilities of each structure.
         report: write a page about each case; a file, `.html` or `.pdf`, where it is to go elsewhere than
             beside the labels.
-        dicom: write DICOM objects of the series' study too: segmentation, volumes, page and picture.
+        dicom: write DICOM objects of the series' study too: segmentation, volumes, contours, page, picture.
+        dicom_seg: what kind of DICOM segmentation.
         strict: a doubtful result is an error, and is not written.
         overwrite: replace results that exist.
         shard: which part of the cases, from 1, and of how many.
@@ -68,6 +73,7 @@ class PredictOptions:
     overwrite: bool = False
     shard: tuple[int, int] = (1, 1)
     bids: bool = False
+    dicom_seg: SegmentationKind = "binary"
 
 
 @dataclass(frozen=True)
@@ -121,7 +127,8 @@ class Job:
         """Read the scan, unless its result is there already."""
         with self._contained(), self.watch.step("read"):
             if self.options.dicom:
-                dicom_out.require_dicom(self.case.first)
+                structures, kind = self.segmenter.structures, self.options.dicom_seg
+                dicom_out.require_dicom(self.case.first, structures, kind)
             self.identity = _identity(self.case, self.segmenter, self.options)
             stored = self.outputs.finished(self.identity) if self.batch else None
             if stored is not None:
@@ -130,6 +137,8 @@ class Job:
             self.outputs.refuse_existing(self.options.overwrite, self.case.files)
             reading = self.options.reading
             info = inspect(self.case.first, options=reading)
+            if self.options.dicom:
+                require_slices(info)
             require_holds(self.target, info.grid)
             forecast_of(info, self.segmenter)
             names = self.options.channels or self._grey(info)
@@ -146,9 +155,9 @@ class Job:
             return
         with self._contained():
             self.found = self.segmenter(self.volume, self.watch)
-            doubts = (*self.found.quality.reasons, *self.found.warnings)
-            if self.options.strict and doubts:
-                raise InputError(f"doubtful: {doubts[0]}", mend="drop --strict")
+            refused = sentences(self.found.findings, *REFUSED)
+            if self.options.strict and refused:
+                raise InputError(f"doubtful: {refused[0].removesuffix('.')}", mend="drop --strict")
 
     def write(self) -> Outcome:
         """Write what was found; what became of the case."""
@@ -173,7 +182,7 @@ class Job:
                         path, image, volume.grid, form=volume.form, overwrite=overwrite, inputs=inputs
                     )
                 if page is not None:
-                    self._write_page(found, page)
+                    self._write_page(found, page, expected)
                 if outputs.overlay:
                     write_overlay(
                         outputs.overlay,
@@ -192,8 +201,7 @@ class Job:
                 )
                 if outputs.table:
                     write_text(outputs.table, bids.table(found.structures), overwrite=overwrite)
-            flags = [] if page is None else [flag.text for flag in page.flags]
-            summary = summary_of(volume, found, expected, flags) | {
+            summary = summary_of(volume, found, expected) | {
                 "labels_sha256": digest_of(outputs.labels),
                 "seconds": round(sum(self.watch.seconds.values()), 2),
                 "timing_s": {step: round(taken, 3) for step, taken in self.watch.seconds.items()},
@@ -221,7 +229,7 @@ class Job:
         labels = LabelMap(found.labels.array, found.labels.grid, found.labels.form)
         return case_of(volume, labels, found.structures, options=options)
 
-    def _write_page(self, found: Segmentation, page: ReportCase) -> None:
+    def _write_page(self, found: Segmentation, page: ReportCase, expected: Mapping[str, Expected]) -> None:
         """The page itself, and the objects of the series' study, among which it is too."""
         from medseg.report.pdf import case_pdf
         from medseg.workflows.report import write_page
@@ -238,7 +246,9 @@ class Job:
             found.structures,
             model=", ".join(m["name"] for m in models),
             model_sha256=models[0]["sha256"],
-            doubts=(*found.quality.reasons, *found.warnings),
+            kind=self.options.dicom_seg,
+            findings=found.findings,
+            volumes=Volumes(intervals_of(expected), page.coverage, found.totals),
             pdf=case_pdf(page),
             picture=page.pictures[0].png,
             reading=self.options.reading,

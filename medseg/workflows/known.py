@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from medseg.errors import InputError
-from medseg.io import ReadOptions, digest_of, read_segments
-from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.findings.finding import Finding
+from medseg.io import ReadOptions, digest_of, read_segments, states_segments
 from medseg.metrics.counts import present_values
 from medseg.model import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
-from medseg.workflows.pairs import MOST_VALUES, read_side, read_structures
-from medseg.workflows.predictions import read_summary, summary_path
+from medseg.workflows.meanings import require_labels
+from medseg.workflows.pairs import read_side, read_structures
+from medseg.workflows.predictions import read_summary, stated_findings, structures_of, summary_path
 
-CHANGED = (
+CHANGED = Finding(
+    "changed",
+    "warning",
     "The segmentation is not the one that the prediction beside it describes; what the model said of its "
-    "result is left out."
+    "result is left out.",
 )
 
 
@@ -32,13 +36,24 @@ class Known(NamedTuple):
 
 
 def known_structures(
-    seg: Path, *, model: str = "", labels: Path | None = None, reading: ReadOptions | None = None
+    seg: Path,
+    *,
+    reference: Path | None = None,
+    model: str = "",
+    labels: Path | None = None,
+    reading: ReadOptions | None = None,
 ) -> Known:
     """Names for the labels of a file, and the volumes to expect.
 
     They come from the model named, else from the JSON given, else from the `.json` that `predict`
-    left beside the file, else from a file that holds them (`.seg.nrrd`), else every value is called by
-    itself.
+    left beside the file. Otherwise every value that the file or its reference holds is a structure: a
+    structure that the file lacks wholly is listed, and counts as missed.
+
+    Args:
+        seg: the label file.
+        reference: a reference segmentation that it is measured against, if any.
+        model: file or name of the model that knows the structures.
+        labels: JSON with the names of the structures.
 
     Raises:
         ModelError: there is no such model.
@@ -53,22 +68,43 @@ def known_structures(
         return Known(read_structures(labels))
     if (beside := summary_path(seg)).is_file():
         return _predicted(beside)
-    if stem_and_suffix(seg)[1] == SEGMENTATION_SUFFIX:
-        return Known(read_segments(seg))
-    values = present_values(read_side(seg, reading or ReadOptions()).array)
-    if len(values) > MOST_VALUES:
-        raise InputError(f"holds {len(values)} different values: an image, not labels", source=seg)
-    return Known(from_labels({int(v): f"label {int(v)}" for v in values if v}))
+    return Known(held_structures([seg, *([] if reference is None else [reference])], reading))
+
+
+def held_structures(paths: Sequence[Path], reading: ReadOptions | None = None) -> StructureSet:
+    """Every structure that a file of the list holds, each by the name that a file gives it, else its value.
+
+    Segments of the same name (`.seg.nrrd`, RTSTRUCT) are one structure, with the value that the first file
+    gives it.
+
+    Raises:
+        InputError: a file cannot be read as labels.
+    """
+    values: set[int] = set()
+    segments: dict[str, Structure] = {}
+    for path in paths:
+        if states_segments(path):
+            for segment in read_segments(path):
+                taken = {s.value for s in segments.values()}
+                free = segment.value if segment.value not in taken else max(taken | values) + 1
+                segments.setdefault(segment.name, replace(segment, value=free))
+            continue
+        held = present_values(read_side(path, reading or ReadOptions()).array)
+        require_labels(held, path)
+        values |= held.keys() - {0}
+    named = {s.value: s for s in segments.values()}
+    unnamed = {value: Structure(value, f"label {value}") for value in values - named.keys()}
+    return from_labels([s for _, s in sorted((unnamed | named).items())])
 
 
 def _predicted(summary: Path) -> Known:
     """What the `.json` of a prediction lists."""
     try:
         content = json.loads(summary.read_text(encoding="utf-8"))
-        structures = from_labels([_structure(row) for row in content["structures"]])
+        structures = from_labels(structures_of(content))
         totals = content.get("totals", ())
         return Known(structures, totals=tuple(Total(str(t["name"]), _values(t["values"])) for t in totals))
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(f"names no structures ({fault!r})", source=summary) from None
 
 
@@ -76,26 +112,25 @@ class Verdict(NamedTuple):
     """What a prediction's summary says of the result.
 
     Attributes:
-        doubts: sentences that a reader must see.
+        findings: what a reader must know.
         known: whether there is a summary, and it is of this result.
+        complete: whether it states all findings; an older version of the software stated some of them.
     """
 
-    doubts: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     known: bool = False
+    complete: bool = False
 
 
 def stated_verdict(seg: Path) -> Verdict:
-    """The doubts that `predict` left in the `.json` beside a file; not known where it left none."""
+    """The findings that `predict` left in the `.json` beside a file; not known where it left none."""
     stored = read_summary(summary_path(seg))
     if not stored:
         return Verdict()
     if not _fits(stored, seg):
         return Verdict((CHANGED,))
-    try:
-        doubts = (*stored["quality"]["reasons"], *stored.get("warnings", ()))
-    except (LookupError, TypeError):
-        return Verdict()
-    return Verdict(tuple(str(text) for text in doubts), known=True)
+    findings = stated_findings(stored)
+    return Verdict() if findings is None else Verdict(findings, known=True, complete="findings" in stored)
 
 
 def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
@@ -116,17 +151,13 @@ def stated_intervals(seg: Path) -> dict[str, tuple[float, float]]:
         rows = stored["structures"]
         stated = {str(row["name"]): row["interval_ml"] for row in rows if row.get("interval_ml")}
         return {name: (float(low), float(high)) for name, (low, high) in stated.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(f"states no volumes ({fault!r})", source=summary) from None
 
 
 def _fits(stored: Mapping[str, Any], seg: Path) -> bool:
     """Whether a summary is of this very file, as far as it says of which."""
     return stored.get("labels_sha256") is None or stored["labels_sha256"] == digest_of(seg)
-
-
-def _structure(row: Mapping[str, Any]) -> Structure:
-    return Structure(int(row["value"]), str(row["name"]), members=_values(row.get("members", ())))
 
 
 def _values(listed: Iterable[Any]) -> tuple[int, ...]:

@@ -15,16 +15,15 @@ from medseg import specs
 from medseg.errors import GridMismatchError, InputError, MedsegError, ResourceError
 from medseg.io import ReadOptions, digest_of, read_volume
 from medseg.io.atomic import atomic_write
-from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case
+from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
-from medseg.metrics.lesions import GLIOMA, LesionRule, lesion_values
+from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
 from medseg.metrics.stored import case_from_mapping, case_mapping
-from medseg.report.content import LesionRow
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap
 from medseg.workflows import protocols
-from medseg.workflows.evaluation_files import CaseFile, picture
+from medseg.workflows.evaluation_files import COHORT_PAGE, CaseFile, picture
 from medseg.workflows.meanings import require_labels
 from medseg.workflows.pairs import FilePair, read_pair
 
@@ -176,6 +175,7 @@ def _measured(task: Task, digests: Mapping[str, str]) -> tuple[Measured, Maps]:
         case = replace(case, failure=MISSING)
     elif fault is not None:
         case = replace(case, failure=UNUSABLE + fault.fault)
+    maps = Maps(*without_ignored(*maps))
     if options.protocol is not None:
         case = options.protocol.extended(case, maps.predicted, maps.reference, structures, options.threads)
     case, lesions = _with_lesions(case, maps, structures, options)
@@ -226,8 +226,6 @@ def _with_lesions(
     """The case with lesion-wise values of the structures that were asked for, and their lesions."""
     if not options.lesions:
         return case, ()
-    from medseg.report.rows import lesion_rows
-
     predicted, reference = maps.predicted.array, maps.reference.array
     rows = []
     for row, structure in zip(case.rows, structures, strict=True):
@@ -269,7 +267,7 @@ def _written(task: Task, measured: Measured, maps: Maps) -> Measured:
     for stale in (file.page, picture(file.page)):
         stale.unlink(missing_ok=True)
     if task.scan is not None and case.failure is None:
-        measured = _with_page(task, task.scan, file.page, measured, maps)
+        measured = _with_page(task, task.scan, file.page, measured, case, maps)
     more = {
         "page": _page_digest(task, task.scan) if task.scan is not None and measured.page else None,
         "result": case_mapping(case),
@@ -279,7 +277,9 @@ def _written(task: Task, measured: Measured, maps: Maps) -> Measured:
     return measured
 
 
-def _with_page(task: Task, scan: Scan, path: Path, measured: Measured, maps: Maps) -> Measured:
+def _with_page(
+    task: Task, scan: Scan, path: Path, measured: Measured, case: CaseResult, maps: Maps
+) -> Measured:
     """The case with its page written, or why there is none; what draws it is imported only for it.
 
     Raises:
@@ -288,20 +288,19 @@ def _with_page(task: Task, scan: Scan, path: Path, measured: Measured, maps: Map
     from medseg.report.planes import orientation_is_known
     from medseg.report.thumbnails import thumbnail_png
     from medseg.workflows.known import stated_verdict
-    from medseg.workflows.report import ReportOptions, case_of, write_page
+    from medseg.workflows.report import Measurement, ReportOptions, case_of, write_page
 
     options = ReportOptions(
         case_id=task.pair.case_id,
-        tolerance_mm=task.options.tolerance_mm,
-        lesions=task.options.lesions or None,
         rule=task.options.rule,
     )
     if task.pair.prediction is not None:
         options = options.with_verdict(stated_verdict(task.pair.prediction))
+    measurement = Measurement(maps.reference, case, measured.lesions)
     try:
         reading = replace(task.pair.reading, volume=None)
         volume = read_volume(scan, options=reading)
-        page = case_of(volume, maps.predicted, task.structures, reference=maps.reference, options=options)
+        page = case_of(volume, maps.predicted, task.structures, against=measurement, options=options)
         small = thumbnail_png(
             maps.predicted.array,
             volume.grid,
@@ -321,7 +320,8 @@ def _with_page(task: Task, scan: Scan, path: Path, measured: Measured, maps: Map
     }
     with atomic_write(picture(path), overwrite=True) as temporary:
         temporary.write_bytes(small)
-    write_page(path, replace(page, facts=(*page.facts, *hashes.items())), overwrite=True)
+    page = replace(page, facts=(*page.facts, *hashes.items()))
+    write_page(path, page, cohort=f"../{COHORT_PAGE}", overwrite=True)
     return replace(measured, page=path)
 
 
@@ -337,7 +337,8 @@ def _page_digest(task: Task, scan: Scan) -> str:
     from medseg.workflows.known import stated_verdict
 
     verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
-    shown = json.dumps([_digest(scan), verdict])
+    said = None if verdict is None else [[f.content() for f in verdict.findings], verdict.known]
+    shown = json.dumps([_digest(scan), said])
     return hashlib.sha256(shown.encode()).hexdigest()
 
 

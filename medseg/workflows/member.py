@@ -29,6 +29,7 @@ class SegmenterOptions:
         prune: level a UNet++ is cut down to; 0 for the whole.
         keep_probabilities: keep the probabilities of the whole scan in the result.
         observe: find features and the promised Dice, even for a model that was not calibrated.
+        force: take a scan whose intensities look rescaled, with a warning.
     """
 
     device: str = "auto"
@@ -41,6 +42,7 @@ class SegmenterOptions:
     prune: int = 0
     keep_probabilities: bool = False
     observe: bool = False
+    force: bool = False
 
 
 class Member:

@@ -33,6 +33,7 @@ class Origin:
     Attributes:
         files: its cases, and what the folder states.
         channels: that every case has, in order.
+        known_channels: that the cases may have, in order.
         structures: what label values mean.
         tissues: of a data set of label maps alone, what each value is painted like.
         name, description, licence: as its card says, or its folder.
@@ -40,6 +41,7 @@ class Origin:
 
     files: DatasetFiles
     channels: tuple[str, ...]
+    known_channels: tuple[str, ...]
     structures: StructureSet
     tissues: tuple[Tissue, ...]
     name: str
@@ -63,7 +65,8 @@ def origin(folder: Path, layout: str, *, complete: bool) -> Origin:
         return described(folder, _card(CARDS.get(layout, layout)), complete=complete)
     files = LAYOUTS[layout](folder, complete=complete)
     about = folder.resolve().name, f"Converted from {layout}", files.licence
-    return Origin(files, _channels(files), _structures(files, layout), (), *about)
+    channels = _channels(files)
+    return Origin(files, channels, channels, _structures(files, layout), (), *about)
 
 
 def described(folder: Path, card: Card, *, complete: bool) -> Origin:
@@ -73,9 +76,10 @@ def described(folder: Path, card: Card, *, complete: bool) -> Origin:
         InputError: the folder contradicts the card.
     """
     files = card.read(folder, complete=complete)
+    card = card.adopting(files)
     there = tuple(n for n in card.channels if all(n in (c.channels or card.channels) for c in files.cases))
     about = card.name, card.description, card.licence
-    return Origin(files, there, card.structure_set, card.tissues, *about)
+    return Origin(files, there, card.channels, card.structure_set, card.tissues, *about)
 
 
 def _card(name: str) -> Card:
@@ -99,11 +103,11 @@ def _channels(files: DatasetFiles) -> tuple[str, ...]:
 def _structures(files: DatasetFiles, layout: str) -> StructureSet:
     """Structures that a folder states, or that its masks are named for, or else its label values."""
     if files.regions:
-        return StructureSet(files.regions)
+        return StructureSet(files.regions, files.ignore)
     if layout == "masks":
         names = masks.mask_names(files.cases)
         return from_labels([Structure(n, name.replace("_", " ")) for n, name in enumerate(names, start=1)])
     if files.labels:
-        return from_labels(files.labels)
+        return from_labels(files.labels, files.ignore)
     found = {v for case in files.cases if case.label for v in value_counts(read_labels(case.label).array)}
     return from_labels({value: f"label {value}" for value in sorted(found - {0})})

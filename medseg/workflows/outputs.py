@@ -117,7 +117,7 @@ class Outputs:
         """The summary that stands there, if it is one of ours."""
         try:
             stored = json.loads(self.summary.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             return None
         return stored if isinstance(stored, dict) and stored.get("schema") == SCHEMA else None
 

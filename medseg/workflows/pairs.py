@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.errors import InputError, UsageError, counted
-from medseg.io import ReadOptions, inspect, read_labels, read_segments
+from medseg.io import ReadOptions, inspect, read_labels, read_segments, states_segments
 from medseg.io.names import (
     SEGMENTATION_SUFFIX,
     SUFFIXES,
@@ -18,11 +17,15 @@ from medseg.io.names import (
     without_pictures,
 )
 from medseg.layouts import LAYOUTS, LayoutName, detect
-from medseg.structures import Structure, StructureSet, from_labels
+from medseg.layouts.description import read_json, stated_labels
+from medseg.structures import StructureSet, from_labels
 from medseg.volume import Grid, LabelMap
 from medseg.workflows.cases import relabelled
 
 PREDICTION_ENDING = "_seg"
+
+LISTED = 5
+"""Files that a warning names."""
 
 MOST_VALUES = 200
 """More label values than a segmentation has whose values nobody named: what holds them is a scan."""
@@ -82,6 +85,7 @@ def pair_files(
     pairs = tuple(
         FilePair(c, r.path, matched[c], r.relabel, reading or ReadOptions()) for c, r in references.items()
     )
+    said = (*said, *_of_several(references.values(), predictions))
     known = {name for reference in references.values() for name in reference.names}
     strays = [path.name for stem, path in predictions.items() if stem not in known and "_prob-" not in stem]
     if strays:
@@ -124,12 +128,34 @@ def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
         case = scan if scan and list(marked.values()).count(scan) == 1 else stem
         if stem not in scans:
             found[case] = _Reference(path, _predicted(stem, *[scan] * bool(scan)))
-    return found, (f"left out: {counted(len(scans), 'scan')} beside the labels",) if scans else ()
+    if not scans:
+        return found, ()
+    taken = [f"{files[stem].name} ({files[scan].name})" for stem, scan in marked.items() if scan in files]
+    told = f"left out: {counted(len(scans), 'scan')} beside the labels"
+    return found, (f"{told}; taken (left out): {_first(taken)}",)
 
 
 def _predicted(*stems: str) -> tuple[str, ...]:
     """What the prediction of a case that goes by these names may be called."""
     return tuple(dict.fromkeys(name for stem in stems for name in (stem + PREDICTION_ENDING, stem)))
+
+
+def _of_several(references: Iterable[_Reference], predictions: Mapping[str, Path]) -> tuple[str, ...]:
+    """Which file was taken where two bear a name that the prediction of a case may have."""
+    told = []
+    for reference in references:
+        taken, *others = [predictions[name].name for name in reference.names if name in predictions] or [""]
+        told += [f"{taken} (not {', '.join(others)})"] if others else []
+    if not told:
+        return ()
+    cases = counted(len(told), "case")
+    return (f"more than one file may be the prediction of {cases}; taken: {_first(told)}",)
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first few names."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
 
 
 def _match(reference: _Reference, predictions: Mapping[str, Path]) -> Path | None:
@@ -156,8 +182,8 @@ def in_predicted_values(
 def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, LabelMap | None]:
     """The reference and the prediction of a case, if there is one.
 
-    A segmentation of 3D Slicer (`.seg.nrrd`) is cropped to its segments: it is placed on the grid of the
-    other, and its segments have the values of the structures of their names.
+    A segmentation of 3D Slicer (`.seg.nrrd`) is cropped to its segments, and a DICOM structure set has no
+    grid: each is placed on the grid of the other, with the values of the structures of their names.
 
     Raises:
         InputError: a file cannot be read as labels.
@@ -165,7 +191,7 @@ def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, Label
     """
     if pair.prediction is None:
         return _reference(pair, structures), None
-    if stem_and_suffix(pair.prediction)[1] == SEGMENTATION_SUFFIX:
+    if states_segments(pair.prediction):
         reference = _reference(pair, structures)
         return reference, read_side(pair.prediction, pair.reading, structures, reference.grid)
     predicted = read_side(pair.prediction, pair.reading, structures)
@@ -187,7 +213,7 @@ def read_side(
 def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = None) -> LabelMap:
     """The reference in its predictions' values."""
     labels = read_side(pair.reference, pair.reading, structures, like)
-    return relabelled(labels, pair.relabel, pair.reference)
+    return relabelled(replace(labels, ignore=structures.ignore), pair.relabel, pair.reference)
 
 
 def stated_structures(ref: Path) -> StructureSet:
@@ -196,7 +222,9 @@ def stated_structures(ref: Path) -> StructureSet:
     if layout is None:
         return StructureSet()
     files = LAYOUTS[layout](ref, complete=False)
-    return StructureSet(files.regions) if files.regions else from_labels(files.labels)
+    if files.regions:
+        return StructureSet(files.regions, files.ignore)
+    return from_labels(files.labels, files.ignore)
 
 
 def segment_names(paths: Iterable[Path]) -> dict[int, str]:
@@ -223,42 +251,30 @@ def segment_names(paths: Iterable[Path]) -> dict[int, str]:
 def read_structures(path: Path) -> StructureSet:
     """Structures from a JSON file: a `dataset.json`, or `{value: name}` alone.
 
-    `labels` is `{"1": "liver"}` (Medical Segmentation Decathlon) or `{"liver": 1}` (nnU-Net v2).
-    A list of values makes a region; the values regions write are those of `regions_class_order`.
-    The background, value 0, is left out.
+    See `stated_labels`. The background, value 0, is left out; "ignore" is the value that is to be ignored.
 
     Raises:
         InputError: the file is not such a JSON file.
         UsageError: names or values repeat.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        labels = content.get("labels", content)
-        named = [_named(key, value) for key, value in labels.items()]
-        order = [int(v) for v in content.get("regions_class_order", ())]
+        content = read_json(path)
+        stated = stated_labels(content if "labels" in content else {"labels": content}, numbered=True)
     except OSError as fault:
         raise InputError(f"cannot be read ({fault.strerror})", source=path, mend="check the path") from None
-    except (ValueError, TypeError, AttributeError) as fault:
+    except InputError:
+        raise
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(
             f"does not say what the labels mean ({fault})",
             source=path,
             mend='write {"labels": {"1": "name", ...}}',
         ) from None
-    kept = [(name, values) for name, values in named if values != (0,)]
-    if not kept:
+    if stated.regions:
+        return StructureSet(stated.regions, stated.ignore)
+    if not stated.labels:
         raise InputError("names no structure besides the background", source=path)
-    if all(len(values) == 1 for _, values in kept):
-        return from_labels({values[0]: name for name, values in kept})
-    order = order if len(order) == len(kept) else list(range(1, len(kept) + 1))
-    return StructureSet(
-        tuple(Structure(v, name, members=m) for v, (name, m) in zip(order, kept, strict=True))
-    )
-
-
-def _named(key: str, value: object) -> tuple[str, tuple[int, ...]]:
-    if isinstance(value, list):
-        return key, tuple(int(v) for v in value)
-    return (key, (value,)) if isinstance(value, int) else (str(value), (int(key),))
+    return from_labels(stated.labels, stated.ignore)
 
 
 def _images(folder: Path) -> dict[str, Path]:

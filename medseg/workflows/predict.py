@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import PartialBatchError, UsageError
+from medseg.errors import PartialBatchError, UsageError, counted
 from medseg.inference.planner import Forecast
 from medseg.io import inspect
 from medseg.volume import Grid
@@ -79,7 +79,7 @@ def predict(
         bids.describe(words, out)
     if failed:
         names = ", ".join(outcome.stem for outcome in failed)
-        raise PartialBatchError(f"{len(failed)} of {len(outcomes)} cases failed: {names}")
+        raise PartialBatchError(f"{len(failed)} of {counted(len(outcomes), 'case')} failed: {names}")
     return tuple(outcomes)
 
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medseg.findings.finding import Finding, from_content, of_files, ordered, sentence
 from medseg.io.names import stem_and_suffix
+from medseg.structures import Structure
 from medseg.workflows.outputs import SCHEMA
+
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
 """What settings are called; the others have their own name."""
@@ -39,6 +44,36 @@ def summaries(path: Path) -> list[dict[str, Any]]:
     """Of a label file the summary beside it, of a folder all in it, sorted by name."""
     found = sorted(path.glob("*.json")) if path.is_dir() else [summary_path(path)]
     return [content for content in map(read_summary, found) if content]
+
+
+def structures_of(summary: Mapping[str, Any]) -> tuple[Structure, ...]:
+    """The structures that a summary lists, in the colours that its page has.
+
+    Raises:
+        LookupError, TypeError, ValueError, AttributeError: it lists none as `predict` does.
+    """
+    return tuple(map(_structure, summary["structures"]))
+
+
+def _structure(row: Mapping[str, Any]) -> Structure:
+    colour = str(row.get("colour", ""))
+    return Structure(
+        int(row["value"]),
+        str(row["name"]),
+        colour=colour if COLOUR.fullmatch(colour) else "",
+        members=tuple(int(value) for value in row.get("members", ())),
+    )
+
+
+def stated_findings(summary: Mapping[str, Any]) -> tuple[Finding, ...] | None:
+    """The findings that a summary states, or its doubts and warnings, as older ones do; None without."""
+    try:
+        if "findings" in summary:
+            return from_content(summary["findings"])
+        doubts = [Finding("stated", "doubt", sentence(str(text))) for text in summary["quality"]["reasons"]]
+        return ordered([*doubts, *of_files(map(str, summary.get("warnings", ())))])
+    except (LookupError, TypeError, ValueError, AttributeError):
+        return None
 
 
 def settings_of(summary: Mapping[str, Any]) -> dict[str, str]:

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from medseg import specs
+from medseg import numbers, specs
 from medseg.errors import InputError, UsageError, did_you_mean, printable
 from medseg.metrics import lesions, promise12
-from medseg.metrics.case import CaseResult, SurfaceMode
+from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance
 from medseg.metrics.cohort import CohortRow
 from medseg.metrics.value import Value
-from medseg.report import tables
+from medseg.report.tables import measure
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap
 
@@ -110,7 +110,7 @@ class Protocol:
         return list(zip(metrics, self.columns.values(), strict=True))
 
     def _cell(self, values: Mapping[str, Value], metric: str, digits: int) -> str:
-        return tables.measure(values[metric], digits) if metric else ""
+        return measure(values[metric], digits) if metric else ""
 
     def _cohort_cells(
         self, name: str, metrics: Sequence[str], rows: Mapping[tuple[str, str], CohortRow]
@@ -118,7 +118,7 @@ class Protocol:
         found = [rows.get((name, metric)) for metric in metrics if metric]
         first = found[0]
         means = (
-            tables.number(row.mean if (row := rows.get((name, metric))) else None, digits) if metric else ""
+            numbers.number(row.mean if (row := rows.get((name, metric))) else None, digits) if metric else ""
             for metric, digits in zip(metrics, self._mean_digits(), strict=True)
         )
         return (
@@ -196,3 +196,16 @@ def read_anchors(path: Path) -> promise12.Anchors:
     if not isinstance(data, dict):
         raise InputError("holds no anchors", source=path, mend="give the parts whole, base and apex")
     return specs.from_mapping(promise12.Anchors, data, source=str(path), error=InputError)
+
+
+def require_surface(tolerance_mm: Tolerance, surface: bool, mode: SurfaceMode = "surfel") -> None:
+    """Refuse a tolerance where no surface Dice is measured.
+
+    Raises:
+        UsageError: distances are left out, or measured between border voxels.
+    """
+    if tolerance_mm is None or (surface and mode == "surfel"):
+        return
+    why = f"and the mode {mode} has no surface Dice" if surface else "and no distances are measured"
+    mend = "drop --tolerance" + (", or measure in the mode surfel" if surface else " or --no-surface")
+    raise UsageError(f"a tolerance is given for the surface Dice, {why}", mend=mend)

@@ -1,50 +1,35 @@
-"""Whether a result can be believed: what speaks against it, in words.
+"""Whether a result can be believed: the one list of what speaks against it.
 
 Every check is driven by what the model knows of its own training (`ModelSpec.evidence`) and is silent where
-it knows nothing.
+it knows nothing. The findings themselves, their sentences and limits are those of `medseg.findings`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.errors import InputError
+from medseg.findings import answer, finding
+from medseg.findings.finding import Finding
+from medseg.findings.labels import Expected, of_labels
+from medseg.findings.scan import of_grid, of_scan
 from medseg.inference.predictor import labels_from_probabilities
 from medseg.inference.restore import Labels
 from medseg.inference.tiles import FloatArray
+from medseg.intensity import rescaled
 from medseg.model import ModelSpec
-from medseg.structures import StructureSet
-from medseg.volume import Volume
-
-VOLUME_SLACK = 1.6
-"""How many times beyond the volumes met in training a structure is doubted."""
-
-UNLIKE_SHARE = 1 / 3
-"""Share of doubted structures from which the scan itself is."""
-
-CONFIDENCE_MARGIN = 0.05
-"""How far below the least confidence on its own validation scans a model is doubted."""
-
-LEAST_CONTRAST = 0.5
-"""Distance of the means of two kinds of tissue, over their spread, that one pair of kinds must have."""
+from medseg.report.planes import orientation_is_known
+from medseg.structures import StructureSet, value_counts
+from medseg.volume import LabelMap, Volume
 
 PAIR_RATIO = 2.0
 """Ratio of the volumes of twins from which the sides are looked at twice."""
-
-SIDES_AGREE = 0.9
-"""Share of lateral voxels that must keep their side when the scan is mirrored."""
-
-HOUNSFIELD_LOW, HOUNSFIELD_AIR, AIR_SHARE = -200.0, -500.0, 0.15
-"""A scan with values below the first, and this share of them below the second, is in Hounsfield units."""
-
-MR_CHANNELS = ("MR", "MRI")
-
-NAMED = 3
-"""Structures a sentence names before it counts the rest."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +37,25 @@ class Quality:
     """The verdict on one result.
 
     Attributes:
-        flag: "doubtful" when there is a reason.
-        reasons: sentences, the gravest first.
+        findings: all that a reader must know, the gravest first.
         confidence: mean probability of the winning output over the labelled voxels, in [0, 1].
         sides: share of lateral voxels that keep their side when the scan is mirrored; None where there
             was no doubt, and no second prediction.
     """
 
-    reasons: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     confidence: float | None = None
     sides: float | None = None
 
     @property
     def flag(self) -> Literal["ok", "doubtful"]:
-        return "doubtful" if self.reasons else "ok"
+        """Whether any finding speaks against the result."""
+        return "doubtful" if finding.is_doubtful(self.findings) else "ok"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the result is doubtful, in sentences."""
+        return finding.sentences(self.findings, "doubt")
 
     def content(self) -> dict[str, Any]:
         """What `scan_seg.json` says of it."""
@@ -162,9 +152,8 @@ class Seen:
 
 def judge(
     volume: Volume,
-    spec: ModelSpec,
-    volumes_ml: Mapping[str, float],
-    cut: Mapping[str, bool],
+    labels: LabelMap,
+    specs: Sequence[ModelSpec],
     seen: Seen,
     features: Mapping[str, float],
     contrast: Mapping[str, float],
@@ -174,31 +163,67 @@ def judge(
 
     Args:
         volume: the scan as it was read.
-        spec: the model.
-        volumes_ml: of each structure, 0 where there is none.
-        cut: whether a structure reaches the edge of the scan.
+        labels: what was found, on its grid.
+        specs: of the models; the first one's evidence is that of the result.
         seen: of the prediction.
         features: of scan and result, see `features`.
         contrast: of the tissues, see `refine.Refined`.
         mirrored: predicts the mirrored scan; called only where the sides are in doubt.
     """
-    ranges = spec.evidence.get("volumes_ml", {})
-    reasons = [*_about_units(volume, spec), *_about_the_field(volume, ranges)]
-    reasons += _about_contrast(contrast)
-    reasons += _about_confidence(seen.confidence, spec)
-    reasons += _about_volumes(spec.name, volumes_ml, cut, ranges)
-    reasons += _about_likeness(features, spec)
+    spec = specs[0]
+    known = orientation_is_known(volume.form)
+    found = [*_of_scans(volume, specs), *of_grid(volume.grid, orientation_known=known)]
+    found += answer.of_contrast(contrast)
+    if seen.voxels:
+        found += answer.of_confidence(seen.confidence, spec)
+    found += of_labels(
+        labels.array, volume.grid, spec.structure_set, expected_of(spec), orientation_known=known
+    )
+    found += answer.of_likeness(features, spec)
     sides = None
-    if spec.structure_set.twins() and (
-        reasons or _sides_in_doubt(seen.labels, volumes_ml, spec.structure_set)
-    ):
+    if _sides_in_doubt(found, labels, spec.structure_set):
         sides = sides_agreement(seen.labels, mirrored().labels, spec.structure_set)
-        if sides < SIDES_AGREE:
-            reasons.append(
-                f"left and right are uncertain: {100 * (1 - sides):.0f} % of what has a side changes it when "
-                "the scan is mirrored"
-            )
-    return Quality(tuple(reasons), seen.confidence, sides)
+        found += answer.of_sides(sides)
+    found += finding.of_files(volume.warnings)
+    return Quality(finding.ordered(found), seen.confidence, sides)
+
+
+def expected_of(spec: ModelSpec) -> Expected:
+    """What a model knows of label maps, as its evidence says: volumes, and pieces, any number of lesions."""
+    ranges = spec.evidence.get("volumes_ml", {})
+    lesions = dict.fromkeys(spec.structure_set.lesions, math.inf)
+    return Expected(
+        {name: (r["min"], r["max"]) for name, r in ranges.items()},
+        lesions | spec.evidence.get("pieces", {}),
+        f"the training of {spec.name}",
+    )
+
+
+def _of_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
+    """What speaks against giving the scan to these models; of a further one only what none before it said."""
+    found: list[Finding] = []
+    for spec in specs:
+        codes = {f.code for f in found}
+        about = [*of_scan(volume, spec, spec.network.spatial_dims), *_of_units(volume, spec)]
+        found += [f for f in about if f.code not in codes]
+    return found
+
+
+def require_units(volume: Volume, specs: Sequence[ModelSpec]) -> None:
+    """Refuse a scan whose values were rescaled, for a model that takes Hounsfield units.
+
+    Raises:
+        InputError: which channel, with its values.
+    """
+    for spec in specs:
+        if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
+            raise InputError(text, mend="give the scan as it was reconstructed, or --force")
+
+
+def _of_units(volume: Volume, spec: ModelSpec) -> Iterator[Finding]:
+    """What speaks against the values of a scan that was taken all the same, see `require_units`."""
+    if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
+        yield Finding("rescaled", "doubt", finding.sentence(text))
 
 
 def sides_agreement(first: Labels, mirrored: Labels, structures: StructureSet) -> float:
@@ -224,109 +249,14 @@ def _sides(labels: Labels, structures: StructureSet) -> NDArray[np.int8]:
     return found
 
 
-def _about_units(volume: Volume, spec: ModelSpec) -> Iterator[str]:
-    if spec.channels[0] not in MR_CHANNELS or len(spec.channels) > 1:
-        return
-    low = float(volume.array.min())
-    air = float(np.less(volume.array, HOUNSFIELD_AIR).mean()) if low < HOUNSFIELD_LOW else 0.0
-    if air > AIR_SHARE:
-        yield (
-            f"the intensities look like a CT in Hounsfield units (lowest {low:.0f}, {100 * air:.0f} % below "
-            f"{HOUNSFIELD_AIR:.0f}); {spec.name} was made for MR"
-        )
+def _sides_in_doubt(found: Iterable[Finding], labels: LabelMap, structures: StructureSet) -> bool:
+    """Whether the sides of twins, if any were labelled, deserve a second look.
 
-
-def _about_the_field(volume: Volume, ranges: Mapping[str, Any]) -> Iterator[str]:
-    least = sum(r["min"] for r in ranges.values())
-    seen = volume.grid.voxels * volume.grid.voxel_volume_mm3 / 1000
-    if seen < least:
-        yield (
-            f"the scan shows {seen:.0f} ml, and all structures together are {least:.0f} ml or more: "
-            "it cannot show them whole"
-        )
-
-
-def _about_contrast(contrast: Mapping[str, float]) -> Iterator[str]:
-    if contrast and max(contrast.values()) < LEAST_CONTRAST:
-        pair = max(contrast, key=contrast.__getitem__)
-        yield (
-            "the tissues have almost the same brightness in this scan: even the means of "
-            f"{pair} lie {contrast[pair]:.1f} standard deviations apart, and {LEAST_CONTRAST} are needed"
-        )
-
-
-def _about_confidence(sure: float, spec: ModelSpec) -> Iterator[str]:
-    known = spec.evidence.get("confidence")
-    if known and sure < known["min"] - CONFIDENCE_MARGIN:
-        yield (
-            f"{spec.name} is unsure: its mean confidence is {sure:.2f}, and was {known['min']:.2f} or more "
-            "on the scans it was checked with"
-        )
-
-
-def _about_volumes(
-    name: str, volumes_ml: Mapping[str, float], cut: Mapping[str, bool], ranges: Mapping[str, Any]
-) -> Iterator[str]:
-    known = {s: v for s, v in volumes_ml.items() if s in ranges}
-    small = {s: v / ranges[s]["min"] for s, v in known.items() if v * VOLUME_SLACK < ranges[s]["min"]}
-    large = {s: v / ranges[s]["max"] for s, v in known.items() if v > VOLUME_SLACK * ranges[s]["max"]}
-    if known and len(small) + len(large) > UNLIKE_SHARE * len(known):
-        count = len(small) + len(large)
-        yield f"{count} of {len(known)} structures are implausible: this is unlike what {name} was trained on"
-    missing = [s for s, ratio in small.items() if ratio == 0]
-    lost = sorted((s for s in small if s not in missing and cut.get(s)), key=small.__getitem__)
-    tiny = sorted((s for s in small if s not in missing and not cut.get(s)), key=small.__getitem__)
-    great = sorted(large, key=large.__getitem__, reverse=True)
-    for found, text in (
-        (missing, "not found"),
-        (lost, "cut by the edge of the scan and smaller than any in the training data"),
-        (tiny, "far smaller than any in the training data"),
-        (great, "far larger than any in the training data"),
-    ):
-        if found:
-            yield f"{_listed(found)}: {text}"
-
-
-def _about_likeness(features: Mapping[str, float], spec: ModelSpec) -> Iterator[str]:
-    """What of scan and result lies further from the usual than in any case the model was calibrated with."""
-    usual = spec.evidence.get("usual")
-    if not usual:
-        return
-    far = {name: d for name, d in distances(features, usual["features"]).items() if d > usual["limit"]}
-    if far:
-        strange = sorted(far, key=far.__getitem__, reverse=True)
-        yield (
-            f"unlike the {usual['n']} scans that {spec.name} was calibrated with: {_listed(strange)} "
-            f"({far[strange[0]]:.1f} standard deviations from the mean; {usual['limit']:.1f} are allowed)"
-        )
-
-
-def distances(features: Mapping[str, float], usual: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """How many standard deviations each feature is from its mean, of those that are known.
-
-    Args:
-        features: of one scan.
-        usual: mean and standard deviation of each, by name.
+    They do where anything speaks against the result, and where one of two is so much larger that it may hold
+    a part of the other.
     """
-    return {n: abs(features[n] - mean) / spread for n, (mean, spread) in usual.items() if n in features}
-
-
-def _listed(names: list[str]) -> str:
-    rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def _sides_in_doubt(labels: Labels, volumes_ml: Mapping[str, float], structures: StructureSet) -> bool:
-    """Whether twins are unlike in volume, or lie the wrong way round (axis i grows to the right)."""
-    place = np.arange(labels.shape[0])
-    for left in (s for s in structures if s.side == "left" and s.twin):
-        right = structures[str(left.twin)]
-        sizes = sorted((volumes_ml.get(left.name, 0.0), volumes_ml.get(right.name, 0.0)))
-        if sizes[1] > PAIR_RATIO * sizes[0]:
-            return True
-        rows = [structures.mask(labels, s).sum(axis=(1, 2)) for s in (left, right)]
-        if all(r.any() for r in rows) and np.average(place, weights=rows[0]) >= np.average(
-            place, weights=rows[1]
-        ):
-            return True
-    return False
+    voxels = structures.voxels(value_counts(labels.array))
+    pairs = [(voxels[s.name], voxels[s.twin]) for s in structures if s.side == "left" and s.twin]
+    if not any(map(any, pairs)):
+        return False
+    return finding.is_doubtful(found) or any(max(pair) > PAIR_RATIO * min(pair) for pair in pairs)

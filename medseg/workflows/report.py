@@ -12,23 +12,30 @@ import numpy as np
 
 from medseg import __version__
 from medseg.errors import UsageError
+from medseg.findings.finding import Finding, is_doubtful, of_files, ordered
+from medseg.findings.labels import Expected, of_labels
+from medseg.findings.scan import of_grid
 from medseg.io import ReadOptions, digest_of, read_labels, read_volume
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
-from medseg.metrics.lesions import GLIOMA, LesionRule
-from medseg.report import flags, html, words
+from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows
+from medseg.metrics.signed import Compared, compare
+from medseg.report import html, words
 from medseg.report.cohort import Failure, cohort_from_results
-from medseg.report.content import LesionRow, ReportCase, case_from_result, rows_from_labels
-from medseg.report.pictures import with_pictures
+from medseg.report.content import ReportCase, case_from_result, rows_from_labels
+from medseg.report.pictures import with_pictures, worst_first
 from medseg.report.planes import orientation_is_known
 from medseg.report.plots.every import cohort_pictures
-from medseg.report.rows import asymmetry_rows, lesion_names, lesion_rows, with_intracranial
+from medseg.report.rows import asymmetry_rows, with_intracranial
 from medseg.structures import StructureSet, Total
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.known import Verdict, stated_verdict
 
 PAGES = (".html", ".htm", ".pdf")
+
+MEASURED = ("unknown_values", "sheared")
+"""Findings that the measurement against a reference states itself, of both files."""
 
 Scan = Path | Mapping[str, Path]
 
@@ -44,7 +51,7 @@ class ReportOptions:
         tolerance_mm: of the surface Dice, for all structures or by name.
         facts: label and value pairs on how the segmentation was made: model, hash, settings.
         expected_ml: smallest and largest volume met in training, by structure.
-        warnings: sentences of the prediction that a reader must see.
+        findings: of the prediction, which a reader must know.
         totals: volumes to state that several structures make up together.
         created: a date to print; none keeps the page the same for the same input.
         lesions: names of the structures whose lesions are listed; None lists those whose name says so.
@@ -52,9 +59,9 @@ class ReportOptions:
         intervals_ml: within which the volumes by a reference are expected, by structure.
         coverage: share of the volumes that such intervals are to hold.
         expected_dice: by structure; only from a calibration that was checked on shifted scans too.
-        expected_pieces: most pieces to expect, by structure; 1 where not said, any number for lesions.
         viewer: whether an HTML page lets the reader scroll through all slices.
-        verdict_known: whether `warnings` hold what the model said of its result, if it said anything.
+        verdict_known: whether `findings` hold what the model said of its result, if it said anything.
+        labels_judged: whether `findings` hold all there is to say of the labels; else they are looked at.
     """
 
     case_id: str = ""
@@ -63,7 +70,7 @@ class ReportOptions:
     tolerance_mm: Tolerance = None
     facts: Mapping[str, str] = field(default_factory=dict)
     expected_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     totals: tuple[Total, ...] = ()
     created: str | None = None
     lesions: tuple[str, ...] | None = None
@@ -71,13 +78,50 @@ class ReportOptions:
     intervals_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     coverage: float = 0.9
     expected_dice: Mapping[str, float] = field(default_factory=dict)
-    expected_pieces: Mapping[str, float] = field(default_factory=dict)
     viewer: bool = True
     verdict_known: bool = True
+    labels_judged: bool = False
 
     def with_verdict(self, verdict: Verdict) -> ReportOptions:
         """The options, with what a prediction's summary says of it."""
-        return replace(self, warnings=(*self.warnings, *verdict.doubts), verdict_known=verdict.known)
+        return replace(
+            self,
+            findings=(*self.findings, *verdict.findings),
+            verdict_known=verdict.known,
+            labels_judged=verdict.complete,
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of a segmentation against a reference, which its page draws.
+
+    Attributes:
+        reference: the reference, on the grid of the segmentation.
+        result: the measurements.
+        lesions: of the structures that were measured lesion by lesion.
+    """
+
+    reference: LabelMap
+    result: CaseResult
+    lesions: tuple[LesionRow, ...] = ()
+
+
+def measurement(
+    labels: LabelMap, reference: LabelMap, structures: StructureSet, options: ReportOptions
+) -> Measurement:
+    """Measure a segmentation for its page.
+
+    Raises:
+        GridMismatchError: the grids differ.
+        UsageError: a tolerance or a structure of lesions makes no sense.
+    """
+    result = evaluate_case(
+        labels, reference, structures, tolerance_mm=options.tolerance_mm, case_id=options.case_id
+    )
+    names = structures.lesions if options.lesions is None else options.lesions
+    rows = lesion_rows(labels.array, reference.array, labels.grid, structures, names, options.rule)
+    return Measurement(reference, result, rows)
 
 
 def report(
@@ -124,7 +168,8 @@ def report(
     case_id = options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg")
     options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
     options = options.with_verdict(stated_verdict(seg))
-    case = case_of(volume, labels, structures, reference=truth, options=options)
+    against = None if truth is None else measurement(labels, truth, structures, options)
+    case = case_of(volume, labels, structures, against=against, options=options)
     hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
     if reference is not None:
         hashes["Reference SHA-256"] = digest_of(reference)
@@ -145,14 +190,23 @@ def require_page(out: Path) -> bool:
     return suffix == ".pdf"
 
 
-def write_page(out: Path, case: ReportCase, *, created: str | None = None, overwrite: bool = False) -> None:
+def write_page(
+    out: Path, case: ReportCase, *, created: str | None = None, cohort: str = "", overwrite: bool = False
+) -> None:
     """Write the page about one case, as HTML or PDF by the file's name.
+
+    Args:
+        out: the page.
+        case: what it says.
+        created: a date to print.
+        cohort: relative address of the page about all cases, if there is one.
+        overwrite: whether an existing page may be replaced.
 
     Raises:
         MedsegError: it is neither, or the file cannot be written.
     """
     if not require_page(out):
-        write_text(out, html.case_page(case, created=created), overwrite=overwrite)
+        write_text(out, html.case_page(case, created=created, cohort=cohort), overwrite=overwrite)
         return
     from medseg.report.pdf import case_pdf
 
@@ -165,16 +219,16 @@ def case_of(
     labels: LabelMap,
     structures: StructureSet,
     *,
-    reference: LabelMap | None = None,
+    against: Measurement | None = None,
     options: ReportOptions | None = None,
 ) -> ReportCase:
-    """What a page says about a segmentation in memory, its figure drawn.
+    """What a page says about a segmentation in memory, its pictures drawn; accuracy is as it was measured.
 
     Args:
         volume: the scan.
         labels: its segmentation, on the same grid.
         structures: what the label values mean.
-        reference: a reference segmentation on the same grid.
+        against: what was measured against a reference segmentation on the same grid.
         options: what else the page is told.
 
     Raises:
@@ -183,28 +237,17 @@ def case_of(
     options = options or ReportOptions()
     volume.grid.require(labels.grid, "scan and segmentation")
     known = orientation_is_known(volume.form)
-    names = lesion_names(structures) if options.lesions is None else options.lesions
-    raised = flags.find(
-        labels.array,
-        volume.grid,
-        structures,
-        orientation_known=known,
-        warnings=(*options.warnings, *volume.warnings, *labels.warnings),
-        expected_ml=options.expected_ml,
-        expected_pieces={**dict.fromkeys(names, math.inf), **options.expected_pieces},
-    )
-    raised = tuple({flag.text: flag for flag in raised}.values())
-    if reference is None:
+    names = structures.lesions if options.lesions is None else options.lesions
+    raised = _findings(volume, labels, structures, options, names, known)
+    if against is None:
         case = ReportCase(options.case_id, rows_from_labels(labels.array, labels.grid, structures), raised)
+        lesions = lesion_rows(labels.array, None, labels.grid, structures, names, options.rule)
     else:
-        result = evaluate_case(
-            labels, reference, structures, tolerance_mm=options.tolerance_mm, case_id=options.case_id
-        )
-        case = case_from_result(result, structures, flags=raised)
-    true = None if reference is None else reference.array
+        unmeasured = [finding for finding in raised if finding.code not in MEASURED]
+        case, lesions = case_from_result(against.result, structures, flags=unmeasured), against.lesions
     case = replace(
-        _with_derived(case, labels, structures, options, known),
-        lesions=lesion_rows(labels.array, true, labels.grid, structures, names, options.rule),
+        _with_derived(case, labels, structures, _kept(options, raised), known),
+        lesions=lesions,
         orientation_known=known,
         coverage=options.coverage,
         verdict_known=options.verdict_known,
@@ -213,6 +256,7 @@ def case_of(
     facts = {"Software": f"medseg {__version__}", **options.facts, "Channel shown": volume.channels[channel]}
     if case.lesions and case.has_reference:
         facts["Rule of lesions"] = words.lesion_rule(options.rule)
+    true = None if against is None else against.reference.array
     return with_pictures(
         replace(case, facts=(*facts.items(), *_grid_facts(volume.grid, known).items())),
         np.asarray(volume.array[channel]),
@@ -220,9 +264,43 @@ def case_of(
         volume.grid,
         structures,
         reference=true,
+        compared=() if against is None else _compared(case, labels, structures, against),
         window=options.window,
         scroll=options.viewer,
     )
+
+
+def _compared(
+    case: ReportCase, labels: LabelMap, structures: StructureSet, against: Measurement
+) -> list[Compared]:
+    """The surfaces of the structures that differ most, as the distances of the result were measured."""
+    worst = worst_first(case.rows, structures)
+    if not against.result.has_distances:
+        return [(structure, None) for structure in worst]
+    reference = against.reference.array
+    return compare(labels.array, reference, labels.grid, structures, worst, against.result.mode)
+
+
+def _findings(
+    volume: Volume,
+    labels: LabelMap,
+    structures: StructureSet,
+    options: ReportOptions,
+    lesions: Sequence[str],
+    known: bool,
+) -> tuple[Finding, ...]:
+    """All that the reader of a page must know: what the prediction found, or else what its labels show."""
+    found = [*options.findings, *of_files((*volume.warnings, *labels.warnings))]
+    found += of_grid(volume.grid, orientation_known=known)
+    if not options.labels_judged:
+        expected = Expected(options.expected_ml, dict.fromkeys(lesions, math.inf))
+        found += of_labels(labels.array, volume.grid, structures, expected, orientation_known=known)
+    return ordered(found)
+
+
+def _kept(options: ReportOptions, raised: Sequence[Finding]) -> ReportOptions:
+    """The options without what they promise, where anything speaks against the result."""
+    return replace(options, intervals_ml={}, expected_dice={}) if is_doubtful(raised) else options
 
 
 def _with_derived(
@@ -271,7 +349,7 @@ def report_cohort(
         title: what to call the cohort.
         failures: cases that could not be measured at all.
         excluded: cases left out on purpose.
-        lesions: of each case, by its id; see `report.rows.lesion_rows`.
+        lesions: of each case, by its id; see `metrics.lesions.lesion_rows`.
         lesions_of: structures whose lesions were looked for in every case.
         thumbnails: a small PNG of a case, by its id; see `report.thumbnails`.
         links: name of each case's page relative to this one, by case id, not quoted.

@@ -36,7 +36,9 @@ def rounding(model: Model, cases: Iterable[tuple[Volume, LabelMap]], *, threads:
     rows = []
     for volume, reference in cases:
         counts = [
-            joint_counts(reference.array, found(volume).labels.array, model.spec.structure_set)
+            joint_counts(
+                reference.array, found(volume).labels.array, model.spec.structure_set, reference.labelled
+            )
             for found in (exact, rounded)
         ]
         rows.append({s: _change(counts[0][s], counts[1][s]) for s in counts[0]})

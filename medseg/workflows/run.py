@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from medseg import specs
 from medseg.cards import Recipe
@@ -18,6 +22,11 @@ from medseg.io.atomic import write_text
 from medseg.training.split import Split
 
 SCHEMA = "medseg.run/1"
+
+Digests = Mapping[str, Mapping[str, str]]
+"""Of what was read of each case, by its id: `image` and `labels`."""
+
+LISTED_CHANGES = 3
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,15 @@ class Run:
     @property
     def checkpoints_path(self) -> Path:
         return self.folder / "checkpoints"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.folder / "run.lock"
+
+    @property
+    def owner_path(self) -> Path:
+        """Who holds the lock; it lies beside the lock, whose content belongs to the library."""
+        return self.folder / "run.owner.json"
 
     def begin(
         self, recipe: Recipe, split: Split, command: dict[str, Any], *, anew: bool = False
@@ -83,9 +101,45 @@ class Run:
             )
         return stored
 
-    def fix_epochs(self, stored: dict[str, Any], epochs: int) -> None:
-        """Remember the number of epochs, so that a resumed run has the same schedule."""
+    def fix_data(self, stored: dict[str, Any], digests: Digests) -> bool:
+        """Remember what the cases hold, or find that they hold the same as when the run was begun.
+
+        Args:
+            stored: what `begin` returned.
+            digests: of every case of the split, as it was read now.
+
+        Returns:
+            Whether an older version began this run, and nothing was known of its data.
+
+        Raises:
+            UsageError: a case has changed since, and there are checkpoints of the data as it was.
+        """
+        now = {case: dict(found) for case, found in sorted(digests.items())}
+        before = stored.get("data")
+        trained = any(self.checkpoints_path.glob("*"))
+        if trained and before is not None and before != now:
+            raise UsageError(
+                f"was begun with other data: {_changes(before, now)}",
+                source=self.folder,
+                mend="restore the files to go on, train on them as they are now in another folder with -o, "
+                "or begin anew with --overwrite",
+            )
+        if before != now:
+            stored["data"] = now
+            self._store(stored)
+        return trained and before is None
+
+    def fix_length(self, stored: dict[str, Any], epochs: int, steps_per_epoch: int | None = None) -> None:
+        """Remember the number of epochs, so that a resumed run has the same schedule.
+
+        Args:
+            stored: what `begin` returned.
+            epochs: how many.
+            steps_per_epoch: of each, where that is not the recipe's.
+        """
         stored["epochs"] = epochs
+        if steps_per_epoch is not None:
+            stored["steps_per_epoch"] = steps_per_epoch
         self._store(stored)
 
     def clear(self) -> None:
@@ -109,29 +163,29 @@ class Run:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for this process.
+        """Hold the run for this process, by a lock of the file system.
+
+        The lock ends with its process, and holds between containers and hosts that share the disk.
 
         Raises:
-            UsageError: another process that is alive holds it.
+            UsageError: another process holds it.
         """
-        path = self.folder / "run.lock"
+        lock = FileLock(self.lock_path)
         try:
-            handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
-            owner = _owner(path)
-            if owner is not None and owner != os.getpid() and _alive(owner):
-                raise UsageError(
-                    f"process {owner} is training here",
-                    source=self.folder,
-                    mend="wait for it, or delete run.lock if it is something else",
-                ) from None
-            handle = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-        with os.fdopen(handle, "w") as lock:
-            lock.write(str(os.getpid()))
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"{_told(self.owner_path)} is training here",
+                source=self.folder,
+                mend="wait for it, or train into another folder with -o",
+            ) from None
         try:
+            write_text(self.owner_path, json.dumps(_this_process()), overwrite=True)
             yield
         finally:
-            path.unlink(missing_ok=True)
+            self.owner_path.unlink(missing_ok=True)
+            self.lock_path.unlink(missing_ok=True)
+            lock.release()
             if not any(self.folder.iterdir()):
                 self.folder.rmdir()
 
@@ -155,25 +209,37 @@ class Run:
     def _stored(self) -> dict[str, Any]:
         try:
             values = json.loads(self.settings_path.read_text(encoding="utf-8"))
-        except ValueError as fault:
+        except (ValueError, RecursionError) as fault:
             raise InputError(f"not readable ({fault})", source=self.settings_path) from None
         return values if isinstance(values, dict) else {}
 
 
-def _owner(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):
-        return None
+def _this_process() -> dict[str, Any]:
+    """Who trains, for whoever finds the run held."""
+    return {
+        "host": platform.node(),
+        "process": os.getpid(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
 
 
-def _alive(process: int) -> bool:
-    if os.name == "nt":  # os.kill would end the process there
-        return True
+def _told(owner: Path) -> str:
+    """Who holds the lock, by what it wrote."""
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        said = json.loads(owner.read_text(encoding="utf-8"))
+        return f"process {said['process']} on the host {said['host']} (since {said['since']})"
+    except (OSError, ValueError, LookupError, TypeError):
+        return "another process"
+
+
+def _changes(before: Digests, now: Digests) -> str:
+    """Which files of which cases are not what they were."""
+    changed = [
+        f"{kind} of {case}"
+        for case in sorted({*before, *now})
+        for kind in ("image", "labels")
+        if before.get(case, {}).get(kind) != now.get(case, {}).get(kind)
+    ]
+    more = len(changed) - LISTED_CHANGES
+    listed = ", ".join(changed[:LISTED_CHANGES]) + (f" and {more} more" if more > 0 else "")
+    return f"{listed} changed"

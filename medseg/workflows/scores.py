@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from medseg import numbers
 from medseg.errors import printable
 from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow
 from medseg.metrics.value import not_evaluated
-from medseg.report import tables
+from medseg.report.tables import measure
 
 Rows = tuple[tuple[str, ...], ...]
 
@@ -41,8 +42,8 @@ def _in_pixels(head: Sequence[str]) -> tuple[str, ...]:
 
 def _amount(volume_ml: float | None, pixels: bool, *, signed: bool = False) -> str:
     if not pixels or volume_ml is None:
-        return tables.millilitres(volume_ml, signed=signed)
-    return tables.number(volume_ml * PIXELS_A_ML, 0, signed=signed)
+        return numbers.millilitres(volume_ml, signed=signed)
+    return numbers.number(volume_ml * PIXELS_A_ML, 0, signed=signed)
 
 
 def _structure_cells(row: StructureResult, pixels: bool) -> tuple[str, ...]:
@@ -53,10 +54,10 @@ def _structure_cells(row: StructureResult, pixels: bool) -> tuple[str, ...]:
         _amount(row.volume_ref_ml, pixels),
         _amount(row.volume_pred_ml, pixels),
         _amount(metrics["volume_diff_ml"].value, pixels, signed=True),
-        *(tables.measure(metrics[name], 3) for name in ("dice", "jaccard", "precision", "recall")),
-        tables.measure(metrics["hd95_mm"], 1),
-        tables.measure(metrics["assd_mm"], 1),
-        tables.measure(nsd, 3),
+        *(measure(metrics[name], 3) for name in ("dice", "jaccard", "precision", "recall")),
+        measure(metrics["hd95_mm"], 1),
+        measure(metrics["assd_mm"], 1),
+        measure(nsd, 3),
     )
 
 
@@ -81,12 +82,12 @@ def _cohort_cells(name: str, rows: Mapping[tuple[str, str], CohortRow]) -> tuple
     return (
         printable(name),
         *(str(n) for n in (dice.n, dice.n_missed, dice.n_false_positive, dice.n_both_empty)),
-        tables.number(dice.mean, 3),
+        numbers.number(dice.mean, 3),
         interval,
-        tables.number(dice.median, 3),
-        tables.number(dice.min, 3),
-        tables.number(rows[name, "jaccard"].mean, 3),
-        tables.number(hd95.median if hd95 else None, 1),
+        numbers.number(dice.median, 3),
+        numbers.number(dice.min, 3),
+        numbers.number(rows[name, "jaccard"].mean, 3),
+        numbers.number(hd95.median if hd95 else None, 1),
         str(hd95.n_inf) if hd95 else "n/a",
-        tables.number(nsd.mean if nsd else None, 3),
+        numbers.number(nsd.mean if nsd else None, 3),
     )

@@ -12,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import GeometryError, InputError, ModelError, UsageError
+from medseg.errors import InputError, ModelError, UsageError
+from medseg.findings.finding import Finding, sentences
+from medseg.findings.scan import require_spacing
 from medseg.inference import engines, planner
 from medseg.inference.planner import Forecast
 from medseg.inference.predictor import Predictor
 from medseg.inference.refine import refined_labels
 from medseg.inference.restore import Labels, Rows, restored_labels
-from medseg.model import DEFAULT_MODEL, Model, ModelSpec, load_model
+from medseg.model import DEFAULT_MODEL, Model, load_model
 from medseg.postprocess import postprocess
 from medseg.preparation import Preparation, Prepared
 from medseg.refinement import RefinementSpec
@@ -27,12 +29,7 @@ from medseg.structures import StructureSet, Total, value_counts
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.features import features_of
 from medseg.workflows.member import Member, SegmenterOptions
-from medseg.workflows.quality import Quality, Seen, judge
-
-SIDES = ("shortest", "middle", "longest")
-
-WARN_SPACING, REFUSE_SPACING = 2.0, 5.0
-"""How many times outside the spacings met in training a scan is doubted, and refused."""
+from medseg.workflows.quality import Quality, Seen, judge, require_units
 
 TIMED_EDGE, SLAB_COST = 96, 1.4
 """Voxels of an edge that is timed where all would be too many, and what slabs take beside one tile."""
@@ -48,8 +45,7 @@ class Segmentation:
     Attributes:
         labels: on the scan's own grid, in its own axis order.
         structures: what the values mean.
-        warnings: sentences a reader must see.
-        quality: whether it can be believed.
+        quality: whether it can be believed, and every finding a reader must know.
         totals: volumes that several structures make up together.
         features: of scan and result, see `workflows.features`.
         estimated_dice: what the model's own probabilities promise for each structure it labelled.
@@ -58,16 +54,27 @@ class Segmentation:
 
     labels: LabelMap
     structures: StructureSet
-    warnings: tuple[str, ...] = ()
     quality: Quality = field(default_factory=Quality)
     totals: tuple[Total, ...] = ()
     features: dict[str, float] = field(default_factory=dict)
     estimated_dice: dict[str, float] = field(default_factory=dict)
     probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All that speaks against the result or that its reader must know, the gravest first."""
+        return self.quality.findings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the readers of the files warned of."""
+        return sentences(self.findings, "warning")
+
     def volumes_ml(self) -> dict[str, float]:
         """Volume of each structure, 0 where there is none of it."""
-        return _volumes_ml(self.labels, self.structures)
+        voxel_ml = self.labels.grid.voxel_volume_mm3 / 1000
+        count = value_counts(self.labels.array)
+        return {name: voxel_ml * n for name, n in self.structures.voxels(count).items()}
 
     def totals_ml(self) -> dict[str, float]:
         """Volume of each total."""
@@ -76,7 +83,8 @@ class Segmentation:
 
     def truncated(self) -> dict[str, bool]:
         """Whether each structure reaches the edge of the scan, so that part of it may be missing."""
-        return _truncated(self.labels, self.structures)
+        edge = self.structures.at_edge(self.labels.array)
+        return {name: name in edge for name in self.structures.names}
 
 
 class Segmenter:
@@ -132,7 +140,9 @@ class Segmenter:
         """
         watch = watch or Stopwatch()
         volume = self._bound(volume)
-        warnings = [*volume.warnings, *(w for m in self.models for w in _spacing_warnings(volume, m.spec))]
+        require_spacing(volume.grid, [m.spec for m in self.models])
+        if not self.options.force:
+            require_units(volume, [m.spec for m in self.models])
         with watch.step("prepare"):
             prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
         calibrated = "calibration" in self.members[0].model.spec.evidence
@@ -144,15 +154,12 @@ class Segmenter:
             restored, contrast = self._restored(volume, prepared, [seen.watch(runs[0]), *runs[1:]])
             canonical = postprocess(restored, self.structures, first.model.spec.postprocess, grid)
             labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
-        if not labels.array.any():
-            warnings.append("the model labelled no voxel of this scan")
         with watch.step("check"):
             features = self._features(prepared[0], seen, canonical, grid)
             quality = judge(
                 volume,
-                first.model.spec,
-                _volumes_ml(labels, self.structures),
-                _truncated(labels, self.structures),
+                labels,
+                [model.spec for model in self.models],
                 seen,
                 features,
                 contrast,
@@ -161,7 +168,6 @@ class Segmenter:
         return Segmentation(
             labels,
             self.structures,
-            tuple(dict.fromkeys(warnings)),
             quality,
             first.model.spec.totals,
             features,
@@ -303,46 +309,8 @@ def _mirrored(
     return Seen.all_of(watch.over("tiles", rows), structures)
 
 
-def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
-    """Volume of each structure; one pass over the labels."""
-    voxels = value_counts(labels.array)
-    voxel_ml = labels.grid.voxel_volume_mm3 / 1000
-    return {s.name: voxel_ml * sum(voxels.get(v, 0) for v in s.members or (s.value,)) for s in structures}
-
-
-def _truncated(labels: LabelMap, structures: StructureSet) -> dict[str, bool]:
-    """Which structures are found in the outermost voxels of an axis longer than one voxel."""
-    array = labels.array
-    long = [axis for axis in range(3) if array.shape[axis] > 1]
-    faces = [np.asarray(np.take(array, end, axis)) for axis in long for end in (0, -1)]
-    outer = {value for face in faces for value in value_counts(face)}
-    return {s.name: not outer.isdisjoint(s.members or (s.value,)) for s in structures}
-
-
 def _mean(slabs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
     total = slabs[0]
     for slab in slabs[1:]:
         total = total + slab
     return total if len(slabs) == 1 else total / np.float32(len(slabs))
-
-
-def _spacing_warnings(volume: Volume, spec: ModelSpec) -> list[str]:
-    """Doubt about a scan whose voxels are unlike those of the training, or of one slice only."""
-    flat = 1 in volume.grid.shape and spec.network.spatial_dims == 3
-    warnings = [f"{spec.name} is a 3D network, and this a single slice: the result is doubtful"] * flat
-    ranges = spec.evidence.get("spacing_mm")
-    if not ranges:
-        return warnings
-    for axis, (value, low, high) in enumerate(
-        zip(sorted(volume.grid.spacing_mm), ranges["min"], ranges["max"], strict=True)
-    ):
-        ratio = max(value / high, low / value)
-        text = (
-            f"the {SIDES[axis]} side of a voxel is {value:.3g} mm; "
-            f"{spec.name} was trained on {low:.3g} to {high:.3g} mm"
-        )
-        if ratio > REFUSE_SPACING:
-            raise GeometryError(text, mend="resample the scan")
-        if ratio > WARN_SPACING:
-            warnings.append(f"{text}: the result is doubtful")
-    return warnings

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from medseg.volume import Grid, Volume
@@ -28,29 +28,31 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)
 
 
-def summary_of(
-    volume: Volume, found: Segmentation, expected: Mapping[str, Expected], flags: Sequence[str] = ()
-) -> dict[str, Any]:
+def intervals_of(expected: Mapping[str, Expected]) -> dict[str, tuple[float, float]]:
+    """The intervals that are known, in ml, by structure."""
+    return {name: e.interval_ml for name, e in expected.items() if e.interval_ml is not None}
+
+
+def summary_of(volume: Volume, found: Segmentation, expected: Mapping[str, Expected]) -> dict[str, Any]:
     """What `scan_seg.json` says of the result; nothing about the patient, no path.
 
     Args:
         volume: the scan.
         found: in it.
         expected: of each structure.
-        flags: what stands above the numbers of the page, where there is one.
     """
     return {
         "schema": SCHEMA,
         "intended_use": "research only; not a medical device",
         "grid": grid_content(volume.grid),
         "quality": found.quality.content(),
+        "findings": [finding.content() for finding in found.findings],
         "structures": _rows(found, expected),
         "totals": [
             {"name": t.name, "values": list(t.values), "volume_ml": round(ml, 6)}
             for t, ml in zip(found.totals, found.totals_ml().values(), strict=True)
         ],
         "warnings": list(found.warnings),
-        "page_flags": list(flags),
     }
 
 
@@ -63,6 +65,7 @@ def _rows(found: Segmentation, expected: Mapping[str, Expected]) -> list[dict[st
         row = {
             "value": s.value,
             "name": s.name,
+            "colour": s.colour,
             "voxels": round(volumes[s.name] / voxel_ml),
             "volume_ml": round(volumes[s.name], 6),
             "truncated": cut[s.name],
@@ -94,17 +97,14 @@ def page_options(
     """
     from medseg.workflows.report import ReportOptions
 
-    ranges = evidence.get("volumes_ml", {})
-    intervals = {name: e.interval_ml for name, e in expected.items() if e.interval_ml is not None}
     scores = {name: e.dice for name, e in expected.items() if e.dice is not None}
     return ReportOptions(
         case_id=case_id,
         facts=facts,
-        expected_ml={name: (r["min"], r["max"]) for name, r in ranges.items()},
-        expected_pieces=evidence.get("pieces", {}),
-        warnings=(*found.quality.reasons, *found.warnings),
+        findings=found.findings,
+        labels_judged=True,
         totals=found.totals,
-        intervals_ml=intervals,
+        intervals_ml=intervals_of(expected),
         coverage=evidence.get("calibration", {}).get("coverage", 0.9),
         expected_dice=scores if may_show_dice(evidence) else {},
         viewer=viewer,

@@ -83,11 +83,17 @@ class SyntheticCases:
         return {"min": [FINEST_MM] * 3, "max": [pixel, pixel, max(pixel, thick)]}
 
     def _head(self, files: CaseFiles) -> tuple[NDArray[np.uint8], Grid]:
-        """Generation indices (I, J, K) uint8 in RAS+ order, cut to the head and some air around it."""
+        """Generation indices (I, J, K) uint8 in RAS+ order, cut to the head and some air around it.
+
+        Raises:
+            InputError: the map is empty, or holds a value that no tissue has.
+        """
         labels = read_labels(files.image)
         reorientation = canonical(labels.grid)
         grid = reorientation.grid(labels.grid)
         indices = self.table.encode(np.ascontiguousarray(reorientation.forward(labels.array)))
+        if not indices.any():
+            raise InputError("the label map is empty", source=files.image)
         found = [np.flatnonzero(indices.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
         room = [math.ceil(MARGIN_MM / mm) for mm in grid.spacing_mm]
         low = [int(f[0]) - r for f, r in zip(found, room, strict=True)]

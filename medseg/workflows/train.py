@@ -23,17 +23,27 @@ from medseg.model import Model, ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.preparation import Preparation
 from medseg.structures import StructureSet
-from medseg.training.budget import epochs_within
 from medseg.training.loop import Epoch, PatchMaker, Trainer, TrainingCase
-from medseg.training.setup import build_network, build_trainer, facts_of, judge, start_from, training_case
+from medseg.training.setup import build_network, build_trainer, facts_of, judge, training_case
 from medseg.training.split import Split, make_split
+from medseg.training.transfer import Wanted, start_from
 from medseg.volume import LabelMap, Volume
-from medseg.workflows.cases import PreparedCase, Reader, prepare_cases, read_case, require_unseen
+from medseg.workflows.cases import (
+    PreparedCase,
+    Reader,
+    prepare_cases,
+    read_case,
+    swapped_labels,
+    without_voxels,
+)
 from medseg.workflows.evidence import measure, package, provenance
-from medseg.workflows.run import Run
+from medseg.workflows.length import fix_length
+from medseg.workflows.run import Digests, Run
 from medseg.workflows.synthetic import SyntheticCases
 
 Say = Callable[[str], None]
+
+UNKNOWN_DATA = "the version that began this run did not remember its data; it goes on with those there are"
 
 
 @dataclass(frozen=True)
@@ -94,19 +104,22 @@ def train(
     card = load_card(recipe.card)
     recipe = _resolved(recipe, card, options)
     maps = _label_maps(recipe, card)
-    network = _network(recipe, card.structure_set, maps, options)
+    network, begun = _network(recipe, card.structure_set, maps, options)
     found = card.read(data)
+    card = card.adopting(found)
     split = _split(found, recipe, options)
     run = Run(out)
     stored = run.begin(recipe, split, _command(options), anew=options.overwrite)
     with run.locked(), run.begun():
-        say(_describe(split, recipe))
+        say("\n".join((_describe(split, recipe), *begun)))
         by_id = {case.case_id: case for case in found.cases}
         held = [by_id[name] for name in split.validation]
         read = _Listening(maps.read if maps else partial(read_case, card=card, channels=recipe.channels))
-        cases = _prepared(by_id, split, read, recipe, card, say)
-        require_unseen(held, read, cases.values())
+        cases, digests = _prepared(by_id, split, read, recipe, card, say)
         read.tell(say)
+        _require_learnable(cases, split, card.structure_set, say)
+        if run.fix_data(stored, digests):
+            say(f"warning: {UNKNOWN_DATA}")
         spec = _model_spec(recipe, card, split, network, options.init)
         material = _material(recipe, card.structure_set, cases, maps, by_id, split)
         trainer = build_trainer(
@@ -120,18 +133,12 @@ def train(
             folder=run.folder,
             spacing_mm=material.spacing_mm,
         )
-        trainer.epochs = stored.get("epochs") or _epochs(trainer, recipe, options, started, say)
-        run.fix_epochs(stored, trainer.epochs)
+        left = options.time_budget_s and options.time_budget_s - (time.monotonic() - started)
+        fix_length(trainer, stored, run, left, say)
         _resume(trainer, say)
-        make = partial(
-            package,
-            trainer,
-            spec,
-            [*cases.values()],
-            options.threads,
-            recipe.weights,
-            maps.spacing_range if maps else None,
-        )
+        spacing = maps.spacing_range if maps else None
+        known = [*cases.values()]
+        make = partial(package, trainer, spec, known, options.threads, recipe.weights, spacing)
         model = _trained(trainer, make, run, say, on_epoch)
         results = _measured(model, held, read, recipe.metrics, options.threads, run, say)
         return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
@@ -156,6 +163,9 @@ class _Listening:
 
 
 def _split(found: DatasetFiles, recipe: Recipe, options: TrainOptions) -> Split:
+    """Who trains, of cases that each have their own labels."""
+    for fault in swapped_labels(found.cases):
+        raise fault
     return make_split(
         {case.case_id: case.group for case in found.cases},
         folds=options.folds,
@@ -223,13 +233,37 @@ def _resolved(recipe: Recipe, card: Card, options: TrainOptions) -> Recipe:
 
 def _prepared(
     files: Mapping[str, CaseFiles], split: Split, read: Reader, recipe: Recipe, card: Card, say: Say
-) -> dict[str, PreparedCase]:
-    """The cases that train and that choose the checkpoint; those measured at the end stay unread."""
-    names = (*split.train, *split.selection)
+) -> tuple[dict[str, PreparedCase], Digests]:
+    """The cases that train and that choose the checkpoint, and the digests of all.
+
+    Those measured at the end are read and prepared too, so that none is found unusable after hours.
+    """
+    kept = (*split.train, *split.selection)
+    names = (*kept, *split.validation)
     say(f"reading {counted(len(names), 'case')}")
     preparation = Preparation(recipe.preparation)
-    prepared = prepare_cases((files[n] for n in names), read, card.structure_set, preparation)
-    return {case.case_id: case for case in prepared}
+    prepared: dict[str, PreparedCase] = {}
+    digests: dict[str, Mapping[str, str]] = {}
+    for case in prepare_cases((files[n] for n in names), read, card.structure_set, preparation):
+        digests[case.case_id] = case.digests
+        if case.case_id in kept:
+            prepared[case.case_id] = case
+    return prepared, digests
+
+
+def _require_learnable(
+    cases: Mapping[str, PreparedCase], split: Split, structures: StructureSet, say: Say
+) -> None:
+    """Warn of structures that no case trains.
+
+    Raises:
+        InputError: there is no other.
+    """
+    fault, said = without_voxels((cases[n].volumes_ml for n in split.train), structures, "training case")
+    if fault is not None:
+        raise fault
+    for text in said:
+        say(f"warning: {text}")
 
 
 def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:
@@ -239,16 +273,20 @@ def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:
 
 def _network(
     recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, options: TrainOptions
-) -> Segmenter:
-    """The network with the weights it begins from; a recipe at fault is refused before data is read."""
+) -> tuple[Segmenter, tuple[str, ...]]:
+    """The network with the weights it begins from, and what is to be said of them.
+
+    A recipe at fault is refused before data is read.
+    """
     network = build_network(
         recipe.network, seed=recipe.training.seed, device=options.device, threads=options.threads
     )
     judge(network, structures, recipe.loss, recipe.training)
     _patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
-    if options.init is not None:
-        start_from(network, options.init)
-    return network
+    if options.init is None:
+        return network, ()
+    said = start_from(network, Wanted(recipe.network, structures, recipe.channels), options.init)
+    return network, tuple(f"warning: {options.init.spec.name}: {text}" for text in said)
 
 
 def _model_spec(
@@ -302,7 +340,10 @@ def _material(
     """Patches of prepared scans; or scans made anew at every step, where there are label maps alone."""
 
     def part(names: Sequence[str]) -> list[TrainingCase]:
-        return [training_case(n, cases[n].prepared.array, cases[n].indices) for n in names]
+        return [
+            training_case(n, case.prepared.array, case.indices, case.unlabelled)
+            for n, case in ((n, cases[n]) for n in names)
+        ]
 
     i, j, k = next(iter(cases.values())).prepared.grid.spacing_mm
     maker = _patch_maker(recipe, structures, maps, (i, j, k))
@@ -324,16 +365,6 @@ def _patch_maker(
         return maps.synthesiser(spacing_mm)
     augmenter = Augmenter(recipe.augmentation, structures, spacing_mm)
     return augmenter if recipe.network.spatial_dims == 3 else SliceAugmenter(augmenter, recipe.slices)
-
-
-def _epochs(trainer: Trainer, recipe: Recipe, options: TrainOptions, started: float, say: Say) -> int:
-    if options.time_budget_s is None:
-        return recipe.training.epochs
-    epochs = epochs_within(trainer, options.time_budget_s - (time.monotonic() - started))
-    length = f"of {counted(recipe.training.steps_per_epoch, 'step')}"
-    fit = "fits" if epochs == 1 else "fit"
-    say(f"{counted(epochs, 'epoch')} {length} {fit} into {options.time_budget_s:.0f} s")
-    return epochs
 
 
 def _describe(split: Split, recipe: Recipe) -> str:

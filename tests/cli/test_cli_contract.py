@@ -172,6 +172,7 @@ def test_an_interruption_has_its_code(
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.fault("reliability 89")
 def test_row_89_a_signal_ends_the_work_at_once_and_leaves_nothing(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
@@ -205,6 +206,7 @@ def test_row_89_a_signal_ends_the_work_at_once_and_leaves_nothing(
     assert list(folder.iterdir()) == []
 
 
+@pytest.mark.fault("reliability 92")
 def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     write_phantom_scan(tmp_path / "scan.nii.gz", shape=(16, 16, 16))
     reader, writer = os.pipe()
@@ -229,6 +231,7 @@ def test_a_full_disk_behind_stdout_is_said(tmp_path: Path) -> None:
     assert ran.stderr.startswith("medseg: error: ")
 
 
+@pytest.mark.fault("reliability 92")
 def test_any_locale_and_encoding_will_do(pair: tuple[Path, Path]) -> None:
     env = {**os.environ, "PYTHONIOENCODING": "ascii", "LC_ALL": "C", "PYTHONUTF8": "0"}
     folders = pair[0].parent / "p", pair[0].parent / "r"
@@ -314,6 +317,7 @@ def test_evaluate_checks_where_it_writes_before_it_measures(
     assert all(file.stat().st_size for file in files)
 
 
+@pytest.mark.fault("reliability 47")
 def test_rows_47_grids_that_differ(pair: tuple[Path, Path]) -> None:
     other = save(pair[0].parent / "moved.nii.gz", np.zeros((10, 9, 8), np.uint8), np.diag([1, 1, 1.1, 1]))
     assert "different grids" in refused(4, "evaluate", other, pair[1])
@@ -333,6 +337,7 @@ def test_report_goes_where_it_is_told(pair: tuple[Path, Path]) -> None:
     refused(2, "report", seg, folder / "scan.nii.gz", "--fill-nan", "0", "-o", folder / "pages")
 
 
+@pytest.mark.fault("reliability 78")
 def test_reading_and_measuring_import_no_torch_and_use_no_network(
     tmp_path: Path, pair: tuple[Path, Path]
 ) -> None:

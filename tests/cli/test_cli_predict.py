@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
+import os
+import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -12,6 +16,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from commands import Apart, apart, done, everything, medseg, names, refused, tree
+from dicom_files import Frame, enhanced
 from io_files import edit, write_dicom
 from markupsafe import escape
 from models import tiny_model
@@ -140,6 +145,21 @@ def test_a_dicom_folder_gets_a_nifti_beside_it(tmp_path: Path, model_path: Path)
     assert summary(tmp_path / "x" / "series_seg.json")["provenance"]["settings"]["reading"]["series"] == "1"
 
 
+@pytest.mark.fault("reports 13")
+@pytest.mark.parametrize("name", ["frames.dcm", "IM0001"])
+def test_a_file_of_frames_gets_a_nifti_beside_it(tmp_path: Path, model_path: Path, name: str) -> None:
+    enhanced(tmp_path / name, [Frame(2.0 * n) for n in range(8)])
+    stem = Path(name).stem
+    done("predict", tmp_path / name, "-m", model_path, "-q")
+    assert names(tmp_path) == {name, f"{stem}_seg.nii.gz", f"{stem}_seg.json"}
+    assert labels(tmp_path / f"{stem}_seg.nii.gz").shape == (5, 6, 8)
+    (tmp_path / "s").mkdir()
+    (tmp_path / name).rename(tmp_path / "s" / name)
+    line = refused(2, "predict", tmp_path / "s", "-m", model_path, "--dicom")
+    assert "a file a slice, and this is Enhanced DICOM; leave out --dicom" in line
+
+
+@pytest.mark.fault("reliability 80")
 def test_old_results_and_inputs_are_never_replaced_unasked(scan: Path, model_path: Path) -> None:
     done("predict", scan, "-m", model_path, "-q")
     before = tree(scan.parent)
@@ -152,6 +172,7 @@ def test_old_results_and_inputs_are_never_replaced_unasked(scan: Path, model_pat
     assert tree(scan.parent) != before
 
 
+@pytest.mark.fault("reliability 80")
 def test_a_foreign_file_in_the_place_of_any_result_stops_the_prediction_first(
     scan: Path, model_path: Path
 ) -> None:
@@ -185,6 +206,9 @@ def test_channels_by_name_in_any_order(tmp_path: Path, pair_model: Path) -> None
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.fault("reliability 43")
+@pytest.mark.fault("reliability 45")
+@pytest.mark.fault("reliability 46")
 def test_rows_43_45_46_channels_that_do_not_fit(tmp_path: Path, pair_model: Path, model_path: Path) -> None:
     t1, t2 = write(tmp_path / "t1.nii.gz", 1), write(tmp_path / "t2.nii.gz", 2)
     same = Path(shutil.copy(t1, tmp_path / "copy.nii.gz"))
@@ -200,6 +224,7 @@ def test_rows_43_45_46_channels_that_do_not_fit(tmp_path: Path, pair_model: Path
     assert tree(tmp_path) == before
 
 
+@pytest.mark.fault("reliability 38")
 def test_a_4d_file_is_split_by_names_or_by_number(tmp_path: Path, pair_model: Path, model_path: Path) -> None:
     volumes = [nib.load(write(tmp_path / f"t{n}.nii.gz", n)) for n in (1, 2)]
     both = np.stack([v.get_fdata(dtype=np.float32) for v in volumes], axis=-1)
@@ -228,6 +253,7 @@ def cases(folder: Path, count: int) -> Path:
     return folder / "in"
 
 
+@pytest.mark.fault("reliability 91")
 def test_row_91_one_bad_scan_of_ten_leaves_nine_results(tmp_path: Path, model_path: Path) -> None:
     scans = cases(tmp_path, 10)
     bad = scans / "case4.nii.gz"
@@ -362,6 +388,7 @@ def test_the_names_of_a_result_are_known_to_the_report_and_the_evaluation(
     assert all(name in page for name in STRUCTURES.names)
 
 
+@pytest.mark.fault("reliability 76")
 def test_row_76_nothing_of_the_patient_reaches_a_result(tmp_path: Path, model_path: Path) -> None:
     folder = tmp_path / "in" / f"{CANARY}-folder"
     folder.mkdir(parents=True)
@@ -383,6 +410,8 @@ def test_row_76_nothing_of_the_patient_reaches_a_result(tmp_path: Path, model_pa
         assert secret.encode() not in content
 
 
+@pytest.mark.fault("reliability 73")
+@pytest.mark.fault("reliability 75")
 def test_rows_73_and_75_a_case_with_a_hostile_name(tmp_path: Path, model_path: Path) -> None:
     name = "<script>alert(1)<" + "\x1b[2J\n;rm -x"
     scan = write(tmp_path / f"{name}.nii.gz")
@@ -391,13 +420,16 @@ def test_rows_73_and_75_a_case_with_a_hostile_name(tmp_path: Path, model_path: P
     assert "<script>alert" not in page
     assert page.count("<script") == 1  # the viewer's own
     assert "&lt;script&gt;alert(1)&lt;" in page
-    flags = json.loads((tmp_path / f"{name}_seg.json").read_text())["page_flags"]
-    assert flags
-    assert all(f"<li>{escape(flag)}</li>" in page for flag in flags)
+    findings = json.loads((tmp_path / f"{name}_seg.json").read_text())["findings"]
+    assert findings
+    assert all(f"<li>{escape(finding['sentence'])}</li>" in page for finding in findings)
+    (listed,) = re.findall(r'<ul class="flags">(.*?)</ul>', page, re.DOTALL)
+    assert listed.count("<li>") == len(findings)
     for text in (ran.out, ran.err, page):
         assert "\x1b" not in text
 
 
+@pytest.mark.fault("reliability 64")
 def test_row_64_names_like_options_and_names_that_are_no_text(
     tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,6 +445,7 @@ def test_row_64_names_like_options_and_names_that_are_no_text(
 # Faults of files, through the command line
 
 
+@pytest.mark.fault("reliability 20")
 def test_row_20_two_forms_need_a_choice(tmp_path: Path, model_path: Path) -> None:
     scan = write(tmp_path / "scan.nii.gz", qoffset_x=55.0)
     assert "--use-form" in refused(4, "predict", scan, "-m", model_path)
@@ -424,6 +457,7 @@ def test_row_20_two_forms_need_a_choice(tmp_path: Path, model_path: Path) -> Non
     assert "'sform' or 'qform'" in refused(2, "predict", scan, "-m", model_path, "--use-form", "both")
 
 
+@pytest.mark.fault("reliability 21")
 def test_row_21_no_orientation_needs_a_word(tmp_path: Path, model_path: Path) -> None:
     scan = write(tmp_path / "scan.nii.gz", sform_code=0, qform_code=0)
     assert "--assume-ras" in refused(4, "predict", scan, "-m", model_path)
@@ -432,6 +466,7 @@ def test_row_21_no_orientation_needs_a_word(tmp_path: Path, model_path: Path) ->
     assert summary(tmp_path / "scan_seg.json")["warnings"]
 
 
+@pytest.mark.fault("reliability 32")
 def test_row_32_numbers_that_are_none_need_a_value(tmp_path: Path, model_path: Path) -> None:
     scan = write(tmp_path / "scan.nii.gz")
     image = nib.load(scan)
@@ -445,19 +480,21 @@ def test_row_32_numbers_that_are_none_need_a_value(tmp_path: Path, model_path: P
         refused(2, "predict", scan, "-m", model_path, "--fill-nan", value, "--overwrite")
 
 
-def test_row_42_nothing_found_is_a_warning_and_with_strict_an_error(tmp_path: Path, scan: Path) -> None:
+@pytest.mark.fault("reliability 42")
+def test_row_42_nothing_found_is_a_doubt_and_with_strict_an_error(tmp_path: Path, scan: Path) -> None:
     tiny_model(background=1e4).save(tmp_path / "blind.safetensors")
     before = tree(tmp_path)
     line = refused(3, "predict", scan, "-m", tmp_path / "blind.safetensors", "--strict")
     assert "labelled no voxel" in line
     assert tree(tmp_path) == before
     ran = done("predict", scan, "-m", tmp_path / "blind.safetensors", "--report")
-    assert "warning: scan: the model labelled no voxel" in ran.err
-    assert "labelled no voxel" in (tmp_path / "scan_report.html").read_text()
-    assert summary(tmp_path / "scan_seg.json")["warnings"]
+    assert "doubtful: scan: The model labelled no voxels" in ran.err
+    assert (tmp_path / "scan_report.html").read_text().count("labelled no voxel") == 1
+    assert summary(tmp_path / "scan_seg.json")["quality"]["flag"] == "doubtful"
 
 
 @pytest.mark.parametrize("room", ["write_image", "write_labels", "write_text"])
+@pytest.mark.fault("reliability 79")
 def test_row_79_a_full_disk_leaves_nothing_half_done(
     scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
@@ -479,6 +516,41 @@ def test_row_79_a_full_disk_leaves_nothing_half_done(
     assert tree(scan.parent) == before
 
 
+@pytest.mark.parametrize(
+    "more", [(), pytest.param(("--probabilities", "--report"), marks=pytest.mark.slow)], ids=["labels", "all"]
+)
+@pytest.mark.fault("reliability 79")
+def test_a_disk_that_fills_at_any_step_leaves_all_as_it_was(
+    scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    """The k-th sync or renaming fails for each k there is, until all have succeeded."""
+    words = ("predict", scan, "-m", model_path, "-q", "--overwrite", *more)
+    done(*words)
+    before, left = tree(scan.parent), 0
+
+    def failing(plain: Callable[..., None]) -> Callable[..., None]:
+        def step(*arguments: object, **more: object) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            plain(*arguments, **more)
+
+        return step
+
+    monkeypatch.setattr(os, "fsync", failing(os.fsync))
+    monkeypatch.setattr(os, "replace", failing(os.replace))
+    for steps in range(200):
+        left = steps
+        ran = medseg(*words)
+        if ran.code == 0:
+            break
+        assert (ran.code, len(ran.err.splitlines())) == (6, 1), ran
+        assert tree(scan.parent).keys() == before.keys()
+    assert 4 <= steps < 100
+
+
+@pytest.mark.fault("reliability 41")
 def test_row_41_logits_that_are_no_numbers(
     scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -493,6 +565,7 @@ def test_row_41_logits_that_are_no_numbers(
     assert tree(scan.parent) == before
 
 
+@pytest.mark.fault("reliability 31")
 def test_row_31_what_was_written_wrongly_is_removed(
     scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -508,6 +581,7 @@ def test_row_31_what_was_written_wrongly_is_removed(
 # Apart: imports and the network
 
 
+@pytest.mark.fault("reliability 78")
 def test_a_prediction_needs_no_torch_no_network_and_leaves_nothing_at_home(
     scan: Path, model_path: Path, tmp_path: Path
 ) -> None:
@@ -561,6 +635,7 @@ def test_a_dry_run_says_how_and_writes_nothing(bank: Path, tmp_path: Path) -> No
     assert tree(tmp_path) == before
 
 
+@pytest.mark.fault("reliability 40")
 def test_a_memory_limit_that_cannot_be_kept_is_refused_before_work(bank: Path, tmp_path: Path) -> None:
     tiny_model().save(tmp_path / "m.safetensors")
     scan = Path(shutil.copy(bank, tmp_path))

@@ -156,6 +156,7 @@ def test_a_tile_the_graph_cannot_take_is_refused(graph):
 
 
 @pytest.mark.parametrize("xml", [b"", b"not a graph", b"<net/>"])
+@pytest.mark.fault("reliability 66")
 def test_a_damaged_graph_is_refused(xml, graph):
     with pytest.raises(ModelError, match="cannot read the model's graph"):
         OpenVinoEngine(xml, graph[1])
@@ -229,10 +230,16 @@ def test_engines_that_cannot_be_had_are_refused(settings, fault, error):
         engines.load(model(*network()), **settings)
 
 
-def test_weights_that_do_not_fit_are_refused():
+@pytest.mark.fault("reliability 67")
+@pytest.mark.parametrize("fault", ["missing", "left over", "another shape"])
+def test_weights_that_do_not_fit_are_refused(fault):
     net, spec = network()
     described = model(net, spec)
-    described.weights.popitem()
+    name, value = described.weights.popitem()
+    if fault == "left over":
+        described.weights.update({name: value, "further.weight": value})
+    elif fault == "another shape":
+        described.weights[name] = np.zeros((*np.shape(value), 2), np.float32)
     with pytest.raises(ModelError, match="do not fit the network 'unet3d'"):
         engines.load(described, "torch")
 

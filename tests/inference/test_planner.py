@@ -30,7 +30,7 @@ def predictor(model: Model) -> Predictor:
 
 
 def need(predictor: Predictor, model: Model) -> int:
-    return planner.load_of(predictor.plan(SHAPE), model.spec, SHAPE).total
+    return planner.load_with(predictor, model.spec, SHAPE, SHAPE).total
 
 
 def test_with_room_everything_is_one_tile(predictor: Predictor, model: Model) -> None:
@@ -38,6 +38,7 @@ def test_with_room_everything_is_one_tile(predictor: Predictor, model: Model) ->
     assert len(chosen.plan(SHAPE).tiles) == 1
 
 
+@pytest.mark.fault("reliability 40")
 def test_with_less_room_the_tiles_are_smaller_and_the_answer_is_the_same(
     predictor: Predictor, model: Model
 ) -> None:
@@ -46,16 +47,18 @@ def test_with_less_room_the_tiles_are_smaller_and_the_answer_is_the_same(
     expected = whole.probabilities(image)
     sizes = []
     for share in (0.9, 0.7, 0.6):
-        room = int(share * need(whole, model))
+        room = planner.ENGINE_BYTES + int(share * (need(whole, model) - planner.ENGINE_BYTES))
         chosen = planner.fitted(predictor, model.spec, SHAPE, SHAPE, room)
         plan = chosen.plan(SHAPE)
-        assert planner.load_of(plan, model.spec, SHAPE).total <= room
+        assert planner.load_with(chosen, model.spec, SHAPE, SHAPE).total <= room
         sizes.append(np.prod(plan.tile_shape))
         np.testing.assert_allclose(chosen.probabilities(image), expected, atol=1e-5)
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] < sizes[0] < np.prod(whole.plan(SHAPE).tile_shape)
 
 
+@pytest.mark.fault("reliability 40")
+@pytest.mark.fault("reliability 88")
 def test_too_little_room_is_refused_with_what_is_needed(predictor: Predictor, model: Model) -> None:
     with pytest.raises(
         ResourceError, match=r"beside the scan, needs 0\.\d\d GiB, and 0\.01 GiB are left"
@@ -68,7 +71,7 @@ def test_a_sliding_window_keeps_its_tile_or_refuses(predictor: Predictor, model:
     facts = NetworkFacts(model.spec.facts.stride, model.spec.facts.receptive_radius, False)
     spec = replace(model.spec, facts=facts, inference=InferenceSpec(tile=(32, 32, 32)))
     sliding = Predictor.of(spec, predictor.engines)
-    room = planner.load_of(sliding.plan(SHAPE), spec, SHAPE).total
+    room = planner.load_with(sliding, spec, SHAPE, SHAPE).total
     assert planner.fitted(sliding, spec, SHAPE, SHAPE, room).plan(SHAPE) == sliding.plan(SHAPE)
     with pytest.raises(ResourceError):
         planner.fitted(sliding, spec, SHAPE, SHAPE, room - 1)
@@ -83,7 +86,7 @@ def test_a_forecast_counts_what_is_held_already(
     (plan,) = forecast.plans
     assert plan.shape == (48, 40, 32)
     voxels, prepared = 96 * 80 * 64, 48 * 40 * 32
-    kept, load = 2 * voxels + 4 * prepared, planner.load_of(plan, spec, SHAPE).total
+    kept, load = 2 * voxels + 4 * prepared, planner.load_with(predictor, spec, (48, 40, 32), SHAPE).total
     assert forecast.bytes == 300 * 2**20 + max(2 * kept, kept + load)
     with pytest.raises(ResourceError):
         planner.forecast([(spec, predictor)], GRID, 2, 301 * 2**20)

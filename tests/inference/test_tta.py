@@ -22,6 +22,7 @@ def test_back_undoes_forth(axes):
     np.testing.assert_array_equal(view.backward(view.forward(tiles())), tiles())
 
 
+@pytest.mark.fault("reliability 53")
 def test_a_left_right_flip_trades_the_outputs_of_twins():
     logits = tiles()
     back = View((0,), TWINS).backward(logits)

@@ -27,6 +27,7 @@ def test_the_temporary_file_lies_beside_with_the_same_suffix(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("fault", [ValueError, KeyboardInterrupt, SystemExit])
+@pytest.mark.fault("reliability 89")
 def test_row_89_nothing_stays_after_a_fault(tmp_path: Path, fault: type[BaseException]) -> None:
     (tmp_path / "a.txt").write_text("old")
 
@@ -41,12 +42,15 @@ def test_row_89_nothing_stays_after_a_fault(tmp_path: Path, fault: type[BaseExce
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS])
+@pytest.mark.fault("reliability 79")
+@pytest.mark.fault("reliability 81")
 def test_row_79_81_disk_faults_are_resource_errors(tmp_path: Path, code: int) -> None:
     with pytest.raises(ResourceError), atomic.atomic_write(tmp_path / "a.txt"):
         raise OSError(code, os.strerror(code))
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("reliability 79")
 def test_row_79_a_disk_that_fills_at_the_sync(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "full")
@@ -58,6 +62,7 @@ def test_row_79_a_disk_that_fills_at_the_sync(tmp_path: Path, monkeypatch: pytes
     assert [p.read_text() for p in tmp_path.iterdir()] == ["old"]
 
 
+@pytest.mark.fault("reliability 80")
 def test_row_80_existing_targets_and_folders(tmp_path: Path) -> None:
     atomic.write_text(tmp_path / "a.txt", "one")
     with pytest.raises(UsageError, match="--overwrite"):
@@ -113,6 +118,7 @@ while True:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kills by signal")
+@pytest.mark.fault("reliability 82")
 def test_row_82_a_killed_writer_leaves_a_whole_file_and_no_litter(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     for pause in (0.01, 0.02, 0.035):

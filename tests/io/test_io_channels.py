@@ -29,6 +29,7 @@ def test_channels_are_stacked_in_the_order_given(files: dict[str, Path]) -> None
     np.testing.assert_array_equal(volume.array, np.stack([ramp() * (n + 1) + n for n in range(3)]))
 
 
+@pytest.mark.fault("reliability 44")
 def test_row_44_channels_are_bound_by_name(files: dict[str, Path]) -> None:
     wanted = ("t2", "flair", "t1c")
     one = io.read_volume(files, channels=wanted)
@@ -38,6 +39,7 @@ def test_row_44_channels_are_bound_by_name(files: dict[str, Path]) -> None:
     np.testing.assert_array_equal(one.array[1], ramp())
 
 
+@pytest.mark.fault("reliability 43")
 def test_row_43_a_missing_channel_is_named(files: dict[str, Path]) -> None:
     del files["t1c"]
     with pytest.raises(InputError, match="missing: t1c"):
@@ -50,6 +52,7 @@ def test_row_43_a_missing_channel_is_named(files: dict[str, Path]) -> None:
         io.read_volume({})
 
 
+@pytest.mark.fault("reliability 45")
 def test_row_45_channels_on_different_grids(files: dict[str, Path]) -> None:
     moved = AFFINE.copy()
     moved[0, 3] += 0.9
@@ -58,6 +61,7 @@ def test_row_45_channels_on_different_grids(files: dict[str, Path]) -> None:
         io.read_volume(files)
 
 
+@pytest.mark.fault("reliability 46")
 def test_row_46_one_image_under_two_names(files: dict[str, Path]) -> None:
     shutil.copy(files["flair"], files["t2"])
     with pytest.raises(InputError, match="flair and t2 are the same"):

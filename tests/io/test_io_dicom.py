@@ -34,6 +34,7 @@ def test_a_series_lies_where_simpleitk_puts_it(tmp_path: Path, angles: tuple[flo
     assert io.inspect(tmp_path / "s").shape == (8, 7, 6)
 
 
+@pytest.mark.fault("reliability 56")
 def test_row_56_shuffled_names_are_sorted_by_position(tmp_path: Path) -> None:
     files = write_dicom(tmp_path / "s")
     names = [f.name for f in files]
@@ -45,12 +46,14 @@ def test_row_56_shuffled_names_are_sorted_by_position(tmp_path: Path) -> None:
     np.testing.assert_array_equal(io.read_volume(tmp_path / "s").array[0], expected())
 
 
+@pytest.mark.fault("reliability 57")
 def test_row_57_a_missing_slice_is_listed(tmp_path: Path) -> None:
     write_dicom(tmp_path / "s")[3].unlink()
     with pytest.raises(GeometryError, match=r"missing: steps of 4\.00 mm from 9\.00 to 13\.00 mm.*2\.00"):
         io.read_volume(tmp_path / "s")
 
 
+@pytest.mark.fault("reliability 57")
 def test_row_57_a_slice_twice_is_listed(tmp_path: Path) -> None:
     files = write_dicom(tmp_path / "s")
     (tmp_path / "s" / "again.dcm").write_bytes(files[2].read_bytes())
@@ -58,6 +61,7 @@ def test_row_57_a_slice_twice_is_listed(tmp_path: Path) -> None:
         io.read_volume(tmp_path / "s")
 
 
+@pytest.mark.fault("reliability 58")
 def test_row_58_several_series_need_a_choice(tmp_path: Path) -> None:
     write_dicom(tmp_path / "s")
     write_dicom(tmp_path / "s", 1, uid="1.2.826.0.1.3680043.2.1125.2", first=50, size=(5, 4))
@@ -74,6 +78,7 @@ def test_row_58_several_series_need_a_choice(tmp_path: Path) -> None:
     assert [len(s.slices) for s in io.list_series(tmp_path / "s")] == [6, 1]
 
 
+@pytest.mark.fault("reliability 59")
 def test_row_59_gantry_tilt_is_refused_with_its_angle(tmp_path: Path) -> None:
     step = 2.0 * np.tan(np.radians(10))
     write_dicom(tmp_path / "s", offsets=[(0, n * step, 0) for n in range(6)])
@@ -81,18 +86,21 @@ def test_row_59_gantry_tilt_is_refused_with_its_angle(tmp_path: Path) -> None:
         io.read_volume(tmp_path / "s")
 
 
+@pytest.mark.fault("reliability 59")
 def test_row_59_a_slight_tilt_is_told(tmp_path: Path) -> None:
     step = 2.0 * np.tan(np.radians(0.3))
     write_dicom(tmp_path / "s", offsets=[(0, n * step, 0) for n in range(6)])
     assert "0.30 degrees" in io.read_volume(tmp_path / "s").warnings[0]
 
 
+@pytest.mark.fault("reliability 60")
 def test_row_60_variable_spacing(tmp_path: Path) -> None:
     write_dicom(tmp_path / "s", offsets=[(0, 0, 0.4 * (n == 3)) for n in range(6)])
     with pytest.raises(GeometryError, match=r"varies from 1\.600 to 2\.400 mm"):
         io.read_volume(tmp_path / "s")
 
 
+@pytest.mark.fault("reliability 60")
 def test_row_60_variable_orientation_and_pixel_spacing(tmp_path: Path) -> None:
     write_dicom(tmp_path / "s", 5)
     write_dicom(tmp_path / "s", 1, first=5, turn=rotation(0, 0, 5))
@@ -104,12 +112,14 @@ def test_row_60_variable_orientation_and_pixel_spacing(tmp_path: Path) -> None:
         io.read_volume(tmp_path / "t")
 
 
+@pytest.mark.fault("reliability 60")
 def test_row_60_a_slice_beside_the_line(tmp_path: Path) -> None:
     write_dicom(tmp_path / "s", offsets=[(0, 3.0 * (n == 3), 0) for n in range(6)])
     with pytest.raises(GeometryError, match="off a straight line"):
         io.read_volume(tmp_path / "s")
 
 
+@pytest.mark.fault("reliability 60")
 def test_row_60_slices_of_different_size(tmp_path: Path) -> None:
     write_dicom(tmp_path / "s", 5)
     write_dicom(tmp_path / "s", 1, first=5, offsets=[(0, 0, 10.0)], size=(4, 4))
@@ -117,6 +127,7 @@ def test_row_60_slices_of_different_size(tmp_path: Path) -> None:
         io.read_volume(tmp_path / "s")
 
 
+@pytest.mark.fault("reliability 61")
 def test_row_61_every_slice_is_scaled_by_its_own_numbers(tmp_path: Path) -> None:
     rescale = [(0.5 + 0.25 * n, 10.0 * n) for n in range(6)]
     write_dicom(tmp_path / "s", rescale=rescale)
@@ -126,6 +137,7 @@ def test_row_61_every_slice_is_scaled_by_its_own_numbers(tmp_path: Path) -> None
     assert volume.array.dtype == np.float32
 
 
+@pytest.mark.fault("reliability 61")
 def test_row_61_hounsfield_units_stay_integers(tmp_path: Path) -> None:
     write_dicom(tmp_path / "s", rescale=[(1.0, -1024.0)] * 6)
     volume = io.read_volume(tmp_path / "s")
@@ -134,6 +146,7 @@ def test_row_61_hounsfield_units_stay_integers(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.999])
+@pytest.mark.fault("reliability 62")
 def test_row_62_a_truncated_slice(tmp_path: Path, share: float) -> None:
     file = write_dicom(tmp_path / "s")[2]
     whole = file.read_bytes()
@@ -143,13 +156,14 @@ def test_row_62_a_truncated_slice(tmp_path: Path, share: float) -> None:
     assert "Canary" not in str(caught.value)
 
 
+@pytest.mark.fault("reliability 62")
 def test_row_62_another_file_among_the_slices(tmp_path: Path) -> None:
     write_dicom(tmp_path / "s")
     (tmp_path / "s" / ".hidden").write_text("is ignored")
     (tmp_path / "s" / "DICOMDIR").write_text("is ignored")
     assert io.read_volume(tmp_path / "s").grid.shape == (8, 7, 6)
-    (tmp_path / "s" / "notes.txt").write_text("is not")
-    with pytest.raises(InputError, match=r"notes\.txt: the file among the slices is not DICOM"):
+    (tmp_path / "s" / "notes.dcm").write_text("is not")
+    with pytest.raises(InputError, match=r"notes\.dcm: the file among the slices is not DICOM"):
         io.read_volume(tmp_path / "s")
 
 
@@ -189,6 +203,7 @@ def test_folders_are_told_apart(tmp_path: Path) -> None:
         io.read_volume(tmp_path / "n")
 
 
+@pytest.mark.fault("reliability 76")
 def test_row_76_no_name_leaves_the_slices(tmp_path: Path) -> None:
     files = write_dicom(tmp_path / "s")
     assert b"Canary" in files[0].read_bytes()
@@ -201,6 +216,7 @@ def test_row_76_no_name_leaves_the_slices(tmp_path: Path) -> None:
     assert "Canary" not in repr(io.inspect(tmp_path / "s")) + repr(volume)
 
 
+@pytest.mark.fault("reliability 63")
 def test_damaged_headers_are_a_value_or_a_refusal(tmp_path: Path) -> None:
     file = write_dicom(tmp_path / "s", 2)[1]
     whole, generator = file.read_bytes(), np.random.default_rng(3)

@@ -58,6 +58,10 @@ def test_voxels_and_world_are_simpleitks(tmp_path: Path, suffix: str, compressed
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.fault("reliability 2")
+@pytest.mark.fault("reliability 3")
+@pytest.mark.fault("reliability 4")
+@pytest.mark.fault("reliability 6")
 def test_row_2_3_4_6_no_damage_is_accepted(tmp_path: Path, suffix: str) -> None:
     array = np.random.default_rng(0).integers(0, 999, (10, 11, 12)).astype(np.int16)
     for compressed in (True, False):
@@ -76,6 +80,7 @@ def test_row_2_3_4_6_no_damage_is_accepted(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.fault("reliability 38")
 def test_row_38_vectors_are_channels(tmp_path: Path, suffix: str) -> None:
     array = np.stack([ramp(), 3 * ramp() + 1], axis=-1)
     path = save(tmp_path / f"scan{suffix}", array)
@@ -86,11 +91,13 @@ def test_row_38_vectors_are_channels(tmp_path: Path, suffix: str) -> None:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.fault("reliability 39")
 def test_row_39_a_2d_file_is_refused(tmp_path: Path, suffix: str) -> None:
     with pytest.raises(InputError, match="2D"):
         io.read_volume(save(tmp_path / f"scan{suffix}", ramp((5, 6))))
 
 
+@pytest.mark.fault("reliability 21")
 def test_row_21_an_nrrd_without_space_is_refused(tmp_path: Path) -> None:
     path = save(tmp_path / "scan.nrrd", ramp(), affine=np.diag([-1.0, -2.0, 3.0, 1.0]))
     blob = path.read_bytes().replace(b"space: left-posterior-superior\n", b"space dimension: 3\n")
@@ -140,6 +147,8 @@ def test_headers_that_claim_what_cannot_be(tmp_path: Path, old: bytes, new: byte
     assert caught.value.exit_code in (3, 4)
 
 
+@pytest.mark.fault("reliability 8")
+@pytest.mark.fault("reliability 9")
 def test_row_8_9_sizes_are_judged_before_allocation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = save(tmp_path / "scan.mha", ramp())
     whole = path.read_bytes()

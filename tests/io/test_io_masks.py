@@ -72,7 +72,10 @@ def test_a_structure_without_a_mask_is_absent_and_said_to_be(folder: Path) -> No
     labels, names = io.read_mask_folder(folder, VALUES | {"heart": 7})
     assert 7 not in labels.array
     assert names[7] == "heart"
-    assert labels.warnings[0] == "There is no mask of heart: taken for absent."
+    assert (
+        labels.warnings[0]
+        == "There is no mask of heart: not labelled here; an empty mask says that there is none."
+    )
 
 
 def test_a_mask_of_no_structure_is_refused_unless_told_otherwise(folder: Path) -> None:

@@ -265,6 +265,10 @@ def test_pages_that_differ_are_refused(tmp_path: Path) -> None:
         io.read_volume(tmp_path / "a.tif")
 
 
+@pytest.mark.fault("reliability 2")
+@pytest.mark.fault("reliability 3")
+@pytest.mark.fault("reliability 4")
+@pytest.mark.fault("reliability 6")
 def test_row_2_3_4_6_no_damage_of_a_png_is_accepted(tmp_path: Path) -> None:
     path = tmp_path / "a.png"
     Image.fromarray(pixels(np.uint8, 3)).save(path)
@@ -294,6 +298,8 @@ def test_row_2_3_4_6_no_damage_of_a_png_is_accepted(tmp_path: Path) -> None:
         ((8000, 8000, 8, 2, 0, 0, 0), InputError),
     ],
 )
+@pytest.mark.fault("reliability 8")
+@pytest.mark.fault("reliability 9")
 def test_row_8_9_headers_of_a_png_that_claim_what_cannot_be(
     tmp_path: Path, header: tuple[int, ...], fault: type
 ) -> None:
@@ -356,6 +362,8 @@ def edited(path: Path, code: int, value: int) -> None:
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.fault("reliability 8")
+@pytest.mark.fault("reliability 9")
 def test_row_8_9_a_tiff_that_claims_more_than_it_holds(tmp_path: Path, compression: str | None) -> None:
     path = tiff_of(tmp_path / "a.tif", pixels(np.uint16), compression=compression)
     whole = path.read_bytes()
@@ -371,6 +379,8 @@ def test_row_8_9_a_tiff_that_claims_more_than_it_holds(tmp_path: Path, compressi
             io.read_volume(path)
 
 
+@pytest.mark.fault("reliability 8")
+@pytest.mark.fault("reliability 9")
 def test_row_8_9_sizes_are_judged_before_pixels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for suffix in (".png", ".tif", ".jpg"):
         Image.fromarray(pixels()).save(tmp_path / f"a{suffix}")
@@ -417,6 +427,7 @@ def test_random_damage_is_a_value_or_a_refusal(tmp_path: Path, suffix: str) -> N
 
 @pytest.mark.parametrize("suffix", PICTURES)
 @pytest.mark.parametrize(("high", "dtype"), [(255, "u1"), (256, "u2"), (65535, "u2")])
+@pytest.mark.fault("reliability 51")
 def test_row_51_labels_come_back_exactly_in_the_smallest_type(
     tmp_path: Path, suffix: str, high: int, dtype: str
 ) -> None:
@@ -487,6 +498,7 @@ def test_a_format_is_judged_before_there_is_anything_to_write(tmp_path: Path) ->
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 @pytest.mark.parametrize("damage", ["voxel", "shape", "lost"])
+@pytest.mark.fault("reliability 31")
 def test_row_31_what_the_disk_changed_is_found(
     tmp_path: Path, suffix: str, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -37,6 +37,8 @@ def geometry_fields(path: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("shape", [(5, 6, 7), (1, 1, 1), (2, 2, 2), (13, 17, 1), (1, 31, 2)])
+@pytest.mark.fault("reliability 36")
+@pytest.mark.fault("reliability 37")
 def test_row_36_37_labels_come_back_whatever_the_size(tmp_path: Path, suffix: str, shape: Any) -> None:
     grid = Grid(shape, oblique())
     labels = LabelMap(np.random.default_rng(0).integers(0, 300, shape).astype(np.int64), grid)
@@ -97,6 +99,7 @@ def test_metres_stay_metres(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
 @pytest.mark.parametrize("signs", list(itertools.product((1, -1), repeat=3)))
+@pytest.mark.fault("reliability 22")
 def test_row_22_all_48_axis_orders_are_restored(tmp_path: Path, order: Any, signs: Any) -> None:
     base = nib.Nifti1Image(ramp(), oblique())
     nib.save(base.as_reoriented(np.column_stack([order, signs])), tmp_path / "in.nii")
@@ -131,6 +134,7 @@ def test_a_gzip_header_has_no_time_and_no_name(tmp_path: Path) -> None:
     ("low", "high", "dtype"),
     [(0, 255, "u1"), (0, 256, "u2"), (-1, 100, "i1"), (-1, 200, "i2"), (0, 70000, "u4"), (-70000, 1, "i4")],
 )
+@pytest.mark.fault("reliability 51")
 def test_row_51_labels_get_the_smallest_type_that_holds_them(
     tmp_path: Path, suffix: str, low: int, high: int, dtype: str
 ) -> None:
@@ -142,6 +146,7 @@ def test_row_51_labels_get_the_smallest_type_that_holds_them(
     np.testing.assert_array_equal(back.array, array)
 
 
+@pytest.mark.fault("reliability 51")
 def test_row_51_labels_beyond_32_bits_are_refused(tmp_path: Path) -> None:
     array = np.full((2, 2, 2), 2**40)
     with pytest.raises(InputError, match="32 bits"):
@@ -150,6 +155,7 @@ def test_row_51_labels_beyond_32_bits_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".mha", ".hdr"])
+@pytest.mark.fault("reliability 31")
 def test_row_31_a_result_on_another_grid_is_not_written(tmp_path: Path, suffix: str) -> None:
     labels = labels_like(save(tmp_path / "in.nii.gz"))
     moved = labels.grid.affine.copy()
@@ -167,6 +173,7 @@ def test_row_31_a_result_on_another_grid_is_not_written(tmp_path: Path, suffix: 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".hdr"])
 @pytest.mark.parametrize("damage", ["voxel", "form", "code", "shape", "lost"])
+@pytest.mark.fault("reliability 31")
 def test_row_31_what_the_disk_changed_is_found(
     tmp_path: Path, suffix: str, damage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -194,6 +201,7 @@ def test_row_31_what_the_disk_changed_is_found(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("reliability 31")
 def test_row_31_a_damaged_result_leaves_the_old_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "out.nii.gz"
     io.write_labels(path, LabelMap(ramp(), Grid((5, 6, 7), AFFINE)))
@@ -206,6 +214,7 @@ def test_row_31_a_damaged_result_leaves_the_old_one(tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.fault("reliability 80")
 def test_row_80_an_old_result_is_replaced_only_on_demand(tmp_path: Path, suffix: str) -> None:
     path, grid = tmp_path / f"out{suffix}", Grid((5, 6, 7), AFFINE)
     io.write_labels(path, LabelMap(ramp(), grid))
@@ -218,6 +227,7 @@ def test_row_80_an_old_result_is_replaced_only_on_demand(tmp_path: Path, suffix:
     assert set(tmp_path.iterdir()) == set(old)
 
 
+@pytest.mark.fault("reliability 80")
 def test_row_80_an_input_is_never_replaced(tmp_path: Path) -> None:
     source = save(tmp_path / "in.nii.gz")
     before = source.read_bytes()
@@ -228,6 +238,7 @@ def test_row_80_an_input_is_never_replaced(tmp_path: Path) -> None:
     assert source.read_bytes() == before
 
 
+@pytest.mark.fault("reliability 79")
 def test_row_79_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, *_: object) -> None:
         path.write_bytes(b"part")
@@ -239,6 +250,7 @@ def test_row_79_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("reliability 76")
 def test_row_76_no_text_of_the_input_reaches_the_output(tmp_path: Path) -> None:
     image = nib.Nifti1Image(ramp(), AFFINE)
     image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", b"CANARY"))
@@ -291,6 +303,7 @@ def test_a_very_long_axis_needs_nifti_2(tmp_path: Path) -> None:
     assert io.inspect(tmp_path / "out.nii.gz").form.nifti_version == 2
 
 
+@pytest.mark.fault("reliability 64")
 def test_row_64_names_are_only_names(tmp_path: Path) -> None:
     labels = LabelMap(ramp(), Grid((5, 6, 7), AFFINE))
     for name in ("-x.nii.gz", "a;rm -rf b.nii", "new\nline.nii.gz", "ü ä.nii", "caf\udce9.nii.gz", "a b.mha"):

@@ -114,3 +114,74 @@ class TestEveryLoss:
 
     def test_it_carries_no_weights_of_its_own(self, variant: Variant) -> None:
         assert not variant.build().state_dict()
+
+
+def left_out(
+    logits: torch.Tensor, target: torch.Tensor, kept: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The kept voxels of one image alone, in a row."""
+    return logits[0][:, kept[0]].unsqueeze(0), target[0][..., kept[0]].unsqueeze(0)
+
+
+@pytest.mark.fault("reports 28")
+@pytest.mark.parametrize("variant", VARIANTS, ids=str)
+class TestEveryLossWithVoxelsToBeIgnored:
+    def kept(self, shape: torch.Size, share: float = 0.5) -> torch.Tensor:
+        return torch.rand(shape, generator=torch.Generator().manual_seed(3)) < share
+
+    def test_it_is_that_of_the_other_voxels(self, variant: Variant) -> None:
+        """Of an image, the loss is that of the kept voxels in a row, as if there were no others."""
+        if variant.measures:
+            pytest.skip("it matters where the voxels lie")
+        logits, target = case(variant.regions, batch=1)
+        kept = self.kept(logits[:, 0].shape)
+        function = variant.build()
+        torch.testing.assert_close(function(logits, target, kept), function(*left_out(logits, target, kept)))
+
+    def test_a_pooled_batch_is_that_of_its_other_voxels(self, variant: Variant) -> None:
+        if (
+            variant.measures
+            or variant.settings.get("batch") is False
+            or variant.settings.get("form") == "unetpp"
+        ):
+            pytest.skip("it takes each image by itself")
+        logits, target = case(variant.regions, batch=3)
+        kept = self.kept(logits[:, 0].shape)
+        row = logits.movedim(1, 0)[:, kept].unsqueeze(0)
+        of_row = target.movedim(1, 0)[:, kept].unsqueeze(0) if variant.regions else target[kept].unsqueeze(0)
+        function = variant.build()
+        torch.testing.assert_close(function(logits, target, kept), function(row, of_row))
+
+    def test_what_is_ignored_neither_counts_nor_pulls(self, variant: Variant) -> None:
+        logits, target = case(variant.regions)
+        kept = self.kept(logits[:, 0].shape)
+        everywhere = kept.unsqueeze(1).expand_as(logits)
+        other_logits = torch.where(everywhere, logits, logits.roll(1, 1) * 3)
+        of_target = everywhere if variant.regions else kept
+        other_target = torch.where(of_target, target, 1 - target.clamp(0, 1))
+        function = variant.build()
+        found = []
+        for z, t in ((logits, target), (other_logits, other_target)):
+            leaf = z.clone().requires_grad_()
+            value = function(leaf, t, kept)
+            value.backward()
+            assert leaf.grad is not None
+            assert not leaf.grad[~everywhere].any()
+            assert leaf.grad[everywhere].any()
+            found.append((value, leaf.grad))
+        torch.testing.assert_close(*found)
+
+    def test_where_all_are_kept_nothing_changes(self, variant: Variant) -> None:
+        logits, target = case(variant.regions)
+        function = variant.build()
+        everything = torch.ones_like(logits[:, 0], dtype=torch.bool)
+        torch.testing.assert_close(function(logits, target, everything), function(logits, target))
+
+    def test_where_none_is_kept_the_cost_is_finite_and_pulls_nowhere(self, variant: Variant) -> None:
+        logits, target = case(variant.regions)
+        leaf = logits.clone().requires_grad_()
+        value = variant.build()(leaf, target, torch.zeros_like(logits[:, 0], dtype=torch.bool))
+        value.backward()
+        assert value.isfinite()
+        assert leaf.grad is not None
+        assert not leaf.grad.any()

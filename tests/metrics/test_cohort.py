@@ -26,6 +26,7 @@ def dices(*values: tuple[float | None, Status]) -> list[CaseResult]:
     return [case({"dice": Value(v, "1", s)}) for v, s in values]
 
 
+@pytest.mark.fault("reliability 52")
 def test_undefined_values_are_counted_not_averaged() -> None:
     cases = dices((0.5, "ok"), (0.9, "ok"), (0.0, "pred_empty"), (0.0, "ref_empty"), (None, "both_empty"))
     (row,) = summarise(cases)

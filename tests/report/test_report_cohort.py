@@ -98,9 +98,9 @@ def test_the_table_of_volumes_states_bias_and_limits_of_all_cases_with_the_struc
     row, limits = cells(tables.volume_table(found)), tables.limits_table(found)
     assert limits is not None
     assert row["n"] == "12"
-    assert row["Bias ml"] == f"{expected.bias:+.1f}".replace("-", "−")
+    assert row["Bias ml"] == f"{expected.bias:+.2f}".replace("-", "−")
     assert cells(limits)["Lower limit ml"] == f"{expected.limits[0]:+.1f}".replace("-", "−")
-    assert cells(limits)["Upper limit ml"] == f"{expected.limits[1]:+.1f}".replace("-", "−")
+    assert cells(limits)["Upper limit ml"] == f"{expected.limits[1]:+.2f}".replace("-", "−")
 
 
 def test_per_cent_are_of_the_mean_of_both_volumes() -> None:

@@ -37,15 +37,17 @@ GAIN = {
 
 def test_the_sentence_has_the_difference_its_interval_and_p() -> None:
     assert said(row([0.01] * 25, **GAIN)) == (
-        "B is better for core (Dice +0.012, 95 % CI +0.004 to +0.020, p after Holm 0.010, 25 cases)."
+        "B is better for core (Dice, B − A: +0.012, 95 % CI +0.004 to +0.020, p after Holm 0.010, 25 cases)."
     )
 
 
 def test_fewer_mm_are_better() -> None:
     change = GAIN | {"difference": -0.4, "ci_low": -0.9, "ci_high": -0.1}
-    assert said(row([-0.4] * 25, "hd95_mm", **change)).startswith("B is better for core (HD95 −0.40 mm, 95 %")
+    assert said(row([-0.4] * 25, "hd95_mm", **change)).startswith(
+        "B is better for core (HD95, B − A: −0.40 mm"
+    )
     worse = GAIN | {"difference": 0.4, "ci_low": 0.1, "ci_high": 0.9, "rank_biserial": -0.6}
-    assert said(row([0.4] * 25, "hd95_mm", **worse)).startswith("A is better for core (HD95 +0.40 mm")
+    assert said(row([0.4] * 25, "hd95_mm", **worse)).startswith("A is better for core (HD95, B − A: +0.40 mm")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +56,7 @@ def test_fewer_mm_are_better() -> None:
 )
 def test_no_claim_without_the_test_the_mean_and_its_interval(change: dict[str, float]) -> None:
     text = said(row([0.01] * 25, **(GAIN | change)))
-    assert text.startswith("No difference shown for core (Dice +0.012")
+    assert text.startswith("No difference shown for core (Dice, B − A: +0.012")
     assert ("do not agree" in text) == ("p_holm" not in change)
 
 

@@ -11,8 +11,9 @@ import pytest
 from numpy.typing import NDArray
 
 from medseg.errors import GeometryError
+from medseg.metrics.signed import compare
 from medseg.report import drawing, figures, views
-from medseg.report.surfaces import Place, compare
+from medseg.report.views import Place
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid
 

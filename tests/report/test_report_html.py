@@ -11,12 +11,12 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from medseg.findings.finding import Finding
 from medseg.metrics.case import evaluate_case, missed_case
 from medseg.report import html
 from medseg.report.cohort import Failure, ReportCohort, cohort_from_results
 from medseg.report.content import Picture, ReportCase, rows_from_labels
 from medseg.report.drawing import BANNER
-from medseg.report.flags import Flag
 from medseg.report.viewer import viewer
 from medseg.structures import Structure, StructureSet
 from medseg.volume import Grid, LabelMap
@@ -74,7 +74,7 @@ def case(*, has_reference: bool = False) -> ReportCase:
     return ReportCase(
         EVIL,
         rows,
-        flags=(Flag(ATTRIBUTE), Flag(EVIL)),
+        flags=(Finding("file", "warning", ATTRIBUTE), Finding("file", "warning", EVIL)),
         pictures=(Picture(EVIL, b"\x89PNG not really", ATTRIBUTE, EVIL),),
         facts=((EVIL, ATTRIBUTE), ("Model", EVIL)),
         has_reference=has_reference,

@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medseg.findings.finding import Finding
+from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
 from medseg.report import html
-from medseg.report.content import AsymmetryRow, LesionRow, ReportCase, StructureRow
+from medseg.report.content import AsymmetryRow, ReportCase, StructureRow
 from medseg.report.drawing import BANNER
-from medseg.report.flags import Flag
 from medseg.report.pdf import case_pdf
 from medseg.report.pictures import with_pictures
 from medseg.report.sections import case_sections
@@ -36,7 +37,7 @@ def case(count: int = 3) -> ReportCase:
     return ReportCase(
         f"{EVIL}\x1b[31m\u202e肝",
         tuple(rows),
-        flags=(Flag(FORMULA),),
+        flags=(Finding("file", "warning", FORMULA),),
         facts=(("Model <b>", "a & b"),),
         has_reference=True,
         lesions=(LesionRow("missed & lost", "missed", 1.0, 0.0),),

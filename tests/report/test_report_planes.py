@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medseg import affine as aff
-from medseg.report.planes import orientation_is_known, planes, position, tilt_degrees
+from medseg.report.planes import orientation_is_known, planes, position
 from medseg.volume import FileForm, Grid
 
 LETTERS = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}
@@ -112,7 +112,7 @@ def test_the_tilt_is_the_angle_of_the_rotation() -> None:
     angle = np.radians(17.0)
     matrix = np.eye(4)
     matrix[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
-    assert tilt_degrees(Grid((3, 3, 3), matrix)) == pytest.approx(17.0)
+    assert aff.tilt_degrees(matrix) == pytest.approx(17.0)
 
 
 def test_a_position_names_its_side_of_the_origin() -> None:

@@ -14,8 +14,9 @@ from cohorts import cohort, many
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from medseg.metrics.lesions import LesionRow
 from medseg.report.cohort import ReportCohort
-from medseg.report.content import LesionRow, Picture, ReportCase, StructureRow
+from medseg.report.content import Picture, ReportCase, StructureRow
 from medseg.report.drawing import BANNER
 from medseg.report.plots import boxes, distances, heatmap, lesions, panels, volumes
 from medseg.report.plots.every import cohort_pictures

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from medseg.errors import UsageError
-from medseg.metrics.lesions import LesionRule, match_lesions
+from medseg.metrics.lesions import LesionRule, lesion_rows, match_lesions
 from medseg.report.content import StructureRow
-from medseg.report.rows import asymmetry_rows, lesion_names, lesion_rows, with_intracranial
+from medseg.report.rows import asymmetry_rows, with_intracranial
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid
 
@@ -74,7 +74,7 @@ def test_a_name_that_is_no_structure_is_refused() -> None:
     ],
 )  # fmt: skip
 def test_lesions_are_known_by_their_names(name: str, is_lesion: bool) -> None:
-    assert lesion_names(from_labels({1: name})) == ((name,) if is_lesion else ())
+    assert from_labels({1: name}).lesions == ((name,) if is_lesion else ())
 
 
 def test_twins_make_a_row_whatever_their_order() -> None:

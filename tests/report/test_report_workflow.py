@@ -12,7 +12,8 @@ import pytest
 from test_report_pdf import text_of
 
 from medseg.errors import GridMismatchError, InputError, UsageError
-from medseg.io import digest_of_files
+from medseg.findings.finding import Finding, sentences
+from medseg.io import digest_of_files, read_labels, read_volume
 from medseg.metrics.case import evaluate_case
 from medseg.report.drawing import LARGEST_PNG_BYTES
 from medseg.structures import Total, from_labels
@@ -138,16 +139,60 @@ def test_a_page_repeats_what_the_model_said_of_its_result(files: dict[str, Path]
     assert stated_intervals(files["seg"]) == {"left kidney": (1.0, 2.5)}
     predicted(files["seg"], ["unlike <b>the training</b>"], warnings=["Cut.", "cut"])
     said = report(**arguments, structures=PAIR)  # type: ignore[arg-type]
-    assert [flag.text for flag in said.flags] == ["Unlike <b>the training</b>.", "Cut."]
+    assert sentences(said.flags) == ("Unlike <b>the training</b>.", "Cut.")
+    assert [flag.severity for flag in said.flags] == ["doubt", "warning"]
     assert "Unlike &lt;b&gt;the training" in files["out"].read_text()
     assert "No automatic check" not in files["out"].read_text()
     assert stated_intervals(files["seg"]) == {}
     predicted(files["seg"], ["unlike"], labels_sha256="0")
-    assert stated_verdict(files["seg"]) == ((CHANGED,), False)
+    assert stated_verdict(files["seg"]) == ((CHANGED,), False, False)
     assert stated_intervals(files["seg"]) == {}
-    for torn in ("{", "[]", '{"schema": "medseg.prediction/1"}', '{"schema": "other", "quality": 1}'):
+    for torn in (
+        "{",
+        "[]",
+        '{"schema": "medseg.prediction/1"}',
+        '{"schema": "other", "quality": 1}',
+        NOT_OURS,
+    ):
         beside.write_text(torn)
-        assert stated_verdict(files["seg"]) == ((), False)
+        assert stated_verdict(files["seg"]) == ((), False, False)
+
+
+NOT_OURS = (
+    '{"schema": "medseg.prediction/1", "findings": [{"code": "x", "severity": "fatal", "sentence": ""}]}'
+)
+
+
+@pytest.mark.fault("reports 37")
+def test_a_page_of_a_prediction_lists_its_findings_and_no_others(files: dict[str, Path]) -> None:
+    """The left kidney is robbed of its twin, which the labels show and the findings here do not state."""
+    image = nib.load(files["seg"])
+    labels = np.array(image.dataobj)
+    labels[labels == 2] = 0
+    write(files["seg"], labels)
+    arguments = {k: v for k, v in files.items() if k != "reference"} | {"overwrite": True}
+    said = report(**arguments, structures=PAIR)  # type: ignore[arg-type]
+    assert [flag.code for flag in said.flags] == ["absent"]
+    stated = Finding("low_contrast", "doubt", "All is grey.", limit=0.5, evidence={"a": 0.1})
+    predicted(files["seg"], [], findings=[stated.content()])
+    said = report(**arguments, structures=PAIR)  # type: ignore[arg-type]
+    assert said.flags == (stated,)
+
+
+@pytest.mark.fault("reports 41")
+def test_a_page_with_a_doubt_promises_nothing(files: dict[str, Path]) -> None:
+    """Whoever raised it: the labels, whose volumes are unlike the training, or the prediction."""
+    volume, labels = read_volume(files["scan"]), read_labels(files["seg"])
+    promised = ReportOptions(intervals_ml={"left kidney": (1, 2)}, expected_dice={"left kidney": 0.9})
+    (row, _) = case_of(volume, labels, PAIR, options=promised).rows
+    assert (row.interval_ml, row.expected_dice) == ((1, 2), 0.9)
+    for doubt in (
+        {"expected_ml": {"left kidney": (0.01, 0.02), "right kidney": (0.01, 0.02)}},
+        {"findings": (Finding("low_contrast", "doubt", "All is grey."),), "labels_judged": True},
+    ):
+        case = case_of(volume, labels, PAIR, options=dataclasses.replace(promised, **doubt))
+        assert case.flags[0].severity == "doubt"
+        assert [(r.interval_ml, r.expected_dice) for r in case.rows] == [(None, None)] * 2
 
 
 def test_the_form_of_a_file_adds_nothing_to_the_page() -> None:
@@ -192,7 +237,7 @@ def test_without_an_orientation_the_page_warns_and_names_no_side() -> None:
     form = FileForm(sform_code=0, qform_code=0)
     volume = Volume(np.zeros((1, 6, 6, 6), np.float32), grid, ("T1",), form)
     case = case_of(volume, LabelMap(np.ones((6, 6, 6), np.uint8), grid), PAIR)
-    assert "right and left" in case.flags[0].text
+    assert "right and left" in case.flags[0].sentence
     assert not case.orientation_known
     assert ("Orientation", "unknown") in case.facts
 

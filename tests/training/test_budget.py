@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medseg.training import budget
 from medseg.training import checkpoint as checkpoints
-from medseg.training.budget import MARGIN, epochs_within
+from medseg.training.budget import MARGIN, Length, length_within
 from medseg.training.loop import Trainer
 
 
@@ -49,7 +49,7 @@ def test_measuring_leaves_no_trace(tmp_path: Path, steps: int) -> None:
     for _ in range(steps):
         take_step(trainer, [0, 1])
     before, progress = everything(trainer), replace(trainer.progress)
-    assert epochs_within(trainer, 60.0) >= 1
+    assert length_within(trainer, 60.0).epochs >= 1
     after = everything(trainer)
     assert after.keys() == before.keys()
     for key, value in before.items():
@@ -61,7 +61,7 @@ def test_measuring_leaves_no_trace(tmp_path: Path, steps: int) -> None:
 
 def test_a_measured_training_equals_one_that_was_not(tmp_path: Path) -> None:
     measured, plain = tiny_trainer(tmp_path), tiny_trainer(tmp_path)
-    epochs_within(measured, 1.0)
+    length_within(measured, 1.0)
     for trainer in (measured, plain):
         take_step(trainer, [0, 1])
         take_step(trainer, [2, 0])
@@ -78,11 +78,12 @@ def test_the_weights_are_as_before_when_measuring_fails(tmp_path: Path) -> None:
 
     trainer.validate = stop
     with pytest.raises(KeyboardInterrupt):
-        epochs_within(trainer, 1.0)
+        length_within(trainer, 1.0)
     for key, value in trainer.network.state_dict().items():
         assert torch.equal(before[key], value)
 
 
+@pytest.mark.fault("reports 21")
 def test_as_many_epochs_as_fit_by_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A step takes 2 s and a validation 4 s: an epoch of 3 steps is 10 s."""
     trainer = tiny_trainer(tmp_path, training=replace(TRAINING, steps_per_epoch=3))
@@ -99,6 +100,27 @@ def test_as_many_epochs_as_fit_by_the_clock(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Trainer, "step", step)
     trainer.validate = validate
-    assert epochs_within(trainer, 1000.0) == int(MARGIN * 100)
-    assert epochs_within(trainer, 5.0) == 1
-    assert epochs_within(trainer, -5.0) == 1
+    whole = length_within(trainer, 1000.0)
+    assert whole == Length(int(MARGIN * 992 / 10), 3, whole.epochs * 10.0, 10.0), "8 s are measured"
+    assert length_within(trainer, 16.6) == Length(1, 2, 8.0, 10.0)
+    assert length_within(trainer, 5.0) == Length(1, 1, 6.0, 10.0)
+    assert length_within(trainer, -5.0) == Length(1, 1, 6.0, 10.0)
+
+
+@pytest.mark.fault("reports 21")
+def test_measuring_ends_where_little_time_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 8 steps of 10 s two are measured, for a budget of 20 s."""
+    monkeypatch.setattr(budget, "WARM_STEPS", 2)
+    monkeypatch.setattr(budget, "MEASURED_STEPS", 6)
+    now, steps = [0.0], [0]
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
+
+    def step(_: Trainer, __: object) -> float:
+        now[0] += 10.0
+        steps[0] += 1
+        return 0.0
+
+    monkeypatch.setattr(Trainer, "step", step)
+    found = length_within(tiny_trainer(tmp_path), 20.0)
+    assert steps[0] == 2
+    assert (found.epochs, found.steps_per_epoch) == (1, 1)

@@ -80,6 +80,7 @@ def test_the_latest_serves_without_a_warning(path: Path) -> None:
     assert warning is None
 
 
+@pytest.mark.fault("reliability 84")
 def test_a_damaged_latest_is_told_and_the_one_before_it_serves(path: Path) -> None:
     damage(path)
     found, warning = checkpoints.load_latest(path)
@@ -103,6 +104,7 @@ def test_nothing_there_is_nothing_found(tmp_path: Path) -> None:
     assert checkpoints.load_latest(tmp_path / "last.safetensors") == (None, None)
 
 
+@pytest.mark.fault("reliability 84")
 def test_two_damaged_ones_are_never_a_fresh_start(path: Path) -> None:
     damage(path)
     damage(checkpoints.previous_of(path))
@@ -110,6 +112,7 @@ def test_two_damaged_ones_are_never_a_fresh_start(path: Path) -> None:
         checkpoints.load_latest(path)
 
 
+@pytest.mark.fault("reliability 79")
 def test_a_save_that_fails_leaves_both_as_they_were(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: Path, __: bytes) -> int:
         raise OSError(28, "No space left on device")

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_training import NETWORK, TRAINING, phantom, take_step, tiny_trainer
@@ -16,10 +17,13 @@ from torch import Tensor, nn
 
 from medseg.augment.spec import AugmentSpec
 from medseg.errors import InputError, SelfCheckError
+from medseg.inference.predictor import labels_from_probabilities
 from medseg.losses.boundary import BoundaryLoss
+from medseg.losses.dice_ce import DiceCELoss
 from medseg.losses.scheduled import Scheduled
 from medseg.losses.spec import LossSpec, LossTerm
-from medseg.structures import from_labels
+from medseg.phantom import STRUCTURES
+from medseg.structures import IGNORED, from_labels
 from medseg.training import checkpoint as checkpoints
 from medseg.training.log import TrainingLog
 from medseg.training.loop import Epoch, Trainer, TrainingCase
@@ -96,6 +100,7 @@ def test_a_training_stopped_between_epochs_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize("step", [1, 4, 8])
+@pytest.mark.fault("reliability 83")
 def test_a_training_stopped_in_an_epoch_goes_on_bit_for_bit(
     tmp_path: Path, uninterrupted: Trainer, step: int
 ) -> None:
@@ -115,6 +120,7 @@ def test_a_training_stopped_in_an_epoch_goes_on_bit_for_bit(
 
 
 @pytest.mark.parametrize(("where", "epoch"), [("best", 1), ("last", 1), ("last", 2)])
+@pytest.mark.fault("reliability 83")
 def test_a_training_stopped_while_it_stores_an_epoch_goes_on_bit_for_bit(
     tmp_path: Path, uninterrupted: Trainer, where: str, epoch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,6 +166,16 @@ def test_a_finished_training_is_not_trained_again(tmp_path: Path) -> None:
     assert log_of(tmp_path) == before
 
 
+@pytest.mark.fault("reliability 87")
+def test_no_batch_is_drawn_twice(tmp_path: Path) -> None:
+    """Of one case, an epoch's batches and those of the next; one thread makes them beside the training."""
+    trainer = tiny_trainer(tmp_path)
+    drawn = [trainer._batches([0, 1] * 6, 6) for _ in range(2)]
+    images = [batch.images.numpy().tobytes() for epoch in drawn for batch in epoch]
+    assert len(set(images)) == len(images) == 12
+
+
+@pytest.mark.fault("reliability 84")
 def test_a_damaged_checkpoint_is_told_and_the_training_ends_the_same(
     tmp_path: Path, uninterrupted: Trainer
 ) -> None:
@@ -285,6 +301,7 @@ class Poisoned(nn.Module):
 
 
 @pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+@pytest.mark.fault("reliability 85")
 def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     tmp_path: Path, uninterrupted: Trainer, poison: float
 ) -> None:
@@ -428,3 +445,83 @@ def test_a_scheduled_loss_is_told_how_far_the_training_is(tmp_path: Path) -> Non
     for step in range(3):
         take_step(trainer, [0, 1])
         assert trainer.loss.progress == pytest.approx(step / total)
+
+
+SCRIBBLED = 0.06
+"""Share of the voxels somebody labelled."""
+
+
+def scribbled(case: TrainingCase, becomes: int) -> TrainingCase:
+    """A case of which few voxels are labelled; the others have another index."""
+    known = torch.rand(case.labels.shape, generator=torch.Generator().manual_seed(1)) < SCRIBBLED
+    return replace(case, labels=torch.where(known, case.labels, becomes))
+
+
+def blob(seed: int) -> TrainingCase:
+    """A bright box in noise."""
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.zeros(16, 16, 16, dtype=torch.uint8)
+    i, j, k = torch.randint(2, 7, (3,), generator=generator).tolist()
+    labels[i : i + 7, j : j + 7, k : k + 7] = 1
+    image = labels.float() + 0.3 * torch.randn(labels.shape, generator=generator)
+    return TrainingCase(f"blob-{seed}", image[None], labels)
+
+
+def learnt(folder: Path, becomes: int) -> float:
+    """Dice on a whole case of a training on scribbles."""
+    trainer = tiny_trainer(
+        folder,
+        cases=[scribbled(blob(n), becomes) for n in range(3)],
+        selection=[blob(9)],
+        structures=from_labels({1: "blob"}),
+        network=replace(NETWORK, out_channels=2),
+        training=replace(TRAINING, epochs=3, steps_per_epoch=10),
+        augmentation=AugmentSpec(),
+    )
+    found: list[Epoch] = []
+    trainer.run(found.append)
+    return found[-1].dice["blob"]
+
+
+@pytest.mark.fault("reports 28")
+def test_voxels_that_nobody_labelled_do_not_pull(tmp_path: Path) -> None:
+    """From one voxel in sixteen a training finds what it cannot when the others are taken for background."""
+    ignoring, pulled = learnt(tmp_path / "a", IGNORED), learnt(tmp_path / "b", 0)
+    assert ignoring > 0.5
+    assert pulled < 0.25
+
+
+@pytest.mark.fault("reports 28")
+def test_without_ignored_voxels_the_loss_is_taken_as_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bits of a training that ignores nothing do not depend on there being such a thing."""
+    trainer = tiny_trainer(tmp_path)
+    given: list[tuple[object, ...]] = []
+    honest = trainer.loss.forward
+
+    def forward(*arguments: object) -> torch.Tensor:
+        given.append(arguments)
+        return honest(*arguments)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(trainer.loss, "forward", forward)
+    value = take_step(trainer, [0, 1])
+    ((logits, target),) = given
+    again = DiceCELoss()(logits, target)
+    assert float(again.detach()) == value
+
+
+@pytest.mark.fault("reports 28")
+def test_the_checkpoint_is_chosen_by_labelled_voxels_alone(tmp_path: Path) -> None:
+    whole = phantom(100)
+    chosen = [scribbled(whole, IGNORED)]
+    trainer = tiny_trainer(tmp_path, selection=chosen)
+    found = trainer.validate(trainer.averaged.tensors)
+    predictor = trainer.validate.predictor  # type: ignore[attr-defined]
+    predicted = labels_from_probabilities(predictor.probabilities(whole.image.numpy()), STRUCTURES)
+    known = chosen[0].labels.numpy() != IGNORED
+    for index, structure in enumerate(STRUCTURES, start=1):
+        t, p = whole.labels.numpy()[known] == index, predicted[known] == structure.value
+        assert found[structure.name] == pytest.approx(2 * (t & p).sum() / (t.sum() + p.sum()))
+    lacking = tiny_trainer(tmp_path / "b", selection=[replace(chosen[0], unlabelled=("core",))])
+    assert np.isnan(lacking.validate(lacking.averaged.tensors)["core"])

@@ -33,5 +33,5 @@ def test_a_real_head_is_segmented_well_and_better_refined(data_root: Path, name:
     assert score > 0.76
     assert score > mean_dice(plain(scan).labels, reference, refined.structures) + 0.02
     # Stripping took outer fluid away, which is a reason for doubt as yet; nothing else may be.
-    assert all(reason.startswith("cerebrospinal fluid: ") for reason in found.quality.reasons)
+    assert all(f.structures == ("cerebrospinal fluid",) for f in found.findings if f.severity == "doubt")
     assert sum(found.totals_ml().values()) == pytest.approx(1500, rel=0.35)

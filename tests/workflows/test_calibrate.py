@@ -16,7 +16,6 @@ from medseg.errors import UsageError
 from medseg.model import Model, load_model
 from medseg.phantom import write_phantoms
 from medseg.training.split import make_split
-from medseg.workflows import quality
 from medseg.workflows.calibrate import CalibrateOptions, calibrate, card_of, held_out
 from medseg.workflows.calibration import may_show_dice
 
@@ -63,6 +62,7 @@ def test_too_few_cases_are_refused(data: Path) -> None:
         calibrate(model(), load_card("phantom"), data, CalibrateOptions(threads=1), say=lambda _: None)
 
 
+@pytest.mark.fault("reliability 69")
 def test_another_set_of_structures_is_refused(data: Path) -> None:
     with pytest.raises(UsageError, match="writes left lobe, right lobe, core; the card hippocampus has"):
         calibrate(model(), load_card("hippocampus"), data, CalibrateOptions(), say=lambda _: None)
@@ -92,7 +92,8 @@ def test_a_calibrated_model_says_what_to_expect(
     for key, value in raw.weights.items():
         np.testing.assert_array_equal(found.weights[key], value)
 
-    monkeypatch.setattr(quality, "SIDES_AGREE", 0.0)  # a network of chance knows no sides
+    monkeypatch.setattr("medseg.findings.answer.SIDES_AGREE", 0.0)  # a network of chance knows no sides
+    monkeypatch.setattr("medseg.findings.labels._sides", lambda *_: ())
     scan = next((data / "imagesTr").glob("*.nii.gz"))
     for name in ("raw", "new"):
         out = ["-o", str(tmp_path / f"{name}.nii.gz"), "--threads", "1", "-q"]

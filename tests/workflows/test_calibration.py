@@ -8,6 +8,7 @@ import math
 import numpy as np
 import pytest
 
+from medseg.findings.answer import distances
 from medseg.structures import from_labels
 from medseg.workflows.calibration import (
     Observation,
@@ -16,7 +17,6 @@ from medseg.workflows.calibration import (
     expectations,
     may_show_dice,
 )
-from medseg.workflows.quality import distances
 
 STRUCTURES = from_labels({1: "a", 2: "b"})
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from commands import done, medseg
+from commands import done, medseg, refused
 
 from medseg.cards import load_card
 from medseg.phantom import write_phantom_dataset, write_phantoms
@@ -121,9 +121,9 @@ def rename_label(data: Path) -> None:
 FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "unreadable": (cut, "error", "image: "),
     "grid mismatch": (move_grid, "error", "labels: image and labels lie on different grids"),
-    "unknown value": (unknown_value, "error", r"unknown label value 7 in 10 voxels"),
+    "unknown value": (unknown_value, "error", "labels: unknown label values 7 (10 voxels)"),
     "odd intensities": (brighter, "warning", "95% of intensities"),
-    "constant": (constant, "error", "channel image is constant"),
+    "constant": (constant, "error", "image: channel 'image' is constant: every voxel is 1"),
     "duplicate": (twice, "error", "same voxels as phantom_001"),
     "duplicate, turned": (twice_turned, "error", "same voxels as phantom_001"),
     "empty label": (empty, "warning", "core is not labelled"),
@@ -143,6 +143,11 @@ def test_a_good_dataset_has_no_finding(bank: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FAULTS)
+@pytest.mark.fault("reliability 34")
+@pytest.mark.fault("reliability 47")
+@pytest.mark.fault("reliability 49")
+@pytest.mark.fault("reliability 54")
+@pytest.mark.fault("reliability 55")
 def test_a_planted_fault_is_found(data: Path, name: str) -> None:
     plant, severity, text = FAULTS[name]
     plant(data)
@@ -211,6 +216,7 @@ def test_what_is_no_dataset_is_refused(tmp_path: Path) -> None:
         assert (ran.code, ran.out, len(ran.err.splitlines())) == (3, "", 1)
 
 
+@pytest.mark.fault("reliability 75")
 def test_row_75_names_do_not_drive_the_terminal(data: Path) -> None:
     hostile = "a\x1b[2J"
     image(data, 2).rename(data / "imagesTr" / f"{hostile}.nii.gz")
@@ -233,3 +239,97 @@ def test_labels_may_be_a_mask_a_structure(tmp_path: Path) -> None:
     write_phantoms(tmp_path, "masks", 3, 0, (16, 16, 16))
     card = replace(load_card("phantom"), layout="masks")
     assert not check(tmp_path, card).errors
+
+
+@pytest.fixture(scope="module")
+def tumours(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tumours")
+    write_phantoms(folder, "brats2020", 4, 0, (16, 16, 16))
+    return folder
+
+
+TUMOUR_RECIPE = """
+name = "tumours"
+card = "brats"
+channels = [{channels}]
+
+[network]
+name = "unet3d"
+widths = [2, 4]
+
+[loss]
+name = "bce_dice"
+
+[training]
+patch = [8, 8, 8]
+epochs = 1
+steps_per_epoch = 1
+selection_share = 0.0
+"""
+
+
+def channel(patient: Path, name: str) -> Path:
+    return patient / f"{patient.name}_{name}.nii.gz"
+
+
+@pytest.mark.fault("reports 22")
+@pytest.mark.parametrize("asked", [("--card", "brats"), (), ("--recipe",)], ids=["card", "layout", "recipe"])
+def test_check_and_train_judge_a_case_that_lacks_a_channel_alike(
+    tumours: Path, tmp_path: Path, asked: tuple[str, ...]
+) -> None:
+    data = Path(shutil.copytree(tumours, tmp_path / "data"))
+    patient = sorted(p for p in data.iterdir() if p.is_dir())[1]
+    channel(patient, "t1ce").unlink()
+    recipes = {}
+    for key, names in (("with", '"flair", "t1c"'), ("without", '"flair", "t1"')):
+        recipes[key] = tmp_path / f"{key}.toml"
+        recipes[key].write_text(TUMOUR_RECIPE.format(channels=names))
+    ran = medseg("check", data, *asked, *([recipes["with"]] if asked == ("--recipe",) else ()))
+    assert ran.code == 3
+    assert [line.split()[:2] for line in ran.out.splitlines() if line.startswith("error")] == [
+        ["error", patient.name]
+    ]
+    told = "has no t1c (it has flair, t1, t2)"
+    assert told in ran.out
+    words = ("--data", data, "--folds", 2, "--threads", 1, "-q")
+    refused = medseg("train", recipes["with"], *words, "-o", tmp_path / "run")
+    assert (refused.code, told in refused.err) == (3, True)
+    if asked == ("--recipe",):
+        assert "error" not in done("check", data, "--recipe", recipes["without"]).out
+        assert done("train", recipes["without"], *words, "-o", tmp_path / "run").err == ""
+
+
+@pytest.mark.fault("reports 22")
+def test_channels_that_no_case_has_are_said_once(tumours: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tumours, tmp_path / "data"))
+    for path in data.glob("*/*_t2.nii.gz"):
+        path.unlink()
+    ran = done("check", data)
+    told = 'no case has t2: a recipe must name the others, channels = ["flair", "t1", "t1c"]'
+    assert ran.out.count("t2") == ran.out.count(told) == 1
+
+
+@pytest.mark.fault("reports 22")
+def test_labels_of_another_case_are_refused_by_train_too(data: Path, tmp_path: Path) -> None:
+    swap_files(data)
+    ran = medseg("train", "phantom_unet3d", "--data", data, "-o", tmp_path / "run", "-q")
+    assert ran.code == 3
+    assert "phantom_001.nii.gz: is listed with the labels of phantom_002" in ran.err
+
+
+@pytest.mark.fault("reports 20")
+def test_a_structure_that_no_case_has_is_said_of_the_whole(data: Path) -> None:
+    for n in range(6):
+        change(label(data, n), lambda a: np.where(a == 3, 0, a).astype(np.uint8))
+    findings = [f for f in check(data).findings if not f.case_id]
+    assert [(f.severity, f.text) for f in findings] == [
+        ("warning", "no case has a voxel of core: it cannot be learnt")
+    ]
+    for n in range(6):
+        change(label(data, n), np.zeros_like)
+    (finding,) = check(data).errors
+    assert finding.text == "no case has a voxel of any structure (left lobe, right lobe, core)"
+
+
+def test_a_card_and_a_recipe_are_one_answer_too_many(bank: Path) -> None:
+    assert refused(2, "check", bank, "--card", "phantom", "--recipe", "phantom_unet3d")

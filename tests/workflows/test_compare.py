@@ -60,13 +60,15 @@ def run(*words: object) -> Result:
 def test_the_better_one_is_named_with_its_evidence(tmp_path: Path) -> None:
     found = compared(tmp_path, [4, 5] * 6, [7, 8] * 6)
     first, *rest = found.sentences()
-    assert first.startswith("B is better for mean over structures (Dice +0.1")
-    core = next(line for line in rest if line.startswith("B is better for core (Dice +0.2"))
+    assert first.startswith("B is better for mean over structures (Dice, B − A: +0.1")
+    core = next(line for line in rest if line.startswith("B is better for core (Dice, B − A: +0.2"))
     assert "95 % CI +0.2" in core
     assert "p after Holm 0.001" in core  # 2 / 2^12 for two of the three rows
     assert "12 cases" in core
-    assert any(line.startswith("No difference shown for rim (Dice 0.000, 95 % CI 0.000") for line in rest)
-    assert any(line.startswith("B is better for core (HD95 −") and " mm, " in line for line in rest)
+    assert any(
+        line.startswith("No difference shown for rim (Dice, B − A: 0.000, 95 % CI 0.000") for line in rest
+    )
+    assert any(line.startswith("B is better for core (HD95, B − A: −") and " mm, " in line for line in rest)
 
 
 def test_no_difference_shown_is_an_answer_and_never_the_word_equal(tmp_path: Path) -> None:
@@ -87,7 +89,7 @@ def test_many_structures_are_named_together(tmp_path: Path) -> None:
             nib.save(nib.Nifti1Image(labels, AFFINE), tmp_path / folder / f"c{n}.nii.gz")
     found = compare(tmp_path / "a", tmp_path / "b", reference=tmp_path / "ref", surface=False)
     first, second = found.sentences()
-    assert first.startswith("B is better for mean over structures (Dice +0.2")
+    assert first.startswith("B is better for mean over structures (Dice, B − A: +0.2")
     assert second == (
         "B is better in Dice for 1, 2, 3, 4, 5, 6, 7, 8, 9 and 10 (10 cases; the numbers are in the table)."
     )
@@ -176,7 +178,7 @@ def test_single_files_are_one_case(tmp_path: Path) -> None:
     a, b, ref = (write(tmp_path / name, n) for name, n in (("x.nii.gz", 4), ("y.nii.gz", 8), ("r.nii.gz", 8)))
     found = compare(a, b, reference=ref)
     assert found.report.n_cases == 1
-    assert "nothing is tested, for there are 1 case and" in " ".join(found.sentences())
+    assert "nothing is tested, for there is 1 case and" in " ".join(found.sentences())
     agreed = compare(a, b)
     assert agreed.report.agreed[0]["label 1"].metrics["dice"].value == pytest.approx(2 / 3)
 

@@ -117,6 +117,7 @@ def test_structures_have_the_names_that_a_data_set_states(sets: Path, tmp_path: 
         assert names == ("left lobe", "right lobe", "core")
 
 
+@pytest.mark.fault("reliability 50")
 def test_enhancing_tumour_is_compared_in_the_value_of_the_predictions(sets: Path, tmp_path: Path) -> None:
     """A model writes 4 whatever the year; the files of 2023 say 3."""
     pred = tmp_path / "pred"
@@ -344,14 +345,15 @@ def refused_for(words: Sequence[object], model_path: Path) -> str:
     return ran.err.splitlines()[-1]
 
 
+@pytest.mark.fault("reliability 39")
 def test_a_3d_network_doubts_a_single_slice(segmenter: Segmenter) -> None:
     array = np.random.default_rng(0).normal(size=(1, 24, 24, 1)).astype(np.float32)
     volume = Volume(array, Grid((24, 24, 1), np.eye(4)), ("image",))
     found = segmenter(volume)
-    assert any("single slice" in text and "doubtful" in text for text in found.warnings)
+    assert any("single slice" in text for text in found.quality.reasons)
     deep = Volume(np.repeat(array, 16, axis=3), Grid((24, 24, 16), np.eye(4)), ("image",))
     found = segmenter(deep)
-    assert not any("single slice" in text for text in found.warnings)
+    assert not any("single slice" in text for text in found.quality.reasons)
 
 
 def test_what_holds_for_many_pictures_is_said_once_with_their_count(

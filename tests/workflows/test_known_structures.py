@@ -13,8 +13,10 @@ from io_files import save
 from models import tiny_model
 
 from medseg.errors import InputError
+from medseg.io import write_labels
 from medseg.phantom import STRUCTURES, write_phantom_scan
-from medseg.structures import Structure, StructureSet, Total
+from medseg.structures import Structure, StructureSet, Total, from_labels
+from medseg.volume import FileForm, Grid, LabelMap
 from medseg.workflows.known import known_structures
 
 REGIONS = StructureSet((Structure(2, "whole", members=(1, 2)), Structure(1, "left core", members=(1,))))
@@ -80,3 +82,29 @@ def test_a_damaged_summary_is_said(seg: Path, text: str) -> None:
     seg.with_name("a_seg.json").write_text(text)
     with pytest.raises(InputError, match="names no structures"):
         known_structures(seg)
+
+
+@pytest.mark.fault("reports 29")
+def test_a_structure_that_the_prediction_lacks_wholly_is_on_its_page(tmp_path: Path) -> None:
+    truth = np.zeros((12, 12, 12), np.uint8)
+    truth[2:6, 2:6, 2:6], truth[8:10, 8:10, 8:10] = 1, 2
+    scan = save(tmp_path / "scan.nii.gz", truth.astype(np.float32))
+    reference = save(tmp_path / "truth.nii.gz", truth)
+    seg = save(tmp_path / "scan_seg.nii.gz", np.where(truth == 1, truth, 0).astype(np.uint8))
+    done("report", seg, scan, "--reference", reference, "-o", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "label 2: in the reference, no voxels labelled" in page
+    rows = [line for line in page.splitlines() if "label 2</td>" in line]
+    assert any("<td>0.000</td>" in row for row in rows)
+    assert known_structures(seg).structures.names == ("label 1",)
+
+
+@pytest.mark.fault("reports 29")
+def test_segments_of_prediction_and_reference_are_united_by_name(tmp_path: Path) -> None:
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[1:3], labels[4] = 1, 2
+    image = LabelMap(labels, Grid(labels.shape, np.eye(4)), FileForm(sform_code=1, suffix=".seg.nrrd"))
+    for name, told in (("a", {1: "liver", 2: "spleen"}), ("b", {1: "spleen", 2: "colon"})):
+        write_labels(tmp_path / f"{name}.seg.nrrd", image, structures=from_labels(told))
+    found = known_structures(tmp_path / "a.seg.nrrd", reference=tmp_path / "b.seg.nrrd").structures
+    assert {s.name: s.value for s in found} == {"liver": 1, "spleen": 2, "colon": 3}

@@ -91,6 +91,7 @@ def test_a_failure_takes_back_what_was_new_and_leaves_what_was_old(
     assert {p.name for p in tmp_path.iterdir()} == {"a_report.html"}
 
 
+@pytest.mark.fault("reliability 81")
 def test_places_that_cannot_be_written_are_refused_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from contextlib import closing
 from multiprocessing import active_children
@@ -21,7 +22,7 @@ def square(number: int) -> int:
 
 def fatal(number: int) -> int:
     if number == 3:
-        os._exit(9)
+        os.kill(os.getpid(), signal.SIGKILL)
     return number * number
 
 
@@ -42,9 +43,13 @@ def test_every_item_has_its_result_once(workers: int) -> None:
     assert workers > 1 or found == sorted(found)
 
 
+@pytest.mark.fault("reliability 86")
 def test_what_kills_its_process_is_lost_alone() -> None:
+    start = time.monotonic()
     found = dict(each(fatal, NUMBERS, 2, lambda n: -n))
     assert found == {n: -3 if n == 3 else n * n for n in NUMBERS}
+    assert time.monotonic() - start < 10
+    assert not active_children()
 
 
 def test_a_fault_is_raised_here() -> None:
@@ -52,6 +57,7 @@ def test_a_fault_is_raised_here() -> None:
         list(each(faulty, [0], 2, lambda _: -1))
 
 
+@pytest.mark.fault("reliability 86")
 def test_giving_up_ends_the_processes_at_once(tmp_path: Path) -> None:
     start = time.monotonic()
     with closing(each(first_or_slow, [str(tmp_path), ""], 2, lambda _: -1)) as results:

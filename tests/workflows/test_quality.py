@@ -10,14 +10,14 @@ import pytest
 
 from medseg.model import ModelSpec, NetworkFacts, NetworkSpec
 from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import Grid, Volume
+from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.quality import Quality, Seen, judge, sides_agreement
 
 STRUCTURES = from_labels({1: "left lobe", 2: "right lobe", 3: "stem"})
 SHAPE = (12, 8, 8)
-RANGES = {name: {"n": 3, "min": 0.1, "max": 0.2} for name in STRUCTURES.names}
-FINE = dict.fromkeys(STRUCTURES.names, 0.15)
-UNCUT = dict.fromkeys(STRUCTURES.names, False)
+ML = {"left lobe": 0.864, "right lobe": 0.864, "stem": 0.576}
+"""Of `outputs`: 3, 3 and 2 rows of 6 x 6 voxels of 8 mm³."""
+RANGES = {name: {"n": 3, "min": 0.9 * ml, "max": 1.1 * ml} for name, ml in ML.items()}
 
 
 def spec(**evidence: Any) -> ModelSpec:
@@ -36,26 +36,35 @@ def scan(low: float = 0.0, spacing: float = 2.0) -> Volume:
     return Volume(array, Grid(SHAPE, np.diag([spacing, spacing, spacing, 1.0])), ("MR",))
 
 
-def outputs(*, swapped: bool = False, sure: float = 0.9) -> np.ndarray[Any, Any]:
+def label_array(*, swapped: bool = False) -> np.ndarray[Any, Any]:
     """Left lobe at low i (towards the patient's left), right lobe at high i, between them the stem."""
-    labels = np.zeros(SHAPE, int)
+    labels = np.zeros(SHAPE, np.uint8)
     labels[1:4], labels[5:7], labels[8:11] = (2, 3, 1) if swapped else (1, 3, 2)
+    labels[:, [0, -1]] = labels[:, :, [0, -1]] = 0
+    return labels
+
+
+def label_map(array: np.ndarray[Any, Any] | None = None) -> LabelMap:
+    return LabelMap(label_array() if array is None else array, scan().grid)
+
+
+def outputs(*, swapped: bool = False, sure: float = 0.9) -> np.ndarray[Any, Any]:
+    """Probabilities of that label map."""
+    labels = label_array(swapped=swapped)
     found = np.full((4, *SHAPE), (1 - sure) / 3, np.float32)
-    np.put_along_axis(found, labels[None], np.float32(sure), axis=0)
+    np.put_along_axis(found, labels[None].astype(int), np.float32(sure), axis=0)
     return found
 
 
 def verdict(
-    model: ModelSpec, *, volume: Volume | None = None, volumes: dict[str, float] | None = None, **more: Any
+    model: ModelSpec, *, volume: Volume | None = None, labels: LabelMap | None = None, **more: Any
 ) -> Quality:
     found = more.get("found", outputs())
     mirrored = seen(more.get("mirrored", mirror_image(found)))
-    cut, features, contrast = (
-        more.get(n, d) for n, d in (("cut", UNCUT), ("features", {}), ("contrast", {}))
-    )
-    return judge(
-        volume or scan(), model, volumes or FINE, cut, seen(found), features, contrast, lambda: mirrored
-    )
+    features, contrast = more.get("features", {}), more.get("contrast", {})
+    volume = volume or scan()
+    labels = labels or LabelMap(seen(found).labels, volume.grid)
+    return judge(volume, labels, [model], seen(found), features, contrast, lambda: mirrored)
 
 
 def seen(found: np.ndarray[Any, Any]) -> Seen:
@@ -81,42 +90,48 @@ def test_a_result_like_the_training_is_not_doubted() -> None:
 
 
 def test_a_model_without_evidence_doubts_nothing() -> None:
-    assert verdict(spec(), volumes=dict.fromkeys(STRUCTURES.names, 99.0)).reasons == ()
+    assert verdict(spec(), volume=scan(spacing=20.0)).findings == ()
 
 
 @pytest.mark.parametrize(
-    ("changes", "cut", "says"),
+    ("factor", "edge", "code"),
     [
-        ({"stem": 0.0}, False, "stem: not found"),
-        ({"stem": 0.05}, False, "stem: far smaller"),
-        ({"stem": 0.05}, True, "stem: cut by the edge"),
-        ({"stem": 0.4}, False, "stem: far larger"),
+        (0.0, False, "not_found"),
+        (0.1, False, "small_volume"),
+        (0.1, True, "cut_short"),
+        (1.0, True, "at_edge"),
     ],
 )
-def test_implausible_volumes_are_named(changes: dict[str, float], cut: bool, says: str) -> None:
-    quality = verdict(spec(volumes_ml=RANGES), volumes=FINE | changes, cut=UNCUT | {"stem": cut})
-    assert quality.flag == "doubtful"
-    assert len(quality.reasons) == 1
-    assert quality.reasons[0].startswith(says)
-
-
-def test_a_cut_structure_of_plausible_size_is_not_doubted() -> None:
-    assert verdict(spec(volumes_ml=RANGES), cut=dict.fromkeys(STRUCTURES.names, True)).flag == "ok"
+def test_volumes_are_judged_by_the_training(factor: float, edge: bool, code: str) -> None:
+    labels = label_array()
+    inside = np.argwhere(labels == 3)
+    labels[tuple(inside[round(factor * len(inside)) :].T)] = 0
+    if edge:
+        labels[5, 0, 1] = 3
+    quality = verdict(spec(volumes_ml=RANGES), labels=label_map(labels))
+    assert [f.code for f in quality.findings] == [code]
+    assert quality.findings[0].structures == ("stem",)
+    assert (quality.flag, len(quality.reasons)) == (("ok", 0) if code == "at_edge" else ("doubtful", 1))
 
 
 def test_many_implausible_structures_speak_against_the_scan() -> None:
-    quality = verdict(spec(volumes_ml=RANGES), volumes=dict.fromkeys(STRUCTURES.names, 1.0))
-    assert quality.reasons[0] == "3 of 3 structures are implausible: this is unlike what tiny was trained on"
+    tenth = {name: {"min": r["min"] / 10, "max": r["max"] / 10} for name, r in RANGES.items()}
+    quality = verdict(spec(volumes_ml=tenth))
+    assert quality.reasons[0] == (
+        "3 of 3 structures have implausible volumes: the scan is unlike those of the training of tiny."
+    )
 
 
 def test_hounsfield_units_are_recognised_by_models_for_mr_alone() -> None:
     ct = scan(low=-1000.0)
-    assert "look like a CT" in verdict(spec(), volume=ct).reasons[0]
+    (reason,) = verdict(spec(), volume=ct).reasons
+    assert "look like a CT" in reason
     assert verdict(replace(spec(), channels=("CT",)), volume=ct).reasons == ()
 
 
 def test_a_scan_too_small_to_show_everything_is_doubted() -> None:
-    assert "cannot show them whole" in verdict(spec(volumes_ml=RANGES), volume=scan(spacing=0.5)).reasons[0]
+    quality = verdict(spec(volumes_ml=RANGES), volume=scan(spacing=0.5))
+    assert "cannot show them whole" in quality.reasons[0]
 
 
 def test_low_confidence_is_doubted() -> None:
@@ -139,12 +154,19 @@ def test_sides_are_looked_at_twice_only_in_doubt() -> None:
         calls.append(1)
         return seen(mirror_image(outputs()))
 
-    judge(scan(), spec(volumes_ml=RANGES), FINE, UNCUT, seen(outputs()), {}, {}, mirrored)
+    def judged(labels: LabelMap, **evidence: Any) -> Quality:
+        return judge(scan(), labels, [spec(**evidence)], seen(outputs()), {}, {}, mirrored)
+
+    judged(label_map(), volumes_ml=RANGES)
     assert not calls
-    judge(
-        scan(), spec(volumes_ml=RANGES), FINE | {"left lobe": 0.35}, UNCUT, seen(outputs()), {}, {}, mirrored
-    )
+    unlike = label_array()
+    unlike[2:4] = 0  # a third of the left lobe is left
+    assert judged(label_map(unlike)).flag == "ok"
     assert len(calls) == 1
+    judged(label_map(), confidence={"min": 0.99})
+    assert len(calls) == 2
+    judged(label_map(np.zeros_like(unlike)))
+    assert len(calls) == 2
 
 
 def test_sides_that_change_when_the_scan_is_mirrored_are_uncertain() -> None:
@@ -154,12 +176,52 @@ def test_sides_that_change_when_the_scan_is_mirrored_are_uncertain() -> None:
     assert sides_agreement(first, seen(mirror_image(outputs())).labels, STRUCTURES) == 1.0
     quality = verdict(spec(), found=wrong, mirrored=mirror_image(outputs()))
     assert quality.sides == 0.0
-    assert quality.reasons[-1].startswith("left and right are uncertain: 100 %")
+    assert [f.code for f in quality.findings] == ["sides_exchanged", "sides_uncertain"]
+    assert quality.reasons[-1].startswith("Left and right are uncertain: 100 %")
 
 
-def test_sides_the_wrong_way_round_that_stay_so_are_measured() -> None:
+def test_sides_the_wrong_way_round_that_stay_so_are_a_doubt_all_the_same() -> None:
     wrong = outputs(swapped=True)
-    assert verdict(spec(), found=wrong, mirrored=mirror_image(wrong)).sides == 1.0
+    quality = verdict(spec(), found=wrong, mirrored=mirror_image(wrong))
+    assert (quality.flag, quality.sides) == ("doubtful", 1.0)
+    assert [f.code for f in quality.findings] == ["sides_exchanged"]
+
+
+def test_nothing_labelled_is_one_doubt_and_the_only_one_about_the_labels() -> None:
+    blind = outputs(sure=0.1)
+    blind[0] = 0.7
+    quality = verdict(spec(volumes_ml=RANGES, confidence={"min": 0.9}), found=blind)
+    assert [f.code for f in quality.findings] == ["nothing_found"]
+    assert quality.flag == "doubtful"
+
+
+def test_voxels_unlike_the_training_and_single_slices_are_doubts() -> None:
+    """They took no interval away once, being warnings."""
+    trained = {"spacing_mm": {"min": [0.9, 0.9, 0.9], "max": [0.95, 0.95, 0.95]}}
+    quality = verdict(spec(**trained))
+    assert [(f.code, f.severity, f.limit) for f in quality.findings] == [("voxel_size", "doubt", 2.0)] * 3
+    flat = Volume(scan().array[..., :1], Grid((*SHAPE[:2], 1), np.diag([2.0, 2.0, 2.0, 1.0])), ("MR",))
+    found = outputs()[..., 3:4]
+    assert [f.code for f in verdict(spec(), volume=flat, found=found).findings] == ["single_slice"]
+
+
+def test_of_several_models_each_fact_is_told_once() -> None:
+    trained = {"spacing_mm": {"min": [2.0] * 3, "max": [2.0] * 3}}
+    second = replace(spec(spacing_mm={"min": [0.5] * 3, "max": [0.6] * 3}), name="second")
+    models = [spec(**trained), second, replace(second, name="third")]
+    quality = judge(scan(), label_map(), models, seen(outputs()), {}, {}, lambda: seen(outputs()))
+    assert [f.code for f in quality.findings] == ["voxel_size"] * 3
+    assert all("second" in f.sentence for f in quality.findings)
+
+
+def test_warnings_of_the_files_come_after_doubts_and_before_notes() -> None:
+    volume = replace(scan(), warnings=("both forms disagree", "both forms disagree"))
+    labels = label_array()
+    labels[5, 0, 1] = 3
+    quality = verdict(spec(confidence={"min": 0.99}), volume=volume, labels=label_map(labels))
+    assert [f.severity for f in quality.findings] == ["doubt", "warning", "note"]
+    assert quality.findings[1].sentence == "Both forms disagree."
+    assert len(quality.reasons) == 1
 
 
 USUAL = {"n": 40, "limit": 4.0, "features": {"noise": [1.0, 0.5], "sharpness": [2.0, 0.1]}}
@@ -171,13 +233,13 @@ def test_what_is_unlike_the_calibration_is_named() -> None:
     reasons = verdict(spec(usual=USUAL), features=far).reasons
     assert len(reasons) == 1
     assert "unlike the 40 scans" in reasons[0]
-    assert "sharpness, noise (8.0 standard deviations from the mean; 4.0 are allowed)" in reasons[0]
+    assert "sharpness and noise: 8.0 standard deviations from the mean, and 4.0 are allowed" in reasons[0]
 
 
 def test_the_promised_dice_by_hand() -> None:
     """Sure of 0.9 in the voxels labelled, of 1/30 elsewhere: 2 * 0.9 n / (n + 0.9 n + (N - n) / 30)."""
     found = seen(outputs())
-    voxels, all_voxels = 3 * SHAPE[1] * SHAPE[2], int(np.prod(SHAPE))
+    voxels, all_voxels = 3 * 6 * 6, int(np.prod(SHAPE))
     everywhere = 0.9 * voxels + (all_voxels - voxels) * 0.1 / 3
     assert found.estimated_dice["left lobe"] == pytest.approx(1.8 * voxels / (voxels + everywhere), rel=1e-5)
 
@@ -196,6 +258,6 @@ def test_tissues_of_one_brightness_are_a_reason_for_doubt() -> None:
     found = verdict(spec(), contrast={"white and grey": 0.2, "grey and fluid": 0.4})
     (reason,) = found.reasons
     assert reason.startswith(
-        "the tissues have almost the same brightness in this scan: even the means of grey"
+        "The tissues have almost the same brightness in this scan: even the means of grey"
     )
     assert verdict(spec(), contrast={"white and grey": 0.2, "grey and fluid": 2.0}).flag == "ok"

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ import medseg
 from medseg.errors import GeometryError, InputError, ModelError, UsageError
 from medseg.inference import engines
 from medseg.inference.predictor import labels_from_probabilities
+from medseg.intensity import NormalisationSpec
 from medseg.model import InferenceSpec, Model
 from medseg.phantom import STRUCTURES, phantom_case, write_phantom_scan
 from medseg.postprocess import PostprocessSpec
@@ -91,6 +93,7 @@ def test_an_ensemble_is_the_mean_of_probabilities_on_the_scans_grid(model: Model
     assert (together.labels.array == expected).mean() > 0.999
 
 
+@pytest.mark.fault("reliability 69")
 def test_models_of_other_structures_or_channels_make_no_ensemble(model: Model, pair_model: Model) -> None:
     other = replace(model, spec=replace(model.spec, structures=model.spec.structures[:2]))
     for stranger in (other, pair_model):
@@ -100,6 +103,7 @@ def test_models_of_other_structures_or_channels_make_no_ensemble(model: Model, p
         Segmenter([])
 
 
+@pytest.mark.fault("reliability 44")
 def test_row_44_channels_are_bound_by_name(pair_model: Model) -> None:
     segment = Segmenter([pair_model], ONE_THREAD)
     found = segment(two_channels(("t1", "t2"))).labels.array
@@ -109,6 +113,7 @@ def test_row_44_channels_are_bound_by_name(pair_model: Model) -> None:
     assert (found != segment(named_wrongly).labels.array).any()
 
 
+@pytest.mark.fault("reliability 43")
 def test_row_43_a_missing_or_strange_channel_is_named(pair_model: Model, segmenter: Segmenter) -> None:
     one = Volume(scan().array, scan().grid, ("t1",))
     with pytest.raises(InputError, match="takes t1, t2; the scan has t1") as caught:
@@ -120,17 +125,19 @@ def test_row_43_a_missing_or_strange_channel_is_named(pair_model: Model, segment
         segmenter(two_channels(("t1", "t2")))
 
 
+@pytest.mark.fault("reliability 42")
 def test_row_42_nothing_found_is_said() -> None:
     found = Segmenter([tiny_model(background=1e4)], ONE_THREAD)(scan())
     assert not found.labels.array.any()
-    assert found.warnings == ("the model labelled no voxel of this scan",)
+    assert found.quality.reasons == ("The model labelled no voxels in this scan.",)
     assert set(found.volumes_ml().values()) == {0.0}
 
 
 @pytest.mark.parametrize(
-    ("side_mm", "verdict"), [(1.9, ""), (2.1, "doubtful"), (4.9, "doubtful"), (5.1, "4")]
+    ("side_mm", "verdict"), [(1.9, ""), (2.1, "voxel_size"), (4.9, "voxel_size"), (5.1, "4")]
 )
 @pytest.mark.parametrize("way", ["larger", "smaller"])
+@pytest.mark.fault("reliability 30")
 def test_row_30_voxels_unlike_the_trainings_are_doubted_then_refused(
     model: Model, side_mm: float, verdict: str, way: str
 ) -> None:
@@ -144,9 +151,43 @@ def test_row_30_voxels_unlike_the_trainings_are_doubted_then_refused(
         with pytest.raises(GeometryError, match="was trained on 1 to 1 mm"):
             segment(volume)
         return
-    warnings = segment(volume).warnings
-    assert len(warnings) == bool(verdict)
-    assert all(verdict in text and f"{side:.3g} mm" in text for text in warnings)
+    found = [f for f in segment(volume).findings if f.code == "voxel_size"]
+    assert [(f.code, f.severity) for f in found] == [("voxel_size", "doubt")] * bool(verdict)
+    assert all(f"{side:.3g} mm" in f.sentence for f in found)
+
+
+@pytest.mark.fault("reliability 35")
+@pytest.mark.parametrize("most", [1.0, 255.0])
+def test_a_ct_that_was_rescaled_is_refused_unless_forced(most: float) -> None:
+    window = NormalisationSpec(kind="window", window=(-160.0, 240.0))
+    model = tiny_model(channels=("CT",), preparation=PreparationSpec(normalisation=window))
+    array = scan().array
+    share = (array - array.min()) / (array.max() - array.min())
+    volume = Volume((share * most).astype(np.float32), scan().grid, ("CT",))
+    with pytest.raises(
+        InputError, match=f"'CT' holds 0 to {most:g}, which are no Hounsfield units"
+    ) as caught:
+        Segmenter([model], ONE_THREAD)(volume)
+    assert "--force" in str(caught.value)
+    forced = Segmenter([model], replace(ONE_THREAD, force=True))(volume)
+    assert any(f.code == "rescaled" and "no Hounsfield units" in f.sentence for f in forced.findings)
+    assert forced.quality.flag == "doubtful"
+    in_units = Volume(volume.array / most * 1400 - 1000, volume.grid, ("CT",))
+    assert "rescaled" not in {f.code for f in Segmenter([model], ONE_THREAD)(in_units).findings}
+    mr = tiny_model(channels=("CT",), preparation=PreparationSpec(normalisation=NormalisationSpec()))
+    assert "rescaled" not in {f.code for f in Segmenter([mr], ONE_THREAD)(volume).findings}
+
+
+@pytest.mark.fault("reliability 36")
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 2, 2), (48, 40, 1), (1, 40, 48), (3, 1, 31)])
+def test_scans_of_a_few_voxels_have_labels_of_their_own_shape(segmenter: Segmenter, shape: Any) -> None:
+    array = np.random.default_rng(0).normal(size=(1, *shape)).astype(np.float32)
+    volume = Volume(array, Grid(shape, np.eye(4)), ("image",))
+    if np.prod(shape) == 1:  # one voxel is a scan of one value
+        with pytest.raises(InputError, match="constant"):
+            segmenter(volume)
+        return
+    assert segmenter(volume).labels.array.shape == shape
 
 
 def test_mirroring_is_an_average_and_can_be_chosen(model: Model) -> None:

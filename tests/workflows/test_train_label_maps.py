@@ -161,7 +161,7 @@ def test_a_value_that_is_no_tissue_is_refused(bench: Bench, tmp_path: Path) -> N
     edit(changed.data / "map_1.nii.gz", lambda a: np.where(a == 30, 31, a))
     ran = medseg(*changed.words(tmp_path / "run"))
     assert ran.code == 3
-    assert "unknown label values [31]; declare them as tissues in the card" in ran.err
+    assert "unknown label values 31 (1 voxel); declare them as tissues in the card" in ran.err
 
 
 def test_maps_of_other_voxels_are_refused(bench: Bench, tmp_path: Path) -> None:
@@ -217,9 +217,8 @@ def test_what_is_wrong_with_label_maps_is_found(bench: Bench, data: Path) -> Non
     (data / "map_4.nii.gz").write_bytes(b"no image")
     found = {(f.severity, f.case_id): f.text for f in reversed(audit_of(data, bench).findings)}
     assert found["error", "map_1"] == "holds the same voxels as map_0"
-    assert found["error", "map_2"] == "unknown label value 99 in 1 voxels"
-    assert found["error", "map_3"] == "the label map is empty"
-    assert found["warning", "map_3"] == "left lobe is not labelled"
+    assert found["error", "map_2"] == "labels: unknown label values 99 (1 voxel)"
+    assert found["error", "map_3"] == "labels: the label map is empty"
     assert found["error", "map_4"].startswith("labels: ")
     ran = medseg("check", data, "--card", bench.folder / "maps.toml")
     assert ran.code == 3

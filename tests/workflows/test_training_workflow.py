@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import re
 import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from medseg.io import read_volume
 from medseg.model import load_model
 from medseg.phantom import STRUCTURES, write_phantom_dataset, write_phantom_scan
 from medseg.training.loop import Epoch, Trainer
+from medseg.workflows.run import Run
 from medseg.workflows.segment import load
 
 SHAPE = (18, 20, 16)
@@ -240,6 +242,7 @@ def test_a_case_that_fails_to_be_measured_does_not_cost_the_model(
 
 @pytest.mark.parametrize("part", ["train", "validation"])
 @pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.fault("reliability 54")
 def test_row_54_a_scan_under_two_names_is_refused(
     bench: Bench, tmp_path: Path, part: str, turned: bool
 ) -> None:
@@ -270,6 +273,11 @@ def test_row_54_a_scan_under_two_names_is_refused(
         ),
         ("[training]", '[loss]\nname = "bce_dice"\n[training]', "'bce_dice' does not take labels"),
         ("[training]", "[training]\ndeep_supervision = true", "needs a network of several heads"),
+        (
+            "patch = [16, 16, 16]\nbatch = 2",
+            "patch = [2, 2, 2]\nbatch = 1",
+            "a patch of [2, 2, 2] shrinks to one voxel in this network",
+        ),
         ("widths = [4, 8]", "widths = [4, 8]\noptions = { padding = false }", "an output smaller than"),
         ('card = "phantom"', 'card = "phantm"', "no card named 'phantm'; did you mean 'phantom'?"),
     ],
@@ -310,6 +318,7 @@ def test_what_label_files_say_of_themselves_is_told_once(bench: Bench, tmp_path:
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
+@pytest.mark.fault("reliability 47")
 def test_a_bad_case_is_found_before_anything_is_trained_and_leaves_no_run(
     bench: Bench, tmp_path: Path, part: str
 ) -> None:
@@ -327,16 +336,111 @@ def test_a_bad_case_is_found_before_anything_is_trained_and_leaves_no_run(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.fault("reliability 90")
+@pytest.mark.fault("reports 19")
 def test_row_90_a_run_that_is_being_trained_is_left_alone(bench: Bench, run: Path) -> None:
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as other:
-        (run / "run.lock").write_text(str(other.pid))
+    with Run(run).locked():
         before = tree(run)
         for more in ((), ("--overwrite",)):
             ran = train(bench.recipe, bench.data, run, *more)
             assert ran.code == 2
-            assert f"process {other.pid} is training here" in ran.err
+            assert f"process {os.getpid()} on the host" in ran.err
+            assert "is training here" in ran.err
         assert tree(run) == before
-        other.communicate(b"\n")
+
+
+def edit(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    old = nib.load(path)
+    nib.save(nib.Nifti1Image(change(np.asarray(old.dataobj)), old.affine), path)
+
+
+def of_part(bench: Bench, part: str) -> str:
+    """The name of a case of a part of the split."""
+    return str(json.loads((bench.run / "run.json").read_text())["split"][part][0])
+
+
+@pytest.mark.fault("reports 16")
+@pytest.mark.parametrize("part", ["train", "selection", "validation"])
+@pytest.mark.parametrize("kind", ["labels", "image"])
+def test_data_that_changed_since_a_run_was_begun_are_refused(
+    bench: Bench, run: Path, tmp_path: Path, part: str, kind: str
+) -> None:
+    data = Path(shutil.copytree(bench.data, tmp_path / "data"))
+    name = of_part(bench, part)
+    folder = "labelsTr" if kind == "labels" else "imagesTr"
+    edit(data / folder / f"{name}.nii.gz", lambda a: np.where(a == a.max(), 0, a).astype(a.dtype))
+    before = tree(run)
+    ran = train(bench.recipe, data, run)
+    assert (ran.code, ran.out) == (2, "")
+    assert f"was begun with other data: {kind} of {name} changed; restore the files to go on" in ran.err
+    assert tree(run) == before
+    assert train(bench.recipe, data, run, "--overwrite", "--epochs", 1, "-q").code == 0
+
+
+@pytest.mark.fault("reports 16")
+def test_files_written_anew_with_the_same_content_go_on(bench: Bench, run: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(bench.data, tmp_path / "data"))
+    for path in data.glob("*Tr/*.nii.gz"):
+        nib.save(nib.as_closest_canonical(nib.load(path)), path)
+    assert train(bench.recipe, data, run).code == 0
+
+
+@pytest.mark.fault("reports 16")
+def test_a_run_of_an_older_version_goes_on_with_a_warning(bench: Bench, run: Path) -> None:
+    stored = json.loads((run / "run.json").read_text())
+    assert len(stored.pop("data")) == 6
+    (run / "run.json").write_text(json.dumps(stored))
+    ran = train(bench.recipe, bench.data, run)
+    assert ran.code == 0, ran.err
+    assert "the version that began this run did not remember its data" in ran.err
+    assert "did not remember" not in train(bench.recipe, bench.data, run).err
+
+
+@pytest.mark.fault("reports 17")
+def test_an_unknown_value_in_a_case_that_is_only_measured_is_refused_first(
+    bench: Bench, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(bench.data, tmp_path / "data"))
+    path = data / "labelsTr" / f"{of_part(bench, 'validation')}.nii.gz"
+    edit(path, lambda a: np.where(np.indices(a.shape).sum(0) < 3, 7, a).astype(np.uint8))
+    ran = train(bench.recipe, data, tmp_path / "run")
+    assert (ran.code, ran.out) == (3, "")
+    assert f"{path}: unknown label values 7 (10 voxels); declare them in the card" in ran.err
+    assert "epoch" not in ran.err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.fault("reports 18")
+@pytest.mark.parametrize("part", ["train", "validation"])
+def test_a_constant_channel_is_found_before_the_first_step(bench: Bench, tmp_path: Path, part: str) -> None:
+    data = Path(shutil.copytree(bench.data, tmp_path / "data"))
+    path = data / "imagesTr" / f"{of_part(bench, part)}.nii.gz"
+    edit(path, np.ones_like)
+    ran = train(bench.recipe, data, tmp_path / "run")
+    assert (ran.code, ran.out) == (3, "")
+    assert f"{path}: " in ran.err
+    assert "is constant" in ran.err
+    assert "epoch" not in ran.err
+
+
+@pytest.mark.fault("reports 20")
+def test_a_structure_that_no_training_case_has_is_said_and_no_structure_at_all_is_refused(
+    bench: Bench, tmp_path: Path
+) -> None:
+    data = Path(shutil.copytree(bench.data, tmp_path / "data"))
+    trained = json.loads((bench.run / "run.json").read_text())["split"]["train"]
+    for name in trained:
+        edit(data / "labelsTr" / f"{name}.nii.gz", lambda a: np.where(a == 3, 0, a).astype(np.uint8))
+    ran = train(bench.recipe, data, tmp_path / "run", "--epochs", 1)
+    assert ran.code == 0, ran.err
+    said = "warning: no training case has a voxel of core: it cannot be learnt"
+    assert ran.err.index(said) < ran.err.index("epoch 1")
+    for name in trained:
+        edit(data / "labelsTr" / f"{name}.nii.gz", np.zeros_like)
+    ran = train(bench.recipe, data, tmp_path / "empty")
+    assert (ran.code, ran.out) == (3, "")
+    assert "no training case has a voxel of any structure (left lobe, right lobe, core)" in ran.err
+    assert not (tmp_path / "empty").exists()
 
 
 def test_a_device_that_is_not_there_is_a_usage_error(bench: Bench, tmp_path: Path) -> None:
@@ -356,7 +460,26 @@ def test_a_time_budget_fixes_the_epochs_once(bench: Bench, tmp_path: Path) -> No
     assert json.loads((tmp_path / "run" / "run.json").read_text())["epochs"] == epochs
 
 
+@pytest.mark.fault("reports 21")
+def test_a_budget_shorter_than_an_epoch_shortens_it_and_says_so(bench: Bench, tmp_path: Path) -> None:
+    """The run goes on with the same number of steps, whatever the clock says then."""
+    long = tmp_path / "long.toml"
+    long.write_text(RECIPE.replace("steps_per_epoch = 4", "steps_per_epoch = 100000"))
+    ran = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
+    assert ran.code == 0, ran.err
+    assert re.search(
+        r"an epoch of 100000 steps takes \d+ s, and \d s are left: one of \d+ steps? takes", ran.err
+    )
+    stored = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (stored["epochs"], stored["steps_per_epoch"] < 10000) == (1, True)
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.spec.training["steps"] == stored["steps_per_epoch"]
+    again = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
+    assert (again.code, "going on after epoch 1 of 1" in again.err) == (0, True)
+
+
 @pytest.mark.slow
+@pytest.mark.fault("reliability 78")
 def test_training_asks_nobody_outside(bench: Bench, tmp_path: Path) -> None:
     """Converting the network imports the whole of OpenVINO, which would report it to its maker."""
     words = (

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from medseg.metrics.lesions import LesionRow
 from medseg.report.cohort import ReportCohort
-from medseg.report.content import LesionRow, Picture
+from medseg.report.content import Picture
 from medseg.report.drawing import drawable, png
 from medseg.report.plots.panels import (
     FAINT,

@@ -9,6 +9,10 @@ const FONT = '"DejaVu Sans", "Segoe UI", Arial, sans-serif';
 const SIDE = 22, ABOVE = 22, BELOW = 56; // pixels around a slice: letters, scale bar, banner
 const TALLEST = 1.2; // height of a slice, at most, over the width it may have
 const NOTCH = 50, NUDGE = 30; // wheel: a mouse's notch is one slice, a finger's path adds up to one
+const NARROWEST = 232; // pixels of a picture's place beside others, so that its title fits
+const SPARE = 26; // pixels of the window's height that three planes and the panel leave free
+const LEAST = 160; // pixels of a slice's height, whatever the window's
+const STROKE = 14; // pixels a finger moves to reach the next slice
 const SETTLED_MS = 250; // a wheel that was scrolling the page goes on scrolling the page
 
 // Corners in the structure: 1 upper left, 2 upper right, 4 lower right, 8 lower left. Sides of the
@@ -162,11 +166,14 @@ class View {
     this.canvas.addEventListener("keydown", event => this.key(event));
     this.canvas.addEventListener("click", event => this.point(event));
     this.canvas.addEventListener("pointerdown", event => {
-      if (event.pointerType !== "touch") this.canvas.setPointerCapture(event.pointerId);
+      if (event.pointerType === "touch") this.finger = event.isPrimary ? { x: event.clientX, y: event.clientY } : null;
+      else this.canvas.setPointerCapture(event.pointerId);
     });
     this.canvas.addEventListener("pointermove", event => {
-      if (event.pointerType !== "touch" && event.buttons & 1) this.point(event);
+      if (event.pointerType === "touch") this.swipe(event);
+      else if (event.buttons & 1) this.point(event);
     });
+    for (const end of ["pointerup", "pointercancel"]) this.canvas.addEventListener(end, () => { this.finger = null; });
   }
 
   wheel(event) {
@@ -178,6 +185,16 @@ class View {
     const way = -Math.sign(this.rolled);
     this.rolled = 0;
     this.step(way);
+  }
+
+  // A finger scrolls like the wheel: upwards, or to the left, is towards the user. A second finger zooms the page.
+  swipe(event) {
+    if (!this.finger || !event.isPrimary) return;
+    const along = event.clientX - this.finger.x, down = event.clientY - this.finger.y;
+    const slices = Math.trunc((Math.abs(along) > Math.abs(down) ? along : down) / STROKE);
+    if (!slices) return;
+    this.finger = { x: event.clientX, y: event.clientY };
+    this.step(slices);
   }
 
   key(event) {
@@ -405,6 +422,7 @@ class Viewer {
     window.addEventListener("scroll", event => { this.moved = event.timeStamp; }, { passive: true });
     this.layOut();
     new ResizeObserver(() => this.refresh()).observe(this.find("grid"));
+    window.addEventListener("resize", () => this.refresh(), { passive: true });
   }
 
   place(plane) {
@@ -421,13 +439,42 @@ class Viewer {
     return moves;
   }
 
+  // In a wide window three planes stand in a row over the panel, and all of it fits the window.
   layOut() {
-    const scale = Math.min(...this.views.map(({ width, size }) => {
+    const grid = this.find("grid"), wide = matchMedia("(min-width: 900px)").matches;
+    const row = wide && this.views.length > 1;
+    for (const view of this.views) view.tell(this.at[view.plane.axis]); // the texts take room too
+    this.readOut();
+    grid.classList.toggle("viewer-row", row);
+    grid.style.gridTemplateColumns = row ? this.columns(grid) : "";
+    const scales = this.views.map(({ width, size }) => {
       const room = Math.max(40, width - 2 * SIDE);
-      return Math.min(room / size.wide, (TALLEST * room) / size.high);
-    }));
+      return row ? room / size.wide : Math.min(room / size.wide, (TALLEST * room) / size.high);
+    });
+    if (wide) scales.push(this.tallest(row));
+    this.height = innerHeight;
+    const scale = Math.min(...scales);
     for (const view of this.views) view.fit(scale);
     this.paint();
+  }
+
+  // Columns as wide as the slices need at one scale.
+  columns(grid) {
+    const sizes = this.views.map(({ size }) => size.wide), room = grid.clientWidth - 16 * (sizes.length - 1);
+    const places = scale => sizes.map(mm => Math.max(NARROWEST, mm * scale + 2 * SIDE));
+    const sum = list => list.reduce((total, n) => total + n, 0);
+    let scale = room / sum(sizes);
+    while (scale > 0.01 && sum(places(scale)) > room) scale *= 0.98;
+    return places(scale).map(n => `minmax(0, ${n}fr)`).join(" ");
+  }
+
+  // Pixels a millimetre at which the viewer is no taller than the window.
+  tallest(row) {
+    const { element, canvas } = this.views[0], panel = this.find("panel");
+    const beside = element.offsetHeight - canvas.offsetHeight + ABOVE + BELOW;
+    const taken = beside + (row ? panel.offsetHeight : 0) + this.root.offsetHeight - this.find("grid").offsetHeight;
+    const room = Math.max(LEAST, innerHeight - taken - SPARE);
+    return Math.min(...this.views.map(({ size }) => room / size.high));
   }
 
   scroll(axis, index) {
@@ -446,7 +493,8 @@ class Viewer {
   refresh() {
     this.waiting ??= requestAnimationFrame(() => {
       this.waiting = null;
-      const changed = this.views.some(view => view.area.width !== view.width || view.ratio !== devicePixelRatio);
+      const changed = this.height !== innerHeight
+        || this.views.some(view => view.area.width !== view.width || view.ratio !== devicePixelRatio);
       if (changed) this.layOut();
       else this.paint();
     });

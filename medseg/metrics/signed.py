@@ -1,15 +1,15 @@
 """Where two segmentations of one structure lie apart: signed distances over both surfaces.
 
-The surfaces and their areas are those of `metrics.surfels`, so the share of the area within the
-tolerance is the surface Dice, the mean size the ASSD, and the largest size the Hausdorff distance.
+The surfaces and their weights are those of `metrics.surface`, in either mode, so the mean size is the
+ASSD, the largest size the Hausdorff distance and, of surfels, the share of the area within the tolerance
+the surface Dice.
 A distance is positive where the prediction's surface lies outside the reference, and negative where it
 lies within.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,6 +19,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from medseg.metrics import surfels
+from medseg.metrics.surface import Mode
 from medseg.structures import Structure, StructureSet
 from medseg.volume import Grid
 
@@ -40,7 +41,7 @@ class SignedSurfaces:
         box: around both masks, in voxels of the grid.
         points_voxels: (N, 3); voxel centres are at whole numbers.
         mm: signed distance to the other surface, (N,).
-        area: in mm^2, (N,); lengths in mm on a grid of one slice.
+        area: in mm^2, (N,); lengths in mm on a grid of one slice; 1 for border voxels.
         on_reference: how many of the points are the reference's.
         worst: a voxel of the point furthest from the other surface.
     """
@@ -61,36 +62,29 @@ class SignedSurfaces:
         return float(self.mm[np.abs(self.mm).argmax()])
 
 
-@dataclass(frozen=True)
-class Place:
-    """A voxel to show, and why.
-
-    Attributes:
-        structure: it is about.
-        point: of the grid.
-        words: what is there, a short sentence without a full stop.
-        size_mm: distance of the surfaces; infinite where one of them does not exist.
-    """
-
-    structure: Structure
-    point: Point
-    words: str
-    size_mm: float
-
-
 Compared = tuple[Structure, SignedSurfaces | None]
 """A structure, and its surfaces where both maps have it."""
 
 
 def compare(
-    labels: Labels, reference: Labels, grid: Grid, structures: StructureSet, among: Iterable[Structure]
+    labels: Labels,
+    reference: Labels,
+    grid: Grid,
+    structures: StructureSet,
+    among: Iterable[Structure],
+    mode: Mode = "surfel",
 ) -> list[Compared]:
     """`signed_surfaces` of several structures."""
-    return [(s, signed_surfaces(labels, reference, grid, structures, s)) for s in among]
+    return [(s, signed_surfaces(labels, reference, grid, structures, s, mode)) for s in among]
 
 
 def signed_surfaces(
-    labels: Labels, reference: Labels, grid: Grid, structures: StructureSet, structure: Structure
+    labels: Labels,
+    reference: Labels,
+    grid: Grid,
+    structures: StructureSet,
+    structure: Structure,
+    mode: Mode = "surfel",
 ) -> SignedSurfaces | None:
     """Signed distances of one structure; None where one of the two has no voxel of it.
 
@@ -100,6 +94,7 @@ def signed_surfaces(
         grid: of both.
         structures: the set `structure` is of.
         structure: what to compare.
+        mode: what a surface is, as in `metrics.surface`.
     """
     masks = structures.mask(reference, structure), structures.mask(labels, structure)
     if not (masks[0].any() and masks[1].any()):
@@ -108,24 +103,46 @@ def signed_surfaces(
     here, there = masks[0][box], masks[1][box]
     axes = 2 if grid.shape[2] == 1 else 3
     flat = (here[..., 0], there[..., 0]) if axes == 2 else (here, there)
-    spacing = grid.spacing_mm[:axes]
-    area = surfels.areas_mm2(spacing)
-    codes = surfels.codes(flat[0]), surfels.codes(flat[1])
-    cells = [np.argwhere(area[code] > 0) for code in codes]
-    areas = np.concatenate([area[code[tuple(at.T)]] for code, at in zip(codes, cells, strict=True)])
-    mm = np.concatenate(
-        [_signed(cells[0], cells[1], codes[1], spacing), -_signed(cells[1], cells[0], codes[0], spacing)]
-    )
+    measured = _between_cells if mode == "surfel" else _between_voxels
+    found, mm, areas = measured(*flat, grid.spacing_mm[:axes])
     start = np.array([s.start for s in box], dtype=np.float64)
     points = np.zeros((len(mm), 3))
-    points[:, :axes] = np.concatenate(cells) - 0.5
+    points[:, :axes] = np.concatenate(found)
     worst = int(np.abs(mm).argmax())
-    owner = here if worst < len(cells[0]) else there
+    owner = here if worst < len(found[0]) else there
     nearest = _inside(owner, points[worst])
     voxel = cast("Point", tuple(int(n + s.start) for n, s in zip(nearest, box, strict=True)))
     return SignedSurfaces(
-        structure.name, structure.colour, here, box, points + start, mm, areas, len(cells[0]), voxel
+        structure.name, structure.colour, here, box, points + start, mm, areas, len(found[0]), voxel
     )
+
+
+_Measured = tuple[list[Numbers], Numbers, Numbers]
+"""Points of the reference and of the prediction, their signed distances and their weights."""
+
+
+def _between_cells(here: Mask, there: Mask, spacing_mm: Sequence[float]) -> _Measured:
+    """Of the surfel mode: cells of voxel centres, weighted by the area of their surface."""
+    area = surfels.areas_mm2(spacing_mm)
+    codes = surfels.codes(here), surfels.codes(there)
+    cells = [np.argwhere(area[code] > 0) for code in codes]
+    areas = np.concatenate([area[code[tuple(at.T)]] for code, at in zip(codes, cells, strict=True)])
+    outwards = _signed(cells[0], cells[1], codes[1], spacing_mm)
+    inwards = _signed(cells[1], cells[0], codes[0], spacing_mm)
+    points = [at.astype(np.float64) - 0.5 for at in cells]
+    return points, np.concatenate([outwards, -inwards]), areas
+
+
+def _between_voxels(here: Mask, there: Mask, spacing_mm: Sequence[float]) -> _Measured:
+    """Of the voxel mode: voxels with a face neighbour outside the mask, each counted once."""
+    voxels = [np.argwhere(mask & ~ndimage.binary_erosion(mask)) for mask in (here, there)]
+    points = [at.astype(np.float64) for at in voxels]
+    places = [at * np.asarray(spacing_mm) for at in points]
+    away = [cKDTree(places[1 - n]).query(places[n])[0] for n in (0, 1)]
+    within = [mask[tuple(at.T)] for mask, at in zip((there, here), voxels, strict=True)]
+    outwards, inwards = (np.where(w, a, -a) for w, a in zip(within, away, strict=True))
+    mm = np.concatenate([outwards, -inwards])
+    return points, mm, np.ones(len(mm))
 
 
 def _signed(
@@ -150,45 +167,3 @@ def _inside(mask: Mask, centre: Numbers) -> NDArray[np.intp]:
     within = ((corners >= 0) & (corners < mask.shape)).all(axis=1)
     corners = corners[within]
     return np.asarray(corners[mask[tuple(corners.T)].argmax()], dtype=np.intp)
-
-
-def place_of(found: SignedSurfaces, structure: Structure) -> Place:
-    """The point furthest from the other surface, in words."""
-    size = abs(found.largest_mm)
-    side = "outside" if found.largest_mm > 0 else "inside"
-    words = f"{structure.name}: surfaces {size:.1f} mm apart, the prediction {side} the reference"
-    return Place(structure, found.worst, words, size)
-
-
-def lonely_place(
-    labels: Labels, reference: Labels, structures: StructureSet, structure: Structure
-) -> Place | None:
-    """The middle of a structure that one of the two lacks; None where both or neither have it."""
-    masks = structures.mask(reference, structure), structures.mask(labels, structure)
-    in_reference, in_labels = (bool(mask.any()) for mask in masks)
-    if in_reference == in_labels:
-        return None
-    said = "in the reference, no voxels labelled" if in_reference else "labelled, not in the reference"
-    middle = centre(masks[0] if in_reference else masks[1])
-    return Place(structure, middle, f"{structure.name}: {said}", math.inf)
-
-
-THIN_SHARE = 0.25
-"""The central slice gives way to the fullest one when it holds less than this share of its voxels."""
-
-
-def along(mask: Mask) -> tuple[NDArray[np.int64], ...]:
-    """Voxels of a mask in each slice across I, J, K."""
-    return tuple(
-        np.asarray(np.count_nonzero(mask, axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)
-    )
-
-
-def centre(mask: Mask) -> Point:
-    """The voxel at the centroid; along an axis where its slice holds little, the fullest slice's."""
-    point = []
-    for counts in along(mask):
-        centroid = round(float(np.average(np.arange(len(counts)), weights=counts)))
-        thin = counts[centroid] < THIN_SHARE * counts.max()
-        point.append(int(counts.argmax()) if thin else centroid)
-    return tuple(point)  # type: ignore[return-value]

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
+from typing import get_args
 
 import matplotlib.image
 import numpy as np
 import pytest
 
-from medseg.metrics.case import evaluate_case
+from medseg.metrics.case import SurfaceMode, evaluate_case
+from medseg.metrics.signed import SignedSurfaces, signed_surfaces
 from medseg.report import drawing, maps
-from medseg.report.surfaces import SignedSurfaces, signed_surfaces
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid, LabelMap
 
@@ -31,19 +32,24 @@ def ball(shape: tuple[int, int, int], centre: tuple[float, float, float], radius
 
 @pytest.mark.parametrize("shape", [(20, 22, 18), (20, 22, 1)])
 @pytest.mark.parametrize("seed", range(4))
-def test_sizes_are_the_surface_metrics(seed: int, shape: tuple[int, int, int]) -> None:
+@pytest.mark.parametrize("mode", get_args(SurfaceMode))
+@pytest.mark.fault("reports 30")
+def test_sizes_are_the_surface_metrics(mode: SurfaceMode, seed: int, shape: tuple[int, int, int]) -> None:
     generator = np.random.default_rng(seed)
     grid = Grid(shape, AFFINE)
     labels, reference = (
         ball(shape, (*generator.uniform(6, 12, 2), shape[2] / 2), generator.uniform(3, 6)) for _ in range(2)
     )
-    found = surfaces(labels, reference, grid)
-    result = evaluate_case(LabelMap(labels, grid), LabelMap(reference, grid), ONE, tolerance_mm=1.6)
+    found = signed_surfaces(labels, reference, grid, ONE, ONE["liver"], mode)
+    assert found is not None
+    pair = LabelMap(labels, grid), LabelMap(reference, grid)
+    result = evaluate_case(*pair, ONE, tolerance_mm=1.6, mode=mode)
     metrics = result["liver"].metrics
     size, area = np.abs(found.mm), found.area
     assert size.max() == pytest.approx(metrics["hd100_mm"].value)
     assert np.average(size, weights=area) == pytest.approx(metrics["assd_mm"].value)
-    assert area[size <= 1.6].sum() / area.sum() == pytest.approx(metrics["nsd"].value)
+    if mode == "surfel":
+        assert area[size <= 1.6].sum() / area.sum() == pytest.approx(metrics["nsd"].value)
 
 
 def test_larger_is_positive_and_smaller_is_negative() -> None:

@@ -1,0 +1,1 @@
+"""What speaks against a result: one list of findings, which every output reads."""

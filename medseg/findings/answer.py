@@ -1,0 +1,108 @@
+"""What a model's answer shows: contrast of the tissues, confidence, likeness to its own cases, sides."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from medseg.findings.finding import Finding, Trained, listed
+
+CONFIDENCE_MARGIN = 0.05
+"""How far below the least confidence on its own validation scans a model is doubted."""
+
+LEAST_CONTRAST = 0.5
+"""Distance of the means of two kinds of tissue, over their spread, that one pair of kinds must have."""
+
+SIDES_AGREE = 0.9
+"""Share of lateral voxels that must keep their side when the scan is mirrored."""
+
+NAMED = 3
+"""Features that a sentence names before it counts the rest."""
+
+
+def of_contrast(contrast: Mapping[str, float]) -> Iterator[Finding]:
+    """Tissues that look alike: between them no border can follow the scan.
+
+    Args:
+        contrast: of each pair of kinds of tissue, in standard deviations; empty where it was not looked at.
+    """
+    if contrast and max(contrast.values()) < LEAST_CONTRAST:
+        pair = max(contrast, key=contrast.__getitem__)
+        yield Finding(
+            "low_contrast",
+            "doubt",
+            "The tissues have almost the same brightness in this scan: even the means of "
+            f"{pair} lie {contrast[pair]:.1f} standard deviations apart, and {LEAST_CONTRAST} are needed.",
+            limit=LEAST_CONTRAST,
+            evidence={"contrast": {name: round(value, 3) for name, value in contrast.items()}},
+        )
+
+
+def of_confidence(confidence: float, spec: Trained) -> Iterator[Finding]:
+    """A model less sure than it was on any of its own validation scans, by more than the margin.
+
+    Args:
+        confidence: mean probability of the winning output over the labelled voxels.
+        spec: the model.
+    """
+    known = spec.evidence.get("confidence")
+    if known and confidence < known["min"] - CONFIDENCE_MARGIN:
+        limit = known["min"] - CONFIDENCE_MARGIN
+        yield Finding(
+            "low_confidence",
+            "doubt",
+            f"{spec.name} is unsure: its mean confidence is {confidence:.2f}, and was {known['min']:.2f} or "
+            f"more on the scans it was checked with; below {limit:.2f} is too low.",
+            limit=round(limit, 4),
+            evidence={"confidence": round(confidence, 4)},
+        )
+
+
+def of_likeness(features: Mapping[str, float], spec: Trained) -> Iterator[Finding]:
+    """What of scan and result lies further from the usual than in any case the model was calibrated with.
+
+    Args:
+        features: of scan and result, by name.
+        spec: the model.
+    """
+    usual = spec.evidence.get("usual")
+    if not usual:
+        return
+    away = distances(features, usual["features"])
+    far = sorted((n for n, d in away.items() if d > usual["limit"]), key=away.__getitem__, reverse=True)
+    if far:
+        yield Finding(
+            "unlike_calibration",
+            "doubt",
+            f"The scan is unlike the {usual['n']} scans that {spec.name} was calibrated with in "
+            f"{listed(far, most=NAMED)}: {away[far[0]]:.1f} standard deviations from the "
+            f"mean, and {usual['limit']:.1f} are allowed.",
+            limit=usual["limit"],
+            evidence={"standard_deviations": {name: round(away[name], 2) for name in far}},
+        )
+
+
+def distances(features: Mapping[str, float], usual: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """How many standard deviations each feature is from its mean, of those that are known.
+
+    Args:
+        features: of one scan.
+        usual: mean and standard deviation of each, by name.
+    """
+    return {n: abs(features[n] - mean) / spread for n, (mean, spread) in usual.items() if n in features}
+
+
+def of_sides(agreement: float) -> Iterator[Finding]:
+    """Sides that change when the scan is mirrored.
+
+    Args:
+        agreement: share of the voxels with a side that keep it, in [0, 1].
+    """
+    if agreement < SIDES_AGREE:
+        yield Finding(
+            "sides_uncertain",
+            "doubt",
+            f"Left and right are uncertain: {100 * (1 - agreement):.0f} % of what has a side changes it when "
+            f"the scan is mirrored; {100 * (1 - SIDES_AGREE):.0f} % may.",
+            limit=SIDES_AGREE,
+            evidence={"sides_agreement": round(agreement, 4)},
+        )

@@ -1,0 +1,146 @@
+"""A finding: one fact a reader must know of a result, stated once and in full."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, get_args
+
+Severity = Literal["doubt", "warning", "note"]
+"""A doubt speaks against the result, which then promises nothing; a warning is of the files that were read;
+a note is what a reader must know to use the numbers. `--strict` refuses the first two."""
+
+REFUSED: tuple[Severity, ...] = ("doubt", "warning")
+"""What `--strict` refuses."""
+
+TITLES = {
+    "at_edge": "Reaches the edge of the scan",
+    "cut_short": "Cut by the edge of the scan, and too small",
+    "small_volume": "Volume smaller than in the training",
+    "large_volume": "Volume larger than in the training",
+    "not_found": "Not found, though the training had it",
+    "absent": "Not found",
+    "pieces": "In separate pieces",
+    "sides_exchanged": "Left and right may be exchanged",
+}
+"""Findings about structures in a few words, by code, where a sentence has no room."""
+
+LISTED = 8
+"""Structures that a sentence names before it counts the rest."""
+
+
+class Trained(Protocol):
+    """What the checks need to know of a model, such as a `ModelSpec`."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def channels(self) -> tuple[str, ...]: ...
+    @property
+    def evidence(self) -> Mapping[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One fact that a reader must know.
+
+    Attributes:
+        code: what kind of fact it is, the same in every version of the software.
+        severity: how grave it is.
+        sentence: the fact in words, as every output states it.
+        structures: names of the structures it is about; empty for the whole scan.
+        limit: the number it was judged by; None where there is none.
+        evidence: what was measured, as plain values with the unit in the name.
+    """
+
+    code: str
+    severity: Severity
+    sentence: str
+    structures: tuple[str, ...] = ()
+    limit: float | None = None
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    def content(self) -> dict[str, Any]:
+        """The finding as `scan_seg.json` states it: plain values, and only what there is."""
+        rest = {"structures": list(self.structures), "limit": self.limit, "evidence": dict(self.evidence)}
+        said = {"code": self.code, "severity": self.severity, "sentence": self.sentence}
+        return said | {key: value for key, value in rest.items() if value not in (None, [], {})}
+
+
+def from_content(rows: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
+    """Findings as `Finding.content` wrote them.
+
+    Raises:
+        ValueError: a severity is unknown.
+        KeyError, TypeError: a row is none of ours.
+    """
+    found = []
+    for row in rows:
+        if row["severity"] not in get_args(Severity):
+            raise ValueError(f"severity {row['severity']!r}")
+        limit = row.get("limit")
+        found.append(
+            Finding(
+                str(row["code"]),
+                row["severity"],
+                str(row["sentence"]),
+                tuple(map(str, row.get("structures", ()))),
+                None if limit is None else float(limit),
+                dict(row.get("evidence", {})),
+            )
+        )
+    return tuple(found)
+
+
+def sentences(findings: Iterable[Finding], *severities: Severity) -> tuple[str, ...]:
+    """The sentences of the findings of these severities, of all where none is named."""
+    return tuple(f.sentence for f in findings if not severities or f.severity in severities)
+
+
+def about(findings: Iterable[Finding], structure: str) -> tuple[Finding, ...]:
+    """The findings that are about one structure."""
+    return tuple(f for f in findings if structure in f.structures)
+
+
+def is_doubtful(findings: Iterable[Finding]) -> bool:
+    """Whether any finding speaks against the result."""
+    return any(f.severity == "doubt" for f in findings)
+
+
+def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The findings with the gravest first, each sentence once; those of one severity keep their order."""
+    rank = get_args(Severity).index
+    once = {f.sentence: f for f in sorted(findings, key=lambda f: rank(f.severity))[::-1]}
+    return tuple(once.values())[::-1]
+
+
+def at_edge(findings: Iterable[Finding]) -> frozenset[str]:
+    """Names of the structures that reach the edge of the scan, whether they are doubted for it or not."""
+    return frozenset(name for f in findings if f.code in ("at_edge", "cut_short") for name in f.structures)
+
+
+def of_files(warnings: Iterable[str], code: str = "file") -> tuple[Finding, ...]:
+    """What the readers of the files warned of."""
+    return tuple(Finding(code, "warning", sentence(text)) for text in dict.fromkeys(warnings))
+
+
+def sentence(text: str) -> str:
+    """The text with a capital and a full stop.
+
+    >>> sentence("both forms disagree")
+    'Both forms disagree.'
+    """
+    text = text.strip()
+    text = text[:1].upper() + text[1:]
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def listed(names: Sequence[str], detail: Callable[[str], str] | None = None, most: int = LISTED) -> str:
+    """Names as words of a sentence, each with its detail in brackets, the rest counted.
+
+    >>> listed(["stem"]), listed(["stem", "core"], lambda name: f"{len(name)} ml"), listed("abcd", most=2)
+    ('stem', 'stem (4 ml) and core (4 ml)', 'a, b and 2 more')
+    """
+    words = [name if detail is None else f"{name} ({detail(name)})" for name in names[:most]]
+    last = f"{len(names) - most} more" if len(names) > most else words.pop()
+    return f"{', '.join(words)} and {last}" if words else last

@@ -1,0 +1,263 @@
+"""What a label map shows by itself: structures absent, cut, in pieces, exchanged, of an unlikely volume."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import cc3d
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medseg import affine as aff
+from medseg.findings.finding import Finding, listed
+from medseg.numbers import millilitres
+from medseg.structures import Structure, StructureSet, value_counts
+from medseg.volume import Grid
+
+VOLUME_SLACK = 1.6
+"""How many times beyond the volumes of the training cases a structure's volume is doubted.
+
+Experts' labels of scans outside the training say how rare such volumes are where nothing is wrong. Against
+the ranges of the packaged brain model (18 heads), two of thirteen heads have a structure beyond this limit,
+and six have one beyond 1.25; against the ranges of twenty hippocampi, none of 188 others has one, and one in
+200 has one beyond 1.25. A doubt withholds every interval, so it must be rare."""
+
+UNLIKE_SHARE = 1 / 3
+"""Share of structures with an unlikely volume beyond which the scan itself is unlike the training."""
+
+PIECE_SHARE = 0.05
+"""A piece that holds less of its structure is a speck, and does not count as a piece."""
+
+EDGE_OF_MANY = "reach the edge of the scan; parts of them"
+
+Labels = NDArray[np.integer[Any]]
+Box = tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What label maps of the training were like.
+
+    Attributes:
+        volumes_ml: smallest and largest volume of a structure, by name.
+        pieces: most pieces of a structure, specks left out, by name; 1 where not said.
+        training: what the sentences call the training, such as the name of the model.
+    """
+
+    volumes_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    pieces: Mapping[str, float] = field(default_factory=dict)
+    training: str = "the training data"
+
+
+def of_labels(
+    labels: Labels,
+    grid: Grid,
+    structures: StructureSet,
+    expected: Expected | None = None,
+    *,
+    orientation_known: bool = True,
+) -> tuple[Finding, ...]:
+    """Everything that speaks against a label map, or that its reader must know.
+
+    Args:
+        labels: label values, (I, J, K).
+        grid: where the voxels are.
+        structures: what the values mean.
+        expected: what the training showed; volumes are judged by nothing else.
+        orientation_known: False leaves out the check of left and right.
+    """
+    expected = expected or Expected()
+    count = value_counts(labels)
+    strange = tuple(_strange_values(count, structures))
+    voxels = structures.voxels(count)
+    if not any(voxels.values()):
+        return (Finding("nothing_found", "doubt", "The model labelled no voxels in this scan."), *strange)
+    volumes = {name: n * grid.voxel_volume_mm3 / 1000 for name, n in voxels.items()}
+    sides = tuple(_sides(labels, grid, structures)) if orientation_known else ()
+    return (
+        *_about_volumes(volumes, structures.at_edge(labels), expected),
+        *sides,
+        *_pieces(labels, structures, expected.pieces),
+        *strange,
+    )
+
+
+def _strange_values(count: Mapping[int, int], structures: StructureSet) -> Iterator[Finding]:
+    known = set(structures.known_values) | set(structures.values)
+    strange = {value: n for value, n in count.items() if value not in known}
+    if strange:
+        said = listed([str(v) for v in strange], lambda v: f"{strange[int(v)]} voxels")
+        text = f"The label map holds values that no structure has, left out here: {said}."
+        yield Finding(
+            "unknown_values", "note", text, evidence={"voxels": {str(v): n for v, n in strange.items()}}
+        )
+
+
+def _about_volumes(
+    volumes: Mapping[str, float], edge: frozenset[str], expected: Expected
+) -> Iterator[Finding]:
+    """What is absent, too small or too large, and what else is cut: each structure in one finding."""
+    ranges = {name: expected.volumes_ml[name] for name in volumes if name in expected.volumes_ml}
+    small = {n: volumes[n] / low for n, (low, _) in ranges.items() if volumes[n] * VOLUME_SLACK < low}
+    large = {n: volumes[n] / high for n, (_, high) in ranges.items() if volumes[n] > VOLUME_SLACK * high}
+    unlikely = len(small) + len(large)
+    if unlikely > UNLIKE_SHARE * len(ranges):
+        yield Finding(
+            "unlike_training",
+            "doubt",
+            f"{unlikely} of {len(ranges)} structures have implausible volumes: the scan is unlike those of "
+            f"{expected.training}.",
+            limit=round(UNLIKE_SHARE, 4),
+            evidence={"structures": len(ranges), "implausible": unlikely},
+        )
+    lost = [name for name in small if not volumes[name]]
+    cut = sorted((n for n in small if volumes[n] and n in edge), key=small.__getitem__)
+    tiny = sorted((n for n in small if volumes[n] and n not in edge), key=small.__getitem__)
+    great = sorted(large, key=large.__getitem__, reverse=True)
+    than = f"{{}} than any in {expected.training} by a factor of more than {VOLUME_SLACK}"
+    if lost:
+        yield _unlikely(
+            "not_found",
+            lost,
+            f"The model labelled no voxels as {listed(lost)}, found in {expected.training}.",
+            volumes,
+            ranges,
+        )
+    for code, names, said in (
+        ("cut_short", cut, f"cut by the edge of the scan and {than.format('smaller')}"),
+        ("small_volume", tiny, than.format("smaller")),
+        ("large_volume", great, than.format("larger")),
+    ):
+        if names:
+            verb = "is" if len(names) == 1 else "are"
+            text = f"{listed(names, partial(_against, volumes, ranges))} {verb} {said}."
+            yield _unlikely(code, names, text, volumes, ranges)
+    absent = tuple(n for n, ml in volumes.items() if not ml and n not in small)
+    if absent:
+        yield Finding("absent", "note", f"The model labelled no voxels as {listed(absent)}.", absent)
+    whole = tuple(n for n in volumes if n in edge and n not in cut)
+    if whole:
+        reach = "reaches the edge of the scan; part of it" if len(whole) == 1 else EDGE_OF_MANY
+        yield Finding("at_edge", "note", f"{listed(whole)} {reach} may lie outside.", whole)
+
+
+def _unlikely(
+    code: str,
+    names: Sequence[str],
+    text: str,
+    volumes: Mapping[str, float],
+    ranges: Mapping[str, tuple[float, float]],
+) -> Finding:
+    """One finding about all structures whose volume is unlikely in one way."""
+    return Finding(
+        code,
+        "doubt",
+        text,
+        tuple(names),
+        VOLUME_SLACK,
+        {
+            "volume_ml": {name: round(volumes[name], 6) for name in names},
+            "training_ml": {name: list(ranges[name]) for name in names},
+        },
+    )
+
+
+def _against(volumes: Mapping[str, float], ranges: Mapping[str, tuple[float, float]], name: str) -> str:
+    low, high = ranges[name]
+    return f"{millilitres(volumes[name])} ml against {millilitres(low)} to {millilitres(high)} ml"
+
+
+def _pieces(labels: Labels, structures: StructureSet, most: Mapping[str, float]) -> Iterator[Finding]:
+    """Structures in more pieces than the training had, specks left out."""
+    every = piece_sizes(labels, structures)
+    found = {name: sizes for name, sizes in every.items() if _counted(sizes) > most.get(name, 1)}
+    if not found:
+        return
+
+    def said(name: str, joint: str = "separate pieces") -> str:
+        share = min(100 * found[name].max() / found[name].sum(), 99.9)
+        return f"{len(found[name])} {joint}; the largest holds {share:.1f} % of it"
+
+    names = tuple(found)
+    text = f"{listed(names, lambda n: said(n, 'pieces'))} are in separate pieces."
+    yield Finding(
+        "pieces",
+        "note",
+        f"{names[0]} is in {said(names[0])}." if len(names) == 1 else text,
+        names,
+        evidence={
+            "pieces": {name: len(sizes) for name, sizes in found.items()},
+            "pieces_without_specks": {name: _counted(sizes) for name, sizes in found.items()},
+            "at_most": {name: most.get(name, 1) for name in found},
+        },
+    )
+
+
+def piece_counts(labels: Labels, structures: StructureSet) -> dict[str, int]:
+    """How many pieces of each structure that was labelled are more than specks.
+
+    >>> from medseg.structures import from_labels
+    >>> piece_counts(np.array([1, 0, 1, 1], np.uint8)[:, None, None], from_labels({1: "core", 2: "rim"}))
+    {'core': 2}
+    """
+    return {name: _counted(sizes) for name, sizes in piece_sizes(labels, structures).items()}
+
+
+def piece_sizes(labels: Labels, structures: StructureSet) -> dict[str, NDArray[np.integer[Any]]]:
+    """Voxels of each 26-connected piece of each structure that was labelled, by name."""
+    found: dict[str, NDArray[np.integer[Any]]] = {}
+    for structure, box in _boxes(labels, structures):
+        mask = structures.mask(labels[box], structure).astype(np.uint8, order="C")  # bool may fail
+        found[structure.name] = np.bincount(cc3d.connected_components(mask, connectivity=26).ravel())[1:]
+    return found
+
+
+def _counted(sizes: NDArray[np.integer[Any]]) -> int:
+    return int(np.count_nonzero(sizes >= PIECE_SHARE * sizes.sum()))
+
+
+def _boxes(labels: Labels, structures: StructureSet) -> Iterator[tuple[Structure, Box]]:
+    """Each structure that was labelled, with its bounding box."""
+    found = ndimage.find_objects(labels, max_label=max(0, *structures.known_values))
+    for structure in structures:
+        boxes = [b for v in structure.members or (structure.value,) if (b := found[v - 1]) is not None]
+        if boxes:
+            sides = zip(*boxes, strict=True)
+            yield structure, tuple(slice(min(s.start for s in x), max(s.stop for s in x)) for x in sides)
+
+
+def _sides(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[Finding]:
+    """Twins whose centres lie the wrong way round: a left structure's centre has the smaller world x."""
+    right_mm = dict(_places_right(labels, grid, structures))
+    wrong = [
+        (s.name, s.twin)
+        for s in structures
+        if s.side == "left" and s.twin in right_mm and right_mm.get(s.name, -np.inf) >= right_mm[s.twin]
+    ]
+    if not wrong:
+        return
+    left, right = wrong[0]
+    more = f", and so do those of {len(wrong) - 1} more pairs" if len(wrong) > 1 else ""
+    yield Finding(
+        "sides_exchanged",
+        "doubt",
+        f"The centre of {left} lies to the right of the centre of {right}{more}: "
+        "left and right may be exchanged.",
+        tuple(name for pair in wrong for name in pair),
+        evidence={"right_mm": {name: round(right_mm[name], 2) for pair in wrong for name in pair}},
+    )
+
+
+def _places_right(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[tuple[str, float]]:
+    """How far to the patient's right, in world mm, the centre of each structure with a twin lies."""
+    for structure, box in _boxes(labels, structures):
+        if structure.twin is None:
+            continue
+        mask = structures.mask(labels[box], structure)
+        along = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
+        middle = [np.average(np.arange(s.start, s.stop), weights=n) for s, n in zip(box, along, strict=True)]
+        yield structure.name, float(aff.apply(grid.affine, middle)[0])

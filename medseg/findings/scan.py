@@ -1,0 +1,141 @@
+"""What a scan shows before anything is found in it: its grid, its units, voxels the model has not met."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from medseg import affine as aff
+from medseg.errors import GeometryError
+from medseg.findings.finding import Finding, Trained, sentence
+from medseg.numbers import millilitres
+from medseg.volume import Grid, Volume
+
+TILTED_DEGREES = 10.0
+"""Angle between the scan's axes and the patient's from which a page says that they differ."""
+
+SHEARED_DEGREES = 1.0
+"""Departure from a right angle from which a page says that its slices are not square."""
+
+SIDES = ("shortest", "middle", "longest")
+
+DOUBT_SPACING, REFUSE_SPACING = 2.0, 5.0
+"""How many times outside the spacings met in training a scan is doubted, and refused."""
+
+HOUNSFIELD_LOW, HOUNSFIELD_AIR, AIR_SHARE = -200.0, -500.0, 0.15
+"""A scan with values below the first, and this share of them below the second, is in Hounsfield units."""
+
+MR_CHANNELS = ("MR", "MRI")
+
+NO_ORIENTATION = (
+    "The file does not say where the patient's right and left are. Slices are shown as stored, "
+    "without letters and positions."
+)
+
+
+def of_grid(grid: Grid, *, orientation_known: bool = True) -> Iterator[Finding]:
+    """What the grid makes of the slices a reader is shown.
+
+    Args:
+        grid: of the scan.
+        orientation_known: whether the file said where the patient's right is.
+    """
+    tilt, shear = aff.tilt_degrees(grid.affine), aff.shear_degrees(grid.affine)
+    if not orientation_known:
+        yield Finding("no_orientation", "note", NO_ORIENTATION)
+    elif tilt > TILTED_DEGREES:
+        yield Finding(
+            "tilted",
+            "note",
+            f"The scan is tilted by up to {tilt:.0f}° against the patient's axes. Slices follow the scan; "
+            "letters name the nearest direction.",
+            limit=TILTED_DEGREES,
+            evidence={"tilt_degrees": round(tilt, 2)},
+        )
+    if shear > SHEARED_DEGREES:
+        yield Finding(
+            "sheared",
+            "note",
+            f"The scan's axes are {shear:.1f}° off a right angle. The slices are shown as if square.",
+            limit=SHEARED_DEGREES,
+            evidence={"shear_degrees": round(shear, 2)},
+        )
+
+
+def of_scan(volume: Volume, spec: Trained, spatial_dims: int = 3) -> Iterator[Finding]:
+    """What speaks against giving this scan to this model.
+
+    Args:
+        volume: the scan.
+        spec: the model.
+        spatial_dims: 3 for a network that looks at volumes, 2 for one that looks at slices.
+    """
+    yield from _units(volume, spec)
+    yield from _field(volume.grid, spec.evidence.get("volumes_ml", {}))
+    if 1 in volume.grid.shape and spatial_dims == 3:
+        yield Finding(
+            "single_slice", "doubt", f"{spec.name} is a 3D network, and the scan is a single slice."
+        )
+    yield from _spacing(volume.grid.spacing_mm, spec)
+
+
+def _units(volume: Volume, spec: Trained) -> Iterator[Finding]:
+    if spec.channels[0] not in MR_CHANNELS or len(spec.channels) > 1:
+        return
+    low = float(volume.array.min())
+    air = float(np.less(volume.array, HOUNSFIELD_AIR).mean()) if low < HOUNSFIELD_LOW else 0.0
+    if air > AIR_SHARE:
+        yield Finding(
+            "hounsfield_units",
+            "doubt",
+            f"The intensities look like a CT in Hounsfield units (lowest {low:.0f}, {100 * air:.0f} % below "
+            f"{HOUNSFIELD_AIR:.0f}), and {spec.name} was made for MR.",
+            limit=AIR_SHARE,
+            evidence={"lowest": round(low, 1), "share_of_air": round(air, 4)},
+        )
+
+
+def _field(grid: Grid, ranges: Mapping[str, Any]) -> Iterator[Finding]:
+    least = sum(r["min"] for r in ranges.values())
+    shown = grid.voxels * grid.voxel_volume_mm3 / 1000
+    if shown < least:
+        yield Finding(
+            "small_field",
+            "doubt",
+            f"The scan shows {millilitres(shown)} ml, and all structures together are "
+            f"{millilitres(least)} ml or more, so it cannot show them whole.",
+            limit=round(least, 3),
+            evidence={"scan_ml": round(shown, 3)},
+        )
+
+
+def require_spacing(grid: Grid, specs: Iterable[Trained]) -> None:
+    """Refuse voxels so unlike those of the training that no result would mean anything.
+
+    Raises:
+        GeometryError: for which model.
+    """
+    for spec in specs:
+        for text, ratio, _ in _sides(grid.spacing_mm, spec):
+            if ratio > REFUSE_SPACING:
+                raise GeometryError(text, mend="resample the scan")
+
+
+def _spacing(spacing_mm: Sequence[float], spec: Trained) -> Iterator[Finding]:
+    for text, ratio, evidence in _sides(spacing_mm, spec):
+        if ratio > DOUBT_SPACING:
+            yield Finding("voxel_size", "doubt", sentence(text), limit=DOUBT_SPACING, evidence=evidence)
+
+
+def _sides(spacing_mm: Sequence[float], spec: Trained) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """What to say of each side of a voxel, how many times it is outside the training's, and the values."""
+    ranges = spec.evidence.get("spacing_mm")
+    if not ranges:
+        return
+    for side, value, low, high in zip(SIDES, sorted(spacing_mm), ranges["min"], ranges["max"], strict=True):
+        trained = f"{spec.name} was trained on {low:.3g} to {high:.3g} mm"
+        text = f"the {side} side of a voxel is {value:.3g} mm; {trained}"
+        evidence = {"side": side, "side_mm": round(value, 4), "training_mm": [low, high]}
+        yield text, max(value / high, low / value), evidence

@@ -1,0 +1,32 @@
+"""Files that name their structures: segmentations of 3D Slicer and DICOM structure sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from medseg.io import seg_nrrd
+from medseg.io.dicom import is_structure_set
+from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.structures import StructureSet
+
+
+def states_segments(path: str | Path) -> bool:
+    """Whether a file names its structures, and may be placed on the grid of its scan."""
+    path = Path(path)
+    return stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX or is_structure_set(path)
+
+
+def read_segments(path: str | Path) -> StructureSet:
+    """The structures of such a file: names, colours, and values as `read_labels` gives them.
+
+    Raises:
+        InputError: the file is damaged, or its segments contradict each other.
+        GeometryError: there is no orientation, or an impossible one.
+        UsageError: a DICOM structure set needs pydicom, which is not installed.
+    """
+    path = Path(path)
+    if is_structure_set(path):
+        from medseg.io import rtstruct
+
+        return rtstruct.read_segments(path)
+    return seg_nrrd.read_segments(path)

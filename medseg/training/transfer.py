@@ -1,0 +1,140 @@
+"""Beginning from a model of other structures or channels: what fits is taken, the rest is said."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medseg.errors import ModelError
+from medseg.model import Model, NetworkSpec
+from medseg.networks import registry
+from medseg.networks.layers import Segmenter
+from medseg.structures import StructureSet
+
+LISTED = 8
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a network is trained to do.
+
+    Attributes:
+        network: its architecture.
+        structures: what its outputs are.
+        channels: what its inputs are, in order.
+    """
+
+    network: NetworkSpec
+    structures: StructureSet
+    channels: tuple[str, ...]
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """A name for each output."""
+        return self.structures.names if self.structures.are_regions else ("", *self.structures.names)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """A name for each input: the channels, of each slice that is seen."""
+        slices = self.network.in_channels // max(1, len(self.channels))
+        return tuple(f"{n} {name}" for n in range(slices) for name in self.channels)
+
+
+def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, ...]:
+    """Give a network the weights of a model, output by output and input by input, by their names.
+
+    Args:
+        network: of the training; weights that find no counterpart stay as they are.
+        wanted: what it is trained to do.
+        model: whose weights are taken.
+
+    Returns:
+        Sentences: what was exchanged, and what is new. None where all fits as it is.
+
+    Raises:
+        ModelError: no weight fits.
+    """
+    spec = model.spec
+    there = Wanted(spec.network, spec.structure_set, spec.channels)
+    outputs, inputs = (_axes(wanted.network, key) for key in ("out_channels", "in_channels"))
+    own, taken, new = network.state_dict(), dict[str, Tensor](), list[str]()
+    for name, value in own.items():
+        found = model.weights.get(name)
+        tensor = None if found is None else torch.from_numpy(np.array(found)).to(value)
+        if tensor is not None and name in outputs:
+            tensor = _matched(value, tensor, outputs[name], wanted.outputs, there.outputs)
+        if tensor is not None and name in inputs:
+            tensor = _matched(value, tensor, inputs[name], wanted.inputs, there.inputs)
+        if tensor is None or tensor.shape != value.shape:
+            new.append(name)
+        else:
+            taken[name] = tensor
+    if not any(tensor.ndim > 1 for tensor in taken.values()):
+        raise ModelError(
+            "none of its weights fits the recipe's network",
+            source=spec.name,
+            mend="give a model of the same network, or the widths of its network in the recipe",
+        )
+    network.load_state_dict(own | taken)
+    return (*_said("structures", wanted.structures.names, there.structures.names),
+            *_said("channels", wanted.channels, there.channels),
+            *_new(new, len(own)))  # fmt: skip
+
+
+def _axes(spec: NetworkSpec, setting: str) -> Mapping[str, int]:
+    """The weights whose size along an axis is the number of outputs or inputs, and that axis."""
+    other = replace(spec, **{setting: getattr(spec, setting) + 1})
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):
+        one, more = (registry.build(each).state_dict() for each in (spec, other))
+    found = {}
+    for name, value in one.items():
+        if name in more and value.shape != more[name].shape:
+            found[name] = next(a for a, n in enumerate(value.shape) if n != more[name].shape[a])
+    return found
+
+
+def _matched(
+    value: Tensor, given: Tensor, axis: int, wanted: Sequence[str], there: Sequence[str]
+) -> Tensor | None:
+    """The weights given, in the order wanted; those of names that are not there as in `value`."""
+    if given.ndim <= axis or given.shape[axis] != len(there) or value.shape[axis] != len(wanted):
+        return given
+    rest = [n for a, n in enumerate(value.shape) if a != axis]
+    if rest != [n for a, n in enumerate(given.shape) if a != axis]:
+        return None
+    positions = {name: n for n, name in enumerate(there)}
+    slices = [
+        given.select(axis, positions[name]) if name in positions else value.select(axis, n)
+        for n, name in enumerate(wanted)
+    ]
+    return torch.stack(slices, axis)
+
+
+def _said(what: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
+    """How the names of two models differ."""
+    shared = [name for name in wanted if name in there]
+    fresh = [name for name in wanted if name not in there]
+    dropped = [name for name in there if name not in wanted]
+    said = []
+    if shared != [name for name in there if name in wanted]:
+        said.append(f"{what} are in another order there; each keeps its own weights: {', '.join(shared)}")
+    if fresh:
+        said.append(f"{what} that are new begin from nothing: {_listed(fresh)}")
+    if dropped:
+        said.append(f"{what} that are not wanted are left out: {_listed(dropped)}")
+    return said
+
+
+def _new(names: Sequence[str], of: int) -> list[str]:
+    if not names:
+        return []
+    return [f"{len(names)} of {of} weights do not fit and begin from nothing: {_listed(names)}"]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

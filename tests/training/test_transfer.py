@@ -1,0 +1,112 @@
+"""Beginning from a model of other structures or channels: by their names, not by their numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from tiny_training import NETWORK, model_spec
+
+from medseg.errors import ModelError
+from medseg.model import Model, NetworkSpec
+from medseg.networks.layers import Segmenter
+from medseg.structures import StructureSet, from_labels
+from medseg.training.setup import build_network
+from medseg.training.transfer import Wanted, start_from
+
+OURS = from_labels({1: "liver", 2: "spleen", 3: "left kidney"})
+CHANNELS = ("image",)
+
+
+def network_of(spec: NetworkSpec, seed: int) -> Segmenter:
+    return build_network(spec, seed=seed, device="cpu", threads=0)
+
+
+def model(
+    structures: StructureSet = OURS, channels: tuple[str, ...] = CHANNELS, spec: NetworkSpec = NETWORK
+) -> Model:
+    """A model of these structures and channels, all of whose weights are known."""
+    spec = replace(spec, out_channels=structures.output_channels, in_channels=len(channels))
+    weights = {k: v.numpy() for k, v in network_of(spec, 7).state_dict().items()}
+    return Model(replace(model_spec(spec, structures), channels=channels), weights)
+
+
+def begun(
+    structures: StructureSet, channels: tuple[str, ...], given: Model, spec: NetworkSpec = NETWORK
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor], tuple[str, ...]]:
+    """The weights before and after, and what is said."""
+    spec = replace(spec, out_channels=structures.output_channels, in_channels=len(channels))
+    network = network_of(spec, 1)
+    before = {k: v.clone() for k, v in network.state_dict().items()}
+    state = torch.get_rng_state()
+    said = start_from(network, Wanted(spec, structures, channels), given)
+    assert torch.equal(torch.get_rng_state(), state)
+    return before, dict(network.state_dict()), said
+
+
+def head(weights: dict[str, torch.Tensor]) -> str:
+    return next(name for name in reversed(weights) if name.endswith("weight") and weights[name].ndim > 1)
+
+
+def test_a_model_of_the_same_is_taken_bit_for_bit_without_a_word() -> None:
+    given = model()
+    _, after, said = begun(OURS, CHANNELS, given)
+    assert said == ()
+    for name, value in after.items():
+        np.testing.assert_array_equal(value.numpy(), given.weights[name])
+
+
+@pytest.mark.fault("reports 26")
+def test_structures_keep_their_own_weights_where_their_numbers_are_others() -> None:
+    given = model()
+    turned = from_labels({1: "spleen", 2: "liver", 3: "left kidney"})
+    _, after, said = begun(turned, CHANNELS, given)
+    name = head(after)
+    np.testing.assert_array_equal(after[name].numpy(), given.weights[name][[0, 2, 1, 3]])
+    assert said == (
+        "structures are in another order there; each keeps its own weights: spleen, liver, left kidney",
+    )
+
+
+@pytest.mark.fault("reports 26")
+def test_other_structures_begin_from_nothing_and_the_rest_is_taken() -> None:
+    given = model()
+    other = from_labels({1: "spleen", 2: "pancreas"})
+    before, after, said = begun(other, CHANNELS, given)
+    name = head(after)
+    np.testing.assert_array_equal(after[name].numpy()[:2], given.weights[name][[0, 2]])
+    np.testing.assert_array_equal(after[name].numpy()[2], before[name].numpy()[2])
+    assert said == (
+        "structures that are new begin from nothing: pancreas",
+        "structures that are not wanted are left out: liver, left kidney",
+    )
+    for key in after:
+        if not key.startswith(name.split(".")[0]):
+            np.testing.assert_array_equal(after[key].numpy(), given.weights[key])
+
+
+@pytest.mark.fault("reports 26")
+def test_channels_are_told_by_their_names() -> None:
+    given = model(channels=("flair", "t1"))
+    before, after, said = begun(OURS, ("t1", "t2", "flair"), given)
+    (name,) = (n for n, v in after.items() if v.shape != torch.Size(given.weights[n].shape))
+    np.testing.assert_array_equal(after[name][:, 0].numpy(), given.weights[name][:, 1])
+    np.testing.assert_array_equal(after[name][:, 2].numpy(), given.weights[name][:, 0])
+    np.testing.assert_array_equal(after[name][:, 1].numpy(), before[name][:, 1].numpy())
+    assert said == (
+        "channels are in another order there; each keeps its own weights: t1, flair",
+        "channels that are new begin from nothing: t2",
+    )
+
+
+@pytest.mark.fault("reports 26")
+def test_what_does_not_fit_is_listed_and_a_model_of_which_nothing_fits_is_refused() -> None:
+    wider = replace(NETWORK, widths=(4, 12))
+    _, after, said = begun(OURS, CHANNELS, model(), wider)
+    assert len(said) == 1
+    assert "weights do not fit and begin from nothing: " in said[0]
+    assert set(after) == set(network_of(wider, 0).state_dict())
+    with pytest.raises(ModelError, match="none of its weights fits the recipe's network; give a model of"):
+        begun(OURS, CHANNELS, model(spec=replace(NETWORK, widths=(2, 6))))
