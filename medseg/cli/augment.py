@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -34,8 +34,7 @@ def command(
     """Draw what a recipe, or elastic deformation as a paper has it, makes of a scan."""
     if bool(preset) == bool(recipe):
         raise UsageError("a picture shows either a preset or a recipe", mend="give --preset or --recipe")
-    from medseg.io import ReadOptions, stem_and_suffix
-    from medseg.io.options import FormName
+    from medseg.io import stem_and_suffix
     from medseg.workflows.augment import augment, plan_of_preset, plan_of_recipe, words
 
     name = f"{stem_and_suffix(scan)[0]}_augment.png"
@@ -45,7 +44,7 @@ def command(
         plan_of_preset(preset) if preset else plan_of_recipe(recipe),
         out=target,
         labels=labels,
-        reading=ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series),
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
         count=count,
         seed=seed,
         overwrite=overwrite,

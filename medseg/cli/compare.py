@@ -50,12 +50,15 @@ def command(
     scan_a: ScanA = None,
     scan_b: ScanB = None,
     dates: Dates = "",
-    labels: Labels = None,
+    labels: opt.Labels = None,
     tolerance: opt.Tolerance = None,
     surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")] = True,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every value as CSV.")] = None,
     out: opt.Out = None,
     threads: opt.Threads = 0,
+    volume: opt.VolumeNumber = None,
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -70,11 +73,14 @@ def command(
             refuse_existing(path, overwrite, [p for p in read if p is not None])
     found: Comparison | Followup
     faulty: tuple[str, ...] = ()
+    reading = opt.reading(use_form, assume_ras, volume=volume)
     if followup:
         from medseg.workflows.followup import followup as follow
 
         scans, days = (scan_a, scan_b), _dates(dates)
-        found = follow(a, b, model=model, lesions=lesions or [], labels=labels, scans=scans, dates=days)
+        found = follow(
+            a, b, model=model, lesions=lesions or [], labels=labels, scans=scans, dates=days, reading=reading
+        )
     else:
         from medseg.workflows.compare import compare
 
@@ -86,14 +92,20 @@ def command(
             tolerance_mm=tolerance,
             surface=surface,
             threads=threads or -1,
-            progress=lambda done, of, name: rewrite(f"measuring {done + 1} of {of}: {name}"),
+            reading=reading,
+            progress=_tell,
         )
-        rewrite("")
         found, faulty = measured, measured.faulty
+    rewrite("")
     _write(found, csv, out, overwrite)
     result(found.json().rstrip() if as_json else _text(found))
     if faulty:
         raise PartialBatchError(f"files of some cases could not be used: {', '.join(faulty)}")
+
+
+def _tell(done: int, of: int, name: str) -> None:
+    """Which case is measured now."""
+    rewrite(f"measuring {done + 1} of {of}: {name}")
 
 
 def _check(

@@ -25,9 +25,6 @@ RECENT = 20
 
 Pred = Annotated[Path, typer.Argument(help="Prediction: a label file, or a folder of them.")]
 Ref = Annotated[Path, typer.Argument(help="Reference: likewise, under the same names; or a data set.")]
-Labels = Annotated[
-    Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
-]
 Ignore = Annotated[
     int | None,
     typer.Option("--ignore", help="Value of reference voxels that nobody labelled: they count nowhere."),
@@ -64,7 +61,7 @@ Workers = Annotated[
 def command(
     pred: Pred,
     ref: Ref,
-    labels: Labels = None,
+    labels: opt.Labels = None,
     ignore: Ignore = None,
     tolerance: opt.Tolerance = None,
     surface: Surface = True,
@@ -81,6 +78,11 @@ def command(
     name: Name = "",
     workers: Workers = 0,
     threads: opt.Threads = 0,
+    volume: opt.VolumeNumber = None,
+    series: opt.Series = None,
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
+    fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -91,8 +93,7 @@ def command(
     folder = out if out is not None and (out.is_dir() or not out.suffix) else None
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
     _refuse_existing(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
-    if out is not None and folder is None and out.suffix != ".json":
-        raise UsageError("what is written there is JSON", source=out, mend="give a .json file, or a folder")
+    _require_json(targets["json"])
     workers, threads = _shared(workers, threads, many=ref.is_dir())
     found = evaluate(
         pred,
@@ -112,14 +113,34 @@ def command(
         threads=threads,
         out=folder,
         images=images,
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
         overwrite=overwrite,
         progress=_Meter(),
     )
+    _finish(found, targets, overwrite, as_json)
+
+
+def _finish(found: Evaluation, targets: Mapping[str, Path | None], overwrite: bool, as_json: bool) -> None:
+    """Say and write what was found.
+
+    Raises:
+        PartialBatchError: a file could not be used.
+    """
     rewrite("")
     _warn(found)
     _write(found, targets, overwrite)
     result(found.json().rstrip() if as_json else table(found.table_rows()))
     _refuse_faulty(found)
+
+
+def _require_json(out: Path | None) -> None:
+    """Refuse another file than JSON as that of `-o`.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if out is not None and out.suffix != ".json":
+        raise UsageError("what is written there is JSON", source=out, mend="give a .json file, or a folder")
 
 
 def _mode(text: str | None) -> SurfaceMode | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 import typer
 
@@ -61,11 +61,9 @@ def _is_model(path: str) -> bool:
 
 
 def _image(path: Path, use_form: str | None, assume_ras: bool, series: str | None) -> dict[str, Any]:
-    from medseg.io import ReadOptions, inspect
-    from medseg.io.options import FormName
+    from medseg.io import inspect
 
-    reading = ReadOptions(cast("FormName | None", use_form), assume_ras, series=series)
-    found = inspect(path, options=reading)
+    found = inspect(path, options=opt.reading(use_form, assume_ras, series=series))
     return {
         "format": found.format,
         "shape": " x ".join(map(str, found.shape)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import signal
 import sys
 import traceback
@@ -48,6 +49,8 @@ VERBS = (
 )  # fmt: skip
 """In the order of the help."""
 
+OR = ", or "
+OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 app = typer.Typer(
     name="medseg",
     help="Segment medical volumes: train, predict, measure, report. Research use only; not a medical device.",
@@ -103,11 +106,25 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (KeyboardInterrupt, Exception, Terminated) as fault:
+        if isinstance(fault, MedsegError):
+            _keep_to_options(fault, arguments[0])
         text, code = _told(fault)
         if debug:
             traceback.print_exception(fault)
         return _say(text, code)
     return 0
+
+
+def _keep_to_options(fault: MedsegError, verb: str) -> None:
+    """Take from a fault's advice the ways that need an option which the verb has not."""
+    commands = getattr(get_command(app), "commands", {})
+    if verb not in commands:
+        return
+    known = {word for param in commands[verb].params for word in (*param.opts, *param.secondary_opts)}
+    ways = fault.mend.split(OR) if fault.mend else []
+    kept = [way for way in ways if set(OPTION.findall(way)) <= known]
+    if ways:
+        fault.mend = OR.join(kept) or "write the file again with this settled"
 
 
 def _told(fault: BaseException) -> tuple[str, int]:

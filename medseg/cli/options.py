@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+if TYPE_CHECKING:
+    from medseg.io.options import FormName, ReadOptions
 
 Out = Annotated[Path | None, typer.Option("--output", "-o", help="File or folder to write.")]
 Device = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]
@@ -16,6 +19,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")]
 Tolerance = Annotated[
     float | None, typer.Option("--tolerance", min=0.0, help="Tolerance of the surface Dice, in mm.")
+]
+Labels = Annotated[
+    Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
 ]
 UseForm = Annotated[
     str | None, typer.Option("--use-form", help="sform or qform, where the two contradict each other.")
@@ -29,6 +35,24 @@ VolumeNumber = Annotated[int | None, typer.Option("--volume", min=0, help="Which
 Series = Annotated[
     str | None, typer.Option("--series", help="Which DICOM series of a folder, or kind of frames of a file.")
 ]
+
+
+def reading(
+    use_form: str | None,
+    assume_ras: bool,
+    fill_nan: float | None = None,
+    volume: int | None = None,
+    series: str | None = None,
+) -> ReadOptions:
+    """The decisions that files leave open, as a command line takes them.
+
+    Raises:
+        UsageError: a value that no file could be read with.
+    """
+    from medseg.io.options import ReadOptions
+
+    return ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
+
 
 # Of predict.
 Inputs = Annotated[
@@ -66,7 +90,13 @@ Dicom = Annotated[
 DicomSeg = Annotated[
     str, typer.Option("--dicom-seg", help="Kind of DICOM segmentation: binary, which all show, or labelmap.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result, and one whose files were warned of.")]
+Bids = Annotated[
+    bool,
+    typer.Option("--bids", help="Of a BIDS data set: write a derivative, to derivatives/medseg or -o."),
+]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse a doubtful result, and one whose files were warned of.")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Take a CT whose values look rescaled; the result is doubtful.")
 ]

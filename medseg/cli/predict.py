@@ -42,6 +42,7 @@ def command(
     report: opt.Report = False,
     report_file: opt.ReportFile = None,
     dicom: opt.Dicom = False,
+    bids: opt.Bids = False,
     dicom_seg: opt.DicomSeg = "binary",
     strict: opt.Strict = False,
     force: opt.Force = False,
@@ -59,14 +60,12 @@ def command(
     verbose: opt.Verbose = False,
 ) -> None:
     """Segment scans: writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
-    from medseg.io import ReadOptions
-    from medseg.io.options import FormName
     from medseg.workflows.job import PredictOptions
     from medseg.workflows.predict import predict
 
     settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune)
-    reading = ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
-    kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard))
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
+    kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard), bids)
     kind = cast("SegmentationKind", _one_of("--dicom-seg", dicom_seg, ("binary", "labelmap")))
     options = PredictOptions(reading, _names(channels), *kept, dicom_seg=kind)
     outcomes: list[Outcome] = []

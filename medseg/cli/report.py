@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,7 @@ def command(
     scan: Annotated[Path, typer.Argument(help="The scan it was made from.")],
     reference: Annotated[Path | None, typer.Option("--reference", help="Reference segmentation.")] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Model that knows the structures' names.")] = "",
-    labels: Annotated[
-        Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
-    ] = None,
+    labels: opt.Labels = None,
     out: opt.Out = None,
     tolerance: opt.Tolerance = None,
     lesions: Annotated[
@@ -35,8 +33,7 @@ def command(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
-    from medseg.io import ReadOptions, stem_and_suffix
-    from medseg.io.options import FormName
+    from medseg.io import stem_and_suffix
     from medseg.workflows.known import known_structures, stated_intervals
     from medseg.workflows.report import ReportOptions, report
 
@@ -45,7 +42,8 @@ def command(
     if target.is_dir() or not target.suffix:
         target.mkdir(parents=True, exist_ok=True)
         target = target / f"{stem}_report.html"
-    known = known_structures(seg, reference=reference, model=model, labels=labels)
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
+    known = known_structures(seg, reference=reference, model=model, labels=labels, reading=reading)
     report(
         seg,
         scan,
@@ -59,7 +57,7 @@ def command(
             intervals_ml=stated_intervals(seg),
             lesions=tuple(lesions) if lesions else None,
         ),
-        reading=ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series),
+        reading=reading,
         overwrite=overwrite,
     )
     say(str(target))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +43,11 @@ class ReadOptions:
             raise UsageError(f"fill_nan is {self.fill_nan}; it must be a finite float32")
         if self.volume is not None and self.volume < 0:
             raise UsageError(f"volume is {self.volume}; volumes are counted from 0")
+
+    def of_labels(self, volumes: int = 1) -> ReadOptions:
+        """The decisions that concern a label file of so many volumes, read beside a scan."""
+        volume = self.volume if volumes > 1 else None
+        return replace(self, fill_nan=None, volume=volume, series=None)
 
 
 DEFAULT = ReadOptions()

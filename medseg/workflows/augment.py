@@ -199,8 +199,8 @@ def _scene(scan: Path, labels: Path | None, plan: Plan, reading: ReadOptions) ->
     structures = plan.structures or from_labels({})
     indices = np.zeros(prepared.grid.shape, np.uint8)
     if labels is not None:
-        structures = plan.structures or known_structures(labels).structures
-        indices = _encoded(labels, structures, preparation, prepared)
+        structures = plan.structures or known_structures(labels, reading=reading).structures
+        indices = _encoded(labels, structures, preparation, prepared, reading.of_labels())
     i, j, k = plan.patch or (min(n, LARGEST_PATCH) for n in indices.shape)
     shape = (i, j, k)
     start, point = _part(indices, shape)
@@ -212,10 +212,10 @@ def _scene(scan: Path, labels: Path | None, plan: Plan, reading: ReadOptions) ->
 
 
 def _encoded(
-    labels: Path, structures: StructureSet, preparation: Preparation, prepared: Prepared
+    labels: Path, structures: StructureSet, preparation: Preparation, prepared: Prepared, reading: ReadOptions
 ) -> NDArray[np.uint8]:
     """Label indices on the prepared grid; errors name the label file."""
-    given = read_labels(labels)
+    given = read_labels(labels, options=reading)
     try:
         return structures.encode(preparation.apply_labels(given, prepared))
     except MedsegError as fault:

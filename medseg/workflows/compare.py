@@ -12,6 +12,7 @@ from typing import Any
 
 from medseg import __version__
 from medseg.errors import GridMismatchError, UsageError
+from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_LEAST_N, BOOTSTRAP_SEED, summarise
@@ -157,6 +158,7 @@ def compare(
     tolerance_mm: Tolerance = None,
     surface: bool = True,
     threads: int = 1,
+    reading: ReadOptions | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Compare two segmentations, files or folders of them, against references or with each other.
@@ -173,6 +175,7 @@ def compare(
         tolerance_mm: of the NSD, in mm, for all structures or by name; without one there is no NSD.
         surface: whether to measure distances.
         threads: for the nearest-point search.
+        reading: decisions the files leave open.
         progress: called with cases done, cases in all, and the id of the next.
 
     Raises:
@@ -187,7 +190,8 @@ def compare(
         structures = read_structures(structures)
     named = structures or stated_structures(a, b)
     if reference is None:
-        return _agreement(a, b, named, tolerance_mm, surface, threads, progress)
+        files = _common(a, b, reading or ReadOptions())
+        return _agreement(a, b, files, named, tolerance_mm, surface, threads, progress)
 
     def measured(of: Path, known: StructureSet | None) -> Evaluation:
         return evaluate(
@@ -197,6 +201,7 @@ def compare(
             tolerance_mm=tolerance_mm,
             surface=surface,
             threads=threads,
+            reading=reading,
             progress=progress,
         )
 
@@ -255,6 +260,7 @@ def _require_two(a: Path, b: Path) -> None:
 def _agreement(
     a: Path,
     b: Path,
+    files: tuple[tuple[FilePair, ...], tuple[str, ...], tuple[str, ...]],
     structures: StructureSet | None,
     tolerance_mm: Tolerance,
     surface: bool,
@@ -262,9 +268,10 @@ def _agreement(
     progress: Progress | None,
 ) -> Comparison:
     """B measured as if A were the reference: Dice and distances are the same the other way round."""
-    pairs, missing_a, missing_b = _common(a, b)
+    pairs, missing_a, missing_b = files
     structures = structures or held_structures(
-        [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
+        [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None],
+        next((pair.reading for pair in pairs), None),
     )
     require_some(structures, a)
     cases = []
@@ -287,9 +294,11 @@ def _agreement(
     return Comparison(said, structures, tolerance_mm)
 
 
-def _common(a: Path, b: Path) -> tuple[tuple[FilePair, ...], tuple[str, ...], tuple[str, ...]]:
+def _common(
+    a: Path, b: Path, reading: ReadOptions
+) -> tuple[tuple[FilePair, ...], tuple[str, ...], tuple[str, ...]]:
     """The cases that both have, those that A has not, and those that B has not."""
-    pairs, _ = pair_files(b, a)
+    pairs, _ = pair_files(b, a, reading)
     back, _ = pair_files(a, b)
     both = tuple(replace(p, case_id=_case(p.case_id)) for p in pairs if p.prediction is not None)
     lacking = ([_case(p.case_id) for p in side if p.prediction is None] for side in (back, pairs))

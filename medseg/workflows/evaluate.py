@@ -11,6 +11,7 @@ from typing import Any
 
 from medseg import specs
 from medseg.errors import GeometryError, InputError, UsageError
+from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.io.slices import NO_SIZE
 from medseg.metrics.case import HAUSDORFF_PERCENT, CaseResult, SurfaceMode, Tolerance, tolerances_mm
@@ -33,9 +34,7 @@ from medseg.workflows.measuring import (
     died,
     measure,
 )
-from medseg.workflows.pairs import (
-    pair_files,
-)
+from medseg.workflows.pairs import pair_files
 from medseg.workflows.scores import case_table, cohort_table
 
 EMPTY_POLICY = (
@@ -178,6 +177,7 @@ def settings_content(structures: StructureSet, options: EvaluationOptions) -> di
         else None,
         **({} if structures.ignore is None else {"ignored_value": structures.ignore}),
         "instances": specs.to_mapping(rule) if (rule := options.instances) else None,
+        "reading": asdict(options.reading),
     }
 
 
@@ -200,6 +200,7 @@ def evaluate(
     workers: int = 1,
     out: Path | None = None,
     images: Path | None = None,
+    reading: ReadOptions | None = None,
     overwrite: bool = False,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -233,6 +234,7 @@ def evaluate(
         out: a folder, to which everything is written: each case as soon as it is measured. A case that is
             there, of the same files, settings and version, is not measured again.
         images: scans under the names of the references, or the one scan, for a page of each case in `out`.
+        reading: decisions that label files and scans leave open.
         overwrite: whether another evaluation in `out` may be replaced.
         progress: called with cases done, cases in all, and the id of the next, before the first and
             after each but the last.
@@ -248,11 +250,12 @@ def evaluate(
     protocols.require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
         raise UsageError("pages of cases are written to a folder", mend="give -o FOLDER")
-    pairs, warnings = pair_files(Path(pred), Path(ref))
+    pairs, warnings = pair_files(Path(pred), Path(ref), reading)
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
     structures = structures if ignore is None else _ignoring(structures, ignore)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     options = _with_rules(options, structures, lesions, instances)
+    options = replace(options, reading=(reading or ReadOptions()).of_labels(2))
     settings = settings_content(structures, options)
     tasks = [Task(pair, structures, options, alone=not Path(ref).is_dir()) for pair in pairs]
     if images is not None:

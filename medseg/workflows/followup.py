@@ -17,7 +17,7 @@ from medseg import __version__
 from medseg.errors import InputError, ModelError, UsageError
 from medseg.findings.finding import REFUSED
 from medseg.findings.finding import sentences as sentences_of
-from medseg.io import digest_of, digest_of_files, read_labels, read_volume
+from medseg.io import ReadOptions, digest_of, digest_of_files, read_volume
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
@@ -27,6 +27,7 @@ from medseg.report.planes import orientation_is_known
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap, Volume
 from medseg.workflows.known import known_structures
+from medseg.workflows.pairs import read_side
 from medseg.workflows.predictions import (
     UNSET,
     models_of,
@@ -165,6 +166,7 @@ def followup(
     model: str = "",
     lesions: Sequence[str] = (),
     labels: Path | None = None,
+    reading: ReadOptions | None = None,
     scans: tuple[Path | None, Path | None] = (None, None),
     dates: tuple[date, date] | None = None,
 ) -> Followup:
@@ -179,6 +181,7 @@ def followup(
         model: file or name of the model; without, it is looked for among the packaged ones.
         lesions: names of structures whose connected pieces are followed one by one.
         labels: JSON with the structures' names; the `.json` beside the first if None.
+        reading: decisions the files leave open.
         scans: what each was predicted from, for the pictures of the page.
         dates: when each was scanned, for the page; none is ever read from a file.
 
@@ -201,7 +204,7 @@ def followup(
     structures = stated[0] if labels is None else known_structures(first, labels=labels).structures
     for name in lesions:
         _ = structures[name]
-    one, two = (read_labels(path, structures=structures) for path in (first, second))
+    one, two = (read_side(path, reading or ReadOptions(), structures) for path in (first, second))
     smallest, why_not = _smallest(summaries[0], model)
     volumes = [_volumes_ml(labels, structures) for labels in (one, two)]
     cut = [name for summary in summaries for name in _cut(summary)]

@@ -20,6 +20,7 @@ from medseg.io.names import (
 from medseg.layouts import LAYOUTS, CaseFiles, detect
 from medseg.layouts.case import plain
 from medseg.layouts.description import description_of
+from medseg.workflows import bids
 
 RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png"}
 """Of scans in a format that labels are not written in."""
@@ -167,6 +168,10 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
         return [_file_case(path)]
     if is_dicom_folder(path):
         return [_dicom_case(path)]
+    if bids.is_root(path):
+        found = [_file_case(scan) for scan in bids.scans(path)]
+        say(f"{path.resolve().name} is read as a BIDS data set: {counted(len(found), 'scan')}")
+        return found
     entries = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
     scans = without_pictures([*series, *(p for p in entries if p.is_file() and _is_scan(p))])

@@ -35,7 +35,7 @@ from medseg.io.names import COLOURS
 from medseg.io.options import ImageInfo
 from medseg.stopwatch import Stopwatch
 from medseg.volume import LabelMap, Volume
-from medseg.workflows import dicom_out
+from medseg.workflows import bids, dicom_out
 from medseg.workflows.calibration import Expected
 from medseg.workflows.inputs import InputCase
 from medseg.workflows.outputs import Outputs
@@ -61,6 +61,7 @@ class PredictOptions:
         strict: a doubtful result is an error, and is not written.
         overwrite: replace results that exist.
         shard: which part of the cases, from 1, and of how many.
+        bids: the results are a BIDS derivative, with a table of the labels beside each.
     """
 
     reading: ReadOptions = field(default_factory=ReadOptions)
@@ -71,6 +72,7 @@ class PredictOptions:
     strict: bool = False
     overwrite: bool = False
     shard: tuple[int, int] = (1, 1)
+    bids: bool = False
     dicom_seg: SegmentationKind = "binary"
 
 
@@ -118,7 +120,8 @@ class Job:
     @property
     def outputs(self) -> Outputs:
         names = self.segmenter.structures.names if self.options.probabilities else ()
-        return Outputs.of(self.target, names, report=self.options.report, dicom=self.options.dicom)
+        options = self.options
+        return Outputs.of(self.target, names, report=options.report, dicom=options.dicom, bids=options.bids)
 
     def read(self) -> None:
         """Read the scan, unless its result is there already."""
@@ -196,6 +199,8 @@ class Job:
                     overwrite=overwrite,
                     inputs=inputs,
                 )
+                if outputs.table:
+                    write_text(outputs.table, bids.table(found.structures), overwrite=overwrite)
             summary = summary_of(volume, found, expected) | {
                 "labels_sha256": digest_of(outputs.labels),
                 "seconds": round(sum(self.watch.seconds.values()), 2),

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 
 from medseg.errors import InputError
 from medseg.findings.finding import Finding
-from medseg.io import digest_of, read_labels, read_segments, states_segments
+from medseg.io import ReadOptions, digest_of, read_segments, states_segments
 from medseg.metrics.counts import present_values
 from medseg.model import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
 from medseg.workflows.meanings import require_labels
-from medseg.workflows.pairs import read_structures
+from medseg.workflows.pairs import read_side, read_structures
 from medseg.workflows.predictions import read_summary, stated_findings, structures_of, summary_path
 
 CHANGED = Finding(
@@ -36,7 +36,12 @@ class Known(NamedTuple):
 
 
 def known_structures(
-    seg: Path, *, reference: Path | None = None, model: str = "", labels: Path | None = None
+    seg: Path,
+    *,
+    reference: Path | None = None,
+    model: str = "",
+    labels: Path | None = None,
+    reading: ReadOptions | None = None,
 ) -> Known:
     """Names for the labels of a file, and the volumes to expect.
 
@@ -63,10 +68,10 @@ def known_structures(
         return Known(read_structures(labels))
     if (beside := summary_path(seg)).is_file():
         return _predicted(beside)
-    return Known(held_structures([seg, *([] if reference is None else [reference])]))
+    return Known(held_structures([seg, *([] if reference is None else [reference])], reading))
 
 
-def held_structures(paths: Sequence[Path]) -> StructureSet:
+def held_structures(paths: Sequence[Path], reading: ReadOptions | None = None) -> StructureSet:
     """Every structure that a file of the list holds, each by the name that a file gives it, else its value.
 
     Segments of the same name (`.seg.nrrd`, RTSTRUCT) are one structure, with the value that the first file
@@ -84,7 +89,7 @@ def held_structures(paths: Sequence[Path]) -> StructureSet:
                 free = segment.value if segment.value not in taken else max(taken | values) + 1
                 segments.setdefault(segment.name, replace(segment, value=free))
             continue
-        held = present_values(read_labels(path).array)
+        held = present_values(read_side(path, reading or ReadOptions()).array)
         require_labels(held, path)
         values |= held.keys() - {0}
     named = {s.value: s for s in segments.values()}

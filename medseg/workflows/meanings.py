@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.errors import InputError, MedsegError, UsageError
-from medseg.io import read_labels, read_segments
+from medseg.io import ReadOptions, read_segments
 from medseg.io.dicom import is_structure_set
 from medseg.io.masks import name_key
 from medseg.metrics.counts import present_values
@@ -17,6 +17,7 @@ from medseg.workflows.pairs import (
     MOST_VALUES,
     FilePair,
     in_predicted_values,
+    read_side,
     read_structures,
     segment_names,
     stated_structures,
@@ -72,8 +73,8 @@ def known_values(
 
 def look(pair: FilePair) -> Found:
     """The label values of a pair, as they are stored; a file that is no label map has none."""
-    reference = _values(pair.reference)
-    prediction = None if pair.prediction is None else _values(pair.prediction)
+    reference = _values(pair.reference, pair.reading)
+    prediction = None if pair.prediction is None else _values(pair.prediction, pair.reading)
     unreadable = reference is None or (prediction is None and pair.prediction is not None)
     return Found(reference, prediction, unreadable)
 
@@ -189,9 +190,9 @@ def _in_predicted_colours(structures: StructureSet, pairs: Iterable[FilePair]) -
     return replace(structures, items=tuple(coloured))
 
 
-def _values(path: Path) -> frozenset[int] | None:
+def _values(path: Path, reading: ReadOptions) -> frozenset[int] | None:
     try:
-        found = present_values(read_labels(path).array)
+        found = present_values(read_side(path, reading).array)
         require_labels(found, path)
     except (MedsegError, MemoryError):
         return None

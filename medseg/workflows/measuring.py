@@ -13,7 +13,7 @@ import numpy as np
 
 from medseg import specs
 from medseg.errors import GridMismatchError, InputError, MedsegError, ResourceError
-from medseg.io import digest_of, read_volume
+from medseg.io import ReadOptions, digest_of, read_volume
 from medseg.io.atomic import atomic_write
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.counts import present_values
@@ -47,6 +47,7 @@ class EvaluationOptions:
         lesions: structures that are measured lesion by lesion.
         rule: when a lesion is found.
         instances: how connected pieces are matched; None leaves panoptic quality out.
+        reading: decisions that label files leave open.
     """
 
     tolerance_mm: Tolerance = None
@@ -58,6 +59,7 @@ class EvaluationOptions:
     lesions: tuple[str, ...] = ()
     rule: LesionRule = GLIOMA
     instances: InstanceRule | None = None
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
 
 @dataclass(frozen=True)
@@ -296,7 +298,8 @@ def _with_page(
         options = options.with_verdict(stated_verdict(task.pair.prediction))
     measurement = Measurement(maps.reference, case, measured.lesions)
     try:
-        volume = read_volume(scan)
+        reading = replace(task.pair.reading, volume=None)
+        volume = read_volume(scan, options=reading)
         page = case_of(volume, maps.predicted, task.structures, against=measurement, options=options)
         small = thumbnail_png(
             maps.predicted.array,

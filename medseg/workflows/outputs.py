@@ -30,6 +30,7 @@ class Outputs:
         probabilities: of each structure by name, if wanted.
         overlay: the scan with the structures outlined, of a PNG.
         dicom: objects of the scan's study, if wanted.
+        table: of the labels, in a BIDS derivative.
     """
 
     labels: Path
@@ -38,10 +39,17 @@ class Outputs:
     probabilities: dict[str, Path]
     overlay: Path | None = None
     dicom: tuple[Path, ...] = ()
+    table: Path | None = None
 
     @classmethod
     def of(
-        cls, labels: Path, names: Iterable[str] = (), *, report: bool | Path = False, dicom: bool = False
+        cls,
+        labels: Path,
+        names: Iterable[str] = (),
+        *,
+        report: bool | Path = False,
+        dicom: bool = False,
+        bids: bool = False,
     ) -> Outputs:
         """The files beside `labels`; probabilities for the structures `names`, a page beside them or there.
 
@@ -56,7 +64,8 @@ class Outputs:
         images = {name: labels.with_name(f"{base}_prob-{_plain(name)}{kind}") for name in names}
         overlay = labels.with_name(f"{base}_overlay.png") if suffix == ".png" else None
         objects = dicom_paths(labels.with_name(base), pdf=True, picture=True) if dicom else ()
-        return cls(labels, labels.with_name(f"{stem}.json"), page, images, overlay, objects)
+        listed = labels.with_name(f"{stem}.tsv") if bids else None
+        return cls(labels, labels.with_name(f"{stem}.json"), page, images, overlay, objects, listed)
 
     @property
     def case(self) -> str:
@@ -66,7 +75,7 @@ class Outputs:
     @property
     def paths(self) -> tuple[Path, ...]:
         """All of them, the summary last."""
-        pages = [path for path in (self.report, self.overlay) if path is not None]
+        pages = [path for path in (self.report, self.overlay, self.table) if path is not None]
         return *self.probabilities.values(), *pages, *self.dicom, self.labels, self.summary
 
     def refuse_existing(self, overwrite: bool, inputs: Sequence[Path]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.errors import InputError, UsageError, counted
-from medseg.io import read_labels, read_segments, states_segments
+from medseg.io import ReadOptions, inspect, read_labels, read_segments, states_segments
 from medseg.io.names import (
     SEGMENTATION_SUFFIX,
     SUFFIXES,
@@ -40,15 +40,19 @@ class FilePair:
         reference: a label file, or of some data sets a folder of one mask a structure.
         prediction: a label file.
         relabel: values of the reference that stand for others, see `CaseFiles.relabel`.
+        reading: decisions its files leave open; a volume is chosen where a file has several.
     """
 
     case_id: str
     reference: Path
     prediction: Path | None
     relabel: Mapping[int, int] = field(default_factory=dict)
+    reading: ReadOptions = field(default_factory=ReadOptions)
 
 
-def pair_files(pred: Path, ref: Path) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
+def pair_files(
+    pred: Path, ref: Path, reading: ReadOptions | None = None
+) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
     """The references with their predictions, by name, and what is to be said about the rest.
 
     A folder of references may be a data set in a layout that is known: its label files are taken. In another
@@ -65,7 +69,7 @@ def pair_files(pred: Path, ref: Path) -> tuple[tuple[FilePair, ...], tuple[str, 
     if pred.is_dir() != ref.is_dir():
         raise UsageError(f"{pred.name} and {ref.name} must both be files or both be folders")
     if not ref.is_dir():
-        return (FilePair(stem_and_suffix(ref)[0], ref, pred),), ()
+        return (FilePair(stem_and_suffix(ref)[0], ref, pred, reading=reading or ReadOptions()),), ()
     if pred.resolve() == ref.resolve():
         raise UsageError("predictions and references lie in the same folder", source=ref)
     layout = detect(ref)
@@ -78,7 +82,9 @@ def pair_files(pred: Path, ref: Path) -> tuple[tuple[FilePair, ...], tuple[str, 
             source=ref,
             mend=f"name the prediction of X.nii.gz X{PREDICTION_ENDING}.nii.gz or X.nii.gz",
         )
-    pairs = tuple(FilePair(c, r.path, matched[c], r.relabel) for c, r in references.items())
+    pairs = tuple(
+        FilePair(c, r.path, matched[c], r.relabel, reading or ReadOptions()) for c, r in references.items()
+    )
     said = (*said, *_of_several(references.values(), predictions))
     known = {name for reference in references.values() for name in reference.names}
     strays = [path.name for stem, path in predictions.items() if stem not in known and "_prob-" not in stem]
@@ -187,14 +193,26 @@ def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, Label
         return _reference(pair, structures), None
     if states_segments(pair.prediction):
         reference = _reference(pair, structures)
-        return reference, read_labels(pair.prediction, structures=structures, like=reference.grid)
-    predicted = read_labels(pair.prediction, structures=structures)
+        return reference, read_side(pair.prediction, pair.reading, structures, reference.grid)
+    predicted = read_side(pair.prediction, pair.reading, structures)
     return _reference(pair, structures, predicted.grid), predicted
+
+
+def read_side(
+    path: Path, reading: ReadOptions, structures: StructureSet | None = None, like: Grid | None = None
+) -> LabelMap:
+    """A label file by decisions that were taken for all; a volume is chosen where it has several.
+
+    Raises:
+        MedsegError: it cannot be read as labels.
+    """
+    volumes = 1 if reading.volume is None or path.is_dir() else inspect(path, options=reading).channels
+    return read_labels(path, structures=structures, like=like, options=reading.of_labels(volumes))
 
 
 def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = None) -> LabelMap:
     """The reference in its predictions' values."""
-    labels = read_labels(pair.reference, structures=structures, like=like)
+    labels = read_side(pair.reference, pair.reading, structures, like)
     return relabelled(replace(labels, ignore=structures.ignore), pair.relabel, pair.reference)
 
 

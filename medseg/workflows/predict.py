@@ -12,7 +12,7 @@ from medseg.errors import PartialBatchError, UsageError, counted
 from medseg.inference.planner import Forecast
 from medseg.io import inspect
 from medseg.volume import Grid
-from medseg.workflows import cluster, pipeline
+from medseg.workflows import bids, cluster, pipeline
 from medseg.workflows.inputs import InputCase, Say, check_out, find_cases, is_batch
 from medseg.workflows.job import Job, Outcome, PredictOptions, forecast_of
 from medseg.workflows.outputs import Outputs, require_writable
@@ -50,8 +50,11 @@ def predict(
     """
     cases = find_cases(words, say)
     batch = is_batch(words, cases)
-    check_out(words, out, batch)
-    targets = _targets(cases, out)
+    if options.bids:
+        targets = bids.targets(words, [case.first for case in cases], out)
+    else:
+        check_out(words, out, batch)
+        targets = _targets(cases, out)
     for target in targets:
         require_writable(target)
     if not batch:
@@ -72,6 +75,8 @@ def predict(
         outcomes.append(outcome)
         on_case(outcome, len(outcomes), len(mine))
     failed = [outcome for outcome in outcomes if outcome.error]
+    if options.bids and len(failed) < len(outcomes):
+        bids.describe(words, out)
     if failed:
         names = ", ".join(outcome.stem for outcome in failed)
         raise PartialBatchError(f"{len(failed)} of {counted(len(outcomes), 'case')} failed: {names}")

@@ -159,7 +159,7 @@ def report(
     refuse_existing(out, overwrite, [p for p in (seg, reference, *scans) if p is not None])
     is_pdf = require_page(out)
     volume = read_volume(scan, options=reading)
-    of_labels = replace(reading, fill_nan=None, volume=None, series=None)
+    of_labels = reading.of_labels()
     read = partial(read_labels, structures=structures, like=volume.grid, options=of_labels)
     labels, truth = read(seg), None if reference is None else read(reference)
     volume.grid.require(labels.grid, "scan and segmentation", str(seg))

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import re
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
-from commands import refused
-from io_files import claiming, looping
+from commands import done, refused
+from io_files import claiming, looping, save
+
+from medseg import io
+from medseg.io import nrrd
 
 
 @pytest.mark.fault("reports 8")
@@ -29,3 +35,106 @@ def test_a_tiff_without_an_end_ends_no_command(tmp_path: Path) -> None:
         start = time.monotonic()
         assert "loop" in refused(3, *words, *(["-q"] if words[0] == "predict" else []))
         assert time.monotonic() - start < 5
+
+
+def unoriented(path: Path, array: np.ndarray) -> Path:
+    """Labels whose header states no orientation."""
+    return save(path, array.astype(np.uint8), np.diag([1.0, 2.0, 3.0, 1.0]), sform=0, qform=0)
+
+
+def blocks(shift: int = 0) -> np.ndarray:
+    """Two structures in a block."""
+    array = np.zeros((10, 11, 12))
+    array[2 + shift : 6, 2:6, 2:6], array[6:9, 2:6, 2:6] = 1, 2
+    return array
+
+
+@pytest.mark.fault("reports 12")
+@pytest.mark.parametrize("verb", ["evaluate", "compare"])
+def test_labels_without_orientation_are_measured_when_told(tmp_path: Path, verb: str) -> None:
+    pred, ref = unoriented(tmp_path / "a.nii.gz", blocks(1)), unoriented(tmp_path / "b.nii.gz", blocks())
+    assert "--assume-ras" in refused(4, verb, pred, ref)
+    found = done(verb, pred, ref, "--assume-ras", "--json").json()
+    values = json.dumps(found)
+    oriented = [
+        save(tmp_path / f"{name}.nii.gz", array.astype(np.uint8), np.diag([1.0, 2.0, 3.0, 1.0]))
+        for name, array in (("c", blocks(1)), ("d", blocks()))
+    ]
+    again = json.dumps(done(verb, *oriented, "--json").json())
+    dices = [re.findall(r'"(?:dice|mean|value)": ([0-9.]+)', text) for text in (values, again)]
+    assert dices[0] == dices[1] != []
+
+
+@pytest.mark.fault("reports 12")
+@pytest.mark.parametrize("verb", ["evaluate", "compare"])
+def test_a_volume_of_a_4d_label_file_is_measured_when_told(tmp_path: Path, verb: str) -> None:
+    plain = save(tmp_path / "a.nii.gz", blocks().astype(np.uint8))
+    both = save(tmp_path / "b.nii.gz", np.stack([blocks(1), blocks()], axis=-1).astype(np.uint8))
+    assert "--volume 0 to 1" in refused(3, verb, plain, both)
+    found = done(verb, plain, both, "--volume", 1, "--json").json()
+    assert '"dice": 1.0' in json.dumps(found) or '"mean": 1.0' in json.dumps(found)
+    other = done(verb, plain, both, "--volume", 0, "--json").json()
+    assert json.dumps(found) != json.dumps(other)
+
+
+@pytest.mark.fault("reports 12")
+def test_layers_of_a_file_that_names_no_segment_are_measured_when_told(tmp_path: Path) -> None:
+    plain = save(tmp_path / "a.nii.gz", blocks().astype(np.uint8))
+    layered = tmp_path / "b.nrrd"
+    grid = io.inspect(plain).grid
+    nrrd.write(layered, [blocks(1).astype(np.uint8), blocks().astype(np.uint8)], grid)
+    assert "--volume 0 to 1" in refused(3, "evaluate", plain, layered)
+    found = done("evaluate", plain, layered, "--volume", 1, "--json").json()
+    assert {row["metrics"]["dice"] for row in found["cases"][0]["structures"]} == {1.0}
+
+
+@pytest.mark.fault("reports 12")
+@pytest.mark.parametrize("verb", ["evaluate", "compare"])
+def test_the_form_that_is_named_decides_for_labels_too(tmp_path: Path, verb: str) -> None:
+    pred, ref = (save(tmp_path / f"{n}.nii.gz", blocks().astype(np.uint8), quatern_b=np.nan) for n in "ab")
+    assert "--use-form sform" in refused(4, verb, pred, ref)
+    done(verb, pred, ref, "--use-form", "sform")
+
+
+@pytest.mark.fault("reports 12")
+def test_an_evaluation_by_other_decisions_is_another(tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("pred", "ref")]
+    for folder in folders:
+        folder.mkdir()
+        both = np.stack([blocks(1), blocks() if folder.name == "ref" else blocks(1)], axis=-1)
+        save(folder / "a.nii.gz", both.astype(np.uint8))
+    out = tmp_path / "out"
+    first = done("evaluate", *folders, "-o", out, "--volume", 0, "--json").json()
+    assert "settings" in refused(2, "evaluate", *folders, "-o", out, "--volume", 1)
+    second = done("evaluate", *folders, "-o", out, "--volume", 1, "--overwrite", "--json").json()
+    assert first["cases"][0]["structures"] != second["cases"][0]["structures"]
+
+
+@pytest.mark.fault("reports 12")
+@pytest.mark.parametrize("verb", ["predict", "report", "evaluate", "compare", "augment", "info"])
+def test_a_message_names_only_options_that_its_verb_has(verb: str) -> None:
+    text = done(verb, "--help").out
+    for option in ("--use-form", "--assume-ras"):
+        assert option in text
+    if verb != "info":
+        assert "--volume" in text
+
+
+@pytest.mark.fault("reports 12")
+def test_no_advice_names_an_option_that_the_verb_lacks(tmp_path: Path) -> None:
+    (tmp_path / "set" / "imagesTr").mkdir(parents=True)
+    (tmp_path / "set" / "labelsTr").mkdir()
+    described = {
+        "channel_names": {"0": "t1"},
+        "labels": {"background": 0, "a": 1, "b": 2},
+        "numTraining": 1,
+        "file_ending": ".nii.gz",
+    }
+    (tmp_path / "set" / "dataset.json").write_text(json.dumps(described))
+    unoriented(tmp_path / "set" / "imagesTr" / "a_0000.nii.gz", blocks())
+    unoriented(tmp_path / "set" / "labelsTr" / "a.nii.gz", blocks())
+    words = ("convert", tmp_path / "set", tmp_path / "out", "--from", "nnunet", "--to", "decathlon")
+    line = refused(4, *words)
+    assert "stores no orientation" in line
+    named = set(re.findall(r"--[a-z-]+", line))
+    assert all(option in done("convert", "--help").out for option in named)
