@@ -187,8 +187,9 @@ CARDS = {"promise12": "promise12", "prostatex": "prostatex", "brats": "brats", "
 LITTLE = {"promise12": (24, 24, 12), "prostatex": (24, 24, 12), "label_maps": (32, 32, 32)}
 
 
-def test_there_are_phantoms_in_every_layout() -> None:
-    assert set(get_args(LayoutName)) <= set(KINDS) == set(WRITERS)
+def test_there_are_phantoms_in_every_layout_of_files_that_are_written() -> None:
+    """All but DICOM series: medseg writes objects that refer to a scan, never the scan itself."""
+    assert set(get_args(LayoutName)) - {"dicom"} <= set(KINDS) == set(WRITERS)
 
 
 @pytest.mark.parametrize("layout", CARDS)
