@@ -66,7 +66,9 @@ Dicom = Annotated[
 DicomSeg = Annotated[
     str, typer.Option("--dicom-seg", help="Kind of DICOM segmentation: binary, which all show, or labelmap.")
 ]
-Strict = Annotated[bool, typer.Option("--strict", help="Refuse a doubtful result, and one whose files were warned of.")]
+Strict = Annotated[
+    bool, typer.Option("--strict", help="Refuse a doubtful result, and one whose files were warned of.")
+]
 Force = Annotated[
     bool, typer.Option("--force", help="Take a CT whose values look rescaled; the result is doubtful.")
 ]
