@@ -58,7 +58,7 @@ def test_cases_that_may_have_trained_are_refused(data: Path, training: dict[str,
 
 
 def test_too_few_cases_are_refused(data: Path) -> None:
-    with pytest.raises(UsageError, match="7 cases with a reference are too few; an interval needs 19"):
+    with pytest.raises(UsageError, match="too few cases with a reference: 7; an interval needs 19"):
         calibrate(model(), load_card("phantom"), data, CalibrateOptions(threads=1), say=lambda _: None)
 
 

@@ -148,7 +148,7 @@ def test_masks_a_structure_are_references_once_values_have_names(sets: Path, tmp
     for case in LAYOUTS["decathlon"](sets / "decathlon").cases:
         assert case.label is not None
         shutil.copy(case.label, pred / case.label.name)
-    with pytest.raises(UsageError, match=r"a file for each structure.*--labels"):
+    with pytest.raises(UsageError, match=r"holds structures by name.*--labels"):
         evaluate(pred, sets / "masks", surface=False)
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"1": "left lobe", "2": "right lobe", "3": "core"}))
