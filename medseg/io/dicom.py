@@ -93,7 +93,6 @@ def list_series(source: Path) -> tuple[Series, ...]:
 
     Raises:
         InputError: a file among the slices is cut or damaged, or there is none.
-        UsageError: a file of frames needs pydicom, which is not installed.
     """
     return _listed(_slices(Path(source))[0])
 
@@ -133,7 +132,6 @@ def describe(source: Path, options: ReadOptions) -> ImageInfo:
     Raises:
         InputError: several series and no choice, or a file that is no slice.
         GeometryError: the slices are no regular stack, or of two patients, studies or frames of reference.
-        UsageError: a file of frames needs pydicom, which is not installed.
     """
     return ordered_slices(source, options)[0]
 
@@ -157,7 +155,6 @@ def read(source: Path, options: ReadOptions) -> Stored:
         InputError: several series and no choice, or a file that is no slice.
         GeometryError: the slices are no regular stack, or of two patients, studies or frames of reference.
         ResourceError: the voxels cannot fit in memory.
-        UsageError: frames, or slices in MONOCHROME1, need pydicom, which is not installed.
     """
     info, ordered = ordered_slices(source, options)
     require_memory(8 * info.grid.voxels, source)

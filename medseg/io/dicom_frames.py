@@ -31,10 +31,9 @@ def read_slices(path: Path, *, mosaic: bool) -> tuple[Slice, ...]:
     """The slices of a file with functional groups, or of a mosaic.
 
     Raises:
-        UsageError: pydicom is not installed.
         InputError: the header is damaged, or does not say where they lie.
     """
-    header = dataset(path, MOSAIC if mosaic else ENHANCED)
+    header = dataset(path)
     try:
         with unwarned():
             return _tiles(header, path) if mosaic else _frames(header, path)
@@ -52,12 +51,10 @@ def read_planes(slices: Sequence[Slice]) -> list[NDArray[Any]]:
     """The values (I, J) of slices of one file: stored, then rescaled with each one's numbers.
 
     Raises:
-        UsageError: pydicom is not installed.
         InputError: the pixels are damaged, or of an encoding that is not read.
     """
     first = slices[0]
-    what = MOSAIC if first.mosaic else "MONOCHROME1" if first.frame is None else ENHANCED
-    stored = stored_pixels(first.path, what)
+    stored = stored_pixels(first.path)
     if first.mosaic:
         stored = _cut(stored[0], first)
     count = len(stored)

@@ -95,7 +95,6 @@ def read_slices(path: Path, found: Outline) -> tuple[Slice, ...]:
 
     Raises:
         InputError: the header is damaged, or claims more pixels than the file can hold.
-        UsageError: they are frames or tiles, and pydicom is not installed.
     """
     if found.has_frames:
         from medseg.io import dicom_frames

@@ -1,4 +1,4 @@
-"""pydicom, which is installed with the extra `medseg[dicom]`, and what is done to keep its words out."""
+"""Data sets as pydicom reads them, and what is done to keep its words out of ours."""
 
 from __future__ import annotations
 
@@ -9,48 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import InputError, UsageError
+from medseg.errors import InputError
 
 FAULTS = (OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
 """What reading a damaged header can raise; its words may hold the header's, so they are not passed on."""
 LOGS = ("highdicom", "pydicom")
 
 
-def pydicom(what: str, source: Path) -> Any:
-    """The library that reads nested headers.
-
-    Args:
-        what: needs it, as the subject of a sentence.
-        source: the file, for the message.
-
-    Raises:
-        UsageError: it is not installed.
-    """
-    try:
-        import pydicom
-        import pydicom.uid
-    except ImportError:
-        raise UsageError(
-            f"{what} needs pydicom, which is not installed",
-            source=source,
-            mend="pip install 'medseg[dicom]'",
-        ) from None
-    return pydicom
-
-
-def dataset(path: Path, what: str, *, tags: tuple[str, ...] = (), pixels: bool = False) -> Any:
+def dataset(path: Path, *, tags: tuple[str, ...] = (), pixels: bool = False) -> Any:
     """A file's data set, with the attributes listed, or all but the pixels.
 
     Raises:
-        UsageError: pydicom is not installed.
         InputError: the header is damaged.
     """
-    library = pydicom(what, path)
+    from pydicom import dcmread
+
     try:
         with unwarned():
-            return library.dcmread(
-                path, force=True, stop_before_pixels=not pixels, specific_tags=list(tags) or None
-            )
+            return dcmread(path, force=True, stop_before_pixels=not pixels, specific_tags=list(tags) or None)
     except FAULTS:
         raise InputError("the DICOM header is damaged", source=path, mend="export it again") from None
 

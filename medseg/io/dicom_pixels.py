@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import InputError
-from medseg.io.dicom_library import FAULTS, dataset, pydicom, unwarned
+from medseg.io.dicom_library import FAULTS, dataset, unwarned
 from medseg.io.itk import simple_itk
 
 IMAGE = (
@@ -27,22 +27,20 @@ MULTIFRAME_WORD = "1.2.840.10008.5.1.4.1.1.7.3"
 """Multi-frame Grayscale Word Secondary Capture: an image that says nothing but its pixels."""
 
 
-def stored_pixels(path: Path, what: str) -> NDArray[Any]:
+def stored_pixels(path: Path) -> NDArray[Any]:
     """The stored values (frames, rows, columns) of a file in grey.
 
     Args:
         path: the file, whose lengths have been checked.
-        what: needs pydicom, for the message where it is not installed.
 
     Raises:
-        UsageError: pydicom is not installed.
         InputError: the pixels are damaged, in colour, or of an encoding that is not read.
     """
-    image = dataset(path, what, tags=(*IMAGE, *PIXELS), pixels=True)
+    image = dataset(path, tags=(*IMAGE, *PIXELS), pixels=True)
     try:
         with unwarned():
             _require_encoding(image)
-            array = _decoded(image, path)
+            array = _decoded(image)
             frames = int(image.get("NumberOfFrames") or 1)
             shape = (frames, int(image.Rows), int(image.Columns))
     except (*FAULTS, RuntimeError, StopIteration):
@@ -67,26 +65,27 @@ def _require_encoding(image: Any) -> None:
     image.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
 
 
-def _decoded(image: Any, path: Path) -> NDArray[Any]:
+def _decoded(image: Any) -> NDArray[Any]:
     """Decoded by pydicom, or by GDCM what pydicom has no decoder for."""
     try:
         return np.asarray(image.pixel_array)
     except (RuntimeError, NotImplementedError):
         if not image.file_meta.TransferSyntaxUID.is_compressed:
             raise
-        return _by_gdcm(image, path)
+        return _by_gdcm(image)
 
 
-def _by_gdcm(image: Any, path: Path) -> NDArray[Any]:
+def _by_gdcm(image: Any) -> NDArray[Any]:
     """Decoded by GDCM from a file that holds the pixels and nothing else: no patient, nothing to rescale."""
-    library = pydicom("a compressed image", path)
-    bare = library.Dataset()
+    from pydicom.dataset import Dataset, FileMetaDataset
+
+    bare = Dataset()
     for keyword in (*IMAGE, "PixelData"):
         if keyword in image:
             bare[keyword] = image[keyword]
     bare.PhotometricInterpretation = "MONOCHROME2"
     bare.SOPClassUID, bare.SOPInstanceUID = MULTIFRAME_WORD, "2.25.1"
-    bare.file_meta = library.dataset.FileMetaDataset()
+    bare.file_meta = FileMetaDataset()
     bare.file_meta.TransferSyntaxUID = image.file_meta.TransferSyntaxUID
     bare.file_meta.MediaStorageSOPClassUID = bare.SOPClassUID
     bare.file_meta.MediaStorageSOPInstanceUID = bare.SOPInstanceUID

@@ -61,7 +61,6 @@ def read_segments(path: Path) -> StructureSet:
     """The structures of a structure set: names, colours, and values as `read_labels` gives them.
 
     Raises:
-        UsageError: pydicom is not installed.
         InputError: the file is damaged, or holds no closed contour.
     """
     rois, _ = _rois(_header(path), path)
@@ -81,7 +80,6 @@ def read_labels(path: Path, structures: StructureSet | None = None) -> LabelMap:
             others are left out. None numbers the structures in the file's order, from 1.
 
     Raises:
-        UsageError: pydicom is not installed.
         InputError: the file is damaged, has none of the structures, or its series is not beside it.
         GeometryError: the series is another patient's, or a contour lies between its slices.
         ResourceError: the labels cannot fit in memory.
@@ -107,7 +105,7 @@ def read_labels(path: Path, structures: StructureSet | None = None) -> LabelMap:
 
 def _header(path: Path) -> Any:
     outline(path)
-    return dataset(path, WHAT)
+    return dataset(path)
 
 
 def _structure(roi: Roi) -> Structure:

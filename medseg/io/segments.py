@@ -22,7 +22,6 @@ def read_segments(path: str | Path) -> StructureSet:
     Raises:
         InputError: the file is damaged, or its segments contradict each other.
         GeometryError: there is no orientation, or an impossible one.
-        UsageError: a DICOM structure set needs pydicom, which is not installed.
     """
     path = Path(path)
     if is_structure_set(path):

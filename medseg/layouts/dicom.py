@@ -29,7 +29,6 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     Raises:
         InputError: there is no case, one has two series' folders or structure sets, or with `complete` none;
             a structure set is damaged.
-        UsageError: pydicom is not installed.
     """
     cases = []
     names: dict[str, str] = {}
