@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar
 from medseg import specs
 from medseg.augment.spec import AugmentSpec, SynthesisSpec, Tissue
 from medseg.errors import InputError, UsageError, did_you_mean
+from medseg.io import ReadOptions
 from medseg.layouts import LAYOUTS, CaseFiles, DatasetFiles, LayoutName
 from medseg.layouts.case import plain
 from medseg.losses.spec import LossSpec
@@ -69,13 +70,20 @@ class Card:
                 raise UsageError(f"the region {s.name!r} writes {s.value}, which is none of its members")
         return structures
 
-    def read(self, folder: Path, *, complete: bool = True) -> DatasetFiles:
-        """The cases in `folder`; with `complete`, a missing file is refused here and now.
+    def read(
+        self, folder: Path, *, complete: bool = True, reading: ReadOptions | None = None
+    ) -> DatasetFiles:
+        """The cases in a folder.
+
+        Args:
+            folder: of the data set.
+            complete: refuse a missing file here and now.
+            reading: decisions that the files leave open.
 
         Raises:
             InputError: the folder's own label or channel names contradict the card.
         """
-        found = LAYOUTS[self.layout](folder, complete=complete)
+        found = LAYOUTS[self.layout](folder, complete=complete).read_with(reading or ReadOptions())
         fault = self._contradiction(found)
         if fault:
             raise InputError(fault, source=folder / "dataset.json", mend="use the card of this dataset")

@@ -24,6 +24,11 @@ def command(
         bool, typer.Option("--every", help="Take every case: the model was trained on none of them.")
     ] = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn.")] = 0,
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
+    fill_nan: opt.FillNan = None,
+    volume: opt.VolumeNumber = None,
+    series: opt.Series = None,
     threads: opt.Threads = 0,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
@@ -39,7 +44,8 @@ def command(
         raise UsageError("a model is a .safetensors file", source=out)
     refuse_existing(out, overwrite, [data])
     found = load_card(card) if card else card_of(loaded)
-    options = CalibrateOptions(every=every, seed=seed, threads=threads)
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
+    options = CalibrateOptions(every=every, seed=seed, threads=threads, reading=reading)
     done, evidence = calibrate(loaded, found, data, options, say=say)
     done.save(out, overwrite=overwrite)
     say(str(out))

@@ -22,6 +22,11 @@ def command(
         str,
         typer.Option("--recipe", help="Judge as a training of this recipe does: its card, channels, voxels."),
     ] = "",
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
+    fill_nan: opt.FillNan = None,
+    volume: opt.VolumeNumber = None,
+    series: opt.Series = None,
     as_json: opt.Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
 ) -> None:
@@ -37,6 +42,7 @@ def command(
         folder,
         load_card(name) if name else None,
         settings,
+        opt.reading(use_form, assume_ras, fill_nan, volume, series),
         on_case=lambda number, of: rewrite(f"reading case {number} of {of}"),
     )
     rewrite("")

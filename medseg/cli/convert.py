@@ -44,6 +44,11 @@ def command(
     anonymous: Annotated[
         bool, typer.Option("--anonymous", help="Number the cases, and copy no file's header.")
     ] = False,
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
+    fill_nan: opt.FillNan = None,
+    volume: opt.VolumeNumber = None,
+    series: opt.Series = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -60,6 +65,7 @@ def command(
         unlabelled=unlabelled,
         anonymous=anonymous,
         overwrite=overwrite,
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
         on_case=lambda number, of: rewrite(f"case {number} of {of}"),
     )
     rewrite("")

@@ -15,6 +15,7 @@ from medseg.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from medseg.training.loop import Epoch
+    from medseg.workflows.train import TrainResult
 
 
 def command(
@@ -31,6 +32,11 @@ def command(
     init: Annotated[
         str, typer.Option("--init", help="Model of the same network to begin from: a file or a name.")
     ] = "",
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
+    fill_nan: opt.FillNan = None,
+    volume: opt.VolumeNumber = None,
+    series: opt.Series = None,
     device: opt.Device = "auto",
     threads: opt.Threads = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, deleting the run.")] = False,
@@ -39,9 +45,7 @@ def command(
 ) -> None:
     """Train a network. The same command again goes on where it stopped."""
     from medseg.cards import load_recipe
-    from medseg.metrics.cohort import summarise
     from medseg.model import load_model
-    from medseg.workflows.scores import cohort_table
     from medseg.workflows.train import TrainOptions, train
 
     loaded = load_recipe(recipe)
@@ -57,6 +61,7 @@ def command(
         threads=threads,
         init=load_model(init) if init else None,
         overwrite=overwrite,
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
     )
     done = train(
         loaded,
@@ -69,7 +74,14 @@ def command(
     if as_json:
         content = {"model": str(done.model_path), "epochs": done.epochs, "seconds": round(done.seconds, 1)}
         result(json.dumps(content))
-        return
+    else:
+        _tell_result(done, quiet)
+
+
+def _tell_result(done: TrainResult, quiet: bool) -> None:
+    from medseg.metrics.cohort import summarise
+    from medseg.workflows.scores import cohort_table
+
     if not quiet:
         say(f"trained {counted(done.epochs, 'epoch')} in {duration(done.seconds)}: {done.model_path}")
     if done.validation:

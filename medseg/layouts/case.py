@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.errors import InputError
-from medseg.io import stem_and_suffix
+from medseg.io import ReadOptions, stem_and_suffix
 from medseg.io.names import scan_of_result
 from medseg.structures import Structure
 
@@ -26,6 +26,7 @@ class CaseFiles:
         group: of the cases of one person.
         channels: a file for each channel by name, where they lie apart.
         relabel: values of the label file that stand for others, where a layout has another convention.
+        reading: decisions that its files leave open.
     """
 
     case_id: str
@@ -34,6 +35,7 @@ class CaseFiles:
     group: str
     channels: Mapping[str, Path] = field(default_factory=dict)
     relabel: Mapping[int, int] = field(default_factory=dict)
+    reading: ReadOptions = ReadOptions()
 
     @property
     def source(self) -> Path | Mapping[str, Path]:
@@ -54,6 +56,10 @@ class DatasetFiles:
     licence: str = ""
     regions: tuple[Structure, ...] = ()
     ignore: int | None = None
+
+    def read_with(self, reading: ReadOptions) -> DatasetFiles:
+        """The same cases, whose files are read as `reading` says."""
+        return replace(self, cases=tuple(replace(case, reading=reading) for case in self.cases))
 
 
 INCOMPLETE = "add the missing file, or move the other away"

@@ -14,6 +14,7 @@ import numpy as np
 from medseg import numbers
 from medseg.cards import Card, available, load_card
 from medseg.errors import UsageError, counted, printable
+from medseg.io import ReadOptions
 from medseg.layouts import CaseFiles
 from medseg.metrics.conformal import least_cases
 from medseg.model import Model
@@ -41,12 +42,14 @@ class CalibrateOptions:
         seed: of the shifts and of the repeated predictions.
         threads: of the processor; 0 takes what there is.
         shifts: how unlike the originals the scans are on which the calibration is checked.
+        reading: decisions that the files of the data set leave open.
     """
 
     every: bool = False
     seed: int = 0
     threads: int = 0
     shifts: ShiftSpec = field(default_factory=ShiftSpec)
+    reading: ReadOptions = ReadOptions()
 
 
 def calibrate(
@@ -71,9 +74,9 @@ def calibrate(
             f"{model.spec.name} writes {', '.join(model.spec.structure_set.names)}; the card {card.name} has "
             f"{', '.join(card.structure_set.names)}"
         )
-    found = card.read(data)
+    found = card.read(data, reading=options.reading)
     card = card.adopting(found)
-    files = found.cases if options.every else held_out(model, card, data)
+    files = found.cases if options.every else held_out(model, card, data, options.reading)
     if len(files) < least_cases():
         raise UsageError(
             f"too few cases with a reference: {len(files)}; an interval needs {least_cases()}",
@@ -95,14 +98,14 @@ def calibrate(
     return replace(model, spec=spec), evidence
 
 
-def held_out(model: Model, card: Card, data: Path) -> Sequence[CaseFiles]:
+def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None = None) -> Sequence[CaseFiles]:
     """The cases of the data set a model was trained on that its training did not see.
 
     Raises:
         UsageError: it was trained on another data set, or on every case.
     """
     training: dict[str, Any] = model.spec.training
-    found = card.read(data).cases
+    found = card.read(data, reading=reading).cases
     if training.get("dataset") != card.description or training.get("fold") is None:
         raise UsageError(
             f"which of these cases {model.spec.name} was trained on is not known",

@@ -106,12 +106,13 @@ def read_image(files: CaseFiles, there: Sequence[str], wanted: Sequence[str] = (
                 source=files.image.parent,
                 mend=f"name the channels that every case has in the recipe: channels = [{_quoted(files)}]",
             )
-        return read_volume({name: files.channels[name] for name in wanted}, channels=wanted)
-    volume = read_volume(files.image, channels=there)
+        chosen = {name: files.channels[name] for name in wanted}
+        return read_volume(chosen, channels=wanted, options=files.reading)
+    volume = read_volume(files.image, channels=there, options=files.reading)
     if wanted == tuple(there):
         return volume
-    chosen = volume.array[[there.index(name) for name in wanted]]
-    return Volume(chosen, volume.grid, wanted, volume.form, volume.warnings)
+    selected = volume.array[[there.index(name) for name in wanted]]
+    return Volume(selected, volume.grid, wanted, volume.form, volume.warnings)
 
 
 def _quoted(files: CaseFiles) -> str:
@@ -133,7 +134,7 @@ def read_reference(
     """
     if files.label is None:
         raise InputError("has no labels", source=files.image)
-    labels = read_labels(files.label, structures=structures, like=like)
+    labels = read_labels(files.label, options=files.reading.of_labels(), structures=structures, like=like)
     if structures is not None:
         labels = replace(labels, ignore=structures.ignore)
     return relabelled(labels, files.relabel, files.label)
@@ -286,7 +287,7 @@ def _digests(files: CaseFiles, volume: Volume, labels: LabelMap) -> tuple[str, d
     Where the scan was made from a map they are the map's, for the scan differs by the case's name.
     """
     if files.label == files.image:
-        of_map = read_labels(files.image)
+        of_map = read_labels(files.image, options=files.reading.of_labels())
         digest = voxel_digest(of_map)
         placed = _placed(digest, of_map.grid)
         return digest, {"image": placed, "labels": placed}

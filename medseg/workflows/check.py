@@ -15,7 +15,7 @@ import numpy as np
 from medseg.augment.spec import SynthesisSpec, Tissue
 from medseg.cards import Card, Recipe
 from medseg.errors import InputError, MedsegError
-from medseg.io import read_labels, stem_and_suffix
+from medseg.io import ReadOptions, read_labels, stem_and_suffix
 from medseg.layouts import CaseFiles, detect
 from medseg.layouts.description import LISTER, required_description
 from medseg.preparation import Preparation, PreparationSpec
@@ -95,6 +95,7 @@ def check(
     folder: Path,
     card: Card | None = None,
     recipe: Recipe | None = None,
+    reading: ReadOptions | None = None,
     on_case: Callable[[int, int], None] = lambda *_: None,
 ) -> Audit:
     """Read and prepare every case of a dataset as a training does, and look for what would spoil one.
@@ -104,12 +105,16 @@ def check(
         card: what channels and labels mean; what the folder states, or the card of its layout, when None.
         recipe: of the training, whose channels and preparation are taken; without one every channel that
             any case has, and no change of the voxels.
+        reading: decisions that the files leave open.
         on_case: called after each case with its number and how many there are.
 
     Raises:
         InputError: the folder is no dataset at all, or its layout cannot be told.
     """
-    found = _origin(folder) if card is None else described(folder, card, complete=False)
+    if card is None:
+        found = _origin(folder, reading)
+    else:
+        found = described(folder, card, complete=False, reading=reading)
     cases, structures = found.files.cases, found.structures
     wanted = (recipe.channels if recipe else ()) or channels_of(cases, found.known_channels)
     read = partial(read_on_grid, structures=structures, there=found.known_channels, wanted=wanted)
@@ -148,7 +153,7 @@ def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Finding]:
     return findings + [Finding("warning", "", text) for text in texts]
 
 
-def _origin(folder: Path) -> Origin:
+def _origin(folder: Path, reading: ReadOptions | None) -> Origin:
     layout = detect(folder)
     if layout is None and (folder / LISTER).is_file():
         found = required_description(folder)
@@ -163,7 +168,7 @@ def _origin(folder: Path) -> Origin:
             source=folder,
             mend="give the data set's own folder, or say with --card what it is: --card brain for label maps",
         )
-    return origin(folder, layout, complete=False)
+    return origin(folder, layout, complete=False, reading=reading)
 
 
 def _of_files(said: Mapping[str, Sequence[str]], of: int) -> list[Finding]:

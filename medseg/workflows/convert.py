@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from medseg.errors import InputError, UsageError, did_you_mean
+from medseg.io import ReadOptions
 from medseg.layouts import (
     WRITERS,
     About,
@@ -64,6 +65,7 @@ def convert(
     unlabelled: bool = False,
     anonymous: bool = False,
     overwrite: bool = False,
+    reading: ReadOptions | None = None,
     on_case: Callable[[int, int], None] = lambda *_: None,
 ) -> Conversion:
     """Write the cases of a data set in another layout.
@@ -82,6 +84,7 @@ def convert(
         unlabelled: take cases without labels too, and leave missing files to their reader.
         anonymous: number the cases, and copy no file's header.
         overwrite: whether files of the same names may be replaced; others stay.
+        reading: decisions that the files leave open; what needs one is written anew.
         on_case: called after each case with its number and how many there are.
 
     Raises:
@@ -92,7 +95,7 @@ def convert(
     """
     write = _writer(to, axis)
     _require_apart(source, out, overwrite)
-    found = origin(source, layout, complete=not unlabelled)
+    found = origin(source, layout, complete=not unlabelled, reading=reading)
     about = _about(found, tuple(channels), to, anonymous)
     done = Conversion()
     names = _names(found.files.cases, to, anonymous)
@@ -198,7 +201,8 @@ def _read(
             done.warnings += [f"{name}: {text}" for text in labels.warnings]
             if volume is not None:
                 volume.grid.require(labels.grid, "image and labels", source=str(files.label))
-        kept = {} if anonymous or alone else _single_files(files, about.channels)
+        anew = anonymous or alone or files.reading != ReadOptions()
+        kept = {} if anew else _single_files(files, about.channels)
         yield NewCase(name, volume, labels, kept)
         done.cases.append(name)
         if name != files.case_id:

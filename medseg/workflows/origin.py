@@ -9,7 +9,7 @@ from pathlib import Path
 from medseg.augment.spec import Tissue
 from medseg.cards import Card, available, load_card
 from medseg.errors import UsageError, did_you_mean
-from medseg.io import inspect, read_labels
+from medseg.io import ReadOptions, inspect, read_labels
 from medseg.io.names import COLOURS
 from medseg.layouts import LAYOUTS, DatasetFiles, masks
 from medseg.structures import Structure, StructureSet, from_labels, value_counts
@@ -49,33 +49,34 @@ class Origin:
     licence: str
 
 
-def origin(folder: Path, layout: str, *, complete: bool) -> Origin:
+def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | None = None) -> Origin:
     """The data set in a folder.
 
     Args:
         folder: of the data set.
         layout: one of `SOURCES`, or the name or path of a card.
         complete: refuse missing files, rather than leave them to the reader.
+        reading: decisions that the files leave open.
 
     Raises:
         UsageError: there is neither a layout nor a card of that name.
         InputError: the folder is not as its layout or card says.
     """
     if layout not in LAYOUTS or layout in CARDS:
-        return described(folder, _card(CARDS.get(layout, layout)), complete=complete)
-    files = LAYOUTS[layout](folder, complete=complete)
+        return described(folder, _card(CARDS.get(layout, layout)), complete=complete, reading=reading)
+    files = LAYOUTS[layout](folder, complete=complete).read_with(reading or ReadOptions())
     about = folder.resolve().name, f"Converted from {layout}", files.licence
     channels = _channels(files)
     return Origin(files, channels, channels, _structures(files, layout), (), *about)
 
 
-def described(folder: Path, card: Card, *, complete: bool) -> Origin:
+def described(folder: Path, card: Card, *, complete: bool, reading: ReadOptions | None = None) -> Origin:
     """The data set in a folder, with the channels of its card that every case has.
 
     Raises:
         InputError: the folder contradicts the card.
     """
-    files = card.read(folder, complete=complete)
+    files = card.read(folder, complete=complete, reading=reading)
     card = card.adopting(files)
     there = tuple(n for n in card.channels if all(n in (c.channels or card.channels) for c in files.cases))
     about = card.name, card.description, card.licence

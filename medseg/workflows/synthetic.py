@@ -88,7 +88,7 @@ class SyntheticCases:
         Raises:
             InputError: the map is empty, or holds a value that no tissue has.
         """
-        labels = read_labels(files.image)
+        labels = read_labels(files.image, options=files.reading.of_labels())
         reorientation = canonical(labels.grid)
         grid = reorientation.grid(labels.grid)
         indices = self.table.encode(np.ascontiguousarray(reorientation.forward(labels.array)))

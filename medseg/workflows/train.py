@@ -14,6 +14,7 @@ from medseg.augment.compose import Augmenter
 from medseg.augment.slices import SliceAugmenter, turned
 from medseg.cards import Card, MetricsSpec, Recipe, load_card
 from medseg.errors import counted, gathered
+from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.layouts import CaseFiles, DatasetFiles
 from medseg.losses.distances import SpacingMm
@@ -60,6 +61,7 @@ class TrainOptions:
         threads: of the processor; 0 takes what there is.
         init: a model of the same network, whose weights are where the training begins.
         overwrite: begin anew in a folder that holds a run.
+        reading: decisions that the files of the data set leave open.
     """
 
     epochs: int | None = None
@@ -71,6 +73,7 @@ class TrainOptions:
     threads: int = 0
     init: Model | None = None
     overwrite: bool = False
+    reading: ReadOptions = ReadOptions()
 
 
 @dataclass(frozen=True)
@@ -105,7 +108,7 @@ def train(
     recipe = _resolved(recipe, card, options)
     maps = _label_maps(recipe, card)
     network, begun = _network(recipe, card.structure_set, maps, options)
-    found = card.read(data)
+    found = card.read(data, reading=options.reading)
     card = card.adopting(found)
     split = _split(found, recipe, options)
     run = Run(out)
