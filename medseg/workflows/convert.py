@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import TypeVar
 
 from medseg.errors import InputError, UsageError, did_you_mean
 from medseg.io import ReadOptions
@@ -23,7 +24,7 @@ from medseg.layouts import (
 )
 from medseg.layouts.case import group_of
 from medseg.structures import StructureSet, value_counts
-from medseg.volume import LabelMap
+from medseg.volume import FileForm, LabelMap, Volume
 from medseg.workflows.cases import read_image, read_reference
 from medseg.workflows.origin import Origin, origin
 
@@ -201,13 +202,22 @@ def _read(
             done.warnings += [f"{name}: {text}" for text in labels.warnings]
             if volume is not None:
                 volume.grid.require(labels.grid, "image and labels", source=str(files.label))
-        anew = anonymous or alone or files.reading != ReadOptions()
-        kept = {} if anew else _single_files(files, about.channels)
+        if settled := files.reading != ReadOptions():
+            volume, labels = _settled(volume), _settled(labels)
+        kept = {} if anonymous or alone or settled else _single_files(files, about.channels)
         yield NewCase(name, volume, labels, kept)
         done.cases.append(name)
         if name != files.case_id:
             done.renamed[files.case_id] = name
         on_case(number, len(cases))
+
+
+Image = TypeVar("Image", Volume, LabelMap)
+
+
+def _settled(image: Image | None) -> Image | None:
+    """An image whose file will not leave open what a person has decided."""
+    return None if image is None else replace(image, form=FileForm())
 
 
 def _single_files(files: CaseFiles, channels: Sequence[str]) -> Mapping[str, Path]:
