@@ -19,6 +19,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
+from commands import done
 from io_files import rotation
 from io_files import write_dicom as write_series
 from PIL import Image
@@ -769,3 +770,14 @@ def test_real_series(
         content = path.read_bytes()
         assert not [said for said in texts if said.encode() in content]
         assert pydicom.dcmread(path).PatientName == source.PatientName
+
+
+def test_another_kind_of_segmentation_is_another_result(tmp_path: Path, model_path: Path) -> None:
+    (tmp_path / "all").mkdir()
+    a_series(tmp_path / "all" / "r")
+    words = ("predict", tmp_path / "all", "-m", model_path, "-o", tmp_path / "out", "--json")
+    skipped = [
+        done(*words, *more, "--overwrite").json()[0]["skipped"]
+        for more in (("--dicom",), ("--dicom",), ("--dicom", "--dicom-seg", "labelmap"))
+    ]
+    assert skipped == [False, True, False]
