@@ -213,22 +213,35 @@ def real_heads(model: str, data: Path) -> dict[str, Any]:
     rows: dict[str, dict[str, dict[str, float]]] = {"refined": {}, "network": {}}
     segmenters = {"refined": medseg.load(model), "network": medseg.load(model, refine=False)}
     structures = segmenters["refined"].structures
+    doubted: dict[str, list[str]] = {}
     for head in heads.read(data / "heads"):
         for name, segmenter in segmenters.items():
-            labels = segmenter(head.volume).labels.array
-            rows[name][head.name] = heads.dices(labels, head, structures)
+            found = segmenter(head.volume)
+            rows[name][head.name] = heads.dices(found.labels.array, head, structures)
+            if name == "refined" and found.quality.reasons:
+                doubted[head.name] = list(found.quality.reasons)
     by_structure = {
         name: rounded(heads.by_structure([*table.values()], structures)) for name, table in rows.items()
     }
     by_head = {name: rounded({h: heads.mean(r) for h, r in table.items()}) for name, table in rows.items()}
     overall = {name: round(statistics.fmean(found.values()), 4) for name, found in by_head.items()}
     refined = by_structure["refined"]
+    sources = {name.split("_")[0] for name in rows["refined"]}
     return {
         "heads": len(by_head["refined"]),
         "engines": list(segmenters["refined"].engine_names),
         "mean_dice": overall,
         "dice_by_structure": by_structure,
         "dice_by_head": by_head,
+        "dice_by_source": {
+            source: rounded(
+                heads.by_structure(
+                    [r for h, r in rows["refined"].items() if h.startswith(source)], structures
+                )
+            )
+            for source in sorted(sources)
+        },
+        "doubtful": doubted,
         "targets": {"mean": HEADS_MEAN_TARGET, "worst head": WORST_HEAD_TARGET, **HEADS_TARGETS},
         "missed": [name for name, target in HEADS_TARGETS.items() if refined[name] < target],
         "pass": overall["refined"] >= HEADS_MEAN_TARGET
