@@ -39,7 +39,7 @@ COPIES_OF_LABELS = 4
 FREE_SHARE = 0.8
 """Share of the free memory that is taken where no limit is given."""
 
-GIB, UNLIMITED = 2**30, 2**60
+MIB, GIB, UNLIMITED = 2**20, 2**30, 2**60
 
 
 @dataclass(frozen=True)
@@ -150,17 +150,24 @@ def forecast(
         preparing.append(while_prepared)
         scans.append(kept)
         left = (room(limit) - kept) // len(members)
-        chosen = fitted(predictor, spec, shape, oriented.shape, left)
+        chosen = fitted(predictor, spec, shape, oriented.shape, left, limit if len(members) == 1 else None)
         plans.append(chosen.plan(shape))
         loads.append(load_with(chosen, spec, shape, oriented.shape).total)
         slabs.append(chosen.slab_voxels > 0)
     most = max(max(preparing), max(scans) + sum(loads))
     if most > room(limit):
-        raise _too_much(most, room(limit), "reading and preparing it")
+        raise _too_much(most, room(limit), "reading and preparing it", limit)
     return Forecast(tuple(plans), tuple(slabs), held_bytes() + most)
 
 
-def fitted(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Triple, room: int) -> Predictor:
+def fitted(
+    predictor: Predictor,
+    spec: ModelSpec,
+    shape: Triple,
+    scan_shape: Triple,
+    room: int,
+    limit: int | None = None,
+) -> Predictor:
     """The predictor with the largest tiles for which there is room; a sliding window's are given.
 
     Args:
@@ -169,6 +176,7 @@ def fitted(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Tri
         shape: of the prepared image (i, j, k).
         scan_shape: of the scan's own grid.
         room: bytes.
+        limit: of the process, for the message where there is too little room.
 
     Raises:
         ResourceError: there is too little for the smallest plan; it says how much is needed.
@@ -183,13 +191,17 @@ def fitted(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Tri
             return candidate
         least = load if least is None else min(least, load)
     what = f"predicting an image of {'x'.join(map(str, shape))} voxels with {spec.name}"
-    raise _too_much(least or 0, room, f"{what}, beside the scan,")
+    raise _too_much(least or 0, room, f"{what}, beside the scan,", limit)
 
 
-def _too_much(needed: int, room: int, what: str) -> ResourceError:
+def _too_much(needed: int, room: int, what: str, limit: int | None = None) -> ResourceError:
+    """What is too large, and the least limit that suffices where one was given."""
+    enough = "raise --max-memory"
+    if limit is not None:
+        enough = f"give --max-memory {math.ceil((limit + needed - room) / MIB)}M"
     return ResourceError(
         f"{what} needs {needed / GIB:.2f} GiB, and {max(0, room) / GIB:.2f} GiB are left",
-        mend="raise --max-memory, or close other programs",
+        mend=f"{enough}, or close other programs",
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from functools import partial
@@ -25,7 +25,7 @@ from medseg.model import load_model, packaged_models
 from medseg.report.followup import ReportFollowup, followup_page, sentences, terminal_table
 from medseg.report.planes import orientation_is_known
 from medseg.structures import StructureSet, value_counts
-from medseg.volume import LabelMap, Volume
+from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.known import known_structures
 from medseg.workflows.pairs import read_side
 from medseg.workflows.predictions import (
@@ -38,6 +38,10 @@ from medseg.workflows.predictions import (
 )
 
 SCHEMA = "medseg.followup/1"
+
+SPACING_RATIO = 1.25
+"""Ratio of the sides of two scans' voxels from which their volumes differ by more than repeated scans do."""
+
 SOFTWARE = f"medseg {__version__}"
 DECIMALS = 6
 PREDICT_BOTH = "predict both scans with the same model and settings"
@@ -206,6 +210,8 @@ def followup(
         _ = structures[name]
     one, two = (read_side(path, reading or ReadOptions(), structures) for path in (first, second))
     smallest, why_not = _smallest(summaries[0], model)
+    if unlike := tuple(_unlike(one.grid, two.grid)):
+        smallest, why_not = {}, unlike
     volumes = [_volumes_ml(labels, structures) for labels in (one, two)]
     cut = [name for summary in summaries for name in _cut(summary)]
     said = ReportFollowup(
@@ -358,6 +364,18 @@ def _tracked(
 ) -> tuple[LesionChange, ...]:
     mask = partial(structures.mask, structure=structures[name])
     return track_lesions(mask(one.array), one.grid, mask(two.array), two.grid, smallest.get(name))
+
+
+def _unlike(first: Grid, second: Grid) -> Iterator[str]:
+    """What makes scans of such voxels hard to compare: volumes change with the resolution."""
+    for one, two in zip(sorted(first.spacing_mm), sorted(second.spacing_mm), strict=True):
+        if max(one / two, two / one) > SPACING_RATIO:
+            sizes = (" x ".join(f"{mm:.3g}" for mm in grid.spacing_mm) for grid in (first, second))
+            yield (
+                f"The voxels of the two scans differ ({' and '.join(sizes)} mm). Volumes change with the "
+                "resolution, so what is noise between scans of one protocol says nothing of these."
+            )
+            return
 
 
 def _warnings(summaries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:

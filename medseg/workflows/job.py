@@ -289,8 +289,8 @@ def _identity(case: InputCase, segmenter: Segmenter, options: PredictOptions) ->
             "tta": segmenter.options.tta,
             "refine": segmenter.options.refine,
             "reading": asdict(options.reading) | {"series": _hidden(options.reading.series)},
-            **({"dicom_seg": options.dicom_seg} if options.dicom else {}),
         },
+        **({"dicom_seg": options.dicom_seg} if options.dicom else {}),
         "software": {"name": "medseg", "version": __version__},
     }
 

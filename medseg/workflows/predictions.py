@@ -15,12 +15,7 @@ from medseg.workflows.outputs import SCHEMA
 
 COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
-TITLES = {
-    "engines": "engines or precisions",
-    "tta": "mirroring (tta)",
-    "refine": "refinement",
-    "dicom_seg": "DICOM segmentation",
-}
+TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
 """What settings are called; the others have their own name."""
 
 UNSET = "as the model says"

@@ -179,6 +179,7 @@ def judge(
     found += of_labels(
         labels.array, volume.grid, spec.structure_set, expected_of(spec), orientation_known=known
     )
+    found += _of_evidence(spec)
     found += answer.of_likeness(features, spec)
     sides = None
     if _sides_in_doubt(found, labels, spec.structure_set):
@@ -218,6 +219,17 @@ def require_units(volume: Volume, specs: Sequence[ModelSpec]) -> None:
     for spec in specs:
         if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
             raise InputError(text, mend="give the scan as it was reconstructed, or --force")
+
+
+def _of_evidence(spec: ModelSpec) -> Iterator[Finding]:
+    """What a model cannot know of its own results."""
+    if spec.evidence.get("volumes_ml") == {}:
+        yield Finding(
+            "volumes_unknown",
+            "note",
+            f"{spec.name} knows no volumes to compare with, for no case of its training was labelled in "
+            "full: an implausible volume is not noticed.",
+        )
 
 
 def _of_units(volume: Volume, spec: ModelSpec) -> Iterator[Finding]:

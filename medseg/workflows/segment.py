@@ -195,9 +195,10 @@ class Segmenter:
 
     def _fitted(self, prepared: Sequence[Prepared]) -> list[Predictor]:
         """Each model's predictor, its tiles as large as there is room for."""
-        room = planner.room(self.options.max_memory) // len(prepared)
+        limit = self.options.max_memory
+        room = planner.room(limit) // len(prepared)
         return [
-            planner.fitted(m.predictor, m.model.spec, p.grid.shape, p.oriented_shape, room)
+            planner.fitted(m.predictor, m.model.spec, p.grid.shape, p.oriented_shape, room, limit)
             for m, p in zip(self.members, prepared, strict=True)
         ]
 

@@ -268,6 +268,8 @@ def _require_learnable(
         raise fault
     for text in said:
         say(f"warning: {text}")
+    if not any(case.whole for case in cases.values()):
+        say("warning: no case is labelled in full, so the model will not notice an implausible volume")
 
 
 def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -100,3 +101,11 @@ def test_room_is_the_limit_less_what_is_held_or_a_share_of_what_is_free(
     assert (planner.room(250), planner.room(None)) == (150, 800)
     monkeypatch.setattr(planner, "available_bytes", lambda: None)
     assert planner.room(None) == planner.UNLIMITED
+
+
+def test_the_limit_that_suffices_is_named_and_suffices(predictor: Predictor, model: Model) -> None:
+    spec = replace(model.spec, preparation=PreparationSpec(spacing_mm=(2.0, 2.0, 2.0)))
+    with pytest.raises(ResourceError) as caught:
+        planner.forecast([(spec, predictor)], GRID, 2, planner.held_bytes() + 2**20)
+    (megabytes,) = re.findall(r"--max-memory (\d+)M", str(caught.value))
+    assert planner.forecast([(spec, predictor)], GRID, 2, int(megabytes) * 2**20 + 2**20).plans

@@ -243,6 +243,19 @@ def test_other_grids_are_said_to_be_compared_as_the_scanner_states(tmp_path: Pat
     assert "nothing is registered" in found.page()
 
 
+@pytest.mark.parametrize(("factor", "alike"), [(1.2, True), (1.3, False)])
+def test_scans_of_other_voxels_show_no_change_to_be_real(
+    tmp_path: Path, model_file: Path, factor: float, alike: bool
+) -> None:
+    """Noise was measured between scans of one protocol."""
+    thicker = AFFINE @ np.diag([factor, 1, 1, 1])
+    found = two(tmp_path, [(5, 15)], [(5, 25)], model=model_file, affine=thicker)
+    assert found.report.noise_known is alike
+    said = [text for text in found.report.warnings if "voxels of the two scans differ" in text]
+    assert len(said) == (0 if alike else 1)
+    assert alike or "The voxels of the two scans differ" in found.page()
+
+
 def test_json_and_csv(tmp_path: Path, model_file: Path) -> None:
     found = two(tmp_path, [(5, 15)], [(5, 18), (30, 32)], model=model_file)
     content = json.loads(found.json(), parse_constant=pytest.fail)

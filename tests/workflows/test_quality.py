@@ -89,6 +89,12 @@ def test_a_result_like_the_training_is_not_doubted() -> None:
     assert quality.content()["flag"] == "ok"
 
 
+def test_a_model_that_learnt_no_volumes_says_so() -> None:
+    codes = [f.code for f in verdict(spec(volumes_ml={}, confidence={"min": 0.9})).findings]
+    assert "volumes_unknown" in codes
+    assert "volumes_unknown" not in [f.code for f in verdict(spec(volumes_ml=RANGES)).findings]
+
+
 def test_a_model_without_evidence_doubts_nothing() -> None:
     assert verdict(spec(), volume=scan(spacing=20.0)).findings == ()
 
