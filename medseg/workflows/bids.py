@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -48,6 +48,28 @@ def scans(root: Path) -> list[Path]:
     return found
 
 
+def lacks_description(folder: Path) -> bool:
+    """Whether a folder has the scans of a BIDS data set, and no description of one."""
+    return not (folder / DESCRIPTION).exists() and any(next(folder.glob(place), None) for place in PLACES)
+
+
+def _require_told_apart(into: Path, root: Path, shared: Iterable[tuple[Path, str]]) -> None:
+    """Refuse to write beside results that do not say which of a subject's scans they are of.
+
+    Raises:
+        UsageError: which file it is; it was the only scan when the result was written.
+    """
+    for folder, start in shared:
+        for suffix in SUFFIXES:
+            old = into / folder.relative_to(root) / f"{start}_dseg{suffix}"
+            if old.exists():
+                raise UsageError(
+                    "does not say which of the subject's scans it is of",
+                    source=old,
+                    mend="remove it; the result of each scan will be named for it",
+                )
+
+
 def targets(words: Sequence[str], files: Sequence[Path], out: Path | None) -> list[Path]:
     """Where the segmentation of each scan of a root goes, in the places of BIDS.
 
@@ -55,7 +77,7 @@ def targets(words: Sequence[str], files: Sequence[Path], out: Path | None) -> li
     called so, `sub-01_desc-T1w_dseg.nii.gz`.
 
     Raises:
-        UsageError: the words are not one BIDS root.
+        UsageError: the words are not one BIDS root, or an earlier result could be that of several scans.
     """
     if len(words) != 1 or not is_root(Path(words[0])):
         raise UsageError(
@@ -70,6 +92,7 @@ def targets(words: Sequence[str], files: Sequence[Path], out: Path | None) -> li
         for (folder, start), (stem, _) in zip(entities, whole, strict=True)
     ]
     into = root / DERIVATIVES if out is None else out
+    _require_told_apart(into, root, {key for key, n in count.items() if n > 1})
     return [
         into / path.parent.relative_to(root) / f"{name}{suffix}"
         for path, name, (_, suffix) in zip(files, names, whole, strict=True)

@@ -183,7 +183,9 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
         say(f"{path.resolve().name} is read in the layout {layout}: {counted(len(cases), 'case')}")
     if not cases:
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
-        raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path)
+        without = bids.lacks_description(path)
+        mend = f"add {bids.DESCRIPTION}, which makes it a BIDS data set" if without else None
+        raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path, mend=mend)
     return cases
 
 

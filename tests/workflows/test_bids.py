@@ -86,3 +86,18 @@ def test_a_folder_that_is_no_root_has_no_derivative(root: Path, model_path: Path
     for name in SCANS:
         (root / name).unlink()
     assert "without anatomical scans" in refused(3, "predict", root, "-m", model_path)
+
+
+def test_a_result_that_could_be_of_several_scans_is_not_left_beside_them(
+    root: Path, model_path: Path
+) -> None:
+    done("predict", root, "--bids", "-m", model_path, "-q")
+    write_phantom_scan(root / "sub-01/anat/sub-01_FLAIR.nii.gz", seed=7, shape=SHAPE)
+    line = refused(2, "predict", root, "--bids", "-m", model_path, "-q")
+    assert "sub-01_dseg.nii.gz: does not say which of the subject's scans it is of" in line
+
+
+def test_a_data_set_without_description_is_told_what_it_lacks(root: Path, model_path: Path) -> None:
+    (root / "dataset_description.json").unlink()
+    line = refused(3, "predict", root, "-m", model_path, "-o", root.parent / "out")
+    assert "add dataset_description.json, which makes it a BIDS data set" in line
