@@ -138,7 +138,7 @@ def _writer(to: str, axis: str) -> Writer:
 
 
 def _require_apart(source: Path, out: Path, overwrite: bool) -> None:
-    """Neither folder in the other, and nothing in the second."""
+    """Neither folder in the other, and no file in the second; a refusal leaves folders behind."""
     here, there = source.resolve(), out.resolve()
     if there.is_relative_to(here) or here.is_relative_to(there):
         raise UsageError(
@@ -146,7 +146,7 @@ def _require_apart(source: Path, out: Path, overwrite: bool) -> None:
         )
     if out.exists() and not out.is_dir():
         raise UsageError("the output is a file", source=out, mend="name a folder")
-    if not overwrite and out.is_dir() and any(out.iterdir()):
+    if not overwrite and out.is_dir() and any(not path.is_dir() for path in out.rglob("*")):
         raise UsageError(
             "the output folder is not empty", source=out, mend="add --overwrite to write into it"
         )

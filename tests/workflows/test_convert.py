@@ -215,6 +215,11 @@ def test_nothing_of_a_name_or_a_header_is_in_an_anonymous_set(heads: Path, tmp_p
     same(first, read(tmp_path / "out", "decathlon", "case_002", ("image",)))
 
 
+def test_folders_that_a_refusal_left_do_not_bar_the_next_attempt(heads: Path, tmp_path: Path) -> None:
+    (tmp_path / "out" / "imagesTr").mkdir(parents=True)
+    assert convert(heads, tmp_path / "out", layout="decathlon", to="nnunet").cases
+
+
 def test_what_stands_already_is_not_replaced_unasked(heads: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     convert(heads, out, layout="decathlon", to="nnunet")
