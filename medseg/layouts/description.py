@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def stated_labels(data: Mapping[str, Any], *, numbered: bool = False) -> StatedL
         return StatedLabels({values[0]: name for name, values in kept}, (), ignore)
     count = range(1, len(kept) + 1)
     written = data.get("regions_class_order", count) if numbered else data["regions_class_order"]
-    order = [int(value) for value in written]
+    order = [_whole(value) for value in written]
     if len(order) != len(kept):
         raise ValueError(f"regions_class_order has {len(order)} values for {len(kept)} regions")
     triples = zip(order, kept, strict=True)
@@ -152,5 +153,23 @@ def form_fault(fault: Exception) -> str:
 
 def _named(key: str, value: object) -> tuple[str, tuple[int, ...]]:
     if isinstance(value, list):
-        return key, tuple(int(v) for v in value)
-    return (key, (value,)) if isinstance(value, int) else (str(value), (int(key),))
+        return key, tuple(map(_whole, value))
+    return (key, (value,)) if isinstance(value, int) else (str(value), (_whole(key),))
+
+
+def _whole(value: object) -> int:
+    """A label value, which may stand there as 3, 3.0 or "3".
+
+    >>> _whole("3")
+    3
+
+    Raises:
+        ValueError: it is no whole number.
+    """
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = math.nan
+    if not number.is_integer():
+        raise ValueError(f"{value!r} is not a label value")
+    return int(number)
