@@ -92,14 +92,21 @@ def _require_chain(path: Path) -> None:
         entry, count, place = (20, 8, 8) if wide else (12, 2, 4)
         at = int.from_bytes(start[8:16] if wide else start[4:8], order)
         seen: set[int] = set()
+        size = path.stat().st_size
         while at:
+            if at >= size:
+                raise InputError(
+                    f"a page is said to begin at byte {at}, and the file has {size}",
+                    source=path,
+                    mend="re-copy it",
+                )
             if at in seen or len(seen) == MOST_PAGES:
                 fault = "its pages form a loop" if at in seen else f"it has more than {MOST_PAGES} pages"
                 raise InputError(fault, source=path, mend="save it again")
             seen.add(at)
             stream.seek(at)
             entries = int.from_bytes(stream.read(count), order)
-            stream.seek(at + count + entry * entries)
+            stream.seek(min(at + count + entry * entries, size))
             at = int.from_bytes(stream.read(place), order)
 
 
