@@ -11,7 +11,6 @@ from commands import done, refused
 from medseg import io
 from medseg.phantom import STRUCTURES, write_phantom_scan
 
-pytestmark = pytest.mark.fault("reports 14")
 SHAPE = (20, 24, 18)
 SCANS = (
     "sub-01/anat/sub-01_T1w.nii.gz",
@@ -46,6 +45,7 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.fault("reports 14")
 def test_the_anatomical_scans_of_a_root_are_found(root: Path, model_path: Path, tmp_path: Path) -> None:
     ran = done("predict", root, "-m", model_path, "-o", tmp_path / "out")
     assert "study is read as a BIDS data set: 4 scans" in ran.err
@@ -53,6 +53,7 @@ def test_the_anatomical_scans_of_a_root_are_found(root: Path, model_path: Path, 
     assert found == {Path(name).name.replace(".nii", "_seg.nii") for name in SCANS}
 
 
+@pytest.mark.fault("reports 14")
 def test_the_results_are_a_derivative(root: Path, model_path: Path) -> None:
     before = {path for path in root.rglob("*") if path.is_file()}
     done("predict", root, "--bids", "-m", model_path, "-q")
@@ -72,6 +73,7 @@ def test_the_results_are_a_derivative(root: Path, model_path: Path) -> None:
         assert io.inspect(labels).grid.matches(io.inspect(root / scan).grid)
 
 
+@pytest.mark.fault("reports 14")
 def test_a_derivative_is_gone_on_with(root: Path, model_path: Path) -> None:
     done("predict", root, "--bids", "-m", model_path, "-q")
     ran = done("predict", root, "--bids", "-m", model_path)
@@ -80,6 +82,7 @@ def test_a_derivative_is_gone_on_with(root: Path, model_path: Path) -> None:
     assert done("predict", root, "--bids", "-m", model_path, "--overwrite").err.count("is there already") == 3
 
 
+@pytest.mark.fault("reports 14")
 def test_a_folder_that_is_no_root_has_no_derivative(root: Path, model_path: Path) -> None:
     line = refused(2, "predict", root / SCANS[0], "--bids", "-m", model_path)
     assert "root of one BIDS data set" in line
@@ -88,6 +91,7 @@ def test_a_folder_that_is_no_root_has_no_derivative(root: Path, model_path: Path
     assert "without anatomical scans" in refused(3, "predict", root, "-m", model_path)
 
 
+@pytest.mark.fault("reports 14")
 def test_a_result_that_could_be_of_several_scans_is_not_left_beside_them(
     root: Path, model_path: Path
 ) -> None:
@@ -97,6 +101,7 @@ def test_a_result_that_could_be_of_several_scans_is_not_left_beside_them(
     assert "sub-01_dseg.nii.gz: does not say which of the subject's scans it is of" in line
 
 
+@pytest.mark.fault("reports 14")
 def test_a_data_set_without_description_is_told_what_it_lacks(root: Path, model_path: Path) -> None:
     (root / "dataset_description.json").unlink()
     line = refused(3, "predict", root, "-m", model_path, "-o", root.parent / "out")
