@@ -312,10 +312,8 @@ def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
 
 def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
     """Volume of each structure that is there."""
-    table = value_counts(labels.array)
-    voxel_ml = labels.grid.voxel_volume_mm3 / 1000
-    volumes = {s.name: sum(table.get(v, 0) for v in s.members or (s.value,)) for s in structures}
-    return {name: count * voxel_ml for name, count in volumes.items() if count}
+    voxels = structures.voxels(value_counts(labels.array))
+    return {name: n * labels.grid.voxel_volume_mm3 / 1000 for name, n in voxels.items() if n}
 
 
 def voxel_digest(volume: Volume | LabelMap) -> str:

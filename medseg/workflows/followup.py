@@ -354,9 +354,8 @@ def _cut(summary: Mapping[str, Any]) -> list[str]:
 
 
 def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
-    voxels = value_counts(labels.array)
-    voxel_ml = labels.grid.voxel_volume_mm3 / 1000
-    return {s.name: voxel_ml * sum(voxels.get(v, 0) for v in s.members or (s.value,)) for s in structures}
+    voxels = structures.voxels(value_counts(labels.array))
+    return {name: n * labels.grid.voxel_volume_mm3 / 1000 for name, n in voxels.items()}
 
 
 def _tracked(
