@@ -25,7 +25,7 @@ from brain_refinement import DEFAULT_DATA, with_recipe
 
 from medseg.cards import load_card, load_recipe
 from medseg.inference.engines.rounding import harmless
-from medseg.model import Model, load_model
+from medseg.model.file import Model, load_model
 from medseg.workflows.calibrate import held_out
 from medseg.workflows.evidence import measure
 from medseg.workflows.repeatability import repeatability

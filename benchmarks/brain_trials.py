@@ -29,13 +29,13 @@ from torch.nn import functional
 
 from medseg.cards import Recipe, load_card, load_recipe
 from medseg.inference.engines.torch import torch_engine
+from medseg.inference.postprocess import postprocess
 from medseg.inference.predictor import Predictor
 from medseg.inference.refine import refined_labels
 from medseg.inference.restore import restored_labels
 from medseg.losses import registry as losses
-from medseg.model import Model, load_model
+from medseg.model.file import Model, load_model
 from medseg.networks.fast_unet import FastUNet
-from medseg.postprocess import postprocess
 from medseg.preparation import Preparation
 from medseg.training.loop import Trainer
 from medseg.training.processor import keep_memory

@@ -24,7 +24,7 @@ import numpy as np
 from training import DEFAULT_DATA, SHORT, processor, trained, written
 
 from medseg.cards import load_card
-from medseg.model import Model, load_model
+from medseg.model.file import Model, load_model
 from medseg.workflows.calibrate import held_out
 from medseg.workflows.calibration import Observation, calibrated, coverage, expectations, observed
 from medseg.workflows.cases import read_case

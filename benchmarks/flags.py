@@ -30,7 +30,7 @@ from training import DEFAULT_DATA, PROGRAM, processor
 
 from medseg.cards import load_card
 from medseg.io import read_volume, write_image
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.calibrate import held_out
 from medseg.workflows.calibration import calibrated, observed

@@ -24,7 +24,8 @@ from medseg.inference.engines import EngineName
 from medseg.inference.engines.torch import to_graph
 from medseg.inference.tiles import MAPS_ALIVE
 from medseg.io.memory import held_bytes, peak_memory_bytes
-from medseg.model import Model, ModelSpec, NetworkSpec, Norm
+from medseg.model.file import Model
+from medseg.model.spec import ModelSpec, NetworkSpec, Norm
 from medseg.networks import registry
 from medseg.structures import Structure
 from medseg.training.setup import facts_of

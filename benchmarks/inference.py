@@ -37,7 +37,7 @@ from medseg.inference.engines import available_threads
 from medseg.inference.engines import load as load_engine
 from medseg.inference.predictor import Predictor
 from medseg.io import read_volume
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.preparation import Preparation
 
 HERE = Path(__file__).resolve().parent

@@ -28,7 +28,8 @@ from scipy.ndimage import zoom
 from medseg.inference.engines import available_threads
 from medseg.inference.engines.torch import to_graph
 from medseg.intensity import NormalisationSpec
-from medseg.model import Model, ModelSpec, NetworkSpec
+from medseg.model.file import Model
+from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.networks import registry
 from medseg.preparation import PreparationSpec
 from medseg.structures import Structure

@@ -34,7 +34,8 @@ from medseg.inference.engines.openvino import OpenVinoEngine
 from medseg.inference.engines.torch import to_graph, torch_engine
 from medseg.inference.predictor import Predictor
 from medseg.io import read_volume
-from medseg.model import NetworkSpec, load_model
+from medseg.model.file import load_model
+from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import Segmenter
 

@@ -337,7 +337,8 @@ def unpack(weights: Path, output: Path) -> None:
     from medseg import specs
     from medseg.cards import Recipe
     from medseg.inference.engines.torch import to_graph
-    from medseg.model import Model, ModelSpec
+    from medseg.model.file import Model
+    from medseg.model.spec import ModelSpec
     from medseg.networks import registry
     from medseg.structures import Structure
     from medseg.training.setup import facts_of

@@ -30,7 +30,8 @@ from typing import Any
 
 from medseg.cards import load_card, load_recipe
 from medseg.metrics.case import evaluate_case
-from medseg.model import ModelSpec, load_model
+from medseg.model.file import load_model
+from medseg.model.spec import ModelSpec
 from medseg.phantom import write_phantoms
 from medseg.specs import to_mapping
 from medseg.stopwatch import Stopwatch

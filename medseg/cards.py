@@ -15,10 +15,9 @@ from medseg.io import ReadOptions
 from medseg.layouts import LAYOUTS, CaseFiles, DatasetFiles, LayoutName
 from medseg.layouts.case import plain
 from medseg.losses.spec import LossSpec
-from medseg.model import InferenceSpec, NetworkSpec, SliceSpec, WeightType
-from medseg.postprocess import PostprocessSpec
+from medseg.model.refinement import IntensityClass, RefinementSpec
+from medseg.model.spec import InferenceSpec, NetworkSpec, PostprocessSpec, SliceSpec, WeightType
 from medseg.preparation import PreparationSpec
-from medseg.refinement import IntensityClass, RefinementSpec
 from medseg.structures import Structure, StructureSet, Total, from_labels
 from medseg.training.spec import TrainingSpec
 

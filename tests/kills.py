@@ -23,7 +23,7 @@ from models import tiny_model
 
 from medseg.errors import MedsegError
 from medseg.io import read_volume
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.phantom import write_phantom_dataset, write_phantom_scan
 from medseg.training import checkpoint
 

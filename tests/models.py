@@ -11,7 +11,8 @@ from torch import nn
 from medseg import phantom
 from medseg.inference.engines.torch import to_graph
 from medseg.intensity import NormalisationSpec, normalise
-from medseg.model import Model, ModelSpec, NetworkSpec
+from medseg.model.file import Model
+from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.networks.layers import Segmenter
 from medseg.structures import StructureSet
 from medseg.training.setup import build_network, facts_of

@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 
 ORDER = (
     ("errors",), ("specs", "stopwatch", "numbers"), ("affine",), ("volume", "structures"), ("findings",),
-    ("io",), ("geometry",), ("intensity",), ("preparation",), ("postprocess", "refinement"), ("metrics",),
+    ("io",), ("geometry",), ("intensity",), ("preparation",), ("metrics",),
     ("model",), ("augment", "networks", "losses"), ("sampling",), ("inference",), ("training",),
     ("report",), ("layouts",), ("phantom",), ("cards",), ("workflows",), ("cli",),
 )  # fmt: skip

@@ -17,10 +17,9 @@ from medseg.augment.synthesis import Synthesiser, TissueTable
 from medseg.cards import Card, Recipe, available, load_card, load_recipe
 from medseg.errors import InputError, UsageError
 from medseg.losses import registry as losses
-from medseg.model import NetworkSpec
+from medseg.model.spec import NetworkSpec, PostprocessSpec
 from medseg.networks import registry as networks
 from medseg.phantom import write_phantom_dataset
-from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
 from medseg.structures import Structure
 

@@ -26,8 +26,7 @@ from medseg.cards import Card, MetricsSpec, Recipe
 from medseg.errors import InputError, UsageError
 from medseg.intensity import NormalisationSpec
 from medseg.losses.spec import LossSpec
-from medseg.model import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec
-from medseg.postprocess import PostprocessSpec
+from medseg.model.spec import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec, PostprocessSpec
 from medseg.preparation import PreparationSpec
 from medseg.structures import Structure
 from medseg.training.spec import TrainingSpec

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.networks import registry
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from medseg.augment.compose import Augmenter
-from medseg.model import SliceSpec
+from medseg.model.spec import SliceSpec
 
 T = TypeVar("T")
 

@@ -36,7 +36,7 @@ def command(
     """Learn what a model's volumes and confidence are worth, from cases it was not trained on."""
     from medseg.cards import load_card
     from medseg.io.atomic import refuse_existing
-    from medseg.model import load_model
+    from medseg.model.file import load_model
     from medseg.workflows.calibrate import CalibrateOptions, calibrate, card_of, table_rows
 
     loaded = load_model(model)

@@ -17,7 +17,7 @@ def command(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """Write a model's network for other programs, with a JSON of what goes before and after it."""
-    from medseg.model import load_model
+    from medseg.model.file import load_model
     from medseg.workflows.export import export
 
     done = export(load_model(model), out, overwrite=overwrite)

@@ -55,7 +55,7 @@ def _scores(rows: list[dict[str, Any]]) -> str:
 def _is_model(path: str) -> bool:
     if path.endswith(".safetensors") or Path(path).exists():
         return path.endswith(".safetensors")
-    from medseg.model import packaged_models
+    from medseg.model.file import packaged_models
 
     return path in packaged_models()
 
@@ -77,7 +77,7 @@ def _image(path: Path, use_form: str | None, assume_ras: bool, series: str | Non
 
 
 def _model(name: str) -> dict[str, Any]:
-    from medseg.model import load_model
+    from medseg.model.file import load_model
 
     model = load_model(name)
     spec = model.spec

@@ -144,7 +144,7 @@ def _tell_end(outcomes: Sequence[Outcome], quiet: bool, *, volumes_too: bool, ti
 
 def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
     """The models to use; which one, where none was named, is said."""
-    from medseg.model import DEFAULT_MODEL
+    from medseg.model.file import DEFAULT_MODEL
     from medseg.workflows.member import SegmenterOptions
     from medseg.workflows.segment import Loader
 

@@ -45,7 +45,7 @@ def command(
 ) -> None:
     """Train a network. The same command again goes on where it stopped."""
     from medseg.cards import load_recipe
-    from medseg.model import load_model
+    from medseg.model.file import load_model
     from medseg.workflows.train import TrainOptions, train
 
     loaded = load_recipe(recipe)

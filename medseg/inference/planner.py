@@ -17,7 +17,7 @@ from medseg.inference.predictor import Predictor
 from medseg.inference.restore import SLAB_VALUES
 from medseg.inference.tiles import Plan
 from medseg.io.memory import available_bytes, held_bytes
-from medseg.model import ModelSpec
+from medseg.model.spec import ModelSpec
 from medseg.volume import Grid
 
 FLOAT = 4

@@ -24,7 +24,7 @@ from medseg.inference.tiles import (
     Tile,
     plan,
 )
-from medseg.model import ModelSpec
+from medseg.model.spec import ModelSpec
 from medseg.stopwatch import Stopwatch
 from medseg.structures import StructureSet
 

@@ -21,8 +21,8 @@ from medseg.inference import mixture
 from medseg.inference.mixture import Mixture, Sample
 from medseg.inference.restore import Labels, Rows
 from medseg.inference.tiles import FloatArray
+from medseg.model.refinement import RefinementSpec
 from medseg.preparation import Prepared
-from medseg.refinement import RefinementSpec
 from medseg.structures import StructureSet
 
 LEAST, CORE, MARGIN = 0.005, 0.05, 5

@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from medseg.model import Norm
+from medseg.model.spec import Norm
 from medseg.networks.layers import (
     CONV,
     MAX_POOL,

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import UsageError, did_you_mean
-from medseg.model import Norm
+from medseg.model.spec import Norm
 from medseg.networks import reach
 
 SpatialDims = Literal[2, 3]

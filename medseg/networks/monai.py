@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.errors import UsageError
-from medseg.model import NetworkSpec
+from medseg.model.spec import NetworkSpec
 from medseg.networks.layers import InputGate, PerAxis, Segmenter, SpatialDims
 from medseg.networks.reach import Reach
 

@@ -6,7 +6,7 @@ import inspect
 import typing
 
 from medseg.errors import UsageError, did_you_mean
-from medseg.model import NetworkSpec
+from medseg.model.spec import NetworkSpec
 from medseg.networks import monai
 from medseg.networks.attention_unet import AttentionUNet
 from medseg.networks.fast_unet import FastUNet

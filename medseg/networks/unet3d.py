@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.errors import UsageError
-from medseg.model import Norm
+from medseg.model.spec import Norm
 from medseg.networks.layers import (
     CONV,
     MAX_POOL,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.errors import UsageError
-from medseg.model import Norm
+from medseg.model.spec import Norm
 from medseg.networks.layers import (
     CONV,
     MAX_POOL,

@@ -16,7 +16,7 @@ from medseg.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference.engines.torch import best_device, find_device, to_graph
 from medseg.losses import registry as loss_registry
 from medseg.losses.spec import LossSpec
-from medseg.model import ModelSpec, NetworkFacts, NetworkSpec, WeightType
+from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec, WeightType
 from medseg.networks import registry as network_registry
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
 from medseg.networks.monai import MonaiNetwork

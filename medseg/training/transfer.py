@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from medseg.errors import ModelError
-from medseg.model import Model, NetworkSpec
+from medseg.model.file import Model
+from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import Segmenter
 from medseg.structures import StructureSet

@@ -11,7 +11,7 @@ from medseg.inference.engines.torch import torch_engine
 from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
-from medseg.model import ModelSpec
+from medseg.model.spec import ModelSpec
 from medseg.structures import IGNORED
 from medseg.training.loop import TrainingCase
 

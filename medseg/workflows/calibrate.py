@@ -17,7 +17,7 @@ from medseg.errors import UsageError, counted, printable
 from medseg.io import ReadOptions
 from medseg.layouts import CaseFiles
 from medseg.metrics.conformal import least_cases
-from medseg.model import Model
+from medseg.model.file import Model
 from medseg.training.split import make_split
 from medseg.workflows.calibration import Evidence, Observation, calibrated, coverage, observed
 from medseg.workflows.cases import Reader, is_whole, read_case

@@ -19,7 +19,8 @@ from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.metrics.cohort import summarise
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
-from medseg.model import Model, ModelSpec, WeightType
+from medseg.model.file import Model
+from medseg.model.spec import ModelSpec, WeightType
 from medseg.structures import IGNORED
 from medseg.training.loop import Trainer
 from medseg.training.setup import best_of

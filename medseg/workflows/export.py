@@ -15,7 +15,7 @@ from medseg.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference import engines
 from medseg.inference.engines import FloatArray
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
-from medseg.model import Model
+from medseg.model.file import Model
 from medseg.workflows.evidence import PARITY
 
 SCHEMA = "medseg.export/1"

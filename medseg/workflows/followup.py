@@ -21,7 +21,7 @@ from medseg.io import ReadOptions, digest_of, digest_of_files, read_volume
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
-from medseg.model import load_model, packaged_models
+from medseg.model.file import load_model, packaged_models
 from medseg.report.followup import ReportFollowup, followup_page, sentences, terminal_table
 from medseg.report.planes import orientation_is_known
 from medseg.structures import StructureSet, value_counts

@@ -13,7 +13,7 @@ from medseg.errors import InputError
 from medseg.findings.finding import Finding
 from medseg.io import ReadOptions, digest_of, read_segments, states_segments
 from medseg.metrics.counts import present_values
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.structures import Structure, StructureSet, Total, from_labels
 from medseg.workflows.meanings import require_labels
 from medseg.workflows.pairs import read_side, read_structures

@@ -9,7 +9,7 @@ from typing import Literal
 from medseg.errors import UsageError
 from medseg.inference import engines
 from medseg.inference.predictor import Predictor
-from medseg.model import Model
+from medseg.model.file import Model
 
 CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 

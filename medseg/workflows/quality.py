@@ -23,7 +23,7 @@ from medseg.inference.predictor import labels_from_probabilities
 from medseg.inference.restore import Labels
 from medseg.inference.tiles import FloatArray
 from medseg.intensity import rescaled
-from medseg.model import ModelSpec
+from medseg.model.spec import ModelSpec
 from medseg.report.planes import orientation_is_known
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap, Volume

@@ -25,7 +25,7 @@ from scipy import ndimage
 
 from medseg.errors import UsageError
 from medseg.inference.engines.rounding import REPEATABILITY
-from medseg.model import Model
+from medseg.model.file import Model
 from medseg.volume import Grid, Volume
 from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.segment import Segmenter

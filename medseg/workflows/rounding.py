@@ -11,7 +11,7 @@ import numpy as np
 from medseg.inference import engines
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
-from medseg.model import Model
+from medseg.model.file import Model
 from medseg.volume import LabelMap, Volume
 from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.segment import Segmenter

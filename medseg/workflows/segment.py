@@ -17,13 +17,13 @@ from medseg.findings.finding import Finding, sentences
 from medseg.findings.scan import require_spacing
 from medseg.inference import engines, planner
 from medseg.inference.planner import Forecast
+from medseg.inference.postprocess import postprocess
 from medseg.inference.predictor import Predictor
 from medseg.inference.refine import refined_labels
 from medseg.inference.restore import Labels, Rows, restored_labels
-from medseg.model import DEFAULT_MODEL, Model, load_model
-from medseg.postprocess import postprocess
+from medseg.model.file import DEFAULT_MODEL, Model, load_model
+from medseg.model.refinement import RefinementSpec
 from medseg.preparation import Preparation, Prepared
-from medseg.refinement import RefinementSpec
 from medseg.stopwatch import Stopwatch
 from medseg.structures import StructureSet, Total, value_counts
 from medseg.volume import Grid, LabelMap, Volume

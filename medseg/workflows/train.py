@@ -20,7 +20,8 @@ from medseg.layouts import CaseFiles, DatasetFiles
 from medseg.losses.distances import SpacingMm
 from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
-from medseg.model import Model, ModelSpec
+from medseg.model.file import Model
+from medseg.model.spec import ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.preparation import Preparation
 from medseg.structures import StructureSet

@@ -11,7 +11,7 @@ from medseg.augment.slices import SliceAugmenter
 from medseg.augment.spec import AffineSpec, AugmentSpec, ElasticSpec
 from medseg.errors import UsageError
 from medseg.inference.slices import turned, with_neighbours
-from medseg.model import SliceSpec
+from medseg.model.spec import SliceSpec
 from medseg.structures import from_labels
 
 SHAPE = (7, 8, 9)

@@ -12,7 +12,7 @@ from medseg.errors import ResourceError, SelfCheckError
 from medseg.inference.engines import CardEngine, FloatArray
 from medseg.inference.engines.torch import TorchEngine
 from medseg.inference.predictor import Predictor
-from medseg.model import NetworkSpec
+from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 
 IMAGE = np.random.default_rng(0).normal(size=(1, 37, 30, 29)).astype(np.float32)

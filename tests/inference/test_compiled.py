@@ -15,7 +15,7 @@ import torch
 from medseg.inference.engines import compiled
 from medseg.inference.engines.openvino import OpenVinoEngine
 from medseg.inference.engines.torch import to_graph, torch_engine
-from medseg.model import NetworkSpec
+from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 
 TILES = np.random.default_rng(0).normal(size=(1, 2, 8, 12, 8)).astype(np.float32)

@@ -16,7 +16,7 @@ from medseg.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference import engines
 from medseg.inference.engines.openvino import MAX_COMPILED, OpenVinoEngine
 from medseg.inference.engines.torch import to_graph, torch_engine
-from medseg.model import NetworkSpec
+from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import MEMORY_FORMATS
 

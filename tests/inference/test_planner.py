@@ -12,7 +12,8 @@ from models import tiny_model
 from medseg.errors import ResourceError
 from medseg.inference import engines, planner
 from medseg.inference.predictor import Predictor
-from medseg.model import InferenceSpec, Model, NetworkFacts
+from medseg.model.file import Model
+from medseg.model.spec import InferenceSpec, NetworkFacts
 from medseg.preparation import PreparationSpec
 from medseg.volume import Grid
 

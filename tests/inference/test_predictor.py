@@ -14,7 +14,7 @@ from torch import nn
 from medseg.errors import InputError, ModelError, SelfCheckError, UsageError
 from medseg.inference.engines.torch import torch_engine
 from medseg.inference.predictor import Predictor, labels_from_probabilities
-from medseg.model import NetworkSpec
+from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.structures import Structure, StructureSet, from_labels
 

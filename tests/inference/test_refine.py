@@ -13,8 +13,8 @@ from scipy import ndimage
 from medseg.inference import refine
 from medseg.inference.refine import Refined, refined_labels
 from medseg.inference.restore import restored_labels
+from medseg.model.refinement import IntensityClass, RefinementSpec, Trust
 from medseg.preparation import Preparation, PreparationSpec, Prepared
-from medseg.refinement import IntensityClass, RefinementSpec, Trust
 from medseg.structures import Structure, StructureSet
 from medseg.volume import Grid, Volume
 

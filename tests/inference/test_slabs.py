@@ -17,7 +17,7 @@ from medseg.inference.engines.openvino import OpenVinoEngine
 from medseg.inference.engines.slabs import find_cut
 from medseg.inference.engines.torch import to_graph, torch_engine
 from medseg.inference.predictor import Predictor
-from medseg.model import NetworkSpec
+from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 
 

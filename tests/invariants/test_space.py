@@ -27,7 +27,7 @@ from medseg.geometry.orient import Reorientation
 from medseg.geometry.resample import resample, resample_labels
 from medseg.inference.engines.torch import torch_engine
 from medseg.inference.predictor import Predictor
-from medseg.model import NetworkSpec
+from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.phantom import phantom_case
 from medseg.volume import FileForm, Grid, LabelMap, Volume

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from medseg.errors import UsageError
 from medseg.inference import engines
 from medseg.inference.engines.torch import to_onnx
-from medseg.model import Model, ModelSpec, NetworkSpec
+from medseg.model.file import Model
+from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.networks.layers import Segmenter, Supervised
 from medseg.networks.registry import NETWORKS, build
 from medseg.structures import Structure

@@ -14,7 +14,8 @@ from medseg.errors import UsageError
 from medseg.inference import engines
 from medseg.inference.engines.openvino import OpenVinoEngine
 from medseg.inference.engines.torch import to_graph, to_onnx, torch_engine
-from medseg.model import Model, ModelSpec, NetworkSpec
+from medseg.model.file import Model
+from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.networks.monai import MonaiNetwork
 from medseg.networks.registry import build
 from medseg.structures import Structure

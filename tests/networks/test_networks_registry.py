@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from medseg.errors import UsageError
-from medseg.model import NetworkSpec
+from medseg.model.spec import NetworkSpec
 from medseg.networks.registry import build
 
 # Two more input channels of 16 kernels of 5^3, and one more output of 32 weights and a bias.

@@ -18,7 +18,7 @@ from skimage.color import rgb2lab
 
 from medseg.cards import available, load_card
 from medseg.metrics.lesions import BRATS2023_REGIONS
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.report.drawing import readable_colour
 from medseg.structures import PALETTE, StructureSet, from_labels
 from medseg.workflows.known import known_structures

@@ -14,7 +14,8 @@ from medseg.cards import load_card, load_recipe
 from medseg.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference import engines
 from medseg.losses.spec import LossSpec
-from medseg.model import Model, NetworkSpec, load_model
+from medseg.model.file import Model, load_model
+from medseg.model.spec import NetworkSpec
 from medseg.phantom import STRUCTURES
 from medseg.structures import Structure, StructureSet
 from medseg.training import setup

@@ -10,7 +10,8 @@ import torch
 from tiny_training import NETWORK, model_spec
 
 from medseg.errors import ModelError
-from medseg.model import Model, NetworkSpec
+from medseg.model.file import Model
+from medseg.model.spec import NetworkSpec
 from medseg.networks.layers import Segmenter
 from medseg.structures import StructureSet, from_labels
 from medseg.training.setup import build_network

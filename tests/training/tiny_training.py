@@ -21,7 +21,7 @@ from medseg.augment.spec import (
     NoiseSpec,
 )
 from medseg.losses.spec import LossSpec
-from medseg.model import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec
+from medseg.model.spec import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec
 from medseg.phantom import STRUCTURES, phantom_case
 from medseg.preparation import Preparation, PreparationSpec
 from medseg.structures import StructureSet

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.model import Model, load_model
+from medseg.model.file import Model, load_model
 from medseg.workflows.member import SegmenterOptions
 from medseg.workflows.segment import Segmenter
 

@@ -13,7 +13,7 @@ from models import tiny_model
 from medseg.cards import load_card
 from medseg.cli.main import main
 from medseg.errors import UsageError
-from medseg.model import Model, load_model
+from medseg.model.file import Model, load_model
 from medseg.phantom import write_phantoms
 from medseg.training.split import make_split
 from medseg.workflows.calibrate import CalibrateOptions, calibrate, card_of, held_out

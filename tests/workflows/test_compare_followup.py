@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from medseg.cli.compare import command
 from medseg.errors import InputError, ModelError, UsageError
 from medseg.io import digest_of_files
-from medseg.model import Model, load_model
+from medseg.model.file import Model, load_model
 from medseg.phantom import write_phantom_scan
 from medseg.report.followup import NOT_KNOWN
 from medseg.structures import from_labels

@@ -11,7 +11,7 @@ import pytest
 
 from medseg.cards import Card, Recipe, available, load_card, load_recipe
 from medseg.io import read_labels, write_labels
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.networks import registry
 from medseg.phantom import write_phantoms
 from medseg.volume import LabelMap

@@ -12,7 +12,7 @@ from models import tiny_model
 
 from medseg.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference import engines
-from medseg.model import InferenceSpec
+from medseg.model.spec import InferenceSpec
 from medseg.phantom import STRUCTURES
 from medseg.workflows.export import export
 

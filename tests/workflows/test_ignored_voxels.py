@@ -17,7 +17,7 @@ from medseg.cards import load_card
 from medseg.errors import UsageError
 from medseg.layouts import LAYOUTS
 from medseg.metrics.case import evaluate_case
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.phantom import STRUCTURES, write_phantoms
 from medseg.preparation import Preparation
 from medseg.structures import IGNORED, StructureSet

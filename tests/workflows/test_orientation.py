@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medseg.model import Model
+from medseg.model.file import Model
 from medseg.phantom import phantom_case
 from medseg.preparation import PreparationSpec
 from medseg.volume import Grid, LabelMap, Volume

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg.model import ModelSpec, NetworkFacts, NetworkSpec
+from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.quality import Quality, Seen, judge, sides_agreement

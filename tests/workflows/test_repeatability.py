@@ -14,7 +14,7 @@ from medseg import phantom
 from medseg.affine import apply
 from medseg.errors import UsageError
 from medseg.io import read_volume
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.volume import Grid, Volume
 from medseg.workflows.repeatability import Perturbations, perturbed, repeatability, rotation, summarised
 

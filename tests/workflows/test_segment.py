@@ -17,11 +17,11 @@ from medseg.errors import GeometryError, InputError, ModelError, UsageError
 from medseg.inference import engines
 from medseg.inference.predictor import labels_from_probabilities
 from medseg.intensity import NormalisationSpec
-from medseg.model import InferenceSpec, Model
+from medseg.model.file import Model
+from medseg.model.refinement import IntensityClass, RefinementSpec, Trust
+from medseg.model.spec import InferenceSpec, PostprocessSpec
 from medseg.phantom import STRUCTURES, phantom_case, write_phantom_scan
-from medseg.postprocess import PostprocessSpec
 from medseg.preparation import PreparationSpec
-from medseg.refinement import IntensityClass, RefinementSpec, Trust
 from medseg.structures import Structure, StructureSet
 from medseg.volume import Grid, Volume
 from medseg.workflows.member import SegmenterOptions

@@ -19,7 +19,7 @@ from medseg import specs
 from medseg.augment.spec import ElasticSpec, SynthesisSpec
 from medseg.io import read_volume
 from medseg.losses.spec import LossSpec, LossTerm
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.training.spec import TrainingSpec
 from medseg.workflows.segment import load
 

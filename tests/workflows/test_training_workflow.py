@@ -17,7 +17,7 @@ import pytest
 from commands import Ran, apart, medseg, tree
 
 from medseg.io import read_volume
-from medseg.model import load_model
+from medseg.model.file import load_model
 from medseg.phantom import STRUCTURES, write_phantom_dataset, write_phantom_scan
 from medseg.training.loop import Epoch, Trainer
 from medseg.workflows.run import Run

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import ModelError, UsageError
 from medseg.inference.engines import rounding
-from medseg.model import Model
+from medseg.model.file import Model
 
 FloatArray = NDArray[np.float32]
 Precision = Literal["f32", "bf16", "f16"]

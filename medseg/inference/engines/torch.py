@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from medseg.errors import ModelError, ResourceError, SelfCheckError, UsageError
 from medseg.inference.engines import FloatArray, Precision, fold_slices, unfold_slices
-from medseg.model import Model, NetworkFacts
+from medseg.model.file import Model
+from medseg.model.spec import NetworkFacts
 from medseg.networks import registry
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter
 from medseg.networks.unetpp import pruned_weights

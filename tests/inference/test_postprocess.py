@@ -9,7 +9,8 @@ from pydantic import TypeAdapter
 from scipy import ndimage
 
 from medseg.errors import UsageError
-from medseg.postprocess import PostprocessSpec, postprocess
+from medseg.inference.postprocess import postprocess
+from medseg.model.spec import PostprocessSpec
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid
 

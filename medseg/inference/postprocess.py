@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 
 import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import UsageError
+from medseg.model.spec import PostprocessSpec
 from medseg.structures import StructureSet
 from medseg.volume import Grid
 
@@ -23,42 +22,6 @@ CONNECTIVITY = 26
 ISLAND_SHARE, SIDE_SHARE = 0.1, 0.01
 """Up to this share of a structure, or of a side, a piece beside its largest is small. (Half a cerebellum is a
 tenth of its side, and lies apart from the rest of it.)"""
-
-
-@dataclass(frozen=True)
-class PostprocessSpec:
-    """What is done to the labels of each structure; nothing by default.
-
-    A name without "left" and "right" stands for both sides.
-
-    Attributes:
-        largest_component: structures of which only the largest component is kept.
-        min_volume_mm3: components smaller than this are removed.
-        fill_holes: structures whose enclosed background becomes theirs.
-        one_side: small pieces that are cut off from the rest of their side and touch the other become that
-            one's.
-        one_piece: structures whose small pieces become what they touch most.
-
-    Raises:
-        UsageError: a volume is not a positive number.
-    """
-
-    largest_component: tuple[str, ...] = ()
-    min_volume_mm3: dict[str, float] = field(default_factory=dict)
-    fill_holes: tuple[str, ...] = ()
-    one_side: bool = False
-    one_piece: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name, volume in self.min_volume_mm3.items():
-            if not 0 < volume < float("inf"):
-                raise UsageError(f"the smallest volume of {name!r} must be positive, not {volume} mm3")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every structure something is asked for, once."""
-        named = (*self.one_piece, *self.largest_component, *self.min_volume_mm3, *self.fill_holes)
-        return tuple(dict.fromkeys(named))
 
 
 def postprocess(labels: Labels, structures: StructureSet, spec: PostprocessSpec, grid: Grid) -> Labels:

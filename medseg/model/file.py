@@ -5,10 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +16,9 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from medseg import specs
-from medseg.errors import MedsegError, ModelError, UsageError
+from medseg.errors import MedsegError, ModelError
 from medseg.io.atomic import atomic_write
-from medseg.postprocess import PostprocessSpec
-from medseg.preparation import PreparationSpec
-from medseg.refinement import RefinementSpec
-from medseg.structures import Structure, StructureSet, Total
+from medseg.model.spec import ModelSpec, SliceSpec
 
 SCHEMA = "medseg.model/1"
 HEADER_LIMIT_BYTES = 100_000_000
@@ -32,139 +28,6 @@ WEIGHT, GRAPH_XML, GRAPH_BIN = "weight/", "graph/xml", "graph/bin"
 
 DEFAULT_MODEL = "brain"
 """The packaged model that is used where none is named."""
-
-Norm = Literal["batch", "instance", "group", "layer", "none"]
-WeightType = Literal["float32", "float16"]
-Scalar = bool | int | float | str
-Option = Scalar | tuple[Scalar, ...] | tuple[tuple[Scalar, ...], ...]
-"""What an option of a network can be: one value, a list of them, or a list of lists, one a level."""
-
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """A network by name, with what its constructor is given.
-
-    Attributes:
-        name: key of `networks.registry` ("unet3d", "vnet"), or "monai:" and the name of a class there.
-        spatial_dims: 2 or 3.
-        widths: channels of each level, finest first; empty means the paper's.
-        norm: normalisation after each convolution; empty means the paper's.
-        kernels: kernel size of each level, per axis; empty means the paper's everywhere.
-        strides: stride between level n and n + 1, per axis; empty means 2 everywhere.
-        options: further constructor arguments the network's file documents.
-    """
-
-    name: str
-    in_channels: int = 1
-    out_channels: int = 2
-    spatial_dims: Literal[2, 3] = 3
-    widths: tuple[int, ...] = ()
-    norm: Norm | Literal[""] = ""
-    kernels: tuple[tuple[int, ...], ...] = ()
-    strides: tuple[tuple[int, ...], ...] = ()
-    options: dict[str, Option] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class SliceSpec:
-    """What a 2D network sees of a volume.
-
-    Attributes:
-        axes: canonical axes that slices are cut across: 0 sagittal, 1 coronal, 2 axial. With several, a
-            slice of any is learnt from, and their probabilities are averaged.
-        context: neighbours on each side that are handed to the network as further channels (2.5D).
-
-    Raises:
-        UsageError: an axis is none or comes twice, or the context is negative.
-    """
-
-    axes: tuple[int, ...] = (2,)
-    context: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.axes or not set(self.axes) <= {0, 1, 2} or len(set(self.axes)) < len(self.axes):
-            raise UsageError(f"slice axes are some of 0, 1, 2, each once, not {self.axes}")
-        if self.context < 0:
-            raise UsageError(f"a context of slices must be at least 0, not {self.context}")
-
-    @property
-    def slices_seen(self) -> int:
-        """The slice and its neighbours."""
-        return 1 + 2 * self.context
-
-
-@dataclass(frozen=True)
-class NetworkFacts:
-    """What tiling must know of a built network, so that planning needs no torch.
-
-    Attributes:
-        stride: total stride per axis, in voxels; tiles start on its multiples.
-        receptive_radius: half the receptive field per axis, in voxels.
-        tile_independent: no layer's statistics depend on the tile (batch norm in eval, or none).
-    """
-
-    stride: tuple[int, ...]
-    receptive_radius: tuple[int, ...]
-    tile_independent: bool
-
-
-@dataclass(frozen=True)
-class InferenceSpec:
-    """How a volume is cut into tiles and put together again.
-
-    Attributes:
-        strategy: "overlap_tile", "sliding_window", or "auto": overlap-tile where the network
-            allows it.
-        tile: tile in voxels; empty means the patch used in training.
-        overlap: share of a tile that overlaps the next, for the sliding window, in [0, 1).
-        weight: blending weight of the sliding window.
-        flips: axes mirrored for test-time augmentation, each entry one further prediction.
-    """
-
-    strategy: Literal["auto", "overlap_tile", "sliding_window"] = "auto"
-    tile: tuple[int, ...] = ()
-    overlap: float = 0.5
-    weight: Literal["gaussian", "constant"] = "gaussian"
-    flips: tuple[tuple[int, ...], ...] = ()
-
-
-@dataclass(frozen=True)
-class ModelSpec:
-    """Everything about a model but its numbers.
-
-    Attributes:
-        name: what the model is called.
-        network: the architecture.
-        facts: what tiling must know of it.
-        channels: names of the images it takes, in order.
-        structures: what it writes.
-        preparation: what is done to a volume first.
-        inference: how it is tiled.
-        slices: what a 2D network sees of a volume; the default where the network is 3D.
-        refinement: how the answer follows the intensities of the scan; None where it does not.
-        postprocess: what is done to the labels last.
-        training: what it was trained on and how: dataset, licence, cases, seed, recipe.
-        evidence: scores on cases it had not seen, engine agreement, ranges met in training.
-        totals: volumes to report that several structures make up together.
-    """
-
-    name: str
-    network: NetworkSpec
-    facts: NetworkFacts
-    channels: tuple[str, ...]
-    structures: tuple[Structure, ...]
-    preparation: PreparationSpec = field(default_factory=PreparationSpec)
-    inference: InferenceSpec = field(default_factory=InferenceSpec)
-    slices: SliceSpec = field(default_factory=SliceSpec)
-    refinement: RefinementSpec | None = None
-    postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
-    training: dict[str, Any] = field(default_factory=dict)
-    evidence: dict[str, Any] = field(default_factory=dict)
-    totals: tuple[Total, ...] = ()
-
-    @property
-    def structure_set(self) -> StructureSet:
-        return StructureSet(self.structures)
 
 
 @dataclass(frozen=True, eq=False)

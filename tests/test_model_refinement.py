@@ -7,7 +7,7 @@ import pytest
 from medseg import specs
 from medseg.cards import load_card, load_recipe
 from medseg.errors import UsageError
-from medseg.refinement import IntensityClass, RefinementSpec, Trust
+from medseg.model.refinement import IntensityClass, RefinementSpec, Trust
 from medseg.structures import from_labels
 
 EYES = from_labels({1: "left eye", 2: "right eye", 3: "nose"})
