@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from medseg.inference import engines
-from medseg.inference.engines import EngineName
+from medseg.inference.engines.base import EngineName
 from medseg.inference.engines.torch import to_graph
 from medseg.inference.tiles import MAPS_ALIVE
 from medseg.io.memory import held_bytes, peak_memory_bytes

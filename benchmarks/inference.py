@@ -33,8 +33,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import medseg
-from medseg.inference.engines import available_threads
 from medseg.inference.engines import load as load_engine
+from medseg.inference.engines.base import available_threads
 from medseg.inference.predictor import Predictor
 from medseg.io import read_volume
 from medseg.model.file import load_model

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 from scipy.ndimage import zoom
 
-from medseg.inference.engines import available_threads
+from medseg.inference.engines.base import available_threads
 from medseg.inference.engines.torch import to_graph
 from medseg.intensity import NormalisationSpec
 from medseg.model.file import Model

@@ -29,7 +29,7 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 from torch import nn
 
-from medseg.inference.engines import Engine, available_threads
+from medseg.inference.engines.base import Engine, available_threads
 from medseg.inference.engines.openvino import OpenVinoEngine
 from medseg.inference.engines.torch import to_graph, torch_engine
 from medseg.inference.predictor import Predictor

@@ -151,7 +151,7 @@ def _mode(text: str | None) -> SurfaceMode | None:
 
 def _shared(workers: int, threads: int, *, many: bool) -> tuple[int, int]:
     """Cases at a time, and the threads of each."""
-    from medseg.inference.engines import available_threads
+    from medseg.inference.engines.base import available_threads
 
     processors = available_threads()
     workers = (workers or max(1, processors // 2)) if many else 1

@@ -12,7 +12,7 @@ from medseg.geometry.orient import canonical
 from medseg.geometry.resample import resampled_grid
 from medseg.inference import refine
 from medseg.inference.blend import rows_at_once
-from medseg.inference.engines import RowEngine
+from medseg.inference.engines.base import RowEngine
 from medseg.inference.predictor import Predictor
 from medseg.inference.restore import SLAB_VALUES
 from medseg.inference.tiles import Plan

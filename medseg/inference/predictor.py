@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import InputError, ModelError, ResourceError, SelfCheckError, UsageError
 from medseg.inference import blend, slices, tta
-from medseg.inference.engines import CardEngine, Engine, RowEngine
+from medseg.inference.engines.base import CardEngine, Engine, RowEngine
 from medseg.inference.tiles import (
     MAPS_ALIVE,
     MAX_VOXELS,

@@ -13,6 +13,7 @@ from medseg import __version__
 from medseg.cards import Card, MetricsSpec, Recipe
 from medseg.errors import SelfCheckError, counted
 from medseg.inference import engines
+from medseg.inference.engines.base import EngineName, Precision
 from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.layouts import CaseFiles
 from medseg.metrics.case import CaseResult, evaluate_case
@@ -163,7 +164,7 @@ def _agreement(
     structures = model.spec.structure_set
     values = structures.values_by_index
 
-    def predictor_on(name: engines.EngineName, precision: engines.Precision) -> Predictor:
+    def predictor_on(name: EngineName, precision: Precision) -> Predictor:
         return Predictor.of(model.spec, [engines.load(model, name, precision=precision, threads=threads)])
 
     reference = predictor_on("torch", "f32")

@@ -13,7 +13,7 @@ import numpy as np
 from medseg import __version__, specs
 from medseg.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference import engines
-from medseg.inference.engines import FloatArray
+from medseg.inference.engines.base import FloatArray
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.model.file import Model
 from medseg.workflows.evidence import PARITY

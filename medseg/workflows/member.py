@@ -8,6 +8,7 @@ from typing import Literal
 
 from medseg.errors import UsageError
 from medseg.inference import engines
+from medseg.inference.engines.base import EngineName, Precision
 from medseg.inference.predictor import Predictor
 from medseg.model.file import Model
 
@@ -72,9 +73,7 @@ def _device(name: str) -> str:
     return engines.best_device() if any(map(_loads, CUDA_DRIVERS)) else "cpu"
 
 
-def _precision(
-    model: Model, options: SegmenterOptions, name: engines.EngineName, device: str
-) -> engines.Precision:
+def _precision(model: Model, options: SegmenterOptions, name: EngineName, device: str) -> Precision:
     """What the engine computes in.
 
     Raises:

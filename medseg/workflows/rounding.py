@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from medseg.inference import engines
+from medseg.inference.engines.base import EngineName
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.model.file import Model
@@ -30,7 +31,7 @@ def rounding(model: Model, cases: Iterable[tuple[Volume, LabelMap]], *, threads:
         mean change against the reference (negative where bf16 is worse; 0 where the references have none of
         it), and `log_volume`, the root mean square difference of the logarithms of the volumes.
     """
-    name: engines.EngineName = "openvino" if "bf16" in engines.precisions("openvino") else "torch"
+    name: EngineName = "openvino" if "bf16" in engines.precisions("openvino") else "torch"
     exact = Segmenter([model], SegmenterOptions(precision="f32", threads=threads))
     rounded = Segmenter([model], SegmenterOptions(engine=name, precision="bf16", threads=threads))
     rows = []

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from medseg.errors import ResourceError, SelfCheckError
-from medseg.inference.engines import CardEngine, FloatArray
+from medseg.inference.engines.base import CardEngine, FloatArray
 from medseg.inference.engines.torch import TorchEngine
 from medseg.inference.predictor import Predictor
 from medseg.model.spec import NetworkSpec

@@ -14,6 +14,7 @@ from torch import nn
 
 from medseg.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference import engines
+from medseg.inference.engines import base
 from medseg.inference.engines.openvino import MAX_COMPILED, OpenVinoEngine
 from medseg.inference.engines.torch import to_graph, torch_engine
 from medseg.model.spec import NetworkSpec
@@ -249,9 +250,9 @@ def test_weights_that_do_not_fit_are_refused(fault):
 )
 def test_threads_keep_within_the_quota(tmp_path, monkeypatch, quota, threads):
     (tmp_path / "cpu.max").write_text(quota)
-    monkeypatch.setattr(engines, "CPU_QUOTA", tmp_path / "cpu.max")
-    monkeypatch.setattr(engines.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
-    assert engines.available_threads() == threads
+    monkeypatch.setattr(base, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(base.os, "sched_getaffinity", lambda pid: set(range(8)), raising=False)
+    assert base.available_threads() == threads
 
 
 def test_the_predictor_and_openvino_do_without_torch():

@@ -12,7 +12,7 @@ from models import tiny_model
 
 from medseg.errors import ModelError
 from medseg.inference import engines, planner
-from medseg.inference.engines import RowEngine
+from medseg.inference.engines.base import RowEngine
 from medseg.inference.engines.openvino import OpenVinoEngine
 from medseg.inference.engines.slabs import find_cut
 from medseg.inference.engines.torch import to_graph, torch_engine

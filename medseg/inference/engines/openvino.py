@@ -14,14 +14,8 @@ import numpy as np
 import openvino as ov
 
 from medseg.errors import ModelError, UsageError
-from medseg.inference.engines import (
-    FloatArray,
-    Precision,
-    available_threads,
-    compiled,
-    fold_slices,
-    unfold_slices,
-)
+from medseg.inference.engines import compiled
+from medseg.inference.engines.base import FloatArray, Precision, available_threads, fold_slices, unfold_slices
 from medseg.inference.engines.rewrites import VERSION, rewritten
 from medseg.inference.engines.slabs import Slabs, find_cut
 

@@ -19,7 +19,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13
 
-from medseg.inference.engines import FloatArray
+from medseg.inference.engines.base import FloatArray
 
 POINTWISE = frozenset(
     ("Add", "Concat", "Convert", "Divide", "Elu", "Multiply", "PRelu", "Relu", "Sigmoid", "Subtract")
