@@ -14,9 +14,9 @@ import pytest
 import torch
 from safetensors.numpy import save as save_tensors
 
-from medseg import model as model_module
 from medseg import specs
 from medseg.errors import ModelError, UsageError
+from medseg.model import file as model_module
 from medseg.model.file import Model, find_model, load_model
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
 from medseg.structures import from_labels
