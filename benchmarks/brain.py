@@ -39,7 +39,7 @@ from numpy.typing import NDArray
 
 import medseg
 from medseg.augment.spec import SynthesisSpec
-from medseg.cards import load_card, load_recipe
+from medseg.cards import load_card
 from medseg.geometry.orient import canonical
 from medseg.geometry.resample import resample, resampled_grid
 from medseg.inference import engines
@@ -47,6 +47,7 @@ from medseg.io import read_labels
 from medseg.layouts import CaseFiles
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
+from medseg.recipes import load_recipe
 from medseg.volume import Grid, Volume
 from medseg.workflows.calibrate import held_out
 from medseg.workflows.segment import Segmentation, Segmenter

@@ -23,9 +23,10 @@ from typing import Any
 import heads
 from brain_refinement import DEFAULT_DATA, with_recipe
 
-from medseg.cards import load_card, load_recipe
+from medseg.cards import load_card
 from medseg.inference.engines.rounding import harmless
 from medseg.model.file import Model, load_model
+from medseg.recipes import load_recipe
 from medseg.workflows.calibrate import held_out
 from medseg.workflows.evidence import measure
 from medseg.workflows.repeatability import repeatability

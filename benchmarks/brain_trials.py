@@ -27,7 +27,7 @@ from brain_refinement import DEFAULT_DATA, with_recipe
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.cards import Recipe, load_card, load_recipe
+from medseg.cards import load_card
 from medseg.inference.engines.torch import torch_engine
 from medseg.inference.postprocess import postprocess
 from medseg.inference.predictor import Predictor
@@ -37,9 +37,10 @@ from medseg.losses import registry as losses
 from medseg.model.file import Model, load_model
 from medseg.networks.fast_unet import FastUNet
 from medseg.preparation import Preparation
+from medseg.recipes import Recipe, TrainingSpec, load_recipe
 from medseg.training.loop import Trainer
 from medseg.training.processor import keep_memory
-from medseg.training.spec import TrainingSpec
+from medseg.training.setup import map_case
 from medseg.workflows.synthetic import SyntheticCases
 
 HEADS = ("hcp_100307", "oasis_1001", "oasis_1007", "oasis_1010")
@@ -148,7 +149,8 @@ def trainer_of(trial: Trial, model: Model, folder: Path, run: Path) -> Trainer:
     network = network_of(trial, model)
     synthesis = replace(recipe.synthesis, **STOCK, **trial.synthesis)
     maps = SyntheticCases(card, synthesis)
-    cases = [maps.training_case(case) for case in card.read(folder).cases if case.case_id not in KEPT_OUT]
+    files = [case for case in card.read(folder).cases if case.case_id not in KEPT_OUT]
+    cases = [map_case(case.case_id, maps.generation_map(case), len(card.channels)) for case in files]
     spec = TrainingSpec(
         patch=(trial.patch,) * 3,
         batch=trial.batch,

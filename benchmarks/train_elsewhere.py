@@ -79,7 +79,8 @@ def pack(given: argparse.Namespace) -> None:
     """Write the tar file; a recipe without label maps, or a pack of 60 MB or more, is refused."""
     import medseg
     from medseg import specs
-    from medseg.cards import load_card, load_recipe
+    from medseg.cards import load_card
+    from medseg.recipes import load_recipe
     from medseg.training.split import make_split
     from medseg.workflows.evidence import provenance
     from medseg.workflows.synthetic import SyntheticCases
@@ -98,7 +99,7 @@ def pack(given: argparse.Namespace) -> None:
         seed=recipe.training.seed,
     )
     maker = SyntheticCases(card, recipe.synthesis, recipe.training.seed)
-    maps = [maker.training_case(files[name]).labels.numpy() for name in split.train]
+    maps = [maker.generation_map(files[name]) for name in split.train]
     settings = {
         "recipe": specs.to_mapping(dataclasses.replace(recipe, card=card.name)),
         "channels": card.channels,
@@ -151,11 +152,11 @@ class Session:
         from medseg.losses import registry as losses
         from medseg.losses.spec import LossSpec
         from medseg.networks import registry as networks
+        from medseg.recipes import TrainingSpec
         from medseg.sampling import PatchSampler
         from medseg.structures import Structure, StructureSet
         from medseg.training.processor import autocast_dtype
         from medseg.training.schedule import AveragedWeights, build_optimizer
-        from medseg.training.spec import TrainingSpec
 
         self.given, self.settings = given, json.loads((HERE / SETTINGS).read_text())
         recipe = self.settings["recipe"]
@@ -335,11 +336,11 @@ class _Stream(IterableDataset):  # type: ignore[type-arg]
 def unpack(weights: Path, output: Path) -> None:
     """Write a model file: the weights, the network's graph, and what they were trained on; no evidence."""
     from medseg import specs
-    from medseg.cards import Recipe
     from medseg.inference.engines.torch import to_graph
     from medseg.model.file import Model
     from medseg.model.spec import ModelSpec
     from medseg.networks import registry
+    from medseg.recipes import Recipe
     from medseg.structures import Structure
     from medseg.training.setup import facts_of
 

@@ -28,11 +28,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medseg.cards import load_card, load_recipe
+from medseg.cards import load_card
 from medseg.metrics.case import evaluate_case
 from medseg.model.file import load_model
 from medseg.model.spec import ModelSpec
 from medseg.phantom import write_phantoms
+from medseg.recipes import load_recipe
 from medseg.specs import to_mapping
 from medseg.stopwatch import Stopwatch
 from medseg.workflows.cases import read_case

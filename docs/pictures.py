@@ -34,12 +34,13 @@ from PIL import Image
 from medseg.augment.preview import Drawn, Preview
 from medseg.augment.spec import ELASTIC_PRESETS, SynthesisSpec
 from medseg.augment.synthesis import Synthesiser
-from medseg.cards import load_card, load_recipe
+from medseg.cards import load_card
 from medseg.io import read_volume
 from medseg.layouts.case import CaseFiles
 from medseg.metrics.signed import compare
 from medseg.phantom.tumour import tumour_case
 from medseg.preparation import Preparation, PreparationSpec
+from medseg.recipes import load_recipe
 from medseg.report.draws import Column, Panel, draws_png, panel_of
 from medseg.report.figures import overlay_png
 from medseg.report.html import case_page

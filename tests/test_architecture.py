@@ -13,8 +13,8 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 ORDER = (
     ("errors",), ("specs", "stopwatch", "numbers"), ("affine",), ("volume", "structures"), ("findings",),
     ("io",), ("geometry",), ("intensity",), ("preparation",), ("metrics",),
-    ("model",), ("augment", "networks", "losses"), ("sampling",), ("inference",), ("training",),
-    ("report",), ("layouts",), ("phantom",), ("cards",), ("workflows",), ("cli",),
+    ("model",), ("augment", "networks", "losses"), ("sampling",), ("inference",), ("layouts",),
+    ("phantom",), ("cards",), ("recipes",), ("training",), ("report",), ("workflows",), ("cli",),
 )  # fmt: skip
 RANK = {room: n for n, rooms in enumerate(ORDER) for room in rooms}
 

@@ -14,13 +14,14 @@ from medseg import cards
 from medseg.augment.compose import Augmenter
 from medseg.augment.spec import SynthesisSpec, Tissue
 from medseg.augment.synthesis import Synthesiser, TissueTable
-from medseg.cards import Card, Recipe, available, load_card, load_recipe
+from medseg.cards import Card, available, load_card
 from medseg.errors import InputError, UsageError
 from medseg.losses import registry as losses
 from medseg.model.spec import NetworkSpec, PostprocessSpec
 from medseg.networks import registry as networks
 from medseg.phantom import write_phantom_dataset
 from medseg.preparation import PreparationSpec
+from medseg.recipes import Recipe, load_recipe
 from medseg.structures import Structure
 
 CARD = Card(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from medseg import specs
-from medseg.cards import Recipe
+from medseg.recipes import Recipe
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(

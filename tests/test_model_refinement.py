@@ -5,9 +5,10 @@ from __future__ import annotations
 import pytest
 
 from medseg import specs
-from medseg.cards import load_card, load_recipe
+from medseg.cards import load_card
 from medseg.errors import UsageError
 from medseg.model.refinement import IntensityClass, RefinementSpec, Trust
+from medseg.recipes import load_recipe
 from medseg.structures import from_labels
 
 EYES = from_labels({1: "left eye", 2: "right eye", 3: "nose"})

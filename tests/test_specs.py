@@ -22,14 +22,14 @@ from medseg.augment.spec import (
     NoiseSpec,
     SynthesisSpec,
 )
-from medseg.cards import Card, MetricsSpec, Recipe
+from medseg.cards import Card
 from medseg.errors import InputError, UsageError
 from medseg.intensity import NormalisationSpec
 from medseg.losses.spec import LossSpec
 from medseg.model.spec import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec, PostprocessSpec
 from medseg.preparation import PreparationSpec
+from medseg.recipes import MetricsSpec, Recipe, TrainingSpec
 from medseg.structures import Structure
-from medseg.training.spec import TrainingSpec
 
 EVERY_AUGMENTATION = AugmentSpec(
     ElasticSpec(sigma_mm=(1.0, 2.0)),

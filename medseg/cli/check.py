@@ -31,7 +31,8 @@ def command(
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
 ) -> None:
     """Look through a dataset for what would spoil a training."""
-    from medseg.cards import load_card, load_recipe
+    from medseg.cards import load_card
+    from medseg.recipes import load_recipe
     from medseg.workflows.check import check
 
     if card and recipe:

@@ -44,8 +44,8 @@ def command(
     quiet: opt.Quiet = False,
 ) -> None:
     """Train a network. The same command again goes on where it stopped."""
-    from medseg.cards import load_recipe
     from medseg.model.file import load_model
+    from medseg.recipes import load_recipe
     from medseg.workflows.train import TrainOptions, train
 
     loaded = load_recipe(recipe)

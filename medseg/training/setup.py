@@ -20,11 +20,11 @@ from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec, WeightType
 from medseg.networks import registry as network_registry
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
 from medseg.networks.monai import MonaiNetwork
+from medseg.recipes import TrainingSpec
 from medseg.structures import StructureSet
 from medseg.training.loop import PatchMaker, Trainer, TrainingCase
 from medseg.training.processor import keep_memory
 from medseg.training.schedule import BATCH_NORMS
-from medseg.training.spec import TrainingSpec
 from medseg.training.validation import WholeVolumeValidator
 
 INSTANCE_NORMS = (nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -156,6 +156,11 @@ def training_case(
 ) -> TrainingCase:
     """A case from arrays: image (C, I, J, K), label indices (I, J, K), structures nobody labelled."""
     return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(indices), unlabelled)
+
+
+def map_case(case_id: str, indices: NDArray[np.uint8], channels: int) -> TrainingCase:
+    """A label map (I, J, K) of generation indices, from which an image is made at every step: it has none."""
+    return training_case(case_id, np.empty((channels, 0, 0, 0), np.float32), indices)
 
 
 def best_of(

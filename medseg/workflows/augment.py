@@ -16,11 +16,12 @@ from medseg.augment.compose import Params
 from medseg.augment.preview import Drawn, Preview
 from medseg.augment.slices import turned
 from medseg.augment.spec import AugmentSpec
-from medseg.cards import load_card, load_recipe
+from medseg.cards import load_card
 from medseg.errors import MedsegError, UsageError
 from medseg.io import ReadOptions, files_of, read_labels, read_volume
 from medseg.io.atomic import atomic_write, refuse_existing
 from medseg.preparation import Preparation, PreparationSpec, Prepared
+from medseg.recipes import load_recipe
 from medseg.report.draws import Column, draws_png, panel_of
 from medseg.report.planes import Plane, orientation_is_known, planes
 from medseg.report.views import window_of

@@ -13,12 +13,13 @@ from typing import Literal
 import numpy as np
 
 from medseg.augment.spec import SynthesisSpec, Tissue
-from medseg.cards import Card, Recipe
+from medseg.cards import Card
 from medseg.errors import InputError, MedsegError
 from medseg.io import ReadOptions, read_labels, stem_and_suffix
 from medseg.layouts import CaseFiles, detect
 from medseg.layouts.description import LISTER, required_description
 from medseg.preparation import Preparation, PreparationSpec
+from medseg.recipes import Recipe
 from medseg.structures import Structure, StructureSet, value_counts
 from medseg.workflows.cases import (
     Judgement,
@@ -219,7 +220,7 @@ def _look_at_map(case: CaseFiles, card: Card, findings: list[Finding]) -> CaseFa
 
     try:
         labels = read_labels(case.image)
-        SyntheticCases(card, SynthesisSpec()).training_case(case)
+        SyntheticCases(card, SynthesisSpec()).generation_map(case)
     except MedsegError as fault:
         fault.source = fault.source or str(case.image)
         findings.append(Finding("error", case.case_id, _told(fault, case)))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from medseg import __version__
-from medseg.cards import Card, MetricsSpec, Recipe
+from medseg.cards import Card
 from medseg.errors import SelfCheckError, counted
 from medseg.inference import engines
 from medseg.inference.engines.base import EngineName, Precision
@@ -22,6 +22,7 @@ from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.model.file import Model
 from medseg.model.spec import ModelSpec, WeightType
+from medseg.recipes import MetricsSpec, Recipe
 from medseg.structures import IGNORED
 from medseg.training.loop import Trainer
 from medseg.training.setup import best_of

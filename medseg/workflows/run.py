@@ -16,9 +16,9 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from medseg import specs
-from medseg.cards import Recipe
 from medseg.errors import InputError, UsageError
 from medseg.io.atomic import write_text
+from medseg.recipes import Recipe
 from medseg.training.split import Split
 
 SCHEMA = "medseg.run/1"

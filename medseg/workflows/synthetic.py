@@ -16,8 +16,6 @@ from medseg.errors import InputError
 from medseg.geometry.orient import canonical
 from medseg.io import read_labels
 from medseg.layouts import CaseFiles
-from medseg.training.loop import TrainingCase
-from medseg.training.setup import training_case
 from medseg.volume import Grid, LabelMap, Volume
 
 FINEST_MM = 0.5
@@ -61,8 +59,8 @@ class SyntheticCases:
         labels = values.astype(smallest)[target]
         return Volume(image, grid, self.card.channels), LabelMap(labels, grid)
 
-    def training_case(self, files: CaseFiles) -> TrainingCase:
-        """A map's generation indices; the image is empty, for one is made at every step.
+    def generation_map(self, files: CaseFiles) -> NDArray[np.uint8]:
+        """A map's generation indices (I, J, K) in voxels of 1 mm, from which a scan is made at every step.
 
         Raises:
             InputError: the map's voxels are not of 1 mm.
@@ -74,7 +72,7 @@ class SyntheticCases:
                 source=files.image,
                 mend="resample it to 1 mm",
             )
-        return training_case(files.case_id, np.empty((len(self.card.channels), 0, 0, 0), np.float32), indices)
+        return indices
 
     @property
     def spacing_range(self) -> dict[str, list[float]]:

@@ -12,7 +12,7 @@ from typing import Any
 from medseg import __version__
 from medseg.augment.compose import Augmenter
 from medseg.augment.slices import SliceAugmenter, turned
-from medseg.cards import Card, MetricsSpec, Recipe, load_card
+from medseg.cards import Card, load_card
 from medseg.errors import counted, gathered
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
@@ -24,9 +24,10 @@ from medseg.model.file import Model
 from medseg.model.spec import ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.preparation import Preparation
+from medseg.recipes import MetricsSpec, Recipe
 from medseg.structures import StructureSet
 from medseg.training.loop import Epoch, PatchMaker, Trainer, TrainingCase
-from medseg.training.setup import build_network, build_trainer, facts_of, judge, training_case
+from medseg.training.setup import build_network, build_trainer, facts_of, judge, map_case, training_case
 from medseg.training.split import Split, make_split
 from medseg.training.transfer import Wanted, start_from
 from medseg.volume import LabelMap, Volume
@@ -354,7 +355,12 @@ def _material(
 
     i, j, k = next(iter(cases.values())).prepared.grid.spacing_mm
     maker = _patch_maker(recipe, structures, maps, (i, j, k))
-    training = [maps.training_case(files[name]) for name in split.train] if maps else part(split.train)
+    channels = len(recipe.channels)
+    training = (
+        [map_case(name, maps.generation_map(files[name]), channels) for name in split.train]
+        if maps
+        else part(split.train)
+    )
     if recipe.network.spatial_dims == 2:
         i, j, k = turned((i, j, k), recipe.slices.axes[0])
     return Material(training, part(split.selection), maker, (i, j, k))

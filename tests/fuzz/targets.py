@@ -27,13 +27,14 @@ from mutations import (
 from PIL import Image
 
 from medseg import io
-from medseg.cards import available, load_card, load_recipe
+from medseg.cards import available, load_card
 from medseg.layouts import LAYOUTS, detect
 from medseg.metrics.case import evaluate_case
 from medseg.metrics.stored import case_mapping
 from medseg.model import file as models
 from medseg.model.file import Model, load_model
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
+from medseg.recipes import load_recipe
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.training import checkpoint
 from medseg.training.split import make_split

@@ -15,9 +15,10 @@ from medseg.augment.compose import Params
 from medseg.augment.contrast import ContrastParams
 from medseg.augment.published import MeshParams
 from medseg.augment.spec import ELASTIC_PRESETS, AugmentSpec
-from medseg.cards import available, load_recipe
+from medseg.cards import available
 from medseg.errors import GeometryError, InputError
 from medseg.phantom import write_phantom_scan
+from medseg.recipes import load_recipe
 from medseg.report.draws import Column
 from medseg.workflows import augment as workflow
 from medseg.workflows.augment import (

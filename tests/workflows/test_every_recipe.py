@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg.cards import Card, Recipe, available, load_card, load_recipe
+from medseg.cards import Card, available, load_card
 from medseg.io import read_labels, write_labels
 from medseg.model.file import load_model
 from medseg.networks import registry
 from medseg.phantom import write_phantoms
+from medseg.recipes import Recipe, load_recipe
 from medseg.volume import LabelMap
 from medseg.workflows.train import TrainOptions, train
 

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from medseg.cards import load_card, load_recipe
+from medseg.cards import load_card
 from medseg.errors import InputError, UsageError
+from medseg.recipes import load_recipe
 from medseg.training.split import Split, make_split
 from medseg.workflows.run import Run
 

@@ -14,10 +14,11 @@ import pytest
 from commands import Ran, done, medseg
 from label_maps import CARD, RECIPE, write_map
 
-from medseg.cards import load_card, load_recipe
+from medseg.cards import load_card
 from medseg.io import read_volume
 from medseg.layouts import CaseFiles
 from medseg.model.file import load_model
+from medseg.recipes import load_recipe
 from medseg.training.loop import Epoch, Trainer
 from medseg.workflows.check import Audit, check
 from medseg.workflows.segment import load
