@@ -138,6 +138,11 @@ class FileForm:
     stored_quaternion: tuple[float, ...] | None = None
     mgh_geometry: tuple[float, ...] | None = None
 
+    @property
+    def orientation_known(self) -> bool:
+        """Whether the file said where the patient's right is: a NIfTI with both codes 0 did not."""
+        return self.sform_code > 0 or self.qform_code > 0
+
 
 @dataclass(frozen=True, eq=False)
 class Volume:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg import affine as aff
-from medseg.volume import FileForm, Grid
+from medseg.volume import Grid
 
 WORLD_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
 """Letters at the low and the high end of each world axis; RAS+: x grows to the patient's right."""
@@ -101,11 +101,6 @@ def _as_stored(grid: Grid) -> tuple[Plane, ...]:
         name = f"across {ARRAY_NAMES[axis]}"
         views.append(Plane(name, axis, rows, columns, False, False, None, None, pixel_mm))
     return tuple(views)
-
-
-def orientation_is_known(form: FileForm) -> bool:
-    """Whether the file said where the patient's right is: a NIfTI with both codes 0 did not."""
-    return form.sform_code > 0 or form.qform_code > 0
 
 
 def position(grid: Grid, plane: Plane, point: tuple[float, float, float]) -> str:

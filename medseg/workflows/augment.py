@@ -23,7 +23,7 @@ from medseg.io.atomic import atomic_write, refuse_existing
 from medseg.preparation import Preparation, PreparationSpec, Prepared
 from medseg.recipes import load_recipe
 from medseg.report.draws import Column, draws_png, panel_of
-from medseg.report.planes import Plane, orientation_is_known, planes
+from medseg.report.planes import Plane, planes
 from medseg.report.views import window_of
 from medseg.structures import StructureSet, from_labels
 from medseg.volume import Grid
@@ -206,7 +206,7 @@ def _scene(scan: Path, labels: Path | None, plan: Plan, reading: ReadOptions) ->
     shape = (i, j, k)
     start, point = _part(indices, shape)
     affine = aff.shifted(prepared.grid.affine, start)
-    views = planes(Grid(shape, affine), orientation_known=orientation_is_known(volume.form))
+    views = planes(Grid(shape, affine), orientation_known=volume.form.orientation_known)
     if plan.across is not None:
         views = tuple(view for view in views if view.axis == plan.across)
     return _Scene(prepared, indices, structures, start, shape, point, views)

@@ -23,7 +23,6 @@ from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
 from medseg.model.file import load_model, packaged_models
 from medseg.report.followup import ReportFollowup, followup_page, sentences, terminal_table
-from medseg.report.planes import orientation_is_known
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.known import known_structures
@@ -134,7 +133,7 @@ class Followup:
                 labels.grid,
                 self.structures,
                 image=None if scan is None else np.asarray(scan.array[0]),
-                orientation_known=orientation_is_known(labels.form),
+                orientation_known=labels.form.orientation_known,
             )
             for when, (labels, scan) in zip(("First scan", "Second scan"), self.shown, strict=True)
         )

@@ -285,7 +285,6 @@ def _with_page(
     Raises:
         MedsegError: the file cannot be written.
     """
-    from medseg.report.planes import orientation_is_known
     from medseg.report.thumbnails import thumbnail_png
     from medseg.workflows.known import stated_verdict
     from medseg.workflows.report import Measurement, ReportOptions, case_of, write_page
@@ -307,7 +306,7 @@ def _with_page(
             task.structures,
             image=np.asarray(volume.array[0]),
             reference=maps.reference.array,
-            orientation_known=orientation_is_known(volume.form),
+            orientation_known=volume.form.orientation_known,
         )
     except MedsegError as fault:
         return replace(measured, no_page=fault.fault)

@@ -24,7 +24,6 @@ from medseg.inference.restore import Labels
 from medseg.inference.tiles import FloatArray
 from medseg.intensity import rescaled
 from medseg.model.spec import ModelSpec
-from medseg.report.planes import orientation_is_known
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import LabelMap, Volume
 
@@ -171,7 +170,7 @@ def judge(
         mirrored: predicts the mirrored scan; called only where the sides are in doubt.
     """
     spec = specs[0]
-    known = orientation_is_known(volume.form)
+    known = volume.form.orientation_known
     found = [*_of_scans(volume, specs), *of_grid(volume.grid, orientation_known=known)]
     found += answer.of_contrast(contrast)
     if seen.voxels:

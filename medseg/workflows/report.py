@@ -25,7 +25,6 @@ from medseg.report import html, words
 from medseg.report.cohort import Failure, cohort_from_results
 from medseg.report.content import ReportCase, case_from_result, rows_from_labels
 from medseg.report.pictures import with_pictures, worst_first
-from medseg.report.planes import orientation_is_known
 from medseg.report.plots.every import cohort_pictures
 from medseg.report.rows import asymmetry_rows, with_intracranial
 from medseg.structures import StructureSet, Total
@@ -236,7 +235,7 @@ def case_of(
     """
     options = options or ReportOptions()
     volume.grid.require(labels.grid, "scan and segmentation")
-    known = orientation_is_known(volume.form)
+    known = volume.form.orientation_known
     names = structures.lesions if options.lesions is None else options.lesions
     raised = _findings(volume, labels, structures, options, names, known)
     if against is None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from medseg import affine as aff
-from medseg.report.planes import orientation_is_known, planes, position
+from medseg.report.planes import planes, position
 from medseg.volume import FileForm, Grid
 
 LETTERS = {"axial": ("R", "L", "A", "P"), "coronal": ("R", "L", "S", "I"), "sagittal": ("A", "P", "S", "I")}
@@ -104,8 +104,8 @@ def test_without_an_orientation_there_are_no_letters_and_no_positions() -> None:
 
 
 def test_a_file_without_codes_has_no_orientation() -> None:
-    assert not orientation_is_known(FileForm(sform_code=0, qform_code=0))
-    assert orientation_is_known(FileForm(sform_code=0, qform_code=1))
+    assert not FileForm(sform_code=0, qform_code=0).orientation_known
+    assert FileForm(sform_code=0, qform_code=1).orientation_known
 
 
 def test_the_tilt_is_the_angle_of_the_rotation() -> None:
