@@ -16,7 +16,8 @@ from commands import done, refused
 from medseg.errors import GridMismatchError, InputError, UsageError
 from medseg.structures import from_labels
 from medseg.workflows.evaluate import evaluate
-from medseg.workflows.pairs import pair_files, read_structures
+from medseg.workflows.label_files import read_structures
+from medseg.workflows.pairs import pair_files
 from medseg.workflows.protocols import read_anchors
 
 AFFINE = np.diag([1.0, 2.0, 1.5, 1.0])

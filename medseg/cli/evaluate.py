@@ -17,7 +17,7 @@ from medseg.errors import PartialBatchError, UsageError, counted, gathered
 
 if TYPE_CHECKING:
     from medseg.metrics.case import SurfaceMode
-    from medseg.workflows.evaluate import Evaluation
+    from medseg.workflows.evaluation import Evaluation
 
 RECENT = 20
 """Cases from whose times the time that is left is told."""

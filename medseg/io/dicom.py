@@ -19,10 +19,10 @@ from medseg.io.dicom_headers import (
     MODALITIES,
     PATIENT,
     Slice,
-    read_slices,
     require_one_volume,
     require_same,
 )
+from medseg.io.dicom_slices import read_slices
 from medseg.io.itk import simple_itk
 from medseg.io.memory import require_memory
 from medseg.io.names import require_file

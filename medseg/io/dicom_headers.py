@@ -90,25 +90,19 @@ class Slice:
     holds: str = ""
 
 
-def read_slices(path: Path, found: Outline) -> tuple[Slice, ...]:
-    """The slices of a file that holds pixels.
+def plain_slice(path: Path, found: Outline) -> Slice | None:
+    """The slice of a file that holds one picture; None where the picture is tiled with several (a mosaic).
 
     Raises:
         InputError: the header is damaged, or claims more pixels than the file can hold.
     """
-    if found.has_frames:
-        from medseg.io import dicom_frames
-
-        return dicom_frames.read_slices(path, mosaic=False)
     tags, size, components = _by_gdcm(path)
     frames = size[2] if len(size) == 3 else 1
     require_plausible(path, *size, components)
     if components == 1 and _is_mosaic(tags, found):
-        from medseg.io import dicom_frames
-
-        return dicom_frames.read_slices(path, mosaic=True)
+        return None
     slope, inter = (_decimals(tags.get(key, ""), 1) for key in (SLOPE, INTERCEPT))
-    one = Slice(
+    return Slice(
         path=path,
         uid=_text(tags, SERIES),
         modality=_text(tags, MODALITY),
@@ -121,7 +115,6 @@ def read_slices(path: Path, found: Outline) -> tuple[Slice, ...]:
         inverted=_text(tags, PHOTOMETRIC) == "MONOCHROME1",
         holds=COLOURS if components != 1 else FRAMES if frames != 1 else TABLE if found.has_lut else "",
     )
-    return (one,)
 
 
 def require_plausible(path: Path, *sizes: int) -> None:

@@ -22,11 +22,12 @@ from medseg.metrics.ranking import ALPHA, EXACT_UP_TO, LEAST_TESTED
 from medseg.report.comparison import ReportComparison, metric_title, sentences, terminal_table
 from medseg.structures import StructureSet, from_labels
 from medseg.workflows.compared import facts_of, stated_structures
-from medseg.workflows.evaluate import Evaluation, evaluate
-from medseg.workflows.known import held_structures
+from medseg.workflows.evaluate import evaluate
+from medseg.workflows.evaluation import Evaluation
+from medseg.workflows.label_files import held_structures, read_structures
 from medseg.workflows.meanings import require_some
 from medseg.workflows.measuring import MISSING
-from medseg.workflows.pairs import FilePair, pair_files, read_pair, read_structures
+from medseg.workflows.pairs import FilePair, pair_files, read_pair
 from medseg.workflows.protocols import require_surface
 
 SCHEMA = "medseg.comparison/1"

@@ -9,25 +9,19 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from medseg import __version__
 from medseg.errors import UsageError
 from medseg.io import digest_of
 from medseg.io.atomic import write_text
 from medseg.metrics.exchange import CHALLENGER_METRICS, challenger_csv, nnunet_summary
 from medseg.metrics.export import report_json
+from medseg.workflows.case_file import COHORT_PAGE, CaseFile, picture, read_json
+from medseg.workflows.evaluation import SCHEMA, Evaluation
 from medseg.workflows.outputs import require_writable
 from medseg.workflows.pairs import FilePair
 
-if TYPE_CHECKING:
-    from medseg.workflows.evaluate import Evaluation
-
-SCHEMA = "medseg.report/1"
-CASE_SCHEMA = "medseg.case/1"
-SOFTWARE = {"name": "medseg", "version": __version__}
-
-REPORT, COHORT_PAGE, CASES = "report.json", "cohort.html", "cases"
+REPORT, CASES = "report.json", "cases"
 TABLES = ("metrics.csv", "cohort.csv", "lesions.csv", "summary.json")
 CHALLENGER = {metric: f"challenger_{metric}.csv" for metric in CHALLENGER_METRICS}
 NAMES = (REPORT, *TABLES, *CHALLENGER.values(), COHORT_PAGE)
@@ -41,48 +35,6 @@ RESERVED = re.compile(r"(?i)(con|prn|aux|nul|com\d|lpt\d)(\.|$)")
 
 MODEL = "model"
 """What a model without a name is called in the tables of challengeR."""
-
-
-@dataclass(frozen=True)
-class CaseFile:
-    """Where one case goes: what was measured of it, and its page.
-
-    Attributes:
-        path: a JSON file of the schema `medseg.case/1`.
-        settings: how it is measured; a file of other settings is not read.
-    """
-
-    path: Path
-    settings: Mapping[str, Any]
-
-    @property
-    def page(self) -> Path:
-        return self.path.with_suffix(".html")
-
-    def content(self, digests: Mapping[str, str]) -> dict[str, Any]:
-        """What the numbers depend on, as the file states it."""
-        software, settings = dict(SOFTWARE), dict(self.settings)
-        return {"schema": CASE_SCHEMA, "software": software, "settings": settings, "sha256": dict(digests)}
-
-    def finished(self, digests: Mapping[str, str], scan: str | None) -> dict[str, Any] | None:
-        """What the file holds, if it was made of the same bytes, in the same way, by the same version.
-
-        Args:
-            digests: of the label files.
-            scan: digest of the scan and the doubts that the page must show; None wants no page.
-        """
-        stored = read_json(self.path)
-        wanted = self.content(digests)
-        if stored is None or {key: stored.get(key) for key in wanted} != wanted:
-            return None
-        result = stored.get("result")
-        failed = isinstance(result, dict) and result.get("failure") is not None
-        shown = stored.get("page") == scan and self.page.is_file()
-        return stored if scan is None or failed or shown else None
-
-    def write(self, digests: Mapping[str, str], more: Mapping[str, Any]) -> None:
-        """Write the case; whatever stood there is replaced."""
-        write_text(self.path, report_json({**self.content(digests), **more}), overwrite=True)
 
 
 @dataclass(frozen=True)
@@ -177,11 +129,6 @@ def contents(found: Evaluation) -> Iterator[tuple[str, str]]:
             yield name, challenger_csv(found.cases, metric, found.model or MODEL)
 
 
-def picture(page: Path) -> Path:
-    """Where the small picture of a case lies, beside its page."""
-    return page.with_suffix(".png")
-
-
 def write_page(
     found: Evaluation, path: Path, *, links: Mapping[str, str] | None = None, overwrite: bool = False
 ) -> None:
@@ -232,15 +179,6 @@ def safe_names(ids: Sequence[str]) -> dict[str, str]:
         else f"{name}-{hashlib.sha256(case.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
         for case, name in plain.items()
     }
-
-
-def read_json(path: Path) -> dict[str, Any] | None:
-    """The object that a JSON file holds; None where there is none, or it is torn."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return stored if isinstance(stored, dict) else None
 
 
 def _are_others(stored: Mapping[str, Any], pairs: Sequence[FilePair]) -> bool:

@@ -26,7 +26,7 @@ from medseg.report.followup import ReportFollowup, followup_page, sentences, ter
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.known import known_structures
-from medseg.workflows.pairs import read_side
+from medseg.workflows.label_files import read_side
 from medseg.workflows.predictions import (
     UNSET,
     models_of,

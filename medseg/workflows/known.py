@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from medseg.errors import InputError
 from medseg.findings.finding import Finding
-from medseg.io import ReadOptions, digest_of, read_segments, states_segments
-from medseg.metrics.counts import present_values
+from medseg.io import ReadOptions, digest_of
 from medseg.model.file import load_model
-from medseg.structures import Structure, StructureSet, Total, from_labels
-from medseg.workflows.meanings import require_labels
-from medseg.workflows.pairs import read_side, read_structures
+from medseg.structures import StructureSet, Total, from_labels
+from medseg.workflows.label_files import held_structures, read_structures
 from medseg.workflows.predictions import read_summary, stated_findings, structures_of, summary_path
 
 CHANGED = Finding(
@@ -69,32 +66,6 @@ def known_structures(
     if (beside := summary_path(seg)).is_file():
         return _predicted(beside)
     return Known(held_structures([seg, *([] if reference is None else [reference])], reading))
-
-
-def held_structures(paths: Sequence[Path], reading: ReadOptions | None = None) -> StructureSet:
-    """Every structure that a file of the list holds, each by the name that a file gives it, else its value.
-
-    Segments of the same name (`.seg.nrrd`, RTSTRUCT) are one structure, with the value that the first file
-    gives it.
-
-    Raises:
-        InputError: a file cannot be read as labels.
-    """
-    values: set[int] = set()
-    segments: dict[str, Structure] = {}
-    for path in paths:
-        if states_segments(path):
-            for segment in read_segments(path):
-                taken = {s.value for s in segments.values()}
-                free = segment.value if segment.value not in taken else max(taken | values) + 1
-                segments.setdefault(segment.name, replace(segment, value=free))
-            continue
-        held = present_values(read_side(path, reading or ReadOptions()).array)
-        require_labels(held, path)
-        values |= held.keys() - {0}
-    named = {s.value: s for s in segments.values()}
-    unnamed = {value: Structure(value, f"label {value}") for value in values - named.keys()}
-    return from_labels([s for _, s in sorted((unnamed | named).items())])
 
 
 def _predicted(summary: Path) -> Known:

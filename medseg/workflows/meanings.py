@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,15 +13,13 @@ from medseg.io.masks import name_key
 from medseg.metrics.counts import present_values
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.workflows import pool, protocols
-from medseg.workflows.pairs import (
-    MOST_VALUES,
-    FilePair,
-    in_predicted_values,
+from medseg.workflows.label_files import (
     read_side,
     read_structures,
+    require_labels,
     segment_names,
-    stated_structures,
 )
+from medseg.workflows.pairs import FilePair, in_predicted_values, stated_structures
 from medseg.workflows.predictions import read_summary, structures_of, summary_path
 
 
@@ -90,21 +88,6 @@ def require_some(structures: StructureSet, source: Path) -> None:
             "neither the references nor the predictions hold a label: there is nothing to measure",
             source=source,
             mend="check the files; where they are right, say with --labels which structures there are",
-        )
-
-
-def require_labels(values: Collection[int], path: Path, structures: StructureSet | None = None) -> None:
-    """Refuse a file of many values that nobody named.
-
-    Raises:
-        InputError: it is a scan, by the looks of it.
-    """
-    unknown = set(values) - set(structures.known_values if structures else ())
-    if len(unknown) > MOST_VALUES:
-        raise InputError(
-            f"holds {len(values)} different values: it looks like a scan, not labels",
-            source=path,
-            mend="give the label files; where it is one, say with --labels what each value means",
         )
 
 

@@ -23,8 +23,8 @@ from medseg.metrics.stored import case_from_mapping, case_mapping
 from medseg.structures import StructureSet
 from medseg.volume import LabelMap
 from medseg.workflows import protocols
-from medseg.workflows.evaluation_files import COHORT_PAGE, CaseFile, picture
-from medseg.workflows.meanings import require_labels
+from medseg.workflows.case_file import COHORT_PAGE, CaseFile, picture
+from medseg.workflows.label_files import require_labels
 from medseg.workflows.pairs import FilePair, read_pair
 
 MISSING = "the prediction is missing"

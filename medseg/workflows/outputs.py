@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,8 +14,7 @@ from medseg.io import digest_of, files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
 from medseg.io.names import FRACTIONS, HEADER_SUFFIXES
 from medseg.workflows.dicom_out import dicom_paths
-
-SCHEMA = "medseg.prediction/1"
+from medseg.workflows.predictions import read_summary
 
 
 @dataclass(frozen=True)
@@ -89,13 +87,13 @@ class Outputs:
         if len(set(self.paths)) < len(self.paths):
             raise UsageError("two structures would have their probabilities in one file", source=self.labels)
         for path in self.paths:
-            mine = path == self.summary and self._stored() is not None
+            mine = path == self.summary and bool(read_summary(path))
             refuse_existing(path, overwrite or mine, inputs)
 
     def finished(self, identity: dict[str, Any]) -> dict[str, Any] | None:
         """The summary, if every file stands as it was made from the same input, models and settings."""
-        stored = self._stored()
-        if stored is None or not all(path.is_file() for path in self.paths):
+        stored = read_summary(self.summary)
+        if not stored or not all(path.is_file() for path in self.paths):
             return None
         same = stored.get("provenance") == identity
         return stored if same and stored.get("labels_sha256") == digest_of(self.labels) else None
@@ -112,14 +110,6 @@ class Outputs:
                     for file in files_of(path) if path.suffix.lower() in HEADER_SUFFIXES else (path,):
                         file.unlink(missing_ok=True)
             raise
-
-    def _stored(self) -> dict[str, Any] | None:
-        """The summary that stands there, if it is one of ours."""
-        try:
-            stored = json.loads(self.summary.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return None
-        return stored if isinstance(stored, dict) and stored.get("schema") == SCHEMA else None
 
 
 def require_writable(path: Path) -> None:

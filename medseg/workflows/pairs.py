@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.errors import InputError, UsageError, counted
-from medseg.io import ReadOptions, inspect, read_labels, read_segments, states_segments
+from medseg.io import ReadOptions, states_segments
 from medseg.io.names import (
-    SEGMENTATION_SUFFIX,
     SUFFIXES,
     scan_of_labels,
     scan_of_result,
@@ -17,18 +16,15 @@ from medseg.io.names import (
     without_pictures,
 )
 from medseg.layouts import LAYOUTS, LayoutName, detect
-from medseg.layouts.description import read_json, stated_labels
 from medseg.structures import StructureSet, from_labels
 from medseg.volume import Grid, LabelMap
 from medseg.workflows.cases import relabelled
+from medseg.workflows.label_files import read_side
 
 PREDICTION_ENDING = "_seg"
 
 LISTED = 5
 """Files that a warning names."""
-
-MOST_VALUES = 200
-"""More label values than a segmentation has whose values nobody named: what holds them is a scan."""
 
 
 @dataclass(frozen=True)
@@ -198,18 +194,6 @@ def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, Label
     return _reference(pair, structures, predicted.grid), predicted
 
 
-def read_side(
-    path: Path, reading: ReadOptions, structures: StructureSet | None = None, like: Grid | None = None
-) -> LabelMap:
-    """A label file by decisions that were taken for all; a volume is chosen where it has several.
-
-    Raises:
-        MedsegError: it cannot be read as labels.
-    """
-    volumes = 1 if reading.volume is None or path.is_dir() else inspect(path, options=reading).channels
-    return read_labels(path, structures=structures, like=like, options=reading.of_labels(volumes))
-
-
 def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = None) -> LabelMap:
     """The reference in its predictions' values."""
     labels = read_side(pair.reference, pair.reading, structures, like)
@@ -225,56 +209,6 @@ def stated_structures(ref: Path) -> StructureSet:
     if files.regions:
         return StructureSet(files.regions, files.ignore)
     return from_labels(files.labels, files.ignore)
-
-
-def segment_names(paths: Iterable[Path]) -> dict[int, str]:
-    """The names that segmentations of 3D Slicer among the files give label values.
-
-    Raises:
-        InputError: a value has two names, or a name two values; the file is damaged.
-    """
-    names: dict[int, str] = {}
-    values: dict[str, int] = {}
-    for path in paths:
-        if stem_and_suffix(path)[1] != SEGMENTATION_SUFFIX:
-            continue
-        for s in read_segments(path):
-            if names.setdefault(s.value, s.name) != s.name or values.setdefault(s.name, s.value) != s.value:
-                raise InputError(
-                    f"calls {s.value} {s.name!r}, and another file does not",
-                    source=path,
-                    mend="say with --labels what the values mean",
-                )
-    return names
-
-
-def read_structures(path: Path) -> StructureSet:
-    """Structures from a JSON file: a `dataset.json`, or `{value: name}` alone.
-
-    See `stated_labels`. The background, value 0, is left out; "ignore" is the value that is to be ignored.
-
-    Raises:
-        InputError: the file is not such a JSON file.
-        UsageError: names or values repeat.
-    """
-    try:
-        content = read_json(path)
-        stated = stated_labels(content if "labels" in content else {"labels": content}, numbered=True)
-    except OSError as fault:
-        raise InputError(f"cannot be read ({fault.strerror})", source=path, mend="check the path") from None
-    except InputError:
-        raise
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
-        raise InputError(
-            f"does not say what the labels mean ({fault})",
-            source=path,
-            mend='write {"labels": {"1": "name", ...}}',
-        ) from None
-    if stated.regions:
-        return StructureSet(stated.regions, stated.ignore)
-    if not stated.labels:
-        raise InputError("names no structure besides the background", source=path)
-    return from_labels(stated.labels, stated.ignore)
 
 
 def _images(folder: Path) -> dict[str, Path]:

@@ -11,7 +11,8 @@ from typing import Any
 from medseg.findings.finding import Finding, from_content, of_files, ordered, sentence
 from medseg.io.names import stem_and_suffix
 from medseg.structures import Structure
-from medseg.workflows.outputs import SCHEMA
+
+SCHEMA = "medseg.prediction/1"
 
 COLOUR = re.compile("#[0-9a-fA-F]{6}")
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg.volume import Grid, Volume
 from medseg.workflows.calibration import Expected, expectations, may_show_dice
-from medseg.workflows.outputs import SCHEMA
+from medseg.workflows.predictions import SCHEMA
 from medseg.workflows.segment import Segmentation, Segmenter
 
 if TYPE_CHECKING:

@@ -40,7 +40,7 @@ from medseg.training import checkpoint
 from medseg.training.split import make_split
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows import known, measuring, pairs, predictions
-from medseg.workflows.evaluation_files import CaseFile
+from medseg.workflows.case_file import CaseFile
 from medseg.workflows.run import Run
 
 NRRD_END, MHA_END = b"\n\n", b"ElementDataFile = LOCAL\n"

@@ -20,7 +20,8 @@ from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import LesionRule
 from medseg.structures import from_labels
 from medseg.workflows import measuring
-from medseg.workflows.evaluate import Evaluation, evaluate
+from medseg.workflows.evaluate import evaluate
+from medseg.workflows.evaluation import Evaluation
 from medseg.workflows.evaluation_files import safe_names
 
 AFFINE = np.diag([1.0, 2.0, 1.5, 1.0])

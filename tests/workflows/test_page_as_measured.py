@@ -17,7 +17,8 @@ from medseg.metrics.lesions import BRATS2023_REGIONS
 from medseg.numbers import number
 from medseg.report.tables import FIGURE_SPACE, POINT_SPACE
 from medseg.structures import from_labels
-from medseg.workflows.evaluate import Evaluation, evaluate
+from medseg.workflows.evaluate import evaluate
+from medseg.workflows.evaluation import Evaluation
 
 PACKAGE = Path(__file__).parents[2] / "medseg"
 AFFINE = np.diag([1.0, 2.0, 1.5, 1.0])
