@@ -37,10 +37,11 @@ from medseg.losses import registry as losses
 from medseg.model.file import Model, load_model
 from medseg.networks.fast_unet import FastUNet
 from medseg.preparation import Preparation
-from medseg.recipes import Recipe, TrainingSpec, load_recipe
+from medseg.recipes import Recipe, load_recipe
 from medseg.training.loop import Trainer
 from medseg.training.processor import keep_memory
 from medseg.training.setup import map_case
+from medseg.training.spec import TrainingSpec
 from medseg.workflows.synthetic import SyntheticCases
 
 HEADS = ("hcp_100307", "oasis_1001", "oasis_1007", "oasis_1010")

@@ -111,7 +111,8 @@ def pack(given: argparse.Namespace) -> None:
     with tarfile.open(given.output, "w") as tar:
         for path in sorted(p for name in MODULES for p in home.glob(f"{name}.py")):
             _add(tar, f"medseg/{path.relative_to(home).as_posix()}", path.read_bytes())
-        _add(tar, "medseg/model.py", STAND_IN.encode())
+        _add(tar, "medseg/model/__init__.py", b"")
+        _add(tar, "medseg/model/spec.py", STAND_IN.encode())
         _add(tar, "run.py", Path(__file__).read_bytes())
         _add(tar, SETTINGS, json.dumps(settings, indent=1).encode())
         _add(tar, MAPS, _npz({str(n): m for n, m in enumerate(maps)}))
@@ -152,11 +153,11 @@ class Session:
         from medseg.losses import registry as losses
         from medseg.losses.spec import LossSpec
         from medseg.networks import registry as networks
-        from medseg.recipes import TrainingSpec
         from medseg.sampling import PatchSampler
         from medseg.structures import Structure, StructureSet
         from medseg.training.processor import autocast_dtype
         from medseg.training.schedule import AveragedWeights, build_optimizer
+        from medseg.training.spec import TrainingSpec
 
         self.given, self.settings = given, json.loads((HERE / SETTINGS).read_text())
         recipe = self.settings["recipe"]

@@ -14,7 +14,7 @@ ORDER = (
     ("errors",), ("specs", "stopwatch", "numbers"), ("affine",), ("volume", "structures"), ("findings",),
     ("io",), ("geometry",), ("intensity",), ("preparation",), ("metrics",),
     ("model",), ("augment", "networks", "losses"), ("sampling",), ("inference",), ("layouts",),
-    ("phantom",), ("cards",), ("recipes",), ("training",), ("report",), ("workflows",), ("cli",),
+    ("phantom",), ("cards",), ("training",), ("recipes",), ("report",), ("workflows",), ("cli",),
 )  # fmt: skip
 RANK = {room: n for n, rooms in enumerate(ORDER) for room in rooms}
 

@@ -28,8 +28,9 @@ from medseg.intensity import NormalisationSpec
 from medseg.losses.spec import LossSpec
 from medseg.model.spec import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec, PostprocessSpec
 from medseg.preparation import PreparationSpec
-from medseg.recipes import MetricsSpec, Recipe, TrainingSpec
+from medseg.recipes import MetricsSpec, Recipe
 from medseg.structures import Structure
+from medseg.training.spec import TrainingSpec
 
 EVERY_AUGMENTATION = AugmentSpec(
     ElasticSpec(sigma_mm=(1.0, 2.0)),

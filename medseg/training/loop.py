@@ -19,7 +19,6 @@ from medseg.errors import InputError, SelfCheckError
 from medseg.losses.distances import measure_at
 from medseg.losses.scheduled import Scheduled
 from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
-from medseg.recipes import TrainingSpec
 from medseg.sampling import PatchSampler
 from medseg.structures import IGNORED
 from medseg.training import checkpoint as checkpoints
@@ -33,6 +32,7 @@ from medseg.training.schedule import (
     frozen_from,
     learning_rate,
 )
+from medseg.training.spec import TrainingSpec
 
 Weights = Mapping[str, Tensor]
 Phase = tuple[int, ...]

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from medseg.recipes import TrainingSpec
+from medseg.training.spec import TrainingSpec
 
 
 def build_optimizer(network: nn.Module, spec: TrainingSpec) -> Optimizer:

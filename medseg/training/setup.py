@@ -20,11 +20,11 @@ from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec, WeightType
 from medseg.networks import registry as network_registry
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
 from medseg.networks.monai import MonaiNetwork
-from medseg.recipes import TrainingSpec
 from medseg.structures import StructureSet
 from medseg.training.loop import PatchMaker, Trainer, TrainingCase
 from medseg.training.processor import keep_memory
 from medseg.training.schedule import BATCH_NORMS
+from medseg.training.spec import TrainingSpec
 from medseg.training.validation import WholeVolumeValidator
 
 INSTANCE_NORMS = (nn.InstanceNorm2d, nn.InstanceNorm3d)

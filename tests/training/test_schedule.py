@@ -8,7 +8,6 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from medseg.errors import UsageError
-from medseg.recipes import TrainingSpec
 from medseg.training.schedule import (
     AveragedWeights,
     build_optimizer,
@@ -16,6 +15,7 @@ from medseg.training.schedule import (
     frozen_from,
     learning_rate,
 )
+from medseg.training.spec import TrainingSpec
 
 SPEC = TrainingSpec(learning_rate=0.1, warmup_steps=4, schedule_power=0.5)
 

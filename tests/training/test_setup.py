@@ -17,12 +17,13 @@ from medseg.losses.spec import LossSpec
 from medseg.model.file import Model, load_model
 from medseg.model.spec import NetworkSpec
 from medseg.phantom import STRUCTURES
-from medseg.recipes import TrainingSpec, load_recipe
+from medseg.recipes import load_recipe
 from medseg.structures import Structure, StructureSet
 from medseg.training import setup
 from medseg.training.loop import Trainer
 from medseg.training.processor import autocast_dtype
 from medseg.training.setup import best_of, build_network, facts_of, judge
+from medseg.training.spec import TrainingSpec
 from medseg.training.split import make_split
 from medseg.training.transfer import Wanted, start_from
 from medseg.workflows.evidence import provenance

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from medseg.errors import UsageError
-from medseg.recipes import TrainingSpec
+from medseg.training.spec import TrainingSpec
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from medseg.losses.spec import LossSpec
 from medseg.model.spec import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec
 from medseg.phantom import STRUCTURES, phantom_case
 from medseg.preparation import Preparation, PreparationSpec
-from medseg.recipes import TrainingSpec
 from medseg.structures import StructureSet
 from medseg.training.loop import Trainer, TrainingCase
 from medseg.training.setup import build_network, build_trainer, facts_of, training_case
+from medseg.training.spec import TrainingSpec
 
 SPACING_MM = (1.0, 1.0, 1.0)
 NETWORK = NetworkSpec("unet3d", out_channels=4, widths=(4, 8), norm="batch", options={"bias": False})

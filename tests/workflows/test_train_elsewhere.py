@@ -20,7 +20,7 @@ from medseg.augment.spec import ElasticSpec, SynthesisSpec
 from medseg.io import read_volume
 from medseg.losses.spec import LossSpec, LossTerm
 from medseg.model.file import load_model
-from medseg.recipes import TrainingSpec
+from medseg.training.spec import TrainingSpec
 from medseg.workflows.segment import load
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_elsewhere.py"
