@@ -94,7 +94,7 @@ def test_a_change_beyond_noise_has_a_percentage(tmp_path: Path, model_file: Path
     assert core.percent == pytest.approx(30.0)
     assert (rim.smallest_ml, rim.exceeds) == (None, None)
     said = " ".join(found.sentences())
-    assert "core is larger (+0.150 ml, +30.0 %; noise is up to 0.0500 ml)" in said
+    assert "core is larger (+0.150 ml, +30.0 %; the measurement noise is up to 0.0500 ml)" in said
     assert f"Of rim it is {NOT_KNOWN}." in said
 
 
@@ -102,7 +102,7 @@ def test_a_change_within_noise_is_not_shown_and_has_none(tmp_path: Path, model_f
     found = two(tmp_path, [(5, 25)], [(5, 26)], model=model_file)
     core = found.report.changes[0]
     assert (core.exceeds, core.percent) == (False, None)
-    assert "No change shown in core" in " ".join(found.sentences())
+    assert "No change was shown in core" in " ".join(found.sentences())
     assert "5.0 %" not in found.page()
     assert found.report.lesions["core"][0].kind == "unchanged"
 
@@ -230,7 +230,7 @@ def test_lesions_new_gone_grown_and_merged(tmp_path: Path, model_file: Path) -> 
     assert kinds["grown"].change_ml == pytest.approx(0.1)
     assert kinds["new"].centre_mm[0] == -24.5
     said = " ".join(found.sentences())
-    assert "Connected pieces of core: 1 new, 1 gone, 1 grown, 1 merged." in said
+    assert "core has these connected components: 1 new, 1 gone, 1 grown, 1 merged." in said
     assert "on the one grid of both scans; nothing is registered" in said
 
 
