@@ -24,6 +24,9 @@ TWO_GRIDS = (
 
 NO_COMPONENT = "The model labelled no {name} in either scan."
 
+SHOWN_ALONE = 8
+"""Up to this many changes beyond the noise have a sentence each."""
+
 KINDS = {
     "new": "new",
     "gone": "gone",
@@ -82,20 +85,34 @@ def _about_volumes(followup: ReportFollowup) -> Iterator[str]:
     if not followup.noise_known:
         yield "The measurement noise is unknown, so the changes in the table are not shown to exceed it."
         return
-    for c in followup.changes:
-        if c.exceeds:
-            more = "larger" if c.change_ml > 0 else "smaller"
-            of_it = "" if c.percent is None else f", {number(c.percent, 1, signed=True)} %"
-            cut = "; it reaches the edge of a scan, and part of it may be missing" if c.cut else ""
-            change = millilitres(c.change_ml, signed=True)
-            yield (
-                f"{c.structure} is {more} ({change} ml{of_it}; the measurement noise is up to "
-                f"{millilitres(c.smallest_ml)} ml{cut})."
-            )
+    shown = [c for c in followup.changes if c.exceeds]
+    if len(shown) <= SHOWN_ALONE:
+        yield from map(_larger_or_smaller, shown)
+    else:
+        for more, found in (
+            ("larger", [c for c in shown if c.change_ml > 0]),
+            ("smaller", [c for c in shown if c.change_ml <= 0]),
+        ):
+            if found:
+                listed = ", ".join(f"{c.structure} ({_amount(c)})" for c in found)
+                yield f"These structures are {more} by more than the measurement noise: {listed}."
     if still := [c.structure for c in followup.changes if c.exceeds is False]:
         yield f"No change was shown in {', '.join(still)}: the changes do not exceed the noise."
     if unknown := [c.structure for c in followup.changes if c.exceeds is None]:
         yield f"The measurement noise of {', '.join(unknown)} is unknown."
+
+
+def _larger_or_smaller(change: Change) -> str:
+    more = "larger" if change.change_ml > 0 else "smaller"
+    noise = millilitres(change.smallest_ml)
+    return f"{change.structure} is {more} ({_amount(change)}; the measurement noise is up to {noise} ml)."
+
+
+def _amount(change: Change) -> str:
+    """The change in ml and per cent, and whether a part may be missing."""
+    percent = "" if change.percent is None else f", {number(change.percent, 1, signed=True)} %"
+    cut = "; it reaches the edge of a scan, and part of it may be missing" if change.cut else ""
+    return f"{millilitres(change.change_ml, signed=True)} ml{percent}{cut}"
 
 
 def _about_lesions(followup: ReportFollowup) -> Iterator[str]:
@@ -153,7 +170,7 @@ def lesion_table(found: tuple[LesionChange, ...]) -> Table:
         )
         for lesion in found
     )
-    return Table(("Lesion", "First ml", "Second ml", "Change ml", "Noise up to ml", "Centre mm"), rows)
+    return Table(("Component", "First ml", "Second ml", "Change ml", "Noise up to ml", "Centre mm"), rows)
 
 
 def followup_page(followup: ReportFollowup, *, created: str | None = None) -> str:

@@ -60,7 +60,7 @@ def run(*words: object) -> Result:
 def test_the_better_one_is_named_with_its_evidence(tmp_path: Path) -> None:
     found = compared(tmp_path, [4, 5] * 6, [7, 8] * 6)
     first, *rest = found.sentences()
-    assert first.startswith("B is better for mean over structures (Dice, B − A: +0.1")
+    assert first.startswith("B is better for the mean over structures (Dice, B − A: +0.1")
     core = next(line for line in rest if line.startswith("B is better for core (Dice, B − A: +0.2"))
     assert "95 % CI +0.2" in core
     assert "Holm-corrected p = 0.001" in core  # 2 / 2^12 for two of the three rows
@@ -89,7 +89,7 @@ def test_many_structures_are_named_together(tmp_path: Path) -> None:
             nib.save(nib.Nifti1Image(labels, AFFINE), tmp_path / folder / f"c{n}.nii.gz")
     found = compare(tmp_path / "a", tmp_path / "b", reference=tmp_path / "ref", surface=False)
     first, second = found.sentences()
-    assert first.startswith("B is better for mean over structures (Dice, B − A: +0.2")
+    assert first.startswith("B is better for the mean over structures (Dice, B − A: +0.2")
     assert second == (
         "B is better in Dice for 1, 2, 3, 4, 5, 6, 7, 8, 9 and 10 (10 cases; the table lists the values)."
     )
