@@ -148,11 +148,14 @@ def png(figure: Figure, dots_per_inch: Sequence[int] = DOTS_PER_INCH) -> bytes:
     data = b""
     for dots in dots_per_inch:
         with io.BytesIO() as drawn, io.BytesIO() as file:
-            figure.savefig(drawn, format="rgba", dpi=dots, facecolor=figure.get_facecolor())
-            size = tuple(int(n * dots) for n in figure.get_size_inches())
-            indexed(Image.frombytes("RGBA", size, drawn.getvalue()).convert("RGB")).save(
-                file, "PNG", optimize=True
+            figure.savefig(
+                drawn,
+                format="png",
+                dpi=dots,
+                facecolor=figure.get_facecolor(),
+                pil_kwargs={"compress_level": 1},
             )
+            indexed(Image.open(drawn).convert("RGB")).save(file, "PNG", optimize=True)
             data = file.getvalue()
         if len(data) <= LARGEST_PNG_BYTES:
             break
