@@ -39,7 +39,7 @@ ACCURACY: tuple[Pair, ...] = (
 )
 JACCARD: Pair = (
     "Jaccard",
-    "The volume of the intersection divided by the volume of the union; it equals Dice / (2 − Dice).",
+    "The volume of the intersection divided by the volume of the union: Dice / (2 − Dice).",
 )
 SURFACE_DICE: Pair = (
     "Surface Dice",

@@ -137,9 +137,7 @@ def test_files_that_cannot_be_used_are_named_with_the_reason_and_end_in_a_fault(
         assert sum(warning.startswith(start) for warning in content["warnings"]) == 1
         assert f"warning: {start}" in ran.stderr
         assert f"<li>{start}" in page.read_text()
-    assert "(11 cases, of which A failed in 1 and B failed in 2; the numbers" in " ".join(
-        content["sentences"]
-    )
+    assert "(11 cases, of which A failed in 1 and B failed in 2; the table" in " ".join(content["sentences"])
     assert str(tmp_path) not in page.read_text() + ran.stdout
 
 
@@ -162,7 +160,7 @@ def test_without_a_reference_it_is_agreement_which_is_not_accuracy(tmp_path: Pat
     assert [case.case_id for case in found.report.agreed] == ["case00", "case01", "case02"]
     volume = next(r for r in found.report.agreement if (r.structure, r.metric) == ("core", "volume_diff_ml"))
     assert volume.mean == pytest.approx((0 + 4 - 2) * 12 * 3 / 1000 / 3)
-    assert "least in case01, 0.667" in " ".join(found.sentences())
+    assert "minimum 0.667 in case01" in " ".join(found.sentences())
     assert "accuracy not assessed" in found.page()
     assert "volume_a_ml" in found.csv()
     assert json.loads(found.json())["cases"][1]["structures"][0]["volume_b_ml"] == pytest.approx(

@@ -170,7 +170,7 @@ def test_a_page_has_the_scans_and_the_dates_that_were_given(tmp_path: Path, mode
     text = page.read_text()
     assert "2026-02-28, 393 days later" in text
     assert text.count("<img ") == 2
-    assert text.count("Outlines alone, for the scan was not given.") == 1
+    assert text.count("Only the outlines are shown, because the scan was not given.") == 1
     assert "days later" not in two(tmp_path, [(5, 15)], [(5, 18)], model=model_file).page()
     assert "dated 2024-01-01, before the first" in refused(2, *words, "--dates", "2025-01-01,2024-01-01")
     assert "not '1.2.2025'" in refused(2, *words, "--dates", "1.2.2025")
@@ -231,7 +231,7 @@ def test_lesions_new_gone_grown_and_merged(tmp_path: Path, model_file: Path) -> 
     assert kinds["new"].centre_mm[0] == -24.5
     said = " ".join(found.sentences())
     assert "core has these connected components: 1 new, 1 gone, 1 grown, 1 merged." in said
-    assert "on the one grid of both scans; nothing is registered" in said
+    assert "voxel by voxel, without registration" in said
 
 
 def test_other_grids_are_said_to_be_compared_as_the_scanner_states(tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_other_grids_are_said_to_be_compared_as_the_scanner_states(tmp_path: Pat
     moved[0, 3] = -3.0
     found = two(tmp_path, [(8, 14)], [(5, 11)], affine=moved)
     assert [c.kind for c in found.report.lesions["core"]] == ["unchanged"]
-    assert "positions are compared as the scanner states them" in found.sentences()[-1]
+    assert "compared by the scanner’s coordinates, without registration" in found.sentences()[-1]
     assert "nothing is registered" in found.page()
 
 
