@@ -17,6 +17,7 @@ from medseg.cards import Card, Recipe
 from medseg.errors import InputError, MedsegError
 from medseg.io import ReadOptions, read_labels, stem_and_suffix
 from medseg.layouts import CaseFiles, detect
+from medseg.layouts.case import require_folder
 from medseg.layouts.description import LISTER, required_description
 from medseg.preparation import Preparation, PreparationSpec
 from medseg.structures import Structure, StructureSet, value_counts
@@ -154,6 +155,7 @@ def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Finding]:
 
 
 def _origin(folder: Path, reading: ReadOptions | None) -> Origin:
+    require_folder(folder)
     layout = detect(folder)
     if layout is None and (folder / LISTER).is_file():
         found = required_description(folder)

@@ -28,6 +28,8 @@ from medseg.volume import FileForm, LabelMap, Volume
 from medseg.workflows.cases import read_image, read_reference
 from medseg.workflows.origin import Origin, origin
 
+WITHOUT_LABELS = "add --unlabelled, to take cases without labels too"
+
 TARGETS = tuple(name for name in WRITERS if name not in ("brats", "prostatex"))
 
 
@@ -96,7 +98,7 @@ def convert(
     """
     write = _writer(to, axis)
     _require_apart(source, out, overwrite)
-    found = origin(source, layout, complete=not unlabelled, reading=reading)
+    found = _origin(source, layout, unlabelled, reading)
     about = _about(found, tuple(channels), to, anonymous)
     done = Conversion()
     names = _names(found.files.cases, to, anonymous)
@@ -105,6 +107,25 @@ def convert(
     cases = _read(found, about, names, to, anonymous, done, on_case)
     done.copied = write(out, cases, about, overwrite=overwrite)
     return done
+
+
+def _origin(source: Path, layout: str, unlabelled: bool, reading: ReadOptions | None) -> Origin:
+    """The data set; where it lacks labels alone, its refusal says how to take it without."""
+    try:
+        return origin(source, layout, complete=not unlabelled, reading=reading)
+    except InputError as fault:
+        if not unlabelled and _lacks_labels(source, layout, reading):
+            fault.mend = ", or ".join(filter(None, (fault.mend, WITHOUT_LABELS)))
+        raise
+
+
+def _lacks_labels(source: Path, layout: str, reading: ReadOptions | None) -> bool:
+    """Whether a data set that was refused as incomplete can be read with cases that have no labels."""
+    try:
+        found = origin(source, layout, complete=False, reading=reading)
+    except InputError:
+        return False
+    return any(case.label is None for case in found.files.cases)
 
 
 def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -> About:
