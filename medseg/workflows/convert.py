@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medseg.errors import InputError, UsageError, did_you_mean
+from medseg.findings.finding import gathered
 from medseg.io import ReadOptions
 from medseg.layouts import (
     WRITERS,
@@ -104,8 +105,10 @@ def convert(
     names = _names(found.files.cases, to, anonymous)
     if to == "promise12" and len({case.group for case in found.files.cases}) < len(names):
         done.warnings.append("cases of one person are no longer told by their names")
-    cases = _read(found, about, names, to, anonymous, done, on_case)
+    said: list[tuple[str, str]] = []
+    cases = _read(found, about, names, to, anonymous, done, said, on_case)
     done.copied = write(out, cases, about, overwrite=overwrite)
+    done.warnings += gathered(said, len(done.cases))
     return done
 
 
@@ -208,9 +211,10 @@ def _read(
     to: str,
     anonymous: bool,
     done: Conversion,
+    said: list[tuple[str, str]],
     on_case: Callable[[int, int], None],
 ) -> Iterator[NewCase]:
-    """The cases, one read at a time; notes what is done with them."""
+    """The cases, one read at a time; notes what is done with them, and what is said of their labels."""
     cases = found.files.cases
     table = _table(to, about.structures)
     for number, files in enumerate(cases, start=1):
@@ -220,7 +224,7 @@ def _read(
         labels = _labels(files, about.structures)
         if labels is not None:
             _note(done, files, labels, table)
-            done.warnings += [f"{name}: {text}" for text in labels.warnings]
+            said += [(name, text) for text in labels.warnings]
             if volume is not None:
                 volume.grid.require(labels.grid, "image and labels", source=str(files.label))
         if settled := files.reading != ReadOptions():
