@@ -21,6 +21,7 @@ TITLES = {
     "not_found": "Not found, though the training had it",
     "absent": "Not found",
     "pieces": "In separate pieces",
+    "low_scores": "Not found well on the model's own held-out cases",
     "sides_exchanged": "Left and right may be exchanged",
 }
 """Findings about structures in a few words, by code, where a sentence has no room."""

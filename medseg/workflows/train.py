@@ -14,6 +14,7 @@ from medseg.augment.compose import Augmenter
 from medseg.augment.slices import SliceAugmenter, turned
 from medseg.cards import Card, MetricsSpec, Recipe, load_card
 from medseg.errors import counted
+from medseg.findings.answer import of_scores
 from medseg.findings.finding import gathered
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
@@ -231,6 +232,8 @@ def _measured(
         return ()
     model, results = measure(model, held, read, metrics, threads, say)
     model.save(run.model_path, overwrite=True)
+    for doubt in of_scores(model.spec):
+        say(f"warning: {doubt.sentence}")
     table = cases_csv(results, surface="surfel", software=f"medseg {__version__}", model=model.spec.name)
     write_text(run.scores_path, table, overwrite=True)
     return results

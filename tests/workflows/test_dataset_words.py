@@ -104,7 +104,7 @@ def test_what_many_slices_have_in_common_is_one_line(tmp_path: Path) -> None:
     assert " of 18 cases (phantom_000__axial" in line
     assert " more)  label 3" in line
     assert f"{len(lines)} warnings" in ran.err
-    assert any("  18 of 18 cases  The file states no size in mm" in line for line in lines)
+    assert any("  18 of 18 cases  " in line and "The file states no size in mm" in line for line in lines)
     told = json.loads(done("check", tmp_path / "data", "--json").out)["findings"]
     assert sum(f["text"] == "label 3 is not labelled" for f in told) == int(line.split()[1]), (
         "each has its own"
@@ -179,3 +179,11 @@ def test_voxel_sizes_are_told_in_one_line(heads: Path, tmp_path: Path) -> None:
         "The file measures in micrometres; its grid was converted to millimetres, where the voxels measure "
         "0.001 x 0.001 x 0.001 mm, outside the usual 0.1 to 10.0 mm."
     )
+
+
+def test_a_training_that_learnt_nothing_says_so_at_its_end(heads: Path, tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    words = ("--data", heads, "-o", tmp_path / "run", "--folds", 3, "--epochs", 1, "--threads", 1)
+    ran = done("train", tmp_path / "tiny.toml", *words)
+    assert "warning: The held-out Dice of " in ran.err
+    assert "below 0.3, a result is doubtful." in ran.err
