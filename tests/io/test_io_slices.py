@@ -201,6 +201,7 @@ def test_a_bilevel_tiff_is_zeros_and_ones(tmp_path: Path) -> None:
     stored = pixels() > 100
     Image.fromarray(stored).save(tmp_path / "a.tif")
     np.testing.assert_array_equal(io.read_labels(tmp_path / "a.tif").array[..., 0].T, stored)
+    assert io.inspect(tmp_path / "a.tif").dtype == "uint8"
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
