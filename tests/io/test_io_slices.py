@@ -313,6 +313,15 @@ def test_row_8_9_headers_of_a_png_that_claim_what_cannot_be(
         io.read_volume(path)
 
 
+@pytest.mark.parametrize(("columns", "rows"), [(0, ROWS), (COLUMNS, 0)])
+def test_a_picture_of_no_pixels_is_refused_by_its_size(tmp_path: Path, columns: int, rows: int) -> None:
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
+    path = tmp_path / "a.png"
+    path.write_bytes(SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    with pytest.raises(InputError, match=f"claims {columns} x {rows} pixels"):
+        io.read_volume(path)
+
+
 def interlaced(stored: np.ndarray) -> bytes:
     """The lines of the seven passes of ISO/IEC 15948, 8.2, one after the other."""
     starts = (
