@@ -304,17 +304,17 @@ def content(options: argparse.Namespace, there_are: dict[str, int]) -> dict[str,
         Counter(row["room"] for row in rows.values() if row["became"] != "lives") for rows in (first, last)
     )
     lived = sorted(key for key, row in last.items() if row["became"] == "lives")
-    named = [key for key in lived if _unplaced(key) in equivalent]
+    reasons = {key: equivalent[_said(key)] for key in lived if _said(key) in equivalent}
     total = sum(count.values())
     return {
         "there_are": there_are, "tried": dict(count), "killed": dict(killed), "killed_now": dict(now),
         "share": round(killed.total() / max(1, total), 3),
         "share_now": round(now.total() / max(1, total), 3),
-        "share_now_of_not_equivalent": round(now.total() / max(1, total - len(named)), 3),
+        "share_now_of_not_equivalent": round(now.total() / max(1, total - len(reasons)), 3),
         "hangs": sum(row["became"] == "hangs" for row in first.values()),
         "survivors_of_first": sorted(key for key, row in first.items() if row["became"] == "lives"),
-        "survivors": [key for key in lived if key not in named],
-        "equivalent": {key: equivalent[_unplaced(key)] for key in named},
+        "survivors": [key for key in lived if key not in reasons],
+        "equivalent": reasons,
         "s": round(sum(row["s"] for row in first.values())),
     }  # fmt: skip
 
@@ -323,6 +323,15 @@ def _unplaced(key: str) -> str:
     """The path and the change, which stay when lines move."""
     place, text = key.split(": ", 1)
     return f"{place.split(':')[0]}: {text}"
+
+
+def _said(key: str) -> str:
+    """The path, the line as it reads, and the change: what `mutants_equivalent.toml` names a mutant by."""
+    mutant = found_again(key)
+    if mutant is None:
+        return ""
+    line = mutant.path.read_text("utf-8").splitlines()[mutant.line - 1].strip()
+    return f"{mutant.path.relative_to(ROOT)}: {line}: {mutant.text}"
 
 
 def main() -> int:
