@@ -296,10 +296,25 @@ def test_the_promised_dice_of_regions_counts_each_for_itself() -> None:
     assert promised == {"whole": pytest.approx(6.4 / 7.2), "core": pytest.approx(2.4 / 3.2)}
 
 
+def test_an_output_of_one_half_is_not_in_its_region() -> None:
+    regions = StructureSet((Structure(1, "core", members=(1,)),))
+    part = np.zeros((1, 2, 2, 1), np.float32)
+    part[0, 0], part[0, 1] = 0.75, 0.5
+    promised = watched([(slice(0, 2), part)], regions).estimated_dice
+    assert promised == {"core": pytest.approx(2 * 1.5 / (2 + 2.5))}
+
+
+def test_labels_without_a_side_agree() -> None:
+    stem = np.full(SHAPE, 3, np.uint8)
+    assert sides_agreement(stem, stem, STRUCTURES) == 1.0
+
+
 def test_tissues_of_one_brightness_are_a_reason_for_doubt() -> None:
-    found = verdict(spec(), contrast={"white and grey": 0.2, "grey and fluid": 0.4})
+    found = verdict(spec(), contrast={"white and grey": 0.2, "grey and fluid": 0.43217})
     (reason,) = found.reasons
     assert reason.startswith(
         "The tissues have almost the same brightness in this scan: even the means of grey"
     )
+    (finding,) = found.findings
+    assert finding.evidence == {"contrast": {"white and grey": 0.2, "grey and fluid": 0.432}}
     assert verdict(spec(), contrast={"white and grey": 0.2, "grey and fluid": 2.0}).flag == "ok"
