@@ -94,6 +94,7 @@ def command(
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
     _refuse_existing(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
     _require_json(targets["json"])
+    _require_html(report)
     workers, threads = _shared(workers, threads, many=ref.is_dir())
     found = evaluate(
         pred,
@@ -141,6 +142,20 @@ def _require_json(out: Path | None) -> None:
     """
     if out is not None and out.suffix != ".json":
         raise UsageError("what is written there is JSON", source=out, mend="give a .json file, or a folder")
+
+
+def _require_html(page: Path | None) -> None:
+    """Refuse another file than HTML as the page about the cohort.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(
+            f"the page about a cohort is an .html file, not {page.suffix or 'one without a suffix'}",
+            source=page,
+            mend=f"name it {page.stem}.html",
+        )
 
 
 def _mode(text: str | None) -> SurfaceMode | None:

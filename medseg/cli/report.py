@@ -35,6 +35,7 @@ def command(
     """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
     from medseg.io import stem_and_suffix
     from medseg.workflows.known import known_structures, stated_intervals
+    from medseg.workflows.outputs import require_page
     from medseg.workflows.report import ReportOptions, report
 
     stem = stem_and_suffix(seg)[0].removesuffix("_seg")
@@ -42,6 +43,7 @@ def command(
     if target.is_dir() or not target.suffix:
         target.mkdir(parents=True, exist_ok=True)
         target = target / f"{stem}_report.html"
+    require_page(target)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     known = known_structures(seg, reference=reference, model=model, labels=labels, reading=reading)
     report(

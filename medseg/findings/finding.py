@@ -25,6 +25,12 @@ TITLES = {
 }
 """Findings about structures in a few words, by code, where a sentence has no room."""
 
+NO_DOUBT = (
+    "No automatic check speaks against this result. That does not mean that the outlines are right: look at "
+    "the slices."
+)
+"""The verdict on a result of which no finding is a doubt."""
+
 LISTED = 8
 """Structures that a sentence names before it counts the rest."""
 

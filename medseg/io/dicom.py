@@ -25,7 +25,7 @@ from medseg.io.dicom_headers import (
 )
 from medseg.io.itk import simple_itk
 from medseg.io.memory import require_memory
-from medseg.io.names import require_file
+from medseg.io.names import is_no_scan, require_file
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.volume import FileForm
 
@@ -36,6 +36,8 @@ HEAD = 1024
 INDEX = "DICOMDIR"
 SINGLE_FRAMES = "DICOM series"
 """The format of a series with a file a slice."""
+MOSAIC = "DICOM mosaic"
+"""The format of a file whose one picture is tiled with slices (Siemens)."""
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 MOST_LISTED = 20
 """Series named in a message; of more, only their number."""
@@ -200,7 +202,7 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
 
 
 def _format(one: Slice) -> str:
-    return SINGLE_FRAMES if one.frame is None else "DICOM mosaic" if one.mosaic else "Enhanced DICOM"
+    return SINGLE_FRAMES if one.frame is None else MOSAIC if one.mosaic else "Enhanced DICOM"
 
 
 def _listed(slices: Sequence[Slice]) -> tuple[Series, ...]:
@@ -251,8 +253,9 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
     others = 0
     for path in _files(source):
         if not is_dicom_file(path):
-            _require_no_slice(path)
-            others += 1
+            if not is_no_scan(path):
+                _require_no_slice(path)
+                others += 1
             continue
         found = outline(path)
         if found.is_scan:

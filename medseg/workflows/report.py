@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from medseg import __version__
-from medseg.errors import UsageError
 from medseg.findings.finding import Finding, is_doubtful, of_files, ordered
 from medseg.findings.labels import Expected, of_labels
 from medseg.findings.scan import of_grid
@@ -31,8 +30,7 @@ from medseg.report.rows import asymmetry_rows, with_intracranial
 from medseg.structures import StructureSet, Total
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.known import Verdict, stated_verdict
-
-PAGES = (".html", ".htm", ".pdf")
+from medseg.workflows.outputs import require_page
 
 MEASURED = ("unknown_values", "sheared")
 """Findings that the measurement against a reference states itself, of both files."""
@@ -176,18 +174,6 @@ def report(
     case = replace(case, facts=(*case.facts, *hashes.items()))
     write_page(out, case, created=options.created, overwrite=overwrite)
     return case
-
-
-def require_page(out: Path) -> bool:
-    """Whether a page is to be a PDF.
-
-    Raises:
-        UsageError: it is to be neither that nor HTML.
-    """
-    suffix = out.suffix.lower()
-    if suffix not in PAGES:
-        raise UsageError("a page is an .html or a .pdf file", source=out)
-    return suffix == ".pdf"
 
 
 def write_page(

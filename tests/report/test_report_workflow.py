@@ -135,7 +135,7 @@ def test_a_page_repeats_what_the_model_said_of_its_result(files: dict[str, Path]
     assert "how far the model believed its result is not known here" in files["out"].read_text()
     beside = predicted(files["seg"], [])
     report(**arguments, structures=PAIR)  # type: ignore[arg-type]
-    assert "No automatic check raised a flag." in files["out"].read_text()
+    assert "No automatic check speaks against this result." in files["out"].read_text()
     assert stated_intervals(files["seg"]) == {"left kidney": (1.0, 2.5)}
     predicted(files["seg"], ["unlike <b>the training</b>"], warnings=["Cut.", "cut"])
     said = report(**arguments, structures=PAIR)  # type: ignore[arg-type]
