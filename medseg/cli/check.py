@@ -57,5 +57,5 @@ def command(
             f"{counted(warnings, 'warning')}"
         )
     if audit.errors or (strict and audit.findings):
-        warned = f" and {len(audit.findings) - len(audit.errors)} warnings" if strict else ""
-        raise InputError(f"{len(audit.errors)} errors{warned} in the dataset", source=folder)
+        warned = f" and {counted(len(audit.findings) - len(audit.errors), 'warning')}" if strict else ""
+        raise InputError(f"{counted(len(audit.errors), 'error')}{warned} in the dataset", source=folder)

@@ -66,7 +66,9 @@ class Series:
         modalities = sorted({s.modality if s.modality in MODALITIES else "other" for s in self.slices})
         shapes = ", ".join(f"{c}x{r}" for c, r in sizes)
         kind = f", {self.kind}" if self.kind else ""
-        return f"{self.number} ({'/'.join(modalities)}, {len(self.slices)} slices of {shapes}{kind})"
+        return (
+            f"{self.number} ({'/'.join(modalities)}, {counted(len(self.slices), 'slice')} of {shapes}{kind})"
+        )
 
 
 def is_dicom_folder(path: Path) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import GeometryError, InputError, counted
+from medseg.errors import GeometryError, InputError, counted, plural
 from medseg.io import dicom
 from medseg.io.contours import Points, filled
 from medseg.io.dicom_elements import outline
@@ -286,7 +286,8 @@ def _mask(roi: Roi, grid: Grid, path: Path) -> NDArray[np.bool_]:
     outside = [k for k in planes if not 0 <= k < grid.shape[2]]
     if outside:
         raise GeometryError(
-            f"{counted(len(outside), 'contoured slice')} of {roi.name!r} lie outside the series, such as "
+            f"{counted(len(outside), 'contoured slice')} of {roi.name!r} "
+            f"{plural(len(outside), 'lies', 'lie')} outside the series, such as "
             f"number {outside[0]} of 0 to {grid.shape[2] - 1}",
             source=path,
             mend="give the whole series",

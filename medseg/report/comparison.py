@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from medseg.errors import counted, plural
+from medseg.findings.finding import sentence
 from medseg.metrics.case import CaseResult
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow
 from medseg.metrics.paired import SCALES, PairedCase, PairedRow
@@ -114,11 +116,13 @@ def _metric_sentences(rows: Sequence[PairedRow]) -> Iterator[str]:
     if few:
         yield (
             f"{TITLES[rows[0].metric]} of {_listed([r.structure for r in few])}: nothing is tested, for "
-            f"there {'is' if max(r.n for r in few) == 1 else 'are'} {_counted([r.n for r in few])} and "
+            f"there {plural(max(r.n for r in few), 'is', 'are')} {_counted([r.n for r in few])} and "
             f"a test needs {LEAST_TESTED}; the differences are listed, and show nothing by themselves."
         )
     if none := [row.structure for row in rows if not row.cases]:
-        yield f"{_listed(none)}: in no reference and labelled by neither; there is nothing to compare."
+        yield sentence(
+            f"{_listed(none)}: in no reference and labelled by neither; there is nothing to compare."
+        )
 
 
 def _shown(row: PairedRow) -> str:
@@ -159,7 +163,9 @@ def _agreement_sentences(comparison: ReportComparison) -> Iterator[str]:
         if row.metric == "dice" and row.mean is not None:
             worst = min(_dice_of(comparison, row.structure), default=None)
             where = f"; least in {worst[1]}, {number(worst[0], 3)}" if worst and row.n > 1 else ""
-            yield f"{row.structure}: Dice of A with B {number(row.mean, 3)} ({_counted([row.n])}{where})."
+            yield sentence(
+                f"{row.structure}: Dice of A with B {number(row.mean, 3)} ({_counted([row.n])}{where})."
+            )
 
 
 def _dice_of(comparison: ReportComparison, name: str) -> list[tuple[float, str]]:
@@ -197,7 +203,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _counted(numbers: Sequence[int]) -> str:
     low, high = min(numbers), max(numbers)
-    return f"{low} case{'' if low == 1 else 's'}" if low == high else f"{low} to {high} cases"
+    return counted(low, "case") if low == high else f"{low} to {high} cases"
 
 
 def metric_title(metric: str) -> str:

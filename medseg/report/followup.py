@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
 
+from medseg.findings.finding import sentence
 from medseg.metrics.followup import Change, LesionChange
 from medseg.numbers import millilitres, number
 from medseg.report import html
@@ -85,7 +86,7 @@ def _about_volumes(followup: ReportFollowup) -> Iterator[str]:
             of_it = "" if c.percent is None else f", {number(c.percent, 1, signed=True)} %"
             cut = "; it reaches the edge of a scan, and part of it may be missing" if c.cut else ""
             change = millilitres(c.change_ml, signed=True)
-            yield (
+            yield sentence(
                 f"{c.structure} is {more} ({change} ml{of_it}; noise is up to "
                 f"{millilitres(c.smallest_ml)} ml{cut})."
             )

@@ -14,7 +14,7 @@ import numpy as np
 
 from medseg.augment.spec import SynthesisSpec, Tissue
 from medseg.cards import Card, Recipe
-from medseg.errors import InputError, MedsegError
+from medseg.errors import InputError, MedsegError, counted
 from medseg.io import ReadOptions, read_labels, stem_and_suffix
 from medseg.layouts import CaseFiles, detect
 from medseg.layouts.description import LISTER, required_description
@@ -264,7 +264,9 @@ def _small_structures(
         if count == 0:
             findings.append(Finding("warning", case_id, f"{structure.name} is not labelled"))
         elif count < TINY_VOXELS:
-            findings.append(Finding("warning", case_id, f"{structure.name} has only {count} voxels"))
+            findings.append(
+                Finding("warning", case_id, f"{structure.name} has only {counted(count, 'voxel')}")
+            )
     return findings
 
 

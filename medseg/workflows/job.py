@@ -125,6 +125,7 @@ class Job:
     options: PredictOptions
     batch: bool
     watch: Stopwatch = field(default_factory=Stopwatch)
+    looked: Looked | None = None
     volume: Volume | None = None
     found: Segmentation | None = None
     outcome: Outcome | None = None
@@ -149,10 +150,9 @@ class Job:
 
         All that can be refused before a voxel is read is refused here, for a dry run as for a real one.
         """
-        looked = None
         with self._contained():
-            looked = self._looked()
-        return looked
+            self.looked = self._looked()
+        return self.looked
 
     def _looked(self) -> Looked | None:
         if self.options.dicom:

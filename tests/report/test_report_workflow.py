@@ -76,7 +76,7 @@ def test_a_pdf_says_the_same_and_holds_nothing_of_the_patient_either(files: dict
 
 def test_a_page_is_html_or_pdf(files: dict[str, Path]) -> None:
     files["out"] = files["out"].with_suffix(".docx")
-    with pytest.raises(UsageError, match=r"\.html or a \.pdf"):
+    with pytest.raises(UsageError, match=r"\.html or \.pdf"):
         report(**files, structures=PAIR)  # type: ignore[arg-type]
 
 

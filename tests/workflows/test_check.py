@@ -127,7 +127,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "duplicate": (twice, "error", "same voxels as phantom_001"),
     "duplicate, turned": (twice_turned, "error", "same voxels as phantom_001"),
     "empty label": (empty, "warning", "core is not labelled"),
-    "speck": (speck, "warning", "core has only 1 voxels"),
+    "speck": (speck, "warning", "core has only 1 voxel"),
     "other spacing": (coarse, "warning", "voxels of 1x1x4 mm"),
     "swapped files": (swap_files, "error", "is listed with the labels of phantom_001"),
     "strange name": (rename_label, "warning", "its labels are called other"),

@@ -94,7 +94,7 @@ def test_a_change_beyond_noise_has_a_percentage(tmp_path: Path, model_file: Path
     assert core.percent == pytest.approx(30.0)
     assert (rim.smallest_ml, rim.exceeds) == (None, None)
     said = " ".join(found.sentences())
-    assert "core is larger (+0.150 ml, +30.0 %; noise is up to 0.0500 ml)" in said
+    assert "Core is larger (+0.150 ml, +30.0 %; noise is up to 0.0500 ml)" in said
     assert f"Of rim it is {NOT_KNOWN}." in said
 
 

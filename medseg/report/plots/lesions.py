@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from medseg.errors import counted
 from medseg.metrics.lesions import LesionRow
 from medseg.report.cohort import ReportCohort
 from medseg.report.content import Picture
@@ -54,7 +55,8 @@ def lesion_points(cohort: ReportCohort) -> Picture | None:
     return Picture(
         "Lesions found, by size, and extra pieces",
         drawn,
-        f"Share of the lesions found by size, and extra pieces of every case, for {len(names)} structures",
+        f"Share of the lesions found by size, and extra pieces of every case, "
+        f"for {counted(len(names), 'structure')}",
         "Left: share of the lesions of that size, over all cases, that a piece of the prediction touches, "
         "with how many of how many; lesions too small to count are left out. Right: every point is a case, "
         "at the number of its pieces that touch no lesion.",
