@@ -93,6 +93,18 @@ def require_some(structures: StructureSet, source: Path) -> None:
         )
 
 
+def ignoring(structures: StructureSet, value: int) -> StructureSet:
+    """The structures without one that has the value to be ignored.
+
+    Raises:
+        UsageError: a region has it, or no other structure is left.
+    """
+    kept = tuple(s for s in structures if s.members or s.value != value)
+    if not kept:
+        raise UsageError(f"no label is left to measure when {value} is ignored", mend="check --ignore")
+    return StructureSet(kept, value)
+
+
 def require_labels(values: Collection[int], path: Path, structures: StructureSet | None = None) -> None:
     """Refuse a file of many values that nobody named.
 
