@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import InputError, MedsegError, counted
 from medseg.io import dicom_frames
-from medseg.io.dicom_elements import Outline, looks_like_dicom, outline
+from medseg.io.dicom_elements import SEGMENTATIONS, Outline, looks_like_dicom, outline
 from medseg.io.dicom_geometry import stack
 from medseg.io.dicom_headers import (
     MODALITIES,
@@ -84,12 +84,27 @@ def is_dicom_file(path: Path) -> bool:
 
 def is_structure_set(path: Path) -> bool:
     """Whether a file is a DICOM radiotherapy structure set, by its bytes."""
+    return _sop_class(path) == STRUCTURE_SET
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a DICOM segmentation of frames (SEG), by its bytes."""
+    return _sop_class(path) in SEGMENTATIONS
+
+
+def holds_labels(path: Path) -> bool:
+    """Whether a file is DICOM and names structures: a structure set or a segmentation."""
+    return _sop_class(path) in (STRUCTURE_SET, *SEGMENTATIONS)
+
+
+def _sop_class(path: Path) -> str:
+    """What kind of DICOM a file is; empty where it is none or damaged."""
     if not is_dicom_file(path):
-        return False
+        return ""
     try:
-        return outline(path).sop_class == STRUCTURE_SET
+        return outline(path).sop_class
     except MedsegError:
-        return False
+        return ""
 
 
 def list_series(source: Path) -> tuple[Series, ...]:
@@ -246,7 +261,7 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
             raise InputError(
                 f"the DICOM file holds {what}",
                 source=source,
-                mend="name the scan; labels are read as NIfTI or RTSTRUCT",
+                mend="name the scan; labels are read as NIfTI, SEG or RTSTRUCT",
             )
         return list(read_slices(source, found)), ()
     slices: list[Slice] = []

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import InputError, counted
 from medseg.io import dicom
-from medseg.io.dicom import is_dicom_folder, is_structure_set
+from medseg.io.dicom import holds_labels, is_dicom_folder, is_structure_set
 from medseg.io.memory import out_of_memory_named
 from medseg.io.names import (
     COLOURS,
@@ -89,8 +89,8 @@ def read_labels(
 
     Args:
         path: a file, a folder with a DICOM series, or with `structures` a folder of one mask a
-            structure (see `read_mask_folder`). A DICOM structure set (RTSTRUCT) is painted on the series
-            that it refers to, which lies beside it (see `rtstruct.read_labels`).
+            structure (see `read_mask_folder`). A DICOM structure set (RTSTRUCT) or segmentation (SEG) is
+            painted on the series that it refers to, which lies beside it (see `rtstruct.read_labels`).
         structures: whose names give masks, the named segments of a `.seg.nrrd` and the structures of an
             RTSTRUCT their values.
         like: the grid wanted: a `.seg.nrrd`, which may be cropped to its segments, is placed on it.
@@ -109,10 +109,11 @@ def read_labels(
             from medseg.io.masks import read_mask_folder
 
             return read_mask_folder(path, {s.name: s.value for s in structures}, others=True)[0]
-        if is_structure_set(path):
-            from medseg.io import rtstruct
+        if holds_labels(path):
+            from medseg.io import dicom_labels, rtstruct
 
-            drawn = rtstruct.read_labels(path, structures)
+            room = rtstruct if is_structure_set(path) else dicom_labels
+            drawn = room.read_labels(path, structures)
             return drawn if like is None else on_grid(drawn, like, path)
         stored = _stored_labels(path, options)
         array, _ = _volumes(stored, None, options)
