@@ -158,12 +158,12 @@ class Job:
         if self.options.dicom:
             structures, kind = self.segmenter.structures, self.options.dicom_seg
             dicom_out.require_dicom(self.case.first, structures, kind)
-        there = self.batch and self.outputs.summary.is_file()
-        stored = self.outputs.finished(self.identity) if there else None
+        identity = self.identity if self.outputs.summary.is_file() else None
+        stored = self.outputs.finished(identity) if self.batch and identity is not None else None
         if stored is not None:
             self.outcome = Outcome(self.case.stem, self.target, stored, skipped=True)
             return None
-        self.outputs.refuse_existing(self.options.overwrite, self.case.files)
+        self.outputs.refuse_existing(self.options.overwrite, self.case.files, identity)
         reading = self.options.reading
         wanted = self.options.channels or self._grey()
         info, names = inspect_channels(self.case.source, wanted, reading)

@@ -103,7 +103,7 @@ def test_a_dry_run_refuses_what_the_header_shows(scan: Path, tmp_path: Path, mod
     coarse = tiny_model(evidence={"spacing_mm": {"min": [9.0] * 3, "max": [9.0] * 3}})
     coarse.save(tmp_path / "coarse.safetensors")
     line = refused_both_ways(4, "predict", scan, "--use-form", "sform", "-m", tmp_path / "coarse.safetensors")
-    assert "was trained on 9 to 9 mm" in line
+    assert "tiny-0 was trained on 9 to 9" in line
     assert str(scan) in line
 
 

@@ -205,10 +205,46 @@ def test_voxels_unlike_the_training_and_single_slices_are_doubts() -> None:
     """They took no interval away once, being warnings."""
     trained = {"spacing_mm": {"min": [0.9, 0.9, 0.9], "max": [0.95, 0.95, 0.95]}}
     quality = verdict(spec(**trained))
-    assert [(f.code, f.severity, f.limit) for f in quality.findings] == [("voxel_size", "doubt", 2.0)] * 3
+    assert [(f.code, f.severity, f.limit) for f in quality.findings] == [("voxel_size", "doubt", 2.0)]
+    assert quality.reasons[0] == (
+        "The shortest, middle and longest side of a voxel are 2, 2 and 2 mm; tiny was trained on 0.9 to "
+        "0.95, 0.9 to 0.95 and 0.9 to 0.95 mm."
+    )
     flat = Volume(scan().array[..., :1], Grid((*SHAPE[:2], 1), np.diag([2.0, 2.0, 2.0, 1.0])), ("MR",))
     found = outputs()[..., 3:4]
     assert [f.code for f in verdict(spec(), volume=flat, found=found).findings] == ["single_slice"]
+
+
+def scored(**dice: float | None) -> list[dict[str, Any]]:
+    """The scores of structures, as a training stores them."""
+    return [
+        {"structure": n, "metric": m, "n": 4, "mean": v} for n, v in dice.items() for m in ("dice", "nsd")
+    ]
+
+
+def test_a_model_that_did_badly_on_its_own_held_out_cases_is_doubted_in_every_result() -> None:
+    quality = verdict(spec(validation=scored(left=0.02, right=0.3)))
+    (found,) = (f for f in quality.findings if f.code == "low_scores")
+    assert (found.severity, found.limit, found.structures) == ("doubt", 0.3, ("left",))
+    assert found.evidence == {"held_out_dice": {"left": 0.02}}
+    assert found.sentence == "The held-out Dice of left is 0.02 for tiny; below 0.3, a result is doubtful."
+    assert quality.flag == "doubtful"
+    both = verdict(spec(validation=scored(left=0.0, right=0.1)))
+    assert (
+        "The held-out Dice of left (0.00) and right (0.10) is too low for tiny; below 0.3, "
+        in both.reasons[0]
+    )
+
+
+def test_scores_that_suffice_or_are_not_known_are_no_doubt() -> None:
+    for scores in ([], scored(left=0.3, right=0.9), scored(left=None, right=None)):
+        assert verdict(spec(validation=scores)).flag == "ok"
+
+
+def test_a_bad_member_of_several_models_is_doubted_too() -> None:
+    models = [spec(), replace(spec(validation=scored(left=0.1)), name="second")]
+    quality = judge(scan(), label_map(), models, seen(outputs()), {}, {}, lambda: seen(outputs()))
+    assert ["second" in f.sentence for f in quality.findings if f.code == "low_scores"] == [True]
 
 
 def test_of_several_models_each_fact_is_told_once() -> None:
@@ -216,7 +252,7 @@ def test_of_several_models_each_fact_is_told_once() -> None:
     second = replace(spec(spacing_mm={"min": [0.5] * 3, "max": [0.6] * 3}), name="second")
     models = [spec(**trained), second, replace(second, name="third")]
     quality = judge(scan(), label_map(), models, seen(outputs()), {}, {}, lambda: seen(outputs()))
-    assert [f.code for f in quality.findings] == ["voxel_size"] * 3
+    assert [f.code for f in quality.findings] == ["voxel_size"]
     assert all("second" in f.sentence for f in quality.findings)
 
 
