@@ -12,6 +12,8 @@ from chromium import PROGRAM, Browser
 
 DEFAULT_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch: networks this small are quicker alone
+
 HELPERS = ("io", "training")  # rooms whose helpers others use too
 sys.path += [str(Path(__file__).parent / room) for room in HELPERS]
 
@@ -22,6 +24,12 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MEDSEG_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture
+def tmp_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder without words of the test's name, which an awaited message, led by its file, would match."""
+    return tmp_path_factory.mktemp("t")
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,8 @@
-"""Labels as a folder with one mask a structure, and labels known by their names."""
+"""Labels as a folder with one mask a structure."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -11,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, UsageError
+from medseg.errors import InputError
+from medseg.io.label_names import listed, name_key, names_by_key
 from medseg.io.names import SUFFIXES, stem_and_suffix, without_pictures
 from medseg.io.painting import Painting
-from medseg.io.read import read_labels
+from medseg.io.read import read_label_values
 from medseg.io.values import smallest_dtype
-from medseg.structures import StructureSet, value_counts
+from medseg.structures import value_counts
 from medseg.volume import LabelMap
 
 
@@ -68,44 +68,10 @@ def read_mask_folder(
     return found, {value: name for name, value in values.items()}
 
 
-def renamed(labels: LabelMap, there: StructureSet, wanted: StructureSet, source: Path) -> LabelMap:
-    """Labels whose structures have names, in the values that others have for these names.
-
-    Where not one segment has a known name, the values stay, and a warning says so.
-
-    Args:
-        labels: in the values of `there`.
-        there: the structures of the file.
-        wanted: the structures whose values are wanted.
-        source: the file, for the message.
-
-    Raises:
-        InputError: some names are known, and some that have voxels are not.
-        UsageError: two names are the same but for capitals, blanks and signs.
-    """
-    table = names_by_key({s.name: s.value for s in wanted})
-    present = [s for s in there if s.value in value_counts(labels.array)]
-    strange = [s.name for s in present if name_key(s.name) not in table]
-    if strange and not any(name_key(s.name) in table for s in there):
-        said = f"No segment has the name of a structure ({listed(strange)}); its label values were taken."
-        return replace(labels, warnings=(*labels.warnings, said))
-    if strange:
-        raise InputError(
-            f"has segments that are no known structure: {listed(strange)}",
-            source=source,
-            mend=f"name them in 3D Slicer as one of {listed(wanted.names)}",
-        )
-    changes = {s.value: wanted[table[name_key(s.name)]].value for s in present}
-    out = np.zeros_like(labels.array, dtype=smallest_dtype(np.array([0, *changes.values()]), source))
-    for value, becomes in changes.items():
-        out[labels.array == value] = becomes
-    return replace(labels, array=out)
-
-
 def _painted(files: Mapping[str, Path], values: Mapping[str, int], folder: Path) -> LabelMap:
     """The masks, painted one after the other."""
     dtype = smallest_dtype(np.array([0, *values.values()]), folder)
-    maps = ((name, path, read_labels(path)) for name, path in files.items())
+    maps = ((name, path, read_label_values(path)) for name, path in files.items())
     head, start, first = next(maps)
     painting = Painting(first.grid.shape, dtype)
     warnings = dict.fromkeys(first.warnings)
@@ -144,28 +110,3 @@ def _files(folder: Path) -> dict[str, Path]:
     if not files:
         raise InputError("holds no mask", source=folder, mend="name the folder of the masks")
     return files
-
-
-def names_by_key(names: Mapping[str, int]) -> dict[str, str]:
-    """The names by their keys."""
-    found: dict[str, str] = {}
-    for name in names:
-        other = found.setdefault(name_key(name), name)
-        if other != name:
-            raise UsageError(f"the structures {other!r} and {name!r} cannot be told apart by their files")
-    return found
-
-
-def name_key(name: str) -> str:
-    """A name without capitals, blanks and signs.
-
-    >>> name_key("Kidney-Left") == name_key("kidney_left") == name_key("kidney left")
-    True
-    """
-    return re.sub(r"[\W_]+", "", name.casefold())
-
-
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """The first names, and how many there are more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

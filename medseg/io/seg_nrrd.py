@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, printable
+from medseg.errors import InputError, counted, plural, printable
 from medseg.io import itk, nrrd
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.io.painting import Painting
@@ -38,6 +38,8 @@ TAGS = (
 """What a segment is in the standard's terms: tissue, of no stated anatomy."""
 
 LONGEST_NAME = 128
+LONGEST_NUMBER = 10
+"""Digits of the largest label value, 2147483647."""
 MEND = "save it again in 3D Slicer"
 
 
@@ -280,7 +282,7 @@ def _number(fields: Mapping[str, str], key: str, default: int, number: int, path
     text = fields.get(key, "")
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
         raise InputError(
             f"its segment {number} has the {key} {printable(text)[:LONGEST_NAME]!r}, which is no number",
             source=path,
@@ -326,5 +328,8 @@ def _require_known(layers: NDArray[np.integer], segments: Sequence[Segment], pat
         if strange:
             value, count = next(iter(strange.items()))
             raise InputError(
-                f"{count} voxels of layer {n} hold {value}, which no segment has", source=path, mend=MEND
+                f"{counted(count, 'voxel')} of layer {n} {plural(count, 'holds', 'hold')} {value}, "
+                "which no segment has",
+                source=path,
+                mend=MEND,
             )

@@ -1,7 +1,7 @@
-"""A folder a case with a DICOM series and the structure set (RTSTRUCT) that was drawn on it.
+"""A folder a case with a DICOM series and the structure set (RTSTRUCT) or segmentation (SEG) of it.
 
 ID/*.dcm, or in one folder more (ID/CT/*.dcm)       the series
-ID/*.dcm, or in one folder more (ID/RTSTRUCT/*.dcm) the structure set
+ID/*.dcm, or in one folder more (ID/RTSTRUCT/*.dcm) structure set or segmentation
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medseg.errors import InputError
 from medseg.io import is_dicom_folder, read_segments
-from medseg.io.dicom import is_structure_set
+from medseg.io.dicom import holds_labels
 from medseg.layouts.case import CaseFiles, DatasetFiles, folders_in, group_of, plain
 
 
@@ -41,14 +41,19 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
                 )
         if complete and not (series and sets):
             what = "structure set" if series else "DICOM series"
-            raise InputError(f"holds no {what}", source=place, mend="copy the dataset again")
+            raise InputError(f"holds no {what}", source=place, mend=f"add the {what}")
         if not series:
             continue
         cases.append(CaseFiles(place.name, series[0], sets[0] if sets else None, group_of(place.name)))
         for name in read_segments(sets[0]).names if sets else ():
             names.setdefault(plain(name), name)
     if not cases:
-        raise InputError("holds no folder of a case", source=folder, mend="give each case its folder")
+        itself = ", but is a DICOM series itself" if is_dicom_folder(folder) else ""
+        raise InputError(
+            f"holds no folder of a case{itself}",
+            source=folder,
+            mend="give the folder that holds one folder a case",
+        )
     return DatasetFiles(tuple(cases), (), dict(enumerate(names.values(), start=1)))
 
 
@@ -62,4 +67,4 @@ def _series(case: Path) -> list[Path]:
 
 def _structure_sets(case: Path) -> list[Path]:
     files = (path for place in _places(case) for path in sorted(place.iterdir()))
-    return [path for path in files if path.name[:1] != "." and is_structure_set(path)]
+    return [path for path in files if path.name[:1] != "." and holds_labels(path)]

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from medseg.errors import InputError
-from medseg.io import ReadOptions, inspect, read_labels, read_segments, states_segments
+from medseg.io import ReadOptions, inspect, read_labels, read_segments, read_volume, states_segments
 from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
 from medseg.layouts.description import read_json, stated_labels
 from medseg.metrics.counts import present_values
 from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import Grid, LabelMap
+from medseg.volume import Grid, LabelMap, Volume
 
 MOST_VALUES = 200
 """More label values than a segmentation has whose values nobody named: what holds them is a scan."""
@@ -28,6 +28,16 @@ def read_side(
     """
     volumes = 1 if reading.volume is None or path.is_dir() else inspect(path, options=reading).channels
     return read_labels(path, structures=structures, like=like, options=reading.of_labels(volumes))
+
+
+def read_scan(scan: Path | Mapping[str, Path], reading: ReadOptions) -> Volume:
+    """A scan by decisions that were taken for all files; a volume is chosen where it has several.
+
+    Raises:
+        MedsegError: it cannot be read.
+    """
+    several = isinstance(scan, Path) and inspect(scan, options=reading).channels > 1
+    return read_volume(scan, options=reading if several else replace(reading, volume=None))
 
 
 def read_structures(path: Path) -> StructureSet:

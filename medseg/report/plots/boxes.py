@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
+from medseg.errors import counted
 from medseg.report.cohort import LEAST_N, ReportCohort
 from medseg.report.content import Picture
 from medseg.report.drawing import drawable, png
@@ -32,8 +33,8 @@ MOST_ROWS = 24
 
 READING = "Every point is a case."
 WITH_BOXES = (
-    f"From {LEAST_N} cases on, the thick line is the median, the box spans the quartiles and whiskers reach "
-    "the furthest case within 1.5 times their distance."
+    f"With {LEAST_N} or more cases, the thick line is the median, the box spans the quartiles, and the "
+    "whiskers extend to the most extreme case within 1.5 times the interquartile range."
 )
 
 
@@ -58,7 +59,7 @@ def dice_boxes(cohort: ReportCohort) -> Picture | None:
     return Picture(
         "Dice",
         drawn,
-        f"Dice of every case, for {len(scores)} structures",
+        f"Dice of every case, for {counted(len(scores), 'structure')}",
         _reading(scores, len([n for n in cohort.colours if cohort.dice_of(n)])),
     )
 
@@ -80,9 +81,9 @@ def volume_rows(cohort: ReportCohort) -> Picture | None:
         logarithmic(axes, ends, "x")
         axes.set_xlabel("Volume in ml, logarithmic scale", size=8, color=FAINT)
         drawn = png(figure)
-    left_out = f" The first {MOST_ROWS} structures are drawn." if len(every) > len(shown) else ""
+    left_out = f" Only the first {MOST_ROWS} structures are drawn." if len(every) > len(shown) else ""
     caption = f"{READING}{_boxed(shown)}{left_out}"
-    return Picture("Volumes", drawn, f"Volume in every case, for {len(shown)} structures", caption)
+    return Picture("Volumes", drawn, f"Volume in every case, for {counted(len(shown), 'structure')}", caption)
 
 
 def _height(rows: Mapping[str, Numbers]) -> float:
@@ -95,7 +96,7 @@ def _boxed(rows: Mapping[str, Numbers]) -> str:
 
 def _reading(rows: Mapping[str, Numbers], of: int) -> str:
     left_out = (
-        f" The {len(rows)} of {of} structures with the lowest mean are drawn; the others are in the tables."
+        f" The {len(rows)} of {of} structures with the lowest mean are drawn; the tables list all."
         if of > len(rows)
         else ""
     )

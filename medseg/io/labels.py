@@ -1,0 +1,72 @@
+"""Label maps of any format, those included whose files name structures rather than number them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from medseg.io import dicom_labels, rtstruct, seg_nrrd
+from medseg.io.dicom import holds_labels, is_dicom_folder, is_structure_set
+from medseg.io.label_names import renamed
+from medseg.io.masks import read_mask_folder
+from medseg.io.memory import out_of_memory_named
+from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.io.options import DEFAULT, ReadOptions
+from medseg.io.placement import on_grid
+from medseg.io.read import read_label_values
+from medseg.structures import StructureSet
+from medseg.volume import Grid, LabelMap
+
+
+def read_labels(
+    path: str | Path,
+    *,
+    structures: StructureSet | None = None,
+    like: Grid | None = None,
+    options: ReadOptions = DEFAULT,
+) -> LabelMap:
+    """Read a label map (I, J, K); labels stored as numbers within 1e-3 of integers are rounded.
+
+    Args:
+        path: a file, a folder with a DICOM series, or with `structures` a folder of one mask a
+            structure (see `read_mask_folder`). A DICOM structure set (RTSTRUCT) or segmentation (SEG) is
+            painted on the series that it refers to, which lies beside it (see `rtstruct.read_labels`).
+        structures: whose names give masks, the named segments of a `.seg.nrrd` and the structures of an
+            RTSTRUCT their values.
+        like: the grid wanted: a `.seg.nrrd`, which may be cropped to its segments, is placed on it.
+            Other formats keep their own.
+        options: decisions the file leaves open.
+
+    Raises:
+        InputError: a value is no integer, a name is unknown, or the file is damaged or not 3D.
+        GeometryError: the grid is impossible, contradictory or absent.
+        GridMismatchError: a `.seg.nrrd` is no part of the grid wanted, or masks lie on several grids.
+        ResourceError: the labels cannot fit in memory.
+    """
+    path = Path(path)
+    with out_of_memory_named(path):
+        if structures is not None and path.is_dir() and not is_dicom_folder(path):
+            return read_mask_folder(path, {s.name: s.value for s in structures}, others=True)[0]
+        if holds_labels(path):
+            room = rtstruct if is_structure_set(path) else dicom_labels
+            drawn = room.read_labels(path, structures)
+            return drawn if like is None else on_grid(drawn, like, path)
+        found = read_label_values(path, options)
+        if stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX:
+            return _segmentation(path, found, structures, like)
+        return found
+
+
+def _segmentation(
+    path: Path, labels: LabelMap, structures: StructureSet | None, like: Grid | None
+) -> LabelMap:
+    """A segmentation of 3D Slicer in the values of the structures it names, on the grid wanted."""
+    if structures is not None:
+        labels = renamed(labels, seg_nrrd.read_segments(path), structures, path)
+    if like is None:
+        return labels
+    if labels.grid.voxels == 1 and not labels.array.any():
+        return replace(labels, array=np.zeros(like.shape, dtype=labels.array.dtype), grid=like)
+    return on_grid(labels, like, path)
