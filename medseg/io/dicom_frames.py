@@ -6,6 +6,7 @@ nibabel's reader of the vendor's private header.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -249,7 +250,7 @@ def _tiles(header: Any, path: Path) -> tuple[Slice, ...]:
             source=path,
             mend=DCM2NIIX,
         )
-    rows, columns, count = (int(n) for n in mosaic.image_shape)
+    rows, columns, count = _tiling(header, mosaic, path)
     affine = np.asarray(mosaic.affine, dtype=np.float64)  # LPS, of (row, column, slice)
     row_mm, column_mm, step_mm = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     slope, inter = numbers(header.get("RescaleSlope"), 1), numbers(header.get("RescaleIntercept"), 1)
@@ -272,6 +273,20 @@ def _tiles(header: Any, path: Path) -> tuple[Slice, ...]:
         replace(whole, frame=n, place=replace(place, position=tuple(map(float, position))))
         for n, position in enumerate(positions)
     )
+
+
+def _tiling(header: Any, mosaic: Any, path: Path) -> tuple[int, int, int]:
+    """Rows and columns of a tile, and the number of slices; the tiles lie in as many rows as columns."""
+    rows, columns, count = (int(n) for n in mosaic.image_shape)
+    side = math.isqrt(max(count - 1, 0)) + 1
+    if (rows * side, columns * side) != (int(header.Rows), int(header.Columns)):
+        raise InputError(
+            f"{MOSAIC} of {int(header.Columns)}x{int(header.Rows)} pixels, which are not the tiles of "
+            f"{count} slices ({side}x{side})",
+            source=path,
+            mend=DCM2NIIX,
+        )
+    return rows, columns, count
 
 
 def _cut(picture: NDArray[Any], tile: Slice) -> NDArray[Any]:
