@@ -83,9 +83,7 @@ def test_a_mosaic_of_a_siemens_scanner_is_where_and_what_nibabel_finds(tmp_path:
 
 @pytest.mark.fault("reports 3")
 @pytest.mark.parametrize("shape", [(256, 256), (35, 29), (6, 7)])
-def test_a_mosaic_that_is_no_whole_number_of_tiles_is_refused(
-    tmp_path: Path, shape: tuple[int, int]
-) -> None:
+def test_a_mosaic_that_is_no_whole_number_of_tiles_is_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
     """48 slices lie in 7 rows of 7; one of nibabel's files was made smaller and has 256 rows."""
     header = scanned(MOSAICS[0])
     repainted(header, shape)
