@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from medseg.errors import InputError
 from medseg.io.dicom_geometry import SlicePlace
 from medseg.io.dicom_headers import COLOURS, VOLUME, Slice, numbers, require_plausible
-from medseg.io.dicom_library import FAULTS, dataset, unwarned
+from medseg.io.dicom_library import damage_named, dataset
 from medseg.io.dicom_pixels import stored_pixels
 
 ENHANCED, MOSAIC = "an enhanced multi-frame file", "a mosaic"
@@ -35,17 +35,9 @@ def read_slices(path: Path, *, mosaic: bool) -> tuple[Slice, ...]:
         InputError: the header is damaged, or does not say where they lie.
     """
     header = dataset(path)
-    try:
-        with unwarned():
-            return _tiles(header, path) if mosaic else _frames(header, path)
-    except FAULTS as fault:
-        if isinstance(fault, InputError):
-            raise
-        raise InputError(
-            f"{MOSAIC if mosaic else ENHANCED} whose header does not say where its slices lie",
-            source=path,
-            mend=DCM2NIIX,
-        ) from None
+    fault = f"{MOSAIC if mosaic else ENHANCED} whose header does not say where its slices lie"
+    with damage_named(path, fault, DCM2NIIX):
+        return _tiles(header, path) if mosaic else _frames(header, path)
 
 
 def read_planes(slices: Sequence[Slice]) -> list[NDArray[Any]]:
