@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
@@ -75,14 +76,18 @@ def structures(folder: Path) -> list[bytes]:
 def spoiled(blob: bytes, generator: Generator) -> bytes:
     """Bytes after the preamble spoiled; or elements and items, with their lengths as they are."""
     if generator.random() < 0.6:
-        header: Any = pydicom.dcmread(BytesIO(blob))
-        stream = BytesIO()
-        for _ in range(int(generator.integers(1, 4))):
-            _spoil_within(header, generator)
-        with suppress(Exception):  # some, such as an unknown character set, the library does not write
-            header.save_as(stream)
-            return stream.getvalue()
+        with warnings.catch_warnings(), suppress(Exception):  # the library does not write all, as it stands
+            warnings.simplefilter("ignore")
+            return _spoiled_elements(pydicom.dcmread(BytesIO(blob)), generator)
     return blob[:128] + spoiled_bytes(len(blob))(blob[128:], generator)
+
+
+def _spoiled_elements(header: Any, generator: Generator) -> bytes:
+    for _ in range(int(generator.integers(1, 4))):
+        _spoil_within(header, generator)
+    stream = BytesIO()
+    header.save_as(stream)
+    return stream.getvalue()
 
 
 def _spoil_within(place: Any, generator: Generator) -> None:
