@@ -72,7 +72,7 @@ ELASTIC_WORDS = {
 
 
 WIDE, NARROW = 1280, 420
-LARGEST_BYTES = 200_000
+LARGEST_BYTES = 400_000
 GREYS, AREAS, COLOURS = 20, 8, 36
 """Of the palette of a page's picture; outlines are few pixels, and would get none of their own by count."""
 

@@ -12,7 +12,7 @@ from medseg import specs
 from medseg.augment.spec import AugmentSpec, SynthesisSpec, Tissue
 from medseg.errors import InputError, UsageError, did_you_mean
 from medseg.io import ReadOptions
-from medseg.layouts import LAYOUTS, CaseFiles, DatasetFiles, LayoutName
+from medseg.layouts import CaseFiles, DatasetFiles, LayoutName, read_layout
 from medseg.layouts.case import plain
 from medseg.losses.spec import LossSpec
 from medseg.model import InferenceSpec, NetworkSpec, SliceSpec, WeightType
@@ -83,7 +83,7 @@ class Card:
         Raises:
             InputError: the folder's own label or channel names contradict the card.
         """
-        found = LAYOUTS[self.layout](folder, complete=complete).read_with(reading or ReadOptions())
+        found = read_layout(folder, self.layout, complete=complete).read_with(reading or ReadOptions())
         fault = self._contradiction(found)
         if fault:
             raise InputError(fault, source=folder / "dataset.json", mend="use the card of this dataset")

@@ -79,21 +79,6 @@ class SelfCheckError(MedsegError):
     exit_code = 8
 
 
-def gathered(sentences: Iterable[tuple[str, str]], of: int) -> list[str]:
-    """Sentences with the name of their case; what holds for several cases once, with how many.
-
-    >>> gathered([("a", "x"), ("b", "x"), ("b", "y")], of=3)
-    ['2 of 3 cases: x', 'b: y']
-    """
-    names: dict[str, list[str]] = {}
-    for name, text in dict.fromkeys(sentences):
-        names.setdefault(text, []).append(name)
-    return [
-        f"{cases[0] if len(cases) == 1 else f'{len(cases)} of {of} cases'}: {text}"
-        for text, cases in names.items()
-    ]
-
-
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The mend for a name that is not known: the nearest there is, or all of them.
 

@@ -46,16 +46,13 @@ def command(
         on_case=lambda number, of: rewrite(f"reading case {number} of {of}"),
     )
     rewrite("")
+    tally = [counted(len(audit.lines("error")), "error"), counted(len(audit.lines("warning")), "warning")]
     if as_json:
         result(audit.json().rstrip())
     else:
-        for finding in audit.findings:
-            result(printable(f"{finding.severity:7}  {finding.case_id:20}  {finding.text}"))
-        warnings = len(audit.findings) - len(audit.errors)
-        say(
-            f"{counted(len(audit.cases), 'case')} read: {counted(len(audit.errors), 'error')}, "
-            f"{counted(warnings, 'warning')}"
-        )
-    if audit.errors or (strict and audit.findings):
-        warned = f" and {len(audit.findings) - len(audit.errors)} warnings" if strict else ""
-        raise InputError(f"{len(audit.errors)} errors{warned} in the dataset", source=folder)
+        for line in audit.lines():
+            result(printable(f"{line.severity:7}  {line.who:20}  {line.text}"))
+        say(f"{counted(len(audit.cases), 'case')} read: {', '.join(tally)}")
+    refused = ("error", "warning") if strict else ("error",)
+    if any(f.severity in refused for f in audit.findings):
+        raise InputError(f"{' and '.join(tally[: len(refused)])} in the dataset", source=folder)

@@ -13,7 +13,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import duration, result, rewrite, say, table
-from medseg.errors import PartialBatchError, UsageError, counted, gathered
+from medseg.errors import PartialBatchError, UsageError, counted
 
 if TYPE_CHECKING:
     from medseg.metrics.case import SurfaceMode
@@ -195,6 +195,8 @@ class _Meter:
 
 
 def _warn(found: Evaluation) -> None:
+    from medseg.findings.finding import gathered
+
     of_cases = gathered([(c.case_id, text) for c in found.cases for text in c.warnings], len(found.cases))
     for warning in (*found.warnings, *of_cases):
         say(f"warning: {warning}")

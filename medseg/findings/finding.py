@@ -21,12 +21,17 @@ TITLES = {
     "not_found": "Not found, though the training had it",
     "absent": "Not found",
     "pieces": "In separate pieces",
+    "low_scores": "Not found well on the model's own held-out cases",
     "sides_exchanged": "Left and right may be exchanged",
 }
 """Findings about structures in a few words, by code, where a sentence has no room."""
 
 LISTED = 8
 """Structures that a sentence names before it counts the rest."""
+
+
+CASES_NAMED = 3
+"""Cases that a sentence names before it counts the rest."""
 
 
 class Trained(Protocol):
@@ -144,3 +149,28 @@ def listed(names: Sequence[str], detail: Callable[[str], str] | None = None, mos
     words = [name if detail is None else f"{name} ({detail(name)})" for name in names[:most]]
     last = f"{len(names) - most} more" if len(names) > most else words.pop()
     return f"{', '.join(words)} and {last}" if words else last
+
+
+def who(names: Sequence[str], of: int) -> str:
+    """Which cases something holds for: how many, and the first by name where it does not hold for all.
+
+    >>> who(["a"], 3), who(["a", "b"], 3), who(["a", "b"], 2)
+    ('a', '2 of 3 cases (a and b)', '2 of 2 cases')
+    """
+    if len(names) == 1:
+        return names[0]
+    return f"{len(names)} of {of} cases" + (
+        f" ({listed(names, most=CASES_NAMED)})" if len(names) < of else ""
+    )
+
+
+def gathered(sentences: Iterable[tuple[str, str]], of: int) -> list[str]:
+    """Sentences with the name of their case; what holds for several cases once, see `who`.
+
+    >>> gathered([("a", "x"), ("b", "x"), ("b", "y")], of=3)
+    ['2 of 3 cases (a and b): x', 'b: y']
+    """
+    names: dict[str, list[str]] = {}
+    for name, text in dict.fromkeys(sentences):
+        names.setdefault(text, []).append(name)
+    return [f"{who(cases, of)}: {text}" for text, cases in names.items()]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from medseg import affine as aff
 from medseg.errors import GeometryError
-from medseg.findings.finding import Finding, Trained, sentence
+from medseg.findings.finding import Finding, Trained, listed, sentence
 from medseg.numbers import millilitres
 from medseg.volume import Grid, Volume
 
@@ -118,24 +118,45 @@ def require_spacing(grid: Grid, specs: Iterable[Trained]) -> None:
         GeometryError: for which model.
     """
     for spec in specs:
-        for text, ratio, _ in _sides(grid.spacing_mm, spec):
-            if ratio > REFUSE_SPACING:
-                raise GeometryError(text, mend="resample the scan")
+        if sides := _sides(grid.spacing_mm, spec, REFUSE_SPACING):
+            raise GeometryError(_told(sides, spec), mend="resample the scan")
 
 
 def _spacing(spacing_mm: Sequence[float], spec: Trained) -> Iterator[Finding]:
-    for text, ratio, evidence in _sides(spacing_mm, spec):
-        if ratio > DOUBT_SPACING:
-            yield Finding("voxel_size", "doubt", sentence(text), limit=DOUBT_SPACING, evidence=evidence)
+    """The sides of a voxel that are unlike the training's, in one finding."""
+    if sides := _sides(spacing_mm, spec, DOUBT_SPACING):
+        yield Finding(
+            "voxel_size",
+            "doubt",
+            sentence(_told(sides, spec)),
+            limit=DOUBT_SPACING,
+            evidence={
+                "side_mm": {side.name: round(side.mm, 4) for side in sides},
+                "training_mm": {side.name: [side.low, side.high] for side in sides},
+            },
+        )
 
 
-def _sides(spacing_mm: Sequence[float], spec: Trained) -> Iterator[tuple[str, float, dict[str, Any]]]:
-    """What to say of each side of a voxel, how many times it is outside the training's, and the values."""
+class _Side(NamedTuple):
+    """A side of a voxel, and the range of it in training."""
+
+    name: str
+    mm: float
+    low: float
+    high: float
+
+
+def _sides(spacing_mm: Sequence[float], spec: Trained, limit: float) -> list[_Side]:
+    """The sides of a voxel that lie more than `limit` times outside the training's."""
     ranges = spec.evidence.get("spacing_mm")
     if not ranges:
-        return
-    for side, value, low, high in zip(SIDES, sorted(spacing_mm), ranges["min"], ranges["max"], strict=True):
-        trained = f"{spec.name} was trained on {low:.3g} to {high:.3g} mm"
-        text = f"the {side} side of a voxel is {value:.3g} mm; {trained}"
-        evidence = {"side": side, "side_mm": round(value, 4), "training_mm": [low, high]}
-        yield text, max(value / high, low / value), evidence
+        return []
+    every = map(_Side, SIDES, sorted(spacing_mm), ranges["min"], ranges["max"])
+    return [side for side in every if max(side.mm / side.high, side.low / side.mm) > limit]
+
+
+def _told(sides: Sequence[_Side], spec: Trained) -> str:
+    names, verb = listed([side.name for side in sides]), "is" if len(sides) == 1 else "are"
+    mm = listed([f"{side.mm:.3g}" for side in sides])
+    trained = listed([f"{side.low:.3g} to {side.high:.3g}" for side in sides])
+    return f"the {names} side of a voxel {verb} {mm} mm; {spec.name} was trained on {trained} mm"

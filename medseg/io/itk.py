@@ -19,7 +19,7 @@ from medseg.affine import Affine
 from medseg.errors import GeometryError, InputError, ResourceError
 from medseg.io import nrrd, payload
 from medseg.io.layout import LPS_TO_RAS, MEND, Layout, beside, header, integers, require_dimensions
-from medseg.io.lengths import MM_PER, converted, unit_of
+from medseg.io.lengths import MM_PER, unit_of
 from medseg.io.memory import require_memory
 from medseg.io.names import opened, require_file, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions, Stored
@@ -115,11 +115,8 @@ def _unpack(stream: BinaryIO, count: int, source: Path) -> payload.Bytes:
 
 def _describe(path: Path, layout: Layout, options: ReadOptions) -> ImageInfo:
     layout.require_whole()
-    affine, warnings = layout.affine, layout.warnings
-    if not layout.oriented:
-        affine, said = _assumed(path, affine, options)
-        warnings += said
-    grid, more = checked_grid(layout.shape, affine, path)
+    affine, warnings = (layout.affine, ()) if layout.oriented else _assumed(path, layout.affine, options)
+    grid, more = checked_grid(layout.shape, affine, path, units=layout.units)
     suffix = stem_and_suffix(path)[1]
     return ImageInfo(
         path=path,
@@ -208,5 +205,5 @@ def _meta(path: Path, fields: dict[str, str], end: int) -> Layout:
         start=start,
         oriented=any(key in fields for key in ("TransformMatrix", "Orientation", "Rotation")),
         affine=affine,
-        warnings=converted(unit),
+        units=(unit,),
     )

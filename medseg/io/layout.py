@@ -34,7 +34,7 @@ class Layout:
         start: the byte they start at.
         oriented: whether the header says where patient left is.
         affine: voxel index to RAS+ mm; of a header without orientation, only the spacings are meant.
-        warnings: sentences that a report must repeat.
+        units: of length, that the header measures in; see `lengths.unit_of`.
     """
 
     sizes: tuple[int, ...]
@@ -45,7 +45,7 @@ class Layout:
     start: int
     oriented: bool
     affine: Affine
-    warnings: tuple[str, ...] = ()
+    units: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:

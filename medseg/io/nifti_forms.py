@@ -14,7 +14,6 @@ from nibabel import quaternions
 from medseg import affine as aff
 from medseg.affine import Affine
 from medseg.errors import GeometryError, InputError
-from medseg.io.lengths import converted
 from medseg.io.nifti_header import RawHeader
 from medseg.io.options import ReadOptions
 from medseg.io.placement import checked_grid, numbers, require_invertible
@@ -130,8 +129,8 @@ def place(
     name, affine, warnings = _chosen(forms, shape, pixdim_mm, options, source)
     if form.stored_pixdim is not None:
         warnings += _spacings_agree(name, affine, pixdim_mm, options, source)
-    warnings += converted(UNIT_NAMES.get(form.xyzt_units & 7, "millimetres"))
-    grid, more = checked_grid(shape, affine, source, name)
+    units = (UNIT_NAMES.get(form.xyzt_units & 7, "millimetres"),)
+    grid, more = checked_grid(shape, affine, source, name, units)
     return grid, warnings + more
 
 

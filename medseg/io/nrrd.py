@@ -28,7 +28,7 @@ from medseg.io.layout import (
     integers,
     require_dimensions,
 )
-from medseg.io.lengths import MM_PER, converted, unit_of
+from medseg.io.lengths import MM_PER, unit_of
 from medseg.io.names import opened, require_file
 from medseg.volume import Grid
 
@@ -106,7 +106,7 @@ def layout(path: Path) -> Layout:
         start=start,
         oriented=SHORT.get(space, space) in TO_RAS and bool(axes),
         affine=affine,
-        warnings=converted(*units),
+        units=tuple(units),
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from medseg import affine as aff
 from medseg.affine import Affine
 from medseg.errors import GeometryError, GridMismatchError
+from medseg.io.lengths import converted
 from medseg.volume import SAME_GRID_MM, Grid, LabelMap
 
 LARGEST_SHEAR_DEGREES = 0.5
@@ -21,7 +22,11 @@ USUAL_SPACING_MM = (0.1, 10.0)
 
 
 def checked_grid(
-    shape: tuple[int, int, int], affine: Affine, source: Path, what: str = "affine"
+    shape: tuple[int, int, int],
+    affine: Affine,
+    source: Path,
+    what: str = "affine",
+    units: Sequence[str] = (),
 ) -> tuple[Grid, tuple[str, ...]]:
     """The grid, and what a reader should know about it.
 
@@ -30,6 +35,7 @@ def checked_grid(
         affine: voxel index to RAS+ mm.
         source: the file, for the message.
         what: what the matrix is called there.
+        units: of length, in which the file states the matrix, converted since; see `lengths.unit_of`.
 
     Raises:
         GeometryError: the matrix is not finite, singular, or sheared beyond 0.5 degrees.
@@ -46,7 +52,7 @@ def checked_grid(
         grid = Grid(shape, affine)
     except GeometryError as fault:
         raise GeometryError(fault.fault, source=source) from None
-    return grid, (*_shear_warning(shear), *_spacing_warning(grid))
+    return grid, (*_shear_warning(shear), *_size_warning(grid, units))
 
 
 def require_invertible(affine: Affine, source: Path, what: str) -> None:
@@ -140,9 +146,18 @@ def _shear_warning(shear: float) -> tuple[str, ...]:
     return (f"The axes depart from right angles by {shear:.2f} degrees.",)
 
 
-def _spacing_warning(grid: Grid) -> tuple[str, ...]:
+def is_usual(spacing_mm: Sequence[float]) -> bool:
+    """Whether voxels of these sides need no warning."""
     low, high = USUAL_SPACING_MM
-    if all(low <= s <= high for s in grid.spacing_mm):
-        return ()
+    return all(low <= side <= high for side in spacing_mm)
+
+
+def _size_warning(grid: Grid, units: Sequence[str]) -> tuple[str, ...]:
+    """What is to be said of the size of voxels: that it was converted, that it is unusual, or both."""
+    said = converted(*units)
+    if is_usual(grid.spacing_mm):
+        return said
+    low, high = USUAL_SPACING_MM
     sizes = " x ".join(f"{s:.4g}" for s in grid.spacing_mm)
-    return (f"The voxels measure {sizes} mm, outside the usual {low} to {high} mm.",)
+    unusual = f"voxels measure {sizes} mm, outside the usual {low} to {high} mm."
+    return (f"{said[0].removesuffix('.')}, where the {unusual}" if said else f"The {unusual}",)

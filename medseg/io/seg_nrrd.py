@@ -38,6 +38,8 @@ TAGS = (
 """What a segment is in the standard's terms: tissue, of no stated anatomy."""
 
 LONGEST_NAME = 128
+LONGEST_NUMBER = 10
+"""Digits of the largest label value, 2147483647."""
 MEND = "save it again in 3D Slicer"
 
 
@@ -280,7 +282,7 @@ def _number(fields: Mapping[str, str], key: str, default: int, number: int, path
     text = fields.get(key, "")
     if not text:
         return default
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
+    if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
         raise InputError(
             f"its segment {number} has the {key} {printable(text)[:LONGEST_NAME]!r}, which is no number",
             source=path,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from medseg.errors import InputError
 from medseg.layouts import (
@@ -19,14 +19,14 @@ from medseg.layouts import (
     promise12,
     prostatex,
 )
-from medseg.layouts.case import CaseFiles, DatasetFiles
+from medseg.layouts.case import CaseFiles, DatasetFiles, require_folder
 from medseg.layouts.writing import About, NewCase, Writer
 
 LayoutName = Literal[
     "decathlon", "label_maps", "brats", "promise12", "prostatex", "nnunet", "images", "masks", "dicom"
 ]
 
-LAYOUTS = {
+LAYOUTS: Mapping[LayoutName, Callable[..., DatasetFiles]] = {
     "decathlon": decathlon.read,
     "label_maps": label_maps.read,
     "brats": brats.read,
@@ -38,19 +38,27 @@ LAYOUTS = {
     "dicom": dicom.read,
 }
 
-FITS: Mapping[LayoutName, Callable[[Path], bool]] = MappingProxyType(
+
+class Sign(NamedTuple):
+    """How a layout is told from the names of files, and in words what tells it."""
+
+    fits: Callable[[Path], bool]
+    words: str
+
+
+SIGNS: Mapping[LayoutName, Sign] = MappingProxyType(
     {
-        "decathlon": decathlon.fits,
-        "nnunet": nnunet.fits,
-        "prostatex": prostatex.fits,
-        "images": images.fits,
-        "masks": masks.fits,
-        "promise12": promise12.fits,
-        "brats": brats.fits,
-        "dicom": dicom.fits,
+        "decathlon": Sign(decathlon.fits, "a dataset.json that lists training cases"),
+        "nnunet": Sign(nnunet.fits, "a dataset.json as nnU-Net writes it"),
+        "prostatex": Sign(prostatex.fits, "the folders of PROSTATEx"),
+        "images": Sign(images.fits, "images (PNG, TIFF) with their masks"),
+        "masks": Sign(masks.fits, "folders with a scan and segmentations/"),
+        "promise12": Sign(promise12.fits, "MetaImage files with their segmentations"),
+        "brats": Sign(brats.fits, "folders of patients with a file a modality"),
+        "dicom": Sign(dicom.fits, "folders with a DICOM series and its structure set"),
     }
 )
-"""Whether a folder looks like one of a layout, in the order they are asked."""
+"""Of each layout that can be told, in the order they are asked."""
 
 
 def detect(folder: Path) -> LayoutName | None:
@@ -58,13 +66,40 @@ def detect(folder: Path) -> LayoutName | None:
 
     A folder of label maps looks like one of scans, and is never told.
     """
-    for name, fits in FITS.items():
-        try:
-            if fits(folder):
-                return name
-        except InputError:  # a link out of the folder, or two files of one name
-            continue
-    return None
+    return next((name for name, sign in SIGNS.items() if _tells(sign, folder)), None)
+
+
+def read_layout(folder: Path, layout: LayoutName, *, complete: bool = True) -> DatasetFiles:
+    """The data set in a folder, in the layout of that name.
+
+    Args:
+        folder: of the data set.
+        layout: its name.
+        complete: refuse what lacks a file, rather than leave that to its reader.
+
+    Raises:
+        InputError: there is no such folder, it has another layout, or is not as its layout says.
+    """
+    require_folder(folder)
+    try:
+        return LAYOUTS[layout](folder, complete=complete)
+    except InputError:
+        right = layout in SIGNS and _tells(SIGNS[layout], folder)
+        other = None if right else detect(folder)
+        if other is None:
+            raise
+    raise InputError(
+        f"is not in the layout {layout}: it holds {SIGNS[other].words}, which is the layout {other}",
+        source=folder,
+        mend=f"name the layout {other}, or a card of it",
+    )
+
+
+def _tells(sign: Sign, folder: Path) -> bool:
+    try:
+        return sign.fits(folder)
+    except InputError:  # a link out of the folder, or two files of one name
+        return False
 
 
 WRITERS: Mapping[str, Writer] = MappingProxyType(
@@ -94,4 +129,5 @@ __all__ = [
     "NewCase",
     "Writer",
     "detect",
+    "read_layout",
 ]

@@ -83,6 +83,17 @@ def plain(name: str) -> str:
     return "".join(c for c in name.lower() if c.isalnum())
 
 
+def require_folder(folder: Path) -> None:
+    """Refuse what is no folder.
+
+    Raises:
+        InputError: there is nothing of that name, or a file.
+    """
+    if not folder.is_dir():
+        fault = "is a file, not a folder" if folder.exists() else "there is no such folder"
+        raise InputError(fault, source=folder, mend="check the path")
+
+
 def inside(folder: Path, name: str, lister: str, *, complete: bool) -> Path:
     """The path of a file that the file `lister` of a folder names.
 

@@ -41,14 +41,19 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
                 )
         if complete and not (series and sets):
             what = "structure set" if series else "DICOM series"
-            raise InputError(f"holds no {what}", source=place, mend="copy the dataset again")
+            raise InputError(f"holds no {what}", source=place, mend=f"add the {what}")
         if not series:
             continue
         cases.append(CaseFiles(place.name, series[0], sets[0] if sets else None, group_of(place.name)))
         for name in read_segments(sets[0]).names if sets else ():
             names.setdefault(plain(name), name)
     if not cases:
-        raise InputError("holds no folder of a case", source=folder, mend="give each case its folder")
+        itself = ", but is a DICOM series itself" if is_dicom_folder(folder) else ""
+        raise InputError(
+            f"holds no folder of a case{itself}",
+            source=folder,
+            mend="give the folder that holds one folder a case",
+        )
     return DatasetFiles(tuple(cases), (), dict(enumerate(names.values(), start=1)))
 
 

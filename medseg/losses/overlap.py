@@ -7,6 +7,7 @@ and falls with every voxel of false positives. Such a structure counts in the me
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple, TypedDict
 
 import torch
@@ -40,7 +41,7 @@ class Counting(TypedDict, total=False):
     smooth: float
 
 
-class OverlapLoss(nn.Module):
+class OverlapLoss(nn.Module, ABC):
     """1 - the mean overlap of the structures; how it is measured is said by `ratio`.
 
     Args:
@@ -67,9 +68,9 @@ class OverlapLoss(nn.Module):
         self.batch = batch
         self.smooth = smooth
 
+    @abstractmethod
     def ratio(self, sums: Sums) -> Tensor:
         """The overlap of each structure, in [0, 1]: (K,) or (B, K)."""
-        raise NotImplementedError
 
     def cost(self, sums: Sums) -> Tensor:
         """The loss, a scalar, of the sums of the structures that count."""

@@ -55,7 +55,7 @@ class Volumes:
         return 100 * self.differences_ml / self.means_ml
 
     @property
-    def lonely(self) -> NDArray[np.bool_]:
+    def one_empty(self) -> NDArray[np.bool_]:
         """Cases in which one of the two has none, (n,)."""
         return np.asarray((self.predicted_ml == 0) | (self.reference_ml == 0))
 

@@ -18,48 +18,53 @@ from medseg.report.sections import Figure, Numbers, Pairs, Text
 SHOWN_EACH = 5
 """Thumbnails of the worst, of the middle and of the best."""
 
-LIMITS = "It describes these cases; others may fare differently."
 NO_REFERENCE = (
-    "There are no reference segmentations, so nothing here says how right the outlines are. Median, least "
-    "and most are over the cases where the structure was labelled."
+    "No reference segmentations were given, so the accuracy of the outlines is unknown. Median, minimum and "
+    "maximum are taken over the cases in which the structure was labelled."
 )
 OVERLAP_NOTE = (
-    "n: cases with a Dice, which are those where prediction or reference has the structure. Present: the "
-    "reference has it. Missed: the reference has it and the model labelled none (Dice 0). Extra: labelled, "
-    "and not in the reference (Dice 0). Absent: in neither, no Dice."
+    "n counts the cases with a Dice, in which prediction or reference contains the structure. Present counts "
+    "the cases in which the reference contains it. Missed counts those of them in which the model labelled "
+    "none (Dice 0). Extra counts the cases in which only the prediction contains it (Dice 0). Absent counts "
+    "the cases in which neither contains it; they have no Dice."
 )
-SPREAD_NOTE = "CI: of the mean, by bootstrap over the cases. IQR: 25th to 75th percentile."
+SPREAD_NOTE = (
+    "CI is the confidence interval of the mean, from a bootstrap over the cases. IQR is the range from the "
+    "25th to the 75th percentile."
+)
 SURFACE_NOTE = (
-    "n: cases with a finite HD95, over which its statistics run. Infinite: missed and extra structures, "
-    "which have no distance; read both together. Surface Dice counts them with 0."
+    "n counts the cases with a finite HD95, from which its statistics are computed. Infinite counts the "
+    "cases in which the structure is missed or extra and has no distance; read both numbers together. "
+    "Surface Dice is 0 in these cases."
 )
 VOLUME_NOTE = (
-    "n: cases where prediction or reference has the structure; missed and extra ones count, with 0 ml on one "
-    "side."
+    "n counts the cases in which prediction or reference contains the structure. A missed or extra structure "
+    "counts with a volume of 0 ml."
 )
 LIMITS_NOTE = (
-    "Limits: limits of agreement, bias ± 1.96 standard deviations; if the differences are normally "
-    "distributed, about 95 % of them lie between. Their confidence intervals are exact under that "
-    "assumption; that of the bias is by Student’s t, where the tables beside this page have the bootstrap."
+    "The limits are the limits of agreement, bias ± 1.96 standard deviations; if the differences are "
+    "normally distributed, about 95 % of them lie between the limits. The confidence intervals of the limits "
+    "are exact under that assumption. The interval of the bias uses Student’s t; the CSV tables beside this "
+    "page use the bootstrap."
 )
 FEW_NOTE = (
-    f"Fewer than {LEAST_N} cases: the points say more than any interval, so there are no intervals, "
+    f"With fewer than {LEAST_N} cases, this page shows every case as a point and states no intervals, "
     "quartiles, boxes or limits of agreement."
 )
 LESION_NOTE = (
-    "Lesion by lesion, as the protocol counts them: sums over all cases; means over the cases where the "
-    "value exists. A missed lesion and an extra piece enter the lesion-wise means with the "
-    "protocol’s penalty."
+    "Lesions are counted as the protocol defines. Found, missed and extra are sums over all cases; means are "
+    "taken over the cases in which the value exists. A missed lesion and an extra component enter the "
+    "lesion-wise means with the protocol’s penalty."
 )
 BIAS: words.Pair = (
     "Bias",
-    "Mean over the cases of the volume of the prediction less that of the reference; in per cent, of the "
-    "mean of both volumes.",
+    "The mean over the cases of the volume of the prediction minus the volume of the reference. The bias in "
+    "per cent refers to the mean of both volumes.",
 )
 AGREEMENT: words.Pair = (
     "Limits of agreement",
-    "Bland and Altman 1999, with the standard deviation over n − 1; intervals by the noncentral t "
-    "distribution (Carkeet 2015, limits considered one by one).",
+    "The limits follow Bland and Altman (1999), with the standard deviation over n − 1. Their intervals use "
+    "the noncentral t distribution (Carkeet 2015), each limit considered separately.",
 )
 MEASURES = {"HD95": "hd95_mm", "Surface Dice": "nsd"}
 """Metrics with a definition of their own."""
@@ -115,16 +120,16 @@ def cohort_sections(
         UsageError: a link leads elsewhere than to a file beside or below the page.
     """
     quoted = {case_id: relative_address(name) for case_id, name in (links or {}).items()}
-    worst = ", the worst first" if cohort.has_reference else ""
+    worst = ", worst first" if cohort.has_reference else ""
     sections = [
         CohortSection("Cases", _flow(cohort)),
         *(_accuracy(cohort) if cohort.has_reference else _volumes(cohort)),
-        CohortSection("Every case, drawn", tuple(Figure(picture) for picture in cohort.pictures)),
-        CohortSection("Cases at a glance", _galleries(cohort, quoted)),
-        CohortSection(f"Case by case{worst}", _cases(cohort, quoted)),
-        CohortSection("What the numbers mean", (Pairs(_definitions(cohort)),)),
-        CohortSection("Where this comes from", (Pairs(cohort.facts),) if cohort.facts else ()),
-        CohortSection("Intended use and limits", (Text(words.limits(LIMITS)),)),
+        CohortSection("Plots", tuple(Figure(picture) for picture in cohort.pictures)),
+        CohortSection("Thumbnails", _galleries(cohort, quoted)),
+        CohortSection(f"All cases{worst}", _cases(cohort, quoted)),
+        CohortSection(words.DEFINITIONS, (Pairs(_definitions(cohort)),)),
+        CohortSection(words.PROVENANCE, (Pairs(cohort.facts),) if cohort.facts else ()),
+        CohortSection(words.USE_AND_LIMITS, (Text(words.limits(words.OF_CASES)),)),
     ]
     return tuple(section for section in sections if section.blocks)
 
@@ -149,7 +154,7 @@ def _flow(cohort: ReportCohort) -> tuple[Block, ...]:
     missing, failed, excluded = len(cohort.missing), len(cohort.failures), len(cohort.excluded)
     total = len(cohort.cases) + failed + excluded
     said = [
-        f"{total} case{_s(total)} given: {len(cohort.cases) - missing} with a segmentation, "
+        f"{total} case{_s(total)} {_was(total)} given: {len(cohort.cases) - missing} with a segmentation, "
         f"{missing + failed} without{f', {excluded} excluded' if excluded else ''}."
     ]
     if missing:
@@ -158,7 +163,7 @@ def _flow(cohort: ReportCohort) -> tuple[Block, ...]:
     if failed:
         said.append(f"{failed} could not be measured and {_is(failed)} in no number below.")
     if excluded:
-        said.append(f"{excluded} {_was(excluded)} excluded, for the reason stated.")
+        said.append(f"{excluded} {_was(excluded)} excluded for the reason stated.")
     table = tables.flow_table(cohort)
     text = Text(" ".join(said))
     return (text,) if table is None else (text, Numbers(table))
@@ -173,12 +178,12 @@ def _accuracy(cohort: ReportCohort) -> list[CohortSection]:
         CohortSection("Overlap with the reference", (Numbers(tables.overlap_table(cohort)), _note(overlap))),
     ]
     if surface is not None:
-        sections.append(CohortSection("Distance of the surfaces", (Numbers(surface), _note(SURFACE_NOTE))))
+        sections.append(CohortSection("Surface distances", (Numbers(surface), _note(SURFACE_NOTE))))
     limits = tables.limits_table(cohort)
     measured = [Numbers(tables.volume_table(cohort)), *([Numbers(limits)] if limits else [])]
-    sections.append(CohortSection("Volumes against the reference", (*measured, _note(volume))))
+    sections.append(CohortSection("Agreement of volumes", (*measured, _note(volume))))
     if lesions is not None:
-        sections.append(CohortSection("Lesion by lesion", (Numbers(lesions), _note(LESION_NOTE))))
+        sections.append(CohortSection("Lesion-wise measures", (Numbers(lesions), _note(LESION_NOTE))))
     return sections
 
 
@@ -195,14 +200,14 @@ def _galleries(cohort: ReportCohort, links: Mapping[str, str]) -> tuple[Block, .
         return Gallery(title, tuple(_thumbnail(cohort, case, links) for case in chosen))
 
     if not cohort.has_reference or len(cases) < 3 * SHOWN_EACH:
-        title = "The worst first" if cohort.has_reference else "The first of the list"
+        title = "Worst first" if cohort.has_reference else "First cases of the list"
         shown = cases[: 3 * SHOWN_EACH]
         return (gallery(title, shown),) if shown else ()
     middle = (len(cases) - SHOWN_EACH) // 2
     return (
-        gallery("Worst by mean Dice", cases[:SHOWN_EACH]),
-        gallery("Around the median", cases[middle : middle + SHOWN_EACH]),
-        gallery("Best", cases[-SHOWN_EACH:]),
+        gallery("Lowest mean Dice", cases[:SHOWN_EACH]),
+        gallery("Median", cases[middle : middle + SHOWN_EACH]),
+        gallery("Highest mean Dice", cases[-SHOWN_EACH:]),
     )
 
 
@@ -213,7 +218,7 @@ def _thumbnail(cohort: ReportCohort, case: ReportCase, links: Mapping[str, str])
 
 def _cases(cohort: ReportCohort, links: Mapping[str, str]) -> tuple[Block, ...]:
     table = Numbers(tables.cases_table(cohort, links))
-    return (table, _note("The name of a case leads to its page.")) if links and cohort.cases else (table,)
+    return (table, _note("The name of a case links to its page.")) if links and cohort.cases else (table,)
 
 
 def _definitions(cohort: ReportCohort) -> tuple[words.Pair, ...]:

@@ -35,7 +35,7 @@ def overlap_table(cohort: ReportCohort) -> Table:
             "95 % CI": [_interval(r, 3) for r in rows],
             "Median": [_stated(r.median, 3) for r in rows],
             "IQR": [_quartiles(r, 3) for r in rows],
-            "Least": [_stated(r.min, 3) for r in rows],
+            "Minimum": [_stated(r.min, 3) for r in rows],
         },
     )
 
@@ -55,7 +55,7 @@ def surface_table(cohort: ReportCohort) -> Table | None:
             "Infinite": [str(r.n_inf) for r in rows],
             "HD95 mm, median": [_finite(r, r.median) for r in rows],
             "IQR mm": [_quartiles(r, 1) for r in rows],
-            "Most mm": [_finite(r, r.max) for r in rows],
+            "Maximum mm": [_finite(r, r.max) for r in rows],
         }
     if shares:
         found = [shares.get(name) for name in names]
@@ -114,8 +114,8 @@ def plain_volume_table(cohort: ReportCohort) -> Table:
     }
     shares: tuple[tuple[str, Callable[[list[float]], float]], ...] = (
         ("Median ml", lambda v: float(np.median(v))),
-        ("Least ml", min),
-        ("Most ml", max),
+        ("Minimum ml", min),
+        ("Maximum ml", max),
     )
     for title, share in shares:
         columns[title] = [millilitres(share(v)) if v else NEVER for v in volumes]
@@ -142,7 +142,7 @@ def lesion_table(cohort: ReportCohort) -> Table | None:
             "Found": total("lesions_found"),
             "Missed": total("lesions_missed"),
             "Extra": total("lesions_extra"),
-            "Extra a case": mean("lesions_extra", 2),
+            "Extra per case": mean("lesions_extra", 2),
             "Recall, mean": mean("lesion_recall", 3),
             "F1, mean": mean("lesion_f1", 3),
             "Lesion-wise Dice": mean("lesion_dice", 3),
@@ -168,9 +168,9 @@ def cases_table(cohort: ReportCohort, links: Mapping[str, str] | None = None) ->
         ]
         columns |= {
             "Mean Dice": [number(c.mean_dice, 3) for c in cases],
-            "of n": [str(sum(r.dice.is_finite for r in c.rows)) for c in cases],
+            "Structures": [str(sum(r.dice.is_finite for r in c.rows)) for c in cases],
             "Lowest Dice": [number(None if r is None else r.dice.value, 3) for r in lowest],
-            "in": ["" if r is None else r.name for r in lowest],
+            "Lowest in": ["" if r is None else r.name for r in lowest],
             "Missed": [str(sum(r.missed for r in c.rows)) for c in cases],
         }
     else:
@@ -183,11 +183,11 @@ def cases_table(cohort: ReportCohort, links: Mapping[str, str] | None = None) ->
 def flow_table(cohort: ReportCohort) -> Table | None:
     """The cases without a result, and why; None when all have one."""
     rows = [
-        *((c.case_id, "as missed", c.failure or "") for c in cohort.missing),
-        *((f.case_id, "no, failed", f.reason) for f in cohort.failures),
-        *((e.case_id, "no, excluded", e.reason) for e in cohort.excluded),
+        *((c.case_id, "counted as missed", c.failure or "") for c in cohort.missing),
+        *((f.case_id, "failed, left out", f.reason) for f in cohort.failures),
+        *((e.case_id, "excluded, left out", e.reason) for e in cohort.excluded),
     ]
-    head = ("Case", "In the numbers", "Reason")
+    head = ("Case", "Status", "Reason")
     return Table(head, tuple(rows), texts=head[1:]) if rows else None
 
 

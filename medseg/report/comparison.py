@@ -26,8 +26,8 @@ TITLES = {
 """What the metrics are called; those in mm are followed by their unit."""
 
 NOT_ACCURACY = (
-    "There is no reference segmentation: this is how far A and B agree. Agreement is not accuracy, "
-    "for both can be wrong in the same place."
+    "No reference segmentation was given, so this page shows how far A and B agree. Agreement is not "
+    "accuracy: both can contain the same error."
 )
 
 CASE = "Case: structure"
@@ -99,37 +99,48 @@ def _metric_sentences(rows: Sequence[PairedRow]) -> Iterator[str]:
         yield from (_shown(row) for row in alone)
         if more := [row for row in shown if row not in alone]:
             yield (
-                f"{who} is better in {TITLES[more[0].metric]} for {_listed([r.structure for r in more])} "
-                f"({_counted([r.n for r in more])}{_failures(more)}; the numbers are in the table)."
+                f"{who} is better in {TITLES[more[0].metric]} for {_listed([_named(r) for r in more])} "
+                f"({_counted([r.n for r in more])}{_failures(more)}; the table lists the values)."
             )
     open_ = [row for row in rows if row.p is not None and row.better == "neither"]
     if len(open_) <= NAMED_ALONE:
         yield from (_not_shown(row) for row in open_)
     else:
         yield (
-            f"No difference in {TITLES[rows[0].metric]} shown for {_listed([r.structure for r in open_])} "
-            f"({_counted([r.n for r in open_])}{_failures(open_)}; the numbers are in the table)."
+            f"No difference in {TITLES[rows[0].metric]} was shown for "
+            f"{_listed([_named(r) for r in open_])} ({_counted([r.n for r in open_])}{_failures(open_)}; "
+            "the table lists the values)."
         )
     few = [row for row in rows if row.cases and row.p is None]
     if few:
         yield (
-            f"{TITLES[rows[0].metric]} of {_listed([r.structure for r in few])}: nothing is tested, for "
-            f"there {'is' if max(r.n for r in few) == 1 else 'are'} {_counted([r.n for r in few])} and "
-            f"a test needs {LEAST_TESTED}; the differences are listed, and show nothing by themselves."
+            f"{_capital(TITLES[rows[0].metric])} was not tested for {_listed([_named(r) for r in few])}: "
+            "there "
+            f"{'is' if max(r.n for r in few) == 1 else 'are'} {_counted([r.n for r in few])} and a test "
+            f"needs {LEAST_TESTED}. The differences in the table alone show nothing."
         )
     if none := [row.structure for row in rows if not row.cases]:
-        yield f"{_listed(none)}: in no reference and labelled by neither; there is nothing to compare."
+        verb = "was" if len(none) == 1 else "were"
+        yield f"{_listed(none)} {verb} not compared: no reference, A or B contains any of it."
 
 
 def _shown(row: PairedRow) -> str:
-    return f"{row.better} is better for {row.structure} ({_evidence(row)})."
+    return f"{row.better} is better for {_named(row)} ({_evidence(row)})."
+
+
+def _named(row: PairedRow) -> str:
+    return f"the {row.structure}" if row.overall else row.structure
+
+
+def _equation(value: str) -> str:
+    return value if value.startswith("<") else f"= {value}"
 
 
 def _not_shown(row: PairedRow) -> str:
     against = ""
     if row.p_holm is not None and row.p_holm < ALPHA:
-        against = "; the test of the ranks and the mean do not agree"
-    return f"No difference shown for {row.structure} ({_evidence(row)}{against})."
+        against = "; the signed-rank test and the mean difference disagree"
+    return f"No difference was shown for {_named(row)} ({_evidence(row)}{against})."
 
 
 def _evidence(row: PairedRow) -> str:
@@ -137,9 +148,9 @@ def _evidence(row: PairedRow) -> str:
     if row.ci_low is not None:
         low, high = (difference(x, row.metric) for x in (row.ci_low, row.ci_high))
         parts.append(f"95 % CI {low} to {high}")
-    parts += [f"p after Holm {p_value(row.p_holm)}", f"{_counted([row.n])}{_failures([row])}"]
+    parts += [f"Holm-corrected p {_equation(p_value(row.p_holm))}", f"{_counted([row.n])}{_failures([row])}"]
     if row.ci_low is None:
-        parts.append(f"too few for an interval, which needs {BOOTSTRAP_LEAST_N}")
+        parts.append(f"an interval needs {BOOTSTRAP_LEAST_N} cases")
     return ", ".join(parts)
 
 
@@ -148,9 +159,11 @@ def _failures(rows: Sequence[PairedRow]) -> str:
     names: dict[str, list[str]] = {}
     for row in rows:
         counts = (("A", row.n_failed_a), ("B", row.n_failed_b))
-        if told := " and ".join(f"{who} failed in {n}" for who, n in counts if n):
-            names.setdefault(told, []).append(row.structure)
-    parts = [told if len(of) == len(rows) else f"{told} for {_listed(of)}" for told, of in names.items()]
+        if counted := " and ".join(f"{who} failed in {n}" for who, n in counts if n):
+            names.setdefault(counted, []).append(_named(row))
+    parts = [
+        counted if len(of) == len(rows) else f"{counted} for {_listed(of)}" for counted, of in names.items()
+    ]
     return f", of which {'; '.join(parts)}" if parts else ""
 
 
@@ -158,8 +171,11 @@ def _agreement_sentences(comparison: ReportComparison) -> Iterator[str]:
     for row in comparison.agreement:
         if row.metric == "dice" and row.mean is not None:
             worst = min(_dice_of(comparison, row.structure), default=None)
-            where = f"; least in {worst[1]}, {number(worst[0], 3)}" if worst and row.n > 1 else ""
-            yield f"{row.structure}: Dice of A with B {number(row.mean, 3)} ({_counted([row.n])}{where})."
+            where = f"; minimum {number(worst[0], 3)} in {worst[1]}" if worst and row.n > 1 else ""
+            yield (
+                f"The mean Dice of A with B for {row.structure} is {number(row.mean, 3)} "
+                f"({_counted([row.n])}{where})."
+            )
 
 
 def _dice_of(comparison: ReportComparison, name: str) -> list[tuple[float, str]]:
@@ -206,8 +222,11 @@ def metric_title(metric: str) -> str:
     >>> metric_title("hd95_mm"), metric_title("nsd")
     ('HD95 mm', 'Surface Dice')
     """
-    title = TITLES[metric] + (" mm" if SCALES[metric].unit == "mm" else "")
-    return title[0].upper() + title[1:]
+    return _capital(TITLES[metric] + (" mm" if SCALES[metric].unit == "mm" else ""))
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 HEAD = ("n", "A", "B", f"B {MINUS} A", "95 % CI", "p (Holm)", "A better in", "B better in")
@@ -294,7 +313,7 @@ def _differing(row: PairedRow) -> tuple[PairedCase, ...]:
 
 
 def _value_cell(x: float, status: str, metric: str) -> str:
-    why = {"pred_empty": " (missed)", "ref_empty": " (extra)", "both_empty": " (rightly absent)"}
+    why = {"pred_empty": " (missed)", "ref_empty": " (extra)", "both_empty": " (correctly empty)"}
     return value(x, metric) + why.get(status, "")
 
 
@@ -303,7 +322,7 @@ def agreement_table(comparison: ReportComparison) -> Table:
     found = {(row.structure, row.metric): row for row in comparison.agreement}
     names = list(dict.fromkeys(row.structure for row in comparison.agreement))
     rows = tuple(_agreement_cells(name, found) for name in names)
-    head = ("Structure", "n", "Only A", "Only B", "Mean Dice", "95 % CI", "Least Dice", "HD95 mm",
+    head = ("Structure", "n", "Only A", "Only B", "Mean Dice", "95 % CI", "Minimum Dice", "HD95 mm",
             f"B {MINUS} A ml")  # fmt: skip
     return Table(head, rows, _colours(comparison, names))
 

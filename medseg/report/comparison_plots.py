@@ -20,9 +20,10 @@ GOLDEN = 0.6180339887498949
 NEUTRAL = "#b0b0b0"
 
 NOTE = (
-    "Every point is a case: the value of B less that of A. The diamond is the mean; from ten cases on, the "
-    "line through it is the 95 % bootstrap interval. In hollow points A or B failed: it missed the "
-    "structure, labelled what is not there, or is missing; triangles at the edge lie further out."
+    "Every point is a case and shows the value of B minus the value of A. The diamond is the mean; with ten "
+    "or more cases, the line through it is the 95 % bootstrap interval. Hollow points are cases in which A "
+    "or B failed: it missed the structure, labelled a structure that the reference does not contain, or is "
+    "missing. Triangles at the edge are values beyond the axis."
 )
 
 
@@ -108,7 +109,7 @@ def _dress(axes: Axes, rows: Sequence[PairedRow], reach: float) -> None:
     axes.tick_params(axis="y", length=0)
     side = "right" if SCALES[rows[0].metric].sign > 0 else "left"
     title = metric_title(rows[0].metric)
-    axes.set_xlabel(f"{title} of B less that of A ({side} of 0: B is better)", size=8, color=FAINT)
+    axes.set_xlabel(f"{title} of B minus A ({side} of 0: B is better)", size=8, color=FAINT)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     for edge in ("top", "right", "left"):

@@ -154,6 +154,11 @@ class ReportCase:
     mode: SurfaceMode = "surfel"
 
     @property
+    def has_surface_dice(self) -> bool:
+        """Whether a surface Dice was measured: it needs surfaces and a tolerance."""
+        return self.mode == "surfel" and any(r.surface_dice.status != "not_evaluated" for r in self.rows)
+
+    @property
     def mean_dice(self) -> float | None:
         """Over the structures with a Dice; None when there is none."""
         values = [r.dice.value for r in self.rows if r.dice.value is not None and r.dice.is_finite]

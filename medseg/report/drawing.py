@@ -10,8 +10,10 @@ from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from PIL import Image
 
 from medseg.errors import printable
 
@@ -26,6 +28,10 @@ STYLE: Mapping[str, Any] = MappingProxyType(
 DOTS_PER_INCH = (150, 136, 122, 110, 96, 80, 64)
 LARGEST_PNG_BYTES = 262_000
 """The resolution is lowered until the picture is smaller than this; base64 adds a third."""
+PALETTE_GREYS = 64
+"""Colours of a picture's palette that are grey, of 256."""
+LEAST_CHROMA = 8
+"""Difference of the largest and the smallest of red, green and blue from which a pixel is coloured."""
 
 CONTROLS = {
     code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
@@ -141,16 +147,32 @@ def png(figure: Figure, dots_per_inch: Sequence[int] = DOTS_PER_INCH) -> bytes:
     """The figure as a PNG without a date or a software name, at the finest resolution that is small."""
     data = b""
     for dots in dots_per_inch:
-        with io.BytesIO() as file:
+        with io.BytesIO() as drawn, io.BytesIO() as file:
             figure.savefig(
-                file,
+                drawn,
                 format="png",
                 dpi=dots,
                 facecolor=figure.get_facecolor(),
-                metadata={"Software": None},
-                pil_kwargs={"optimize": True},
+                pil_kwargs={"compress_level": 1},
             )
+            indexed(Image.open(drawn).convert("RGB")).save(file, "PNG", optimize=True)
             data = file.getvalue()
         if len(data) <= LARGEST_PNG_BYTES:
             break
     return data
+
+
+def indexed(image: Image.Image) -> Image.Image:
+    """An RGB picture with a palette, a third of the bytes: even greys, and the rest for what is coloured."""
+    pixels = np.asarray(image).reshape(-1, 3)
+    is_coloured = np.ptp(pixels, axis=1) > LEAST_CHROMA
+    places = np.rint(pixels.mean(axis=1) * ((PALETTE_GREYS - 1) / 255)).astype(np.uint8)
+    palette = np.repeat(np.linspace(0, 255, PALETTE_GREYS).round().astype(np.uint8), 3).tolist()
+    if is_coloured.any():
+        coloured = Image.fromarray(pixels[is_coloured][None])
+        few = coloured.quantize(256 - PALETTE_GREYS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        places[is_coloured] = PALETTE_GREYS + np.asarray(few)[0]
+        palette += few.getpalette() or []
+    made = Image.fromarray(places.reshape(image.height, image.width))
+    made.putpalette(palette[: 3 * 256])
+    return made

@@ -144,7 +144,7 @@ def _legend(structures: StructureSet, views: Sequence[View]) -> list[_Entry]:
     if any(view.reference is not None for view in views):
         entries = [_Entry("prediction", INK), _Entry("reference (paler)", INK, dashed=True)]
     if any(view.marked for view in views):
-        entries.append(_Entry("the place", RING, ring=True))
+        entries.append(_Entry("largest distance", RING, ring=True))
     present: set[int] = set()
     for view in views:
         for array in (view.labels, view.reference):

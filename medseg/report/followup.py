@@ -13,13 +13,19 @@ from medseg.report import html
 from medseg.report.content import Picture
 from medseg.report.tables import Table, aligned
 
-NOT_KNOWN = "not known how much is noise"
+NOT_KNOWN = "n/a – noise unknown"
 
-SAME_GRID = "Lesions are compared voxel by voxel on the one grid of both scans; nothing is registered."
+SAME_GRID = "Both scans have the same grid. Lesions are compared voxel by voxel, without registration."
 TWO_GRIDS = (
-    "The scans lie on different grids, and nothing is registered: positions are compared as the scanner "
-    "states them. Where the patient lay otherwise, lesions may look new, gone or moved that are not."
+    "The scans have different grids. Lesions are compared by the scanner’s coordinates, without "
+    "registration. If the patient’s position changed, a lesion can wrongly appear as new, gone or "
+    "moved."
 )
+
+NO_COMPONENT = "The model labelled no {name} in either scan."
+
+SHOWN_ALONE = 8
+"""Up to this many changes beyond the noise have a sentence each."""
 
 KINDS = {
     "new": "new",
@@ -77,34 +83,50 @@ def sentences(followup: ReportFollowup) -> tuple[str, ...]:
 
 def _about_volumes(followup: ReportFollowup) -> Iterator[str]:
     if not followup.noise_known:
-        yield f"The changes are listed; it is {NOT_KNOWN}, so none of them is shown to be real."
+        yield "The measurement noise is unknown, so the changes in the table are not shown to exceed it."
         return
-    for c in followup.changes:
-        if c.exceeds:
-            more = "larger" if c.change_ml > 0 else "smaller"
-            of_it = "" if c.percent is None else f", {number(c.percent, 1, signed=True)} %"
-            cut = "; it reaches the edge of a scan, and part of it may be missing" if c.cut else ""
-            change = millilitres(c.change_ml, signed=True)
-            yield (
-                f"{c.structure} is {more} ({change} ml{of_it}; noise is up to "
-                f"{millilitres(c.smallest_ml)} ml{cut})."
-            )
+    shown = [c for c in followup.changes if c.exceeds]
+    if len(shown) <= SHOWN_ALONE:
+        yield from map(_larger_or_smaller, shown)
+    else:
+        for more, found in (
+            ("larger", [c for c in shown if c.change_ml > 0]),
+            ("smaller", [c for c in shown if c.change_ml <= 0]),
+        ):
+            if found:
+                listed = ", ".join(f"{c.structure} ({_amount(c)})" for c in found)
+                yield f"These structures are {more} by more than the measurement noise: {listed}."
     if still := [c.structure for c in followup.changes if c.exceeds is False]:
-        yield f"No change shown in {', '.join(still)}: what was measured can be noise."
+        yield f"No change was shown in {', '.join(still)}: the changes do not exceed the noise."
     if unknown := [c.structure for c in followup.changes if c.exceeds is None]:
-        yield f"Of {', '.join(unknown)} it is {NOT_KNOWN}."
+        yield f"The measurement noise of {', '.join(unknown)} is unknown."
+
+
+def _larger_or_smaller(change: Change) -> str:
+    more = "larger" if change.change_ml > 0 else "smaller"
+    noise = millilitres(change.smallest_ml)
+    return f"{change.structure} is {more} ({_amount(change)}; the measurement noise is up to {noise} ml)."
+
+
+def _amount(change: Change) -> str:
+    """The change in ml and per cent, and whether a part may be missing."""
+    percent = "" if change.percent is None else f", {number(change.percent, 1, signed=True)} %"
+    cut = "; it reaches the edge of a scan, and part of it may be missing" if change.cut else ""
+    return f"{millilitres(change.change_ml, signed=True)} ml{percent}{cut}"
 
 
 def _about_lesions(followup: ReportFollowup) -> Iterator[str]:
     for name, found in followup.lesions.items():
         kinds = [KINDS[lesion.kind] for lesion in found]
         counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS.values() if kind in kinds)
-        yield f"Connected pieces of {name}: {counts or 'none in either scan'}."
+        yield (
+            f"{name} has these connected components: {counts}." if counts else NO_COMPONENT.format(name=name)
+        )
     if followup.lesions:
         yield SAME_GRID if followup.same_grid else TWO_GRIDS
 
 
-HEAD = ("Structure", "First ml", "Second ml", "Change ml", "Noise up to ml", "More than noise", "%")
+HEAD = ("Structure", "First ml", "Second ml", "Change ml", "Noise up to ml", "Exceeds noise", "Change %")
 
 
 def terminal_table(followup: ReportFollowup) -> tuple[tuple[str, ...], ...]:
@@ -148,7 +170,7 @@ def lesion_table(found: tuple[LesionChange, ...]) -> Table:
         )
         for lesion in found
     )
-    return Table(("Lesion", "First ml", "Second ml", "Change ml", "Noise up to ml", "Centre mm"), rows)
+    return Table(("Component", "First ml", "Second ml", "Change ml", "Noise up to ml", "Centre mm"), rows)
 
 
 def followup_page(followup: ReportFollowup, *, created: str | None = None) -> str:

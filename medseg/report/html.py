@@ -11,13 +11,13 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from medseg.report import words
 from medseg.report.cohort import ReportCohort
 from medseg.report.cohort_sections import CohortSection, cohort_sections
 from medseg.report.content import PageViewer, ReportCase
 from medseg.report.drawing import BANNER, readable_colour, visible
 from medseg.report.sections import Numbers, Section, case_sections
 from medseg.report.tables import Table
-from medseg.report.words import definitions, limits
 
 POLICY = (
     "default-src 'none'; connect-src 'none'; img-src data:; style-src 'sha256-{style}'; "
@@ -125,6 +125,6 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
         finalize=_visible,
     )
-    environment.globals |= {"definitions_of": definitions, "limits_of": limits}
+    environment.globals |= {"words": words}
     environment.filters |= {"swatch": _swatch, "data_uri": _data_uri}
     return environment

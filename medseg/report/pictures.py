@@ -99,7 +99,7 @@ def centre_picture(
     drawn = slices_png(views, structures, orientation_known=orientation_known, window=window)
     caption = _reading(orientation_known, reference is not None, window)
     alt = "Slices of the scan with outlines of the structures"
-    return Picture("At the centre of the structures", drawn, alt, caption)
+    return Picture("Slices through the centre of the structures", drawn, alt, caption)
 
 
 def followup_picture(
@@ -124,8 +124,8 @@ def followup_picture(
     shown = np.zeros(grid.shape, np.uint8) if image is None else image
     window = (0.0, 1.0) if image is None else window_of(shown)
     made = centre_picture(shown, labels, grid, structures, window=window, orientation_known=orientation_known)
-    alone = "" if image is not None else " Outlines alone, for the scan was not given."
-    where = f"The slices pass through the centre of what is labelled in this scan.{alone}"
+    alone = "" if image is not None else " Only the outlines are shown, because the scan was not given."
+    where = f"The slices pass through the centre of the structures in this scan.{alone}"
     caption = where if image is None else f"{where} {made.caption}"
     return replace(made, title=when, alt=f"{when}: {made.alt.lower()}", caption=caption)
 
@@ -148,12 +148,12 @@ def worst_picture(
     views = place_views(image, labels, reference, grid, structures, places, closeup=True)
     drawn = slices_png(views, structures, orientation_known=orientation_known, window=window)
     caption = (
-        "The slices pass through the point of either surface that lies furthest from the other; the ring is "
-        "around it. A structure that only one of the two has is shown at its centre. The worst structure "
-        f"comes first; at most {MOST_PLACES} are shown."
+        "The slices pass through the point of either surface that is farthest from the other surface; a ring "
+        "marks it. A structure that only prediction or reference contains is shown at its centre. The "
+        f"structure with the largest distance comes first; at most {MOST_PLACES} structures are shown."
     )
-    alt = "Slices through the points where prediction and reference lie furthest apart"
-    return Picture("Where prediction and reference lie furthest apart", drawn, alt, caption)
+    alt = "Slices through the points with the largest distance between prediction and reference"
+    return Picture("Largest distances between prediction and reference", drawn, alt, caption)
 
 
 def surface_picture(
@@ -179,11 +179,12 @@ def surface_picture(
     drawn = surfaces_png(found, grid, tolerances_mm=tolerances, orientation_known=orientation_known)
     left_out = sum(row.assd_mm.is_finite for row in rows) > len(found)
     caption = (
-        "How far the prediction’s surface lies outside (positive) or inside (negative) the reference’s. "
-        "Histogram: share of the area of both surfaces; the outermost bars hold what lies beyond."
-        + (" Dashed: the tolerance of the surface Dice." if dashed else "")
-        + (" Maps: the reference’s surface, slightly smoothed." if grid.shape[2] > 1 else "")
-        + (f" Of the structures, the {len(found)} with the largest distances are shown." if left_out else "")
+        "Distances are positive where the surface of the prediction lies outside the reference, and negative "
+        "where it lies inside. The histogram shows percentages of the area of both surfaces; its outermost "
+        "bars include all larger distances."
+        + (" Dashed lines mark the tolerance of the surface Dice." if dashed else "")
+        + (" The maps show the surface of the reference, slightly smoothed." if grid.shape[2] > 1 else "")
+        + (f" Only the {len(found)} structures with the largest distances are shown." if left_out else "")
     )
     alt = "Histograms and maps of the signed distances between the surfaces"
     return Picture("Signed surface distance", drawn, alt, caption)
@@ -203,12 +204,13 @@ def worst_first(rows: Sequence[StructureRow], structures: StructureSet) -> tuple
 def _reading(orientation_known: bool, has_reference: bool, window: tuple[float, float]) -> str:
     if orientation_known:
         display = (
-            "Radiological display: the patient’s left is on the right of the image. Letters name the side "
-            "each edge faces (R right, L left, A anterior, P posterior, S superior, I inferior); positions "
-            "are in the scan’s own millimetres."
+            "Slices are shown in radiological convention: the patient’s left is on the right of the image. "
+            "Letters at the edges are anatomical directions (R right, L left, A anterior, P posterior, "
+            "S superior, I inferior); positions are coordinates of the scan in mm."
         )
     else:
-        display = "Slices as stored: right and left are not known."
-    dashed = " Dashed, paler outlines: reference." if has_reference else ""
+        display = "Slices are shown as stored; right and left are unknown."
+    dashed = " Dashed, paler outlines show the reference." if has_reference else ""
     low, high = (f"{value:.4g}".replace("-", MINUS) for value in window)
-    return f"{display} Solid outlines: prediction.{dashed} Grey values from {low} (black) to {high} (white)."
+    grey = f"The grey scale ranges from {low} (black) to {high} (white)."
+    return f"{display} Solid outlines show the prediction.{dashed} {grey}"

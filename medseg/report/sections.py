@@ -11,15 +11,13 @@ from medseg.report import words
 from medseg.report.content import Picture, ReportCase
 from medseg.report.tables import Table, asymmetry_table, case_table, lesion_table, surface_table
 
-NO_FLAG = (
-    "No automatic check raised a flag. That does not mean that the outlines are right: look at the slices."
-)
+NO_FLAG = "No automatic check raised a flag. The outlines can still be wrong; inspect the slices."
 NO_FLAG_OF_OUTLINES = (
-    "The checks of the outlines raised no flag; how far the model believed its result is not known here. "
-    "That does not mean that the outlines are right: look at the slices."
+    "The checks of the outlines raised no flag; the model’s confidence in its result is unknown here. The "
+    "outlines can still be wrong; inspect the slices."
 )
 NOT_ASSESSED = (
-    "There is no reference segmentation for this case, so nothing here says how right the outlines are."
+    "No reference segmentation was given for this case, so the accuracy of the outlines is unknown."
 )
 
 
@@ -85,15 +83,15 @@ class Section:
 def case_sections(case: ReportCase) -> tuple[Section, ...]:
     """Everything a page says about a case but its name: flags first, then pictures, then numbers."""
     sections = [
-        Section("flags", "Before the numbers", _flags(case)),
+        Section("flags", words.WARNINGS, _flags(case)),
         Section("slices", "Slices", tuple(Figure(picture) for picture in case.pictures)),
         _numbers(case),
         Section("sides", "Left and right", _sides(case)),
-        Section("surfaces", "Where the surfaces lie apart", _surfaces(case)),
-        Section("lesions", "Lesions" if case.has_reference else "Pieces, one by one", _lesions(case)),
-        Section("definitions", "What the numbers mean", (Pairs(words.case_definitions(case)),)),
-        Section("facts", "Where this comes from", (Pairs(case.facts),) if case.facts else ()),
-        Section("limits", "Intended use and limits", (Text(words.limits("It describes one scan.")),)),
+        Section("surfaces", "Surface distances", _surfaces(case)),
+        Section("lesions", "Lesions" if case.has_reference else "Connected components", _lesions(case)),
+        Section("definitions", words.DEFINITIONS, (Pairs(words.case_definitions(case)),)),
+        Section("facts", words.PROVENANCE, (Pairs(case.facts),) if case.facts else ()),
+        Section("limits", words.USE_AND_LIMITS, (Text(words.limits("It describes one scan.")),)),
     ]
     return tuple(section for section in sections if section.blocks)
 
@@ -106,7 +104,7 @@ def _flags(case: ReportCase) -> tuple[Block, ...]:
 
 def _numbers(case: ReportCase) -> Section:
     if case.has_reference:
-        title = "Structures, measured against the reference segmentation"
+        title = "Accuracy against the reference segmentation"
         return Section("numbers", title, (Numbers(case_table(case)),))
     blocks = (Text(NOT_ASSESSED, faint=True), Numbers(case_table(case)))
     return Section("numbers", "Volumes: accuracy not assessed", blocks)
@@ -115,8 +113,7 @@ def _numbers(case: ReportCase) -> Section:
 def _sides(case: ReportCase) -> tuple[Block, ...]:
     if not case.asymmetry:
         return ()
-    said = "Asymmetry: 100 (L − R) / ((L + R) / 2), positive when the patient’s left is larger."
-    return Numbers(asymmetry_table(case)), Text(said, faint=True)
+    return (Numbers(asymmetry_table(case)),)
 
 
 def _surfaces(case: ReportCase) -> tuple[Block, ...]:

@@ -80,7 +80,7 @@ class Table:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     colours: tuple[str, ...] = ()
-    texts: tuple[str, ...] = ("in",)
+    texts: tuple[str, ...] = ("Lowest in",)
     links: tuple[str, ...] = ()
 
     @staticmethod
@@ -103,7 +103,7 @@ def _table(
     head: Sequence[str],
     columns: Sequence[Sequence[str]],
     colours: Sequence[str] = (),
-    texts: Sequence[str] = ("in",),
+    texts: Sequence[str] = ("Lowest in",),
 ) -> Table:
     lined = [list(columns[0]), *(aligned(c) for c in columns[1:])]
     return Table(tuple(head), tuple(zip(*lined, strict=True)), tuple(colours), tuple(texts))
@@ -128,7 +128,7 @@ def case_table(case: ReportCase) -> Table:
 
 
 def _accuracy(case: ReportCase) -> dict[str, list[str]]:
-    """What was measured; between border voxels there is no surface Dice."""
+    """What was measured; without a tolerance there is no surface Dice."""
     rows = case.rows
     tolerances = {r.tolerance_mm for r in rows if r.tolerance_mm is not None}
     one = f" at {tolerances.pop():g} mm" if len(tolerances) == 1 else ""
@@ -136,10 +136,10 @@ def _accuracy(case: ReportCase) -> dict[str, list[str]]:
     return {
         "Reference ml": [millilitres(r.reference_ml) for r in rows],
         "Difference ml": [millilitres(_difference(r), signed=True) for r in rows],
-        "%": [percent_difference(r) for r in rows],
+        "Difference %": [percent_difference(r) for r in rows],
         "Dice": [measure(r.dice, 3) for r in rows],
         "HD95 mm": [measure(r.hd95_mm, 1) for r in rows],
-        **({f"Surface Dice{one}": shares} if case.mode == "surfel" else {}),
+        **({f"Surface Dice{one}": shares} if case.has_surface_dice else {}),
         "Recall": [measure(r.recall, 3) for r in rows],
         "Precision": [measure(r.precision, 3) for r in rows],
     }

@@ -162,11 +162,11 @@ def _note(scan: Layer, maps: Sequence[Layer]) -> str:
         shares = SHARES if len(set(scan.factors)) == 1 else {}
         share = shares.get(scan.factors[0], "a lower resolution")
         said.append(
-            f"So that this page stays small, the scan is shown at {share}: {_blocks(scan)} are one here."
+            f"To keep the page small, the scan is shown at {share}: one block is the mean of {_blocks(scan)}."
         )
     coarse = [layer for layer in maps if not layer.is_whole]
     if coarse:
-        said.append(f"Outlines are coarser than the segmentation: {_blocks(coarse[0])} are one here.")
+        said.append(f"Outlines are coarser than the segmentation: one block stands for {_blocks(coarse[0])}.")
     elif said:
         said.append("Outlines show every voxel.")
     return " ".join(said)

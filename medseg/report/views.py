@@ -79,13 +79,13 @@ def centre_views(
         marked = marked | _known(reference, structures)
     if not marked.any():
         middle: Point = tuple(n // 2 for n in grid.shape)  # type: ignore[assignment]
-        heading = "Nothing labelled: centre of the scan"
+        heading = "Centre of the scan (no structure is labelled)"
         return [View(heading, image, labels, reference, grid, middle, (0, 0, 0), grid.shape)]
-    heading = "Through the centre of the structures"
+    heading = "Whole slices"
     whole = View(heading, image, labels, reference, grid, centre(marked), (0, 0, 0), grid.shape)
     box = _box(marked, grid)
     if closeup and _is_small(box, grid.shape):
-        return [whole, _cropped(replace(whole, heading="Close-up of the same slices"), box)]
+        return [whole, _cropped(replace(whole, heading="The same slices, enlarged"), box)]
     return [whole]
 
 

@@ -10,99 +10,120 @@ from medseg.report.content import ReportCase
 
 Pair = tuple[str, str]
 
+WARNINGS = "Automatic checks"
+DEFINITIONS = "Definitions"
+PROVENANCE = "Provenance"
+USE_AND_LIMITS = "Intended use and limits"
+"""Headings that every page has."""
+
 VOLUME: Pair = (
     "Volume",
-    "Number of voxels times the volume of one voxel, in ml, to three significant figures.",
+    "The number of labelled voxels times the volume of one voxel, in ml, with three significant figures.",
 )
 ACCURACY: tuple[Pair, ...] = (
-    ("Reference", "A segmentation by other means, against which this one is measured. It can be wrong too."),
-    ("Difference, %", "Volume of the prediction less that of the reference; in per cent of the reference."),
+    (
+        "Reference",
+        "The segmentation with which the prediction is compared. It can contain errors too.",
+    ),
+    (
+        "Difference",
+        "The volume of the prediction minus the volume of the reference, in ml and in per cent of the "
+        "reference.",
+    ),
     (
         "Dice",
-        "Twice the shared volume over the sum of both volumes: 1 when identical, 0 when nothing is "
-        "shared. It measures overlap; it is not the share of cases or voxels that are right. Small "
-        "structures score lower for the same error in millimetres.",
+        "Twice the volume of the intersection divided by the sum of both volumes: 1 if both are identical, "
+        "0 if they share no voxel. Dice measures overlap; it is not the proportion of correct cases or "
+        "voxels. For the same error in mm, a small structure has a lower Dice.",
     ),
 )
-JACCARD: Pair = ("Jaccard", "The shared volume over the volume of both together: Dice / (2 − Dice).")
+JACCARD: Pair = (
+    "Jaccard",
+    "The volume of the intersection divided by the volume of the union: Dice / (2 − Dice).",
+)
 SURFACE_DICE: Pair = (
     "Surface Dice",
-    "Share of both surfaces that lies within the stated tolerance of the other. The tolerance was "
-    "chosen by whoever made this report.",
+    "The proportion of both surfaces that lies within the stated tolerance of the other surface. The user "
+    "who made this report chose the tolerance.",
 )
 SURFACE: Mapping[SurfaceMode, tuple[Pair, ...]] = {
     "surfel": (
         (
             "HD95",
-            "In mm: 95 % of each surface lies within this distance of the other (the worse of the two "
-            "directions, weighted by area).",
+            "The distance in mm within which 95 % of the area of each surface lies from the other surface; "
+            "the larger of the two directions counts.",
         ),
         SURFACE_DICE,
     ),
     "voxel": (
         (
             "HD95",
-            "In mm: 95th percentile of the distances from the border voxels of each to the nearest border "
-            "voxel of the other (the worse of the two directions; every voxel counts once).",
+            "The 95th percentile in mm of the distances from the border voxels of one segmentation to the "
+            "nearest border voxel of the other; every voxel has the same weight, and the larger of the two "
+            "directions counts.",
         ),
     ),
 }
 """Of the distances, by the definition of a surface that they were measured with."""
 EMPTY: Pair = (
     "Empty structures",
-    "Absent in both: no value, and not part of any mean. In one of the two only: Dice, Jaccard and surface "
-    "Dice are 0; HD95 does not exist.",
+    "If both prediction and reference are empty, the structure has no value and does not enter any mean. If "
+    "only one of them is empty, Dice, Jaccard and surface Dice are 0 and HD95 is undefined.",
 )
 RECALL: Pair = (
     "Recall, precision",
-    "Share of the reference that the prediction has; share of the prediction that the reference has.",
+    "Recall is the proportion of the reference that the prediction covers. Precision is the proportion of "
+    "the prediction that lies within the reference.",
 )
 MEAN: Mapping[SurfaceMode, Pair] = {
     "surfel": (
         "Mean, largest",
-        "Mean distance of both surfaces to the other (ASSD), weighted by area, and the largest distance, in "
-        "mm.",
+        "The mean distance of both surfaces from each other (ASSD), weighted by area, and the largest "
+        "distance (Hausdorff distance), in mm.",
     ),
     "voxel": (
         "Mean, largest",
-        "Mean distance of the border voxels of both to the nearest border voxel of the other (ASSD), and the "
-        "largest distance, in mm.",
+        "The mean distance of the border voxels of both segmentations from the nearest border voxel of the "
+        "other (ASSD), and the largest distance (Hausdorff distance), in mm.",
     ),
 }
 SIGNED: Pair = (
     "Signed distance",
-    "From each point of either surface to the nearest point of the other, in mm; positive where the "
-    "prediction reaches beyond the reference, negative where it falls short.",
+    "The distance in mm from each point of either surface to the nearest point of the other: positive where "
+    "the prediction extends beyond the reference, negative where it falls short.",
 )
 INTRACRANIAL: Pair = (
     "% of ICV",
-    "Volume in per cent of the intracranial volume, which is here what the model labels within the skull. "
-    "Where that reaches the edge of the scan, the percentages may be too high.",
+    "The volume in per cent of the intracranial volume, which is the volume of all structures that the model "
+    "labels within the skull. If the intracranial volume reaches the edge of the scan, the percentages can "
+    "be too high.",
 )
 ASYMMETRY: Pair = (
     "Asymmetry",
-    "100 (L − R) / ((L + R) / 2), of the volumes L on the patient’s left and R on the right, in per cent: "
-    "positive when the left is larger. Healthy people are not symmetric either.",
+    "100 (L − R) / ((L + R) / 2) in per cent, where L and R are the volumes on the patient’s left and right. "
+    "It is positive if the left is larger. Healthy people have some asymmetry too.",
 )
 EXPECTED_DICE: Pair = (
     "Expected Dice",
-    "What the Dice would be with a reference, as predicted from cases the model was tested on. It is an "
-    "estimate, not a measurement.",
+    "The Dice that a comparison with a reference would probably give, predicted from the cases on which the "
+    "model was tested. It is an estimate, not a measurement.",
 )
 LESION: Pair = (
     "Lesion",
-    "Connected voxels of the reference, satellites within a few voxels included. Found: at least one "
-    "piece of the prediction touches it. Missed: none does. Extra: a piece that touches no lesion. Left "
-    "out: too small to count. Dice and HD95 compare it with all pieces that touch it.",
+    "A connected component of the reference, together with satellites at a distance of a few voxels. A "
+    "lesion is found if at least one component of the prediction touches it, and missed otherwise. An extra "
+    "component touches no lesion. Lesions that are too small to count are left out. Dice and HD95 compare a "
+    "lesion with all components that touch it.",
 )
-PIECE: Pair = ("Piece", "Connected voxels of one structure.")
+COMPONENT: Pair = ("Component", "A set of connected voxels of one structure.")
 
-USE = "This page helps people who develop and study segmentation software to look at its output."
+USE = "This page is for people who develop and evaluate segmentation software and inspect its output."
+OF_CASES = "It describes these cases; results on other cases can differ."
 LIMITS = (
-    "The outlines come from a statistical model and can be wrong without any flag above: on scans unlike "
-    "those it was trained on, with implants, motion or unusual anatomy, and next to disease. A structure "
-    "without voxels means that the model labelled none, not that the patient has none. No flag means that"
-    " no automatic check failed, not that the outlines are right."
+    "The outlines come from a statistical model. They can be wrong even if no check above has raised a flag, "
+    "above all on scans unlike the training data, with implants, motion or unusual anatomy, and next to "
+    "disease. If a structure has no voxels, the model labelled none; the patient may still have the "
+    "structure. If there is no flag, no automatic check failed; the outlines can still be wrong."
 )
 
 
@@ -116,13 +137,13 @@ RULES = {
 
 def lesion_rule(rule: LesionRule) -> str:
     """By which protocol lesions are found."""
-    return RULES.get(rule, "none of a known protocol")
+    return RULES.get(rule, "The rule belongs to no known protocol")
 
 
 def penalty(rule: LesionRule) -> str:
     """What a mean over lesions holds for those that have no value."""
     return (
-        "A missed lesion and an extra piece enter the lesion-wise means with a Dice of "
+        "A missed lesion and an extra component enter the lesion-wise means with a Dice of "
         f"{rule.penalty_dice:g} and an HD95 of {rule.penalty_hd95_mm:g} mm."
     )
 
@@ -140,11 +161,12 @@ def case_definitions(case: ReportCase) -> tuple[Pair, ...]:
     shown += [INTRACRANIAL] if any(row.icv_percent is not None for row in case.rows) else []
     shown += [EXPECTED_DICE] if any(row.expected_dice is not None for row in case.rows) else []
     if case.has_reference:
-        shown += [*ACCURACY, *SURFACE[case.mode], RECALL, EMPTY]
+        surface = [pair for pair in SURFACE[case.mode] if pair != SURFACE_DICE or case.has_surface_dice]
+        shown += [*ACCURACY, *surface, RECALL, EMPTY]
     shown += [ASYMMETRY] if case.asymmetry else []
     shown += [SIGNED, MEAN[case.mode]] if case.surfaces else []
     if case.lesions:
-        shown.append(LESION if case.has_reference else PIECE)
+        shown.append(LESION if case.has_reference else COMPONENT)
     return tuple(shown)
 
 
@@ -152,8 +174,8 @@ def _interval(coverage: float) -> Pair:
     percent = f"{100 * coverage:.0f} %"
     return (
         f"{percent} interval",
-        "On cases like those the model was tested on, the volume by their reference segmentation lies "
-        f"within such an interval about {percent} of the time. On other scans it need not.",
+        "In cases similar to those on which the model was tested, the volume of the reference segmentation "
+        f"lies within this interval in about {percent} of cases. This need not hold for other scans.",
     )
 
 

@@ -12,12 +12,16 @@ from numpy.typing import NDArray
 
 from medseg.cards import Card
 from medseg.errors import InputError, MedsegError
+from medseg.findings.finding import who
 from medseg.geometry.orient import canonical
 from medseg.io import read_labels, read_volume, stem_and_suffix
 from medseg.layouts import CaseFiles
 from medseg.preparation import Preparation, Prepared
 from medseg.structures import IGNORED, StructureSet, value_counts
 from medseg.volume import Grid, LabelMap, Volume
+
+MOST_IGNORED = 0.5
+"""Share of a case's voxels beyond which it is named as one of which most is to be ignored."""
 
 Reader = Callable[[CaseFiles], tuple[Volume, LabelMap]]
 """From the files of a case to its scan and labels, on one grid."""
@@ -212,6 +216,26 @@ def _indices(
 def is_whole(labels: LabelMap) -> bool:
     """Whether every voxel and every structure was labelled."""
     return labels.labelled is None and not labels.unlabelled
+
+
+def ignored_share(labels: LabelMap) -> float:
+    """Share of the voxels that nobody labelled, which are to be ignored, in [0, 1]."""
+    return 0.0 if labels.labelled is None else 1.0 - float(labels.labelled.mean())
+
+
+def much_ignored(shares: Mapping[str, float], value: int | None) -> str:
+    """How much of a data set is to be ignored, in words, and of which cases most is; empty where nothing is.
+
+    Args:
+        shares: of each case, see `ignored_share`.
+        value: of the label that says so.
+    """
+    if not any(shares.values()):
+        return ""
+    mean = sum(shares.values()) / len(shares)
+    text = f"on average {100 * mean:.2g} % of the voxels of a case are to be ignored (label {value})"
+    most = [f"{name}: {100 * share:.2g} %" for name, share in shares.items() if share > MOST_IGNORED]
+    return f"{text}; more than half in {who(most, len(shares))}" if most else text
 
 
 def _of_file(fault: MedsegError, path: Path) -> MedsegError:

@@ -8,22 +8,27 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from medseg.augment.spec import SynthesisSpec, Tissue
 from medseg.cards import Card, Recipe
 from medseg.errors import InputError, MedsegError
+from medseg.findings.finding import who
 from medseg.io import ReadOptions, read_labels, stem_and_suffix
+from medseg.io.placement import is_usual
 from medseg.layouts import CaseFiles, detect
+from medseg.layouts.case import require_folder
 from medseg.layouts.description import LISTER, required_description
 from medseg.preparation import Preparation, PreparationSpec
 from medseg.structures import Structure, StructureSet, value_counts
 from medseg.workflows.cases import (
     Judgement,
     channels_of,
+    ignored_share,
     judge_case,
+    much_ignored,
     read_on_grid,
     swapped_labels,
     voxel_digest,
@@ -39,7 +44,7 @@ SPACING_FACTOR = 2.0
 TINY_VOXELS = 10
 """A structure of fewer voxels is more often a slip of the pen than anatomy."""
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
@@ -47,14 +52,16 @@ class Finding:
     """One thing that is wrong or odd.
 
     Attributes:
-        severity: an "error" stops a training; a "warning" is for a person to look at.
+        severity: an "error" stops a training; a "warning" is for a person to look at; a "note" to know.
         case_id: of the case, or empty for the dataset.
-        text: what it is, with the numbers.
+        text: what it is, as other cases may have it too.
+        detail: the value that this case has.
     """
 
     severity: Severity
     case_id: str
     text: str
+    detail: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,19 +75,44 @@ class CaseFacts:
     brightness: float | None
     digest: str
     label_voxels: dict[int, int]
+    ignored: float
+
+
+class Line(NamedTuple):
+    """A line about one case, or about several that have one finding in common."""
+
+    severity: Severity
+    who: str
+    text: str
 
 
 @dataclass(frozen=True)
 class Audit:
-    """All findings, and what the dataset is like."""
+    """All findings, and what the dataset is like: the cases that could be read, of how many in total."""
 
     cases: tuple[CaseFacts, ...]
     findings: tuple[Finding, ...]
     structures: StructureSet
+    total: int
 
     @property
     def errors(self) -> tuple[Finding, ...]:
         return tuple(f for f in self.findings if f.severity == "error")
+
+    def lines(self, *severities: Severity) -> tuple[Line, ...]:
+        """The findings of these severities, of all where none is named; what several cases have, once."""
+        groups: defaultdict[tuple[Severity, str], list[Finding]] = defaultdict(list)
+        for finding in self.findings:
+            if not severities or finding.severity in severities:
+                groups[finding.severity, finding.text].append(finding)
+        return tuple(self._line(*found) for found in groups.values())
+
+    def _line(self, first: Finding, *others: Finding) -> Line:
+        if not others:
+            text = f"{first.text} ({first.detail})" if first.detail else first.text
+            return Line(first.severity, first.case_id, text)
+        names = [f"{f.case_id}: {f.detail}" if f.detail else f.case_id for f in (first, *others)]
+        return Line(first.severity, who(names, self.total), first.text)
 
     def json(self) -> str:
         content = {
@@ -119,7 +151,6 @@ def check(
     wanted = (recipe.channels if recipe else ()) or channels_of(cases, found.known_channels)
     read = partial(read_on_grid, structures=structures, there=found.known_channels, wanted=wanted)
     preparation = Preparation(recipe.preparation if recipe else PreparationSpec())
-    said: defaultdict[str, list[str]] = defaultdict(list)
     facts: list[CaseFacts] = []
     findings: list[Finding] = []
     for number, case in enumerate(cases, start=1):
@@ -127,14 +158,12 @@ def check(
             looked = _look_at_map(case, card, findings)
         else:
             judged = judge_case(case, read, structures, preparation)
-            for text in judged.volume.warnings if judged.volume else ():
-                said[text].append(case.case_id)
             looked = _look(case, judged, structures, findings)
         facts += [] if looked is None else [looked]
         on_case(number, len(cases))
-    findings += _of_files(said, len(cases)) + _duplicates(facts) + _outliers(facts) + _names(cases)
+    findings += _duplicates(facts) + _outliers(facts) + _names(cases)
     findings += _of_all(facts, found)
-    return Audit(tuple(facts), tuple(findings), structures)
+    return Audit(tuple(facts), tuple(findings), structures, len(cases))
 
 
 def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Finding]:
@@ -150,10 +179,13 @@ def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Finding]:
     present = [_present(case.label_voxels, found.structures, parts) for case in facts]
     fault, texts = without_voxels(present, found.structures, "case") if facts else (None, ())
     findings += [Finding("error", "", fault.fault)] if fault else []
-    return findings + [Finding("warning", "", text) for text in texts]
+    findings += [Finding("warning", "", text) for text in texts]
+    ignored = much_ignored({case.case_id: case.ignored for case in facts}, found.structures.ignore)
+    return findings + ([Finding("note", "", ignored)] if ignored else [])
 
 
 def _origin(folder: Path, reading: ReadOptions | None) -> Origin:
+    require_folder(folder)
     layout = detect(folder)
     if layout is None and (folder / LISTER).is_file():
         found = required_description(folder)
@@ -171,16 +203,6 @@ def _origin(folder: Path, reading: ReadOptions | None) -> Origin:
     return origin(folder, layout, complete=False, reading=reading)
 
 
-def _of_files(said: Mapping[str, Sequence[str]], of: int) -> list[Finding]:
-    """What files say of themselves; what many say alike, once."""
-    return [
-        Finding("warning", names[0], text)
-        if len(names) == 1
-        else Finding("warning", "", f"{len(names)} of {of} cases: {text}")
-        for text, names in said.items()
-    ]
-
-
 def _told(fault: MedsegError, case: CaseFiles) -> str:
     """The fault and which of the case's two files has it."""
     label = case.label is not None and fault.source == str(case.label)
@@ -193,6 +215,7 @@ def _look(
     """One case by itself; None where it cannot be read."""
     findings += [Finding("error", case.case_id, _told(fault, case)) for fault in judged.faults]
     volume, labels = judged.volume, judged.labels
+    findings += [Finding("warning", case.case_id, text) for text in (volume.warnings if volume else ())]
     if volume is None or labels is None:
         return None
     findings += [
@@ -210,6 +233,7 @@ def _look(
         float(np.percentile(np.abs(volume.array[0].astype(np.float64)), 95)),
         judged.prepared.digest if judged.prepared else voxel_digest(volume),
         voxels,
+        ignored_share(labels),
     )
 
 
@@ -229,7 +253,7 @@ def _look_at_map(case: CaseFiles, card: Card, findings: list[Finding]) -> CaseFa
     findings += _small_structures(case.case_id, voxels, card.structure_set, parts)
     grid = labels.grid
     return CaseFacts(
-        case.case_id, grid.shape, grid.spacing_mm, grid.axis_codes, None, voxel_digest(labels), voxels
+        case.case_id, grid.shape, grid.spacing_mm, grid.axis_codes, None, voxel_digest(labels), voxels, 0.0
     )
 
 
@@ -264,7 +288,8 @@ def _small_structures(
         if count == 0:
             findings.append(Finding("warning", case_id, f"{structure.name} is not labelled"))
         elif count < TINY_VOXELS:
-            findings.append(Finding("warning", case_id, f"{structure.name} has only {count} voxels"))
+            text = f"{structure.name} has fewer than {TINY_VOXELS} voxels"
+            findings.append(Finding("warning", case_id, text, f"{count}"))
     return findings
 
 
@@ -290,12 +315,13 @@ def _outliers(facts: list[CaseFacts]) -> list[Finding]:
     for case in facts:
         ratio = case.brightness / brightness if brightness and case.brightness is not None else 1.0
         if not 1 / OUTLIER_FACTOR <= ratio <= OUTLIER_FACTOR:
-            text = f"95% of intensities lie below {case.brightness:.4g}; in the median case {brightness:.4g}"
-            findings.append(Finding("warning", case.case_id, text))
+            text = f"brightness unlike the median case's, where 95% of intensities lie below {brightness:.4g}"
+            findings.append(Finding("warning", case.case_id, text, f"{case.brightness:.4g}"))
         off = np.sort(case.spacing_mm) / sides
-        if off.max() > SPACING_FACTOR or off.min() < 1 / SPACING_FACTOR:
-            text = f"voxels of {_mm(case.spacing_mm)} mm; in the median case {_mm(tuple(sides))} mm"
-            findings.append(Finding("warning", case.case_id, text))
+        odd = off.max() > SPACING_FACTOR or off.min() < 1 / SPACING_FACTOR
+        if odd and is_usual(case.spacing_mm):  # the file's own warning tells the others
+            text = f"voxels unlike the median case's of {_mm(tuple(sides))} mm"
+            findings.append(Finding("warning", case.case_id, text, f"{_mm(case.spacing_mm)} mm"))
     return findings
 
 
@@ -310,7 +336,7 @@ def _names(cases: tuple[CaseFiles, ...]) -> list[Finding]:
         if str(case.image) in swapped:
             findings.append(Finding("error", case.case_id, swapped[str(case.image)]))
         elif case.case_id not in label and label not in case.case_id:
-            findings.append(Finding("warning", case.case_id, f"its labels are called {label}"))
+            findings.append(Finding("warning", case.case_id, "its labels are called otherwise", label))
     return findings
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from medseg.errors import InputError, UsageError, did_you_mean
+from medseg.findings.finding import gathered
 from medseg.io import ReadOptions
 from medseg.layouts import (
     WRITERS,
@@ -27,6 +28,8 @@ from medseg.structures import StructureSet, value_counts
 from medseg.volume import FileForm, LabelMap, Volume
 from medseg.workflows.cases import read_image, read_reference
 from medseg.workflows.origin import Origin, origin
+
+WITHOUT_LABELS = "add --unlabelled, to take cases without labels too"
 
 TARGETS = tuple(name for name in WRITERS if name not in ("brats", "prostatex"))
 
@@ -96,15 +99,36 @@ def convert(
     """
     write = _writer(to, axis)
     _require_apart(source, out, overwrite)
-    found = origin(source, layout, complete=not unlabelled, reading=reading)
+    found = _origin(source, layout, unlabelled, reading)
     about = _about(found, tuple(channels), to, anonymous)
     done = Conversion()
     names = _names(found.files.cases, to, anonymous)
     if to == "promise12" and len({case.group for case in found.files.cases}) < len(names):
         done.warnings.append("cases of one person are no longer told by their names")
-    cases = _read(found, about, names, to, anonymous, done, on_case)
+    said: list[tuple[str, str]] = []
+    cases = _read(found, about, names, to, anonymous, done, said, on_case)
     done.copied = write(out, cases, about, overwrite=overwrite)
+    done.warnings += gathered(said, len(done.cases))
     return done
+
+
+def _origin(source: Path, layout: str, unlabelled: bool, reading: ReadOptions | None) -> Origin:
+    """The data set; where it lacks labels alone, its refusal says how to take it without."""
+    try:
+        return origin(source, layout, complete=not unlabelled, reading=reading)
+    except InputError as fault:
+        if not unlabelled and _lacks_labels(source, layout, reading):
+            fault.mend = ", or ".join(filter(None, (fault.mend, WITHOUT_LABELS)))
+        raise
+
+
+def _lacks_labels(source: Path, layout: str, reading: ReadOptions | None) -> bool:
+    """Whether a data set that was refused as incomplete can be read with cases that have no labels."""
+    try:
+        found = origin(source, layout, complete=False, reading=reading)
+    except InputError:
+        return False
+    return any(case.label is None for case in found.files.cases)
 
 
 def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -> About:
@@ -187,9 +211,10 @@ def _read(
     to: str,
     anonymous: bool,
     done: Conversion,
+    said: list[tuple[str, str]],
     on_case: Callable[[int, int], None],
 ) -> Iterator[NewCase]:
-    """The cases, one read at a time; notes what is done with them."""
+    """The cases, one read at a time; notes what is done with them, and what is said of their labels."""
     cases = found.files.cases
     table = _table(to, about.structures)
     for number, files in enumerate(cases, start=1):
@@ -199,7 +224,7 @@ def _read(
         labels = _labels(files, about.structures)
         if labels is not None:
             _note(done, files, labels, table)
-            done.warnings += [f"{name}: {text}" for text in labels.warnings]
+            said += [(name, text) for text in labels.warnings]
             if volume is not None:
                 volume.grid.require(labels.grid, "image and labels", source=str(files.label))
         if settled := files.reading != ReadOptions():

@@ -17,7 +17,7 @@ from medseg.io.names import (
     scan_of_labels,
     without_pictures,
 )
-from medseg.layouts import LAYOUTS, CaseFiles, detect
+from medseg.layouts import CaseFiles, detect, read_layout
 from medseg.layouts.case import plain
 from medseg.layouts.description import description_of
 from medseg.workflows import bids
@@ -179,7 +179,7 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     cases = _numbered_cases(files, path) or [_file_case(p) for p in files]
     cases += [_dicom_case(p) for p in series]
     if not cases and (layout := detect(path)):
-        cases = [_dataset_case(case, path) for case in LAYOUTS[layout](path, complete=False).cases]
+        cases = [_dataset_case(case, path) for case in read_layout(path, layout, complete=False).cases]
         say(f"{path.resolve().name} is read in the layout {layout}: {counted(len(cases), 'case')}")
     if not cases:
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])

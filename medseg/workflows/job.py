@@ -134,7 +134,7 @@ class Job:
             if stored is not None:
                 self.outcome = Outcome(self.case.stem, self.target, stored, skipped=True)
                 return
-            self.outputs.refuse_existing(self.options.overwrite, self.case.files)
+            self.outputs.refuse_existing(self.options.overwrite, self.case.files, self.identity)
             reading = self.options.reading
             info = inspect(self.case.first, options=reading)
             if self.options.dicom:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from medseg.augment.spec import Tissue
 from medseg.cards import Card, available, load_card
 from medseg.errors import UsageError, did_you_mean
 from medseg.io import ReadOptions, inspect, read_labels
 from medseg.io.names import COLOURS
-from medseg.layouts import LAYOUTS, DatasetFiles, masks
+from medseg.layouts import LAYOUTS, DatasetFiles, LayoutName, masks, read_layout
 from medseg.structures import Structure, StructureSet, from_labels, value_counts
 
 CARDS = {
@@ -64,7 +65,9 @@ def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | 
     """
     if layout not in LAYOUTS or layout in CARDS:
         return described(folder, _card(CARDS.get(layout, layout)), complete=complete, reading=reading)
-    files = LAYOUTS[layout](folder, complete=complete).read_with(reading or ReadOptions())
+    files = read_layout(folder, cast(LayoutName, layout), complete=complete).read_with(
+        reading or ReadOptions()
+    )
     about = folder.resolve().name, f"Converted from {layout}", files.licence
     channels = _channels(files)
     return Origin(files, channels, channels, _structures(files, layout), (), *about)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from medseg.errors import ResourceError, UsageError
+from medseg.findings.finding import listed
 from medseg.io import digest_of, files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
 from medseg.io.names import FRACTIONS, HEADER_SUFFIXES
 from medseg.workflows.dicom_out import dicom_paths
+
+PARTS = {
+    "input": "the input",
+    "models": "the model",
+    "settings": "the settings",
+    "dicom_seg": "the settings",
+    "software": "the version of medseg",
+}
+"""What a result is made of, in words."""
 
 SCHEMA = "medseg.prediction/1"
 
@@ -78,19 +88,33 @@ class Outputs:
         pages = [path for path in (self.report, self.overlay, self.table) if path is not None]
         return *self.probabilities.values(), *pages, *self.dicom, self.labels, self.summary
 
-    def refuse_existing(self, overwrite: bool, inputs: Sequence[Path]) -> None:
+    def refuse_existing(
+        self, overwrite: bool, inputs: Sequence[Path], identity: Mapping[str, Any] | None = None
+    ) -> None:
         """Refuse to replace an input, always, and any file that exists, unless it may be.
 
         A summary whose labels are gone may be replaced, if it is one of ours.
+
+        Args:
+            overwrite: whether what exists may be replaced.
+            inputs: files that never are.
+            identity: what the result would be made of; a refusal says what of it has changed since.
 
         Raises:
             UsageError: nothing is changed.
         """
         if len(set(self.paths)) < len(self.paths):
             raise UsageError("two structures would have their probabilities in one file", source=self.labels)
+        changed = [] if overwrite or identity is None else self._changes(identity)
         for path in self.paths:
             mine = path == self.summary and self._stored() is not None
-            refuse_existing(path, overwrite or mine, inputs)
+            refuse_existing(path, overwrite or mine or bool(changed), inputs)
+        if changed:
+            raise UsageError(
+                f"the output exists already, but since it was made, {listed(changed)} changed",
+                source=self.labels,
+                mend="add --overwrite to make it anew",
+            )
 
     def finished(self, identity: dict[str, Any]) -> dict[str, Any] | None:
         """The summary, if every file stands as it was made from the same input, models and settings."""
@@ -99,6 +123,17 @@ class Outputs:
             return None
         same = stored.get("provenance") == identity
         return stored if same and stored.get("labels_sha256") == digest_of(self.labels) else None
+
+    def _changes(self, identity: Mapping[str, Any]) -> list[str]:
+        """What changed since the result was made that stands there; nothing where it is none of ours."""
+        stored = self._stored()
+        if stored is None or not self.labels.is_file():
+            return []
+        before = stored.get("provenance")
+        known = before if isinstance(before, dict) else {}
+        parts = dict.fromkeys(said for key, said in PARTS.items() if known.get(key) != identity.get(key))
+        same = stored.get("labels_sha256") == digest_of(self.labels)
+        return [*parts] if same else [*parts, "its labels"]
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:

@@ -16,7 +16,7 @@ from medseg.io.names import (
     stem_and_suffix,
     without_pictures,
 )
-from medseg.layouts import LAYOUTS, LayoutName, detect
+from medseg.layouts import LayoutName, detect, read_layout
 from medseg.layouts.description import read_json, stated_labels
 from medseg.structures import StructureSet, from_labels
 from medseg.volume import Grid, LabelMap
@@ -104,7 +104,7 @@ class _Reference:
 
 def _of_dataset(folder: Path, layout: LayoutName) -> tuple[dict[str, _Reference], tuple[str, ...]]:
     """The labels of a data set by case."""
-    cases = LAYOUTS[layout](folder, complete=False).cases
+    cases = read_layout(folder, layout, complete=False).cases
     found = {
         case.case_id: _Reference(
             case.label, _predicted(case.case_id, stem_and_suffix(case.image)[0]), case.relabel
@@ -221,7 +221,7 @@ def stated_structures(ref: Path) -> StructureSet:
     layout = detect(ref) if ref.is_dir() else None
     if layout is None:
         return StructureSet()
-    files = LAYOUTS[layout](ref, complete=False)
+    files = read_layout(ref, layout, complete=False)
     if files.regions:
         return StructureSet(files.regions, files.ignore)
     return from_labels(files.labels, files.ignore)

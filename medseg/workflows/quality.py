@@ -201,11 +201,15 @@ def expected_of(spec: ModelSpec) -> Expected:
 
 
 def _of_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
-    """What speaks against giving the scan to these models; of a further one only what none before it said."""
+    """What speaks against giving the scan to these models, of which one may be no good at all.
+
+    Of a further one only what none before it said.
+    """
     found: list[Finding] = []
     for spec in specs:
         codes = {f.code for f in found}
-        about = [*of_scan(volume, spec, spec.network.spatial_dims), *_of_units(volume, spec)]
+        of_voxels = of_scan(volume, spec, spec.network.spatial_dims)
+        about = [*of_voxels, *_of_units(volume, spec), *answer.of_scores(spec)]
         found += [f for f in about if f.code not in codes]
     return found
 

@@ -62,7 +62,7 @@ def _structure_cells(row: StructureResult, pixels: bool) -> tuple[str, ...]:
 
 
 COHORT_HEAD = (
-    "Structure", "n", "Missed", "Extra", "Absent", "Mean Dice", "95 % CI", "Median", "Least",
+    "Structure", "n", "Missed", "Extra", "Absent", "Mean Dice", "95 % CI", "Median", "Minimum",
     "Mean Jaccard", "HD95 mm median", "HD95 infinite", "Mean NSD",
 )  # fmt: skip
 

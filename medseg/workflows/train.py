@@ -13,7 +13,9 @@ from medseg import __version__
 from medseg.augment.compose import Augmenter
 from medseg.augment.slices import SliceAugmenter, turned
 from medseg.cards import Card, MetricsSpec, Recipe, load_card
-from medseg.errors import counted, gathered
+from medseg.errors import counted
+from medseg.findings.answer import of_scores
+from medseg.findings.finding import gathered
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.layouts import CaseFiles, DatasetFiles
@@ -32,6 +34,8 @@ from medseg.volume import LabelMap, Volume
 from medseg.workflows.cases import (
     PreparedCase,
     Reader,
+    ignored_share,
+    much_ignored,
     prepare_cases,
     read_case,
     swapped_labels,
@@ -122,6 +126,8 @@ def train(
         cases, digests = _prepared(by_id, split, read, recipe, card, say)
         read.tell(say)
         _require_learnable(cases, split, card.structure_set, say)
+        if ignored := much_ignored(read.ignored, card.ignore):
+            say(f"note: {ignored}")
         if run.fix_data(stored, digests):
             say(f"warning: {UNKNOWN_DATA}")
         spec = _model_spec(recipe, card, split, network, options.init)
@@ -149,15 +155,17 @@ def train(
 
 
 class _Listening:
-    """Reads cases, and remembers what their label files say of themselves."""
+    """Reads cases, and remembers what their label files say of themselves, and how much is to be ignored."""
 
     def __init__(self, read: Reader) -> None:
         self.read = read
         self.heard: dict[str, tuple[str, ...]] = {}
+        self.ignored: dict[str, float] = {}
 
     def __call__(self, files: CaseFiles) -> tuple[Volume, LabelMap]:
         volume, labels = self.read(files)
         self.heard[files.case_id] = labels.warnings
+        self.ignored[files.case_id] = ignored_share(labels)
         return volume, labels
 
     def tell(self, say: Say) -> None:
@@ -224,6 +232,8 @@ def _measured(
         return ()
     model, results = measure(model, held, read, metrics, threads, say)
     model.save(run.model_path, overwrite=True)
+    for doubt in of_scores(model.spec):
+        say(f"warning: {doubt.sentence}")
     table = cases_csv(results, surface="surfel", software=f"medseg {__version__}", model=model.spec.name)
     write_text(run.scores_path, table, overwrite=True)
     return results

@@ -345,7 +345,9 @@ def test_a_result_of_something_else_is_not_passed_over(
     before = tree(out)
     refused_batch = medseg(*run)
     assert refused_batch.code == 7
-    assert "exists already; add --overwrite" in refused_batch.err
+    said = {"input": "the input", "model": "the model", "labels": "its labels"}.get(change, "the settings")
+    told = f"exists already, but since it was made, {said} changed; add --overwrite to make it anew"
+    assert told in refused_batch.err
     assert tree(out) == before
     assert [o["skipped"] for o in done(*run, "--overwrite", "--json").json()] == [False]
 

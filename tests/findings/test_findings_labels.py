@@ -52,6 +52,8 @@ def test_exchanged_sides_are_a_doubt_in_both_orientations() -> None:
     mirrored = Grid(GRID.shape, np.diag([-1.0, 1.0, 1.0, 1.0]))
     assert any("may be exchanged" in t for t in texts(two_kidneys(), mirrored))
     assert texts(two_kidneys(2, 1), mirrored) == []
+    (finding,) = found(two_kidneys(2, 1), Grid(GRID.shape, np.diag([1 / 3, 1.0, 1.0, 1.0])))
+    assert finding.evidence["right_mm"] == {"left kidney": 2.83, "right kidney": 0.83}
 
 
 def test_sides_are_not_judged_without_an_orientation() -> None:

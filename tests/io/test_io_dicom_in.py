@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import struct
 import subprocess
 import sys
 from contextlib import suppress
@@ -20,6 +21,7 @@ from pydicom.uid import EnhancedCTImageStorage, RLELossless
 
 from medseg import io
 from medseg.errors import GeometryError, InputError, MedsegError
+from medseg.io import dicom_frames
 from medseg.io.dicom_elements import outline
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -133,6 +135,13 @@ def test_monochrome1_is_rescaled_and_not_inverted(tmp_path: Path) -> None:
     volume = io.read_volume(tmp_path / "s")
     np.testing.assert_array_equal(volume.array[0], np.stack([ct_values()] * 3, axis=-1))
     assert (volume.array.min(), volume.array.max()) == (-896, 1167)
+
+
+def test_whole_numbers_beyond_32_bits_stay_what_they_are() -> None:
+    """A slope may be large, as those of parametric maps are."""
+    stored = np.array([0, 65_535], np.uint16)
+    np.testing.assert_array_equal(dicom_frames._rescaled(stored, 100_000.0, -1.0), [-1, 6_553_499_999])
+    assert dicom_frames._rescaled(stored, 2.0, -1.0).dtype == np.int32
 
 
 @pytest.mark.fault("reports 2")
@@ -425,6 +434,32 @@ def test_a_slice_that_lost_its_pixels_is_not_left_aside(tmp_path: Path, keep_row
         io.read_volume(tmp_path / "s")
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_the_byte_order_of_a_data_set_alone_is_told_from_its_start(tmp_path: Path, order: str) -> None:
+    def element(group: int, number: int, vr: bytes, value: bytes) -> bytes:
+        return struct.pack(f"{order}HH2sH", group, number, vr, len(value)) + value
+
+    path = tmp_path / "x"
+    path.write_bytes(
+        element(8, 0x16, b"UI", b"1.2.840.10008.5.1.4.1.1.4\0")
+        + element(0x28, 0x10, b"US", struct.pack(f"{order}H", 6))
+    )
+    found = outline(path)
+    assert (found.sop_class, found.has_rows) == ("1.2.840.10008.5.1.4.1.1.4", True)
+
+
+def test_a_private_sequence_of_unknown_type_is_walked_in_its_own_encoding(tmp_path: Path) -> None:
+    """PS3.5, 6.2.2: of type UN and undefined length, its items are implicit, whatever the file is."""
+    (path,) = ct_slices(tmp_path / "s", 1)
+    inner = struct.pack("<HHI8s", 0x0009, 0x1002, 8, b"ABCDEFGH")
+    held = struct.pack("<HHI", 0xFFFE, 0xE000, len(inner)) + inner
+    unknown = struct.pack("<HH2sHI", 0x0009, 0x1001, b"UN", 0, 0xFFFFFFFF) + held
+    content = path.read_bytes()
+    at = content.index(struct.pack("<HH2s", 0x0010, 0x0010, b"PN"))
+    path.write_bytes(content[:at] + unknown + struct.pack("<HHI", 0xFFFE, 0xE0DD, 0) + content[at:])
+    assert outline(path).has_rows
+
+
 @pytest.mark.fault("reports 10")
 @pytest.mark.parametrize("suffix", [".dcm", ""])
 def test_slices_without_preamble_are_read(tmp_path: Path, suffix: str) -> None:
@@ -486,6 +521,16 @@ def test_frames_of_two_kinds_are_listed_and_chosen(data_root: Path) -> None:
         np.testing.assert_allclose(volume.array[0], expected, rtol=1e-6, atol=1e-4)
         lps = LPS @ volume.grid.affine @ [0, 0, 0, 1]
         np.testing.assert_allclose(lps[:3], groups.PlanePositionSequence[0].ImagePositionPatient, atol=1e-6)
+
+
+def test_frames_without_a_slope_hold_what_is_stored(tmp_path: Path) -> None:
+    path = tmp_path / "x.dcm"
+    stored = enhanced(path, [Frame(2.0 * n) for n in range(3)])
+    header = pydicom.dcmread(path)
+    for groups in header.PerFrameFunctionalGroupsSequence:
+        del groups.PixelValueTransformationSequence
+    save(header, path)
+    np.testing.assert_array_equal(io.read_volume(path).array[0], stored.transpose(2, 1, 0))
 
 
 @pytest.mark.fault("reports 13")

@@ -373,6 +373,15 @@ def test_row_19_units_become_millimetres_with_a_warning(
     np.testing.assert_allclose(itk.GetSpacing(), volume.grid.spacing_mm, rtol=1e-5)
 
 
+@pytest.mark.parametrize("time", [0, 8])
+@pytest.mark.fault("reliability 19")
+def test_row_19_without_a_unit_lengths_are_millimetres(path: Path, time: int) -> None:
+    save(path, xyzt_units=time)
+    volume = io.read_volume(path)
+    np.testing.assert_allclose(volume.grid.affine, AFFINE, rtol=1e-6)
+    assert not volume.warnings
+
+
 @pytest.mark.fault("reliability 20")
 def test_row_20_forms_that_contradict_each_other(path: Path) -> None:
     image = nib.Nifti1Image(ramp(), AFFINE)
@@ -535,7 +544,7 @@ def test_row_32_33_voxels_that_are_no_numbers(path: Path, share: str, value: flo
     volume = io.read_volume(path, options=io.ReadOptions(fill_nan=-7.0))
     assert (volume.array[0] == -7.0).sum() == count
     assert str(count) in volume.warnings[0]
-    with pytest.raises(InputError, match="NaN or infinite"):
+    with pytest.raises(InputError, match=f"at least {count} labels are NaN or infinite"):
         io.read_labels(path)
 
 

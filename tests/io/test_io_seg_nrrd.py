@@ -311,7 +311,7 @@ def test_what_is_written_comes_back_and_other_programs_read_it(tmp_path: Path) -
     assert (tmp_path / "again.seg.nrrd").read_bytes() == path.read_bytes()
 
 
-@pytest.mark.parametrize("value", [1, 200, 60_000, 3_000_000])
+@pytest.mark.parametrize("value", [1, 200, 60_000, 3_000_000, 2_000_000_000])
 def test_an_extent_is_the_box_of_a_segment(tmp_path: Path, value: int) -> None:
     array = np.zeros((9, 10, 11), np.int64)
     array[2, 3:5, 4:9] = value

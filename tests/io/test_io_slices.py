@@ -201,6 +201,7 @@ def test_a_bilevel_tiff_is_zeros_and_ones(tmp_path: Path) -> None:
     stored = pixels() > 100
     Image.fromarray(stored).save(tmp_path / "a.tif")
     np.testing.assert_array_equal(io.read_labels(tmp_path / "a.tif").array[..., 0].T, stored)
+    assert io.inspect(tmp_path / "a.tif").dtype == "uint8"
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB"])
@@ -309,6 +310,15 @@ def test_row_8_9_headers_of_a_png_that_claim_what_cannot_be(
     path = tmp_path / "a.png"
     path.write_bytes(blob.replace(old, chunk(b"IHDR", struct.pack(">IIBBBBB", *header))))
     with pytest.raises(fault):
+        io.read_volume(path)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(0, ROWS), (COLUMNS, 0)])
+def test_a_picture_of_no_pixels_is_refused_by_its_size(tmp_path: Path, columns: int, rows: int) -> None:
+    header = struct.pack(">IIBBBBB", columns, rows, 8, 0, 0, 0, 0)
+    path = tmp_path / "a.png"
+    path.write_bytes(SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    with pytest.raises(InputError, match=f"claims {columns} x {rows} pixels"):
         io.read_volume(path)
 
 

@@ -172,7 +172,7 @@ def test_row_31_a_result_on_another_grid_is_not_written(tmp_path: Path, suffix: 
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii", ".hdr"])
-@pytest.mark.parametrize("damage", ["voxel", "form", "code", "shape", "lost"])
+@pytest.mark.parametrize("damage", ["voxel", "form", "code", "unit", "shape", "lost"])
 @pytest.mark.fault("reliability 31")
 def test_row_31_what_the_disk_changed_is_found(
     tmp_path: Path, suffix: str, damage: str, monkeypatch: pytest.MonkeyPatch
@@ -188,6 +188,8 @@ def test_row_31_what_the_disk_changed_is_found(
             form = replace(form, sform=grid.affine + np.eye(4) * [0.01, 0, 0, 0])
         if damage == "code":
             form = replace(form, qform_code=3)
+        if damage == "unit":
+            form = replace(form, xyzt_units=0)
         if damage == "shape":
             array = array[:, :, :-1]
         honest(path, array, grid, form)
@@ -283,6 +285,8 @@ def test_probabilities_must_be_finite_and_on_their_grid(tmp_path: Path) -> None:
         io.write_image(tmp_path / "p.nii", np.zeros((5, 6, 8), np.float32), grid, form=FileForm())
     with pytest.raises(UsageError, match="suffix"):
         io.write_image(tmp_path / "p.txt", np.zeros((5, 6, 7), np.float32), grid, form=FileForm())
+    with pytest.raises(UsageError, match="channels are written as NIfTI only"):
+        io.write_image(tmp_path / "p.mha", np.zeros((2, 5, 6, 7), np.float32), grid, form=FileForm())
     with pytest.raises(UsageError, match="folder"):
         io.write_image(tmp_path / "no" / "p.nii", np.zeros((5, 6, 7), np.float32), grid, form=FileForm())
 

@@ -233,6 +233,17 @@ def test_an_unknown_mode_is_refused() -> None:
         evaluate_case(predicted, reference, STRUCTURES, mode="mesh")
 
 
+def test_a_structure_that_nobody_labelled_has_no_number_and_its_neighbours_have_theirs() -> None:
+    array, predicted = pair()
+    array[array == 2] = 0
+    reference = LabelMap(array, Grid(array.shape, AFFINE), unlabelled=(2,))
+    case = evaluate_case(label_map(predicted), reference, STRUCTURES, tolerance_mm=1.0)
+    row = case["right kidney"]
+    assert (row.status, row.tau_mm) == ("not_evaluated", None)
+    assert {(v.value, v.status) for v in row.metrics.values()} == {(None, "not_evaluated")}
+    assert case["left kidney"].metrics["dice"].status == "ok"
+
+
 def test_surface_metrics_can_be_left_out() -> None:
     reference, predicted = (label_map(a) for a in pair())
     case = evaluate_case(predicted, reference, STRUCTURES, surface=False, tolerance_mm=1.0)

@@ -116,6 +116,14 @@ def test_the_rank_correlation_is_that_of_scipy() -> None:
         assert spread_grows(sizes, differences) == (p < 0.05)
 
 
+def test_growth_of_few_cases_is_judged_where_it_is_asked_for() -> None:
+    """Below three cases there is no correlation; from there on `least_n` alone decides."""
+    sizes, differences = np.arange(4.0), np.array([1.0, 2.0, 3.5, -6.5])
+    assert spread_grows(sizes, differences, least_n=4)
+    assert not spread_grows(sizes, differences, least_n=5)
+    assert not spread_grows(sizes[:2], differences[:2], least_n=0)
+
+
 def test_sizes_that_are_all_alike_say_nothing_of_growth() -> None:
     assert not spread_grows(np.ones(20), np.arange(20.0))
     assert not spread_grows(np.arange(5.0), np.arange(5.0) ** 3)

@@ -124,3 +124,14 @@ def test_a_label_only_one_map_has_is_infinitely_far() -> None:
     assert found.of(2).one_empty
     assert found.of(4).both_empty
     assert np.isfinite(found.of(1).reference_mm).all()
+
+
+def test_a_box_of_more_voxels_than_memory_was_promised_for_goes_by_tree(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """320 MiB at most, however much quicker the transform would be."""
+    monkeypatch.setattr(nearest, "TREE_SECONDS", 1e6)
+    monkeypatch.setattr(nearest, "_transform", lambda *_: pytest.fail("a transform of 512 MiB"))
+    far = np.array([[0, 0, 0], [511, 511, 511]])
+    found = nearest._of_one_label(far, far[:1], (1.0, 1.0, 1.0), 1)
+    np.testing.assert_allclose(found, [0.0, 511 * math.sqrt(3)])

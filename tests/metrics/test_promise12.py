@@ -297,6 +297,11 @@ def test_an_observer_without_room_for_error_is_refused(wrong: dict[str, float]) 
         RegionAnchors(**fields | wrong)
 
 
+def test_an_observer_whose_outlines_share_nothing_is_an_anchor() -> None:
+    """The documented range of Dice is [0, 1): 0 belongs to it."""
+    assert RegionAnchors(dice=0.0, hd95_mm=4.0, assd_mm=2.0, abs_rvd_percent=10.0).dice == 0.0
+
+
 def test_shapes_must_agree() -> None:
     with pytest.raises(GridMismatchError, match=r"\(9, 8, 16\).*\(9, 8, 15\)"):
         promise12_values(box(1, 2), box(1, 2)[..., 1:], Grid(SHAPE, AFFINE))

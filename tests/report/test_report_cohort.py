@@ -57,7 +57,7 @@ def test_missed_and_extra_structures_are_counted_with_their_dice_of_zero() -> No
     found = cohort_from_results("all", measured, PAIR, failures=[Failure("broken", "unreadable")])
     right = cells(tables.overlap_table(found), 1)
     assert [right[k] for k in ("n", "Present", "Missed", "Extra", "Absent")] == ["4", "3", "2", "1", "1"]
-    assert (right["Mean Dice"], right["Least"]) == ("0.250", "0.000")
+    assert (right["Mean Dice"], right["Minimum"]) == ("0.250", "0.000")
     assert not {"95 % CI", "IQR"} & right.keys()
     assert [case.case_id for case in found.missing] == ["lost"]
     surface = tables.surface_table(found)
@@ -65,7 +65,7 @@ def test_missed_and_extra_structures_are_counted_with_their_dice_of_zero() -> No
     assert (cells(surface, 1)["n"], cells(surface, 1)["Infinite"]) == ("1", "3")
     flow = tables.flow_table(found)
     assert flow is not None
-    assert [row[:2] for row in flow.rows] == [("lost", "as missed"), ("broken", "no, failed")]
+    assert [row[:2] for row in flow.rows] == [("lost", "counted as missed"), ("broken", "failed, left out")]
 
 
 def test_from_ten_cases_on_there_are_intervals() -> None:
@@ -116,7 +116,7 @@ def test_lesions_are_summed_over_the_cases_that_a_protocol_measured() -> None:
     table = tables.lesion_table(replace(many(3), summary=(*many(3).summary, *rows)))
     assert table is not None
     found = cells(table)
-    assert [found[k] for k in ("Found", "Missed", "Extra", "Extra a case")] == ["6", "2", "1", "0.25"]
+    assert [found[k] for k in ("Found", "Missed", "Extra", "Extra per case")] == ["6", "2", "1", "0.25"]
 
 
 def test_cases_are_listed_worst_first() -> None:
@@ -206,7 +206,7 @@ def test_every_case_is_accounted_for() -> None:
         excluded=(Failure("twice", "a second scan"), Failure("small", "one slice")),
     )
     text = words(html.cohort_page(found))
-    assert "7 cases given: 3 with a segmentation, 2 without, 2 excluded." in text
+    assert "7 cases were given: 3 with a segmentation, 2 without, 2 excluded." in text
     assert "1 without a segmentation counts as missed in every number below." in text
     assert "1 could not be measured and is in no number below." in text
     for name in ("lost", "broken", "twice", "small"):

@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 from commands import done
 from io_files import save
+from PIL import Image
 from skimage.color import rgb2lab
 
 from medseg.cards import available, load_card
 from medseg.metrics.lesions import BRATS2023_REGIONS
 from medseg.model import load_model
-from medseg.report.drawing import readable_colour
+from medseg.report.drawing import PALETTE_GREYS, indexed, readable_colour
 from medseg.structures import PALETTE, StructureSet, from_labels
 from medseg.workflows.known import known_structures
 from medseg.workflows.pairs import pair_files
@@ -117,3 +118,15 @@ def test_a_colour_of_a_summary_that_is_none_is_not_believed(tmp_path: Path, colo
     (tmp_path / "x_seg.json").write_text(json.dumps({"schema": "medseg.prediction/1", "structures": rows}))
     found: StructureSet = known_structures(seg).structures
     assert found["liver"].colour == PALETTE[0]
+
+
+def test_a_picture_with_a_palette_keeps_greys_and_the_colours_of_thin_outlines() -> None:
+    greys = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 3, axis=2).repeat(64, axis=0)
+    picture = greys.copy()
+    colours = np.array([[int(c[n : n + 2], 16) for n in (1, 3, 5)] for c in PALETTE], np.uint8)
+    for row, colour in enumerate(colours[:30]):
+        picture[2 * row + 1, 10 * row % 256] = colour  # a pixel of each
+    shown = np.asarray(indexed(Image.fromarray(picture)).convert("RGB")).astype(int)
+    away = np.abs(shown - picture.astype(int)).max(axis=2)
+    assert away[::2].max() <= 255 / (PALETTE_GREYS - 1) / 2 + 1
+    assert away.max() <= 10

@@ -37,7 +37,8 @@ GAIN = {
 
 def test_the_sentence_has_the_difference_its_interval_and_p() -> None:
     assert said(row([0.01] * 25, **GAIN)) == (
-        "B is better for core (Dice, B − A: +0.012, 95 % CI +0.004 to +0.020, p after Holm 0.010, 25 cases)."
+        "B is better for core (Dice, B − A: +0.012, 95 % CI +0.004 to +0.020, Holm-corrected p = "
+        "0.010, 25 cases)."
     )
 
 
@@ -56,8 +57,8 @@ def test_fewer_mm_are_better() -> None:
 )
 def test_no_claim_without_the_test_the_mean_and_its_interval(change: dict[str, float]) -> None:
     text = said(row([0.01] * 25, **(GAIN | change)))
-    assert text.startswith("No difference shown for core (Dice, B − A: +0.012")
-    assert ("do not agree" in text) == ("p_holm" not in change)
+    assert text.startswith("No difference was shown for core (Dice, B − A: +0.012")
+    assert ("disagree" in text) == ("p_holm" not in change)
 
 
 def test_failures_are_told_without_zeros_and_with_the_structures_they_are_of() -> None:
@@ -67,7 +68,7 @@ def test_failures_are_told_without_zeros_and_with_the_structures_they_are_of() -
     open_ = [
         replace(r, p_holm=1.0, structure=name) for r, name in ((failed, "x"), (fine, "y"), (failed, "z"))
     ]
-    assert "(25 to 26 cases, of which B failed in 1 for x and z; the numbers" in said(*open_)
+    assert "(25 to 26 cases, of which B failed in 1 for x and z; the table" in said(*open_)
 
 
 def test_names_of_structures_and_cases_are_escaped_in_the_page() -> None:

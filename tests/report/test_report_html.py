@@ -164,7 +164,7 @@ def test_the_viewers_script_is_the_only_one_and_known_by_its_hash() -> None:
     style = page.partition("<style>")[2].partition("</style>")[0]
     assert scroll.style.strip() in style
     text = parsed(page).text
-    assert text.index("Before the numbers") < text.index("All slices") < text.index("Volume ml")
+    assert text.index("Automatic checks") < text.index("All slices") < text.index("Volume ml")
     assert "<noscript>" in page
 
 
@@ -189,7 +189,7 @@ def test_the_colour_of_a_structure_cannot_leave_the_style_sheet() -> None:
 
 def test_warnings_come_before_numbers() -> None:
     text = parsed(PAGES["case"]).text
-    assert text.index("Before the numbers") < text.index(ATTRIBUTE) < text.index("Volume ml")
+    assert text.index("Automatic checks") < text.index(ATTRIBUTE) < text.index("Volume ml")
 
 
 def test_without_a_reference_no_accuracy_is_stated() -> None:
@@ -207,10 +207,10 @@ def test_words_that_promise_too_much_are_absent(page: str) -> None:
 
 def test_all_cases_are_accounted_for() -> None:
     text = " ".join(parsed(PAGES["cohort"]).text.split())
-    assert "3 cases given: 1 with a segmentation, 2 without." in text
+    assert "3 cases were given: 1 with a segmentation, 2 without." in text
     assert "1 without a segmentation counts as missed" in text
     assert "1 could not be measured and is in no number below" in text
-    assert "0 cases given: 0 with a segmentation" in " ".join(parsed(PAGES["empty cohort"]).text.split())
+    assert "0 cases were given: 0 with a segmentation" in " ".join(parsed(PAGES["empty cohort"]).text.split())
 
 
 def test_the_same_case_gives_the_same_page_and_a_date_only_when_given() -> None:

@@ -84,7 +84,7 @@ def test_the_sections_stand_in_the_order_of_the_html(tmp_path: Path) -> None:
     for said in (text, page):
         places = [said.index(title) for title in titles]
         assert places == sorted(places)
-    assert titles.index("Before the numbers") == 0
+    assert titles.index("Automatic checks") == 0
 
 
 def test_every_page_has_the_banner_a_number_and_the_head_of_the_table(tmp_path: Path) -> None:

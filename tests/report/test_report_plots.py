@@ -108,7 +108,7 @@ def test_the_share_of_infinite_distances_is_missing_at_the_top(drawn: list[Figur
     (steps,) = [line for line in drawn[0].axes[0].lines if len(line.get_xdata()) > 2]
     assert max(steps.get_ydata()) == pytest.approx(4 / 12)
     assert "8 of 12 infinite" in texts(drawn[0])
-    assert "missing at the top" in picture.caption
+    assert "above the dotted line" in picture.caption
     none = cohort([{"liver": MISSED}, {"liver": EXTRA}])
     assert distances.distance_steps(none) is None
 

@@ -15,6 +15,7 @@ from medseg.report.content import (
     case_from_result,
     rows_from_labels,
 )
+from medseg.report.words import case_definitions
 from medseg.structures import Structure, StructureSet, from_labels
 from medseg.volume import Grid, LabelMap
 
@@ -55,6 +56,13 @@ def test_without_a_reference_there_are_volumes_alone() -> None:
     assert [row[1].strip(tables.FIGURE_SPACE + tables.POINT_SPACE) for row in table.rows] == ["0.300", "0"]
 
 
+def test_without_a_tolerance_neither_table_nor_definitions_have_a_surface_dice() -> None:
+    result = evaluate_case(label_map(30), label_map(20), PAIR, case_id="a")
+    case = case_from_result(result, PAIR)
+    assert not [title for title in tables.case_table(case).head if title.startswith("Surface Dice")]
+    assert "Surface Dice" not in dict(case_definitions(case))
+
+
 def test_a_case_is_written_as_it_was_measured() -> None:
     result = evaluate_case(label_map(30), label_map(20), PAIR, tolerance_mm=2.0, case_id="a")
     table = tables.case_table(case_from_result(result, PAIR))
@@ -62,7 +70,7 @@ def test_a_case_is_written_as_it_was_measured() -> None:
     assert cells["Dice"] == "0.800"  # 2 * 20 / (30 + 20)
     assert (cells["Recall"], cells["Precision"]) == ("1.000", "0.667")  # 20 of 20, 20 of 30
     assert (cells["Volume ml"], cells["Reference ml"], cells["Difference ml"]) == ("0.300", "0.200", "+0.100")
-    assert cells["%"] == "+50.0"
+    assert cells["Difference %"] == "+50.0"
     assert "Surface Dice at 2 mm" in cells
     absent = table.rows[1][5:]
     assert absent == ("n/a – absent in both",) * 5

@@ -71,7 +71,7 @@ def test_a_pdf_says_the_same_and_holds_nothing_of_the_patient_either(files: dict
     assert CANARY[:6] not in text
     assert CANARY[:6].encode() not in content
     assert case.viewer is None
-    assert [p.title for p in case.pictures][1].startswith("Where prediction and reference")
+    assert [p.title for p in case.pictures][1].startswith("Largest distances")
 
 
 def test_a_page_is_html_or_pdf(files: dict[str, Path]) -> None:
@@ -132,7 +132,7 @@ def test_a_page_repeats_what_the_model_said_of_its_result(files: dict[str, Path]
     arguments = {k: v for k, v in files.items() if k != "reference"} | {"overwrite": True}
     said = report(**arguments, structures=PAIR)  # type: ignore[arg-type]
     assert (said.flags, said.verdict_known) == ((), False)
-    assert "how far the model believed its result is not known here" in files["out"].read_text()
+    assert "the model’s confidence in its result is unknown here" in files["out"].read_text()
     beside = predicted(files["seg"], [])
     report(**arguments, structures=PAIR)  # type: ignore[arg-type]
     assert "No automatic check raised a flag." in files["out"].read_text()
@@ -249,7 +249,7 @@ def test_a_cohort_becomes_a_page(tmp_path: Path) -> None:
     out = tmp_path / "cohort.html"
     report_cohort(results, structures=PAIR, out=out, title="three")
     page = out.read_text()
-    assert "3 cases given: 3 with a segmentation" in page
+    assert "3 cases were given: 3 with a segmentation" in page
     assert "data:image/png" in page
 
 

@@ -127,10 +127,10 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "duplicate": (twice, "error", "same voxels as phantom_001"),
     "duplicate, turned": (twice_turned, "error", "same voxels as phantom_001"),
     "empty label": (empty, "warning", "core is not labelled"),
-    "speck": (speck, "warning", "core has only 1 voxels"),
-    "other spacing": (coarse, "warning", "voxels of 1x1x4 mm"),
+    "speck": (speck, "warning", "core has fewer than 10 voxels (1)"),
+    "other spacing": (coarse, "warning", "voxels unlike the median case's of 1x1x1 mm (1x1x4 mm)"),
     "swapped files": (swap_files, "error", "is listed with the labels of phantom_001"),
-    "strange name": (rename_label, "warning", "its labels are called other"),
+    "strange name": (rename_label, "warning", "its labels are called otherwise (other)"),
 }
 
 
@@ -155,7 +155,7 @@ def test_a_planted_fault_is_found(data: Path, name: str) -> None:
     found = [
         f for f in check(data, on_case=lambda n, _: counted.append(n)).findings if f.case_id == "phantom_002"
     ]
-    assert any(f.severity == severity and text in f.text for f in found), found
+    assert any(f.severity == severity and text in f"{f.text} ({f.detail})" for f in found), found
     assert counted == [1, 2, 3, 4, 5, 6]
     ran = medseg("check", data)
     strict = medseg("check", data, "--strict")
@@ -228,11 +228,12 @@ def test_row_75_names_do_not_drive_the_terminal(data: Path) -> None:
 
 @pytest.mark.realdata
 def test_the_real_hippocampi_are_looked_through(data_root: Path) -> None:
-    ran = done("check", data_root / "hippocampus", "--card", "hippocampus")
-    odd = [line.split()[1] for line in ran.out.splitlines() if "% of intensities" in line]
+    ran = done("check", data_root / "hippocampus", "--card", "hippocampus", "--json")
+    odd = [f["case_id"] for f in ran.json()["findings"] if "% of intensities" in f["text"]]
     listed = json.loads((data_root / "hippocampus" / "dataset.json").read_text())["training"]
     assert ("hippocampus_044" in odd) == any("hippocampus_044" in entry["image"] for entry in listed)
-    assert f"{len(listed)} cases read: 0 errors" in ran.err
+    assert len(ran.json()["cases"]) == len(listed)
+    assert not [f for f in ran.json()["findings"] if f["severity"] == "error"]
 
 
 def test_labels_may_be_a_mask_a_structure(tmp_path: Path) -> None:

@@ -501,7 +501,7 @@ def test_a_case_page_repeats_what_the_model_said_of_its_result(folders: Folders,
     pair, images = (folders[0] / "a_seg.nii.gz", folders[1] / "a.nii.gz"), scan(tmp_path / "t1.nii.gz")
     page = tmp_path / "out" / "cases" / "a.html"
     evaluate(*pair, out=tmp_path / "out", images=images, surface=False)
-    assert "believed its result is not known here" in page.read_text()
+    assert "confidence in its result is unknown here" in page.read_text()
     said = {"schema": "medseg.prediction/1", "quality": {"reasons": ["unlike the training"]}}
     (folders[0] / "a_seg.json").write_text(json.dumps(said))
     evaluate(*pair, out=tmp_path / "out", images=images, surface=False)

@@ -205,10 +205,46 @@ def test_voxels_unlike_the_training_and_single_slices_are_doubts() -> None:
     """They took no interval away once, being warnings."""
     trained = {"spacing_mm": {"min": [0.9, 0.9, 0.9], "max": [0.95, 0.95, 0.95]}}
     quality = verdict(spec(**trained))
-    assert [(f.code, f.severity, f.limit) for f in quality.findings] == [("voxel_size", "doubt", 2.0)] * 3
+    assert [(f.code, f.severity, f.limit) for f in quality.findings] == [("voxel_size", "doubt", 2.0)]
+    assert quality.reasons[0] == (
+        "The shortest, middle and longest side of a voxel are 2, 2 and 2 mm; tiny was trained on 0.9 to "
+        "0.95, 0.9 to 0.95 and 0.9 to 0.95 mm."
+    )
     flat = Volume(scan().array[..., :1], Grid((*SHAPE[:2], 1), np.diag([2.0, 2.0, 2.0, 1.0])), ("MR",))
     found = outputs()[..., 3:4]
     assert [f.code for f in verdict(spec(), volume=flat, found=found).findings] == ["single_slice"]
+
+
+def scored(**dice: float | None) -> list[dict[str, Any]]:
+    """The scores of structures, as a training stores them."""
+    return [
+        {"structure": n, "metric": m, "n": 4, "mean": v} for n, v in dice.items() for m in ("dice", "nsd")
+    ]
+
+
+def test_a_model_that_did_badly_on_its_own_held_out_cases_is_doubted_in_every_result() -> None:
+    quality = verdict(spec(validation=scored(left=0.02, right=0.3)))
+    (found,) = (f for f in quality.findings if f.code == "low_scores")
+    assert (found.severity, found.limit, found.structures) == ("doubt", 0.3, ("left",))
+    assert found.evidence == {"held_out_dice": {"left": 0.02}}
+    assert found.sentence == "The held-out Dice of left is 0.02 for tiny; below 0.3, a result is doubtful."
+    assert quality.flag == "doubtful"
+    both = verdict(spec(validation=scored(left=0.0, right=0.1)))
+    assert (
+        "The held-out Dice of left (0.00) and right (0.10) is too low for tiny; below 0.3, "
+        in both.reasons[0]
+    )
+
+
+def test_scores_that_suffice_or_are_not_known_are_no_doubt() -> None:
+    for scores in ([], scored(left=0.3, right=0.9), scored(left=None, right=None)):
+        assert verdict(spec(validation=scores)).flag == "ok"
+
+
+def test_a_bad_member_of_several_models_is_doubted_too() -> None:
+    models = [spec(), replace(spec(validation=scored(left=0.1)), name="second")]
+    quality = judge(scan(), label_map(), models, seen(outputs()), {}, {}, lambda: seen(outputs()))
+    assert ["second" in f.sentence for f in quality.findings if f.code == "low_scores"] == [True]
 
 
 def test_of_several_models_each_fact_is_told_once() -> None:
@@ -216,7 +252,7 @@ def test_of_several_models_each_fact_is_told_once() -> None:
     second = replace(spec(spacing_mm={"min": [0.5] * 3, "max": [0.6] * 3}), name="second")
     models = [spec(**trained), second, replace(second, name="third")]
     quality = judge(scan(), label_map(), models, seen(outputs()), {}, {}, lambda: seen(outputs()))
-    assert [f.code for f in quality.findings] == ["voxel_size"] * 3
+    assert [f.code for f in quality.findings] == ["voxel_size"]
     assert all("second" in f.sentence for f in quality.findings)
 
 
@@ -260,10 +296,25 @@ def test_the_promised_dice_of_regions_counts_each_for_itself() -> None:
     assert promised == {"whole": pytest.approx(6.4 / 7.2), "core": pytest.approx(2.4 / 3.2)}
 
 
+def test_an_output_of_one_half_is_not_in_its_region() -> None:
+    regions = StructureSet((Structure(1, "core", members=(1,)),))
+    part = np.zeros((1, 2, 2, 1), np.float32)
+    part[0, 0], part[0, 1] = 0.75, 0.5
+    promised = watched([(slice(0, 2), part)], regions).estimated_dice
+    assert promised == {"core": pytest.approx(2 * 1.5 / (2 + 2.5))}
+
+
+def test_labels_without_a_side_agree() -> None:
+    stem = np.full(SHAPE, 3, np.uint8)
+    assert sides_agreement(stem, stem, STRUCTURES) == 1.0
+
+
 def test_tissues_of_one_brightness_are_a_reason_for_doubt() -> None:
-    found = verdict(spec(), contrast={"white and grey": 0.2, "grey and fluid": 0.4})
+    found = verdict(spec(), contrast={"white and grey": 0.2, "grey and fluid": 0.43217})
     (reason,) = found.reasons
     assert reason.startswith(
         "The tissues have almost the same brightness in this scan: even the means of grey"
     )
+    (finding,) = found.findings
+    assert finding.evidence == {"contrast": {"white and grey": 0.2, "grey and fluid": 0.432}}
     assert verdict(spec(), contrast={"white and grey": 0.2, "grey and fluid": 2.0}).flag == "ok"

@@ -32,8 +32,8 @@ MOST_ROWS = 24
 
 READING = "Every point is a case."
 WITH_BOXES = (
-    f"From {LEAST_N} cases on, the thick line is the median, the box spans the quartiles and whiskers reach "
-    "the furthest case within 1.5 times their distance."
+    f"With {LEAST_N} or more cases, the thick line is the median, the box spans the quartiles, and the "
+    "whiskers extend to the most extreme case within 1.5 times the interquartile range."
 )
 
 
@@ -80,7 +80,7 @@ def volume_rows(cohort: ReportCohort) -> Picture | None:
         logarithmic(axes, ends, "x")
         axes.set_xlabel("Volume in ml, logarithmic scale", size=8, color=FAINT)
         drawn = png(figure)
-    left_out = f" The first {MOST_ROWS} structures are drawn." if len(every) > len(shown) else ""
+    left_out = f" Only the first {MOST_ROWS} structures are drawn." if len(every) > len(shown) else ""
     caption = f"{READING}{_boxed(shown)}{left_out}"
     return Picture("Volumes", drawn, f"Volume in every case, for {len(shown)} structures", caption)
 
@@ -95,7 +95,7 @@ def _boxed(rows: Mapping[str, Numbers]) -> str:
 
 def _reading(rows: Mapping[str, Numbers], of: int) -> str:
     left_out = (
-        f" The {len(rows)} of {of} structures with the lowest mean are drawn; the others are in the tables."
+        f" The {len(rows)} of {of} structures with the lowest mean are drawn; the tables list all."
         if of > len(rows)
         else ""
     )

@@ -19,14 +19,14 @@ def distance_steps(cohort: ReportCohort) -> Picture | None:
     if not found:
         return None
     known = looks(cohort)
-    with panels(list(found), known, across="HD95, mm", up="Share of the cases within") as (figure, axes):
+    with panels(list(found), known, across="HD95, mm", up="Proportion of cases") as (figure, axes):
         for name, values in found.items():
             _steps(axes[name], values, known[name])
         data = png(figure)
     infinite = any(np.isinf(values).any() for values in found.values())
     said = (
-        " Where the structure was missed or extra there is no distance; such cases are the part that is "
-        "missing at the top, above the dotted line."
+        " A case in which the structure is missed or extra has no distance; these cases make up the share "
+        "above the dotted line."
         if infinite
         else ""
     )
@@ -34,7 +34,7 @@ def distance_steps(cohort: ReportCohort) -> Picture | None:
         "Distribution of HD95",
         data,
         f"Cumulative distribution of HD95, for {len(found)} structures",
-        f"Every point is a case; its height is the share of the cases with this HD95 or a smaller one.{said}"
+        f"Every point is a case; its height is the proportion of cases with this HD95 or a smaller one.{said}"
         f"{left_out(cohort)}",
     )
 

@@ -52,13 +52,13 @@ def heat_maps(cohort: ReportCohort) -> tuple[Picture, ...]:
 
 
 def _reading(cohort: ReportCohort, cases: int, names: Sequence[str], low: float) -> str:
-    said = "A row is a case, the worst by mean Dice on top; a column is a structure. Lighter is better."
+    said = "Each row is a case, lowest mean Dice on top; each column is a structure. Lighter is better."
     if low > 0:
-        said += f" All below {low:.1f} has the darkest colour."
+        said += f" All values below {low:.1f} have the darkest colour."
     if any(row.dice.value == 0 for name in names for row in cohort.rows_of(name)):
-        said += " A cross: Dice 0, nothing shared."
+        said += " A cross marks a Dice of 0."
     if any(row.dice.status == "both_empty" for name in names for row in cohort.rows_of(name)):
-        said += " Hatched: absent in both, no Dice."
+        said += " Hatched cells have no Dice, because prediction and reference are empty."
     of = sum(bool(cohort.dice_of(name)) for name in cohort.colours)
     if of > len(names):
         said += f" The {len(names)} of {of} structures with the lowest mean are shown."

@@ -49,15 +49,16 @@ def lesion_points(cohort: ReportCohort) -> Picture | None:
             left.set_title(drawable(name), size=8, color=INK, loc="left", parse_math=False)
             last = name == names[-1]
             left.set_xlabel("Volume of the lesion, ml" if last else "", size=8, color=FAINT)
-            right.set_xlabel("Extra pieces in a case" if last else "", size=8, color=FAINT)
+            right.set_xlabel("Extra components in a case" if last else "", size=8, color=FAINT)
         drawn = png(figure)
     return Picture(
-        "Lesions found, by size, and extra pieces",
+        "Lesions found, by size, and extra components",
         drawn,
-        f"Share of the lesions found by size, and extra pieces of every case, for {len(names)} structures",
-        "Left: share of the lesions of that size, over all cases, that a piece of the prediction touches, "
-        "with how many of how many; lesions too small to count are left out. Right: every point is a case, "
-        "at the number of its pieces that touch no lesion.",
+        f"Proportion of lesions found by size, and extra components of every case, for {len(names)} "
+        "structures",
+        "The left plot shows, over all cases, the proportion of lesions of each size that a component of the "
+        "prediction touches; lesions that are too small to count are left out. The right plot shows the "
+        "number of components in each case that touch no lesion.",
     )
 
 

@@ -27,10 +27,10 @@ MANY_FOLD = 30.0
 """Volumes that differ by more than this factor are drawn on logarithmic scales."""
 BAND = "#8c959f"
 
-HOLLOW = " Hollow points: prediction or reference has none of the structure, and counts with 0 ml."
+HOLLOW = " In hollow points, prediction or reference does not contain the structure and counts with 0 ml."
 LINES = (
-    f" From {LEAST_N} cases on, the solid line is the bias and the dashed lines are the limits of agreement "
-    "(bias ± 1.96 standard deviations), each in the band of its 95 % confidence interval."
+    f" With {LEAST_N} or more cases, the solid line is the bias and the dashed lines are the limits of "
+    "agreement (bias ± 1.96 standard deviations), each in the band of its 95 % confidence interval."
 )
 
 
@@ -45,8 +45,8 @@ def left_out(cohort: ReportCohort) -> str:
     if of <= MOST_PANELS:
         return ""
     return (
-        f" The {MOST_PANELS} of {of} structures with the lowest mean Dice are drawn, the worst first; the "
-        "others are in the tables."
+        f" The {MOST_PANELS} of {of} structures with the lowest mean Dice are drawn, the lowest first; the "
+        "tables list all."
     )
 
 
@@ -61,7 +61,7 @@ def bland_altman(cohort: ReportCohort) -> Picture | None:
     )
     with drawn as (figure, axes):
         for name, v in volumes.items():
-            _differences(axes[name], v.means_ml, v.differences_ml, known[name], v.lonely)
+            _differences(axes[name], v.means_ml, v.differences_ml, known[name], v.one_empty)
         data = png(figure)
     return Picture(
         "Difference of the volumes in ml (Bland–Altman)",
@@ -83,15 +83,15 @@ def bland_altman_percent(cohort: ReportCohort) -> Picture | None:
     )
     with drawn as (figure, axes):
         for name, v in volumes.items():
-            _differences(axes[name], v.means_ml, v.percent, known[name], v.lonely)
+            _differences(axes[name], v.means_ml, v.percent, known[name], v.one_empty)
         data = png(figure)
     return Picture(
         "Difference of the volumes in per cent",
         data,
         f"Difference in per cent of the mean volume against that mean, for {len(volumes)} structures",
-        "For the structures whose differences in ml scatter more in larger cases (Spearman’s rank "
-        "correlation of the distance from the bias with the mean volume, one-sided p < 0.05), where limits "
-        "in ml are too wide for small cases and too narrow for large ones."
+        "This plot shows the structures whose differences in ml scatter more in cases with a larger volume "
+        "(Spearman’s rank correlation of the distance from the bias with the mean volume, one-sided p < "
+        "0.05). For these, limits in ml are too wide for small volumes and too narrow for large ones."
         f"{_with_lines(volumes)}{_hollow(volumes)}",
     )
 
@@ -106,16 +106,16 @@ def volume_pairs(cohort: ReportCohort) -> Picture | None:
         logs = [_pairs(axes[name], v, known[name]) for name, v in volumes.items()]
         data = png(figure)
     scales = (
-        f" Where volumes differ more than {MANY_FOLD:.0f}-fold, both scales are logarithmic, and 0 ml stands "
-        "at the edge."
+        f" Where volumes differ more than {MANY_FOLD:.0f}-fold, both scales are logarithmic, and 0 ml is "
+        "drawn at the edge."
         if any(logs)
         else ""
     )
     return Picture(
-        "Volume against volume",
+        "Predicted against reference volume",
         data,
         f"Predicted against reference volume, for {len(volumes)} structures",
-        f"Every point is a case; on the line both volumes are the same.{scales}{_hollow(volumes)}"
+        f"Every point is a case; on the line both volumes are equal.{scales}{_hollow(volumes)}"
         f"{left_out(cohort)}",
     )
 
@@ -133,7 +133,8 @@ def dice_by_volume(cohort: ReportCohort) -> Picture | None:
             extra |= _by_volume(axes[name], cohort, name, known[name])
         data = png(figure)
     said = (
-        " Hollow points: missed structures, and at the left edge extra ones, which the reference has not."
+        " Hollow points are missed structures or, at the left edge, extra structures, which the reference "
+        "does not contain."
         if extra
         else ""
     )
@@ -153,7 +154,7 @@ def _volumes(cohort: ReportCohort) -> dict[str, Volumes]:
 
 def _grows(volumes: Volumes) -> bool:
     """Whether the differences of the cases that both have scatter more in larger ones."""
-    both = ~volumes.lonely
+    both = ~volumes.one_empty
     return spread_grows(volumes.means_ml[both], volumes.differences_ml[both])
 
 
@@ -162,17 +163,17 @@ def _with_lines(volumes: dict[str, Volumes]) -> str:
 
 
 def _hollow(volumes: dict[str, Volumes]) -> str:
-    return HOLLOW if any(v.lonely.any() for v in volumes.values()) else ""
+    return HOLLOW if any(v.one_empty.any() for v in volumes.values()) else ""
 
 
-def _differences(axes: Axes, means: Numbers, differences: Numbers, look: Look, lonely: Mask) -> None:
+def _differences(axes: Axes, means: Numbers, differences: Numbers, look: Look, one_empty: Mask) -> None:
     found = agreement(differences, least_n=LEAST_N)
     reach = [differences, np.zeros(1)]
     if found is not None and found.lower_interval and found.upper_interval:
         reach.append(np.array([found.lower_interval[0], found.upper_interval[1]]))
         _lines(axes, found)
     axes.axhline(0.0, color=FAINT, linewidth=0.7, linestyle=(0, (1, 2)), zorder=1)
-    points(axes, means, differences, look, lonely)
+    points(axes, means, differences, look, one_empty)
     axes.set_xlim(*padded(means))
     axes.set_ylim(*padded(np.concatenate(reach)))
 
@@ -208,7 +209,7 @@ def _pairs(axes: Axes, volumes: Volumes, look: Look) -> bool:
         axes.set_xlim(*ends)
         axes.set_ylim(*ends)
     axes.plot(ends, ends, color=FAINT, linewidth=0.9, zorder=1)
-    points(axes, x, y, look, volumes.lonely)
+    points(axes, x, y, look, volumes.one_empty)
     return is_log
 
 

@@ -284,7 +284,7 @@ class View {
     }
     this.shown = { index, greys: viewer.greys, look: viewer.look, u, v };
     this.cross();
-    this.tell(index);
+    this.announce(index);
   }
 
   // The slice's greys, a pixel a voxel of the image's layer.
@@ -385,7 +385,7 @@ class View {
     context.fillText(viewer.banner, middle, foot + 45);
   }
 
-  tell(index) {
+  announce(index) {
     const where = this.viewer.position(this.plane.world);
     const said = [`slice ${index + 1} of ${this.slices}`, where].filter(Boolean).join(", ");
     this.title.textContent = `${this.name}: ${said}`;
@@ -443,7 +443,7 @@ class Viewer {
   layOut() {
     const grid = this.find("grid"), wide = matchMedia("(min-width: 900px)").matches;
     const row = wide && this.views.length > 1;
-    for (const view of this.views) view.tell(this.at[view.plane.axis]); // the texts take room too
+    for (const view of this.views) view.announce(this.at[view.plane.axis]); // the texts take room too
     this.readOut();
     grid.classList.toggle("viewer-row", row);
     grid.style.gridTemplateColumns = row ? this.columns(grid) : "";
@@ -631,7 +631,7 @@ async function start(root) {
   const find = name => root.querySelector(`.viewer-${name}`);
   root.hidden = false;
   if (!("DecompressionStream" in window)) {
-    find("say").textContent = "This browser is too old for the slice viewer. The pictures on this page show what matters.";
+    find("say").textContent = "This browser is too old for the slice viewer. The page shows its pictures without the viewer.";
     return;
   }
   try {
@@ -644,7 +644,7 @@ async function start(root) {
     root.dataset.ready = "yes";
   } catch (error) {
     find("grid").hidden = true;
-    find("say").textContent = "The slices in this page could not be unpacked. The pictures on this page are not affected.";
+    find("say").textContent = "The slices could not be loaded. The page shows its pictures without the viewer.";
     console.error(error);
   }
 }
