@@ -18,8 +18,9 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Two processes; those of one file share their fixtures.
 unit: $(INSTALLED)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The wheel is unpacked into a folder of its own and used from outside the checkout.
 wheel: $(INSTALLED)

@@ -101,6 +101,15 @@ def counted(number: int, thing: str) -> str:
     return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
+def plural(number: int, one: str, many: str) -> str:
+    """The word that goes with a number.
+
+    >>> plural(1, "is", "are"), plural(2, "is", "are")
+    ('is', 'are')
+    """
+    return one if number == 1 else many
+
+
 def printable(text: str) -> str:
     """`text` on one line without control characters, so that a name cannot drive a terminal.
 

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, UsageError
+from medseg.errors import InputError, UsageError, plural
 from medseg.geometry.crop import corner_values
 
 Real = NDArray[np.generic]
@@ -106,7 +106,8 @@ def check_intensities(array: Real, channels: Sequence[str] | None = None) -> Non
         if not (np.isfinite(low) and np.isfinite(high)):
             bad = int(np.count_nonzero(~np.isfinite(channel)))
             raise InputError(
-                f"{bad} of {channel.size} voxels of {_name(index, channels)} are not finite",
+                f"{bad} of {channel.size} voxels of {_name(index, channels)} "
+                f"{plural(bad, 'is', 'are')} not finite",
                 mend="repair the file, or give a value for them with --fill-nan",
             )
         if low == high:

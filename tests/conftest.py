@@ -12,6 +12,8 @@ from chromium import PROGRAM, Browser
 
 DEFAULT_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch: networks this small are quicker alone
+
 HELPERS = ("io", "training")  # rooms whose helpers others use too
 sys.path += [str(Path(__file__).parent / room) for room in HELPERS]
 

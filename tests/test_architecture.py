@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
-
-import pytest
 
 PACKAGE = Path(__file__).parents[1] / "medseg"
 
@@ -23,12 +22,19 @@ LINES_PER_MODULE = 400
 LINES_PER_FUNCTION = 60
 
 
-def modules() -> list[Path]:
-    return sorted(p for p in PACKAGE.rglob("*.py"))
+@cache
+def modules() -> dict[str, str]:
+    """The text of each module, under its path within the package."""
+    return {p.relative_to(PACKAGE).as_posix(): p.read_text("utf-8") for p in sorted(PACKAGE.rglob("*.py"))}
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+@cache
+def parsed(module: str) -> ast.Module:
+    return ast.parse(modules()[module])
+
+
+def room(module: str) -> str:
+    return module.split("/")[0].removesuffix(".py")
 
 
 def imports(tree: ast.AST) -> Iterator[str]:
@@ -41,37 +47,40 @@ def imports(tree: ast.AST) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_a_module_imports_only_from_the_left(path: Path) -> None:
-    here = room(path)
-    if here == "__init__":  # the public names, loaded lazily
-        return
-    assert here in RANK, f"{here} is not a room of the house"
-    for name in imports(ast.parse(path.read_text())):
-        parts = name.split(".")
-        if parts[0] != "medseg" or len(parts) < 2 or parts[1] not in RANK:
+def test_a_module_imports_only_from_the_left() -> None:
+    wrong = []
+    for module in modules():
+        here = room(module)
+        if here == "__init__":  # the public names, loaded lazily
             continue
-        there = parts[1]
-        assert there == here or RANK[there] < RANK[here], f"{here} imports {name}, which is to its right"
+        assert here in RANK, f"{here} is not a room of the house"
+        for name in imports(parsed(module)):
+            parts = name.split(".")
+            if parts[0] != "medseg" or len(parts) < 2 or parts[1] not in RANK:
+                continue
+            there = parts[1]
+            if there != here and RANK[there] >= RANK[here]:
+                wrong.append(f"{module} imports {name}, which is to its right")
+    assert wrong == []
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_torch_is_imported_only_in_its_rooms(path: Path) -> None:
-    relative = str(path.relative_to(PACKAGE))
-    if relative.startswith(TORCH_ROOMS):
-        return
-    names = {name.split(".")[0] for name in imports(ast.parse(path.read_text()))}
-    assert not names & {"torch", "monai"}, f"{relative} imports torch or monai"
+def test_torch_is_imported_only_in_its_rooms() -> None:
+    others = [module for module in modules() if not module.startswith(TORCH_ROOMS)]
+    heavy = {"torch", "monai"}
+    assert [m for m in others if heavy & {name.split(".")[0] for name in imports(parsed(m))}] == []
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_modules_and_functions_can_be_read_in_a_glance(path: Path) -> None:
-    text = path.read_text()
-    assert text.count("\n") <= LINES_PER_MODULE
-    for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            length = (node.end_lineno or 0) - node.lineno + 1
-            assert length <= LINES_PER_FUNCTION + _docstring_lines(node), f"{node.name} has {length} lines"
+def test_modules_and_functions_can_be_read_in_a_glance() -> None:
+    lengths = {module: text.count("\n") for module, text in modules().items()}
+    assert {module: n for module, n in lengths.items() if n > LINES_PER_MODULE} == {}
+    long = []
+    for module in modules():
+        for node in ast.walk(parsed(module)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                length = (node.end_lineno or 0) - node.lineno + 1
+                if length > LINES_PER_FUNCTION + _docstring_lines(node):
+                    long.append(f"{module}: {node.name} has {length} lines")
+    assert long == []
 
 
 def _docstring_lines(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:

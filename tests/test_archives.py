@@ -6,6 +6,7 @@ import io
 import stat
 import tarfile
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,18 @@ from commands import medseg, tree
 PLACES = ("../escaped.nii", "/tmp/medseg-escaped.nii", "deep/../../escaped.nii", "C:\\escaped.nii")
 
 
-def archive(path: Path, kind: str) -> Path:
+@cache
+def archive(kind: str) -> bytes:
     """An archive that would write outside its folder, through a link, or far more than it holds."""
+    blob = io.BytesIO()
     if kind == "tar":
-        with tarfile.open(path, "w:gz") as packed:
+        with tarfile.open(fileobj=blob, mode="w:gz") as packed:
             for name in PLACES:
                 member = tarfile.TarInfo(name)
                 member.size = 5
                 packed.addfile(member, io.BytesIO(b"hello"))
-        return path
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+        return blob.getvalue()
+    with zipfile.ZipFile(blob, "w", zipfile.ZIP_DEFLATED) as packed:
         if kind == "paths":
             for name in PLACES:
                 packed.writestr(name, b"hello")
@@ -34,7 +37,7 @@ def archive(path: Path, kind: str) -> Path:
             packed.writestr("imagesTr/escaped.nii", b"hello")
         else:
             packed.writestr("bomb.nii", bytes(50_000_000))
-    return path
+    return blob.getvalue()
 
 
 @pytest.mark.fault("reliability 70")
@@ -43,7 +46,8 @@ def archive(path: Path, kind: str) -> Path:
 def test_an_archive_is_refused_and_nothing_is_unpacked(tmp_path: Path, kind: str, name: str) -> None:
     folder = tmp_path / "outer" / "inner"
     folder.mkdir(parents=True)
-    path = archive(folder / name, kind)
+    path = folder / name
+    path.write_bytes(archive(kind))
     before, escaped = tree(tmp_path), Path("/tmp/medseg-escaped.nii")
     out = ("-o", tmp_path / "out")
     for words in (

@@ -390,7 +390,9 @@ def test_report_of_a_segmentation(inputs: Inputs, watch: Watch, tmp_path: Path) 
     (tmp_path / "out").mkdir()
     for name in ("page.html", "page.pdf"):
         watch.run("report", seg, scan, "--reference", reference, "-o", tmp_path / "out" / name)
-    require_beacon(require_clean(tmp_path / "out", watch, [str(seg.parent), "GRANDPARENT"]))
+    paths = require_clean(tmp_path / "out", watch, [str(seg.parent), "GRANDPARENT"])
+    assert {path.name for path in paths} == {"page.html", "page.pdf"}
+    require_beacon(paths)
 
 
 @pytest.mark.fault("reliability 76")

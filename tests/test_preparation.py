@@ -210,7 +210,7 @@ def test_a_constant_scan_is_refused(spec: PreparationSpec, value: float) -> None
 def test_one_bad_voxel_is_refused(spec: PreparationSpec) -> None:
     array = scan().array.copy()
     array[1, 4, 4, 4] = np.nan
-    with pytest.raises(InputError, match="1 of 756 voxels of channel 't2' are not finite"):
+    with pytest.raises(InputError, match="1 of 756 voxels of channel 't2' is not finite"):
         Preparation(spec).apply(Volume(array, Grid(SHAPE, OBLIQUE), ("t1", "t2")))
 
 

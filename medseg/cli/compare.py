@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -51,29 +52,27 @@ def command(
     scan_b: ScanB = None,
     dates: Dates = "",
     labels: opt.Labels = None,
+    ignore: opt.Ignore = None,
     tolerance: opt.Tolerance = None,
     surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")] = True,
     csv: Annotated[Path | None, typer.Option("--csv", help="Write every value as CSV.")] = None,
     out: opt.Out = None,
     threads: opt.Threads = 0,
     volume: opt.VolumeNumber = None,
+    series: opt.Series = None,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
+    fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
     """Which of two segmentations is better, and how sure that is. -o FILE.html writes a page."""
-    from medseg.io.atomic import refuse_existing
-
     only_followup = [bool(option) for option in (lesions, model, scan_a, scan_b, dates)]
-    _check((reference, tolerance), followup, any(only_followup), out)
-    for path in (csv, out):
-        if path is not None:
-            read = (a, b, reference, labels, scan_a, scan_b)
-            refuse_existing(path, overwrite, [p for p in read if p is not None])
+    _check((reference, tolerance, ignore), followup, any(only_followup), out)
+    _refuse_existing((csv, out), (a, b, reference, labels, scan_a, scan_b), overwrite)
     found: Comparison | Followup
     faulty: tuple[str, ...] = ()
-    reading = opt.reading(use_form, assume_ras, volume=volume)
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     if followup:
         from medseg.workflows.followup import followup as follow
 
@@ -89,6 +88,7 @@ def command(
             b,
             reference=reference,
             structures=labels,
+            ignore=ignore,
             tolerance_mm=tolerance,
             surface=surface,
             threads=threads or -1,
@@ -108,12 +108,27 @@ def _tell(done: int, of: int, name: str) -> None:
     rewrite(f"measuring {done + 1} of {of}: {name}")
 
 
+def _refuse_existing(targets: Sequence[Path | None], read: Sequence[Path | None], overwrite: bool) -> None:
+    from medseg.io.atomic import refuse_existing
+
+    for path in targets:
+        if path is not None:
+            refuse_existing(path, overwrite, [p for p in read if p is not None])
+
+
 def _check(
-    measured: tuple[Path | None, float | None], followup: bool, only_followup: bool, out: Path | None
+    measured: tuple[Path | None, float | None, int | None],
+    followup: bool,
+    only_followup: bool,
+    out: Path | None,
 ) -> None:
     """Refuse options that do not go together."""
-    if followup and measured != (None, None):
-        raise UsageError("--followup compares two times, and takes no --reference and no --tolerance")
+    if followup and measured != (None, None, None):
+        raise UsageError(
+            "--followup compares two times, and takes no --reference, no --tolerance and no --ignore"
+        )
+    if measured[0] is None and measured[2] is not None:
+        raise UsageError("--ignore is of the voxels of a --reference", mend="give both, or neither")
     if not followup and only_followup:
         raise UsageError("--lesions, --model, --scan-a, --scan-b and --dates go with --followup")
     if out is not None and out.suffix.lower() not in (".html", ".htm"):

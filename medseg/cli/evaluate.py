@@ -25,10 +25,6 @@ RECENT = 20
 
 Pred = Annotated[Path, typer.Argument(help="Prediction: a label file, or a folder of them.")]
 Ref = Annotated[Path, typer.Argument(help="Reference: likewise, under the same names; or a data set.")]
-Ignore = Annotated[
-    int | None,
-    typer.Option("--ignore", help="Value of reference voxels that nobody labelled: they count nowhere."),
-]
 Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")]
 Mode = Annotated[str | None, typer.Option("--mode", help="What a surface is: surfel, the default, or voxel.")]
 Protocol = Annotated[
@@ -62,7 +58,7 @@ def command(
     pred: Pred,
     ref: Ref,
     labels: opt.Labels = None,
-    ignore: Ignore = None,
+    ignore: opt.Ignore = None,
     tolerance: opt.Tolerance = None,
     surface: Surface = True,
     mode: Mode = None,
@@ -94,6 +90,7 @@ def command(
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
     _refuse_existing(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
     _require_json(targets["json"])
+    _require_html(report)
     workers, threads = _shared(workers, threads, many=ref.is_dir())
     found = evaluate(
         pred,
@@ -130,7 +127,20 @@ def _finish(found: Evaluation, targets: Mapping[str, Path | None], overwrite: bo
     _warn(found)
     _write(found, targets, overwrite)
     result(found.json().rstrip() if as_json else table(found.table_rows()))
+    if not as_json:
+        _hint(found)
     _refuse_faulty(found)
+
+
+def _hint(found: Evaluation) -> None:
+    """Say what would tell more; the tables of a protocol are its own."""
+    from medseg.workflows.scores import hints
+
+    options = found.options
+    ignore = found.structures.ignore is not None
+    if options.protocol is None:
+        for text in hints(found.cases, tolerance=options.tolerance_mm is not None, ignore=ignore):
+            say(f"hint: {text}")
 
 
 def _require_json(out: Path | None) -> None:
@@ -141,6 +151,20 @@ def _require_json(out: Path | None) -> None:
     """
     if out is not None and out.suffix != ".json":
         raise UsageError("what is written there is JSON", source=out, mend="give a .json file, or a folder")
+
+
+def _require_html(page: Path | None) -> None:
+    """Refuse another file than HTML as the page about the cohort.
+
+    Raises:
+        UsageError: it is one.
+    """
+    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+        raise UsageError(
+            f"the page about a cohort is an .html file, not {page.suffix or 'one without a suffix'}",
+            source=page,
+            mend=f"name it {page.stem}.html",
+        )
 
 
 def _mode(text: str | None) -> SurfaceMode | None:

@@ -23,6 +23,10 @@ Tolerance = Annotated[
 Labels = Annotated[
     Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
 ]
+Ignore = Annotated[
+    int | None,
+    typer.Option("--ignore", help="Value of reference voxels that nobody labelled: they count nowhere."),
+]
 UseForm = Annotated[
     str | None, typer.Option("--use-form", help="sform or qform, where the two contradict each other.")
 ]

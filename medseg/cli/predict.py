@@ -13,14 +13,13 @@ from medseg.cli.terminal import bytes_of, duration, result, say, table
 from medseg.errors import UsageError
 from medseg.stopwatch import process_seconds
 
-PAGES = (".html", ".htm", ".pdf")
-
 SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
 """What a line about a finding begins with."""
 
 if TYPE_CHECKING:
     from medseg.io.dicom_seg import SegmentationKind
-    from medseg.workflows.job import Outcome, PredictOptions
+    from medseg.workflows.job import Outcome
+    from medseg.workflows.predict import CasePlan
     from medseg.workflows.segment import Loader
 
 
@@ -61,7 +60,8 @@ def command(
 ) -> None:
     """Segment scans: writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
     from medseg.workflows.job import PredictOptions
-    from medseg.workflows.predict import predict
+    from medseg.workflows.predict import dry_run as plan
+    from medseg.workflows.predict import predict, refuse_failed
 
     settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
@@ -70,12 +70,14 @@ def command(
     options = PredictOptions(reading, _names(channels), *kept, dicom_seg=kind)
     outcomes: list[Outcome] = []
     segmenter = _loader(model, quiet, keep_probabilities=probabilities, force=force, **settings)
+    told, aloud = partial(_tell, outcomes, quiet, verbose), (lambda _: None) if quiet else say
     if dry_run:
-        _tell_plans(inputs, segmenter, options, as_json)
+        plans = plan(inputs, segmenter, out, options, told, scheduler, aloud)
+        _tell_plans(plans, as_json)
+        refuse_failed(outcomes, len(plans) + len(outcomes))
         return
     try:
-        told = partial(_tell, outcomes, quiet, verbose)
-        predict(inputs, segmenter, out, options, told, scheduler, (lambda _: None) if quiet else say)
+        predict(inputs, segmenter, out, options, told, scheduler, aloud)
     finally:
         if as_json and outcomes:
             result(json.dumps([_content(outcome) for outcome in outcomes]))
@@ -111,22 +113,38 @@ def _page(path: Path | None) -> Path | None:
     Raises:
         UsageError: it is to be none.
     """
-    if path is not None and not path.name.lower().endswith(PAGES):
-        raise UsageError("a page is an .html or a .pdf file", source=path)
+    if path is not None:
+        from medseg.workflows.outputs import require_page
+
+        require_page(path)
     return path
 
 
 def spelled(words: Sequence[str]) -> list[str]:
     """The words with `--report x.pdf` as `--report-file x.pdf`: no option may have a value or none.
 
+    What follows is a page by its suffix; so is what is neither there nor an image of voxels, to be refused.
+
     >>> spelled(["scan.nii.gz", "--report", "x.pdf"]), spelled(["--report", "scan.nii.gz"])
     (['scan.nii.gz', '--report-file', 'x.pdf'], ['--report', 'scan.nii.gz'])
     """
     out = list(words)
     for n, word in enumerate(out[:-1]):
-        if word == "--report" and out[n + 1].lower().endswith(PAGES):
+        if word == "--report" and _names_page(out[n + 1]):
             out[n] = "--report-file"
     return [word.replace("--report=", "--report-file=", 1) for word in out]
+
+
+def _names_page(word: str) -> bool:
+    from medseg.io.dicom import DICOM_SUFFIXES
+    from medseg.io.names import PICTURE_SUFFIXES, SUFFIXES, stem_and_suffix
+    from medseg.workflows.outputs import PAGES
+
+    suffix = stem_and_suffix(word)[1]
+    if suffix in PAGES:
+        return True
+    scans = {*SUFFIXES, *DICOM_SUFFIXES, ""} - {*PICTURE_SUFFIXES}
+    return suffix not in scans and word[:1] != "-" and "=" not in word and not Path(word).exists()
 
 
 def _tell_end(outcomes: Sequence[Outcome], quiet: bool, *, volumes_too: bool, timing: bool) -> None:
@@ -153,11 +171,8 @@ def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
     return Loader(tuple(names or [DEFAULT_MODEL]), SegmenterOptions(**settings)).absolute()
 
 
-def _tell_plans(words: list[str], loader: Loader, options: PredictOptions, as_json: bool) -> None:
+def _tell_plans(plans: Sequence[CasePlan], as_json: bool) -> None:
     """What `--dry-run` says."""
-    from medseg.workflows.predict import dry_run
-
-    plans = dry_run(words, loader(), options, say)
     if as_json:
         result(json.dumps([plan.content() for plan in plans]))
         return
@@ -182,6 +197,8 @@ def _tell(
     outcomes: list[Outcome], quiet: bool, verbose: bool, outcome: Outcome, number: int, of: int
 ) -> None:
     """Keep an outcome, and say what came of the case."""
+    from medseg.findings.finding import NO_DOUBT
+
     outcomes.append(outcome)
     count = f"[{number}/{of}] " if of > 1 else ""
     if outcome.error:
@@ -191,8 +208,12 @@ def _tell(
     elif outcome.skipped:
         say(f"{count}{outcome.target} is there already, from the same input and model")
     else:
-        say(f"{count}{outcome.target} ({duration(outcome.summary['seconds'])}{_peak(outcome)})")
-        for finding in _findings(outcome, alone=of == 1):
+        ok, alone = outcome.summary["quality"]["flag"] == "ok", of == 1
+        took = f"{duration(outcome.summary['seconds'])}{_peak(outcome)}"
+        say(f"{count}{outcome.target} ({took}){', ok' if ok and not alone else ''}")
+        if ok and alone:
+            say(f"ok: {outcome.stem}: {NO_DOUBT}")
+        for finding in _findings(outcome, alone=alone):
             say(f"{SAID[finding['severity']]}: {outcome.stem}: {finding['sentence']}")
         if verbose:
             say(f"engine: {', '.join(outcome.summary['provenance']['settings']['engines'])}")

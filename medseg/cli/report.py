@@ -9,6 +9,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import say
+from medseg.errors import UsageError
 
 
 def command(
@@ -17,6 +18,7 @@ def command(
     reference: Annotated[Path | None, typer.Option("--reference", help="Reference segmentation.")] = None,
     model: Annotated[str, typer.Option("--model", "-m", help="Model that knows the structures' names.")] = "",
     labels: opt.Labels = None,
+    ignore: opt.Ignore = None,
     out: opt.Out = None,
     tolerance: opt.Tolerance = None,
     lesions: Annotated[
@@ -35,6 +37,8 @@ def command(
     """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
     from medseg.io import stem_and_suffix
     from medseg.workflows.known import known_structures, stated_intervals
+    from medseg.workflows.meanings import ignoring
+    from medseg.workflows.outputs import require_page
     from medseg.workflows.report import ReportOptions, report
 
     stem = stem_and_suffix(seg)[0].removesuffix("_seg")
@@ -42,13 +46,16 @@ def command(
     if target.is_dir() or not target.suffix:
         target.mkdir(parents=True, exist_ok=True)
         target = target / f"{stem}_report.html"
+    require_page(target)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
+    if ignore is not None and reference is None:
+        raise UsageError("--ignore is of the voxels of a --reference", mend="give both, or neither")
     known = known_structures(seg, reference=reference, model=model, labels=labels, reading=reading)
     report(
         seg,
         scan,
         reference=reference,
-        structures=known.structures,
+        structures=known.structures if ignore is None else ignoring(known.structures, ignore),
         out=target,
         options=ReportOptions(
             tolerance_mm=tolerance,

@@ -26,9 +26,11 @@ TITLES = {
 }
 """Findings about structures in a few words, by code, where a sentence has no room."""
 
+NO_DOUBT = "No automatic check raised a flag. The outlines can still be wrong; inspect the slices."
+"""The verdict on a result of which no finding is a doubt."""
+
 LISTED = 8
 """Structures that a sentence names before it counts the rest."""
-
 
 CASES_NAMED = 3
 """Cases that a sentence names before it counts the rest."""

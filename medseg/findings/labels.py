@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg import affine as aff
-from medseg.findings.finding import Finding, listed
+from medseg.errors import counted, plural
+from medseg.findings.finding import Finding, listed, sentence
 from medseg.numbers import millilitres
 from medseg.structures import Structure, StructureSet, value_counts
 from medseg.volume import Grid
@@ -90,7 +91,7 @@ def _strange_values(count: Mapping[int, int], structures: StructureSet) -> Itera
     known = set(structures.known_values) | set(structures.values)
     strange = {value: n for value, n in count.items() if value not in known}
     if strange:
-        said = listed([str(v) for v in strange], lambda v: f"{strange[int(v)]} voxels")
+        said = listed([str(v) for v in strange], lambda v: counted(strange[int(v)], "voxel"))
         text = f"The label map holds values that no structure has, left out here: {said}."
         yield Finding(
             "unknown_values", "note", text, evidence={"voxels": {str(v): n for v, n in strange.items()}}
@@ -109,7 +110,8 @@ def _about_volumes(
         yield Finding(
             "unlike_training",
             "doubt",
-            f"{unlikely} of {len(ranges)} structures have implausible volumes: the scan is unlike those of "
+            f"{unlikely} of {counted(len(ranges), 'structure')} {plural(unlikely, 'has', 'have')} "
+            "implausible volumes: the scan is unlike those of "
             f"{expected.training}.",
             limit=round(UNLIKE_SHARE, 4),
             evidence={"structures": len(ranges), "implausible": unlikely},
@@ -133,16 +135,16 @@ def _about_volumes(
         ("large_volume", great, than.format("larger")),
     ):
         if names:
-            verb = "is" if len(names) == 1 else "are"
+            verb = plural(len(names), "is", "are")
             text = f"{listed(names, partial(_against, volumes, ranges))} {verb} {said}."
-            yield _unlikely(code, names, text, volumes, ranges)
+            yield _unlikely(code, names, sentence(text), volumes, ranges)
     absent = tuple(n for n, ml in volumes.items() if not ml and n not in small)
     if absent:
         yield Finding("absent", "note", f"The model labelled no voxels as {listed(absent)}.", absent)
     whole = tuple(n for n in volumes if n in edge and n not in cut)
     if whole:
         reach = "reaches the edge of the scan; part of it" if len(whole) == 1 else EDGE_OF_MANY
-        yield Finding("at_edge", "note", f"{listed(whole)} {reach} may lie outside.", whole)
+        yield Finding("at_edge", "note", sentence(f"{listed(whole)} {reach} may lie outside"), whole)
 
 
 def _unlikely(
@@ -187,7 +189,7 @@ def _pieces(labels: Labels, structures: StructureSet, most: Mapping[str, float])
     yield Finding(
         "pieces",
         "note",
-        f"{names[0]} is in {said(names[0])}." if len(names) == 1 else text,
+        sentence(f"{names[0]} is in {said(names[0])}." if len(names) == 1 else text),
         names,
         evidence={
             "pieces": {name: len(sizes) for name, sizes in found.items()},
@@ -241,7 +243,7 @@ def _sides(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[Fin
     if not wrong:
         return
     left, right = wrong[0]
-    more = f", and so do those of {len(wrong) - 1} more pairs" if len(wrong) > 1 else ""
+    more = f", and so do those of {counted(len(wrong) - 1, 'more pair')}" if len(wrong) > 1 else ""
     yield Finding(
         "sides_exchanged",
         "doubt",

@@ -6,7 +6,7 @@ from medseg.io.masks import read_mask_folder
 from medseg.io.names import SUFFIXES, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.overlay import write_overlay
-from medseg.io.read import files_of, grey, inspect, read_labels, read_volume
+from medseg.io.read import files_of, grey, inspect, inspect_channels, read_labels, read_volume
 from medseg.io.segments import read_segments, states_segments
 from medseg.io.write import require_holds, write_image, write_labels
 
@@ -20,6 +20,7 @@ __all__ = [
     "files_of",
     "grey",
     "inspect",
+    "inspect_channels",
     "is_dicom_folder",
     "list_series",
     "read_labels",

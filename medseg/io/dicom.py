@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import InputError, MedsegError, counted
 from medseg.io import dicom_frames
-from medseg.io.dicom_elements import Outline, looks_like_dicom, outline
+from medseg.io.dicom_elements import SEGMENTATIONS, Outline, looks_like_dicom, outline
 from medseg.io.dicom_geometry import stack
 from medseg.io.dicom_headers import (
     MODALITIES,
@@ -25,7 +25,7 @@ from medseg.io.dicom_headers import (
 )
 from medseg.io.itk import simple_itk
 from medseg.io.memory import require_memory
-from medseg.io.names import require_file
+from medseg.io.names import is_no_scan, require_file
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.volume import FileForm
 
@@ -36,6 +36,8 @@ HEAD = 1024
 INDEX = "DICOMDIR"
 SINGLE_FRAMES = "DICOM series"
 """The format of a series with a file a slice."""
+MOSAIC = "DICOM mosaic"
+"""The format of a file whose one picture is tiled with slices (Siemens)."""
 DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 MOST_LISTED = 20
 """Series named in a message; of more, only their number."""
@@ -64,7 +66,9 @@ class Series:
         modalities = sorted({s.modality if s.modality in MODALITIES else "other" for s in self.slices})
         shapes = ", ".join(f"{c}x{r}" for c, r in sizes)
         kind = f", {self.kind}" if self.kind else ""
-        return f"{self.number} ({'/'.join(modalities)}, {len(self.slices)} slices of {shapes}{kind})"
+        return (
+            f"{self.number} ({'/'.join(modalities)}, {counted(len(self.slices), 'slice')} of {shapes}{kind})"
+        )
 
 
 def is_dicom_folder(path: Path) -> bool:
@@ -80,12 +84,27 @@ def is_dicom_file(path: Path) -> bool:
 
 def is_structure_set(path: Path) -> bool:
     """Whether a file is a DICOM radiotherapy structure set, by its bytes."""
+    return _sop_class(path) == STRUCTURE_SET
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is a DICOM segmentation of frames (SEG), by its bytes."""
+    return _sop_class(path) in SEGMENTATIONS
+
+
+def holds_labels(path: Path) -> bool:
+    """Whether a file is DICOM and names structures: a structure set or a segmentation."""
+    return _sop_class(path) in (STRUCTURE_SET, *SEGMENTATIONS)
+
+
+def _sop_class(path: Path) -> str:
+    """What kind of DICOM a file is; empty where it is none or damaged."""
     if not is_dicom_file(path):
-        return False
+        return ""
     try:
-        return outline(path).sop_class == STRUCTURE_SET
+        return outline(path).sop_class
     except MedsegError:
-        return False
+        return ""
 
 
 def list_series(source: Path) -> tuple[Series, ...]:
@@ -200,7 +219,7 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
 
 
 def _format(one: Slice) -> str:
-    return SINGLE_FRAMES if one.frame is None else "DICOM mosaic" if one.mosaic else "Enhanced DICOM"
+    return SINGLE_FRAMES if one.frame is None else MOSAIC if one.mosaic else "Enhanced DICOM"
 
 
 def _listed(slices: Sequence[Slice]) -> tuple[Series, ...]:
@@ -242,7 +261,7 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
             raise InputError(
                 f"the DICOM file holds {what}",
                 source=source,
-                mend="name the scan; labels are read as NIfTI or RTSTRUCT",
+                mend="name the scan; labels are read as NIfTI, SEG or RTSTRUCT",
             )
         return list(read_slices(source, found)), ()
     slices: list[Slice] = []
@@ -251,8 +270,9 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
     others = 0
     for path in _files(source):
         if not is_dicom_file(path):
-            _require_no_slice(path)
-            others += 1
+            if not is_no_scan(path):
+                _require_no_slice(path)
+                others += 1
             continue
         found = outline(path)
         if found.is_scan:

@@ -28,10 +28,9 @@ PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 """Pixel data as floats, doubles, and integers."""
 MODALITY_LUT = 0x00283000
 PER_FRAME, VENDOR, TILES = 0x52009230, 0x00190010, 0x0019100A
-NO_SCANS = (
-    "1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.5.1.4.1.1.66.7",
-    "1.2.840.10008.5.1.4.1.1.481.2",
-)  # fmt: skip
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""Of frames, as segments or as label maps."""
+NO_SCANS = (*SEGMENTATIONS, "1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.5.1.4.1.1.481.2")
 """Segmentations (frames, surfaces and label maps) and doses, whose pixels are no scan's."""
 KEPT = (TRANSFER_SYNTAX, SOP_CLASS, VENDOR, TILES)
 LONGEST_KEPT = 64

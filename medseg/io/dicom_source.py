@@ -153,9 +153,10 @@ def require_slices(info: ImageInfo) -> None:
     """
     if info.format != dicom.SINGLE_FRAMES:
         raise UsageError(
-            f"DICOM objects are made from a series with a file a slice, and this is {info.format}",
+            f"DICOM objects are made from a series with a file a slice, and this is {info.format}"
+            + (": many slices tiled in one picture" if info.format == dicom.MOSAIC else ""),
             source=info.path,
-            mend="leave out --dicom",
+            mend="leave out --dicom, or export the series with a file a slice",
         )
 
 

@@ -27,6 +27,14 @@ PROBABILITIES = "_prob-"
 LABEL_MARKS = ("_segmentation", "_mask", "_labels", "_label", "_seg")
 """Endings of label files that lie beside their scans."""
 
+NO_SCAN_SUFFIXES = (
+    ".txt", ".md", ".rst", ".rtf", ".doc", ".docx", ".odt", ".pdf", ".htm", ".html", ".xml", ".csv", ".tsv",
+    ".xls", ".xlsx", ".ods", ".json", ".yaml", ".yml", ".toml", ".ini", ".inf", ".log", ".bval", ".bvec",
+    ".db", ".lnk", ".url", ".py", ".sh", ".bat", ".exe",
+)  # fmt: skip
+NO_SCAN_NAMES = ("readme", "license", "licence", "changes", "copying", ".ds_store", "makefile")
+"""Endings and names of files that lie among scans and are none."""
+
 COLOURS = ("red", "green", "blue")
 """Channels of a picture."""
 
@@ -70,6 +78,15 @@ def scan_of_labels(stem: str) -> str:
     ('Case00', 'scan', '')
     """
     return next((stem.removesuffix(mark) for mark in LABEL_MARKS if stem.endswith(mark)), "")
+
+
+def is_no_scan(path: Path) -> bool:
+    """Whether a file is no scan by its name: text, a sidecar, or what a system or an editor left.
+
+    >>> is_no_scan(Path("README")), is_no_scan(Path("Thumbs.db")), is_no_scan(Path("IM0001"))
+    (True, True, False)
+    """
+    return path.suffix.lower() in NO_SCAN_SUFFIXES or path.name.lower() in NO_SCAN_NAMES
 
 
 def without_pictures(files: Sequence[Path]) -> list[Path]:

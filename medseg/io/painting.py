@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.errors import counted, plural
 from medseg.structures import value_counts
 
 MOST_NAMED = 8
@@ -41,10 +42,14 @@ class Painting:
         """A sentence on each pair of masks that overlap, the largest overlap first."""
         pairs = self._hidden.most_common()
         told = [
-            f"{count} voxels lie in both {below} and {above}, and count as {above}."
+            f"{counted(count, 'voxel')} {plural(count, 'lies', 'lie')} in both {below} and {above}, and "
+            f"{plural(count, 'counts', 'count')} as {above}."
             for (below, above), count in pairs[:MOST_NAMED]
         ]
         if len(pairs) > MOST_NAMED:
             rest = sum(count for _, count in pairs[MOST_NAMED:])
-            told.append(f"{rest} voxels more lie in {len(pairs) - MOST_NAMED} other pairs of masks.")
+            told.append(
+                f"{counted(rest, 'further voxel')} {plural(rest, 'lies', 'lie')} in "
+                f"{counted(len(pairs) - MOST_NAMED, 'other pair')} of masks."
+            )
         return tuple(told)

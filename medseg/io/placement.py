@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medseg import affine as aff
 from medseg.affine import Affine
-from medseg.errors import GeometryError, GridMismatchError
+from medseg.errors import GeometryError, GridMismatchError, counted, plural
 from medseg.io.lengths import converted
 from medseg.volume import SAME_GRID_MM, Grid, LabelMap
 
@@ -103,7 +103,8 @@ def on_grid(labels: LabelMap, grid: Grid, source: Path) -> LabelMap:
     lost = int(np.count_nonzero(array) - np.count_nonzero(out))
     if lost:
         raise GridMismatchError(
-            f"{lost} labelled voxels lie outside the grid they are wanted on",
+            f"{counted(lost, 'labelled voxel')} {plural(lost, 'lies', 'lie')} outside the grid "
+            "that is wanted",
             source=source,
             mend="give the scan that was segmented",
         )

@@ -12,9 +12,9 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError
+from medseg.errors import InputError, counted
 from medseg.io import dicom
-from medseg.io.dicom import is_dicom_folder, is_structure_set
+from medseg.io.dicom import holds_labels, is_dicom_folder, is_structure_set
 from medseg.io.memory import out_of_memory_named
 from medseg.io.names import (
     COLOURS,
@@ -89,8 +89,8 @@ def read_labels(
 
     Args:
         path: a file, a folder with a DICOM series, or with `structures` a folder of one mask a
-            structure (see `read_mask_folder`). A DICOM structure set (RTSTRUCT) is painted on the series
-            that it refers to, which lies beside it (see `rtstruct.read_labels`).
+            structure (see `read_mask_folder`). A DICOM structure set (RTSTRUCT) or segmentation (SEG) is
+            painted on the series that it refers to, which lies beside it (see `rtstruct.read_labels`).
         structures: whose names give masks, the named segments of a `.seg.nrrd` and the structures of an
             RTSTRUCT their values.
         like: the grid wanted: a `.seg.nrrd`, which may be cropped to its segments, is placed on it.
@@ -109,10 +109,11 @@ def read_labels(
             from medseg.io.masks import read_mask_folder
 
             return read_mask_folder(path, {s.name: s.value for s in structures}, others=True)[0]
-        if is_structure_set(path):
-            from medseg.io import rtstruct
+        if holds_labels(path):
+            from medseg.io import dicom_labels, rtstruct
 
-            drawn = rtstruct.read_labels(path, structures)
+            room = rtstruct if is_structure_set(path) else dicom_labels
+            drawn = room.read_labels(path, structures)
             return drawn if like is None else on_grid(drawn, like, path)
         stored = _stored_labels(path, options)
         array, _ = _volumes(stored, None, options)
@@ -160,6 +161,32 @@ def inspect(path: str | Path, *, options: ReadOptions = DEFAULT) -> ImageInfo:
     path = Path(path)
     info: ImageInfo = _room(path).describe(path, options)
     return info
+
+
+def inspect_channels(
+    source: Path | Mapping[str, Path], channels: Sequence[str] | None = None, options: ReadOptions = DEFAULT
+) -> tuple[ImageInfo, tuple[str, ...]]:
+    """What `read_volume` would make of an image, from the headers alone: of its first file, and the names.
+
+    Args:
+        source: one file, a folder with a DICOM series, or a file for each channel by name.
+        channels: names and order wanted, as `read_volume` takes them.
+        options: decisions the file leaves open.
+
+    Raises:
+        MedsegError: as `read_volume`, where a header tells.
+    """
+    if not isinstance(source, Mapping):
+        info = inspect(source, options=options)
+        return info, _names(info, channels, options)
+    wanted = tuple(source) if channels is None else tuple(channels)
+    _require_names(source, wanted)
+    infos = {name: inspect(source[name], options=options) for name in wanted}
+    first = infos[wanted[0]]
+    for name, info in infos.items():
+        _names(info, None, options)
+        first.grid.require(info.grid, f"the channels {wanted[0]} and {name}", str(info.path))
+    return first, wanted
 
 
 def files_of(path: str | Path) -> tuple[Path, ...]:
@@ -211,12 +238,21 @@ def _volumes(
     stored: Stored, channels: Sequence[str] | None, options: ReadOptions
 ) -> tuple[Array, tuple[str, ...]]:
     """The volumes wanted, (C, I, J, K), and their names."""
-    there, path = stored.info.channels, stored.info.path
-    array, given = stored.array, stored.info.names
+    info, array = stored.info, stored.array
+    names = _names(info, channels, options)
+    if options.volume is not None:
+        return array[options.volume : options.volume + 1], names
+    colours = info.names == COLOURS and len(names) == 1
+    return (grey(array, info.path) if colours else array), names
+
+
+def _names(info: ImageInfo, channels: Sequence[str] | None, options: ReadOptions) -> tuple[str, ...]:
+    """What the volumes wanted are called, by a file's header alone."""
+    there, path, given = info.channels, info.path, info.names
     if options.volume is not None:
         if options.volume >= there:
             raise InputError(f"it has volumes 0 to {there - 1}, not {options.volume}", source=path)
-        array, there, given = array[options.volume : options.volume + 1], 1, ()
+        there, given = 1, ()
     if channels is None and there > 1 and not given:
         raise InputError(
             f"the file holds {there} volumes, and one is needed",
@@ -224,15 +260,14 @@ def _volumes(
             mend=f"name them with --channels, or choose one with --volume 0 to {there - 1}",
         )
     names = (given or ("image",)) if channels is None else tuple(channels)
-    if given == COLOURS and len(names) == 1:
-        array, there = grey(array, path), 1
+    there = 1 if given == COLOURS and len(names) == 1 else there
     if len(names) != there:
         raise InputError(
-            f"the file holds {there} channels, and {len(names)} are needed: {', '.join(names)}",
+            f"the file holds {counted(there, 'channel')}, and {len(names)} are needed: {', '.join(names)}",
             source=path,
             mend="give a file for each channel, as name=file",
         )
-    return array, names
+    return names
 
 
 def grey(colours: Array, source: Path | None = None) -> Array:

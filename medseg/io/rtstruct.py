@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import GeometryError, InputError, counted
+from medseg.errors import GeometryError, InputError, counted, plural
 from medseg.io import dicom
 from medseg.io.contours import Points, filled
 from medseg.io.dicom_elements import outline
@@ -48,6 +48,7 @@ class Roi:
         colour: `#rrggbb`; empty where none is stated.
         contours: closed polygons (n, 3), LPS mm.
         frame_of_reference: of their positions; identifies the examination, so it is never shown.
+        number: of its segment, in a DICOM segmentation, which has no contours.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Roi:
     colour: str
     contours: tuple[Points, ...]
     frame_of_reference: str
+    number: int = 0
 
 
 def read_segments(path: Path) -> StructureSet:
@@ -64,7 +66,7 @@ def read_segments(path: Path) -> StructureSet:
         InputError: the file is damaged, or holds no closed contour.
     """
     rois, _ = _rois(_header(path), path)
-    return StructureSet(tuple(_structure(roi) for roi in rois))
+    return StructureSet(tuple(structure_of(roi) for roi in rois))
 
 
 def read_labels(path: Path, structures: StructureSet | None = None) -> LabelMap:
@@ -86,12 +88,11 @@ def read_labels(path: Path, structures: StructureSet | None = None) -> LabelMap:
     """
     header = _header(path)
     rois, said = _rois(header, path)
-    info, slices = _series(header, path)
-    _require_same_patient(header, slices, path)
-    _require_frame(rois, slices, path)
+    info, slices = series_beside(_uids(header, path), path, WHAT)
+    require_same_place(header, rois, slices, path, WHAT)
     require_memory(4 * info.grid.voxels, path)
     if structures is not None:
-        rois, more = _wanted(rois, structures, path)
+        rois, more = wanted(rois, structures, path, WHAT)
         said += more
     masks = [(roi, _mask(roi, info.grid, path)) for roi in rois]
     if structures is None:
@@ -108,7 +109,8 @@ def _header(path: Path) -> Any:
     return dataset(path)
 
 
-def _structure(roi: Roi) -> Structure:
+def structure_of(roi: Roi) -> Structure:
+    """What a file states of a structure."""
     return Structure(roi.value, roi.name, colour=roi.colour) if roi.colour else Structure(roi.value, roi.name)
 
 
@@ -128,26 +130,30 @@ def _rois(header: Any, path: Path) -> tuple[tuple[Roi, ...], tuple[str, ...]]:
     return tuple(replace(roi, value=n) for n, roi in enumerate(kept, start=1)), said
 
 
-def _wanted(
-    rois: Sequence[Roi], structures: StructureSet, path: Path
+def wanted(
+    rois: Sequence[Roi], structures: StructureSet, path: Path, what: str
 ) -> tuple[tuple[Roi, ...], tuple[str, ...]]:
-    """The structures that have a name which is wanted, in the order and with the values of these."""
-    wanted = names_by_key({s.name: s.value for s in structures})
+    """The structures that have a name which is wanted, in the order and with the values of these.
+
+    Raises:
+        InputError: there is none, or two are one; `what` says what the file is.
+    """
+    names = names_by_key({s.name: s.value for s in structures})
     by_key: dict[str, Roi] = {}
     for roi in rois:
         other = by_key.setdefault(name_key(roi.name), roi)
-        if other is not roi and name_key(roi.name) in wanted:
+        if other is not roi and name_key(roi.name) in names:
             raise InputError(
-                f"{WHAT} in which {other.name!r} and {roi.name!r} are one structure",
+                f"{what} in which {other.name!r} and {roi.name!r} are one structure",
                 source=path,
                 mend="rename one",
             )
     chosen = tuple(
-        replace(by_key[key], value=structures[name].value) for key, name in wanted.items() if key in by_key
+        replace(by_key[key], value=structures[name].value) for key, name in names.items() if key in by_key
     )
     if not chosen:
         raise InputError(
-            f"{WHAT} with none of the structures wanted ({listed(structures.names)}); it has "
+            f"{what} with none of the structures wanted ({listed(structures.names)}); it has "
             f"{listed([roi.name for roi in rois])}",
             source=path,
             mend="say with --labels what they are called",
@@ -155,7 +161,7 @@ def _wanted(
     missing = [s.name for s in structures if name_key(s.name) not in by_key]
     said: tuple[str, ...] = ()
     if missing:
-        said = (f"There is no contour of {listed(missing)}: taken for absent.",)
+        said = (f"There is nothing of {listed(missing)}: taken for absent.",)
     left = len(rois) - len(chosen)
     if left:
         said += (f"Left out: {counted(left, 'structure')} of the file that nobody asked for.",)
@@ -190,24 +196,28 @@ def _points(contour: Any) -> Points:
     return points
 
 
-def _series(header: Any, path: Path) -> tuple[ImageInfo, Sequence[Slice]]:
-    """The series that a structure set refers to, beside it.
+def _uids(header: Any, path: Path) -> list[str]:
+    """The series that a structure set refers to."""
+    with damage_named(path, f"{WHAT} that is damaged"):
+        return list(dict.fromkeys(_referenced(header)))
+
+
+def series_beside(uids: Sequence[str], path: Path, what: str) -> tuple[ImageInfo, Sequence[Slice]]:
+    """The series that a file refers to, beside it.
 
     Raises:
-        InputError: it refers to none or several, or the series is not there.
+        InputError: it refers to none or several, or the series is not there; `what` says what the file is.
     """
-    with damage_named(path, f"{WHAT} that is damaged"):
-        uids = list(dict.fromkeys(_referenced(header)))
     found = [(folder, uid) for uid in uids for folder in _folders(path) if _holds(folder, uid)]
     if not found:
         raise InputError(
-            f"{WHAT} whose series is not beside it (in its folder, or a folder in or beside that)",
+            f"{what} whose series is not beside it (in its folder, or a folder in or beside that)",
             source=path,
             mend="put the series there that it was drawn on",
         )
     if len({uid for _, uid in found}) > 1:
         raise InputError(
-            f"{WHAT} that refers to {len(uids)} series", source=path, mend="keep beside it the one it is for"
+            f"{what} that refers to {len(uids)} series", source=path, mend="keep beside it the one it is for"
         )
     folder, uid = found[0]
     return dicom.ordered_slices(folder, ReadOptions(series=uid))
@@ -241,18 +251,20 @@ def _holds(folder: Path, uid: str) -> bool:
     return False
 
 
-def _require_same_patient(header: Any, slices: Sequence[Slice], path: Path) -> None:
-    """Refuse a structure set of another patient than the series it refers to."""
+def require_same_place(
+    header: Any, rois: Sequence[Roi], slices: Sequence[Slice], path: Path, what: str
+) -> None:
+    """Refuse a file of another patient than the series it refers to, or in another space.
+
+    Raises:
+        GeometryError: `what` says what the file is.
+    """
     patient = {name: str(header.get(name) or "") for name in PATIENT}
-    require_same(patient, slices[0], "the structure set and its series", path)
-
-
-def _require_frame(rois: Sequence[Roi], slices: Sequence[Slice], path: Path) -> None:
-    """Refuse contours whose positions are in another space than the series."""
+    require_same(patient, slices[0], f"{what.removeprefix('a ')} and its series", path)
     space = slices[0].volume["FrameOfReferenceUID"]
     if any(space and roi.frame_of_reference not in ("", space) for roi in rois):
         raise GeometryError(
-            "the contours lie in another FrameOfReferenceUID than the series that they refer to",
+            f"{what} in another FrameOfReferenceUID than the series that it refers to",
             source=path,
             mend="export both again",
         )
@@ -278,7 +290,8 @@ def _mask(roi: Roi, grid: Grid, path: Path) -> NDArray[np.bool_]:
     outside = [k for k in planes if not 0 <= k < grid.shape[2]]
     if outside:
         raise GeometryError(
-            f"{counted(len(outside), 'contoured slice')} of {roi.name!r} lie outside the series, such as "
+            f"{counted(len(outside), 'contoured slice')} of {roi.name!r} "
+            f"{plural(len(outside), 'lies', 'lie')} outside the series, such as "
             f"number {outside[0]} of 0 to {grid.shape[2] - 1}",
             source=path,
             mend="give the whole series",

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, printable
+from medseg.errors import InputError, counted, plural, printable
 from medseg.io import itk, nrrd
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.io.painting import Painting
@@ -328,5 +328,8 @@ def _require_known(layers: NDArray[np.integer], segments: Sequence[Segment], pat
         if strange:
             value, count = next(iter(strange.items()))
             raise InputError(
-                f"{count} voxels of layer {n} hold {value}, which no segment has", source=path, mend=MEND
+                f"{counted(count, 'voxel')} of layer {n} {plural(count, 'holds', 'hold')} {value}, "
+                "which no segment has",
+                source=path,
+                mend=MEND,
             )

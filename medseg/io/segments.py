@@ -1,11 +1,11 @@
-"""Files that name their structures: segmentations of 3D Slicer and DICOM structure sets."""
+"""Files that name their structures: segmentations of 3D Slicer, DICOM structure sets and segmentations."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from medseg.io import seg_nrrd
-from medseg.io.dicom import is_structure_set
+from medseg.io.dicom import holds_labels, is_segmentation, is_structure_set
 from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
 from medseg.structures import StructureSet
 
@@ -13,7 +13,7 @@ from medseg.structures import StructureSet
 def states_segments(path: str | Path) -> bool:
     """Whether a file names its structures, and may be placed on the grid of its scan."""
     path = Path(path)
-    return stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX or is_structure_set(path)
+    return stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX or holds_labels(path)
 
 
 def read_segments(path: str | Path) -> StructureSet:
@@ -28,4 +28,8 @@ def read_segments(path: str | Path) -> StructureSet:
         from medseg.io import rtstruct
 
         return rtstruct.read_segments(path)
+    if is_segmentation(path):
+        from medseg.io import dicom_labels
+
+        return dicom_labels.read_segments(path)
     return seg_nrrd.read_segments(path)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError
+from medseg.errors import InputError, plural
 
 LABEL_TOLERANCE = 1e-3
 """Labels stored as numbers this close to an integer are that integer."""
@@ -141,7 +141,10 @@ def _filled(
 ) -> tuple[Array, tuple[str, ...]]:
     nan = int(np.isnan(values).sum())
     infinite = int(values.size - finite.sum()) - nan
-    what = f"{nan} of {values.size} voxels are NaN and {infinite} are infinite or beyond float32"
+    what = (
+        f"{nan} of {values.size} voxels {plural(nan, 'is', 'are')} NaN and {infinite} "
+        f"{plural(infinite, 'is', 'are')} infinite or beyond float32"
+    )
     if fill_nan is None:
         raise InputError(what, source=source, mend="repair the image, or give a value with --fill-nan")
     filled = np.where(finite, values, np.float32(fill_nan))

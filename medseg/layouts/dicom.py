@@ -1,7 +1,7 @@
-"""A folder a case with a DICOM series and the structure set (RTSTRUCT) that was drawn on it.
+"""A folder a case with a DICOM series and the structure set (RTSTRUCT) or segmentation (SEG) of it.
 
 ID/*.dcm, or in one folder more (ID/CT/*.dcm)       the series
-ID/*.dcm, or in one folder more (ID/RTSTRUCT/*.dcm) the structure set
+ID/*.dcm, or in one folder more (ID/RTSTRUCT/*.dcm) structure set or segmentation
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medseg.errors import InputError
 from medseg.io import is_dicom_folder, read_segments
-from medseg.io.dicom import is_structure_set
+from medseg.io.dicom import holds_labels
 from medseg.layouts.case import CaseFiles, DatasetFiles, folders_in, group_of, plain
 
 
@@ -67,4 +67,4 @@ def _series(case: Path) -> list[Path]:
 
 def _structure_sets(case: Path) -> list[Path]:
     files = (path for place in _places(case) for path in sorted(place.iterdir()))
-    return [path for path in files if path.name[:1] != "." and is_structure_set(path)]
+    return [path for path in files if path.name[:1] != "." and holds_labels(path)]

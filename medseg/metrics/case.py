@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg import affine
-from medseg.errors import UsageError
+from medseg.errors import UsageError, counted, plural
+from medseg.findings.finding import listed
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
 from medseg.metrics.counts import (
@@ -37,7 +38,7 @@ _Matches = Callable[[Structure], InstanceMatch]
 HAUSDORFF_PERCENT = 95.0
 
 SHEAR_WARNING_DEGREES = 0.1
-
+UNKNOWN = "values of the {} that no structure has count as background"
 LISTED_VALUES = 5
 
 SURFACE_UNITS: dict[SurfaceMode, dict[str, str]] = {
@@ -354,9 +355,11 @@ def _warnings(
     own = []
     seen = dict(zip(("prediction", "reference"), _seen_values(histogram), strict=True))
     if labelled is not None:
-        count = labelled.size - np.count_nonzero(labelled)
-        share = 100 * count / labelled.size
-        own.append(f"{count} voxels ({share:.3g} %) are ignored, for nobody labelled them in the reference")
+        count = labelled.size - int(np.count_nonzero(labelled))
+        own.append(
+            f"{counted(count, 'voxel')} ({100 * count / labelled.size:.3g} %) {plural(count, 'is', 'are')} "
+            f"ignored, for nobody labelled {plural(count, 'it', 'them')} in the reference"
+        )
     names = [s.name for s in structures if set(members_of(s)) & set(reference.unlabelled)]
     if names:
         own.append(f"not labelled in the reference, and not measured: {', '.join(names)}")
@@ -366,12 +369,10 @@ def _warnings(
         if np.count_nonzero(held) > known[who]:
             unknown = {v: n for v, n in present_values(held).items() if v not in structures.known_values}
             seen[who] |= unknown.keys()
-            listed = ", ".join(f"{v} ({n} voxels)" for v, n in list(unknown.items())[:LISTED_VALUES])
-            more = f" and {len(unknown) - LISTED_VALUES} more" if len(unknown) > LISTED_VALUES else ""
-            own.append(f"values of the {who} that no structure has count as background: {listed}{more}")
+            told = [f"{v} ({counted(n, 'voxel')})" for v, n in unknown.items()]
+            own.append(f"{UNKNOWN.format(who)}: {listed(told, most=LISTED_VALUES)}")
     own += _without_shared_values(seen["reference"], seen["prediction"])
-    shear = affine.shear_degrees(reference.grid.affine)
-    if shear > SHEAR_WARNING_DEGREES:
+    if (shear := affine.shear_degrees(reference.grid.affine)) > SHEAR_WARNING_DEGREES:
         own.append(f"the axes are {shear:.1f} degrees from right angles: distances take them as orthogonal")
     return tuple(dict.fromkeys((*reference.warnings, *predicted.warnings, *own)))
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 from urllib.parse import quote
 
-from medseg.errors import UsageError
+from medseg.errors import UsageError, counted, plural
 from medseg.numbers import number
 from medseg.report import cohort_tables as tables
 from medseg.report import words
@@ -154,16 +154,17 @@ def _flow(cohort: ReportCohort) -> tuple[Block, ...]:
     missing, failed, excluded = len(cohort.missing), len(cohort.failures), len(cohort.excluded)
     total = len(cohort.cases) + failed + excluded
     said = [
-        f"{total} case{_s(total)} {_was(total)} given: {len(cohort.cases) - missing} with a segmentation, "
+        f"{counted(total, 'case')} {plural(total, 'was', 'were')} given: "
+        f"{len(cohort.cases) - missing} with a segmentation, "
         f"{missing + failed} without{f', {excluded} excluded' if excluded else ''}."
     ]
     if missing:
         verb = "counts" if missing == 1 else "count"
         said.append(f"{missing} without a segmentation {verb} as missed in every number below.")
     if failed:
-        said.append(f"{failed} could not be measured and {_is(failed)} in no number below.")
+        said.append(f"{failed} could not be measured and {plural(failed, 'is', 'are')} in no number below.")
     if excluded:
-        said.append(f"{excluded} {_was(excluded)} excluded for the reason stated.")
+        said.append(f"{excluded} {plural(excluded, 'was', 'were')} excluded for the reason stated.")
     table = tables.flow_table(cohort)
     text = Text(" ".join(said))
     return (text,) if table is None else (text, Numbers(table))
@@ -233,15 +234,3 @@ def _definitions(cohort: ReportCohort) -> tuple[words.Pair, ...]:
 
 def _note(text: str) -> Text:
     return Text(text, faint=True)
-
-
-def _s(count: int) -> str:
-    return "" if count == 1 else "s"
-
-
-def _is(count: int) -> str:
-    return "is" if count == 1 else "are"
-
-
-def _was(count: int) -> str:
-    return "was" if count == 1 else "were"

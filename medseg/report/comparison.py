@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from medseg.errors import counted, plural
+from medseg.findings.finding import sentence
 from medseg.metrics.case import CaseResult
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow
 from medseg.metrics.paired import SCALES, PairedCase, PairedRow
@@ -115,13 +117,12 @@ def _metric_sentences(rows: Sequence[PairedRow]) -> Iterator[str]:
     if few:
         yield (
             f"{_capital(TITLES[rows[0].metric])} was not tested for {_listed([_named(r) for r in few])}: "
-            "there "
-            f"{'is' if max(r.n for r in few) == 1 else 'are'} {_counted([r.n for r in few])} and a test "
+            f"there {plural(max(r.n for r in few), 'is', 'are')} {_counted([r.n for r in few])} and a test "
             f"needs {LEAST_TESTED}. The differences in the table alone show nothing."
         )
     if none := [row.structure for row in rows if not row.cases]:
-        verb = "was" if len(none) == 1 else "were"
-        yield f"{_listed(none)} {verb} not compared: no reference, A or B contains any of it."
+        verb = plural(len(none), "was", "were")
+        yield sentence(f"{_listed(none)} {verb} not compared: no reference, A or B contains any of it.")
 
 
 def _shown(row: PairedRow) -> str:
@@ -213,7 +214,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _counted(numbers: Sequence[int]) -> str:
     low, high = min(numbers), max(numbers)
-    return f"{low} case{'' if low == 1 else 's'}" if low == high else f"{low} to {high} cases"
+    return counted(low, "case") if low == high else f"{low} to {high} cases"
 
 
 def metric_title(metric: str) -> str:

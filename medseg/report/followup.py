@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from types import MappingProxyType
 
+from medseg.findings.finding import sentence
 from medseg.metrics.followup import Change, LesionChange
 from medseg.numbers import millilitres, number
 from medseg.report import html
@@ -78,7 +79,7 @@ class ReportFollowup:
 
 def sentences(followup: ReportFollowup) -> tuple[str, ...]:
     """What changed, plainly; that no change is shown is an answer too."""
-    return *_about_volumes(followup), *_about_lesions(followup)
+    return tuple(map(sentence, (*_about_volumes(followup), *_about_lesions(followup))))
 
 
 def _about_volumes(followup: ReportFollowup) -> Iterator[str]:

@@ -6,12 +6,12 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
+from medseg.findings.finding import NO_DOUBT
 from medseg.metrics.lesions import LesionOutcome
 from medseg.report import words
 from medseg.report.content import Picture, ReportCase
 from medseg.report.tables import Table, asymmetry_table, case_table, lesion_table, surface_table
 
-NO_FLAG = "No automatic check raised a flag. The outlines can still be wrong; inspect the slices."
 NO_FLAG_OF_OUTLINES = (
     "The checks of the outlines raised no flag; the model’s confidence in its result is unknown here. The "
     "outlines can still be wrong; inspect the slices."
@@ -98,7 +98,7 @@ def case_sections(case: ReportCase) -> tuple[Section, ...]:
 
 def _flags(case: ReportCase) -> tuple[Block, ...]:
     if not case.flags:
-        return (Text(NO_FLAG if case.verdict_known else NO_FLAG_OF_OUTLINES),)
+        return (Text(NO_DOUBT if case.verdict_known else NO_FLAG_OF_OUTLINES),)
     return (Flags(tuple(flag.sentence for flag in case.flags)),)
 
 

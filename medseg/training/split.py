@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medseg.errors import InputError, UsageError
+from medseg.errors import InputError, UsageError, counted, plural
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,8 @@ def make_split(
         parts = "training and selection" if chooses else "training"
         parts = parts if fold is None else f"{folds} folds, {parts}"
         raise InputError(
-            f"{len(names)} cases (or groups of cases) are too few for {parts}",
+            f"{counted(len(names), 'case')} (or groups of cases) {plural(len(names), 'is', 'are')} "
+            f"too few for {parts}",
             mend=_mend(len(names), 1 + chooses, fold),
         )
     chosen = set(rest[: min(max(1, round(selection_share * len(rest))), len(rest) - 1)]) if chooses else set()

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medseg.errors import ModelError
+from medseg.errors import ModelError, plural
 from medseg.model import Model, NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import Segmenter
@@ -132,7 +132,10 @@ def _said(what: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
 def _new(names: Sequence[str], of: int) -> list[str]:
     if not names:
         return []
-    return [f"{len(names)} of {of} weights do not fit and begin from nothing: {_listed(names)}"]
+    return [
+        f"{len(names)} of {of} weights {plural(len(names), 'does', 'do')} not fit and "
+        f"{plural(len(names), 'begins', 'begin')} from nothing: {_listed(names)}"
+    ]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -155,6 +155,7 @@ def compare(
     *,
     reference: Path | None = None,
     structures: StructureSet | Path | None = None,
+    ignore: int | None = None,
     tolerance_mm: Tolerance = None,
     surface: bool = True,
     threads: int = 1,
@@ -172,6 +173,7 @@ def compare(
         reference: likewise; None compares A with B alone.
         structures: what the label values mean, or a JSON file that says so; without, what the `.json` of
             a prediction says, else every value found is a structure.
+        ignore: value of the references' voxels that nobody labelled, which count in no number.
         tolerance_mm: of the NSD, in mm, for all structures or by name; without one there is no NSD.
         surface: whether to measure distances.
         threads: for the nearest-point search.
@@ -198,6 +200,7 @@ def compare(
             of,
             reference,
             structures=known,
+            ignore=ignore,
             tolerance_mm=tolerance_mm,
             surface=surface,
             threads=threads,

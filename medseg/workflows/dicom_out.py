@@ -10,13 +10,14 @@ from typing import Any
 
 from medseg.errors import UsageError
 from medseg.findings.finding import Finding
-from medseg.io import dicom_seg, files_of, is_dicom_folder
+from medseg.io import dicom_seg, files_of, inspect, is_dicom_folder
 from medseg.io.atomic import atomic_files
+from medseg.io.dicom import is_dicom_file
 from medseg.io.dicom_library import unwarned
 from medseg.io.dicom_objects import encapsulated_pdf, secondary_capture
 from medseg.io.dicom_rtstruct import structure_set
 from medseg.io.dicom_seg import SegmentationKind
-from medseg.io.dicom_source import Maker, Source, highdicom, read_source
+from medseg.io.dicom_source import Maker, Source, highdicom, read_source, require_slices
 from medseg.io.dicom_sr import NOTHING_MORE, Volumes, measurements
 from medseg.io.options import DEFAULT, ReadOptions
 from medseg.io.placement import on_grid
@@ -46,6 +47,8 @@ def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind
             source=series,
             mend="leave out --dicom-seg, or give --dicom-seg binary",
         )
+    if is_dicom_file(series):
+        require_slices(inspect(series))
     if not is_dicom_folder(series):
         raise UsageError(
             "DICOM objects are made from a DICOM series only",

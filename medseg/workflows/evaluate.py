@@ -24,7 +24,7 @@ from medseg.structures import StructureSet
 from medseg.workflows import pool, protocols
 from medseg.workflows.evaluation_files import SCHEMA, SOFTWARE, EvaluationFolder
 from medseg.workflows.inputs import find_cases
-from medseg.workflows.meanings import known_values
+from medseg.workflows.meanings import ignoring, known_values
 from medseg.workflows.measuring import (
     MISSING,
     EvaluationOptions,
@@ -252,7 +252,7 @@ def evaluate(
         raise UsageError("pages of cases are written to a folder", mend="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref), reading)
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
-    structures = structures if ignore is None else _ignoring(structures, ignore)
+    structures = structures if ignore is None else ignoring(structures, ignore)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     options = _with_rules(options, structures, lesions, instances)
     options = replace(options, reading=(reading or ReadOptions()).of_labels(2))
@@ -272,18 +272,6 @@ def evaluate(
     if folder is not None:
         folder.write(found)
     return found
-
-
-def _ignoring(structures: StructureSet, value: int) -> StructureSet:
-    """The structures without one that has the value to be ignored.
-
-    Raises:
-        UsageError: a region has it, or no other structure is left.
-    """
-    kept = tuple(s for s in structures if s.members or s.value != value)
-    if not kept:
-        raise UsageError(f"no label is left to measure when {value} is ignored", mend="check --ignore")
-    return StructureSet(kept, value)
 
 
 def _evaluation(

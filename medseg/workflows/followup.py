@@ -17,7 +17,7 @@ from medseg import __version__
 from medseg.errors import InputError, ModelError, UsageError
 from medseg.findings.finding import REFUSED
 from medseg.findings.finding import sentences as sentences_of
-from medseg.io import ReadOptions, digest_of, digest_of_files, read_volume
+from medseg.io import ReadOptions, digest_of, digest_of_files
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
@@ -27,7 +27,7 @@ from medseg.report.planes import orientation_is_known
 from medseg.structures import StructureSet, value_counts
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.known import known_structures
-from medseg.workflows.pairs import read_side
+from medseg.workflows.pairs import read_scan, read_side
 from medseg.workflows.predictions import (
     UNSET,
     models_of,
@@ -196,6 +196,7 @@ def followup(
         InputError: a `.json` is missing or is not of its label file.
         ModelError: the model named cannot be read, or is not the one that predicted.
     """
+    reading = reading or ReadOptions()
     _require_two_files(first, second)
     if dates is not None and dates[1] < dates[0]:
         raise UsageError(
@@ -208,7 +209,7 @@ def followup(
     structures = stated[0] if labels is None else known_structures(first, labels=labels).structures
     for name in lesions:
         _ = structures[name]
-    one, two = (read_side(path, reading or ReadOptions(), structures) for path in (first, second))
+    one, two = (read_side(path, reading, structures) for path in (first, second))
     smallest, why_not = _smallest(summaries[0], model)
     if unlike := tuple(_unlike(one.grid, two.grid)):
         smallest, why_not = {}, unlike
@@ -226,11 +227,11 @@ def followup(
         facts=_facts(summaries),
         dates=dates,
     )
-    shown = tuple((found, _scan_of(found, scan)) for found, scan in zip((one, two), scans, strict=True))
+    shown = tuple((f, _scan_of(f, s, reading)) for f, s in zip((one, two), scans, strict=True))
     return Followup(said, structures, shown)
 
 
-def _scan_of(labels: LabelMap, scan: Path | None) -> Volume | None:
+def _scan_of(labels: LabelMap, scan: Path | None, reading: ReadOptions) -> Volume | None:
     """The scan that a segmentation was predicted from.
 
     Raises:
@@ -238,7 +239,7 @@ def _scan_of(labels: LabelMap, scan: Path | None) -> Volume | None:
     """
     if scan is None:
         return None
-    volume = read_volume(scan)
+    volume = read_scan(scan, reading)
     volume.grid.require(labels.grid, "scan and segmentation", str(scan))
     return volume
 

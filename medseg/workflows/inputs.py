@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medseg.errors import InputError, UsageError, counted
+from medseg.errors import InputError, MedsegError, UsageError, counted
+from medseg.findings.finding import listed
 from medseg.io import SUFFIXES, files_of, is_dicom_folder, stem_and_suffix
 from medseg.io.names import (
     MADE_BY_US,
     PROBABILITIES,
     SEGMENTATION_SUFFIX,
+    is_no_scan,
     scan_of_labels,
+    scan_of_result,
     without_pictures,
 )
 from medseg.layouts import CaseFiles, detect, read_layout
@@ -25,6 +29,10 @@ from medseg.workflows import bids
 RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png"}
 """Of scans in a format that labels are not written in."""
 DICOM_RESULT = ".nii.gz"
+FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]*")
+"""What makes a new name that of a file: `study_1.2` is a folder."""
+ASIDE = 3
+"""Files or folders left aside that are named before the rest is counted."""
 NUMBERED = re.compile(r"(.+)_(\d{4})")
 """A file a channel, as nnU-Net names them."""
 
@@ -122,6 +130,12 @@ def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
         return
     if names_folder(out) and out.exists() and not out.is_dir():
         raise UsageError("is neither a folder nor an image name", source=out, mend="give another -o")
+    if names_folder(out) and not out.exists() and FILE_SUFFIX.fullmatch(out.suffix):
+        raise UsageError(
+            f"{out.suffix} is no format that labels are written in",
+            source=out,
+            mend=f"give a name such as {out.stem}.nii.gz, or, if it is to be a folder, make the folder first",
+        )
     for word in words:
         if Path(word).is_dir() and out.resolve().is_relative_to(Path(word).resolve()):
             raise UsageError(
@@ -167,12 +181,13 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     if path.is_file():
         return [_file_case(path)]
     if is_dicom_folder(path):
+        _tell_aside([p for p in _entries(path) if p.is_dir() or is_no_scan(p)], path, say)
         return [_dicom_case(path)]
     if bids.is_root(path):
         found = [_file_case(scan) for scan in bids.scans(path)]
         say(f"{path.resolve().name} is read as a BIDS data set: {counted(len(found), 'scan')}")
         return found
-    entries = [p for p in sorted(path.iterdir()) if not p.name.startswith(".")]
+    entries = _entries(path)
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
     scans = without_pictures([*series, *(p for p in entries if p.is_file() and _is_scan(p))])
     files = _without_labels([p for p in scans if p not in series], path, say)
@@ -181,12 +196,47 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     if not cases and (layout := detect(path)):
         cases = [_dataset_case(case, path) for case in read_layout(path, layout, complete=False).cases]
         say(f"{path.resolve().name} is read in the layout {layout}: {counted(len(cases), 'case')}")
+    elif cases:
+        _tell_aside(_passed_over(entries, cases), path, say)
     if not cases:
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
         without = bids.lacks_description(path)
         mend = f"add {bids.DESCRIPTION}, which makes it a BIDS data set" if without else None
         raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path, mend=mend)
     return cases
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
+
+
+def _passed_over(entries: Sequence[Path], cases: Sequence[InputCase]) -> list[Path]:
+    """What of a folder is read for no case, and is neither a result of ours nor labels beside a scan."""
+    read = {case.first for case in cases}
+    for case in cases:
+        with suppress(MedsegError):
+            read.update(case.files)
+    scans = {stem_and_suffix(path)[0] for path in read}
+    return [p for p in entries if p not in read and not _is_of_scan(p, scans)]
+
+
+def _is_of_scan(path: Path, scans: Collection[str]) -> bool:
+    """Whether a file is named as a result or as labels of one of the scans."""
+    stem = stem_and_suffix(path)[0]
+    page = stem.removesuffix("_report") if stem.endswith("_report") else ""
+    return path.is_file() and not {scan_of_result(stem), scan_of_labels(stem), page}.isdisjoint(scans)
+
+
+def _tell_aside(paths: Sequence[Path], folder: Path, say: Say) -> None:
+    """Say in one line what in a folder is read for no case."""
+    groups = {"file": [p.name for p in paths if p.is_file()], "folder": [p.name for p in paths if p.is_dir()]}
+    told = [
+        f"{counted(len(names), what)} ({listed(names, most=ASIDE)})"
+        for what, names in groups.items()
+        if names
+    ]
+    if told:
+        say(f"left aside in {folder.resolve().name}: {' and '.join(told)}")
 
 
 def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from medseg.io import (
     ReadOptions,
     digest_of,
     inspect,
+    inspect_channels,
     read_volume,
     require_holds,
     write_image,
@@ -31,10 +33,10 @@ from medseg.io.dicom_seg import SegmentationKind
 from medseg.io.dicom_source import require_slices
 from medseg.io.dicom_sr import Volumes
 from medseg.io.memory import peak_memory_bytes
-from medseg.io.names import COLOURS
+from medseg.io.names import COLOURS, PICTURE_SUFFIXES, stem_and_suffix
 from medseg.io.options import ImageInfo
 from medseg.stopwatch import Stopwatch
-from medseg.volume import LabelMap, Volume
+from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows import bids, dicom_out
 from medseg.workflows.calibration import Expected
 from medseg.workflows.inputs import InputCase
@@ -95,6 +97,21 @@ class Outcome:
     error: MedsegError | None = None
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What the headers of a scan say of its prediction.
+
+    Attributes:
+        grid: of its voxels.
+        channels: names to read its volumes by; None takes those of the file.
+        forecast: tiles and memory.
+    """
+
+    grid: Grid
+    channels: Sequence[str] | None
+    forecast: Forecast
+
+
 @dataclass
 class Job:
     """One case: read, segmented, written; its failure contained, in a batch even one that is a fault of ours.
@@ -108,7 +125,7 @@ class Job:
     options: PredictOptions
     batch: bool
     watch: Stopwatch = field(default_factory=Stopwatch)
-    identity: dict[str, Any] = field(default_factory=dict)
+    looked: Looked | None = None
     volume: Volume | None = None
     found: Segmentation | None = None
     outcome: Outcome | None = None
@@ -123,31 +140,57 @@ class Job:
         options = self.options
         return Outputs.of(self.target, names, report=options.report, dicom=options.dicom, bids=options.bids)
 
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """What the result depends on: the bytes read, the models, the settings."""
+        return _identity(self.case, self.segmenter, self.options)
+
+    def look(self) -> Looked | None:
+        """What the headers say of the scan; None where `outcome` says why it is not to be predicted.
+
+        All that can be refused before a voxel is read is refused here, for a dry run as for a real one.
+        """
+        with self._contained():
+            self.looked = self._looked()
+        return self.looked
+
+    def _looked(self) -> Looked | None:
+        if self.options.dicom:
+            structures, kind = self.segmenter.structures, self.options.dicom_seg
+            dicom_out.require_dicom(self.case.first, structures, kind)
+        identity = self.identity if self.outputs.summary.is_file() else None
+        stored = self.outputs.finished(identity) if self.batch and identity is not None else None
+        if stored is not None:
+            self.outcome = Outcome(self.case.stem, self.target, stored, skipped=True)
+            return None
+        self.outputs.refuse_existing(self.options.overwrite, self.case.files, identity)
+        reading = self.options.reading
+        wanted = self.options.channels or self._grey()
+        info, names = inspect_channels(self.case.source, wanted, reading)
+        if self.options.dicom:
+            require_slices(info)
+        require_holds(self.target, info.grid)
+        self.segmenter.require(names, info.grid)
+        return Looked(info.grid, wanted, forecast_of(info, self.segmenter))
+
     def read(self) -> None:
         """Read the scan, unless its result is there already."""
-        with self._contained(), self.watch.step("read"):
-            if self.options.dicom:
-                structures, kind = self.segmenter.structures, self.options.dicom_seg
-                dicom_out.require_dicom(self.case.first, structures, kind)
-            self.identity = _identity(self.case, self.segmenter, self.options)
-            stored = self.outputs.finished(self.identity) if self.batch else None
-            if stored is not None:
-                self.outcome = Outcome(self.case.stem, self.target, stored, skipped=True)
-                return
-            self.outputs.refuse_existing(self.options.overwrite, self.case.files, self.identity)
-            reading = self.options.reading
-            info = inspect(self.case.first, options=reading)
-            if self.options.dicom:
-                require_slices(info)
-            require_holds(self.target, info.grid)
-            forecast_of(info, self.segmenter)
-            names = self.options.channels or self._grey(info)
-            self.volume = read_volume(self.case.source, channels=names, options=reading)
+        with self.watch.step("read"), self._contained():
+            looked = self._looked()
+            if looked is not None:
+                _ = self.identity  # of the bytes as they are read
+                self.volume = read_volume(
+                    self.case.source, channels=looked.channels, options=self.options.reading
+                )
 
-    def _grey(self, info: ImageInfo) -> tuple[str, ...] | None:
+    def _grey(self) -> tuple[str, ...] | None:
         """The model's one channel, where the scan is a picture in colour, which may be grey."""
-        one = info.names == COLOURS and len(self.segmenter.channels) == 1
-        return self.segmenter.channels if one and isinstance(self.case.source, Path) else None
+        source, channels = self.case.source, self.segmenter.channels
+        if len(channels) > 1 or isinstance(source, Mapping):
+            return None
+        if stem_and_suffix(source)[1] not in PICTURE_SUFFIXES:
+            return None
+        return channels if inspect(source, options=self.options.reading).names == COLOURS else None
 
     def segment(self) -> None:
         """Find the structures."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg.errors import InputError, MedsegError, UsageError
 from medseg.io import ReadOptions, read_segments
-from medseg.io.dicom import is_structure_set
+from medseg.io.dicom import holds_labels
 from medseg.io.masks import name_key
 from medseg.metrics.counts import present_values
 from medseg.structures import Structure, StructureSet, from_labels
@@ -93,6 +93,18 @@ def require_some(structures: StructureSet, source: Path) -> None:
         )
 
 
+def ignoring(structures: StructureSet, value: int) -> StructureSet:
+    """The structures without one that has the value to be ignored.
+
+    Raises:
+        UsageError: a region has it, or no other structure is left.
+    """
+    kept = tuple(s for s in structures if s.members or s.value != value)
+    if not kept:
+        raise UsageError(f"no label is left to measure when {value} is ignored", mend="check --ignore")
+    return StructureSet(kept, value)
+
+
 def require_labels(values: Collection[int], path: Path, structures: StructureSet | None = None) -> None:
     """Refuse a file of many values that nobody named.
 
@@ -123,7 +135,7 @@ def _regions(challenge: protocols.Protocol, found: StructureSet) -> StructureSet
 def _without_values(pairs: Iterable[FilePair]) -> list[Path]:
     """Folders of masks and DICOM structure sets, which have names and no values."""
     paths = [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
-    return [path for path in paths if path.is_dir() or is_structure_set(path)]
+    return [path for path in paths if path.is_dir() or holds_labels(path)]
 
 
 def _named_structures(pairs: Sequence[FilePair], nameless: Path) -> StructureSet:
@@ -135,7 +147,7 @@ def _named_structures(pairs: Sequence[FilePair], nameless: Path) -> StructureSet
     if names := _predicted_names(pairs):
         return from_labels(names)
     paths = [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
-    if all(is_structure_set(path) for path in paths):
+    if all(holds_labels(path) for path in paths):
         found: dict[str, str] = {}
         for name in (name for path in paths for name in read_segments(path).names):
             found.setdefault(name_key(name), name)

@@ -13,7 +13,7 @@ import numpy as np
 
 from medseg import specs
 from medseg.errors import GridMismatchError, InputError, MedsegError, ResourceError
-from medseg.io import ReadOptions, digest_of, read_volume
+from medseg.io import ReadOptions, digest_of
 from medseg.io.atomic import atomic_write
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.counts import present_values
@@ -25,7 +25,7 @@ from medseg.volume import LabelMap
 from medseg.workflows import protocols
 from medseg.workflows.evaluation_files import COHORT_PAGE, CaseFile, picture
 from medseg.workflows.meanings import require_labels
-from medseg.workflows.pairs import FilePair, read_pair
+from medseg.workflows.pairs import FilePair, read_pair, read_scan
 
 MISSING = "the prediction is missing"
 UNUSABLE = "the prediction cannot be used: "
@@ -298,8 +298,7 @@ def _with_page(
         options = options.with_verdict(stated_verdict(task.pair.prediction))
     measurement = Measurement(maps.reference, case, measured.lesions)
     try:
-        reading = replace(task.pair.reading, volume=None)
-        volume = read_volume(scan, options=reading)
+        volume = read_scan(scan, task.pair.reading)
         page = case_of(volume, maps.predicted, task.structures, against=measurement, options=options)
         small = thumbnail_png(
             maps.predicted.array,

@@ -27,6 +27,8 @@ PARTS = {
 """What a result is made of, in words."""
 
 SCHEMA = "medseg.prediction/1"
+PAGES = (".html", ".htm", ".pdf")
+"""What a page about a case is written as."""
 
 
 @dataclass(frozen=True)
@@ -171,6 +173,22 @@ def require_writable(path: Path) -> None:
         raise UsageError("is a file, not a folder", source=folder, mend="give another -o")
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ResourceError("the folder may not be written to", source=folder, mend="give another -o")
+
+
+def require_page(out: Path) -> bool:
+    """Whether a page about a case is to be a PDF.
+
+    Raises:
+        UsageError: it is to be neither that nor HTML.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in PAGES:
+        raise UsageError(
+            f"a report ends in .html or .pdf, not in {suffix or 'nothing'}",
+            source=out,
+            mend=f"name it {out.stem or 'report'}.html or {out.stem or 'report'}.pdf",
+        )
+    return suffix == ".pdf"
 
 
 def _plain(name: str) -> str:

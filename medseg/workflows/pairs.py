@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.errors import InputError, UsageError, counted
-from medseg.io import ReadOptions, inspect, read_labels, read_segments, states_segments
+from medseg.io import ReadOptions, inspect, read_labels, read_segments, read_volume, states_segments
 from medseg.io.names import (
     SEGMENTATION_SUFFIX,
     SUFFIXES,
@@ -19,7 +19,7 @@ from medseg.io.names import (
 from medseg.layouts import LayoutName, detect, read_layout
 from medseg.layouts.description import read_json, stated_labels
 from medseg.structures import StructureSet, from_labels
-from medseg.volume import Grid, LabelMap
+from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.cases import relabelled
 
 PREDICTION_ENDING = "_seg"
@@ -208,6 +208,16 @@ def read_side(
     """
     volumes = 1 if reading.volume is None or path.is_dir() else inspect(path, options=reading).channels
     return read_labels(path, structures=structures, like=like, options=reading.of_labels(volumes))
+
+
+def read_scan(scan: Path | Mapping[str, Path], reading: ReadOptions) -> Volume:
+    """A scan by decisions that were taken for all files; a volume is chosen where it has several.
+
+    Raises:
+        MedsegError: it cannot be read.
+    """
+    several = isinstance(scan, Path) and inspect(scan, options=reading).channels > 1
+    return read_volume(scan, options=reading if several else replace(reading, volume=None))
 
 
 def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = None) -> LabelMap:

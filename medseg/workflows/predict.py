@@ -10,11 +10,10 @@ from typing import Any
 
 from medseg.errors import PartialBatchError, UsageError, counted
 from medseg.inference.planner import Forecast
-from medseg.io import inspect
 from medseg.volume import Grid
 from medseg.workflows import bids, cluster, pipeline
 from medseg.workflows.inputs import InputCase, Say, check_out, find_cases, is_batch
-from medseg.workflows.job import Job, Outcome, PredictOptions, forecast_of
+from medseg.workflows.job import Job, Outcome, PredictOptions
 from medseg.workflows.outputs import Outputs, require_writable
 from medseg.workflows.segment import Segmenter
 from medseg.workflows.summary import grid_content
@@ -48,8 +47,38 @@ def predict(
         PartialBatchError: of several cases some failed; the others are written.
         MedsegError: the only case failed.
     """
+    mine, batch = _placed(words, out, options, scheduler, say)
+    outcomes: list[Outcome] = []
+    for outcome in _run(mine, segmenter, options, batch, scheduler):
+        if outcome.error is not None and not batch:
+            raise outcome.error
+        outcomes.append(outcome)
+        on_case(outcome, len(outcomes), len(mine))
+    if options.bids and any(outcome.error is None for outcome in outcomes):
+        bids.describe(words, out)
+    refuse_failed(outcomes, len(outcomes))
+    return tuple(outcomes)
+
+
+def refuse_failed(outcomes: Sequence[Outcome], of: int) -> None:
+    """End with a fault where some of so many cases failed.
+
+    Raises:
+        PartialBatchError: which.
+    """
+    names = [outcome.stem for outcome in outcomes if outcome.error]
+    if names:
+        raise PartialBatchError(f"{len(names)} of {counted(of, 'case')} failed: {', '.join(names)}")
+
+
+def _placed(
+    words: Sequence[str], out: Path | None, options: PredictOptions, scheduler: str | None, say: Say
+) -> tuple[list[tuple[InputCase, Path]], bool]:
+    """The cases of this part with their label files, and whether they are a batch; all places make sense."""
     cases = find_cases(words, say)
     batch = is_batch(words, cases)
+    if scheduler is not None and not batch:
+        raise UsageError("--scheduler sends the cases of a folder", mend="leave it out for one scan")
     if options.bids:
         targets = bids.targets(words, [case.first for case in cases], out)
     else:
@@ -60,6 +89,8 @@ def predict(
     if not batch:
         outputs = Outputs.of(targets[0], report=options.report, dicom=options.dicom)
         outputs.refuse_existing(options.overwrite, cases[0].files)
+        for path in outputs.paths:
+            require_writable(path)
     elif isinstance(options.report, Path):
         raise UsageError(
             "one page cannot be that of several cases",
@@ -67,20 +98,7 @@ def predict(
             mend="give --report alone, or make each with medseg report",
         )
     part, parts = options.shard
-    mine = list(zip(cases, targets, strict=True))[part - 1 :: parts]
-    outcomes: list[Outcome] = []
-    for outcome in _run(mine, segmenter, options, batch, scheduler):
-        if outcome.error is not None and not batch:
-            raise outcome.error
-        outcomes.append(outcome)
-        on_case(outcome, len(outcomes), len(mine))
-    failed = [outcome for outcome in outcomes if outcome.error]
-    if options.bids and len(failed) < len(outcomes):
-        bids.describe(words, out)
-    if failed:
-        names = ", ".join(outcome.stem for outcome in failed)
-        raise PartialBatchError(f"{len(failed)} of {counted(len(outcomes), 'case')} failed: {names}")
-    return tuple(outcomes)
+    return list(zip(cases, targets, strict=True))[part - 1 :: parts], batch
 
 
 def _run(
@@ -92,8 +110,6 @@ def _run(
 ) -> Iterator[Outcome]:
     """What became of each case: on a cluster, or here, and then overlapping where memory is not limited."""
     if scheduler is not None:
-        if not batch:
-            raise UsageError("--scheduler sends the cases of a folder", mend="leave it out for one scan")
         return cluster.distributed(scheduler, places, segmenter, options)
     ready = segmenter()
     jobs = [Job(case, target, ready, options, batch) for case, target in places]
@@ -138,25 +154,43 @@ class CasePlan:
 
 
 def dry_run(
-    words: Sequence[str], segmenter: Segmenter, options: PredictOptions, say: Say = lambda _: None
+    words: Sequence[str],
+    segmenter: Callable[[], Segmenter],
+    out: Path | None,
+    options: PredictOptions,
+    on_case: Callable[[Outcome, int, int], None] = lambda *_: None,
+    scheduler: str | None = None,
+    say: Say = lambda _: None,
 ) -> tuple[CasePlan, ...]:
-    """How every case that the words name would be predicted; nothing is written, no voxel is read.
+    """How `predict` would predict every case; nothing is written, no voxel is read.
 
     One case is timed, and another for those that run in slabs; the rest take as long for each voxel computed.
 
+    Args:
+        words, segmenter, out, options, scheduler, say: as `predict` takes them.
+        on_case: called with a case that has no plan, its number and how many there are: its result is
+            there already, or in a batch it would fail.
+
     Raises:
-        ResourceError: there is no room for one of them.
-        MedsegError: a header cannot be read.
+        MedsegError: what `predict` raises before it reads a voxel.
     """
+    places, batch = _placed(words, out, options, scheduler, say)
+    ready = segmenter()
     plans = []
     seconds: dict[tuple[bool, ...], float] = {}
-    for case in find_cases(words, say):
-        info = inspect(case.first, options=options.reading)
-        forecast = forecast_of(info, segmenter)
+    for number, (case, target) in enumerate(places, start=1):
+        job = Job(case, target, ready, options, batch)
+        looked = job.look()
+        if looked is None:
+            if job.outcome is not None and job.outcome.error is not None and not batch:
+                raise job.outcome.error
+            on_case(job.outcome or Outcome(case.stem, target), number, len(places))
+            continue
+        forecast = looked.forecast
         voxels = sum(len(plan.tiles) * math.prod(plan.tile_shape) for plan in forecast.plans)
         if forecast.in_slabs not in seconds:
-            seconds[forecast.in_slabs] = segmenter.tile_seconds(forecast) / voxels
-        plans.append(CasePlan(case.stem, info.grid, forecast, seconds[forecast.in_slabs] * voxels))
+            seconds[forecast.in_slabs] = ready.tile_seconds(forecast) / voxels
+        plans.append(CasePlan(case.stem, looked.grid, forecast, seconds[forecast.in_slabs] * voxels))
     return tuple(plans)
 
 

@@ -11,11 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from medseg import __version__
-from medseg.errors import UsageError
 from medseg.findings.finding import Finding, is_doubtful, of_files, ordered
 from medseg.findings.labels import Expected, of_labels
 from medseg.findings.scan import of_grid
-from medseg.io import ReadOptions, digest_of, read_labels, read_volume
+from medseg.io import ReadOptions, digest_of
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
@@ -31,8 +30,8 @@ from medseg.report.rows import asymmetry_rows, with_intracranial
 from medseg.structures import StructureSet, Total
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.known import Verdict, stated_verdict
-
-PAGES = (".html", ".htm", ".pdf")
+from medseg.workflows.outputs import require_page
+from medseg.workflows.pairs import read_scan, read_side
 
 MEASURED = ("unknown_values", "sheared")
 """Findings that the measurement against a reference states itself, of both files."""
@@ -144,7 +143,7 @@ def report(
         structures: what the label values mean.
         out: the page, an `.html` or a `.pdf` file.
         options: what else the page is told.
-        reading: decisions a scan's file leaves open.
+        reading: decisions the files leave open.
         overwrite: whether an existing page may be replaced.
 
     Returns:
@@ -158,13 +157,13 @@ def report(
     scans = tuple(scan.values()) if isinstance(scan, Mapping) else (scan,)
     refuse_existing(out, overwrite, [p for p in (seg, reference, *scans) if p is not None])
     is_pdf = require_page(out)
-    volume = read_volume(scan, options=reading)
-    of_labels = reading.of_labels()
-    read = partial(read_labels, structures=structures, like=volume.grid, options=of_labels)
+    volume = read_scan(scan, reading)
+    read = partial(read_side, reading=reading, structures=structures, like=volume.grid)
     labels, truth = read(seg), None if reference is None else read(reference)
     volume.grid.require(labels.grid, "scan and segmentation", str(seg))
     if truth is not None:
         volume.grid.require(truth.grid, "scan and reference", str(reference))
+        truth = replace(truth, ignore=structures.ignore)
     case_id = options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg")
     options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
     options = options.with_verdict(stated_verdict(seg))
@@ -176,18 +175,6 @@ def report(
     case = replace(case, facts=(*case.facts, *hashes.items()))
     write_page(out, case, created=options.created, overwrite=overwrite)
     return case
-
-
-def require_page(out: Path) -> bool:
-    """Whether a page is to be a PDF.
-
-    Raises:
-        UsageError: it is to be neither that nor HTML.
-    """
-    suffix = out.suffix.lower()
-    if suffix not in PAGES:
-        raise UsageError("a page is an .html or a .pdf file", source=out)
-    return suffix == ".pdf"
 
 
 def write_page(

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from medseg import numbers
 from medseg.errors import printable
-from medseg.metrics.case import CaseResult, StructureResult
+from medseg.findings.finding import listed
+from medseg.metrics.case import UNKNOWN, CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow
 from medseg.metrics.value import not_evaluated
 from medseg.report.tables import measure
@@ -32,6 +33,35 @@ def case_table(case: CaseResult, *, pixels: bool = False) -> Rows:
     )  # fmt: skip
     cells = (_structure_cells(row, pixels) for row in case.rows)
     return (_in_pixels(head) if pixels else head), *cells
+
+
+def hints(cases: Sequence[CaseResult], *, tolerance: bool, ignore: bool) -> tuple[str, ...]:
+    """What would tell more than the tables do, and how to ask for it.
+
+    Args:
+        cases: what was measured.
+        tolerance: whether a tolerance was given.
+        ignore: whether a value is ignored.
+    """
+    said = []
+    if not tolerance and any(case.has_distances and case.mode == "surfel" for case in cases):
+        said.append("the NSD (surface Dice) needs a tolerance: give --tolerance MM")
+    if not ignore and (values := _missed_values(cases)):
+        said.append(
+            f"no prediction has the value {listed(values)} of the references; "
+            "if nobody labelled such voxels, give --ignore VALUE"
+        )
+    elif not ignore and any(UNKNOWN.format("reference") in text for case in cases for text in case.warnings):
+        said.append("if nobody labelled the voxels of a value that no structure has, give --ignore VALUE")
+    return tuple(said)
+
+
+def _missed_values(cases: Sequence[CaseResult]) -> list[str]:
+    """Values that nobody named, which references have and no prediction that there is."""
+    rows = [row for case in cases if case.failure is None for row in case.rows if row.name == str(row.label)]
+    predicted = {row.name for row in rows if row.volume_pred_ml}
+    held = (row.name for row in rows if row.volume_ref_ml and row.name not in predicted)
+    return list(dict.fromkeys(held)) if predicted else []
 
 
 def _in_pixels(head: Sequence[str]) -> tuple[str, ...]:

@@ -139,8 +139,8 @@ class Segmenter:
             MedsegError: as the steps of the way raise.
         """
         watch = watch or Stopwatch()
+        self.require(volume.channels, volume.grid)
         volume = self._bound(volume)
-        require_spacing(volume.grid, [m.spec for m in self.models])
         if not self.options.force:
             require_units(volume, [m.spec for m in self.models])
         with watch.step("prepare"):
@@ -255,17 +255,28 @@ class Segmenter:
         """Engine and precision of each model, as they run."""
         return tuple(f"{m.engine.name} {m.engine.precision}" for m in self.members)
 
-    def _bound(self, volume: Volume) -> Volume:
-        """The scan with its channels in the model's order, by name; one that has no name is the only one."""
-        if len(self.channels) == 1 and volume.channels in (self.channels, (UNNAMED,)):
-            return volume
-        missing = [name for name in self.channels if name not in volume.channels]
-        if missing or len(volume.channels) != len(self.channels):
+    def require(self, channels: Sequence[str], grid: Grid) -> None:
+        """Refuse a scan that the models do not take, by what its header says.
+
+        Args:
+            channels: what its channels are called; one that has no name is the only one.
+            grid: of its voxels.
+
+        Raises:
+            InputError: they take other channels.
+            GeometryError: they know no voxels of such a size.
+        """
+        unnamed = len(self.channels) == 1 and tuple(channels) == (UNNAMED,)
+        if not unnamed and sorted(channels) != sorted(self.channels):
             raise InputError(
-                f"the model takes {', '.join(self.channels)}; the scan has {', '.join(volume.channels)}",
+                f"the model takes {', '.join(self.channels)}; the scan has {', '.join(channels)}",
                 mend="give " + " ".join(f"{name}=FILE" for name in self.channels),
             )
-        if volume.channels == self.channels:
+        require_spacing(grid, [m.spec for m in self.models])
+
+    def _bound(self, volume: Volume) -> Volume:
+        """The scan with its channels in the model's order, by name; one that has no name is the only one."""
+        if len(self.channels) == 1 or volume.channels == self.channels:
             return volume
         order = [volume.channels.index(name) for name in self.channels]
         return Volume(volume.array[order], volume.grid, self.channels, volume.form, volume.warnings)

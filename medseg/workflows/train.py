@@ -386,6 +386,7 @@ def _patch_maker(
 def _describe(split: Split, recipe: Recipe) -> str:
     fold = "all cases train" if split.fold is None else f"fold {split.fold} of {split.folds}"
     return (
-        f"{recipe.name}: {fold} (seed {split.seed}): {len(split.train)} train, "
-        f"{len(split.selection)} choose the checkpoint, {len(split.validation)} are measured at the end"
+        f"{recipe.name}: {fold} (seed {split.seed}): {counted(len(split.train), 'case')} to "
+        f"train, {len(split.selection)} to choose the checkpoint, "
+        f"{len(split.validation)} to measure at the end"
     )

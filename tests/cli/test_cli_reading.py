@@ -14,7 +14,8 @@ from commands import done, medseg, refused
 from io_files import claiming, looping, save
 
 from medseg import io
-from medseg.io import nrrd
+from medseg.io import ReadOptions, nrrd
+from medseg.workflows.pairs import read_scan
 
 
 @pytest.mark.fault("reports 8")
@@ -111,6 +112,86 @@ def test_an_evaluation_by_other_decisions_is_another(tmp_path: Path) -> None:
     assert first["cases"][0]["structures"] != second["cases"][0]["structures"]
 
 
+def hints(*words: object) -> list[str]:
+    return [line for line in done("evaluate", *words).err.splitlines() if line.startswith("hint: ")]
+
+
+def test_evaluate_says_how_to_get_the_surface_dice(tmp_path: Path) -> None:
+    pair = [save(tmp_path / f"{n}.nii.gz", blocks(s).astype(np.uint8)) for n, s in (("a", 1), ("b", 0))]
+    assert hints(*pair) == ["hint: the NSD (surface Dice) needs a tolerance: give --tolerance MM"]
+    for more in (("--tolerance", 1), ("--no-surface",), ("--mode", "voxel"), ("--json",)):
+        assert hints(*pair, *more) == []
+
+
+def test_evaluate_says_how_to_ignore_a_value_that_no_prediction_has(tmp_path: Path) -> None:
+    marked = blocks().astype(np.uint8)
+    marked[0] = 255
+    pred, ref = save(tmp_path / "a.nii.gz", blocks(1).astype(np.uint8)), save(tmp_path / "b.nii.gz", marked)
+    (line,) = hints(pred, ref, "--no-surface")
+    assert "no prediction has the value 255 of the references" in line
+    assert line.endswith("give --ignore VALUE")
+    assert hints(pred, ref, "--no-surface", "--ignore", 255) == []
+    (tmp_path / "names.json").write_text('{"1": "a", "2": "b"}')
+    (line,) = hints(pred, ref, "--no-surface", "--labels", tmp_path / "names.json")
+    assert line.endswith("a value that no structure has, give --ignore VALUE")
+    assert hints(pred, pred, "--no-surface") == []
+
+
+def scan_of(path: Path, **fields: object) -> Path:
+    """A scan for `blocks`, with noise."""
+    array = np.random.default_rng(3).normal(size=blocks().shape).astype(np.float32)
+    return save(path, array, np.diag([1.0, 2.0, 3.0, 1.0]), **fields)
+
+
+def test_a_page_reads_scan_and_reference_as_it_is_told(tmp_path: Path) -> None:
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    bare = {"sform": 0, "qform": 0}
+    scan = scan_of(tmp_path / "scan.nii.gz", **bare)
+    two = np.stack([blocks(1), blocks()], axis=-1).astype(np.uint8)
+    seg = save(tmp_path / "seg.nii.gz", two, affine, **bare)
+    ref = save(tmp_path / "ref.nii.gz", two[..., ::-1], affine, **bare)
+    words = ("report", seg, scan, "--reference", ref, "-o")
+    assert "--assume-ras" in refused(4, *words, tmp_path / "x.html")
+    assert "--volume 0 to 1" in refused(3, *words, tmp_path / "x.html", "--assume-ras")
+    done(*words, tmp_path / "x.html", "--assume-ras", "--volume", 0)
+    assert "Dice" in (tmp_path / "x.html").read_text()
+
+
+def test_a_page_ignores_what_nobody_labelled(tmp_path: Path) -> None:
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    scan = scan_of(tmp_path / "scan.nii.gz")
+    seg = save(tmp_path / "seg.nii.gz", blocks().astype(np.uint8), affine)
+    marked = blocks(1).astype(np.uint8)
+    marked[2:3, 2:6, 2:6] = 255
+    ref = save(tmp_path / "ref.nii.gz", marked, affine)
+    done("report", seg, scan, "--reference", ref, "-o", tmp_path / "x.html", "--ignore", 255)
+    text = (tmp_path / "x.html").read_text()
+    assert "16 voxels (1.21 %) are ignored" in text
+    assert "label 255" not in text
+    assert "--reference" in refused(2, "report", seg, scan, "-o", tmp_path / "y.html", "--ignore", 255)
+
+
+def test_a_comparison_ignores_what_nobody_labelled(tmp_path: Path) -> None:
+    marked = blocks().astype(np.uint8)
+    marked[0] = 255
+    a, b = (save(tmp_path / f"{n}.nii.gz", blocks(s).astype(np.uint8)) for n, s in (("a", 1), ("b", 0)))
+    ref = save(tmp_path / "ref.nii.gz", marked)
+    found = done("compare", a, b, "--reference", ref, "--ignore", 255, "--no-surface", "--json").json()
+    assert {row["structure"] for row in found["comparison"]} >= {"1", "2"}  # type: ignore[index]
+    assert "255" not in {row["structure"] for row in found["comparison"]}  # type: ignore[index]
+    assert "--reference" in refused(2, "compare", a, b, "--ignore", 255)
+
+
+def test_a_reading_reaches_the_scans_of_a_followup(tmp_path: Path) -> None:
+    scan = scan_of(tmp_path / "scan.nii.gz", sform=0, qform=0)
+    volume = read_scan(scan, ReadOptions(assume_ras=True, volume=1))
+    assert volume.channels == ("image",)
+    pair = np.stack([blocks(1), blocks()], axis=-1).astype(np.float32)
+    save(tmp_path / "two.nii.gz", pair)
+    volume = read_scan(tmp_path / "two.nii.gz", ReadOptions(volume=1))
+    np.testing.assert_array_equal(volume.array[0], blocks())
+
+
 VERBS = (
     "predict",
     "report",
@@ -133,6 +214,9 @@ def test_every_verb_that_reads_scans_takes_the_options_of_reading(verb: str) -> 
         assert option in text
     if verb != "info":
         assert "--volume" in text
+    if verb in ("predict", "report", "evaluate", "compare"):
+        for option in ("--series", "--fill-nan"):
+            assert option in text
 
 
 @pytest.mark.fault("reports 12")

@@ -68,7 +68,7 @@ def test_a_structure_at_the_edge_is_named(at: tuple[int, int, int]) -> None:
     labels = np.zeros(GRID.shape, np.uint8)
     labels[at] = 1
     (finding,) = found(labels, structures=from_labels({1: "lesion"}))
-    assert finding.sentence == "lesion reaches the edge of the scan; part of it may lie outside."
+    assert finding.sentence == "Lesion reaches the edge of the scan; part of it may lie outside."
     assert (finding.code, finding.severity, finding.structures) == ("at_edge", "note", ("lesion",))
 
 
@@ -86,7 +86,7 @@ def test_pieces_are_counted_and_the_largest_is_measured() -> None:
     labels[2:5, 2:5, 2:3] = 1  # 9 voxels
     labels[8, 8, 5] = 1
     (finding,) = found(labels, structures=from_labels({1: "spleen"}))
-    assert finding.sentence == "spleen is in 2 separate pieces; the largest holds 90.0 % of it."
+    assert finding.sentence == "Spleen is in 2 separate pieces; the largest holds 90.0 % of it."
     assert finding.severity == "note"
 
 
@@ -98,7 +98,7 @@ def test_several_structures_in_pieces_share_a_finding() -> None:
     assert finding.structures == ("left kidney", "right kidney")
     assert finding.evidence["pieces"] == {"left kidney": 3, "right kidney": 2}
     assert finding.sentence == (
-        "left kidney (3 pieces; the largest holds 80.0 % of it) and "
+        "Left kidney (3 pieces; the largest holds 80.0 % of it) and "
         "right kidney (2 pieces; the largest holds 88.9 % of it) are in separate pieces."
     )
 
@@ -186,7 +186,7 @@ def test_a_cut_structure_that_is_too_small_is_told_once() -> None:
     (finding,) = found(labels, structures=FEW, volumes_ml=FINE | {"part 3": (0.002, 0.005)})
     assert (finding.code, finding.severity, finding.structures) == ("cut_short", "doubt", ("part 3",))
     assert finding.sentence == (
-        "part 3 (0.00100 ml against 0.00200 to 0.00500 ml) is cut by the edge of the scan and smaller than "
+        "Part 3 (0.00100 ml against 0.00200 to 0.00500 ml) is cut by the edge of the scan and smaller than "
         "any in the training data by a factor of more than 1.6."
     )
     assert at_edge([finding]) == {"part 3"}

@@ -44,7 +44,7 @@ def test_row_43_a_missing_channel_is_named(files: dict[str, Path]) -> None:
     del files["t1c"]
     with pytest.raises(InputError, match="missing: t1c"):
         io.read_volume(files, channels=("flair", "t1c", "t2"))
-    with pytest.raises(InputError, match="1 channels, and 2 are needed: flair, t1c"):
+    with pytest.raises(InputError, match="1 channel, and 2 are needed: flair, t1c"):
         io.read_volume(files["flair"], channels=("flair", "t1c"))
     with pytest.raises(InputError, match="unknown: t2"):
         io.read_volume(files, channels=("flair",))

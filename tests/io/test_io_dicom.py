@@ -67,7 +67,7 @@ def test_row_58_several_series_need_a_choice(tmp_path: Path) -> None:
     write_dicom(tmp_path / "s", 1, uid="1.2.826.0.1.3680043.2.1125.2", first=50, size=(5, 4))
     with pytest.raises(InputError, match="--series") as caught:
         io.read_volume(tmp_path / "s")
-    assert "1 (CT, 6 slices of 8x7); 2 (CT, 1 slices of 5x4)" in str(caught.value)
+    assert "1 (CT, 6 slices of 8x7); 2 (CT, 1 slice of 5x4)" in str(caught.value)
     assert "1125" not in str(caught.value)
     for choice in ("1", "1.2.826.0.1.3680043.2.1125.1"):
         volume = io.read_volume(tmp_path / "s", options=io.ReadOptions(series=choice))

@@ -378,7 +378,7 @@ def test_files_without_pixels_are_left_aside(tmp_path: Path, options: io.ReadOpt
     (folder / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0" + bytes(600))
     volume = io.read_volume(folder, options=options)
     np.testing.assert_array_equal(volume.array, clean.array)
-    assert volume.warnings == ("Left aside in the folder: 8 files (6 DICOM without a scan, 2 not DICOM).",)
+    assert volume.warnings == ("Left aside in the folder: 6 files (6 DICOM without a scan).",)
     assert io.is_dicom_folder(folder)
 
 

@@ -149,7 +149,7 @@ def test_overlaps_points_and_gaps_are_said(tmp_path: Path) -> None:
     )
     alone = io.read_labels(file, structures=from_labels({4: "Tumour", 5: "liver"}))
     assert np.unique(alone.array).tolist() == [0, 4]
-    assert "There is no contour of liver: taken for absent." in alone.warnings
+    assert "There is nothing of liver: taken for absent." in alone.warnings
     assert "Left out: 1 structure of the file that nobody asked for." in alone.warnings
     with pytest.raises(InputError, match="none of the structures wanted"):
         io.read_labels(file, structures=from_labels({1: "liver"}))

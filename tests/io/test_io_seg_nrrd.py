@@ -334,7 +334,7 @@ def test_regions_overlap_in_layers_and_paint_the_same_map(tmp_path: Path) -> Non
     np.testing.assert_array_equal(labels.array, array)
     assert labels.warnings == (
         "8 voxels lie in both whole tumour and core, and count as core.",
-        "1 voxels lie in both core and enhancing, and count as enhancing.",
+        "1 voxel lies in both core and enhancing, and counts as enhancing.",
     )
     assert io.read_segments(path).names == REGIONS.names
 

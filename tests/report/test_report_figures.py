@@ -97,7 +97,9 @@ def test_thin_scans_can_be_shown(shape: tuple[int, int, int]) -> None:
 def test_any_name_can_be_drawn(name: str) -> None:
     image, labels = scene((12, 12, 12))
     labels[:] = 1
-    figures.overlay_png(image, labels, Grid(image.shape, np.eye(4)), from_labels({1: name}))
+    grid, one = Grid(image.shape, np.eye(4)), from_labels({1: name})
+    named, plain = (figures.overlay_png(image, labels, grid, one, names=names) for names in (True, False))
+    assert len(pixels(named)) > len(pixels(plain))  # by the line of the legend
 
 
 def test_values_that_are_not_finite_are_drawn_as_background() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -39,8 +40,11 @@ def test_a_value_out_of_range_is_refused_by_name(name: str, value: object) -> No
 
 
 def test_the_ends_of_the_ranges_are_taken() -> None:
-    TrainingSpec(
-        patch=(1, 1, 1), batch=1, epochs=1, steps_per_epoch=1, momentum=0.0, weight_decay=0.0, warmup_steps=0
-    )
-    TrainingSpec(schedule_power=0.0, foreground_share=0.0, ema_decay=0.0, selection_share=0.0)
-    TrainingSpec(foreground_share=1.0)
+    least = {
+        "patch": (1, 1, 1), "batch": 1, "epochs": 1, "steps_per_epoch": 1, "momentum": 0.0,
+        "weight_decay": 0.0, "warmup_steps": 0, "schedule_power": 0.0, "foreground_share": 0.0,
+        "ema_decay": 0.0, "selection_share": 0.0,
+    }  # fmt: skip
+    taken = dataclasses.asdict(TrainingSpec(**least))  # type: ignore[arg-type]
+    assert taken | least == taken
+    assert TrainingSpec(foreground_share=1.0).foreground_share == 1.0

@@ -94,7 +94,7 @@ def test_a_change_beyond_noise_has_a_percentage(tmp_path: Path, model_file: Path
     assert core.percent == pytest.approx(30.0)
     assert (rim.smallest_ml, rim.exceeds) == (None, None)
     said = " ".join(found.sentences())
-    assert "core is larger (+0.150 ml, +30.0 %; the measurement noise is up to 0.0500 ml)" in said
+    assert "Core is larger (+0.150 ml, +30.0 %; the measurement noise is up to 0.0500 ml)" in said
     assert "The measurement noise of rim is unknown." in said
 
 
@@ -174,7 +174,9 @@ def test_a_page_has_the_scans_and_the_dates_that_were_given(tmp_path: Path, mode
     assert "days later" not in two(tmp_path, [(5, 15)], [(5, 18)], model=model_file).page()
     assert "dated 2024-01-01, before the first" in refused(2, *words, "--dates", "2025-01-01,2024-01-01")
     assert "not '1.2.2025'" in refused(2, *words, "--dates", "1.2.2025")
-    assert refused(2, *words, "--tolerance", 1).endswith("takes no --reference and no --tolerance")
+    assert refused(2, *words, "--tolerance", 1).endswith(
+        "takes no --reference, no --tolerance and no --ignore"
+    )
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), AFFINE), scan)
     assert "scan and segmentation" in refused(4, *words, "--scan-a", scan)
 
@@ -230,7 +232,7 @@ def test_lesions_new_gone_grown_and_merged(tmp_path: Path, model_file: Path) -> 
     assert kinds["grown"].change_ml == pytest.approx(0.1)
     assert kinds["new"].centre_mm[0] == -24.5
     said = " ".join(found.sentences())
-    assert "core has these connected components: 1 new, 1 gone, 1 grown, 1 merged." in said
+    assert "Core has these connected components: 1 new, 1 gone, 1 grown, 1 merged." in said
     assert "voxel by voxel, without registration" in said
 
 

@@ -272,10 +272,13 @@ def test_numbered_channels_have_the_names_that_their_data_set_gives(sets: Path, 
         found_in(tmp_path / "n" / "imagesTr")
 
 
-def test_a_dry_run_times_one_case(sets: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_dry_run_times_one_case(
+    sets: Path, tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     timed: list[object] = []
     monkeypatch.setattr(Segmenter, "tile_seconds", lambda _, forecast: timed.append(forecast) or 2.0)
-    plans = json.loads(done("predict", sets / "promise12", "-m", model_path, "--dry-run", "--json").out)
+    words = ("predict", sets / "promise12", "-m", model_path, "-o", tmp_path / "out")
+    plans = json.loads(done(*words, "--dry-run", "--json").out)
     assert [plan["case"] for plan in plans] == ["Case00", "Case01", "Case02"]
     assert len(timed) == 1
     assert plans[0]["engine_seconds"] == 2.0

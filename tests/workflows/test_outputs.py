@@ -53,6 +53,9 @@ def test_a_summary_of_ours_without_labels_may_be_replaced(tmp_path: Path) -> Non
     out = Outputs.of(tmp_path / "a_seg.nii")
     out.summary.write_text(json.dumps({"schema": SCHEMA}))
     out.refuse_existing(False, ())
+    out.labels.write_bytes(b"labels")
+    with pytest.raises(UsageError, match="exists already"):
+        out.refuse_existing(False, ())
 
 
 def test_a_result_is_finished_when_all_of_it_stands_and_nothing_changed(tmp_path: Path) -> None:

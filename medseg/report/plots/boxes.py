@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 from matplotlib.axes import Axes
 
+from medseg.errors import counted
 from medseg.report.cohort import LEAST_N, ReportCohort
 from medseg.report.content import Picture
 from medseg.report.drawing import drawable, png
@@ -58,7 +59,7 @@ def dice_boxes(cohort: ReportCohort) -> Picture | None:
     return Picture(
         "Dice",
         drawn,
-        f"Dice of every case, for {len(scores)} structures",
+        f"Dice of every case, for {counted(len(scores), 'structure')}",
         _reading(scores, len([n for n in cohort.colours if cohort.dice_of(n)])),
     )
 
@@ -82,7 +83,7 @@ def volume_rows(cohort: ReportCohort) -> Picture | None:
         drawn = png(figure)
     left_out = f" Only the first {MOST_ROWS} structures are drawn." if len(every) > len(shown) else ""
     caption = f"{READING}{_boxed(shown)}{left_out}"
-    return Picture("Volumes", drawn, f"Volume in every case, for {len(shown)} structures", caption)
+    return Picture("Volumes", drawn, f"Volume in every case, for {counted(len(shown), 'structure')}", caption)
 
 
 def _height(rows: Mapping[str, Numbers]) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from medseg.errors import counted
 from medseg.report.cohort import LEAST_N, ReportCohort
 from medseg.report.content import Picture
 from medseg.report.drawing import png
@@ -33,7 +34,7 @@ def distance_steps(cohort: ReportCohort) -> Picture | None:
     return Picture(
         "Distribution of HD95",
         data,
-        f"Cumulative distribution of HD95, for {len(found)} structures",
+        f"Cumulative distribution of HD95, for {counted(len(found), 'structure')}",
         f"Every point is a case; its height is the proportion of cases with this HD95 or a smaller one.{said}"
         f"{left_out(cohort)}",
     )

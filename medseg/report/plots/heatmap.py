@@ -12,6 +12,7 @@ from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter
 
+from medseg.errors import counted
 from medseg.report.cohort import ReportCohort
 from medseg.report.content import Picture, ReportCase
 from medseg.report.drawing import drawable, png
@@ -44,7 +45,8 @@ def heat_maps(cohort: ReportCohort) -> tuple[Picture, ...]:
         Picture(
             "Dice, case by structure" + (f" ({n} of {len(pages)})" if len(pages) > 1 else ""),
             _map(cohort, page, names, low),
-            f"Dice of {len(page)} cases and {len(names)} structures as colours, the worst case on top",
+            f"Dice of {counted(len(page), 'case')} and {counted(len(names), 'structure')} as colours, "
+            "the worst case on top",
             _reading(cohort, len(cases), names, low) if n == len(pages) else "",
         )
         for n, page in enumerate(pages, 1)

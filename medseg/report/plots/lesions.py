@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
+from medseg.errors import counted
 from medseg.metrics.lesions import LesionRow
 from medseg.report.cohort import ReportCohort
 from medseg.report.content import Picture
@@ -54,8 +55,8 @@ def lesion_points(cohort: ReportCohort) -> Picture | None:
     return Picture(
         "Lesions found, by size, and extra components",
         drawn,
-        f"Proportion of lesions found by size, and extra components of every case, for {len(names)} "
-        "structures",
+        f"Proportion of lesions found by size, and extra components of every case, "
+        f"for {counted(len(names), 'structure')}",
         "The left plot shows, over all cases, the proportion of lesions of each size that a component of the "
         "prediction touches; lesions that are too small to count are left out. The right plot shows the "
         "number of components in each case that touch no lesion.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from matplotlib.axes import Axes
 
+from medseg.errors import counted
 from medseg.metrics.agreement import Agreement, agreement, spread_grows
 from medseg.report.cohort import LEAST_N, ReportCohort, Volumes
 from medseg.report.content import Picture
@@ -66,7 +67,8 @@ def bland_altman(cohort: ReportCohort) -> Picture | None:
     return Picture(
         "Difference of the volumes in ml (Bland–Altman)",
         data,
-        f"Difference of predicted and reference volume against their mean, for {len(volumes)} structures",
+        f"Difference of predicted and reference volume against their mean, "
+        f"for {counted(len(volumes), 'structure')}",
         f"Every point is a case; above 0 the prediction is larger.{_with_lines(volumes)}{_hollow(volumes)}"
         f"{left_out(cohort)}",
     )
@@ -88,7 +90,8 @@ def bland_altman_percent(cohort: ReportCohort) -> Picture | None:
     return Picture(
         "Difference of the volumes in per cent",
         data,
-        f"Difference in per cent of the mean volume against that mean, for {len(volumes)} structures",
+        "Difference in per cent of the mean volume against that mean, "
+        f"for {counted(len(volumes), 'structure')}",
         "This plot shows the structures whose differences in ml scatter more in cases with a larger volume "
         "(Spearman’s rank correlation of the distance from the bias with the mean volume, one-sided p < "
         "0.05). For these, limits in ml are too wide for small volumes and too narrow for large ones."
@@ -114,7 +117,7 @@ def volume_pairs(cohort: ReportCohort) -> Picture | None:
     return Picture(
         "Predicted against reference volume",
         data,
-        f"Predicted against reference volume, for {len(volumes)} structures",
+        f"Predicted against reference volume, for {counted(len(volumes), 'structure')}",
         f"Every point is a case; on the line both volumes are equal.{scales}{_hollow(volumes)}"
         f"{left_out(cohort)}",
     )
@@ -141,7 +144,7 @@ def dice_by_volume(cohort: ReportCohort) -> Picture | None:
     return Picture(
         "Dice against volume",
         data,
-        f"Dice against the volume of the reference, for {len(names)} structures",
+        f"Dice against the volume of the reference, for {counted(len(names), 'structure')}",
         "Every point is a case. For the same error in mm, small structures have a lower Dice."
         f"{said}{left_out(cohort)}",
     )
