@@ -6,6 +6,7 @@ nibabel's reader of the vendor's private header.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from medseg.errors import InputError
 from medseg.io.dicom_geometry import SlicePlace
 from medseg.io.dicom_headers import COLOURS, VOLUME, Slice, numbers, require_plausible
-from medseg.io.dicom_library import FAULTS, dataset, unwarned
+from medseg.io.dicom_library import damage_named, dataset
 from medseg.io.dicom_pixels import stored_pixels
 
 ENHANCED, MOSAIC = "an enhanced multi-frame file", "a mosaic"
@@ -34,17 +35,9 @@ def read_slices(path: Path, *, mosaic: bool) -> tuple[Slice, ...]:
         InputError: the header is damaged, or does not say where they lie.
     """
     header = dataset(path)
-    try:
-        with unwarned():
-            return _tiles(header, path) if mosaic else _frames(header, path)
-    except FAULTS as fault:
-        if isinstance(fault, InputError):
-            raise
-        raise InputError(
-            f"{MOSAIC if mosaic else ENHANCED} whose header does not say where its slices lie",
-            source=path,
-            mend=DCM2NIIX,
-        ) from None
+    fault = f"{MOSAIC if mosaic else ENHANCED} whose header does not say where its slices lie"
+    with damage_named(path, fault, DCM2NIIX):
+        return _tiles(header, path) if mosaic else _frames(header, path)
 
 
 def read_planes(slices: Sequence[Slice]) -> list[NDArray[Any]]:
@@ -249,7 +242,7 @@ def _tiles(header: Any, path: Path) -> tuple[Slice, ...]:
             source=path,
             mend=DCM2NIIX,
         )
-    rows, columns, count = (int(n) for n in mosaic.image_shape)
+    rows, columns, count = _tiling(header, mosaic, path)
     affine = np.asarray(mosaic.affine, dtype=np.float64)  # LPS, of (row, column, slice)
     row_mm, column_mm, step_mm = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     slope, inter = numbers(header.get("RescaleSlope"), 1), numbers(header.get("RescaleIntercept"), 1)
@@ -272,6 +265,20 @@ def _tiles(header: Any, path: Path) -> tuple[Slice, ...]:
         replace(whole, frame=n, place=replace(place, position=tuple(map(float, position))))
         for n, position in enumerate(positions)
     )
+
+
+def _tiling(header: Any, mosaic: Any, path: Path) -> tuple[int, int, int]:
+    """Rows and columns of a tile, and the number of slices; the tiles lie in as many rows as columns."""
+    rows, columns, count = (int(n) for n in mosaic.image_shape)
+    side = math.isqrt(max(count - 1, 0)) + 1
+    if (rows * side, columns * side) != (int(header.Rows), int(header.Columns)):
+        raise InputError(
+            f"{MOSAIC} of {int(header.Columns)}x{int(header.Rows)} pixels, which are not the tiles of "
+            f"{count} slices ({side}x{side})",
+            source=path,
+            mend=DCM2NIIX,
+        )
+    return rows, columns, count
 
 
 def _cut(picture: NDArray[Any], tile: Slice) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medseg.errors import InputError, counted
 from medseg.io.dicom_elements import outline
-from medseg.io.dicom_library import FAULTS, unwarned
+from medseg.io.dicom_library import damage_named
 from medseg.io.dicom_source import highdicom
 from medseg.io.memory import require_memory
 from medseg.io.painting import Painting
@@ -27,7 +27,6 @@ from medseg.volume import Grid, LabelMap
 KINDS = ("BINARY", "LABELMAP")
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 WHAT = "a DICOM segmentation"
-DAMAGED = (*FAULTS, RuntimeError)
 
 Masks = list[tuple[Roi, NDArray[np.bool_]]]
 
@@ -80,12 +79,9 @@ def _opened(path: Path) -> Any:
     """The object, its lengths checked first."""
     hd = highdicom()
     outline(path)
-    try:
-        with unwarned():
-            opened = hd.seg.segread(path)
-            kind = str(opened.SegmentationType)
-    except DAMAGED:
-        raise InputError(f"{WHAT} that is damaged", source=path, mend="export it again") from None
+    with damage_named(path, f"{WHAT} that is damaged"):
+        opened = hd.seg.segread(path)
+        kind = str(opened.SegmentationType)
     if kind not in KINDS:
         raise InputError(
             f"{WHAT} of the type {kind.lower()}", source=path, mend="export it as BINARY or LABELMAP"
@@ -95,19 +91,14 @@ def _opened(path: Path) -> Any:
 
 def _rois(opened: Any, path: Path) -> tuple[Roi, ...]:
     """The segments in the order of their numbers; 0, the background of a label map, is none."""
-    try:
-        with unwarned():
-            stated = {int(s.SegmentNumber): s for s in opened.SegmentSequence}
-            numbers = sorted(n for n in stated if n)
-            names = distinct_names(
-                [tidy_name(str(stated[n].SegmentLabel or "")) or "segment" for n in numbers]
-            )
-            frame = str(opened.get("FrameOfReferenceUID") or "")
-            found = tuple(
-                Roi(name, n, _colour(stated[n]), (), frame, n) for n, name in zip(numbers, names, strict=True)
-            )
-    except DAMAGED:
-        raise InputError(f"{WHAT} that is damaged", source=path, mend="export it again") from None
+    with damage_named(path, f"{WHAT} that is damaged"):
+        stated = {int(s.SegmentNumber): s for s in opened.SegmentSequence}
+        numbers = sorted(n for n in stated if n)
+        names = distinct_names([tidy_name(str(stated[n].SegmentLabel or "")) or "segment" for n in numbers])
+        frame = str(opened.get("FrameOfReferenceUID") or "")
+        found = tuple(
+            Roi(name, n, _colour(stated[n]), (), frame, n) for n, name in zip(numbers, names, strict=True)
+        )
     if not found:
         raise InputError(f"{WHAT} without segments", source=path, mend="export it again")
     return found
@@ -125,26 +116,17 @@ def _colour(stated: Any) -> str:
 
 
 def _referenced(opened: Any, path: Path) -> str:
-    try:
+    with damage_named(path, f"{WHAT} that does not name the one series it is of"):
         (series,) = opened.ReferencedSeriesSequence
         return str(series.SeriesInstanceUID)
-    except DAMAGED:
-        raise InputError(
-            f"{WHAT} that does not name the one series it is of", source=path, mend="export it again"
-        ) from None
 
 
 def _mask(opened: Any, roi: Roi, grid: Grid, path: Path) -> NDArray[np.bool_]:
     """The voxels (I, J, K) of a segment on the series' grid."""
-    try:
-        with unwarned():
-            volume = opened.get_volume(segment_numbers=[roi.number], combine_segments=False)
-            array = np.asarray(volume.array)[..., 0].astype(np.uint8)
-            affine = LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64)
-    except DAMAGED:
-        raise InputError(
-            f"{WHAT} whose frames are damaged, or no regular stack", source=path, mend="export it again"
-        ) from None
+    with damage_named(path, f"{WHAT} whose frames are damaged, or no regular stack"):
+        volume = opened.get_volume(segment_numbers=[roi.number], combine_segments=False)
+        array = np.asarray(volume.array)[..., 0].astype(np.uint8)
+        affine = LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64)
     return on_grid(LabelMap(array, Grid(array.shape, affine)), grid, path).array.astype(np.bool_)
 
 

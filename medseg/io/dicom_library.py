@@ -9,10 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import InputError
+from medseg.errors import InputError, MedsegError
 
-FAULTS = (OSError, EOFError, ValueError, TypeError, AttributeError, LookupError, NotImplementedError)
-"""What reading a damaged header can raise; its words may hold the header's, so they are not passed on."""
 LOGS = ("highdicom", "pydicom")
 
 
@@ -24,11 +22,29 @@ def dataset(path: Path, *, tags: tuple[str, ...] = (), pixels: bool = False) -> 
     """
     from pydicom import dcmread
 
+    with damage_named(path):
+        return dcmread(path, force=True, stop_before_pixels=not pixels, specific_tags=list(tags) or None)
+
+
+@contextmanager
+def damage_named(
+    path: Path, fault: str = "the DICOM header is damaged", mend: str = "export it again"
+) -> Iterator[None]:
+    """Make what the libraries raise on a damaged header the fault it is, without their words.
+
+    They understand a value when it is first asked for, and raise errors of many kinds, whose words may hold
+    the header's.
+
+    Raises:
+        InputError: with the fault and the mend given.
+    """
     try:
         with unwarned():
-            return dcmread(path, force=True, stop_before_pixels=not pixels, specific_tags=list(tags) or None)
-    except FAULTS:
-        raise InputError("the DICOM header is damaged", source=path, mend="export it again") from None
+            yield
+    except (MedsegError, MemoryError):
+        raise
+    except Exception:
+        raise InputError(fault, source=path, mend=mend) from None
 
 
 @contextmanager

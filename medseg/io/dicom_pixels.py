@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.errors import InputError
-from medseg.io.dicom_library import FAULTS, dataset, unwarned
+from medseg.io.dicom_library import damage_named, dataset
 from medseg.io.itk import simple_itk
 
 IMAGE = (
@@ -37,14 +37,11 @@ def stored_pixels(path: Path) -> NDArray[Any]:
         InputError: the pixels are damaged, in colour, or of an encoding that is not read.
     """
     image = dataset(path, tags=(*IMAGE, *PIXELS), pixels=True)
-    try:
-        with unwarned():
-            _require_encoding(image)
-            array = _decoded(image)
-            frames = int(image.get("NumberOfFrames") or 1)
-            shape = (frames, int(image.Rows), int(image.Columns))
-    except (*FAULTS, RuntimeError, StopIteration):
-        raise InputError("the pixels are damaged", source=path, mend="export it again") from None
+    with damage_named(path, "the pixels are damaged"):
+        _require_encoding(image)
+        array = _decoded(image)
+        frames = int(image.get("NumberOfFrames") or 1)
+        shape = (frames, int(image.Rows), int(image.Columns))
     if array.size != np.prod(shape) or array.dtype.kind not in "iuf":
         raise InputError(
             "the DICOM file holds no grey pixels of the size it claims", source=path, mend="export it again"

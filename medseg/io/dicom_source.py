@@ -18,7 +18,7 @@ from medseg.errors import InputError, UsageError
 from medseg.findings.finding import Finding, is_doubtful, sentences
 from medseg.io import dicom
 from medseg.io.dicom_codes import text
-from medseg.io.dicom_library import FAULTS
+from medseg.io.dicom_library import damage_named
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.volume import Grid
 
@@ -206,12 +206,10 @@ def _header(path: Path) -> Any:
     import pydicom
 
     tags = [*IDENTIFIERS, *GEOMETRY, *PATIENT_AND_STUDY]
-    try:
+    with damage_named(path):
         header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
         header.decode()
         missing = [keyword for keyword in IDENTIFIERS if not header.get(keyword)]
-    except FAULTS:
-        raise InputError("the DICOM header is damaged", source=path, mend="export it again") from None
     if missing:
         raise InputError(
             f"the slice has no {missing[0]}, which objects made from it must name",

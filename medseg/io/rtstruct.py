@@ -19,7 +19,7 @@ from medseg.io.contours import Points, filled
 from medseg.io.dicom_elements import outline
 from medseg.io.dicom_geometry import LPS_TO_RAS
 from medseg.io.dicom_headers import PATIENT, Slice, require_same
-from medseg.io.dicom_library import FAULTS, dataset, unwarned
+from medseg.io.dicom_library import damage_named, dataset
 from medseg.io.label_names import listed, name_key, names_by_key
 from medseg.io.memory import require_memory
 from medseg.io.options import ImageInfo, ReadOptions
@@ -116,16 +116,11 @@ def structure_of(roi: Roi) -> Structure:
 
 def _rois(header: Any, path: Path) -> tuple[tuple[Roi, ...], tuple[str, ...]]:
     """The structures with closed contours, numbered in their order, and what is said of the others."""
-    try:
-        with unwarned():
-            stated = list(header.StructureSetROISequence)
-            contours = {int(c.ReferencedROINumber): c for c in header.get("ROIContourSequence") or ()}
-            names = distinct_names([tidy_name(str(r.get("ROIName") or "")) or "structure" for r in stated])
-            found = [
-                _roi(r, contours.get(int(r.ROINumber)), name) for r, name in zip(stated, names, strict=True)
-            ]
-    except FAULTS:
-        raise InputError(f"{WHAT} that is damaged", source=path, mend="export it again") from None
+    with damage_named(path, f"{WHAT} that is damaged"):
+        stated = list(header.StructureSetROISequence)
+        contours = {int(c.ReferencedROINumber): c for c in header.get("ROIContourSequence") or ()}
+        names = distinct_names([tidy_name(str(r.get("ROIName") or "")) or "structure" for r in stated])
+        found = [_roi(r, contours.get(int(r.ROINumber)), name) for r, name in zip(stated, names, strict=True)]
     kept = [roi for roi in found if roi.contours]
     if not kept:
         raise InputError(f"{WHAT} without closed contours", source=path, mend="draw the structures")
@@ -203,11 +198,8 @@ def _points(contour: Any) -> Points:
 
 def _uids(header: Any, path: Path) -> list[str]:
     """The series that a structure set refers to."""
-    try:
-        with unwarned():
-            return list(dict.fromkeys(_referenced(header)))
-    except FAULTS:
-        raise InputError(f"{WHAT} that is damaged", source=path, mend="export it again") from None
+    with damage_named(path, f"{WHAT} that is damaged"):
+        return list(dict.fromkeys(_referenced(header)))
 
 
 def series_beside(uids: Sequence[str], path: Path, what: str) -> tuple[ImageInfo, Sequence[Slice]]:

@@ -168,6 +168,9 @@ def _decoded(path: Path, colours: bool) -> Pixels:
         series = tif.series[0]
         pixels: Pixels = series.asarray()
         table = series.keyframe.colormap
+    if pixels.shape != series.shape:
+        claimed, found = ("x".join(map(str, shape)) for shape in (series.shape, pixels.shape))
+        raise InputError(f"its pixels are {found}, and its header claims {claimed}", source=path, mend=MEND)
     order = _order(series.axes, series.shape)
     places = [n for n in order or () if n is not None]
     pixels = pixels.transpose([*places, *(n for n in range(pixels.ndim) if n not in places)])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,7 @@ class Checkpoint:
 
 
 def save(path: Path, checkpoint: Checkpoint) -> None:
-    """Write atomically; the checkpoint that was there becomes `<stem>.previous.safetensors`."""
+    """Write atomically; the checkpoint that was there is kept as `<stem>.previous.safetensors`."""
     tensors = {key: value.detach().contiguous() for key, value in checkpoint.tensors.items()}
     values = json.dumps(checkpoint.values, sort_keys=True)
     header = {"schema": SCHEMA, "values": values, "digest": _digest(tensors, values)}
@@ -43,7 +45,17 @@ def save(path: Path, checkpoint: Checkpoint) -> None:
     with atomic_write(path, overwrite=True) as temporary:
         temporary.write_bytes(data)
         if path.exists():
-            path.replace(previous_of(path))
+            _keep(path)
+
+
+def _keep(path: Path) -> None:
+    """Give the checkpoint at `path` the name of the one before it too; neither name is ever without one."""
+    with atomic_write(previous_of(path), overwrite=True) as temporary:
+        temporary.unlink()
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, temporary)
 
 
 def load(path: Path) -> Checkpoint:

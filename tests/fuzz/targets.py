@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import dicom_seeds as dicom
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
 import tifffile
 import torch
-from io_files import oblique, ramp, save, write_dicom
+from io_files import oblique, ramp, save
 from mutations import (
     Generator,
     Mutation,
@@ -39,7 +40,7 @@ from medseg.structures import Structure, StructureSet, from_labels
 from medseg.training import checkpoint
 from medseg.training.split import make_split
 from medseg.volume import Grid, LabelMap, Volume
-from medseg.workflows import known, measuring, pairs, predictions
+from medseg.workflows import known, label_files, measuring, pairs, predictions
 from medseg.workflows.case_file import CaseFile
 from medseg.workflows.run import Run
 
@@ -71,11 +72,16 @@ class Target:
     readers: tuple[Callable[[Path], Any], ...]
 
 
+def in_folder(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """Read the folder of a file."""
+    return lambda path: read(path.parent)
+
+
 # Images
 
 
-def whole_volume(path: Path) -> Volume:
-    found = io.read_volume(path)
+def whole_volume(path: Path, series: str | None = None) -> Volume:
+    found = io.read_volume(path, options=io.ReadOptions(series=series))
     assert found.array.shape[1:] == found.grid.shape
     assert np.isfinite(found.array).all()
     assert np.isfinite(found.grid.affine).all()
@@ -92,6 +98,12 @@ def whole_labels(path: Path) -> LabelMap:
 def named_labels(path: Path) -> None:
     found, structures = io.read_labels(path), io.read_segments(path)
     assert set(np.unique(found.array).tolist()) <= {0, *structures.values}
+
+
+def each_kind(path: Path) -> None:
+    """Every series or kind of frames by its number."""
+    for series in io.list_series(path):
+        whole_volume(path, str(series.number))
 
 
 IMAGE = (io.inspect, whole_volume, whole_labels)
@@ -198,20 +210,6 @@ def jpeg(folder: Path) -> list[bytes]:
     made = path.read_bytes()
     path.unlink()
     return [made]
-
-
-def dicom(folder: Path) -> list[bytes]:
-    """One slice of three, beside the others."""
-    return [write_dicom(folder / "series", 3)[1].read_bytes()]
-
-
-def spoiled_dicom(blob: bytes, generator: Generator) -> bytes:
-    """Bytes after the preamble; half of the time the length, kind or value of an element."""
-    return blob[:128] + spoiled_bytes(len(blob))(blob[128:], generator)
-
-
-def series_of(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
-    return lambda path: read(path.parent)
 
 
 # Models, checkpoints
@@ -407,18 +405,21 @@ TARGETS: dict[str, Target] = {
     "tiff": Target("scan.tif", tiff, spoiled_bytes(500), IMAGE),
     "png": Target("scan.png", png, png_chunks, IMAGE),
     "jpeg": Target("scan.jpg", jpeg, spoiled_bytes(700), IMAGE),
-    "dicom": Target("series/001.dcm", dicom, spoiled_dicom, tuple(map(series_of, IMAGE))),
+    "dicom": Target("series/001.dcm", dicom.series, dicom.spoiled, tuple(map(in_folder, IMAGE))),
+    "dicom_frames": Target("x.dcm", dicom.frames, dicom.spoiled, (*IMAGE, each_kind)),
+    "dicom_mosaic": Target("x.dcm", dicom.mosaic, dicom.spoiled, IMAGE),
+    "dicom_structures": Target("x.dcm", dicom.structures, dicom.spoiled, (whole_labels, io.read_segments)),
     "model": Target("m.safetensors", model_file, spoiled_model, (load_model,)),
     "checkpoint": Target("last.safetensors", training_state, spoiled_bytes(600), (checkpoint.load,)),
     "card": Target("c.toml", texts("datasets"), spoiled_text, (load_card,)),
     "recipe": Target("r.toml", texts("pipelines"), spoiled_text, (load_recipe,)),
     "decathlon": Target(
-        "set/dataset.json", dataset(nnunet=False), spoiled_json, (layout("decathlon"), series_of(detect))
+        "set/dataset.json", dataset(nnunet=False), spoiled_json, (layout("decathlon"), in_folder(detect))
     ),
     "nnunet": Target(
-        "set/dataset.json", dataset(nnunet=True), spoiled_json, (layout("nnunet"), series_of(detect))
+        "set/dataset.json", dataset(nnunet=True), spoiled_json, (layout("nnunet"), in_folder(detect))
     ),
-    "label_names": Target("labels.json", label_names, spoiled_json, (pairs.read_structures,)),
+    "label_names": Target("labels.json", label_names, spoiled_json, (label_files.read_structures,)),
     "summary": Target(
         "scan_seg.json", summary, spoiled_json,
         tuple(map(beside, (known.known_structures, known.stated_verdict, known.stated_intervals, told))),

@@ -16,7 +16,7 @@ from medseg import io
 from medseg.errors import GeometryError, InputError
 
 INPUTS = 25
-"""Of each format in the ordinary suite, 500 in all; `make fuzz` reads 20,000."""
+"""Of each format in the ordinary suite, 650 in all; `make fuzz` reads 20,000."""
 
 CORPUS = sorted(path for path in (HERE / "corpus").rglob("*") if path.is_file())
 

@@ -1,12 +1,15 @@
-"""DICOM files for tests, made with pydicom of its own test files, never by the code under test."""
+"""DICOM files for tests, made of test files of pydicom and nibabel, never by the code under test."""
 
 from __future__ import annotations
 
+import gzip
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pydicom
 from pydicom.data import get_testdata_file
@@ -42,6 +45,20 @@ def save(header: Any, path: Path) -> Path:
         warnings.simplefilter("ignore")
         header.save_as(path)
     return path
+
+
+def scanned(name: str) -> Any:
+    """The header of a file from a scanner that nibabel holds for its own tests; its pixels were zeroed."""
+    content = (Path(nib.__file__).parent / "nicom" / "tests" / "data" / name).read_bytes()
+    return pydicom.dcmread(BytesIO(gzip.decompress(content) if name.endswith(".gz") else content))
+
+
+def repainted(header: Any, shape: Sequence[int]) -> np.ndarray:
+    """Give a header pixels that all differ, ([frames,] rows, columns); what they are."""
+    stored = np.arange(np.prod(shape), dtype=np.uint16).reshape(shape)
+    header.Rows, header.Columns = shape[-2:]
+    header.PixelData = stored.tobytes()
+    return stored
 
 
 class Frame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,8 +92,36 @@ def test_a_damaged_latest_is_told_and_the_one_before_it_serves(path: Path) -> No
     assert "the one before it is used" in warning
 
 
+@pytest.mark.fault("reliability 82")
+@pytest.mark.parametrize("links", [True, False])
+def test_there_is_a_checkpoint_of_its_name_at_every_moment_of_a_save(
+    path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    """Whenever a kill comes; on file systems without links too."""
+    moments: list[int] = []
+
+    def watched(do: Any) -> Any:
+        def act(*words: Any) -> Any:
+            done = do(*words)
+            moments.append(checkpoints.load(path).values["epoch"])
+            return done
+
+        return act
+
+    def none(*_: Any) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    for name in ("replace", "fsync"):
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
+    if not links:
+        monkeypatch.setattr(os, "link", none)
+    checkpoints.save(path, state(3))
+    assert {2, 3} <= set(moments)
+    assert same(checkpoints.load(checkpoints.previous_of(path)), state(2))
+    assert len(list(path.parent.iterdir())) == 2
+
+
 def test_when_only_the_one_before_is_there_it_serves(path: Path) -> None:
-    """A crash between the two renames of a save leaves this."""
     path.unlink()
     found, warning = checkpoints.load_latest(path)
     assert found is not None

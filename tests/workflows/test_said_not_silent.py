@@ -115,4 +115,4 @@ def test_a_comparison_says_which_way_its_difference_goes(tmp_path: Path) -> None
     ran = done("compare", tmp_path / "a", tmp_path / "b", "--reference", tmp_path / "ref")
     assert "A is better for 1 (Dice, B − A: −0." in ran.out
     one = [tmp_path / folder / "0.nii.gz" for folder in ("a", "b", "ref")]
-    assert "for there is 1 case and a test needs" in done("compare", *one[:2], "--reference", one[2]).out
+    assert "there is 1 case and a test needs" in done("compare", *one[:2], "--reference", one[2]).out
