@@ -42,8 +42,9 @@ def command(
     audit = check(
         folder,
         load_card(name) if name else None,
-        settings,
-        opt.reading(use_form, assume_ras, fill_nan, volume, series),
+        channels=settings.channels if settings else (),
+        preparation=settings.preparation if settings else None,
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
         on_case=lambda number, of: rewrite(f"reading case {number} of {of}"),
     )
     rewrite("")

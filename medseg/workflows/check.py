@@ -22,7 +22,6 @@ from medseg.layouts import CaseFiles, detect
 from medseg.layouts.case import require_folder
 from medseg.layouts.description import LISTER, required_description
 from medseg.preparation import Preparation, PreparationSpec
-from medseg.recipes import Recipe
 from medseg.structures import Structure, StructureSet, value_counts
 from medseg.workflows.cases import (
     Judgement,
@@ -127,7 +126,8 @@ class Audit:
 def check(
     folder: Path,
     card: Card | None = None,
-    recipe: Recipe | None = None,
+    channels: Sequence[str] = (),
+    preparation: PreparationSpec | None = None,
     reading: ReadOptions | None = None,
     on_case: Callable[[int, int], None] = lambda *_: None,
 ) -> Audit:
@@ -136,8 +136,8 @@ def check(
     Args:
         folder: in the layout of the card, or without one in any that its names tell.
         card: what channels and labels mean; what the folder states, or the card of its layout, when None.
-        recipe: of the training, whose channels and preparation are taken; without one every channel that
-            any case has, and no change of the voxels.
+        channels: those that the training takes; every one that any case has, when empty.
+        preparation: of the training; none of the voxels is changed, when None.
         reading: decisions that the files leave open.
         on_case: called after each case with its number and how many there are.
 
@@ -149,16 +149,16 @@ def check(
     else:
         found = described(folder, card, complete=False, reading=reading)
     cases, structures = found.files.cases, found.structures
-    wanted = (recipe.channels if recipe else ()) or channels_of(cases, found.known_channels)
+    wanted = tuple(channels) or channels_of(cases, found.known_channels)
     read = partial(read_on_grid, structures=structures, there=found.known_channels, wanted=wanted)
-    preparation = Preparation(recipe.preparation if recipe else PreparationSpec())
+    prepare = Preparation(preparation or PreparationSpec())
     facts: list[CaseFacts] = []
     findings: list[Finding] = []
     for number, case in enumerate(cases, start=1):
         if found.tissues and card is not None:
             looked = _look_at_map(case, card, findings)
         else:
-            judged = judge_case(case, read, structures, preparation)
+            judged = judge_case(case, read, structures, prepare)
             looked = _look(case, judged, structures, findings)
         facts += [] if looked is None else [looked]
         on_case(number, len(cases))
