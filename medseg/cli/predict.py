@@ -114,7 +114,7 @@ def _page(path: Path | None) -> Path | None:
         UsageError: it is to be none.
     """
     if path is not None:
-        from medseg.workflows.outputs import require_page
+        from medseg.io.names import require_page
 
         require_page(path)
     return path
@@ -137,8 +137,7 @@ def spelled(words: Sequence[str]) -> list[str]:
 
 def _names_page(word: str) -> bool:
     from medseg.io.dicom import DICOM_SUFFIXES
-    from medseg.io.names import PICTURE_SUFFIXES, SUFFIXES, stem_and_suffix
-    from medseg.workflows.outputs import PAGES
+    from medseg.io.names import PAGES, PICTURE_SUFFIXES, SUFFIXES, stem_and_suffix
 
     suffix = stem_and_suffix(word)[1]
     if suffix in PAGES:

@@ -36,9 +36,9 @@ def command(
 ) -> None:
     """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
     from medseg.io import stem_and_suffix
+    from medseg.io.names import require_page
     from medseg.workflows.known import known_structures, stated_intervals
     from medseg.workflows.meanings import ignoring
-    from medseg.workflows.outputs import require_page
     from medseg.workflows.report import ReportOptions, report
 
     stem = stem_and_suffix(seg)[0].removesuffix("_seg")

@@ -176,3 +176,19 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
+
+
+def require_writable(path: Path) -> None:
+    """Refuse a place that cannot be written to, before hours are spent on what should go there.
+
+    Raises:
+        UsageError: a part of the path is a file.
+        ResourceError: the folder, or the one it would be made in, may not be written to.
+    """
+    folder = path.parent
+    while not folder.exists():
+        folder = folder.parent
+    if not folder.is_dir():
+        raise UsageError("is a file, not a folder", source=folder, mend="give another -o")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ResourceError("the folder may not be written to", source=folder, mend="give another -o")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from medseg.errors import InputError, MedsegError
+from medseg.errors import InputError, MedsegError, UsageError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img")
 MGH_SUFFIXES = (".mgz", ".mgh")
@@ -20,6 +20,8 @@ HEADER_SUFFIXES = (".hdr", ".mhd", ".nhdr")
 """Of headers whose voxels lie in another file."""
 SUFFIXES = (*NIFTI_SUFFIXES, SEGMENTATION_SUFFIX, *ITK_SUFFIXES, *MGH_SUFFIXES, *PICTURE_SUFFIXES)
 """A name is matched against them in this order: `.seg.nrrd` before `.nrrd`."""
+PAGES = (".html", ".htm", ".pdf")
+"""Of a page about a case."""
 
 MADE_BY_US = ("_seg", "_overlay", "_augment")
 PROBABILITIES = "_prob-"
@@ -146,3 +148,19 @@ def partner(path: Path, suffix: str) -> Path:
     """The other file of a pair: same folder and stem, `suffix` in the letter case of `path`'s own."""
     own = path.suffix
     return path.with_suffix(suffix.upper() if own.isupper() else suffix)
+
+
+def require_page(out: Path) -> bool:
+    """Whether a page about a case is to be a PDF.
+
+    Raises:
+        UsageError: it is to be neither that nor HTML.
+    """
+    suffix = out.suffix.lower()
+    if suffix not in PAGES:
+        raise UsageError(
+            f"a report ends in .html or .pdf, not in {suffix or 'nothing'}",
+            source=out,
+            mend=f"name it {out.stem or 'report'}.html or {out.stem or 'report'}.pdf",
+        )
+    return suffix == ".pdf"

@@ -13,12 +13,11 @@ from typing import Any
 
 from medseg.errors import UsageError
 from medseg.io import digest_of
-from medseg.io.atomic import write_text
+from medseg.io.atomic import require_writable, write_text
 from medseg.metrics.exchange import CHALLENGER_METRICS, challenger_csv, nnunet_summary
 from medseg.metrics.export import report_json
 from medseg.workflows.case_file import COHORT_PAGE, CaseFile, picture, read_json
 from medseg.workflows.evaluation import SCHEMA, Evaluation
-from medseg.workflows.outputs import require_writable
 from medseg.workflows.pairs import FilePair
 
 REPORT, CASES = "report.json", "cases"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg.errors import ResourceError, UsageError
+from medseg.errors import UsageError
 from medseg.findings.finding import listed
 from medseg.io import digest_of, files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
@@ -25,9 +24,6 @@ PARTS = {
     "software": "the version of medseg",
 }
 """What a result is made of, in words."""
-
-PAGES = (".html", ".htm", ".pdf")
-"""What a page about a case is written as."""
 
 
 @dataclass(frozen=True)
@@ -148,38 +144,6 @@ class Outputs:
                     for file in files_of(path) if path.suffix.lower() in HEADER_SUFFIXES else (path,):
                         file.unlink(missing_ok=True)
             raise
-
-
-def require_writable(path: Path) -> None:
-    """Refuse a place that cannot be written to, before hours are spent on what should go there.
-
-    Raises:
-        UsageError: a part of the path is a file.
-        ResourceError: the folder, or the one it would be made in, may not be written to.
-    """
-    folder = path.parent
-    while not folder.exists():
-        folder = folder.parent
-    if not folder.is_dir():
-        raise UsageError("is a file, not a folder", source=folder, mend="give another -o")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ResourceError("the folder may not be written to", source=folder, mend="give another -o")
-
-
-def require_page(out: Path) -> bool:
-    """Whether a page about a case is to be a PDF.
-
-    Raises:
-        UsageError: it is to be neither that nor HTML.
-    """
-    suffix = out.suffix.lower()
-    if suffix not in PAGES:
-        raise UsageError(
-            f"a report ends in .html or .pdf, not in {suffix or 'nothing'}",
-            source=out,
-            mend=f"name it {out.stem or 'report'}.html or {out.stem or 'report'}.pdf",
-        )
-    return suffix == ".pdf"
 
 
 def _plain(name: str) -> str:

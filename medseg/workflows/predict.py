@@ -10,11 +10,12 @@ from typing import Any
 
 from medseg.errors import PartialBatchError, UsageError, counted
 from medseg.inference.planner import Forecast
+from medseg.io.atomic import require_writable
 from medseg.volume import Grid
 from medseg.workflows import bids, cluster, pipeline
 from medseg.workflows.inputs import InputCase, Say, check_out, find_cases, is_batch
 from medseg.workflows.job import Job, Outcome, PredictOptions
-from medseg.workflows.outputs import Outputs, require_writable
+from medseg.workflows.outputs import Outputs
 from medseg.workflows.segment import Segmenter
 from medseg.workflows.summary import grid_content
 

@@ -16,7 +16,7 @@ from medseg.findings.labels import Expected, of_labels
 from medseg.findings.scan import of_grid
 from medseg.io import ReadOptions, digest_of
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
-from medseg.io.names import stem_and_suffix
+from medseg.io.names import require_page, stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows
 from medseg.metrics.signed import Compared, compare
@@ -30,7 +30,6 @@ from medseg.structures import StructureSet, Total
 from medseg.volume import Grid, LabelMap, Volume
 from medseg.workflows.known import Verdict, stated_verdict
 from medseg.workflows.label_files import read_scan, read_side
-from medseg.workflows.outputs import require_page
 
 MEASURED = ("unknown_values", "sheared")
 """Findings that the measurement against a reference states itself, of both files."""

@@ -11,7 +11,8 @@ from io_files import save
 
 from medseg.errors import ResourceError, UsageError
 from medseg.io import digest_of_files, files_of
-from medseg.workflows.outputs import Outputs, require_writable
+from medseg.io.atomic import require_writable
+from medseg.workflows.outputs import Outputs
 from medseg.workflows.predictions import SCHEMA
 
 
