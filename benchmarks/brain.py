@@ -39,19 +39,19 @@ from numpy.typing import NDArray
 
 import medseg
 from medseg.augment.spec import SynthesisSpec
-from medseg.cards import load_card
-from medseg.geometry.orient import canonical
-from medseg.geometry.resample import resample, resampled_grid
+from medseg.core.volume import Grid, Volume
+from medseg.data.cards import load_card
+from medseg.data.layouts import CaseFiles
+from medseg.data.synthetic import SyntheticCases
 from medseg.inference import engines
 from medseg.io import read_labels
-from medseg.layouts import CaseFiles
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
-from medseg.recipes import load_recipe
-from medseg.volume import Grid, Volume
-from medseg.workflows.calibrate import held_out
-from medseg.workflows.segment import Segmentation, Segmenter
-from medseg.workflows.synthetic import SyntheticCases
+from medseg.preparation.orient import canonical
+from medseg.preparation.resample import resample, resampled_grid
+from medseg.segmentation.segmenter import Segmentation, Segmenter
+from medseg.training.calibrate import held_out
+from medseg.training.recipe import load_recipe
 
 Labels = NDArray[np.integer[Any]]
 

@@ -23,16 +23,16 @@ from typing import Any
 import heads
 from brain_refinement import DEFAULT_DATA, with_recipe
 
-from medseg.cards import load_card
+from medseg.data.cards import load_card
+from medseg.data.synthetic import SyntheticCases
 from medseg.inference.engines.rounding import harmless
 from medseg.model.file import Model, load_model
-from medseg.recipes import load_recipe
-from medseg.workflows.calibrate import held_out
-from medseg.workflows.evidence import measure
-from medseg.workflows.repeatability import repeatability
-from medseg.workflows.rounding import rounding
-from medseg.workflows.segment import Segmenter
-from medseg.workflows.synthetic import SyntheticCases
+from medseg.segmentation.segmenter import Segmenter
+from medseg.training.calibrate import held_out
+from medseg.training.package import measure
+from medseg.training.recipe import load_recipe
+from medseg.training.repeatability import repeatability
+from medseg.training.rounding import rounding
 
 REPEATED = 6
 """Heads that are predicted again and again."""

@@ -22,14 +22,14 @@ import heads
 import numpy as np
 from heads import Head
 
-from medseg.cards import load_card
+from medseg.data.cards import load_card
 from medseg.inference.postprocess import postprocess
 from medseg.inference.refine import refined_labels
 from medseg.model.file import Model, load_model
 from medseg.model.refinement import RefinementSpec, Trust
-from medseg.preparation import Preparation, Prepared
-from medseg.recipes import load_recipe
-from medseg.workflows.segment import Segmenter
+from medseg.preparation.preparation import Preparation, Prepared
+from medseg.segmentation.segmenter import Segmenter
+from medseg.training.recipe import load_recipe
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 WORTH = 0.003

@@ -27,7 +27,8 @@ from brain_refinement import DEFAULT_DATA, with_recipe
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.cards import load_card
+from medseg.data.cards import load_card
+from medseg.data.synthetic import SyntheticCases
 from medseg.inference.engines.torch import torch_engine
 from medseg.inference.postprocess import postprocess
 from medseg.inference.predictor import Predictor
@@ -36,13 +37,12 @@ from medseg.inference.restore import restored_labels
 from medseg.losses import registry as losses
 from medseg.model.file import Model, load_model
 from medseg.networks.fast_unet import FastUNet
-from medseg.preparation import Preparation
-from medseg.recipes import Recipe, load_recipe
+from medseg.preparation.preparation import Preparation
 from medseg.training.loop import Trainer
 from medseg.training.processor import keep_memory
+from medseg.training.recipe import Recipe, load_recipe
 from medseg.training.setup import map_case
 from medseg.training.spec import TrainingSpec
-from medseg.workflows.synthetic import SyntheticCases
 
 HEADS = ("hcp_100307", "oasis_1001", "oasis_1007", "oasis_1010")
 KEPT_OUT = ("training_seg_17", "training_seg_18")

@@ -23,15 +23,15 @@ from typing import Any
 import numpy as np
 from training import DEFAULT_DATA, SHORT, processor, trained, written
 
-from medseg.cards import load_card
+from medseg.data.cards import load_card
+from medseg.data.cases import read_case
 from medseg.model.file import Model, load_model
-from medseg.workflows.calibrate import held_out
-from medseg.workflows.calibration import Observation, calibrated, coverage, expectations, observed
-from medseg.workflows.cases import read_case
-from medseg.workflows.member import SegmenterOptions
-from medseg.workflows.quality import distances
-from medseg.workflows.segment import Segmenter
-from medseg.workflows.shifts import ShiftSpec, shifted
+from medseg.segmentation.calibration import Observation, calibrated, coverage, expectations, observed
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.segmenter import Segmenter
+from medseg.segmentation.verdict import distances
+from medseg.training.calibrate import held_out
+from medseg.training.shifts import ShiftSpec, shifted
 
 FOLDS, HALVES, SEED = 3, 40, 0
 LOW, HIGH = 0.85, 0.95

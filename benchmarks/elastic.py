@@ -34,7 +34,7 @@ from scipy import ndimage
 
 from medseg.augment.compose import Augmenter
 from medseg.augment.spec import AffineSpec, AugmentSpec, ElasticSpec
-from medseg.structures import from_labels
+from medseg.core.structures import from_labels
 
 TARGET = 0.25
 PEERS = ("monai", "torchio", "batchgeneratorsv2")

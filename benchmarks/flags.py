@@ -28,15 +28,15 @@ import numpy as np
 from scipy import ndimage
 from training import DEFAULT_DATA, PROGRAM, processor
 
-from medseg.cards import load_card
+from medseg.core.volume import Grid, LabelMap, Volume
+from medseg.data.cards import load_card
+from medseg.data.cases import read_case
 from medseg.io import read_volume, write_image
 from medseg.model.file import load_model
-from medseg.volume import Grid, LabelMap, Volume
-from medseg.workflows.calibrate import held_out
-from medseg.workflows.calibration import calibrated, observed
-from medseg.workflows.cases import read_case
-from medseg.workflows.member import SegmenterOptions
-from medseg.workflows.segment import Segmenter
+from medseg.segmentation.calibration import calibrated, observed
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.segmenter import Segmenter
+from medseg.training.calibrate import held_out
 
 DRAWS, CLEAN = 5, 15
 FIRST = 1

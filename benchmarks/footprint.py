@@ -19,6 +19,7 @@ from importlib.metadata import version
 import numpy as np
 import torch
 
+from medseg.core.structures import Structure
 from medseg.inference import engines
 from medseg.inference.engines.base import EngineName
 from medseg.inference.engines.torch import to_graph
@@ -27,7 +28,6 @@ from medseg.io.memory import held_bytes, peak_memory_bytes
 from medseg.model.file import Model
 from medseg.model.spec import ModelSpec, NetworkSpec, Norm
 from medseg.networks import registry
-from medseg.structures import Structure
 from medseg.training.setup import facts_of
 
 WIDTHS, OUTPUTS, SIDE = (16, 32, 64, 128), 4, 112

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 
 import medseg
+from medseg.core.structures import StructureSet
+from medseg.core.volume import LabelMap, Volume
 from medseg.io import read_labels
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
-from medseg.structures import StructureSet
-from medseg.volume import LabelMap, Volume
 
 SCAN, LABELS = "_t1.nii.gz", "_labels.nii.gz"
 

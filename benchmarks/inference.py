@@ -38,7 +38,7 @@ from medseg.inference.engines.base import available_threads
 from medseg.inference.predictor import Predictor
 from medseg.io import read_volume
 from medseg.model.file import load_model
-from medseg.preparation import Preparation
+from medseg.preparation.preparation import Preparation
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_DATA = HERE.parents[1] / "shared" / "data"

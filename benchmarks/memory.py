@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from scipy.ndimage import zoom
 
+from medseg.core.structures import Structure
 from medseg.inference.engines.base import available_threads
 from medseg.inference.engines.torch import to_graph
-from medseg.intensity import NormalisationSpec
 from medseg.model.file import Model
 from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.networks import registry
-from medseg.preparation import PreparationSpec
-from medseg.structures import Structure
+from medseg.preparation.intensity import NormalisationSpec
+from medseg.preparation.preparation import PreparationSpec
 from medseg.training.setup import facts_of
 
 SHAPE, VOXEL_MM = (512, 512, 600), (0.75, 0.75, 1.0)

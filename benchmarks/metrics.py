@@ -38,10 +38,10 @@ from typing import Any, NamedTuple
 import nibabel as nib
 import numpy as np
 
+from medseg.core.structures import StructureSet, from_labels
+from medseg.core.volume import Grid, LabelMap
 from medseg.metrics import InstanceRule, evaluate_case
 from medseg.metrics.case import CaseResult
-from medseg.structures import StructureSet, from_labels
-from medseg.volume import Grid, LabelMap
 
 DATA = Path(os.environ.get("MEDSEG_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 MAPS = ("training_seg_01.nii.gz", "training_seg_02.nii.gz")

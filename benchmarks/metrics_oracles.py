@@ -26,10 +26,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from medseg.core.structures import StructureSet, from_labels
+from medseg.core.volume import Grid, LabelMap
 from medseg.metrics import evaluate_case
 from medseg.metrics.cohort import bootstrap_interval
-from medseg.structures import StructureSet, from_labels
-from medseg.volume import Grid, LabelMap
 
 DATA = Path(os.environ.get("MEDSEG_DATA", Path(__file__).parents[1].parent / "shared" / "data"))
 PAIRS = ("body", "spine_semantic", "spine_matched_instance")

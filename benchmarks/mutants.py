@@ -42,13 +42,13 @@ import pytest
 from mutations import ROOT, Loader, Mutant, mutants_of
 
 ROOMS = {
-    "io": (sorted((ROOT / "medseg/io").glob("*.py")), ["tests/io", "tests/workflows/test_dicom_out.py"]),
+    "io": (sorted((ROOT / "medseg/io").rglob("*.py")), ["tests/io", "tests/prediction/test_dicom_out.py"]),
     "metrics": (sorted((ROOT / "medseg/metrics").glob("*.py")), ["tests/metrics"]),
     "findings": (
-        [*sorted((ROOT / "medseg/findings").glob("*.py")), ROOT / "medseg/workflows/quality.py"],
+        [*sorted((ROOT / "medseg/findings").rglob("*.py")), ROOT / "medseg/segmentation/verdict.py"],
         [
-            "tests/findings", "tests/workflows/test_quality.py", "tests/workflows/test_segment.py",
-            "tests/workflows/test_dicom_out.py", "tests/report/test_report_workflow.py",
+            "tests/findings", "tests/segmentation/test_quality.py", "tests/segmentation/test_segment.py",
+            "tests/prediction/test_dicom_out.py", "tests/reporting/test_report_workflow.py",
         ],
     ),
     "checkpoint": ([ROOT / "medseg/training/checkpoint.py"], ["tests/training/test_checkpoint.py"]),
@@ -343,7 +343,7 @@ def main() -> int:
     parser.add_argument("--log", type=Path, required=True, help="what was tried; a new run goes on from it")
     parser.add_argument("--again", action="store_true", help="try those that lived, with the tests of now")
     options = parser.parse_args()
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers")]
     preload()
     there_are, chosen = drawn(options.rooms or list(ROOMS), options.mutants, options.seed)
     tried(options, chosen)

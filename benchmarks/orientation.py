@@ -26,7 +26,7 @@ import nibabel as nib
 import numpy as np
 
 import medseg
-from medseg.workflows.segment import Segmenter
+from medseg.segmentation.segmenter import Segmenter
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 STRAIGHT = [[0, 1], [1, 1], [2, 1]]

@@ -7,8 +7,8 @@
 (a) Files of each format are spoiled and read as `make fuzz` does (`tests/fuzz`): each is a value or a refusal
     with a documented exit code, within 5 s and 500 MB.
 (b) Training, prediction of a folder, evaluation and conversion are killed by signal 9 at moments drawn over
-    their whole length, each going on after a kill (`tests/kills.py`): no file under its own name is torn, no
-    result that stood is lost, and all is in the end what it is without a kill.
+    their whole length, each going on after a kill (`tests/helpers/kills.py`): no file under its own name is
+    torn, no result that stood is lost, and all is in the end what it is without a kill.
 
 Prints one line of JSON; exits with 1 when a promise is not kept.
 """
@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 TESTS = Path(__file__).parents[1] / "tests"
-sys.path[:0] = [str(TESTS / room) for room in ("fuzz", "io", "training", ".")]
+sys.path[:0] = [str(TESTS / room) for room in ("fuzz", "helpers")]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(TESTS.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 from fuzzing import INPUTS, MEGABYTES, PROCESSES, SECONDS, every  # noqa: E402

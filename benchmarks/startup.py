@@ -24,7 +24,7 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from medseg.phantom import write_phantom_scan
+from medseg.data.phantom import write_phantom_scan
 
 HELP_SECONDS = 0.3
 HEAVY = ("numpy", "torch", "monai", "openvino", "SimpleITK", "nibabel", "scipy")

@@ -38,8 +38,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 HERE = Path(__file__).resolve().parent
 SETTINGS, MAPS, STATE, WEIGHTS = "settings.json", "maps.npz", "state.npz", "weights.npz"
 LIMIT_BYTES = 60_000_000
-MODULES = ("__init__", "errors", "structures", "sampling", "augment/*", "losses/*", "networks/*",
-           "training/__init__", "training/spec", "training/schedule", "training/processor")  # fmt: skip
+MODULES = ("__init__", "core/__init__", "core/errors", "core/structures", "augment/*", "losses/*",
+           "networks/*", "training/__init__", "training/sampling", "training/spec", "training/schedule",
+           "training/processor")  # fmt: skip
 STAND_IN = '"""Names that the networks mention in annotations."""\n\nNorm = NetworkSpec = object\n'
 LOOKS = 20
 """Steps between two looks at the loss, each of which waits for the device."""
@@ -78,12 +79,12 @@ def main() -> None:
 def pack(given: argparse.Namespace) -> None:
     """Write the tar file; a recipe without label maps, or a pack of 60 MB or more, is refused."""
     import medseg
-    from medseg import specs
-    from medseg.cards import load_card
-    from medseg.recipes import load_recipe
+    from medseg.core import specs
+    from medseg.data.cards import load_card
+    from medseg.data.synthetic import SyntheticCases
+    from medseg.training.package import provenance
+    from medseg.training.recipe import load_recipe
     from medseg.training.split import make_split
-    from medseg.workflows.evidence import provenance
-    from medseg.workflows.synthetic import SyntheticCases
 
     recipe = load_recipe(given.recipe)
     card = load_card(recipe.card)
@@ -150,12 +151,12 @@ class Session:
     def __init__(self, given: argparse.Namespace) -> None:
         from medseg.augment.spec import SynthesisSpec, Tissue
         from medseg.augment.synthesis import Synthesiser, TissueTable
+        from medseg.core.structures import Structure, StructureSet
         from medseg.losses import registry as losses
         from medseg.losses.spec import LossSpec
         from medseg.networks import registry as networks
-        from medseg.sampling import PatchSampler
-        from medseg.structures import Structure, StructureSet
         from medseg.training.processor import autocast_dtype
+        from medseg.training.sampling import PatchSampler
         from medseg.training.schedule import AveragedWeights, build_optimizer
         from medseg.training.spec import TrainingSpec
 
@@ -336,13 +337,13 @@ class _Stream(IterableDataset):  # type: ignore[type-arg]
 
 def unpack(weights: Path, output: Path) -> None:
     """Write a model file: the weights, the network's graph, and what they were trained on; no evidence."""
-    from medseg import specs
+    from medseg.core import specs
+    from medseg.core.structures import Structure
     from medseg.inference.engines.torch import to_graph
     from medseg.model.file import Model
     from medseg.model.spec import ModelSpec
     from medseg.networks import registry
-    from medseg.recipes import Recipe
-    from medseg.structures import Structure
+    from medseg.training.recipe import Recipe
     from medseg.training.setup import facts_of
 
     with np.load(weights) as stored:

@@ -28,17 +28,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from medseg.cards import load_card
+from medseg.core.specs import to_mapping
+from medseg.core.stopwatch import Stopwatch
+from medseg.data.cards import load_card
+from medseg.data.cases import read_case
+from medseg.data.phantom import write_phantoms
 from medseg.metrics.case import evaluate_case
 from medseg.model.file import load_model
 from medseg.model.spec import ModelSpec
-from medseg.phantom import write_phantoms
-from medseg.recipes import load_recipe
-from medseg.specs import to_mapping
-from medseg.stopwatch import Stopwatch
-from medseg.workflows.cases import read_case
-from medseg.workflows.member import SegmenterOptions
-from medseg.workflows.segment import Segmenter
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.segmenter import Segmenter
+from medseg.training.recipe import load_recipe
 
 DEFAULT_DATA = Path(__file__).parents[2] / "shared" / "data"
 PROGRAM = [sys.executable, "-c", "from medseg.cli.main import main; main()"]

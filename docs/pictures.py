@@ -34,30 +34,30 @@ from PIL import Image
 from medseg.augment.preview import Drawn, Preview
 from medseg.augment.spec import ELASTIC_PRESETS, SynthesisSpec
 from medseg.augment.synthesis import Synthesiser
-from medseg.cards import load_card
+from medseg.core.structures import from_labels
+from medseg.core.volume import Grid, LabelMap, Volume
+from medseg.data.cards import load_card
+from medseg.data.cases import read_case
+from medseg.data.layouts.case import CaseFiles
+from medseg.data.phantom.tumour import tumour_case
+from medseg.data.synthetic import SyntheticCases
+from medseg.evaluation.evaluate import evaluate
 from medseg.io import read_volume
-from medseg.layouts.case import CaseFiles
 from medseg.metrics.signed import compare
-from medseg.phantom.tumour import tumour_case
-from medseg.preparation import Preparation, PreparationSpec
-from medseg.recipes import load_recipe
-from medseg.report.draws import Column, Panel, draws_png, panel_of
-from medseg.report.figures import overlay_png
-from medseg.report.html import case_page
-from medseg.report.planes import planes
-from medseg.report.views import window_of, worst_places
-from medseg.structures import from_labels
+from medseg.prediction.demo import mni152
+from medseg.prediction.job import PredictOptions
+from medseg.prediction.predict import predict
+from medseg.preparation.preparation import Preparation, PreparationSpec
+from medseg.reporting.case.page import ReportOptions, case_of, measurement
+from medseg.reporting.drawing.draws import Column, Panel, draws_png, panel_of
+from medseg.reporting.drawing.figures import overlay_png
+from medseg.reporting.drawing.planes import planes
+from medseg.reporting.drawing.views import window_of, worst_places
+from medseg.reporting.html import case_page
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.segmenter import Loader, Segmenter, load
+from medseg.training.recipe import load_recipe
 from medseg.training.split import make_split
-from medseg.volume import Grid, LabelMap, Volume
-from medseg.workflows.cases import read_case
-from medseg.workflows.demo import mni152
-from medseg.workflows.evaluate import evaluate
-from medseg.workflows.job import PredictOptions
-from medseg.workflows.member import SegmenterOptions
-from medseg.workflows.predict import predict
-from medseg.workflows.report import ReportOptions, case_of, measurement
-from medseg.workflows.segment import Loader, Segmenter, load
-from medseg.workflows.synthetic import SyntheticCases
 
 HERE = Path(__file__).parent
 
@@ -274,7 +274,7 @@ def _page(path: Path, text: str) -> Path:
 
 def photograph(made: dict[str, Path], folder: Path) -> None:
     """Each page, whole, at its width; the first also on a narrow screen and as its first sheet."""
-    sys.path.append(str(HERE.parent / "tests"))
+    sys.path.append(str(HERE.parent / "tests" / "helpers"))
     from chromium import Browser
 
     with Browser(folder) as browser:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from medseg.io import read_volume as read
     from medseg.io import write_labels as write
-    from medseg.workflows.segment import load
+    from medseg.segmentation.segmenter import load
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load", "read", "write"]
@@ -23,7 +23,7 @@ __all__ = ["__version__", "load", "read", "write"]
 _HOMES = {
     "read": ("medseg.io", "read_volume"),
     "write": ("medseg.io", "write_labels"),
-    "load": ("medseg.workflows.segment", "load"),
+    "load": ("medseg.segmentation.segmenter", "load"),
 }
 
 

@@ -6,16 +6,21 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from chromium import PROGRAM, Browser
+
+if TYPE_CHECKING:
+    from chromium import Browser
+
+    from medseg.model.file import Model
+    from medseg.segmentation.segmenter import Segmenter
 
 DEFAULT_DATA = Path(__file__).parents[1].parent / "shared" / "data"
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read by torch: networks this small are quicker alone
 
-HELPERS = ("io", "training")  # rooms whose helpers others use too
-sys.path += [str(Path(__file__).parent / room) for room in HELPERS]
+sys.path.append(str(Path(__file__).parent / "helpers"))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -52,8 +57,25 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def model(model_path: Path) -> Model:
+    from medseg.model.file import load_model
+
+    return load_model(model_path)
+
+
+@pytest.fixture(scope="session")
+def segmenter(model: Model) -> Segmenter:
+    from medseg.segmentation.member import SegmenterOptions
+    from medseg.segmentation.segmenter import Segmenter
+
+    return Segmenter([model], SegmenterOptions(threads=1))
+
+
+@pytest.fixture(scope="session")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     """Headless Chromium; the test is skipped where it is not installed."""
+    from chromium import PROGRAM, Browser
+
     if PROGRAM is None:
         pytest.skip("Chromium is not installed")
     with Browser(tmp_path_factory.mktemp("chromium")) as started:

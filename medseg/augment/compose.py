@@ -15,8 +15,8 @@ from medseg.augment.contrast import BiasFieldParams, ContrastParams
 from medseg.augment.elastic import ElasticParams
 from medseg.augment.published import MeshParams, NoiseParams, PublishedParams
 from medseg.augment.spec import ELASTIC_PRESETS, AffineSpec, AugmentSpec, ElasticSpec
-from medseg.errors import UsageError
-from medseg.structures import StructureSet
+from medseg.core.errors import UsageError
+from medseg.core.structures import StructureSet
 
 P = TypeVar("P")
 
@@ -63,7 +63,7 @@ class Augmenter:
     Raises:
         UsageError: the spec flips left and right, and a structure has a side but no twin.
 
-    >>> from medseg.structures import from_labels
+    >>> from medseg.core.structures import from_labels
     >>> augmenter = Augmenter(AugmentSpec(), from_labels({1: "liver"}), (1.0, 1.0, 1.0))
     >>> augmenter.sample(torch.Generator().manual_seed(0), (4, 4, 4)) == Params()
     True

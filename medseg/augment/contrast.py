@@ -25,7 +25,7 @@ from medseg.augment.spec import (
     NoiseSpec,
     Range,
 )
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 PerChannel = tuple[float, ...]
 

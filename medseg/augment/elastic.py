@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from medseg.augment.spec import ElasticSpec
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 SHRINK = 0.85
 """Factor a folding field is scaled by until it no longer folds."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from medseg.augment.spec import FlipSpec
-from medseg.errors import UsageError
-from medseg.structures import StructureSet
+from medseg.core.errors import UsageError
+from medseg.core.structures import StructureSet
 
 LEFT_RIGHT = 0
 """Axis of canonical (RAS+) volumes that a left-right flip reverses."""

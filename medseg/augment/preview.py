@@ -14,7 +14,7 @@ from medseg.augment import published
 from medseg.augment.compose import Augmenter, Params
 from medseg.augment.contrast import ContrastParams
 from medseg.augment.spec import AugmentSpec
-from medseg.structures import StructureSet
+from medseg.core.structures import StructureSet
 
 
 @dataclass(frozen=True, eq=False)

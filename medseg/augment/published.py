@@ -28,7 +28,7 @@ from torch import Tensor
 from medseg.augment import elastic
 from medseg.augment.contrast import along_axes
 from medseg.augment.elastic import WEIGHTS, Lattice, Spline
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 UNET_NODES, UNET_SIGMA = 3, 10.0
 VNET_INTERVALS, VNET_SIGMA = 2, 15.0

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from medseg.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, did_you_mean
 
 Range = tuple[float, float]
 

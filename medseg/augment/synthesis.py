@@ -21,8 +21,8 @@ from medseg.augment.affine import AffineParams
 from medseg.augment.contrast import BiasFieldParams
 from medseg.augment.elastic import ElasticParams
 from medseg.augment.spec import ContrastSpec, Range, SynthesisSpec, Tissue
-from medseg.errors import InputError, UsageError
-from medseg.structures import MAX_INDICES, StructureSet, unknown_values, value_counts
+from medseg.core.errors import InputError, UsageError
+from medseg.core.structures import MAX_INDICES, StructureSet, unknown_values, value_counts
 
 Triple = tuple[float, float, float]
 

@@ -9,7 +9,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import say
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 
 def command(
@@ -35,7 +35,7 @@ def command(
     if bool(preset) == bool(recipe):
         raise UsageError("a picture shows either a preset or a recipe", mend="give --preset or --recipe")
     from medseg.io import stem_and_suffix
-    from medseg.workflows.augment import augment, plan_of_preset, plan_of_recipe, words
+    from medseg.training.preview import augment, plan_of_preset, plan_of_recipe, words
 
     name = f"{stem_and_suffix(scan)[0]}_augment.png"
     target = scan.with_name(name) if out is None else out / name if out.is_dir() else out

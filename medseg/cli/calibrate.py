@@ -10,7 +10,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, say, table
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 
 def command(
@@ -34,10 +34,10 @@ def command(
     as_json: opt.Json = False,
 ) -> None:
     """Learn what a model's volumes and confidence are worth, from cases it was not trained on."""
-    from medseg.cards import load_card
+    from medseg.data.cards import load_card
     from medseg.io.atomic import refuse_existing
     from medseg.model.file import load_model
-    from medseg.workflows.calibrate import CalibrateOptions, calibrate, card_of, table_rows
+    from medseg.training.calibrate import CalibrateOptions, calibrate, card_of, table_rows
 
     loaded = load_model(model)
     if out.suffix != ".safetensors":

@@ -9,7 +9,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, rewrite, say
-from medseg.errors import InputError, UsageError, counted, printable
+from medseg.core.errors import InputError, UsageError, counted, printable
 
 
 def command(
@@ -31,9 +31,9 @@ def command(
     strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
 ) -> None:
     """Look through a dataset for what would spoil a training."""
-    from medseg.cards import load_card
-    from medseg.recipes import load_recipe
-    from medseg.workflows.check import check
+    from medseg.data.cards import load_card
+    from medseg.data.check import check
+    from medseg.training.recipe import load_recipe
 
     if card and recipe:
         raise UsageError("--card and --recipe are two answers to one question", mend="give one")

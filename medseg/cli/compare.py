@@ -11,11 +11,11 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, rewrite, say, table
-from medseg.errors import PartialBatchError, UsageError, printable
+from medseg.core.errors import PartialBatchError, UsageError, printable
 
 if TYPE_CHECKING:
-    from medseg.workflows.compare import Comparison
-    from medseg.workflows.followup import Followup
+    from medseg.evaluation.compare import Comparison
+    from medseg.evaluation.followup import Followup
 
 
 Reference = Annotated[
@@ -74,14 +74,14 @@ def command(
     faulty: tuple[str, ...] = ()
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     if followup:
-        from medseg.workflows.followup import followup as follow
+        from medseg.evaluation.followup import followup as follow
 
         scans, days = (scan_a, scan_b), _dates(dates)
         found = follow(
             a, b, model=model, lesions=lesions or [], labels=labels, scans=scans, dates=days, reading=reading
         )
     else:
-        from medseg.workflows.compare import compare
+        from medseg.evaluation.compare import compare
 
         measured = compare(
             a,

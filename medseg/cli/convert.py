@@ -9,10 +9,10 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, rewrite, say
-from medseg.errors import counted, printable
+from medseg.core.errors import counted, printable
 
 if TYPE_CHECKING:
-    from medseg.workflows.convert import Conversion
+    from medseg.data.convert import Conversion
 
 
 def command(
@@ -53,7 +53,7 @@ def command(
     as_json: opt.Json = False,
 ) -> None:
     """Write a data set in another layout: the same voxels, in the same places."""
-    from medseg.workflows.convert import convert
+    from medseg.data.convert import convert
 
     done = convert(
         source,

@@ -19,7 +19,7 @@ def command(
     """Segment an average head with the packaged brain model: labels, JSON, report and picture."""
     from medseg.cli.predict import volumes
     from medseg.cli.terminal import result
-    from medseg.workflows.demo import demo
+    from medseg.prediction.demo import demo
 
     done = demo(out, threads=threads, overwrite=overwrite)
     result(volumes(done.outcome))

@@ -13,11 +13,11 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import duration, result, rewrite, say, table
-from medseg.errors import PartialBatchError, UsageError, counted
+from medseg.core.errors import PartialBatchError, UsageError, counted
 
 if TYPE_CHECKING:
+    from medseg.evaluation.result import Evaluation
     from medseg.metrics.case import SurfaceMode
-    from medseg.workflows.evaluation import Evaluation
 
 RECENT = 20
 """Cases from whose times the time that is left is told."""
@@ -83,8 +83,8 @@ def command(
     as_json: opt.Json = False,
 ) -> None:
     """Measure predictions against references. -o FOLDER writes tables, JSON and pages, case by case."""
+    from medseg.evaluation.evaluate import evaluate
     from medseg.metrics.instances import InstanceRule
-    from medseg.workflows.evaluate import evaluate
 
     folder = out if out is not None and (out.is_dir() or not out.suffix) else None
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
@@ -134,7 +134,7 @@ def _finish(found: Evaluation, targets: Mapping[str, Path | None], overwrite: bo
 
 def _hint(found: Evaluation) -> None:
     """Say what would tell more; the tables of a protocol are its own."""
-    from medseg.workflows.scores import hints
+    from medseg.evaluation.scores import hints
 
     options = found.options
     ignore = found.structures.ignore is not None
@@ -192,7 +192,7 @@ def _refuse_existing(targets: Mapping[str, Path | None], inputs: Sequence[Path],
 
 def _write(found: Evaluation, targets: Mapping[str, Path | None], overwrite: bool) -> None:
     """The files that were asked for one by one."""
-    from medseg.workflows.evaluation_files import write_page
+    from medseg.evaluation.folder import write_page
 
     writers: dict[str, Callable[..., None]] = {
         "csv": found.write_csv,

@@ -18,7 +18,7 @@ def command(
 ) -> None:
     """Write a model's network for other programs, with a JSON of what goes before and after it."""
     from medseg.model.file import load_model
-    from medseg.workflows.export import export
+    from medseg.training.export import export
 
     done = export(load_model(model), out, overwrite=overwrite)
     for path in done.files:

@@ -10,7 +10,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, say, table
-from medseg.errors import printable
+from medseg.core.errors import printable
 
 
 def command(

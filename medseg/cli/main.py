@@ -31,7 +31,7 @@ from medseg.cli import (
     train,
 )
 from medseg.cli.terminal import rewrite
-from medseg.errors import MedsegError, ResourceError, UsageError, printable
+from medseg.core.errors import MedsegError, ResourceError, UsageError, printable
 
 UsageFault: Any = typer.BadParameter.__mro__[1]
 """Typer's own kind of usage error, whichever copy of click it stands on."""
@@ -80,7 +80,7 @@ def _version(wanted: bool) -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run a command line and exit with the code of what happened (see `medseg.errors`)."""
+    """Run a command line and exit with the code of what happened (see `medseg.core.errors`)."""
     arguments = sys.argv[1:] if arguments is None else arguments
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

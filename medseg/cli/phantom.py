@@ -46,8 +46,8 @@ def command(
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same phantoms.")] = 0,
 ) -> None:
     """Make up scans with known structures, for trying things out without data."""
+    from medseg.data.phantom import write_phantom_scan, write_phantoms
     from medseg.io import SUFFIXES
-    from medseg.phantom import write_phantom_scan, write_phantoms
 
     if str(out).endswith(SUFFIXES):
         write_phantom_scan(out, seed=seed, overwrite=overwrite)
@@ -60,7 +60,7 @@ def command(
 
 def _next(layout: str, out: Path) -> str:
     """What to do with phantoms: the recipe of a card that has their layout, or how to write both."""
-    from medseg.cards import available
+    from medseg.data.cards import available
 
     card = CARDS.get(layout)
     if card is None:

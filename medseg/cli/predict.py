@@ -10,17 +10,17 @@ from typing import TYPE_CHECKING, Any, cast
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import bytes_of, duration, result, say, table
-from medseg.errors import UsageError
-from medseg.stopwatch import process_seconds
+from medseg.core.errors import UsageError
+from medseg.core.stopwatch import process_seconds
 
 SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
 """What a line about a finding begins with."""
 
 if TYPE_CHECKING:
-    from medseg.io.dicom_seg import SegmentationKind
-    from medseg.workflows.job import Outcome
-    from medseg.workflows.predict import CasePlan
-    from medseg.workflows.segment import Loader
+    from medseg.io.dicom.write_seg import SegmentationKind
+    from medseg.prediction.job import Outcome
+    from medseg.prediction.predict import CasePlan
+    from medseg.segmentation.segmenter import Loader
 
 
 def command(
@@ -59,9 +59,9 @@ def command(
     verbose: opt.Verbose = False,
 ) -> None:
     """Segment scans: writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
-    from medseg.workflows.job import PredictOptions
-    from medseg.workflows.predict import dry_run as plan
-    from medseg.workflows.predict import predict, refuse_failed
+    from medseg.prediction.job import PredictOptions
+    from medseg.prediction.predict import dry_run as plan
+    from medseg.prediction.predict import predict, refuse_failed
 
     settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
@@ -136,7 +136,7 @@ def spelled(words: Sequence[str]) -> list[str]:
 
 
 def _names_page(word: str) -> bool:
-    from medseg.io.dicom import DICOM_SUFFIXES
+    from medseg.io.dicom.series import DICOM_SUFFIXES
     from medseg.io.names import PAGES, PICTURE_SUFFIXES, SUFFIXES, stem_and_suffix
 
     suffix = stem_and_suffix(word)[1]
@@ -148,7 +148,7 @@ def _names_page(word: str) -> bool:
 
 def _tell_end(outcomes: Sequence[Outcome], quiet: bool, *, volumes_too: bool, timing: bool) -> None:
     """What is said when all is done; that pictures have no size in mm, once for all of a batch."""
-    from medseg.io.slices import NO_SIZE
+    from medseg.io.pictures.slices import NO_SIZE
 
     count = sum(_unsized(outcome) for outcome in outcomes if not outcome.skipped)
     if count and len(outcomes) > 1 and not quiet:
@@ -162,8 +162,8 @@ def _tell_end(outcomes: Sequence[Outcome], quiet: bool, *, volumes_too: bool, ti
 def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
     """The models to use; which one, where none was named, is said."""
     from medseg.model.file import DEFAULT_MODEL
-    from medseg.workflows.member import SegmenterOptions
-    from medseg.workflows.segment import Loader
+    from medseg.segmentation.member import SegmenterOptions
+    from medseg.segmentation.segmenter import Loader
 
     if not names and not quiet:
         say(f"model: {DEFAULT_MODEL} (choose another with -m)")
@@ -230,7 +230,7 @@ def _unsized(outcome: Outcome) -> bool:
 
 
 def _is_of_size(finding: dict[str, Any]) -> bool:
-    from medseg.io.slices import NO_SIZE
+    from medseg.io.pictures.slices import NO_SIZE
 
     return bool(finding["sentence"].endswith(NO_SIZE))
 
@@ -243,7 +243,7 @@ def _peak(outcome: Outcome) -> str:
 
 def volumes(outcome: Outcome) -> str:
     """The table of what was found; areas in pixels where nothing states a size in mm."""
-    from medseg.numbers import millilitres
+    from medseg.core.numbers import millilitres
 
     if _unsized(outcome):
         pixels = [(s["name"], str(s["value"]), str(s["voxels"])) for s in outcome.summary["structures"]]
@@ -261,7 +261,7 @@ def volumes(outcome: Outcome) -> str:
 
 def _interval(structure: dict[str, Any]) -> str:
     """Within which the volume by a reference is expected."""
-    from medseg.numbers import millilitres
+    from medseg.core.numbers import millilitres
 
     ends = structure.get("interval_ml")
     return "n/a" if ends is None else f"{millilitres(ends[0])} to {millilitres(ends[1])}"

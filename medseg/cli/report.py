@@ -9,7 +9,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import say
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 
 def command(
@@ -35,11 +35,11 @@ def command(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
+    from medseg.evaluation.label_names import ignoring
     from medseg.io import stem_and_suffix
     from medseg.io.names import require_page
-    from medseg.workflows.known import known_structures, stated_intervals
-    from medseg.workflows.meanings import ignoring
-    from medseg.workflows.report import ReportOptions, report
+    from medseg.reporting.case.page import ReportOptions, report
+    from medseg.segmentation.known import known_structures, stated_intervals
 
     stem = stem_and_suffix(seg)[0].removesuffix("_seg")
     target = out or seg.with_name(f"{stem}_report.html")

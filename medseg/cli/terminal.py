@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 
-from medseg.errors import UsageError, printable
+from medseg.core.errors import UsageError, printable
 
 
 def say(text: str) -> None:

@@ -11,11 +11,11 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import duration, result, rewrite, say, seconds_of, table
-from medseg.errors import UsageError, counted
+from medseg.core.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from medseg.training.loop import Epoch
-    from medseg.workflows.train import TrainResult
+    from medseg.training.train import TrainResult
 
 
 def command(
@@ -45,8 +45,8 @@ def command(
 ) -> None:
     """Train a network. The same command again goes on where it stopped."""
     from medseg.model.file import load_model
-    from medseg.recipes import load_recipe
-    from medseg.workflows.train import TrainOptions, train
+    from medseg.training.recipe import load_recipe
+    from medseg.training.train import TrainOptions, train
 
     loaded = load_recipe(recipe)
     if epochs is not None and time_budget:
@@ -79,8 +79,8 @@ def command(
 
 
 def _tell_result(done: TrainResult, quiet: bool) -> None:
+    from medseg.evaluation.scores import cohort_table
     from medseg.metrics.cohort import summarise
-    from medseg.workflows.scores import cohort_table
 
     if not quiet:
         say(f"trained {counted(done.epochs, 'epoch')} in {duration(done.seconds)}: {done.model_path}")

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg import affine as aff
-from medseg.errors import counted, plural
+from medseg.core import affine as aff
+from medseg.core.errors import counted, plural
+from medseg.core.numbers import millilitres
+from medseg.core.structures import Structure, StructureSet, value_counts
+from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, listed, sentence
-from medseg.numbers import millilitres
-from medseg.structures import Structure, StructureSet, value_counts
-from medseg.volume import Grid
 
 VOLUME_SLACK = 1.6
 """How many times beyond the volumes of the training cases a structure's volume is doubted.
@@ -202,7 +202,7 @@ def _pieces(labels: Labels, structures: StructureSet, most: Mapping[str, float])
 def piece_counts(labels: Labels, structures: StructureSet) -> dict[str, int]:
     """How many pieces of each structure that was labelled are more than specks.
 
-    >>> from medseg.structures import from_labels
+    >>> from medseg.core.structures import from_labels
     >>> piece_counts(np.array([1, 0, 1, 1], np.uint8)[:, None, None], from_labels({1: "core", 2: "rim"}))
     {'core': 2}
     """

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medseg import affine as aff
-from medseg.errors import GeometryError
+from medseg.core import affine as aff
+from medseg.core.errors import GeometryError
+from medseg.core.numbers import millilitres
+from medseg.core.volume import Grid, Volume
 from medseg.findings.finding import Finding, Trained, listed, sentence
-from medseg.numbers import millilitres
-from medseg.volume import Grid, Volume
 
 TILTED_DEGREES = 10.0
 """Angle between the scan's axes and the patient's from which a page says that they differ."""

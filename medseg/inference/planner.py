@@ -6,10 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from medseg.errors import ResourceError
-from medseg.geometry.crop import Triple
-from medseg.geometry.orient import canonical
-from medseg.geometry.resample import resampled_grid
+from medseg.core.errors import ResourceError
+from medseg.core.volume import Grid
 from medseg.inference import refine
 from medseg.inference.blend import rows_at_once
 from medseg.inference.engines.base import RowEngine
@@ -18,7 +16,9 @@ from medseg.inference.restore import SLAB_VALUES
 from medseg.inference.tiles import Plan
 from medseg.io.memory import available_bytes, held_bytes
 from medseg.model.spec import ModelSpec
-from medseg.volume import Grid
+from medseg.preparation.crop import Triple
+from medseg.preparation.orient import canonical
+from medseg.preparation.resample import resampled_grid
 
 FLOAT = 4
 SIDES = (320, 288, 256, 224, 192, 160, 144, 128, 112, 96, 80, 64, 48, 32, 16)

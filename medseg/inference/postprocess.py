@@ -8,9 +8,9 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.structures import StructureSet
+from medseg.core.volume import Grid
 from medseg.model.spec import PostprocessSpec
-from medseg.structures import StructureSet
-from medseg.volume import Grid
 
 Labels = NDArray[np.integer]
 Mask = NDArray[np.bool_]

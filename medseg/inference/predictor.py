@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, ModelError, ResourceError, SelfCheckError, UsageError
+from medseg.core.errors import InputError, ModelError, ResourceError, SelfCheckError, UsageError
+from medseg.core.stopwatch import Stopwatch
+from medseg.core.structures import StructureSet
 from medseg.inference import blend, slices, tta
 from medseg.inference.engines.base import CardEngine, Engine, RowEngine
 from medseg.inference.tiles import (
@@ -25,8 +27,6 @@ from medseg.inference.tiles import (
     plan,
 )
 from medseg.model.spec import ModelSpec
-from medseg.stopwatch import Stopwatch
-from medseg.structures import StructureSet
 
 USUAL_WIDTH = 32
 """Channels at full resolution where a model does not say."""

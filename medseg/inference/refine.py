@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.geometry.crop import Box, Triple, around
-from medseg.geometry.resample import axis_weights
+from medseg.core.structures import StructureSet
 from medseg.inference import mixture
 from medseg.inference.mixture import Mixture, Sample
 from medseg.inference.restore import Labels, Rows
 from medseg.inference.tiles import FloatArray
 from medseg.model.refinement import RefinementSpec
-from medseg.preparation import Prepared
-from medseg.structures import StructureSet
+from medseg.preparation.crop import Box, Triple, around
+from medseg.preparation.preparation import Prepared
+from medseg.preparation.resample import axis_weights
 
 LEAST, CORE, MARGIN = 0.005, 0.05, 5
 """A probability below the first counts as none. So does one that lies outside the box of those above the

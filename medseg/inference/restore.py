@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import ModelError
-from medseg.geometry.crop import Box, around
-from medseg.geometry.resample import reached, resample, sources
+from medseg.core.errors import ModelError
+from medseg.core.structures import StructureSet
 from medseg.inference.tiles import FloatArray
-from medseg.preparation import Prepared
-from medseg.structures import StructureSet
+from medseg.preparation.crop import Box, around
+from medseg.preparation.preparation import Prepared
+from medseg.preparation.resample import reached, resample, sources
 
 SLAB_VALUES = 2**24
 """Probabilities, and labels, in hand at a time for each model."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medseg.errors import ModelError, UsageError
+from medseg.core.errors import ModelError, UsageError
 from medseg.inference.tiles import FloatArray
 
 LEFT_RIGHT = 0

@@ -1,12 +1,12 @@
 """Scans and label maps from and to files: NIfTI, MetaImage, NRRD, 3D Slicer, DICOM series, pictures."""
 
-from medseg.io.dicom import Series, is_dicom_folder, list_series
+from medseg.io.dicom.series import Series, is_dicom_folder, list_series
 from medseg.io.digest import digest_of, digest_of_files
 from medseg.io.labels import read_labels
 from medseg.io.masks import read_mask_folder
 from medseg.io.names import SUFFIXES, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
-from medseg.io.overlay import write_overlay
+from medseg.io.pictures.overlay import write_overlay
 from medseg.io.read import files_of, grey, inspect, inspect_channels, read_volume
 from medseg.io.segments import read_segments, states_segments
 from medseg.io.write import require_holds, write_image, write_labels

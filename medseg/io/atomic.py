@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from medseg.errors import ResourceError, UsageError
+from medseg.core.errors import ResourceError, UsageError
 from medseg.io.names import stem_and_suffix
 
 PREFIX = ".medseg-"

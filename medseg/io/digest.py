@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from medseg.errors import MedsegError
-from medseg.io.dicom import is_dicom_folder
+from medseg.core.errors import MedsegError
+from medseg.io.dicom.series import is_dicom_folder
 from medseg.io.names import opened
 from medseg.io.read import files_of
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.errors import InputError, UsageError
+from medseg.core.errors import InputError, UsageError
+from medseg.core.structures import StructureSet, value_counts
+from medseg.core.volume import LabelMap
 from medseg.io.values import smallest_dtype
-from medseg.structures import StructureSet, value_counts
-from medseg.volume import LabelMap
 
 
 def renamed(labels: LabelMap, there: StructureSet, wanted: StructureSet, source: Path) -> LabelMap:

@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.io import dicom_labels, rtstruct, seg_nrrd
-from medseg.io.dicom import holds_labels, is_dicom_folder, is_structure_set
+from medseg.core.structures import StructureSet
+from medseg.core.volume import Grid, LabelMap
+from medseg.io.dicom import read_rtstruct as rtstruct
+from medseg.io.dicom import read_seg as dicom_labels
+from medseg.io.dicom.series import holds_labels, is_dicom_folder, is_structure_set
+from medseg.io.itk import seg_nrrd
 from medseg.io.label_names import renamed
 from medseg.io.masks import read_mask_folder
 from medseg.io.memory import out_of_memory_named
@@ -16,8 +20,6 @@ from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
 from medseg.io.options import DEFAULT, ReadOptions
 from medseg.io.placement import on_grid
 from medseg.io.read import read_label_values
-from medseg.structures import StructureSet
-from medseg.volume import Grid, LabelMap
 
 
 def read_labels(

@@ -10,14 +10,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError
+from medseg.core.errors import InputError
+from medseg.core.structures import value_counts
+from medseg.core.volume import LabelMap
 from medseg.io.label_names import listed, name_key, names_by_key
 from medseg.io.names import SUFFIXES, stem_and_suffix, without_pictures
 from medseg.io.painting import Painting
 from medseg.io.read import read_label_values
 from medseg.io.values import smallest_dtype
-from medseg.structures import value_counts
-from medseg.volume import LabelMap
 
 
 def read_mask_folder(

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from medseg.errors import InputError, MedsegError, UsageError
+from medseg.core.errors import InputError, MedsegError, UsageError
 
 NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img")
 MGH_SUFFIXES = (".mgz", ".mgh")

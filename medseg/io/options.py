@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import UsageError
-from medseg.volume import FileForm, Grid
+from medseg.core.errors import UsageError
+from medseg.core.volume import FileForm, Grid
 
 FormName = Literal["sform", "qform"]
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import counted, plural
-from medseg.structures import value_counts
+from medseg.core.errors import counted, plural
+from medseg.core.structures import value_counts
 
 MOST_NAMED = 8
 """Overlaps told one by one; of more, only their number."""

@@ -10,7 +10,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, ResourceError
+from medseg.core.errors import InputError, ResourceError
 
 GZIP = 31
 """zlib's `wbits` for a gzip stream, whose CRC and length are checked."""

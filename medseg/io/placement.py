@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg import affine as aff
-from medseg.affine import Affine
-from medseg.errors import GeometryError, GridMismatchError, counted, plural
-from medseg.io.lengths import converted
-from medseg.volume import SAME_GRID_MM, Grid, LabelMap
+from medseg.core import affine as aff
+from medseg.core.affine import Affine
+from medseg.core.errors import GeometryError, GridMismatchError, counted, plural
+from medseg.core.volume import SAME_GRID_MM, Grid, LabelMap
+from medseg.io.itk.lengths import converted
 
 LARGEST_SHEAR_DEGREES = 0.5
 NOTICED_SHEAR_DEGREES = 0.01

@@ -12,8 +12,9 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, counted
-from medseg.io import dicom
+from medseg.core.errors import InputError, counted
+from medseg.core.volume import LabelMap, Volume
+from medseg.io.dicom import series as dicom
 from medseg.io.memory import out_of_memory_named
 from medseg.io.names import (
     COLOURS,
@@ -27,7 +28,6 @@ from medseg.io.names import (
 )
 from medseg.io.options import DEFAULT, ImageInfo, ReadOptions, Stored
 from medseg.io.values import image_values, label_values
-from medseg.volume import LabelMap, Volume
 
 Array = NDArray[np.generic]
 
@@ -92,7 +92,7 @@ def read_label_values(path: Path, options: ReadOptions = DEFAULT) -> LabelMap:
 def _stored_labels(path: Path, options: ReadOptions) -> Stored:
     """What a file holds, with no colour in the place of a label."""
     if stem_and_suffix(path)[1] in PICTURE_SUFFIXES:
-        from medseg.io import slices
+        from medseg.io.pictures import slices
 
         return slices.read_labels(path, options)
     stored: Stored = _room(path).read(path, options)
@@ -154,24 +154,24 @@ def _room(path: Path) -> ModuleType:
         return dicom
     suffix = stem_and_suffix(path)[1]
     if suffix in NIFTI_SUFFIXES:
-        from medseg.io import nifti
+        from medseg.io.nifti import file as nifti
 
         return nifti
     require_file(path)
     if suffix in ITK_SUFFIXES:
-        from medseg.io import itk
+        from medseg.io.itk import images as itk
 
         return itk
     if suffix in MGH_SUFFIXES:
-        from medseg.io import mgh
+        from medseg.io.nifti import mgh
 
         return mgh
     if suffix == SEGMENTATION_SUFFIX:
-        from medseg.io import seg_nrrd
+        from medseg.io.itk import seg_nrrd
 
         return seg_nrrd
     if suffix in PICTURE_SUFFIXES:
-        from medseg.io import slices
+        from medseg.io.pictures import slices
 
         return slices
     if suffix in dicom.DICOM_SUFFIXES or dicom.is_dicom_file(path):

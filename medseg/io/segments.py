@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.io import seg_nrrd
-from medseg.io.dicom import holds_labels, is_segmentation, is_structure_set
+from medseg.core.structures import StructureSet
+from medseg.io.dicom.series import holds_labels, is_segmentation, is_structure_set
+from medseg.io.itk import seg_nrrd
 from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
-from medseg.structures import StructureSet
 
 
 def states_segments(path: str | Path) -> bool:
@@ -25,11 +25,11 @@ def read_segments(path: str | Path) -> StructureSet:
     """
     path = Path(path)
     if is_structure_set(path):
-        from medseg.io import rtstruct
+        from medseg.io.dicom import read_rtstruct as rtstruct
 
         return rtstruct.read_segments(path)
     if is_segmentation(path):
-        from medseg.io import dicom_labels
+        from medseg.io.dicom import read_seg as dicom_labels
 
         return dicom_labels.read_segments(path)
     return seg_nrrd.read_segments(path)

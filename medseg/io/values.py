@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import InputError, plural
+from medseg.core.errors import InputError, plural
 
 LABEL_TOLERANCE = 1e-3
 """Labels stored as numbers this close to an integer are that integer."""

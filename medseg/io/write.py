@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.affine import Affine
-from medseg.errors import GeometryError, MedsegError, ResourceError, SelfCheckError, UsageError
+from medseg.core.affine import Affine
+from medseg.core.errors import GeometryError, MedsegError, ResourceError, SelfCheckError, UsageError
+from medseg.core.structures import StructureSet
+from medseg.core.volume import FileForm, Grid, LabelMap
 from medseg.io.atomic import atomic_files, atomic_write
 from medseg.io.names import (
     ITK_SUFFIXES,
@@ -24,8 +26,6 @@ from medseg.io.names import (
 )
 from medseg.io.options import ReadOptions, Stored
 from medseg.io.values import smallest_dtype
-from medseg.structures import StructureSet
-from medseg.volume import FileForm, Grid, LabelMap
 
 FORM_RELATIVE = 1e-6
 """Forms that did not come from a file are rounded to the header's float32."""
@@ -148,23 +148,23 @@ def _target(path: Path, room: ModuleType, overwrite: bool, inputs: Iterable[Path
 def _room(path: Path) -> ModuleType:
     suffix = stem_and_suffix(path)[1]
     if suffix in NIFTI_SUFFIXES:
-        from medseg.io import nifti
+        from medseg.io.nifti import file as nifti
 
         return nifti
     if suffix in ITK_SUFFIXES:
-        from medseg.io import itk
+        from medseg.io.itk import images as itk
 
         return itk
     if suffix in MGH_SUFFIXES:
-        from medseg.io import mgh
+        from medseg.io.nifti import mgh
 
         return mgh
     if suffix == SEGMENTATION_SUFFIX:
-        from medseg.io import seg_nrrd
+        from medseg.io.itk import seg_nrrd
 
         return seg_nrrd
     if suffix in PICTURE_SUFFIXES:
-        from medseg.io import slices
+        from medseg.io.pictures import slices
 
         return slices
     raise UsageError("the name has no image suffix", source=path, mend="end it in .nii.gz, .mha or .nrrd")
@@ -229,7 +229,7 @@ def _read_back(temporary: Path, grid: Grid, form: FileForm, room: ModuleType) ->
 
 
 def _form_differences(found: FileForm, grid: Grid, form: FileForm) -> Iterator[str]:
-    from medseg.io.nifti import expected_forms
+    from medseg.io.nifti.file import expected_forms
 
     meant = expected_forms(grid, form)
     if found.sform_code != form.sform_code or (meant[1] is not None and found.qform_code != form.qform_code):

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.losses.outputs import (
     at_least_float32,
     check_labels,

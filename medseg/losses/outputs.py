@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 
 def check_labels(logits: Tensor, target: Tensor) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from torch import nn
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.losses.bce_dice import BCEDiceLoss
 from medseg.losses.boundary import BoundaryLoss
 from medseg.losses.cross_entropy import CrossEntropyLoss

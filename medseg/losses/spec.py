@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from medseg.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, did_you_mean
 
 LossName = Literal[
     "dice",

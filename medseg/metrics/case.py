@@ -10,8 +10,10 @@ from typing import get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg import affine
-from medseg.errors import UsageError, counted, plural
+from medseg.core import affine
+from medseg.core.errors import UsageError, counted, plural
+from medseg.core.structures import Side, Structure, StructureSet, edge_values
+from medseg.core.volume import Grid, LabelMap
 from medseg.findings.finding import listed
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
@@ -27,8 +29,6 @@ from medseg.metrics.counts import (
 from medseg.metrics.instances import InstanceMatch, InstanceRule, instance_values, match_instances
 from medseg.metrics.overlap import overall_values, overlap_values, volume_ml
 from medseg.metrics.value import Status, Value, measured, not_evaluated
-from medseg.structures import Side, Structure, StructureSet, edge_values
-from medseg.volume import Grid, LabelMap
 
 SurfaceMode = sd.Mode
 Tolerance = Mapping[str, float] | float | None

@@ -14,9 +14,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import GridMismatchError
+from medseg.core.errors import GridMismatchError
+from medseg.core.structures import Structure, StructureSet
 from medseg.metrics.value import Status
-from medseg.structures import Structure, StructureSet
 
 SLAB_VOXELS = 1 << 16
 """Voxels histogrammed at once: their pair codes, 512 KiB, stay in the processor's cache."""

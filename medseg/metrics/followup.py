@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
-from medseg import affine as aff
-from medseg.volume import Grid
+from medseg.core import affine as aff
+from medseg.core.volume import Grid
 
 Mask = NDArray[np.bool_]
 Labelled = NDArray[np.unsignedinteger]

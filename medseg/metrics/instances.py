@@ -23,7 +23,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import GridMismatchError, UsageError
+from medseg.core.errors import GridMismatchError, UsageError
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
 from medseg.metrics.value import Status, Value, measured

@@ -28,13 +28,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.errors import GridMismatchError, UsageError
+from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.structures import Structure, StructureSet
+from medseg.core.volume import Grid
 from medseg.metrics import surface as sd
 from medseg.metrics.counts import Counts
 from medseg.metrics.overlap import dice, volume_ml
 from medseg.metrics.value import Status, Value, measured
-from medseg.structures import Structure, StructureSet
-from medseg.volume import Grid
 
 Mask = NDArray[np.bool_]
 Pieces = NDArray[np.unsignedinteger]

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
+from medseg.core.volume import Grid
 from medseg.metrics.case import CaseResult
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, bootstrap_interval
 from medseg.metrics.ranking import (
@@ -32,7 +33,6 @@ from medseg.metrics.ranking import (
     signed_rank_p,
 )
 from medseg.metrics.value import Status, Value
-from medseg.volume import Grid
 
 OVERALL = "mean over structures"
 

@@ -23,13 +23,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg import affine
-from medseg.errors import GridMismatchError, UsageError
+from medseg.core import affine
+from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.volume import Grid
 from medseg.metrics import surface as sd
 from medseg.metrics.counts import Counts, joint_histogram
 from medseg.metrics.overlap import dice, relative_volume_difference_percent
 from medseg.metrics.value import Status, Value, measured, not_evaluated
-from medseg.volume import Grid
 
 Mask = NDArray[np.bool_]
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from medseg.core.structures import Structure, StructureSet
+from medseg.core.volume import Grid
 from medseg.metrics import surfels
 from medseg.metrics.surface import Mode
-from medseg.structures import Structure, StructureSet
-from medseg.volume import Grid
 
 Labels = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]

@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from medseg import specs
-from medseg.errors import InputError
+from medseg.core import specs
+from medseg.core.errors import InputError
+from medseg.core.volume import Grid
 from medseg.metrics.case import CaseResult, StructureResult, SurfaceMode
 from medseg.metrics.value import Value
-from medseg.volume import Grid
 
 INFINITE = "inf"
 """In the place of the infinite number, which JSON has not."""

@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.errors import GridMismatchError
+from medseg.core.errors import GridMismatchError
 from medseg.metrics import surfels
 from medseg.metrics.borders import Borders, Labels, find_borders
 from medseg.metrics.nearest import frame_of, nearest_mm

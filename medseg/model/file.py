@@ -15,8 +15,8 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
-from medseg import specs
-from medseg.errors import MedsegError, ModelError
+from medseg.core import specs
+from medseg.core.errors import MedsegError, ModelError
 from medseg.io.atomic import atomic_write
 from medseg.model.spec import ModelSpec, SliceSpec
 

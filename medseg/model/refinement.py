@@ -8,8 +8,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, field
 
-from medseg.errors import UsageError
-from medseg.structures import StructureSet
+from medseg.core.errors import UsageError
+from medseg.core.structures import StructureSet
 
 
 @dataclass(frozen=True)

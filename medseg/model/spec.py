@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
+from medseg.core.structures import Structure, StructureSet, Total
 from medseg.model.refinement import RefinementSpec
-from medseg.preparation import PreparationSpec
-from medseg.structures import Structure, StructureSet, Total
+from medseg.preparation.preparation import PreparationSpec
 
 Norm = Literal["batch", "instance", "group", "layer", "none"]
 WeightType = Literal["float32", "float16"]

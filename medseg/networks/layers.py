@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, did_you_mean
 from medseg.model.spec import Norm
 from medseg.networks import reach
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.model.spec import NetworkSpec
 from medseg.networks.layers import InputGate, PerAxis, Segmenter, SpatialDims
 from medseg.networks.reach import Reach

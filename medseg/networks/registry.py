@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 
-from medseg.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, did_you_mean
 from medseg.model.spec import NetworkSpec
 from medseg.networks import monai
 from medseg.networks.attention_unet import AttentionUNet

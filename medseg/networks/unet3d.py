@@ -14,7 +14,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.model.spec import Norm
 from medseg.networks.layers import (
     CONV,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.model.spec import Norm
 from medseg.networks.layers import (
     CONV,

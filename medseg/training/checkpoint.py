@@ -17,7 +17,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.optim import Optimizer
 
-from medseg.errors import InputError
+from medseg.core.errors import InputError
 from medseg.io.atomic import atomic_write
 
 SCHEMA = "medseg.checkpoint/1"

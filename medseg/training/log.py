@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from medseg.errors import InputError
+from medseg.core.errors import InputError
 from medseg.io.atomic import atomic_write
 
 

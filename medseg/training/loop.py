@@ -15,16 +15,16 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import Generator, Tensor, nn
 
-from medseg.errors import InputError, SelfCheckError
+from medseg.core.errors import InputError, SelfCheckError
+from medseg.core.structures import IGNORED
 from medseg.losses.distances import measure_at
 from medseg.losses.scheduled import Scheduled
 from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
-from medseg.sampling import PatchSampler
-from medseg.structures import IGNORED
 from medseg.training import checkpoint as checkpoints
 from medseg.training.checkpoint import Checkpoint
 from medseg.training.log import TrainingLog
 from medseg.training.processor import autocast_dtype
+from medseg.training.sampling import PatchSampler
 from medseg.training.schedule import (
     AveragedWeights,
     build_optimizer,

@@ -12,7 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medseg.errors import ModelError, SelfCheckError, UsageError
+from medseg.core.errors import ModelError, SelfCheckError, UsageError
+from medseg.core.structures import StructureSet
 from medseg.inference.engines.torch import best_device, find_device, to_graph
 from medseg.losses import registry as loss_registry
 from medseg.losses.spec import LossSpec
@@ -20,7 +21,6 @@ from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec, WeightType
 from medseg.networks import registry as network_registry
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
 from medseg.networks.monai import MonaiNetwork
-from medseg.structures import StructureSet
 from medseg.training.loop import PatchMaker, Trainer, TrainingCase
 from medseg.training.processor import keep_memory
 from medseg.training.schedule import BATCH_NORMS

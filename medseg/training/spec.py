@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from medseg.errors import InputError, UsageError, counted, plural
+from medseg.core.errors import InputError, UsageError, counted, plural
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medseg.errors import ModelError, plural
+from medseg.core.errors import ModelError, plural
+from medseg.core.structures import StructureSet
 from medseg.model.file import Model
 from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import Segmenter
-from medseg.structures import StructureSet
 
 LISTED = 8
 

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
+from medseg.core.structures import IGNORED
 from medseg.inference.engines.torch import torch_engine
 from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.model.spec import ModelSpec
-from medseg.structures import IGNORED
 from medseg.training.loop import TrainingCase
 
 

@@ -24,8 +24,8 @@ from medseg.augment.spec import (
     LowResolutionSpec,
     NoiseSpec,
 )
-from medseg.errors import UsageError
-from medseg.structures import from_labels
+from medseg.core.errors import UsageError
+from medseg.core.structures import from_labels
 
 VOLUME = (24, 28, 20)
 PATCH = (16, 20, 12)

@@ -12,7 +12,7 @@ from scipy import ndimage
 from medseg.augment import contrast
 from medseg.augment.contrast import BiasFieldParams, ContrastParams
 from medseg.augment.spec import ALL_CONTRAST, BlurSpec, ContrastSpec, LowResolutionSpec
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 MM = (1.0, 2.0, 4.0)
 

@@ -10,7 +10,7 @@ from scipy.interpolate import BSpline
 from medseg.augment import elastic
 from medseg.augment.elastic import ElasticParams
 from medseg.augment.spec import ElasticSpec
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 PATCH = (20, 17, 9)
 SPACING_MM = (1.0, 1.5, 3.0)

@@ -7,8 +7,8 @@ import torch
 
 from medseg.augment import flip
 from medseg.augment.spec import FlipSpec
-from medseg.errors import UsageError
-from medseg.structures import Structure, StructureSet, from_labels
+from medseg.core.errors import UsageError
+from medseg.core.structures import Structure, StructureSet, from_labels
 
 KIDNEYS = from_labels({7: "left kidney", 3: "liver", 5: "right kidney"})
 

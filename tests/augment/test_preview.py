@@ -9,7 +9,7 @@ from scipy import ndimage
 from medseg.augment.compose import Params
 from medseg.augment.preview import Drawn, Preview
 from medseg.augment.spec import AffineSpec, AugmentSpec, ContrastSpec, FlipSpec, NoiseSpec
-from medseg.structures import from_labels
+from medseg.core.structures import from_labels
 
 VOLUME, START, SHAPE = (26, 24, 20), (3, 2, 1), (18, 16, 14)
 STRUCTURES = from_labels({1: "liver"})

@@ -13,14 +13,14 @@ import torch
 from scipy import ndimage
 from scipy.interpolate import BSpline, CubicSpline
 
-from medseg import specs
 from medseg.augment import elastic, published, warp
 from medseg.augment.affine import AffineParams
 from medseg.augment.compose import Augmenter, Params
 from medseg.augment.published import MeshParams, NoiseParams
 from medseg.augment.spec import ELASTIC_PRESETS, AffineSpec, AugmentSpec, ElasticSpec
-from medseg.errors import UsageError
-from medseg.structures import from_labels
+from medseg.core import specs
+from medseg.core.errors import UsageError
+from medseg.core.structures import from_labels
 
 PRESETS = tuple(ELASTIC_PRESETS)
 MESHES = tuple(name for name in PRESETS if name != "simard2003")

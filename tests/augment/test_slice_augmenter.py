@@ -9,10 +9,10 @@ import torch
 from medseg.augment.compose import Augmenter
 from medseg.augment.slices import SliceAugmenter
 from medseg.augment.spec import AffineSpec, AugmentSpec, ElasticSpec
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
+from medseg.core.structures import from_labels
 from medseg.inference.slices import turned, with_neighbours
 from medseg.model.spec import SliceSpec
-from medseg.structures import from_labels
 
 SHAPE = (7, 8, 9)
 

@@ -15,8 +15,8 @@ from medseg.augment.affine import AffineParams
 from medseg.augment.contrast import thick_voxel_matrices, thick_voxel_matrix
 from medseg.augment.spec import AffineSpec, ElasticSpec, SynthesisSpec, Tissue
 from medseg.augment.synthesis import BRIGHTNESS, Synthesiser, SynthesisParams, TissueTable
-from medseg.errors import InputError, UsageError
-from medseg.structures import from_labels
+from medseg.core.errors import InputError, UsageError
+from medseg.core.structures import from_labels
 
 STRUCTURES = from_labels({1: "left lobe", 2: "right lobe", 3: "core", 4: "outer fluid"})
 TISSUES = (

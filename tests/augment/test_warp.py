@@ -13,7 +13,7 @@ from medseg.augment.affine import AffineParams
 from medseg.augment.compose import Augmenter, Params
 from medseg.augment.elastic import ElasticParams
 from medseg.augment.spec import AugmentSpec
-from medseg.structures import from_labels
+from medseg.core.structures import from_labels
 
 VOLUME = (30, 26, 14)
 PATCH = (21, 16, 10)

@@ -19,11 +19,11 @@ from chromium import Browser, Page
 from commands import done
 from io_files import save
 
+from medseg.core.structures import from_labels
+from medseg.data.phantom import phantom_case
 from medseg.metrics.followup import Change
-from medseg.phantom import phantom_case
-from medseg.report.followup import ReportFollowup, followup_page
-from medseg.report.pictures import followup_picture
-from medseg.structures import from_labels
+from medseg.reporting.case.pictures import followup_picture
+from medseg.reporting.comparison.followup import ReportFollowup, followup_page
 
 pytestmark = pytest.mark.slow
 

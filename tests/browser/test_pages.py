@@ -14,9 +14,9 @@ import pytest
 from chromium import Browser, Page
 from commands import done
 
-from medseg.cards import load_card
-from medseg.phantom import phantom_case
-from medseg.workflows.report import report
+from medseg.data.cards import load_card
+from medseg.data.phantom import phantom_case
+from medseg.reporting.case.page import report
 
 pytestmark = pytest.mark.slow
 

@@ -17,11 +17,11 @@ from chromium import Browser, Page
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.report import figures
-from medseg.report.planes import Plane, planes
-from medseg.report.viewer import Viewer, viewer
-from medseg.structures import Structure, StructureSet
-from medseg.volume import Grid
+from medseg.core.structures import Structure, StructureSet
+from medseg.core.volume import Grid
+from medseg.reporting.drawing import figures
+from medseg.reporting.drawing.planes import Plane, planes
+from medseg.reporting.viewer.viewer import Viewer, viewer
 
 pytestmark = pytest.mark.slow
 

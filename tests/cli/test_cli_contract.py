@@ -21,7 +21,7 @@ from io_files import save
 
 from medseg import __version__
 from medseg.cli import info, main, terminal
-from medseg.errors import (
+from medseg.core.errors import (
     GeometryError,
     InputError,
     MedsegError,
@@ -31,7 +31,7 @@ from medseg.errors import (
     SelfCheckError,
     UsageError,
 )
-from medseg.phantom import write_phantom_scan
+from medseg.data.phantom import write_phantom_scan
 
 VERBS = (
     "predict",

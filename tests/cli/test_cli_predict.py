@@ -21,7 +21,7 @@ from io_files import edit, write_dicom
 from markupsafe import escape
 from models import tiny_model
 
-from medseg.phantom import STRUCTURES, phantom_case, write_phantom_scan
+from medseg.data.phantom import STRUCTURES, phantom_case, write_phantom_scan
 
 SHAPE = (20, 24, 18)
 AFFINE = np.array([[1.0, 0, 0, -10], [0, 1, 0, -12], [0, 0, 1, -9], [0, 0, 0, 1]])
@@ -273,7 +273,7 @@ def test_row_91_one_bad_scan_of_ten_leaves_nine_results(tmp_path: Path, model_pa
 def test_a_fault_of_ours_in_one_case_does_not_lose_the_others(
     tmp_path: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medseg.workflows import job as room
+    from medseg.prediction import job as room
 
     scans = cases(tmp_path, 3)
     honest = room.read_volume
@@ -357,7 +357,7 @@ def test_dicom_segments_are_binary_unless_a_label_map_is_asked_for(
     scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr("medseg.workflows.predict.predict", lambda *given: asked.append(given[3].dicom_seg))
+    monkeypatch.setattr("medseg.prediction.predict.predict", lambda *given: asked.append(given[3].dicom_seg))
     for words in ((), ("--dicom-seg", "labelmap")):
         done("predict", scan, "-m", model_path, "--dicom", *words)
     assert asked == ["binary", "labelmap"]
@@ -513,8 +513,8 @@ def test_row_42_nothing_found_is_a_doubt_and_with_strict_an_error(tmp_path: Path
 def test_row_79_a_full_disk_leaves_nothing_half_done(
     scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
 ) -> None:
-    from medseg.errors import ResourceError
-    from medseg.workflows import job
+    from medseg.core.errors import ResourceError
+    from medseg.prediction import job
 
     calls = []
 
@@ -584,7 +584,7 @@ def test_row_41_logits_that_are_no_numbers(
 def test_row_31_what_was_written_wrongly_is_removed(
     scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medseg.io import nifti
+    from medseg.io.nifti import file as nifti
 
     honest = nifti.write
     monkeypatch.setattr(nifti, "write", lambda path, array, *rest: honest(path, array[::-1], *rest))

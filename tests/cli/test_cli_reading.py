@@ -14,8 +14,9 @@ from commands import done, medseg, refused
 from io_files import claiming, looping, save
 
 from medseg import io
-from medseg.io import ReadOptions, nrrd
-from medseg.workflows.label_files import read_scan
+from medseg.data.label_files import read_scan
+from medseg.io import ReadOptions
+from medseg.io.itk import nrrd
 
 
 @pytest.mark.fault("reports 8")

@@ -14,10 +14,10 @@ from dicom_files import Frame, ct_slices, enhanced
 from io_files import edit, write_dicom
 from models import tiny_model
 
+from medseg.data.phantom import write_phantom_scan
 from medseg.findings.finding import NO_DOUBT
 from medseg.io import inspect, read_volume
-from medseg.phantom import write_phantom_scan
-from medseg.workflows.segment import Segmenter
+from medseg.segmentation.segmenter import Segmenter
 
 SHAPE = (20, 24, 18)
 
@@ -218,8 +218,8 @@ def test_a_folder_of_scans_says_what_was_left_aside(scan: Path, tmp_path: Path, 
 def test_a_result_that_nothing_speaks_against_says_so(
     scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medseg.workflows import segment
-    from medseg.workflows.quality import Quality
+    from medseg.segmentation import segmenter as segment
+    from medseg.segmentation.verdict import Quality
 
     monkeypatch.setattr(segment, "judge", lambda *_: Quality())
     ran = done("predict", scan, "-m", model_path, "--report")
@@ -243,9 +243,9 @@ def test_dicom_of_a_file_of_frames_says_what_it_is(tmp_path: Path, model_path: P
 
 
 def test_dicom_of_a_mosaic_says_what_it_is(tmp_path: Path, model_path: Path) -> None:
-    from medseg.io.dicom_source import require_slices
+    from medseg.core.volume import FileForm, Grid
+    from medseg.io.dicom.source import require_slices
     from medseg.io.options import ImageInfo
-    from medseg.volume import FileForm, Grid
 
     info = ImageInfo(
         tmp_path / "m.dcm", "DICOM mosaic", Grid((4, 4, 4), np.eye(4)), 1, "", 1.0, 0.0, FileForm()

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from io_files import oblique
 
+from medseg.core.volume import Grid, Volume
 from medseg.findings.answer import of_sides
 from medseg.findings.scan import of_grid, of_scan
-from medseg.volume import Grid, Volume
 
 SHAPE = (4, 5, 6)
 

@@ -35,7 +35,7 @@ sys.path += [str(HERE), str(HERE.parent), str(HERE.parent / "io")]
 
 from targets import TARGETS, Target  # noqa: E402
 
-from medseg.errors import MedsegError  # noqa: E402
+from medseg.core.errors import MedsegError  # noqa: E402
 
 SECONDS, MEGABYTES = 5.0, 500.0
 """What one input may take, beside what the process holds already."""

@@ -28,21 +28,25 @@ from mutations import (
 from PIL import Image
 
 from medseg import io
-from medseg.cards import available, load_card
-from medseg.layouts import LAYOUTS, detect
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import Grid, LabelMap, Volume
+from medseg.data import label_files
+from medseg.data.cards import available, load_card
+from medseg.data.layouts import LAYOUTS, detect
+from medseg.evaluation import measure as measuring
+from medseg.evaluation import pairs
+from medseg.evaluation.case_file import CaseFile
 from medseg.metrics.case import evaluate_case
 from medseg.metrics.stored import case_mapping
 from medseg.model import file as models
 from medseg.model.file import Model, load_model
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
-from medseg.recipes import load_recipe
-from medseg.structures import Structure, StructureSet, from_labels
+from medseg.segmentation import known
+from medseg.segmentation import sidecar as predictions
 from medseg.training import checkpoint
+from medseg.training.recipe import load_recipe
+from medseg.training.run import Run
 from medseg.training.split import make_split
-from medseg.volume import Grid, LabelMap, Volume
-from medseg.workflows import known, label_files, measuring, pairs, predictions
-from medseg.workflows.case_file import CaseFile
-from medseg.workflows.run import Run
 
 NRRD_END, MHA_END = b"\n\n", b"ElementDataFile = LOCAL\n"
 LABELS = (ramp() % 3).astype(np.uint8)

@@ -13,7 +13,7 @@ from io_files import save
 from targets import TARGETS
 
 from medseg import io
-from medseg.errors import GeometryError, InputError
+from medseg.core.errors import GeometryError, InputError
 
 INPUTS = 25
 """Of each format in the ordinary suite, 650 in all; `make fuzz` reads 20,000."""

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.errors import ResourceError, SelfCheckError
+from medseg.core.errors import ResourceError, SelfCheckError
 from medseg.inference.engines.base import CardEngine, FloatArray
 from medseg.inference.engines.torch import TorchEngine
 from medseg.inference.predictor import Predictor

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.errors import ModelError, SelfCheckError, UsageError
+from medseg.core.errors import ModelError, SelfCheckError, UsageError
 from medseg.inference import engines
 from medseg.inference.engines import base
 from medseg.inference.engines.openvino import MAX_COMPILED, OpenVinoEngine

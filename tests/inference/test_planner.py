@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from models import tiny_model
 
-from medseg.errors import ResourceError
+from medseg.core.errors import ResourceError
+from medseg.core.volume import Grid
 from medseg.inference import engines, planner
 from medseg.inference.predictor import Predictor
 from medseg.model.file import Model
 from medseg.model.spec import InferenceSpec, NetworkFacts
-from medseg.preparation import PreparationSpec
-from medseg.volume import Grid
+from medseg.preparation.preparation import PreparationSpec
 
 SHAPE = (96, 80, 64)
 GRID = Grid(SHAPE, np.diag([1.0, 1.0, 1.0, 1.0]))

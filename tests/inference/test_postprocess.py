@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from pydantic import TypeAdapter
 from scipy import ndimage
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import Grid
 from medseg.inference.postprocess import postprocess
 from medseg.model.spec import PostprocessSpec
-from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import Grid
 
 ORGANS = from_labels({3: "liver", 7: "spleen"})
 GRID = Grid((12, 12, 12), np.diag([1.0, 2.0, 0.5, 1.0]))  # 1 mm3 a voxel

@@ -11,12 +11,12 @@ import torch
 from scipy.special import expit, softmax
 from torch import nn
 
-from medseg.errors import InputError, ModelError, SelfCheckError, UsageError
+from medseg.core.errors import InputError, ModelError, SelfCheckError, UsageError
+from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.inference.engines.torch import torch_engine
 from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
-from medseg.structures import Structure, StructureSet, from_labels
 
 
 @dataclass

@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medseg.core.structures import Structure, StructureSet
+from medseg.core.volume import Grid, Volume
 from medseg.inference import refine
 from medseg.inference.refine import Refined, refined_labels
 from medseg.inference.restore import restored_labels
 from medseg.model.refinement import IntensityClass, RefinementSpec, Trust
-from medseg.preparation import Preparation, PreparationSpec, Prepared
-from medseg.structures import Structure, StructureSet
-from medseg.volume import Grid, Volume
+from medseg.preparation.preparation import Preparation, PreparationSpec, Prepared
 
 STRUCTURES = StructureSet(
     (

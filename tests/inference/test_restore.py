@@ -7,13 +7,13 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from medseg.errors import ModelError
+from medseg.core.errors import ModelError
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import Grid, Volume
 from medseg.inference import restore
 from medseg.inference.predictor import labels_from_probabilities
 from medseg.inference.restore import restored_labels
-from medseg.preparation import Preparation, PreparationSpec, Prepared
-from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import Grid, Volume
+from medseg.preparation.preparation import Preparation, PreparationSpec, Prepared
 
 LABELS = from_labels({1: "a", 5: "b", 300: "c", 7: "d"})
 REGIONS = StructureSet((Structure(1, "whole", members=(1, 2)), Structure(2, "core", members=(2,))))

@@ -10,7 +10,7 @@ import pytest
 import torch
 from models import tiny_model
 
-from medseg.errors import ModelError
+from medseg.core.errors import ModelError
 from medseg.inference import engines, planner
 from medseg.inference.engines.base import RowEngine
 from medseg.inference.engines.openvino import OpenVinoEngine

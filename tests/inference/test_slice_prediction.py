@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.inference.predictor import Predictor
 from medseg.inference.slices import turned, with_neighbours
 from medseg.inference.tiles import FloatArray

@@ -8,7 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 
-from medseg.errors import ResourceError, UsageError
+from medseg.core.errors import ResourceError, UsageError
 from medseg.inference.tiles import Plan, plan
 
 SHAPES = [(37, 51, 43), (1, 1, 1), (64, 3, 17), (5, 70, 29), (40, 40, 40)]

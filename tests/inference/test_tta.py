@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.errors import ModelError, UsageError
+from medseg.core.errors import ModelError, UsageError
+from medseg.core.structures import from_labels
 from medseg.inference.tta import View, views
-from medseg.structures import from_labels
 
 TWINS = from_labels({1: "left kidney", 2: "right kidney", 3: "liver"}).twin_channels()
 

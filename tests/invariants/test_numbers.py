@@ -18,15 +18,15 @@ from models import tiny_model
 
 from medseg.augment.compose import Augmenter
 from medseg.augment.spec import AffineSpec, AugmentSpec, ElasticSpec, FlipSpec
-from medseg.geometry.orient import Reorientation
+from medseg.core.structures import StructureSet, from_labels
+from medseg.core.volume import Grid, LabelMap
+from medseg.data.phantom import phantom_case
 from medseg.losses.registry import LOSSES, build
 from medseg.losses.spec import LossSpec
 from medseg.metrics.case import CaseResult, evaluate_case
-from medseg.phantom import phantom_case
-from medseg.structures import StructureSet, from_labels
-from medseg.volume import Grid, LabelMap
-from medseg.workflows.member import SegmenterOptions
-from medseg.workflows.segment import Segmenter
+from medseg.preparation.orient import Reorientation
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.segmenter import Segmenter
 
 STRUCTURES = from_labels({1: "one", 2: "two"})
 SIDED = from_labels({1: "left kidney", 2: "right kidney", 3: "liver"})

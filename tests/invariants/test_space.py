@@ -23,16 +23,16 @@ from scipy import ndimage
 from scipy.special import expit
 
 from medseg import io
-from medseg.geometry.orient import Reorientation
-from medseg.geometry.resample import resample, resample_labels
+from medseg.core.volume import FileForm, Grid, LabelMap, Volume
+from medseg.data.phantom import phantom_case
 from medseg.inference.engines.torch import torch_engine
 from medseg.inference.predictor import Predictor
 from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
-from medseg.phantom import phantom_case
-from medseg.volume import FileForm, Grid, LabelMap, Volume
-from medseg.workflows.member import SegmenterOptions
-from medseg.workflows.segment import Segmenter
+from medseg.preparation.orient import Reorientation
+from medseg.preparation.resample import resample, resample_labels
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.segmenter import Segmenter
 
 LEAST = st.tuples(*[st.integers(8, 20)] * 3)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.errors import ResourceError, UsageError
+from medseg.core.errors import ResourceError, UsageError
 from medseg.io import atomic
 from medseg.io.names import stem_and_suffix
 

@@ -10,7 +10,7 @@ import pytest
 from io_files import AFFINE, ramp, save
 
 from medseg import io
-from medseg.errors import GridMismatchError, InputError
+from medseg.core.errors import GridMismatchError, InputError
 
 
 @pytest.fixture

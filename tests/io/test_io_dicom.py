@@ -11,8 +11,8 @@ import SimpleITK as sitk
 from io_files import rotation, save, write_dicom
 
 from medseg import io
-from medseg.errors import GeometryError, InputError, MedsegError
-from medseg.volume import LabelMap
+from medseg.core.errors import GeometryError, InputError, MedsegError
+from medseg.core.volume import LabelMap
 
 
 def expected(count: int = 6, size: tuple[int, int] = (8, 7)) -> np.ndarray:

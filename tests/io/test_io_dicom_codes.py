@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from medseg.cards import load_card
-from medseg.io.dicom_codes import (
+from medseg.core.structures import Structure, from_labels
+from medseg.data.cards import load_card
+from medseg.io.dicom.codes import (
     ABNORMAL,
     ANATOMY,
     LONGEST_TEXT,
@@ -18,8 +19,7 @@ from medseg.io.dicom_codes import (
     concept_of,
     text,
 )
-from medseg.io.dicom_sr import DEVICE, IMAGING, PROCEDURES, VOLUME, VOXELS_SUMMED
-from medseg.structures import Structure, from_labels
+from medseg.io.dicom.write_sr import DEVICE, IMAGING, PROCEDURES, VOLUME, VOXELS_SUMMED
 
 EVERY_CODE = [
     *(code for _, table in TABLES for code in table.values()),

@@ -20,9 +20,9 @@ from pydicom.data import get_testdata_file
 from pydicom.uid import EnhancedCTImageStorage, RLELossless
 
 from medseg import io
-from medseg.errors import GeometryError, InputError, MedsegError
-from medseg.io import dicom_frames
-from medseg.io.dicom_elements import outline
+from medseg.core.errors import GeometryError, InputError, MedsegError
+from medseg.io.dicom import frames as dicom_frames
+from medseg.io.dicom.elements import outline
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -185,7 +185,7 @@ def test_compressed_monochrome1_has_the_values_of_monochrome2(tmp_path: Path, na
         folder.mkdir()
         (folder / "0.dcm").write_bytes(content.replace(b"MONOCHROME2", kind))
     if name == "JPEG-lossy":  # it does not say where it lies
-        from medseg.io.dicom_pixels import stored_pixels
+        from medseg.io.dicom.pixels import stored_pixels
 
         stored = [stored_pixels(tmp_path / kind / "0.dcm") for kind in ("MONOCHROME1", "MONOCHROME2")]
         np.testing.assert_array_equal(*stored)
@@ -347,7 +347,7 @@ def test_any_changed_byte_is_an_outline_or_a_refusal(tmp_path: Path, name: str) 
 
 @pytest.mark.fault("reports 7")
 def test_a_deflated_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("medseg.io.dicom_elements.LARGEST_INFLATED", 1000)
+    monkeypatch.setattr("medseg.io.dicom.elements.LARGEST_INFLATED", 1000)
     with pytest.raises(MedsegError, match="unpack to more than"):
         outline(Path(str(get_testdata_file("image_dfl.dcm"))))
 

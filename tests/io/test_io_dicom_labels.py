@@ -11,12 +11,12 @@ import pytest
 from commands import done, refused
 from io_files import write_dicom as write_series
 
-from medseg.errors import InputError
+from medseg.core.errors import InputError
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import LabelMap
+from medseg.data.layouts import LAYOUTS, detect
 from medseg.io import read_labels, read_segments, read_volume, states_segments, write_labels
-from medseg.layouts import LAYOUTS, detect
-from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import LabelMap
-from medseg.workflows.dicom_out import write_dicom
+from medseg.prediction.dicom import write_dicom
 
 pytest.importorskip("highdicom")
 

@@ -11,7 +11,7 @@ import pytest
 from dicom_files import repainted, save, scanned
 
 from medseg import io
-from medseg.errors import InputError
+from medseg.core.errors import InputError
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 MOSAICS = ("siemens_dwi_0.dcm.gz", "siemens_dwi_1000.dcm.gz")

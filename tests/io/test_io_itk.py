@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from io_files import oblique, ramp
 
 from medseg import io
-from medseg.errors import GeometryError, InputError, MedsegError, ResourceError
+from medseg.core.errors import GeometryError, InputError, MedsegError, ResourceError
 from medseg.io import memory
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", pytest.param(".nhdr", marks=pytest.mark.fault("reports 13")))

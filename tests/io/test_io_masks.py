@@ -10,9 +10,9 @@ import pytest
 from io_files import AFFINE, save, write_dicom
 
 from medseg import io
-from medseg.errors import GridMismatchError, InputError, UsageError
-from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import FileForm, Grid, LabelMap
+from medseg.core.errors import GridMismatchError, InputError, UsageError
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import FileForm, Grid, LabelMap
 
 SHAPE = (5, 6, 7)
 BOXES = {"liver": (0, 3), "Kidney_Left": (3, 4), "spleen": (2, 5)}

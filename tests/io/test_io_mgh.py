@@ -12,9 +12,9 @@ import pytest
 from io_files import oblique, ramp
 
 from medseg import io
-from medseg.errors import GeometryError, InputError, MedsegError, ResourceError, UsageError
+from medseg.core.errors import GeometryError, InputError, MedsegError, ResourceError, UsageError
+from medseg.core.volume import Grid, LabelMap
 from medseg.io import memory
-from medseg.volume import Grid, LabelMap
 
 pytestmark = pytest.mark.fault("reports 13")
 SUFFIXES = (".mgz", ".mgh")

@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from io_files import AFFINE, edit, oblique, ramp, rotation, save
 
 from medseg import io
-from medseg.errors import GeometryError, InputError, ResourceError, UsageError
+from medseg.core.errors import GeometryError, InputError, ResourceError, UsageError
 from medseg.io import memory, payload
 
 SUFFIXES = (".nii", ".nii.gz")

@@ -10,7 +10,7 @@ import pytest
 import SimpleITK as sitk
 
 from medseg import io
-from medseg.volume import LabelMap
+from medseg.core.volume import LabelMap
 
 pytestmark = pytest.mark.realdata
 

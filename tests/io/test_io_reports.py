@@ -17,9 +17,9 @@ import tifffile
 from io_files import AFFINE, claiming, edit, looping, oblique, ramp, save, write_dicom
 
 from medseg import io
-from medseg.errors import GeometryError, InputError
-from medseg.io import tiff
-from medseg.volume import Grid, LabelMap
+from medseg.core.errors import GeometryError, InputError
+from medseg.core.volume import Grid, LabelMap
+from medseg.io.pictures import tiff
 
 CLAIMS = ("scan.nii", "scan.nii.gz", "scan.hdr", "scan.mha", "packed.mha", "scan.nrrd", "packed.nrrd")
 

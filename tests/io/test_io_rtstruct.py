@@ -16,10 +16,10 @@ from matplotlib.path import Path as Outline
 from pydicom.data import get_testdata_file
 
 from medseg import io
-from medseg.errors import GeometryError, InputError, UsageError
-from medseg.io.contours import filled
-from medseg.structures import from_labels
-from medseg.volume import LabelMap
+from medseg.core.errors import GeometryError, InputError, UsageError
+from medseg.core.structures import from_labels
+from medseg.core.volume import LabelMap
+from medseg.io.dicom.contours import filled
 
 SIZE = (20, 16)
 SPACE = {0x00200052: ("UI", "1.2.9")}

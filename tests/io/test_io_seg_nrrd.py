@@ -13,18 +13,12 @@ import pytest
 import SimpleITK as sitk
 from io_files import oblique, ramp, save
 
-from medseg import affine as aff
 from medseg import io
-from medseg.errors import (
-    GeometryError,
-    GridMismatchError,
-    InputError,
-    SelfCheckError,
-    UsageError,
-)
-from medseg.io import seg_nrrd
-from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import FileForm, Grid, LabelMap
+from medseg.core import affine as aff
+from medseg.core.errors import GeometryError, GridMismatchError, InputError, SelfCheckError, UsageError
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import FileForm, Grid, LabelMap
+from medseg.io.itk import seg_nrrd
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 RED, BLUE = "1 0 0", "0 0.2 1.0"

@@ -14,12 +14,20 @@ import tifffile
 from PIL import Image
 
 from medseg import io
-from medseg.errors import GeometryError, InputError, MedsegError, ResourceError, SelfCheckError, UsageError
-from medseg.geometry.orient import canonical
-from medseg.io import memory, png, slices
-from medseg.io.slices import NO_SIZE
-from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import FileForm, Grid, LabelMap, Volume
+from medseg.core.errors import (
+    GeometryError,
+    InputError,
+    MedsegError,
+    ResourceError,
+    SelfCheckError,
+    UsageError,
+)
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import FileForm, Grid, LabelMap, Volume
+from medseg.io import memory
+from medseg.io.pictures import png, slices
+from medseg.io.pictures.slices import NO_SIZE
+from medseg.preparation.orient import canonical
 
 ROWS, COLUMNS = 5, 7
 PICTURES = (".png", ".tif", ".tiff")

@@ -15,9 +15,9 @@ import SimpleITK as sitk
 from io_files import AFFINE, edit, oblique, ramp, save
 
 from medseg import io
-from medseg.errors import GeometryError, InputError, ResourceError, SelfCheckError, UsageError
-from medseg.io import nifti
-from medseg.volume import FileForm, Grid, LabelMap
+from medseg.core.errors import GeometryError, InputError, ResourceError, SelfCheckError, UsageError
+from medseg.core.volume import FileForm, Grid, LabelMap
+from medseg.io.nifti import file as nifti
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img", ".mha", ".mhd", ".nrrd", ".nhdr", ".mgz", ".mgh")
 

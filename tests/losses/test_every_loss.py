@@ -8,7 +8,7 @@ import pytest
 import torch
 from loss_cases import VARIANTS, Variant, case, certain
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=str)

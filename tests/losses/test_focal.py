@@ -9,7 +9,7 @@ import torch
 from loss_cases import OUTPUTS, WEIGHTS, case, loss
 from torch.nn import functional
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.losses.focal import FocalLoss
 
 

@@ -11,10 +11,10 @@ from typing import Any, get_args
 import pytest
 from loss_cases import VARIANTS, Variant, case, loss
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
+from medseg.core.specs import from_mapping, to_mapping
 from medseg.losses.registry import LOSSES
 from medseg.losses.spec import USED, LossName, LossSettings, LossSpec, LossTerm
-from medseg.specs import from_mapping, to_mapping
 
 RECIPE = """
 [loss]

@@ -10,7 +10,7 @@ import torch
 from loss_cases import case, loss
 from torch import Tensor
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 
 P = torch.tensor([0.8, 0.4], dtype=torch.float64)
 """Two voxels, of which the first is the structure."""

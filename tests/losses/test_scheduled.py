@@ -6,7 +6,7 @@ import pytest
 import torch
 from loss_cases import TERMS, case, loss
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.losses.distances import measure_at
 from medseg.losses.scheduled import Scheduled
 from medseg.losses.spec import LossTerm

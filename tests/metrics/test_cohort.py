@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from medseg.core.volume import Grid
 from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.cohort import bootstrap_interval, summarise
 from medseg.metrics.counts import Counts
 from medseg.metrics.value import Status, Value, not_evaluated
-from medseg.volume import Grid
 
 GRID = Grid((1, 1, 1), np.eye(4))
 

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.errors import GridMismatchError, UsageError
+from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import Grid, LabelMap
 from medseg.metrics import surface as sd
 from medseg.metrics.case import SURFACE_UNITS, CaseResult, evaluate_case, missed_case
-from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import Grid, LabelMap
 
 AFFINE = np.array([[0, -1.5, 0, 9], [0, 0, 2, -4], [0.7, 0, 0, 1], [0, 0, 0, 1]])
 SHAPE = (16, 14, 12)

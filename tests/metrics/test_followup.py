@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from medseg.core.volume import Grid
 from medseg.metrics.followup import Change, LesionChange, Smallest, changes, track_lesions
-from medseg.volume import Grid
 
 SHAPE = (20, 20, 20)
 GRID = Grid(SHAPE, np.diag([1.0, 1.0, 2.0, 1.0]))

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.errors import GridMismatchError, UsageError
+from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import Grid, LabelMap
 from medseg.metrics import InstanceRule, evaluate_case, instance_values, match_instances
 from medseg.metrics.instances import UNITS
-from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import Grid, LabelMap
 
 
 def boxes(*spans: tuple[int, int]) -> np.ndarray:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.errors import GridMismatchError, UsageError
+from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.volume import Grid
 from medseg.metrics import surface as sd
 from medseg.metrics.lesions import (
     BRATS2023_REGIONS,
@@ -24,7 +25,6 @@ from medseg.metrics.lesions import (
     match_lesions,
 )
 from medseg.metrics.value import Value
-from medseg.volume import Grid
 
 SHAPE = (40, 30, 20)
 GRID = Grid(SHAPE, np.eye(4))

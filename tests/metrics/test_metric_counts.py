@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.errors import GridMismatchError
+from medseg.core.errors import GridMismatchError
+from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.metrics import counts as mc
 from medseg.metrics.counts import Counts, index_map, joint_counts, joint_histogram, present_values
-from medseg.structures import Structure, StructureSet, from_labels
 
 VALUES = (1, 2, 5, 300)
 

@@ -13,10 +13,10 @@ import pytest
 from scipy import ndimage
 from scipy.spatial.distance import cdist
 
+from medseg.core.structures import from_labels
+from medseg.core.volume import Grid, LabelMap
 from medseg.metrics import evaluate_case
 from medseg.metrics.surfels import areas_mm2
-from medseg.structures import from_labels
-from medseg.volume import Grid, LabelMap
 
 STRUCTURES = from_labels({1: "one", 3: "three"})
 TAU_MM = 1.2345

@@ -10,11 +10,11 @@ import math
 import numpy as np
 import pytest
 
+from medseg.core.structures import from_labels
+from medseg.core.volume import Grid, LabelMap
 from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.metrics.cohort import summarise
 from medseg.metrics.export import CASE_COLUMNS, case_content, cases_csv, cohort_csv, report_json, text_cell
-from medseg.structures import from_labels
-from medseg.volume import Grid, LabelMap
 
 NASTY = '=HYPERLINK("http://x","y"), two\nlines'
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
+from medseg.core.structures import StructureSet, from_labels
+from medseg.core.volume import Grid, LabelMap
 from medseg.metrics.case import CaseResult, evaluate_case, missed_case
 from medseg.metrics.cohort import bootstrap_interval
 from medseg.metrics.paired import OVERALL, PairedRow, compare_cases, diagonal_mm
-from medseg.structures import StructureSet, from_labels
-from medseg.volume import Grid, LabelMap
 
 GRID = Grid((12, 8, 6), np.diag([1.0, 2.0, 1.5, 1.0]))
 ONE = from_labels({1: "core"})

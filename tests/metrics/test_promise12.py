@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.errors import GridMismatchError, UsageError
+from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.structures import from_labels
+from medseg.core.volume import Grid, LabelMap
 from medseg.metrics import surface as sd
 from medseg.metrics.case import evaluate_case
 from medseg.metrics.promise12 import MEASURES, Anchors, RegionAnchors, points, promise12_values, thirds
 from medseg.metrics.value import Value
-from medseg.structures import from_labels
-from medseg.volume import Grid, LabelMap
 
 SHAPE = (9, 8, 16)
 AFFINE = np.diag([0.5, 0.7, 3.0, 1.0])

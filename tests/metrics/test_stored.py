@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg.errors import MedsegError
+from medseg.core.errors import MedsegError
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import Grid, LabelMap
 from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.stored import case_from_mapping, case_mapping
-from medseg.structures import Structure, StructureSet, from_labels
-from medseg.volume import Grid, LabelMap
 
 SETS = {
     "labels": from_labels({1: "left a", 2: "right a", 3: "<c>", 5: "absent"}),

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.errors import GridMismatchError
+from medseg.core.errors import GridMismatchError
 from medseg.metrics import surface as sd
 from medseg.metrics.surfels import areas_mm2, codes
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
+from medseg.core.structures import Structure
 from medseg.inference import engines
 from medseg.inference.engines.torch import to_onnx
 from medseg.model.file import Model
 from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.networks.layers import Segmenter, Supervised
 from medseg.networks.registry import NETWORKS, build
-from medseg.structures import Structure
 from medseg.training.setup import facts_of
 
 NORMS = ("batch", "instance", "group", "layer", "none")

@@ -7,7 +7,7 @@ import itertools
 import pytest
 import torch
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.networks.fast_unet import FastUNet
 
 

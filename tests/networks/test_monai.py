@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
+from medseg.core.structures import Structure
 from medseg.inference import engines
 from medseg.inference.engines.openvino import OpenVinoEngine
 from medseg.inference.engines.torch import to_graph, to_onnx, torch_engine
@@ -18,7 +19,6 @@ from medseg.model.file import Model
 from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.networks.monai import MonaiNetwork
 from medseg.networks.registry import build
-from medseg.structures import Structure
 from medseg.training.setup import facts_of
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # MONAI's own, as it is imported

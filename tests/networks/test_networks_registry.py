@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.model.spec import NetworkSpec
 from medseg.networks.registry import build
 

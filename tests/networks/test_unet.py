@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.networks.unet import UNet
 
 

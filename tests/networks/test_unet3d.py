@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.networks.unet3d import UNet3D
 
 

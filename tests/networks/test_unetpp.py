@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.networks.unetpp import MeanProbability, UNetPlusPlus, pruned_weights
 
 PRUNED = {

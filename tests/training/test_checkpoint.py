@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from medseg.errors import InputError
+from medseg.core.errors import InputError
 from medseg.training import checkpoint as checkpoints
 from medseg.training.checkpoint import Checkpoint
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, AdamW
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.training.schedule import (
     AveragedWeights,
     build_optimizer,

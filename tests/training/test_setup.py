@@ -10,23 +10,23 @@ import pytest
 import torch
 from tiny_training import NETWORK, TRAINING, model_spec, phantom, take_step, tiny_trainer
 
-from medseg.cards import load_card
-from medseg.errors import ModelError, SelfCheckError, UsageError
+from medseg.core.errors import ModelError, SelfCheckError, UsageError
+from medseg.core.structures import Structure, StructureSet
+from medseg.data.cards import load_card
+from medseg.data.phantom import STRUCTURES
 from medseg.inference import engines
 from medseg.losses.spec import LossSpec
 from medseg.model.file import Model, load_model
 from medseg.model.spec import NetworkSpec
-from medseg.phantom import STRUCTURES
-from medseg.recipes import load_recipe
-from medseg.structures import Structure, StructureSet
 from medseg.training import setup
 from medseg.training.loop import Trainer
+from medseg.training.package import provenance
 from medseg.training.processor import autocast_dtype
+from medseg.training.recipe import load_recipe
 from medseg.training.setup import best_of, build_network, facts_of, judge
 from medseg.training.spec import TrainingSpec
 from medseg.training.split import make_split
 from medseg.training.transfer import Wanted, start_from
-from medseg.workflows.evidence import provenance
 
 REGIONS = StructureSet((Structure(1, "all", members=(1, 2, 3)), Structure(3, "core", members=(3,))))
 

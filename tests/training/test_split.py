@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from medseg.errors import InputError, UsageError
+from medseg.core.errors import InputError, UsageError
 from medseg.training.split import Split, make_split
 
 CASES = {f"case_{n:02d}": f"case_{n:02d}" for n in range(23)}

@@ -16,14 +16,14 @@ from tiny_training import NETWORK, TRAINING, phantom, take_step, tiny_trainer
 from torch import Tensor, nn
 
 from medseg.augment.spec import AugmentSpec
-from medseg.errors import InputError, SelfCheckError
+from medseg.core.errors import InputError, SelfCheckError
+from medseg.core.structures import IGNORED, from_labels
+from medseg.data.phantom import STRUCTURES
 from medseg.inference.predictor import labels_from_probabilities
 from medseg.losses.boundary import BoundaryLoss
 from medseg.losses.dice_ce import DiceCELoss
 from medseg.losses.scheduled import Scheduled
 from medseg.losses.spec import LossSpec, LossTerm
-from medseg.phantom import STRUCTURES
-from medseg.structures import IGNORED, from_labels
 from medseg.training import checkpoint as checkpoints
 from medseg.training.log import TrainingLog
 from medseg.training.loop import Epoch, Trainer, TrainingCase

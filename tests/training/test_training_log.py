@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.errors import InputError
+from medseg.core.errors import InputError
 from medseg.training.log import TrainingLog
 
 

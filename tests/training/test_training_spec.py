@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from medseg.errors import UsageError
+from medseg.core.errors import UsageError
 from medseg.training.spec import TrainingSpec
 
 

@@ -9,11 +9,11 @@ import pytest
 import torch
 from tiny_training import NETWORK, model_spec
 
-from medseg.errors import ModelError
+from medseg.core.errors import ModelError
+from medseg.core.structures import StructureSet, from_labels
 from medseg.model.file import Model
 from medseg.model.spec import NetworkSpec
 from medseg.networks.layers import Segmenter
-from medseg.structures import StructureSet, from_labels
 from medseg.training.setup import build_network
 from medseg.training.transfer import Wanted, start_from
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 from tiny_training import NETWORK, model_spec, phantom
 
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.data.phantom import STRUCTURES
 from medseg.networks import registry
 from medseg.networks.layers import Segmenter
-from medseg.phantom import STRUCTURES
-from medseg.structures import Structure, StructureSet, from_labels
 from medseg.training.validation import WholeVolumeValidator
 
 REGIONS = StructureSet((Structure(1, "all", members=(1, 2, 3)), Structure(3, "core", members=(3,))))

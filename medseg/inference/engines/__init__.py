@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medseg.errors import ModelError, UsageError
+from medseg.core.errors import ModelError, UsageError
 from medseg.inference.engines import rounding
 from medseg.inference.engines.base import Engine, EngineName, FloatArray, Precision
 from medseg.model.file import Model

@@ -13,7 +13,7 @@ import zlib
 from contextlib import suppress
 from pathlib import Path
 
-from medseg.errors import MedsegError
+from medseg.core.errors import MedsegError
 from medseg.io.atomic import atomic_write
 
 FOLDER_VARIABLE = "MEDSEG_CACHE"

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from medseg.errors import ModelError, UsageError
+from medseg.core.errors import ModelError, UsageError
 from medseg.inference.engines import compiled
 from medseg.inference.engines.base import FloatArray, Precision, available_threads, fold_slices, unfold_slices
 from medseg.inference.engines.rewrites import VERSION, rewritten

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medseg.errors import ModelError, ResourceError, SelfCheckError, UsageError
+from medseg.core.errors import ModelError, ResourceError, SelfCheckError, UsageError
 from medseg.inference.engines.base import FloatArray, Precision, fold_slices, unfold_slices
 from medseg.model.file import Model
 from medseg.model.spec import NetworkFacts

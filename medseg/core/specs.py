@@ -1,0 +1,100 @@
+"""Settings as frozen dataclasses: read from TOML or JSON with unknown keys refused, written as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import reprlib
+import types
+import typing
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from medseg.core.errors import MedsegError, UsageError, did_you_mean
+
+T = TypeVar("T")
+
+
+def from_mapping(
+    cls: type[T], data: Mapping[str, Any], *, source: str, error: type[MedsegError] = UsageError
+) -> T:
+    """Build the dataclass `cls` from plain values, checking names and types at every depth.
+
+    A list serves as a tuple and a whole number as a float; "1" and true are no numbers.
+
+    Args:
+        cls: a dataclass whose fields are plain values or dataclasses.
+        data: what a TOML or JSON file held.
+        source: the file, for the message.
+        error: the kind of fault to raise.
+
+    Raises:
+        MedsegError: of kind `error`, naming the setting, what it was given and what it takes.
+    """
+    _refuse_unknown(cls, data, "", source, error)
+    try:
+        return TypeAdapter(cls).validate_json(json.dumps(data, default=str), strict=True)
+    except ValidationError as fault:
+        raise _told(fault, data, source, error) from None
+
+
+def to_mapping(spec: Any) -> dict[str, Any]:
+    """The plain JSON-able values of a dataclass, the inverse of `from_mapping`."""
+    mapping: dict[str, Any] = TypeAdapter(type(spec)).dump_python(spec, mode="json")
+    return mapping
+
+
+def _told(fault: ValidationError, data: Any, source: str, error: type[MedsegError]) -> MedsegError:
+    """The first thing that is wrong: where, what was given, what is wanted."""
+    first = fault.errors()[0]
+    kind, given = first["type"], first["input"]
+    if kind == "missing":
+        return error(f"{_joined(first['loc'])} is missing", source=source)
+    place = _joined(_within(data, first["loc"]))
+    if kind == "literal_error" and isinstance(given, str):
+        known = re.findall("'([^']*)'", first["ctx"]["expected"])
+        named = f"{place} = {reprlib.repr(given)} is not a choice"
+        return error(named, source=source, mend=did_you_mean(given, known))
+    what = first["msg"].removeprefix("Value error, ")
+    if kind == "value_error":
+        return error(f"{place}: {what}" if place else what, source=source)
+    return error(f"{place or 'everything'} = {reprlib.repr(given)}: {what}", source=source)
+
+
+def _within(data: Any, path: Sequence[str | int]) -> Sequence[str | int]:
+    """As much of a path as leads through `data`; tags of a union's members come after that."""
+    for depth, part in enumerate(path):
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return path[:depth]
+    return path
+
+
+def _joined(path: Sequence[str | int]) -> str:
+    return ".".join(map(str, path))
+
+
+def _refuse_unknown(cls: type, data: Any, place: str, source: str, error: type[MedsegError]) -> None:
+    if not isinstance(data, Mapping):
+        return
+    hints = typing.get_type_hints(cls)
+    names = [f.name for f in dataclasses.fields(cls)]
+    for key, value in data.items():
+        if key not in names:
+            mend = did_you_mean(str(key), names)
+            raise error(f"{place}{key} is not a setting", source=source, mend=mend)
+        for inner in _dataclasses_in(hints[key]):
+            for item in value if isinstance(value, list | tuple) else [value]:
+                _refuse_unknown(inner, item, f"{place}{key}.", source, error)
+
+
+def _dataclasses_in(hint: Any) -> list[type]:
+    if dataclasses.is_dataclass(hint):
+        return [hint] if isinstance(hint, type) else []
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) in (typing.Union, tuple, list):
+        return [inner for arg in typing.get_args(hint) for inner in _dataclasses_in(arg)]
+    return []

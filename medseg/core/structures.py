@@ -1,0 +1,372 @@
+"""Structures: what the labels mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.core.errors import InputError, UsageError, counted, did_you_mean
+
+Side = Literal["left", "right", "none"]
+
+COUNTED_AT_ONCE = 2**20
+"""Labels widened to 64 bits at a time while they are counted."""
+
+PALETTE = (
+    "#56b4e9", "#d55e00", "#f0e442", "#cc79a7", "#0072b2", "#e69f00", "#009e73", "#cce6cc",
+    "#99ffff", "#996680", "#ccb380", "#8080ff", "#4d804d", "#b3b3b3", "#b3ff99", "#e600b3",
+)  # fmt: skip
+"""Colours that differ for people with any kind of colour vision: the seven of Okabe and Ito 2008, "Color
+universal design", in the order in which the first few differ most, then those furthest from the others in
+CIEDE2000 under the model of Machado et al. 2009, doi:10.1109/TVCG.2009.113."""
+
+MIRRORED = {
+    style(here): style(there)
+    for here, there in (("left", "right"), ("right", "left"))
+    for style in (str.lower, str.capitalize, str.upper)
+}
+IGNORED = 255
+"""The index of voxels that nobody labelled; label indices are bytes."""
+
+MAX_INDICES = IGNORED
+
+LESIONS = re.compile(r"(?i)\b(tumou?r|lesion|metastas[ei]s|infarct|ha?emorrhage|microbleed)s?\b")
+"""Names of what comes in any number of pieces, none of which may be missed."""
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One label value, or a region made of several.
+
+    Attributes:
+        value: the label written for it.
+        name: what people call it.
+        side: left, right or none.
+        twin: name of the same structure on the other side.
+        colour: `#rrggbb`; chosen by the value when empty.
+        members: label values a region unites; empty for a plain label.
+    """
+
+    value: int
+    name: str
+    side: Side = "none"
+    twin: str | None = None
+    colour: str = ""
+    members: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Total:
+    """A volume that structures make up together, such as the intracranial one.
+
+    Attributes:
+        name: what people call it.
+        values: label values of the structures; empty for all.
+    """
+
+    name: str
+    values: tuple[int, ...] = ()
+
+    def voxels(self, labels: NDArray[np.integer]) -> int:
+        """How many voxels of a label array it has."""
+        return int(np.isin(labels, self.values).sum() if self.values else np.count_nonzero(labels))
+
+
+@dataclass(frozen=True)
+class StructureSet:
+    """The structures of a dataset or model, without the background.
+
+    Either all are plain labels (softmax outputs, plus background) or all are regions
+    (overlapping sigmoid outputs, painted in the order listed).
+
+    Attributes:
+        items: the structures.
+        ignore: label value of voxels that nobody labelled, which may be anything: no training learns from
+            them, and no measure counts them. None where there is no such value.
+
+    Raises:
+        UsageError: names or values repeat, a twin is unknown, not mutual or not on the other side,
+            labels and regions are mixed, the background is in a region, or a structure has the value that is
+            to be ignored.
+    """
+
+    items: tuple[Structure, ...] = field(default=())
+    ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "items", _coloured(self.items))
+        _check(self)
+
+    def __iter__(self) -> Iterator[Structure]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, name: str) -> Structure:
+        for structure in self.items:
+            if structure.name == name:
+                return structure
+        raise UsageError(f"no structure named {name!r}", mend=did_you_mean(name, self.names))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(s.name for s in self.items)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        return tuple(s.value for s in self.items)
+
+    @property
+    def are_regions(self) -> bool:
+        return any(s.members for s in self.items)
+
+    @property
+    def known_values(self) -> tuple[int, ...]:
+        """Every label value a reference may hold, background 0 included."""
+        inner = {v for s in self.items for v in (s.members or (s.value,))}
+        return tuple(sorted({0} | inner))
+
+    @property
+    def index_values(self) -> tuple[int, ...]:
+        """The label value each index of `encode` stands for; for labels, the network's outputs."""
+        return self.known_values if self.are_regions else (0, *self.values)
+
+    @property
+    def values_by_index(self) -> NDArray[np.int64]:
+        """A table (256,) that undoes `encode`; what is ignored becomes background."""
+        table = np.zeros(IGNORED + 1, np.int64)
+        table[: len(self.index_values)] = self.index_values
+        return table
+
+    def encode(self, labels: NDArray[np.integer]) -> NDArray[np.uint8]:
+        """Label values as indices into `index_values`, same shape; `IGNORED` where they are to be ignored.
+
+        Raises:
+            InputError: a value that no structure has, with the number of its voxels.
+            UsageError: there are more than 254 structures.
+        """
+        if len(self.index_values) > MAX_INDICES:
+            raise UsageError(f"{len(self.index_values)} label values, a training takes {MAX_INDICES} at most")
+        index = {value: n for n, value in enumerate(self.index_values)}
+        index |= {} if self.ignore is None else {self.ignore: IGNORED}
+        found = np.array(list(self.require_known(labels)), dtype=labels.dtype)
+        indices = np.array([index[int(v)] for v in found], dtype=np.uint8)
+        encoded: NDArray[np.uint8] = indices[np.searchsorted(found, labels)]
+        return encoded
+
+    def require_known(self, labels: NDArray[np.integer]) -> dict[int, int]:
+        """Voxels of each value of a label array.
+
+        Raises:
+            InputError: a value that no structure has, with the number of its voxels.
+        """
+        counts = value_counts(labels)
+        unknown = {value: n for value, n in counts.items() if value not in (*self.index_values, self.ignore)}
+        if unknown:
+            raise InputError(
+                unknown_values(unknown),
+                mend=f"declare them in the card; it has {', '.join(map(str, self.known_values))}",
+            )
+        return counts
+
+    def region_table(self) -> NDArray[np.bool_]:
+        """Whether region r (rows) holds the label of index n (columns) of `index_values`."""
+        rows = [[v in s.members for v in self.index_values] for s in self.items]
+        return np.array(rows, dtype=bool)
+
+    @property
+    def output_channels(self) -> int:
+        """Network outputs: one a region, or one a label plus the background."""
+        return len(self) if self.are_regions else len(self) + 1
+
+    def twins(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of label values that trade places when left and right do."""
+        by_name = {s.name: s for s in self.items}
+        return tuple((s.value, by_name[s.twin].value) for s in self.items if s.twin and s.side == "left")
+
+    def twin_channels(self) -> tuple[int, ...]:
+        """For each network output, the output it becomes under a left-right flip."""
+        offset = 0 if self.are_regions else 1
+        index = {s.name: n + offset for n, s in enumerate(self.items)}
+        return (*range(offset), *(index[s.twin or s.name] for s in self.items))
+
+    def unsided(self, name: str) -> str:
+        """The name of a structure without its side, where it has one and begins with it.
+
+        >>> StructureSet((Structure(1, "left eye", "left"),)).unsided("left eye")
+        'eye'
+        """
+        side = self[name].side
+        return name.removeprefix(f"{side} ") if side != "none" else name
+
+    def meant(self, name: str) -> tuple[Structure, ...]:
+        """The structures that a name stands for: the one of that name, or both sides of a name without side.
+
+        Raises:
+            UsageError: there is none.
+
+        >>> eyes = StructureSet((Structure(1, "left eye", "left"), Structure(2, "right eye", "right")))
+        >>> [s.value for s in eyes.meant("eye")], [s.value for s in eyes.meant("left eye")]
+        ([1, 2], [1])
+        """
+        found = tuple(s for s in self.items if name in (s.name, self.unsided(s.name)))
+        if not found:
+            known = dict.fromkeys((*self.names, *map(self.unsided, self.names)))
+            raise UsageError(f"no structure named {name!r}", mend=did_you_mean(name, known))
+        return found
+
+    def voxels(self, count: Mapping[int, int]) -> dict[str, int]:
+        """Voxels of each structure by name, 0 where there is none.
+
+        Args:
+            count: voxels of each label value, as `value_counts` gives them.
+        """
+        return {s.name: sum(count.get(v, 0) for v in s.members or (s.value,)) for s in self.items}
+
+    def at_edge(self, labels: NDArray[np.integer]) -> frozenset[str]:
+        """Names of the structures that reach the edge of a label array (I, J, K): see `edge_values`."""
+        outer = edge_values(labels)
+        return frozenset(s.name for s in self.items if not outer.isdisjoint(s.members or (s.value,)))
+
+    @property
+    def lesions(self) -> tuple[str, ...]:
+        """Names of the structures whose name says that they are lesions.
+
+        >>> from_labels({1: "prostate", 2: "enhancing tumour"}).lesions
+        ('enhancing tumour',)
+        """
+        return tuple(name for name in self.names if LESIONS.search(name))
+
+    def mask(self, labels: NDArray[np.integer], structure: Structure) -> NDArray[np.bool_]:
+        """Voxels of one structure or region in a label array."""
+        if structure.members:
+            return np.isin(labels, structure.members)
+        return np.asarray(labels == structure.value)
+
+
+def from_labels(labels: dict[int, str] | Sequence[Structure], ignore: int | None = None) -> StructureSet:
+    """A set from `{value: name}`, or from structures; with the value to be ignored, if there is one.
+
+    Where neither side nor twin is given, both are what the name states (see `side_of`).
+
+    >>> from_labels({1: "left kidney", 2: "right kidney"}).twins()
+    ((1, 2),)
+    """
+    if isinstance(labels, dict):
+        labels = [Structure(value, name) for value, name in labels.items()]
+    open_names = {s.name for s in labels if _is_open(s)}
+    return StructureSet(tuple(_completed(s, open_names) if _is_open(s) else s for s in labels), ignore)
+
+
+def side_of(name: str) -> tuple[Side, str | None]:
+    """Side a name states (the first, if several), and its name with every side exchanged: the twin's.
+
+    >>> side_of("Left-Thalamus")
+    ('left', 'Right-Thalamus')
+    >>> side_of("brain-stem")
+    ('none', None)
+    """
+    words = re.findall(r"[^\W_]+|[\W_]+", name)
+    sides = [word.lower() for word in words if word in MIRRORED]
+    if not sides:
+        return "none", None
+    twin = "".join(MIRRORED.get(word, word) for word in words)
+    return ("left" if sides[0] == "left" else "right"), twin
+
+
+def _coloured(structures: Sequence[Structure]) -> tuple[Structure, ...]:
+    """The structures with colours: by their values, whatever else is in the set, while the palette lasts."""
+    colours = {s.value: s.colour for s in structures if s.colour}
+    for value in sorted(s.value for s in structures if not s.colour):
+        turned = [PALETTE[(value - 1 + n) % len(PALETTE)] for n in range(len(PALETTE))]
+        free = (colour for colour in turned if colour not in colours.values())
+        colours[value] = turned[0] if value <= len(PALETTE) else next(free, turned[0])
+    return tuple(replace(s, colour=s.colour or colours[s.value]) for s in structures)
+
+
+def _is_open(structure: Structure) -> bool:
+    return structure.side == "none" and structure.twin is None
+
+
+def _completed(structure: Structure, names: Container[str]) -> Structure:
+    side, twin = side_of(structure.name)
+    return replace(structure, side=side, twin=twin if twin in names else None)
+
+
+def _check(structures: StructureSet) -> None:
+    names, values = structures.names, structures.values
+    if len(set(names)) != len(names) or len(set(values)) != len(values):
+        raise UsageError(f"structure names and values must differ: {list(zip(values, names, strict=True))}")
+    if 0 in values:
+        raise UsageError("value 0 is the background and cannot be a structure")
+    if structures.ignore is not None and structures.ignore in structures.known_values:
+        raise UsageError(f"the value {structures.ignore} is to be ignored, and means something")
+    if structures.are_regions and not all(s.members for s in structures):
+        raise UsageError("labels and regions cannot be mixed: give every region its members")
+    for s in structures:
+        if 0 in s.members:
+            raise UsageError(f"the region {s.name!r} holds 0, the background")
+        if s.twin is not None:
+            _check_twin(s, {other.name: other for other in structures}.get(s.twin))
+
+
+def _check_twin(structure: Structure, twin: Structure | None) -> None:
+    if twin is None or twin.twin != structure.name:
+        raise UsageError(f"{structure.name!r} names the twin {structure.twin!r}, which does not name it back")
+    if {structure.side, twin.side} != {"left", "right"}:
+        raise UsageError(
+            f"the twins {structure.name!r} and {twin.name!r} have the sides {structure.side} and {twin.side}",
+            mend="one is left, the other right",
+        )
+
+
+def outer_faces(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
+    """Axis and end, 0 or -1, of each face of an array at which what it shows may be cut.
+
+    The two faces of an axis of one voxel are none: a single slice shows all there is of its plane.
+
+    >>> outer_faces((4, 1, 3))
+    ((0, 0), (0, -1), (2, 0), (2, -1))
+    """
+    return tuple((axis, end) for axis, n in enumerate(shape) if n > 1 for end in (0, -1))
+
+
+def edge_values(labels: NDArray[np.integer]) -> frozenset[int]:
+    """Values found in the outermost voxels, in the faces of `outer_faces`.
+
+    >>> sorted(edge_values(np.pad([[5, 5]], 1)[:, :3]))
+    [0, 5]
+    """
+    faces = (np.take(labels, end, axis) for axis, end in outer_faces(labels.shape))
+    return frozenset(value for face in faces for value in value_counts(np.asarray(face)))
+
+
+def unknown_values(counts: Mapping[int, int]) -> str:
+    """The fault of label values that nobody declared.
+
+    >>> unknown_values({5: 1, 7: 3})
+    'unknown label values 5 (1 voxel), 7 (3 voxels)'
+    """
+    return "unknown label values " + ", ".join(f"{v} ({counted(n, 'voxel')})" for v, n in counts.items())
+
+
+def value_counts(labels: NDArray[np.integer]) -> dict[int, int]:
+    """Voxels of each value that there is, smallest value first.
+
+    >>> value_counts(np.array([[3, 0], [3, 3]], np.uint8))
+    {0: 1, 3: 3}
+    """
+    if labels.dtype not in (np.uint8, np.uint16):
+        values, counts = np.unique(labels, return_counts=True)
+        return {int(v): int(n) for v, n in zip(values, counts, strict=True)}
+    flat = labels.ravel(order="K")
+    total = np.zeros(np.iinfo(labels.dtype).max + 1, np.int64)
+    for start in range(0, flat.size, COUNTED_AT_ONCE):
+        total += np.bincount(flat[start : start + COUNTED_AT_ONCE], minlength=total.size)
+    return {int(v): int(total[v]) for v in np.flatnonzero(total)}

@@ -1,0 +1,138 @@
+"""BIDS: the scans of a raw data set, and results as a derivative of it.
+
+Source: the Brain Imaging Data Structure, bids-specification.readthedocs.io: anatomy imaging data, and
+derivatives, segmentations (discrete: `_dseg`, its table of index, name and color).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from medseg import __version__
+from medseg.core.errors import InputError, UsageError
+from medseg.core.structures import StructureSet
+from medseg.data.layouts.description import read_json
+from medseg.io import stem_and_suffix
+from medseg.io.atomic import write_text
+
+DESCRIPTION = "dataset_description.json"
+DERIVATIVES = Path("derivatives") / "medseg"
+PLACES = ("sub-*/anat/sub-*", "sub-*/ses-*/anat/sub-*")
+SUFFIXES = (".nii.gz", ".nii")
+NO_SCANS = ("mask", "dseg", "probseg")
+"""Endings of files among the anatomy that are no scans."""
+VERSION = "1.10.0"
+
+
+def is_root(folder: Path) -> bool:
+    """Whether a folder is the root of a BIDS data set: its description states a version of BIDS."""
+    return folder.is_dir() and "BIDSVersion" in _description(folder)
+
+
+def scans(root: Path) -> list[Path]:
+    """The anatomical scans of all subjects and sessions, sorted.
+
+    Raises:
+        InputError: there are none.
+    """
+    found = sorted(path for place in PLACES for path in root.glob(place) if _is_scan(path))
+    if not found:
+        raise InputError(
+            "is a BIDS data set without anatomical scans", source=root, mend="look into its anat"
+        )
+    return found
+
+
+def lacks_description(folder: Path) -> bool:
+    """Whether a folder has the scans of a BIDS data set, and no description of one."""
+    return not (folder / DESCRIPTION).exists() and any(next(folder.glob(place), None) for place in PLACES)
+
+
+def _require_told_apart(into: Path, root: Path, shared: Iterable[tuple[Path, str]]) -> None:
+    """Refuse to write beside results that do not say which of a subject's scans they are of.
+
+    Raises:
+        UsageError: which file it is; it was the only scan when the result was written.
+    """
+    for folder, start in shared:
+        for suffix in SUFFIXES:
+            old = into / folder.relative_to(root) / f"{start}_dseg{suffix}"
+            if old.exists():
+                raise UsageError(
+                    "does not say which of the subject's scans it is of",
+                    source=old,
+                    mend="remove it; the result of each scan will be named for it",
+                )
+
+
+def targets(words: Sequence[str], files: Sequence[Path], out: Path | None) -> list[Path]:
+    """Where the segmentation of each scan of a root goes, in the places of BIDS.
+
+    `sub-01_T1w.nii.gz` becomes `sub-01_dseg.nii.gz`; where a subject has several scans that would be
+    called so, `sub-01_desc-T1w_dseg.nii.gz`.
+
+    Raises:
+        UsageError: the words are not one BIDS root, or an earlier result could be that of several scans.
+    """
+    if len(words) != 1 or not is_root(Path(words[0])):
+        raise UsageError(
+            "--bids takes the root of one BIDS data set", mend=f"give the folder of {DESCRIPTION}"
+        )
+    root = Path(words[0])
+    whole = [stem_and_suffix(path) for path in files]
+    entities = [(path.parent, stem.rpartition("_")[0]) for path, (stem, _) in zip(files, whole, strict=True)]
+    count = Counter(entities)
+    names = [
+        f"{start}_dseg" if count[folder, start] == 1 else f"{start}_desc-{stem.rpartition('_')[2]}_dseg"
+        for (folder, start), (stem, _) in zip(entities, whole, strict=True)
+    ]
+    into = root / DERIVATIVES if out is None else out
+    _require_told_apart(into, root, {key for key, n in count.items() if n > 1})
+    return [
+        into / path.parent.relative_to(root) / f"{name}{suffix}"
+        for path, name, (_, suffix) in zip(files, names, whole, strict=True)
+    ]
+
+
+def describe(words: Sequence[str], out: Path | None) -> None:
+    """Write the description of the derivative, unless it is there.
+
+    Raises:
+        ResourceError: there is no room, or no right to write.
+    """
+    root = Path(words[0])
+    path = (root / DERIVATIVES if out is None else out) / DESCRIPTION
+    if path.exists():
+        return
+    content = {
+        "Name": "medseg",
+        "BIDSVersion": str(_description(root).get("BIDSVersion", VERSION)),
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "medseg", "Version": __version__}],
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def table(structures: StructureSet) -> str:
+    """The table of a segmentation's labels: index, name and color, tab-separated."""
+    rows = [("index", "name", "color"), ("0", "background", "#000000")]
+    rows += [(str(s.value), " ".join(s.name.split()), s.colour) for s in structures]
+    return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def _description(folder: Path) -> Mapping[str, Any]:
+    """What describes a data set; nothing where there is none that can be read."""
+    with suppress(InputError, OSError):
+        return read_json(folder / DESCRIPTION)
+    return {}
+
+
+def _is_scan(path: Path) -> bool:
+    stem, suffix = stem_and_suffix(path)
+    return suffix in SUFFIXES and not stem.endswith(NO_SCANS) and path.is_file()

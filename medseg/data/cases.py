@@ -1,0 +1,346 @@
+"""Cases of a dataset, read and prepared the one way training and validation share."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.core.errors import InputError, MedsegError
+from medseg.core.structures import IGNORED, StructureSet, value_counts
+from medseg.core.volume import Grid, LabelMap, Volume
+from medseg.data.cards import Card
+from medseg.data.layouts import CaseFiles
+from medseg.findings.finding import who
+from medseg.io import read_labels, read_volume, stem_and_suffix
+from medseg.preparation.orient import canonical
+from medseg.preparation.preparation import Preparation, Prepared
+
+MOST_IGNORED = 0.5
+"""Share of a case's voxels beyond which it is named as one of which most is to be ignored."""
+
+Reader = Callable[[CaseFiles], tuple[Volume, LabelMap]]
+"""From the files of a case to its scan and labels, on one grid."""
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """A case ready for the network: label indices (i, j, k) uint8 beside the prepared scan.
+
+    Attributes:
+        case_id: its name.
+        prepared: the scan.
+        indices: of the labels, see `StructureSet.encode`.
+        volumes_ml: of each structure that is there, as far as it is labelled.
+        unlabelled: names of structures that nobody labelled.
+        whole: every voxel is labelled, and every structure.
+        spacing_mm: of the scan's own voxels.
+        digest: of the scan's voxels, see `voxel_digest`.
+        digests: of what was read, voxels and their place: `image` and `labels`.
+    """
+
+    case_id: str
+    prepared: Prepared
+    indices: NDArray[np.uint8]
+    volumes_ml: dict[str, float]
+    unlabelled: tuple[str, ...]
+    whole: bool
+    spacing_mm: tuple[float, float, float]
+    digest: str
+    digests: dict[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """What reading and preparing a case came to.
+
+    Attributes:
+        faults: for which no training takes it, each with the file that has it.
+        volume, labels: as they were read; None where they cannot be.
+        prepared: for the network; None where there is a fault.
+    """
+
+    faults: tuple[MedsegError, ...]
+    volume: Volume | None = None
+    labels: LabelMap | None = None
+    prepared: PreparedCase | None = None
+
+
+def read_case(files: CaseFiles, card: Card, channels: Sequence[str] = ()) -> tuple[Volume, LabelMap]:
+    """Image and labels of one case, on one grid.
+
+    Args:
+        files: of the case.
+        card: of the dataset.
+        channels: which of the card's are wanted, in what order; () for all.
+
+    Raises:
+        InputError: it has no labels, or lacks a channel.
+        GridMismatchError: image and labels lie on different grids.
+    """
+    return read_on_grid(files, card.structure_set, card.channels, channels)
+
+
+def read_on_grid(
+    files: CaseFiles, structures: StructureSet, there: Sequence[str], wanted: Sequence[str] = ()
+) -> tuple[Volume, LabelMap]:
+    """As `read_case`, of a data set that has no card."""
+    volume = read_image(files, there, wanted)
+    labels = read_reference(files, structures, volume.grid)
+    volume.grid.require(labels.grid, "image and labels", source=str(files.label))
+    return volume, labels
+
+
+def read_image(files: CaseFiles, there: Sequence[str], wanted: Sequence[str] = ()) -> Volume:
+    """The scan of a case: of the channels that are `there`, those `wanted`, or all.
+
+    Raises:
+        InputError: a channel wanted has no file.
+    """
+    wanted = tuple(wanted or there)
+    if files.channels:
+        missing = [name for name in wanted if name not in files.channels]
+        if missing:
+            raise InputError(
+                f"has no {', '.join(missing)} (it has {', '.join(files.channels)})",
+                source=files.image.parent,
+                mend=f"name the channels that every case has in the recipe: channels = [{_quoted(files)}]",
+            )
+        chosen = {name: files.channels[name] for name in wanted}
+        return read_volume(chosen, channels=wanted, options=files.reading)
+    volume = read_volume(files.image, channels=there, options=files.reading)
+    if wanted == tuple(there):
+        return volume
+    selected = volume.array[[there.index(name) for name in wanted]]
+    return Volume(selected, volume.grid, wanted, volume.form, volume.warnings)
+
+
+def _quoted(files: CaseFiles) -> str:
+    return ", ".join(f'"{name}"' for name in files.channels)
+
+
+def read_reference(
+    files: CaseFiles, structures: StructureSet | None = None, like: Grid | None = None
+) -> LabelMap:
+    """The labels of a case, in the card's values.
+
+    Args:
+        files: of the case.
+        structures: of the card, where labels are known by names (see `read_labels`).
+        like: the scan's grid, on which labels that were cropped are placed.
+
+    Raises:
+        InputError: it has none, or they hold a value that would become one with another.
+    """
+    if files.label is None:
+        raise InputError("has no labels", source=files.image)
+    labels = read_labels(files.label, options=files.reading.of_labels(), structures=structures, like=like)
+    if structures is not None:
+        labels = replace(labels, ignore=structures.ignore)
+    return relabelled(labels, files.relabel, files.label)
+
+
+def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> LabelMap:
+    """Labels in the values they stand for, see `CaseFiles.relabel`.
+
+    Raises:
+        InputError: they hold a value that would become one with another.
+    """
+    if not relabel:
+        return labels
+    found = value_counts(labels.array)
+    taken = [value for value in relabel.values() if value in found and value not in relabel]
+    if taken:
+        raise InputError(
+            f"holds the label {taken[0]}, which none of its year has", source=source, mend="check the labels"
+        )
+    array = labels.array.copy()
+    for value, becomes in relabel.items():
+        array[labels.array == value] = becomes
+    return replace(labels, array=array)
+
+
+def judge_case(
+    files: CaseFiles, read: Reader, structures: StructureSet, preparation: Preparation
+) -> Judgement:
+    """Read and prepare one case, as a training does, and say all that speaks against it.
+
+    `check` and `train` both come through here, so that neither takes what the other refuses.
+    """
+    try:
+        volume, labels = read(files)
+    except MedsegError as fault:
+        return Judgement((_of_file(fault, files.image),))
+    faults, prepared = [], None
+    try:
+        prepared = preparation.apply(volume)
+    except MedsegError as fault:
+        faults.append(_of_file(fault, files.image))
+    try:
+        if not set(structures.require_known(labels.array)) - {labels.ignore}:
+            raise InputError("nothing is labelled: every voxel is to be ignored")
+        indices = None if prepared is None else _indices(labels, prepared, structures, preparation)
+    except MedsegError as fault:
+        faults.append(_of_file(fault, files.label or files.image))
+    if faults or prepared is None or indices is None:
+        return Judgement(tuple(faults), volume, labels)
+    case = PreparedCase(
+        files.case_id,
+        prepared,
+        indices,
+        structure_volumes_ml(labels, structures),
+        tuple(s.name for s in structures if {*(s.members or (s.value,))} & {*labels.unlabelled}),
+        is_whole(labels),
+        volume.grid.spacing_mm,
+        *_digests(files, volume, labels),
+    )
+    return Judgement((), volume, labels, case)
+
+
+def _indices(
+    labels: LabelMap, prepared: Prepared, structures: StructureSet, preparation: Preparation
+) -> NDArray[np.uint8]:
+    """Label indices on the prepared grid; what may be of a structure that nobody labelled is ignored."""
+    indices = structures.encode(preparation.apply_labels(labels, prepared))
+    if labels.unlabelled:
+        indices[indices == structures.index_values.index(0)] = IGNORED
+    if (indices == IGNORED).all():
+        raise InputError("nothing is labelled in what a training sees of it")
+    return indices
+
+
+def is_whole(labels: LabelMap) -> bool:
+    """Whether every voxel and every structure was labelled."""
+    return labels.labelled is None and not labels.unlabelled
+
+
+def ignored_share(labels: LabelMap) -> float:
+    """Share of the voxels that nobody labelled, which are to be ignored, in [0, 1]."""
+    return 0.0 if labels.labelled is None else 1.0 - float(labels.labelled.mean())
+
+
+def much_ignored(shares: Mapping[str, float], value: int | None) -> str:
+    """How much of a data set is to be ignored, in words, and of which cases most is; empty where nothing is.
+
+    Args:
+        shares: of each case, see `ignored_share`.
+        value: of the label that says so.
+    """
+    if not any(shares.values()):
+        return ""
+    mean = sum(shares.values()) / len(shares)
+    text = f"on average {100 * mean:.2g} % of the voxels of a case are to be ignored (label {value})"
+    most = [f"{name}: {100 * share:.2g} %" for name, share in shares.items() if share > MOST_IGNORED]
+    return f"{text}; more than half in {who(most, len(shares))}" if most else text
+
+
+def _of_file(fault: MedsegError, path: Path) -> MedsegError:
+    """The fault with the file that has it, where it names none."""
+    if fault.source is None:
+        fault.source = str(path)
+    return fault
+
+
+def prepare_cases(
+    cases: Iterable[CaseFiles], read: Reader, structures: StructureSet, preparation: Preparation
+) -> Iterator[PreparedCase]:
+    """Cases one after the other; the same voxels under two names are refused.
+
+    Raises:
+        MedsegError: the first fault of a case, see `judge_case`.
+        InputError: two cases hold the same scan, which could end up on both sides of a split.
+    """
+    seen: dict[str, str] = {}
+    for files in cases:
+        found = judge_case(files, read, structures, preparation)
+        if found.prepared is None:
+            raise found.faults[0]
+        _note(found.prepared.digest, files, seen)
+        yield found.prepared
+
+
+def swapped_labels(cases: Sequence[CaseFiles]) -> Iterator[InputError]:
+    """Cases that are listed with the label file of another, by its name."""
+    names = {case.case_id for case in cases}
+    for case in cases:
+        label = "" if case.label is None else stem_and_suffix(case.label)[0]
+        if label != case.case_id and label in names:
+            yield InputError(
+                f"is listed with the labels of {label}",
+                source=case.image,
+                mend="list each image with its own labels",
+            )
+
+
+def channels_of(cases: Iterable[CaseFiles], known: Sequence[str]) -> tuple[str, ...]:
+    """The channels that any case of a data set has, in the order of those known."""
+    there: set[str] = set()
+    for case in cases:
+        there |= set(case.channels or known)
+    return tuple(name for name in known if name in there)
+
+
+def without_voxels(
+    present: Iterable[Iterable[str]], structures: StructureSet, of: str
+) -> tuple[InputError | None, tuple[str, ...]]:
+    """What speaks against structures that no case has: nothing can be learnt of them.
+
+    Args:
+        present: names of the structures that each case has.
+        structures: that there should be.
+        of: what the cases are called together.
+
+    Returns:
+        The fault, where no case has a single one; and a sentence for each that none has.
+    """
+    found = {name for names in present for name in names}
+    lacking = [name for name in structures.names if name not in found]
+    if len(lacking) == len(structures):
+        fault = f"no {of} has a voxel of any structure ({', '.join(lacking)})"
+        return InputError(fault, mend="check the label files, and what the card says of their values"), ()
+    return None, tuple(f"no {of} has a voxel of {name}: it cannot be learnt" for name in lacking)
+
+
+def _digests(files: CaseFiles, volume: Volume, labels: LabelMap) -> tuple[str, dict[str, str]]:
+    """Of the scan's voxels; and of image and labels with their place.
+
+    Where the scan was made from a map they are the map's, for the scan differs by the case's name.
+    """
+    if files.label == files.image:
+        of_map = read_labels(files.image, options=files.reading.of_labels())
+        digest = voxel_digest(of_map)
+        placed = _placed(digest, of_map.grid)
+        return digest, {"image": placed, "labels": placed}
+    digest = voxel_digest(volume)
+    of_labels = _placed(voxel_digest(labels), labels.grid)
+    return digest, {"image": _placed(digest, volume.grid), "labels": of_labels}
+
+
+def _placed(digest: str, grid: Grid) -> str:
+    """Digest of voxels and of where they lie, to a ten-thousandth of a mm."""
+    affine = np.round(canonical(grid).grid(grid).affine, 4) + 0.0
+    return hashlib.sha256(digest.encode() + affine.tobytes()).hexdigest()
+
+
+def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
+    if digest in seen:
+        raise InputError(
+            f"holds the same voxels as {seen[digest]}", source=files.image, mend="remove one of them"
+        )
+    seen[digest] = files.case_id
+
+
+def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
+    """Volume of each structure that is there."""
+    voxels = structures.voxels(value_counts(labels.array))
+    return {name: n * labels.grid.voxel_volume_mm3 / 1000 for name, n in voxels.items() if n}
+
+
+def voxel_digest(volume: Volume | LabelMap) -> str:
+    """SHA-256 of the voxels: equal for the same scan under another name, axis order or number type."""
+    voxels = np.ascontiguousarray(canonical(volume.grid).forward(volume.array), dtype=np.float32)
+    return hashlib.sha256(repr(voxels.shape).encode() + voxels.tobytes()).hexdigest()

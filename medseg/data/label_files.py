@@ -1,0 +1,131 @@
+"""Label files that nobody described: what their values are called, read from the files themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from medseg.core.errors import InputError
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.core.volume import Grid, LabelMap, Volume
+from medseg.data.layouts.description import read_json, stated_labels
+from medseg.io import ReadOptions, inspect, read_labels, read_segments, read_volume, states_segments
+from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.metrics.counts import present_values
+
+MOST_VALUES = 200
+"""More label values than a segmentation has whose values nobody named: what holds them is a scan."""
+
+
+def read_side(
+    path: Path, reading: ReadOptions, structures: StructureSet | None = None, like: Grid | None = None
+) -> LabelMap:
+    """A label file by decisions that were taken for all; a volume is chosen where it has several.
+
+    Raises:
+        MedsegError: it cannot be read as labels.
+    """
+    volumes = 1 if reading.volume is None or path.is_dir() else inspect(path, options=reading).channels
+    return read_labels(path, structures=structures, like=like, options=reading.of_labels(volumes))
+
+
+def read_scan(scan: Path | Mapping[str, Path], reading: ReadOptions) -> Volume:
+    """A scan by decisions that were taken for all files; a volume is chosen where it has several.
+
+    Raises:
+        MedsegError: it cannot be read.
+    """
+    several = isinstance(scan, Path) and inspect(scan, options=reading).channels > 1
+    return read_volume(scan, options=reading if several else replace(reading, volume=None))
+
+
+def read_structures(path: Path) -> StructureSet:
+    """Structures from a JSON file: a `dataset.json`, or `{value: name}` alone.
+
+    See `stated_labels`. The background, value 0, is left out; "ignore" is the value that is to be ignored.
+
+    Raises:
+        InputError: the file is not such a JSON file.
+        UsageError: names or values repeat.
+    """
+    try:
+        content = read_json(path)
+        stated = stated_labels(content if "labels" in content else {"labels": content}, numbered=True)
+    except OSError as fault:
+        raise InputError(f"cannot be read ({fault.strerror})", source=path, mend="check the path") from None
+    except InputError:
+        raise
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
+        raise InputError(
+            f"does not say what the labels mean ({fault})",
+            source=path,
+            mend='write {"labels": {"1": "name", ...}}',
+        ) from None
+    if stated.regions:
+        return StructureSet(stated.regions, stated.ignore)
+    if not stated.labels:
+        raise InputError("names no structure besides the background", source=path)
+    return from_labels(stated.labels, stated.ignore)
+
+
+def held_structures(paths: Sequence[Path], reading: ReadOptions | None = None) -> StructureSet:
+    """Every structure that a file of the list holds, each by the name that a file gives it, else its value.
+
+    Segments of the same name (`.seg.nrrd`, RTSTRUCT) are one structure, with the value that the first file
+    gives it.
+
+    Raises:
+        InputError: a file cannot be read as labels.
+    """
+    values: set[int] = set()
+    segments: dict[str, Structure] = {}
+    for path in paths:
+        if states_segments(path):
+            for segment in read_segments(path):
+                taken = {s.value for s in segments.values()}
+                free = segment.value if segment.value not in taken else max(taken | values) + 1
+                segments.setdefault(segment.name, replace(segment, value=free))
+            continue
+        held = present_values(read_side(path, reading or ReadOptions()).array)
+        require_labels(held, path)
+        values |= held.keys() - {0}
+    named = {s.value: s for s in segments.values()}
+    unnamed = {value: Structure(value, f"label {value}") for value in values - named.keys()}
+    return from_labels([s for _, s in sorted((unnamed | named).items())])
+
+
+def segment_names(paths: Iterable[Path]) -> dict[int, str]:
+    """The names that segmentations of 3D Slicer among the files give label values.
+
+    Raises:
+        InputError: a value has two names, or a name two values; the file is damaged.
+    """
+    names: dict[int, str] = {}
+    values: dict[str, int] = {}
+    for path in paths:
+        if stem_and_suffix(path)[1] != SEGMENTATION_SUFFIX:
+            continue
+        for s in read_segments(path):
+            if names.setdefault(s.value, s.name) != s.name or values.setdefault(s.name, s.value) != s.value:
+                raise InputError(
+                    f"calls {s.value} {s.name!r}, and another file does not",
+                    source=path,
+                    mend="say with --labels what the values mean",
+                )
+    return names
+
+
+def require_labels(values: Collection[int], path: Path, structures: StructureSet | None = None) -> None:
+    """Refuse a file of many values that nobody named.
+
+    Raises:
+        InputError: it is a scan, by the looks of it.
+    """
+    unknown = set(values) - set(structures.known_values if structures else ())
+    if len(unknown) > MOST_VALUES:
+        raise InputError(
+            f"holds {len(values)} different values: it looks like a scan, not labels",
+            source=path,
+            mend="give the label files; where it is one, say with --labels what each value means",
+        )

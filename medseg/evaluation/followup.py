@@ -1,0 +1,399 @@
+"""The story of `medseg compare --followup`: two predictions of one patient, and what changed."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg import __version__
+from medseg.core.errors import InputError, ModelError, UsageError
+from medseg.core.structures import StructureSet, value_counts
+from medseg.core.volume import Grid, LabelMap, Volume
+from medseg.data.label_files import read_scan, read_side
+from medseg.findings.finding import REFUSED
+from medseg.findings.finding import sentences as sentences_of
+from medseg.io import ReadOptions, digest_of, digest_of_files
+from medseg.io.atomic import write_text
+from medseg.metrics.export import number_cell, report_json, text_cell
+from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
+from medseg.model.file import load_model, packaged_models
+from medseg.reporting.comparison.followup import ReportFollowup, followup_page, sentences, terminal_table
+from medseg.segmentation.known import known_structures
+from medseg.segmentation.sidecar import (
+    UNSET,
+    models_of,
+    read_summary,
+    settings_of,
+    stated_findings,
+    summary_path,
+)
+
+SCHEMA = "medseg.followup/1"
+
+SPACING_RATIO = 1.25
+"""Ratio of the sides of two scans' voxels from which their volumes differ by more than repeated scans do."""
+
+SOFTWARE = f"medseg {__version__}"
+DECIMALS = 6
+PREDICT_BOTH = "predict both scans with the same model and settings"
+
+COLUMNS = (
+    "structure", "kind", "first_ml", "second_ml", "change_ml", "smallest_ml", "more_than_noise", "percent",
+    "centre_mm", "software",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Followup:
+    """What changed, and the ways to write it.
+
+    Attributes:
+        report: everything that is said.
+        structures: what was compared.
+        shown: both segmentations, each with its scan where that was given, for the page.
+    """
+
+    report: ReportFollowup
+    structures: StructureSet
+    shown: tuple[tuple[LabelMap, Volume | None], ...] = ()
+
+    def table_rows(self) -> tuple[tuple[str, ...], ...]:
+        """The table to show, header first."""
+        return terminal_table(self.report)
+
+    def sentences(self) -> tuple[str, ...]:
+        """What is shown, plainly."""
+        return sentences(self.report)
+
+    def json(self) -> str:
+        """Strict JSON of the schema `medseg.followup/1`."""
+        return report_json(self.content())
+
+    def content(self) -> dict[str, Any]:
+        """What `json` writes, as plain values."""
+        said = self.report
+        return {
+            "schema": SCHEMA,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "software": {"name": "medseg", "version": __version__},
+            "intended_use": "research",
+            "first": said.name_first,
+            "second": said.name_second,
+            "dates": None if said.dates is None else [day.isoformat() for day in said.dates],
+            "days": said.days,
+            "same_grid": said.same_grid,
+            "registered": False,
+            "noise_known": said.noise_known,
+            "warnings": list(said.warnings),
+            "sentences": list(self.sentences()),
+            "structures": [
+                _rounded(
+                    asdict(c) | {"change_ml": c.change_ml, "more_than_noise": c.exceeds, "percent": c.percent}
+                )
+                for c in said.changes
+            ],
+            "lesions": [
+                _rounded({"structure": name, **asdict(lesion), "change_ml": lesion.change_ml})
+                for name, found in said.lesions.items()
+                for lesion in found
+            ],
+            "facts": dict(said.facts),
+        }
+
+    def csv(self) -> str:
+        """One line a structure and one a group of lesions."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for c in self.report.changes:
+            volumes = _rounded([c.first_ml, c.second_ml, c.change_ml, c.smallest_ml, c.percent])
+            *about, percent = map(number_cell, volumes)
+            more = "" if c.exceeds is None else str(c.exceeds).lower()
+            writer.writerow([text_cell(c.structure), "structure", *about, more, percent, "", SOFTWARE])
+        for name, found in self.report.lesions.items():
+            writer.writerows(_lesion_cells(name, lesion) for lesion in found)
+        return out.getvalue()
+
+    def page(self, *, created: str | None = None) -> str:
+        """The page, its pictures drawn."""
+        from medseg.reporting.case.pictures import followup_picture
+
+        pictures = tuple(
+            followup_picture(
+                when,
+                labels.array,
+                labels.grid,
+                self.structures,
+                image=None if scan is None else np.asarray(scan.array[0]),
+                orientation_known=labels.form.orientation_known,
+            )
+            for when, (labels, scan) in zip(("First scan", "Second scan"), self.shown, strict=True)
+        )
+        return followup_page(replace(self.report, pictures=pictures), created=created)
+
+    def write_csv(self, path: Path, *, overwrite: bool = False) -> None:
+        write_text(path, self.csv(), overwrite)
+
+    def write_page(self, path: Path, *, overwrite: bool = False) -> None:
+        write_text(path, self.page(), overwrite)
+
+
+def _rounded(content: Any) -> Any:
+    """Values to `DECIMALS`, so that sums have no tail of binary fractions."""
+    if isinstance(content, dict):
+        return {key: _rounded(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_rounded(value) for value in content]
+    return round(content, DECIMALS) if isinstance(content, float) else content
+
+
+def _lesion_cells(name: str, lesion: LesionChange) -> list[str]:
+    volumes = [" + ".join(map(number_cell, _rounded(ml))) for ml in (lesion.first_ml, lesion.second_ml)]
+    numbers = [*map(number_cell, _rounded([lesion.change_ml, lesion.smallest_ml]))]
+    centre = " ".join(map(number_cell, _rounded(lesion.centre_mm)))
+    return [text_cell(name), lesion.kind, *volumes, *numbers, "", "", centre, SOFTWARE]
+
+
+def followup(
+    first: Path,
+    second: Path,
+    *,
+    model: str = "",
+    lesions: Sequence[str] = (),
+    labels: Path | None = None,
+    reading: ReadOptions | None = None,
+    scans: tuple[Path | None, Path | None] = (None, None),
+    dates: tuple[date, date] | None = None,
+) -> Followup:
+    """What changed between two predictions of one patient, beside what is noise.
+
+    Both must be label files as `predict` wrote them, with their `.json` beside them, of the same model and
+    settings. What is noise the model knows, where its repeatability was measured.
+
+    Args:
+        first: the earlier segmentation.
+        second: the later one.
+        model: file or name of the model; without, it is looked for among the packaged ones.
+        lesions: names of structures whose connected pieces are followed one by one.
+        labels: JSON with the structures' names; the `.json` beside the first if None.
+        reading: decisions the files leave open.
+        scans: what each was predicted from, for the pictures of the page.
+        dates: when each was scanned, for the page; none is ever read from a file.
+
+    Raises:
+        UsageError: models, hashes or settings differ, a structure is unknown, one is a folder, both are
+            one file, or the second date is before the first.
+        GridMismatchError: a scan is on another grid than its segmentation.
+        InputError: a `.json` is missing or is not of its label file.
+        ModelError: the model named cannot be read, or is not the one that predicted.
+    """
+    reading = reading or ReadOptions()
+    _require_two_files(first, second)
+    if dates is not None and dates[1] < dates[0]:
+        raise UsageError(
+            f"the second scan is dated {dates[1].isoformat()}, before the first, {dates[0].isoformat()}",
+            mend="name the earlier segmentation first",
+        )
+    summaries = [_summary(path) for path in (first, second)]
+    _require_same(summaries[0], summaries[1])
+    stated = [known_structures(path).structures for path in (first, second)]
+    structures = stated[0] if labels is None else known_structures(first, labels=labels).structures
+    for name in lesions:
+        _ = structures[name]
+    one, two = (read_side(path, reading, structures) for path in (first, second))
+    smallest, why_not = _smallest(summaries[0], model)
+    if unlike := tuple(_unlike(one.grid, two.grid)):
+        smallest, why_not = {}, unlike
+    volumes = [_volumes_ml(labels, structures) for labels in (one, two)]
+    cut = [name for summary in summaries for name in _cut(summary)]
+    said = ReportFollowup(
+        name_first=first.name,
+        name_second=second.name,
+        changes=changes(volumes[0], volumes[1], smallest, cut),
+        lesions={name: _tracked(structures, name, one, two, smallest) for name in lesions},
+        same_grid=one.grid.matches(two.grid),
+        noise_known=bool(smallest),
+        warnings=(*why_not, *_warnings(summaries)),
+        colours={s.name: s.colour for s in structures},
+        facts=_facts(summaries),
+        dates=dates,
+    )
+    shown = tuple((f, _scan_of(f, s, reading)) for f, s in zip((one, two), scans, strict=True))
+    return Followup(said, structures, shown)
+
+
+def _scan_of(labels: LabelMap, scan: Path | None, reading: ReadOptions) -> Volume | None:
+    """The scan that a segmentation was predicted from.
+
+    Raises:
+        MedsegError: it cannot be read, or lies on another grid.
+    """
+    if scan is None:
+        return None
+    volume = read_scan(scan, reading)
+    volume.grid.require(labels.grid, "scan and segmentation", str(scan))
+    return volume
+
+
+def _require_two_files(first: Path, second: Path) -> None:
+    """Refuse folders, and one file twice.
+
+    Raises:
+        UsageError: which it is.
+    """
+    for path in (first, second):
+        if path.is_dir():
+            raise UsageError(
+                "--followup takes two label files, and this is a folder",
+                source=path,
+                mend="name the earlier and the later segmentation of one patient",
+            )
+    if first.exists() and second.exists() and first.samefile(second):
+        raise UsageError(
+            "the earlier and the later segmentation are the same file",
+            source=first,
+            mend="name two predictions of one patient",
+        )
+
+
+def _summary(labels: Path) -> dict[str, Any]:
+    """The summary of a prediction, which must be that of the file as it is.
+
+    Raises:
+        InputError: there is none, or the labels were changed since.
+    """
+    if not labels.is_file():
+        raise InputError("there is no such file", source=labels, mend="check the path")
+    path = summary_path(labels)
+    content = read_summary(path)
+    if not (models_of(content) and isinstance(content["provenance"].get("settings"), dict)):
+        raise InputError(
+            f"no {path.name} of a prediction lies beside it, so that nobody knows what made it",
+            source=labels,
+            mend=PREDICT_BOTH,
+        )
+    if content.get("labels_sha256") != digest_of(labels):
+        raise InputError(
+            f"is not the file that {path.name} describes: it was changed after it was predicted",
+            source=labels,
+            mend="give it as predicted; what is noise is known of predictions alone",
+        )
+    return content
+
+
+def _require_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
+    """Refuse two predictions whose difference would be that of their models or settings.
+
+    Raises:
+        UsageError: with both values.
+    """
+    one, two = (summary["provenance"] for summary in (first, second))
+    models = [models_of(dict(summary)) for summary in (first, second)]
+    if one["models"] != two["models"]:
+        raise UsageError(
+            f"the two were made with different models: {models[0]} and {models[1]}", mend=PREDICT_BOTH
+        )
+    of_one, of_two = settings_of(first), settings_of(second)
+    for what in sorted(of_one.keys() | of_two.keys()):
+        told = [settings.get(what, UNSET) for settings in (of_one, of_two)]
+        if told[0] != told[1]:
+            raise UsageError(f"the two differ in {what}: {told[0]}, and {told[1]}", mend=PREDICT_BOTH)
+
+
+def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smallest], tuple[str, ...]]:
+    """The smallest change of each structure that is more than noise, or why none is known.
+
+    Raises:
+        ModelError: a model was named that cannot be read, or is not the one that predicted.
+    """
+    made_by = summary["provenance"]["models"]
+    if len(made_by) != 1:
+        return {}, ("repeatability is known of single models, not of means of several",)
+    sha256 = made_by[0]["sha256"]
+    path = model or _packaged(sha256)
+    if path is None:
+        return {}, ("the model is not at hand: name its file with --model to know what is noise",)
+    found = load_model(path)
+    if found.sha256 != sha256:
+        raise ModelError(
+            f"{found.spec.name} has the SHA-256 {found.sha256}, and the one that predicted {sha256}",
+            source=model,
+            mend="name the model that predicted",
+        )
+    known = found.spec.evidence.get("repeatability", {}).get("structures", {})
+    if not known:
+        return {}, (f"the repeatability of the model {found.spec.name} was not measured",)
+    return {name: smallest for name, row in known.items() if (smallest := _bound(row))}, ()
+
+
+def _packaged(sha256: str) -> Path | None:
+    """The packaged model of that hash; what it is called in a summary is not believed."""
+    for path in packaged_models().values():
+        if digest_of_files([path]) == sha256:
+            return path
+    return None
+
+
+def _bound(row: Mapping[str, Any]) -> Smallest | None:
+    ml, percent = row.get("smallest_change_ml"), row.get("smallest_change_percent")
+    return None if ml is None else Smallest(float(ml), None if percent is None else float(percent))
+
+
+def _cut(summary: Mapping[str, Any]) -> list[str]:
+    """Structures that reached the edge of the scan."""
+    rows = summary["structures"]
+    return [str(row["name"]) for row in rows if row.get("truncated")]
+
+
+def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
+    voxels = structures.voxels(value_counts(labels.array))
+    return {name: n * labels.grid.voxel_volume_mm3 / 1000 for name, n in voxels.items()}
+
+
+def _tracked(
+    structures: StructureSet, name: str, one: LabelMap, two: LabelMap, smallest: Mapping[str, Smallest]
+) -> tuple[LesionChange, ...]:
+    mask = partial(structures.mask, structure=structures[name])
+    return track_lesions(mask(one.array), one.grid, mask(two.array), two.grid, smallest.get(name))
+
+
+def _unlike(first: Grid, second: Grid) -> Iterator[str]:
+    """What makes scans of such voxels hard to compare: volumes change with the resolution."""
+    for one, two in zip(sorted(first.spacing_mm), sorted(second.spacing_mm), strict=True):
+        if max(one / two, two / one) > SPACING_RATIO:
+            sizes = (" x ".join(f"{mm:.3g}" for mm in grid.spacing_mm) for grid in (first, second))
+            yield (
+                f"The voxels of the two scans differ ({' and '.join(sizes)} mm). Volumes change with the "
+                "resolution, so what is noise between scans of one protocol says nothing of these."
+            )
+            return
+
+
+def _warnings(summaries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """What the predictions warned of, and another version of the software."""
+    said = []
+    versions = [summary["provenance"].get("software", {}).get("version") for summary in summaries]
+    if versions[0] != versions[1]:
+        said.append(f"predicted by different versions of medseg: {versions[0]} and {versions[1]}")
+    for when, summary in zip(("first", "second"), summaries, strict=True):
+        said += [f"{when}: {text}" for text in sentences_of(stated_findings(summary) or (), *REFUSED)]
+    return tuple(dict.fromkeys(said))
+
+
+def _facts(summaries: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
+    settings = summaries[0]["provenance"]["settings"]
+    return (
+        ("Software", SOFTWARE),
+        ("Model", models_of(dict(summaries[0]))),
+        ("Engine", ", ".join(map(str, settings.get("engines", ())))),
+        ("First segmentation SHA-256", str(summaries[0]["labels_sha256"])),
+        ("Second segmentation SHA-256", str(summaries[1]["labels_sha256"])),
+    )

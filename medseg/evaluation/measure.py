@@ -1,0 +1,348 @@
+"""One case of `medseg evaluate`, as a process of its own may measure it: read, measured, written."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from medseg.core import specs
+from medseg.core.errors import GridMismatchError, InputError, MedsegError, ResourceError
+from medseg.core.structures import StructureSet
+from medseg.core.volume import LabelMap
+from medseg.data.label_files import read_scan, require_labels
+from medseg.evaluation import protocols
+from medseg.evaluation.case_file import COHORT_PAGE, CaseFile, picture
+from medseg.evaluation.pairs import FilePair, read_pair
+from medseg.io import ReadOptions, digest_of
+from medseg.io.atomic import atomic_write
+from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
+from medseg.metrics.counts import present_values
+from medseg.metrics.instances import InstanceRule
+from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
+from medseg.metrics.stored import case_from_mapping, case_mapping
+
+MISSING = "the prediction is missing"
+UNUSABLE = "the prediction cannot be used: "
+
+Scan = Path | Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class EvaluationOptions:
+    """How to measure.
+
+    Attributes:
+        tolerance_mm: of the NSD, for all structures or by name; None leaves the NSD out.
+        tolerance_source: where the tolerance comes from, for the record.
+        surface: False leaves all distances out.
+        mode: definition of a surface: "surfel" (area-weighted, primary) or "voxel".
+        threads: that work on one case.
+        protocol: of a challenge, whose values come beside the usual ones.
+        lesions: structures that are measured lesion by lesion.
+        rule: when a lesion is found.
+        instances: how connected pieces are matched; None leaves panoptic quality out.
+        reading: decisions that label files leave open.
+    """
+
+    tolerance_mm: Tolerance = None
+    tolerance_source: str = ""
+    surface: bool = True
+    mode: SurfaceMode = "surfel"
+    threads: int = 1
+    protocol: protocols.Protocol | None = None
+    lesions: tuple[str, ...] = ()
+    rule: LesionRule = GLIOMA
+    instances: InstanceRule | None = None
+    reading: ReadOptions = field(default_factory=ReadOptions)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One case to measure.
+
+    Attributes:
+        pair: its label files.
+        structures: what to measure.
+        options: how.
+        alone: there is no other case, and a fault is raised.
+        file: where to write it, and where it may stand already; None writes nothing.
+        scan: whose slices its page shows; None makes no page.
+    """
+
+    pair: FilePair
+    structures: StructureSet
+    options: EvaluationOptions
+    alone: bool = False
+    file: CaseFile | None = None
+    scan: Scan | None = None
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of one case.
+
+    Attributes:
+        case: the measurements; None where there are none, and no mean counts the case.
+        digests: sha256 of the files: `reference`, `prediction`.
+        lesions: of the structures that were asked for.
+        fault: why a file cannot be used; of the prediction, `case` counts it as missed.
+        page: the page of the case, if there is one.
+        no_page: why the page that was wanted could not be made.
+    """
+
+    case: CaseResult | None
+    digests: Mapping[str, str] = field(default_factory=dict)
+    lesions: tuple[LesionRow, ...] = ()
+    fault: MedsegError | None = None
+    page: Path | None = None
+    no_page: str = ""
+
+
+class Maps(NamedTuple):
+    """A pair in memory, on one grid."""
+
+    predicted: LabelMap
+    reference: LabelMap
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Lesions as a case's file lists them."""
+
+    rows: tuple[LesionRow, ...]
+
+
+def measure(task: Task) -> Measured:
+    """Measure one case, unless that is done; its faults are contained.
+
+    A prediction that cannot be used counts as one that is missing. A case whose reference cannot be used, or
+    for which the machine does not suffice, is not measured.
+
+    Raises:
+        MedsegError: the case is alone and at fault, or its results cannot be written.
+    """
+    measured, maps = _contained(task)
+    return measured if maps is None else _written(task, measured, maps)
+
+
+def died(task: Task) -> Measured:
+    """What becomes of a case whose process died."""
+    text = "the process that measured it died, of too little memory perhaps"
+    return Measured(None, fault=ResourceError(text, source=task.pair.case_id, mend="give fewer --workers"))
+
+
+def _contained(task: Task) -> tuple[Measured, Maps | None]:
+    """What became of a case, and its maps where it has just been measured."""
+    digests = _digests(task.pair)
+    found: MedsegError
+    try:
+        finished = _finished(task, digests)
+        return (finished, None) if finished else _measured(task, digests)
+    except MedsegError as fault:
+        found = fault
+    except MemoryError:
+        found = ResourceError("out of memory", source=task.pair.case_id, mend="give fewer --workers")
+    except Exception as fault:
+        if task.alone:
+            raise
+        found = MedsegError(f"a fault of medseg ({type(fault).__name__})", source=task.pair.case_id)
+    if task.alone:
+        raise found
+    return Measured(None, digests, fault=found), None
+
+
+def _measured(task: Task, digests: Mapping[str, str]) -> tuple[Measured, Maps]:
+    maps, fault = _read(task)
+    structures, options = task.structures, task.options
+    case = evaluate_case(
+        maps.predicted,
+        maps.reference,
+        structures,
+        tolerance_mm=options.tolerance_mm,
+        surface=options.surface,
+        mode=options.mode,
+        case_id=task.pair.case_id,
+        threads=options.threads,
+        instances=options.instances,
+    )
+    if task.pair.prediction is None:
+        case = replace(case, failure=MISSING)
+    elif fault is not None:
+        case = replace(case, failure=UNUSABLE + fault.fault)
+    maps = Maps(*without_ignored(*maps))
+    if options.protocol is not None:
+        case = options.protocol.extended(case, maps.predicted, maps.reference, structures, options.threads)
+    case, lesions = _with_lesions(case, maps, structures, options)
+    return Measured(case, digests, lesions, fault), maps
+
+
+def _read(task: Task) -> tuple[Maps, MedsegError | None]:
+    """Both maps on one grid; a prediction without voxels for one that cannot be used, and why it cannot.
+
+    Raises:
+        MedsegError: the reference cannot be used, the machine does not suffice, or the case is alone.
+    """
+    pair, structures, fault = task.pair, task.structures, None
+    try:
+        reference, predicted = read_pair(pair, structures)
+        _check(pair, structures, reference, predicted)
+    except ResourceError:
+        raise
+    except MedsegError as found:
+        if task.alone or pair.prediction is None:
+            raise
+        fault, predicted = found, None
+        reference, _ = read_pair(replace(pair, prediction=None), structures)
+        _check(pair, structures, reference, None)
+    if predicted is None:
+        nothing = np.broadcast_to(np.uint8(0), reference.grid.shape)
+        predicted = LabelMap(nothing, reference.grid, reference.form)
+    return Maps(predicted, reference), fault
+
+
+def _check(pair: FilePair, structures: StructureSet, reference: LabelMap, predicted: LabelMap | None) -> None:
+    """Refuse what is no label map, and two grids."""
+    require_labels(present_values(reference.array), pair.reference, structures)
+    if predicted is None or pair.prediction is None:
+        return
+    require_labels(present_values(predicted.array), pair.prediction, structures)
+    what = f"the reference {pair.reference.name} and the prediction {pair.prediction.name}"
+    try:
+        reference.grid.require(predicted.grid, what, str(pair.prediction))
+    except GridMismatchError as fault:
+        fault.mend = "predict on the reference's grid, or resample one onto the other's first"
+        raise
+
+
+def _with_lesions(
+    case: CaseResult, maps: Maps, structures: StructureSet, options: EvaluationOptions
+) -> tuple[CaseResult, tuple[LesionRow, ...]]:
+    """The case with lesion-wise values of the structures that were asked for, and their lesions."""
+    if not options.lesions:
+        return case, ()
+    predicted, reference = maps.predicted.array, maps.reference.array
+    rows = []
+    for row, structure in zip(case.rows, structures, strict=True):
+        values = dict(row.metrics)
+        if row.name in options.lesions and "lesion_dice" not in values:
+            masks = structures.mask(reference, structure), structures.mask(predicted, structure)
+            values |= lesion_values(*masks, case.grid, options.rule, threads=options.threads)
+        rows.append(replace(row, metrics=values))
+    found = lesion_rows(predicted, reference, case.grid, structures, options.lesions, options.rule)
+    return replace(case, rows=tuple(rows)), found
+
+
+def _finished(task: Task, digests: Mapping[str, str]) -> Measured | None:
+    """The case as it was measured before, where the same would come of it."""
+    pair, source = task.pair, task.pair.case_id
+    if task.file is None or len(digests) < (1 if pair.prediction is None else 2):
+        return None
+    stored = task.file.finished(digests, None if task.scan is None else _page_digest(task, task.scan))
+    if stored is None:
+        return None
+    try:
+        case = case_from_mapping(stored["result"], source=source)
+        listed = specs.from_mapping(_Listed, {"rows": stored["lesions"]}, source=source, error=InputError)
+    except (MedsegError, LookupError, TypeError, ValueError):
+        return None
+    page = task.file.page if stored.get("page") and task.file.page.is_file() else None
+    return Measured(case, digests, listed.rows, page=page) if case.case_id == pair.case_id else None
+
+
+def _written(task: Task, measured: Measured, maps: Maps) -> Measured:
+    """The case with its page; both are written, the numbers last.
+
+    Raises:
+        MedsegError: a file cannot be written.
+    """
+    file, case = task.file, measured.case
+    if file is None or case is None:
+        return measured
+    for stale in (file.page, picture(file.page)):
+        stale.unlink(missing_ok=True)
+    if task.scan is not None and case.failure is None:
+        measured = _with_page(task, task.scan, file.page, measured, case, maps)
+    more = {
+        "page": _page_digest(task, task.scan) if task.scan is not None and measured.page else None,
+        "result": case_mapping(case),
+        "lesions": specs.to_mapping(_Listed(measured.lesions))["rows"],
+    }
+    file.write(measured.digests, more)
+    return measured
+
+
+def _with_page(
+    task: Task, scan: Scan, path: Path, measured: Measured, case: CaseResult, maps: Maps
+) -> Measured:
+    """The case with its page written, or why there is none; what draws it is imported only for it.
+
+    Raises:
+        MedsegError: the file cannot be written.
+    """
+    from medseg.reporting.case.page import Measurement, ReportOptions, case_of, write_page
+    from medseg.reporting.drawing.thumbnails import thumbnail_png
+    from medseg.segmentation.known import stated_verdict
+
+    options = ReportOptions(
+        case_id=task.pair.case_id,
+        rule=task.options.rule,
+    )
+    if task.pair.prediction is not None:
+        options = options.with_verdict(stated_verdict(task.pair.prediction))
+    measurement = Measurement(maps.reference, case, measured.lesions)
+    try:
+        volume = read_scan(scan, task.pair.reading)
+        page = case_of(volume, maps.predicted, task.structures, against=measurement, options=options)
+        small = thumbnail_png(
+            maps.predicted.array,
+            volume.grid,
+            task.structures,
+            image=np.asarray(volume.array[0]),
+            reference=maps.reference.array,
+            orientation_known=volume.form.orientation_known,
+        )
+    except MedsegError as fault:
+        return replace(measured, no_page=fault.fault)
+    except Exception as fault:
+        return replace(measured, no_page=f"a fault of medseg ({type(fault).__name__})")
+    hashes = {
+        "Scan SHA-256": _digest(scan),
+        "Segmentation SHA-256": measured.digests["prediction"],
+        "Reference SHA-256": measured.digests["reference"],
+    }
+    with atomic_write(picture(path), overwrite=True) as temporary:
+        temporary.write_bytes(small)
+    page = replace(page, facts=(*page.facts, *hashes.items()))
+    write_page(path, page, cohort=f"../{COHORT_PAGE}", overwrite=True)
+    return replace(measured, page=path)
+
+
+def _digests(pair: FilePair) -> dict[str, str]:
+    """Of the files of a pair that can be read."""
+    paths = {"reference": pair.reference, "prediction": pair.prediction}
+    found = {role: _digest(path) for role, path in paths.items() if path is not None}
+    return {role: text for role, text in found.items() if text}
+
+
+def _page_digest(task: Task, scan: Scan) -> str:
+    """Of what a case's page shows beside its label files: the scan, and what the model said of its result."""
+    from medseg.segmentation.known import stated_verdict
+
+    verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
+    said = None if verdict is None else [[f.content() for f in verdict.findings], verdict.known]
+    shown = json.dumps([_digest(scan), said])
+    return hashlib.sha256(shown.encode()).hexdigest()
+
+
+def _digest(source: Scan) -> str:
+    """Empty where a file cannot be read."""
+    try:
+        return digest_of(source)
+    except MedsegError:
+        return ""

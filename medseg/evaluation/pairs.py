@@ -1,0 +1,230 @@
+"""Which prediction belongs to which reference, and what their label values mean."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from medseg.core.errors import InputError, UsageError, counted
+from medseg.core.structures import StructureSet, from_labels
+from medseg.core.volume import Grid, LabelMap
+from medseg.data.cases import relabelled
+from medseg.data.label_files import read_side
+from medseg.data.layouts import LayoutName, detect, read_layout
+from medseg.io import ReadOptions, states_segments
+from medseg.io.names import (
+    SUFFIXES,
+    scan_of_labels,
+    scan_of_result,
+    stem_and_suffix,
+    without_pictures,
+)
+
+PREDICTION_ENDING = "_seg"
+
+LISTED = 5
+"""Files that a warning names."""
+
+
+@dataclass(frozen=True)
+class FilePair:
+    """A reference and the prediction that belongs to it, if there is one.
+
+    Attributes:
+        case_id: what the case is called.
+        reference: a label file, or of some data sets a folder of one mask a structure.
+        prediction: a label file.
+        relabel: values of the reference that stand for others, see `CaseFiles.relabel`.
+        reading: decisions its files leave open; a volume is chosen where a file has several.
+    """
+
+    case_id: str
+    reference: Path
+    prediction: Path | None
+    relabel: Mapping[int, int] = field(default_factory=dict)
+    reading: ReadOptions = field(default_factory=ReadOptions)
+
+
+def pair_files(
+    pred: Path, ref: Path, reading: ReadOptions | None = None
+) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
+    """The references with their predictions, by name, and what is to be said about the rest.
+
+    A folder of references may be a data set in a layout that is known: its label files are taken. In another
+    folder, a scan that lies beside its labels is left out.
+
+    Raises:
+        UsageError: file against folder, one folder against itself, no match at all, or two files
+            that differ only by suffix.
+        InputError: a path does not exist, or a data set has no labels.
+    """
+    for path in (pred, ref):
+        if not path.exists():
+            raise InputError("there is no such file or folder", source=path, mend="check the path")
+    if pred.is_dir() != ref.is_dir():
+        raise UsageError(f"{pred.name} and {ref.name} must both be files or both be folders")
+    if not ref.is_dir():
+        return (FilePair(stem_and_suffix(ref)[0], ref, pred, reading=reading or ReadOptions()),), ()
+    if pred.resolve() == ref.resolve():
+        raise UsageError("predictions and references lie in the same folder", source=ref)
+    layout = detect(ref)
+    references, said = _of_dataset(ref, layout) if layout else _of_folder(ref)
+    predictions = _images(pred)
+    matched = {case: _match(reference, predictions) for case, reference in references.items()}
+    if not any(matched.values()):
+        raise UsageError(
+            f"none of the {len(references)} references has a prediction in {pred.name}",
+            source=ref,
+            mend=f"name the prediction of X.nii.gz X{PREDICTION_ENDING}.nii.gz or X.nii.gz",
+        )
+    pairs = tuple(
+        FilePair(c, r.path, matched[c], r.relabel, reading or ReadOptions()) for c, r in references.items()
+    )
+    said = (*said, *_of_several(references.values(), predictions))
+    known = {name for reference in references.values() for name in reference.names}
+    strays = [path.name for stem, path in predictions.items() if stem not in known and "_prob-" not in stem]
+    if strays:
+        said = (*said, f"predictions without a reference were left out: {', '.join(strays)}")
+    return pairs, said
+
+
+@dataclass(frozen=True)
+class _Reference:
+    """A label file, and the names that its prediction may have, the likeliest first."""
+
+    path: Path
+    names: tuple[str, ...]
+    relabel: Mapping[int, int] = field(default_factory=dict)
+
+
+def _of_dataset(folder: Path, layout: LayoutName) -> tuple[dict[str, _Reference], tuple[str, ...]]:
+    """The labels of a data set by case."""
+    cases = read_layout(folder, layout, complete=False).cases
+    found = {
+        case.case_id: _Reference(
+            case.label, _predicted(case.case_id, stem_and_suffix(case.image)[0]), case.relabel
+        )
+        for case in cases
+        if case.label is not None
+    }
+    if not found:
+        raise InputError(f"has no labels, in the layout {layout}", source=folder, mend="give the references")
+    return found, ()
+
+
+def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
+    """The label files of a folder by case: all but scans that lie beside their labels."""
+    files = _images(folder)
+    marked = {stem: scan for stem in files if (scan := scan_of_labels(stem))}
+    scans = [stem for stem in files if stem in marked.values()]
+    found: dict[str, _Reference] = {}
+    for stem, path in files.items():
+        scan = marked.get(stem, "")
+        case = scan if scan and list(marked.values()).count(scan) == 1 else stem
+        if stem not in scans:
+            found[case] = _Reference(path, _predicted(stem, *[scan] * bool(scan)))
+    if not scans:
+        return found, ()
+    taken = [f"{files[stem].name} ({files[scan].name})" for stem, scan in marked.items() if scan in files]
+    told = f"left out: {counted(len(scans), 'scan')} beside the labels"
+    return found, (f"{told}; taken (left out): {_first(taken)}",)
+
+
+def _predicted(*stems: str) -> tuple[str, ...]:
+    """What the prediction of a case that goes by these names may be called."""
+    return tuple(dict.fromkeys(name for stem in stems for name in (stem + PREDICTION_ENDING, stem)))
+
+
+def _of_several(references: Iterable[_Reference], predictions: Mapping[str, Path]) -> tuple[str, ...]:
+    """Which file was taken where two bear a name that the prediction of a case may have."""
+    told = []
+    for reference in references:
+        taken, *others = [predictions[name].name for name in reference.names if name in predictions] or [""]
+        told += [f"{taken} (not {', '.join(others)})"] if others else []
+    if not told:
+        return ()
+    cases = counted(len(told), "case")
+    return (f"more than one file may be the prediction of {cases}; taken: {_first(told)}",)
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first few names."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
+
+
+def _match(reference: _Reference, predictions: Mapping[str, Path]) -> Path | None:
+    return next((predictions[name] for name in reference.names if name in predictions), None)
+
+
+def in_predicted_values(
+    pairs: Sequence[FilePair], held: Collection[int]
+) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
+    """Pairs whose references are read in the values that the predictions hold, and what is to be said of it.
+
+    What a reference's value stands for is taken only where some prediction has it, and none the value itself.
+
+    Args:
+        pairs: as they were found.
+        held: every value of any prediction.
+    """
+    table = {value: becomes for pair in pairs for value, becomes in pair.relabel.items()}
+    taken = {value: becomes for value, becomes in table.items() if becomes in held and value not in held}
+    said = tuple(f"the value {v} of the references is {b} in the predictions" for v, b in taken.items())
+    return tuple(replace(pair, relabel=taken if pair.relabel else {}) for pair in pairs), said
+
+
+def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, LabelMap | None]:
+    """The reference and the prediction of a case, if there is one.
+
+    A segmentation of 3D Slicer (`.seg.nrrd`) is cropped to its segments, and a DICOM structure set has no
+    grid: each is placed on the grid of the other, with the values of the structures of their names.
+
+    Raises:
+        InputError: a file cannot be read as labels.
+        GridMismatchError: a cropped segmentation is no part of the other's grid.
+    """
+    if pair.prediction is None:
+        return _reference(pair, structures), None
+    if states_segments(pair.prediction):
+        reference = _reference(pair, structures)
+        return reference, read_side(pair.prediction, pair.reading, structures, reference.grid)
+    predicted = read_side(pair.prediction, pair.reading, structures)
+    return _reference(pair, structures, predicted.grid), predicted
+
+
+def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = None) -> LabelMap:
+    """The reference in its predictions' values."""
+    labels = read_side(pair.reference, pair.reading, structures, like)
+    return relabelled(replace(labels, ignore=structures.ignore), pair.relabel, pair.reference)
+
+
+def stated_structures(ref: Path) -> StructureSet:
+    """The structures that a folder of references, which is a data set, states itself; else none."""
+    layout = detect(ref) if ref.is_dir() else None
+    if layout is None:
+        return StructureSet()
+    files = read_layout(ref, layout, complete=False)
+    if files.regions:
+        return StructureSet(files.regions, files.ignore)
+    return from_labels(files.labels, files.ignore)
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """Images of a folder by stem, sorted, but results that hold no labels; `.img` is part of its `.hdr`."""
+    out: dict[str, Path] = {}
+    kinds = [suffix for suffix in SUFFIXES if suffix != ".img"]
+    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.is_file()]
+    for path in without_pictures([p for p in files if stem_and_suffix(p)[1] in kinds]):
+        stem = stem_and_suffix(path)[0]
+        if stem in out:
+            raise UsageError(f"{out[stem].name} and {path.name} are one case", source=folder)
+        out[stem] = path
+    return {stem: path for stem, path in out.items() if not _is_another_result(stem, out)}
+
+
+def _is_another_result(stem: str, files: Mapping[str, Path]) -> bool:
+    """Whether a file is a result of ours that holds no labels."""
+    scan = "" if stem.endswith(PREDICTION_ENDING) else scan_of_result(stem)
+    return bool(scan) and (scan in files or scan + PREDICTION_ENDING in files)

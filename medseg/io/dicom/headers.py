@@ -1,0 +1,224 @@
+"""What the headers of DICOM files say of their slices: which volume they belong to, and where they lie."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.core.errors import GeometryError, InputError, printable
+from medseg.io import payload
+from medseg.io.dicom.elements import Outline
+from medseg.io.dicom.geometry import SlicePlace
+from medseg.io.itk.images import simple_itk
+
+MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "CR", "DX", "SC", "SEG", "RTDOSE")
+
+SERIES, MODALITY, IMAGE_TYPE = "0020|000e", "0008|0060", "0008|0008"
+POSITION, ORIENTATION = "0020|0032", "0020|0037"
+PIXEL_SPACING, THICKNESS, BETWEEN = "0028|0030", "0018|0050", "0018|0088"
+PHOTOMETRIC, SLOPE, INTERCEPT = "0028|0004", "0028|1053", "0028|1052"
+
+IDENTIFYING = {
+    "PatientID": "0010|0020", "PatientName": "0010|0010", "IssuerOfPatientID": "0010|0021",
+    "PatientBirthDate": "0010|0030", "PatientSex": "0010|0040",
+    "StudyInstanceUID": "0020|000d", "FrameOfReferenceUID": "0020|0052",
+}  # fmt: skip
+"""Whose the slices are, and the space of their positions; no value differs from a value."""
+PATIENT = tuple(IDENTIFYING)[:5]
+"""Whose they are, alone."""
+STATED = {
+    "SOPClassUID": "0008|0016", "Modality": MODALITY, "PatientPosition": "0018|5100",
+    "RescaleType": "0028|1054", "Units": "0054|1001",
+}  # fmt: skip
+"""What the slices are, how the patient lay and the unit of the values; two stated values must not differ."""
+NUMBER = {"SeriesNumber": "0020|0011"}
+"""Compared too where no SeriesInstanceUID says which slices are one series."""
+VOLUME = {**IDENTIFYING, **STATED, **NUMBER}
+HEADER_TAGS = (
+    SERIES, IMAGE_TYPE, POSITION, ORIENTATION, PIXEL_SPACING, THICKNESS, BETWEEN, PHOTOMETRIC, SLOPE,
+    INTERCEPT, *VOLUME.values(),
+)  # fmt: skip
+
+PLAUSIBLE_BYTES = 2**26
+"""Images of more bytes than these are compared with the size of their file before they are read."""
+COLOURS = "colours, not grey values"
+FRAMES = "several frames that do not say where they lie"
+TABLE = "values that a table (Modality LUT) turns into units, which is not applied"
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One slice: a file, or a frame or tile of one.
+
+    Attributes:
+        path: its file.
+        uid: the SeriesInstanceUID; identifies the examination, so it is never shown.
+        modality: as its header has it.
+        columns: of its pixels.
+        rows: of its pixels.
+        place: where it lies.
+        volume: values of `VOLUME`; they identify the patient, so they are never shown.
+        slope: stored values times this,
+        inter: plus this, are the image's values.
+        frame: which of its file's frames; None for a file of one slice.
+        kind: what its frame is, in words that differ between frames of different volumes.
+        inverted: whether its header wants it displayed inverted (MONOCHROME1), which its values are not.
+        mosaic: whether it is a tile of its file's only frame.
+        holds: why it is no slice of a scan; empty where it is one.
+    """
+
+    path: Path
+    uid: str = field(repr=False)
+    modality: str
+    columns: int
+    rows: int
+    place: SlicePlace
+    volume: Mapping[str, str] = field(repr=False)
+    slope: float = 1.0
+    inter: float = 0.0
+    frame: int | None = None
+    kind: tuple[str, ...] = ()
+    inverted: bool = False
+    mosaic: bool = False
+    holds: str = ""
+
+
+def plain_slice(path: Path, found: Outline) -> Slice | None:
+    """The slice of a file that holds one picture; None where the picture is tiled with several (a mosaic).
+
+    Raises:
+        InputError: the header is damaged, or claims more pixels than the file can hold.
+    """
+    tags, size, components = _by_gdcm(path)
+    frames = size[2] if len(size) == 3 else 1
+    require_plausible(path, *size, components)
+    if components == 1 and _is_mosaic(tags, found):
+        return None
+    slope, inter = (_decimals(tags.get(key, ""), 1) for key in (SLOPE, INTERCEPT))
+    return Slice(
+        path=path,
+        uid=_text(tags, SERIES),
+        modality=_text(tags, MODALITY),
+        columns=size[0],
+        rows=size[1],
+        place=_place(tags),
+        volume={name: _text(tags, key) for name, key in VOLUME.items()},
+        slope=slope[0] if slope else 1.0,
+        inter=inter[0] if inter else 0.0,
+        inverted=_text(tags, PHOTOMETRIC) == "MONOCHROME1",
+        holds=COLOURS if components != 1 else FRAMES if frames != 1 else TABLE if found.has_lut else "",
+    )
+
+
+def require_plausible(path: Path, *sizes: int) -> None:
+    """Refuse a header that claims far more pixels than its file can hold.
+
+    Raises:
+        InputError: with both sizes.
+        ResourceError: it could hold them, as nothing but a bomb does.
+    """
+    claimed = 2 * math.prod(sizes)
+    if claimed > PLAUSIBLE_BYTES:
+        payload.require_plausible(path.stat().st_size, claimed, path)
+
+
+def require_one_volume(slices: Sequence[Slice], source: Path) -> None:
+    """Refuse slices of two patients, studies, frames of reference or kinds under one series.
+
+    Raises:
+        GeometryError: naming the attribute that differs and two files; no value that identifies anyone.
+    """
+    names = {**IDENTIFYING, **STATED, **({} if slices[0].uid else NUMBER)}
+    for name in names:
+        first = next((s for s in slices if s.volume.get(name) or name in IDENTIFYING), slices[0])
+        value = _compared(first.volume.get(name, ""))
+        for other in slices:
+            text = _compared(other.volume.get(name, ""))
+            if text == value or (not text and name not in IDENTIFYING):
+                continue
+            values = "" if name in IDENTIFYING else f" ({_shown(value)} and {_shown(text)})"
+            raise GeometryError(
+                f"slices of one series differ in {name}{values}: {first.path.name} and {other.path.name}",
+                source=source,
+                mend="separate what does not belong together, or export the original series",
+            )
+
+
+def require_same(stated: Mapping[str, str], one: Slice, what: str, source: Path) -> None:
+    """Refuse a file that states another patient than a slice does; what either leaves out is no difference.
+
+    Raises:
+        GeometryError: naming the attribute that differs, without its values.
+    """
+    for name, value in stated.items():
+        text, other = _compared(value), _compared(one.volume[name])
+        if text and other and text != other:
+            raise GeometryError(f"{what} differ in {name}", source=source, mend="give files of one patient")
+
+
+def _compared(text: str) -> str:
+    """A value without what may differ between two spellings of it."""
+    return " ".join(text.casefold().rstrip("^ ").split())
+
+
+def _shown(text: str) -> str:
+    return printable(text[:64])
+
+
+def _by_gdcm(path: Path) -> tuple[dict[str, str], tuple[int, ...], int]:
+    """Attributes, size (columns, rows and frames) and number of colours, as GDCM reads them."""
+    reader = simple_itk().ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    try:
+        reader.SetFileName(os.fspath(path))
+        reader.ReadImageInformation()
+        size, components = tuple(reader.GetSize()), int(reader.GetNumberOfComponents())
+        tags = {key: reader.GetMetaData(key) for key in HEADER_TAGS if reader.HasMetaDataKey(key)}
+    except (RuntimeError, UnicodeError, ValueError, TypeError, OverflowError):
+        raise InputError("the DICOM file is cut or damaged", source=path, mend="export it again") from None
+    if len(size) not in (2, 3):
+        raise InputError("the DICOM file holds no plain slice", source=path, mend="export it again")
+    return tags, size, components
+
+
+def _is_mosaic(tags: Mapping[str, str], found: Outline) -> bool:
+    """Whether the one picture is tiled with the slices of a volume (Siemens)."""
+    return "MOSAIC" in re.split(r"[\\ ]+", _text(tags, IMAGE_TYPE)) or found.tiles > 1
+
+
+def _text(tags: Mapping[str, str], key: str) -> str:
+    return tags.get(key, "").strip(" \0")
+
+
+def _place(tags: Mapping[str, str]) -> SlicePlace:
+    return SlicePlace(
+        position=_decimals(tags.get(POSITION, ""), 3),
+        orientation=_decimals(tags.get(ORIENTATION, ""), 6),
+        pixel_spacing=_decimals(tags.get(PIXEL_SPACING, ""), 2),
+        thickness=_decimals(tags.get(BETWEEN, "") or tags.get(THICKNESS, ""), 1),
+    )
+
+
+def _decimals(text: str, count: int) -> tuple[float, ...]:
+    """The numbers of a decimal string; empty unless there are exactly `count` finite ones."""
+    try:
+        values = tuple(float(word) for word in text.strip(" \0").split("\\"))
+    except ValueError:
+        return ()
+    return values if len(values) == count and np.isfinite(values).all() else ()
+
+
+def numbers(value: Any, count: int) -> tuple[float, ...]:
+    """The numbers of an attribute as pydicom gives it; empty unless there are exactly `count` finite ones."""
+    try:
+        values = tuple(float(v) for v in (value if isinstance(value, Sequence | np.ndarray) else [value]))
+    except (TypeError, ValueError):
+        return ()
+    return values if len(values) == count and np.isfinite(values).all() else ()

@@ -1,0 +1,151 @@
+"""The files of one prediction: what they are called, when they may be written, all of them or none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg.core.errors import UsageError
+from medseg.findings.finding import listed
+from medseg.io import digest_of, files_of, stem_and_suffix
+from medseg.io.atomic import refuse_existing
+from medseg.io.names import FRACTIONS, HEADER_SUFFIXES
+from medseg.prediction.dicom import dicom_paths
+from medseg.segmentation.sidecar import read_summary
+
+PARTS = {
+    "input": "the input",
+    "models": "the model",
+    "settings": "the settings",
+    "dicom_seg": "the settings",
+    "software": "the version of medseg",
+}
+"""What a result is made of, in words."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Where the results of one case go.
+
+    Attributes:
+        labels: the label map.
+        summary: structures, volumes, provenance, as JSON.
+        report: the page, if wanted.
+        probabilities: of each structure by name, if wanted.
+        overlay: the scan with the structures outlined, of a PNG.
+        dicom: objects of the scan's study, if wanted.
+        table: of the labels, in a BIDS derivative.
+    """
+
+    labels: Path
+    summary: Path
+    report: Path | None
+    probabilities: dict[str, Path]
+    overlay: Path | None = None
+    dicom: tuple[Path, ...] = ()
+    table: Path | None = None
+
+    @classmethod
+    def of(
+        cls,
+        labels: Path,
+        names: Iterable[str] = (),
+        *,
+        report: bool | Path = False,
+        dicom: bool = False,
+        bids: bool = False,
+    ) -> Outputs:
+        """The files beside `labels`; probabilities for the structures `names`, a page beside them or there.
+
+        >>> Outputs.of(Path("scan_seg.nii.gz"), ["left lobe"]).probabilities["left lobe"].name
+        'scan_prob-left-lobe.nii.gz'
+        """
+        stem, suffix = stem_and_suffix(labels)
+        base = stem.removesuffix("_seg")
+        page = labels.with_name(f"{base}_report.html") if report else None
+        page = report if isinstance(report, Path) else page
+        kind = FRACTIONS.get(suffix, suffix)
+        images = {name: labels.with_name(f"{base}_prob-{_plain(name)}{kind}") for name in names}
+        overlay = labels.with_name(f"{base}_overlay.png") if suffix == ".png" else None
+        objects = dicom_paths(labels.with_name(base), pdf=True, picture=True) if dicom else ()
+        listed = labels.with_name(f"{stem}.tsv") if bids else None
+        return cls(labels, labels.with_name(f"{stem}.json"), page, images, overlay, objects, listed)
+
+    @property
+    def case(self) -> str:
+        """What the case is called."""
+        return stem_and_suffix(self.labels)[0].removesuffix("_seg")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them, the summary last."""
+        pages = [path for path in (self.report, self.overlay, self.table) if path is not None]
+        return *self.probabilities.values(), *pages, *self.dicom, self.labels, self.summary
+
+    def refuse_existing(
+        self, overwrite: bool, inputs: Sequence[Path], identity: Mapping[str, Any] | None = None
+    ) -> None:
+        """Refuse to replace an input, always, and any file that exists, unless it may be.
+
+        A summary whose labels are gone may be replaced, if it is one of ours.
+
+        Args:
+            overwrite: whether what exists may be replaced.
+            inputs: files that never are.
+            identity: what the result would be made of; a refusal says what of it has changed since.
+
+        Raises:
+            UsageError: nothing is changed.
+        """
+        if len(set(self.paths)) < len(self.paths):
+            raise UsageError("two structures would have their probabilities in one file", source=self.labels)
+        changed = [] if overwrite or identity is None else self._changes(identity)
+        for path in self.paths:
+            mine = path == self.summary and bool(read_summary(path))
+            refuse_existing(path, overwrite or mine or bool(changed), inputs)
+        if changed:
+            raise UsageError(
+                f"the output exists already, but since it was made, {listed(changed)} changed",
+                source=self.labels,
+                mend="add --overwrite to make it anew",
+            )
+
+    def finished(self, identity: dict[str, Any]) -> dict[str, Any] | None:
+        """The summary, if every file stands as it was made from the same input, models and settings."""
+        stored = read_summary(self.summary)
+        if not stored or not all(path.is_file() for path in self.paths):
+            return None
+        same = stored.get("provenance") == identity
+        return stored if same and stored.get("labels_sha256") == digest_of(self.labels) else None
+
+    def _changes(self, identity: Mapping[str, Any]) -> list[str]:
+        """What changed since the result was made that stands there; nothing where it is none of ours."""
+        stored = read_summary(self.summary)
+        if not stored or not self.labels.is_file():
+            return []
+        before = stored.get("provenance")
+        known = before if isinstance(before, dict) else {}
+        parts = dict.fromkeys(said for key, said in PARTS.items() if known.get(key) != identity.get(key))
+        same = stored.get("labels_sha256") == digest_of(self.labels)
+        return [*parts] if same else [*parts, "its labels"]
+
+    @contextmanager
+    def all_or_none(self) -> Iterator[None]:
+        """Remove, when the block fails, whatever it wrote that was not there before."""
+        new = [path for path in self.paths if not path.exists()]
+        try:
+            yield
+        except BaseException:
+            for path in new:
+                if path.exists():
+                    for file in files_of(path) if path.suffix.lower() in HEADER_SUFFIXES else (path,):
+                        file.unlink(missing_ok=True)
+            raise
+
+
+def _plain(name: str) -> str:
+    """A structure's name as part of a file name."""
+    return "".join(c if c.isalnum() else "-" for c in name)

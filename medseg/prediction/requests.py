@@ -1,0 +1,316 @@
+"""From the words of a command line to cases: what to read, what to call it, where its result goes."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medseg.core.errors import InputError, MedsegError, UsageError, counted
+from medseg.data import bids
+from medseg.data.layouts import CaseFiles, detect, read_layout
+from medseg.data.layouts.case import plain
+from medseg.data.layouts.description import description_of
+from medseg.findings.finding import listed
+from medseg.io import SUFFIXES, files_of, is_dicom_folder, stem_and_suffix
+from medseg.io.names import (
+    MADE_BY_US,
+    PROBABILITIES,
+    SEGMENTATION_SUFFIX,
+    is_no_scan,
+    scan_of_labels,
+    scan_of_result,
+    without_pictures,
+)
+
+RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png"}
+"""Of scans in a format that labels are not written in."""
+DICOM_RESULT = ".nii.gz"
+FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]*")
+"""What makes a new name that of a file: `study_1.2` is a folder."""
+ASIDE = 3
+"""Files or folders left aside that are named before the rest is counted."""
+NUMBERED = re.compile(r"(.+)_(\d{4})")
+"""A file a channel, as nnU-Net names them."""
+
+Say = Callable[[str], None]
+"""Takes a sentence about what was found in a folder."""
+
+
+@dataclass(frozen=True)
+class InputCase:
+    """One subject on the command line.
+
+    Attributes:
+        source: a file, a DICOM folder, or a file per channel.
+        stem: what its results are called after.
+        folder: where it lies.
+        suffix: of its results: the input's, `.nii.gz` for DICOM (a folder, or a file of frames), `.png` for
+            JPEG.
+        of_dataset: found in a data set, which may have more channels than a model takes.
+    """
+
+    source: Path | Mapping[str, Path]
+    stem: str
+    folder: Path
+    suffix: str
+    of_dataset: bool = False
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that is read: both of a pair, the slices of a DICOM folder, one or more a channel."""
+        sources = tuple(self.source.values()) if isinstance(self.source, Mapping) else (self.source,)
+        return tuple(file for source in sources for file in files_of(source))
+
+    @property
+    def first(self) -> Path:
+        """What to name in a message about the case."""
+        return next(iter(self.source.values())) if isinstance(self.source, Mapping) else self.source
+
+    def target(self, out: Path | None) -> Path:
+        """The label file: exactly `out`, or in the folder `out`, or beside the input."""
+        if out is not None and not names_folder(out):
+            return out
+        return (self.folder if out is None else out) / f"{self.stem}_seg{self.suffix}"
+
+    def taking(self, channels: Sequence[str]) -> InputCase:
+        """Of a data set, the case with a model's channels alone, where it has them all; else as it is."""
+        if not self.of_dataset or not isinstance(self.source, Mapping):
+            return self
+        files = {plain(name): file for name, file in self.source.items()}
+        if not all(plain(name) in files for name in channels):
+            return self
+        return replace(self, source={name: files[plain(name)] for name in channels})
+
+
+def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCase, ...]:
+    """Cases named by `scan.nii.gz`, `flair=a.nii.gz t1c=b.nii.gz`, a DICOM folder, or a folder of scans.
+
+    A folder without scans of its own may be a data set in a layout that is known. Label files beside their
+    scans are left out.
+
+    Raises:
+        UsageError: channel names stand beside plain paths, or one comes twice.
+        InputError: a path does not exist, a folder holds no scan, or numbered channels without names.
+    """
+    if not words:
+        raise UsageError("no input", mend="give a scan, NAME=FILE for each channel, or a folder")
+    pairs = [_channel(word) for word in words]
+    if all(name for name, _ in pairs):
+        return (_channels_case(pairs),)
+    if any(name for name, _ in pairs):
+        raise UsageError("channel names beside plain paths", mend="give NAME=FILE for every channel")
+    return tuple(case for _, path in pairs for case in _cases_at(path, say))
+
+
+def is_batch(words: Sequence[str], cases: Sequence[InputCase]) -> bool:
+    """Whether the words mean many cases, even if there happens to be one."""
+    folder = len(words) == 1 and Path(words[0]).is_dir() and cases[0].source != Path(words[0])
+    return folder or len(cases) > 1
+
+
+def names_folder(out: Path) -> bool:
+    """Whether `-o` names a folder: one that exists, or a name without an image suffix."""
+    return out.is_dir() or stem_and_suffix(out)[1] not in SUFFIXES
+
+
+def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
+    """Refuse a place for the results that cannot be meant.
+
+    Raises:
+        UsageError: a batch has no folder, `out` is a file that is no image, or it lies in a folder
+            that is read.
+    """
+    if batch and (out is None or not names_folder(out)):
+        raise UsageError("several cases need a folder for their results", mend="give -o FOLDER")
+    if out is None:
+        return
+    if names_folder(out) and out.exists() and not out.is_dir():
+        raise UsageError("is neither a folder nor an image name", source=out, mend="give another -o")
+    if names_folder(out) and not out.exists() and FILE_SUFFIX.fullmatch(out.suffix):
+        raise UsageError(
+            f"{out.suffix} is no format that labels are written in",
+            source=out,
+            mend=f"give a name such as {out.stem}.nii.gz, or, if it is to be a folder, make the folder first",
+        )
+    for word in words:
+        if Path(word).is_dir() and out.resolve().is_relative_to(Path(word).resolve()):
+            raise UsageError(
+                "lies inside the folder that is read", source=out, mend="choose a folder outside it"
+            )
+
+
+def _channel(word: str) -> tuple[str, Path]:
+    """`name=path` taken apart; a path that exists as it stands is a path, equal sign or not."""
+    name, sign, path = word.partition("=")
+    if sign and name and Path(name).name == name and not Path(word).exists():
+        return name, Path(path)
+    return "", Path(word)
+
+
+def _channels_case(pairs: Sequence[tuple[str, Path]]) -> InputCase:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        raise UsageError(f"a channel is given twice: {', '.join(names)}")
+    for name, path in pairs:
+        if not path.exists():
+            raise InputError(f"channel {name}: there is no such file", source=path)
+    first = pairs[0][1]
+    stems = [stem_and_suffix(path)[0] for _, path in pairs]
+    stem = _common_start(stems) or stems[0]
+    return InputCase(dict(pairs), stem, first.parent, _result_suffix(first))
+
+
+def _common_start(stems: Sequence[str]) -> str:
+    """The whole words that all stems begin with.
+
+    >>> _common_start(["case-1_t1", "case-1_t1c", "case-1_t2"])
+    'case-1'
+    """
+    parts = [re.split(r"([_. -]+)", stem) for stem in stems]
+    columns = itertools.takewhile(lambda column: len(set(column)) == 1, zip(*parts, strict=False))
+    return "".join(column[0] for column in columns).rstrip("_. -")
+
+
+def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
+    if not path.exists():
+        raise InputError("there is no such file or folder", source=path)
+    if path.is_file():
+        return [_file_case(path)]
+    if is_dicom_folder(path):
+        _tell_aside([p for p in _entries(path) if p.is_dir() or is_no_scan(p)], path, say)
+        return [_dicom_case(path)]
+    if bids.is_root(path):
+        found = [_file_case(scan) for scan in bids.scans(path)]
+        say(f"{path.resolve().name} is read as a BIDS data set: {counted(len(found), 'scan')}")
+        return found
+    entries = _entries(path)
+    series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
+    scans = without_pictures([*series, *(p for p in entries if p.is_file() and _is_scan(p))])
+    files = _without_labels([p for p in scans if p not in series], path, say)
+    cases = _numbered_cases(files, path) or [_file_case(p) for p in files]
+    cases += [_dicom_case(p) for p in series]
+    if not cases and (layout := detect(path)):
+        cases = [_dataset_case(case, path) for case in read_layout(path, layout, complete=False).cases]
+        say(f"{path.resolve().name} is read in the layout {layout}: {counted(len(cases), 'case')}")
+    elif cases:
+        _tell_aside(_passed_over(entries, cases), path, say)
+    if not cases:
+        seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
+        without = bids.lacks_description(path)
+        mend = f"add {bids.DESCRIPTION}, which makes it a BIDS data set" if without else None
+        raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path, mend=mend)
+    return cases
+
+
+def _entries(folder: Path) -> list[Path]:
+    return [p for p in sorted(folder.iterdir()) if not p.name.startswith(".")]
+
+
+def _passed_over(entries: Sequence[Path], cases: Sequence[InputCase]) -> list[Path]:
+    """What of a folder is read for no case, and is neither a result of ours nor labels beside a scan."""
+    read = {case.first for case in cases}
+    for case in cases:
+        with suppress(MedsegError):
+            read.update(case.files)
+    scans = {stem_and_suffix(path)[0] for path in read}
+    return [p for p in entries if p not in read and not _is_of_scan(p, scans)]
+
+
+def _is_of_scan(path: Path, scans: Collection[str]) -> bool:
+    """Whether a file is named as a result or as labels of one of the scans."""
+    stem = stem_and_suffix(path)[0]
+    page = stem.removesuffix("_report") if stem.endswith("_report") else ""
+    return path.is_file() and not {scan_of_result(stem), scan_of_labels(stem), page}.isdisjoint(scans)
+
+
+def _tell_aside(paths: Sequence[Path], folder: Path, say: Say) -> None:
+    """Say in one line what in a folder is read for no case."""
+    groups = {"file": [p.name for p in paths if p.is_file()], "folder": [p.name for p in paths if p.is_dir()]}
+    told = [
+        f"{counted(len(names), what)} ({listed(names, most=ASIDE)})"
+        for what, names in groups.items()
+        if names
+    ]
+    if told:
+        say(f"left aside in {folder.resolve().name}: {' and '.join(told)}")
+
+
+def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
+    """Files of a folder but labels, which are named after a scan beside them; how many they were is said."""
+    stems = {stem_and_suffix(path)[0] for path in files}
+    labels = [path for path in files if scan_of_labels(stem_and_suffix(path)[0]) in stems]
+    if labels:
+        say(f"left out: {counted(len(labels), 'label file')} beside the scans, such as {labels[0].name}")
+    return [path for path in files if path not in labels]
+
+
+def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
+    """The cases of a folder with a file a channel, as nnU-Net names them; none where it is no such folder.
+
+    Raises:
+        InputError: all cases have the same several channels, and no `dataset.json` names them.
+    """
+    found = [NUMBERED.fullmatch(stem_and_suffix(path)[0]) for path in files]
+    sources: dict[str, dict[str, Path]] = {}
+    for path, match in zip(files, found, strict=True):
+        if match:
+            sources.setdefault(match[1], {})[str(int(match[2]))] = path
+    described = description_of(folder.parent)
+    names = described.get("channel_names") if "file_ending" in described else None
+    if (
+        all(found)
+        and isinstance(names, dict)
+        and all(n in names for source in sources.values() for n in source)
+    ):
+        return [
+            _numbered_case(stem, {str(names[n]): file for n, file in source.items()}, folder)
+            for stem, source in sources.items()
+        ]
+    if all(found) and len(sources) > 1 and (numbers := _shared_numbers(list(sources.values()))):
+        raise InputError(
+            f"holds files a channel ({', '.join(numbers)}), and no dataset.json beside it names them",
+            source=folder,
+            mend="give NAME=FILE for each channel of a case",
+        )
+    return []
+
+
+def _shared_numbers(sources: Sequence[Mapping[str, Path]]) -> list[str]:
+    """Endings of the files of every case, where all have the same several ones, counted from 0."""
+    first = {str(number) for number in range(len(sources[0]))}
+    same = len(first) > 1 and all(source.keys() == first for source in sources)
+    return [f"_{number:04d}" for number in range(len(first))] if same else []
+
+
+def _numbered_case(stem: str, files: Mapping[str, Path], folder: Path) -> InputCase:
+    first = next(iter(files.values()))
+    source = files if len(files) > 1 else first
+    return InputCase(source, stem, folder, _result_suffix(first), of_dataset=True)
+
+
+def _dataset_case(case: CaseFiles, folder: Path) -> InputCase:
+    return InputCase(case.source, case.case_id, folder, _result_suffix(case.image), of_dataset=True)
+
+
+def _file_case(path: Path) -> InputCase:
+    return InputCase(path, stem_and_suffix(path)[0], path.parent, _result_suffix(path))
+
+
+def _result_suffix(scan: Path) -> str:
+    suffix = stem_and_suffix(scan)[1]
+    return RESULT_SUFFIXES.get(suffix, suffix if suffix in SUFFIXES else DICOM_RESULT)
+
+
+def _dicom_case(folder: Path) -> InputCase:
+    return InputCase(folder, folder.resolve().name, folder.resolve().parent, DICOM_RESULT)
+
+
+def _is_scan(path: Path) -> bool:
+    """Whether a file of a folder is read: an image, no result, and of a pair the header."""
+    stem, suffix = stem_and_suffix(path)
+    result = stem.endswith(MADE_BY_US) or PROBABILITIES in stem or suffix == SEGMENTATION_SUFFIX
+    return suffix in SUFFIXES and suffix != ".img" and not result

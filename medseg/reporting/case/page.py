@@ -1,0 +1,374 @@
+"""The story of `medseg report`: a segmentation and its scan become one page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from medseg import __version__
+from medseg.core.structures import StructureSet, Total
+from medseg.core.volume import Grid, LabelMap, Volume
+from medseg.data.label_files import read_scan, read_side
+from medseg.findings.finding import Finding, is_doubtful, of_files, ordered
+from medseg.findings.labels import Expected, of_labels
+from medseg.findings.scan import of_grid
+from medseg.io import ReadOptions, digest_of
+from medseg.io.atomic import atomic_write, refuse_existing, write_text
+from medseg.io.names import require_page, stem_and_suffix
+from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
+from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows
+from medseg.metrics.signed import Compared, compare
+from medseg.reporting import html, words
+from medseg.reporting.case.content import ReportCase, case_from_result, rows_from_labels
+from medseg.reporting.case.pictures import with_pictures, worst_first
+from medseg.reporting.case.rows import asymmetry_rows, with_intracranial
+from medseg.reporting.cohort.content import Failure, cohort_from_results
+from medseg.reporting.cohort.plots.every import cohort_pictures
+from medseg.segmentation.known import Verdict, stated_verdict
+
+MEASURED = ("unknown_values", "sheared")
+"""Findings that the measurement against a reference states itself, of both files."""
+
+Scan = Path | Mapping[str, Path]
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a page may be told beyond its files.
+
+    Attributes:
+        case_id: what to call the case; the segmentation's stem, without `_seg`, when empty.
+        channel: the channel shown; the first when empty.
+        window: intensities shown black and white; percentiles when None.
+        tolerance_mm: of the surface Dice, for all structures or by name.
+        facts: label and value pairs on how the segmentation was made: model, hash, settings.
+        expected_ml: smallest and largest volume met in training, by structure.
+        findings: of the prediction, which a reader must know.
+        totals: volumes to state that several structures make up together.
+        created: a date to print; none keeps the page the same for the same input.
+        lesions: names of the structures whose lesions are listed; None lists those whose name says so.
+        rule: when a lesion is found.
+        intervals_ml: within which the volumes by a reference are expected, by structure.
+        coverage: share of the volumes that such intervals are to hold.
+        expected_dice: by structure; only from a calibration that was checked on shifted scans too.
+        viewer: whether an HTML page lets the reader scroll through all slices.
+        verdict_known: whether `findings` hold what the model said of its result, if it said anything.
+        labels_judged: whether `findings` hold all there is to say of the labels; else they are looked at.
+    """
+
+    case_id: str = ""
+    channel: str = ""
+    window: tuple[float, float] | None = None
+    tolerance_mm: Tolerance = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+    expected_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    totals: tuple[Total, ...] = ()
+    created: str | None = None
+    lesions: tuple[str, ...] | None = None
+    rule: LesionRule = GLIOMA
+    intervals_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    coverage: float = 0.9
+    expected_dice: Mapping[str, float] = field(default_factory=dict)
+    viewer: bool = True
+    verdict_known: bool = True
+    labels_judged: bool = False
+
+    def with_verdict(self, verdict: Verdict) -> ReportOptions:
+        """The options, with what a prediction's summary says of it."""
+        return replace(
+            self,
+            findings=(*self.findings, *verdict.findings),
+            verdict_known=verdict.known,
+            labels_judged=verdict.complete,
+        )
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """What was measured of a segmentation against a reference, which its page draws.
+
+    Attributes:
+        reference: the reference, on the grid of the segmentation.
+        result: the measurements.
+        lesions: of the structures that were measured lesion by lesion.
+    """
+
+    reference: LabelMap
+    result: CaseResult
+    lesions: tuple[LesionRow, ...] = ()
+
+
+def measurement(
+    labels: LabelMap, reference: LabelMap, structures: StructureSet, options: ReportOptions
+) -> Measurement:
+    """Measure a segmentation for its page.
+
+    Raises:
+        GridMismatchError: the grids differ.
+        UsageError: a tolerance or a structure of lesions makes no sense.
+    """
+    result = evaluate_case(
+        labels, reference, structures, tolerance_mm=options.tolerance_mm, case_id=options.case_id
+    )
+    names = structures.lesions if options.lesions is None else options.lesions
+    rows = lesion_rows(labels.array, reference.array, labels.grid, structures, names, options.rule)
+    return Measurement(reference, result, rows)
+
+
+def report(
+    seg: Path,
+    scan: Scan,
+    *,
+    reference: Path | None = None,
+    structures: StructureSet,
+    out: Path,
+    options: ReportOptions | None = None,
+    reading: ReadOptions | None = None,
+    overwrite: bool = False,
+) -> ReportCase:
+    """Write the page about one case, with what `predict` left beside the segmentation of its doubts.
+
+    Args:
+        seg: the segmentation.
+        scan: the scan it was made from, one file or one a channel.
+        reference: a reference segmentation; without one no accuracy is stated.
+        structures: what the label values mean.
+        out: the page, an `.html` or a `.pdf` file.
+        options: what else the page is told.
+        reading: decisions the files leave open.
+        overwrite: whether an existing page may be replaced.
+
+    Returns:
+        What the page says.
+
+    Raises:
+        MedsegError: a file cannot be read, the grids differ, or the page cannot be written.
+    """
+    options = options or ReportOptions()
+    reading = reading or ReadOptions()
+    scans = tuple(scan.values()) if isinstance(scan, Mapping) else (scan,)
+    refuse_existing(out, overwrite, [p for p in (seg, reference, *scans) if p is not None])
+    is_pdf = require_page(out)
+    volume = read_scan(scan, reading)
+    read = partial(read_side, reading=reading, structures=structures, like=volume.grid)
+    labels, truth = read(seg), None if reference is None else read(reference)
+    volume.grid.require(labels.grid, "scan and segmentation", str(seg))
+    if truth is not None:
+        volume.grid.require(truth.grid, "scan and reference", str(reference))
+        truth = replace(truth, ignore=structures.ignore)
+    case_id = options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg")
+    options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
+    options = options.with_verdict(stated_verdict(seg))
+    against = None if truth is None else measurement(labels, truth, structures, options)
+    case = case_of(volume, labels, structures, against=against, options=options)
+    hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
+    if reference is not None:
+        hashes["Reference SHA-256"] = digest_of(reference)
+    case = replace(case, facts=(*case.facts, *hashes.items()))
+    write_page(out, case, created=options.created, overwrite=overwrite)
+    return case
+
+
+def write_page(
+    out: Path, case: ReportCase, *, created: str | None = None, cohort: str = "", overwrite: bool = False
+) -> None:
+    """Write the page about one case, as HTML or PDF by the file's name.
+
+    Args:
+        out: the page.
+        case: what it says.
+        created: a date to print.
+        cohort: relative address of the page about all cases, if there is one.
+        overwrite: whether an existing page may be replaced.
+
+    Raises:
+        MedsegError: it is neither, or the file cannot be written.
+    """
+    if not require_page(out):
+        write_text(out, html.case_page(case, created=created, cohort=cohort), overwrite=overwrite)
+        return
+    from medseg.reporting.pdf import case_pdf
+
+    with atomic_write(out, overwrite) as temporary:
+        temporary.write_bytes(case_pdf(case, created=created))
+
+
+def case_of(
+    volume: Volume,
+    labels: LabelMap,
+    structures: StructureSet,
+    *,
+    against: Measurement | None = None,
+    options: ReportOptions | None = None,
+) -> ReportCase:
+    """What a page says about a segmentation in memory, its pictures drawn; accuracy is as it was measured.
+
+    Args:
+        volume: the scan.
+        labels: its segmentation, on the same grid.
+        structures: what the label values mean.
+        against: what was measured against a reference segmentation on the same grid.
+        options: what else the page is told.
+
+    Raises:
+        GridMismatchError: scan, segmentation and reference are not on one grid.
+    """
+    options = options or ReportOptions()
+    volume.grid.require(labels.grid, "scan and segmentation")
+    known = volume.form.orientation_known
+    names = structures.lesions if options.lesions is None else options.lesions
+    raised = _findings(volume, labels, structures, options, names, known)
+    if against is None:
+        case = ReportCase(options.case_id, rows_from_labels(labels.array, labels.grid, structures), raised)
+        lesions = lesion_rows(labels.array, None, labels.grid, structures, names, options.rule)
+    else:
+        unmeasured = [finding for finding in raised if finding.code not in MEASURED]
+        case, lesions = case_from_result(against.result, structures, flags=unmeasured), against.lesions
+    case = replace(
+        _with_derived(case, labels, structures, _kept(options, raised), known),
+        lesions=lesions,
+        orientation_known=known,
+        coverage=options.coverage,
+        verdict_known=options.verdict_known,
+    )
+    channel = volume.channels.index(options.channel) if options.channel in volume.channels else 0
+    facts = {"Software": f"medseg {__version__}", **options.facts, "Channel shown": volume.channels[channel]}
+    if case.lesions and case.has_reference:
+        facts["Rule of lesions"] = words.lesion_rule(options.rule)
+    true = None if against is None else against.reference.array
+    return with_pictures(
+        replace(case, facts=(*facts.items(), *_grid_facts(volume.grid, known).items())),
+        np.asarray(volume.array[channel]),
+        labels.array,
+        volume.grid,
+        structures,
+        reference=true,
+        compared=() if against is None else _compared(case, labels, structures, against),
+        window=options.window,
+        scroll=options.viewer,
+    )
+
+
+def _compared(
+    case: ReportCase, labels: LabelMap, structures: StructureSet, against: Measurement
+) -> list[Compared]:
+    """The surfaces of the structures that differ most, as the distances of the result were measured."""
+    worst = worst_first(case.rows, structures)
+    if not against.result.has_distances:
+        return [(structure, None) for structure in worst]
+    reference = against.reference.array
+    return compare(labels.array, reference, labels.grid, structures, worst, against.result.mode)
+
+
+def _findings(
+    volume: Volume,
+    labels: LabelMap,
+    structures: StructureSet,
+    options: ReportOptions,
+    lesions: Sequence[str],
+    known: bool,
+) -> tuple[Finding, ...]:
+    """All that the reader of a page must know: what the prediction found, or else what its labels show."""
+    found = [*options.findings, *of_files((*volume.warnings, *labels.warnings))]
+    found += of_grid(volume.grid, orientation_known=known)
+    if not options.labels_judged:
+        expected = Expected(options.expected_ml, dict.fromkeys(lesions, math.inf))
+        found += of_labels(labels.array, volume.grid, structures, expected, orientation_known=known)
+    return ordered(found)
+
+
+def _kept(options: ReportOptions, raised: Sequence[Finding]) -> ReportOptions:
+    """The options without what they promise, where anything speaks against the result."""
+    return replace(options, intervals_ml={}, expected_dice={}) if is_doubtful(raised) else options
+
+
+def _with_derived(
+    case: ReportCase, labels: LabelMap, structures: StructureSet, options: ReportOptions, known: bool
+) -> ReportCase:
+    """The case with what follows from its volumes, and what is known of them beforehand."""
+    voxel_ml = labels.grid.voxel_volume_mm3 / 1000
+    totals = tuple((t.name, voxel_ml * t.voxels(labels.array)) for t in options.totals)
+    rows = tuple(
+        replace(
+            row,
+            interval_ml=options.intervals_ml.get(row.name),
+            expected_dice=options.expected_dice.get(row.name),
+        )
+        for row in case.rows
+    )
+    return replace(
+        case,
+        rows=with_intracranial(rows, totals),
+        totals=totals,
+        asymmetry=asymmetry_rows(rows, structures) if known else (),
+    )
+
+
+def report_cohort(
+    results: Sequence[CaseResult],
+    *,
+    structures: StructureSet,
+    out: Path,
+    title: str,
+    failures: Sequence[Failure] = (),
+    excluded: Sequence[Failure] = (),
+    lesions: Mapping[str, Sequence[LesionRow]] | None = None,
+    lesions_of: Sequence[str] = (),
+    thumbnails: Mapping[str, bytes] | None = None,
+    links: Mapping[str, str] | None = None,
+    options: ReportOptions | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Write the page about many measured cases.
+
+    Args:
+        results: the measurements; one with a `failure` counts as missed.
+        structures: what was measured.
+        out: the page, an `.html` file.
+        title: what to call the cohort.
+        failures: cases that could not be measured at all.
+        excluded: cases left out on purpose.
+        lesions: of each case, by its id; see `metrics.lesions.lesion_rows`.
+        lesions_of: structures whose lesions were looked for in every case.
+        thumbnails: a small PNG of a case, by its id; see `report.thumbnails`.
+        links: name of each case's page relative to this one, by case id, not quoted.
+        options: `facts`, `created` and, where lesions were looked for, `rule` are used.
+        overwrite: whether an existing page may be replaced.
+
+    Raises:
+        MedsegError: the page cannot be written, or a link leads out of its folder.
+    """
+    options = options or ReportOptions()
+    cohort = cohort_from_results(
+        title,
+        results,
+        structures,
+        failures=failures,
+        excluded=excluded,
+        lesions=lesions,
+        lesions_of=lesions_of,
+    )
+    facts = {"Software": f"medseg {__version__}", **options.facts}
+    if lesions_of:
+        facts["Lesion by lesion"] = f"{words.lesion_rule(options.rule)}. {words.penalty(options.rule)}"
+    cohort = replace(
+        cohort,
+        facts=tuple(facts.items()),
+        pictures=cohort_pictures(cohort),
+        thumbnails=thumbnails or {},
+    )
+    write_text(out, html.cohort_page(cohort, links, created=options.created), overwrite=overwrite)
+
+
+def _grid_facts(grid: Grid, known: bool) -> dict[str, str]:
+    return {
+        "Grid": " × ".join(map(str, grid.shape)) + " voxels",
+        "Spacing": " × ".join(f"{s:.3g}" for s in grid.spacing_mm) + " mm",
+        "Orientation": f"{grid.axis_codes} (what each array axis grows towards)" if known else "unknown",
+    }

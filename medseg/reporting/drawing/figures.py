@@ -1,0 +1,386 @@
+"""Slices with outlines, as one PNG: radiological display, letters, scale bars, physical aspect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Circle, Ellipse
+from numpy.typing import NDArray
+
+from medseg.core.errors import GeometryError
+from medseg.core.structures import StructureSet
+from medseg.core.volume import Grid
+from medseg.reporting.drawing.planes import Plane, planes, position
+from medseg.reporting.drawing.style import (
+    BANNER,
+    STYLE,
+    drawable,
+    nice_length,
+    paler,
+    png,
+    readable_colour,
+    sideless,
+)
+from medseg.reporting.drawing.views import Place, View, centre_views, place_views, window_of
+
+Image = NDArray[Any]
+
+WIDTH_IN = 7.4
+MARGIN_IN = 0.12
+LETTER_IN = 0.17
+TITLE_IN = 0.34
+HEADING_IN = 0.26
+BAR_IN = 0.18
+FOOT_IN = 0.30
+NARROWEST_IN = 1.6
+"""Least width of a slice's place, so that its title fits."""
+LEGEND_LINE_IN = 0.17
+TALLEST_IN = {1: 4.6, 2: 3.4, 3: 2.7}
+"""Largest height of a slice in the figure, by the number of rows."""
+
+BESIDE_IN = 2 * LETTER_IN + 0.08
+FRAME_IN = HEADING_IN + TITLE_IN + 2 * LETTER_IN + BAR_IN + 0.1
+"""What stands beside a slice, and above and below it."""
+
+GREYS = matplotlib.colormaps["gray"].resampled(128)
+"""Steps too fine to see, and a smaller file than 256."""
+
+LONGEST_HEADING = 96
+RING_MM, RING_SHARE = 3.0, 0.06
+"""Radius of the ring around a place: in mm, and at least this share of the slice's longer side."""
+
+BACKGROUND, INK, FAINT, AMBER = "#0b0c0e", "#e8eaed", "#9aa0a6", "#e6c07b"
+RING = "#ffffff"
+
+
+def overlay_png(
+    image: Image,
+    labels: Image,
+    grid: Grid,
+    structures: StructureSet,
+    *,
+    reference: Image | None = None,
+    places: Sequence[Place] = (),
+    orientation_known: bool = True,
+    window: tuple[float, float] | None = None,
+    closeup: bool = True,
+    names: bool = True,
+) -> bytes:
+    """Axial, coronal and sagittal slices with the outlines of the structures, as a PNG.
+
+    The first row passes through the centroid of all structures (through the slice with most of
+    them where the centroid's holds few). A second row repeats it close up when the structures are
+    small in the image. With a reference, a row shows each of the places; the prediction is solid, the
+    reference dashed and paler.
+
+    Args:
+        image: intensities, (I, J, K).
+        labels: label values, (I, J, K), on the same grid.
+        grid: where the voxels are.
+        structures: names and colours of the labels.
+        reference: label values of a reference segmentation, (I, J, K).
+        places: where the two differ, see `views.worst_places`.
+        orientation_known: False leaves out letters and positions, and shows the array as stored.
+        window: intensities shown black and white; `window_of(image)` when None.
+        closeup: whether to add the close-up row.
+        names: whether to list the structures' names under the slices.
+
+    Returns:
+        The PNG file. The same input gives the same bytes.
+
+    Raises:
+        GeometryError: an array is not of the grid's shape.
+    """
+    for what, array in (("image", image), ("label", labels), ("reference", reference)):
+        if array is not None and array.shape != grid.shape:
+            raise GeometryError(f"{what} array of shape {array.shape}, the grid says {grid.shape}")
+    views = centre_views(image, labels, reference, grid, structures, closeup=closeup)
+    if reference is not None:
+        views += place_views(image, labels, reference, grid, structures, places, closeup=closeup)
+    return slices_png(
+        views,
+        structures,
+        orientation_known=orientation_known,
+        window=window or window_of(image),
+        names=names,
+    )
+
+
+def slices_png(
+    views: Sequence[View],
+    structures: StructureSet,
+    *,
+    orientation_known: bool,
+    window: tuple[float, float],
+    names: bool = True,
+) -> bytes:
+    """A row a view, a column a plane, as a PNG; the same input gives the same bytes.
+
+    Args:
+        views: what to show, all of one scan.
+        structures: names and colours of the labels.
+        orientation_known: False leaves out letters and positions.
+        window: intensities shown black and white.
+        names: whether to list the structures' names under the slices.
+    """
+    shown = planes(views[0].grid, orientation_known=orientation_known)
+    legend = _legend(structures, views) if names else []
+    with matplotlib.rc_context(dict(STYLE)):
+        return png(_draw(views, shown, structures, legend, window))
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """An item of the legend."""
+
+    text: str
+    colour: str
+    dashed: bool = False
+    ring: bool = False
+
+
+def _legend(structures: StructureSet, views: Sequence[View]) -> list[_Entry]:
+    """Line styles where there are two, and the structures that a slice of these shows."""
+    entries = []
+    if any(view.reference is not None for view in views):
+        entries = [_Entry("prediction", INK), _Entry("reference (paler)", INK, dashed=True)]
+    if any(view.marked for view in views):
+        entries.append(_Entry("largest distance", RING, ring=True))
+    present: set[int] = set()
+    for view in views:
+        for array in (view.labels, view.reference):
+            if array is not None:
+                for axis, index in enumerate(view.point):
+                    present |= set(np.unique(np.take(array, index, axis=axis)).tolist())
+    shown = [s for s in structures if present & set(s.members or (s.value,))]
+    names = {s.name: s for s in shown}
+    for s in shown:
+        twin = names.get(s.twin or "")
+        if twin is None or twin.colour != s.colour:
+            entries.append(_Entry(drawable(s.name, longest=30), readable_colour(s.colour)))
+        elif s.side == "left":
+            entries.append(_Entry(drawable(sideless(s.name), longest=30), readable_colour(s.colour)))
+    return entries
+
+
+def _legend_columns(entries: list[_Entry]) -> tuple[int, float]:
+    """How many entries stand side by side, and the width of each, by a generous width a letter."""
+    width = max((0.42 + 0.06 * len(entry.text) for entry in entries), default=1.0)
+    return max(1, min(len(entries), int((WIDTH_IN - 2 * MARGIN_IN) / width))), width
+
+
+def _draw(
+    views: Sequence[View],
+    shown: tuple[Plane, ...],
+    structures: StructureSet,
+    legend: list[_Entry],
+    window: tuple[float, float],
+) -> Figure:
+    scales = [_scale(view, shown, len(views)) for view in views]
+    heights = [
+        FRAME_IN + s * max(p.size_mm(v.grid.shape)[0] for p in shown)
+        for v, s in zip(views, scales, strict=True)
+    ]
+    lines = -(-len(legend) // _legend_columns(legend)[0])
+    height = MARGIN_IN + sum(heights) + LEGEND_LINE_IN * lines + FOOT_IN
+    figure = Figure(figsize=(WIDTH_IN, height), facecolor=BACKGROUND)
+    FigureCanvasAgg(figure)
+    top = height - MARGIN_IN
+    for view, scale, tall in zip(views, scales, heights, strict=True):
+        heading = drawable(view.heading, longest=LONGEST_HEADING)
+        put_text(figure, MARGIN_IN, top - 0.13, heading, size=8.5, colour=INK, weight="bold")
+        left = MARGIN_IN
+        for plane, slot in zip(shown, _slots(view, shown, scale), strict=True):
+            _panel(figure, view, plane, structures, window, (left, top, slot, tall), scale)
+            left += slot
+        top -= tall
+    _draw_legend(figure, legend, top)
+    put_text(figure, WIDTH_IN / 2, 0.13, BANNER, size=7, colour=AMBER, align="center")
+    return figure
+
+
+def _scale(view: View, shown: tuple[Plane, ...], rows: int) -> float:
+    """Inches a millimetre: one scale for the whole row, so that sizes can be compared."""
+    sizes = [p.size_mm(view.grid.shape) for p in shown]
+    across = WIDTH_IN - 2 * MARGIN_IN
+    scale = TALLEST_IN.get(rows, 2.4) / max(high for high, _ in sizes)
+    scale = min(scale, (across - len(shown) * BESIDE_IN) / sum(wide for _, wide in sizes))
+    while sum(max(NARROWEST_IN, wide * scale + BESIDE_IN) for _, wide in sizes) > across + 1e-9:
+        scale *= 0.98
+    return scale
+
+
+def _slots(view: View, shown: tuple[Plane, ...], scale: float) -> list[float]:
+    """Width of each slice's place; what is left over is shared equally."""
+    widths = [max(NARROWEST_IN, p.size_mm(view.grid.shape)[1] * scale + BESIDE_IN) for p in shown]
+    spare = (WIDTH_IN - 2 * MARGIN_IN - sum(widths)) / len(widths)
+    return [width + spare for width in widths]
+
+
+def _panel(
+    figure: Figure,
+    view: View,
+    plane: Plane,
+    structures: StructureSet,
+    window: tuple[float, float],
+    place: tuple[float, float, float, float],
+    scale: float,
+) -> None:
+    """One slice with its title, outlines, letters and scale bar, in inches from the lower left."""
+    left, top, slot, tall = place
+    mm_high, mm_wide = plane.size_mm(view.grid.shape)
+    wide, high = mm_wide * scale, mm_high * scale
+    room = tall - FRAME_IN
+    x = left + (slot - wide) / 2
+    y = top - HEADING_IN - TITLE_IN - LETTER_IN - (room + high) / 2
+    total_in = figure.get_size_inches()
+    axes = figure.add_axes((x / total_in[0], y / total_in[1], wide / total_in[0], high / total_in[1]))
+    axes.set_axis_off()
+    index = view.point[plane.axis]
+    pixels = np.ma.masked_invalid(plane.cut(view.image, index).astype(np.float64))
+    axes.imshow(
+        pixels,
+        cmap=GREYS,
+        vmin=window[0],
+        vmax=window[1],
+        extent=(0, mm_wide, mm_high, 0),
+        aspect="auto",
+        interpolation="bilinear" if min(pixels.shape) > 1 else "nearest",
+    )
+    outlines(axes, plane.cut(view.labels, index), plane, structures, dashed=False)
+    if view.reference is not None:
+        outlines(axes, plane.cut(view.reference, index), plane, structures, dashed=True)
+    if view.marked:
+        _ring(axes, view, plane, (mm_high, mm_wide))
+    axes.set_xlim(0, mm_wide)
+    axes.set_ylim(mm_high, 0)
+    number = f"slice {index + view.start[plane.axis] + 1} of {view.full_shape[plane.axis]}"
+    where = position(view.grid, plane, view.point)
+    middle, title = left + slot / 2, top - HEADING_IN
+    put_text(
+        figure,
+        middle,
+        title - 0.10,
+        plane.name[:1].upper() + plane.name[1:],
+        size=8,
+        colour=INK,
+        align="center",
+    )
+    detail = f"{number}, {where}" if where else number
+    put_text(figure, middle, title - 0.24, detail, size=7, colour=FAINT, align="center")
+    letters(figure, plane, (x, y, wide, high))
+    _scale_bar(figure, nice_length(0.6 / scale), scale, (middle, y - LETTER_IN - BAR_IN / 2))
+
+
+def _ring(axes: Axes, view: View, plane: Plane, size_mm: tuple[float, float]) -> None:
+    """A ring around the view's point, wide enough to leave what it rings free."""
+    at = []
+    axes_of = (plane.row_axis, plane.column_axis)
+    flips = (plane.flip_rows, plane.flip_columns)
+    for axis, flip, mm in zip(axes_of, flips, plane.pixel_mm, strict=True):
+        index = view.point[axis]
+        at.append(((view.grid.shape[axis] - 1 - index if flip else index) + 0.5) * mm)
+    radius = max(RING_MM, RING_SHARE * max(size_mm))
+    axes.add_patch(Circle((at[1], at[0]), radius, fill=False, color=RING, linewidth=0.8, clip_on=True))
+
+
+def outlines(axes: Axes, cut: Image, plane: Plane, structures: StructureSet, *, dashed: bool) -> None:
+    """The border of each structure; a mask is padded so that one at the edge of the scan closes."""
+    present = set(np.unique(cut).tolist())
+    down, along = plane.pixel_mm
+    rows = (np.arange(-1, cut.shape[0] + 1) + 0.5) * down
+    columns = (np.arange(-1, cut.shape[1] + 1) + 0.5) * along
+    for structure in structures:
+        if not present & set(structure.members or (structure.value,)):
+            continue
+        mask = np.pad(structures.mask(cut, structure), 1).astype(np.float64)
+        colour = readable_colour(structure.colour)
+        axes.contour(
+            columns,
+            rows,
+            mask,
+            levels=[0.5],
+            colors=[paler(colour) if dashed else colour],
+            linewidths=0.9 if dashed else 1.1,
+            linestyles=[(0, (3.0, 2.2)) if dashed else "solid"],
+        )
+
+
+def letters(figure: Figure, plane: Plane, place: tuple[float, float, float, float]) -> None:
+    """What the four edges of a slice at (x, y, width, height) in inches face; nothing where unknown."""
+    if plane.letters is None:
+        return
+    x, y, wide, high = place
+    left, right, top, bottom = plane.letters
+    half = LETTER_IN / 2
+    for text, at in (
+        (left, (x - half, y + high / 2)),
+        (right, (x + wide + half, y + high / 2)),
+        (top, (x + wide / 2, y + high + half)),
+        (bottom, (x + wide / 2, y - half)),
+    ):
+        put_text(figure, *at, text, size=8, colour=INK, align="center", weight="bold")
+
+
+def _scale_bar(figure: Figure, length_mm: float, scale: float, at: tuple[float, float]) -> None:
+    label = f"{length_mm:g} mm"
+    x, y = at[0] - (length_mm * scale + 0.05 + 0.055 * len(label)) / 2, at[1]
+    total = figure.get_size_inches()
+    ends = [x / total[0], (x + length_mm * scale) / total[0]]
+    figure.add_artist(Line2D(ends, [y / total[1]] * 2, color=INK, linewidth=1.4, solid_capstyle="butt"))
+    put_text(figure, x + length_mm * scale + 0.05, y, label, size=6.5, colour=FAINT)
+
+
+def _draw_legend(figure: Figure, entries: list[_Entry], top: float) -> None:
+    total = figure.get_size_inches()
+    columns, width = _legend_columns(entries)
+    left = (WIDTH_IN - columns * width) / 2
+    for n, entry in enumerate(entries):
+        x = left + width * (n % columns)
+        y = top - LEGEND_LINE_IN * (n // columns + 0.5)
+        if entry.ring:
+            round_in = (0.11 / total[0], 0.11 / total[1])
+            middle = ((x + 0.1) / total[0], y / total[1])
+            figure.add_artist(Ellipse(middle, *round_in, fill=False, color=entry.colour, linewidth=0.8))
+            put_text(figure, x + 0.26, y, entry.text, size=7, colour=FAINT)
+            continue
+        style: Any = (0, (3.0, 2.2)) if entry.dashed else "solid"
+        ends = [x / total[0], (x + 0.2) / total[0]]
+        figure.add_artist(
+            Line2D(ends, [y / total[1]] * 2, color=entry.colour, linewidth=1.4, linestyle=style)
+        )
+        put_text(figure, x + 0.26, y, entry.text, size=7, colour=FAINT)
+
+
+def put_text(
+    figure: Figure,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    size: float,
+    colour: str,
+    align: str = "left",
+    weight: str = "normal",
+) -> None:
+    """Plain text at a place in inches; dollar signs are dollar signs, never formulas."""
+    total = figure.get_size_inches()
+    figure.text(
+        x / total[0],
+        y / total[1],
+        text,
+        size=size,
+        color=colour,
+        ha=align,
+        va="center_baseline",
+        weight=weight,
+        parse_math=False,
+    )

@@ -1,0 +1,98 @@
+"""One model of a segmenter with the engine that runs it."""
+
+from __future__ import annotations
+
+import ctypes
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from medseg.core.errors import UsageError
+from medseg.inference import engines
+from medseg.inference.engines.base import EngineName, Precision
+from medseg.inference.predictor import Predictor
+from medseg.model.file import Model
+
+CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+
+
+@dataclass(frozen=True)
+class SegmenterOptions:
+    """How a segmenter runs.
+
+    Attributes:
+        device: "cpu", "cuda", "cuda:N", "mps", or "auto".
+        engine: "openvino", "torch", or "auto": OpenVINO on a CPU where the model has its graph.
+        precision: of the arithmetic; "auto" see `engines.best_precision`.
+        threads: of the processor; 0 takes what there is.
+        max_memory: bytes this process may hold; None takes most of what is free.
+        tta: average over the mirrored scan too; None does what the model says.
+        refine: follow the intensities of the scan; None does what the model says.
+        prune: level a UNet++ is cut down to; 0 for the whole.
+        keep_probabilities: keep the probabilities of the whole scan in the result.
+        observe: find features and the promised Dice, even for a model that was not calibrated.
+        force: take a scan whose intensities look rescaled, with a warning.
+    """
+
+    device: str = "auto"
+    engine: Literal["auto", "openvino", "torch"] = "auto"
+    precision: Literal["auto", "f32", "bf16", "f16"] = "auto"
+    threads: int = 0
+    max_memory: int | None = None
+    tta: bool | None = None
+    refine: bool | None = None
+    prune: int = 0
+    keep_probabilities: bool = False
+    observe: bool = False
+    force: bool = False
+
+
+class Member:
+    """A model with its engine."""
+
+    def __init__(self, model: Model, options: SegmenterOptions) -> None:
+        self.model = model
+        name = options.engine
+        device = "cpu" if name == "openvino" and options.device == "auto" else _device(options.device)
+        if name == "auto":
+            name = "openvino" if device == "cpu" and model.graph is not None else "torch"
+        precision = _precision(model, options, name, device)
+        self.engine = engines.load(
+            model, name, device=device, precision=precision, threads=options.threads or None
+        )
+        spec = model.spec
+        if options.tta is not None:
+            flips = (spec.inference.flips or ((0,),)) if options.tta else ()
+            spec = replace(spec, inference=replace(spec.inference, flips=flips))
+        self.predictor = Predictor.of(spec, [self.engine])
+
+
+def _device(name: str) -> str:
+    """What "auto" means here; torch, slow to import, is asked only where there is an NVIDIA driver."""
+    if name != "auto":
+        return name
+    return engines.best_device() if any(map(_loads, CUDA_DRIVERS)) else "cpu"
+
+
+def _precision(model: Model, options: SegmenterOptions, name: EngineName, device: str) -> Precision:
+    """What the engine computes in.
+
+    Raises:
+        UsageError: OpenVINO cannot do it here, and would take f32 without a word.
+    """
+    if options.precision == "auto":
+        return engines.best_precision(model, name, device)
+    able = engines.precisions(name, device)
+    if name == "openvino" and options.precision not in able:
+        raise UsageError(
+            f"this processor does not compute in {options.precision} with OpenVINO ({', '.join(able)})",
+            mend="leave out --precision, or use --engine torch",
+        )
+    return options.precision
+
+
+def _loads(library: str) -> bool:
+    try:
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,328 @@
+"""Segmenter: models loaded once, scans in, labels out. The library's front door to prediction."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.core.errors import InputError, ModelError, UsageError
+from medseg.core.stopwatch import Stopwatch
+from medseg.core.structures import StructureSet, Total, value_counts
+from medseg.core.volume import Grid, LabelMap, Volume
+from medseg.findings.finding import Finding, sentences
+from medseg.findings.scan import require_spacing
+from medseg.inference import engines, planner
+from medseg.inference.planner import Forecast
+from medseg.inference.postprocess import postprocess
+from medseg.inference.predictor import Predictor
+from medseg.inference.refine import refined_labels
+from medseg.inference.restore import Labels, Rows, restored_labels
+from medseg.model.file import DEFAULT_MODEL, Model, load_model
+from medseg.model.refinement import RefinementSpec
+from medseg.preparation.preparation import Preparation, Prepared
+from medseg.segmentation.features import features_of
+from medseg.segmentation.member import Member, SegmenterOptions
+from medseg.segmentation.verdict import Quality, Seen, judge, require_units
+
+TIMED_EDGE, SLAB_COST = 96, 1.4
+"""Voxels of an edge that is timed where all would be too many, and what slabs take beside one tile."""
+
+UNNAMED = "image"
+"""What a single channel is called when nobody named it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """What was found in one scan.
+
+    Attributes:
+        labels: on the scan's own grid, in its own axis order.
+        structures: what the values mean.
+        quality: whether it can be believed, and every finding a reader must know.
+        totals: volumes that several structures make up together.
+        features: of scan and result, see `workflows.features`.
+        estimated_dice: what the model's own probabilities promise for each structure it labelled.
+        probabilities: per structure name, (I, J, K) float32 on the scan's grid, if kept.
+    """
+
+    labels: LabelMap
+    structures: StructureSet
+    quality: Quality = field(default_factory=Quality)
+    totals: tuple[Total, ...] = ()
+    features: dict[str, float] = field(default_factory=dict)
+    estimated_dice: dict[str, float] = field(default_factory=dict)
+    probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All that speaks against the result or that its reader must know, the gravest first."""
+        return self.quality.findings
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the readers of the files warned of."""
+        return sentences(self.findings, "warning")
+
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of each structure, 0 where there is none of it."""
+        voxel_ml = self.labels.grid.voxel_volume_mm3 / 1000
+        count = value_counts(self.labels.array)
+        return {name: voxel_ml * n for name, n in self.structures.voxels(count).items()}
+
+    def totals_ml(self) -> dict[str, float]:
+        """Volume of each total."""
+        voxel_ml = self.labels.grid.voxel_volume_mm3 / 1000
+        return {t.name: voxel_ml * t.voxels(self.labels.array) for t in self.totals}
+
+    def truncated(self) -> dict[str, bool]:
+        """Whether each structure reaches the edge of the scan, so that part of it may be missing."""
+        edge = self.structures.at_edge(self.labels.array)
+        return {name: name in edge for name in self.structures.names}
+
+
+class Segmenter:
+    """One or several models, ready to segment scan after scan.
+
+    Several models are averaged, as probabilities on the scan's grid; they must take the same
+    channels and write the same structures.
+
+    Args:
+        models: the models.
+        options: how they run.
+
+    Raises:
+        ModelError: the models do not go together.
+    """
+
+    def __init__(self, models: Sequence[Model], options: SegmenterOptions | None = None) -> None:
+        self.options = options or SegmenterOptions()
+        level = self.options.prune
+        self.models = tuple(engines.pruned(model, level) if level else model for model in models)
+        if not self.models:
+            raise ModelError("no model was given")
+        first = self.models[0].spec
+        for other in self.models[1:]:
+            if (other.spec.structures, other.spec.channels) != (first.structures, first.channels):
+                raise ModelError(f"{other.spec.name} and {first.name} write different structures")
+        self.channels = first.channels
+        self.structures = first.structure_set
+        self.refinement = self._refinement()
+        self.members = [Member(model, self.options) for model in self.models]
+
+    def _refinement(self) -> RefinementSpec | None:
+        """How the one model's answer follows the scan; the mean of several is left as it is.
+
+        Raises:
+            UsageError: refinement is asked for, and there are several models, or one that has none.
+        """
+        spec = self.models[0].spec.refinement if len(self.models) == 1 else None
+        if self.options.refine and spec is None:
+            raise UsageError(
+                "several models are averaged without refinement"
+                if len(self.models) > 1
+                else f"{self.models[0].spec.name} has no refinement",
+                mend="leave out --refine",
+            )
+        return None if self.options.refine is False else spec
+
+    def __call__(self, volume: Volume, watch: Stopwatch | None = None) -> Segmentation:
+        """Segment one scan; `watch` counts what the steps take.
+
+        Raises:
+            MedsegError: as the steps of the way raise.
+        """
+        watch = watch or Stopwatch()
+        self.require(volume.channels, volume.grid)
+        volume = self._bound(volume)
+        if not self.options.force:
+            require_units(volume, [m.spec for m in self.models])
+        with watch.step("prepare"):
+            prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
+        calibrated = "calibration" in self.members[0].model.spec.evidence
+        seen = Seen(self.structures, promised=self.options.observe or calibrated)
+        predictors = self._fitted(prepared)
+        runs, probabilities = self._runs(prepared, predictors, watch)
+        first, grid = self.members[0], prepared[0].oriented_grid
+        with watch.step("restore"):
+            restored, contrast = self._restored(volume, prepared, [seen.watch(runs[0]), *runs[1:]])
+            canonical = postprocess(restored, self.structures, first.model.spec.postprocess, grid)
+            labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
+        with watch.step("check"):
+            features = self._features(prepared[0], seen, canonical, grid)
+            quality = judge(
+                volume,
+                labels,
+                [model.spec for model in self.models],
+                seen,
+                features,
+                contrast,
+                lambda: _mirrored(predictors[0], prepared[0].array, self.structures, watch),
+            )
+        return Segmentation(
+            labels,
+            self.structures,
+            quality,
+            first.model.spec.totals,
+            features,
+            seen.estimated_dice,
+            probabilities,
+        )
+
+    def _restored(
+        self, volume: Volume, prepared: Sequence[Prepared], runs: Sequence[Rows]
+    ) -> tuple[Labels, dict[str, float]]:
+        """Labels on the scan's grid in RAS+ order, and the contrast of its tissues where it was looked at."""
+        if self.refinement is None:
+            return restored_labels(prepared, runs, self.structures), {}
+        name = self.refinement.channel or self.channels[0]
+        image = volume.array[self.channels.index(name)]
+        oriented = prepared[0].reorientation.forward(image)
+        found = refined_labels(prepared[0], oriented, runs[0], self.refinement, self.structures)
+        return found.labels, found.contrast
+
+    def _features(self, prepared: Prepared, seen: Seen, labels: NDArray[Any], grid: Grid) -> dict[str, float]:
+        if not seen.promised:
+            return {}
+        names, promised = self.channels, seen.estimated_dice
+        return features_of(prepared.array, seen.labels, labels, grid, self.structures, names, promised)
+
+    def _fitted(self, prepared: Sequence[Prepared]) -> list[Predictor]:
+        """Each model's predictor, its tiles as large as there is room for."""
+        limit = self.options.max_memory
+        room = planner.room(limit) // len(prepared)
+        return [
+            planner.fitted(m.predictor, m.model.spec, p.grid.shape, p.oriented_shape, room, limit)
+            for m, p in zip(self.members, prepared, strict=True)
+        ]
+
+    def _runs(
+        self, prepared: Sequence[Prepared], predictors: Sequence[Predictor], watch: Stopwatch
+    ) -> tuple[list[Rows], dict[str, NDArray[np.float32]]]:
+        """Rows of probabilities of each model, as its tiles finish; and all of them, where they are kept."""
+        runs = [
+            watch.over("tiles", predictor.rows(p.array, watch))
+            for predictor, p in zip(predictors, prepared, strict=True)
+        ]
+        if not self.options.keep_probabilities:
+            return runs, {}
+        whole = [np.concatenate([part for _, part in rows], axis=1) for rows in runs]
+        with watch.step("restore"):
+            kept = self._probabilities(prepared, whole)
+        return [iter([(slice(0, x.shape[1]), x)]) for x in whole], kept
+
+    def _probabilities(
+        self, prepared: Sequence[Prepared], inner: Sequence[NDArray[np.float32]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Of each structure on the scan's grid, averaged over the models."""
+        background = not self.structures.are_regions
+        whole = _mean([p.restore(x, background=background) for p, x in zip(prepared, inner, strict=True)])
+        named = zip(self.structures.names, whole[-len(self.structures) :], strict=True)
+        return {name: prepared[0].to_input(output) for name, output in named}
+
+    def forecast(self, grid: Grid, itemsize: int) -> Forecast:
+        """How a scan would be predicted, from what its header says; see `planner.forecast`."""
+        members = [(m.model.spec, m.predictor) for m in self.members]
+        return planner.forecast(members, grid, itemsize, self.options.max_memory)
+
+    def tile_seconds(self, forecast: Forecast) -> float:
+        """What the networks take for all tiles of a forecast, from one of each, timed here and now.
+
+        A tile that runs in slabs is timed in a part of it.
+        """
+        seconds = 0.0
+        for member, plan, slabs in zip(self.members, forecast.plans, forecast.in_slabs, strict=True):
+            stride = member.model.spec.facts.stride
+            most = [TIMED_EDGE // s * s if slabs else n for n, s in zip(plan.tile_shape, stride, strict=True)]
+            shape = [min(n, m) for n, m in zip(plan.tile_shape, most, strict=True)]
+            tile = np.zeros((1, len(self.channels), *shape), np.float32)
+            member.engine(tile)
+            start = time.monotonic()
+            member.engine(tile)
+            share = math.prod(plan.tile_shape) / math.prod(shape) * (SLAB_COST if slabs else 1)
+            views = 1 + len(member.predictor.flips)
+            seconds += views * len(plan.tiles) * share * (time.monotonic() - start)
+        return seconds
+
+    @property
+    def engine_names(self) -> tuple[str, ...]:
+        """Engine and precision of each model, as they run."""
+        return tuple(f"{m.engine.name} {m.engine.precision}" for m in self.members)
+
+    def require(self, channels: Sequence[str], grid: Grid) -> None:
+        """Refuse a scan that the models do not take, by what its header says.
+
+        Args:
+            channels: what its channels are called; one that has no name is the only one.
+            grid: of its voxels.
+
+        Raises:
+            InputError: they take other channels.
+            GeometryError: they know no voxels of such a size.
+        """
+        unnamed = len(self.channels) == 1 and tuple(channels) == (UNNAMED,)
+        if not unnamed and sorted(channels) != sorted(self.channels):
+            raise InputError(
+                f"the model takes {', '.join(self.channels)}; the scan has {', '.join(channels)}",
+                mend="give " + " ".join(f"{name}=FILE" for name in self.channels),
+            )
+        require_spacing(grid, [m.spec for m in self.models])
+
+    def _bound(self, volume: Volume) -> Volume:
+        """The scan with its channels in the model's order, by name; one that has no name is the only one."""
+        if len(self.channels) == 1 or volume.channels == self.channels:
+            return volume
+        order = [volume.channels.index(name) for name in self.channels]
+        return Volume(volume.array[order], volume.grid, self.channels, volume.form, volume.warnings)
+
+
+def load(model: str | Path | Sequence[str | Path] = DEFAULT_MODEL, **options: object) -> Segmenter:
+    """A segmenter from model files or names of packaged models.
+
+    >>> load("hippocampus").channels
+    ('MRI',)
+    """
+    names = [model] if isinstance(model, str | Path) else list(model)
+    return Loader(tuple(map(str, names)), SegmenterOptions(**options))()  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Loader:
+    """What a segmenter is made of: a few words that make the same one in another process.
+
+    Attributes:
+        models: files, or names of packaged models.
+        options: how they run.
+    """
+
+    models: tuple[str, ...]
+    options: SegmenterOptions
+
+    def __call__(self) -> Segmenter:
+        return Segmenter([load_model(name) for name in self.models], self.options)
+
+    def absolute(self) -> Loader:
+        """The same in another working directory."""
+        names = (str(Path(name).resolve()) if Path(name).exists() else name for name in self.models)
+        return replace(self, models=tuple(names))
+
+
+def _mirrored(
+    predictor: Predictor, array: NDArray[np.float32], structures: StructureSet, watch: Stopwatch
+) -> Seen:
+    """What is predicted of the mirrored scan."""
+    rows = replace(predictor, flips=()).rows(np.ascontiguousarray(array[:, ::-1]), watch)
+    return Seen.all_of(watch.over("tiles", rows), structures)
+
+
+def _mean(slabs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    total = slabs[0]
+    for slab in slabs[1:]:
+        total = total + slab
+    return total if len(slabs) == 1 else total / np.float32(len(slabs))

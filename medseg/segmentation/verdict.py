@@ -1,0 +1,277 @@
+"""Whether a result can be believed: the one list of what speaks against it.
+
+Every check is driven by what the model knows of its own training (`ModelSpec.evidence`) and is silent where
+it knows nothing. The findings themselves, their sentences and limits are those of `medseg.findings`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.core.errors import InputError
+from medseg.core.structures import StructureSet, value_counts
+from medseg.core.volume import LabelMap, Volume
+from medseg.findings import answer, finding
+from medseg.findings.finding import Finding
+from medseg.findings.labels import Expected, of_labels
+from medseg.findings.scan import of_grid, of_scan
+from medseg.inference.predictor import labels_from_probabilities
+from medseg.inference.restore import Labels
+from medseg.inference.tiles import FloatArray
+from medseg.model.spec import ModelSpec
+from medseg.preparation.intensity import rescaled
+
+PAIR_RATIO = 2.0
+"""Ratio of the volumes of twins from which the sides are looked at twice."""
+
+
+@dataclass(frozen=True)
+class Quality:
+    """The verdict on one result.
+
+    Attributes:
+        findings: all that a reader must know, the gravest first.
+        confidence: mean probability of the winning output over the labelled voxels, in [0, 1].
+        sides: share of lateral voxels that keep their side when the scan is mirrored; None where there
+            was no doubt, and no second prediction.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    confidence: float | None = None
+    sides: float | None = None
+
+    @property
+    def flag(self) -> Literal["ok", "doubtful"]:
+        """Whether any finding speaks against the result."""
+        return "doubtful" if finding.is_doubtful(self.findings) else "ok"
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the result is doubtful, in sentences."""
+        return finding.sentences(self.findings, "doubt")
+
+    def content(self) -> dict[str, Any]:
+        """What `scan_seg.json` says of it."""
+        return {
+            "flag": self.flag,
+            "reasons": list(self.reasons),
+            "confidence": None if self.confidence is None else round(self.confidence, 4),
+            "sides_agreement": None if self.sides is None else round(self.sides, 4),
+        }
+
+
+@dataclass
+class Seen:
+    """What a verdict needs of probabilities that are not kept, gathered while they pass.
+
+    Attributes:
+        structures: what the outputs are.
+        promised: whether to gather what `estimated_dice` needs.
+        runs: label values of the rows seen so far, each (rows, j, k).
+        total: sum over the labelled voxels of the probability of the winning output.
+        voxels: how many are labelled.
+        shares: of each structure, three sums: voxels labelled, their probability, all probability.
+    """
+
+    structures: StructureSet
+    promised: bool = False
+    runs: list[Labels] = field(default_factory=list)
+    total: float = 0.0
+    voxels: int = 0
+    shares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+
+    def watch(self, rows: Iterable[tuple[slice, FloatArray]]) -> Iterator[tuple[slice, FloatArray]]:
+        """Pass on what comes by."""
+        for run, part in rows:
+            labels = labels_from_probabilities(part, self.structures)
+            highest = part.max(axis=0)
+            sure = highest[labels != 0]
+            self.runs.append(labels)
+            self.total += float(sure.sum(dtype=np.float64))
+            self.voxels += sure.size
+            if self.promised:
+                self._share(part, labels, highest)
+            yield run, part
+
+    def _share(self, part: FloatArray, labels: Labels, highest: FloatArray) -> None:
+        """Add these rows to the sums of each structure."""
+        regions = self.structures.are_regions
+        size = max(*self.structures.known_values, *self.structures.values) + 1
+        flat = labels.ravel()
+        voxels = np.bincount(flat, minlength=size)
+        within = np.bincount(flat, highest.ravel(), minlength=size)
+        for structure, output in zip(self.structures, part[-len(self.structures) :], strict=True):
+            inside = output > 0.5
+            labelled, sure = (
+                (inside.sum(), output[inside].sum(dtype=np.float64))
+                if regions
+                else (voxels[structure.value], within[structure.value])
+            )
+            sums = np.array((labelled, sure, output.sum(dtype=np.float64)), dtype=np.float64)
+            self.shares[structure.name] = self.shares.get(structure.name, 0) + sums
+
+    @classmethod
+    def all_of(cls, rows: Iterable[tuple[slice, FloatArray]], structures: StructureSet) -> Seen:
+        """What there is to see of a prediction that nobody else wants."""
+        seen = cls(structures)
+        for _ in seen.watch(rows):
+            pass
+        return seen
+
+    @property
+    def labels(self) -> Labels:
+        """On the prepared grid, (i, j, k), axis i to the right."""
+        return np.concatenate(self.runs)
+
+    @property
+    def estimated_dice(self) -> dict[str, float]:
+        """The Dice that the model's own probabilities promise for each structure it labelled.
+
+        Were each voxel's probability right, the shared volume would be their sum over the labelled voxels,
+        and the volume of the reference their sum over all. Networks promise too much: see
+        `metrics.conformal`.
+        """
+        return {
+            name: float(2 * within / (labelled + everywhere))
+            for name, (labelled, within, everywhere) in self.shares.items()
+            if labelled
+        }
+
+    @property
+    def confidence(self) -> float:
+        """Mean probability of the winning output over the labelled voxels; 0 where none is labelled."""
+        return self.total / self.voxels if self.voxels else 0.0
+
+
+def judge(
+    volume: Volume,
+    labels: LabelMap,
+    specs: Sequence[ModelSpec],
+    seen: Seen,
+    features: Mapping[str, float],
+    contrast: Mapping[str, float],
+    mirrored: Callable[[], Seen],
+) -> Quality:
+    """Look at one result from every side.
+
+    Args:
+        volume: the scan as it was read.
+        labels: what was found, on its grid.
+        specs: of the models; the first one's evidence is that of the result.
+        seen: of the prediction.
+        features: of scan and result, see `features`.
+        contrast: of the tissues, see `refine.Refined`.
+        mirrored: predicts the mirrored scan; called only where the sides are in doubt.
+    """
+    spec = specs[0]
+    known = volume.form.orientation_known
+    found = [*_of_scans(volume, specs), *of_grid(volume.grid, orientation_known=known)]
+    found += answer.of_contrast(contrast)
+    if seen.voxels:
+        found += answer.of_confidence(seen.confidence, spec)
+    found += of_labels(
+        labels.array, volume.grid, spec.structure_set, expected_of(spec), orientation_known=known
+    )
+    found += _of_evidence(spec)
+    found += answer.of_likeness(features, spec)
+    sides = None
+    if _sides_in_doubt(found, labels, spec.structure_set):
+        sides = sides_agreement(seen.labels, mirrored().labels, spec.structure_set)
+        found += answer.of_sides(sides)
+    found += finding.of_files(volume.warnings)
+    return Quality(finding.ordered(found), seen.confidence, sides)
+
+
+def expected_of(spec: ModelSpec) -> Expected:
+    """What a model knows of label maps, as its evidence says: volumes, and pieces, any number of lesions."""
+    ranges = spec.evidence.get("volumes_ml", {})
+    lesions = dict.fromkeys(spec.structure_set.lesions, math.inf)
+    return Expected(
+        {name: (r["min"], r["max"]) for name, r in ranges.items()},
+        lesions | spec.evidence.get("pieces", {}),
+        f"the training of {spec.name}",
+    )
+
+
+def _of_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
+    """What speaks against giving the scan to these models, of which one may be no good at all.
+
+    Of a further one only what none before it said.
+    """
+    found: list[Finding] = []
+    for spec in specs:
+        codes = {f.code for f in found}
+        of_voxels = of_scan(volume, spec, spec.network.spatial_dims)
+        about = [*of_voxels, *_of_units(volume, spec), *answer.of_scores(spec)]
+        found += [f for f in about if f.code not in codes]
+    return found
+
+
+def require_units(volume: Volume, specs: Sequence[ModelSpec]) -> None:
+    """Refuse a scan whose values were rescaled, for a model that takes Hounsfield units.
+
+    Raises:
+        InputError: which channel, with its values.
+    """
+    for spec in specs:
+        if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
+            raise InputError(text, mend="give the scan as it was reconstructed, or --force")
+
+
+def _of_evidence(spec: ModelSpec) -> Iterator[Finding]:
+    """What a model cannot know of its own results."""
+    if spec.evidence.get("volumes_ml") == {}:
+        yield Finding(
+            "volumes_unknown",
+            "note",
+            f"{spec.name} knows no volumes to compare with, for no case of its training was labelled in "
+            "full: an implausible volume is not noticed.",
+        )
+
+
+def _of_units(volume: Volume, spec: ModelSpec) -> Iterator[Finding]:
+    """What speaks against the values of a scan that was taken all the same, see `require_units`."""
+    if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
+        yield Finding("rescaled", "doubt", finding.sentence(text))
+
+
+def sides_agreement(first: Labels, mirrored: Labels, structures: StructureSet) -> float:
+    """Share of the voxels with a side in both predictions that have the same one; 1 where there is none.
+
+    Args:
+        first: labels (i, j, k), axis i to the right.
+        mirrored: of the mirrored scan, as they were predicted.
+        structures: with twins.
+    """
+    one, other = _sides(first, structures), -_sides(mirrored, structures)[::-1]
+    both = (one != 0) & (other != 0)
+    return float((one[both] == other[both]).mean()) if both.any() else 1.0
+
+
+def _sides(labels: Labels, structures: StructureSet) -> NDArray[np.int8]:
+    """-1 left, 1 right, 0 neither."""
+    table = np.zeros(int(max(structures.known_values)) + 1, np.int8)
+    for s in structures:
+        for value in s.members or (s.value,):
+            table[value] = {"left": -1, "right": 1, "none": 0}[s.side]
+    found: NDArray[np.int8] = table[labels]
+    return found
+
+
+def _sides_in_doubt(found: Iterable[Finding], labels: LabelMap, structures: StructureSet) -> bool:
+    """Whether the sides of twins, if any were labelled, deserve a second look.
+
+    They do where anything speaks against the result, and where one of two is so much larger that it may hold
+    a part of the other.
+    """
+    voxels = structures.voxels(value_counts(labels.array))
+    pairs = [(voxels[s.name], voxels[s.twin]) for s in structures if s.side == "left" and s.twin]
+    if not any(map(any, pairs)):
+        return False
+    return finding.is_doubtful(found) or any(max(pair) > PAIR_RATIO * min(pair) for pair in pairs)

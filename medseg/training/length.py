@@ -1,0 +1,53 @@
+"""How long a training is: fixed once, by the recipe or by the time there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from medseg.core.errors import counted
+from medseg.training.budget import Length, length_within
+from medseg.training.loop import Trainer
+from medseg.training.run import Run
+
+
+def fix_length(
+    trainer: Trainer,
+    stored: dict[str, Any],
+    run: Run,
+    left_s: float | None,
+    say: Callable[[str], None],
+) -> None:
+    """How many epochs of how many steps: as the run began with, as fit into the time, or the recipe's.
+
+    Args:
+        trainer: whose length is set.
+        stored: what `Run.begin` returned; the length is kept there.
+        run: the training's.
+        left_s: of the time that was given; None where none was.
+        say: told what fits.
+    """
+    recipes = trainer.spec.steps_per_epoch
+    if "epochs" not in stored and left_s is not None:
+        length = length_within(trainer, left_s)
+        say(_fitting(length, recipes, left_s))
+        steps = None if length.steps_per_epoch == recipes else length.steps_per_epoch
+        run.fix_length(stored, length.epochs, steps)
+    run.fix_length(stored, stored.get("epochs") or trainer.spec.epochs)
+    trainer.epochs = stored["epochs"]
+    trainer.spec = replace(trainer.spec, steps_per_epoch=stored.get("steps_per_epoch", recipes))
+
+
+def _fitting(length: Length, steps: int, left_s: float) -> str:
+    """What fits into the time, and what does not."""
+    if length.steps_per_epoch == steps and length.whole_epoch_s <= left_s:
+        fit = "fits" if length.epochs == 1 else "fit"
+        epochs = counted(length.epochs, "epoch")
+        return f"{epochs} of {counted(steps, 'step')} {fit} into the {left_s:.0f} s that are left"
+    shorter = f"one of {counted(length.steps_per_epoch, 'step')} takes {length.seconds:.0f} s"
+    over = ", the shortest there is" if length.steps_per_epoch == 1 else ""
+    return (
+        f"an epoch of {counted(steps, 'step')} takes {length.whole_epoch_s:.0f} s, and {left_s:.0f} s are "
+        f"left: {shorter}{over}"
+    )

@@ -1,0 +1,241 @@
+"""From trained weights to a model file: converted, compared with the reference engine, measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+from medseg import __version__
+from medseg.core.errors import SelfCheckError, counted
+from medseg.core.structures import IGNORED
+from medseg.data.cards import Card
+from medseg.data.cases import PreparedCase, Reader, is_whole
+from medseg.data.layouts import CaseFiles
+from medseg.inference import engines
+from medseg.inference.engines.base import EngineName, Precision
+from medseg.inference.predictor import Predictor, labels_from_probabilities
+from medseg.metrics.case import CaseResult, evaluate_case
+from medseg.metrics.cohort import summarise
+from medseg.metrics.counts import joint_counts
+from medseg.metrics.overlap import dice
+from medseg.model.file import Model
+from medseg.model.spec import ModelSpec, WeightType
+from medseg.segmentation.calibration import calibrated, observed
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.segmenter import Segmenter
+from medseg.segmentation.verdict import Seen
+from medseg.training.loop import Trainer
+from medseg.training.recipe import MetricsSpec, Recipe
+from medseg.training.setup import best_of
+from medseg.training.split import Split
+
+Say = Callable[[str], None]
+
+PARITY = 1e-3
+"""Largest difference of a probability between OpenVINO and torch, both in float32, on a real scan."""
+
+COMPARED_CASES = 5
+
+SpacingRange = dict[str, list[float]]
+"""Voxel sizes, sorted within each scan: the "min" and "max" of the smallest, middle and largest side."""
+
+
+def provenance(recipe: Recipe, card: Card, split: Split) -> dict[str, Any]:
+    """What a model was trained on; no case is named."""
+    return {
+        "software": f"medseg {__version__}, torch {version('torch')}",
+        "recipe": recipe.name,
+        "dataset": card.description,
+        "licence_of_data": card.licence,
+        "source_of_data": card.source,
+        "weights_may_be_shared": card.weights_may_be_shared,
+        "cases": {
+            "trained": len(split.train),
+            "chose_checkpoint": len(split.selection),
+            "measured": len(split.validation),
+        },
+        "fold": split.fold,
+        "folds": split.folds,
+        "seed": split.seed,
+    }
+
+
+def package(
+    trainer: Trainer,
+    spec: ModelSpec,
+    cases: Sequence[PreparedCase],
+    threads: int,
+    kept_as: WeightType = "float32",
+    spacing_mm: SpacingRange | None = None,
+) -> Model:
+    """The best weights of a training as a model, its engines compared on whole scans.
+
+    Args:
+        trainer: after its last step.
+        spec: what the model is.
+        cases: of the training, prepared.
+        threads: of the processor; 0 takes what there is.
+        kept_as: type the weights are stored in.
+        spacing_mm: voxel sizes met in training, where the cases do not show them.
+
+    Raises:
+        SelfCheckError: the converted graph does not compute what the network does, or a weight does not fit
+            the type it is kept as.
+    """
+    weights, graph = best_of(trainer, spec.network.in_channels, kept_as)
+    training = spec.training | {
+        "epochs": trainer.progress.epoch,
+        "of_epochs": trainer.epochs,
+        "steps": trainer.progress.step,
+        "seconds": round(trainer.progress.seconds),
+        "selection_dice": round(trainer.progress.best, 4),
+    }
+    model = Model(replace(spec, training=training), weights, graph)
+    agreement, sure = _agreement(model, cases[:COMPARED_CASES], threads or None)
+    evidence = {
+        "engines": agreement,
+        "confidence": {
+            "n": len(sure),
+            "min": round(min(sure), 4),
+            "median": round(float(np.median(sure)), 4),
+        },
+        "volumes_ml": volume_ranges([case.volumes_ml for case in cases if case.whole]),
+        "spacing_mm": spacing_mm or _spacing_range(cases),
+    }
+    return replace(model, spec=replace(model.spec, evidence=evidence))
+
+
+def measure(
+    model: Model, files: Sequence[CaseFiles], read: Reader, metrics: MetricsSpec, threads: int, say: Say
+) -> tuple[Model, tuple[CaseResult, ...]]:
+    """Predict cases the model has not seen, as a user would; store how well it did, and what to expect."""
+    say(f"measuring on {counted(len(files), 'case')} not trained on")
+    segmenter = Segmenter([model], SegmenterOptions(threads=threads, observe=True))
+    results, seen = [], []
+    for case in files:
+        volume, reference = read(case)
+        found = segmenter(volume)
+        if is_whole(reference):  # how much of a structure there is, is not known of the others
+            seen.append(observed(found, reference))
+        results.append(
+            evaluate_case(
+                found.labels,
+                reference,
+                segmenter.structures,
+                tolerance_mm=metrics.tolerance_mm,
+                case_id=case.case_id,
+            )
+        )
+    learnt = {"validation": _scores(results), **calibrated(seen, segmenter.structures)}
+    evidence = model.spec.evidence | learnt
+    return replace(model, spec=replace(model.spec, evidence=evidence)), tuple(results)
+
+
+def _scores(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
+    kept = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_diff_ml")
+    return [
+        {
+            "structure": row.structure,
+            "metric": row.metric,
+            "unit": row.unit,
+            "n": row.n,
+            "mean": row.mean,
+            "ci95": [row.ci_low, row.ci_high],
+            "median": row.median,
+            "min": row.min,
+            "max": row.max,
+        }
+        for row in summarise(results)
+        if row.metric in kept
+    ]
+
+
+def _agreement(
+    model: Model, cases: Sequence[PreparedCase], threads: int | None
+) -> tuple[dict[str, Any], list[float]]:
+    """How OpenVINO in f32, and both in bf16, differ from torch in f32 on whole prepared scans.
+
+    Returns:
+        The largest differences, and how sure the model was of each scan (see `quality.confidence`).
+    """
+    structures = model.spec.structure_set
+    values = structures.values_by_index
+
+    def predictor_on(name: EngineName, precision: Precision) -> Predictor:
+        return Predictor.of(model.spec, [engines.load(model, name, precision=precision, threads=threads)])
+
+    reference = predictor_on("torch", "f32")
+    others = {"torch bf16": predictor_on("torch", "bf16")}
+    for precision in engines.precisions("openvino") if model.graph else ():
+        others[f"openvino {precision}"] = predictor_on("openvino", precision)
+    found: dict[str, Any] = {
+        name: {"cases": len(cases), "probability": 0.0, "label_disagreement": 0.0, "dice": 0.0, "volume": 0.0}
+        for name in others
+    }
+    sure = []
+    for case in cases:
+        expected = reference.probabilities(case.prepared.array)
+        sure.append(Seen.all_of([(slice(None), expected)], structures).confidence)
+        labels = labels_from_probabilities(expected, structures)
+        truth, labelled = values[case.indices], case.indices != IGNORED
+        for name, predictor in others.items():
+            probabilities = predictor.probabilities(case.prepared.array)
+            other = labels_from_probabilities(probabilities, structures)
+            figures = {
+                "probability": float(np.abs(probabilities - expected).max()),
+                "label_disagreement": float((other != labels).mean()),
+                **_structure_changes(truth[labelled], labels[labelled], other[labelled], model),
+            }
+            found[name] |= {key: max(found[name][key], value) for key, value in figures.items()}
+    parity = found.get("openvino f32", {}).get("probability", 0.0)
+    if parity > PARITY:
+        raise SelfCheckError(f"OpenVINO differs from torch by {parity:.2g} in probability (limit {PARITY})")
+    return found, sure
+
+
+def _structure_changes(
+    truth: np.ndarray[Any, Any], labels: np.ndarray[Any, Any], other: np.ndarray[Any, Any], model: Model
+) -> dict[str, float]:
+    """Largest change over the structures of Dice against the reference, and of volume (a share)."""
+    structures = model.spec.structure_set
+    first, second = joint_counts(truth, labels, structures), joint_counts(truth, other, structures)
+    changes = [abs(dice(second[name]) - dice(first[name])) for name in first]
+    volumes = [
+        abs(second[name].predicted - first[name].predicted) / max(1, first[name].predicted) for name in first
+    ]
+    return {"dice": float(np.nan_to_num(changes).max()), "volume": max(volumes)}
+
+
+def volume_ranges(cases: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """Smallest and largest volume of each structure in reference labels that are whole.
+
+    A structure that some of the cases lack has no smallest volume: a scan without it is nothing strange.
+
+    Args:
+        cases: of each, the volume in ml of the structures it has.
+
+    >>> volume_ranges([{"liver": 1500.0, "tumour": 2.0}, {"liver": 1300.0}])["tumour"]
+    {'n': 1, 'min': 0.0, 'max': 2.0}
+    """
+    found: dict[str, list[float]] = {}
+    for case in cases:
+        for name, volume in case.items():
+            found.setdefault(name, []).append(volume)
+    return {
+        name: {
+            "n": len(volumes),
+            "min": round(min(volumes), 4) if len(volumes) == len(cases) else 0.0,
+            "max": round(max(volumes), 4),
+        }
+        for name, volumes in found.items()
+    }
+
+
+def _spacing_range(cases: Sequence[PreparedCase]) -> SpacingRange:
+    """Voxel sizes met, sorted within each scan: the range of the smallest, middle and largest side."""
+    sides = np.array([sorted(case.spacing_mm) for case in cases])
+    return {"min": sides.min(axis=0).round(4).tolist(), "max": sides.max(axis=0).round(4).tolist()}

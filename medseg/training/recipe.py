@@ -1,0 +1,163 @@
+"""Recipes: experiments in TOML, a data set and every setting of what is done with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from medseg.augment.spec import AugmentSpec, SynthesisSpec
+from medseg.core.errors import UsageError, did_you_mean
+from medseg.data.cards import Card, load_toml
+from medseg.losses.spec import LossSpec
+from medseg.model.refinement import IntensityClass, RefinementSpec
+from medseg.model.spec import InferenceSpec, NetworkSpec, PostprocessSpec, SliceSpec, WeightType
+from medseg.preparation.preparation import PreparationSpec
+from medseg.training.spec import TrainingSpec
+
+
+@dataclass(frozen=True)
+class MetricsSpec:
+    """What is measured beside overlap.
+
+    Attributes:
+        tolerance_mm: of the surface Dice, for every structure; None leaves it out.
+        tolerance_source: where the tolerance comes from.
+    """
+
+    tolerance_mm: float | None = None
+    tolerance_source: str = ""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """An experiment: a dataset and every setting of what is done with it.
+
+    Attributes:
+        name: of the experiment, and of the model it makes.
+        card: name or path of the dataset's card.
+        network: its architecture.
+        description: one sentence.
+        channels: which of the card's the network takes, in what order; empty for all.
+        weights: what the model stores its parameters as; "float16" rounds them, and halves the file. All
+            that is measured is measured with the rounded ones. Computation is in float32 either way.
+        synthesis: how scans are made, where the card has label maps alone; augmentation is then part
+            of it.
+        slices: what a 2D network sees of a volume.
+        refinement: how a prediction follows the intensities of the scan; not at all where it is left out.
+        preparation, augmentation, loss, training, inference, postprocess, metrics: the settings of each.
+    """
+
+    name: str
+    card: str
+    network: NetworkSpec
+    description: str = ""
+    channels: tuple[str, ...] = ()
+    weights: WeightType = "float32"
+    preparation: PreparationSpec = field(default_factory=PreparationSpec)
+    augmentation: AugmentSpec = field(default_factory=AugmentSpec)
+    synthesis: SynthesisSpec | None = None
+    loss: LossSpec = field(default_factory=LossSpec)
+    training: TrainingSpec = field(default_factory=TrainingSpec)
+    inference: InferenceSpec = field(default_factory=InferenceSpec)
+    slices: SliceSpec = field(default_factory=SliceSpec)
+    refinement: RefinementSpec | None = None
+    postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
+    metrics: MetricsSpec = field(default_factory=MetricsSpec)
+
+    def fitted_to(self, card: Card) -> Recipe:
+        """The recipe with the channels and outputs that the card asks for.
+
+        Raises:
+            UsageError: post-processing names a structure or the recipe a channel that the card has not,
+                or the card has label maps alone and the recipe does not say how scans are made (or the
+                reverse).
+        """
+        structures = card.structure_set
+        if bool(card.tissues) != (self.synthesis is not None):
+            raise UsageError(
+                f"the card {card.name} has {'' if card.tissues else 'no '}tissues to make scans from, and "
+                f"the recipe {self.name} has {'no ' if self.synthesis is None else ''}[synthesis] section"
+            )
+        if self.synthesis is not None and self.preparation.spacing_mm is None:
+            raise UsageError(
+                "scans that are made need preparation.spacing_mm, the voxel size to make them at"
+            )
+        for name in self.postprocess.names:
+            structures.meant(name)
+        channels = self.channels or card.channels
+        unknown = [name for name in channels if name not in card.channels]
+        if unknown or len(set(channels)) < len(channels):
+            raise UsageError(
+                f"the recipe {self.name} takes the channels {', '.join(channels)}; "
+                f"the card {card.name} has {', '.join(card.channels)}"
+            )
+        flat = self.network.spatial_dims == 2
+        if not flat and self.slices != SliceSpec():
+            raise UsageError(f"the recipe {self.name} has [slices], and a network of 3 spatial_dims")
+        if flat and self.synthesis is not None:
+            raise UsageError(f"the recipe {self.name} has [synthesis], and a network of 2 spatial_dims")
+        if flat and self.training.patch[2] != 1:
+            raise UsageError(f"a patch of slices is (i, j, 1), not {self.training.patch}")
+        options = dict(self.network.options)
+        if self.network.name == "unetpp":
+            options["exclusive"] = not structures.are_regions
+        network = replace(
+            self.network,
+            options=options,
+            in_channels=len(channels) * self.slices.slices_seen,
+            out_channels=structures.output_channels,
+        )
+        return replace(
+            self, network=network, channels=channels, refinement=_fitted_refinement(self.refinement, card)
+        )
+
+
+KINDS = {
+    "white": "white", "pallidum": "white", "stem": "white",
+    "grey": "grey", "thalamus": "grey", "caudate": "grey", "putamen": "grey",
+    "fluid": "fluid",
+}  # fmt: skip
+"""Kinds of tissue by what `Tissue.like` names."""
+
+
+def _fitted_refinement(spec: RefinementSpec | None, card: Card) -> RefinementSpec | None:
+    """With the classes of the card's tissues, where the recipe has none of its own.
+
+    Raises:
+        UsageError: a structure is in no class, the structures are regions, or the channel is unknown.
+    """
+    if spec is None:
+        return None
+    structures = card.structure_set
+    if structures.are_regions:
+        raise UsageError(f"refinement takes structures that exclude one another; {card.name} has regions")
+    if spec.channel not in ("", *card.channels):
+        raise UsageError(
+            f"refinement: no channel {spec.channel!r}", mend=did_you_mean(spec.channel, card.channels)
+        )
+    spec = spec if spec.classes else replace(spec, classes=_classes_of(card))
+    spec.class_numbers(structures)
+    return spec
+
+
+def _classes_of(card: Card) -> tuple[IntensityClass, ...]:
+    """Structures whose tissues share a class of intensity."""
+    groups: dict[tuple[str, int], list[str]] = {}
+    structures = card.structure_set
+    for structure in structures:
+        tissue = next((t for t in card.tissues if t.target == structure.value and t.like in KINDS), None)
+        if tissue is not None:
+            key = (KINDS[tissue.like], tissue.intensity_class)
+            groups.setdefault(key, []).append(structures.unsided(structure.name))
+    return tuple(IntensityClass(kind, tuple(dict.fromkeys(found))) for (kind, _), found in groups.items())
+
+
+def load_recipe(name: str | Path) -> Recipe:
+    """A recipe by path, or by the name of one that comes with the package.
+
+    A card that a recipe names as a `.toml` file is looked for beside the recipe.
+    """
+    recipe = load_toml(Recipe, name, "pipelines")
+    if recipe.card.endswith(".toml"):
+        recipe = replace(recipe, card=str(Path(name).parent / recipe.card))
+    return recipe

@@ -1,0 +1,245 @@
+"""A run: the folder of one training, and what makes the same command go on where it stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from medseg.core import specs
+from medseg.core.errors import InputError, UsageError
+from medseg.io.atomic import write_text
+from medseg.training.recipe import Recipe
+from medseg.training.split import Split
+
+SCHEMA = "medseg.run/1"
+
+Digests = Mapping[str, Mapping[str, str]]
+"""Of what was read of each case, by its id: `image` and `labels`."""
+
+LISTED_CHANGES = 3
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where the files of a training lie."""
+
+    folder: Path
+
+    @property
+    def model_path(self) -> Path:
+        return self.folder / "model.safetensors"
+
+    @property
+    def settings_path(self) -> Path:
+        return self.folder / "run.json"
+
+    @property
+    def scores_path(self) -> Path:
+        return self.folder / "validation.csv"
+
+    @property
+    def checkpoints_path(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def lock_path(self) -> Path:
+        return self.folder / "run.lock"
+
+    @property
+    def owner_path(self) -> Path:
+        """Who holds the lock; it lies beside the lock, whose content belongs to the library."""
+        return self.folder / "run.owner.json"
+
+    def begin(
+        self, recipe: Recipe, split: Split, command: dict[str, Any], *, anew: bool = False
+    ) -> dict[str, Any]:
+        """Store what this training is, or find that it was begun with the same settings.
+
+        Args:
+            recipe: every setting, resolved.
+            split: who trains and who is measured.
+            command: further settings the result depends on.
+            anew: a run that stands here is deleted first.
+
+        Returns:
+            What was stored when the run was begun; `epochs` among it once it is fixed.
+
+        Raises:
+            UsageError: the folder holds another run, or something that is no run.
+        """
+        wanted = {
+            "schema": SCHEMA,
+            "recipe": specs.to_mapping(recipe),
+            "split": json.loads(json.dumps(asdict(split))),
+            "command": command,
+        }
+        if anew and self.settings_path.exists():
+            self.clear()
+        elif not self.settings_path.exists():
+            self._require_empty()
+        if not self.settings_path.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._store(wanted)
+            return wanted
+        stored = self._stored()
+        different = [key for key in wanted if stored.get(key) != wanted[key]]
+        if different:
+            raise UsageError(
+                f"holds a run begun with other settings ({', '.join(different)})",
+                source=self.folder,
+                mend="give the same command to go on, another folder with -o, or --overwrite",
+            )
+        return stored
+
+    def fix_data(self, stored: dict[str, Any], digests: Digests) -> bool:
+        """Remember what the cases hold, or find that they hold the same as when the run was begun.
+
+        Args:
+            stored: what `begin` returned.
+            digests: of every case of the split, as it was read now.
+
+        Returns:
+            Whether an older version began this run, and nothing was known of its data.
+
+        Raises:
+            UsageError: a case has changed since, and there are checkpoints of the data as it was.
+        """
+        now = {case: dict(found) for case, found in sorted(digests.items())}
+        before = stored.get("data")
+        trained = any(self.checkpoints_path.glob("*"))
+        if trained and before is not None and before != now:
+            raise UsageError(
+                f"was begun with other data: {_changes(before, now)}",
+                source=self.folder,
+                mend="restore the files to go on, train on them as they are now in another folder with -o, "
+                "or begin anew with --overwrite",
+            )
+        if before != now:
+            stored["data"] = now
+            self._store(stored)
+        return trained and before is None
+
+    def fix_length(self, stored: dict[str, Any], epochs: int, steps_per_epoch: int | None = None) -> None:
+        """Remember the number of epochs, so that a resumed run has the same schedule.
+
+        Args:
+            stored: what `begin` returned.
+            epochs: how many.
+            steps_per_epoch: of each, where that is not the recipe's.
+        """
+        stored["epochs"] = epochs
+        if steps_per_epoch is not None:
+            stored["steps_per_epoch"] = steps_per_epoch
+        self._store(stored)
+
+    def clear(self) -> None:
+        """Delete the run, and nothing else that lies in its folder.
+
+        Raises:
+            UsageError: a process that is alive is training there.
+        """
+        with self.locked():
+            self._remove()
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        """A run whose block fails before its first checkpoint leaves nothing behind."""
+        try:
+            yield
+        except BaseException:
+            if not any(self.checkpoints_path.glob("*")):
+                self._remove()
+            raise
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for this process, by a lock of the file system.
+
+        The lock ends with its process, and holds between containers and hosts that share the disk.
+
+        Raises:
+            UsageError: another process holds it.
+        """
+        lock = FileLock(self.lock_path)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(
+                f"{_told(self.owner_path)} is training here",
+                source=self.folder,
+                mend="wait for it, or train into another folder with -o",
+            ) from None
+        try:
+            write_text(self.owner_path, json.dumps(_this_process()), overwrite=True)
+            yield
+        finally:
+            self.owner_path.unlink(missing_ok=True)
+            self.lock_path.unlink(missing_ok=True)
+            lock.release()
+            if not any(self.folder.iterdir()):
+                self.folder.rmdir()
+
+    def _require_empty(self) -> None:
+        if self.folder.exists() and not self.folder.is_dir():
+            raise UsageError("is a file, not a folder", source=self.folder, mend="choose another -o")
+        if self.folder.exists() and any(self.folder.iterdir()):
+            raise UsageError(
+                "is not empty and holds no run", source=self.folder, mend="choose another folder with -o"
+            )
+
+    def _remove(self) -> None:
+        for folder in (self.checkpoints_path, self.folder / "tensorboard"):
+            shutil.rmtree(folder, ignore_errors=True)
+        for path in (self.folder / "log.csv", self.scores_path, self.model_path, self.settings_path):
+            path.unlink(missing_ok=True)
+
+    def _store(self, values: dict[str, Any]) -> None:
+        write_text(self.settings_path, json.dumps(values, indent=1, sort_keys=True), overwrite=True)
+
+    def _stored(self) -> dict[str, Any]:
+        try:
+            values = json.loads(self.settings_path.read_text(encoding="utf-8"))
+        except (ValueError, RecursionError) as fault:
+            raise InputError(f"not readable ({fault})", source=self.settings_path) from None
+        return values if isinstance(values, dict) else {}
+
+
+def _this_process() -> dict[str, Any]:
+    """Who trains, for whoever finds the run held."""
+    return {
+        "host": platform.node(),
+        "process": os.getpid(),
+        "since": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _told(owner: Path) -> str:
+    """Who holds the lock, by what it wrote."""
+    try:
+        said = json.loads(owner.read_text(encoding="utf-8"))
+        return f"process {said['process']} on the host {said['host']} (since {said['since']})"
+    except (OSError, ValueError, LookupError, TypeError):
+        return "another process"
+
+
+def _changes(before: Digests, now: Digests) -> str:
+    """Which files of which cases are not what they were."""
+    changed = [
+        f"{kind} of {case}"
+        for case in sorted({*before, *now})
+        for kind in ("image", "labels")
+        if before.get(case, {}).get(kind) != now.get(case, {}).get(kind)
+    ]
+    more = len(changed) - LISTED_CHANGES
+    listed = ", ".join(changed[:LISTED_CHANGES]) + (f" and {more} more" if more > 0 else "")
+    return f"{listed} changed"

@@ -1,0 +1,399 @@
+"""`medseg train`: from a recipe and a folder to a run with a model in it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from medseg import __version__
+from medseg.augment.compose import Augmenter
+from medseg.augment.slices import SliceAugmenter, turned
+from medseg.core.errors import counted
+from medseg.core.structures import StructureSet
+from medseg.core.volume import LabelMap, Volume
+from medseg.data.cards import Card, load_card
+from medseg.data.cases import (
+    PreparedCase,
+    Reader,
+    ignored_share,
+    much_ignored,
+    prepare_cases,
+    read_case,
+    swapped_labels,
+    without_voxels,
+)
+from medseg.data.layouts import CaseFiles, DatasetFiles
+from medseg.data.synthetic import SyntheticCases
+from medseg.findings.answer import of_scores
+from medseg.findings.finding import gathered
+from medseg.io import ReadOptions
+from medseg.io.atomic import write_text
+from medseg.losses.distances import SpacingMm
+from medseg.metrics.case import CaseResult
+from medseg.metrics.export import cases_csv
+from medseg.model.file import Model
+from medseg.model.spec import ModelSpec
+from medseg.networks.layers import Segmenter
+from medseg.preparation.preparation import Preparation
+from medseg.training.length import fix_length
+from medseg.training.loop import Epoch, PatchMaker, Trainer, TrainingCase
+from medseg.training.package import measure, package, provenance
+from medseg.training.recipe import MetricsSpec, Recipe
+from medseg.training.run import Digests, Run
+from medseg.training.setup import build_network, build_trainer, facts_of, judge, map_case, training_case
+from medseg.training.split import Split, make_split
+from medseg.training.transfer import Wanted, start_from
+
+Say = Callable[[str], None]
+
+UNKNOWN_DATA = "the version that began this run did not remember its data; it goes on with those there are"
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What the command line adds to a recipe.
+
+    Attributes:
+        epochs: instead of the recipe's.
+        time_budget_s: fix the number of epochs by measuring a few steps.
+        seed: instead of the recipe's.
+        folds: number of folds.
+        fold: the fold that is measured at the end; None trains on every case.
+        device: "cpu", "cuda", "cuda:N", "mps" or "auto".
+        threads: of the processor; 0 takes what there is.
+        init: a model of the same network, whose weights are where the training begins.
+        overwrite: begin anew in a folder that holds a run.
+        reading: decisions that the files of the data set leave open.
+    """
+
+    epochs: int | None = None
+    time_budget_s: float | None = None
+    seed: int | None = None
+    folds: int = 5
+    fold: int | None = 0
+    device: str = "auto"
+    threads: int = 0
+    init: Model | None = None
+    overwrite: bool = False
+    reading: ReadOptions = ReadOptions()
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a training left behind."""
+
+    model_path: Path
+    epochs: int
+    seconds: float
+    validation: tuple[CaseResult, ...]
+
+
+def train(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    options: TrainOptions,
+    *,
+    say: Say,
+    on_epoch: Callable[[Epoch], None],
+) -> TrainResult:
+    """Train the network of a recipe on a folder of cases.
+
+    The same call goes on where it stopped. A KeyboardInterrupt leaves a run that can go on, and a
+    model made of the best weights so far.
+
+    Raises:
+        MedsegError: bad data, a folder that holds another run, a loss that is not finite.
+    """
+    started = time.monotonic()
+    card = load_card(recipe.card)
+    recipe = _resolved(recipe, card, options)
+    maps = _label_maps(recipe, card)
+    network, begun = _network(recipe, card.structure_set, maps, options)
+    found = card.read(data, reading=options.reading)
+    card = card.adopting(found)
+    split = _split(found, recipe, options)
+    run = Run(out)
+    stored = run.begin(recipe, split, _command(options), anew=options.overwrite)
+    with run.locked(), run.begun():
+        for text in (_describe(split, recipe), *begun):
+            say(text)
+        by_id = {case.case_id: case for case in found.cases}
+        held = [by_id[name] for name in split.validation]
+        read = _Listening(maps.read if maps else partial(read_case, card=card, channels=recipe.channels))
+        cases, digests = _prepared(by_id, split, read, recipe, card, say)
+        read.tell(say)
+        _require_learnable(cases, split, card.structure_set, say)
+        if ignored := much_ignored(read.ignored, card.ignore):
+            say(f"note: {ignored}")
+        if run.fix_data(stored, digests):
+            say(f"warning: {UNKNOWN_DATA}")
+        spec = _model_spec(recipe, card, split, network, options.init)
+        material = _material(recipe, card.structure_set, cases, maps, by_id, split)
+        trainer = build_trainer(
+            network,
+            spec,
+            loss=recipe.loss,
+            augmenter=material.augmenter,
+            training=recipe.training,
+            cases=material.training,
+            selection=material.selection,
+            folder=run.folder,
+            spacing_mm=material.spacing_mm,
+        )
+        left = options.time_budget_s and options.time_budget_s - (time.monotonic() - started)
+        fix_length(trainer, stored, run, left, say)
+        _resume(trainer, say)
+        spacing = maps.spacing_range if maps else None
+        known = [*cases.values()]
+        make = partial(package, trainer, spec, known, options.threads, recipe.weights, spacing)
+        model = _trained(trainer, make, run, say, on_epoch)
+        results = _measured(model, held, read, recipe.metrics, options.threads, run, say)
+        return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
+
+
+class _Listening:
+    """Reads cases, and remembers what their label files say of themselves, and how much is to be ignored."""
+
+    def __init__(self, read: Reader) -> None:
+        self.read = read
+        self.heard: dict[str, tuple[str, ...]] = {}
+        self.ignored: dict[str, float] = {}
+
+    def __call__(self, files: CaseFiles) -> tuple[Volume, LabelMap]:
+        volume, labels = self.read(files)
+        self.heard[files.case_id] = labels.warnings
+        self.ignored[files.case_id] = ignored_share(labels)
+        return volume, labels
+
+    def tell(self, say: Say) -> None:
+        sentences = [(name, text) for name, texts in self.heard.items() for text in texts]
+        for text in gathered(sentences, len(self.heard)):
+            say(f"warning: labels of {text}")
+
+
+def _split(found: DatasetFiles, recipe: Recipe, options: TrainOptions) -> Split:
+    """Who trains, of cases that each have their own labels."""
+    for fault in swapped_labels(found.cases):
+        raise fault
+    return make_split(
+        {case.case_id: case.group for case in found.cases},
+        folds=options.folds,
+        fold=options.fold,
+        selection_share=recipe.training.selection_share,
+        seed=recipe.training.seed,
+    )
+
+
+def _command(options: TrainOptions) -> dict[str, Any]:
+    """What a run depends on beside its recipe and its split."""
+    length = {"epochs": options.epochs, "time_budget_s": options.time_budget_s}
+    return length if options.init is None else length | {"init": options.init.sha256}
+
+
+def _resume(trainer: Trainer, say: Say) -> None:
+    """Go on from the last checkpoint, and say so."""
+    warning = trainer.resume()
+    if warning:
+        say(f"warning: {warning}")
+    if trainer.progress.epoch:
+        say(f"going on after epoch {trainer.progress.epoch} of {trainer.epochs}")
+
+
+def _trained(
+    trainer: Trainer, make: Callable[[], Model], run: Run, say: Say, on_epoch: Callable[[Epoch], None]
+) -> Model:
+    """Train to the end, or to the interruption; either way the best weights become a model."""
+    try:
+        trainer.run(on_epoch)
+    except KeyboardInterrupt:
+        if trainer.progress.epoch:
+            make().save(run.model_path, overwrite=True)
+            say(f"stopped; the best weights so far are in {run.model_path}; the same command goes on")
+        raise
+    model = make()
+    model.save(run.model_path, overwrite=True)
+    return model
+
+
+def _measured(
+    model: Model,
+    held: Sequence[CaseFiles],
+    read: Reader,
+    metrics: MetricsSpec,
+    threads: int,
+    run: Run,
+    say: Say,
+) -> tuple[CaseResult, ...]:
+    """Measure the model on the fold's own cases, and store the scores in it and beside it."""
+    if not held:
+        return ()
+    model, results = measure(model, held, read, metrics, threads, say)
+    model.save(run.model_path, overwrite=True)
+    for doubt in of_scores(model.spec):
+        say(f"warning: {doubt.sentence}")
+    table = cases_csv(results, surface="surfel", software=f"medseg {__version__}", model=model.spec.name)
+    write_text(run.scores_path, table, overwrite=True)
+    return results
+
+
+def _resolved(recipe: Recipe, card: Card, options: TrainOptions) -> Recipe:
+    seed = recipe.training.seed if options.seed is None else options.seed
+    epochs = options.epochs or recipe.training.epochs
+    return replace(recipe.fitted_to(card), training=replace(recipe.training, seed=seed, epochs=epochs))
+
+
+def _prepared(
+    files: Mapping[str, CaseFiles], split: Split, read: Reader, recipe: Recipe, card: Card, say: Say
+) -> tuple[dict[str, PreparedCase], Digests]:
+    """The cases that train and that choose the checkpoint, and the digests of all.
+
+    Those measured at the end are read and prepared too, so that none is found unusable after hours.
+    """
+    kept = (*split.train, *split.selection)
+    names = (*kept, *split.validation)
+    say(f"reading {counted(len(names), 'case')}")
+    preparation = Preparation(recipe.preparation)
+    prepared: dict[str, PreparedCase] = {}
+    digests: dict[str, Mapping[str, str]] = {}
+    for case in prepare_cases((files[n] for n in names), read, card.structure_set, preparation):
+        digests[case.case_id] = case.digests
+        if case.case_id in kept:
+            prepared[case.case_id] = case
+    return prepared, digests
+
+
+def _require_learnable(
+    cases: Mapping[str, PreparedCase], split: Split, structures: StructureSet, say: Say
+) -> None:
+    """Warn of structures that no case trains.
+
+    Raises:
+        InputError: there is no other.
+    """
+    fault, said = without_voxels((cases[n].volumes_ml for n in split.train), structures, "training case")
+    if fault is not None:
+        raise fault
+    for text in said:
+        say(f"warning: {text}")
+    if not any(case.whole for case in cases.values()):
+        say("warning: no case is labelled in full, so the model will not notice an implausible volume")
+
+
+def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:
+    """How scans are made, where the card has label maps alone."""
+    return SyntheticCases(card, recipe.synthesis, recipe.training.seed) if recipe.synthesis else None
+
+
+def _network(
+    recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, options: TrainOptions
+) -> tuple[Segmenter, tuple[str, ...]]:
+    """The network with the weights it begins from, and what is to be said of them.
+
+    A recipe at fault is refused before data is read.
+    """
+    network = build_network(
+        recipe.network, seed=recipe.training.seed, device=options.device, threads=options.threads
+    )
+    judge(network, structures, recipe.loss, recipe.training)
+    _patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
+    if options.init is None:
+        return network, ()
+    said = start_from(network, Wanted(recipe.network, structures, recipe.channels), options.init)
+    return network, tuple(f"warning: {options.init.spec.name}: {text}" for text in said)
+
+
+def _model_spec(
+    recipe: Recipe, card: Card, split: Split, network: Segmenter, init: Model | None
+) -> ModelSpec:
+    """The model in the making."""
+    origin = {} if init is None else {"began_from": _origin(init)}
+    return ModelSpec(
+        name=recipe.name,
+        network=recipe.network,
+        facts=facts_of(network),
+        channels=recipe.channels,
+        structures=card.structure_set.items,
+        preparation=recipe.preparation,
+        slices=recipe.slices,
+        refinement=recipe.refinement,
+        inference=replace(recipe.inference, tile=recipe.inference.tile or recipe.training.patch),
+        postprocess=recipe.postprocess,
+        training=provenance(recipe, card, split) | origin,
+        totals=card.totals,
+    )
+
+
+def _origin(model: Model) -> dict[str, Any]:
+    """What a model was that another began from: its own training, and the file."""
+    kept = ("recipe", "dataset", "fold", "folds", "seed", "steps", "seconds")
+    return {"sha256": model.sha256, **{key: model.spec.training.get(key) for key in kept}}
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a trainer is fed: cases that train, cases that choose the checkpoint, and who makes patches.
+
+    `spacing_mm` is that of the axes of a patch.
+    """
+
+    training: Sequence[TrainingCase]
+    selection: Sequence[TrainingCase]
+    augmenter: PatchMaker
+    spacing_mm: SpacingMm
+
+
+def _material(
+    recipe: Recipe,
+    structures: StructureSet,
+    cases: Mapping[str, PreparedCase],
+    maps: SyntheticCases | None,
+    files: Mapping[str, CaseFiles],
+    split: Split,
+) -> Material:
+    """Patches of prepared scans; or scans made anew at every step, where there are label maps alone."""
+
+    def part(names: Sequence[str]) -> list[TrainingCase]:
+        return [
+            training_case(n, case.prepared.array, case.indices, case.unlabelled)
+            for n, case in ((n, cases[n]) for n in names)
+        ]
+
+    i, j, k = next(iter(cases.values())).prepared.grid.spacing_mm
+    maker = _patch_maker(recipe, structures, maps, (i, j, k))
+    channels = len(recipe.channels)
+    training = (
+        [map_case(name, maps.generation_map(files[name]), channels) for name in split.train]
+        if maps
+        else part(split.train)
+    )
+    if recipe.network.spatial_dims == 2:
+        i, j, k = turned((i, j, k), recipe.slices.axes[0])
+    return Material(training, part(split.selection), maker, (i, j, k))
+
+
+def _patch_maker(
+    recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, spacing_mm: SpacingMm
+) -> PatchMaker:
+    """Who makes patches at a spacing.
+
+    Raises:
+        UsageError: the recipe's changes do not go with the card's structures or tissues.
+    """
+    if maps is not None:
+        return maps.synthesiser(spacing_mm)
+    augmenter = Augmenter(recipe.augmentation, structures, spacing_mm)
+    return augmenter if recipe.network.spatial_dims == 3 else SliceAugmenter(augmenter, recipe.slices)
+
+
+def _describe(split: Split, recipe: Recipe) -> str:
+    fold = "all cases train" if split.fold is None else f"fold {split.fold} of {split.folds}"
+    return (
+        f"{recipe.name}: {fold} (seed {split.seed}): {counted(len(split.train), 'case')} to "
+        f"train, {len(split.selection)} to choose the checkpoint, "
+        f"{len(split.validation)} to measure at the end"
+    )

@@ -1,0 +1,215 @@
+"""Settings: unknown names and wrong types are told apart from typing errors; everything round-trips."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from medseg.augment.spec import (
+    AffineSpec,
+    AugmentSpec,
+    BiasFieldSpec,
+    BlurSpec,
+    ContrastSpec,
+    ElasticSpec,
+    FlipSpec,
+    GammaSpec,
+    LinearSpec,
+    LowResolutionSpec,
+    NoiseSpec,
+    SynthesisSpec,
+)
+from medseg.core import specs
+from medseg.core.errors import InputError, UsageError
+from medseg.core.structures import Structure
+from medseg.data.cards import Card
+from medseg.losses.spec import LossSpec
+from medseg.model.spec import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec, PostprocessSpec
+from medseg.preparation.intensity import NormalisationSpec
+from medseg.preparation.preparation import PreparationSpec
+from medseg.training.recipe import MetricsSpec, Recipe
+from medseg.training.spec import TrainingSpec
+
+EVERY_AUGMENTATION = AugmentSpec(
+    ElasticSpec(sigma_mm=(1.0, 2.0)),
+    AffineSpec(scale=(0.5, 1.5)),
+    FlipSpec(axes=(1, 2)),
+    ContrastSpec(
+        BlurSpec(), LowResolutionSpec(axes="all"), BiasFieldSpec(), GammaSpec(), LinearSpec(), NoiseSpec()
+    ),
+)
+PREPARATION = PreparationSpec(
+    (1.0, 1.5, 2.0), "nonzero", NormalisationSpec("window", percentiles=None, window=(-160.0, 240.0))
+)
+NETWORK = NetworkSpec(
+    "unet3d",
+    2,
+    3,
+    widths=(8, 16),
+    norm="instance",
+    kernels=((3, 3, 1), (3, 3, 3)),
+    strides=((2, 2, 1),),
+    options={"bias": False, "depth": 2, "slope": 0.1, "activation": "relu"},
+)
+POSTPROCESS = PostprocessSpec(("a",), {"b": 20.0}, ("a", "b"))
+INFERENCE = InferenceSpec("sliding_window", (32, 32, 16), 0.25, "constant", ((0,), (0, 1)))
+STRUCTURES = (Structure(1, "a", "left", "b", "#010203"), Structure(2, "b", "right", "a", "#040506"))
+SPECS: tuple[Any, ...] = (
+    EVERY_AUGMENTATION,
+    PREPARATION,
+    NETWORK,
+    POSTPROCESS,
+    INFERENCE,
+    LossSpec("bce_dice", "squared", class_weights=(1.0, 2.0)),
+    TrainingSpec(patch=(8, 16, 32), optimizer="sgd", precision="bf16"),
+    MetricsSpec(1.5, "a paper"),
+    Card("c", "a card", "decathlon", ("flair", "t1"), STRUCTURES, weights_may_be_shared=True),
+    SynthesisSpec(affine=AffineSpec(scale=(0.9, 1.0)), realistic=0.75, voxel_mm=(1.0, 2.0)),
+    Recipe(
+        "r",
+        "c",
+        NETWORK,
+        description="a recipe",
+        weights="float16",
+        preparation=PREPARATION,
+        augmentation=EVERY_AUGMENTATION,
+        postprocess=POSTPROCESS,
+    ),
+    ModelSpec(
+        "m",
+        NETWORK,
+        NetworkFacts((4, 4, 2), (20, 20, 10), True),
+        ("flair", "t1"),
+        STRUCTURES,
+        PREPARATION,
+        INFERENCE,
+        postprocess=POSTPROCESS,
+        training={"cases": {"trained": 3}, "fold": None},
+        evidence={"validation": [{"mean": 0.5, "ci95": [0.4, 0.6]}]},
+    ),
+)
+
+
+def plain_recipe() -> dict[str, Any]:
+    return json.loads(json.dumps(specs.to_mapping(SPECS[-2])))
+
+
+def read(data: dict[str, Any]) -> Recipe:
+    return specs.from_mapping(Recipe, data, source="r.toml")
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: type(spec).__name__)
+def test_every_spec_comes_back_from_json(spec: Any) -> None:
+    text = json.dumps(specs.to_mapping(spec), allow_nan=False)
+    assert specs.from_mapping(type(spec), json.loads(text), source="x") == spec
+
+
+def test_defaults_fill_what_is_left_out() -> None:
+    small = {"name": "r", "card": "c", "network": {"name": "vnet"}}
+    assert read(small) == Recipe("r", "c", NetworkSpec("vnet"), description="")
+
+
+def test_options_of_a_network_keep_their_types_and_lists() -> None:
+    options = {
+        "filters": (4, 6), "strides": ((1, 2, 2), (2, 2, 2)), "rates": (0.5, 1.0), "norm": ("instance", 1),
+        "bias": True, "depth": 1, "slope": 1.0, "act": "1", "none": (),
+    }  # fmt: skip
+    spec = NetworkSpec("monai:DynUNet", options=options)  # type: ignore[arg-type]
+    data = json.loads(json.dumps(specs.to_mapping(spec)))
+    found = specs.from_mapping(NetworkSpec, data, source="x")
+    assert found == spec
+    assert [type(found.options[key]) for key in ("bias", "depth", "slope", "act")] == [bool, int, float, str]
+
+
+def test_a_whole_number_serves_as_a_float_and_a_list_as_a_tuple() -> None:
+    data = plain_recipe() | {"training": {"learning_rate": 1, "patch": [8, 8, 8]}}
+    assert read(data).training.learning_rate == 1.0
+    assert read(data).training.patch == (8, 8, 8)
+
+
+@pytest.mark.parametrize(
+    ("place", "name", "mend"),
+    [
+        ((), "trainig", "'training'"),
+        (("training",), "epoch", "'epochs'"),
+        (("preparation", "normalisation"), "percentile", "'percentiles'"),
+        (("augmentation", "contrast", "gamma"), "probabilty", "'probability'"),
+        (("augmentation", "elastic"), "sigma", "'sigma_mm'"),
+        (("postprocess",), "xyz", "largest_component, min_volume_mm3, fill_holes"),
+    ],
+)
+def test_an_unknown_name_is_refused_at_every_depth(place: tuple[str, ...], name: str, mend: str) -> None:
+    data = plain_recipe()
+    inner = data
+    for part in place:
+        inner = inner[part]
+    inner[name] = 1
+    with pytest.raises(UsageError) as fault:
+        read(data)
+    assert ".".join([*place, name]) + " is not a setting" in str(fault.value)
+    assert mend in str(fault.value)
+    assert str(fault.value).startswith("r.toml: ")
+
+
+def test_an_unknown_name_in_a_list_is_refused() -> None:
+    card = json.loads(json.dumps(specs.to_mapping(SPECS[-4])))
+    card["structures"][1]["color"] = "#000000"
+    with pytest.raises(UsageError, match=r"structures.color is not a setting; did you mean 'colour'"):
+        specs.from_mapping(Card, card, source="c.toml")
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "told"),
+    [
+        ("training", "epochs", "ten", "training.epochs = 'ten': "),
+        ("training", "epochs", "10", "training.epochs = '10': "),
+        ("training", "epochs", 2.5, "training.epochs = 2.5: "),
+        ("training", "epochs", True, "training.epochs = True: "),
+        ("training", "patch", [8, 8], "training.patch.2 is missing"),
+        ("training", "patch", [8, 8, "x"], "training.patch.2 = 'x': "),
+        ("training", "patch", 8, "training.patch = 8: "),
+        ("training", "optimizer", "adam", "optimizer = 'adam' is not a choice; did you mean 'adamw'?"),
+        ("training", "optimizer", "lion", "optimizer = 'lion' is not a choice; there are adamw, sgd"),
+        ("loss", "name", "tverski", "loss.name = 'tverski' is not a choice; did you mean 'tversky'?"),
+        ("network", "spatial_dims", 4, "network.spatial_dims = 4: Input should be 2 or 3"),
+        ("augmentation", "elastic", "unet2051", "'unet2051'; did you mean 'unet2015'?"),
+        ("training", "batch", 0, "training: batch must be at least 1, not 0"),
+        ("network", "norm", "bach", "network.norm = 'bach' is not a choice; did you mean 'batch'?"),
+        ("network", "options", {"bias": {"a": 1}}, "network.options.bias = {'a': 1}: "),
+        ("network", "options", {"bias": None}, "network.options.bias = None: "),
+        ("network", "options", {"strides": [[[1]]]}, "network.options.strides = [[[1]]]: "),
+        ("augmentation", "elastic", 3, "augmentation.elastic = 3: "),
+        ("augmentation", "elastic", {"probability": 2}, "augmentation.elastic: a probability lies in [0, 1]"),
+        ("postprocess", "min_volume_mm3", {"a": "b"}, "postprocess.min_volume_mm3.a = 'b': "),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_place(section: str, name: str, value: object, told: str) -> None:
+    data = plain_recipe()
+    data[section][name] = value
+    with pytest.raises(UsageError) as fault:
+        read(data)
+    assert told in str(fault.value)
+    assert len(str(fault.value)) < 200
+
+
+def test_what_is_missing_is_named_without_repeating_the_rest() -> None:
+    data = plain_recipe()
+    del data["network"]["name"]
+    with pytest.raises(UsageError) as fault:
+        read(data)
+    assert str(fault.value) == "r.toml: network.name is missing"
+
+
+@pytest.mark.parametrize("data", [[], "text", 3, None])
+def test_something_that_is_no_table_is_refused(data: Any) -> None:
+    with pytest.raises(UsageError, match="everything = "):
+        read(data)
+
+
+def test_the_kind_of_fault_is_the_callers() -> None:
+    with pytest.raises(InputError, match="x: a is not a setting"):
+        specs.from_mapping(NetworkFacts, {"a": 1}, source="x", error=InputError)
+    with pytest.raises(InputError, match=r"x: stride is missing"):
+        specs.from_mapping(NetworkFacts, {}, source="x", error=InputError)

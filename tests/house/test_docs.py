@@ -1,0 +1,38 @@
+"""What the pages show in TOML is read as it stands."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from medseg.core import specs
+from medseg.training.recipe import Recipe
+
+ROOT = Path(__file__).parents[2]
+PAGES = sorted(
+    path for path in (*ROOT.glob("*.md"), *ROOT.glob("[dp]*/*.md")) if "```toml\n" in path.read_text("utf-8")
+)
+SECTIONS = {field.name for field in dataclasses.fields(Recipe)}
+LEAST = {"name": "r", "card": "phantom", "network": {"name": "unet3d"}}
+pytestmark = pytest.mark.skipif(not (ROOT / "docs").is_dir(), reason="the pages are not installed")
+
+
+def examples(page: Path) -> list[str]:
+    return re.findall(r"^```toml\n(.*?)^```$", page.read_text("utf-8"), re.DOTALL | re.MULTILINE)
+
+
+def test_the_pages_have_examples() -> None:
+    assert "how-to.md" in {page.name for page in PAGES}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_an_example_is_toml_and_sections_of_a_recipe_are_read_as_one(page: Path) -> None:
+    for text in examples(page):
+        data = tomllib.loads(text)
+        assert data
+        if data.keys() <= SECTIONS:
+            specs.from_mapping(Recipe, LEAST | data, source=page.name)
