@@ -284,7 +284,7 @@ def _for_channels(values: PerChannel, channels: int) -> PerChannel:
     if len(values) not in (1, channels):
         raise UsageError(
             f"intensity changes were drawn for {len(values)} channels, the image has {channels}",
-            mend="sample with channels=... as the image has",
+            hint="sample with channels=... as the image has",
         )
     return values * channels if len(values) == 1 else values
 

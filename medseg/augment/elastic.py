@@ -138,7 +138,7 @@ def basis(positions: Tensor, count: int, *, derivative: bool = False) -> Tensor:
         raise UsageError(
             f"the lattice of {count} points serves positions from 0 to {intervals}, "
             f"not {float(positions.min()):g} to {float(positions.max()):g}",
-            mend="sample the parameters for the patch they are applied to",
+            hint="sample the parameters for the patch they are applied to",
         )
     cell = positions.floor().clamp(0, intervals - 1)
     t = positions - cell

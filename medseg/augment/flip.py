@@ -31,7 +31,7 @@ def require_twins(axes: Sequence[int], structures: StructureSet) -> None:
     if lone and LEFT_RIGHT in axes:
         raise UsageError(
             f"flipping left and right would misname {', '.join(lone)}, which have a side but no twin",
-            mend="declare the twins, or leave axis 0 out of the flip's axes",
+            hint="declare the twins, or leave axis 0 out of the flip's axes",
         )
 
 

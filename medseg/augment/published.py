@@ -66,7 +66,7 @@ class PublishedParams:
             raise UsageError(
                 f"the field {self.preset} was drawn for a patch of {tuple(self.patch_shape)} voxels, "
                 f"not {tuple(patch_shape)}",
-                mend="sample the parameters for the patch they are applied to",
+                hint="sample the parameters for the patch they are applied to",
             )
 
 

@@ -211,7 +211,7 @@ class AugmentSpec:
         if isinstance(self.elastic, str) and self.elastic not in ELASTIC_PRESETS:
             raise UsageError(
                 f"no elastic deformation is called {self.elastic!r}",
-                mend=did_you_mean(self.elastic, ELASTIC_PRESETS),
+                hint=did_you_mean(self.elastic, ELASTIC_PRESETS),
             )
 
 

@@ -103,7 +103,7 @@ class TissueTable:
         found = np.array(list(counts), dtype=labels.dtype)
         unknown = {value: n for value, n in counts.items() if value not in values}
         if unknown:
-            raise InputError(unknown_values(unknown), mend="declare them as tissues in the card")
+            raise InputError(unknown_values(unknown), hint="declare them as tissues in the card")
         indices = np.array([values.index(v) for v in counts], dtype=np.uint8)
         encoded: NDArray[np.uint8] = indices[np.searchsorted(found, labels)]
         return encoded

@@ -33,7 +33,7 @@ def command(
 ) -> None:
     """Draw what a recipe, or elastic deformation as a paper has it, makes of a scan."""
     if bool(preset) == bool(recipe):
-        raise UsageError("a picture shows either a preset or a recipe", mend="give --preset or --recipe")
+        raise UsageError("a picture shows either a preset or a recipe", hint="give --preset or --recipe")
     from medseg.io import stem_and_suffix
     from medseg.training.preview import augment, plan_of_preset, plan_of_recipe, words
 

@@ -36,7 +36,7 @@ def command(
     from medseg.training.recipe import load_recipe
 
     if card and recipe:
-        raise UsageError("--card and --recipe are two answers to one question", mend="give one")
+        raise UsageError("--card and --recipe are two answers to one question", hint="give one")
     settings = load_recipe(recipe) if recipe else None
     name = settings.card if settings else card
     audit = check(

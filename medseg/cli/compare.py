@@ -128,12 +128,12 @@ def _check(
             "--followup compares two times, and takes no --reference, no --tolerance and no --ignore"
         )
     if measured[0] is None and measured[2] is not None:
-        raise UsageError("--ignore is of the voxels of a --reference", mend="give both, or neither")
+        raise UsageError("--ignore is of the voxels of a --reference", hint="give both, or neither")
     if not followup and only_followup:
         raise UsageError("--lesions, --model, --scan-a, --scan-b and --dates go with --followup")
     if out is not None and out.suffix.lower() not in (".html", ".htm"):
         name = f"{out.stem or 'NAME'}.html"
-        raise UsageError("the page is an HTML file", source=out, mend=f"give -o {name}, or use --json")
+        raise UsageError("the page is an HTML file", source=out, hint=f"give -o {name}, or use --json")
 
 
 def _dates(text: str) -> tuple[date, date] | None:
@@ -144,7 +144,7 @@ def _dates(text: str) -> tuple[date, date] | None:
         first, second = map(date.fromisoformat, text.split(","))
     except ValueError:
         raise UsageError(
-            f"--dates names the dates of A and B, not {text!r}", mend="write them as 2025-01-31,2026-02-28"
+            f"--dates names the dates of A and B, not {text!r}", hint="write them as 2025-01-31,2026-02-28"
         ) from None
     return first, second
 

@@ -150,7 +150,7 @@ def _require_json(out: Path | None) -> None:
         UsageError: it is one.
     """
     if out is not None and out.suffix != ".json":
-        raise UsageError("what is written there is JSON", source=out, mend="give a .json file, or a folder")
+        raise UsageError("what is written there is JSON", source=out, hint="give a .json file, or a folder")
 
 
 def _require_html(page: Path | None) -> None:
@@ -163,7 +163,7 @@ def _require_html(page: Path | None) -> None:
         raise UsageError(
             f"the page about a cohort is an .html file, not {page.suffix or 'one without a suffix'}",
             source=page,
-            mend=f"name it {page.stem}.html",
+            hint=f"name it {page.stem}.html",
         )
 
 

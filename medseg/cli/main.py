@@ -108,7 +108,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except (KeyboardInterrupt, Exception, Terminated) as fault:
         if isinstance(fault, MedsegError):
             _keep_to_options(fault, arguments[0])
-        text, code = _told(fault)
+        text, code = _message(fault)
         if debug:
             traceback.print_exception(fault)
         return _say(text, code)
@@ -121,13 +121,13 @@ def _keep_to_options(fault: MedsegError, verb: str) -> None:
     if verb not in commands:
         return
     known = {word for param in commands[verb].params for word in (*param.opts, *param.secondary_opts)}
-    ways = fault.mend.split(OR) if fault.mend else []
+    ways = fault.hint.split(OR) if fault.hint else []
     kept = [way for way in ways if set(OPTION.findall(way)) <= known]
     if ways:
-        fault.mend = OR.join(kept) or "write the file again with this settled"
+        fault.hint = OR.join(kept) or "write the file again with this settled"
 
 
-def _told(fault: BaseException) -> tuple[str, int]:
+def _message(fault: BaseException) -> tuple[str, int]:
     """What to say about a fault, and its exit code."""
     if isinstance(fault, MedsegError):
         return str(fault), fault.exit_code

@@ -49,7 +49,7 @@ def command(
     require_page(target)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     if ignore is not None and reference is None:
-        raise UsageError("--ignore is of the voxels of a --reference", mend="give both, or neither")
+        raise UsageError("--ignore is of the voxels of a --reference", hint="give both, or neither")
     known = known_structures(seg, reference=reference, model=model, labels=labels, reading=reading)
     report(
         seg,

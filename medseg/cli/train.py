@@ -50,7 +50,7 @@ def command(
 
     loaded = load_recipe(recipe)
     if epochs is not None and time_budget:
-        raise UsageError("--epochs and --time-budget are two answers to one question", mend="give one")
+        raise UsageError("--epochs and --time-budget are two answers to one question", hint="give one")
     options = TrainOptions(
         epochs=epochs,
         time_budget_s=_budget(time_budget),
@@ -110,7 +110,7 @@ def _budget(text: str) -> float | None:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < math.inf:
-        raise UsageError(f"--time-budget {text!r} is no time", mend="write 90s, 20m or 1.5h")
+        raise UsageError(f"--time-budget {text!r} is no time", hint="write 90s, 20m or 1.5h")
     return seconds
 
 
@@ -118,5 +118,5 @@ def _fold(text: str) -> int | None:
     if text == "none":
         return None
     if not text.isdigit():
-        raise UsageError(f"--fold {text!r} is no fold", mend="give a number from 0, or none")
+        raise UsageError(f"--fold {text!r} is no fold", hint="give a number from 0, or none")
     return int(text)

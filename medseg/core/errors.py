@@ -9,28 +9,28 @@ from typing import ClassVar
 
 
 class MedsegError(Exception):
-    """A fault with a cause and, where there is one, a mend.
+    """A fault with a cause and, where there is one, a hint.
 
     Args:
         fault: what is wrong, with both values where two disagree.
         source: the file or folder it is wrong with.
-        mend: what the user can do about it; an imperative, or a command.
+        hint: what the user can do about it; an imperative, or a command.
 
-    >>> str(InputError("the file is empty", source="scan.nii.gz", mend="copy it again"))
+    >>> str(InputError("the file is empty", source="scan.nii.gz", hint="copy it again"))
     'scan.nii.gz: the file is empty; copy it again'
     """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, fault: str, *, source: str | Path | None = None, mend: str | None = None) -> None:
+    def __init__(self, fault: str, *, source: str | Path | None = None, hint: str | None = None) -> None:
         self.fault = fault
         self.source = None if source is None else str(source)
-        self.mend = mend
+        self.hint = hint
         super().__init__(fault)
 
     def __str__(self) -> str:
         text = self.fault if self.source is None else f"{printable(self.source)}: {self.fault}"
-        return text if self.mend is None else f"{text}; {self.mend}"
+        return text if self.hint is None else f"{text}; {self.hint}"
 
 
 class UsageError(MedsegError, ValueError):
@@ -80,7 +80,7 @@ class SelfCheckError(MedsegError):
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The mend for a name that is not known: the nearest there is, or all of them.
+    """The hint for a name that is not known: the nearest there is, or all of them.
 
     >>> did_you_mean("Tversk", ["dice", "tversky"])
     "did you mean 'tversky'?"

@@ -38,7 +38,7 @@ def from_mapping(
     try:
         return TypeAdapter(cls).validate_json(json.dumps(data, default=str), strict=True)
     except ValidationError as fault:
-        raise _told(fault, data, source, error) from None
+        raise _message(fault, data, source, error) from None
 
 
 def to_mapping(spec: Any) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def to_mapping(spec: Any) -> dict[str, Any]:
     return mapping
 
 
-def _told(fault: ValidationError, data: Any, source: str, error: type[MedsegError]) -> MedsegError:
+def _message(fault: ValidationError, data: Any, source: str, error: type[MedsegError]) -> MedsegError:
     """The first thing that is wrong: where, what was given, what is wanted."""
     first = fault.errors()[0]
     kind, given = first["type"], first["input"]
@@ -57,7 +57,7 @@ def _told(fault: ValidationError, data: Any, source: str, error: type[MedsegErro
     if kind == "literal_error" and isinstance(given, str):
         known = re.findall("'([^']*)'", first["ctx"]["expected"])
         named = f"{place} = {reprlib.repr(given)} is not a choice"
-        return error(named, source=source, mend=did_you_mean(given, known))
+        return error(named, source=source, hint=did_you_mean(given, known))
     what = first["msg"].removeprefix("Value error, ")
     if kind == "value_error":
         return error(f"{place}: {what}" if place else what, source=source)
@@ -85,8 +85,8 @@ def _refuse_unknown(cls: type, data: Any, place: str, source: str, error: type[M
     names = [f.name for f in dataclasses.fields(cls)]
     for key, value in data.items():
         if key not in names:
-            mend = did_you_mean(str(key), names)
-            raise error(f"{place}{key} is not a setting", source=source, mend=mend)
+            hint = did_you_mean(str(key), names)
+            raise error(f"{place}{key} is not a setting", source=source, hint=hint)
         for inner in _dataclasses_in(hints[key]):
             for item in value if isinstance(value, list | tuple) else [value]:
                 _refuse_unknown(inner, item, f"{place}{key}.", source, error)

@@ -112,7 +112,7 @@ class StructureSet:
         for structure in self.items:
             if structure.name == name:
                 return structure
-        raise UsageError(f"no structure named {name!r}", mend=did_you_mean(name, self.names))
+        raise UsageError(f"no structure named {name!r}", hint=did_you_mean(name, self.names))
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -171,7 +171,7 @@ class StructureSet:
         if unknown:
             raise InputError(
                 unknown_values(unknown),
-                mend=f"declare them in the card; it has {', '.join(map(str, self.known_values))}",
+                hint=f"declare them in the card; it has {', '.join(map(str, self.known_values))}",
             )
         return counts
 
@@ -218,7 +218,7 @@ class StructureSet:
         found = tuple(s for s in self.items if name in (s.name, self.unsided(s.name)))
         if not found:
             known = dict.fromkeys((*self.names, *map(self.unsided, self.names)))
-            raise UsageError(f"no structure named {name!r}", mend=did_you_mean(name, known))
+            raise UsageError(f"no structure named {name!r}", hint=did_you_mean(name, known))
         return found
 
     def voxels(self, count: Mapping[int, int]) -> dict[str, int]:
@@ -322,7 +322,7 @@ def _check_twin(structure: Structure, twin: Structure | None) -> None:
     if {structure.side, twin.side} != {"left", "right"}:
         raise UsageError(
             f"the twins {structure.name!r} and {twin.name!r} have the sides {structure.side} and {twin.side}",
-            mend="one is left, the other right",
+            hint="one is left, the other right",
         )
 
 

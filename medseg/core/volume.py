@@ -91,7 +91,7 @@ class Grid:
                 f"{what} lie on different grids: {_describe(self)} against {_describe(other)}, "
                 f"{self._difference(other)}",
                 source=source,
-                mend="resample one onto the other's grid first",
+                hint="resample one onto the other's grid first",
             )
 
 

@@ -80,7 +80,7 @@ class Card:
         found = read_layout(folder, self.layout, complete=complete).read_with(reading or ReadOptions())
         fault = self._contradiction(found)
         if fault:
-            raise InputError(fault, source=folder / "dataset.json", mend="use the card of this dataset")
+            raise InputError(fault, source=folder / "dataset.json", hint="use the card of this dataset")
         if not found.channels:
             return found
         return replace(found, cases=tuple(self._named(case) for case in found.cases))
@@ -156,7 +156,7 @@ def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelin
         known = available(kind)
         if str(name) not in known:
             what = "recipe" if kind == "pipelines" else "card"
-            raise UsageError(f"no {what} named {str(name)!r}", mend=did_you_mean(str(name), known))
+            raise UsageError(f"no {what} named {str(name)!r}", hint=did_you_mean(str(name), known))
         path = known[str(name)]
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))

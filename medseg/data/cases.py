@@ -55,7 +55,7 @@ class PreparedCase:
 
 
 @dataclass(frozen=True, eq=False)
-class Judgement:
+class CaseCheck:
     """What reading and preparing a case came to.
 
     Attributes:
@@ -108,7 +108,7 @@ def read_image(files: CaseFiles, there: Sequence[str], wanted: Sequence[str] = (
             raise InputError(
                 f"has no {', '.join(missing)} (it has {', '.join(files.channels)})",
                 source=files.image.parent,
-                mend=f"name the channels that every case has in the recipe: channels = [{_quoted(files)}]",
+                hint=f"name the channels that every case has in the recipe: channels = [{_quoted(files)}]",
             )
         chosen = {name: files.channels[name] for name in wanted}
         return read_volume(chosen, channels=wanted, options=files.reading)
@@ -156,7 +156,7 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     taken = [value for value in relabel.values() if value in found and value not in relabel]
     if taken:
         raise InputError(
-            f"holds the label {taken[0]}, which none of its year has", source=source, mend="check the labels"
+            f"holds the label {taken[0]}, which none of its year has", source=source, hint="check the labels"
         )
     array = labels.array.copy()
     for value, becomes in relabel.items():
@@ -164,9 +164,9 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     return replace(labels, array=array)
 
 
-def judge_case(
+def check_case(
     files: CaseFiles, read: Reader, structures: StructureSet, preparation: Preparation
-) -> Judgement:
+) -> CaseCheck:
     """Read and prepare one case, as a training does, and say all that speaks against it.
 
     `check` and `train` both come through here, so that neither takes what the other refuses.
@@ -174,7 +174,7 @@ def judge_case(
     try:
         volume, labels = read(files)
     except MedsegError as fault:
-        return Judgement((_of_file(fault, files.image),))
+        return CaseCheck((_of_file(fault, files.image),))
     faults, prepared = [], None
     try:
         prepared = preparation.apply(volume)
@@ -187,7 +187,7 @@ def judge_case(
     except MedsegError as fault:
         faults.append(_of_file(fault, files.label or files.image))
     if faults or prepared is None or indices is None:
-        return Judgement(tuple(faults), volume, labels)
+        return CaseCheck(tuple(faults), volume, labels)
     case = PreparedCase(
         files.case_id,
         prepared,
@@ -198,7 +198,7 @@ def judge_case(
         volume.grid.spacing_mm,
         *_digests(files, volume, labels),
     )
-    return Judgement((), volume, labels, case)
+    return CaseCheck((), volume, labels, case)
 
 
 def _indices(
@@ -251,12 +251,12 @@ def prepare_cases(
     """Cases one after the other; the same voxels under two names are refused.
 
     Raises:
-        MedsegError: the first fault of a case, see `judge_case`.
+        MedsegError: the first fault of a case, see `check_case`.
         InputError: two cases hold the same scan, which could end up on both sides of a split.
     """
     seen: dict[str, str] = {}
     for files in cases:
-        found = judge_case(files, read, structures, preparation)
+        found = check_case(files, read, structures, preparation)
         if found.prepared is None:
             raise found.faults[0]
         _note(found.prepared.digest, files, seen)
@@ -272,7 +272,7 @@ def swapped_labels(cases: Sequence[CaseFiles]) -> Iterator[InputError]:
             yield InputError(
                 f"is listed with the labels of {label}",
                 source=case.image,
-                mend="list each image with its own labels",
+                hint="list each image with its own labels",
             )
 
 
@@ -301,7 +301,7 @@ def without_voxels(
     lacking = [name for name in structures.names if name not in found]
     if len(lacking) == len(structures):
         fault = f"no {of} has a voxel of any structure ({', '.join(lacking)})"
-        return InputError(fault, mend="check the label files, and what the card says of their values"), ()
+        return InputError(fault, hint="check the label files, and what the card says of their values"), ()
     return None, tuple(f"no {of} has a voxel of {name}: it cannot be learnt" for name in lacking)
 
 
@@ -329,7 +329,7 @@ def _placed(digest: str, grid: Grid) -> str:
 def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
     if digest in seen:
         raise InputError(
-            f"holds the same voxels as {seen[digest]}", source=files.image, mend="remove one of them"
+            f"holds the same voxels as {seen[digest]}", source=files.image, hint="remove one of them"
         )
     seen[digest] = files.case_id
 

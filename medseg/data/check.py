@@ -17,10 +17,10 @@ from medseg.core.errors import InputError, MedsegError
 from medseg.core.structures import Structure, StructureSet, value_counts
 from medseg.data.cards import Card
 from medseg.data.cases import (
-    Judgement,
+    CaseCheck,
     channels_of,
+    check_case,
     ignored_share,
-    judge_case,
     much_ignored,
     read_on_grid,
     swapped_labels,
@@ -158,7 +158,7 @@ def check(
         if found.tissues and card is not None:
             looked = _look_at_map(case, card, findings)
         else:
-            judged = judge_case(case, read, structures, prepare)
+            judged = check_case(case, read, structures, prepare)
             looked = _look(case, judged, structures, findings)
         facts += [] if looked is None else [looked]
         on_case(number, len(cases))
@@ -193,28 +193,28 @@ def _origin(folder: Path, reading: ReadOptions | None) -> Origin:
         raise InputError(
             f"has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net), but {sorted(found)}",
             source=folder / LISTER,
-            mend="complete it, or say with --card what the data set is",
+            hint="complete it, or say with --card what the data set is",
         )
     if layout is None:
         raise InputError(
             "lies in no layout that is known",
             source=folder,
-            mend="give the data set's own folder, or say with --card what it is: --card brain for label maps",
+            hint="give the data set's own folder, or say with --card what it is: --card brain for label maps",
         )
     return origin(folder, layout, complete=False, reading=reading)
 
 
-def _told(fault: MedsegError, case: CaseFiles) -> str:
+def _message(fault: MedsegError, case: CaseFiles) -> str:
     """The fault and which of the case's two files has it."""
     label = case.label is not None and fault.source == str(case.label)
     return f"{'labels' if label else 'image'}: {fault.fault}"
 
 
 def _look(
-    case: CaseFiles, judged: Judgement, structures: StructureSet, findings: list[Finding]
+    case: CaseFiles, judged: CaseCheck, structures: StructureSet, findings: list[Finding]
 ) -> CaseFacts | None:
     """One case by itself; None where it cannot be read."""
-    findings += [Finding("error", case.case_id, _told(fault, case)) for fault in judged.faults]
+    findings += [Finding("error", case.case_id, _message(fault, case)) for fault in judged.faults]
     volume, labels = judged.volume, judged.labels
     findings += [Finding("warning", case.case_id, text) for text in (volume.warnings if volume else ())]
     if volume is None or labels is None:
@@ -247,7 +247,7 @@ def _look_at_map(case: CaseFiles, card: Card, findings: list[Finding]) -> CaseFa
         SyntheticCases(card, SynthesisSpec()).generation_map(case)
     except MedsegError as fault:
         fault.source = fault.source or str(case.image)
-        findings.append(Finding("error", case.case_id, _told(fault, case)))
+        findings.append(Finding("error", case.case_id, _message(fault, case)))
         return None
     voxels = value_counts(labels.array)
     parts = _parts(card.structure_set, card.tissues)

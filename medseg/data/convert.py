@@ -108,7 +108,7 @@ def _origin(source: Path, layout: str, unlabelled: bool, reading: ReadOptions | 
         return origin(source, layout, complete=not unlabelled, reading=reading)
     except InputError as fault:
         if not unlabelled and _lacks_labels(source, layout, reading):
-            fault.mend = ", or ".join(filter(None, (fault.mend, WITHOUT_LABELS)))
+            fault.hint = ", or ".join(filter(None, (fault.hint, WITHOUT_LABELS)))
         raise
 
 
@@ -137,7 +137,7 @@ def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -
     if found.structures.ignore is not None and to not in ("nnunet", "decathlon"):
         raise UsageError(
             f"the layout {to} cannot say that the label {found.structures.ignore} is to be ignored",
-            mend="choose nnunet or decathlon",
+            hint="choose nnunet or decathlon",
         )
     name = "dataset" if anonymous else found.name
     return About(name, found.description, channels or found.channels, found.structures, found.licence)
@@ -145,7 +145,7 @@ def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -
 
 def _writer(to: str, axis: str) -> Writer:
     if to not in TARGETS:
-        raise UsageError(f"nothing is converted to {to!r}", mend=did_you_mean(to, TARGETS))
+        raise UsageError(f"nothing is converted to {to!r}", hint=did_you_mean(to, TARGETS))
     if axis not in images.AXES:
         raise UsageError(f"an axis is {', '.join(images.AXES)}, not {axis!r}")
     return images.writer(axis) if to == "images" else WRITERS[to]
@@ -156,13 +156,13 @@ def _require_apart(source: Path, out: Path, overwrite: bool) -> None:
     here, there = source.resolve(), out.resolve()
     if there.is_relative_to(here) or here.is_relative_to(there):
         raise UsageError(
-            "the output lies in the source, or the source in it", source=out, mend="choose another"
+            "the output lies in the source, or the source in it", source=out, hint="choose another"
         )
     if out.exists() and not out.is_dir():
-        raise UsageError("the output is a file", source=out, mend="name a folder")
+        raise UsageError("the output is a file", source=out, hint="name a folder")
     if not overwrite and out.is_dir() and any(not path.is_dir() for path in out.rglob("*")):
         raise UsageError(
-            "the output folder is not empty", source=out, mend="add --overwrite to write into it"
+            "the output folder is not empty", source=out, hint="add --overwrite to write into it"
         )
 
 
@@ -188,9 +188,9 @@ def _names(cases: Sequence[CaseFiles], to: str, anonymous: bool) -> dict[str, st
         names = {case: name.replace("__", "-") for case, name in names.items()}
     strange = [name for name in names.values() if Path(name).name != name or name.startswith(".")]
     if strange:
-        raise UsageError(f"{strange[0]!r} cannot be the name of a file", mend="use --anonymous")
+        raise UsageError(f"{strange[0]!r} cannot be the name of a file", hint="use --anonymous")
     if len(set(names.values())) < len(names):
-        raise UsageError("two cases would have one name", mend="use --anonymous")
+        raise UsageError("two cases would have one name", hint="use --anonymous")
     return names
 
 
@@ -250,7 +250,7 @@ def _labels(files: CaseFiles, structures: StructureSet) -> LabelMap | None:
         raise InputError(
             f"holds the label {strange[0]}, which is not declared",
             source=files.label,
-            mend="name a card that has it",
+            hint="name a card that has it",
         )
     return labels
 

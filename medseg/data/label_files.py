@@ -53,14 +53,14 @@ def read_structures(path: Path) -> StructureSet:
         content = read_json(path)
         stated = stated_labels(content if "labels" in content else {"labels": content}, numbered=True)
     except OSError as fault:
-        raise InputError(f"cannot be read ({fault.strerror})", source=path, mend="check the path") from None
+        raise InputError(f"cannot be read ({fault.strerror})", source=path, hint="check the path") from None
     except InputError:
         raise
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(
             f"does not say what the labels mean ({fault})",
             source=path,
-            mend='write {"labels": {"1": "name", ...}}',
+            hint='write {"labels": {"1": "name", ...}}',
         ) from None
     if stated.regions:
         return StructureSet(stated.regions, stated.ignore)
@@ -111,7 +111,7 @@ def segment_names(paths: Iterable[Path]) -> dict[int, str]:
                 raise InputError(
                     f"calls {s.value} {s.name!r}, and another file does not",
                     source=path,
-                    mend="say with --labels what the values mean",
+                    hint="say with --labels what the values mean",
                 )
     return names
 
@@ -127,5 +127,5 @@ def require_labels(values: Collection[int], path: Path, structures: StructureSet
         raise InputError(
             f"holds {len(values)} different values: it looks like a scan, not labels",
             source=path,
-            mend="give the label files; where it is one, say with --labels what each value means",
+            hint="give the label files; where it is one, say with --labels what each value means",
         )

@@ -89,8 +89,8 @@ def described(folder: Path, card: Card, *, complete: bool, reading: ReadOptions 
 def _card(name: str) -> Card:
     known = available("datasets")
     if Path(name).suffix != ".toml" and name not in known:
-        mend = did_you_mean(name, dict.fromkeys((*SOURCES, *known)))
-        raise UsageError(f"neither a layout nor a card named {name!r}", mend=mend)
+        hint = did_you_mean(name, dict.fromkeys((*SOURCES, *known)))
+        raise UsageError(f"neither a layout nor a card named {name!r}", hint=hint)
     return load_card(name)
 
 

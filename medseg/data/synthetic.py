@@ -70,7 +70,7 @@ class SyntheticCases:
             raise InputError(
                 f"a label map with voxels of {grid.spacing_mm} mm, not 1 mm",
                 source=files.image,
-                mend="resample it to 1 mm",
+                hint="resample it to 1 mm",
             )
         return indices
 

@@ -258,7 +258,7 @@ def _require_two(a: Path, b: Path) -> None:
     """
     if a.exists() and b.exists() and a.samefile(b):
         what = "folder" if a.is_dir() else "file"
-        raise UsageError(f"A and B are the same {what}", source=a, mend="name two segmentations")
+        raise UsageError(f"A and B are the same {what}", source=a, hint="name two segmentations")
 
 
 def _agreement(
@@ -323,7 +323,7 @@ def _agreed(
     try:
         first.grid.require(second.grid, "A and B", str(pair.prediction))
     except GridMismatchError as fault:
-        fault.mend = "resample one onto the other's grid first"
+        fault.hint = "resample one onto the other's grid first"
         raise
     return evaluate_case(
         second,

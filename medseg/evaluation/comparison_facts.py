@@ -28,7 +28,7 @@ def stated_structures(a: Path, b: Path) -> StructureSet | None:
         if first[value] != second[value]:
             raise UsageError(
                 f"A calls the value {value} {first[value]!r}, and B calls it {second[value]!r}",
-                mend="write both in the same values, or say with --labels what the values mean",
+                hint="write both in the same values, or say with --labels what the values mean",
             )
     return stated["A"] if len(first) >= len(second) else stated["B"]
 

@@ -97,7 +97,7 @@ def evaluate(
     mode = challenge.mode if challenge else mode or "surfel"
     protocols.require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
-        raise UsageError("pages of cases are written to a folder", mend="give -o FOLDER")
+        raise UsageError("pages of cases are written to a folder", hint="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref), reading)
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
     structures = structures if ignore is None else ignoring(structures, ignore)

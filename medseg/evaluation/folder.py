@@ -64,15 +64,15 @@ class EvaluationFolder:
             ResourceError: it may not be written to.
         """
         if self.folder.exists() and not self.folder.is_dir():
-            raise UsageError("is a file, not a folder", source=self.folder, mend="choose another -o")
+            raise UsageError("is a file, not a folder", source=self.folder, hint="choose another -o")
         for path in inputs:
             if path.is_dir() and self.folder.resolve().is_relative_to(path.resolve()):
                 raise UsageError(
-                    "lies inside a folder that is read", source=self.folder, mend="choose a folder outside it"
+                    "lies inside a folder that is read", source=self.folder, hint="choose a folder outside it"
                 )
         if not self.overwrite and (held := self._held(settings, pairs)):
             raise UsageError(
-                f"holds {held}", source=self.folder, mend="give another folder with -o, or --overwrite"
+                f"holds {held}", source=self.folder, hint="give another folder with -o, or --overwrite"
             )
         require_writable(self.folder / REPORT)
         (self.folder / CASES).mkdir(parents=True, exist_ok=True)

@@ -200,7 +200,7 @@ def followup(
     if dates is not None and dates[1] < dates[0]:
         raise UsageError(
             f"the second scan is dated {dates[1].isoformat()}, before the first, {dates[0].isoformat()}",
-            mend="name the earlier segmentation first",
+            hint="name the earlier segmentation first",
         )
     summaries = [_summary(path) for path in (first, second)]
     _require_same(summaries[0], summaries[1])
@@ -254,13 +254,13 @@ def _require_two_files(first: Path, second: Path) -> None:
             raise UsageError(
                 "--followup takes two label files, and this is a folder",
                 source=path,
-                mend="name the earlier and the later segmentation of one patient",
+                hint="name the earlier and the later segmentation of one patient",
             )
     if first.exists() and second.exists() and first.samefile(second):
         raise UsageError(
             "the earlier and the later segmentation are the same file",
             source=first,
-            mend="name two predictions of one patient",
+            hint="name two predictions of one patient",
         )
 
 
@@ -271,20 +271,20 @@ def _summary(labels: Path) -> dict[str, Any]:
         InputError: there is none, or the labels were changed since.
     """
     if not labels.is_file():
-        raise InputError("there is no such file", source=labels, mend="check the path")
+        raise InputError("there is no such file", source=labels, hint="check the path")
     path = summary_path(labels)
     content = read_summary(path)
     if not (models_of(content) and isinstance(content["provenance"].get("settings"), dict)):
         raise InputError(
             f"no {path.name} of a prediction lies beside it, so that nobody knows what made it",
             source=labels,
-            mend=PREDICT_BOTH,
+            hint=PREDICT_BOTH,
         )
     if content.get("labels_sha256") != digest_of(labels):
         raise InputError(
             f"is not the file that {path.name} describes: it was changed after it was predicted",
             source=labels,
-            mend="give it as predicted; what is noise is known of predictions alone",
+            hint="give it as predicted; what is noise is known of predictions alone",
         )
     return content
 
@@ -299,13 +299,13 @@ def _require_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     models = [models_of(dict(summary)) for summary in (first, second)]
     if one["models"] != two["models"]:
         raise UsageError(
-            f"the two were made with different models: {models[0]} and {models[1]}", mend=PREDICT_BOTH
+            f"the two were made with different models: {models[0]} and {models[1]}", hint=PREDICT_BOTH
         )
     of_one, of_two = settings_of(first), settings_of(second)
     for what in sorted(of_one.keys() | of_two.keys()):
         told = [settings.get(what, UNSET) for settings in (of_one, of_two)]
         if told[0] != told[1]:
-            raise UsageError(f"the two differ in {what}: {told[0]}, and {told[1]}", mend=PREDICT_BOTH)
+            raise UsageError(f"the two differ in {what}: {told[0]}, and {told[1]}", hint=PREDICT_BOTH)
 
 
 def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smallest], tuple[str, ...]]:
@@ -326,7 +326,7 @@ def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smalles
         raise ModelError(
             f"{found.spec.name} has the SHA-256 {found.sha256}, and the one that predicted {sha256}",
             source=model,
-            mend="name the model that predicted",
+            hint="name the model that predicted",
         )
     known = found.spec.evidence.get("repeatability", {}).get("structures", {})
     if not known:

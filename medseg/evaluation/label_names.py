@@ -82,7 +82,7 @@ def require_some(structures: StructureSet, source: Path) -> None:
         raise InputError(
             "neither the references nor the predictions hold a label: there is nothing to measure",
             source=source,
-            mend="check the files; where they are right, say with --labels which structures there are",
+            hint="check the files; where they are right, say with --labels which structures there are",
         )
 
 
@@ -94,7 +94,7 @@ def ignoring(structures: StructureSet, value: int) -> StructureSet:
     """
     kept = tuple(s for s in structures if s.members or s.value != value)
     if not kept:
-        raise UsageError(f"no label is left to measure when {value} is ignored", mend="check --ignore")
+        raise UsageError(f"no label is left to measure when {value} is ignored", hint="check --ignore")
     return StructureSet(kept, value)
 
 
@@ -105,7 +105,7 @@ def _regions(challenge: protocols.Protocol, found: StructureSet) -> StructureSet
     if strange:
         raise UsageError(
             f"the files hold the values {', '.join(map(str, strange))}, which {challenge.name} has not",
-            mend="say with --labels what the values mean",
+            hint="say with --labels what the values mean",
         )
     return regions
 
@@ -133,7 +133,7 @@ def _named_structures(pairs: Sequence[FilePair], nameless: Path) -> StructureSet
     raise UsageError(
         "holds structures by name, and the values of the other files have no names",
         source=nameless,
-        mend="say with --labels what they mean",
+        hint="say with --labels what they mean",
     )
 
 

@@ -134,7 +134,7 @@ def measure(task: Task) -> Measured:
 def died(task: Task) -> Measured:
     """What becomes of a case whose process died."""
     text = "the process that measured it died, of too little memory perhaps"
-    return Measured(None, fault=ResourceError(text, source=task.pair.case_id, mend="give fewer --workers"))
+    return Measured(None, fault=ResourceError(text, source=task.pair.case_id, hint="give fewer --workers"))
 
 
 def _contained(task: Task) -> tuple[Measured, Maps | None]:
@@ -147,7 +147,7 @@ def _contained(task: Task) -> tuple[Measured, Maps | None]:
     except MedsegError as fault:
         found = fault
     except MemoryError:
-        found = ResourceError("out of memory", source=task.pair.case_id, mend="give fewer --workers")
+        found = ResourceError("out of memory", source=task.pair.case_id, hint="give fewer --workers")
     except Exception as fault:
         if task.alone:
             raise
@@ -216,7 +216,7 @@ def _check(pair: FilePair, structures: StructureSet, reference: LabelMap, predic
     try:
         reference.grid.require(predicted.grid, what, str(pair.prediction))
     except GridMismatchError as fault:
-        fault.mend = "predict on the reference's grid, or resample one onto the other's first"
+        fault.hint = "predict on the reference's grid, or resample one onto the other's first"
         raise
 
 

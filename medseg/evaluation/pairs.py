@@ -61,7 +61,7 @@ def pair_files(
     """
     for path in (pred, ref):
         if not path.exists():
-            raise InputError("there is no such file or folder", source=path, mend="check the path")
+            raise InputError("there is no such file or folder", source=path, hint="check the path")
     if pred.is_dir() != ref.is_dir():
         raise UsageError(f"{pred.name} and {ref.name} must both be files or both be folders")
     if not ref.is_dir():
@@ -76,7 +76,7 @@ def pair_files(
         raise UsageError(
             f"none of the {len(references)} references has a prediction in {pred.name}",
             source=ref,
-            mend=f"name the prediction of X.nii.gz X{PREDICTION_ENDING}.nii.gz or X.nii.gz",
+            hint=f"name the prediction of X.nii.gz X{PREDICTION_ENDING}.nii.gz or X.nii.gz",
         )
     pairs = tuple(
         FilePair(c, r.path, matched[c], r.relabel, reading or ReadOptions()) for c, r in references.items()
@@ -109,7 +109,7 @@ def _of_dataset(folder: Path, layout: LayoutName) -> tuple[dict[str, _Reference]
         if case.label is not None
     }
     if not found:
-        raise InputError(f"has no labels, in the layout {layout}", source=folder, mend="give the references")
+        raise InputError(f"has no labels, in the layout {layout}", source=folder, hint="give the references")
     return found, ()
 
 

@@ -144,7 +144,7 @@ def protocol(name: str, *, anchors: promise12.Anchors | None = None) -> Protocol
         UsageError: there is no such protocol, or it takes no anchors.
     """
     if name not in NAMES:
-        raise UsageError(f"no protocol is named {name!r}", mend=did_you_mean(name, NAMES))
+        raise UsageError(f"no protocol is named {name!r}", hint=did_you_mean(name, NAMES))
     if name == "promise12":
         return _promise12(anchors)
     if anchors is not None:
@@ -190,11 +190,11 @@ def read_anchors(path: Path) -> promise12.Anchors:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as fault:
-        raise InputError(f"cannot be read ({fault.strerror})", source=path, mend="check the path") from None
+        raise InputError(f"cannot be read ({fault.strerror})", source=path, hint="check the path") from None
     except (ValueError, RecursionError) as fault:
         raise InputError(f"neither TOML nor JSON ({fault})", source=path) from None
     if not isinstance(data, dict):
-        raise InputError("holds no anchors", source=path, mend="give the parts whole, base and apex")
+        raise InputError("holds no anchors", source=path, hint="give the parts whole, base and apex")
     return specs.from_mapping(promise12.Anchors, data, source=str(path), error=InputError)
 
 
@@ -207,5 +207,5 @@ def require_surface(tolerance_mm: Tolerance, surface: bool, mode: SurfaceMode = 
     if tolerance_mm is None or (surface and mode == "surfel"):
         return
     why = f"and the mode {mode} has no surface Dice" if surface else "and no distances are measured"
-    mend = "drop --tolerance" + (", or measure in the mode surfel" if surface else " or --no-surface")
-    raise UsageError(f"a tolerance is given for the surface Dice, {why}", mend=mend)
+    hint = "drop --tolerance" + (", or measure in the mode surfel" if surface else " or --no-surface")
+    raise UsageError(f"a tolerance is given for the surface Dice, {why}", hint=hint)

@@ -119,7 +119,7 @@ def require_spacing(grid: Grid, specs: Iterable[Trained]) -> None:
     """
     for spec in specs:
         if sides := _sides(grid.spacing_mm, spec, REFUSE_SPACING):
-            raise GeometryError(_told(sides, spec), mend="resample the scan")
+            raise GeometryError(_message(sides, spec), hint="resample the scan")
 
 
 def _spacing(spacing_mm: Sequence[float], spec: Trained) -> Iterator[Finding]:
@@ -128,7 +128,7 @@ def _spacing(spacing_mm: Sequence[float], spec: Trained) -> Iterator[Finding]:
         yield Finding(
             "voxel_size",
             "doubt",
-            sentence(_told(sides, spec)),
+            sentence(_message(sides, spec)),
             limit=DOUBT_SPACING,
             evidence={
                 "side_mm": {side.name: round(side.mm, 4) for side in sides},
@@ -155,7 +155,7 @@ def _sides(spacing_mm: Sequence[float], spec: Trained, limit: float) -> list[_Si
     return [side for side in every if max(side.mm / side.high, side.low / side.mm) > limit]
 
 
-def _told(sides: Sequence[_Side], spec: Trained) -> str:
+def _message(sides: Sequence[_Side], spec: Trained) -> str:
     names, verb = listed([side.name for side in sides]), "is" if len(sides) == 1 else "are"
     mm = listed([f"{side.mm:.3g}" for side in sides])
     trained = listed([f"{side.low:.3g} to {side.high:.3g}" for side in sides])

@@ -150,7 +150,9 @@ def forecast(
         preparing.append(while_prepared)
         scans.append(kept)
         left = (room(limit) - kept) // len(members)
-        chosen = fitted(predictor, spec, shape, oriented.shape, left, limit if len(members) == 1 else None)
+        chosen = with_tiles_that_fit(
+            predictor, spec, shape, oriented.shape, left, limit if len(members) == 1 else None
+        )
         plans.append(chosen.plan(shape))
         loads.append(load_with(chosen, spec, shape, oriented.shape).total)
         slabs.append(chosen.slab_voxels > 0)
@@ -160,7 +162,7 @@ def forecast(
     return Forecast(tuple(plans), tuple(slabs), held_bytes() + most)
 
 
-def fitted(
+def with_tiles_that_fit(
     predictor: Predictor,
     spec: ModelSpec,
     shape: Triple,
@@ -201,7 +203,7 @@ def _too_much(needed: int, room: int, what: str, limit: int | None = None) -> Re
         enough = f"give --max-memory {math.ceil((limit + needed - room) / MIB)}M"
     return ResourceError(
         f"{what} needs {needed / GIB:.2f} GiB, and {max(0, room) / GIB:.2f} GiB are left",
-        mend=f"{enough}, or close other programs",
+        hint=f"{enough}, or close other programs",
     )
 
 

@@ -83,7 +83,7 @@ class Predictor:
         if mirrored and (0 in self.slice_axes or (self.context and mirrored & set(self.slice_axes))):
             raise UsageError(
                 f"slices across the axes {self.slice_axes} cannot be averaged with mirrored ones",
-                mend="predict without --tta",
+                hint="predict without --tta",
             )
         if not self.engines or self.batch < 1:
             raise UsageError(f"{len(self.engines)} engines with batches of {self.batch}: at least 1 of each")
@@ -242,7 +242,7 @@ class Predictor:
         """Probabilities of the one tile of a plan, row by row as the engine makes them."""
         (tile,), (engine,) = cut.tiles, self.engines
         if not isinstance(engine, RowEngine):
-            raise UsageError(f"the engine {engine.name} cannot run in slabs", mend="allow more memory")
+            raise UsageError(f"the engine {engine.name} cannot run in slabs", hint="allow more memory")
         stream = engine.rows(cut.read(image, tile)[None], self.slab_voxels)
         i, j, k = tile.keep.slices
         for rows, logits in watch.over("engine", stream):
@@ -341,7 +341,7 @@ def _finite(engine: Engine, logits: FloatArray) -> FloatArray:
     if not finite:
         raise SelfCheckError(
             f"the network's answer is not finite (engine {engine.name}, precision {engine.precision})",
-            mend="predict in f32, and check the model's weights",
+            hint="predict in f32, and check the model's weights",
         )
     return logits
 

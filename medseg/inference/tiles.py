@@ -150,7 +150,7 @@ def plan(
     if not tile_independent:
         raise UsageError(
             "overlap-tile needs a network whose normalisation does not depend on the tile",
-            mend="use the sliding window",
+            hint="use the sliding window",
         )
     margin = _triple(border)
     return _overlap_tile(size, steps, halo, margin, max_voxels)
@@ -184,7 +184,7 @@ def _cheapest(extended: Triple, halo: Triple, stride: Triple, max_voxels: int) -
         raise ResourceError(
             f"an exact tile has at least {smallest:,} voxels (halo {halo} voxels a side, volume "
             f"{extended} with its mirrored border), and the limit is {max_voxels:,}",
-            mend="allow more memory, or use the sliding window",
+            hint="allow more memory, or use the sliding window",
         )
     fitting = (choice for choice in product(*options) if math.prod(tile for _, tile in choice) <= max_voxels)
     best = min(fitting, key=lambda choice: (math.prod(n * tile for n, tile in choice), -choice[0][0]))

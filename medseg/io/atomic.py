@@ -29,11 +29,11 @@ def refuse_existing(path: Path, overwrite: bool, inputs: Iterable[Path] = ()) ->
     for other in inputs:
         with suppress(OSError):
             if path.resolve() == other.resolve() or (path.exists() and path.samefile(other)):
-                raise UsageError("the output would replace an input", source=path, mend="choose another name")
+                raise UsageError("the output would replace an input", source=path, hint="choose another name")
     if path.is_dir():
-        raise UsageError("the output is a folder", source=path, mend="name a file")
+        raise UsageError("the output is a folder", source=path, hint="name a file")
     if not overwrite and (path.exists() or path.is_symlink()):
-        raise UsageError("the output exists already", source=path, mend="add --overwrite to replace it")
+        raise UsageError("the output exists already", source=path, hint="add --overwrite to replace it")
 
 
 @contextmanager
@@ -120,7 +120,7 @@ def sync(path: Path) -> None:
 @contextmanager
 def _faults_named(path: Path) -> Iterator[None]:
     if not path.parent.is_dir():
-        raise UsageError("the output's folder does not exist", source=path, mend="create it first")
+        raise UsageError("the output's folder does not exist", source=path, hint="create it first")
     _sweep(path.parent)
     try:
         yield
@@ -129,11 +129,11 @@ def _faults_named(path: Path) -> Iterator[None]:
     except OSError as fault:
         if fault.errno in NO_ROOM:
             raise ResourceError(
-                "there is no room for the file", source=path, mend="free some disk"
+                "there is no room for the file", source=path, hint="free some disk"
             ) from fault
         if fault.errno in NO_RIGHT:
-            mend = "choose a folder you may write to"
-            raise ResourceError("the file may not be written", source=path, mend=mend) from fault
+            hint = "choose a folder you may write to"
+            raise ResourceError("the file may not be written", source=path, hint=hint) from fault
         raise
 
 
@@ -189,6 +189,6 @@ def require_writable(path: Path) -> None:
     while not folder.exists():
         folder = folder.parent
     if not folder.is_dir():
-        raise UsageError("is a file, not a folder", source=folder, mend="give another -o")
+        raise UsageError("is a file, not a folder", source=folder, hint="give another -o")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ResourceError("the folder may not be written to", source=folder, mend="give another -o")
+        raise ResourceError("the folder may not be written to", source=folder, hint="give another -o")

@@ -40,7 +40,7 @@ def renamed(labels: LabelMap, there: StructureSet, wanted: StructureSet, source:
         raise InputError(
             f"has segments that are no known structure: {listed(strange)}",
             source=source,
-            mend=f"name them in 3D Slicer as one of {listed(wanted.names)}",
+            hint=f"name them in 3D Slicer as one of {listed(wanted.names)}",
         )
     changes = {s.value: wanted[table[name_key(s.name)]].value for s in present}
     out = np.zeros_like(labels.array, dtype=smallest_dtype(np.array([0, *changes.values()]), source))

@@ -54,11 +54,11 @@ def read_mask_folder(
         raise InputError(
             f"holds masks of no known structure: {listed(strange)}",
             source=folder,
-            mend=f"declare them, or move them elsewhere; known are {listed(list(values))}",
+            hint=f"declare them, or move them elsewhere; known are {listed(list(values))}",
         )
     there = {name: files[key] for key, name in wanted.items() if key in files}
     if not there:
-        raise InputError(f"holds no mask of {listed(list(values))}", source=folder, mend="check the names")
+        raise InputError(f"holds no mask of {listed(list(values))}", source=folder, hint="check the names")
     missing = [name for name in values if name not in there]
     said = f"There is no mask of {listed(missing)}: not labelled here; an empty mask says that there is none."
     found = _painted(there, values, folder)
@@ -88,7 +88,7 @@ def _binary(mask: LabelMap, path: Path) -> NDArray[np.bool_]:
         raise InputError(
             f"is no mask: it holds the values {listed([str(v) for v in found])} besides 0",
             source=path,
-            mend="give one file a structure, or the label map alone",
+            hint="give one file a structure, or the label map alone",
         )
     return np.asarray(mask.array != 0)
 
@@ -98,15 +98,15 @@ def _files(folder: Path) -> dict[str, Path]:
     try:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
     except OSError as fault:
-        raise InputError("the folder cannot be read", source=folder, mend="check its rights") from fault
+        raise InputError("the folder cannot be read", source=folder, hint="check its rights") from fault
     images = [p for p in names if stem_and_suffix(p)[1] in SUFFIXES and stem_and_suffix(p)[1] != ".img"]
     files: dict[str, Path] = {}
     for path in without_pictures(images):
         other = files.setdefault(name_key(stem_and_suffix(path)[0]), path)
         if other is not path:
             raise InputError(
-                f"{other.name} and {path.name} are one structure", source=folder, mend="keep one"
+                f"{other.name} and {path.name} are one structure", source=folder, hint="keep one"
             )
     if not files:
-        raise InputError("holds no mask", source=folder, mend="name the folder of the masks")
+        raise InputError("holds no mask", source=folder, hint="name the folder of the masks")
     return files

@@ -53,7 +53,7 @@ def require_memory(needed_bytes: int, source: str | Path) -> None:
             f"the image needs {needed_bytes / GIB:.1f} GiB of memory (voxels as stored and as float32), "
             f"and {limit / GIB:.1f} GiB is all there is",
             source=source,
-            mend="crop or downsample it, or use a machine with more memory",
+            hint="crop or downsample it, or use a machine with more memory",
         )
 
 
@@ -90,7 +90,7 @@ def out_of_memory_named(source: str | Path) -> Iterator[None]:
         raise ResourceError(
             "the memory left does not suffice to read it",
             source=source,
-            mend="close other programs, or use a machine with more memory",
+            hint="close other programs, or use a machine with more memory",
         ) from fault
 
 

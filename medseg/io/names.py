@@ -113,17 +113,17 @@ def require_file(path: Path) -> None:
     """
     try:
         if not path.exists():
-            raise InputError("there is no such file", source=path, mend="check the path")
+            raise InputError("there is no such file", source=path, hint="check the path")
         if path.is_dir():
-            raise InputError("this is a folder, not an image file", source=path, mend="name a file in it")
+            raise InputError("this is a folder, not an image file", source=path, hint="name a file in it")
         if not path.is_file():
-            raise InputError("this is not a regular file", source=path, mend="copy it to a file first")
+            raise InputError("this is not a regular file", source=path, hint="copy it to a file first")
         if path.stat().st_size == 0:
-            raise InputError("the file is empty", source=path, mend="copy it again")
+            raise InputError("the file is empty", source=path, hint="copy it again")
     except (OSError, ValueError) as fault:
         if isinstance(fault, InputError):
             raise
-        raise InputError("the file cannot be opened", source=path, mend="check its path and rights") from None
+        raise InputError("the file cannot be opened", source=path, hint="check its path and rights") from None
 
 
 @contextmanager
@@ -140,7 +140,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         if isinstance(fault, MedsegError):
             raise
         raise InputError(
-            "the file cannot be read", source=path, mend="check its rights and its disk"
+            "the file cannot be read", source=path, hint="check its rights and its disk"
         ) from fault
 
 
@@ -161,6 +161,6 @@ def require_page(out: Path) -> bool:
         raise UsageError(
             f"a report ends in .html or .pdf, not in {suffix or 'nothing'}",
             source=out,
-            mend=f"name it {out.stem or 'report'}.html or {out.stem or 'report'}.pdf",
+            hint=f"name it {out.stem or 'report'}.html or {out.stem or 'report'}.pdf",
         )
     return suffix == ".pdf"

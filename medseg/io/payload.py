@@ -94,7 +94,7 @@ def require_plausible(compressed: int, count: int, source: Path) -> None:
         raise ResourceError(
             f"{compressed / 2**20:.1f} MiB unpack to {count / 2**30:.1f} GiB, which no scan does",
             source=source,
-            mend="if it is a scan, unpack it with gunzip first",
+            hint="if it is a scan, unpack it with gunzip first",
         )
 
 
@@ -129,7 +129,7 @@ def too_short(source: Path, needed: int, found: int | None) -> InputError:
     """The fault of a file that holds less than its header claims."""
     has = "it is far too small for that" if found is None else f"it ends after {found}"
     return InputError(
-        f"the file is truncated: its header claims {needed} bytes and {has}", source=source, mend="re-copy it"
+        f"the file is truncated: its header claims {needed} bytes and {has}", source=source, hint="re-copy it"
     )
 
 
@@ -153,7 +153,7 @@ def _only_padding(pieces: Iterator[bytes], source: Path, *, footer: bool = False
             raise InputError(
                 "data follow the voxels where the file should end",
                 source=source,
-                mend="re-copy it, or export it again",
+                hint="re-copy it, or export it again",
             )
 
 
@@ -175,11 +175,11 @@ def _inflated(stream: BinaryIO, source: Path, wbits: int, piece_bytes: int = PIE
                 block = stream.read(BLOCK)
         tail = b"" if decoder.eof else decoder.flush()
     except zlib.error:
-        raise InputError("the compressed data are damaged", source=source, mend="re-copy it") from None
+        raise InputError("the compressed data are damaged", source=source, hint="re-copy it") from None
     if tail:
         yield tail
     if not decoder.eof:
-        raise InputError("the compressed data are cut off", source=source, mend="re-copy it")
+        raise InputError("the compressed data are cut off", source=source, hint="re-copy it")
 
 
 def _next_member(rest: bytes, stream: BinaryIO, source: Path) -> bytes:
@@ -192,8 +192,8 @@ def _next_member(rest: bytes, stream: BinaryIO, source: Path) -> bytes:
             if body:
                 return body
         elif body:
-            raise InputError("data follow the compressed stream", source=source, mend="re-copy it")
+            raise InputError("data follow the compressed stream", source=source, hint="re-copy it")
         if padding > PADDING_BYTES:
-            raise InputError("the file goes on after the voxels", source=source, mend="re-copy it")
+            raise InputError("the file goes on after the voxels", source=source, hint="re-copy it")
         rest = stream.read(BLOCK)
     return b""

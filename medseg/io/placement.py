@@ -46,7 +46,7 @@ def checked_grid(
         raise GeometryError(
             f"the axes of the {what} are sheared by {shear:.2f} degrees (limit {LARGEST_SHEAR_DEGREES})",
             source=source,
-            mend="resample it to a rectangular grid first",
+            hint="resample it to a rectangular grid first",
         )
     try:
         grid = Grid(shape, affine)
@@ -106,7 +106,7 @@ def on_grid(labels: LabelMap, grid: Grid, source: Path) -> LabelMap:
             f"{counted(lost, 'labelled voxel')} {plural(lost, 'lies', 'lie')} outside the grid "
             "that is wanted",
             source=source,
-            mend="give the scan that was segmented",
+            hint="give the scan that was segmented",
         )
     return replace(labels, array=out, grid=grid)
 

@@ -68,7 +68,7 @@ def read_volume(
         return _read_channels({name: Path(p) for name, p in source.items()}, channels, options)
     path = Path(source)
     with out_of_memory_named(path):
-        stored = _room(path).read(path, options)
+        stored = _format_of(path).read(path, options)
         array, names = _volumes(stored, channels, options)
         info = stored.info
         values, warnings = image_values(array, info.slope, info.inter, options.fill_nan, path)
@@ -95,7 +95,7 @@ def _stored_labels(path: Path, options: ReadOptions) -> Stored:
         from medseg.io.pictures import slices
 
         return slices.read_labels(path, options)
-    stored: Stored = _room(path).read(path, options)
+    stored: Stored = _format_of(path).read(path, options)
     return stored
 
 
@@ -107,7 +107,7 @@ def inspect(path: str | Path, *, options: ReadOptions = DEFAULT) -> ImageInfo:
         GeometryError: the grid is impossible, contradictory or absent.
     """
     path = Path(path)
-    info: ImageInfo = _room(path).describe(path, options)
+    info: ImageInfo = _format_of(path).describe(path, options)
     return info
 
 
@@ -144,11 +144,11 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
         InputError: the header that names the others is damaged.
     """
     path = Path(path)
-    files: tuple[Path, ...] = _room(path).files(path)
+    files: tuple[Path, ...] = _format_of(path).files(path)
     return files
 
 
-def _room(path: Path) -> ModuleType:
+def _format_of(path: Path) -> ModuleType:
     """The module that reads this kind of file."""
     if path.is_dir():
         return dicom
@@ -176,9 +176,9 @@ def _room(path: Path) -> ModuleType:
         return slices
     if suffix in dicom.DICOM_SUFFIXES or dicom.is_dicom_file(path):
         return dicom
-    mend = "convert it to NIfTI, MetaImage or NRRD"
+    hint = "convert it to NIfTI, MetaImage or NRRD"
     raise InputError(
-        f"the suffix {suffix or '(none)'} is no image format that is read", source=path, mend=mend
+        f"the suffix {suffix or '(none)'} is no image format that is read", source=path, hint=hint
     )
 
 
@@ -205,7 +205,7 @@ def _names(info: ImageInfo, channels: Sequence[str] | None, options: ReadOptions
         raise InputError(
             f"the file holds {there} volumes, and one is needed",
             source=path,
-            mend=f"name them with --channels, or choose one with --volume 0 to {there - 1}",
+            hint=f"name them with --channels, or choose one with --volume 0 to {there - 1}",
         )
     names = (given or ("image",)) if channels is None else tuple(channels)
     there = 1 if given == COLOURS and len(names) == 1 else there
@@ -213,7 +213,7 @@ def _names(info: ImageInfo, channels: Sequence[str] | None, options: ReadOptions
         raise InputError(
             f"the file holds {counted(there, 'channel')}, and {len(names)} are needed: {', '.join(names)}",
             source=path,
-            mend="give a file for each channel, as name=file",
+            hint="give a file for each channel, as name=file",
         )
     return names
 
@@ -226,7 +226,7 @@ def grey(colours: Array, source: Path | None = None) -> Array:
     """
     if not all(np.array_equal(colours[0], other) for other in colours[1:]):
         raise InputError(
-            "is in colour, and one grey channel is needed", source=source, mend="save it as grey"
+            "is in colour, and one grey channel is needed", source=source, hint="save it as grey"
         )
     return colours[:1]
 
@@ -246,13 +246,13 @@ def _read_channels(files: Mapping[str, Path], channels: Sequence[str] | None, op
             raise InputError(
                 f"the channels {one} and {other} are the same image",
                 source=files[other],
-                mend="check the names",
+                hint="check the names",
             )
     dtypes = {v.array.dtype for v in volumes.values()}
     dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32)
     array = np.stack([v.array[0].astype(dtype, copy=False) for v in volumes.values()])
     warnings = tuple(f"{name}: {text}" for name, v in volumes.items() for text in v.warnings)
-    scans = {name: files[name] for name in wanted if _room(files[name]) is dicom}
+    scans = {name: files[name] for name in wanted if _format_of(files[name]) is dicom}
     if len(scans) > 1:
         warnings += dicom.require_one_patient(scans, options)
     return Volume(array, first.grid, wanted, first.form, warnings)
@@ -276,5 +276,5 @@ def _require_names(files: Mapping[str, Path], wanted: tuple[str, ...]) -> None:
         raise InputError(
             f"the channels do not fit ({'; '.join(faults) or 'none given'}); "
             f"given {', '.join(files) or 'none'}, needed {', '.join(wanted) or 'one'}",
-            mend="give a file for each channel, as name=file",
+            hint="give a file for each channel, as name=file",
         )

@@ -66,18 +66,18 @@ def label_values(array: Array, slope: float, inter: float, source: Path) -> tupl
         if not np.isfinite(values).all():
             bad = int(values.size - np.isfinite(values).sum())
             raise InputError(
-                f"at least {bad} labels are NaN or infinite", source=source, mend="export it again"
+                f"at least {bad} labels are NaN or infinite", source=source, hint="export it again"
             )
         rounded = np.rint(values)
         if np.abs(rounded).max(initial=0) > np.iinfo(np.int32).max:
-            raise InputError("labels go beyond 32 bits", source=source, mend="renumber them")
+            raise InputError("labels go beyond 32 bits", source=source, hint="renumber them")
         off = np.abs(values - rounded)
         worst = max(worst, float(off.max(initial=0)))
         if worst > LABEL_TOLERANCE:
             raise InputError(
                 f"a label is {values[int(off.argmax())]:.6g}, no integer (limit {LABEL_TOLERANCE} away)",
                 source=source,
-                mend="give a label map, not an image",
+                hint="give a label map, not an image",
             )
         out[...] = rounded.astype(np.int32)
     small = whole.astype(smallest_dtype(whole, source))
@@ -99,7 +99,7 @@ def smallest_dtype(array: NDArray[np.integer], source: Path) -> np.dtype[np.inte
     for dtype in LABEL_DTYPES:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return np.dtype(dtype)
-    raise InputError(f"labels from {low} to {high} go beyond 32 bits", source=source, mend="renumber them")
+    raise InputError(f"labels from {low} to {high} go beyond 32 bits", source=source, hint="renumber them")
 
 
 def _scaled(array: Array, slope: float, inter: float) -> NDArray[np.float32]:
@@ -132,7 +132,7 @@ def _narrowed(array: Array, source: Path) -> Array:
     raise InputError(
         f"64-bit voxels from {low} to {high} cannot be held without loss",
         source=source,
-        mend="convert the image to float32",
+        hint="convert the image to float32",
     )
 
 
@@ -146,6 +146,6 @@ def _filled(
         f"{plural(infinite, 'is', 'are')} infinite or beyond float32"
     )
     if fill_nan is None:
-        raise InputError(what, source=source, mend="repair the image, or give a value with --fill-nan")
+        raise InputError(what, source=source, hint="repair the image, or give a value with --fill-nan")
     filled = np.where(finite, values, np.float32(fill_nan))
     return filled, (f"{what[0].upper()}{what[1:]}; they were set to {fill_nan:g}.",)

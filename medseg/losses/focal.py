@@ -49,7 +49,7 @@ class FocalLoss(nn.Module):
     ) -> None:
         super().__init__()
         if alpha is not None and not regions:
-            raise UsageError("alpha of the focal loss is of regions", mend="give labels class_weights")
+            raise UsageError("alpha of the focal loss is of regions", hint="give labels class_weights")
         self.regions = regions
         self.gamma = gamma
         self.alpha = 0.25 if alpha is None else alpha

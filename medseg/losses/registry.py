@@ -66,7 +66,7 @@ def _one(spec: LossSettings, regions: bool, spacing_mm: SpacingMm) -> nn.Module:
         fitting = ", ".join(name for name, (_, takes) in LOSSES.items() if regions in takes)
         raise UsageError(
             f"the loss {spec.name!r} does not take {'regions' if regions else 'labels'}",
-            mend=f"choose one of {fitting}",
+            hint=f"choose one of {fitting}",
         )
     settings = {name: getattr(spec, name) for name in USED[spec.name]}
     given = {name: value for name, value in settings.items() if value is not None}

@@ -89,7 +89,7 @@ class LossSettings:
 
     def __post_init__(self) -> None:
         if self.name not in USED:
-            raise UsageError(f"no loss named {self.name!r}", mend=did_you_mean(self.name, USED))
+            raise UsageError(f"no loss named {self.name!r}", hint=did_you_mean(self.name, USED))
         for setting in fields(LossSettings)[1:]:
             if getattr(self, setting.name) != setting.default and setting.name not in USED[self.name]:
                 used = ", ".join(USED[self.name]) or "terms alone"
@@ -97,11 +97,11 @@ class LossSettings:
         if self.denominator not in get_args(Denominator):
             raise UsageError(
                 f"no Dice denominator named {self.denominator!r}",
-                mend=did_you_mean(self.denominator, get_args(Denominator)),
+                hint=did_you_mean(self.denominator, get_args(Denominator)),
             )
         if self.form not in get_args(Form):
             raise UsageError(
-                f"no form of BCE-Dice named {self.form!r}", mend=did_you_mean(self.form, get_args(Form))
+                f"no form of BCE-Dice named {self.form!r}", hint=did_you_mean(self.form, get_args(Form))
             )
         for name in ("smooth", "sigma_mm", "gamma"):
             value = getattr(self, name)
@@ -130,7 +130,7 @@ class LossTerm(LossSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name == "sum":
-            raise UsageError("a term of a sum cannot be a sum", mend="list its terms themselves")
+            raise UsageError("a term of a sum cannot be a sum", hint="list its terms themselves")
         _check_weights(self.weight, self.weight_end)
 
 
@@ -151,10 +151,10 @@ class LossSpec(LossSettings):
         super().__post_init__()
         if self.name == "sum" and not self.terms:
             raise UsageError(
-                "a sum of losses needs terms", mend="add [[loss.terms]] with a name and a weight"
+                "a sum of losses needs terms", hint="add [[loss.terms]] with a name and a weight"
             )
         if self.terms and self.name != "sum":
-            raise UsageError(f"the loss {self.name!r} has no terms", mend='set name = "sum"')
+            raise UsageError(f"the loss {self.name!r} has no terms", hint='set name = "sum"')
 
 
 def _check_weights(*weights: float | None) -> None:

@@ -76,7 +76,7 @@ def load_model(name_or_path: str | Path) -> Model:
         raise ModelError(
             f"schema {metadata.get('schema')!r}, this version reads {SCHEMA!r}",
             source=path,
-            mend="update medseg, or train the model again",
+            hint="update medseg, or train the model again",
         )
     try:
         tensors = load_tensors(data)
@@ -109,7 +109,7 @@ def find_model(name_or_path: str | Path) -> Path:
     raise ModelError(
         "no such model file, and no packaged model of that name",
         source=str(name_or_path),
-        mend=f"packaged models: {', '.join(packaged) or 'none'}",
+        hint=f"packaged models: {', '.join(packaged) or 'none'}",
     )
 
 
@@ -177,4 +177,4 @@ def _check(spec: ModelSpec, path: Path) -> None:
 
 
 def _damaged(path: Path, fault: str) -> ModelError:
-    return ModelError(f"not a readable model file ({fault})", source=path, mend="copy it again")
+    return ModelError(f"not a readable model file ({fault})", source=path, hint="copy it again")

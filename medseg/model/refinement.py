@@ -90,6 +90,6 @@ class RefinementSpec:
         if wrong is not None:
             raise UsageError(
                 f"refinement: {wrong} is in {len(owners[wrong])} classes",
-                mend="name each structure in one of refinement.classes",
+                hint="name each structure in one of refinement.classes",
             )
         return tuple(found[0] for found in owners.values())

@@ -47,7 +47,7 @@ ACTIVATION: dict[str, Build] = {
 def choose(table: dict[str, Build], name: str, what: str) -> Build:
     """`table[name]`, or a UsageError that lists what there is."""
     if name not in table:
-        raise UsageError(f"no {what} named {name!r}", mend=did_you_mean(name, table))
+        raise UsageError(f"no {what} named {name!r}", hint=did_you_mean(name, table))
     return table[name]
 
 
@@ -265,7 +265,7 @@ class InputGate(nn.Module):
             raise UsageError(
                 f"the network takes axes above {self.above} that are {self.rest} plus a multiple of "
                 f"{self.stride}, not {shape[2:]}",
-                mend="pad the input",
+                hint="pad the input",
             )
 
 

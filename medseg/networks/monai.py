@@ -69,7 +69,7 @@ class MonaiNetwork(Segmenter):
         told = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise UsageError(
             f"{PREFIX}{self.name} answers with {told} where logits of shape {expected} are wanted",
-            mend="leave its deep supervision off, and choose a network that segments",
+            hint="leave its deep supervision off, and choose a network that segments",
         )
 
     @cached_property
@@ -106,7 +106,7 @@ def build(spec: NetworkSpec) -> MonaiNetwork:
     if spec.widths or spec.norm or spec.kernels or spec.strides:
         raise UsageError(
             f"{spec.name} takes no widths, norm, kernels or strides of ours",
-            mend="give it its own settings under options",
+            hint="give it its own settings under options",
         )
     network_class = _find(name)
     known = list(inspect.signature(network_class).parameters)
@@ -131,7 +131,7 @@ def _find(name: str) -> type[nn.Module]:
     close = difflib.get_close_matches(name, classes, n=3)
     raise UsageError(
         f"MONAI has no network named {name!r}",
-        mend=f"did you mean {' or '.join(close)}?" if close else "see the list in monai.networks.nets",
+        hint=f"did you mean {' or '.join(close)}?" if close else "see the list in monai.networks.nets",
     )
 
 
@@ -143,7 +143,7 @@ def _require_known(name: str, options: Mapping[str, object], known: list[str]) -
     close = difflib.get_close_matches(unknown[0], own, n=3)
     raise UsageError(
         f"{name} has no option {', '.join(unknown)}",
-        mend=f"did you mean {' or '.join(close)}?" if close else f"it has stride, {', '.join(own)}",
+        hint=f"did you mean {' or '.join(close)}?" if close else f"it has stride, {', '.join(own)}",
     )
 
 
@@ -159,7 +159,7 @@ def _stride(spec: NetworkSpec) -> PerAxis:
 
 
 def _construct(name: str, network_class: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:
-    """An instance; what its constructor finds wrong is the user's to mend."""
+    """An instance; what its constructor finds wrong is the user's to hint."""
     try:
         return network_class(**arguments)
     except (

@@ -44,7 +44,7 @@ def build(spec: NetworkSpec) -> Segmenter:
         return monai.build(spec)
     if spec.name not in NETWORKS:
         known = (*NETWORKS, f"{monai.PREFIX}NAME")
-        raise UsageError(f"no network named {spec.name!r}", mend=did_you_mean(spec.name, known))
+        raise UsageError(f"no network named {spec.name!r}", hint=did_you_mean(spec.name, known))
     network = NETWORKS[spec.name]
     shared = {"widths": spec.widths, "norm": spec.norm, "kernels": spec.kernels, "strides": spec.strides}
     _check_options(spec, network, {"spatial_dims", "in_channels", "out_channels", *shared})
@@ -58,7 +58,7 @@ def _check_options(spec: NetworkSpec, network: type[Segmenter], others: set[str]
     unknown = sorted(set(spec.options) - known)
     if unknown:
         raise UsageError(
-            f"{spec.name} has no option {', '.join(unknown)}", mend=did_you_mean(unknown[0], sorted(known))
+            f"{spec.name} has no option {', '.join(unknown)}", hint=did_you_mean(unknown[0], sorted(known))
         )
     try:
         from pydantic import TypeAdapter, ValidationError

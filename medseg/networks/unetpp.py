@@ -158,7 +158,7 @@ def pruned_weights(weights: Mapping[str, T], level: int) -> dict[str, T]:
         levels = sorted({int(key.split(".")[1]) for key in weights if key.startswith("head.")})
         raise UsageError(
             f"these weights have no level {level} to prune a UNet++ to",
-            mend=f"the levels are {', '.join(map(str, levels))}",
+            hint=f"the levels are {', '.join(map(str, levels))}",
         )
     return kept
 

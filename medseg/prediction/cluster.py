@@ -109,11 +109,11 @@ def _connected(address: str) -> tuple[Any, Any]:
     try:
         from distributed import Client, as_completed
     except ImportError:
-        raise UsageError("Dask is not installed", mend="pip install 'medseg[dask]'") from None
+        raise UsageError("Dask is not installed", hint="pip install 'medseg[dask]'") from None
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as fault:
         raise UsageError(
-            f"no Dask scheduler answers at {address} ({fault})", mend="give one such as tcp://host:8786"
+            f"no Dask scheduler answers at {address} ({fault})", hint="give one such as tcp://host:8786"
         ) from None
     return client, as_completed

@@ -75,7 +75,7 @@ def mni152() -> tuple[np.ndarray[tuple[int, int, int], np.dtype[np.float32]], Gr
             template = load_mni152_template(resolution=1)
     except ImportError:
         raise UsageError(
-            "the demo's scan comes with nilearn, which is not installed", mend="pip install 'medseg[demo]'"
+            "the demo's scan comes with nilearn, which is not installed", hint="pip install 'medseg[demo]'"
         ) from None
     image = np.asarray(template.dataobj, dtype=np.float32)
     return image, Grid(image.shape, template.affine)

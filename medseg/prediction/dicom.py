@@ -46,7 +46,7 @@ def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind
         raise UsageError(
             "the model's regions overlap, which a DICOM label map cannot hold",
             source=series,
-            mend="leave out --dicom-seg, or give --dicom-seg binary",
+            hint="leave out --dicom-seg, or give --dicom-seg binary",
         )
     if is_dicom_file(series):
         require_slices(inspect(series))
@@ -54,7 +54,7 @@ def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind
         raise UsageError(
             "DICOM objects are made from a DICOM series only",
             source=series,
-            mend="give the folder of its series",
+            hint="give the folder of its series",
         )
     highdicom()
 

@@ -201,7 +201,7 @@ class Job:
             self.found = self.segmenter(self.volume, self.watch)
             refused = sentences(self.found.findings, *REFUSED)
             if self.options.strict and refused:
-                raise InputError(f"doubtful: {refused[0].removesuffix('.')}", mend="drop --strict")
+                raise InputError(f"doubtful: {refused[0].removesuffix('.')}", hint="drop --strict")
 
     def write(self) -> Outcome:
         """Write what was found; what became of the case."""

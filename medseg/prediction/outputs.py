@@ -110,7 +110,7 @@ class Outputs:
             raise UsageError(
                 f"the output exists already, but since it was made, {listed(changed)} changed",
                 source=self.labels,
-                mend="add --overwrite to make it anew",
+                hint="add --overwrite to make it anew",
             )
 
     def finished(self, identity: dict[str, Any]) -> dict[str, Any] | None:

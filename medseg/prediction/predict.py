@@ -80,7 +80,7 @@ def _placed(
     cases = find_cases(words, say)
     batch = is_batch(words, cases)
     if scheduler is not None and not batch:
-        raise UsageError("--scheduler sends the cases of a folder", mend="leave it out for one scan")
+        raise UsageError("--scheduler sends the cases of a folder", hint="leave it out for one scan")
     if options.bids:
         targets = bids.targets(words, [case.first for case in cases], out)
     else:
@@ -97,7 +97,7 @@ def _placed(
         raise UsageError(
             "one page cannot be that of several cases",
             source=options.report,
-            mend="give --report alone, or make each with medseg report",
+            hint="give --report alone, or make each with medseg report",
         )
     part, parts = options.shard
     return list(zip(cases, targets, strict=True))[part - 1 :: parts], batch
@@ -204,6 +204,6 @@ def _targets(cases: Sequence[InputCase], out: Path | None) -> list[Path]:
     if twice:
         raise UsageError(
             f"two cases would be written to one place: {', '.join(dict.fromkeys(twice))}",
-            mend="rename one, or predict them into different folders",
+            hint="rename one, or predict them into different folders",
         )
     return targets

@@ -97,12 +97,12 @@ def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCa
         InputError: a path does not exist, a folder holds no scan, or numbered channels without names.
     """
     if not words:
-        raise UsageError("no input", mend="give a scan, NAME=FILE for each channel, or a folder")
+        raise UsageError("no input", hint="give a scan, NAME=FILE for each channel, or a folder")
     pairs = [_channel(word) for word in words]
     if all(name for name, _ in pairs):
         return (_channels_case(pairs),)
     if any(name for name, _ in pairs):
-        raise UsageError("channel names beside plain paths", mend="give NAME=FILE for every channel")
+        raise UsageError("channel names beside plain paths", hint="give NAME=FILE for every channel")
     return tuple(case for _, path in pairs for case in _cases_at(path, say))
 
 
@@ -125,21 +125,21 @@ def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
             that is read.
     """
     if batch and (out is None or not names_folder(out)):
-        raise UsageError("several cases need a folder for their results", mend="give -o FOLDER")
+        raise UsageError("several cases need a folder for their results", hint="give -o FOLDER")
     if out is None:
         return
     if names_folder(out) and out.exists() and not out.is_dir():
-        raise UsageError("is neither a folder nor an image name", source=out, mend="give another -o")
+        raise UsageError("is neither a folder nor an image name", source=out, hint="give another -o")
     if names_folder(out) and not out.exists() and FILE_SUFFIX.fullmatch(out.suffix):
         raise UsageError(
             f"{out.suffix} is no format that labels are written in",
             source=out,
-            mend=f"give a name such as {out.stem}.nii.gz, or, if it is to be a folder, make the folder first",
+            hint=f"give a name such as {out.stem}.nii.gz, or, if it is to be a folder, make the folder first",
         )
     for word in words:
         if Path(word).is_dir() and out.resolve().is_relative_to(Path(word).resolve()):
             raise UsageError(
-                "lies inside the folder that is read", source=out, mend="choose a folder outside it"
+                "lies inside the folder that is read", source=out, hint="choose a folder outside it"
             )
 
 
@@ -201,8 +201,8 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     if not cases:
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
         without = bids.lacks_description(path)
-        mend = f"add {bids.DESCRIPTION}, which makes it a BIDS data set" if without else None
-        raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path, mend=mend)
+        hint = f"add {bids.DESCRIPTION}, which makes it a BIDS data set" if without else None
+        raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path, hint=hint)
     return cases
 
 
@@ -274,7 +274,7 @@ def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
         raise InputError(
             f"holds files a channel ({', '.join(numbers)}), and no dataset.json beside it names them",
             source=folder,
-            mend="give NAME=FILE for each channel of a case",
+            hint="give NAME=FILE for each channel of a case",
         )
     return []
 

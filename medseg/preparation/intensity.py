@@ -108,7 +108,7 @@ def check_intensities(array: Real, channels: Sequence[str] | None = None) -> Non
             raise InputError(
                 f"{bad} of {channel.size} voxels of {_name(index, channels)} "
                 f"{plural(bad, 'is', 'are')} not finite",
-                mend="repair the file, or give a value for them with --fill-nan",
+                hint="repair the file, or give a value for them with --fill-nan",
             )
         if low == high:
             raise InputError(f"{_name(index, channels)} is constant: every voxel is {float(low):g}")

@@ -85,7 +85,7 @@ def _precision(model: Model, options: SegmenterOptions, name: EngineName, device
     if name == "openvino" and options.precision not in able:
         raise UsageError(
             f"this processor does not compute in {options.precision} with OpenVINO ({', '.join(able)})",
-            mend="leave out --precision, or use --engine torch",
+            hint="leave out --precision, or use --engine torch",
         )
     return options.precision
 

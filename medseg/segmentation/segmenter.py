@@ -29,7 +29,7 @@ from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import Preparation, Prepared
 from medseg.segmentation.features import features_of
 from medseg.segmentation.member import Member, SegmenterOptions
-from medseg.segmentation.verdict import Quality, Seen, judge, require_units
+from medseg.segmentation.verdict import ConfidenceTally, Quality, assess, require_units
 
 TIMED_EDGE, SLAB_COST = 96, 1.4
 """Voxels of an edge that is timed where all would be too many, and what slabs take beside one tile."""
@@ -128,7 +128,7 @@ class Segmenter:
                 "several models are averaged without refinement"
                 if len(self.models) > 1
                 else f"{self.models[0].spec.name} has no refinement",
-                mend="leave out --refine",
+                hint="leave out --refine",
             )
         return None if self.options.refine is False else spec
 
@@ -146,17 +146,17 @@ class Segmenter:
         with watch.step("prepare"):
             prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
         calibrated = "calibration" in self.members[0].model.spec.evidence
-        seen = Seen(self.structures, promised=self.options.observe or calibrated)
+        seen = ConfidenceTally(self.structures, promised=self.options.observe or calibrated)
         predictors = self._fitted(prepared)
         runs, probabilities = self._runs(prepared, predictors, watch)
         first, grid = self.members[0], prepared[0].oriented_grid
         with watch.step("restore"):
-            restored, contrast = self._restored(volume, prepared, [seen.watch(runs[0]), *runs[1:]])
+            restored, contrast = self._restored(volume, prepared, [seen.add(runs[0]), *runs[1:]])
             canonical = postprocess(restored, self.structures, first.model.spec.postprocess, grid)
             labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
         with watch.step("check"):
             features = self._features(prepared[0], seen, canonical, grid)
-            quality = judge(
+            quality = assess(
                 volume,
                 labels,
                 [model.spec for model in self.models],
@@ -187,7 +187,9 @@ class Segmenter:
         found = refined_labels(prepared[0], oriented, runs[0], self.refinement, self.structures)
         return found.labels, found.contrast
 
-    def _features(self, prepared: Prepared, seen: Seen, labels: NDArray[Any], grid: Grid) -> dict[str, float]:
+    def _features(
+        self, prepared: Prepared, seen: ConfidenceTally, labels: NDArray[Any], grid: Grid
+    ) -> dict[str, float]:
         if not seen.promised:
             return {}
         names, promised = self.channels, seen.estimated_dice
@@ -198,7 +200,9 @@ class Segmenter:
         limit = self.options.max_memory
         room = planner.room(limit) // len(prepared)
         return [
-            planner.fitted(m.predictor, m.model.spec, p.grid.shape, p.oriented_shape, room, limit)
+            planner.with_tiles_that_fit(
+                m.predictor, m.model.spec, p.grid.shape, p.oriented_shape, room, limit
+            )
             for m, p in zip(self.members, prepared, strict=True)
         ]
 
@@ -270,7 +274,7 @@ class Segmenter:
         if not unnamed and sorted(channels) != sorted(self.channels):
             raise InputError(
                 f"the model takes {', '.join(self.channels)}; the scan has {', '.join(channels)}",
-                mend="give " + " ".join(f"{name}=FILE" for name in self.channels),
+                hint="give " + " ".join(f"{name}=FILE" for name in self.channels),
             )
         require_spacing(grid, [m.spec for m in self.models])
 
@@ -315,10 +319,10 @@ class Loader:
 
 def _mirrored(
     predictor: Predictor, array: NDArray[np.float32], structures: StructureSet, watch: Stopwatch
-) -> Seen:
+) -> ConfidenceTally:
     """What is predicted of the mirrored scan."""
     rows = replace(predictor, flips=()).rows(np.ascontiguousarray(array[:, ::-1]), watch)
-    return Seen.all_of(watch.over("tiles", rows), structures)
+    return ConfidenceTally.all_of(watch.over("tiles", rows), structures)
 
 
 def _mean(slabs: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:

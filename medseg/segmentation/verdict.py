@@ -67,7 +67,7 @@ class Quality:
 
 
 @dataclass
-class Seen:
+class ConfidenceTally:
     """What a verdict needs of probabilities that are not kept, gathered while they pass.
 
     Attributes:
@@ -86,7 +86,7 @@ class Seen:
     voxels: int = 0
     shares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
-    def watch(self, rows: Iterable[tuple[slice, FloatArray]]) -> Iterator[tuple[slice, FloatArray]]:
+    def add(self, rows: Iterable[tuple[slice, FloatArray]]) -> Iterator[tuple[slice, FloatArray]]:
         """Pass on what comes by."""
         for run, part in rows:
             labels = labels_from_probabilities(part, self.structures)
@@ -117,10 +117,10 @@ class Seen:
             self.shares[structure.name] = self.shares.get(structure.name, 0) + sums
 
     @classmethod
-    def all_of(cls, rows: Iterable[tuple[slice, FloatArray]], structures: StructureSet) -> Seen:
+    def all_of(cls, rows: Iterable[tuple[slice, FloatArray]], structures: StructureSet) -> ConfidenceTally:
         """What there is to see of a prediction that nobody else wants."""
         seen = cls(structures)
-        for _ in seen.watch(rows):
+        for _ in seen.add(rows):
             pass
         return seen
 
@@ -149,14 +149,14 @@ class Seen:
         return self.total / self.voxels if self.voxels else 0.0
 
 
-def judge(
+def assess(
     volume: Volume,
     labels: LabelMap,
     specs: Sequence[ModelSpec],
-    seen: Seen,
+    seen: ConfidenceTally,
     features: Mapping[str, float],
     contrast: Mapping[str, float],
-    mirrored: Callable[[], Seen],
+    mirrored: Callable[[], ConfidenceTally],
 ) -> Quality:
     """Look at one result from every side.
 
@@ -221,7 +221,7 @@ def require_units(volume: Volume, specs: Sequence[ModelSpec]) -> None:
     """
     for spec in specs:
         if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
-            raise InputError(text, mend="give the scan as it was reconstructed, or --force")
+            raise InputError(text, hint="give the scan as it was reconstructed, or --force")
 
 
 def _of_evidence(spec: ModelSpec) -> Iterator[Finding]:

@@ -81,7 +81,7 @@ def calibrate(
         raise UsageError(
             f"too few cases with a reference: {len(files)}; an interval needs {least_cases()}",
             source=data,
-            mend="give more cases that the model was not trained on",
+            hint="give more cases that the model was not trained on",
         )
     read: Reader = partial(read_case, card=card, channels=model.spec.channels)
     segmenter = Segmenter([model], SegmenterOptions(threads=options.threads, observe=True))
@@ -110,7 +110,7 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
         raise UsageError(
             f"which of these cases {model.spec.name} was trained on is not known",
             source=data,
-            mend="give --every, if it was trained on none of them",
+            hint="give --every, if it was trained on none of them",
         )
     split = make_split(
         {case.case_id: case.group for case in found},
@@ -124,7 +124,7 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
         raise UsageError(
             f"the fold holds out {len(split.validation)} of these cases, and {measured} when it was trained",
             source=data,
-            mend="give the folder as it was then",
+            hint="give the folder as it was then",
         )
     by_id = {case.case_id: case for case in found}
     return [by_id[name] for name in split.validation]
@@ -142,7 +142,7 @@ def card_of(model: Model) -> Card:
         if card.description == dataset:
             return card
     raise UsageError(
-        f"no card of the package describes what {model.spec.name} was trained on", mend="give --card"
+        f"no card of the package describes what {model.spec.name} was trained on", hint="give --card"
     )
 
 

@@ -101,7 +101,7 @@ def load_latest(path: Path) -> tuple[Checkpoint | None, str | None]:
         return found, ("; ".join([*faults, "the one before it is used"]) if faults else None)
     if faults:
         raise InputError(
-            "no checkpoint can be read", source=path.parent, mend="train into another folder, or --overwrite"
+            "no checkpoint can be read", source=path.parent, hint="train into another folder, or --overwrite"
         )
     return None, None
 

@@ -54,7 +54,7 @@ def export(model: Model, out: Path, *, overwrite: bool = False) -> Export:
         SelfCheckError: the graph does not compute what the network does.
     """
     if out.suffix not in (".xml", ".onnx"):
-        raise UsageError("is neither .xml (OpenVINO) nor .onnx", source=out, mend="give one of them with -o")
+        raise UsageError("is neither .xml (OpenVINO) nor .onnx", source=out, hint="give one of them with -o")
     parts = _xml(model) if out.suffix == ".xml" else _onnx(model)
     files = tuple(out.with_suffix(suffix) for suffix in (*parts, ".json"))
     for path in files:
@@ -77,7 +77,7 @@ def export(model: Model, out: Path, *, overwrite: bool = False) -> Export:
 
 def _xml(model: Model) -> dict[str, bytes]:
     if model.graph is None:
-        raise ModelError("the model carries no graph for OpenVINO", mend="export it as .onnx")
+        raise ModelError("the model carries no graph for OpenVINO", hint="export it as .onnx")
     return {".xml": model.graph[0], ".bin": model.graph[1]}
 
 

@@ -232,7 +232,7 @@ class Trainer:
             raise SelfCheckError(
                 f"the loss is {value} at step {self.progress.step} (cases {', '.join(batch.case_ids)})",
                 source=self.folder,
-                mend="lower training.learning_rate, or run `medseg check` on the data",
+                hint="lower training.learning_rate, or run `medseg check` on the data",
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -327,7 +327,7 @@ class Trainer:
             raise InputError(
                 f"a checkpoint of another training ({fault})",
                 source=self.last_path,
-                mend="train into another folder, or --overwrite",
+                hint="train into another folder, or --overwrite",
             ) from None
         best, best_warning = checkpoints.load_latest(self.best_path)
         if best is not None and best_warning:

@@ -27,7 +27,7 @@ from medseg.model.spec import ModelSpec, WeightType
 from medseg.segmentation.calibration import calibrated, observed
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Segmenter
-from medseg.segmentation.verdict import Seen
+from medseg.segmentation.verdict import ConfidenceTally
 from medseg.training.loop import Trainer
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.setup import best_of
@@ -179,7 +179,7 @@ def _agreement(
     sure = []
     for case in cases:
         expected = reference.probabilities(case.prepared.array)
-        sure.append(Seen.all_of([(slice(None), expected)], structures).confidence)
+        sure.append(ConfidenceTally.all_of([(slice(None), expected)], structures).confidence)
         labels = labels_from_probabilities(expected, structures)
         truth, labelled = values[case.indices], case.indices != IGNORED
         for name, predictor in others.items():

@@ -133,7 +133,7 @@ def _fitted_refinement(spec: RefinementSpec | None, card: Card) -> RefinementSpe
         raise UsageError(f"refinement takes structures that exclude one another; {card.name} has regions")
     if spec.channel not in ("", *card.channels):
         raise UsageError(
-            f"refinement: no channel {spec.channel!r}", mend=did_you_mean(spec.channel, card.channels)
+            f"refinement: no channel {spec.channel!r}", hint=did_you_mean(spec.channel, card.channels)
         )
     spec = spec if spec.classes else replace(spec, classes=_classes_of(card))
     spec.class_numbers(structures)

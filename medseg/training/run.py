@@ -97,7 +97,7 @@ class Run:
             raise UsageError(
                 f"holds a run begun with other settings ({', '.join(different)})",
                 source=self.folder,
-                mend="give the same command to go on, another folder with -o, or --overwrite",
+                hint="give the same command to go on, another folder with -o, or --overwrite",
             )
         return stored
 
@@ -121,7 +121,7 @@ class Run:
             raise UsageError(
                 f"was begun with other data: {_changes(before, now)}",
                 source=self.folder,
-                mend="restore the files to go on, train on them as they are now in another folder with -o, "
+                hint="restore the files to go on, train on them as they are now in another folder with -o, "
                 "or begin anew with --overwrite",
             )
         if before != now:
@@ -175,9 +175,9 @@ class Run:
             lock.acquire(timeout=0)
         except Timeout:
             raise UsageError(
-                f"{_told(self.owner_path)} is training here",
+                f"{_message(self.owner_path)} is training here",
                 source=self.folder,
-                mend="wait for it, or train into another folder with -o",
+                hint="wait for it, or train into another folder with -o",
             ) from None
         try:
             write_text(self.owner_path, json.dumps(_this_process()), overwrite=True)
@@ -191,10 +191,10 @@ class Run:
 
     def _require_empty(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
-            raise UsageError("is a file, not a folder", source=self.folder, mend="choose another -o")
+            raise UsageError("is a file, not a folder", source=self.folder, hint="choose another -o")
         if self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(
-                "is not empty and holds no run", source=self.folder, mend="choose another folder with -o"
+                "is not empty and holds no run", source=self.folder, hint="choose another folder with -o"
             )
 
     def _remove(self) -> None:
@@ -223,7 +223,7 @@ def _this_process() -> dict[str, Any]:
     }
 
 
-def _told(owner: Path) -> str:
+def _message(owner: Path) -> str:
     """Who holds the lock, by what it wrote."""
     try:
         said = json.loads(owner.read_text(encoding="utf-8"))

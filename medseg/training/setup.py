@@ -52,7 +52,9 @@ def facts_of(network: Segmenter) -> NetworkFacts:
     return NetworkFacts(network.stride, network.receptive_radius, network.tile_independent)
 
 
-def judge(network: Segmenter, structures: StructureSet, loss: LossSpec, training: TrainingSpec) -> None:
+def check_trainable(
+    network: Segmenter, structures: StructureSet, loss: LossSpec, training: TrainingSpec
+) -> None:
     """Refuse settings that no data could make a training of.
 
     Args:
@@ -68,12 +70,12 @@ def judge(network: Segmenter, structures: StructureSet, loss: LossSpec, training
     if training.deep_supervision and not isinstance(network, Supervised):
         raise UsageError(
             "training.deep_supervision needs a network of several heads, and this has one head",
-            mend="choose unetpp or plain_unet, or leave it out",
+            hint="choose unetpp or plain_unet, or leave it out",
         )
     if any(axis.origin for axis in network.output_reach):
         raise UsageError(
             "a network without padding gives an output smaller than its patch, and cannot be trained here",
-            mend="leave network.options.padding out",
+            hint="leave network.options.padding out",
         )
     _require_multiple(training.patch, network.stride)
     _require_statistics(network, training)
@@ -129,7 +131,7 @@ def _require_multiple(patch: Sequence[int], stride: Sequence[int]) -> None:
     )
     raise UsageError(
         f"training.patch must be a multiple of {steps} along each axis, not {[*patch]}",
-        mend=f"take {lower} or {upper}" if lower != upper else f"take {upper}",
+        hint=f"take {lower} or {upper}" if lower != upper else f"take {upper}",
     )
 
 
@@ -147,7 +149,7 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
     raise UsageError(
         f"a patch of {[*training.patch]} shrinks to one voxel in this network (stride {[*steps]}), and "
         f"{norm} norm needs more than one value (training.batch is {training.batch})",
-        mend=f"take a larger training.patch, such as {larger}{remedy}",
+        hint=f"take a larger training.patch, such as {larger}{remedy}",
     )
 
 
@@ -200,7 +202,7 @@ def _halved(weights: Mapping[str, Tensor], parameters: Container[str]) -> dict[s
         if not value.isfinite().all():
             raise SelfCheckError(
                 f"the weight {key} reaches {float(weights[key].abs().max()):g}, too large for float16",
-                mend='keep weights = "float32"',
+                hint='keep weights = "float32"',
             )
     return halved
 

@@ -40,7 +40,7 @@ def make_split(
         InputError: there are too few groups.
     """
     if fold is not None and not 0 <= fold < folds:
-        raise UsageError(f"fold {fold} of {folds} does not exist", mend=f"choose 0 to {folds - 1}")
+        raise UsageError(f"fold {fold} of {folds} does not exist", hint=f"choose 0 to {folds - 1}")
     names = sorted(set(groups.values()))
     rng = np.random.default_rng(seed)
     shuffled = [names[n] for n in rng.permutation(len(names))]
@@ -53,7 +53,7 @@ def make_split(
         raise InputError(
             f"{counted(len(names), 'case')} (or groups of cases) {plural(len(names), 'is', 'are')} "
             f"too few for {parts}",
-            mend=_mend(len(names), 1 + chooses, fold),
+            hint=_mend(len(names), 1 + chooses, fold),
         )
     chosen = set(rest[: min(max(1, round(selection_share * len(rest))), len(rest) - 1)]) if chooses else set()
     return Split(

@@ -44,7 +44,14 @@ from medseg.training.loop import Epoch, PatchMaker, Trainer, TrainingCase
 from medseg.training.package import measure, package, provenance
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.run import Digests, Run
-from medseg.training.setup import build_network, build_trainer, facts_of, judge, map_case, training_case
+from medseg.training.setup import (
+    build_network,
+    build_trainer,
+    check_trainable,
+    facts_of,
+    map_case,
+    training_case,
+)
 from medseg.training.split import Split, make_split
 from medseg.training.transfer import Wanted, start_from
 
@@ -299,7 +306,7 @@ def _network(
     network = build_network(
         recipe.network, seed=recipe.training.seed, device=options.device, threads=options.threads
     )
-    judge(network, structures, recipe.loss, recipe.training)
+    check_trainable(network, structures, recipe.loss, recipe.training)
     _patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
     if options.init is None:
         return network, ()

@@ -78,7 +78,7 @@ def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, .
         raise ModelError(
             "none of its weights fits the recipe's network",
             source=spec.name,
-            mend="give a model of the same network, or the widths of its network in the recipe",
+            hint="give a model of the same network, or the widths of its network in the recipe",
         )
     network.load_state_dict(own | taken)
     return (*_said("structures", wanted.structures.names, there.structures.names),

@@ -130,7 +130,7 @@ def test_a_whole_number_serves_as_a_float_and_a_list_as_a_tuple() -> None:
 
 
 @pytest.mark.parametrize(
-    ("place", "name", "mend"),
+    ("place", "name", "hint"),
     [
         ((), "trainig", "'training'"),
         (("training",), "epoch", "'epochs'"),
@@ -140,7 +140,7 @@ def test_a_whole_number_serves_as_a_float_and_a_list_as_a_tuple() -> None:
         (("postprocess",), "xyz", "largest_component, min_volume_mm3, fill_holes"),
     ],
 )
-def test_an_unknown_name_is_refused_at_every_depth(place: tuple[str, ...], name: str, mend: str) -> None:
+def test_an_unknown_name_is_refused_at_every_depth(place: tuple[str, ...], name: str, hint: str) -> None:
     data = plain_recipe()
     inner = data
     for part in place:
@@ -149,7 +149,7 @@ def test_an_unknown_name_is_refused_at_every_depth(place: tuple[str, ...], name:
     with pytest.raises(UsageError) as fault:
         read(data)
     assert ".".join([*place, name]) + " is not a setting" in str(fault.value)
-    assert mend in str(fault.value)
+    assert hint in str(fault.value)
     assert str(fault.value).startswith("r.toml: ")
 
 

@@ -36,7 +36,7 @@ def need(predictor: Predictor, model: Model) -> int:
 
 
 def test_with_room_everything_is_one_tile(predictor: Predictor, model: Model) -> None:
-    chosen = planner.fitted(predictor, model.spec, SHAPE, SHAPE, planner.UNLIMITED)
+    chosen = planner.with_tiles_that_fit(predictor, model.spec, SHAPE, SHAPE, planner.UNLIMITED)
     assert len(chosen.plan(SHAPE).tiles) == 1
 
 
@@ -44,13 +44,13 @@ def test_with_room_everything_is_one_tile(predictor: Predictor, model: Model) ->
 def test_with_less_room_the_tiles_are_smaller_and_the_answer_is_the_same(
     predictor: Predictor, model: Model
 ) -> None:
-    whole = planner.fitted(predictor, model.spec, SHAPE, SHAPE, planner.UNLIMITED)
+    whole = planner.with_tiles_that_fit(predictor, model.spec, SHAPE, SHAPE, planner.UNLIMITED)
     image = np.random.default_rng(0).normal(size=(1, *SHAPE)).astype(np.float32)
     expected = whole.probabilities(image)
     sizes = []
     for share in (0.9, 0.7, 0.6):
         room = planner.ENGINE_BYTES + int(share * (need(whole, model) - planner.ENGINE_BYTES))
-        chosen = planner.fitted(predictor, model.spec, SHAPE, SHAPE, room)
+        chosen = planner.with_tiles_that_fit(predictor, model.spec, SHAPE, SHAPE, room)
         plan = chosen.plan(SHAPE)
         assert planner.load_with(chosen, model.spec, SHAPE, SHAPE).total <= room
         sizes.append(np.prod(plan.tile_shape))
@@ -65,7 +65,7 @@ def test_too_little_room_is_refused_with_what_is_needed(predictor: Predictor, mo
     with pytest.raises(
         ResourceError, match=r"beside the scan, needs 0\.\d\d GiB, and 0\.01 GiB are left"
     ) as e:
-        planner.fitted(predictor, model.spec, SHAPE, SHAPE, 10_000_000)
+        planner.with_tiles_that_fit(predictor, model.spec, SHAPE, SHAPE, 10_000_000)
     assert "--max-memory" in str(e.value)
 
 
@@ -74,9 +74,9 @@ def test_a_sliding_window_keeps_its_tile_or_refuses(predictor: Predictor, model:
     spec = replace(model.spec, facts=facts, inference=InferenceSpec(tile=(32, 32, 32)))
     sliding = Predictor.of(spec, predictor.engines)
     room = planner.load_with(sliding, spec, SHAPE, SHAPE).total
-    assert planner.fitted(sliding, spec, SHAPE, SHAPE, room).plan(SHAPE) == sliding.plan(SHAPE)
+    assert planner.with_tiles_that_fit(sliding, spec, SHAPE, SHAPE, room).plan(SHAPE) == sliding.plan(SHAPE)
     with pytest.raises(ResourceError):
-        planner.fitted(sliding, spec, SHAPE, SHAPE, room - 1)
+        planner.with_tiles_that_fit(sliding, spec, SHAPE, SHAPE, room - 1)
 
 
 def test_a_forecast_counts_what_is_held_already(

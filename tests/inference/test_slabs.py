@@ -135,11 +135,11 @@ def test_the_planner_takes_slabs_before_it_cuts_the_image(monkeypatch: pytest.Mo
     shape = (256, 64, 64)
     monkeypatch.setattr(planner, "SLAB_VOXELS", (2**17, 2**16))
     whole = planner.load_with(predictor, model.spec, shape, shape).total
-    chosen = planner.fitted(predictor, model.spec, shape, shape, whole)
+    chosen = planner.with_tiles_that_fit(predictor, model.spec, shape, shape, whole)
     assert chosen.slab_voxels == 0
     assert len(chosen.plan(shape).tiles) == 1
     room = int(0.8 * whole)
-    chosen = planner.fitted(predictor, model.spec, shape, shape, room)
+    chosen = planner.with_tiles_that_fit(predictor, model.spec, shape, shape, room)
     assert chosen.slab_voxels > 0
     assert len(chosen.plan(shape).tiles) == 1
     assert planner.load_with(chosen, model.spec, shape, shape).total <= room

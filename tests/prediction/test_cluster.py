@@ -132,7 +132,7 @@ def test_one_scan_needs_no_cluster(folder: Path, model_path: Path, address: str)
 
 
 def test_faults_travel_whole() -> None:
-    fault = ResourceError("too little", source="a.nii.gz", mend="close programs")
+    fault = ResourceError("too little", source="a.nii.gz", hint="close programs")
     back = pickle.loads(pickle.dumps(fault))
     assert str(back) == str(fault)
 

@@ -11,7 +11,7 @@ import pytest
 from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
-from medseg.segmentation.verdict import Quality, Seen, judge, sides_agreement
+from medseg.segmentation.verdict import ConfidenceTally, Quality, assess, sides_agreement
 
 STRUCTURES = from_labels({1: "left lobe", 2: "right lobe", 3: "stem"})
 SHAPE = (12, 8, 8)
@@ -64,16 +64,16 @@ def verdict(
     features, contrast = more.get("features", {}), more.get("contrast", {})
     volume = volume or scan()
     labels = labels or LabelMap(seen(found).labels, volume.grid)
-    return judge(volume, labels, [model], seen(found), features, contrast, lambda: mirrored)
+    return assess(volume, labels, [model], seen(found), features, contrast, lambda: mirrored)
 
 
-def seen(found: np.ndarray[Any, Any]) -> Seen:
+def seen(found: np.ndarray[Any, Any]) -> ConfidenceTally:
     return watched([(slice(0, 5), found[:, :5]), (slice(5, 12), found[:, 5:])], STRUCTURES)
 
 
-def watched(rows: list[tuple[slice, np.ndarray[Any, Any]]], structures: StructureSet) -> Seen:
-    seen = Seen(structures, promised=True)
-    assert len(list(seen.watch(rows))) == len(rows)
+def watched(rows: list[tuple[slice, np.ndarray[Any, Any]]], structures: StructureSet) -> ConfidenceTally:
+    seen = ConfidenceTally(structures, promised=True)
+    assert len(list(seen.add(rows))) == len(rows)
     return seen
 
 
@@ -161,7 +161,7 @@ def test_sides_are_looked_at_twice_only_in_doubt() -> None:
         return seen(mirror_image(outputs()))
 
     def judged(labels: LabelMap, **evidence: Any) -> Quality:
-        return judge(scan(), labels, [spec(**evidence)], seen(outputs()), {}, {}, mirrored)
+        return assess(scan(), labels, [spec(**evidence)], seen(outputs()), {}, {}, mirrored)
 
     judged(label_map(), volumes_ml=RANGES)
     assert not calls
@@ -243,7 +243,7 @@ def test_scores_that_suffice_or_are_not_known_are_no_doubt() -> None:
 
 def test_a_bad_member_of_several_models_is_doubted_too() -> None:
     models = [spec(), replace(spec(validation=scored(left=0.1)), name="second")]
-    quality = judge(scan(), label_map(), models, seen(outputs()), {}, {}, lambda: seen(outputs()))
+    quality = assess(scan(), label_map(), models, seen(outputs()), {}, {}, lambda: seen(outputs()))
     assert ["second" in f.sentence for f in quality.findings if f.code == "low_scores"] == [True]
 
 
@@ -251,7 +251,7 @@ def test_of_several_models_each_fact_is_told_once() -> None:
     trained = {"spacing_mm": {"min": [2.0] * 3, "max": [2.0] * 3}}
     second = replace(spec(spacing_mm={"min": [0.5] * 3, "max": [0.6] * 3}), name="second")
     models = [spec(**trained), second, replace(second, name="third")]
-    quality = judge(scan(), label_map(), models, seen(outputs()), {}, {}, lambda: seen(outputs()))
+    quality = assess(scan(), label_map(), models, seen(outputs()), {}, {}, lambda: seen(outputs()))
     assert [f.code for f in quality.findings] == ["voxel_size"]
     assert all("second" in f.sentence for f in quality.findings)
 

@@ -118,7 +118,7 @@ def test_row_43_a_missing_or_strange_channel_is_named(pair_model: Model, segment
     one = Volume(scan().array, scan().grid, ("t1",))
     with pytest.raises(InputError, match="takes t1, t2; the scan has t1") as caught:
         Segmenter([pair_model])(one)
-    assert caught.value.mend == "give t1=FILE t2=FILE"
+    assert caught.value.hint == "give t1=FILE t2=FILE"
     with pytest.raises(InputError, match="takes image; the scan has t1"):
         segmenter(one)
     with pytest.raises(InputError, match="takes image; the scan has t1, t2"):

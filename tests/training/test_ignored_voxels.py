@@ -17,7 +17,7 @@ from medseg.core.errors import UsageError
 from medseg.core.structures import IGNORED, StructureSet
 from medseg.core.volume import Grid, LabelMap
 from medseg.data.cards import load_card
-from medseg.data.cases import judge_case, read_case
+from medseg.data.cases import check_case, read_case
 from medseg.data.check import check
 from medseg.data.convert import convert
 from medseg.data.layouts import LAYOUTS
@@ -212,7 +212,7 @@ def test_a_structure_without_a_mask_is_not_labelled_and_an_empty_mask_says_there
     edit(second / "segmentations" / "core.nii.gz", np.zeros_like)
     card = replace(load_card("phantom"), layout="masks")
     lacking, empty, _ = (
-        judge_case(c, lambda f: read_case(f, card), card.structure_set, Preparation())
+        check_case(c, lambda f: read_case(f, card), card.structure_set, Preparation())
         for c in card.read(data).cases
     )
     assert lacking.prepared is not None

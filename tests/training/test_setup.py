@@ -23,7 +23,7 @@ from medseg.training.loop import Trainer
 from medseg.training.package import provenance
 from medseg.training.processor import autocast_dtype
 from medseg.training.recipe import load_recipe
-from medseg.training.setup import best_of, build_network, facts_of, judge
+from medseg.training.setup import best_of, build_network, check_trainable, facts_of
 from medseg.training.spec import TrainingSpec
 from medseg.training.split import make_split
 from medseg.training.transfer import Wanted, start_from
@@ -179,7 +179,7 @@ def told(network: NetworkSpec, training: TrainingSpec, loss: LossSpec | None = N
     """How settings are refused that go with no data."""
     built = build_network(network, seed=0, device="cpu", threads=0)
     with pytest.raises(UsageError) as refusal:
-        judge(built, STRUCTURES, loss or LossSpec(), training)
+        check_trainable(built, STRUCTURES, loss or LossSpec(), training)
     return str(refusal.value)
 
 
@@ -196,7 +196,7 @@ def test_a_network_without_padding_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("patch", "mend"),
+    ("patch", "hint"),
     [
         ((16, 15, 18), "[4, 4, 1] along each axis, not [16, 15, 18]; take [16, 12, 18] or [16, 16, 18]"),
         ((2, 3, 7), "not [2, 3, 7]; take [4, 4, 7]"),
@@ -204,10 +204,10 @@ def test_a_network_without_padding_is_refused() -> None:
     ],
 )
 def test_a_patch_that_is_no_multiple_of_the_stride_is_answered_with_the_nearest(
-    patch: tuple[int, int, int], mend: str
+    patch: tuple[int, int, int], hint: str
 ) -> None:
     network = replace(NETWORK, widths=(2, 2, 2), strides=((2, 2, 1), (2, 2, 1)))
-    assert told(network, replace(TRAINING, patch=patch)).endswith(mend)
+    assert told(network, replace(TRAINING, patch=patch)).endswith(hint)
 
 
 def test_a_patch_of_slices_is_judged_along_the_slice() -> None:
@@ -217,7 +217,7 @@ def test_a_patch_of_slices_is_judged_along_the_slice() -> None:
 
 
 def test_settings_that_go_together_are_not_refused() -> None:
-    judge(build_network(NETWORK, seed=0, device="cpu", threads=0), STRUCTURES, LossSpec(), TRAINING)
+    check_trainable(build_network(NETWORK, seed=0, device="cpu", threads=0), STRUCTURES, LossSpec(), TRAINING)
 
 
 @pytest.mark.fault("reports 25")
@@ -241,9 +241,9 @@ def test_a_patch_that_shrinks_to_one_voxel_is_refused_where_a_norm_cannot_take_i
     trainer = tiny_trainer(tmp_path, network=network, training=training)
     if told:
         with pytest.raises(UsageError, match=told):
-            judge(built, STRUCTURES, LossSpec(), training)
+            check_trainable(built, STRUCTURES, LossSpec(), training)
         with pytest.raises(ValueError, match="more than 1"):
             take_step(trainer, [0, 1][:batch])
     else:
-        judge(built, STRUCTURES, LossSpec(), training)
+        check_trainable(built, STRUCTURES, LossSpec(), training)
         take_step(trainer, [0, 1][:batch])

@@ -85,7 +85,7 @@ def test_too_few_groups_are_refused(count: int, folds: int, fold: int | None) ->
 
 
 @pytest.mark.parametrize(
-    ("count", "folds", "fold", "mend"),
+    ("count", "folds", "fold", "hint"),
     [
         (4, 5, 0, "add cases, or give --folds 4"),
         (3, 5, 4, "add cases, or give --folds 3"),
@@ -95,14 +95,14 @@ def test_too_few_groups_are_refused(count: int, folds: int, fold: int | None) ->
         (1, 5, None, "add cases"),
     ],
 )
-def test_the_mend_for_too_few_groups_is_one(count: int, folds: int, fold: int | None, mend: str) -> None:
+def test_the_mend_for_too_few_groups_is_one(count: int, folds: int, fold: int | None, hint: str) -> None:
     few = {f"c{n}": f"c{n}" for n in range(count)}
     with pytest.raises(InputError) as refusal:
         split(few, fold, folds)
-    assert refusal.value.mend == mend
-    if "--folds" in mend:
-        assert split(few, 0, int(mend[-1])).train
-    if "--fold none" in mend:
+    assert refusal.value.hint == hint
+    if "--folds" in hint:
+        assert split(few, 0, int(hint[-1])).train
+    if "--fold none" in hint:
         assert split(few, None, folds).train
 
 

@@ -91,7 +91,7 @@ def read_layout(folder: Path, layout: LayoutName, *, complete: bool = True) -> D
     raise InputError(
         f"is not in the layout {layout}: it holds {SIGNS[other].words}, which is the layout {other}",
         source=folder,
-        mend=f"name the layout {other}, or a card of it",
+        hint=f"name the layout {other}, or a card of it",
     )
 
 

@@ -108,7 +108,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         raise InputError(
             "holds no folder of a patient",
             source=folder,
-            mend="give the folder that holds one folder a patient, with Flair_*, ID_flair or ID-t2f in each",
+            hint="give the folder that holds one folder a patient, with Flair_*, ID_flair or ID-t2f in each",
         )
     require_distinct(cases, folder)
     return DatasetFiles(tuple(cases), (), {})
@@ -120,17 +120,17 @@ def _not_whole(patient: Path, case: CaseFiles | None) -> InputError:
         return InputError(
             "does not hold images of one year's names",
             source=patient,
-            mend=f"name them {patient.name}_flair, _t1, _t1ce, _t2, or move the folder away",
+            hint=f"name them {patient.name}_flair, _t1, _t1ce, _t2, or move the folder away",
         )
     used = set(case.channels.values())
     others = [path.name for path in _stems(patient).values() if path not in used]
     label = f"{patient.name}_seg.nii.gz"
     if len(others) == 1:
         return InputError(
-            f"does not hold a label file, unless {others[0]} is it", source=patient, mend=f"rename it {label}"
+            f"does not hold a label file, unless {others[0]} is it", source=patient, hint=f"rename it {label}"
         )
     return InputError(
-        "does not hold a label file", source=patient, mend=f"add {label}, or move the folder away"
+        "does not hold a label file", source=patient, hint=f"add {label}, or move the folder away"
     )
 
 
@@ -167,7 +167,7 @@ def _only(stems: Mapping[str, Path], form: str) -> Path | None:
     found = [path for stem, path in stems.items() if re.fullmatch(form, stem)]
     if len(found) > 1:
         raise InputError(
-            f"{found[0].name} and {found[1].name} are one modality", source=found[0].parent, mend="keep one"
+            f"{found[0].name} and {found[1].name} are one modality", source=found[0].parent, hint="keep one"
         )
     return found[0] if found else None
 

@@ -91,7 +91,7 @@ def require_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         fault = "is a file, not a folder" if folder.exists() else "there is no such folder"
-        raise InputError(fault, source=folder, mend="check the path")
+        raise InputError(fault, source=folder, hint="check the path")
 
 
 def inside(folder: Path, name: str, lister: str, *, complete: bool) -> Path:
@@ -111,7 +111,7 @@ def inside(folder: Path, name: str, lister: str, *, complete: bool) -> Path:
         raise InputError(
             f"names {name!r}, which is not there",
             source=folder / lister,
-            mend="add the file, or take the case out of the list",
+            hint="add the file, or take the case out of the list",
         )
     return path
 
@@ -128,10 +128,10 @@ def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         if suffix not in suffixes or path.name.startswith(".") or not path.is_file():
             continue
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise InputError("is a link out of the folder", source=path, mend="copy the file into it")
+            raise InputError("is a link out of the folder", source=path, hint="copy the file into it")
         if stem in found:
             raise InputError(
-                f"lists {stem!r} more than once", source=folder, mend="give each case its own name"
+                f"lists {stem!r} more than once", source=folder, hint="give each case its own name"
             )
         found[stem] = path
     return found
@@ -165,5 +165,5 @@ def require_distinct(cases: Sequence[CaseFiles], path: Path) -> None:
     twice = sorted(name for name, count in Counter(case.case_id for case in cases).items() if count > 1)
     if twice:
         raise InputError(
-            f"lists {twice[0]!r} more than once", source=path, mend="give each case its own name"
+            f"lists {twice[0]!r} more than once", source=path, hint="give each case its own name"
         )

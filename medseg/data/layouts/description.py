@@ -51,12 +51,12 @@ def read_json(path: Path) -> dict[str, Any]:
         raise InputError(
             f"is no JSON: {fault.msg} in line {fault.lineno}, column {fault.colno}",
             source=path,
-            mend="correct that line",
+            hint="correct that line",
         ) from None
     except (ValueError, RecursionError) as fault:
         raise InputError(f"is no JSON ({fault})", source=path) from None
     if not isinstance(found, dict):
-        raise InputError("is no JSON object", source=path, mend='write {"labels": {"1": "name", ...}, ...}')
+        raise InputError("is no JSON object", source=path, hint='write {"labels": {"1": "name", ...}, ...}')
     return found
 
 
@@ -77,12 +77,12 @@ def required_description(folder: Path) -> dict[str, Any]:
     path = folder / LISTER
     if not path.is_file():
         raise InputError(
-            f"no {LISTER} here", source=folder, mend=f"give the folder that holds {LISTER} and imagesTr"
+            f"no {LISTER} here", source=folder, hint=f"give the folder that holds {LISTER} and imagesTr"
         )
     try:
         return read_json(path)
     except OSError as fault:
-        raise InputError(f"cannot be read ({fault.strerror})", source=path, mend="check its rights") from None
+        raise InputError(f"cannot be read ({fault.strerror})", source=path, hint="check its rights") from None
 
 
 def stated_labels(data: Mapping[str, Any], *, numbered: bool = False) -> StatedLabels:

@@ -95,7 +95,7 @@ def _require_images(folder: Path, listed: Mapping[str, tuple[list[str], str]]) -
             raise InputError(
                 f"has no image {lacking[0]}",
                 source=folder / label,
-                mend="add it, or remove the labels",
+                hint="add it, or remove the labels",
             )
 
 

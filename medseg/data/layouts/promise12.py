@@ -61,7 +61,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         raise InputError(
             "holds no .mhd file",
             source=folder,
-            mend="give the folder with CaseNN.mhd, CaseNN_segmentation.mhd",
+            hint="give the folder with CaseNN.mhd, CaseNN_segmentation.mhd",
         )
     labelled = [case for case in cases if case.label is not None]
     if complete and not labelled:
@@ -78,7 +78,7 @@ def _cases(folder: Path, complete: bool) -> list[CaseFiles]:
     if complete:
         for name, path in labels.items():
             if name not in images:
-                raise InputError(f"has no image {name}{SUFFIX} beside it", source=path, mend=INCOMPLETE)
+                raise InputError(f"has no image {name}{SUFFIX} beside it", source=path, hint=INCOMPLETE)
             files_of(images[name]), files_of(path)
     return [CaseFiles(name, path, labels.get(name), group_of(name)) for name, path in images.items()]
 
@@ -92,7 +92,7 @@ def require_one(structures: StructureSet) -> None:
     if len(structures) > 1:
         raise UsageError(
             f"the layout promise12 holds one structure, not {len(structures)}: {', '.join(structures.names)}",
-            mend="choose another layout, such as nnunet or decathlon",
+            hint="choose another layout, such as nnunet or decathlon",
         )
 
 
@@ -123,7 +123,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
     opened(folder)
     for case in cases:
         if _scan_of(case.case_id):
-            raise UsageError(f"the case {case.case_id} is named like a segmentation", mend="use --anonymous")
+            raise UsageError(f"the case {case.case_id} is named like a segmentation", hint="use --anonymous")
         scan = require_scan(case)
         write_image(
             folder / (case.case_id + SUFFIX), scan.array[0], scan.grid, form=scan.form, overwrite=overwrite

@@ -43,12 +43,12 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     images, masks = (_by_patient(folder / name) for name in (IMAGES, MASKS))
     if not images:
         raise InputError(
-            f"holds no {IMAGES}/ProstateX-*.nii.gz", source=folder, mend="give the folder Files/prostate"
+            f"holds no {IMAGES}/ProstateX-*.nii.gz", source=folder, hint="give the folder Files/prostate"
         )
     single = sorted(images.keys() ^ masks.keys())
     if complete and single:
         what = "mask" if single[0] in images else "image"
-        raise InputError(f"has no {what} of {single[0]}", source=folder, mend=INCOMPLETE)
+        raise InputError(f"has no {what} of {single[0]}", source=folder, hint=INCOMPLETE)
     cases = tuple(CaseFiles(name, path, masks.get(name), name) for name, path in sorted(images.items()))
     return DatasetFiles(cases, (), {})
 
@@ -58,10 +58,10 @@ def _by_patient(folder: Path) -> dict[str, Path]:
     for stem, path in without_results(files_in(folder, SUFFIXES)).items():
         number = re.match(r"ProstateX-(\d+)(?:_|$)", stem)
         if number is None:
-            raise InputError("is not named ProstateX-NUMBER", source=path, mend="move it elsewhere")
+            raise InputError("is not named ProstateX-NUMBER", source=path, hint="move it elsewhere")
         name = f"ProstateX-{int(number[1]):04d}"
         if name in found:
-            raise InputError(f"lists {name!r} more than once", source=folder, mend="keep one")
+            raise InputError(f"lists {name!r} more than once", source=folder, hint="keep one")
         found[name] = path
     return found
 

@@ -39,10 +39,10 @@ def load(
         raise UsageError(f"no engine named {name!r}; there are torch and openvino")
     if device != "cpu":
         raise UsageError(
-            f"the OpenVINO engine runs on the CPU, not on {device!r}", mend="use the torch engine"
+            f"the OpenVINO engine runs on the CPU, not on {device!r}", hint="use the torch engine"
         )
     if model.graph is None:
-        raise ModelError("the model carries no graph for OpenVINO", mend="use the torch engine")
+        raise ModelError("the model carries no graph for OpenVINO", hint="use the torch engine")
     from medseg.inference.engines.openvino import OpenVinoEngine
 
     return OpenVinoEngine(*model.graph, precision=precision, threads=threads, identity=model.sha256)

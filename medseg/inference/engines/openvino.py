@@ -120,7 +120,7 @@ class OpenVinoEngine:
         """
         slabs = self._worker.submit(self._slabs, tile.shape[2:], voxels).result()
         if slabs is None:
-            raise ModelError("the model's graph cannot run in slabs", mend="allow more memory")
+            raise ModelError("the model's graph cannot run in slabs", hint="allow more memory")
         stream = slabs.rows(tile)
         while (found := self._worker.submit(next, stream, None).result()) is not None:
             rows, logits = found

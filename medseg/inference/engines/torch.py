@@ -127,7 +127,7 @@ class TorchEngine:
         except torch.OutOfMemoryError:
             raise ResourceError(
                 f"{self._device} has no room for an array of shape {tuple(shape)}",
-                mend="use smaller tiles or batches, or the CPU",
+                hint="use smaller tiles or batches, or the CPU",
             ) from None
 
     def _arithmetic(self) -> AbstractContextManager[object]:
@@ -252,7 +252,7 @@ def to_onnx(model: Model, tile: Sequence[int], input_name: str, output_name: str
     try:
         import onnx  # noqa: F401
     except ImportError:
-        raise ModelError("onnx is not installed", mend="pip install 'medseg[onnx]'") from None
+        raise ModelError("onnx is not installed", hint="pip install 'medseg[onnx]'") from None
     network = _built(model).eval()
     seen = torch.zeros(1, model.spec.network.in_channels, *tile)
     stream = io.BytesIO()
@@ -321,7 +321,7 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        raise UsageError(f"there is no device {name!r} here", mend="use --device cpu") from None
+        raise UsageError(f"there is no device {name!r} here", hint="use --device cpu") from None
     return device
 
 

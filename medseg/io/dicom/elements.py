@@ -229,7 +229,7 @@ class _Walk:
 
     def _fault(self, what: str, at: int) -> InputError:
         return InputError(
-            f"the DICOM file is cut or damaged: at byte {at} {what}", source=self.path, mend=MEND
+            f"the DICOM file is cut or damaged: at byte {at} {what}", source=self.path, hint=MEND
         )
 
 
@@ -243,7 +243,7 @@ def _mapped(stream: BinaryIO, path: Path) -> mmap:
         return mmap(stream.fileno(), 0, access=ACCESS_READ)
     except (OSError, ValueError):
         raise InputError(
-            "the DICOM file is empty or cannot be read", source=path, mend="copy it again"
+            "the DICOM file is empty or cannot be read", source=path, hint="copy it again"
         ) from None
 
 
@@ -253,11 +253,11 @@ def _inflated(packed: bytes, path: Path) -> bytes:
     try:
         data = unpack.decompress(packed, LARGEST_INFLATED)
     except zlib.error:
-        raise InputError("the compressed data are damaged", source=path, mend="re-copy it") from None
+        raise InputError("the compressed data are damaged", source=path, hint="re-copy it") from None
     if unpack.unconsumed_tail:
         raise ResourceError(
             f"{len(packed) / 2**20:.1f} MiB unpack to more than {LARGEST_INFLATED / 2**30:.0f} GiB",
             source=path,
-            mend="export it again without compression",
+            hint="export it again without compression",
         )
     return data

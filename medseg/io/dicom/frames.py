@@ -52,7 +52,7 @@ def read_planes(slices: Sequence[Slice]) -> list[NDArray[Any]]:
         stored = _cut(stored[0], first)
     count = len(stored)
     if any((s.frame or 0) >= count or stored.shape[1:] != (s.rows, s.columns) for s in slices):
-        raise InputError("the pixels are not of the size claimed", source=first.path, mend="export it again")
+        raise InputError("the pixels are not of the size claimed", source=first.path, hint="export it again")
     return [_rescaled(stored[s.frame or 0].T, s.slope, s.inter) for s in slices]
 
 
@@ -240,7 +240,7 @@ def _tiles(header: Any, path: Path) -> tuple[Slice, ...]:
         raise InputError(
             "is a mosaic, many slices tiled in one picture, and has no vendor header that says how",
             source=path,
-            mend=DCM2NIIX,
+            hint=DCM2NIIX,
         )
     rows, columns, count = _tiling(header, mosaic, path)
     affine = np.asarray(mosaic.affine, dtype=np.float64)  # LPS, of (row, column, slice)
@@ -276,7 +276,7 @@ def _tiling(header: Any, mosaic: Any, path: Path) -> tuple[int, int, int]:
             f"{MOSAIC} of {int(header.Columns)}x{int(header.Rows)} pixels, which are not the tiles of "
             f"{count} slices ({side}x{side})",
             source=path,
-            mend=DCM2NIIX,
+            hint=DCM2NIIX,
         )
     return rows, columns, count
 

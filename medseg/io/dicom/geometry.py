@@ -93,7 +93,7 @@ def _require_places(places: Sequence[SlicePlace], names: Sequence[str], source: 
             raise GeometryError(
                 f"the slice {name} does not say where it lies",
                 source=source,
-                mend="export the original series",
+                hint="export the original series",
             )
 
 
@@ -105,7 +105,7 @@ def _directions(places: Sequence[SlicePlace], names: Sequence[str], source: Path
             f"slices differ in orientation: {names[0]} has {_text(every[0])}, "
             f"{names[int(apart.argmax())]} has {_text(every[int(apart.argmax())])}",
             source=source,
-            mend="separate them into series",
+            hint="separate them into series",
         )
     rows, columns = every[0, :3], every[0, 3:]
     lengths = np.linalg.norm(rows), np.linalg.norm(columns)
@@ -128,7 +128,7 @@ def _pixel_spacing(places: Sequence[SlicePlace], names: Sequence[str], source: P
             f"slices differ in pixel spacing: {names[0]} has {_text(every[0])} mm, "
             f"{names[int(apart.argmax())]} has {_text(every[int(apart.argmax())])} mm",
             source=source,
-            mend="separate them into series",
+            hint="separate them into series",
         )
     return float(every[0, 0]), float(every[0, 1])
 
@@ -150,7 +150,7 @@ def _are_even(along: Vector, names: Sequence[str], source: Path) -> bool:
         raise GeometryError(
             f"{twice.size + 1} or more slices share a place: {', '.join(pairs)}",
             source=source,
-            mend="remove the duplicates, or separate the series",
+            hint="remove the duplicates, or separate the series",
         )
     gaps = np.flatnonzero(steps > 1.5 * usual)
     if gaps.size:
@@ -158,7 +158,7 @@ def _are_even(along: Vector, names: Sequence[str], source: Path) -> bool:
         raise GeometryError(
             f"slices are missing: steps of {', '.join(places)}, where {usual:.2f} mm is usual",
             source=source,
-            mend="export the series whole",
+            hint="export the series whole",
         )
     return bool(np.abs(steps - usual).max() <= limit)
 
@@ -184,7 +184,7 @@ def _evened(positions: Vector, normal: Vector, source: Path) -> tuple[Vector, Ve
             f"the slice spacing varies from {steps.min():.3f} to {steps.max():.3f} mm; slices lie up to "
             f"{off:.3f} mm off an even stack (limit {limit:.3f})",
             source=source,
-            mend="resample the series to even spacing first",
+            hint="resample the series to even spacing first",
         )
     said = (
         f"The slices lie up to {off:.3f} mm off even steps of {step_mm:.3f} mm, as if their positions were "
@@ -201,7 +201,7 @@ def _require_straight(positions: Vector, step: Vector, normal: Vector, source: P
         raise GeometryError(
             f"the gantry was tilted by {tilt:.2f} degrees (limit {LARGEST_SHEAR_DEGREES})",
             source=source,
-            mend="resample it to a rectangular grid with dcm2niix",
+            hint="resample it to a rectangular grid with dcm2niix",
         )
     line = positions[0] + np.arange(len(positions))[:, None] * step
     off = float(np.linalg.norm(positions - line, axis=1).max())
@@ -210,7 +210,7 @@ def _require_straight(positions: Vector, step: Vector, normal: Vector, source: P
         raise GeometryError(
             f"slices lie up to {off:.2f} mm off a straight line (limit {limit:.2f})",
             source=source,
-            mend="resample the series to even spacing first",
+            hint="resample the series to even spacing first",
         )
 
 

@@ -147,7 +147,7 @@ def require_one_volume(slices: Sequence[Slice], source: Path) -> None:
             raise GeometryError(
                 f"slices of one series differ in {name}{values}: {first.path.name} and {other.path.name}",
                 source=source,
-                mend="separate what does not belong together, or export the original series",
+                hint="separate what does not belong together, or export the original series",
             )
 
 
@@ -160,7 +160,7 @@ def require_same(stated: Mapping[str, str], one: Slice, what: str, source: Path)
     for name, value in stated.items():
         text, other = _compared(value), _compared(one.volume[name])
         if text and other and text != other:
-            raise GeometryError(f"{what} differ in {name}", source=source, mend="give files of one patient")
+            raise GeometryError(f"{what} differ in {name}", source=source, hint="give files of one patient")
 
 
 def _compared(text: str) -> str:
@@ -182,9 +182,9 @@ def _by_gdcm(path: Path) -> tuple[dict[str, str], tuple[int, ...], int]:
         size, components = tuple(reader.GetSize()), int(reader.GetNumberOfComponents())
         tags = {key: reader.GetMetaData(key) for key in HEADER_TAGS if reader.HasMetaDataKey(key)}
     except (RuntimeError, UnicodeError, ValueError, TypeError, OverflowError):
-        raise InputError("the DICOM file is cut or damaged", source=path, mend="export it again") from None
+        raise InputError("the DICOM file is cut or damaged", source=path, hint="export it again") from None
     if len(size) not in (2, 3):
-        raise InputError("the DICOM file holds no plain slice", source=path, mend="export it again")
+        raise InputError("the DICOM file holds no plain slice", source=path, hint="export it again")
     return tags, size, components
 
 

@@ -28,7 +28,7 @@ def dataset(path: Path, *, tags: tuple[str, ...] = (), pixels: bool = False) -> 
 
 @contextmanager
 def damage_named(
-    path: Path, fault: str = "the DICOM header is damaged", mend: str = "export it again"
+    path: Path, fault: str = "the DICOM header is damaged", hint: str = "export it again"
 ) -> Iterator[None]:
     """Make what the libraries raise on a damaged header the fault it is, without their words.
 
@@ -36,7 +36,7 @@ def damage_named(
     the header's.
 
     Raises:
-        InputError: with the fault and the mend given.
+        InputError: with the fault and the hint given.
     """
     try:
         with unwarned():
@@ -44,7 +44,7 @@ def damage_named(
     except (MedsegError, MemoryError):
         raise
     except Exception:
-        raise InputError(fault, source=path, mend=mend) from None
+        raise InputError(fault, source=path, hint=hint) from None
 
 
 @contextmanager

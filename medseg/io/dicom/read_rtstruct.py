@@ -123,7 +123,7 @@ def _rois(header: Any, path: Path) -> tuple[tuple[Roi, ...], tuple[str, ...]]:
         found = [_roi(r, contours.get(int(r.ROINumber)), name) for r, name in zip(stated, names, strict=True)]
     kept = [roi for roi in found if roi.contours]
     if not kept:
-        raise InputError(f"{WHAT} without closed contours", source=path, mend="draw the structures")
+        raise InputError(f"{WHAT} without closed contours", source=path, hint="draw the structures")
     said: tuple[str, ...] = ()
     if len(kept) < len(found):
         said = (f"Left out: {counted(len(found) - len(kept), 'structure')} without closed contours.",)
@@ -146,7 +146,7 @@ def wanted(
             raise InputError(
                 f"{what} in which {other.name!r} and {roi.name!r} are one structure",
                 source=path,
-                mend="rename one",
+                hint="rename one",
             )
     chosen = tuple(
         replace(by_key[key], value=structures[name].value) for key, name in names.items() if key in by_key
@@ -156,7 +156,7 @@ def wanted(
             f"{what} with none of the structures wanted ({listed(structures.names)}); it has "
             f"{listed([roi.name for roi in rois])}",
             source=path,
-            mend="say with --labels what they are called",
+            hint="say with --labels what they are called",
         )
     missing = [s.name for s in structures if name_key(s.name) not in by_key]
     said: tuple[str, ...] = ()
@@ -213,11 +213,11 @@ def series_beside(uids: Sequence[str], path: Path, what: str) -> tuple[ImageInfo
         raise InputError(
             f"{what} whose series is not beside it (in its folder, or a folder in or beside that)",
             source=path,
-            mend="put the series there that it was drawn on",
+            hint="put the series there that it was drawn on",
         )
     if len({uid for _, uid in found}) > 1:
         raise InputError(
-            f"{what} that refers to {len(uids)} series", source=path, mend="keep beside it the one it is for"
+            f"{what} that refers to {len(uids)} series", source=path, hint="keep beside it the one it is for"
         )
     folder, uid = found[0]
     return dicom.ordered_slices(folder, ReadOptions(series=uid))
@@ -266,7 +266,7 @@ def require_same_place(
         raise GeometryError(
             f"{what} in another FrameOfReferenceUID than the series that it refers to",
             source=path,
-            mend="export both again",
+            hint="export both again",
         )
 
 
@@ -284,7 +284,7 @@ def _mask(roi: Roi, grid: Grid, path: Path) -> NDArray[np.bool_]:
                 f"a contour of {roi.name!r} lies {off:.2f} slices off the slice {k} of its series "
                 f"(limit {OFF_SLICE})",
                 source=path,
-                mend="draw it on the slices of the series",
+                hint="draw it on the slices of the series",
             )
         planes.setdefault(k, []).append(index[:, :2])
     outside = [k for k in planes if not 0 <= k < grid.shape[2]]
@@ -294,7 +294,7 @@ def _mask(roi: Roi, grid: Grid, path: Path) -> NDArray[np.bool_]:
             f"{plural(len(outside), 'lies', 'lie')} outside the series, such as "
             f"number {outside[0]} of 0 to {grid.shape[2] - 1}",
             source=path,
-            mend="give the whole series",
+            hint="give the whole series",
         )
     mask = np.zeros(grid.shape, dtype=np.bool_)
     for k, contours in planes.items():

@@ -84,7 +84,7 @@ def _opened(path: Path) -> Any:
         kind = str(opened.SegmentationType)
     if kind not in KINDS:
         raise InputError(
-            f"{WHAT} of the type {kind.lower()}", source=path, mend="export it as BINARY or LABELMAP"
+            f"{WHAT} of the type {kind.lower()}", source=path, hint="export it as BINARY or LABELMAP"
         )
     return opened
 
@@ -100,7 +100,7 @@ def _rois(opened: Any, path: Path) -> tuple[Roi, ...]:
             Roi(name, n, _colour(stated[n]), (), frame, n) for n, name in zip(numbers, names, strict=True)
         )
     if not found:
-        raise InputError(f"{WHAT} without segments", source=path, mend="export it again")
+        raise InputError(f"{WHAT} without segments", source=path, hint="export it again")
     return found
 
 
@@ -142,5 +142,5 @@ def _require_inside(roi: Roi, mask: NDArray[np.bool_], larger: Masks, painting: 
                 f"{WHAT} whose segments {other.name!r} and {roi.name!r} share {counted(shared, 'voxel')}, "
                 "and neither lies inside the other",
                 source=path,
-                mend="leave one out, or draw one inside the other",
+                hint="leave one out, or draw one inside the other",
             )

@@ -183,13 +183,13 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
     strange = next((s for s in series.slices if s.holds), None)
     if strange is not None:
         raise InputError(
-            f"the DICOM file holds {strange.holds}", source=strange.path, mend="convert it to NIfTI"
+            f"the DICOM file holds {strange.holds}", source=strange.path, hint="convert it to NIfTI"
         )
     if source.is_file() and first.frame is None:
-        raise InputError("this is one slice of a series", source=source, mend="name the folder of its series")
+        raise InputError("this is one slice of a series", source=source, hint="name the folder of its series")
     if len({(s.columns, s.rows) for s in series.slices}) > 1:
         raise InputError(
-            f"slices of one series differ in size: {series.summary}", source=source, mend="separate them"
+            f"slices of one series differ in size: {series.summary}", source=source, hint="separate them"
         )
     require_one_volume(series.slices, source)
     order, grid, warnings = stack(
@@ -241,7 +241,7 @@ def _chosen(source: Path, found: Sequence[Series], options: ReadOptions) -> Seri
     raise InputError(
         f"the {place} holds {what}; there are: {listed}{more}",
         source=source,
-        mend="choose one with --series NUMBER",
+        hint="choose one with --series NUMBER",
     )
 
 
@@ -255,7 +255,7 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
             raise InputError(
                 f"the DICOM file holds {what}",
                 source=source,
-                mend="name the scan; labels are read as NIfTI, SEG or RTSTRUCT",
+                hint="name the scan; labels are read as NIfTI, SEG or RTSTRUCT",
             )
         return list(read_slices(source, found)), ()
     slices: list[Slice] = []
@@ -276,11 +276,11 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
             without[path] = found
     if not slices:
         raise InputError(
-            "there are no DICOM images in this folder", source=source, mend="name the series' folder"
+            "there are no DICOM images in this folder", source=source, hint="name the series' folder"
         )
     for path, found in without.items():
         if not found.has_pixels and (found.has_rows or found.sop_class in classes):
-            raise InputError("the DICOM file is cut: it has no pixels", source=path, mend="export it again")
+            raise InputError("the DICOM file is cut: it has no pixels", source=path, hint="export it again")
     return slices, _left_aside(len(without), others)
 
 
@@ -291,7 +291,7 @@ def _require_no_slice(path: Path) -> None:
         raise InputError(
             f"the file among the slices is {'empty' if empty else 'not DICOM'}",
             source=path,
-            mend="copy it again, or move it elsewhere",
+            hint="copy it again, or move it elsewhere",
         )
 
 
@@ -307,7 +307,7 @@ def _files(folder: Path) -> list[Path]:
     try:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as fault:
-        raise InputError("the folder cannot be read", source=folder, mend="check its rights") from fault
+        raise InputError("the folder cannot be read", source=folder, hint="check its rights") from fault
     return [p for p in names if p.name.upper() != INDEX and p.is_file() and not _is_ours(p)]
 
 
@@ -358,11 +358,11 @@ def _pixels(reader: Any, header: Slice) -> NDArray[Any]:
         plane = simple_itk().GetArrayFromImage(reader.Execute())
     except (RuntimeError, UnicodeError, MemoryError):
         raise InputError(
-            "the DICOM file is cut or damaged", source=header.path, mend="export it again"
+            "the DICOM file is cut or damaged", source=header.path, hint="export it again"
         ) from None
     plane = plane.reshape(plane.shape[-2:]).T
     if plane.shape != (header.columns, header.rows) or plane.dtype.kind not in "iuf":
-        raise InputError("the DICOM file holds no plain slice", source=header.path, mend="export it again")
+        raise InputError("the DICOM file holds no plain slice", source=header.path, hint="export it again")
     return np.asarray(plane)
 
 

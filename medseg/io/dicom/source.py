@@ -141,7 +141,7 @@ def highdicom() -> Any:
         import highdicom
         import highdicom.sr
     except ImportError:
-        raise UsageError("highdicom is not installed", mend="pip install 'medseg[dicom]'") from None
+        raise UsageError("highdicom is not installed", hint="pip install 'medseg[dicom]'") from None
     return highdicom
 
 
@@ -156,7 +156,7 @@ def require_slices(info: ImageInfo) -> None:
             f"DICOM objects are made from a series with a file a slice, and this is {info.format}"
             + (": many slices tiled in one picture" if info.format == dicom.MOSAIC else ""),
             source=info.path,
-            mend="leave out --dicom, or export the series with a file a slice",
+            hint="leave out --dicom, or export the series with a file a slice",
         )
 
 
@@ -214,7 +214,7 @@ def _header(path: Path) -> Any:
         raise InputError(
             f"the slice has no {missing[0]}, which objects made from it must name",
             source=path,
-            mend="export the original series",
+            hint="export the original series",
         )
     return header
 

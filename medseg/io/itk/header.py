@@ -92,7 +92,7 @@ def header(stream: BinaryIO, path: Path, last: str = "") -> tuple[dict[str, str]
             fields.setdefault(key.strip(BLANKS), value.strip(BLANKS))
         if (last and text.startswith(last)) or (not last and not text):
             return fields, stream.tell()
-    raise InputError("the header has no end", source=path, mend="check the file's format, or re-copy it")
+    raise InputError("the header has no end", source=path, hint="check the file's format, or re-copy it")
 
 
 def integers(text: str, path: Path) -> tuple[int, ...]:
@@ -104,7 +104,7 @@ def integers(text: str, path: Path) -> tuple[int, ...]:
     words = text.split()
     if not words or not all(word.isascii() and word.isdigit() and len(word) < 16 for word in words):
         raise InputError(
-            "the header gives no sizes", source=path, mend="check the file's format, or re-copy it"
+            "the header gives no sizes", source=path, hint="check the file's format, or re-copy it"
         )
     return tuple(int(word) for word in words)
 
@@ -116,10 +116,10 @@ def require_dimensions(sizes: tuple[int, ...], claimed: str, path: Path) -> None
         InputError: they are.
     """
     if claimed != str(len(sizes)) or min(sizes) < 1 or len(sizes) > 4:
-        raise InputError(f"the header claims the sizes {sizes}", source=path, mend="re-copy it")
+        raise InputError(f"the header claims the sizes {sizes}", source=path, hint="re-copy it")
     if len(sizes) < 3:
         raise InputError(
-            f"the image is {len(sizes)}D, and 3D is needed", source=path, mend="give a 3D volume"
+            f"the image is {len(sizes)}D, and 3D is needed", source=path, hint="give a 3D volume"
         )
 
 
@@ -133,7 +133,7 @@ def beside(path: Path, name: str) -> Path:
         raise InputError(
             "the header names voxels that are not one file beside it",
             source=path,
-            mend="save it as one file",
+            hint="save it as one file",
         )
     data = path.with_name(name)
     require_file(data)

@@ -98,7 +98,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid) -> None:
         sitk.WriteImage(image, os.fspath(path), True)
     except RuntimeError:
         raise ResourceError(
-            "the image could not be written", source=path, mend="look for free disk"
+            "the image could not be written", source=path, hint="look for free disk"
         ) from None
 
 
@@ -137,7 +137,7 @@ def _assumed(path: Path, affine: Affine, options: ReadOptions) -> tuple[Affine, 
         raise GeometryError(
             "the header stores no orientation",
             source=path,
-            mend="add --assume-ras if you know that it lies in RAS order",
+            hint="add --assume-ras if you know that it lies in RAS order",
         )
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     return np.diag([*spacing, 1.0]), ("The file stores no orientation; RAS order was assumed as told.",)
@@ -155,9 +155,9 @@ def _affine(path: Path, sizes: tuple[int, ...]) -> Affine:
         spacing, origin = np.asarray(reader.GetSpacing()), np.asarray(reader.GetOrigin())
         size = tuple(reader.GetSize())
     except (RuntimeError, UnicodeError, ValueError, TypeError, OverflowError):
-        raise InputError("the header cannot be read", source=path, mend=MEND) from None
+        raise InputError("the header cannot be read", source=path, hint=MEND) from None
     if size != sizes:
-        raise InputError(f"the header claims {size} and {sizes}", source=path, mend=MEND)
+        raise InputError(f"the header claims {size} and {sizes}", source=path, hint=MEND)
     lps = np.eye(4)
     lps[:3, :3] = direction[:3, :3] * spacing[:3]
     lps[:3, 3] = origin[:3]
@@ -182,18 +182,18 @@ def _meta(path: Path, fields: dict[str, str], end: int) -> Layout:
     )
     if kind not in META_TYPES or fields.get("BinaryData", "True").lower() not in TRUE:
         raise InputError(
-            "the voxels are of a type that is not read", source=path, mend="save it as binary numbers"
+            "the voxels are of a type that is not read", source=path, hint="save it as binary numbers"
         )
     if fields.get("HeaderSize", "0") != "0" or len(channels) != 1 or channels[0] < 1:
-        raise InputError("the header is of a kind that is not read", source=path, mend=MEND)
+        raise InputError("the header is of a kind that is not read", source=path, hint=MEND)
     big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower() in TRUE
     name = fields.get("ElementDataFile")
     if name is None:
-        raise InputError("the header does not name its voxels with ElementDataFile =", source=path, mend=MEND)
+        raise InputError("the header does not name its voxels with ElementDataFile =", source=path, hint=MEND)
     data, start = (path, end) if name.upper() == "LOCAL" else (beside(path, name), 0)
     vector = channels[0] > 1
     if vector and len(sizes) == 4:
-        raise InputError("the image has more than four dimensions", source=path, mend="split it")
+        raise InputError("the image has more than four dimensions", source=path, hint="split it")
     unit = unit_of(fields.get("DistanceUnits", ""), path)
     affine = _affine(path, sizes)
     affine[:3] *= MM_PER[unit]

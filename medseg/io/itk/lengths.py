@@ -34,7 +34,7 @@ def unit_of(text: str, source: Path) -> str:
     raise InputError(
         f"the header's unit of length {printable(text)[:LONGEST_SHOWN]!r} is unknown",
         source=source,
-        mend="export it again in millimetres",
+        hint="export it again in millimetres",
     )
 
 

@@ -72,16 +72,16 @@ def layout(path: Path) -> Layout:
     require_file(path)
     with opened(path) as stream:
         if stream.read(len(MAGIC)) != MAGIC:
-            raise InputError("the file is not NRRD", source=path, mend="check its suffix, or re-copy it")
+            raise InputError("the file is not NRRD", source=path, hint="check its suffix, or re-copy it")
         fields, end = header(stream, path)
     sizes = integers(fields.get("sizes", ""), path)
     require_dimensions(sizes, fields.get("dimension", ""), path)
     kind = next((k for k, names in TYPES.items() if fields.get("type", "").lower() in names), None)
     if kind is None:
-        raise InputError("the voxels are of a type that is not read", source=path, mend="save it as numbers")
+        raise InputError("the voxels are of a type that is not read", source=path, hint="save it as numbers")
     encoding = fields.get("encoding", "").lower()
     if encoding not in ("raw", "gzip", "gz"):
-        raise InputError("its voxels are not stored raw or gzip", source=path, mend=MEND)
+        raise InputError("its voxels are not stored raw or gzip", source=path, hint=MEND)
     big = fields.get("endian", "little").lower() == "big"
     dtype = np.dtype((">" if big else "<") + kind)
     data, start = _place(path, fields, end, encoding == "raw", math.prod(sizes) * dtype.itemsize)
@@ -167,7 +167,7 @@ def _place(path: Path, fields: dict[str, str], end: int, raw: bool, count: int) 
     if skips[0] == "0" and skips[1] == "-1" and raw:
         return data, max(start, data.stat().st_size - count)
     if skips[0] != "0" or not (skips[1].isascii() and skips[1].isdigit()) or (skips[1] != "0" and not raw):
-        raise InputError("the header skips what cannot be skipped", source=path, mend=MEND)
+        raise InputError("the header skips what cannot be skipped", source=path, hint=MEND)
     return data, start + int(skips[1])
 
 
@@ -177,14 +177,14 @@ def _axes(text: str, dimensions: int, path: Path) -> list[NDArray[np.float64] | 
         return []
     found = list(VECTOR.finditer(text.lower()))
     if len(found) != dimensions or VECTOR.sub("", text.lower()).strip():
-        raise InputError("its space directions cannot be read", source=path, mend=MEND)
+        raise InputError("its space directions cannot be read", source=path, hint=MEND)
     return [None if match[1] is None else _vector(match[1], path) for match in found]
 
 
 def _vector(text: str, path: Path) -> NDArray[np.float64]:
     words = [word.strip() for word in text.split(",")]
     if len(words) != 3 or not all(NUMBER.fullmatch(word) for word in words):
-        raise InputError("the header gives a position that is not three numbers", source=path, mend=MEND)
+        raise InputError("the header gives a position that is not three numbers", source=path, hint=MEND)
     return np.array([float(word) for word in words])
 
 
@@ -195,7 +195,7 @@ def _channel_axis(
     if axes:
         outside = [n for n, axis in enumerate(axes) if axis is None]
         if len(outside) != dimensions - 3:
-            raise InputError("its space directions are not those of a volume", source=path, mend=MEND)
+            raise InputError("its space directions are not those of a volume", source=path, hint=MEND)
         return next(iter(outside), None)
     if dimensions == 3:
         return None
@@ -217,7 +217,7 @@ def _affine(
     else:
         words = fields.get("spacings", "").split()
         if not words or not all(NUMBER.fullmatch(word) for word in words):
-            raise InputError("the header gives no spacings", source=path, mend=MEND)
+            raise InputError("the header gives no spacings", source=path, hint=MEND)
         affine[:3, :3] = np.diag(_three([float(word) for word in words], channel_axis, path))
     if "space origin" in fields:
         affine[:3, 3] = _vector(fields["space origin"].strip("()"), path)
@@ -234,7 +234,7 @@ def _in_mm(
     if of_space:
         if len(of_space) != 3:
             raise InputError(
-                f"the header names {len(of_space)} units of space, not 3", source=path, mend=MEND
+                f"the header names {len(of_space)} units of space, not 3", source=path, hint=MEND
             )
         units = [unit_of(text, path) for text in of_space]
         affine[:3] *= np.array([MM_PER[unit] for unit in units])[:, None]
@@ -243,7 +243,7 @@ def _in_mm(
         units = [unit_of(text, path) for text in _three(of_axes, channel_axis, path)]
         affine[:3, :3] *= np.array([MM_PER[unit] for unit in units])
         if axes and len(set(units)) > 1:
-            raise InputError("the units of its axes differ", source=path, mend=MEND)
+            raise InputError("the units of its axes differ", source=path, hint=MEND)
         affine[:3, 3] *= MM_PER[units[0]]
         return affine, units
     return affine, []
@@ -253,7 +253,7 @@ def _units(text: str, path: Path) -> list[str]:
     """Units as a header lists them, in quotes."""
     text = text.encode("latin-1").decode("utf-8", "replace")
     if QUOTED.sub("", text).strip():
-        raise InputError("the header's units cannot be read", source=path, mend=MEND)
+        raise InputError("the header's units cannot be read", source=path, hint=MEND)
     return QUOTED.findall(text)
 
 
@@ -261,5 +261,5 @@ def _three(values: Sequence[Any], channel_axis: int | None, path: Path) -> list[
     """What a header lists for each axis of the array, without that of the channels."""
     found = [value for n, value in enumerate(values) if n != channel_axis]
     if len(found) != 3:
-        raise InputError(f"the header lists {len(values)} values for its axes", source=path, mend=MEND)
+        raise InputError(f"the header lists {len(values)} values for its axes", source=path, hint=MEND)
     return found

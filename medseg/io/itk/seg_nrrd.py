@@ -137,7 +137,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, structures: StructureSet 
         InputError: a label is negative.
     """
     if array.min() < 0:
-        raise InputError("a segment has no negative label value", source=path, mend="renumber the labels")
+        raise InputError("a segment has no negative label value", source=path, hint="renumber the labels")
     whole = _structures(structures, [value for value in value_counts(array) if value])
     layers = _layers(array, whole)
     nrrd.write(path, layers, grid, _keys(layers, whole, grid))
@@ -216,7 +216,7 @@ def _segments(path: Path, layers: int) -> tuple[tuple[Segment, ...], tuple[str, 
     """The segments of a header in their order, checked, and what is to be said about their values."""
     stated = _stated(path)
     if not stated and layers > 1:
-        raise InputError(f"holds {layers} layers and states no segment", source=path, mend=MEND)
+        raise InputError(f"holds {layers} layers and states no segment", source=path, hint=MEND)
     layered = any("Layer" in fields for fields in stated.values())
     found = []
     for n, (number, fields) in enumerate(stated.items()):
@@ -226,13 +226,13 @@ def _segments(path: Path, layers: int) -> tuple[tuple[Segment, ...], tuple[str, 
             raise InputError(
                 f"its segment {number} has the value {stored} in layer {layer}, of {layers} layers",
                 source=path,
-                mend=MEND,
+                hint=MEND,
             )
         name = tidy_name(fields.get("Name", "")) or f"Segment {number}"
         found.append(Segment(name, _colour(fields.get("Color", "")), layer, stored, stored))
     twice = [place for place, count in Counter((s.layer, s.stored) for s in found).items() if count > 1]
     if twice:
-        raise InputError(f"two segments have the value {twice[0][1]} in one layer", source=path, mend=MEND)
+        raise InputError(f"two segments have the value {twice[0][1]} in one layer", source=path, hint=MEND)
     names = distinct_names([s.name for s in found])
     return _numbered([replace(s, name=name) for s, name in zip(found, names, strict=True)])
 
@@ -258,7 +258,7 @@ def _stated(path: Path) -> dict[int, dict[str, str]]:
         raise InputError(
             f"stores the segments as {printable(source)[:LONGEST_NAME]!r}, not as a {BINARY.lower()}",
             source=path,
-            mend="save it from 3D Slicer with the representation Binary labelmap",
+            hint="save it from 3D Slicer with the representation Binary labelmap",
         )
     found: dict[int, dict[str, str]] = {}
     for key, value in fields.items():
@@ -287,7 +287,7 @@ def _number(fields: Mapping[str, str], key: str, default: int, number: int, path
         raise InputError(
             f"its segment {number} has the {key} {printable(text)[:LONGEST_NAME]!r}, which is no number",
             source=path,
-            mend=MEND,
+            hint=MEND,
         )
     return int(text)
 
@@ -332,5 +332,5 @@ def _require_known(layers: NDArray[np.integer], segments: Sequence[Segment], pat
                 f"{counted(count, 'voxel')} of layer {n} {plural(count, 'holds', 'hold')} {value}, "
                 "which no segment has",
                 source=path,
-                mend=MEND,
+                hint=MEND,
             )

@@ -189,8 +189,8 @@ def _raw_header(path: Path) -> RawHeader:
     raw = parse(blob, head)
     if raw.single == pair:
         what = "one file" if raw.single else "a pair of files"
-        mend = "rename it to .nii" if raw.single else "rename the pair to .hdr and .img"
-        raise InputError(f"its header says that it is {what}", source=head, mend=mend)
+        hint = "rename it to .nii" if raw.single else "rename the pair to .hdr and .img"
+        raise InputError(f"its header says that it is {what}", source=head, hint=hint)
     return raw
 
 
@@ -210,13 +210,13 @@ def _right_suffix(stream: BinaryIO, path: Path) -> None:
     stream.seek(0)
     stem, suffix = stem_and_suffix(path)
     if packed and suffix != ".nii.gz":
-        mend = f"rename it to {stem}.nii.gz" if suffix == ".nii" else "unpack it with gunzip"
-        raise InputError("the file is compressed", source=path, mend=mend)
+        hint = f"rename it to {stem}.nii.gz" if suffix == ".nii" else "unpack it with gunzip"
+        raise InputError("the file is compressed", source=path, hint=hint)
     if not packed and suffix == ".nii.gz":
         first = int.from_bytes(stream.read(4), "little")
         stream.seek(0)
-        mend = f"rename it to {stem}.nii" if first in NIFTI_STARTS else "re-copy it"
-        raise InputError("the file is not gzip-compressed", source=path, mend=mend)
+        hint = f"rename it to {stem}.nii" if first in NIFTI_STARTS else "re-copy it"
+        raise InputError("the file is not gzip-compressed", source=path, hint=hint)
 
 
 def _members(path: Path) -> tuple[Path, Path]:

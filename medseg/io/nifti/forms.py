@@ -49,14 +49,14 @@ def file_form(
         InputError: the unit of length is unknown.
     """
     if int(raw.fields["xyzt_units"]) & 7 not in MM_PER_UNIT:
-        raise InputError("the header's unit of length is unknown", source=source, mend="export it again")
+        raise InputError("the header's unit of length is unknown", source=source, hint="export it again")
     broken = _broken(raw, source)
     needed = {"sform": ("sform",), "qform": ("pixdim", "qform")}.get(
         options.use_form or "", ("pixdim", "sform", "qform")
     )
     for name in needed:
         if name in broken:
-            raise GeometryError(broken[name].fault, source=source, mend=_way_on(name, raw, broken))
+            raise GeometryError(broken[name].fault, source=source, hint=_way_on(name, raw, broken))
     quaternion = raw.numbers(*QUATERNION)
     has = {name: int(raw.fields[f"{name}_code"]) > 0 and name not in broken for name in ("sform", "qform")}
     form = FileForm(
@@ -146,12 +146,12 @@ def _chosen(
             raise GeometryError(
                 "the header stores no orientation (sform and qform codes are 0)",
                 source=source,
-                mend="add --assume-ras if you know that it lies in RAS order",
+                hint="add --assume-ras if you know that it lies in RAS order",
             )
         affine = np.diag([*pixdim_mm, 1.0])
         return "voxel size", affine, ("The file stores no orientation; RAS order was assumed as told.",)
     if options.use_form is not None and len(forms) == 1 and options.use_form not in forms:
-        raise GeometryError(f"the header has no {options.use_form}", source=source, mend="drop --use-form")
+        raise GeometryError(f"the header has no {options.use_form}", source=source, hint="drop --use-form")
     if options.use_form is not None:
         require_invertible(forms[options.use_form], source, options.use_form)
         return options.use_form, forms[options.use_form], ()
@@ -171,7 +171,7 @@ def _forms_agree(s: Affine, q: Affine, shape: tuple[int, int, int], source: Path
             f"sform and qform contradict each other, corners {apart:.4g} mm apart: "
             f"sform {numbers(s)} ({aff.axis_codes(s)}), qform {numbers(q)} ({aff.axis_codes(q)})",
             source=source,
-            mend="say which is right with --use-form sform or --use-form qform",
+            hint="say which is right with --use-form sform or --use-form qform",
         )
     if apart > FORMS_NOTICED_MM:
         return (f"The sform and qform lie {apart:.2g} mm apart; the sform was used.",)
@@ -187,8 +187,8 @@ def _spacings_agree(
     sizes = [" x ".join(f"{x:.4g}" for x in each) for each in (norms, pixdim_mm)]
     fault = f"the {name} makes voxels of {sizes[0]} mm, pixdim says {sizes[1]} mm"
     if options.use_form is None:
-        mend = "if the form is right, say so with --use-form sform"
-        raise GeometryError(fault, source=source, mend=mend)
+        hint = "if the form is right, say so with --use-form sform"
+        raise GeometryError(fault, source=source, hint=hint)
     return (f"{fault[0].upper()}{fault[1:]}; the {name} was used as told.",)
 
 

@@ -91,7 +91,7 @@ def parse(blob: bytes, source: Path) -> RawHeader:
     version, order = _version_and_order(blob, source)
     layout = nifti1.header_dtype if version == 1 else nifti2.header_dtype
     if len(blob) < layout.itemsize:
-        raise InputError("the header is cut off", source=source, mend="re-copy it")
+        raise InputError("the header is cut off", source=source, hint="re-copy it")
     fields = np.frombuffer(blob, dtype=layout.newbyteorder(order), count=1)[0]
     single = _is_single(fields, version, source)
     shape, volumes = _shape(fields, source)
@@ -130,7 +130,7 @@ def check_extensions(region: bytes, little: bool, source: Path) -> None:
             raise InputError(
                 f"a header extension claims {size} bytes where {len(region) - at} are left",
                 source=source,
-                mend="export it again without extensions",
+                hint="export it again without extensions",
             )
         at += size
 
@@ -140,43 +140,43 @@ def _version_and_order(blob: bytes, source: Path) -> tuple[int, str]:
         version = SIZES.get(int.from_bytes(blob[:4], name))  # type: ignore[arg-type]
         if version is not None:
             return version, order
-    raise InputError("this is not a NIfTI file", source=source, mend="check the file's format, or re-copy it")
+    raise InputError("this is not a NIfTI file", source=source, hint="check the file's format, or re-copy it")
 
 
 def _is_single(fields: Any, version: int, source: Path) -> bool:
     magic = bytes(fields["magic"]).rstrip(b"\0")
     if version == 2 and bytes(fields["eol_check"].astype(np.uint8)) != NIFTI2_END:
         raise InputError(
-            "the header was damaged as if it were text", source=source, mend="re-copy it in binary mode"
+            "the header was damaged as if it were text", source=source, hint="re-copy it in binary mode"
         )
     if magic in MAGICS[version]:
         return MAGICS[version][magic]
     if version == 1 and not magic:
         raise InputError(
-            "this is Analyze 7.5, which stores no orientation", source=source, mend="convert it to NIfTI"
+            "this is Analyze 7.5, which stores no orientation", source=source, hint="convert it to NIfTI"
         )
-    raise InputError("the header's magic is not NIfTI's", source=source, mend="re-copy it")
+    raise InputError("the header's magic is not NIfTI's", source=source, hint="re-copy it")
 
 
 def _shape(fields: Any, source: Path) -> tuple[tuple[int, int, int], int]:
     dim = [int(n) for n in fields["dim"]]
     if not 1 <= dim[0] <= 7:
         raise InputError(
-            f"the header claims {dim[0]} dimensions (1 to 7 can be)", source=source, mend="re-copy it"
+            f"the header claims {dim[0]} dimensions (1 to 7 can be)", source=source, hint="re-copy it"
         )
     sizes = dim[1 : dim[0] + 1]
     if min(sizes) < 1:
-        raise InputError(f"the header claims the sizes {sizes}", source=source, mend="re-copy it")
+        raise InputError(f"the header claims the sizes {sizes}", source=source, hint="re-copy it")
     if len(sizes) < 3:
         raise InputError(
             f"the image is {len(sizes)}D ({'x'.join(map(str, sizes))}), and 3D is needed",
             source=source,
-            mend="give a 3D volume",
+            hint="give a 3D volume",
         )
     extra = [n for n in sizes[3:] if n > 1]
     if len(extra) > 1:
         raise InputError(
-            f"the image has sizes {sizes}, more than four dimensions", source=source, mend="split it"
+            f"the image has sizes {sizes}, more than four dimensions", source=source, hint="split it"
         )
     return (sizes[0], sizes[1], sizes[2]), math.prod(extra)
 
@@ -185,13 +185,13 @@ def _dtype(fields: Any, order: str, source: Path) -> np.dtype[Any]:
     code, bits = int(fields["datatype"]), int(fields["bitpix"])
     if code not in DTYPES:
         what = REFUSED.get(code, f"an unknown type ({code})")
-        raise InputError(f"the voxels are {what}", source=source, mend="convert it to integers or floats")
+        raise InputError(f"the voxels are {what}", source=source, hint="convert it to integers or floats")
     dtype = np.dtype(order + DTYPES[code])
     if bits != 8 * dtype.itemsize:
         raise InputError(
             f"the header claims {bits} bits a voxel for a type of {8 * dtype.itemsize}",
             source=source,
-            mend="re-copy it",
+            hint="re-copy it",
         )
     return dtype
 
@@ -203,7 +203,7 @@ def _offset(fields: Any, version: int, single: bool, source: Path) -> int:
         raise InputError(
             f"the header says the voxels start at byte {offset:g}, not within {least} to {FARTHEST_OFFSET}",
             source=source,
-            mend="re-copy it",
+            hint="re-copy it",
         )
     return int(offset)
 
@@ -214,6 +214,6 @@ def _scaling(fields: Any, source: Path) -> tuple[float, float]:
         return 1.0, 0.0
     if not math.isfinite(slope) or not math.isfinite(inter):
         raise InputError(
-            f"the header scales voxels by {slope:g} and adds {inter:g}", source=source, mend="export it again"
+            f"the header scales voxels by {slope:g} and adds {inter:g}", source=source, hint="export it again"
         )
     return slope, inter

@@ -46,11 +46,11 @@ def describe(path: Path, options: ReadOptions) -> ImageInfo:
         raise GeometryError(
             "the header stores neither orientation nor voxel size",
             source=path,
-            mend="write both into it with FreeSurfer's mri_convert",
+            hint="write both into it with FreeSurfer's mri_convert",
         )
     if not (np.isfinite(fields["delta"]).all() and (fields["delta"] > 0).all()):
         sizes = " x ".join(f"{x:g}" for x in fields["delta"])
-        raise GeometryError(f"the header's voxel size is {sizes}", source=path, mend="export it again")
+        raise GeometryError(f"the header's voxel size is {sizes}", source=path, hint="export it again")
     header = mghformat.MGHHeader(fields.tobytes(), check=False)
     grid, warnings = checked_grid(shape, np.asarray(header.get_affine(), dtype=np.float64), path)
     suffix = stem_and_suffix(path)[1]
@@ -108,7 +108,7 @@ def storable(array: NDArray[Any], path: Path) -> NDArray[Any]:
         return array
     if int(array.max(initial=0)) > np.iinfo(wider).max:
         raise UsageError(
-            f"the format holds no labels above {np.iinfo(wider).max}", source=path, mend="end it in .nii.gz"
+            f"the format holds no labels above {np.iinfo(wider).max}", source=path, hint="end it in .nii.gz"
         )
     return array.astype(wider)
 
@@ -149,11 +149,11 @@ def _fields(path: Path) -> Any:
         _require_suffix(stream, path)
         blob = payload.inflate_start(stream, size, path) if _is_packed(path) else stream.read(size)
     if len(blob) < size:
-        raise InputError("the header is cut off", source=path, mend="re-copy it")
+        raise InputError("the header is cut off", source=path, hint="re-copy it")
     fields = np.frombuffer(blob, dtype=mghformat.header_dtype.newbyteorder(">"), count=1)[0]
     if int(fields["version"]) != VERSION:
         raise InputError(
-            "this is not an MGH file", source=path, mend="check the file's format, or re-copy it"
+            "this is not an MGH file", source=path, hint="check the file's format, or re-copy it"
         )
     return fields
 
@@ -162,10 +162,10 @@ def _shape(fields: Any, path: Path) -> tuple[tuple[int, int, int], int, np.dtype
     """Voxels along I, J, K, volumes, and the type of a voxel."""
     i, j, k, frames = (int(n) for n in fields["dims"])
     if min(i, j, k, frames) < 1:
-        raise InputError(f"the header claims the sizes {[i, j, k, frames]}", source=path, mend="re-copy it")
+        raise InputError(f"the header claims the sizes {[i, j, k, frames]}", source=path, hint="re-copy it")
     if int(fields["type"]) not in TYPES:
         raise InputError(
-            "the voxels are of a type that is not read", source=path, mend="convert it to integers or floats"
+            "the voxels are of a type that is not read", source=path, hint="convert it to integers or floats"
         )
     return (i, j, k), frames, np.dtype(TYPES[int(fields["type"])])
 
@@ -184,7 +184,7 @@ def _require_suffix(stream: BinaryIO, path: Path) -> None:
     if packed != _is_packed(path):
         stem = stem_and_suffix(path)[0]
         what, right = ("compressed", PACKED) if packed else ("not gzip-compressed", PLAIN)
-        raise InputError(f"the file is {what}", source=path, mend=f"rename it to {stem}{right}")
+        raise InputError(f"the file is {what}", source=path, hint=f"rename it to {stem}{right}")
 
 
 def _is_packed(path: Path) -> bool:

@@ -63,12 +63,12 @@ def require_few(columns: int, rows: int, path: Path) -> None:
         ResourceError: it has too many.
     """
     if columns < 1 or rows < 1:
-        raise InputError(f"the header claims {columns} x {rows} pixels", source=path, mend="re-copy it")
+        raise InputError(f"the header claims {columns} x {rows} pixels", source=path, hint="re-copy it")
     if columns * rows > MOST_PIXELS:
         raise ResourceError(
             f"the image has {columns} x {rows} pixels, more than {MOST_PIXELS // 10**6} million",
             source=path,
-            mend="cut it up, or save it as TIFF",
+            hint="cut it up, or save it as TIFF",
         )
 
 
@@ -82,7 +82,7 @@ def require_upright(orientation: object, path: Path) -> None:
         raise InputError(
             "the image is to be turned or mirrored when it is shown",
             source=path,
-            mend="save it turned, without the orientation tag",
+            hint="save it turned, without the orientation tag",
         )
 
 
@@ -101,5 +101,5 @@ def damage_named(path: Path) -> Iterator[None]:
         raise InputError(
             f"the image cannot be decoded ({type(fault).__name__})",
             source=path,
-            mend="save it again, uncompressed",
+            hint="save it again, uncompressed",
         ) from fault

@@ -100,15 +100,15 @@ def _parts(path: Path) -> _Parts:
     chunks = {kind: b"".join(contents) for kind, contents in joined.items()}
     header = chunks.get(b"IHDR", b"")
     if len(header) != 13:
-        raise InputError("the file has no header of a PNG", source=path, mend=MEND)
+        raise InputError("the file has no header of a PNG", source=path, hint=MEND)
     columns, rows, depth, kind, packing, filtering, interlaced = struct.unpack(">IIBBBBB", header)
     if kind not in SAMPLES or depth not in DEPTHS.get(kind, (8, 16)) or packing or filtering:
-        raise InputError("the header claims a kind of PNG that does not exist", source=path, mend=MEND)
+        raise InputError("the header claims a kind of PNG that does not exist", source=path, hint=MEND)
     require_few(columns, rows, path)
     if b"acTL" in chunks:
-        raise InputError("the file is an animation", source=path, mend="save one image of it")
+        raise InputError("the file is an animation", source=path, hint="save one image of it")
     if kind == GREY_ALPHA and depth == 16:
-        raise InputError("16-bit grey with opacity is not read", source=path, mend="save it without opacity")
+        raise InputError("16-bit grey with opacity is not read", source=path, hint="save it without opacity")
     require_upright(_orientation(chunks.get(b"eXIf", b""), path), path)
     parts = _Parts(path, columns, rows, depth, kind, bool(interlaced), chunks)
     payload.require_plausible(len(chunks.get(b"IDAT", b"")), _unpacked_bytes(parts), path)
@@ -128,19 +128,19 @@ def _unpacked_bytes(parts: _Parts) -> int:
 def _chunks(blob: bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:
     """The chunks of a file in their order, each whole."""
     if not blob.startswith(SIGNATURE):
-        raise InputError("the file is no PNG", source=path, mend="check its suffix")
+        raise InputError("the file is no PNG", source=path, hint="check its suffix")
     at, kind = len(SIGNATURE), b""
     while kind != b"IEND":
         length = int.from_bytes(blob[at : at + 4], "big")
         kind, content = blob[at + 4 : at + 8], blob[at + 8 : at + 8 + length]
         at += 12 + length
         if at > len(blob):
-            raise InputError("the file is truncated", source=path, mend="re-copy it")
+            raise InputError("the file is truncated", source=path, hint="re-copy it")
         if int.from_bytes(blob[at - 4 : at], "big") != zlib.crc32(kind + content):
-            raise InputError("the file is damaged: a checksum is wrong", source=path, mend="re-copy it")
+            raise InputError("the file is damaged: a checksum is wrong", source=path, hint="re-copy it")
         yield kind, content
     if blob[at:].strip(b"\0"):
-        raise InputError("data follow the image where the file should end", source=path, mend=MEND)
+        raise InputError("data follow the image where the file should end", source=path, hint=MEND)
 
 
 def _orientation(exif: bytes, path: Path) -> object:
@@ -170,7 +170,7 @@ def _decoded(parts: _Parts, as_stored: bool) -> Pixels:
     if parts.kind == PALETTE:
         return _looked_up(parts, pixels[..., 0], np.frombuffer(clear, np.uint8))
     if clear:
-        raise InputError("one of its colours is transparent", source=parts.path, mend="save it without")
+        raise InputError("one of its colours is transparent", source=parts.path, hint="save it without")
     return pixels
 
 
@@ -178,9 +178,9 @@ def _looked_up(parts: _Parts, indices: Pixels, opacity: Pixels) -> Pixels:
     entries = parts.chunks.get(b"PLTE", b"")
     colours = np.frombuffer(entries[: len(entries) // 3 * 3], np.uint8).reshape(-1, 3)
     if indices.max() >= len(colours):
-        raise InputError("a pixel has a colour that its palette lacks", source=parts.path, mend=MEND)
+        raise InputError("a pixel has a colour that its palette lacks", source=parts.path, hint=MEND)
     if (opacity[indices[indices < len(opacity)]] != 255).any():
-        raise InputError("pixels are transparent", source=parts.path, mend="save it without transparency")
+        raise InputError("pixels are transparent", source=parts.path, hint="save it without transparency")
     return colours[indices]
 
 

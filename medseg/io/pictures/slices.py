@@ -49,7 +49,7 @@ def read(path: Path, options: ReadOptions) -> Stored:
     if picture.alpha:
         full = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1.0
         if (pixels[..., -1] != full).any():
-            raise InputError("pixels are transparent", source=path, mend="save it without transparency")
+            raise InputError("pixels are transparent", source=path, hint="save it without transparency")
         pixels = pixels[..., :-1]
     return Stored(_info(path, picture), pixels.transpose(3, 2, 1, 0))
 
@@ -64,7 +64,7 @@ def read_labels(path: Path, options: ReadOptions) -> Stored:
     picture = _load(path)
     if picture.labels != 1:
         what = "has colours" if picture.labels else "is a JPEG, which changes values"
-        raise InputError(f"{what}, and labels are numbers", source=path, mend="save it as a grey PNG")
+        raise InputError(f"{what}, and labels are numbers", source=path, hint="save it as a grey PNG")
     pixels = _decoded(picture, path, as_stored=True)
     return Stored(_info(path, picture, channels=1), pixels.transpose(3, 2, 1, 0))
 
@@ -97,7 +97,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid) -> None:
         raise UsageError(
             f"a PNG holds whole numbers from 0 to 65535, not {pixels.dtype}",
             source=path,
-            mend="end the name in .tif",
+            hint="end the name in .tif",
         )
     path.write_bytes(png.encode(pixels[0]))
 
@@ -111,12 +111,12 @@ def require_holds(path: Path, grid: Grid) -> None:
     """
     suffix = stem_and_suffix(path)[1]
     if suffix in JPEG:
-        raise UsageError("a JPEG changes values", source=path, mend="end the name in .png")
+        raise UsageError("a JPEG changes values", source=path, hint="end the name in .png")
     if suffix == ".png" and grid.shape[2] != 1:
         raise GeometryError(
             f"a PNG holds one slice, and the grid has {grid.shape[2]}",
             source=path,
-            mend="end the name in .tif or .nii.gz",
+            hint="end the name in .tif or .nii.gz",
         )
 
 
@@ -149,7 +149,7 @@ def _decoded(picture: Picture, path: Path, *, as_stored: bool) -> Pixels:
     pixels = picture.decode(as_stored)
     samples = picture.labels if as_stored else picture.samples
     if pixels.shape != (picture.pages, picture.rows, picture.columns, samples):
-        raise InputError("the image is not what its header claims", source=path, mend="save it again")
+        raise InputError("the image is not what its header claims", source=path, hint="save it again")
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
@@ -163,7 +163,7 @@ def _jpeg(path: Path) -> Picture:
         orientation = image.getexif().get(png.ORIENTATION)
     require_upright(orientation, path)
     if mode not in ("L", "RGB"):
-        raise InputError(f"its colours are {mode}, not grey or RGB", source=path, mend="save it as RGB")
+        raise InputError(f"its colours are {mode}, not grey or RGB", source=path, hint="save it as RGB")
     samples = len(mode)
 
     def decode(as_stored: bool) -> Pixels:
@@ -181,7 +181,7 @@ def _jpeg_size(path: Path) -> tuple[int, int]:
             if head[1] in FRAMES:
                 return int.from_bytes(head[7:9], "big"), int.from_bytes(head[5:7], "big")
             at += 1 if head[1] == 0xFF else 2 + int.from_bytes(head[2:4], "big")
-    raise InputError("the file is no JPEG, or is damaged", source=path, mend="check its suffix")
+    raise InputError("the file is no JPEG, or is damaged", source=path, hint="check its suffix")
 
 
 def _bytes(stream: BinaryIO, at: int, count: int) -> bytes:

@@ -38,21 +38,21 @@ def load(path: Path) -> Picture:
     _require_chain(path)
     with damage_named(path), _tifffile().TiffFile(path) as tif:
         if len(tif.series) != 1:
-            raise InputError("its pages differ in size or kind", source=path, mend="save them one by one")
+            raise InputError("its pages differ in size or kind", source=path, hint="save them one by one")
         series = tif.series[0]
         page = series.keyframe
         pages, rows, columns, stored = _sizes(series.axes, series.shape, path)
         kind = int(page.photometric)
         if kind not in (GREY, COLOUR, PALETTE) or page.dtype is None or page.dtype.kind not in "buif":
-            raise InputError("its pixels are of a kind that is not read", source=path, mend=MEND)
+            raise InputError("its pixels are of a kind that is not read", source=path, hint=MEND)
         require_upright(getattr(page.tags.get(ORIENTATION), "value", None), path)
         _require_whole(series, path)
         extra = len(page.extrasamples)
         if kind == PALETTE and (stored != 1 or page.colormap is None):
-            raise InputError("its palette is missing", source=path, mend=MEND)
+            raise InputError("its palette is missing", source=path, hint=MEND)
         dtype = np.dtype(np.uint8 if page.dtype.kind == "b" or kind == PALETTE else page.dtype)
     if extra > 1 or (kind == COLOUR and stored != 3 + extra):
-        raise InputError(f"its pixels have {stored} samples", source=path, mend=MEND)
+        raise InputError(f"its pixels have {stored} samples", source=path, hint=MEND)
     return Picture(
         format="TIFF",
         columns=columns,
@@ -98,11 +98,11 @@ def _require_chain(path: Path) -> None:
                 raise InputError(
                     f"a page is said to begin at byte {at}, and the file has {size}",
                     source=path,
-                    mend="re-copy it",
+                    hint="re-copy it",
                 )
             if at in seen or len(seen) == MOST_PAGES:
                 fault = "its pages form a loop" if at in seen else f"it has more than {MOST_PAGES} pages"
-                raise InputError(fault, source=path, mend="save it again")
+                raise InputError(fault, source=path, hint="save it again")
             seen.add(at)
             stream.seek(at)
             entries = int.from_bytes(stream.read(count), order)
@@ -122,7 +122,7 @@ def _sizes(axes: str, shape: Sequence[int], path: Path) -> tuple[int, int, int, 
     """Pages, rows, columns and samples of axes such as `ZYX` or `YXS`."""
     order = _order(axes, shape)
     if order is None:
-        raise InputError(f"its axes {axes} are more than pages and channels", source=path, mend="split it")
+        raise InputError(f"its axes {axes} are more than pages and channels", source=path, hint="split it")
     pages, rows, columns, samples = (1 if axis is None else shape[axis] for axis in order)
     require_few(1, min(rows, columns), path)
     return pages, rows, columns, samples
@@ -151,7 +151,7 @@ def _require_whole(series: Any, path: Path) -> None:
     for page in series.pages:
         parts = [] if page is None else list(zip(page.dataoffsets, page.databytecounts, strict=True))
         if not parts or any(at < 1 or n < 1 or at + n > size for at, n in parts):
-            raise InputError("a page lies beyond the end of the file", source=path, mend="re-copy it")
+            raise InputError("a page lies beyond the end of the file", source=path, hint="re-copy it")
         stored += sum(n for _, n in parts)
     if (
         series.keyframe.compression == UNCOMPRESSED
@@ -170,7 +170,7 @@ def _decoded(path: Path, colours: bool) -> Pixels:
         table = series.keyframe.colormap
     if pixels.shape != series.shape:
         claimed, found = ("x".join(map(str, shape)) for shape in (series.shape, pixels.shape))
-        raise InputError(f"its pixels are {found}, and its header claims {claimed}", source=path, mend=MEND)
+        raise InputError(f"its pixels are {found}, and its header claims {claimed}", source=path, hint=MEND)
     order = _order(series.axes, series.shape)
     places = [n for n in order or () if n is not None]
     pixels = pixels.transpose([*places, *(n for n in range(pixels.ndim) if n not in places)])
