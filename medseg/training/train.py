@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from medseg import __version__
-from medseg.augment.compose import Augmenter
-from medseg.augment.slices import SliceAugmenter, turned
 from medseg.core.errors import counted
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap, Volume
@@ -32,7 +30,6 @@ from medseg.findings.answer import of_scores
 from medseg.findings.finding import gathered
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
-from medseg.losses.distances import SpacingMm
 from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
 from medseg.model.file import Model
@@ -40,7 +37,8 @@ from medseg.model.spec import ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.preparation.preparation import Preparation
 from medseg.training.length import fix_length
-from medseg.training.loop import Epoch, PatchMaker, Trainer, TrainingCase
+from medseg.training.loop import Epoch, Trainer
+from medseg.training.material import patch_maker, training_material
 from medseg.training.package import measure, package, provenance
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.run import Digests, Run
@@ -49,8 +47,6 @@ from medseg.training.setup import (
     build_trainer,
     check_trainable,
     facts_of,
-    map_case,
-    training_case,
 )
 from medseg.training.split import Split, make_split
 from medseg.training.transfer import Wanted, start_from
@@ -140,7 +136,7 @@ def train(
         if run.fix_data(stored, digests):
             say(f"warning: {UNKNOWN_DATA}")
         spec = _model_spec(recipe, card, split, network, options.init)
-        material = _material(recipe, card.structure_set, cases, maps, by_id, split)
+        material = training_material(recipe, card.structure_set, cases, maps, by_id, split)
         trainer = build_trainer(
             network,
             spec,
@@ -307,7 +303,7 @@ def _network(
         recipe.network, seed=recipe.training.seed, device=options.device, threads=options.threads
     )
     check_trainable(network, structures, recipe.loss, recipe.training)
-    _patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
+    patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
     if options.init is None:
         return network, ()
     said = start_from(network, Wanted(recipe.network, structures, recipe.channels), options.init)
@@ -339,62 +335,6 @@ def _origin(model: Model) -> dict[str, Any]:
     """What a model was that another began from: its own training, and the file."""
     kept = ("recipe", "dataset", "fold", "folds", "seed", "steps", "seconds")
     return {"sha256": model.sha256, **{key: model.spec.training.get(key) for key in kept}}
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a trainer is fed: cases that train, cases that choose the checkpoint, and who makes patches.
-
-    `spacing_mm` is that of the axes of a patch.
-    """
-
-    training: Sequence[TrainingCase]
-    selection: Sequence[TrainingCase]
-    augmenter: PatchMaker
-    spacing_mm: SpacingMm
-
-
-def _material(
-    recipe: Recipe,
-    structures: StructureSet,
-    cases: Mapping[str, PreparedCase],
-    maps: SyntheticCases | None,
-    files: Mapping[str, CaseFiles],
-    split: Split,
-) -> Material:
-    """Patches of prepared scans; or scans made anew at every step, where there are label maps alone."""
-
-    def part(names: Sequence[str]) -> list[TrainingCase]:
-        return [
-            training_case(n, case.prepared.array, case.indices, case.unlabelled)
-            for n, case in ((n, cases[n]) for n in names)
-        ]
-
-    i, j, k = next(iter(cases.values())).prepared.grid.spacing_mm
-    maker = _patch_maker(recipe, structures, maps, (i, j, k))
-    channels = len(recipe.channels)
-    training = (
-        [map_case(name, maps.generation_map(files[name]), channels) for name in split.train]
-        if maps
-        else part(split.train)
-    )
-    if recipe.network.spatial_dims == 2:
-        i, j, k = turned((i, j, k), recipe.slices.axes[0])
-    return Material(training, part(split.selection), maker, (i, j, k))
-
-
-def _patch_maker(
-    recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, spacing_mm: SpacingMm
-) -> PatchMaker:
-    """Who makes patches at a spacing.
-
-    Raises:
-        UsageError: the recipe's changes do not go with the card's structures or tissues.
-    """
-    if maps is not None:
-        return maps.synthesiser(spacing_mm)
-    augmenter = Augmenter(recipe.augmentation, structures, spacing_mm)
-    return augmenter if recipe.network.spatial_dims == 3 else SliceAugmenter(augmenter, recipe.slices)
 
 
 def _describe(split: Split, recipe: Recipe) -> str:

@@ -221,7 +221,7 @@ def test_a_result_that_nothing_speaks_against_says_so(
     from medseg.segmentation import segmenter as segment
     from medseg.segmentation.verdict import Quality
 
-    monkeypatch.setattr(segment, "judge", lambda *_: Quality())
+    monkeypatch.setattr(segment, "assess", lambda *_: Quality())
     ran = done("predict", scan, "-m", model_path, "--report")
     assert f"ok: scan: {NO_DOUBT}" in ran.err.splitlines()
     assert NO_DOUBT in (scan.parent / "scan_report.html").read_text()

@@ -1,0 +1,74 @@
+"""What a trainer is fed: prepared cases, and who makes patches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from medseg.augment.compose import Augmenter
+from medseg.augment.slices import SliceAugmenter, turned
+from medseg.core.structures import StructureSet
+from medseg.data.cases import PreparedCase
+from medseg.data.layouts import CaseFiles
+from medseg.data.synthetic import SyntheticCases
+from medseg.losses.distances import SpacingMm
+from medseg.training.loop import PatchMaker, TrainingCase
+from medseg.training.recipe import Recipe
+from medseg.training.setup import map_case, training_case
+from medseg.training.split import Split
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a trainer is fed: cases that train, cases that choose the checkpoint, and who makes patches.
+
+    `spacing_mm` is that of the axes of a patch.
+    """
+
+    training: Sequence[TrainingCase]
+    selection: Sequence[TrainingCase]
+    augmenter: PatchMaker
+    spacing_mm: SpacingMm
+
+
+def training_material(
+    recipe: Recipe,
+    structures: StructureSet,
+    cases: Mapping[str, PreparedCase],
+    maps: SyntheticCases | None,
+    files: Mapping[str, CaseFiles],
+    split: Split,
+) -> Material:
+    """Patches of prepared scans; or scans made anew at every step, where there are label maps alone."""
+
+    def part(names: Sequence[str]) -> list[TrainingCase]:
+        return [
+            training_case(n, case.prepared.array, case.indices, case.unlabelled)
+            for n, case in ((n, cases[n]) for n in names)
+        ]
+
+    i, j, k = next(iter(cases.values())).prepared.grid.spacing_mm
+    maker = patch_maker(recipe, structures, maps, (i, j, k))
+    channels = len(recipe.channels)
+    training = (
+        [map_case(name, maps.generation_map(files[name]), channels) for name in split.train]
+        if maps
+        else part(split.train)
+    )
+    if recipe.network.spatial_dims == 2:
+        i, j, k = turned((i, j, k), recipe.slices.axes[0])
+    return Material(training, part(split.selection), maker, (i, j, k))
+
+
+def patch_maker(
+    recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, spacing_mm: SpacingMm
+) -> PatchMaker:
+    """Who makes patches at a spacing.
+
+    Raises:
+        UsageError: the recipe's changes do not go with the card's structures or tissues.
+    """
+    if maps is not None:
+        return maps.synthesiser(spacing_mm)
+    augmenter = Augmenter(recipe.augmentation, structures, spacing_mm)
+    return augmenter if recipe.network.spatial_dims == 3 else SliceAugmenter(augmenter, recipe.slices)
