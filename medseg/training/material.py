@@ -48,7 +48,7 @@ def training_material(
         ]
 
     i, j, k = next(iter(cases.values())).prepared.grid.spacing_mm
-    maker = _patch_maker(recipe, structures, maps, (i, j, k))
+    maker = patch_maker(recipe, structures, maps, (i, j, k))
     channels = len(recipe.channels)
     training = (
         [map_case(name, maps.generation_map(files[name]), channels) for name in split.train]
@@ -60,7 +60,7 @@ def training_material(
     return Material(training, part(split.selection), maker, (i, j, k))
 
 
-def _patch_maker(
+def patch_maker(
     recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, spacing_mm: SpacingMm
 ) -> PatchMaker:
     """Who makes patches at a spacing.

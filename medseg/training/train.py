@@ -38,7 +38,7 @@ from medseg.networks.layers import Segmenter
 from medseg.preparation.preparation import Preparation
 from medseg.training.length import fix_length
 from medseg.training.loop import Epoch, Trainer
-from medseg.training.material import training_material
+from medseg.training.material import patch_maker, training_material
 from medseg.training.package import measure, package, provenance
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.run import Digests, Run
@@ -303,7 +303,7 @@ def _network(
         recipe.network, seed=recipe.training.seed, device=options.device, threads=options.threads
     )
     check_trainable(network, structures, recipe.loss, recipe.training)
-    _patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
+    patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
     if options.init is None:
         return network, ()
     said = start_from(network, Wanted(recipe.network, structures, recipe.channels), options.init)
