@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.errors import InputError, UsageError, counted, did_you_mean
+from medseg.core.volume import Grid
 
 Side = Literal["left", "right", "none"]
 
@@ -58,6 +59,11 @@ class Structure:
     twin: str | None = None
     colour: str = ""
     members: tuple[int, ...] = ()
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The label values it consists of: the members of a region, or its own."""
+        return self.members or (self.value,)
 
 
 @dataclass(frozen=True)
@@ -129,8 +135,12 @@ class StructureSet:
     @property
     def known_values(self) -> tuple[int, ...]:
         """Every label value a reference may hold, background 0 included."""
-        inner = {v for s in self.items for v in (s.members or (s.value,))}
-        return tuple(sorted({0} | inner))
+        return (0, *self.label_values)
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Every label value that the structures consist of, sorted."""
+        return tuple(sorted({v for s in self.items for v in s.label_values}))
 
     @property
     def index_values(self) -> tuple[int, ...]:
@@ -227,12 +237,21 @@ class StructureSet:
         Args:
             count: voxels of each label value, as `value_counts` gives them.
         """
-        return {s.name: sum(count.get(v, 0) for v in s.members or (s.value,)) for s in self.items}
+        return {s.name: sum(count.get(v, 0) for v in s.label_values) for s in self.items}
+
+    def volumes_ml(self, count: Mapping[int, int], grid: Grid) -> dict[str, float]:
+        """Volume of each structure by name, 0 where there is none.
+
+        Args:
+            count: voxels of each label value, as `value_counts` gives them.
+            grid: where the voxels are.
+        """
+        return {name: grid.volume_ml(n) for name, n in self.voxels(count).items()}
 
     def at_edge(self, labels: NDArray[np.integer]) -> frozenset[str]:
         """Names of the structures that reach the edge of a label array (I, J, K): see `edge_values`."""
         outer = edge_values(labels)
-        return frozenset(s.name for s in self.items if not outer.isdisjoint(s.members or (s.value,)))
+        return frozenset(s.name for s in self.items if not outer.isdisjoint(s.label_values))
 
     @property
     def lesions(self) -> tuple[str, ...]:

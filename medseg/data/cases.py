@@ -193,7 +193,7 @@ def check_case(
         prepared,
         indices,
         structure_volumes_ml(labels, structures),
-        tuple(s.name for s in structures if {*(s.members or (s.value,))} & {*labels.unlabelled}),
+        tuple(s.name for s in structures if {*s.label_values} & {*labels.unlabelled}),
         is_whole(labels),
         volume.grid.spacing_mm,
         *_digests(files, volume, labels),
@@ -336,8 +336,8 @@ def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
 
 def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
     """Volume of each structure that is there."""
-    voxels = structures.voxels(value_counts(labels.array))
-    return {name: n * labels.grid.voxel_volume_mm3 / 1000 for name, n in voxels.items() if n}
+    volumes = structures.volumes_ml(value_counts(labels.array), labels.grid)
+    return {name: ml for name, ml in volumes.items() if ml}
 
 
 def voxel_digest(volume: Volume | LabelMap) -> str:

@@ -269,8 +269,8 @@ def _parts(structures: StructureSet, tissues: Sequence[Tissue]) -> Mapping[int, 
 
 
 def _voxels_of(structure: Structure, voxels: Mapping[int, int], parts: Mapping[int, Sequence[int]]) -> int:
-    inner = structure.members or (structure.value,)
-    return sum(voxels.get(part, 0) for value in inner for part in parts.get(value, ()))
+    own = structure.label_values
+    return sum(voxels.get(part, 0) for value in own for part in parts.get(value, ()))
 
 
 def _present(

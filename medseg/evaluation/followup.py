@@ -212,7 +212,7 @@ def followup(
     smallest, why_not = _smallest(summaries[0], model)
     if unlike := tuple(_unlike(one.grid, two.grid)):
         smallest, why_not = {}, unlike
-    volumes = [_volumes_ml(labels, structures) for labels in (one, two)]
+    volumes = [structures.volumes_ml(value_counts(m.array), m.grid) for m in (one, two)]
     cut = [name for summary in summaries for name in _cut(summary)]
     said = ReportFollowup(
         name_first=first.name,
@@ -351,11 +351,6 @@ def _cut(summary: Mapping[str, Any]) -> list[str]:
     """Structures that reached the edge of the scan."""
     rows = summary["structures"]
     return [str(row["name"]) for row in rows if row.get("truncated")]
-
-
-def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
-    voxels = structures.voxels(value_counts(labels.array))
-    return {name: n * labels.grid.voxel_volume_mm3 / 1000 for name, n in voxels.items()}
 
 
 def _tracked(

@@ -74,10 +74,9 @@ def of_labels(
     expected = expected or Expected()
     count = value_counts(labels)
     strange = tuple(_strange_values(count, structures))
-    voxels = structures.voxels(count)
-    if not any(voxels.values()):
+    volumes = structures.volumes_ml(count, grid)
+    if not any(volumes.values()):
         return (Finding("nothing_found", "doubt", "The model labelled no voxels in this scan."), *strange)
-    volumes = {name: n * grid.voxel_volume_mm3 / 1000 for name, n in voxels.items()}
     sides = tuple(_sides(labels, grid, structures)) if orientation_known else ()
     return (
         *_about_volumes(volumes, structures.at_edge(labels), expected),

@@ -99,7 +99,7 @@ def _units(volume: Volume, spec: Trained) -> Iterator[Finding]:
 
 def _field(grid: Grid, ranges: Mapping[str, Any]) -> Iterator[Finding]:
     least = sum(r["min"] for r in ranges.values())
-    shown = grid.voxels * grid.voxel_volume_mm3 / 1000
+    shown = grid.volume_ml(grid.voxels)
     if shown < least:
         yield Finding(
             "small_field",

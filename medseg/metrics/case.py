@@ -22,12 +22,10 @@ from medseg.metrics.counts import (
     JointHistogram,
     histogram_of_indices,
     index_map,
-    label_values,
-    members_of,
     present_values,
 )
 from medseg.metrics.instances import InstanceMatch, InstanceRule, instance_values, match_instances
-from medseg.metrics.overlap import overall_values, overlap_values, volume_ml
+from medseg.metrics.overlap import overall_values, overlap_values
 from medseg.metrics.value import Status, Value, measured, not_evaluated
 
 SurfaceMode = sd.Mode
@@ -160,20 +158,20 @@ def evaluate_case(
         raise UsageError(f"the surface mode is one of {', '.join(get_args(SurfaceMode))}, not {mode!r}")
     reference.grid.require(predicted.grid, "prediction and reference", case_id or None)
     labelled = reference.labelled
-    pair = _Pair(reference, predicted, label_values(structures), labelled)
+    pair = _Pair(reference, predicted, structures.label_values, labelled)
     distances_of = pair.distances(structures, mode, threads) if surface else None
     matches_of = pair.instances(structures, instances) if instances else None
     rows = []
     for structure in structures:
-        counts = pair.histogram.counts(members_of(structure))
+        counts = pair.histogram.counts(structure.label_values)
         distances = distances_of(structure) if distances_of else None
         tau = taus.get(structure.name)
-        metrics = overlap_values(counts, reference.grid.voxel_volume_mm3)
+        metrics = overlap_values(counts, reference.grid)
         metrics |= _surface_values(distances, mode, tau, counts.status)
         if matches_of:
             metrics |= instance_values(matches_of(structure))
         row = _row(structure, counts, reference.grid, pair.touches_fov(structure), tau, metrics)
-        rows.append(_unlabelled(row) if set(members_of(structure)) & set(reference.unlabelled) else row)
+        rows.append(_unlabelled(row) if set(structure.label_values) & set(reference.unlabelled) else row)
     warnings = _warnings(predicted, reference, structures, pair.histogram, labelled)
     overall = overall_values(pair.histogram)
     return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall, mode=mode)
@@ -238,7 +236,7 @@ class _Pair:
 
     def touches_fov(self, structure: Structure) -> bool:
         """Whether the structure reaches the image's edge along an axis of more than one voxel."""
-        return any(self.index[v] in self.at_edge for v in members_of(structure))
+        return any(self.index[v] in self.at_edge for v in structure.label_values)
 
     def distances(self, structures: StructureSet, mode: SurfaceMode, threads: int) -> _Distances:
         """Those of each structure: labels share one pass, every region has its own."""
@@ -257,7 +255,7 @@ class _Pair:
     def _masks(self, region: Structure) -> tuple[Labels, Labels]:
         """A region in reference and prediction, 1 inside and 0 elsewhere."""
         inside = np.zeros(len(self.index) + 1, np.uint8)
-        inside[[self.index[v] for v in members_of(region)]] = 1
+        inside[[self.index[v] for v in region.label_values]] = 1
         return inside[self.maps[0]], inside[self.maps[1]]
 
     def _measured(
@@ -309,7 +307,6 @@ def _row(
     tau_mm: float | None,
     metrics: Mapping[str, Value],
 ) -> StructureResult:
-    voxel = grid.voxel_volume_mm3
     return StructureResult(
         name=structure.name,
         label=structure.value,
@@ -317,8 +314,8 @@ def _row(
         side=structure.side,
         status=counts.status,
         counts=counts,
-        volume_ref_ml=volume_ml(counts.reference, voxel),
-        volume_pred_ml=volume_ml(counts.predicted, voxel),
+        volume_ref_ml=grid.volume_ml(counts.reference),
+        volume_pred_ml=grid.volume_ml(counts.predicted),
         touches_fov=touches_fov,
         tau_mm=tau_mm,
         metrics=metrics,
@@ -360,7 +357,7 @@ def _warnings(
             f"{counted(count, 'voxel')} ({100 * count / labelled.size:.3g} %) {plural(count, 'is', 'are')} "
             f"ignored, for nobody labelled {plural(count, 'it', 'them')} in the reference"
         )
-    names = [s.name for s in structures if set(members_of(s)) & set(reference.unlabelled)]
+    names = [s.name for s in structures if set(s.label_values) & set(reference.unlabelled)]
     if names:
         own.append(f"not labelled in the reference, and not measured: {', '.join(names)}")
     known = {"prediction": histogram.table[:, 1:].sum(), "reference": histogram.table[1:].sum()}

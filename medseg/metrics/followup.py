@@ -182,7 +182,7 @@ class _Lesions:
         self.lesion = self.labelled[tuple(self.voxels.T)].astype(np.int64) - 1
         self.sizes = np.bincount(self.lesion)
         self.sums = [np.bincount(self.lesion, axis) for axis in self.voxels.T.astype(np.float64)]
-        self.ml: list[float] = (self.sizes * grid.voxel_volume_mm3 / 1000).tolist()
+        self.ml = [grid.volume_ml(n) for n in self.sizes.tolist()]
 
     def centre_mm(self, lesions: Sequence[int]) -> tuple[float, float, float]:
         """Of all voxels of the lesions, in world coordinates."""

@@ -33,7 +33,7 @@ from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
 from medseg.metrics import surface as sd
 from medseg.metrics.counts import Counts
-from medseg.metrics.overlap import dice, volume_ml
+from medseg.metrics.overlap import dice
 from medseg.metrics.value import Status, Value, measured
 
 Mask = NDArray[np.bool_]
@@ -330,23 +330,22 @@ class _Pair:
         """One lesion. Its zone is what its own dilation covers: zones of two lesions never meet."""
         numbers = self.touching[self.touching[:, 0] == number, 1]
         voxels, predicted = int(self.lesion_voxels[number]), int(self.piece_voxels[numbers].sum())
-        voxel_mm3 = self.grid.voxel_volume_mm3
         overlap, hd95_mm = self.rule.penalty_dice, self.rule.penalty_hd95_mm
         if numbers.size:
             overlap, hd95_mm = self._compared(number, numbers, threads)
         return Lesion(
-            volume_ml=volume_ml(voxels, voxel_mm3),
-            predicted_ml=volume_ml(predicted, voxel_mm3),
+            volume_ml=self.grid.volume_ml(voxels),
+            predicted_ml=self.grid.volume_ml(predicted),
             pieces=int(numbers.size),
             dice=overlap,
             hd95_mm=hd95_mm,
-            counted=voxels * voxel_mm3 > self.rule.smallest_volume_mm3 * (1 + SAME_VOLUME),
+            counted=voxels * self.grid.voxel_volume_mm3 > self.rule.smallest_volume_mm3 * (1 + SAME_VOLUME),
         )
 
     def extra_ml(self) -> list[float]:
         known = set(self.touching[:, 1].tolist())
         extra = [n for n in range(1, len(self.piece_boxes) + 1) if n not in known]
-        return [volume_ml(int(self.piece_voxels[n]), self.grid.voxel_volume_mm3) for n in extra]
+        return [self.grid.volume_ml(int(self.piece_voxels[n])) for n in extra]
 
     def _compared(self, number: int, numbers: NDArray[np.integer], threads: int) -> tuple[float, float]:
         """Dice and HD95 of a lesion and its pieces, within the box around them."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.core.structures import Structure, StructureSet, outer_faces
-from medseg.core.volume import Grid
+from medseg.core.volume import MM3_PER_ML, Grid
 
 MOST_VOXELS = 2_000_000
 """More are looked at in steps."""
@@ -118,7 +118,7 @@ def brightness_features(
         values = channel[steps].ravel().astype(np.float64)
         total, squares = (np.bincount(flat, v, minlength=voxels.size) for v in (values, values * values))
         for structure in structures:
-            own = list(structure.members or (structure.value,))
+            own = list(structure.label_values)
             n = int(voxels[own].sum())
             if n:
                 mean = total[own].sum() / n
@@ -191,7 +191,7 @@ def _form(
     touched = [(a, end) for a, end in outer_faces(labels.shape) if _touches(box[a], end, labels.shape[a])]
     ends = [(along[a][end], voxel_mm3 / spacing[a]) for a, end in touched]
     contact = sum(float(voxels) * mm2 for voxels, mm2 in ends) / mm3 ** (2 / 3)
-    return _Form(mm3 / 1000, np.array(mask.shape) * spacing, centre * spacing, contact)
+    return _Form(mm3 / MM3_PER_ML, np.array(mask.shape) * spacing, centre * spacing, contact)
 
 
 def _touches(side: slice, end: int, length: int) -> bool:

@@ -258,7 +258,7 @@ def _sides(labels: Labels, structures: StructureSet) -> NDArray[np.int8]:
     """-1 left, 1 right, 0 neither."""
     table = np.zeros(int(max(structures.known_values)) + 1, np.int8)
     for s in structures:
-        for value in s.members or (s.value,):
+        for value in s.label_values:
             table[value] = {"left": -1, "right": 1, "none": 0}[s.side]
     found: NDArray[np.int8] = table[labels]
     return found

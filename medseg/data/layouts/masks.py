@@ -83,7 +83,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
             continue
         opened(place, MASKS)
         for structure in about.structures:
-            if not set(structure.members or (structure.value,)).isdisjoint(case.labels.unlabelled):
+            if not set(structure.label_values).isdisjoint(case.labels.unlabelled):
                 continue  # an empty mask would say that there is none
             mask = about.structures.mask(case.labels.array, structure).astype(np.uint8)
             labels = LabelMap(mask, case.labels.grid, case.labels.form)

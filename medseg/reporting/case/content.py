@@ -219,9 +219,5 @@ def rows_from_labels(
         grid: where the voxels are.
         structures: what the values mean.
     """
-    count = value_counts(labels)
-    voxel_ml = grid.voxel_volume_mm3 / 1000
-    return tuple(
-        StructureRow(s.name, s.colour, sum(count.get(v, 0) for v in s.members or (s.value,)) * voxel_ml)
-        for s in structures
-    )
+    volumes = structures.volumes_ml(value_counts(labels), grid)
+    return tuple(StructureRow(s.name, s.colour, volumes[s.name]) for s in structures)

@@ -292,8 +292,7 @@ def _with_derived(
     case: ReportCase, labels: LabelMap, structures: StructureSet, options: ReportOptions, known: bool
 ) -> ReportCase:
     """The case with what follows from its volumes, and what is known of them beforehand."""
-    voxel_ml = labels.grid.voxel_volume_mm3 / 1000
-    totals = tuple((t.name, voxel_ml * t.voxels(labels.array)) for t in options.totals)
+    totals = tuple((t.name, labels.grid.volume_ml(t.voxels(labels.array))) for t in options.totals)
     rows = tuple(
         replace(
             row,

@@ -131,7 +131,7 @@ def worst_places(
 
 
 def _known(labels: Image, structures: StructureSet) -> NDArray[np.bool_]:
-    return np.isin(labels, [v for v in structures.known_values if v])
+    return np.isin(labels, structures.label_values)
 
 
 def _box(mask: NDArray[np.bool_], grid: Grid) -> Box:

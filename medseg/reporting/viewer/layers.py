@@ -128,7 +128,7 @@ def index_values(structures: StructureSet) -> tuple[int, ...]:
 def indices_of(structure: Structure, structures: StructureSet) -> tuple[int, ...]:
     """The indices of a layer that belong to a structure."""
     values = index_values(structures)
-    return tuple(values.index(value) for value in structure.members or (structure.value,))
+    return tuple(values.index(value) for value in structure.label_values)
 
 
 def blocks(spacing_mm: Sequence[float], shape: Sequence[int]) -> Iterator[Voxel]:
