@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import Slices, label_boxes, outer_faces, union
 from medseg.core.errors import InputError, UsageError, counted, did_you_mean
 from medseg.core.volume import Grid
 
@@ -253,6 +254,12 @@ class StructureSet:
         outer = edge_values(labels)
         return frozenset(s.name for s in self.items if not outer.isdisjoint(s.label_values))
 
+    def boxes(self, labels: NDArray[np.integer]) -> dict[str, Slices]:
+        """The smallest box around each structure that a label array holds, by name."""
+        found = label_boxes(labels, self.label_values)
+        inside = {s.name: [found[v] for v in s.label_values if v in found] for s in self.items}
+        return {name: union(boxes) for name, boxes in inside.items() if boxes}
+
     @property
     def lesions(self) -> tuple[str, ...]:
         """Names of the structures whose name says that they are lesions.
@@ -343,17 +350,6 @@ def _check_twin(structure: Structure, twin: Structure | None) -> None:
             f"the twins {structure.name!r} and {twin.name!r} have the sides {structure.side} and {twin.side}",
             hint="one is left, the other right",
         )
-
-
-def outer_faces(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Axis and end, 0 or -1, of each face of an array at which what it shows may be cut.
-
-    The two faces of an axis of one voxel are none: a single slice shows all there is of its plane.
-
-    >>> outer_faces((4, 1, 3))
-    ((0, 0), (0, -1), (2, 0), (2, -1))
-    """
-    return tuple((axis, end) for axis, n in enumerate(shape) if n > 1 for end in (0, -1))
 
 
 def edge_values(labels: NDArray[np.integer]) -> frozenset[int]:

@@ -59,7 +59,7 @@ class Grid:
     def volume_ml(self, voxels: int) -> float:
         """Volume of a number of voxels.
 
-        >>> Grid((2, 2, 2), np.diag([2, 2, 2, 1])).volume_ml(125)
+        >>> round(Grid((2, 2, 2), np.diag([2, 2, 2, 1])).volume_ml(125), 6)
         1.0
         """
         return voxels * self.voxel_volume_mm3 / MM3_PER_ML

@@ -8,13 +8,13 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import label_boxes, union, widened
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
 from medseg.model.spec import PostprocessSpec
 
 Labels = NDArray[np.integer]
 Mask = NDArray[np.bool_]
-Slices = tuple[slice, ...]
 
 CONNECTIVITY = 26
 """Voxels that share a face, an edge or a corner belong to one component."""
@@ -58,13 +58,13 @@ def postprocess(labels: Labels, structures: StructureSet, spec: PostprocessSpec,
         for s in structures.meant(name)
     }
     asked = pieces | largest | filled | least.keys()
-    boxes = _boxes(out, asked)
+    boxes = label_boxes(out, asked)
     flat = tuple(axis for axis, size in enumerate(labels.shape) if size == 1)
     for value in (s.value for s in structures if s.value in boxes):
         if value in pieces:
-            around = _wider(boxes[value])
+            around = widened(boxes[value], 1, out.shape)
             for heir in _give_away(out[around], value):
-                boxes[heir] = _united(boxes.get(heir, around), around)
+                boxes[heir] = union((boxes.get(heir, around), around))
         part = np.squeeze(out[boxes[value]], axis=flat)
         _remove_components(part, value, least.get(value, 0.0), value in largest)
         if value in filled:
@@ -136,26 +136,6 @@ def _neighbours(
             pairs = row[own[touching]] * kinds + values[there][touching]
             counts += np.bincount(pairs, minlength=len(counts))
     return counts.reshape(-1, kinds)
-
-
-def _wider(box: Slices) -> Slices:
-    """A box with its neighbours, within the array that it is cut from."""
-    return tuple(slice(max(0, b.start - 1), b.stop + 1) for b in box)
-
-
-def _boxes(labels: Labels, values: Iterable[int]) -> dict[int, Slices]:
-    """The smallest box around each value there is; components and holes of it cannot reach outside."""
-    from scipy import ndimage  # slow to import, and most models need none of this
-
-    wanted = [value for value in values if 0 < value <= int(labels.max())]
-    if not wanted:
-        return {}
-    found = ndimage.find_objects(labels if labels.dtype == np.uint8 else labels.astype(np.int32))
-    return {value: found[value - 1] for value in wanted if found[value - 1] is not None}
-
-
-def _united(one: Slices, other: Slices) -> Slices:
-    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
 
 
 def _remove_components(labels: Labels, value: int, smallest_voxels: float, largest_only: bool) -> None:

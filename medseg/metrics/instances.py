@@ -23,6 +23,7 @@ import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import union
 from medseg.core.errors import GridMismatchError, UsageError
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
@@ -124,10 +125,10 @@ def match_instances(
     rule = rule or InstanceRule()
     if reference.shape != predicted.shape:
         raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
-    boxes = [box for box in map(sd.box_around, (reference, predicted)) if box is not None]
+    boxes = [box for box in map(sd.solid_box, (reference, predicted)) if box is not None]
     if not boxes:
         return (InstanceMatch((), 0, 0),) * count
-    box = sd.union(boxes)
+    box = union(boxes)
     here, there = (_Pieces.of(labels[box], rule) for labels in (reference, predicted))
     iou = _matched(here, there, rule.least_iou)
     missed, extra = (np.bincount(side.labels[1:], minlength=count + 1) for side in (here, there))

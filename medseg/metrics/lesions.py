@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medseg.core.boxes import Slices, label_boxes, union
 from medseg.core.errors import GridMismatchError, UsageError
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
@@ -240,7 +241,7 @@ def match_lesions(
     if reference.shape != predicted.shape:
         raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
     # Dilated lesions that meet outside this box meet inside it too, at the voxels nearest to there.
-    box = sd.box_around(reference | predicted)
+    box = sd.solid_box(reference | predicted)
     if box is None:
         return LesionMatch((), (), rule)
     pair = _Pair(reference[box], predicted[box], grid, rule)
@@ -319,8 +320,8 @@ class _Pair:
         zones = _connected(_dilated(reference, rule), rule)
         self.pieces = _connected(predicted, rule)
         self.lesions = np.where(reference, zones, 0)
-        self.zone_boxes = ndimage.find_objects(zones)
-        self.piece_boxes = ndimage.find_objects(self.pieces)
+        self.zone_boxes = _boxes(zones)
+        self.piece_boxes = _boxes(self.pieces)
         self.lesion_voxels = _sizes(self.lesions, len(self.zone_boxes))
         self.piece_voxels = _sizes(self.pieces, len(self.piece_boxes))
         self.touching = _touching(zones, self.pieces)
@@ -349,8 +350,8 @@ class _Pair:
 
     def _compared(self, number: int, numbers: NDArray[np.integer], threads: int) -> tuple[float, float]:
         """Dice and HD95 of a lesion and its pieces, within the box around them."""
-        boxes = [self.zone_boxes[number - 1], *(self.piece_boxes[n - 1] for n in numbers.tolist())]
-        box = sd.solid(sd.union(boxes), self.pieces.shape)
+        boxes = [self.zone_boxes[number], *(self.piece_boxes[n] for n in numbers.tolist())]
+        box = sd.solid(union(boxes), self.pieces.shape)
         lesion, pieces = self.lesions[box] == number, np.isin(self.pieces[box], numbers)
         tp = int(np.count_nonzero(lesion & pieces))
         counts = Counts(tp, int(pieces.sum()) - tp, int(lesion.sum()) - tp, tn=0)
@@ -368,6 +369,11 @@ def _dilated(mask: Mask, rule: LesionRule) -> Mask:
 def _connected(mask: Mask, rule: LesionRule) -> Pieces:
     found: Pieces = cc3d.connected_components(mask.astype(np.uint8), connectivity=rule.connectivity)
     return found
+
+
+def _boxes(components: NDArray[np.integer]) -> dict[int, Slices]:
+    """The box of each component, of which there is one for every number."""
+    return label_boxes(components, range(1, int(components.max(initial=0)) + 1))
 
 
 def _sizes(numbered: Pieces, count: int) -> NDArray[np.int64]:
