@@ -127,8 +127,8 @@ def bounding_box(array: NDArray[Any]) -> Slices | None:
     """
     if not array.size:
         return None
-    inside = array if array.dtype == np.bool_ else array != 0
-    along_first, along_last = inside.any(axis=0), inside.any(axis=-1)
+    inside: NDArray[np.bool_] = array if array.dtype == np.bool_ else array != 0
+    along_first, along_last = np.asarray(inside.any(axis=0)), np.asarray(inside.any(axis=-1))
     spans = [*(_any_but(along_last, axis) for axis in range(inside.ndim - 1)), _any_but(along_first, -1)]
     found = [np.flatnonzero(span) for span in spans]
     if not all(at.size for at in found):

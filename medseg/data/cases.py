@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.digest import hexdigest
 from medseg.core.errors import InputError, MedsegError
 from medseg.core.structures import IGNORED, StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
@@ -323,7 +323,7 @@ def _digests(files: CaseFiles, volume: Volume, labels: LabelMap) -> tuple[str, d
 def _placed(digest: str, grid: Grid) -> str:
     """Digest of voxels and of where they lie, to a ten-thousandth of a mm."""
     affine = np.round(canonical(grid).grid(grid).affine, 4) + 0.0
-    return hashlib.sha256(digest.encode() + affine.tobytes()).hexdigest()
+    return hexdigest(digest, affine.tobytes())
 
 
 def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
@@ -343,4 +343,4 @@ def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str
 def voxel_digest(volume: Volume | LabelMap) -> str:
     """SHA-256 of the voxels: equal for the same scan under another name, axis order or number type."""
     voxels = np.ascontiguousarray(canonical(volume.grid).forward(volume.array), dtype=np.float32)
-    return hashlib.sha256(repr(voxels.shape).encode() + voxels.tobytes()).hexdigest()
+    return hexdigest(repr(voxels.shape), voxels.tobytes())

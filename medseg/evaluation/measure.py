@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.core import specs
+from medseg.core.digest import hexdigest
 from medseg.core.errors import GridMismatchError, InputError, MedsegError, ResourceError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
@@ -336,8 +336,7 @@ def _page_digest(task: Task, scan: Scan) -> str:
 
     verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
     said = None if verdict is None else [[f.content() for f in verdict.findings], verdict.known]
-    shown = json.dumps([_digest(scan), said])
-    return hashlib.sha256(shown.encode()).hexdigest()
+    return hexdigest(json.dumps([_digest(scan), said]))
 
 
 def _digest(source: Scan) -> str:

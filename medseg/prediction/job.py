@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg import __version__
+from medseg.core.digest import hexdigest
 from medseg.core.errors import InputError, MedsegError, ResourceError
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.volume import Grid, LabelMap, Volume
@@ -343,7 +343,7 @@ def _hidden(series: str | None) -> str | None:
     """A series as chosen; its UID, which identifies an examination, as a hash."""
     if series is None or series.isdigit():
         return series
-    return hashlib.sha256(series.encode()).hexdigest()
+    return hexdigest(series)
 
 
 def forecast_of(info: ImageInfo, segmenter: Segmenter) -> Forecast:
