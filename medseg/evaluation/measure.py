@@ -285,7 +285,8 @@ def _with_page(
     Raises:
         MedsegError: the file cannot be written.
     """
-    from medseg.reporting.case.page import Measurement, ReportOptions, case_of, write_page
+    from medseg.metrics.measurement import Measurement
+    from medseg.reporting.case.page import ReportOptions, case_of, write_page
     from medseg.reporting.drawing.thumbnails import thumbnail_png
     from medseg.segmentation.known import stated_verdict
 
@@ -295,7 +296,7 @@ def _with_page(
     )
     if task.pair.prediction is not None:
         options = options.with_verdict(stated_verdict(task.pair.prediction))
-    measurement = Measurement(maps.reference, case, measured.lesions)
+    measurement = Measurement(maps.predicted, maps.reference, task.structures, case, measured.lesions)
     try:
         volume = read_scan(scan, task.pair.reading)
         page = case_of(volume, maps.predicted, task.structures, against=measurement, options=options)

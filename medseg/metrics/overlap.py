@@ -13,6 +13,7 @@ import numpy as np
 from medseg.core.volume import Grid
 from medseg.metrics.counts import Counts, JointHistogram
 from medseg.metrics.value import Value, measured
+from medseg.metrics.volumes import relative_difference_percent
 
 
 def dice(counts: Counts) -> float:
@@ -44,7 +45,7 @@ def precision(counts: Counts) -> float:
 
 def relative_volume_difference_percent(counts: Counts) -> float:
     """100 (P - R) / R, in [-100, inf); NaN when the reference is empty."""
-    return 100.0 * _ratio(counts.predicted - counts.reference, counts.reference)
+    return relative_difference_percent(counts.predicted, counts.reference)
 
 
 def volume_similarity(counts: Counts) -> float:
