@@ -11,7 +11,7 @@ from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.layouts.description import read_json, stated_labels
 from medseg.io import ReadOptions, inspect, read_labels, read_segments, read_volume, states_segments
-from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.io.names import format_of
 from medseg.metrics.counts import present_values
 
 MOST_VALUES = 200
@@ -104,7 +104,7 @@ def segment_names(paths: Iterable[Path]) -> dict[int, str]:
     names: dict[int, str] = {}
     values: dict[str, int] = {}
     for path in paths:
-        if stem_and_suffix(path)[1] != SEGMENTATION_SUFFIX:
+        if not format_of(path).holds_labels_only:
             continue
         for s in read_segments(path):
             if names.setdefault(s.value, s.name) != s.name or values.setdefault(s.name, s.value) != s.value:

@@ -14,7 +14,7 @@ from medseg.data.label_files import read_side
 from medseg.data.layouts import LayoutName, detect, read_layout
 from medseg.io import ReadOptions, states_segments
 from medseg.io.names import (
-    SUFFIXES,
+    names_image,
     scan_of_labels,
     scan_of_result,
     stem_and_suffix,
@@ -214,9 +214,8 @@ def stated_structures(ref: Path) -> StructureSet:
 def _images(folder: Path) -> dict[str, Path]:
     """Images of a folder by stem, sorted, but results that hold no labels; `.img` is part of its `.hdr`."""
     out: dict[str, Path] = {}
-    kinds = [suffix for suffix in SUFFIXES if suffix != ".img"]
     files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.is_file()]
-    for path in without_pictures([p for p in files if stem_and_suffix(p)[1] in kinds]):
+    for path in without_pictures([path for path in files if names_image(path)]):
         stem = stem_and_suffix(path)[0]
         if stem in out:
             raise UsageError(f"{out[stem].name} and {path.name} are one case", source=folder)

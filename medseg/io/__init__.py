@@ -2,9 +2,10 @@
 
 from medseg.io.dicom.series import Series, is_dicom_folder, list_series
 from medseg.io.digest import digest_of, digest_of_files
+from medseg.io.formats import SUFFIXES
 from medseg.io.labels import read_labels
 from medseg.io.masks import read_mask_folder
-from medseg.io.names import SUFFIXES, stem_and_suffix
+from medseg.io.names import format_of, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.pictures.overlay import write_overlay
 from medseg.io.read import files_of, grey, inspect, inspect_channels, read_volume
@@ -19,6 +20,7 @@ __all__ = [
     "digest_of",
     "digest_of_files",
     "files_of",
+    "format_of",
     "grey",
     "inspect",
     "inspect_channels",

@@ -16,7 +16,7 @@ from medseg.io.itk import seg_nrrd
 from medseg.io.label_names import renamed
 from medseg.io.masks import read_mask_folder
 from medseg.io.memory import out_of_memory_named
-from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.io.names import format_of
 from medseg.io.options import DEFAULT, ReadOptions
 from medseg.io.placement import on_grid
 from medseg.io.read import read_label_values
@@ -56,7 +56,7 @@ def read_labels(
             drawn = room.read_labels(path, structures)
             return drawn if like is None else on_grid(drawn, like, path)
         found = read_label_values(path, options)
-        if stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX:
+        if format_of(path).holds_labels_only:
             return _segmentation(path, found, structures, like)
         return found
 

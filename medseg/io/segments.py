@@ -7,13 +7,13 @@ from pathlib import Path
 from medseg.core.structures import StructureSet
 from medseg.io.dicom.series import holds_labels, is_segmentation, is_structure_set
 from medseg.io.itk import seg_nrrd
-from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.io.names import format_of
 
 
 def states_segments(path: str | Path) -> bool:
     """Whether a file names its structures, and may be placed on the grid of its scan."""
     path = Path(path)
-    return stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX or holds_labels(path)
+    return format_of(path).holds_labels_only or holds_labels(path)
 
 
 def read_segments(path: str | Path) -> StructureSet:

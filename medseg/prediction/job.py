@@ -36,7 +36,7 @@ from medseg.io.dicom.source import require_slices
 from medseg.io.dicom.write_seg import SegmentationKind
 from medseg.io.dicom.write_sr import Volumes
 from medseg.io.memory import peak_memory_bytes
-from medseg.io.names import COLOURS, PICTURE_SUFFIXES, stem_and_suffix
+from medseg.io.names import COLOURS, format_of
 from medseg.io.options import ImageInfo
 from medseg.prediction import dicom as dicom_out
 from medseg.prediction.outputs import Outputs
@@ -189,7 +189,7 @@ class Job:
         source, channels = self.case.source, self.segmenter.channels
         if len(channels) > 1 or isinstance(source, Mapping):
             return None
-        if stem_and_suffix(source)[1] not in PICTURE_SUFFIXES:
+        if not format_of(source).is_picture:
             return None
         return channels if inspect(source, options=self.options.reading).names == COLOURS else None
 
