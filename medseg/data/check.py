@@ -32,14 +32,13 @@ from medseg.data.layouts.case import require_folder
 from medseg.data.layouts.description import LISTER, required_description
 from medseg.data.source import Origin, described, origin
 from medseg.findings.finding import who
+from medseg.findings.scan import DOUBT_SPACING
 from medseg.io import ReadOptions, read_labels, stem_and_suffix
 from medseg.io.placement import is_usual
 from medseg.preparation.preparation import Preparation, PreparationSpec
 
 OUTLIER_FACTOR = 30.0
 """A case whose intensities are this many times the dataset's median brightness, or less, is odd."""
-
-SPACING_FACTOR = 2.0
 
 TINY_VOXELS = 10
 """A structure of fewer voxels is more often a slip of the pen than anatomy."""
@@ -319,7 +318,7 @@ def _outliers(facts: list[CaseFacts]) -> list[Finding]:
             text = f"brightness unlike the median case's, where 95% of intensities lie below {brightness:.4g}"
             findings.append(Finding("warning", case.case_id, text, f"{case.brightness:.4g}"))
         off = np.sort(case.spacing_mm) / sides
-        odd = off.max() > SPACING_FACTOR or off.min() < 1 / SPACING_FACTOR
+        odd = off.max() > DOUBT_SPACING or off.min() < 1 / DOUBT_SPACING
         if odd and is_usual(case.spacing_mm):  # the file's own warning tells the others
             text = f"voxels unlike the median case's of {_mm(tuple(sides))} mm"
             findings.append(Finding("warning", case.case_id, text, f"{_mm(case.spacing_mm)} mm"))

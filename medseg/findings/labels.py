@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core import affine as aff
 from medseg.core.boxes import centroid, profiles
+from medseg.core.components import components
 from medseg.core.errors import counted, plural
 from medseg.core.numbers import millilitres
 from medseg.core.structures import StructureSet, value_counts
@@ -208,11 +208,11 @@ def piece_counts(labels: Labels, structures: StructureSet) -> dict[str, int]:
 
 
 def piece_sizes(labels: Labels, structures: StructureSet) -> dict[str, NDArray[np.integer[Any]]]:
-    """Voxels of each 26-connected piece of each structure that was labelled, by name."""
+    """Voxels of each connected piece of each structure that was labelled, by name."""
     found: dict[str, NDArray[np.integer[Any]]] = {}
     for name, box in structures.boxes(labels).items():
-        mask = structures.mask(labels[box], structures[name]).astype(np.uint8, order="C")  # bool may fail
-        found[name] = np.bincount(cc3d.connected_components(mask, connectivity=26).ravel())[1:]
+        pieces = components(structures.mask(labels[box], structures[name]))
+        found[name] = np.bincount(pieces.ravel())[1:]
     return found
 
 

@@ -16,8 +16,9 @@ from medseg.findings.finding import Finding, Trained, listed, sentence
 TILTED_DEGREES = 10.0
 """Angle between the scan's axes and the patient's from which a page says that they differ."""
 
-SHEARED_DEGREES = 1.0
-"""Departure from a right angle from which a page says that its slices are not square."""
+SHEARED_DEGREES = 0.1
+"""Departure of the axes from a right angle from which a page says that its slices are not square, and a
+measurement that its distances take them for it. Files with more than half a degree are not read at all."""
 
 SIDES = ("shortest", "middle", "longest")
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import label_boxes, union, widened
+from medseg.core.components import components
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
 from medseg.model.spec import PostprocessSpec
 
 Labels = NDArray[np.integer]
 Mask = NDArray[np.bool_]
-
-CONNECTIVITY = 26
-"""Voxels that share a face, an edge or a corner belong to one component."""
 
 ISLAND_SHARE, SIDE_SHARE = 0.1, 0.01
 """Up to this share of a structure, or of a side, a piece beside its largest is small. (Half a cerebellum is a
@@ -111,8 +108,8 @@ def _give_away(labels: Labels, value: int) -> set[int]:
 
 def _small_pieces(mask: Mask, share: float) -> tuple[NDArray[np.integer], NDArray[np.intp]]:
     """Components of a mask, numbered from 1, and the numbers of the small ones; the largest is none."""
-    pieces, count = cc3d.connected_components(mask.astype(np.uint8), connectivity=CONNECTIVITY, return_N=True)
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    pieces = components(mask)
+    sizes = np.bincount(pieces.ravel(), minlength=1)
     sizes[0] = 0
     small = (sizes > 0) & (sizes <= share * sizes.sum())
     small[sizes.argmax()] = False
@@ -142,15 +139,13 @@ def _remove_components(labels: Labels, value: int, smallest_voxels: float, large
     """Set the components of `value` that must go to background, in place."""
     if smallest_voxels <= 0 and not largest_only:
         return
-    components, count = cc3d.connected_components(
-        (labels == value).astype(np.uint8), connectivity=CONNECTIVITY, return_N=True
-    )
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    pieces = components(labels == value)
+    sizes = np.bincount(pieces.ravel(), minlength=1)
     sizes[0] = 0
     keep = sizes >= max(smallest_voxels, 1)
     if largest_only:
-        keep &= np.arange(count + 1) == sizes.argmax()
-    labels[(components > 0) & ~keep[components]] = 0
+        keep &= np.arange(sizes.size) == sizes.argmax()
+    labels[(pieces > 0) & ~keep[pieces]] = 0
 
 
 def _fill_holes(labels: Labels, value: int) -> None:

@@ -16,6 +16,7 @@ from medseg.core.errors import UsageError, counted, plural
 from medseg.core.structures import Side, Structure, StructureSet, edge_values
 from medseg.core.volume import Grid, LabelMap
 from medseg.findings.finding import listed
+from medseg.findings.scan import SHEARED_DEGREES
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
 from medseg.metrics.counts import (
@@ -36,7 +37,6 @@ _Matches = Callable[[Structure], InstanceMatch]
 
 HAUSDORFF_PERCENT = 95.0
 
-SHEAR_WARNING_DEGREES = 0.1
 UNKNOWN = "values of the {} that no structure has count as background"
 LISTED_VALUES = 5
 
@@ -370,7 +370,7 @@ def _warnings(
             told = [f"{v} ({counted(n, 'voxel')})" for v, n in unknown.items()]
             own.append(f"{UNKNOWN.format(who)}: {listed(told, most=LISTED_VALUES)}")
     own += _without_shared_values(seen["reference"], seen["prediction"])
-    if (shear := affine.shear_degrees(reference.grid.affine)) > SHEAR_WARNING_DEGREES:
+    if (shear := affine.shear_degrees(reference.grid.affine)) > SHEARED_DEGREES:
         own.append(f"the axes are {shear:.1f} degrees from right angles: distances take them as orthogonal")
     return tuple(dict.fromkeys((*reference.warnings, *predicted.warnings, *own)))
 

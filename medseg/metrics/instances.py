@@ -19,11 +19,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import union
+from medseg.core.components import components
 from medseg.core.errors import GridMismatchError, UsageError
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
@@ -168,7 +168,7 @@ class _Pieces:
     @classmethod
     def of(cls, labels: Labels, rule: InstanceRule) -> _Pieces:
         labels = np.ascontiguousarray(labels)
-        numbers = cc3d.connected_components(labels, connectivity=rule.connectivity)
+        numbers = components(labels, rule.connectivity)
         sizes = np.bincount(numbers.reshape(-1))
         own = np.zeros(sizes.size, labels.dtype)
         own[numbers] = labels

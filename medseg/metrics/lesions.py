@@ -23,12 +23,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.core.boxes import Slices, label_boxes, union
+from medseg.core.components import components
 from medseg.core.errors import GridMismatchError, UsageError
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
@@ -367,8 +367,7 @@ def _dilated(mask: Mask, rule: LesionRule) -> Mask:
 
 
 def _connected(mask: Mask, rule: LesionRule) -> Pieces:
-    found: Pieces = cc3d.connected_components(mask.astype(np.uint8), connectivity=rule.connectivity)
-    return found
+    return components(mask, rule.connectivity)
 
 
 def _boxes(components: NDArray[np.integer]) -> dict[int, Slices]:

@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
+from medseg.findings.answer import LIKENESS_SLACK
 from medseg.findings.labels import piece_counts
 from medseg.metrics.conformal import COVERAGE, Line, calibrated_line, conformal_interval, least_cases
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.segmentation.segmenter import Segmentation
-
-LIKENESS_SLACK = 1.25
-"""How much further from the usual than any calibration case a scan may be."""
 
 LEAST_SPREAD = 0.02
 """Of a feature: logarithms, probabilities, mm and normalised intensities all vary by more."""

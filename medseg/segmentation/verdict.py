@@ -27,9 +27,6 @@ from medseg.inference.tiles import FloatArray
 from medseg.model.spec import ModelSpec
 from medseg.preparation.intensity import rescaled
 
-PAIR_RATIO = 2.0
-"""Ratio of the volumes of twins from which the sides are looked at twice."""
-
 
 @dataclass(frozen=True)
 class Quality:
@@ -274,4 +271,4 @@ def _sides_in_doubt(found: Iterable[Finding], labels: LabelMap, structures: Stru
     pairs = [(voxels[s.name], voxels[s.twin]) for s in structures if s.side == "left" and s.twin]
     if not any(map(any, pairs)):
         return False
-    return finding.is_doubtful(found) or any(max(pair) > PAIR_RATIO * min(pair) for pair in pairs)
+    return finding.is_doubtful(found) or any(max(pair) > answer.PAIR_RATIO * min(pair) for pair in pairs)

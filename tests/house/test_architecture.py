@@ -21,6 +21,7 @@ TORCH_ROOMS = ("augment", "networks", "losses", "training", "inference/engines/t
 OWNERS = {
     r"\bhashlib\b": ("core/digest.py", "io/digest.py"),
     r"\bfind_objects\b": ("core/boxes.py",),
+    r"\bcc3d\b": ("core/components.py",),
     r"members or \(": ("core/structures.py",),
     r"voxel_volume_mm3[ \w.]*/ (1000|MM3)": ("core/volume.py",),
 }
