@@ -17,10 +17,9 @@ from medseg import __version__
 from medseg.core.errors import InputError, ModelError, UsageError
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg.data.label_files import read_scan, read_side
 from medseg.findings.finding import REFUSED
 from medseg.findings.finding import sentences as sentences_of
-from medseg.io import ReadOptions, digest_of, digest_of_files
+from medseg.io import ReadOptions, digest_of, digest_of_files, read_label_file, read_scan
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
@@ -208,7 +207,7 @@ def followup(
     structures = stated[0] if labels is None else known_structures(first, labels=labels).structures
     for name in lesions:
         _ = structures[name]
-    one, two = (read_side(path, reading, structures) for path in (first, second))
+    one, two = (read_label_file(path, reading, structures) for path in (first, second))
     smallest, why_not = _smallest(summaries[0], model)
     if unlike := tuple(_unlike(one.grid, two.grid)):
         smallest, why_not = {}, unlike

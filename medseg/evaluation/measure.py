@@ -15,11 +15,11 @@ from medseg.core.digest import hexdigest
 from medseg.core.errors import GridMismatchError, InputError, MedsegError, ResourceError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.data.label_files import read_scan, require_labels
+from medseg.data.label_files import require_labels
 from medseg.evaluation import protocols
 from medseg.evaluation.case_file import COHORT_PAGE, CaseFile, picture
 from medseg.evaluation.pairs import FilePair, read_pair
-from medseg.io import ReadOptions, digest_of
+from medseg.io import ReadOptions, digest_of, read_scan
 from medseg.io.atomic import atomic_write
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.counts import present_values

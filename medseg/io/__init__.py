@@ -3,13 +3,12 @@
 from medseg.io.dicom.series import Series, is_dicom_folder, list_series
 from medseg.io.digest import digest_of, digest_of_files
 from medseg.io.formats import SUFFIXES
-from medseg.io.labels import read_labels
+from medseg.io.labels import read_label_file, read_labels, read_segments, states_segments
 from medseg.io.masks import read_mask_folder
 from medseg.io.names import format_of, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.pictures.overlay import write_overlay
-from medseg.io.read import files_of, grey, inspect, inspect_channels, read_volume
-from medseg.io.segments import read_segments, states_segments
+from medseg.io.read import files_of, grey, inspect, inspect_channels, read_scan, read_volume
 from medseg.io.write import require_holds, write_image, write_labels
 
 __all__ = [
@@ -26,8 +25,10 @@ __all__ = [
     "inspect_channels",
     "is_dicom_folder",
     "list_series",
+    "read_label_file",
     "read_labels",
     "read_mask_folder",
+    "read_scan",
     "read_segments",
     "read_volume",
     "require_holds",

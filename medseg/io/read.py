@@ -66,6 +66,20 @@ def read_volume(
     return Volume(values, info.grid, names, info.form, info.warnings + warnings)
 
 
+def read_scan(scan: Path | Mapping[str, Path], reading: ReadOptions) -> Volume:
+    """`read_volume` by decisions taken for several files; a volume is chosen where a file has several.
+
+    Args:
+        scan: one file or folder, or a file for each channel by name.
+        reading: the decisions.
+
+    Raises:
+        MedsegError: it cannot be read.
+    """
+    several = isinstance(scan, Path) and inspect(scan, options=reading).channels > 1
+    return read_volume(scan, options=reading if several else replace(reading, volume=None))
+
+
 def read_label_values(path: Path, options: ReadOptions = DEFAULT) -> LabelMap:
     """A label map (I, J, K) in the values that its file holds; those within 1e-3 of integers are rounded.
 

@@ -13,11 +13,10 @@ import numpy as np
 from medseg import __version__
 from medseg.core.structures import StructureSet, Total
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg.data.label_files import read_scan, read_side
 from medseg.findings.finding import Finding, is_doubtful, of_files, ordered
 from medseg.findings.labels import Expected, of_labels
 from medseg.findings.scan import of_grid
-from medseg.io import ReadOptions, digest_of
+from medseg.io import ReadOptions, digest_of, read_label_file, read_scan
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import require_page, stem_and_suffix
 from medseg.metrics.case import CaseResult, Tolerance
@@ -124,7 +123,7 @@ def report(
     refuse_existing(out, overwrite, [p for p in (seg, reference, *scans) if p is not None])
     is_pdf = require_page(out)
     volume = read_scan(scan, reading)
-    read = partial(read_side, reading=reading, structures=structures, like=volume.grid)
+    read = partial(read_label_file, reading=reading, structures=structures, like=volume.grid)
     labels, truth = read(seg), None if reference is None else read(reference)
     volume.grid.require(labels.grid, "scan and segmentation", str(seg))
     if truth is not None:
