@@ -62,4 +62,4 @@ def relative_difference_percent(predicted: float, reference: float) -> float:
     >>> relative_difference_percent(8, 10)
     -20.0
     """
-    return 100.0 * (predicted - reference) / reference if reference else math.nan
+    return 100.0 * ((predicted - reference) / reference) if reference else math.nan
