@@ -140,9 +140,10 @@ def shape_features(labels: NDArray[np.integer], grid: Grid, structures: Structur
     steps = _steps(labels.shape)
     sparse = labels[steps]
     spacing = [s * step.step for s, step in zip(grid.spacing_mm, steps, strict=True)]
+    voxel_mm3 = grid.voxel_volume_mm3 * math.prod(step.step for step in steps)
     boxes = structures.boxes(sparse)
     masks = {name: structures.mask(sparse[box], structures[name]) for name, box in boxes.items()}
-    found = {name: _form(mask, boxes[name], sparse.shape, spacing) for name, mask in masks.items()}
+    found = {name: _form(mask, boxes[name], sparse.shape, spacing, voxel_mm3) for name, mask in masks.items()}
     middle = np.mean([f.place_mm for f in found.values()], axis=0) if found else np.zeros(3)
     out: Features = {}
     for name, form in found.items():
@@ -168,12 +169,17 @@ class _Form:
     contact: float
 
 
-def _form(mask: NDArray[np.bool_], box: Slices, shape: Sequence[int], spacing_mm: Sequence[float]) -> _Form:
+def _form(
+    mask: NDArray[np.bool_],
+    box: Slices,
+    shape: Sequence[int],
+    spacing_mm: Sequence[float],
+    voxel_mm3: float,
+) -> _Form:
     """Of a structure's mask, cut out to a box of an array of `shape`."""
     spacing = np.asarray(spacing_mm)
     along = profiles(mask)
     centre = np.array(centroid(along)) + [s.start for s in box]
-    voxel_mm3 = float(np.prod(spacing))
     mm3 = float(mask.sum()) * voxel_mm3
     ends = [(along[a][end], voxel_mm3 / spacing[a]) for a, end in faces_reached(box, shape)]
     contact = sum(float(voxels) * mm2 for voxels, mm2 in ends) / mm3 ** (2 / 3)
