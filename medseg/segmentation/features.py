@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medseg.core.boxes import Slices, centroid, faces_reached, profiles
 from medseg.core.structures import StructureSet
-from medseg.core.volume import MM3_PER_ML, Grid
+from medseg.core.volume import Grid
 
 MOST_VOXELS = 2_000_000
 """More are looked at in steps."""
@@ -139,11 +139,10 @@ def shape_features(labels: NDArray[np.integer], grid: Grid, structures: Structur
     """
     steps = _steps(labels.shape)
     sparse = labels[steps]
-    spacing = [s * step.step for s, step in zip(grid.spacing_mm, steps, strict=True)]
-    voxel_mm3 = grid.voxel_volume_mm3 * math.prod(step.step for step in steps)
+    thin = Grid(sparse.shape, grid.affine @ np.diag([*(step.step for step in steps), 1]))
     boxes = structures.boxes(sparse)
     masks = {name: structures.mask(sparse[box], structures[name]) for name, box in boxes.items()}
-    found = {name: _form(mask, boxes[name], sparse.shape, spacing, voxel_mm3) for name, mask in masks.items()}
+    found = {name: _form(mask, boxes[name], thin) for name, mask in masks.items()}
     middle = np.mean([f.place_mm for f in found.values()], axis=0) if found else np.zeros(3)
     out: Features = {}
     for name, form in found.items():
@@ -169,21 +168,15 @@ class _Form:
     contact: float
 
 
-def _form(
-    mask: NDArray[np.bool_],
-    box: Slices,
-    shape: Sequence[int],
-    spacing_mm: Sequence[float],
-    voxel_mm3: float,
-) -> _Form:
-    """Of a structure's mask, cut out to a box of an array of `shape`."""
-    spacing = np.asarray(spacing_mm)
+def _form(mask: NDArray[np.bool_], box: Slices, grid: Grid) -> _Form:
+    """Of a structure's mask, cut out to a box of a grid."""
+    spacing, voxel_mm3 = np.asarray(grid.spacing_mm), grid.voxel_volume_mm3
     along = profiles(mask)
     centre = np.array(centroid(along)) + [s.start for s in box]
-    mm3 = float(mask.sum()) * voxel_mm3
-    ends = [(along[a][end], voxel_mm3 / spacing[a]) for a, end in faces_reached(box, shape)]
-    contact = sum(float(voxels) * mm2 for voxels, mm2 in ends) / mm3 ** (2 / 3)
-    return _Form(mm3 / MM3_PER_ML, np.array(mask.shape) * spacing, centre * spacing, contact)
+    voxels = int(mask.sum())
+    ends = [(along[a][end], voxel_mm3 / spacing[a]) for a, end in faces_reached(box, grid.shape)]
+    contact = sum(float(n) * mm2 for n, mm2 in ends) / (voxels * voxel_mm3) ** (2 / 3)
+    return _Form(grid.volume_ml(voxels), np.array(mask.shape) * spacing, centre * spacing, contact)
 
 
 def _steps(shape: Sequence[int]) -> tuple[slice, ...]:

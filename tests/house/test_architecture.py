@@ -23,7 +23,7 @@ OWNERS = {
     r"\bfind_objects\b": ("core/boxes.py",),
     r"\bcc3d\b": ("core/components.py",),
     r"members or \(": ("core/structures.py",),
-    r"voxel_volume_mm3[ \w.]*/ (1000|MM3)": ("core/volume.py",),
+    r"mm3[ \w.]*/ (1000|MM3)": ("core/volume.py",),
 }
 """How a fact is spelled, and the modules that own it: all others ask them."""
 LINES_PER_MODULE = 400
