@@ -287,7 +287,7 @@ def _with_page(
     """
     from medseg.reporting.case.page import Measurement, ReportOptions, case_of, write_page
     from medseg.reporting.drawing.thumbnails import thumbnail_png
-    from medseg.segmentation.known import stated_verdict
+    from medseg.segmentation.prediction import stated_verdict
 
     options = ReportOptions(
         case_id=task.pair.case_id,
@@ -332,7 +332,7 @@ def _digests(pair: FilePair) -> dict[str, str]:
 
 def _page_digest(task: Task, scan: Scan) -> str:
     """Of what a case's page shows beside its label files: the scan, and what the model said of its result."""
-    from medseg.segmentation.known import stated_verdict
+    from medseg.segmentation.prediction import stated_verdict
 
     verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
     said = None if verdict is None else [[f.content() for f in verdict.findings], verdict.known]
