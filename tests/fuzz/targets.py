@@ -35,7 +35,7 @@ from medseg.data.cards import available, load_card
 from medseg.data.layouts import LAYOUTS, detect
 from medseg.evaluation import measure as measuring
 from medseg.evaluation import pairs
-from medseg.evaluation.case_file import CaseFile
+from medseg.evaluation.case_file import CaseFile, StoredCase
 from medseg.metrics.case import evaluate_case
 from medseg.metrics.stored import case_mapping
 from medseg.model import file as models
@@ -358,9 +358,8 @@ def evaluation(folder: Path) -> list[bytes]:
         if lone:
             prediction = LabelMap(np.zeros_like(prediction.array), prediction.grid)
         case = evaluate_case(prediction, reference, STRUCTURES, case_id="a", tolerance_mm=1.0)
-        more = {"page": None, "result": case_mapping(case), "lesions": []}
         assert plan.file is not None
-        plan.file.write(DIGESTS, more)
+        plan.file.write(DIGESTS, StoredCase(case))
         made.append(plan.file.path.read_bytes())
     return made
 
