@@ -116,14 +116,14 @@ def train(
     card = load_card(recipe.card)
     recipe = _resolved(recipe, card, options)
     maps = _label_maps(recipe, card)
-    network, begun = _network(recipe, card.structure_set, maps, options)
+    network, notes = _network(recipe, card.structure_set, maps, options)
     found = card.read(data, reading=options.reading)
     card = card.adopting(found)
     split = _split(found, recipe, options)
     run = Run(out)
-    stored = run.begin(recipe, split, _command(options), anew=options.overwrite)
+    begun = run.begin(recipe, split, _command(options), anew=options.overwrite)
     with run.locked(), run.begun():
-        for text in (_describe(split, recipe), *begun):
+        for text in (_describe(split, recipe), *notes):
             say(text)
         by_id = {case.case_id: case for case in found.cases}
         held = [by_id[name] for name in split.validation]
@@ -133,7 +133,8 @@ def train(
         _require_learnable(cases, split, card.structure_set, say)
         if ignored := much_ignored(read.ignored, card.ignore):
             say(f"note: {ignored}")
-        if run.fix_data(stored, digests):
+        begun, unknown = run.fix_data(begun, digests)
+        if unknown:
             say(f"warning: {UNKNOWN_DATA}")
         spec = _model_spec(recipe, card, split, network, options.init)
         material = training_material(recipe, card.structure_set, cases, maps, by_id, split)
@@ -149,7 +150,7 @@ def train(
             spacing_mm=material.spacing_mm,
         )
         left = options.time_budget_s and options.time_budget_s - (time.monotonic() - started)
-        fix_length(trainer, stored, run, left, say)
+        fix_length(trainer, begun, run, left, say)
         _resume(trainer, say)
         spacing = maps.spacing_range if maps else None
         known = [*cases.values()]
