@@ -45,7 +45,7 @@ class _Listed:
 
 
 @dataclass(frozen=True)
-class CaseFile:
+class CaseStore:
     """Where one case goes: what was measured of it, and its page.
 
     Attributes:

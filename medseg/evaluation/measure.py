@@ -16,7 +16,7 @@ from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.data.label_files import read_scan, require_labels
 from medseg.evaluation import protocols
-from medseg.evaluation.case_file import COHORT_PAGE, CaseFile, StoredCase, picture
+from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, StoredCase, picture
 from medseg.evaluation.pairs import FilePair, read_pair
 from medseg.io import ReadOptions, digest_of
 from medseg.io.atomic import atomic_write
@@ -77,7 +77,7 @@ class Task:
     structures: StructureSet
     options: EvaluationOptions
     alone: bool = False
-    file: CaseFile | None = None
+    file: CaseStore | None = None
     scan: Scan | None = None
 
 

@@ -35,7 +35,7 @@ from medseg.data.cards import available, load_card
 from medseg.data.layouts import LAYOUTS, detect
 from medseg.evaluation import measure as measuring
 from medseg.evaluation import pairs
-from medseg.evaluation.case_file import CaseFile, StoredCase
+from medseg.evaluation.case_file import CaseStore, StoredCase
 from medseg.metrics.case import evaluate_case
 from medseg.metrics.stored import case_mapping
 from medseg.model import file as models
@@ -339,7 +339,7 @@ def told(path: Path) -> None:
 def task(folder: Path) -> measuring.Task:
     """How one case of a folder is measured."""
     pair = pairs.FilePair("a", folder / "ref.nii.gz", folder / "pred.nii.gz")
-    file = CaseFile(folder / "out" / "a.json", {"mode": "x"})
+    file = CaseStore(folder / "out" / "a.json", {"mode": "x"})
     return measuring.Task(pair, STRUCTURES, measuring.EvaluationOptions(surface=False), file=file)
 
 
