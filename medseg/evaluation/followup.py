@@ -190,11 +190,7 @@ def followup(
     """
     reading = reading or ReadOptions()
     _require_two_files(first, second)
-    if dates is not None and dates[1] < dates[0]:
-        raise UsageError(
-            f"the second scan is dated {dates[1].isoformat()}, before the first, {dates[0].isoformat()}",
-            hint="name the earlier segmentation first",
-        )
+    _require_order(dates)
     stated = [StatedPrediction.of(path) for path in (first, second)]
     require_same(stated[0], stated[1])
     structures = known_structures(first, labels=labels).structures
@@ -205,11 +201,10 @@ def followup(
     if unlike := tuple(_unlike(one.grid, two.grid)):
         smallest, why_not = {}, unlike
     volumes = [_volumes_ml(labels, structures) for labels in (one, two)]
-    cut = [row.name for one in stated for row in one.summary.structures if row.truncated]
     said = ReportFollowup(
         name_first=first.name,
         name_second=second.name,
-        changes=changes(volumes[0], volumes[1], smallest, cut),
+        changes=changes(volumes[0], volumes[1], smallest, _cut(stated)),
         lesions={name: _tracked(structures, name, one, two, smallest) for name in lesions},
         same_grid=one.grid.matches(two.grid),
         noise_known=bool(smallest),
@@ -254,6 +249,24 @@ def _require_two_files(first: Path, second: Path) -> None:
             source=first,
             hint="name two predictions of one patient",
         )
+
+
+def _require_order(dates: tuple[date, date] | None) -> None:
+    """Refuse a second scan from before the first.
+
+    Raises:
+        UsageError: with both dates.
+    """
+    if dates is not None and dates[1] < dates[0]:
+        raise UsageError(
+            f"the second scan is dated {dates[1].isoformat()}, before the first, {dates[0].isoformat()}",
+            hint="name the earlier segmentation first",
+        )
+
+
+def _cut(stated: Sequence[StatedPrediction]) -> list[str]:
+    """Structures that reached the edge of either scan."""
+    return [row.name for one in stated for row in one.summary.structures if row.truncated]
 
 
 def _smallest(made_by: Sequence[ModelIdentity], model: str) -> tuple[dict[str, Smallest], tuple[str, ...]]:
