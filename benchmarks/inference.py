@@ -39,6 +39,7 @@ from medseg.inference.predictor import Predictor
 from medseg.io import read_volume
 from medseg.model.file import load_model
 from medseg.preparation.preparation import Preparation
+from medseg.segmentation.prediction import PredictionSummary, read_summary, summary_path
 
 HERE = Path(__file__).resolve().parent
 DEFAULT_DATA = HERE.parents[1] / "shared" / "data"
@@ -104,7 +105,7 @@ def end_to_end(models: Sequence[Path], data: Path, folder: Path) -> dict[str, An
         }
     cropped = peer("MONAI", model, channels, folder / "c.nii.gz", "--overlap", 0.25, "--crop")
     bare = bare_seconds(model, words, channels)
-    engine = summary["timing_s"]["engine"]
+    engine = summary.timing_s["engine"]
     others = ours - engine
     figures = {
         "seconds": round(ours, 2),
@@ -121,9 +122,9 @@ def end_to_end(models: Sequence[Path], data: Path, folder: Path) -> dict[str, An
         "model": facts(model),
         "case": PATIENT,
         "walls_s": [round(w, 2) for w in walls],
-        "peak_memory_gib": round(summary["peak_memory_bytes"] / 2**30, 2),
-        "timing_s": summary["timing_s"],
-        "engines": summary["provenance"]["settings"]["engines"],
+        "peak_memory_gib": round((summary.peak_memory_bytes or 0) / 2**30, 2),
+        "timing_s": summary.timing_s,
+        "engines": summary.provenance.engines,
         "bare_engine_s": round(bare, 2),
         "dice of MONAI at overlap 0.25 with itself at 0.5": dices(
             labels_of(folder / "MONAI 0.25.nii.gz"), labels_of(folder / "MONAI 0.5.nii.gz"), model
@@ -237,12 +238,12 @@ def small(models: Sequence[Path], data: Path, folder: Path) -> dict[str, Any]:
         "128^3": {
             "wall_s": round(statistics.median(cube_walls), 2),
             "walls_s": [round(w, 2) for w in cube_walls],
-            "timing_s": cube_summary["timing_s"],
+            "timing_s": cube_summary.timing_s,
             "target_s": SMALL_SECONDS,
         },
         "320x320x24": {
             "wall_s": round(statistics.median(thin_walls), 2),
-            "timing_s": thin_summary["timing_s"],
+            "timing_s": thin_summary.timing_s,
             "monai": there,
             "ratio": round(ratio, 1),
             "dice": agreement,
@@ -293,7 +294,7 @@ def single_seconds(scans: Sequence[Path], folder: Path) -> float:
     for path in scans[::6]:
         target = folder / path.name.replace(".nii.gz", "_single.nii.gz")
         _, summary = predicted([str(path)], Path("hippocampus"), target, runs=1)
-        taken.append(sum(summary["timing_s"].values()))
+        taken.append(sum(summary.timing_s.values()))
     return statistics.median(taken)
 
 
@@ -359,19 +360,27 @@ def frontier(models: Sequence[Path], data: Path, folder: Path) -> dict[str, Any]
 
 def predicted(
     words: Sequence[str], model: Path, target: Path, *, runs: int
-) -> tuple[list[float], dict[str, Any]]:
+) -> tuple[list[float], PredictionSummary]:
     """Wall times of `medseg predict` from a cold start; the summary of the run with the median time."""
     command = [*COMMAND, "predict", *words, "-m", str(model), "-o", str(target), "--overwrite", "-q"]
     found = []
     for _ in range(runs):
         wall = seconds(lambda: subprocess.run(command, check=True))
-        found.append((wall, json.loads(summary_of(target).read_text())))
+        found.append((wall, summary_of(target)))
     ordered = sorted(found, key=lambda pair: pair[0])
     return [wall for wall, _ in found], ordered[len(ordered) // 2][1]
 
 
-def summary_of(target: Path) -> Path:
-    return target.with_name(target.name.replace(".nii.gz", ".json"))
+def summary_of(target: Path) -> PredictionSummary:
+    """What lies beside a prediction.
+
+    Raises:
+        FileNotFoundError: nothing does.
+    """
+    summary = read_summary(summary_path(target))
+    if summary is None:
+        raise FileNotFoundError(summary_path(target))
+    return summary
 
 
 def peer(name: str, model: Path, channels: Sequence[Path], out: Path, *more: object) -> dict[str, Any]:

@@ -33,6 +33,7 @@ from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.networks import registry
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
+from medseg.segmentation.prediction import read_summary, summary_path
 from medseg.training.setup import facts_of
 
 SHAPE, VOXEL_MM = (512, 512, 600), (0.75, 0.75, 1.0)
@@ -116,13 +117,15 @@ def predicted(scan: Path, model: Path, target: Path, *more: str) -> dict[str, An
     began = time.perf_counter()
     subprocess.run([*command, "-q"], check=True, stdout=subprocess.DEVNULL)
     wall = time.perf_counter() - began
-    summary = json.loads(target.with_name(target.name.replace(".nii.gz", ".json")).read_text())
+    summary = read_summary(summary_path(target))
+    if summary is None:
+        raise FileNotFoundError(summary_path(target))
     return {
         "plan": plan["plans"],
         "expected_gib": round(plan["memory_bytes"] / 2**30, 2),
-        "peak_gib": round(summary["peak_memory_bytes"] / 2**30, 2),
+        "peak_gib": round((summary.peak_memory_bytes or 0) / 2**30, 2),
         "wall_s": round(wall, 1),
-        "timing_s": summary["timing_s"],
+        "timing_s": summary.timing_s,
     }
 
 

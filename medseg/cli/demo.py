@@ -22,7 +22,8 @@ def command(
     from medseg.prediction.demo import demo
 
     done = demo(out, threads=threads, overwrite=overwrite)
-    result(volumes(done.outcome))
-    say(f"segmented in {duration(done.outcome.summary['seconds'])}:")
+    if summary := done.outcome.summary:
+        result(volumes(summary))
+        say(f"segmented in {duration(summary.seconds)}:")
     for path in done.files:
         say(f"  {path}")

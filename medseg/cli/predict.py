@@ -17,9 +17,11 @@ SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
 """What a line about a finding begins with."""
 
 if TYPE_CHECKING:
+    from medseg.findings.finding import Finding
     from medseg.io.dicom.write_seg import SegmentationKind
     from medseg.prediction.job import Outcome
     from medseg.prediction.predict import CasePlan
+    from medseg.segmentation.prediction import PredictionSummary, StructureSummary
     from medseg.segmentation.segmenter import Loader
 
 
@@ -149,13 +151,14 @@ def _tell_end(outcomes: Sequence[Outcome], quiet: bool, *, volumes_too: bool, ti
     """What is said when all is done; that pictures have no size in mm, once for all of a batch."""
     from medseg.io.pictures.slices import NO_SIZE
 
-    count = sum(_unsized(outcome) for outcome in outcomes if not outcome.skipped)
+    made = [outcome.summary for outcome in outcomes if outcome.summary and not outcome.skipped]
+    count = sum(map(_unsized, made))
     if count and len(outcomes) > 1 and not quiet:
         say(f"warning: {count} of {len(outcomes)} cases: {NO_SIZE}")
-    if volumes_too and len(outcomes) == 1:
-        result(volumes(outcomes[0]))
+    if volumes_too and len(outcomes) == 1 and (summary := outcomes[0].summary):
+        result(volumes(summary))
     if timing:
-        _tell_times(outcomes)
+        _tell_times(made)
 
 
 def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
@@ -188,15 +191,13 @@ def _tell_plans(plans: Sequence[CasePlan], as_json: bool) -> None:
 def _content(outcome: Outcome) -> dict[str, Any]:
     error = None if outcome.error is None else str(outcome.error)
     more = {"case": outcome.stem, "output": str(outcome.target), "skipped": outcome.skipped, "error": error}
-    return outcome.summary | more
+    return more if outcome.summary is None else outcome.summary.content() | more
 
 
 def _tell(
     outcomes: list[Outcome], quiet: bool, verbose: bool, outcome: Outcome, number: int, of: int
 ) -> None:
     """Keep an outcome, and say what came of the case."""
-    from medseg.findings.finding import NO_DOUBT
-
     outcomes.append(outcome)
     count = f"[{number}/{of}] " if of > 1 else ""
     if outcome.error:
@@ -205,77 +206,74 @@ def _tell(
         return
     elif outcome.skipped:
         say(f"{count}{outcome.target} is there already, from the same input and model")
-    else:
-        ok, alone = outcome.summary["quality"]["flag"] == "ok", of == 1
-        took = f"{duration(outcome.summary['seconds'])}{_peak(outcome)}"
-        say(f"{count}{outcome.target} ({took}){', ok' if ok and not alone else ''}")
-        if ok and alone:
-            say(f"ok: {outcome.stem}: {NO_DOUBT}")
-        for finding in _findings(outcome, alone=alone):
-            say(f"{SAID[finding['severity']]}: {outcome.stem}: {finding['sentence']}")
-        if verbose:
-            say(f"engine: {', '.join(outcome.summary['provenance']['settings']['engines'])}")
+    elif outcome.summary:
+        _tell_result(outcome, outcome.summary, count, alone=of == 1, verbose=verbose)
 
 
-def _findings(outcome: Outcome, *, alone: bool) -> list[dict[str, Any]]:
-    """What to say of a case; of many no notes, and what holds for every picture is said at the end."""
-    found: list[dict[str, Any]] = outcome.summary["findings"]
-    return found if alone else [f for f in found if f["severity"] != "note" and not _is_of_size(f)]
+def _tell_result(
+    outcome: Outcome, summary: PredictionSummary, count: str, *, alone: bool, verbose: bool
+) -> None:
+    """Say where a result lies, what it took, and its verdict; of many no notes."""
+    from medseg.findings.finding import NO_DOUBT
+
+    ok = not summary.is_doubtful
+    peak = f", {summary.peak_memory_bytes / 2**30:.2f} GiB at most" if summary.peak_memory_bytes else ""
+    say(f"{count}{outcome.target} ({duration(summary.seconds)}{peak}){', ok' if ok and not alone else ''}")
+    if ok and alone:
+        say(f"ok: {outcome.stem}: {NO_DOUBT}")
+    for finding in summary.findings or ():
+        if alone or not (finding.severity == "note" or _is_of_size(finding)):
+            say(f"{SAID[finding.severity]}: {outcome.stem}: {finding.sentence}")
+    if verbose:
+        say(f"engine: {', '.join(summary.provenance.engines)}")
 
 
-def _unsized(outcome: Outcome) -> bool:
-    """Whether the scan is a picture, and nothing states its size in mm."""
-    return any(map(_is_of_size, outcome.summary.get("findings", ())))
+def _unsized(summary: PredictionSummary) -> bool:
+    """Whether the scan is a picture, and nothing states its size in mm; said once of all of a batch."""
+    return any(map(_is_of_size, summary.findings or ()))
 
 
-def _is_of_size(finding: dict[str, Any]) -> bool:
+def _is_of_size(finding: Finding) -> bool:
     from medseg.io.pictures.slices import NO_SIZE
 
-    return bool(finding["sentence"].endswith(NO_SIZE))
+    return finding.sentence.endswith(NO_SIZE)
 
 
-def _peak(outcome: Outcome) -> str:
-    """The most memory held so far, where the system says."""
-    peak = outcome.summary["peak_memory_bytes"]
-    return f", {peak / 2**30:.2f} GiB at most" if peak else ""
-
-
-def volumes(outcome: Outcome) -> str:
+def volumes(summary: PredictionSummary) -> str:
     """The table of what was found; areas in pixels where nothing states a size in mm."""
     from medseg.core.numbers import millilitres
 
-    if _unsized(outcome):
-        pixels = [(s["name"], str(s["value"]), str(s["voxels"])) for s in outcome.summary["structures"]]
-        return table([("structure", "label", "pixels"), *pixels])
-    found, totals = outcome.summary["structures"], outcome.summary["totals"]
+    found, totals = summary.structures, summary.totals
+    if _unsized(summary):
+        return table(
+            [("structure", "label", "pixels"), *((s.name, str(s.value), str(s.voxels)) for s in found)]
+        )
     rows: list[tuple[str, ...]] = [("structure", "label", "voxels", "ml")]
-    for s in found:
-        rows.append((s["name"], str(s["value"]), str(s["voxels"]), millilitres(s["volume_ml"])))
-    rows += [(t["name"], "", "", millilitres(t["volume_ml"])) for t in totals]
-    if any("interval_ml" in s for s in found):
+    rows += [(s.name, str(s.value), str(s.voxels), millilitres(s.volume_ml)) for s in found]
+    rows += [(t.name, "", "", millilitres(t.volume_ml)) for t in totals]
+    if any(s.interval_ml for s in found):
         column = ["90 % interval", *map(_interval, found), *("" for _ in totals)]
         rows = [(*row, cell) for row, cell in zip(rows, column, strict=True)]
     return table(rows)
 
 
-def _interval(structure: dict[str, Any]) -> str:
+def _interval(structure: StructureSummary) -> str:
     """Within which the volume by a reference is expected."""
     from medseg.core.numbers import millilitres
 
-    ends = structure.get("interval_ml")
+    ends = structure.interval_ml
     return "n/a" if ends is None else f"{millilitres(ends[0])} to {millilitres(ends[1])}"
 
 
-def _tell_times(outcomes: Sequence[Outcome]) -> None:
+def _tell_times(summaries: Sequence[PredictionSummary]) -> None:
     """What the steps of all cases took; the rest, the start, is imports, models and looking at files."""
     total = process_seconds()
-    summaries = [o.summary for o in outcomes if o.summary and not o.skipped]
     steps: dict[str, float] = {}
     for summary in summaries:
-        for step, taken in summary["timing_s"].items():
+        for step, taken in summary.timing_s.items():
             steps[step] = steps.get(step, 0.0) + taken
     steps = {"start": max(0.0, total - sum(steps.values())), **steps, "total": total}
-    peak = max((s["peak_memory_bytes"] or 0 for s in summaries), default=0)
+    peak = max((summary.peak_memory_bytes or 0 for summary in summaries), default=0)
     rows = [("step", "seconds"), *((step, f"{taken:.2f}") for step, taken in steps.items())]
     for line in table(rows).splitlines():
         say(line)

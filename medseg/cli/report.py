@@ -39,7 +39,8 @@ def command(
     from medseg.io import stem_and_suffix
     from medseg.io.names import require_page
     from medseg.reporting.case.page import ReportOptions, report
-    from medseg.segmentation.known import known_structures, stated_intervals
+    from medseg.segmentation.label_sources import known_structures
+    from medseg.segmentation.prediction import stated_intervals
 
     stem = stem_and_suffix(seg)[0].removesuffix("_seg")
     target = out or seg.with_name(f"{stem}_report.html")

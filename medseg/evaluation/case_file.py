@@ -6,15 +6,16 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medseg import __version__
+from medseg.core import specs
+from medseg.core.errors import InputError, MedsegError
 from medseg.io.atomic import write_text
+from medseg.metrics.case import CaseResult
 from medseg.metrics.export import report_json
-
-if TYPE_CHECKING:
-    pass
-
+from medseg.metrics.lesions import LesionRow
+from medseg.metrics.stored import case_from_mapping, case_mapping
 
 CASE_SCHEMA = "medseg.case/1"
 SOFTWARE = {"name": "medseg", "version": __version__}
@@ -22,7 +23,29 @@ COHORT_PAGE = "cohort.html"
 
 
 @dataclass(frozen=True)
-class CaseFile:
+class StoredCase:
+    """What the file of a case keeps of it.
+
+    Attributes:
+        result: the measurements.
+        lesions: of the structures that were asked for.
+        shown: digest of what its page shows beside the label files; None where it has no page.
+    """
+
+    result: CaseResult
+    lesions: tuple[LesionRow, ...] = ()
+    shown: str | None = None
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Lesions as the file lists them."""
+
+    rows: tuple[LesionRow, ...]
+
+
+@dataclass(frozen=True)
+class CaseStore:
     """Where one case goes: what was measured of it, and its page.
 
     Attributes:
@@ -37,30 +60,40 @@ class CaseFile:
     def page(self) -> Path:
         return self.path.with_suffix(".html")
 
-    def content(self, digests: Mapping[str, str]) -> dict[str, Any]:
+    def read(self, case_id: str, digests: Mapping[str, str]) -> StoredCase | None:
+        """What the file keeps, if it was made of the same bytes, in the same way, by the same version.
+
+        Args:
+            case_id: of the case.
+            digests: of its label files.
+        """
+        stored = read_json(self.path)
+        wanted = self._made_of(digests)
+        if stored is None or {key: stored.get(key) for key in wanted} != wanted:
+            return None
+        try:
+            case = case_from_mapping(stored["result"], source=case_id)
+            rows = {"rows": stored["lesions"]}
+            lesions = specs.from_mapping(_Listed, rows, source=case_id, error=InputError).rows
+        except (MedsegError, LookupError, TypeError, ValueError):
+            return None
+        shown = stored.get("page") if self.page.is_file() else None
+        return StoredCase(case, lesions, shown) if case.case_id == case_id else None
+
+    def write(self, digests: Mapping[str, str], stored: StoredCase) -> None:
+        """Write the case; whatever stood there is replaced."""
+        content = {
+            **self._made_of(digests),
+            "page": stored.shown,
+            "result": case_mapping(stored.result),
+            "lesions": specs.to_mapping(_Listed(stored.lesions))["rows"],
+        }
+        write_text(self.path, report_json(content), overwrite=True)
+
+    def _made_of(self, digests: Mapping[str, str]) -> dict[str, Any]:
         """What the numbers depend on, as the file states it."""
         software, settings = dict(SOFTWARE), dict(self.settings)
         return {"schema": CASE_SCHEMA, "software": software, "settings": settings, "sha256": dict(digests)}
-
-    def finished(self, digests: Mapping[str, str], scan: str | None) -> dict[str, Any] | None:
-        """What the file holds, if it was made of the same bytes, in the same way, by the same version.
-
-        Args:
-            digests: of the label files.
-            scan: digest of the scan and the doubts that the page must show; None wants no page.
-        """
-        stored = read_json(self.path)
-        wanted = self.content(digests)
-        if stored is None or {key: stored.get(key) for key in wanted} != wanted:
-            return None
-        result = stored.get("result")
-        failed = isinstance(result, dict) and result.get("failure") is not None
-        shown = stored.get("page") == scan and self.page.is_file()
-        return stored if scan is None or failed or shown else None
-
-    def write(self, digests: Mapping[str, str], more: Mapping[str, Any]) -> None:
-        """Write the case; whatever stood there is replaced."""
-        write_text(self.path, report_json({**self.content(digests), **more}), overwrite=True)
 
 
 def picture(page: Path) -> Path:

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -196,23 +197,20 @@ def compare(
         files = _common(a, b, reading or ReadOptions())
         return _agreement(a, b, files, named, tolerance_mm, surface, threads, progress)
 
-    def measured(of: Path, known: StructureSet | None) -> Evaluation:
-        return evaluate(
-            of,
-            reference,
-            structures=known,
-            ignore=ignore,
-            tolerance_mm=tolerance_mm,
-            surface=surface,
-            threads=threads,
-            reading=reading,
-            progress=progress,
-        )
-
-    first, second = measured(a, named), measured(b, named)
+    measured = partial(
+        evaluate,
+        ref=reference,
+        ignore=ignore,
+        tolerance_mm=tolerance_mm,
+        surface=surface,
+        threads=threads,
+        reading=reading,
+        progress=progress,
+    )
+    first, second = (measured(of, structures=named) for of in (a, b))
     if first.structures.names != second.structures.names:
         whole = from_labels({s.value: s.name for found in (first, second) for s in found.structures})
-        first, second = measured(a, whole), measured(b, whole)
+        first, second = (measured(of, structures=whole) for of in (a, b))
     return _measured(a, b, first, second, tolerance_mm)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from medseg.core.digest import hexdigest
 from medseg.core.errors import UsageError
-from medseg.evaluation.case_file import COHORT_PAGE, CaseFile, picture, read_json
+from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, picture, read_json
 from medseg.evaluation.pairs import FilePair
 from medseg.evaluation.result import SCHEMA, Evaluation
 from medseg.io import digest_of
@@ -77,12 +77,12 @@ class EvaluationFolder:
         require_writable(self.folder / REPORT)
         (self.folder / CASES).mkdir(parents=True, exist_ok=True)
 
-    def case_files(self, settings: Mapping[str, Any], pairs: Sequence[FilePair]) -> tuple[CaseFile, ...]:
+    def case_files(self, settings: Mapping[str, Any], pairs: Sequence[FilePair]) -> tuple[CaseStore, ...]:
         """Where each case goes."""
         names = safe_names([pair.case_id for pair in pairs])
         folder = self.folder / CASES
         return tuple(
-            CaseFile(folder / f"{names[p.case_id]}.json", {**settings, "relabel": _listed(p.relabel)})
+            CaseStore(folder / f"{names[p.case_id]}.json", {**settings, "relabel": _listed(p.relabel)})
             for p in pairs
         )
 

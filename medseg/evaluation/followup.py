@@ -14,26 +14,20 @@ from typing import Any
 import numpy as np
 
 from medseg import __version__
-from medseg.core.errors import InputError, ModelError, UsageError
+from medseg.core.errors import ModelError, UsageError
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
+from medseg.evaluation.comparison_facts import StatedPrediction, require_same
 from medseg.findings.finding import REFUSED
 from medseg.findings.finding import sentences as sentences_of
-from medseg.io import ReadOptions, digest_of, digest_of_files, read_label_file, read_scan
+from medseg.io import ReadOptions, digest_of_files, read_label_file, read_scan
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
 from medseg.model.file import load_model, packaged_models
 from medseg.reporting.comparison.followup import ReportFollowup, followup_page, sentences, terminal_table
-from medseg.segmentation.known import known_structures
-from medseg.segmentation.sidecar import (
-    UNSET,
-    models_of,
-    read_summary,
-    settings_of,
-    stated_findings,
-    summary_path,
-)
+from medseg.segmentation.label_sources import known_structures
+from medseg.segmentation.prediction import ModelIdentity
 
 SCHEMA = "medseg.followup/1"
 
@@ -42,7 +36,6 @@ SPACING_RATIO = 1.25
 
 SOFTWARE = f"medseg {__version__}"
 DECIMALS = 6
-PREDICT_BOTH = "predict both scans with the same model and settings"
 
 COLUMNS = (
     "structure", "kind", "first_ml", "second_ml", "change_ml", "smallest_ml", "more_than_noise", "percent",
@@ -196,33 +189,27 @@ def followup(
     """
     reading = reading or ReadOptions()
     _require_two_files(first, second)
-    if dates is not None and dates[1] < dates[0]:
-        raise UsageError(
-            f"the second scan is dated {dates[1].isoformat()}, before the first, {dates[0].isoformat()}",
-            hint="name the earlier segmentation first",
-        )
-    summaries = [_summary(path) for path in (first, second)]
-    _require_same(summaries[0], summaries[1])
-    stated = [known_structures(path).structures for path in (first, second)]
-    structures = stated[0] if labels is None else known_structures(first, labels=labels).structures
+    _require_order(dates)
+    stated = [StatedPrediction.of(path) for path in (first, second)]
+    require_same(stated[0], stated[1])
+    structures = known_structures(first, labels=labels).structures
     for name in lesions:
         _ = structures[name]
     one, two = (read_label_file(path, reading, structures) for path in (first, second))
-    smallest, why_not = _smallest(summaries[0], model)
+    smallest, why_not = _smallest(stated[0].models, model)
     if unlike := tuple(_unlike(one.grid, two.grid)):
         smallest, why_not = {}, unlike
     volumes = [structures.volumes_ml(value_counts(m.array), m.grid) for m in (one, two)]
-    cut = [name for summary in summaries for name in _cut(summary)]
     said = ReportFollowup(
         name_first=first.name,
         name_second=second.name,
-        changes=changes(volumes[0], volumes[1], smallest, cut),
+        changes=changes(volumes[0], volumes[1], smallest, _cut(stated)),
         lesions={name: _tracked(structures, name, one, two, smallest) for name in lesions},
         same_grid=one.grid.matches(two.grid),
         noise_known=bool(smallest),
-        warnings=(*why_not, *_warnings(summaries)),
+        warnings=(*why_not, *_warnings(stated)),
         colours={s.name: s.colour for s in structures},
-        facts=_facts(summaries),
+        facts=_facts(stated),
         dates=dates,
     )
     shown = tuple((f, _scan_of(f, s, reading)) for f, s in zip((one, two), scans, strict=True))
@@ -263,60 +250,33 @@ def _require_two_files(first: Path, second: Path) -> None:
         )
 
 
-def _summary(labels: Path) -> dict[str, Any]:
-    """The summary of a prediction, which must be that of the file as it is.
+def _require_order(dates: tuple[date, date] | None) -> None:
+    """Refuse a second scan from before the first.
 
     Raises:
-        InputError: there is none, or the labels were changed since.
+        UsageError: with both dates.
     """
-    if not labels.is_file():
-        raise InputError("there is no such file", source=labels, hint="check the path")
-    path = summary_path(labels)
-    content = read_summary(path)
-    if not (models_of(content) and isinstance(content["provenance"].get("settings"), dict)):
-        raise InputError(
-            f"no {path.name} of a prediction lies beside it, so that nobody knows what made it",
-            source=labels,
-            hint=PREDICT_BOTH,
-        )
-    if content.get("labels_sha256") != digest_of(labels):
-        raise InputError(
-            f"is not the file that {path.name} describes: it was changed after it was predicted",
-            source=labels,
-            hint="give it as predicted; what is noise is known of predictions alone",
-        )
-    return content
-
-
-def _require_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
-    """Refuse two predictions whose difference would be that of their models or settings.
-
-    Raises:
-        UsageError: with both values.
-    """
-    one, two = (summary["provenance"] for summary in (first, second))
-    models = [models_of(dict(summary)) for summary in (first, second)]
-    if one["models"] != two["models"]:
+    if dates is not None and dates[1] < dates[0]:
         raise UsageError(
-            f"the two were made with different models: {models[0]} and {models[1]}", hint=PREDICT_BOTH
+            f"the second scan is dated {dates[1].isoformat()}, before the first, {dates[0].isoformat()}",
+            hint="name the earlier segmentation first",
         )
-    of_one, of_two = settings_of(first), settings_of(second)
-    for what in sorted(of_one.keys() | of_two.keys()):
-        told = [settings.get(what, UNSET) for settings in (of_one, of_two)]
-        if told[0] != told[1]:
-            raise UsageError(f"the two differ in {what}: {told[0]}, and {told[1]}", hint=PREDICT_BOTH)
 
 
-def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smallest], tuple[str, ...]]:
+def _cut(stated: Sequence[StatedPrediction]) -> list[str]:
+    """Structures that reached the edge of either scan."""
+    return [row.name for one in stated for row in one.summary.structures if row.truncated]
+
+
+def _smallest(made_by: Sequence[ModelIdentity], model: str) -> tuple[dict[str, Smallest], tuple[str, ...]]:
     """The smallest change of each structure that is more than noise, or why none is known.
 
     Raises:
         ModelError: a model was named that cannot be read, or is not the one that predicted.
     """
-    made_by = summary["provenance"]["models"]
     if len(made_by) != 1:
         return {}, ("repeatability is known of single models, not of means of several",)
-    sha256 = made_by[0]["sha256"]
+    sha256 = made_by[0].sha256
     path = model or _packaged(sha256)
     if path is None:
         return {}, ("the model is not at hand: name its file with --model to know what is noise",)
@@ -346,12 +306,6 @@ def _bound(row: Mapping[str, Any]) -> Smallest | None:
     return None if ml is None else Smallest(float(ml), None if percent is None else float(percent))
 
 
-def _cut(summary: Mapping[str, Any]) -> list[str]:
-    """Structures that reached the edge of the scan."""
-    rows = summary["structures"]
-    return [str(row["name"]) for row in rows if row.get("truncated")]
-
-
 def _tracked(
     structures: StructureSet, name: str, one: LabelMap, two: LabelMap, smallest: Mapping[str, Smallest]
 ) -> tuple[LesionChange, ...]:
@@ -371,23 +325,24 @@ def _unlike(first: Grid, second: Grid) -> Iterator[str]:
             return
 
 
-def _warnings(summaries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+def _warnings(stated: Sequence[StatedPrediction]) -> tuple[str, ...]:
     """What the predictions warned of, and another version of the software."""
     said = []
-    versions = [summary["provenance"].get("software", {}).get("version") for summary in summaries]
+    versions = [one.summary.provenance.software.version for one in stated]
     if versions[0] != versions[1]:
         said.append(f"predicted by different versions of medseg: {versions[0]} and {versions[1]}")
-    for when, summary in zip(("first", "second"), summaries, strict=True):
-        said += [f"{when}: {text}" for text in sentences_of(stated_findings(summary) or (), *REFUSED)]
+    for when, one in zip(("first", "second"), stated, strict=True):
+        findings = one.summary.stated_findings() or ()
+        said += [f"{when}: {text}" for text in sentences_of(findings, *REFUSED)]
     return tuple(dict.fromkeys(said))
 
 
-def _facts(summaries: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, str], ...]:
-    settings = summaries[0]["provenance"]["settings"]
+def _facts(stated: Sequence[StatedPrediction]) -> tuple[tuple[str, str], ...]:
+    first, second = (one.summary for one in stated)
     return (
         ("Software", SOFTWARE),
-        ("Model", models_of(dict(summaries[0]))),
-        ("Engine", ", ".join(map(str, settings.get("engines", ())))),
-        ("First segmentation SHA-256", str(summaries[0]["labels_sha256"])),
-        ("Second segmentation SHA-256", str(summaries[1]["labels_sha256"])),
+        ("Model", first.provenance.models_in_words),
+        ("Engine", ", ".join(stated[0].settings.engines)),
+        ("First segmentation SHA-256", str(first.labels_sha256)),
+        ("Second segmentation SHA-256", str(second.labels_sha256)),
     )

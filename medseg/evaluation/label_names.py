@@ -15,7 +15,7 @@ from medseg.io import ReadOptions, read_label_file, read_segments
 from medseg.io.dicom.series import holds_labels
 from medseg.io.name_matching import name_key
 from medseg.metrics.counts import present_values
-from medseg.segmentation.sidecar import read_summary, structures_of, summary_path
+from medseg.segmentation.prediction import summary_path, usable_summary
 
 
 @dataclass(frozen=True)
@@ -158,13 +158,10 @@ def _found_structures(
 
 def _predicted(pairs: Iterable[FilePair]) -> dict[int, Structure]:
     """The structures of the first summary that `predict` left beside a prediction, by value."""
-    stored = (read_summary(summary_path(pair.prediction)) for pair in pairs if pair.prediction is not None)
-    try:
-        listed = structures_of(next((s for s in stored if s.get("structures")), {"structures": ()}))
-    except (LookupError, TypeError, ValueError, AttributeError):
-        return {}
-    found = {s.value: s for s in listed}
-    return found if len(found) == len(listed) == len({s.name for s in listed}) else {}
+    stored = (usable_summary(summary_path(pair.prediction)) for pair in pairs if pair.prediction is not None)
+    return next(
+        ({s.value: s for s in summary.listed} for summary in stored if summary and summary.listed), {}
+    )
 
 
 def _predicted_names(pairs: Iterable[FilePair]) -> dict[int, str]:

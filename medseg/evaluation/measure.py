@@ -10,14 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medseg.core import specs
 from medseg.core.digest import hexdigest
-from medseg.core.errors import GridMismatchError, InputError, MedsegError, ResourceError
+from medseg.core.errors import GridMismatchError, MedsegError, ResourceError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.data.label_files import require_labels
 from medseg.evaluation import protocols
-from medseg.evaluation.case_file import COHORT_PAGE, CaseFile, picture
+from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, StoredCase, picture
 from medseg.evaluation.pairs import FilePair, read_pair
 from medseg.io import ReadOptions, digest_of, read_scan
 from medseg.io.atomic import atomic_write
@@ -25,7 +24,6 @@ from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_cas
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
-from medseg.metrics.stored import case_from_mapping, case_mapping
 
 MISSING = "the prediction is missing"
 UNUSABLE = "the prediction cannot be used: "
@@ -79,7 +77,7 @@ class Task:
     structures: StructureSet
     options: EvaluationOptions
     alone: bool = False
-    file: CaseFile | None = None
+    file: CaseStore | None = None
     scan: Scan | None = None
 
 
@@ -109,13 +107,6 @@ class Maps(NamedTuple):
 
     predicted: LabelMap
     reference: LabelMap
-
-
-@dataclass(frozen=True)
-class _Listed:
-    """Lesions as a case's file lists them."""
-
-    rows: tuple[LesionRow, ...]
 
 
 def measure(task: Task) -> Measured:
@@ -240,19 +231,16 @@ def _with_lesions(
 
 def _finished(task: Task, digests: Mapping[str, str]) -> Measured | None:
     """The case as it was measured before, where the same would come of it."""
-    pair, source = task.pair, task.pair.case_id
-    if task.file is None or len(digests) < (1 if pair.prediction is None else 2):
+    file, pair = task.file, task.pair
+    if file is None or len(digests) < (1 if pair.prediction is None else 2):
         return None
-    stored = task.file.finished(digests, None if task.scan is None else _page_digest(task, task.scan))
+    stored = file.read(pair.case_id, digests)
     if stored is None:
         return None
-    try:
-        case = case_from_mapping(stored["result"], source=source)
-        listed = specs.from_mapping(_Listed, {"rows": stored["lesions"]}, source=source, error=InputError)
-    except (MedsegError, LookupError, TypeError, ValueError):
+    wanted = task.scan if stored.result.failure is None else None
+    if wanted is not None and stored.shown != _page_digest(task, wanted):
         return None
-    page = task.file.page if stored.get("page") and task.file.page.is_file() else None
-    return Measured(case, digests, listed.rows, page=page) if case.case_id == pair.case_id else None
+    return Measured(stored.result, digests, stored.lesions, page=file.page if stored.shown else None)
 
 
 def _written(task: Task, measured: Measured, maps: Maps) -> Measured:
@@ -268,12 +256,8 @@ def _written(task: Task, measured: Measured, maps: Maps) -> Measured:
         stale.unlink(missing_ok=True)
     if task.scan is not None and case.failure is None:
         measured = _with_page(task, task.scan, file.page, measured, case, maps)
-    more = {
-        "page": _page_digest(task, task.scan) if task.scan is not None and measured.page else None,
-        "result": case_mapping(case),
-        "lesions": specs.to_mapping(_Listed(measured.lesions))["rows"],
-    }
-    file.write(measured.digests, more)
+    shown = _page_digest(task, task.scan) if task.scan is not None and measured.page else None
+    file.write(measured.digests, StoredCase(case, measured.lesions, shown))
     return measured
 
 
@@ -288,7 +272,7 @@ def _with_page(
     from medseg.metrics.measurement import Measurement
     from medseg.reporting.case.page import ReportOptions, case_of, write_page
     from medseg.reporting.drawing.thumbnails import thumbnail_png
-    from medseg.segmentation.known import stated_verdict
+    from medseg.segmentation.prediction import stated_verdict
 
     options = ReportOptions(
         case_id=task.pair.case_id,
@@ -333,7 +317,7 @@ def _digests(pair: FilePair) -> dict[str, str]:
 
 def _page_digest(task: Task, scan: Scan) -> str:
     """Of what a case's page shows beside its label files: the scan, and what the model said of its result."""
-    from medseg.segmentation.known import stated_verdict
+    from medseg.segmentation.prediction import stated_verdict
 
     verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
     said = None if verdict is None else [[f.content() for f in verdict.findings], verdict.known]

@@ -74,31 +74,6 @@ class Finding:
         return said | {key: value for key, value in rest.items() if value not in (None, [], {})}
 
 
-def from_content(rows: Iterable[Mapping[str, Any]]) -> tuple[Finding, ...]:
-    """Findings as `Finding.content` wrote them.
-
-    Raises:
-        ValueError: a severity is unknown.
-        KeyError, TypeError: a row is none of ours.
-    """
-    found = []
-    for row in rows:
-        if row["severity"] not in get_args(Severity):
-            raise ValueError(f"severity {row['severity']!r}")
-        limit = row.get("limit")
-        found.append(
-            Finding(
-                str(row["code"]),
-                row["severity"],
-                str(row["sentence"]),
-                tuple(map(str, row.get("structures", ()))),
-                None if limit is None else float(limit),
-                dict(row.get("evidence", {})),
-            )
-        )
-    return tuple(found)
-
-
 def sentences(findings: Iterable[Finding], *severities: Severity) -> tuple[str, ...]:
     """The sentences of the findings of these severities, of all where none is named."""
     return tuple(f.sentence for f in findings if not severities or f.severity in severities)

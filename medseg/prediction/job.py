@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,7 +34,6 @@ from medseg.io.atomic import write_text
 from medseg.io.dicom.source import require_slices
 from medseg.io.dicom.write_seg import SegmentationKind
 from medseg.io.dicom.write_sr import Volumes
-from medseg.io.memory import peak_memory_bytes
 from medseg.io.names import COLOURS, format_of
 from medseg.io.options import ImageInfo
 from medseg.prediction import dicom as dicom_out
@@ -43,6 +41,14 @@ from medseg.prediction.outputs import Outputs
 from medseg.prediction.requests import InputCase
 from medseg.prediction.summary import expected_of, intervals_of, page_options, summary_of
 from medseg.segmentation.calibration import Expected
+from medseg.segmentation.prediction import (
+    ModelIdentity,
+    PredictionSummary,
+    Provenance,
+    ScanIdentity,
+    Settings,
+    Software,
+)
 from medseg.segmentation.segmenter import Segmentation, Segmenter
 
 if TYPE_CHECKING:
@@ -86,14 +92,14 @@ class Outcome:
     Attributes:
         stem: its name.
         target: its label file.
-        summary: the content of its `.json`; empty when it failed.
+        summary: the content of its `.json`; None when it failed.
         skipped: a result made from the same input, models and settings was there.
         error: why it failed.
     """
 
     stem: str
     target: Path
-    summary: dict[str, Any] = field(default_factory=dict)
+    summary: PredictionSummary | None = None
     skipped: bool = False
     error: MedsegError | None = None
 
@@ -142,9 +148,28 @@ class Job:
         return Outputs.of(self.target, names, report=options.report, dicom=options.dicom, bids=options.bids)
 
     @cached_property
-    def identity(self) -> dict[str, Any]:
+    def identity(self) -> Provenance:
         """What the result depends on: the bytes read, the models, the settings."""
-        return _identity(self.case, self.segmenter, self.options)
+        ran, reading = self.segmenter.options, self.options.reading
+        return Provenance(
+            self._scan,
+            tuple(ModelIdentity(m.spec.name, m.sha256) for m in self.segmenter.models),
+            Settings(
+                tuple(self.segmenter.engine_names),
+                ran.tta,
+                ran.refine,
+                asdict(reading) | {"series": _hidden(reading.series)},
+            ),
+            self.options.dicom_seg if self.options.dicom else None,
+            Software("medseg", __version__),
+        )
+
+    @cached_property
+    def _scan(self) -> ScanIdentity:
+        """The bytes of the scan, and what its channels are called."""
+        source = self.case.source
+        channels = self.options.channels if isinstance(source, Path) else tuple(source)
+        return ScanIdentity(digest_of(source), channels)
 
     def look(self) -> Looked | None:
         """What the headers say of the scan; None where `outcome` says why it is not to be predicted.
@@ -212,7 +237,7 @@ class Job:
                 self.outcome = Outcome(self.case.stem, self.target, summary)
         return self.outcome or Outcome(self.case.stem, self.target)
 
-    def _written(self, volume: Volume, found: Segmentation) -> dict[str, Any]:
+    def _written(self, volume: Volume, found: Segmentation) -> PredictionSummary:
         outputs, inputs, overwrite = self.outputs, self.case.files, self.options.overwrite
         expected = expected_of(found, self.segmenter)
         with self.watch.step("report"):
@@ -245,28 +270,29 @@ class Job:
                 )
                 if outputs.table:
                     write_text(outputs.table, bids.table(found.structures), overwrite=overwrite)
-            summary = summary_of(volume, found, expected) | {
-                "labels_sha256": digest_of(outputs.labels),
-                "seconds": round(sum(self.watch.seconds.values()), 2),
-                "timing_s": {step: round(taken, 3) for step, taken in self.watch.seconds.items()},
-                "peak_memory_bytes": peak_memory_bytes(),
-                "provenance": self.identity,
-            }
-            text = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-            write_text(outputs.summary, text, overwrite=True)
+            summary = summary_of(
+                volume,
+                found,
+                expected,
+                provenance=self.identity,
+                labels_sha256=digest_of(outputs.labels),
+                timing_s=self.watch.seconds,
+            )
+            summary.write(outputs.summary)
         return summary
 
     def _page(self, volume: Volume, found: Segmentation, expected: Mapping[str, Expected]) -> ReportCase:
         """What the page says; what draws it is imported only for it."""
         from medseg.reporting.case.page import case_of
 
+        models = self.segmenter.models
         facts = {
-            "Model": ", ".join(m["name"] for m in self.identity["models"]),
-            "Model SHA-256": ", ".join(m["sha256"] for m in self.identity["models"]),
-            "Input SHA-256": self.identity["input"]["sha256"],
-            "Engine": ", ".join(self.identity["settings"]["engines"]),
+            "Model": ", ".join(m.spec.name for m in models),
+            "Model SHA-256": ", ".join(m.sha256 for m in models),
+            "Input SHA-256": self._scan.sha256,
+            "Engine": ", ".join(self.segmenter.engine_names),
         }
-        evidence = self.segmenter.models[0].spec.evidence
+        evidence = models[0].spec.evidence
         page = self.outputs.report
         scroll = page is not None and page.suffix.lower() != ".pdf"
         options = page_options(self.outputs.case, facts, found, expected, evidence, viewer=scroll)
@@ -278,7 +304,7 @@ class Job:
         from medseg.reporting.case.page import write_page
         from medseg.reporting.pdf import case_pdf
 
-        models, outputs = self.identity["models"], self.outputs
+        models, outputs = self.segmenter.models, self.outputs
         if outputs.report:
             write_page(outputs.report, page, overwrite=self.options.overwrite)
         if not outputs.dicom:
@@ -288,8 +314,8 @@ class Job:
             self.case.first,
             found.labels,
             found.structures,
-            model=", ".join(m["name"] for m in models),
-            model_sha256=models[0]["sha256"],
+            model=", ".join(m.spec.name for m in models),
+            model_sha256=models[0].sha256,
             kind=self.options.dicom_seg,
             findings=found.findings,
             volumes=Volumes(intervals_of(expected), page.coverage, found.totals),
@@ -320,23 +346,6 @@ class Job:
         error.__cause__ = cause
         self.volume = self.found = None
         self.outcome = Outcome(self.case.stem, self.target, error=error)
-
-
-def _identity(case: InputCase, segmenter: Segmenter, options: PredictOptions) -> dict[str, Any]:
-    """What the result depends on: the bytes read, the models, the settings."""
-    channels = list(options.channels) if isinstance(case.source, Path) else list(case.source)
-    return {
-        "input": {"sha256": digest_of(case.source), "channels": channels},
-        "models": [{"name": m.spec.name, "sha256": m.sha256} for m in segmenter.models],
-        "settings": {
-            "engines": list(segmenter.engine_names),
-            "tta": segmenter.options.tta,
-            "refine": segmenter.options.refine,
-            "reading": asdict(options.reading) | {"series": _hidden(options.reading.series)},
-        },
-        **({"dicom_seg": options.dicom_seg} if options.dicom else {}),
-        "software": {"name": "medseg", "version": __version__},
-    }
 
 
 def _hidden(series: str | None) -> str | None:

@@ -2,28 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from medseg.core.errors import UsageError
 from medseg.findings.finding import listed
-from medseg.io import digest_of, files_of, stem_and_suffix
+from medseg.io import files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
 from medseg.io.names import format_of
 from medseg.prediction.dicom import dicom_paths
-from medseg.segmentation.sidecar import read_summary
-
-PARTS = {
-    "input": "the input",
-    "models": "the model",
-    "settings": "the settings",
-    "dicom_seg": "the settings",
-    "software": "the version of medseg",
-}
-"""What a result is made of, in words."""
+from medseg.segmentation.prediction import PredictionSummary, Provenance, summary_path, usable_summary
 
 
 @dataclass(frozen=True)
@@ -72,7 +62,7 @@ class Outputs:
         overlay = labels.with_name(f"{base}_overlay.png") if suffix == ".png" else None
         objects = dicom_paths(labels.with_name(base), pdf=True, picture=True) if dicom else ()
         listed = labels.with_name(f"{stem}.tsv") if bids else None
-        return cls(labels, labels.with_name(f"{stem}.json"), page, images, overlay, objects, listed)
+        return cls(labels, summary_path(labels), page, images, overlay, objects, listed)
 
     @property
     def case(self) -> str:
@@ -86,7 +76,7 @@ class Outputs:
         return *self.probabilities.values(), *pages, *self.dicom, self.labels, self.summary
 
     def refuse_existing(
-        self, overwrite: bool, inputs: Sequence[Path], identity: Mapping[str, Any] | None = None
+        self, overwrite: bool, inputs: Sequence[Path], identity: Provenance | None = None
     ) -> None:
         """Refuse to replace an input, always, and any file that exists, unless it may be.
 
@@ -104,7 +94,7 @@ class Outputs:
             raise UsageError("two structures would have their probabilities in one file", source=self.labels)
         changed = [] if overwrite or identity is None else self._changes(identity)
         for path in self.paths:
-            mine = path == self.summary and bool(read_summary(path))
+            mine = path == self.summary and usable_summary(path) is not None
             refuse_existing(path, overwrite or mine or bool(changed), inputs)
         if changed:
             raise UsageError(
@@ -113,24 +103,20 @@ class Outputs:
                 hint="add --overwrite to make it anew",
             )
 
-    def finished(self, identity: dict[str, Any]) -> dict[str, Any] | None:
+    def finished(self, identity: Provenance) -> PredictionSummary | None:
         """The summary, if every file stands as it was made from the same input, models and settings."""
-        stored = read_summary(self.summary)
-        if not stored or not all(path.is_file() for path in self.paths):
+        stored = usable_summary(self.summary)
+        if stored is None or not all(path.is_file() for path in self.paths):
             return None
-        same = stored.get("provenance") == identity
-        return stored if same and stored.get("labels_sha256") == digest_of(self.labels) else None
+        return stored if stored.provenance == identity and stored.describes(self.labels) else None
 
-    def _changes(self, identity: Mapping[str, Any]) -> list[str]:
+    def _changes(self, identity: Provenance) -> list[str]:
         """What changed since the result was made that stands there; nothing where it is none of ours."""
-        stored = read_summary(self.summary)
-        if not stored or not self.labels.is_file():
+        stored = usable_summary(self.summary)
+        if stored is None or not self.labels.is_file():
             return []
-        before = stored.get("provenance")
-        known = before if isinstance(before, dict) else {}
-        parts = dict.fromkeys(said for key, said in PARTS.items() if known.get(key) != identity.get(key))
-        same = stored.get("labels_sha256") == digest_of(self.labels)
-        return [*parts] if same else [*parts, "its labels"]
+        parts = stored.provenance.changes(identity)
+        return parts if stored.describes(self.labels) else [*parts, "its labels"]
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:

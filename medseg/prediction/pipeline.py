@@ -9,8 +9,8 @@ from typing import Protocol, TypeVar
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Job(Protocol[R_co]):
-    """One case in three steps, of which none raises an ordinary fault."""
+class Steps(Protocol[R_co]):
+    """What a job does: three steps, of which none raises an ordinary fault."""
 
     def read(self) -> None: ...
 
@@ -19,7 +19,7 @@ class Job(Protocol[R_co]):
     def write(self) -> R_co: ...
 
 
-def one_by_one(jobs: Sequence[Job[R_co]]) -> Iterator[R_co]:
+def one_by_one(jobs: Sequence[Steps[R_co]]) -> Iterator[R_co]:
     """Each job whole before the next; its result."""
     for job in jobs:
         job.read()
@@ -27,7 +27,7 @@ def one_by_one(jobs: Sequence[Job[R_co]]) -> Iterator[R_co]:
         yield job.write()
 
 
-def overlapped(jobs: Sequence[Job[R_co]]) -> Iterator[R_co]:
+def overlapped(jobs: Sequence[Steps[R_co]]) -> Iterator[R_co]:
     """Results in order; three jobs at most are under way, each in another step."""
     writing: Future[R_co] | None = None
     with ThreadPoolExecutor(1, "medseg-read") as reader, ThreadPoolExecutor(1, "medseg-write") as writer:

@@ -17,7 +17,7 @@ from medseg.prediction import cluster, pipeline
 from medseg.prediction.job import Job, Outcome, PredictOptions
 from medseg.prediction.outputs import Outputs
 from medseg.prediction.requests import InputCase, Say, check_out, find_cases, is_batch
-from medseg.prediction.summary import grid_content
+from medseg.segmentation.prediction import GridSummary, plain
 from medseg.segmentation.segmenter import Segmenter
 
 
@@ -148,7 +148,7 @@ class CasePlan:
         ]
         return {
             "case": self.stem,
-            "grid": grid_content(self.grid),
+            "grid": plain(GridSummary.of(self.grid)),
             "plans": plans,
             "memory_bytes": self.forecast.bytes,
             "engine_seconds": round(self.seconds, 2),

@@ -48,16 +48,21 @@ class InputCase:
         source: a file, a DICOM folder, or a file per channel.
         stem: what its results are called after.
         folder: where it lies.
-        suffix: of its results: the input's, `.nii.gz` for DICOM (a folder, or a file of frames), `.png` for
-            JPEG.
         of_dataset: found in a data set, which may have more channels than a model takes.
     """
 
     source: Path | Mapping[str, Path]
     stem: str
     folder: Path
-    suffix: str
     of_dataset: bool = False
+
+    @property
+    def suffix(self) -> str:
+        """Of its results: the input's; `.nii.gz` for DICOM, a folder or a file of frames; `.png` for JPEG."""
+        if self.first.is_dir():
+            return DICOM_RESULT
+        found = format_of(self.first)
+        return found.labels_as or (stem_and_suffix(self.first)[1] if found.is_image else DICOM_RESULT)
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -161,7 +166,7 @@ def _channels_case(pairs: Sequence[tuple[str, Path]]) -> InputCase:
     first = pairs[0][1]
     stems = [stem_and_suffix(path)[0] for _, path in pairs]
     stem = _common_start(stems) or stems[0]
-    return InputCase(dict(pairs), stem, first.parent, _result_suffix(first))
+    return InputCase(dict(pairs), stem, first.parent)
 
 
 def _common_start(stems: Sequence[str]) -> str:
@@ -287,26 +292,20 @@ def _shared_numbers(sources: Sequence[Mapping[str, Path]]) -> list[str]:
 
 
 def _numbered_case(stem: str, files: Mapping[str, Path], folder: Path) -> InputCase:
-    first = next(iter(files.values()))
-    source = files if len(files) > 1 else first
-    return InputCase(source, stem, folder, _result_suffix(first), of_dataset=True)
+    source = files if len(files) > 1 else next(iter(files.values()))
+    return InputCase(source, stem, folder, of_dataset=True)
 
 
 def _dataset_case(case: CaseFiles, folder: Path) -> InputCase:
-    return InputCase(case.source, case.case_id, folder, _result_suffix(case.image), of_dataset=True)
+    return InputCase(case.source, case.case_id, folder, of_dataset=True)
 
 
 def _file_case(path: Path) -> InputCase:
-    return InputCase(path, stem_and_suffix(path)[0], path.parent, _result_suffix(path))
-
-
-def _result_suffix(scan: Path) -> str:
-    found = format_of(scan)
-    return found.labels_as or (stem_and_suffix(scan)[1] if found.is_image else DICOM_RESULT)
+    return InputCase(path, stem_and_suffix(path)[0], path.parent)
 
 
 def _dicom_case(folder: Path) -> InputCase:
-    return InputCase(folder, folder.resolve().name, folder.resolve().parent, DICOM_RESULT)
+    return InputCase(folder, folder.resolve().name, folder.resolve().parent)
 
 
 def _is_scan(path: Path) -> bool:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from medseg.core.volume import Grid, Volume
+from medseg.core.volume import Volume
+from medseg.io.memory import peak_memory_bytes
 from medseg.segmentation.calibration import Expected, expectations, may_show_dice
+from medseg.segmentation.prediction import (
+    GridSummary,
+    PredictionSummary,
+    Provenance,
+    QualitySummary,
+    StructureSummary,
+    TotalSummary,
+)
 from medseg.segmentation.segmenter import Segmentation, Segmenter
-from medseg.segmentation.sidecar import SCHEMA
+from medseg.segmentation.verdict import Quality
 
 if TYPE_CHECKING:
     from medseg.reporting.case.page import ReportOptions
@@ -33,52 +43,74 @@ def intervals_of(expected: Mapping[str, Expected]) -> dict[str, tuple[float, flo
     return {name: e.interval_ml for name, e in expected.items() if e.interval_ml is not None}
 
 
-def summary_of(volume: Volume, found: Segmentation, expected: Mapping[str, Expected]) -> dict[str, Any]:
+def summary_of(
+    volume: Volume,
+    found: Segmentation,
+    expected: Mapping[str, Expected],
+    *,
+    provenance: Provenance,
+    labels_sha256: str,
+    timing_s: Mapping[str, float],
+) -> PredictionSummary:
     """What `scan_seg.json` says of the result; nothing about the patient, no path.
 
     Args:
         volume: the scan.
         found: in it.
         expected: of each structure.
+        provenance: what the result depends on.
+        labels_sha256: of the label file.
+        timing_s: what each step took.
     """
-    return {
-        "schema": SCHEMA,
-        "intended_use": "research only; not a medical device",
-        "grid": grid_content(volume.grid),
-        "quality": found.quality.content(),
-        "findings": [finding.content() for finding in found.findings],
-        "structures": _rows(found, expected),
-        "totals": [
-            {"name": t.name, "values": list(t.values), "volume_ml": round(ml, 6)}
-            for t, ml in zip(found.totals, found.totals_ml().values(), strict=True)
-        ],
-        "warnings": list(found.warnings),
-    }
+    totals = zip(found.totals, found.totals_ml().values(), strict=True)
+    return PredictionSummary(
+        grid=GridSummary.of(volume.grid),
+        quality=_quality(found.quality),
+        findings=found.findings,
+        structures=_rows(found, expected),
+        totals=tuple(TotalSummary(t.name, t.values, round(ml, 6)) for t, ml in totals),
+        warnings=found.warnings,
+        labels_sha256=labels_sha256,
+        seconds=round(sum(timing_s.values()), 2),
+        timing_s={step: round(taken, 3) for step, taken in timing_s.items()},
+        peak_memory_bytes=peak_memory_bytes(),
+        provenance=provenance,
+    )
 
 
-def _rows(found: Segmentation, expected: Mapping[str, Expected]) -> list[dict[str, Any]]:
+def _quality(quality: Quality) -> QualitySummary:
+    confidence, sides = (None if x is None else round(x, 4) for x in (quality.confidence, quality.sides))
+    return QualitySummary(quality.flag, quality.reasons, confidence, sides)
+
+
+def _rows(found: Segmentation, expected: Mapping[str, Expected]) -> tuple[StructureSummary, ...]:
     """One row a structure, with what to expect of it where the model was calibrated."""
     voxels, cut = found.voxels(), found.truncated()
-    rows = []
-    for s in found.structures:
-        row = {
-            "value": s.value,
-            "name": s.name,
-            "colour": s.colour,
-            "voxels": voxels[s.name],
-            "volume_ml": round(found.labels.grid.volume_ml(voxels[s.name]), 6),
-            "truncated": cut[s.name],
-        }
-        rows.append(row | expected[s.name].content() | ({"members": list(s.members)} if s.members else {}))
-    return rows
+    rows = (
+        StructureSummary(
+            s.value,
+            s.name,
+            s.colour,
+            voxels=voxels[s.name],
+            volume_ml=round(found.labels.grid.volume_ml(voxels[s.name]), 6),
+            truncated=cut[s.name],
+            members=s.members,
+        )
+        for s in found.structures
+    )
+    return tuple(_with_expected(row, expected[row.name]) for row in rows)
 
 
-def grid_content(grid: Grid) -> dict[str, Any]:
-    return {
-        "shape": list(grid.shape),
-        "spacing_mm": [round(s, 6) for s in grid.spacing_mm],
-        "orientation": grid.axis_codes,
-    }
+def _with_expected(row: StructureSummary, expected: Expected) -> StructureSummary:
+    """The row with what is known beforehand; the Dice only with its interval."""
+    if expected.interval_ml is not None:
+        low, high = expected.interval_ml
+        row = replace(row, interval_ml=(round(low, 6), round(high, 6)))
+    if expected.dice is not None and expected.dice_interval is not None:
+        low, high = expected.dice_interval
+        ends = round(low, 4), round(high, 4)
+        row = replace(row, expected_dice=round(expected.dice, 4), expected_dice_interval=ends)
+    return row
 
 
 def page_options(

@@ -67,16 +67,6 @@ class Expected:
     dice: float | None = None
     dice_interval: tuple[float, float] | None = None
 
-    def content(self) -> dict[str, Any]:
-        """What `scan_seg.json` says of it: only what is known."""
-        out: dict[str, Any] = {}
-        if self.interval_ml is not None:
-            out["interval_ml"] = [round(end, 6) for end in self.interval_ml]
-        if self.dice is not None and self.dice_interval is not None:
-            out |= {"expected_dice": round(self.dice, 4)}
-            out |= {"expected_dice_interval": [round(end, 4) for end in self.dice_interval]}
-        return out
-
 
 def observed(found: Segmentation, reference: LabelMap) -> Observation:
     """A prediction beside the reference on the same grid."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,15 +52,6 @@ class Quality:
     def reasons(self) -> tuple[str, ...]:
         """Why the result is doubtful, in sentences."""
         return finding.sentences(self.findings, "doubt")
-
-    def content(self) -> dict[str, Any]:
-        """What `scan_seg.json` says of it."""
-        return {
-            "flag": self.flag,
-            "reasons": list(self.reasons),
-            "confidence": None if self.confidence is None else round(self.confidence, 4),
-            "sides_agreement": None if self.sides is None else round(self.sides, 4),
-        }
 
 
 @dataclass

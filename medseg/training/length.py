@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from medseg.core.errors import counted
 from medseg.training.budget import Length, length_within
 from medseg.training.loop import Trainer
-from medseg.training.run import Run
+from medseg.training.run import Begun, Run
 
 
 def fix_length(
     trainer: Trainer,
-    stored: dict[str, Any],
+    begun: Begun,
     run: Run,
     left_s: float | None,
     say: Callable[[str], None],
@@ -23,20 +22,21 @@ def fix_length(
 
     Args:
         trainer: whose length is set.
-        stored: what `Run.begin` returned; the length is kept there.
+        begun: what `Run.begin` returned.
         run: the training's.
         left_s: of the time that was given; None where none was.
         say: told what fits.
     """
     recipes = trainer.spec.steps_per_epoch
-    if "epochs" not in stored and left_s is not None:
+    epochs, steps = begun.epochs or trainer.spec.epochs, begun.steps_per_epoch
+    if begun.epochs is None and left_s is not None:
         length = length_within(trainer, left_s)
         say(_fitting(length, recipes, left_s))
+        epochs = length.epochs
         steps = None if length.steps_per_epoch == recipes else length.steps_per_epoch
-        run.fix_length(stored, length.epochs, steps)
-    run.fix_length(stored, stored.get("epochs") or trainer.spec.epochs)
-    trainer.epochs = stored["epochs"]
-    trainer.spec = replace(trainer.spec, steps_per_epoch=stored.get("steps_per_epoch", recipes))
+    run.fix_length(begun, epochs, steps)
+    trainer.epochs = epochs
+    trainer.spec = replace(trainer.spec, steps_per_epoch=steps or recipes)
 
 
 def _fitting(length: Length, steps: int, left_s: float) -> str:

@@ -27,7 +27,7 @@ from medseg.preparation.preparation import Preparation, PreparationSpec, Prepare
 from medseg.reporting.drawing.draws import Column, draws_png, panel_of
 from medseg.reporting.drawing.planes import Plane, planes
 from medseg.reporting.drawing.views import window_of
-from medseg.segmentation.known import known_structures
+from medseg.segmentation.label_sources import known_structures
 from medseg.training.recipe import load_recipe
 
 Triple = tuple[int, int, int]

@@ -8,7 +8,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,29 @@ Digests = Mapping[str, Mapping[str, str]]
 """Of what was read of each case, by its id: `image` and `labels`."""
 
 LISTED_CHANGES = 3
+
+
+@dataclass(frozen=True)
+class Begun:
+    """What a run is, as `run.json` states it; each key of the file is the name of a field.
+
+    Attributes:
+        schema: of the file.
+        recipe: every setting, resolved.
+        split: who trains and who is measured.
+        command: further settings that the result depends on.
+        data: digests of what was read; None until it is known.
+        epochs: how many; None until that is fixed.
+        steps_per_epoch: of each, where that is not the recipe's.
+    """
+
+    schema: str | None = None
+    recipe: Mapping[str, Any] | None = None
+    split: Mapping[str, Any] | None = None
+    command: Mapping[str, Any] | None = None
+    data: Digests | None = None
+    epochs: int | None = None
+    steps_per_epoch: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,9 +83,7 @@ class Run:
         """Who holds the lock; it lies beside the lock, whose content belongs to the library."""
         return self.folder / "run.owner.json"
 
-    def begin(
-        self, recipe: Recipe, split: Split, command: dict[str, Any], *, anew: bool = False
-    ) -> dict[str, Any]:
+    def begin(self, recipe: Recipe, split: Split, command: Mapping[str, Any], *, anew: bool = False) -> Begun:
         """Store what this training is, or find that it was begun with the same settings.
 
         Args:
@@ -72,27 +93,24 @@ class Run:
             anew: a run that stands here is deleted first.
 
         Returns:
-            What was stored when the run was begun; `epochs` among it once it is fixed.
+            What was stored when the run was begun, with its length once that is fixed.
 
         Raises:
             UsageError: the folder holds another run, or something that is no run.
+            InputError: what was stored is damaged.
         """
-        wanted = {
-            "schema": SCHEMA,
-            "recipe": specs.to_mapping(recipe),
-            "split": json.loads(json.dumps(asdict(split))),
-            "command": command,
-        }
+        stated = json.loads(json.dumps(asdict(split)))
+        wanted = Begun(SCHEMA, specs.to_mapping(recipe), stated, command)
         if anew and self.settings_path.exists():
             self.clear()
         elif not self.settings_path.exists():
             self._require_empty()
         if not self.settings_path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._store(wanted)
-            return wanted
+            return self._store(wanted)
         stored = self._stored()
-        different = [key for key in wanted if stored.get(key) != wanted[key]]
+        kept = replace(wanted, data=stored.data, epochs=stored.epochs, steps_per_epoch=stored.steps_per_epoch)
+        different = [f.name for f in fields(kept) if getattr(stored, f.name) != getattr(kept, f.name)]
         if different:
             raise UsageError(
                 f"holds a run begun with other settings ({', '.join(different)})",
@@ -101,21 +119,21 @@ class Run:
             )
         return stored
 
-    def fix_data(self, stored: dict[str, Any], digests: Digests) -> bool:
+    def fix_data(self, begun: Begun, digests: Digests) -> tuple[Begun, bool]:
         """Remember what the cases hold, or find that they hold the same as when the run was begun.
 
         Args:
-            stored: what `begin` returned.
+            begun: what `begin` returned.
             digests: of every case of the split, as it was read now.
 
         Returns:
-            Whether an older version began this run, and nothing was known of its data.
+            The run with its data, and whether an older version began it and nothing was known of them.
 
         Raises:
             UsageError: a case has changed since, and there are checkpoints of the data as it was.
         """
         now = {case: dict(found) for case, found in sorted(digests.items())}
-        before = stored.get("data")
+        before = begun.data
         trained = any(self.checkpoints_path.glob("*"))
         if trained and before is not None and before != now:
             raise UsageError(
@@ -125,22 +143,21 @@ class Run:
                 "or begin anew with --overwrite",
             )
         if before != now:
-            stored["data"] = now
-            self._store(stored)
-        return trained and before is None
+            begun = self._store(replace(begun, data=now))
+        return begun, trained and before is None
 
-    def fix_length(self, stored: dict[str, Any], epochs: int, steps_per_epoch: int | None = None) -> None:
+    def fix_length(self, begun: Begun, epochs: int, steps_per_epoch: int | None = None) -> Begun:
         """Remember the number of epochs, so that a resumed run has the same schedule.
 
         Args:
-            stored: what `begin` returned.
+            begun: what `begin` returned.
             epochs: how many.
             steps_per_epoch: of each, where that is not the recipe's.
+
+        Returns:
+            The run with its length.
         """
-        stored["epochs"] = epochs
-        if steps_per_epoch is not None:
-            stored["steps_per_epoch"] = steps_per_epoch
-        self._store(stored)
+        return self._store(replace(begun, epochs=epochs, steps_per_epoch=steps_per_epoch))
 
     def clear(self) -> None:
         """Delete the run, and nothing else that lies in its folder.
@@ -203,15 +220,23 @@ class Run:
         for path in (self.folder / "log.csv", self.scores_path, self.model_path, self.settings_path):
             path.unlink(missing_ok=True)
 
-    def _store(self, values: dict[str, Any]) -> None:
-        write_text(self.settings_path, json.dumps(values, indent=1, sort_keys=True), overwrite=True)
+    def _store(self, begun: Begun) -> Begun:
+        known = {key: value for key, value in vars(begun).items() if value is not None}
+        write_text(self.settings_path, json.dumps(known, indent=1, sort_keys=True), overwrite=True)
+        return begun
 
-    def _stored(self) -> dict[str, Any]:
+    def _stored(self) -> Begun:
+        """What `run.json` states.
+
+        Raises:
+            InputError: it is damaged.
+        """
         try:
             values = json.loads(self.settings_path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as fault:
             raise InputError(f"not readable ({fault})", source=self.settings_path) from None
-        return values if isinstance(values, dict) else {}
+        source = str(self.settings_path)
+        return specs.from_mapping(Begun, values, source=source, error=InputError)
 
 
 def _this_process() -> dict[str, Any]:

@@ -116,24 +116,20 @@ def train(
     card = load_card(recipe.card)
     recipe = _resolved(recipe, card, options)
     maps = _label_maps(recipe, card)
-    network, begun = _network(recipe, card.structure_set, maps, options)
+    network, notes = _network(recipe, card.structure_set, maps, options)
     found = card.read(data, reading=options.reading)
     card = card.adopting(found)
     split = _split(found, recipe, options)
     run = Run(out)
-    stored = run.begin(recipe, split, _command(options), anew=options.overwrite)
+    begun = run.begin(recipe, split, _command(options), anew=options.overwrite)
     with run.locked(), run.begun():
-        for text in (_describe(split, recipe), *begun):
+        for text in (_describe(split, recipe), *notes):
             say(text)
         by_id = {case.case_id: case for case in found.cases}
-        held = [by_id[name] for name in split.validation]
-        read = _Listening(maps.read if maps else partial(read_case, card=card, channels=recipe.channels))
-        cases, digests = _prepared(by_id, split, read, recipe, card, say)
-        read.tell(say)
-        _require_learnable(cases, split, card.structure_set, say)
-        if ignored := much_ignored(read.ignored, card.ignore):
-            say(f"note: {ignored}")
-        if run.fix_data(stored, digests):
+        read = maps.read if maps else partial(read_case, card=card, channels=recipe.channels)
+        cases, digests = _learnable(by_id, split, read, recipe, card, say)
+        begun, unknown = run.fix_data(begun, digests)
+        if unknown:
             say(f"warning: {UNKNOWN_DATA}")
         spec = _model_spec(recipe, card, split, network, options.init)
         material = training_material(recipe, card.structure_set, cases, maps, by_id, split)
@@ -149,12 +145,13 @@ def train(
             spacing_mm=material.spacing_mm,
         )
         left = options.time_budget_s and options.time_budget_s - (time.monotonic() - started)
-        fix_length(trainer, stored, run, left, say)
+        fix_length(trainer, begun, run, left, say)
         _resume(trainer, say)
         spacing = maps.spacing_range if maps else None
         known = [*cases.values()]
         make = partial(package, trainer, spec, known, options.threads, recipe.weights, spacing)
         model = _trained(trainer, make, run, say, on_epoch)
+        held = [by_id[name] for name in split.validation]
         results = _measured(model, held, read, recipe.metrics, options.threads, run, say)
         return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
 
@@ -248,6 +245,23 @@ def _resolved(recipe: Recipe, card: Card, options: TrainOptions) -> Recipe:
     seed = recipe.training.seed if options.seed is None else options.seed
     epochs = options.epochs or recipe.training.epochs
     return replace(recipe.fitted_to(card), training=replace(recipe.training, seed=seed, epochs=epochs))
+
+
+def _learnable(
+    files: Mapping[str, CaseFiles], split: Split, read: Reader, recipe: Recipe, card: Card, say: Say
+) -> tuple[dict[str, PreparedCase], Digests]:
+    """As `_prepared`, with all that is to be said of the cases.
+
+    Raises:
+        InputError: there is nothing to learn.
+    """
+    listening = _Listening(read)
+    cases, digests = _prepared(files, split, listening, recipe, card, say)
+    listening.tell(say)
+    _require_learnable(cases, split, card.structure_set, say)
+    if ignored := much_ignored(listening.ignored, card.ignore):
+        say(f"note: {ignored}")
+    return cases, digests
 
 
 def _prepared(

@@ -508,13 +508,15 @@ def test_row_42_nothing_found_is_a_doubt_and_with_strict_an_error(tmp_path: Path
     assert summary(tmp_path / "scan_seg.json")["quality"]["flag"] == "doubtful"
 
 
-@pytest.mark.parametrize("room", ["write_image", "write_labels", "write_text"])
+@pytest.mark.parametrize(
+    "writer",
+    ["prediction.job.write_image", "prediction.job.write_labels", "segmentation.prediction.write_text"],
+)
 @pytest.mark.fault("reliability 79")
 def test_row_79_a_full_disk_leaves_nothing_half_done(
-    scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch, room: str
+    scan: Path, model_path: Path, monkeypatch: pytest.MonkeyPatch, writer: str
 ) -> None:
     from medseg.core.errors import ResourceError
-    from medseg.prediction import job
 
     calls = []
 
@@ -522,9 +524,9 @@ def test_row_79_a_full_disk_leaves_nothing_half_done(
         calls.append(path)
         raise ResourceError("there is no room for the file", source=path)
 
-    monkeypatch.setattr(job, room, full)
+    monkeypatch.setattr(f"medseg.{writer}", full)
     before = tree(scan.parent)
-    page = ("--report",) if room == "write_text" else ()
+    page = ("--report",) if writer.endswith("text") else ()
     line = refused(6, "predict", scan, "-m", model_path, "--probabilities", *page)
     assert "no room" in line
     assert len(calls) == 1

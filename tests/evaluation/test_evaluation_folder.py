@@ -503,7 +503,10 @@ def test_a_case_page_repeats_what_the_model_said_of_its_result(folders: Folders,
     page = tmp_path / "out" / "cases" / "a.html"
     evaluate(*pair, out=tmp_path / "out", images=images, surface=False)
     assert "confidence in its result is unknown here" in page.read_text()
-    said = {"schema": "medseg.prediction/1", "quality": {"reasons": ["unlike the training"]}}
+    said = {
+        "schema": "medseg.prediction/1",
+        "quality": {"flag": "doubtful", "reasons": ["unlike the training"]},
+    }
     (folders[0] / "a_seg.json").write_text(json.dumps(said))
     evaluate(*pair, out=tmp_path / "out", images=images, surface=False)
     assert "Unlike the training." in page.read_text()

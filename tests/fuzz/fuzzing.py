@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 HERE = Path(__file__).parent
-sys.path += [str(HERE), str(HERE.parent), str(HERE.parent / "io")]
+sys.path += [str(HERE), str(HERE.parent / "helpers")]
 
 from targets import TARGETS, Target  # noqa: E402
 

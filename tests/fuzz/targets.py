@@ -35,14 +35,14 @@ from medseg.data.cards import available, load_card
 from medseg.data.layouts import LAYOUTS, detect
 from medseg.evaluation import measure as measuring
 from medseg.evaluation import pairs
-from medseg.evaluation.case_file import CaseFile
+from medseg.evaluation.case_file import CaseStore, StoredCase
 from medseg.metrics.case import evaluate_case
 from medseg.metrics.stored import case_mapping
 from medseg.model import file as models
 from medseg.model.file import Model, load_model
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
-from medseg.segmentation import known
-from medseg.segmentation import sidecar as predictions
+from medseg.segmentation import prediction
+from medseg.segmentation.label_sources import known_structures
 from medseg.training import checkpoint
 from medseg.training.recipe import load_recipe
 from medseg.training.run import Run
@@ -321,7 +321,7 @@ def summary(folder: Path) -> list[bytes]:
         "settings": {"engines": ["openvino f32"], "tta": None, "refine": None, "reading": {"series": None}},
     }  # fmt: skip
     content = {
-        "schema": predictions.SCHEMA, "structures": rows, "totals": [{"name": "all", "values": [1, 2]}],
+        "schema": prediction.SCHEMA, "structures": rows, "totals": [{"name": "all", "values": [1, 2]}],
         "quality": {"flag": "ok", "reasons": ["one"]}, "warnings": ["two"], "provenance": provenance,
     }  # fmt: skip
     return [json.dumps(content).encode()]
@@ -332,15 +332,14 @@ def beside(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
 
 
 def told(path: Path) -> None:
-    for content in predictions.summaries(path):
-        predictions.settings_of(content)
-        predictions.models_of(content)
+    for found in prediction.usable_summaries(path):
+        json.dumps((found.provenance.chosen, found.provenance.models_in_words, found.content()))
 
 
 def task(folder: Path) -> measuring.Task:
     """How one case of a folder is measured."""
     pair = pairs.FilePair("a", folder / "ref.nii.gz", folder / "pred.nii.gz")
-    file = CaseFile(folder / "out" / "a.json", {"mode": "x"})
+    file = CaseStore(folder / "out" / "a.json", {"mode": "x"})
     return measuring.Task(pair, STRUCTURES, measuring.EvaluationOptions(surface=False), file=file)
 
 
@@ -359,9 +358,8 @@ def evaluation(folder: Path) -> list[bytes]:
         if lone:
             prediction = LabelMap(np.zeros_like(prediction.array), prediction.grid)
         case = evaluate_case(prediction, reference, STRUCTURES, case_id="a", tolerance_mm=1.0)
-        more = {"page": None, "result": case_mapping(case), "lesions": []}
         assert plan.file is not None
-        plan.file.write(DIGESTS, more)
+        plan.file.write(DIGESTS, StoredCase(case))
         made.append(plan.file.path.read_bytes())
     return made
 
@@ -426,7 +424,7 @@ TARGETS: dict[str, Target] = {
     "label_names": Target("labels.json", label_names, spoiled_json, (label_files.read_structures,)),
     "summary": Target(
         "scan_seg.json", summary, spoiled_json,
-        tuple(map(beside, (known.known_structures, known.stated_verdict, known.stated_intervals, told))),
+        tuple(map(beside, (known_structures, prediction.stated_verdict, prediction.stated_intervals, told))),
     ),
     "evaluation": Target("out/a.json", evaluation, spoiled_json, (stored_case,)),
     "run": Target("run/run.json", run_settings, spoiled_json, (resumed,)),

@@ -167,7 +167,11 @@ def test_a_case_page_is_drawn_again_when_its_scan_or_the_verdict_changes(
     assert hashlib.sha256(pair["scan"].read_bytes()).hexdigest() in second
     assert hashlib.sha256(pair["scan"].read_bytes()).hexdigest() not in first
     doubt = {"code": "low_contrast", "severity": "doubt", "sentence": "All is grey."}
-    said = {"schema": "medseg.prediction/1", "quality": {"reasons": []}, "findings": [doubt]}
+    said = {
+        "schema": "medseg.prediction/1",
+        "quality": {"flag": "doubtful", "reasons": []},
+        "findings": [doubt],
+    }
     (tmp_path / "seg.json").write_text(json.dumps(said))
     assert "All is grey." in page()
     assert "All is grey." not in second

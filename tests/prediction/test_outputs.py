@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -13,7 +14,7 @@ from medseg.core.errors import ResourceError, UsageError
 from medseg.io import digest_of_files, files_of
 from medseg.io.atomic import require_writable
 from medseg.prediction.outputs import Outputs
-from medseg.segmentation.sidecar import SCHEMA
+from medseg.segmentation.prediction import SCHEMA, PredictionSummary, Provenance, ScanIdentity, Software
 
 
 def test_everything_is_called_after_the_labels() -> None:
@@ -62,17 +63,17 @@ def test_a_summary_of_ours_without_labels_may_be_replaced(tmp_path: Path) -> Non
 
 def test_a_result_is_finished_when_all_of_it_stands_and_nothing_changed(tmp_path: Path) -> None:
     out = Outputs.of(tmp_path / "a_seg.nii", report=True)
-    identity = {"input": "abc"}
+    identity = Provenance(ScanIdentity("abc", ("T1",)), software=Software("medseg", "1"))
     assert out.finished(identity) is None
     out.labels.write_bytes(b"labels")
-    stored = {"schema": SCHEMA, "provenance": identity, "labels_sha256": digest_of_files([out.labels])}
-    out.summary.write_text(json.dumps(stored))
+    stored = PredictionSummary(labels_sha256=digest_of_files([out.labels]), provenance=identity)
+    stored.write(out.summary)
     assert out.finished(identity) is None, "the report is wanted, and missing"
     assert Outputs.of(out.labels).finished(identity) == stored
-    assert Outputs.of(out.labels).finished({"input": "abd"}) is None
+    assert Outputs.of(out.labels).finished(replace(identity, input=ScanIdentity("abd", ("T1",)))) is None
     out.labels.write_bytes(b"corrected by hand")
     assert Outputs.of(out.labels).finished(identity) is None
-    for text in ("", "[]", "{}", '{"schema": "other/1"}'):
+    for text in ("", "[]", "{}", '{"schema": "other/1"}', f'{{"schema": "{SCHEMA}", "provenance": 3}}'):
         out.summary.write_text(text)
         assert Outputs.of(out.labels).finished(identity) is None
 

@@ -23,7 +23,7 @@ from medseg.evaluation.pairs import pair_files
 from medseg.metrics.lesions import BRATS2023_REGIONS
 from medseg.model.file import load_model
 from medseg.reporting.drawing.style import PALETTE_GREYS, indexed, readable_colour
-from medseg.segmentation.known import known_structures
+from medseg.segmentation.label_sources import known_structures
 
 EYES = {
     "normal": np.eye(3),

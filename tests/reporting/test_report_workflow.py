@@ -19,7 +19,7 @@ from medseg.io import digest_of_files, read_labels, read_volume
 from medseg.metrics.case import evaluate_case
 from medseg.reporting.case.page import ReportOptions, case_of, report, report_cohort
 from medseg.reporting.drawing.style import LARGEST_PNG_BYTES
-from medseg.segmentation.known import CHANGED, stated_intervals, stated_verdict
+from medseg.segmentation.prediction import CHANGED, SCHEMA, stated_intervals, stated_verdict
 
 CANARY = "CANARY-Jane-Doe-1970"
 PAIR = from_labels({1: "left kidney", 2: "right kidney"})
@@ -106,19 +106,20 @@ def test_what_is_known_beforehand_reaches_the_page() -> None:
 def test_intervals_come_from_what_the_prediction_states(tmp_path: Path) -> None:
     seg = tmp_path / "scan_seg.nii.gz"
     assert stated_intervals(seg) == {}
-    rows = [{"name": "liver", "interval_ml": [1.0, 2.5]}, {"name": "spleen"}]
-    (tmp_path / "scan_seg.json").write_text(json.dumps({"structures": rows}))
+    rows = [{"value": 1, "name": "liver", "interval_ml": [1.0, 2.5]}, {"value": 2, "name": "spleen"}]
+    (tmp_path / "scan_seg.json").write_text(json.dumps({"schema": SCHEMA, "structures": rows}))
     assert stated_intervals(seg) == {"liver": (1.0, 2.5)}
-    (tmp_path / "scan_seg.json").write_text('{"structures": [{"name": "liver", "interval_ml": [1.0]}]}')
-    with pytest.raises(InputError):
+    rows[0]["interval_ml"] = [1.0]
+    (tmp_path / "scan_seg.json").write_text(json.dumps({"schema": SCHEMA, "structures": rows}))
+    with pytest.raises(InputError, match=r"scan_seg\.json: .*structures\.0\.interval_ml\.1: Field required"):
         stated_intervals(seg)
 
 
 def predicted(seg: Path, reasons: list[str], **more: object) -> Path:
     """What `predict` leaves beside a segmentation."""
     said = {
-        "schema": "medseg.prediction/1",
-        "structures": [{"name": "left kidney", "interval_ml": [1.0, 2.5]}],
+        "schema": SCHEMA,
+        "structures": [{"value": 1, "name": "left kidney", "interval_ml": [1.0, 2.5]}],
         "quality": {"flag": "doubtful" if reasons else "ok", "reasons": reasons},
         "warnings": [],
         "labels_sha256": digest_of_files([seg]),

@@ -17,7 +17,8 @@ from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.core.volume import FileForm, Grid, LabelMap
 from medseg.data.phantom import STRUCTURES, write_phantom_scan
 from medseg.io import write_labels
-from medseg.segmentation.known import known_structures
+from medseg.segmentation.label_sources import known_structures
+from medseg.segmentation.prediction import SCHEMA
 
 REGIONS = StructureSet((Structure(2, "whole", members=(1, 2)), Structure(1, "left core", members=(1,))))
 
@@ -52,7 +53,9 @@ def test_a_model_names_them_and_knows_their_volumes(seg: Path, tmp_path: Path) -
 
 
 def test_a_file_of_names_comes_before_the_predictions_own(seg: Path, tmp_path: Path) -> None:
-    (tmp_path / "a_seg.json").write_text(json.dumps({"structures": [{"value": 2, "name": "mine"}]}))
+    (tmp_path / "a_seg.json").write_text(
+        json.dumps({"schema": SCHEMA, "structures": [{"value": 2, "name": "mine"}]})
+    )
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"0": "background", "2": "theirs"}}))
     assert known_structures(seg)[0].names == ("mine",)
     assert known_structures(seg, labels=tmp_path / "dataset.json")[0].names == ("theirs",)
@@ -77,11 +80,21 @@ ROWS = ("3", "[3]", '[{"value": "x", "name": "y"}]', '[{"value": 0, "name": "y"}
         '[{"value": 1, "name": "y", "members": 3}]')  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", *(f'{{"structures": {rows}}}' for rows in ROWS)])
+@pytest.mark.parametrize("text", ["", "{", *(f'{{"schema": "{SCHEMA}", "structures": {r}}}' for r in ROWS)])
 def test_a_damaged_summary_is_said(seg: Path, text: str) -> None:
     seg.with_name("a_seg.json").write_text(text)
-    with pytest.raises(InputError, match="names no structures"):
+    with pytest.raises(InputError, match=r"a_seg\.json: cannot be read as a prediction \(.+\); predict"):
         known_structures(seg)
+    seg.with_name("a_seg.json").write_text(f'{{"schema": "{SCHEMA}"}}')
+    with pytest.raises(InputError, match=r"a_seg\.json: names no structures"):
+        known_structures(seg)
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"RepetitionTime": 2.5}', '{"schema": "other/1"}'])
+def test_json_of_another_program_beside_a_segmentation_is_passed_over(seg: Path, text: str) -> None:
+    """Such as the sidecars of BIDS."""
+    seg.with_name("a_seg.json").write_text(text)
+    assert known_structures(seg).structures.names == ("label 2", "label 5")
 
 
 @pytest.mark.fault("reports 29")

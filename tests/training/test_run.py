@@ -18,7 +18,7 @@ import pytest
 from medseg.core.errors import InputError, UsageError
 from medseg.data.cards import load_card
 from medseg.training.recipe import load_recipe
-from medseg.training.run import Run
+from medseg.training.run import Begun, Run
 from medseg.training.split import Split, make_split
 
 RECIPE = load_recipe("phantom_unet3d").fitted_to(load_card("phantom"))
@@ -26,7 +26,7 @@ SPLIT = make_split({f"c{n}": f"c{n}" for n in range(6)}, folds=3, fold=0, select
 HOLD = """
 import os, sys
 from pathlib import Path
-from medseg.training.run import Run
+from medseg.training.run import Begun, Run
 
 process = int(sys.argv[2])
 os.getpid = lambda: process or os.getppid()
@@ -49,7 +49,7 @@ def holding(folder: Path, process: int = 0) -> Iterator[subprocess.Popen[str]]:
             other.stdin.close()
 
 
-def begin(run: Run, split: Split = SPLIT, **changes: object) -> dict:
+def begin(run: Run, split: Split = SPLIT, **changes: object) -> Begun:
     return run.begin(replace(RECIPE, **changes), split, COMMAND)
 
 
@@ -57,7 +57,7 @@ def test_the_same_settings_go_on_and_others_are_refused_by_name(tmp_path: Path) 
     run = Run(tmp_path / "run")
     stored = begin(run)
     run.fix_length(stored, 7)
-    assert begin(run)["epochs"] == 7
+    assert begin(run).epochs == 7
     text = run.settings_path.read_text()
     for changes, what in (({"description": "x"}, "recipe"), ({"split": replace(SPLIT, seed=1)}, "split")):
         with pytest.raises(UsageError, match=f"other settings \\({what}\\)"):
@@ -86,7 +86,16 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["letter.txt"]
 
 
-@pytest.mark.parametrize(("text", "error"), [("", InputError), ("{", InputError), ("[]", UsageError)])
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("", InputError),
+        ("{", InputError),
+        ("[]", InputError),
+        ('{"epochs": "x"}', InputError),
+        ("{}", UsageError),
+    ],
+)
 def test_a_damaged_description_is_said(tmp_path: Path, text: str, error: type[Exception]) -> None:
     run = Run(tmp_path)
     run.settings_path.write_text(text)
@@ -168,20 +177,21 @@ def test_a_run_keeps_the_length_of_a_shorter_epoch(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     run.fix_length(begin(run), 1, 7)
     stored = begin(run)
-    assert (stored["epochs"], stored["steps_per_epoch"]) == (1, 7)
+    assert (stored.epochs, stored.steps_per_epoch) == (1, 7)
 
 
 @pytest.mark.fault("reports 16")
 def test_a_run_knows_what_its_data_held(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     stored = begin(run)
-    assert not run.fix_data(stored, data())
-    assert begin(run)["data"] == data()
-    assert not run.fix_data(begin(run), data(labels="5")), "nothing was trained on it yet"
-    assert begin(run)["data"] == data(labels="5")
+    assert run.fix_data(stored, data()) == (begin(run), False)
+    assert begin(run).data == data()
+    _, unknown = run.fix_data(begin(run), data(labels="5"))
+    assert not unknown, "nothing was trained on it yet"
+    assert begin(run).data == data(labels="5")
     run.checkpoints_path.mkdir()
     (run.checkpoints_path / "last.safetensors").write_text("x")
-    assert not run.fix_data(begin(run), data(labels="5"))
+    assert run.fix_data(begin(run), data(labels="5")) == (begin(run), False)
     text = run.settings_path.read_text()
     with pytest.raises(UsageError, match="was begun with other data: labels of a changed") as told:
         run.fix_data(begin(run), data())
@@ -197,8 +207,7 @@ def test_a_run_of_an_older_version_learns_what_its_data_holds(tmp_path: Path) ->
     begin(run)
     run.checkpoints_path.mkdir()
     (run.checkpoints_path / "last.safetensors").write_text("x")
-    assert run.fix_data(begin(run), data())
-    assert not run.fix_data(begin(run), data())
+    assert [run.fix_data(begin(run), data())[1] for _ in range(2)] == [True, False]
 
 
 @pytest.mark.parametrize("trained", [False, True])

@@ -17,7 +17,7 @@ from medseg.core.volume import FileForm, Grid, LabelMap
 from medseg.data.phantom import STRUCTURES, write_phantom_scan
 from medseg.evaluation.evaluate import evaluate
 from medseg.evaluation.pairs import pair_files
-from medseg.segmentation.known import known_structures
+from medseg.segmentation.label_sources import known_structures
 
 NAMED = from_labels({1: "left lobe", 2: "right lobe", 3: "core"})
 

@@ -28,7 +28,7 @@ from medseg.reporting.case.content import ReportCase, case_from_result, rows_fro
 from medseg.reporting.case.pictures import with_pictures
 from medseg.reporting.cohort.content import Failure, cohort_from_results
 from medseg.reporting.cohort.plots.every import cohort_pictures
-from medseg.segmentation.known import Verdict, stated_verdict
+from medseg.segmentation.prediction import Verdict, stated_verdict
 
 MEASURED = ("unknown_values", "sheared")
 """Findings that the measurement against a reference states itself, of both files."""

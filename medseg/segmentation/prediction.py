@@ -1,0 +1,394 @@
+"""A prediction on disk: the `.json` beside its labels, which only this module writes and reads.
+
+Each key of the file is the name of a field below. A field with a default may be missing, as it is in files of
+older versions; a key that no field has is passed over.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from pydantic import TypeAdapter, ValidationError
+
+from medseg.core.errors import InputError
+from medseg.core.structures import Structure, StructureSet, Total, from_labels
+from medseg.core.volume import Grid
+from medseg.findings.finding import Finding, of_files, ordered, sentence
+from medseg.io import digest_of
+from medseg.io.atomic import write_text
+from medseg.io.names import stem_and_suffix
+
+SCHEMA = "medseg.prediction/1"
+
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
+
+TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
+"""What settings are called."""
+
+UNSET = "as the model says"
+"""In the place of a setting that was not chosen."""
+
+PARTS = {
+    "input": "the input",
+    "models": "the model",
+    "settings": "the settings",
+    "dicom_seg": "the settings",
+    "software": "the version of medseg",
+}
+"""What a result is made of, in words."""
+
+CHANGED = Finding(
+    "changed",
+    "warning",
+    "The segmentation is not the one that the prediction beside it describes; what the model said of its "
+    "result is left out.",
+)
+
+IF_ANY: Mapping[str, Any] = {"if_any": True}
+"""Marks a field that is written only where it holds something."""
+
+
+@dataclass(frozen=True)
+class GridSummary:
+    """Shape, spacing and orientation of a scan's voxels; where in the room they lie is left out."""
+
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    orientation: str
+
+    @classmethod
+    def of(cls, grid: Grid) -> GridSummary:
+        return cls(grid.shape, tuple(round(s, 6) for s in grid.spacing_mm), grid.axis_codes)
+
+
+@dataclass(frozen=True)
+class QualitySummary:
+    """The verdict: its reasons in sentences, and two shares in [0, 1] as `Quality` has them."""
+
+    flag: Literal["ok", "doubtful"]
+    reasons: tuple[str, ...]
+    confidence: float | None = None
+    sides_agreement: float | None = None
+
+
+@dataclass(frozen=True)
+class StructureSummary:
+    """One structure as it was found, and what to expect of it where the model was calibrated.
+
+    Attributes:
+        value, name, colour, members: as a `Structure` has them.
+        voxels, volume_ml: how large it is.
+        truncated: whether it reaches the edge of the scan.
+        interval_ml: holds the volume of a reference segmentation with the calibrated probability.
+        expected_dice, expected_dice_interval: with a reference segmentation.
+    """
+
+    value: int
+    name: str
+    colour: str = ""
+    voxels: int = 0
+    volume_ml: float = 0.0
+    truncated: bool = False
+    interval_ml: tuple[float, float] | None = field(default=None, metadata=IF_ANY)
+    expected_dice: float | None = field(default=None, metadata=IF_ANY)
+    expected_dice_interval: tuple[float, float] | None = field(default=None, metadata=IF_ANY)
+    members: tuple[int, ...] = field(default=(), metadata=IF_ANY)
+
+    @property
+    def structure(self) -> Structure:
+        """What the value means, in the colour of its page; without colour where none is stated."""
+        colour = self.colour if COLOUR.fullmatch(self.colour) else ""
+        return Structure(self.value, self.name, colour=colour, members=self.members)
+
+
+@dataclass(frozen=True)
+class TotalSummary:
+    """A volume that several structures make up together."""
+
+    name: str
+    values: tuple[int, ...]
+    volume_ml: float = 0.0
+
+
+@dataclass(frozen=True)
+class ScanIdentity:
+    """Digest of the scan, and what its channels were called."""
+
+    sha256: str
+    channels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Name and digest of a model."""
+
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the models ran; None where the model decides. `reading` holds what the file decides."""
+
+    engines: tuple[str, ...] = ()
+    tta: bool | None = None
+    refine: bool | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    def in_words(self) -> dict[str, str]:
+        """The settings that were chosen, by title; not what the file decides.
+
+        >>> Settings(("torch f32",), tta=True).in_words()
+        {'engines or precisions': 'torch f32', 'mirroring (tta)': 'yes'}
+        """
+        chosen = {"engines": ", ".join(self.engines)} if self.engines else {}
+        switches = {"tta": self.tta, "refine": self.refine}
+        chosen |= {name: "yes" if on else "no" for name, on in switches.items() if on is not None}
+        return {TITLES[name]: words for name, words in chosen.items()}
+
+
+@dataclass(frozen=True)
+class Software:
+    """What predicted."""
+
+    name: str = ""
+    version: str | None = None
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What a result depends on: the bytes read, the models, the settings."""
+
+    input: ScanIdentity | None = None
+    models: tuple[ModelIdentity, ...] = ()
+    settings: Settings | None = None
+    dicom_seg: str | None = field(default=None, metadata=IF_ANY)
+    software: Software = Software()
+
+    @property
+    def models_in_words(self) -> str:
+        """Names and digests of the models; nothing where they are not stated."""
+        return ", ".join(f"{model.name} (SHA-256 {model.sha256})" for model in self.models)
+
+    @property
+    def engines(self) -> tuple[str, ...]:
+        """What ran the models, and with which precision."""
+        return () if self.settings is None else self.settings.engines
+
+    @property
+    def chosen(self) -> dict[str, str]:
+        """The settings that were chosen, see `Settings.in_words`."""
+        return {} if self.settings is None else self.settings.in_words()
+
+    def changes(self, now: Provenance) -> list[str]:
+        """What differs now, in words."""
+        differ = (f.name for f in fields(self) if getattr(self, f.name) != getattr(now, f.name))
+        return list(dict.fromkeys(PARTS[name] for name in differ))
+
+
+@dataclass(frozen=True)
+class PredictionSummary:
+    """What the file states of a result; nothing about the patient, no path.
+
+    Attributes:
+        intended_use: of the result.
+        grid: of the scan.
+        quality: the verdict.
+        findings: what a reader must know; None in files of older versions, which state `quality` alone.
+        structures: as they were found, none where the file names none.
+        totals: volumes that several structures make up together.
+        warnings: what the readers of the files warned of.
+        labels_sha256: of the label file that this describes; None in files of older versions.
+        seconds, timing_s: what reading to writing took, in all and by step.
+        peak_memory_bytes: the most that was held, where the system says.
+        provenance: what the result depends on.
+    """
+
+    intended_use: str = "research only; not a medical device"
+    grid: GridSummary | None = None
+    quality: QualitySummary | None = None
+    findings: tuple[Finding, ...] | None = None
+    structures: tuple[StructureSummary, ...] = ()
+    totals: tuple[TotalSummary, ...] = ()
+    warnings: tuple[str, ...] = ()
+    labels_sha256: str | None = None
+    seconds: float = 0.0
+    timing_s: Mapping[str, float] = field(default_factory=dict)
+    peak_memory_bytes: int | None = None
+    provenance: Provenance = Provenance()
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the verdict speaks against the result."""
+        return self.quality is not None and self.quality.flag == "doubtful"
+
+    @property
+    def listed(self) -> tuple[Structure, ...]:
+        """The structures in the colours that the page of the prediction has."""
+        return tuple(row.structure for row in self.structures)
+
+    @property
+    def structure_set(self) -> StructureSet:
+        """The structures with sides, twins and a colour each."""
+        return from_labels(self.listed)
+
+    @property
+    def totals_stated(self) -> tuple[Total, ...]:
+        """What makes up each total."""
+        return tuple(Total(total.name, total.values) for total in self.totals)
+
+    def stated_findings(self) -> tuple[Finding, ...] | None:
+        """The findings, or the doubts and warnings of an older version; None where there is no verdict."""
+        if self.findings is not None or self.quality is None:
+            return self.findings
+        doubts = [Finding("stated", "doubt", sentence(text)) for text in self.quality.reasons]
+        return ordered([*doubts, *of_files(self.warnings)])
+
+    def describes(self, labels: Path) -> bool:
+        """Whether this states that it is of that very file.
+
+        Raises:
+            InputError: the label file cannot be read.
+        """
+        return self.labels_sha256 == digest_of(labels)
+
+    def fits(self, labels: Path) -> bool:
+        """Whether this is of that very file, as far as it says of which; older versions did not.
+
+        Raises:
+            InputError: the label file cannot be read.
+        """
+        return self.labels_sha256 is None or self.describes(labels)
+
+    def content(self) -> dict[str, Any]:
+        """The file's content as plain values."""
+        return {"schema": SCHEMA, **plain(self)}
+
+    def write(self, path: Path) -> None:
+        """Write the file; whatever stood there is replaced.
+
+        Raises:
+            UsageError, ResourceError: as `write_text`.
+        """
+        text = json.dumps(self.content(), indent=1, allow_nan=False) + "\n"
+        write_text(path, text, overwrite=True)
+
+
+def plain(value: Any) -> Any:
+    """A part of a summary as values of JSON.
+
+    >>> plain(TotalSummary("all", (1, 2), 0.5))
+    {'name': 'all', 'values': [1, 2], 'volume_ml': 0.5}
+    """
+    if isinstance(value, Finding):
+        return value.content()
+    if is_dataclass(value):
+        held = ((f, getattr(value, f.name)) for f in fields(value))
+        return {f.name: plain(v) for f, v in held if "if_any" not in f.metadata or v not in (None, ())}
+    if isinstance(value, Mapping):
+        return {key: plain(inner) for key, inner in value.items()}
+    return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def summary_path(labels: Path) -> Path:
+    """Where the summary of a label file lies.
+
+    >>> summary_path(Path("scan_seg.nii.gz")).name
+    'scan_seg.json'
+    """
+    return labels.with_name(f"{stem_and_suffix(labels)[0]}.json")
+
+
+def read_summary(path: Path) -> PredictionSummary | None:
+    """What a file states; None where there is none, or JSON of something else.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not (isinstance(content, dict) and content.get("schema") == SCHEMA):
+            return None
+        summary = _reader().validate_python(content)
+        _ = summary.structure_set
+    except (OSError, ValueError, OverflowError, RecursionError) as fault:
+        raise InputError(
+            f"cannot be read as a prediction ({_in_words(fault)})",
+            source=path,
+            hint="predict the scan again, or delete the file to do without it",
+        ) from None
+    return summary
+
+
+def usable_summary(path: Path) -> PredictionSummary | None:
+    """As `read_summary`, and None of a damaged file: for who can do without."""
+    try:
+        return read_summary(path)
+    except InputError:
+        return None
+
+
+def usable_summaries(path: Path) -> list[PredictionSummary]:
+    """Of a label file the summary beside it, of a folder all in it, sorted by name."""
+    found = sorted(path.glob("*.json")) if path.is_dir() else [summary_path(path)]
+    return [summary for summary in map(usable_summary, found) if summary]
+
+
+class Verdict(NamedTuple):
+    """What a prediction's summary says of the result.
+
+    Attributes:
+        findings: what a reader must know.
+        known: whether there is a summary, and it is of this result.
+        complete: whether it states all findings; an older version of the software stated some of them.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    known: bool = False
+    complete: bool = False
+
+
+def stated_verdict(labels: Path) -> Verdict:
+    """The findings in the summary beside a label file; not known where there is none that is whole."""
+    summary = usable_summary(summary_path(labels))
+    if summary is None:
+        return Verdict()
+    if not summary.fits(labels):
+        return Verdict((CHANGED,))
+    findings = summary.stated_findings()
+    return Verdict() if findings is None else Verdict(findings, True, summary.findings is not None)
+
+
+def stated_intervals(labels: Path) -> dict[str, tuple[float, float]]:
+    """The intervals of the volumes, in ml, in the summary beside a label file.
+
+    There are none for a result that was doubted, or that has been changed since.
+
+    Raises:
+        InputError: the summary is damaged.
+    """
+    summary = read_summary(summary_path(labels))
+    if summary is None or summary.is_doubtful or not summary.fits(labels):
+        return {}
+    return {row.name: row.interval_ml for row in summary.structures if row.interval_ml is not None}
+
+
+@cache
+def _reader() -> TypeAdapter[PredictionSummary]:
+    return TypeAdapter(PredictionSummary)
+
+
+def _in_words(fault: Exception) -> str:
+    """What is wrong, and where in the file."""
+    if not isinstance(fault, ValidationError):
+        return str(fault)
+    first = fault.errors()[0]
+    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
