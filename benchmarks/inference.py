@@ -338,7 +338,9 @@ def frontier(models: Sequence[Path], data: Path, folder: Path) -> dict[str, Any]
     for model, segmenter, row in zip(models, segmenters, taken, strict=True):
         spec = segmenter.models[0].spec
         scores = {
-            s["structure"]: round(s["mean"], 4) for s in spec.evidence["validation"] if s["metric"] == "dice"
+            s.structure: round(s.mean, 4)
+            for s in spec.evidence.validation or ()
+            if s.metric == "dice" and s.mean is not None
         }
         rows.append(
             facts(model)

@@ -272,8 +272,8 @@ def toml(settings: dict[str, Any], place: str = "") -> str:
 
 def scores(spec: ModelSpec) -> dict[str, float]:
     """Mean Dice of each structure on the cases that were measured at the end."""
-    rows = spec.evidence["validation"]
-    return {row["structure"]: round(row["mean"], 4) for row in rows if row["metric"] == "dice"}
+    rows = [row for row in spec.evidence.validation or () if row.metric == "dice"]
+    return {row.structure: round(row.mean, 4) for row in rows if row.mean is not None}
 
 
 def effort(spec: ModelSpec) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from medseg.core.errors import UsageError
 from medseg.core.structures import Structure, StructureSet, Total
+from medseg.model.evidence import Evidence
 from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import PreparationSpec
 
@@ -157,7 +158,7 @@ class ModelSpec:
         refinement: how the answer follows the intensities of the scan; None where it does not.
         postprocess: what is done to the labels last.
         training: what it was trained on and how: dataset, licence, cases, seed, recipe.
-        evidence: scores on cases it had not seen, engine agreement, ranges met in training.
+        evidence: what validation showed of it.
         totals: volumes to report that several structures make up together.
     """
 
@@ -172,7 +173,7 @@ class ModelSpec:
     refinement: RefinementSpec | None = None
     postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
     training: dict[str, Any] = field(default_factory=dict)
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
     totals: tuple[Total, ...] = ()
 
     @property

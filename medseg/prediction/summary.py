@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from medseg.core.volume import Grid, Volume
+from medseg.metrics.conformal import COVERAGE
+from medseg.model.evidence import Evidence
 from medseg.segmentation.calibration import Expected, expectations, may_show_dice
 from medseg.segmentation.segmenter import Segmentation, Segmenter
 from medseg.segmentation.sidecar import SCHEMA
@@ -24,7 +26,7 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     as_calibrated = len(segmenter.models) == 1 and options.tta is None and options.refine is None
     as_calibrated = as_calibrated and not options.prune
     known = as_calibrated and found.quality.flag == "ok"
-    evidence = segmenter.models[0].spec.evidence if known else {}
+    evidence = segmenter.models[0].spec.evidence if known else Evidence()
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)
 
 
@@ -87,7 +89,7 @@ def page_options(
     facts: Mapping[str, str],
     found: Segmentation,
     expected: Mapping[str, Expected],
-    evidence: Mapping[str, Any],
+    evidence: Evidence,
     *,
     viewer: bool,
 ) -> ReportOptions:
@@ -105,7 +107,7 @@ def page_options(
         labels_judged=True,
         totals=found.totals,
         intervals_ml=intervals_of(expected),
-        coverage=evidence.get("calibration", {}).get("coverage", 0.9),
+        coverage=COVERAGE if evidence.calibration is None else evidence.calibration.coverage,
         expected_dice=scores if may_show_dice(evidence) else {},
         viewer=viewer,
     )

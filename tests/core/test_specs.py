@@ -26,6 +26,8 @@ from medseg.core.errors import InputError, UsageError
 from medseg.core.structures import Structure
 from medseg.data.cards import Card
 from medseg.losses.spec import LossSpec
+from medseg.model.evidence import Evidence, Score
+from medseg.model.refinement import RefinementSpec
 from medseg.model.spec import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec, PostprocessSpec
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
@@ -87,7 +89,7 @@ SPECS: tuple[Any, ...] = (
         INFERENCE,
         postprocess=POSTPROCESS,
         training={"cases": {"trained": 3}, "fold": None},
-        evidence={"validation": [{"mean": 0.5, "ci95": [0.4, 0.6]}]},
+        evidence=Evidence(validation=(Score("liver", "dice", mean=0.5, ci95=(0.4, 0.6)),)),
     ),
 )
 
@@ -213,3 +215,11 @@ def test_the_kind_of_fault_is_the_callers() -> None:
         specs.from_mapping(NetworkFacts, {"a": 1}, source="x", error=InputError)
     with pytest.raises(InputError, match=r"x: stride is missing"):
         specs.from_mapping(NetworkFacts, {}, source="x", error=InputError)
+
+
+def test_a_misspelt_setting_of_a_named_structure_is_refused() -> None:
+    """Once only the names of the structures were looked at, and the setting was passed over."""
+    with pytest.raises(UsageError, match=r"structures\.vessel\.liklihood is not a setting"):
+        specs.from_mapping(
+            RefinementSpec, {"structures": {"vessel": {"liklihood": 0.5}}}, source="recipe.toml"
+        )

@@ -18,6 +18,7 @@ from medseg.core import specs
 from medseg.core.errors import ModelError, UsageError
 from medseg.core.structures import from_labels
 from medseg.model import file as model_module
+from medseg.model.evidence import Confidence, Evidence
 from medseg.model.file import Model, find_model, load_model
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
 
@@ -28,7 +29,7 @@ SPEC = ModelSpec(
     ("MRI",),
     from_labels({1: "anterior", 2: "posterior"}).items,
     training={"cases": {"trained": 12}, "fold": 0},
-    evidence={"selection": 0.75},
+    evidence=Evidence(confidence=Confidence(0.75)),
 )
 
 

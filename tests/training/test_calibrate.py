@@ -12,6 +12,7 @@ from models import tiny_model
 
 from medseg.cli.main import main
 from medseg.core.errors import UsageError
+from medseg.core.specs import to_mapping
 from medseg.data.cards import load_card
 from medseg.data.phantom import write_phantoms
 from medseg.model.file import Model, load_model
@@ -84,7 +85,7 @@ def test_a_calibrated_model_says_what_to_expect(
     assert end.value.code == 0
     evidence = json.loads(capsys.readouterr().out)
     found = load_model(tmp_path / "new.safetensors")
-    assert found.spec.evidence["calibration"] == evidence["calibration"]
+    assert to_mapping(found.spec.evidence)["calibration"] == evidence["calibration"]
     assert evidence["calibration"]["n"] == CASES
     assert evidence["calibration"]["shifted"]["shifts"]["gamma"] == 1.6
     assert set(evidence) == {"calibration", "usual", "pieces", "repeatability", "rounding"}
@@ -108,4 +109,4 @@ def test_a_calibrated_model_says_what_to_expect(
         low, high = row["interval_ml"]
         assert 0 <= low <= high
         assert 0 <= row["expected_dice_interval"][0] <= row["expected_dice"] <= 1
-    assert may_show_dice(evidence) == (evidence["calibration"]["shifted"]["dice_coverage"] >= 0.85)
+    assert may_show_dice(found.spec.evidence) == (evidence["calibration"]["shifted"]["dice_coverage"] >= 0.85)

@@ -97,9 +97,9 @@ def test_nnunets_ignore_label_is_read_trained_and_measured(data: Path, tmp_path:
     ran = done("train", *words)
     assert "voxels" not in ran.out
     evidence = load_model(tmp_path / "run" / "model.safetensors").spec.evidence
-    assert evidence["volumes_ml"] == {}, "how large a structure is, scribbles do not say"
-    assert {found["n"] for found in evidence["calibration"]["structures"].values()} == {0}
-    assert {row["structure"] for row in evidence["validation"]} == set(STRUCTURES.names)
+    assert evidence.volumes_ml == {}, "how large a structure is, scribbles do not say"
+    assert {found.n for found in evidence.calibration.structures.values()} == {0}
+    assert {row.structure for row in evidence.validation} == set(STRUCTURES.names)
 
 
 @pytest.mark.fault("reports 28")

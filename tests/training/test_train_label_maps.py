@@ -78,8 +78,8 @@ def test_a_training_on_label_maps_leaves_a_model_that_predicts(bench: Bench, tmp
     assert model.spec.structure_set.names == ("left lobe", "right lobe", "core")
     assert model.spec.channels == ("MR",)
     assert {str(value.dtype) for value in model.weights.values()} == {"float16", "float32", "int64"}
-    assert model.spec.evidence["engines"]["openvino f32"]["probability"] < 1e-3
-    assert set(model.spec.evidence["volumes_ml"]) == {"left lobe", "right lobe", "core"}
+    assert model.spec.evidence.engines["openvino f32"].probability < 1e-3
+    assert set(model.spec.evidence.volumes_ml) == {"left lobe", "right lobe", "core"}
     with (bench.folder / "run" / "validation.csv").open(newline="") as lines:
         assert {row["structure"] for row in csv.DictReader(lines)} >= {"left lobe", "right lobe", "core"}
     scan, _ = maps(bench).read(files(bench))

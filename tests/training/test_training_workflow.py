@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from commands import Ran, apart, medseg, tree
 
+from medseg.core.specs import to_mapping
 from medseg.data.phantom import STRUCTURES, write_phantom_dataset, write_phantom_scan
 from medseg.io import read_volume
 from medseg.model.file import load_model
@@ -102,8 +103,8 @@ def test_a_training_leaves_a_model_that_segments_and_says_how_good_it_is(
     assert model.spec.training["cases"] == {"trained": 3, "chose_checkpoint": 1, "measured": 2}
     assert model.spec.training["epochs"] == model.spec.training["of_epochs"] == 2
     known = {"engines", "confidence", "volumes_ml", "spacing_mm", "validation", "calibration"}
-    assert set(model.spec.evidence) == known
-    assert model.spec.evidence["engines"]["openvino f32"]["probability"] < 1e-3
+    assert set(to_mapping(model.spec.evidence)) == known
+    assert model.spec.evidence.engines["openvino f32"].probability < 1e-3
     write_phantom_scan(tmp_path / "scan.nii.gz", shape=SHAPE)
     found = load(bench.run / "model.safetensors", threads=1)(read_volume(tmp_path / "scan.nii.gz"))
     assert found.structures.names == STRUCTURES.names

@@ -61,4 +61,4 @@ def test_a_recipe_trains_on_data_of_its_layout(name: str, tmp_path: Path) -> Non
     spec = load_model(done.model_path).spec
     assert (spec.name, spec.training["steps"]) == (name, 2)
     assert spec.channels == (recipe.channels or card.channels)
-    assert {row["structure"] for row in spec.evidence["validation"]} == {s.name for s in card.structures}
+    assert {row.structure for row in spec.evidence.validation} == {s.name for s in card.structures}
