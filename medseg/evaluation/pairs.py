@@ -11,7 +11,7 @@ from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.data.cases import relabelled
 from medseg.data.label_files import read_side
-from medseg.data.layouts import LayoutName, detect, read_layout
+from medseg.data.layouts import detect, read_layout
 from medseg.io import ReadOptions, states_segments
 from medseg.io.names import (
     SUFFIXES,
@@ -98,7 +98,7 @@ class _Reference:
     relabel: Mapping[int, int] = field(default_factory=dict)
 
 
-def _of_dataset(folder: Path, layout: LayoutName) -> tuple[dict[str, _Reference], tuple[str, ...]]:
+def _of_dataset(folder: Path, layout: str) -> tuple[dict[str, _Reference], tuple[str, ...]]:
     """The labels of a data set by case."""
     cases = read_layout(folder, layout, complete=False).cases
     found = {

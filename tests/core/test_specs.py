@@ -174,7 +174,7 @@ def test_an_unknown_name_in_a_list_is_refused() -> None:
         ("training", "patch", 8, "training.patch = 8: "),
         ("training", "optimizer", "adam", "optimizer = 'adam' is not a choice; did you mean 'adamw'?"),
         ("training", "optimizer", "lion", "optimizer = 'lion' is not a choice; there are adamw, sgd"),
-        ("loss", "name", "tverski", "loss.name = 'tverski' is not a choice; did you mean 'tversky'?"),
+        ("loss", "name", "tverski", "loss: no loss named 'tverski'; did you mean 'tversky'?"),
         ("network", "spatial_dims", 4, "network.spatial_dims = 4: Input should be 2 or 3"),
         ("augmentation", "elastic", "unet2051", "'unet2051'; did you mean 'unet2015'?"),
         ("training", "batch", 0, "training: batch must be at least 1, not 0"),

@@ -304,7 +304,7 @@ def dataset(*, nnunet: bool) -> Callable[[Path], list[bytes]]:
 
 
 def layout(name: str) -> Callable[[Path], Any]:
-    return lambda path: LAYOUTS[name](path.parent)  # type: ignore[index]
+    return lambda path: LAYOUTS[name].read(path.parent)  # type: ignore[index]
 
 
 # What predict and evaluate leave
