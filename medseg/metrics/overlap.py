@@ -68,21 +68,6 @@ def volume_similarity(counts: Counts) -> float:
     return 1.0 - _ratio(abs(counts.fn - counts.fp), 2 * counts.tp + counts.fp + counts.fn)
 
 
-def overlap_values(counts: Counts, voxel_volume_mm3: float) -> dict[str, Value]:
-    """Every overlap and volume metric of one structure, by name."""
-    status = counts.status
-    difference = volume_ml(counts.predicted - counts.reference, voxel_volume_mm3)
-    return {
-        "dice": measured(dice(counts), "1", status),
-        "jaccard": measured(jaccard(counts), "1", status),
-        "recall": measured(recall(counts), "1", status),
-        "precision": measured(precision(counts), "1", status),
-        "volume_diff_ml": measured(difference, "ml", status),
-        "rvd_percent": measured(relative_volume_difference_percent(counts), "%", status),
-        "volume_similarity": measured(volume_similarity(counts), "1", status),
-    }
-
-
 def overall_values(histogram: JointHistogram) -> dict[str, Value]:
     """Pixel accuracy, mean accuracy, mean IoU and frequency-weighted IoU of a whole label map.
 

@@ -7,10 +7,17 @@ import math
 import numpy as np
 import pytest
 
+from medseg.core.volume import Grid
 from medseg.metrics import overlap
 from medseg.metrics.counts import Counts, joint_histogram
+from medseg.metrics.table import overlap_values
 
 HAND = Counts(tp=6, fp=2, fn=4, tn=88)
+
+
+def grid_of(voxel_mm3: float) -> Grid:
+    """A grid of such voxels."""
+    return Grid((2, 2, 2), np.diag([voxel_mm3, 1.0, 1.0, 1.0]))
 
 
 def test_hand_values() -> None:
@@ -23,7 +30,7 @@ def test_hand_values() -> None:
 
 
 def test_volumes_are_in_millilitres_and_signed_prediction_minus_reference() -> None:
-    values = overlap.overlap_values(HAND, voxel_volume_mm3=500.0)
+    values = overlap_values(HAND, grid_of(500.0))
     assert values["volume_diff_ml"].value == pytest.approx((8 - 10) * 0.5)
     assert values["volume_diff_ml"].unit == "ml"
 
@@ -77,7 +84,7 @@ EMPTY = {
 @pytest.mark.fault("reliability 52")
 def test_empty_rules(status: str) -> None:
     counts, expected = EMPTY[status]
-    values = overlap.overlap_values(counts, 1000.0)
+    values = overlap_values(counts, grid_of(1000.0))
     assert {name: values[name].value for name in expected} == expected
     assert {v.status for v in values.values()} == {status}
     assert values["volume_diff_ml"].value == counts.fp - counts.fn
