@@ -58,7 +58,7 @@ def main() -> None:
     line = {
         "benchmark": "brain_model",
         "model": {"name": stored.spec.name, "sha256": stored.sha256},
-        "steps": stored.spec.training.get("steps"),
+        "steps": stored.spec.training.steps,
         "mean_dice_of_real_heads": evidence["real_heads"]["mean"],
         "rounding": evidence["rounding"],
         "bf16_by_default": harmless(stored.spec.evidence, "openvino bf16"),

@@ -347,8 +347,8 @@ def frontier(models: Sequence[Path], data: Path, folder: Path) -> dict[str, Any]
             | {
                 "network": spec.network.name,
                 "widths": spec.network.widths,
-                "trained_s": spec.training["seconds"],
-                "steps": spec.training["steps"],
+                "trained_s": spec.training.seconds,
+                "steps": spec.training.steps,
                 "dice": scores,
                 "engine_s": round(statistics.median(row), 4),
             }

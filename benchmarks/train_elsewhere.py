@@ -106,7 +106,7 @@ def pack(given: argparse.Namespace) -> None:
         "channels": card.channels,
         "structures": [dataclasses.asdict(s) for s in card.structure_set],
         "tissues": [dataclasses.asdict(t) for t in card.tissues],
-        "training": provenance(recipe, card, split),
+        "training": specs.to_mapping(provenance(recipe, card, split)),
     }
     home = Path(medseg.__file__).parent
     with tarfile.open(given.output, "w") as tar:
@@ -341,6 +341,7 @@ def unpack(weights: Path, output: Path) -> None:
     from medseg.core.structures import Structure
     from medseg.inference.engines.torch import to_graph
     from medseg.model.file import Model
+    from medseg.model.provenance import Provenance
     from medseg.model.spec import ModelSpec
     from medseg.networks import registry
     from medseg.training.recipe import Recipe
@@ -362,7 +363,7 @@ def unpack(weights: Path, output: Path) -> None:
         preparation=recipe.preparation,
         inference=inference,
         postprocess=recipe.postprocess,
-        training=settings["training"],
+        training=specs.from_mapping(Provenance, settings["training"], source=str(weights)),
     )
     graph = to_graph(network, recipe.network.in_channels, recipe.network.spatial_dims)
     Model(spec, arrays, graph).save(output)

@@ -35,6 +35,7 @@ from medseg.data.cases import read_case
 from medseg.data.phantom import write_phantoms
 from medseg.metrics.case import evaluate_case
 from medseg.model.file import load_model
+from medseg.model.provenance import CaseCounts
 from medseg.model.spec import ModelSpec
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Segmenter
@@ -278,12 +279,12 @@ def scores(spec: ModelSpec) -> dict[str, float]:
 
 def effort(spec: ModelSpec) -> dict[str, Any]:
     """What a training took."""
-    cases = spec.training["cases"]
+    cases = spec.training.cases or CaseCounts()
     return {
-        "seconds": spec.training["seconds"],
-        "steps": spec.training["steps"],
-        "cases_trained": cases["trained"],
-        "cases_measured": cases["measured"],
+        "seconds": spec.training.seconds,
+        "steps": spec.training.steps,
+        "cases_trained": cases.trained,
+        "cases_measured": cases.measured,
     }
 
 

@@ -89,7 +89,7 @@ def _model(name: str) -> dict[str, Any]:
         "parameters": int(sum(w.size for w in model.weights.values())),
         "channels": list(spec.channels),
         "structures": {s.name: s.value for s in spec.structures},
-        "trained_on": spec.training.get("dataset", ""),
-        "licence_of_data": spec.training.get("licence_of_data", ""),
+        "trained_on": spec.training.dataset or "",
+        "licence_of_data": spec.training.licence_of_data or "",
         "evidence": json.loads(json.dumps(specs.to_mapping(spec.evidence), sort_keys=True)),
     }

@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -116,9 +115,11 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
     Raises:
         UsageError: it was trained on another data set, or on every case.
     """
-    training: dict[str, Any] = model.spec.training
+    training = model.spec.training
     found = card.read(data, reading=reading).cases
-    if training.get("dataset") != card.description or training.get("fold") is None:
+    fold, folds, seed, cases = training.fold, training.folds, training.seed, training.cases
+    same = training.dataset == card.description
+    if not same or fold is None or folds is None or seed is None or cases is None:
         raise UsageError(
             f"which of these cases {model.spec.name} was trained on is not known",
             source=data,
@@ -126,12 +127,12 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
         )
     split = make_split(
         {case.case_id: case.group for case in found},
-        folds=training["folds"],
-        fold=training["fold"],
+        folds=folds,
+        fold=fold,
         selection_share=0.0,
-        seed=training["seed"],
+        seed=seed,
     )
-    measured = training["cases"]["measured"]
+    measured = cases.measured
     if len(split.validation) != measured:
         raise UsageError(
             f"the fold holds out {len(split.validation)} of these cases, and {measured} when it was trained",
@@ -148,7 +149,7 @@ def card_of(model: Model) -> Card:
     Raises:
         UsageError: there is none.
     """
-    dataset = model.spec.training.get("dataset")
+    dataset = model.spec.training.dataset
     for name in available("datasets"):
         card = load_card(name)
         if card.description == dataset:

@@ -24,6 +24,7 @@ from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.model.evidence import Confidence, EngineAgreement, Evidence, Score, SpacingRange, VolumeRange
 from medseg.model.file import Model
+from medseg.model.provenance import CaseCounts, Provenance
 from medseg.model.spec import ModelSpec, WeightType
 from medseg.segmentation.calibration import calibrated, observed
 from medseg.segmentation.member import SegmenterOptions
@@ -42,24 +43,20 @@ PARITY = 1e-3
 COMPARED_CASES = 5
 
 
-def provenance(recipe: Recipe, card: Card, split: Split) -> dict[str, Any]:
+def provenance(recipe: Recipe, card: Card, split: Split) -> Provenance:
     """What a model was trained on; no case is named."""
-    return {
-        "software": f"medseg {__version__}, torch {version('torch')}",
-        "recipe": recipe.name,
-        "dataset": card.description,
-        "licence_of_data": card.licence,
-        "source_of_data": card.source,
-        "weights_may_be_shared": card.weights_may_be_shared,
-        "cases": {
-            "trained": len(split.train),
-            "chose_checkpoint": len(split.selection),
-            "measured": len(split.validation),
-        },
-        "fold": split.fold,
-        "folds": split.folds,
-        "seed": split.seed,
-    }
+    return Provenance(
+        software=f"medseg {__version__}, torch {version('torch')}",
+        recipe=recipe.name,
+        dataset=card.description,
+        licence_of_data=card.licence,
+        source_of_data=card.source,
+        weights_may_be_shared=card.weights_may_be_shared,
+        cases=CaseCounts(len(split.train), len(split.selection), len(split.validation)),
+        fold=split.fold,
+        folds=split.folds,
+        seed=split.seed,
+    )
 
 
 def package(
@@ -85,13 +82,14 @@ def package(
             the type it is kept as.
     """
     weights, graph = best_of(trainer, spec.network.in_channels, kept_as)
-    training = spec.training | {
-        "epochs": trainer.progress.epoch,
-        "of_epochs": trainer.epochs,
-        "steps": trainer.progress.step,
-        "seconds": round(trainer.progress.seconds),
-        "selection_dice": round(trainer.progress.best, 4),
-    }
+    training = replace(
+        spec.training,
+        epochs=trainer.progress.epoch,
+        of_epochs=trainer.epochs,
+        steps=trainer.progress.step,
+        seconds=round(trainer.progress.seconds),
+        selection_dice=round(trainer.progress.best, 4),
+    )
     model = Model(replace(spec, training=training), weights, graph)
     agreement, sure = _agreement(model, cases[:COMPARED_CASES], threads or None)
     evidence = Evidence(

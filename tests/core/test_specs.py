@@ -27,6 +27,7 @@ from medseg.core.structures import Structure
 from medseg.data.cards import Card
 from medseg.losses.spec import LossSpec
 from medseg.model.evidence import Evidence, Score
+from medseg.model.provenance import CaseCounts, Provenance
 from medseg.model.refinement import RefinementSpec
 from medseg.model.spec import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec, PostprocessSpec
 from medseg.preparation.intensity import NormalisationSpec
@@ -88,7 +89,7 @@ SPECS: tuple[Any, ...] = (
         PREPARATION,
         INFERENCE,
         postprocess=POSTPROCESS,
-        training={"cases": {"trained": 3}, "fold": None},
+        training=Provenance(cases=CaseCounts(3)),
         evidence=Evidence(validation=(Score("liver", "dice", mean=0.5, ci95=(0.4, 0.6)),)),
     ),
 )

@@ -124,3 +124,9 @@ def test_what_was_measured_again_takes_the_place_of_what_was_there() -> None:
     assert first.updated(Evidence(pieces={"core": 3})) == Evidence(
         confidence=Confidence(0.5), pieces={"core": 3}
     )
+
+
+@pytest.mark.parametrize("path", PACKAGED.values(), ids=PACKAGED)
+def test_a_packaged_models_provenance_is_written_as_it_was_read(path: Path) -> None:
+    written = specs.to_mapping(load_model(path).spec.training)
+    assert json.dumps(written, sort_keys=True) == json.dumps(stored_spec(path)["training"], sort_keys=True)
