@@ -15,20 +15,20 @@ import json
 import os
 import time
 from collections.abc import Iterable
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import heads
 from brain_refinement import DEFAULT_DATA, with_recipe
 
+from medseg.core import specs
 from medseg.data.cards import load_card
 from medseg.data.synthetic import SyntheticCases
 from medseg.inference.engines.rounding import harmless
+from medseg.model.evidence import Evidence, RealHeads
 from medseg.model.file import Model, load_model
 from medseg.segmentation.segmenter import Segmenter
-from medseg.training.calibrate import held_out
+from medseg.training.calibrate import held_out, with_evidence
 from medseg.training.package import measure
 from medseg.training.recipe import load_recipe
 from medseg.training.repeatability import repeatability
@@ -46,28 +46,25 @@ def main() -> None:
     data = Path(os.environ.get("MEDSEG_DATA", DEFAULT_DATA))
     began = time.perf_counter()
     model = validated(with_recipe(load_model(args.trained)), data / "brain_labels")
-    model = with_evidence(model, real_heads=on_heads(model, data / "heads"))
+    model = with_evidence(model, Evidence(real_heads=on_heads(model, data / "heads")))
     chosen = heads.halves(data / "heads")[0][:REPEATED]
     scans = (head.volume for head in heads.read(data / "heads", chosen))
-    model = with_evidence(model, repeatability=repeatability(model, scans))
+    model = with_evidence(model, Evidence(repeatability=repeatability(model, scans)))
     cases = ((head.volume, head.labels) for head in heads.read(data / "heads"))
-    model = with_evidence(model, rounding=rounding(model, cases))
+    model = with_evidence(model, Evidence(rounding=rounding(model, cases)))
     model.save(args.output, overwrite=True)
     stored = load_model(args.output)
+    evidence = specs.to_mapping(stored.spec.evidence)
     line = {
         "benchmark": "brain_model",
         "model": {"name": stored.spec.name, "sha256": stored.sha256},
-        "steps": stored.spec.training.get("steps"),
-        "mean_dice_of_real_heads": stored.spec.evidence["real_heads"]["mean"],
-        "rounding": stored.spec.evidence["rounding"],
+        "steps": stored.spec.training.steps,
+        "mean_dice_of_real_heads": evidence["real_heads"]["mean"],
+        "rounding": evidence["rounding"],
         "bf16_by_default": harmless(stored.spec.evidence, "openvino bf16"),
         "seconds": round(time.perf_counter() - began, 1),
     }
     print(json.dumps(line))
-
-
-def with_evidence(model: Model, **found: Any) -> Model:
-    return replace(model, spec=replace(model.spec, evidence=model.spec.evidence | found))
 
 
 def validated(model: Model, folder: Path) -> Model:
@@ -82,22 +79,22 @@ def validated(model: Model, folder: Path) -> Model:
     return measured
 
 
-def on_heads(model: Model, folder: Path) -> dict[str, Any]:
+def on_heads(model: Model, folder: Path) -> RealHeads:
     """Dice per structure and per head; no head is named."""
     segmenter = Segmenter([model])
     rows = [
         heads.dices(segmenter(head.volume).labels.array, head, segmenter.structures)
         for head in heads.read(folder)
     ]
-    return {
-        "what": "T1, skull-stripped, 1 mm; labelled by hand (OASIS) or by FreeSurfer (HCP)",
-        "n": len(rows),
-        "mean": mean_of(map(heads.mean, rows)),
-        "by_head": [round(heads.mean(row), 4) for row in rows],
-        "by_structure": {
+    return RealHeads(
+        what="T1, skull-stripped, 1 mm; labelled by hand (OASIS) or by FreeSurfer (HCP)",
+        n=len(rows),
+        mean=mean_of(map(heads.mean, rows)),
+        by_head=tuple(round(heads.mean(row), 4) for row in rows),
+        by_structure={
             name: round(value, 4) for name, value in heads.by_structure(rows, segmenter.structures).items()
         },
-    }
+    )
 
 
 def mean_of(values: Iterable[float]) -> float:

@@ -18,13 +18,13 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from training import DEFAULT_DATA, SHORT, processor, trained, written
 
 from medseg.data.cards import load_card
 from medseg.data.cases import read_case
+from medseg.model.evidence import Evidence
 from medseg.model.file import Model, load_model
 from medseg.segmentation.calibration import Observation, calibrated, coverage, expectations, observed
 from medseg.segmentation.member import SegmenterOptions
@@ -71,8 +71,8 @@ def main() -> None:
 
 def dice_of(model: Model) -> float:
     """Mean over the structures on the fold's own cases."""
-    rows = [row for row in model.spec.evidence["validation"] if row["metric"] == "dice"]
-    return round(statistics.fmean(row["mean"] for row in rows), 4)
+    rows = [row for row in model.spec.evidence.validation or () if row.metric == "dice"]
+    return round(statistics.fmean(row.mean for row in rows if row.mean is not None), 4)
 
 
 def observations(model: Model, data: Path, threads: int) -> Pair:
@@ -101,10 +101,10 @@ def halved(
         usual, shift = coverage(new, evidence), coverage(moved, evidence)
         rounds.append(
             {
-                "volume_coverage": usual["volume_coverage"],
-                "dice_coverage": usual["dice_coverage"],
-                "shifted_volume_coverage": shift["volume_coverage"],
-                "shifted_dice_coverage": shift["dice_coverage"],
+                "volume_coverage": usual.volume_coverage,
+                "dice_coverage": usual.dice_coverage,
+                "shifted_volume_coverage": shift.volume_coverage,
+                "shifted_dice_coverage": shift.dice_coverage,
                 "mean_error_of_expected_dice": error(new, evidence),
                 "mean_error_of_the_mean_dice": error_of_the_mean([plain[n] for n in ours], new),
                 "unlike": unlike(new, evidence),
@@ -114,7 +114,7 @@ def halved(
     return rounds
 
 
-def error(cases: Sequence[Observation], evidence: dict[str, Any]) -> float:
+def error(cases: Sequence[Observation], evidence: Evidence) -> float:
     """Mean distance of the expected Dice from the true one."""
     found = []
     for case in cases:
@@ -133,11 +133,13 @@ def error_of_the_mean(known: Sequence[Observation], cases: Sequence[Observation]
     return statistics.fmean(found)
 
 
-def unlike(cases: Sequence[Observation], evidence: dict[str, Any]) -> float:
+def unlike(cases: Sequence[Observation], evidence: Evidence) -> float:
     """Share of cases that are called unlike the calibration."""
-    usual = evidence["usual"]
+    usual = evidence.usual
+    if usual is None:
+        raise SystemExit("too few cases to know what is usual")
     return statistics.fmean(
-        max(distances(case.features, usual["features"]).values()) > usual["limit"] for case in cases
+        max(distances(case.features, usual.features).values()) > usual.limit for case in cases
     )
 
 

@@ -36,7 +36,7 @@ from medseg.model.file import load_model
 from medseg.segmentation.calibration import calibrated, observed
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Segmenter
-from medseg.training.calibrate import held_out
+from medseg.training.calibrate import held_out, with_evidence
 
 DRAWS, CLEAN = 5, 15
 FIRST = 1
@@ -60,7 +60,7 @@ def main() -> None:
         order = np.random.default_rng(draw).permutation(len(cases)).tolist()
         clean, faulty, rest = order[:CLEAN], order[CLEAN : CLEAN + len(FAULTS)], order[CLEAN + len(FAULTS) :]
         evidence = calibrated([seen[n] for n in rest], segmenter.structures)
-        calibrated_model = replace(model, spec=replace(model.spec, evidence=model.spec.evidence | evidence))
+        calibrated_model = with_evidence(model, evidence)
         with tempfile.TemporaryDirectory() as made:
             folder = Path(made)
             calibrated_model.save(folder / "model.safetensors")

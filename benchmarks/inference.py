@@ -339,15 +339,17 @@ def frontier(models: Sequence[Path], data: Path, folder: Path) -> dict[str, Any]
     for model, segmenter, row in zip(models, segmenters, taken, strict=True):
         spec = segmenter.models[0].spec
         scores = {
-            s["structure"]: round(s["mean"], 4) for s in spec.evidence["validation"] if s["metric"] == "dice"
+            s.structure: round(s.mean, 4)
+            for s in spec.evidence.validation or ()
+            if s.metric == "dice" and s.mean is not None
         }
         rows.append(
             facts(model)
             | {
                 "network": spec.network.name,
                 "widths": spec.network.widths,
-                "trained_s": spec.training["seconds"],
-                "steps": spec.training["steps"],
+                "trained_s": spec.training.seconds,
+                "steps": spec.training.steps,
                 "dice": scores,
                 "engine_s": round(statistics.median(row), 4),
             }

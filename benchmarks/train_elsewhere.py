@@ -38,9 +38,8 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 HERE = Path(__file__).resolve().parent
 SETTINGS, MAPS, STATE, WEIGHTS = "settings.json", "maps.npz", "state.npz", "weights.npz"
 LIMIT_BYTES = 60_000_000
-MODULES = ("__init__", "core/__init__", "core/errors", "core/structures", "augment/*", "losses/*",
-           "networks/*", "training/__init__", "training/sampling", "training/spec", "training/schedule",
-           "training/processor")  # fmt: skip
+MODULES = ("__init__", "core/*", "augment/*", "losses/*", "networks/*", "training/__init__",
+           "training/sampling", "training/spec", "training/schedule", "training/processor")  # fmt: skip
 STAND_IN = '"""Names that the networks mention in annotations."""\n\nNorm = NetworkSpec = object\n'
 LOOKS = 20
 """Steps between two looks at the loss, each of which waits for the device."""
@@ -106,7 +105,7 @@ def pack(given: argparse.Namespace) -> None:
         "channels": card.channels,
         "structures": [dataclasses.asdict(s) for s in card.structure_set],
         "tissues": [dataclasses.asdict(t) for t in card.tissues],
-        "training": provenance(recipe, card, split),
+        "training": specs.to_mapping(provenance(recipe, card, split)),
     }
     home = Path(medseg.__file__).parent
     with tarfile.open(given.output, "w") as tar:
@@ -343,6 +342,7 @@ def unpack(weights: Path, output: Path) -> None:
     from medseg.core.structures import Structure
     from medseg.inference.engines.torch import to_graph
     from medseg.model.file import Model
+    from medseg.model.provenance import Provenance
     from medseg.model.spec import ModelSpec
     from medseg.networks import registry
     from medseg.training.recipe import Recipe
@@ -364,7 +364,7 @@ def unpack(weights: Path, output: Path) -> None:
         preparation=recipe.preparation,
         inference=inference,
         postprocess=recipe.postprocess,
-        training=settings["training"],
+        training=specs.from_mapping(Provenance, settings["training"], source=str(weights)),
     )
     graph = to_graph(network, recipe.network.in_channels, recipe.network.spatial_dims)
     Model(spec, arrays, graph).save(output)

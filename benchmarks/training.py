@@ -35,6 +35,7 @@ from medseg.data.cases import read_case
 from medseg.data.phantom import write_phantoms
 from medseg.metrics.case import evaluate_case
 from medseg.model.file import load_model
+from medseg.model.provenance import CaseCounts
 from medseg.model.spec import ModelSpec
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Segmenter
@@ -272,18 +273,18 @@ def toml(settings: dict[str, Any], place: str = "") -> str:
 
 def scores(spec: ModelSpec) -> dict[str, float]:
     """Mean Dice of each structure on the cases that were measured at the end."""
-    rows = spec.evidence["validation"]
-    return {row["structure"]: round(row["mean"], 4) for row in rows if row["metric"] == "dice"}
+    rows = [row for row in spec.evidence.validation or () if row.metric == "dice"]
+    return {row.structure: round(row.mean, 4) for row in rows if row.mean is not None}
 
 
 def effort(spec: ModelSpec) -> dict[str, Any]:
     """What a training took."""
-    cases = spec.training["cases"]
+    cases = spec.training.cases or CaseCounts()
     return {
-        "seconds": spec.training["seconds"],
-        "steps": spec.training["steps"],
-        "cases_trained": cases["trained"],
-        "cases_measured": cases["measured"],
+        "seconds": spec.training.seconds,
+        "steps": spec.training.steps,
+        "cases_trained": cases.trained,
+        "cases_measured": cases.measured,
     }
 
 

@@ -88,10 +88,10 @@ def held_out(data: Path, segmenter: Segmenter) -> list[CaseFiles]:
     training = segmenter.models[0].spec.training
     split = make_split(
         {name: case.group for name, case in files.items()},
-        folds=training["folds"],
-        fold=training["fold"],
+        folds=training.folds or 0,
+        fold=training.fold,
         selection_share=0.1,
-        seed=training["seed"],
+        seed=training.seed or 0,
     )
     return [files[name] for name in split.validation]
 

@@ -34,6 +34,7 @@ def command(
     as_json: opt.Json = False,
 ) -> None:
     """Learn what a model's volumes and confidence are worth, from cases it was not trained on."""
+    from medseg.core import specs
     from medseg.data.cards import load_card
     from medseg.io.atomic import refuse_existing
     from medseg.model.file import load_model
@@ -49,4 +50,5 @@ def command(
     done, evidence = calibrate(loaded, found, data, options, say=say)
     done.save(out, overwrite=overwrite)
     say(str(out))
-    result(json.dumps(evidence, allow_nan=False) if as_json else table(table_rows(evidence)))
+    plain = specs.to_mapping(evidence)
+    result(json.dumps(plain, allow_nan=False) if as_json else table(table_rows(evidence)))

@@ -22,16 +22,14 @@ def command(
         str,
         typer.Option(
             "--from",
-            help="Its layout (decathlon, nnunet, brats, brats2013, brats2020, brats2023, promise12, "
-            "prostatex, images, masks, label_maps, dicom), or its card, by name or .toml file.",
+            help="Its layout, such as decathlon, nnunet or brats2023, or its card, by name or .toml file.",
         ),
     ],
     to: Annotated[
         str,
         typer.Option(
             "--to",
-            help="Layout to write: nnunet, decathlon, brats2013, brats2020, brats2023, promise12, images, "
-            "masks or label_maps.",
+            help="Layout to write, such as nnunet, decathlon or brats2020; a wrong name lists all.",
         ),
     ],
     axis: Annotated[

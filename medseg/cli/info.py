@@ -25,7 +25,7 @@ def command(
     if as_json:
         result(json.dumps(facts))
         return
-    scores = facts.pop("evidence", {}).get("validation", ())
+    scores = facts.pop("evidence", {}).get("validation", ())  # as the file holds them
     width = max(map(len, facts))
     for name, value in facts.items():
         if name != "warnings":
@@ -77,6 +77,7 @@ def _image(path: Path, use_form: str | None, assume_ras: bool, series: str | Non
 
 
 def _model(name: str) -> dict[str, Any]:
+    from medseg.core import specs
     from medseg.model.file import load_model
 
     model = load_model(name)
@@ -88,7 +89,7 @@ def _model(name: str) -> dict[str, Any]:
         "parameters": int(sum(w.size for w in model.weights.values())),
         "channels": list(spec.channels),
         "structures": {s.name: s.value for s in spec.structures},
-        "trained_on": spec.training.get("dataset", ""),
-        "licence_of_data": spec.training.get("licence_of_data", ""),
-        "evidence": spec.evidence,
+        "trained_on": spec.training.dataset or "",
+        "licence_of_data": spec.training.licence_of_data or "",
+        "evidence": json.loads(json.dumps(specs.to_mapping(spec.evidence), sort_keys=True)),
     }

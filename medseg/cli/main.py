@@ -8,6 +8,7 @@ import re
 import signal
 import sys
 import traceback
+from importlib import import_module
 from types import FrameType
 from typing import Annotated, Any
 
@@ -15,21 +16,7 @@ import typer
 from typer.main import get_command
 
 from medseg import __version__
-from medseg.cli import (
-    augment,
-    calibrate,
-    check,
-    compare,
-    convert,
-    demo,
-    evaluate,
-    export,
-    info,
-    phantom,
-    predict,
-    report,
-    train,
-)
+from medseg.cli import predict
 from medseg.cli.terminal import rewrite
 from medseg.core.errors import MedsegError, ResourceError, UsageError, printable
 
@@ -45,9 +32,21 @@ class Terminated(BaseException):
 
 
 VERBS = (
-    predict, train, evaluate, compare, report, calibrate, check, convert, augment, info, export, phantom, demo
-)  # fmt: skip
-"""In the order of the help."""
+    "predict",
+    "train",
+    "evaluate",
+    "compare",
+    "report",
+    "calibrate",
+    "check",
+    "convert",
+    "augment",
+    "info",
+    "export",
+    "phantom",
+    "demo",
+)
+"""Each a file of this folder with a `command`, in the order of the help (see docs/extending.md)."""
 
 OR = ", or "
 OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
@@ -59,7 +58,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 for verb in VERBS:
-    app.command(name=verb.__name__.rsplit(".", 1)[-1])(verb.command)
+    app.command(name=verb)(import_module(f"medseg.cli.{verb}").command)
 
 
 @app.callback()

@@ -17,6 +17,9 @@ from medseg.core.errors import MedsegError, UsageError, did_you_mean
 
 T = TypeVar("T")
 
+LEFT_OUT = "left out"
+"""Key in the metadata of a field that is not written while it has its default."""
+
 
 def from_mapping(
     cls: type[T], data: Mapping[str, Any], *, source: str, error: type[MedsegError] = UsageError
@@ -43,8 +46,25 @@ def from_mapping(
 
 def to_mapping(spec: Any) -> dict[str, Any]:
     """The plain JSON-able values of a dataclass, the inverse of `from_mapping`."""
-    mapping: dict[str, Any] = TypeAdapter(type(spec)).dump_python(spec, mode="json")
+    mapping: dict[str, Any] = _without_left_out(spec, TypeAdapter(type(spec)).dump_python(spec, mode="json"))
     return mapping
+
+
+def _without_left_out(value: Any, plain: Any) -> Any:
+    """The plain form of a value, at every depth without the fields that are `LEFT_OUT`."""
+    if dataclasses.is_dataclass(value):
+        written = [
+            f.name
+            for f in dataclasses.fields(value)
+            if not (f.metadata.get(LEFT_OUT) and getattr(value, f.name) == f.default)
+        ]
+        return {name: _without_left_out(getattr(value, name), plain[name]) for name in written}
+    if isinstance(value, Mapping):
+        pairs = zip(value.values(), plain.items(), strict=True)
+        return {key: _without_left_out(inner, item) for inner, (key, item) in pairs}
+    if isinstance(value, list | tuple):
+        return [_without_left_out(inner, item) for inner, item in zip(value, plain, strict=True)]
+    return plain
 
 
 def _message(fault: ValidationError, data: Any, source: str, error: type[MedsegError]) -> MedsegError:
@@ -78,23 +98,24 @@ def _joined(path: Sequence[str | int]) -> str:
     return ".".join(map(str, path))
 
 
-def _refuse_unknown(cls: type, data: Any, place: str, source: str, error: type[MedsegError]) -> None:
-    if not isinstance(data, Mapping):
-        return
-    hints = typing.get_type_hints(cls)
-    names = [f.name for f in dataclasses.fields(cls)]
-    for key, value in data.items():
-        if key not in names:
-            hint = did_you_mean(str(key), names)
-            raise error(f"{place}{key} is not a setting", source=source, hint=hint)
-        for inner in _dataclasses_in(hints[key]):
-            for item in value if isinstance(value, list | tuple) else [value]:
-                _refuse_unknown(inner, item, f"{place}{key}.", source, error)
-
-
-def _dataclasses_in(hint: Any) -> list[type]:
-    if dataclasses.is_dataclass(hint):
-        return [hint] if isinstance(hint, type) else []
-    if isinstance(hint, types.UnionType) or typing.get_origin(hint) in (typing.Union, tuple, list):
-        return [inner for arg in typing.get_args(hint) for inner in _dataclasses_in(arg)]
-    return []
+def _refuse_unknown(hint: Any, data: Any, place: str, source: str, error: type[MedsegError]) -> None:
+    """Refuse keys that the dataclasses in a type do not have, at every depth of the data."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if dataclasses.is_dataclass(hint) and isinstance(data, Mapping):
+        hints = typing.get_type_hints(hint)
+        names = [f.name for f in dataclasses.fields(hint)]
+        for key, value in data.items():
+            if key not in names:
+                known = did_you_mean(str(key), names)
+                raise error(f"{place}{key} is not a setting", source=source, hint=known)
+            _refuse_unknown(hints[key], value, f"{place}{key}.", source, error)
+    elif isinstance(hint, types.UnionType) or origin is typing.Union:
+        for argument in arguments:
+            _refuse_unknown(argument, data, place, source, error)
+    elif origin in (tuple, list) and isinstance(data, list | tuple):
+        for item in data:
+            for argument in dict.fromkeys(arguments):
+                _refuse_unknown(argument, item, place, source, error)
+    elif origin is dict and isinstance(data, Mapping):
+        for key, item in data.items():
+            _refuse_unknown(arguments[1], item, f"{place}{key}.", source, error)

@@ -12,7 +12,7 @@ from medseg.augment.spec import Tissue
 from medseg.core import specs
 from medseg.core.errors import InputError, UsageError, did_you_mean
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
-from medseg.data.layouts import CaseFiles, DatasetFiles, LayoutName, read_layout
+from medseg.data.layouts import LAYOUTS, CaseFiles, DatasetFiles, read_layout
 from medseg.data.layouts.case import plain
 from medseg.io import ReadOptions
 
@@ -36,11 +36,14 @@ class Card:
         tissues: of a data set of label maps without images: what each value is painted like.
         totals: volumes to report that several structures make up together.
         ignore: label value of voxels that nobody labelled, of which nothing is learnt or measured.
+
+    Raises:
+        UsageError: there is no such layout.
     """
 
     name: str
     description: str
-    layout: LayoutName
+    layout: str
     channels: tuple[str, ...]
     structures: tuple[Structure, ...]
     licence: str = ""
@@ -50,6 +53,11 @@ class Card:
     tissues: tuple[Tissue, ...] = ()
     totals: tuple[Total, ...] = ()
     ignore: int | None = None
+
+    def __post_init__(self) -> None:
+        if not LAYOUTS.knows(self.layout):
+            hint = did_you_mean(self.layout, LAYOUTS.names())
+            raise UsageError(f"no layout named {self.layout!r}", hint=hint)
 
     @property
     def structure_set(self) -> StructureSet:

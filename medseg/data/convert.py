@@ -13,15 +13,14 @@ from medseg.core.errors import InputError, UsageError, did_you_mean
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import FileForm, LabelMap, Volume
 from medseg.data.cases import read_image, read_reference
-from medseg.data.layouts import WRITERS, About, CaseFiles, NewCase, Writer, brats, images, nnunet, promise12
+from medseg.data.layouts import About, CaseFiles, NewCase, Target, Writer, target, targets
 from medseg.data.layouts.case import group_of
+from medseg.data.layouts.images import AXES
 from medseg.data.source import Origin, origin
 from medseg.findings.finding import gathered
 from medseg.io import ReadOptions
 
 WITHOUT_LABELS = "add --unlabelled, to take cases without labels too"
-
-TARGETS = tuple(name for name in WRITERS if name not in ("brats", "prostatex"))
 
 
 @dataclass
@@ -71,8 +70,8 @@ def convert(
     Args:
         source: folder of the data set.
         out: folder to write; outside the source.
-        layout: of the source: one of `origin.SOURCES`, or the name or path of a card.
-        to: one of `TARGETS`.
+        layout: of the source: one of `source.sources`, or the name or path of a card.
+        to: one of `offered`.
         axis: along which `images` are cut: sagittal, coronal or axial.
         channels: which are written, in what order; all when empty.
         unlabelled: take cases without labels too, and leave missing files to their reader.
@@ -87,16 +86,18 @@ def convert(
         InputError: the source is not as its layout says, or holds a label value nobody declared.
         GridMismatchError: labels and scan lie on different grids.
     """
-    write = _writer(to, axis)
+    into = _target(to)
+    write = _writer(into, axis)
     _require_apart(source, out, overwrite)
     found = _origin(source, layout, unlabelled, reading)
-    about = _about(found, tuple(channels), to, anonymous)
+    about = _about(found, tuple(channels), to, into, anonymous)
     done = Conversion()
-    names = _names(found.files.cases, to, anonymous)
-    if to == "promise12" and len({case.group for case in found.files.cases}) < len(names):
+    names = _names(found.files.cases, into, anonymous)
+    if not into.tells_groups and len({case.group for case in found.files.cases}) < len(names):
         done.warnings.append("cases of one person are no longer told by their names")
     said: list[tuple[str, str]] = []
-    cases = _read(found, about, names, to, anonymous, done, said, on_case)
+    table = into.values(about.structures)
+    cases = _read(found, about, names, table, anonymous, done, said, on_case)
     done.copied = write(out, cases, about, overwrite=overwrite)
     done.warnings += gathered(said, len(done.cases))
     return done
@@ -121,7 +122,7 @@ def _lacks_labels(source: Path, layout: str, reading: ReadOptions | None) -> boo
     return any(case.label is None for case in found.files.cases)
 
 
-def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -> About:
+def _about(found: Origin, channels: tuple[str, ...], to: str, into: Target, anonymous: bool) -> About:
     """What the new data set says of itself.
 
     Raises:
@@ -132,23 +133,32 @@ def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -
         raise UsageError(
             f"no channel named {unknown[0]!r} in every case; there are {', '.join(found.channels)}"
         )
-    if to == "promise12":
-        promise12.require_one(found.structures)
-    if found.structures.ignore is not None and to not in ("nnunet", "decathlon"):
+    into.require(found.structures)
+    if found.structures.ignore is not None and not into.holds_ignored:
         raise UsageError(
             f"the layout {to} cannot say that the label {found.structures.ignore} is to be ignored",
-            hint="choose nnunet or decathlon",
+            hint=f"choose {' or '.join(name for name, other in targets().items() if other.holds_ignored)}",
         )
     name = "dataset" if anonymous else found.name
     return About(name, found.description, channels or found.channels, found.structures, found.licence)
 
 
-def _writer(to: str, axis: str) -> Writer:
-    if to not in TARGETS:
-        raise UsageError(f"nothing is converted to {to!r}", hint=did_you_mean(to, TARGETS))
-    if axis not in images.AXES:
-        raise UsageError(f"an axis is {', '.join(images.AXES)}, not {axis!r}")
-    return images.writer(axis) if to == "images" else WRITERS[to]
+def offered() -> tuple[str, ...]:
+    """What `convert` writes, of our own layouts."""
+    return tuple(name for name, other in targets().items() if other.offered)
+
+
+def _target(to: str) -> Target:
+    found = target(to)
+    if found is None or not found.offered:
+        raise UsageError(f"nothing is converted to {to!r}", hint=did_you_mean(to, offered()))
+    return found
+
+
+def _writer(into: Target, axis: str) -> Writer:
+    if axis not in AXES:
+        raise UsageError(f"an axis is {', '.join(AXES)}, not {axis!r}")
+    return into.write if into.along is None else into.along(axis)
 
 
 def _require_apart(source: Path, out: Path, overwrite: bool) -> None:
@@ -166,26 +176,23 @@ def _require_apart(source: Path, out: Path, overwrite: bool) -> None:
         )
 
 
-def _names(cases: Sequence[CaseFiles], to: str, anonymous: bool) -> dict[str, str]:
+def _names(cases: Sequence[CaseFiles], into: Target, anonymous: bool) -> Mapping[str, str]:
     """What each case is called: as it was, unless that hid whose it is, or nobody may know."""
     by_group: defaultdict[str, list[str]] = defaultdict(list)
     for case in cases:
         by_group[case.group].append(case.case_id)
-    names: dict[str, str] = {}
+    kept: dict[str, str] = {}
     for order, (group, members) in enumerate(by_group.items(), start=1):
         alone = len(members) == 1
         for number, case_id in enumerate(members, start=1):
             if anonymous:
-                names[case_id] = f"case_{order:03d}" + ("" if alone else f"__{number:03d}")
+                kept[case_id] = f"case_{order:03d}" + ("" if alone else f"__{number:03d}")
             elif group_of(case_id) == group or (alone and "__" not in case_id):
-                names[case_id] = case_id
+                kept[case_id] = case_id
             else:
                 rest = case_id.removeprefix(group).lstrip("-_") or case_id
-                names[case_id] = f"{group.replace('__', '_')}__{rest}"
-    if to == "promise12":
-        names = promise12.numbered(list(names))
-    if to == "brats2023":
-        names = {case: name.replace("__", "-") for case, name in names.items()}
+                kept[case_id] = f"{group.replace('__', '_')}__{rest}"
+    names = into.names(kept)
     strange = [name for name in names.values() if Path(name).name != name or name.startswith(".")]
     if strange:
         raise UsageError(f"{strange[0]!r} cannot be the name of a file", hint="use --anonymous")
@@ -198,7 +205,7 @@ def _read(
     found: Origin,
     about: About,
     names: Mapping[str, str],
-    to: str,
+    table: Mapping[int, int],
     anonymous: bool,
     done: Conversion,
     said: list[tuple[str, str]],
@@ -206,7 +213,6 @@ def _read(
 ) -> Iterator[NewCase]:
     """The cases, one read at a time; notes what is done with them, and what is said of their labels."""
     cases = found.files.cases
-    table = _table(to, about.structures)
     for number, files in enumerate(cases, start=1):
         name = names[files.case_id]
         alone = files.image == files.label
@@ -253,15 +259,6 @@ def _labels(files: CaseFiles, structures: StructureSet) -> LabelMap | None:
             hint="name a card that has it",
         )
     return labels
-
-
-def _table(to: str, structures: StructureSet) -> Mapping[int, int]:
-    """What becomes of label values in a layout."""
-    if to == "nnunet":
-        return nnunet.consecutive(structures)
-    if to == "promise12":
-        return promise12.ones(structures)
-    return brats.FORMS[int(to.removeprefix("brats"))].values if to.startswith("brats") else {}
 
 
 def _note(done: Conversion, files: CaseFiles, labels: LabelMap, table: Mapping[int, int]) -> None:

@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 from medseg.augment.spec import Tissue
 from medseg.core.errors import UsageError, did_you_mean
 from medseg.core.structures import Structure, StructureSet, from_labels, value_counts
 from medseg.data.cards import Card, available, load_card
-from medseg.data.layouts import LAYOUTS, DatasetFiles, LayoutName, masks, read_layout
+from medseg.data.layouts import LAYOUTS, DatasetFiles, read_layout
 from medseg.io import ReadOptions, inspect, read_labels
 from medseg.io.names import COLOURS
 
-CARDS = {
-    "brats": "brats",
-    "brats2020": "brats",
-    "brats2023": "brats",
-    "promise12": "promise12",
-    "prostatex": "prostatex",
-}
-"""Cards of the layouts of one data set each; BRATS by year too, where 2013 has a card of its own."""
 
-SOURCES = tuple(dict.fromkeys((*LAYOUTS, "brats2013", *CARDS)))
+def cards() -> dict[str, str]:
+    """Cards of the layouts of one data set each, by layout; BRATS by year too, where 2013 has its own."""
+    named = {
+        name: layout.card for own, layout in LAYOUTS.items() for name in (own, *layout.targets) if layout.card
+    }
+    return named | {name: name for name in named if name in available("datasets")}
+
+
+def sources() -> tuple[str, ...]:
+    """What a data set can be read as without the name of a card."""
+    return tuple(dict.fromkeys((*LAYOUTS.names(), *cards())))
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | 
 
     Args:
         folder: of the data set.
-        layout: one of `SOURCES`, or the name or path of a card.
+        layout: one of `sources`, or the name or path of a card.
         complete: refuse missing files, rather than leave them to the reader.
         reading: decisions that the files leave open.
 
@@ -63,11 +64,10 @@ def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | 
         UsageError: there is neither a layout nor a card of that name.
         InputError: the folder is not as its layout or card says.
     """
-    if layout not in LAYOUTS or layout in CARDS:
-        return described(folder, _card(CARDS.get(layout, layout)), complete=complete, reading=reading)
-    files = read_layout(folder, cast(LayoutName, layout), complete=complete).read_with(
-        reading or ReadOptions()
-    )
+    described_by = cards().get(layout)
+    if described_by or not LAYOUTS.knows(layout):
+        return described(folder, _card(described_by or layout), complete=complete, reading=reading)
+    files = read_layout(folder, layout, complete=complete).read_with(reading or ReadOptions())
     about = folder.resolve().name, f"Converted from {layout}", files.licence
     channels = _channels(files)
     return Origin(files, channels, channels, _structures(files, layout), (), *about)
@@ -89,7 +89,7 @@ def described(folder: Path, card: Card, *, complete: bool, reading: ReadOptions 
 def _card(name: str) -> Card:
     known = available("datasets")
     if Path(name).suffix != ".toml" and name not in known:
-        hint = did_you_mean(name, dict.fromkeys((*SOURCES, *known)))
+        hint = did_you_mean(name, dict.fromkeys((*sources(), *known)))
         raise UsageError(f"neither a layout nor a card named {name!r}", hint=hint)
     return load_card(name)
 
@@ -108,8 +108,8 @@ def _structures(files: DatasetFiles, layout: str) -> StructureSet:
     """Structures that a folder states, or that its masks are named for, or else its label values."""
     if files.regions:
         return StructureSet(files.regions, files.ignore)
-    if layout == "masks":
-        names = masks.mask_names(files.cases)
+    if mask_names := LAYOUTS.find(layout).mask_names:
+        names = mask_names(files.cases)
         return from_labels([Structure(n, name.replace("_", " ")) for n, name in enumerate(names, start=1)])
     if files.labels:
         return from_labels(files.labels, files.ignore)

@@ -17,6 +17,7 @@ from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.cards import Card
 from medseg.data.layouts import CaseFiles
 from medseg.io import read_labels
+from medseg.model.evidence import SpacingRange
 from medseg.preparation.orient import canonical
 
 FINEST_MM = 0.5
@@ -76,10 +77,10 @@ class SyntheticCases:
         return indices
 
     @property
-    def spacing_range(self) -> dict[str, list[float]]:
+    def spacing_range(self) -> SpacingRange:
         """Voxel sizes that are simulated, sorted: finer ones than the network's own are averaged into it."""
         pixel, thick = self.spec.voxel_mm[1], self.spec.slice_mm[1]
-        return {"min": [FINEST_MM] * 3, "max": [pixel, pixel, max(pixel, thick)]}
+        return SpacingRange((FINEST_MM,) * 3, (pixel, pixel, max(pixel, thick)))
 
     def _head(self, files: CaseFiles) -> tuple[NDArray[np.uint8], Grid]:
         """Generation indices (I, J, K) uint8 in RAS+ order, cut to the head and some air around it.

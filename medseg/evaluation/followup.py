@@ -24,6 +24,7 @@ from medseg.io import ReadOptions, digest_of_files, read_label_file, read_scan
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
+from medseg.model.evidence import SmallestChange
 from medseg.model.file import load_model, packaged_models
 from medseg.reporting.comparison.followup import ReportFollowup, followup_page, sentences, terminal_table
 from medseg.segmentation.label_sources import known_structures
@@ -287,10 +288,10 @@ def _smallest(made_by: Sequence[ModelIdentity], model: str) -> tuple[dict[str, S
             source=model,
             hint="name the model that predicted",
         )
-    known = found.spec.evidence.get("repeatability", {}).get("structures", {})
-    if not known:
+    known = found.spec.evidence.repeatability
+    if known is None or not known.structures:
         return {}, (f"the repeatability of the model {found.spec.name} was not measured",)
-    return {name: smallest for name, row in known.items() if (smallest := _bound(row))}, ()
+    return {name: smallest for name, row in known.structures.items() if (smallest := _bound(row))}, ()
 
 
 def _packaged(sha256: str) -> Path | None:
@@ -301,9 +302,9 @@ def _packaged(sha256: str) -> Path | None:
     return None
 
 
-def _bound(row: Mapping[str, Any]) -> Smallest | None:
-    ml, percent = row.get("smallest_change_ml"), row.get("smallest_change_percent")
-    return None if ml is None else Smallest(float(ml), None if percent is None else float(percent))
+def _bound(row: SmallestChange) -> Smallest | None:
+    ml = row.smallest_change_ml
+    return None if ml is None else Smallest(ml, row.smallest_change_percent)
 
 
 def _tracked(

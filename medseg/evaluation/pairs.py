@@ -10,7 +10,7 @@ from medseg.core.errors import InputError, UsageError, counted
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.data.cases import relabelled
-from medseg.data.layouts import LayoutName, detect, read_layout
+from medseg.data.layouts import detect, read_layout
 from medseg.io import ReadOptions, read_label_file, states_segments
 from medseg.io.names import (
     names_image,
@@ -97,7 +97,7 @@ class _Reference:
     relabel: Mapping[int, int] = field(default_factory=dict)
 
 
-def _of_dataset(folder: Path, layout: LayoutName) -> tuple[dict[str, _Reference], tuple[str, ...]]:
+def _of_dataset(folder: Path, layout: str) -> tuple[dict[str, _Reference], tuple[str, ...]]:
     """The labels of a data set by case."""
     cases = read_layout(folder, layout, complete=False).cases
     found = {

@@ -15,10 +15,11 @@ from medseg.evaluation.measure import MISSING, EvaluationOptions
 from medseg.evaluation.scores import case_table, cohort_table
 from medseg.io.atomic import write_text
 from medseg.io.pictures.slices import NO_SIZE
-from medseg.metrics.case import HAUSDORFF_PERCENT, CaseResult, tolerances_mm
+from medseg.metrics.case import CaseResult, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, lesions_csv, report_json
 from medseg.metrics.lesions import LesionRow
+from medseg.metrics.table import HAUSDORFF_PERCENT
 
 SCHEMA = "medseg.report/1"
 

@@ -38,8 +38,8 @@ def of_scores(spec: Trained) -> Iterator[Finding]:
     Args:
         spec: the model; silent where it was not measured.
     """
-    rows = spec.evidence.get("validation", ())
-    means = {row["structure"]: row["mean"] for row in rows if row["metric"] == "dice"}
+    rows = spec.evidence.validation or ()
+    means = {row.structure: row.mean for row in rows if row.metric == "dice"}
     low = {name: mean for name, mean in means.items() if mean is not None and mean < LEAST_DICE}
     if low:
         names = tuple(low)
@@ -81,13 +81,13 @@ def of_confidence(confidence: float, spec: Trained) -> Iterator[Finding]:
         confidence: mean probability of the winning output over the labelled voxels.
         spec: the model.
     """
-    known = spec.evidence.get("confidence")
-    if known and confidence < known["min"] - CONFIDENCE_MARGIN:
-        limit = known["min"] - CONFIDENCE_MARGIN
+    known = spec.evidence.confidence
+    if known is not None and confidence < known.min - CONFIDENCE_MARGIN:
+        limit = known.min - CONFIDENCE_MARGIN
         yield Finding(
             "low_confidence",
             "doubt",
-            f"{spec.name} is unsure: its mean confidence is {confidence:.2f}, and was {known['min']:.2f} or "
+            f"{spec.name} is unsure: its mean confidence is {confidence:.2f}, and was {known.min:.2f} or "
             f"more on the scans it was checked with; below {limit:.2f} is too low.",
             limit=round(limit, 4),
             evidence={"confidence": round(confidence, 4)},
@@ -101,19 +101,19 @@ def of_likeness(features: Mapping[str, float], spec: Trained) -> Iterator[Findin
         features: of scan and result, by name.
         spec: the model.
     """
-    usual = spec.evidence.get("usual")
-    if not usual:
+    usual = spec.evidence.usual
+    if usual is None:
         return
-    away = distances(features, usual["features"])
-    far = sorted((n for n, d in away.items() if d > usual["limit"]), key=away.__getitem__, reverse=True)
+    away = distances(features, usual.features)
+    far = sorted((n for n, d in away.items() if d > usual.limit), key=away.__getitem__, reverse=True)
     if far:
         yield Finding(
             "unlike_calibration",
             "doubt",
-            f"The scan is unlike the {usual['n']} scans that {spec.name} was calibrated with in "
+            f"The scan is unlike the {usual.n} scans that {spec.name} was calibrated with in "
             f"{listed(far, most=NAMED)}: {away[far[0]]:.1f} standard deviations from the "
-            f"mean, and {usual['limit']:.1f} are allowed.",
-            limit=usual["limit"],
+            f"mean, and {usual.limit:.1f} are allowed.",
+            limit=usual.limit,
             evidence={"standard_deviations": {name: round(away[name], 2) for name in far}},
         )
 

@@ -36,6 +36,59 @@ CASES_NAMED = 3
 """Cases that a sentence names before it counts the rest."""
 
 
+class ScoreRow(Protocol):
+    """One metric of one structure on cases held out of a training."""
+
+    @property
+    def structure(self) -> str: ...
+    @property
+    def metric(self) -> str: ...
+    @property
+    def mean(self) -> float | None: ...
+
+
+class Least(Protocol):
+    """The least of what a training met."""
+
+    @property
+    def min(self) -> float: ...
+
+
+class Sides(Protocol):
+    """The least and the largest of what a training met: shortest, middle and longest side, in mm."""
+
+    @property
+    def min(self) -> tuple[float, float, float]: ...
+    @property
+    def max(self) -> tuple[float, float, float]: ...
+
+
+class Likeness(Protocol):
+    """Mean and standard deviation of features, and how many of the latter a new case may be away."""
+
+    @property
+    def n(self) -> int: ...
+    @property
+    def limit(self) -> float: ...
+    @property
+    def features(self) -> Mapping[str, tuple[float, float]]: ...
+
+
+class Known(Protocol):
+    """What the checks read of a model's evidence; None for what was not measured."""
+
+    @property
+    def validation(self) -> Sequence[ScoreRow] | None: ...
+    @property
+    def confidence(self) -> Least | None: ...
+    @property
+    def volumes_ml(self) -> Mapping[str, Least] | None: ...
+    @property
+    def spacing_mm(self) -> Sides | None: ...
+    @property
+    def usual(self) -> Likeness | None: ...
+
+
 class Trained(Protocol):
     """What the checks need to know of a model, such as a `ModelSpec`."""
 
@@ -44,7 +97,7 @@ class Trained(Protocol):
     @property
     def channels(self) -> tuple[str, ...]: ...
     @property
-    def evidence(self) -> Mapping[str, Any]: ...
+    def evidence(self) -> Known: ...
 
 
 @dataclass(frozen=True)

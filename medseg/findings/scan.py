@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from medseg.core import affine as aff
 from medseg.core.errors import GeometryError
 from medseg.core.numbers import millilitres
 from medseg.core.volume import Grid, Volume
-from medseg.findings.finding import Finding, Trained, listed, sentence
+from medseg.findings.finding import Finding, Least, Trained, listed, sentence
 
 TILTED_DEGREES = 10.0
 """Angle between the scan's axes and the patient's from which a page says that they differ."""
@@ -74,7 +74,7 @@ def of_scan(volume: Volume, spec: Trained, spatial_dims: int = 3) -> Iterator[Fi
         spatial_dims: 3 for a network that looks at volumes, 2 for one that looks at slices.
     """
     yield from _units(volume, spec)
-    yield from _field(volume.grid, spec.evidence.get("volumes_ml", {}))
+    yield from _field(volume.grid, spec.evidence.volumes_ml or {})
     if 1 in volume.grid.shape and spatial_dims == 3:
         yield Finding(
             "single_slice", "doubt", f"{spec.name} is a 3D network, and the scan is a single slice."
@@ -98,8 +98,8 @@ def _units(volume: Volume, spec: Trained) -> Iterator[Finding]:
         )
 
 
-def _field(grid: Grid, ranges: Mapping[str, Any]) -> Iterator[Finding]:
-    least = sum(r["min"] for r in ranges.values())
+def _field(grid: Grid, ranges: Mapping[str, Least]) -> Iterator[Finding]:
+    least = sum(r.min for r in ranges.values())
     shown = grid.volume_ml(grid.voxels)
     if shown < least:
         yield Finding(
@@ -149,10 +149,10 @@ class _Side(NamedTuple):
 
 def _sides(spacing_mm: Sequence[float], spec: Trained, limit: float) -> list[_Side]:
     """The sides of a voxel that lie more than `limit` times outside the training's."""
-    ranges = spec.evidence.get("spacing_mm")
-    if not ranges:
+    ranges = spec.evidence.spacing_mm
+    if ranges is None:
         return []
-    every = map(_Side, SIDES, sorted(spacing_mm), ranges["min"], ranges["max"])
+    every = map(_Side, SIDES, sorted(spacing_mm), ranges.min, ranges.max)
     return [side for side in every if max(side.mm / side.high, side.low / side.mm) > limit]
 
 

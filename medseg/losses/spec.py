@@ -1,57 +1,78 @@
-"""LossSpec: a loss described in data."""
+"""LossSpec: a loss described in data, and the table of losses by name. No torch here."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.registry import Registry
 
-LossName = Literal[
-    "dice",
-    "jaccard",
-    "tversky",
-    "focal_tversky",
-    "generalised_dice",
-    "cross_entropy",
-    "focal",
-    "lovasz",
-    "boundary",
-    "dice_ce",
-    "bce_dice",
-    "sum",
-]
 Denominator = Literal["linear", "squared"]
 Form = Literal["linear", "log", "unetpp"]
+
+Outputs = Literal["labels", "regions"]
+"""Exclusive outputs (softmax), or overlapping ones (sigmoid)."""
+
+SUM = "sum"
+"""Name of the weighted sum of the terms of a `LossSpec`."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """What a recipe must know of a loss before it is made; no torch is needed for it.
+
+    Attributes:
+        maker: where its class is defined, as "module:class". The class is made with the keyword `regions`
+            and the settings below, and is a module (logits (B, K, *S), target, kept) -> scalar.
+        settings: the fields of `LossSettings` that it uses.
+        outputs: that it takes.
+        distances: whether it measures distances, and is made with `spacing_mm`.
+    """
+
+    maker: str
+    settings: tuple[str, ...] = ()
+    outputs: tuple[Outputs, ...] = ("labels", "regions")
+    distances: bool = False
+
 
 _OVERLAP = ("include_background", "batch", "smooth")
 _PAIR = ("denominator", *_OVERLAP, "dice_weight", "ce_weight", "class_weights")
 
-# The settings of `LossSettings` that each loss uses.
-USED: Mapping[str, tuple[str, ...]] = {
-    "dice": ("denominator", *_OVERLAP),
-    "jaccard": ("denominator", *_OVERLAP),
-    "tversky": ("alpha", "beta", *_OVERLAP),
-    "focal_tversky": ("alpha", "beta", "gamma", *_OVERLAP),
-    "generalised_dice": _OVERLAP,
-    "cross_entropy": ("class_weights", "w0", "sigma_mm"),
-    "focal": ("gamma", "alpha", "class_weights"),
-    "lovasz": ("include_background", "batch"),
-    "boundary": ("include_background",),
-    "dice_ce": _PAIR,
-    "bce_dice": (*_PAIR, "form"),
-    "sum": (),
-}
+LOSSES = Registry[Loss](
+    "loss",
+    "medseg.losses",
+    {
+        "dice": Loss("medseg.losses.dice:DiceLoss", ("denominator", *_OVERLAP)),
+        "jaccard": Loss("medseg.losses.tversky:JaccardLoss", ("denominator", *_OVERLAP)),
+        "tversky": Loss("medseg.losses.tversky:TverskyLoss", ("alpha", "beta", *_OVERLAP)),
+        "focal_tversky": Loss(
+            "medseg.losses.tversky:FocalTverskyLoss", ("alpha", "beta", "gamma", *_OVERLAP)
+        ),
+        "generalised_dice": Loss("medseg.losses.generalised_dice:GeneralisedDiceLoss", _OVERLAP),
+        "cross_entropy": Loss(
+            "medseg.losses.cross_entropy:CrossEntropyLoss",
+            ("class_weights", "w0", "sigma_mm"),
+            distances=True,
+        ),
+        "focal": Loss("medseg.losses.focal:FocalLoss", ("gamma", "alpha", "class_weights")),
+        "lovasz": Loss("medseg.losses.lovasz:LovaszLoss", ("include_background", "batch")),
+        "boundary": Loss("medseg.losses.boundary:BoundaryLoss", ("include_background",), distances=True),
+        "dice_ce": Loss("medseg.losses.dice_ce:DiceCELoss", _PAIR, ("labels",)),
+        "bce_dice": Loss("medseg.losses.bce_dice:BCEDiceLoss", (*_PAIR, "form"), ("regions",)),
+    },
+    lambda found: isinstance(found, Loss),
+)
+"""One row a loss (see docs/extending.md)."""
 
 
 @dataclass(frozen=True)
 class LossSettings:
-    """A loss by name, with what it is given; each loss uses those settings that `USED` lists.
+    """A loss by name, with what it is given; each loss uses the settings that its row of `LOSSES` lists.
 
     Attributes:
-        name: key of `losses.registry`, or "sum": the sum of the terms of a `LossSpec`. "dice_ce" is for
+        name: in `LOSSES`, or "sum": the sum of the terms of a `LossSpec`. "dice_ce" is for
             labels (softmax), "bce_dice" for regions (sigmoid), the others for either.
         denominator: of the soft Dice: sum(p) + sum(g), or V-Net's sum(p^2) + sum(g^2).
         include_background: whether label outputs average over the background too.
@@ -72,7 +93,7 @@ class LossSettings:
         UsageError: a value is out of range, or not used by the loss.
     """
 
-    name: LossName = "dice_ce"
+    name: str = "dice_ce"
     denominator: Denominator = "linear"
     include_background: bool = False
     batch: bool = True
@@ -88,11 +109,10 @@ class LossSettings:
     form: Form = "linear"
 
     def __post_init__(self) -> None:
-        if self.name not in USED:
-            raise UsageError(f"no loss named {self.name!r}", hint=did_you_mean(self.name, USED))
+        settings = () if self.name == SUM else LOSSES.find(self.name, SUM).settings
         for setting in fields(LossSettings)[1:]:
-            if getattr(self, setting.name) != setting.default and setting.name not in USED[self.name]:
-                used = ", ".join(USED[self.name]) or "terms alone"
+            if getattr(self, setting.name) != setting.default and setting.name not in settings:
+                used = ", ".join(settings) or ("terms alone" if self.name == SUM else "none")
                 raise UsageError(f"the loss {self.name!r} does not use {setting.name}; it uses {used}")
         if self.denominator not in get_args(Denominator):
             raise UsageError(
@@ -129,7 +149,7 @@ class LossTerm(LossSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.name == "sum":
+        if self.name == SUM:
             raise UsageError("a term of a sum cannot be a sum", hint="list its terms themselves")
         _check_weights(self.weight, self.weight_end)
 
@@ -149,11 +169,11 @@ class LossSpec(LossSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.name == "sum" and not self.terms:
+        if self.name == SUM and not self.terms:
             raise UsageError(
                 "a sum of losses needs terms", hint="add [[loss.terms]] with a name and a weight"
             )
-        if self.terms and self.name != "sum":
+        if self.terms and self.name != SUM:
             raise UsageError(f"the loss {self.name!r} has no terms", hint='set name = "sum"')
 
 

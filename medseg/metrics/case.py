@@ -27,30 +27,17 @@ from medseg.metrics.counts import (
     present_values,
 )
 from medseg.metrics.instances import InstanceMatch, InstanceRule, instance_values, match_instances
-from medseg.metrics.overlap import overall_values, overlap_values
-from medseg.metrics.value import Status, Value, measured, not_evaluated
+from medseg.metrics.overlap import overall_values
+from medseg.metrics.table import overlap_values, surface_values
+from medseg.metrics.value import Status, Value, not_evaluated
 
 SurfaceMode = sd.Mode
 Tolerance = Mapping[str, float] | float | None
 _Distances = Callable[[Structure], sd.SurfaceDistances]
 _Matches = Callable[[Structure], InstanceMatch]
 
-HAUSDORFF_PERCENT = 95.0
-
 UNKNOWN = "values of the {} that no structure has count as background"
 LISTED_VALUES = 5
-
-SURFACE_UNITS: dict[SurfaceMode, dict[str, str]] = {
-    "surfel": {"hd95_mm": "mm", "hd100_mm": "mm", "assd_mm": "mm", "nsd": "1"},
-    "voxel": {
-        "hd95_mm": "mm",
-        "hd100_mm": "mm",
-        "hd95_pooled_mm": "mm",
-        "assd_mm": "mm",
-        "masd_mm": "mm",
-    },
-}
-"""Surface metrics of each mode, in table order, with their units."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +55,8 @@ class StructureResult:
         volume_pred_ml: of the prediction.
         touches_fov: one of the masks reaches the edge of the image, so the structure may be cut.
         tau_mm: tolerance of the NSD; None where it was not evaluated.
-        metrics: by name: those of `overlap.overlap_values` and of `SURFACE_UNITS`, and where they
-            were asked for those of `instances.UNITS`.
+        metrics: by name: those of `table.METRICS`, and where they were asked for those of
+            `instances.UNITS`.
     """
 
     name: str
@@ -168,7 +155,7 @@ def evaluate_case(
         distances = distances_of(structure) if distances_of else None
         tau = taus.get(structure.name)
         metrics = overlap_values(counts, reference.grid)
-        metrics |= _surface_values(distances, mode, tau, counts.status)
+        metrics |= surface_values(distances, mode, tau, counts.status)
         if matches_of:
             metrics |= instance_values(matches_of(structure))
         row = _row(structure, counts, reference.grid, pair.touches_fov(structure), tau, metrics)
@@ -266,38 +253,6 @@ class _Pair:
         box = union(boxes) if boxes else tuple(slice(0, min(n, 2)) for n in self.grid.shape)
         reference, predicted = (m[box] for m in maps)
         return sd.label_distances(reference, predicted, count, self.grid.spacing_mm, mode, threads=threads)
-
-
-def _surface_values(
-    distances: sd.SurfaceDistances | None, mode: SurfaceMode, tau: float | None, status: Status
-) -> dict[str, Value]:
-    units = SURFACE_UNITS[mode]
-    if distances is None:
-        return {name: not_evaluated(unit) for name, unit in units.items()}
-    numbers = _surfel_numbers(distances, tau) if mode == "surfel" else _voxel_numbers(distances)
-    values = {name: measured(numbers[name], unit, status) for name, unit in units.items()}
-    if "nsd" in values and tau is None:
-        values["nsd"] = not_evaluated("1")
-    return values
-
-
-def _surfel_numbers(distances: sd.SurfaceDistances, tau: float | None) -> dict[str, float]:
-    return {
-        "hd95_mm": sd.hausdorff_mm(distances, HAUSDORFF_PERCENT),
-        "hd100_mm": sd.hausdorff_mm(distances),
-        "assd_mm": sd.average_mm(distances),
-        "nsd": math.nan if tau is None else sd.normalised_surface_dice(distances, tau),
-    }
-
-
-def _voxel_numbers(distances: sd.SurfaceDistances) -> dict[str, float]:
-    return {
-        "hd95_mm": sd.voxel_hausdorff_mm(distances, HAUSDORFF_PERCENT),
-        "hd100_mm": sd.voxel_hausdorff_mm(distances),
-        "hd95_pooled_mm": sd.pooled_hausdorff_mm(distances, HAUSDORFF_PERCENT),
-        "assd_mm": sd.average_mm(distances),
-        "masd_mm": sd.mean_of_means_mm(distances),
-    }
 
 
 def _row(

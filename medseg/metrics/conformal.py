@@ -13,10 +13,11 @@ References:
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from medseg.core.lines import Line
 
 COVERAGE = 0.9
 """Share of new cases whose truth the interval holds."""
@@ -55,28 +56,6 @@ def conformal_interval(errors: Numbers, coverage: float = COVERAGE) -> tuple[flo
     high = math.ceil(round((1 - share) * (n + 1), 9))
     ranked = np.sort(errors)
     return float(ranked[low - 1]), float(ranked[high - 1])
-
-
-@dataclass(frozen=True)
-class Line:
-    """y = intercept + slope x, and how far from it a new case may lie.
-
-    Attributes:
-        slope: never negative: the estimate is not trusted backwards.
-        intercept: of the line.
-        low, high: what a new y is above the line with probability `coverage`, from errors of lines drawn
-            without the case.
-    """
-
-    slope: float
-    intercept: float
-    low: float
-    high: float
-
-    def at(self, x: float) -> tuple[float, float, float]:
-        """The expected y and the ends of its interval."""
-        y = self.intercept + self.slope * x
-        return y, y + self.low, y + self.high
 
 
 def calibrated_line(x: Numbers, y: Numbers, coverage: float = COVERAGE) -> Line | None:

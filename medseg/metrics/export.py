@@ -12,10 +12,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from medseg.metrics import promise12
-from medseg.metrics.case import SURFACE_UNITS, CaseResult, StructureResult
+from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow
 from medseg.metrics.lesions import SURFACE_METRICS as OF_LESIONS
 from medseg.metrics.lesions import LesionRow
+from medseg.metrics.table import SURFACE_METRICS as OF_STRUCTURES
 from medseg.metrics.value import Value, not_evaluated
 
 CASE_COLUMNS = (
@@ -30,11 +31,7 @@ LESION_COLUMNS = (
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet takes a cell that starts with one of these for a formula."""
 
-SURFACE_METRICS = (
-    frozenset(name for units in SURFACE_UNITS.values() for name in units)
-    | OF_LESIONS
-    | promise12.SURFACE_METRICS
-)
+SURFACE_METRICS = OF_STRUCTURES | OF_LESIONS | promise12.SURFACE_METRICS
 
 
 def cases_csv(

@@ -10,7 +10,6 @@ import math
 
 import numpy as np
 
-from medseg.core.volume import Grid
 from medseg.metrics.counts import Counts, JointHistogram
 from medseg.metrics.value import Value, measured
 from medseg.metrics.volumes import relative_difference_percent
@@ -61,21 +60,6 @@ def volume_similarity(counts: Counts) -> float:
     0.5
     """
     return 1.0 - _ratio(abs(counts.fn - counts.fp), 2 * counts.tp + counts.fp + counts.fn)
-
-
-def overlap_values(counts: Counts, grid: Grid) -> dict[str, Value]:
-    """Every overlap and volume metric of one structure, by name."""
-    status = counts.status
-    difference = grid.volume_ml(counts.predicted - counts.reference)
-    return {
-        "dice": measured(dice(counts), "1", status),
-        "jaccard": measured(jaccard(counts), "1", status),
-        "recall": measured(recall(counts), "1", status),
-        "precision": measured(precision(counts), "1", status),
-        "volume_diff_ml": measured(difference, "ml", status),
-        "rvd_percent": measured(relative_volume_difference_percent(counts), "%", status),
-        "volume_similarity": measured(volume_similarity(counts), "1", status),
-    }
 
 
 def overall_values(histogram: JointHistogram) -> dict[str, Value]:

@@ -11,7 +11,7 @@ Tests, correction and ranking are those of `metrics.ranking`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -32,43 +32,12 @@ from medseg.metrics.ranking import (
     ranking_stability,
     signed_rank_p,
 )
+from medseg.metrics.table import METRICS, SCALES
 from medseg.metrics.value import Status, Value
 
 OVERALL = "mean over structures"
 
 FAILURES: tuple[Status, ...] = ("pred_empty", "ref_empty")
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How a metric ranks.
-
-    Attributes:
-        best: of a structure that is rightly absent.
-        worst: of a structure that was missed; None for the diagonal of the image.
-        unit: of the metric.
-    """
-
-    best: float
-    worst: float | None
-    unit: str
-
-    @property
-    def sign(self) -> int:
-        """1 where more is better, -1 where less is."""
-        return -1 if self.worst is None else 1
-
-
-FRACTION, DISTANCE = Scale(1.0, 0.0, "1"), Scale(0.0, None, "mm")
-SCALES: Mapping[str, Scale] = {
-    "dice": FRACTION,
-    "jaccard": FRACTION,
-    "nsd": FRACTION,
-    "hd95_mm": DISTANCE,
-    "hd100_mm": DISTANCE,
-    "assd_mm": DISTANCE,
-}
-"""The metrics that can be compared."""
 
 
 @dataclass(frozen=True)
@@ -193,7 +162,7 @@ def compare_cases(
     Args:
         a: the first, measured against the references.
         b: the second, measured against the same references.
-        metric: one of `SCALES`.
+        metric: one of `table.SCALES`.
         overall: add a row for the mean over the structures of each case, where there are several.
 
     Returns:
@@ -234,7 +203,7 @@ def _row(name: str, metric: str, pairs: Sequence[tuple[CaseResult, CaseResult]])
             absent += 1
         else:
             cases.append(_paired(first.case_id, a, b, metric, first.grid))
-    return PairedRow(name, metric, SCALES[metric].unit, tuple(cases), absent) if evaluated else None
+    return PairedRow(name, metric, METRICS[metric].unit, tuple(cases), absent) if evaluated else None
 
 
 def _value(case: CaseResult, name: str, metric: str) -> Value | None:

@@ -1,5 +1,6 @@
 """A trained model as data: its description (`spec`) and its one file (`file`). Nothing here imports torch."""
 
+from medseg.model.evidence import Evidence
 from medseg.model.file import DEFAULT_MODEL, Model, find_model, load_model, packaged_models
 from medseg.model.refinement import IntensityClass, RefinementSpec, Trust
 from medseg.model.spec import (
@@ -13,6 +14,7 @@ from medseg.model.spec import (
 
 __all__ = [
     "DEFAULT_MODEL",
+    "Evidence",
     "InferenceSpec",
     "IntensityClass",
     "Model",

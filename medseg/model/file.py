@@ -18,6 +18,7 @@ from medseg.core import specs
 from medseg.core.digest import hexdigest, tensor_digest
 from medseg.core.errors import MedsegError, ModelError
 from medseg.io.atomic import atomic_write
+from medseg.model.evidence import require_version
 from medseg.model.spec import ModelSpec, SliceSpec
 
 SCHEMA = "medseg.model/1"
@@ -86,6 +87,7 @@ def load_model(name_or_path: str | Path) -> Model:
         raise _damaged(path, str(fault)) from None
     if not intact:
         raise _damaged(path, "its digest differs")
+    require_version(plain, path)
     spec = specs.from_mapping(ModelSpec, plain, source=str(path), error=ModelError)
     _check(spec, path)
     weights = {key.removeprefix(WEIGHT): v for key, v in tensors.items() if key.startswith(WEIGHT)}

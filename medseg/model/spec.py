@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 from medseg.core.errors import UsageError
 from medseg.core.structures import Structure, StructureSet, Total
+from medseg.model.evidence import Evidence
+from medseg.model.provenance import Provenance
 from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import PreparationSpec
 
@@ -156,8 +158,8 @@ class ModelSpec:
         slices: what a 2D network sees of a volume; the default where the network is 3D.
         refinement: how the answer follows the intensities of the scan; None where it does not.
         postprocess: what is done to the labels last.
-        training: what it was trained on and how: dataset, licence, cases, seed, recipe.
-        evidence: scores on cases it had not seen, engine agreement, ranges met in training.
+        training: what it was trained on, and how.
+        evidence: what validation showed of it.
         totals: volumes to report that several structures make up together.
     """
 
@@ -171,8 +173,8 @@ class ModelSpec:
     slices: SliceSpec = field(default_factory=SliceSpec)
     refinement: RefinementSpec | None = None
     postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
-    training: dict[str, Any] = field(default_factory=dict)
-    evidence: dict[str, Any] = field(default_factory=dict)
+    training: Provenance = field(default_factory=Provenance)
+    evidence: Evidence = field(default_factory=Evidence)
     totals: tuple[Total, ...] = ()
 
     @property

@@ -6,28 +6,27 @@ import inspect
 import typing
 
 from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.registry import Registry
 from medseg.model.spec import NetworkSpec
 from medseg.networks import monai
-from medseg.networks.attention_unet import AttentionUNet
-from medseg.networks.fast_unet import FastUNet
 from medseg.networks.layers import Segmenter
-from medseg.networks.plain_unet import PlainUNet
-from medseg.networks.resunet import ResUNet
-from medseg.networks.unet import UNet
-from medseg.networks.unet3d import UNet3D
-from medseg.networks.unetpp import UNetPlusPlus
-from medseg.networks.vnet import VNet
 
-NETWORKS: dict[str, type[Segmenter]] = {
-    "unet3d": UNet3D,
-    "vnet": VNet,
-    "fast_unet": FastUNet,
-    "unet": UNet,
-    "unetpp": UNetPlusPlus,
-    "resunet": ResUNet,
-    "attention_unet": AttentionUNet,
-    "plain_unet": PlainUNet,
-}
+NETWORKS = Registry[type[Segmenter]](
+    "network",
+    "medseg.networks",
+    {
+        "unet3d": "medseg.networks.unet3d:UNet3D",
+        "vnet": "medseg.networks.vnet:VNet",
+        "fast_unet": "medseg.networks.fast_unet:FastUNet",
+        "unet": "medseg.networks.unet:UNet",
+        "unetpp": "medseg.networks.unetpp:UNetPlusPlus",
+        "resunet": "medseg.networks.resunet:ResUNet",
+        "attention_unet": "medseg.networks.attention_unet:AttentionUNet",
+        "plain_unet": "medseg.networks.plain_unet:PlainUNet",
+    },
+    lambda found: isinstance(found, type) and issubclass(found, Segmenter),
+)
+"""Where the class of each network is defined: one line a network (see docs/extending.md)."""
 
 
 def build(spec: NetworkSpec) -> Segmenter:
@@ -42,10 +41,7 @@ def build(spec: NetworkSpec) -> Segmenter:
         raise UsageError(f"a network has 2 or 3 spatial dims, not {spec.spatial_dims}")
     if spec.name.startswith(monai.PREFIX):
         return monai.build(spec)
-    if spec.name not in NETWORKS:
-        known = (*NETWORKS, f"{monai.PREFIX}NAME")
-        raise UsageError(f"no network named {spec.name!r}", hint=did_you_mean(spec.name, known))
-    network = NETWORKS[spec.name]
+    network = NETWORKS.find(spec.name, f"{monai.PREFIX}NAME")
     shared = {"widths": spec.widths, "norm": spec.norm, "kernels": spec.kernels, "strides": spec.strides}
     _check_options(spec, network, {"spatial_dims", "in_channels", "out_channels", *shared})
     given = {name: value for name, value in shared.items() if value}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medseg.core.volume import Volume
 from medseg.io.memory import peak_memory_bytes
+from medseg.metrics.conformal import COVERAGE
+from medseg.model.evidence import Evidence
 from medseg.segmentation.calibration import Expected, expectations, may_show_dice
 from medseg.segmentation.prediction import (
     GridSummary,
@@ -34,7 +36,7 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     as_calibrated = len(segmenter.models) == 1 and options.tta is None and options.refine is None
     as_calibrated = as_calibrated and not options.prune
     known = as_calibrated and found.quality.flag == "ok"
-    evidence = segmenter.models[0].spec.evidence if known else {}
+    evidence = segmenter.models[0].spec.evidence if known else Evidence()
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)
 
 
@@ -118,7 +120,7 @@ def page_options(
     facts: Mapping[str, str],
     found: Segmentation,
     expected: Mapping[str, Expected],
-    evidence: Mapping[str, Any],
+    evidence: Evidence,
     *,
     viewer: bool,
 ) -> ReportOptions:
@@ -136,7 +138,7 @@ def page_options(
         labels_judged=True,
         totals=found.totals,
         intervals_ml=intervals_of(expected),
-        coverage=evidence.get("calibration", {}).get("coverage", 0.9),
+        coverage=COVERAGE if evidence.calibration is None else evidence.calibration.coverage,
         expected_dice=scores if may_show_dice(evidence) else {},
         viewer=viewer,
     )

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +17,10 @@ from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.findings.answer import LIKENESS_SLACK
 from medseg.findings.labels import piece_counts
-from medseg.metrics.conformal import COVERAGE, Line, calibrated_line, conformal_interval, least_cases
+from medseg.metrics.conformal import COVERAGE, calibrated_line, conformal_interval, least_cases
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
+from medseg.model.evidence import Calibration, Coverage, Evidence, StructureCalibration, Usual
 from medseg.segmentation.segmenter import Segmentation
 
 LEAST_SPREAD = 0.02
@@ -28,8 +28,6 @@ LEAST_SPREAD = 0.02
 
 SHIFTED_COVERAGE = 0.85
 """Share of shifted cases that the Dice interval must hold for the expected Dice to be shown on a page."""
-
-Evidence = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -85,22 +83,22 @@ def observed(found: Segmentation, reference: LabelMap) -> Observation:
 
 
 def calibrated(cases: Sequence[Observation], structures: StructureSet) -> Evidence:
-    """What the cases teach, as entries of `ModelSpec.evidence`: `calibration`, `usual` and `pieces`.
+    """What the cases teach: the `calibration`, `usual` and `pieces` of a model's evidence.
 
     Args:
         cases: that the model was not trained on.
         structures: of the model.
     """
     found = {s.name: _of_structure(s.name, cases) for s in structures}
-    out: Evidence = {"calibration": {"coverage": COVERAGE, "n": len(cases), "structures": found}}
-    if len(cases) >= least_cases():
-        out["usual"] = _usual([case.features for case in cases])
-        out["pieces"] = {s.name: max(1, *(case.pieces.get(s.name, 0) for case in cases)) for s in structures}
-    return out
+    calibration = Calibration(COVERAGE, len(cases), found)
+    if len(cases) < least_cases():
+        return Evidence(calibration=calibration)
+    pieces = {s.name: max(1, *(case.pieces.get(s.name, 0) for case in cases)) for s in structures}
+    return Evidence(calibration=calibration, usual=_usual([case.features for case in cases]), pieces=pieces)
 
 
 def expectations(
-    volumes_ml: Mapping[str, float], estimated_dice: Mapping[str, float], evidence: Mapping[str, Any]
+    volumes_ml: Mapping[str, float], estimated_dice: Mapping[str, float], evidence: Evidence
 ) -> dict[str, Expected]:
     """What to expect of each structure of a new case, by name.
 
@@ -109,25 +107,22 @@ def expectations(
         estimated_dice: see `Observation`.
         evidence: of the model; without a calibration nothing is expected.
     """
-    known = evidence.get("calibration", {}).get("structures", {})
+    known = {} if evidence.calibration is None else evidence.calibration.structures
     return {
-        name: _expected(ml, estimated_dice.get(name), known.get(name, {})) for name, ml in volumes_ml.items()
+        name: _expected(ml, estimated_dice.get(name), known.get(name, StructureCalibration()))
+        for name, ml in volumes_ml.items()
     }
 
 
-def may_show_dice(evidence: Mapping[str, Any]) -> bool:
+def may_show_dice(evidence: Evidence) -> bool:
     """Whether the Dice to expect was also right on scans made unlike those it was learnt from."""
-    shifted = evidence.get("calibration", {}).get("shifted")
-    return bool(shifted) and shifted["dice_coverage"] >= SHIFTED_COVERAGE
+    shifted = None if evidence.calibration is None else evidence.calibration.shifted
+    held = None if shifted is None else shifted.dice_coverage
+    return held is not None and held >= SHIFTED_COVERAGE
 
 
-def coverage(cases: Sequence[Observation], evidence: Mapping[str, Any]) -> dict[str, Any]:
-    """Share of the structures of new cases that the intervals hold.
-
-    Returns:
-        `volume_coverage` and `dice_coverage`, in [0, 1], with the number of structures `volumes` and `dices`
-        that have an interval; a share of none is None.
-    """
+def coverage(cases: Sequence[Observation], evidence: Evidence) -> Coverage:
+    """Share of the structures of new cases that the intervals hold."""
     volumes, scores = [], []
     for case in cases:
         for name, expected in expectations(case.predicted_ml, case.estimated_dice, evidence).items():
@@ -137,15 +132,14 @@ def coverage(cases: Sequence[Observation], evidence: Mapping[str, Any]) -> dict[
             if expected.dice_interval is not None and name in case.dice:
                 low, high = expected.dice_interval
                 scores.append(low <= case.dice[name] <= high)
-    return {
-        "volume_coverage": float(np.mean(volumes)) if volumes else None,
-        "volumes": len(volumes),
-        "dice_coverage": float(np.mean(scores)) if scores else None,
-        "dices": len(scores),
-    }
+    return Coverage(_share(volumes), len(volumes), _share(scores), len(scores))
 
 
-def _of_structure(name: str, cases: Sequence[Observation]) -> Evidence:
+def _share(held: Sequence[bool]) -> float | None:
+    return float(np.mean(held)) if held else None
+
+
+def _of_structure(name: str, cases: Sequence[Observation]) -> StructureCalibration:
     """Ends of log(reference / prediction), and the line from the estimated Dice to the true one."""
     seen = [c for c in cases if c.predicted_ml[name] > 0]  # so that no ratio is +inf
     with np.errstate(divide="ignore"):
@@ -154,29 +148,29 @@ def _of_structure(name: str, cases: Sequence[Observation]) -> Evidence:
     line = calibrated_line(
         np.array([c.estimated_dice[name] for c in promised]), np.array([c.dice[name] for c in promised])
     )
-    out: Evidence = {"n": len(seen)}
-    ends = conformal_interval(ratios)
-    if ends is not None:
-        out["volume_log_ratio"] = [None if math.isinf(end) else end for end in ends]
-    if line is not None:
-        out["dice"] = asdict(line)
-    return out
+    found = conformal_interval(ratios)
+    ends = None if found is None else (_finite(found[0]), _finite(found[1]))
+    return StructureCalibration(len(seen), ends, line)
 
 
-def _expected(ml: float, estimate: float | None, known: Mapping[str, Any]) -> Expected:
+def _finite(end: float) -> float | None:
+    return None if math.isinf(end) else end
+
+
+def _expected(ml: float, estimate: float | None, known: StructureCalibration) -> Expected:
     if not ml:
         return Expected()
     interval = None
-    if "volume_log_ratio" in known:
-        low, high = known["volume_log_ratio"]
-        interval = (0.0 if low is None else ml * math.exp(low), ml * math.exp(high))
-    if estimate is None or "dice" not in known:
+    if known.volume_log_ratio is not None:
+        low, high = (0.0 if end is None else ml * math.exp(end) for end in known.volume_log_ratio)
+        interval = (low, high)
+    if estimate is None or known.dice is None:
         return Expected(interval)
-    middle, low, high = (min(1.0, max(0.0, v)) for v in Line(**known["dice"]).at(estimate))
+    middle, low, high = (min(1.0, max(0.0, v)) for v in known.dice.at(estimate))
     return Expected(interval, middle, (low, high))
 
 
-def _usual(cases: Sequence[Mapping[str, float]]) -> Evidence:
+def _usual(cases: Sequence[Mapping[str, float]]) -> Usual:
     """Mean and standard deviation of every feature that all cases have, and how far a case may be from them.
 
     The limit comes from the case that is furthest from all the others.
@@ -188,11 +182,8 @@ def _usual(cases: Sequence[Mapping[str, float]]) -> Evidence:
         others = np.delete(values, n, axis=0)
         furthest = max(furthest, float((np.abs(values[n] - others.mean(axis=0)) / _spread(others)).max()))
     pairs = zip(values.mean(axis=0).round(4).tolist(), _spread(values).round(4).tolist(), strict=True)
-    return {
-        "n": len(cases),
-        "limit": round(LIKENESS_SLACK * furthest, 2),
-        "features": {name: list(pair) for name, pair in zip(names, pairs, strict=True)},
-    }
+    limit = round(LIKENESS_SLACK * furthest, 2)
+    return Usual(len(cases), limit, dict(zip(names, pairs, strict=True)))
 
 
 def _spread(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -49,9 +49,7 @@ def known_structures(
     """
     if model:
         spec = load_model(model).spec
-        ranges = spec.evidence.get("volumes_ml", {})
-        expected = {name: (r["min"], r["max"]) for name, r in ranges.items()}
-        return KnownStructures(spec.structure_set, expected, spec.totals)
+        return KnownStructures(spec.structure_set, spec.evidence.volume_ranges, spec.totals)
     if labels is not None:
         return KnownStructures(read_structures(labels))
     beside = summary_path(seg)

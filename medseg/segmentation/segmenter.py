@@ -146,7 +146,7 @@ class Segmenter:
             require_units(volume, [m.spec for m in self.models])
         with watch.step("prepare"):
             prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
-        calibrated = "calibration" in self.members[0].model.spec.evidence
+        calibrated = self.members[0].model.spec.evidence.calibration is not None
         seen = ConfidenceTally(self.structures, promised=self.options.observe or calibrated)
         predictors = self._fitted(prepared)
         runs, probabilities = self._runs(prepared, predictors, watch)

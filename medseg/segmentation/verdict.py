@@ -178,11 +178,11 @@ def assess(
 
 def expected_of(spec: ModelSpec) -> Expected:
     """What a model knows of label maps, as its evidence says: volumes, and pieces, any number of lesions."""
-    ranges = spec.evidence.get("volumes_ml", {})
+    evidence = spec.evidence
     lesions = dict.fromkeys(spec.structure_set.lesions, math.inf)
     return Expected(
-        {name: (r["min"], r["max"]) for name, r in ranges.items()},
-        lesions | spec.evidence.get("pieces", {}),
+        evidence.volume_ranges,
+        lesions | (evidence.pieces or {}),
         f"the training of {spec.name}",
     )
 
@@ -214,7 +214,7 @@ def require_units(volume: Volume, specs: Sequence[ModelSpec]) -> None:
 
 def _of_evidence(spec: ModelSpec) -> Iterator[Finding]:
     """What a model cannot know of its own results."""
-    if spec.evidence.get("volumes_ml") == {}:
+    if spec.evidence.volumes_ml == {}:
         yield Finding(
             "volumes_unknown",
             "note",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,8 +17,9 @@ from medseg.data.cases import Reader, is_whole, read_case
 from medseg.data.layouts import CaseFiles
 from medseg.io import ReadOptions
 from medseg.metrics.conformal import least_cases
+from medseg.model.evidence import Evidence, SmallestChange, StructureCalibration
 from medseg.model.file import Model
-from medseg.segmentation.calibration import Evidence, Observation, calibrated, coverage, observed
+from medseg.segmentation.calibration import Observation, calibrated, coverage, observed
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Segmenter
 from medseg.training.repeatability import repeatability
@@ -87,15 +87,26 @@ def calibrate(
     segmenter = Segmenter([model], SegmenterOptions(threads=options.threads, observe=True))
     say(f"predicting {counted(len(files), 'case')}, as they are and as another scanner might have made them")
     plain, other = _observations(segmenter, files, read, options)
-    evidence = calibrated(plain, segmenter.structures)
-    evidence["calibration"]["shifted"] = coverage(other, evidence) | {"shifts": options.shifts.content()}
+    evidence = _with_shifted(calibrated(plain, segmenter.structures), other, options.shifts)
     say(f"predicting {min(len(files), REPEATED_CASES)} of them again and again, moved a little")
     scans = [read(case)[0] for case in files[:REPEATED_CASES]]
-    evidence["repeatability"] = repeatability(model, scans, seed=options.seed, threads=options.threads)
+    repeated = repeatability(model, scans, seed=options.seed, threads=options.threads)
     say("comparing bf16 with f32")
-    evidence["rounding"] = rounding(model, map(read, files), threads=options.threads)
-    spec = replace(model.spec, evidence=model.spec.evidence | evidence)
-    return replace(model, spec=spec), evidence
+    rounded = rounding(model, map(read, files), threads=options.threads)
+    evidence = replace(evidence, repeatability=repeated, rounding=rounded)
+    return with_evidence(model, evidence), evidence
+
+
+def with_evidence(model: Model, found: Evidence) -> Model:
+    """The model with what was measured in the place of what it knew of that before."""
+    return replace(model, spec=replace(model.spec, evidence=model.spec.evidence.updated(found)))
+
+
+def _with_shifted(evidence: Evidence, other: Sequence[Observation], shifts: ShiftSpec) -> Evidence:
+    """What was learnt, and how much of it holds for shifted cases."""
+    held = replace(coverage(other, evidence), shifts=shifts.content())
+    calibration = evidence.calibration and replace(evidence.calibration, shifted=held)
+    return replace(evidence, calibration=calibration)
 
 
 def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None = None) -> Sequence[CaseFiles]:
@@ -104,9 +115,11 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
     Raises:
         UsageError: it was trained on another data set, or on every case.
     """
-    training: dict[str, Any] = model.spec.training
+    training = model.spec.training
     found = card.read(data, reading=reading).cases
-    if training.get("dataset") != card.description or training.get("fold") is None:
+    fold, folds, seed, cases = training.fold, training.folds, training.seed, training.cases
+    same = training.dataset == card.description
+    if not same or fold is None or folds is None or seed is None or cases is None:
         raise UsageError(
             f"which of these cases {model.spec.name} was trained on is not known",
             source=data,
@@ -114,12 +127,12 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
         )
     split = make_split(
         {case.case_id: case.group for case in found},
-        folds=training["folds"],
-        fold=training["fold"],
+        folds=folds,
+        fold=fold,
         selection_share=0.0,
-        seed=training["seed"],
+        seed=seed,
     )
-    measured = training["cases"]["measured"]
+    measured = cases.measured
     if len(split.validation) != measured:
         raise UsageError(
             f"the fold holds out {len(split.validation)} of these cases, and {measured} when it was trained",
@@ -136,7 +149,7 @@ def card_of(model: Model) -> Card:
     Raises:
         UsageError: there is none.
     """
-    dataset = model.spec.training.get("dataset")
+    dataset = model.spec.training.dataset
     for name in available("datasets"):
         card = load_card(name)
         if card.description == dataset:
@@ -149,27 +162,25 @@ def card_of(model: Model) -> Card:
 def table_rows(evidence: Evidence) -> tuple[tuple[str, ...], ...]:
     """What was learnt, as a table with its head first."""
     head = ("Structure", "n", "Volume, 90 % interval", "Dice, 90 % interval", "Smallest change ml", "%")
-    return head, *(
-        _cells(name, found, evidence["repeatability"]["structures"].get(name, {}))
-        for name, found in evidence["calibration"]["structures"].items()
-    )
+    repeated = {} if evidence.repeatability is None else evidence.repeatability.structures
+    found = {} if evidence.calibration is None else evidence.calibration.structures
+    return head, *(_cells(name, row, repeated.get(name, SmallestChange())) for name, row in found.items())
 
 
-def _cells(name: str, found: Mapping[str, Any], repeated: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(name: str, found: StructureCalibration, repeated: SmallestChange) -> tuple[str, ...]:
     volume, score = "n/a", "n/a"
-    if "volume_log_ratio" in found:
-        low, high = (None if e is None else 100 * math.expm1(e) for e in found["volume_log_ratio"])
-        volume = f"{-100 if low is None else low:+.0f} % to {high:+.0f} %"
-    if "dice" in found:
-        score = f"{found['dice']['low']:+.3f} to {found['dice']['high']:+.3f}"
-    change = repeated.get("smallest_change_ml"), repeated.get("smallest_change_percent")
+    if found.volume_log_ratio is not None:
+        low, high = (-100 if e is None else 100 * math.expm1(e) for e in found.volume_log_ratio)
+        volume = f"{low:+.0f} % to {high:+.0f} %"
+    if found.dice is not None:
+        score = f"{found.dice.low:+.3f} to {found.dice.high:+.3f}"
     return (
         printable(name),
-        str(found["n"]),
+        str(found.n),
         volume,
         score,
-        numbers.millilitres(change[0]),
-        numbers.number(change[1], 1),
+        numbers.millilitres(repeated.smallest_change_ml),
+        numbers.number(repeated.smallest_change_percent, 1),
     )
 
 

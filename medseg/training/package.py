@@ -22,7 +22,9 @@ from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.metrics.cohort import summarise
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
+from medseg.model.evidence import Confidence, EngineAgreement, Evidence, Score, SpacingRange, VolumeRange
 from medseg.model.file import Model
+from medseg.model.provenance import CaseCounts, Provenance
 from medseg.model.spec import ModelSpec, WeightType
 from medseg.segmentation.calibration import calibrated, observed
 from medseg.segmentation.member import SegmenterOptions
@@ -40,28 +42,21 @@ PARITY = 1e-3
 
 COMPARED_CASES = 5
 
-SpacingRange = dict[str, list[float]]
-"""Voxel sizes, sorted within each scan: the "min" and "max" of the smallest, middle and largest side."""
 
-
-def provenance(recipe: Recipe, card: Card, split: Split) -> dict[str, Any]:
+def provenance(recipe: Recipe, card: Card, split: Split) -> Provenance:
     """What a model was trained on; no case is named."""
-    return {
-        "software": f"medseg {__version__}, torch {version('torch')}",
-        "recipe": recipe.name,
-        "dataset": card.description,
-        "licence_of_data": card.licence,
-        "source_of_data": card.source,
-        "weights_may_be_shared": card.weights_may_be_shared,
-        "cases": {
-            "trained": len(split.train),
-            "chose_checkpoint": len(split.selection),
-            "measured": len(split.validation),
-        },
-        "fold": split.fold,
-        "folds": split.folds,
-        "seed": split.seed,
-    }
+    return Provenance(
+        software=f"medseg {__version__}, torch {version('torch')}",
+        recipe=recipe.name,
+        dataset=card.description,
+        licence_of_data=card.licence,
+        source_of_data=card.source,
+        weights_may_be_shared=card.weights_may_be_shared,
+        cases=CaseCounts(len(split.train), len(split.selection), len(split.validation)),
+        fold=split.fold,
+        folds=split.folds,
+        seed=split.seed,
+    )
 
 
 def package(
@@ -87,25 +82,22 @@ def package(
             the type it is kept as.
     """
     weights, graph = best_of(trainer, spec.network.in_channels, kept_as)
-    training = spec.training | {
-        "epochs": trainer.progress.epoch,
-        "of_epochs": trainer.epochs,
-        "steps": trainer.progress.step,
-        "seconds": round(trainer.progress.seconds),
-        "selection_dice": round(trainer.progress.best, 4),
-    }
+    training = replace(
+        spec.training,
+        epochs=trainer.progress.epoch,
+        of_epochs=trainer.epochs,
+        steps=trainer.progress.step,
+        seconds=round(trainer.progress.seconds),
+        selection_dice=round(trainer.progress.best, 4),
+    )
     model = Model(replace(spec, training=training), weights, graph)
     agreement, sure = _agreement(model, cases[:COMPARED_CASES], threads or None)
-    evidence = {
-        "engines": agreement,
-        "confidence": {
-            "n": len(sure),
-            "min": round(min(sure), 4),
-            "median": round(float(np.median(sure)), 4),
-        },
-        "volumes_ml": volume_ranges([case.volumes_ml for case in cases if case.whole]),
-        "spacing_mm": spacing_mm or _spacing_range(cases),
-    }
+    evidence = Evidence(
+        engines=agreement,
+        confidence=Confidence(round(min(sure), 4), len(sure), round(float(np.median(sure)), 4)),
+        volumes_ml=volume_ranges([case.volumes_ml for case in cases if case.whole]),
+        spacing_mm=spacing_mm or _spacing_range(cases),
+    )
     return replace(model, spec=replace(model.spec, evidence=evidence))
 
 
@@ -130,33 +122,33 @@ def measure(
                 case_id=case.case_id,
             )
         )
-    learnt = {"validation": _scores(results), **calibrated(seen, segmenter.structures)}
-    evidence = model.spec.evidence | learnt
+    learnt = replace(calibrated(seen, segmenter.structures), validation=_scores(results))
+    evidence = model.spec.evidence.updated(learnt)
     return replace(model, spec=replace(model.spec, evidence=evidence)), tuple(results)
 
 
-def _scores(results: Sequence[CaseResult]) -> list[dict[str, Any]]:
+def _scores(results: Sequence[CaseResult]) -> tuple[Score, ...]:
     kept = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_diff_ml")
-    return [
-        {
-            "structure": row.structure,
-            "metric": row.metric,
-            "unit": row.unit,
-            "n": row.n,
-            "mean": row.mean,
-            "ci95": [row.ci_low, row.ci_high],
-            "median": row.median,
-            "min": row.min,
-            "max": row.max,
-        }
+    return tuple(
+        Score(
+            structure=row.structure,
+            metric=row.metric,
+            unit=row.unit,
+            n=row.n,
+            mean=row.mean,
+            ci95=(row.ci_low, row.ci_high),
+            median=row.median,
+            min=row.min,
+            max=row.max,
+        )
         for row in summarise(results)
         if row.metric in kept
-    ]
+    )
 
 
 def _agreement(
     model: Model, cases: Sequence[PreparedCase], threads: int | None
-) -> tuple[dict[str, Any], list[float]]:
+) -> tuple[dict[str, EngineAgreement], list[float]]:
     """How OpenVINO in f32, and both in bf16, differ from torch in f32 on whole prepared scans.
 
     Returns:
@@ -172,10 +164,7 @@ def _agreement(
     others = {"torch bf16": predictor_on("torch", "bf16")}
     for precision in engines.precisions("openvino") if model.graph else ():
         others[f"openvino {precision}"] = predictor_on("openvino", precision)
-    found: dict[str, Any] = {
-        name: {"cases": len(cases), "probability": 0.0, "label_disagreement": 0.0, "dice": 0.0, "volume": 0.0}
-        for name in others
-    }
+    found = {name: EngineAgreement(0.0, 0.0, len(cases)) for name in others}
     sure = []
     for case in cases:
         expected = reference.probabilities(case.prepared.array)
@@ -190,8 +179,9 @@ def _agreement(
                 "label_disagreement": float((other != labels).mean()),
                 **_structure_changes(truth[labelled], labels[labelled], other[labelled], model),
             }
-            found[name] |= {key: max(found[name][key], value) for key, value in figures.items()}
-    parity = found.get("openvino f32", {}).get("probability", 0.0)
+            largest = {key: max(getattr(found[name], key), value) for key, value in figures.items()}
+            found[name] = replace(found[name], **largest)
+    parity = found["openvino f32"].probability if "openvino f32" in found else 0.0
     if parity > PARITY:
         raise SelfCheckError(f"OpenVINO differs from torch by {parity:.2g} in probability (limit {PARITY})")
     return found, sure
@@ -210,7 +200,7 @@ def _structure_changes(
     return {"dice": float(np.nan_to_num(changes).max()), "volume": max(volumes)}
 
 
-def volume_ranges(cases: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def volume_ranges(cases: Sequence[Mapping[str, float]]) -> dict[str, VolumeRange]:
     """Smallest and largest volume of each structure in reference labels that are whole.
 
     A structure that some of the cases lack has no smallest volume: a scan without it is nothing strange.
@@ -219,18 +209,18 @@ def volume_ranges(cases: Sequence[Mapping[str, float]]) -> dict[str, Any]:
         cases: of each, the volume in ml of the structures it has.
 
     >>> volume_ranges([{"liver": 1500.0, "tumour": 2.0}, {"liver": 1300.0}])["tumour"]
-    {'n': 1, 'min': 0.0, 'max': 2.0}
+    VolumeRange(min=0.0, max=2.0, n=1)
     """
     found: dict[str, list[float]] = {}
     for case in cases:
         for name, volume in case.items():
             found.setdefault(name, []).append(volume)
     return {
-        name: {
-            "n": len(volumes),
-            "min": round(min(volumes), 4) if len(volumes) == len(cases) else 0.0,
-            "max": round(max(volumes), 4),
-        }
+        name: VolumeRange(
+            min=round(min(volumes), 4) if len(volumes) == len(cases) else 0.0,
+            max=round(max(volumes), 4),
+            n=len(volumes),
+        )
         for name, volumes in found.items()
     }
 
@@ -238,4 +228,5 @@ def volume_ranges(cases: Sequence[Mapping[str, float]]) -> dict[str, Any]:
 def _spacing_range(cases: Sequence[PreparedCase]) -> SpacingRange:
     """Voxel sizes met, sorted within each scan: the range of the smallest, middle and largest side."""
     sides = np.array([sorted(case.spacing_mm) for case in cases])
-    return {"min": sides.min(axis=0).round(4).tolist(), "max": sides.max(axis=0).round(4).tolist()}
+    low, high = (tuple(ends.round(4).tolist()) for ends in (sides.min(axis=0), sides.max(axis=0)))
+    return SpacingRange(low, high)

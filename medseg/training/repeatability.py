@@ -16,8 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +25,7 @@ from scipy import ndimage
 from medseg.core.errors import UsageError
 from medseg.core.volume import Grid, Volume
 from medseg.inference.engines.rounding import REPEATABILITY
+from medseg.model.evidence import Repeatability, SmallestChange
 from medseg.model.file import Model
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Segmenter
@@ -79,7 +79,7 @@ def repeatability(
     seed: int = SEED,
     threads: int = 0,
     progress: Progress | None = None,
-) -> dict[str, Any]:
+) -> Repeatability:
     """Measure the smallest change of each structure's volume that is more than noise.
 
     Args:
@@ -91,7 +91,7 @@ def repeatability(
         progress: called with versions done, versions of one scan, and the number of the scan.
 
     Returns:
-        Evidence for `ModelSpec.evidence["repeatability"]`, plain JSON (see `summarised`).
+        Of each structure, see `summarised`.
 
     Raises:
         UsageError: there is no scan.
@@ -110,10 +110,10 @@ def repeatability(
     if not volumes:
         raise UsageError("repeatability needs at least one scan")
     told = asdict(perturbations) | {"seed": seed, "interpolation": "cubic", "simulated": True}
-    return summarised(volumes) | {"perturbations": told, "engines": list(segmenter.engine_names)}
+    return replace(summarised(volumes), perturbations=told, engines=segmenter.engine_names)
 
 
-def summarised(volumes_ml: Sequence[Sequence[Mapping[str, float]]]) -> dict[str, Any]:
+def summarised(volumes_ml: Sequence[Sequence[Mapping[str, float]]]) -> Repeatability:
     """The repeatability of each structure, from its volumes in every version of every scan.
 
     The variance within a scan, with one less than its versions below the line, is averaged over scans.
@@ -123,38 +123,27 @@ def summarised(volumes_ml: Sequence[Sequence[Mapping[str, float]]]) -> dict[str,
     Args:
         volumes_ml: for each scan, for each of its versions, the volume of each structure.
 
-    Returns:
-        `runs`, `scans`, and of each `structures` item: `n` scans, `smallest_change_ml`,
-        `smallest_change_percent` (of the smaller volume) and the `mean_ml`; null where there is none.
-
-    >>> summarised([[{"core": 1.0}, {"core": 1.2}]])["structures"]["core"]["smallest_change_ml"]
+    >>> summarised([[{"core": 1.0}, {"core": 1.2}]]).structures["core"].smallest_change_ml
     0.392
     """
     names = volumes_ml[0][0]
-    return {
-        "runs": len(volumes_ml[0]),
-        "scans": len(volumes_ml),
-        "structures": {
-            name: _of_structure(np.array([[run[name] for run in scan] for scan in volumes_ml]))
-            for name in names
-        },
+    structures = {
+        name: _of_structure(np.array([[run[name] for run in scan] for scan in volumes_ml])) for name in names
     }
+    return Repeatability(len(volumes_ml[0]), len(volumes_ml), structures)
 
 
-def _of_structure(volumes: NDArray[np.float64]) -> dict[str, Any]:
+def _of_structure(volumes: NDArray[np.float64]) -> SmallestChange:
     """Of the volumes (scans, versions)."""
     found = volumes[(volumes > 0).any(axis=1)]
     if not len(found):
-        return {"n": 0, "smallest_change_ml": None, "smallest_change_percent": None, "mean_ml": None}
+        return SmallestChange()
     percent = None
     if (found > 0).all():
         percent = _rounded(100 * math.expm1(REPEATABILITY * _within(np.log(found))))
-    return {
-        "n": len(found),
-        "smallest_change_ml": _rounded(REPEATABILITY * _within(found)),
-        "smallest_change_percent": percent,
-        "mean_ml": _rounded(float(found.mean())),
-    }
+    return SmallestChange(
+        len(found), _rounded(REPEATABILITY * _within(found)), percent, _rounded(float(found.mean()))
+    )
 
 
 def _within(values: NDArray[np.float64]) -> float:

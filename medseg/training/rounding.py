@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -13,13 +13,16 @@ from medseg.inference import engines
 from medseg.inference.engines.base import EngineName
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
+from medseg.model.evidence import Rounding, RoundingChange
 from medseg.model.file import Model
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Segmenter
 
 
-def rounding(model: Model, cases: Iterable[tuple[Volume, LabelMap]], *, threads: int = 0) -> dict[str, Any]:
-    """Evidence for `ModelSpec.evidence["rounding"]`, plain JSON.
+def rounding(
+    model: Model, cases: Iterable[tuple[Volume, LabelMap]], *, threads: int = 0
+) -> dict[str, Rounding]:
+    """What bf16 changes of each structure that is found in all scans; 0 of Dice where references have none.
 
     Args:
         model: the model.
@@ -27,9 +30,7 @@ def rounding(model: Model, cases: Iterable[tuple[Volume, LabelMap]], *, threads:
         threads: of the processor; 0 takes what there is.
 
     Returns:
-        By engine and precision: `n` scans and, of each of the `structures` found in all of them, `dice`, the
-        mean change against the reference (negative where bf16 is worse; 0 where the references have none of
-        it), and `log_volume`, the root mean square difference of the logarithms of the volumes.
+        By engine and precision.
     """
     name: EngineName = "openvino" if "bf16" in engines.precisions("openvino") else "torch"
     exact = Segmenter([model], SegmenterOptions(precision="f32", threads=threads))
@@ -44,8 +45,8 @@ def rounding(model: Model, cases: Iterable[tuple[Volume, LabelMap]], *, threads:
         ]
         rows.append({s: _change(counts[0][s], counts[1][s]) for s in counts[0]})
     structures = {s: _summed([row[s] for row in rows]) for s in model.spec.structure_set.names}
-    kept = {s: figures for s, figures in structures.items() if figures}
-    return {f"{name} bf16": {"n": len(rows), "structures": kept}}
+    kept = {s: change for s, change in structures.items() if change is not None}
+    return {f"{name} bf16": Rounding(len(rows), kept)}
 
 
 def _change(exact: Any, rounded: Any) -> tuple[float, float] | None:
@@ -56,11 +57,11 @@ def _change(exact: Any, rounded: Any) -> tuple[float, float] | None:
     return change, math.log(rounded.predicted / exact.predicted)
 
 
-def _summed(changes: list[tuple[float, float] | None]) -> Mapping[str, float]:
+def _summed(changes: list[tuple[float, float] | None]) -> RoundingChange | None:
     if not changes or None in changes:
-        return {}
+        return None
     found = np.array(changes)
-    return {
-        "dice": round(float(found[:, 0].mean()), 5),
-        "log_volume": round(float(np.sqrt((found[:, 1] ** 2).mean())), 6),
-    }
+    return RoundingChange(
+        dice=round(float(found[:, 0].mean()), 5),
+        log_volume=round(float(np.sqrt((found[:, 1] ** 2).mean())), 6),
+    )

@@ -33,6 +33,7 @@ from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
 from medseg.model.file import Model
+from medseg.model.provenance import BeganFrom
 from medseg.model.spec import ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.preparation.preparation import Preparation
@@ -328,7 +329,6 @@ def _model_spec(
     recipe: Recipe, card: Card, split: Split, network: Segmenter, init: Model | None
 ) -> ModelSpec:
     """The model in the making."""
-    origin = {} if init is None else {"began_from": _origin(init)}
     return ModelSpec(
         name=recipe.name,
         network=recipe.network,
@@ -340,15 +340,17 @@ def _model_spec(
         refinement=recipe.refinement,
         inference=replace(recipe.inference, tile=recipe.inference.tile or recipe.training.patch),
         postprocess=recipe.postprocess,
-        training=provenance(recipe, card, split) | origin,
+        training=replace(provenance(recipe, card, split), began_from=None if init is None else _origin(init)),
         totals=card.totals,
     )
 
 
-def _origin(model: Model) -> dict[str, Any]:
+def _origin(model: Model) -> BeganFrom:
     """What a model was that another began from: its own training, and the file."""
-    kept = ("recipe", "dataset", "fold", "folds", "seed", "steps", "seconds")
-    return {"sha256": model.sha256, **{key: model.spec.training.get(key) for key in kept}}
+    own = model.spec.training
+    return BeganFrom(
+        model.sha256, own.recipe, own.dataset, own.fold, own.folds, own.seed, own.steps, own.seconds
+    )
 
 
 def _describe(split: Split, recipe: Recipe) -> str:

@@ -26,6 +26,9 @@ from medseg.core.errors import InputError, UsageError
 from medseg.core.structures import Structure
 from medseg.data.cards import Card
 from medseg.losses.spec import LossSpec
+from medseg.model.evidence import Evidence, Score
+from medseg.model.provenance import CaseCounts, Provenance
+from medseg.model.refinement import RefinementSpec
 from medseg.model.spec import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec, PostprocessSpec
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
@@ -86,8 +89,8 @@ SPECS: tuple[Any, ...] = (
         PREPARATION,
         INFERENCE,
         postprocess=POSTPROCESS,
-        training={"cases": {"trained": 3}, "fold": None},
-        evidence={"validation": [{"mean": 0.5, "ci95": [0.4, 0.6]}]},
+        training=Provenance(cases=CaseCounts(3)),
+        evidence=Evidence(validation=(Score("liver", "dice", mean=0.5, ci95=(0.4, 0.6)),)),
     ),
 )
 
@@ -172,7 +175,7 @@ def test_an_unknown_name_in_a_list_is_refused() -> None:
         ("training", "patch", 8, "training.patch = 8: "),
         ("training", "optimizer", "adam", "optimizer = 'adam' is not a choice; did you mean 'adamw'?"),
         ("training", "optimizer", "lion", "optimizer = 'lion' is not a choice; there are adamw, sgd"),
-        ("loss", "name", "tverski", "loss.name = 'tverski' is not a choice; did you mean 'tversky'?"),
+        ("loss", "name", "tverski", "loss: no loss named 'tverski'; did you mean 'tversky'?"),
         ("network", "spatial_dims", 4, "network.spatial_dims = 4: Input should be 2 or 3"),
         ("augmentation", "elastic", "unet2051", "'unet2051'; did you mean 'unet2015'?"),
         ("training", "batch", 0, "training: batch must be at least 1, not 0"),
@@ -213,3 +216,11 @@ def test_the_kind_of_fault_is_the_callers() -> None:
         specs.from_mapping(NetworkFacts, {"a": 1}, source="x", error=InputError)
     with pytest.raises(InputError, match=r"x: stride is missing"):
         specs.from_mapping(NetworkFacts, {}, source="x", error=InputError)
+
+
+def test_a_misspelt_setting_of_a_named_structure_is_refused() -> None:
+    """Once only the names of the structures were looked at, and the setting was passed over."""
+    with pytest.raises(UsageError, match=r"structures\.vessel\.liklihood is not a setting"):
+        specs.from_mapping(
+            RefinementSpec, {"structures": {"vessel": {"liklihood": 0.5}}}, source="recipe.toml"
+        )

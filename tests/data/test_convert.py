@@ -15,7 +15,7 @@ from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.cards import load_card
 from medseg.data.cases import read_image, read_reference
-from medseg.data.convert import TARGETS, convert
+from medseg.data.convert import convert, offered
 from medseg.data.layouts import LAYOUTS, CaseFiles
 from medseg.data.phantom import write_phantoms
 from medseg.data.phantom.datasets import HEADS
@@ -41,7 +41,7 @@ def tumours(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def case_of(folder: Path, layout: str, name: str) -> CaseFiles:
-    found = LAYOUTS[layout](folder).cases
+    found = LAYOUTS[layout].read(folder).cases
     return next(case for case in found if case.case_id == name)
 
 
@@ -71,7 +71,7 @@ def test_there_and_back_a_case_is_what_it_was(heads: Path, tmp_path: Path, throu
         first = read(heads, "decathlon", name, ("image",))
         same(first, read(tmp_path / "there", through, name, ("image",)))
         same(first, read(tmp_path / "back", "decathlon", name, ("image",)))
-    assert LAYOUTS["decathlon"](tmp_path / "back").labels == LAYOUTS["decathlon"](heads).labels
+    assert LAYOUTS["decathlon"].read(tmp_path / "back").labels == LAYOUTS["decathlon"].read(heads).labels
 
 
 def test_a_nifti_file_that_stays_one_is_copied_byte_for_byte(heads: Path, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_nnunet_is_told_channels_labels_and_regions(heads: Path, tumours: Path, 
         "background": 0, "whole tumour": [1, 2, 3, 4], "tumour core": [1, 3, 4], "enhancing tumour": [4],
     }  # fmt: skip
     assert data["regions_class_order"] == [2, 1, 4]
-    found = LAYOUTS["nnunet"](tmp_path / "tumours")
+    found = LAYOUTS["nnunet"].read(tmp_path / "tumours")
     assert [s.members for s in found.regions] == [s.members for s in load_card("brats").structures]
 
 
@@ -123,7 +123,7 @@ def test_tumour_that_does_not_enhance_is_necrosis_since_2017(tmp_path: Path) -> 
     assert set(np.unique(stored)) == {0, 1, 2, 3, 4}
     done = convert(tmp_path / "set", tmp_path / "out", layout="brats", to="brats2023")
     assert done.relabelled == {3: 1, 4: 3}
-    (case,) = LAYOUTS["brats"](tmp_path / "out").cases
+    (case,) = LAYOUTS["brats"].read(tmp_path / "out").cases
     assert case.label is not None
     expected = np.array([0, 1, 2, 1, 3])[stored]
     np.testing.assert_array_equal(read_labels(case.label).array, expected)
@@ -133,7 +133,7 @@ def test_channels_apart_become_one_file_and_come_apart_again(tumours: Path, tmp_
     card = load_card("brats")
     name = "BraTS-GLI-00000-000"
     convert(tumours, tmp_path / "one", layout="brats", to="decathlon")
-    assert LAYOUTS["decathlon"](tmp_path / "one").channels == card.channels
+    assert LAYOUTS["decathlon"].read(tmp_path / "one").channels == card.channels
     first = read(tumours, "brats", name, card.channels)
     same(first, read(tmp_path / "one", "decathlon", name, card.channels))
     assert first[0].array.dtype == np.int16
@@ -171,7 +171,7 @@ def test_gaps_between_label_values_are_closed_for_nnunet(tmp_path: Path) -> None
     (tmp_path / "heads" / "dataset.json").write_text(json.dumps(data))
     done = convert(tmp_path / "heads", tmp_path / "closed", layout="decathlon", to="nnunet")
     assert done.relabelled == {7: 1, 30: 2, 900: 3}
-    assert LAYOUTS["nnunet"](tmp_path / "closed").labels == {1: "a", 2: "c", 3: "b"}
+    assert LAYOUTS["nnunet"].read(tmp_path / "closed").labels == {1: "a", 2: "c", 3: "b"}
     closed = read_labels(tmp_path / "closed" / "labelsTr" / "phantom_000.nii.gz").array
     np.testing.assert_array_equal(closed, np.array([0, 1, 3, 2])[found.array])
     assert values.size > 30
@@ -186,7 +186,7 @@ def test_whose_a_case_is_stays_in_its_name(tumours: Path, tmp_path: Path) -> Non
     visit.rename(source / "BraTS-GLI-00000-001")
     done = convert(source, tmp_path / "out", layout="brats", to="nnunet")
     assert done.cases == ["BraTS-GLI-00000__000", "BraTS-GLI-00000__001"]
-    assert [c.group for c in LAYOUTS["nnunet"](tmp_path / "out").cases] == ["BraTS-GLI-00000"] * 2
+    assert [c.group for c in LAYOUTS["nnunet"].read(tmp_path / "out").cases] == ["BraTS-GLI-00000"] * 2
     back = convert(tmp_path / "out", tmp_path / "back", layout="nnunet", to="brats2023")
     assert back.cases == ["BraTS-GLI-00000-000", "BraTS-GLI-00000-001"]
     hidden = convert(source, tmp_path / "hidden", layout="brats", to="decathlon", anonymous=True)
@@ -288,12 +288,12 @@ def test_cases_without_labels_become_test_cases(tmp_path: Path) -> None:
         assert (len(done.cases), done.labelled) == (2, 1)
         first, second = ("Case00", "Case01") if to == "promise12" else ("ProstateX-0000", "ProstateX-0001")
         assert [p for p in (tmp_path / to / folder).iterdir() if p.name.startswith(second)]
-        assert [case.case_id for case in LAYOUTS[to](tmp_path / to).cases] == [first]
+        assert [case.case_id for case in LAYOUTS[to].read(tmp_path / to).cases] == [first]
 
 
 def test_regions_keep_their_names_where_there_are_labels_alone(tumours: Path, tmp_path: Path) -> None:
     convert(tumours, tmp_path / "out", layout="brats", to="decathlon")
-    assert LAYOUTS["decathlon"](tmp_path / "out").labels == {
+    assert LAYOUTS["decathlon"].read(tmp_path / "out").labels == {
         1: "tumour core, value 1", 2: "whole tumour", 3: "tumour core, value 3", 4: "enhancing tumour",
     }  # fmt: skip
 
@@ -311,7 +311,7 @@ def test_the_command_says_what_it_did(tumours: Path, tmp_path: Path) -> None:
 
 
 def test_every_target_is_a_layout_that_is_read() -> None:
-    assert {"brats" if name.startswith("brats") else name for name in TARGETS} <= set(LAYOUTS)
+    assert {"brats" if name.startswith("brats") else name for name in offered()} <= set(LAYOUTS)
 
 
 def test_a_mask_for_each_structure_makes_the_same_labels(heads: Path, tmp_path: Path) -> None:
@@ -327,7 +327,7 @@ def test_a_mask_for_each_structure_makes_the_same_labels(heads: Path, tmp_path: 
     assert core.grid.matches(first[1].grid)
     back = convert(tmp_path / "masks", tmp_path / "back", layout="masks", to="nnunet")
     assert back.relabelled == {}
-    found = LAYOUTS["nnunet"](tmp_path / "back")
+    found = LAYOUTS["nnunet"].read(tmp_path / "back")
     assert found.labels == {1: "core", 2: "left lobe", 3: "right lobe"}
     scan, labels = read(tmp_path / "back", "nnunet", "phantom_002", ("image",))
     np.testing.assert_array_equal(labels.array, np.array([0, 2, 3, 1])[first[1].array])
@@ -377,7 +377,7 @@ def test_regions_are_masks_that_overlap(tumours: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("axis", "number"), [("axial", 2), ("coronal", 1), ("sagittal", 0)])
 def test_slices_are_the_canonical_volume_cut_up(heads: Path, tmp_path: Path, axis: str, number: int) -> None:
     convert(heads, tmp_path / "out", layout="decathlon", to="images", axis=axis)
-    found = LAYOUTS["images"](tmp_path / "out").cases
+    found = LAYOUTS["images"].read(tmp_path / "out").cases
     assert {case.group for case in found} == {"phantom_000", "phantom_001", "phantom_002"}
     volume, labels = read(heads, "decathlon", "phantom_001", ("image",))
     turn = canonical(volume.grid)
@@ -396,10 +396,10 @@ def test_three_channels_are_colours_and_come_back(tumours: Path, tmp_path: Path)
     with pytest.raises(UsageError, match="an image has 1 or 3 channels, not 4"):
         convert(tumours, tmp_path / "out", layout="brats", to="images")
     convert(tumours, tmp_path / "out", layout="brats", to="images", channels=["flair", "t1c", "t2"])
-    first = LAYOUTS["images"](tmp_path / "out").cases[12]
+    first = LAYOUTS["images"].read(tmp_path / "out").cases[12]
     assert (first.case_id, first.group) == ("BraTS-GLI-00000-000__axial012", "BraTS-GLI-00000-000")
     done = convert(tmp_path / "out", tmp_path / "n", layout="images", to="nnunet")
-    assert LAYOUTS["nnunet"](tmp_path / "n").channels == ("red", "green", "blue")
+    assert LAYOUTS["nnunet"].read(tmp_path / "n").channels == ("red", "green", "blue")
     again = convert(tmp_path / "n", tmp_path / "back", layout="nnunet", to="images")
     assert done.cases == again.cases
     for folder in ("images", "masks"):
@@ -414,7 +414,7 @@ def test_three_channels_are_colours_and_come_back(tumours: Path, tmp_path: Path)
 
 def test_phantoms_are_slices_of_patients_too(tmp_path: Path) -> None:
     write_phantoms(tmp_path, "images", 2, 0, SMALL)
-    found = LAYOUTS["images"](tmp_path).cases
+    found = LAYOUTS["images"].read(tmp_path).cases
     assert len(found) == 12
     assert {case.group for case in found} == {"phantom_000", "phantom_001"}
     values = {v for case in found for v in np.unique(read_reference(case).array).tolist()}

@@ -43,7 +43,7 @@ def test_structures_have_one_value_in_every_case(tmp_path: Path, apart: bool) ->
     for n in range(3):
         a_case(tmp_path / f"p{n}", n, apart=apart)
     assert detect(tmp_path) == "dicom"
-    files = LAYOUTS["dicom"](tmp_path)
+    files = LAYOUTS["dicom"].read(tmp_path)
     assert files.labels == {1: "Liver", 2: "left kidney"}
     assert [case.case_id for case in files.cases] == ["p0", "p1", "p2"]
     structures = tuple(Structure(value, name) for value, name in files.labels.items())
@@ -61,9 +61,9 @@ def test_check_and_convert_take_them(tmp_path: Path) -> None:
         a_case(tmp_path / "rt" / f"p{n}", n, apart=True)
     assert "0 errors, 0 warnings" in done("check", tmp_path / "rt").err
     done("convert", tmp_path / "rt", tmp_path / "out", "--from", "dicom", "--to", "nnunet")
-    found = LAYOUTS["nnunet"](tmp_path / "out")
+    found = LAYOUTS["nnunet"].read(tmp_path / "out")
     assert found.labels == {1: "Liver", 2: "left kidney"}
-    for case, written in zip(LAYOUTS["dicom"](tmp_path / "rt").cases, found.cases, strict=True):
+    for case, written in zip(LAYOUTS["dicom"].read(tmp_path / "rt").cases, found.cases, strict=True):
         assert case.label is not None
         assert written.label is not None
         scan, copy = io.read_volume(case.image), io.read_volume(written.image)
@@ -79,11 +79,14 @@ def test_what_is_missing_or_twice_is_said(tmp_path: Path) -> None:
     content = file.read_bytes()
     file.unlink()
     with pytest.raises(InputError, match="p1: holds no structure set"):
-        LAYOUTS["dicom"](tmp_path)
-    assert [case.label is None for case in LAYOUTS["dicom"](tmp_path, complete=False).cases] == [False, True]
+        LAYOUTS["dicom"].read(tmp_path)
+    assert [case.label is None for case in LAYOUTS["dicom"].read(tmp_path, complete=False).cases] == [
+        False,
+        True,
+    ]
     for name in ("a.dcm", "b.dcm"):
         (file.parent / name).write_bytes(content)
     with pytest.raises(InputError, match=r"holds both a\.dcm and b\.dcm"):
-        LAYOUTS["dicom"](tmp_path)
+        LAYOUTS["dicom"].read(tmp_path)
     with pytest.raises(InputError, match="no folder of a case"):
-        LAYOUTS["dicom"](tmp_path / "p0" / "CT")
+        LAYOUTS["dicom"].read(tmp_path / "p0" / "CT")

@@ -546,12 +546,12 @@ def test_a_comma_behind_the_last_value_is_read(tmp_path: Path, layout: str) -> N
     content = json.loads(path.read_text()) | {"note": 'a "quoted, ]" text, }'}
     path.write_text(json.dumps(content))
     assert detect(folder) == layout
-    before = LAYOUTS[layout](folder)
+    before = LAYOUTS[layout].read(folder)
     path.write_text(json.dumps(content, indent=1)[:-2] + ",\n}")
     with pytest.raises(json.JSONDecodeError):
         json.loads(path.read_text())
     assert detect(folder) == layout
-    assert LAYOUTS[layout](folder) == before
+    assert LAYOUTS[layout].read(folder) == before
     assert read_json(path)["note"] == content["note"]
 
 

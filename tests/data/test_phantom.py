@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from medseg.core.errors import UsageError
 from medseg.core.volume import LabelMap, Volume
 from medseg.data.cards import load_card
 from medseg.data.cases import read_image, read_reference
-from medseg.data.layouts import LAYOUTS, WRITERS, LayoutName
+from medseg.data.layouts import LAYOUTS, targets
 from medseg.data.phantom import (
     ORDERS,
     STRUCTURES,
@@ -189,7 +188,7 @@ LITTLE = {"promise12": (24, 24, 12), "prostatex": (24, 24, 12), "label_maps": (3
 
 def test_there_are_phantoms_in_every_layout_of_files_that_are_written() -> None:
     """All but DICOM series: medseg writes objects that refer to a scan, never the scan itself."""
-    assert set(get_args(LayoutName)) - {"dicom"} <= set(KINDS) == set(WRITERS)
+    assert set(LAYOUTS) - {"dicom"} <= set(KINDS) == set(targets())
 
 
 @pytest.mark.parametrize("layout", CARDS)
@@ -333,7 +332,7 @@ def test_a_box_too_small_for_any_phantom_is_refused(make: Callable[..., object])
 def test_the_command_makes_phantoms_in_a_layout(tmp_path: Path) -> None:
     ran = medseg("phantom", tmp_path / "set", "--layout", "masks", "--cases", "3")
     assert (ran.code, ran.out) == (0, "")
-    assert len(LAYOUTS["masks"](tmp_path / "set").cases) == 3
+    assert len(LAYOUTS["masks"].read(tmp_path / "set").cases) == 3
     assert medseg("phantom", tmp_path / "other", "--layout", "tar").code == 2
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.findings.answer import of_sides
 from medseg.findings.scan import of_grid, of_scan
 from medseg.metrics.case import evaluate_case
+from medseg.model.evidence import Evidence, SpacingRange
 
 SHAPE = (4, 5, 6)
 
@@ -24,7 +24,7 @@ class Model:
 
     name: str = "tiny"
     channels: tuple[str, ...] = ("MR",)
-    evidence: dict[str, Any] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence)
 
 
 def scan(spacing_mm: float) -> Volume:
@@ -53,7 +53,7 @@ def test_pages_and_measurements_tell_of_the_same_shear(degrees: float, codes: li
 
 @pytest.mark.parametrize(("spacing_mm", "doubts"), [(2.0, 0), (2.001, 1), (0.5, 0), (0.499, 1)])
 def test_voxels_of_twice_the_trainings_size_are_not_yet_doubted(spacing_mm: float, doubts: int) -> None:
-    model = Model(evidence={"spacing_mm": {"min": [1.0] * 3, "max": [1.0] * 3}})
+    model = Model(evidence=Evidence(spacing_mm=SpacingRange((1.0,) * 3, (1.0,) * 3)))
     assert [f.code for f in of_scan(scan(spacing_mm), model)] == ["voxel_size"] * doubts
 
 

@@ -39,6 +39,7 @@ from medseg.evaluation.case_file import CaseStore, StoredCase
 from medseg.metrics.case import evaluate_case
 from medseg.metrics.stored import case_mapping
 from medseg.model import file as models
+from medseg.model.evidence import Confidence, Evidence, VolumeRange
 from medseg.model.file import Model, load_model
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
 from medseg.segmentation import prediction
@@ -225,7 +226,8 @@ def model_file(folder: Path) -> list[bytes]:
     spec = ModelSpec(
         "tiny", NetworkSpec("unet3d", out_channels=3, widths=(4, 8)),
         NetworkFacts((2, 2, 2), (7, 7, 7), True),
-        ("MRI",), STRUCTURES.items, evidence={"selection": 0.75, "volumes_ml": {"front": [1.0, 2.0]}},
+        ("MRI",), STRUCTURES.items,
+        evidence=Evidence(confidence=Confidence(0.75), volumes_ml={"front": VolumeRange(1.0, 2.0)}),
     )  # fmt: skip
     path = folder / "seed.safetensors"
     Model(spec, weights, (b"<xml/>", bytes(64))).save(path)
@@ -302,7 +304,7 @@ def dataset(*, nnunet: bool) -> Callable[[Path], list[bytes]]:
 
 
 def layout(name: str) -> Callable[[Path], Any]:
-    return lambda path: LAYOUTS[name](path.parent)  # type: ignore[index]
+    return lambda path: LAYOUTS[name].read(path.parent)  # type: ignore[index]
 
 
 # What predict and evaluate leave

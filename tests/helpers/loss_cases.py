@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.losses.registry import LOSSES, build
-from medseg.losses.spec import USED, LossSpec, LossTerm
+from medseg.losses.registry import build
+from medseg.losses.spec import LOSSES, LossSpec, LossTerm
 
 OUTPUTS = 3
 WEIGHTS = (0.5, 2.0, 1.0)
@@ -55,9 +55,9 @@ def loss(name: str, regions: bool, **settings: Any) -> nn.Module:
 def _variants(name: str) -> list[dict[str, Any]]:
     denominators: list[dict[str, Any]] = [{}]
     pooling: list[dict[str, Any]] = [{}]
-    if "denominator" in USED[name]:
+    if "denominator" in LOSSES[name].settings:
         denominators.append({"denominator": "squared"})
-    if "batch" in USED[name]:
+    if "batch" in LOSSES[name].settings:
         pooling.append({"batch": False})
     parts = itertools.product(CHOICES.get(name, [{}]), denominators, pooling)
     return [choice | denominator | pool for choice, denominator, pool in parts]
@@ -65,8 +65,8 @@ def _variants(name: str) -> list[dict[str, Any]]:
 
 VARIANTS = [
     Variant(name, regions, settings)
-    for name, (_, takes) in LOSSES.items()
-    for regions in takes
+    for name, row in LOSSES.items()
+    for regions in (outputs == "regions" for outputs in row.outputs)
     for settings in _variants(name)
 ] + [Variant("sum", regions, {"terms": TERMS}) for regions in (False, True)]
 

@@ -8,9 +8,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from medseg.core.specs import from_mapping
 from medseg.core.structures import StructureSet
 from medseg.data import phantom
 from medseg.inference.engines.torch import to_graph
+from medseg.model.evidence import Evidence
 from medseg.model.file import Model
 from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.networks.layers import Segmenter
@@ -45,6 +47,8 @@ def tiny_model(
     _balance(network, seed)
     with torch.no_grad():
         network.head.bias[0] += background
+    if "evidence" in settings:
+        settings["evidence"] = evidence_of(settings["evidence"])
     model = ModelSpec(
         name=f"tiny-{seed}",
         network=spec,
@@ -55,6 +59,11 @@ def tiny_model(
     )
     weights = {key: value.numpy().copy() for key, value in network.state_dict().items()}
     return Model(model, weights, to_graph(network, len(channels), 3))
+
+
+def evidence_of(plain: object) -> Evidence:
+    """Evidence from the plain values that a model file holds, or as it is."""
+    return plain if isinstance(plain, Evidence) else from_mapping(Evidence, plain, source="test")  # type: ignore[arg-type]
 
 
 def _unlike_new(network: Segmenter, seed: int) -> None:

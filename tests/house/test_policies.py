@@ -13,7 +13,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from commands import done, names, refused
-from models import tiny_model
+from models import evidence_of, tiny_model
 
 from medseg.core.errors import InputError, ResourceError
 from medseg.core.structures import from_labels
@@ -37,7 +37,7 @@ from medseg.segmentation.calibration import (
 
 pytestmark = pytest.mark.fault("reports 41")
 
-SURE, UNSURE = {"min": 0.0}, {"min": 2.0}
+SURE, UNSURE = {"min": 0.0}, {"min": 1.0}
 """Confidences of a model's own scans that none falls short of, and that every one does."""
 
 CALIBRATION = {
@@ -202,16 +202,19 @@ def test_a_volume_is_doubted_beyond_the_stated_slack() -> None:
 @pytest.mark.parametrize(("held", "shown"), [(0.85, True), (0.8499, False), (1.0, True), (0.0, False)])
 def test_the_dice_to_expect_is_shown_where_85_percent_held_on_shifted_scans(held: float, shown: bool) -> None:
     assert SHIFTED_COVERAGE == 0.85
-    assert may_show_dice({"calibration": {"shifted": {"dice_coverage": held}}}) is shown
-    assert not may_show_dice({"calibration": {}})
+    assert (
+        may_show_dice(evidence_of({"calibration": {"coverage": 0.9, "shifted": {"dice_coverage": held}}}))
+        is shown
+    )
+    assert not may_show_dice(evidence_of({"calibration": {"coverage": 0.9}}))
 
 
 def test_a_feature_that_never_varied_is_given_a_least_spread() -> None:
     """Else a scan would be unlike all others for its last decimal."""
     cases = [Observation({}, {}, {}, {}, {"noise": 2.0}) for _ in range(20)]
-    usual = calibrated(cases, from_labels({}))["usual"]
+    usual = calibrated(cases, from_labels({})).usual
     assert LEAST_SPREAD == 0.02
-    assert usual["features"]["noise"] == [2.0, 0.02]
+    assert usual.features["noise"] == (2.0, 0.02)
 
 
 def test_what_unpacks_to_more_than_any_scan_is_a_bomb() -> None:

@@ -17,6 +17,7 @@ from medseg.inference import engines
 from medseg.inference.engines import base
 from medseg.inference.engines.openvino import MAX_COMPILED, OpenVinoEngine
 from medseg.inference.engines.torch import to_graph, torch_engine
+from medseg.model.evidence import EngineAgreement, Evidence
 from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import MEMORY_FORMATS
@@ -264,10 +265,8 @@ def test_the_predictor_and_openvino_do_without_torch():
 
 
 def measured(**changes):
-    evidence = {
-        name.replace("_", " "): {"dice": dice, "volume": volume} for name, (dice, volume) in changes.items()
-    }
-    return SimpleNamespace(spec=SimpleNamespace(evidence={"engines": evidence} if evidence else {}))
+    found = {name.replace("_", " "): EngineAgreement(*figures) for name, figures in changes.items()}
+    return SimpleNamespace(spec=SimpleNamespace(evidence=Evidence(engines=found or None)))
 
 
 @pytest.mark.parametrize(

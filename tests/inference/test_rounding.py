@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from models import evidence_of
 
 from medseg.inference.engines.rounding import REPEATABILITY, SHARE_OF_NOISE, harmless, share_of_noise
+from medseg.model.evidence import EngineAgreement, Evidence, Repeatability
 
 WITHIN = 0.03
 
 
-def evidence(dice: float = 0.0, share: float = 0.2, engine: str = "openvino bf16") -> dict[str, Any]:
+def evidence(dice: float = 0.0, share: float = 0.2, engine: str = "openvino bf16") -> Evidence:
     """Of a model whose volumes vary by 3 % within a head, and by a share of that with rounding."""
     percent = 100 * math.expm1(REPEATABILITY * WITHIN)
     figures = {
@@ -21,7 +23,9 @@ def evidence(dice: float = 0.0, share: float = 0.2, engine: str = "openvino bf16
         "lobe": {"dice": dice, "log_volume": share * WITHIN},
     }
     repeated = {name: {"smallest_change_percent": percent} for name in figures}
-    return {"repeatability": {"structures": repeated}, "rounding": {engine: {"n": 3, "structures": figures}}}
+    return evidence_of(
+        {"repeatability": {"structures": repeated}, "rounding": {engine: {"n": 3, "structures": figures}}}
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,11 +37,12 @@ def evidence(dice: float = 0.0, share: float = 0.2, engine: str = "openvino bf16
         (evidence(dice=-0.0015), True),
         (evidence(dice=-0.0025), False),
         (evidence(engine="torch bf16"), True),
-        ({}, False),
-        (evidence() | {"repeatability": {"structures": {}}}, False),
+        (Evidence(), False),
+        (replace(evidence(), repeatability=Repeatability()), False),
+        (replace(evidence(), repeatability=None), False),
     ],
 )
-def test_rounding_must_drown_in_the_noise_of_repeated_scans(found: dict[str, Any], allowed: bool) -> None:
+def test_rounding_must_drown_in_the_noise_of_repeated_scans(found: Evidence, allowed: bool) -> None:
     assert harmless(found, "openvino bf16") is allowed
 
 
@@ -55,7 +60,6 @@ def test_what_may_be_added_to_the_spread_is_five_percent() -> None:
 
 
 def test_without_repeated_scans_the_largest_change_counts() -> None:
-    compared = {"engines": {"openvino bf16": {"dice": 0.001, "volume": 0.005}}}
-    assert harmless(compared, "openvino bf16")
-    compared["engines"]["openvino bf16"]["volume"] = 0.02
-    assert not harmless(compared, "openvino bf16")
+    for volume, allowed in ((0.005, True), (0.02, False)):
+        compared = Evidence(engines={"openvino bf16": EngineAgreement(0.001, volume)})
+        assert harmless(compared, "openvino bf16") is allowed

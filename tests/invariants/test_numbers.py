@@ -21,8 +21,8 @@ from medseg.augment.spec import AffineSpec, AugmentSpec, ElasticSpec, FlipSpec
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.data.phantom import phantom_case
-from medseg.losses.registry import LOSSES, build
-from medseg.losses.spec import LossSpec
+from medseg.losses.registry import build
+from medseg.losses.spec import LOSSES, LossSpec
 from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.preparation.orient import Reorientation
 from medseg.segmentation.member import SegmenterOptions
@@ -148,7 +148,7 @@ def test_a_loss_is_finite_and_does_not_depend_on_the_order_of_its_batch(
     name: str, seed: int, scale: float, fill: str
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
-    for regions in LOSSES[name][1]:
+    for regions in (outputs == "regions" for outputs in LOSSES[name].outputs):
         logits = (torch.randn(3, 3, 4, 3, 5, generator=generator) * scale).requires_grad_()
         shape = logits.shape if regions else (3, 4, 3, 5)
         high = 2 if regions else 3

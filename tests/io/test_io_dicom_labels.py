@@ -81,7 +81,7 @@ def test_a_segmentation_is_a_reference_and_a_label_of_a_data_set(tmp_path: Path)
     shutil.copytree(tmp_path / "series", tmp_path / "set" / "one" / "CT")
     shutil.copy(path, tmp_path / "set" / "one" / "labels.dcm")
     assert detect(tmp_path / "set") == "dicom"
-    (case,) = LAYOUTS["dicom"](tmp_path / "set").cases
+    (case,) = LAYOUTS["dicom"].read(tmp_path / "set").cases
     assert case.label == tmp_path / "set" / "one" / "labels.dcm"
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medseg.metrics.conformal import Line, calibrated_line, conformal_interval, least_cases
+from medseg.core.lines import Line
+from medseg.metrics.conformal import calibrated_line, conformal_interval, least_cases
 
 
 @pytest.mark.parametrize(("coverage", "least"), [(0.5, 3), (0.8, 9), (0.9, 19), (0.95, 39)])

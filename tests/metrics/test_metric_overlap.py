@@ -10,8 +10,14 @@ import pytest
 from medseg.core.volume import Grid
 from medseg.metrics import overlap
 from medseg.metrics.counts import Counts, joint_histogram
+from medseg.metrics.table import overlap_values
 
 HAND = Counts(tp=6, fp=2, fn=4, tn=88)
+
+
+def grid_of(voxel_mm3: float) -> Grid:
+    """A grid of such voxels."""
+    return Grid((2, 2, 2), np.diag([voxel_mm3, 1.0, 1.0, 1.0]))
 
 
 def test_hand_values() -> None:
@@ -24,7 +30,7 @@ def test_hand_values() -> None:
 
 
 def test_volumes_are_in_millilitres_and_signed_prediction_minus_reference() -> None:
-    values = overlap.overlap_values(HAND, Grid((10, 10, 10), np.diag([5, 10, 10, 1])))
+    values = overlap_values(HAND, Grid((10, 10, 10), np.diag([5, 10, 10, 1])))
     assert values["volume_diff_ml"].value == pytest.approx((8 - 10) * 0.5)
     assert values["volume_diff_ml"].unit == "ml"
 
@@ -78,7 +84,7 @@ EMPTY = {
 @pytest.mark.fault("reliability 52")
 def test_empty_rules(status: str) -> None:
     counts, expected = EMPTY[status]
-    values = overlap.overlap_values(counts, Grid((1, 1, 1), np.diag([10, 10, 10, 1])))
+    values = overlap_values(counts, Grid((1, 1, 1), np.diag([10, 10, 10, 1])))
     assert {name: values[name].value for name in expected} == expected
     assert {v.status for v in values.values()} == {status}
     assert values["volume_diff_ml"].value == pytest.approx(counts.fp - counts.fn)

@@ -18,7 +18,9 @@ from medseg.core import specs
 from medseg.core.errors import ModelError, UsageError
 from medseg.core.structures import from_labels
 from medseg.model import file as model_module
+from medseg.model.evidence import Confidence, Evidence
 from medseg.model.file import Model, find_model, load_model
+from medseg.model.provenance import CaseCounts, Provenance
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
 
 SPEC = ModelSpec(
@@ -27,8 +29,8 @@ SPEC = ModelSpec(
     NetworkFacts((2, 2, 2), (7, 7, 7), True),
     ("MRI",),
     from_labels({1: "anterior", 2: "posterior"}).items,
-    training={"cases": {"trained": 12}, "fold": 0},
-    evidence={"selection": 0.75},
+    training=Provenance(cases=CaseCounts(12), fold=0),
+    evidence=Evidence(confidence=Confidence(0.75)),
 )
 
 

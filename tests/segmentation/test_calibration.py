@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from medseg.core.specs import from_mapping, to_mapping
 from medseg.core.structures import from_labels
 from medseg.findings.answer import distances
+from medseg.model.evidence import Coverage, Evidence
 from medseg.segmentation.calibration import Observation, calibrated, coverage, expectations, may_show_dice
+from medseg.training.calibrate import table_rows
 
 STRUCTURES = from_labels({1: "a", 2: "b"})
 
@@ -31,9 +35,9 @@ def cases(n: int, seed: int, shift: float = 0.0) -> list[Observation]:
 def test_intervals_hold_what_they_promise() -> None:
     evidence = calibrated(cases(60, 0), STRUCTURES)
     found = coverage(cases(500, 1), evidence)
-    assert 0.84 < found["volume_coverage"] < 0.97
-    assert 0.84 < found["dice_coverage"] < 0.97
-    assert (found["volumes"], found["dices"]) == (1000, 1000)
+    assert 0.84 < found.volume_coverage < 0.97
+    assert 0.84 < found.dice_coverage < 0.97
+    assert (found.volumes, found.dices) == (1000, 1000)
 
 
 def test_a_bias_is_taken_back() -> None:
@@ -48,10 +52,10 @@ def test_a_bias_is_taken_back() -> None:
 
 def test_too_few_cases_promise_nothing() -> None:
     evidence = calibrated(cases(18, 0), STRUCTURES)
-    assert "usual" not in evidence
+    assert evidence.usual is None
     found = expectations({"a": 2.0}, {"a": 0.9}, evidence)["a"]
     assert (found.interval_ml, found.dice) == (None, None)
-    assert expectations({"a": 2.0}, {"a": 0.9}, {})["a"].interval_ml is None
+    assert expectations({"a": 2.0}, {"a": 0.9}, Evidence())["a"].interval_ml is None
 
 
 def test_a_structure_that_is_often_not_there_has_no_lower_end() -> None:
@@ -59,14 +63,15 @@ def test_a_structure_that_is_often_not_there_has_no_lower_end() -> None:
     for case in known[:6]:
         case.reference_ml["a"] = 0.0  # type: ignore[index]
     evidence = calibrated(known, STRUCTURES)
-    assert evidence["calibration"]["structures"]["a"]["volume_log_ratio"][0] is None
+    assert evidence.calibration.structures["a"].volume_log_ratio[0] is None
     low, _ = expectations({"a": 2.0}, {}, evidence)["a"].interval_ml or (None, None)
     assert low == 0.0
 
 
 def test_evidence_is_json() -> None:
     evidence = calibrated(cases(30, 0), STRUCTURES)
-    again = json.loads(json.dumps(evidence, allow_nan=False))
+    again = from_mapping(Evidence, json.loads(json.dumps(to_mapping(evidence), allow_nan=False)), source="x")
+    assert again == evidence
     one, two = (expectations({"a": 2.0}, {"a": 0.9}, e)["a"] for e in (evidence, again))
     assert one == two
 
@@ -75,14 +80,34 @@ def test_dice_is_shown_only_if_it_was_right_on_shifted_scans() -> None:
     evidence = calibrated(cases(40, 0), STRUCTURES)
     assert not may_show_dice(evidence)
     for shift, shown in ((0.0, True), (0.1, False)):
-        evidence["calibration"]["shifted"] = coverage(cases(200, 1, shift), evidence)
-        assert may_show_dice(evidence) is shown
+        held = coverage(cases(200, 1, shift), evidence)
+        assert may_show_dice(with_shifted(evidence, held)) is shown
+
+
+def with_shifted(evidence: Evidence, held: Coverage) -> Evidence:
+    return replace(evidence, calibration=replace(evidence.calibration, shifted=held))
+
+
+def test_no_dice_is_shown_where_no_shifted_case_had_an_interval() -> None:
+    """It once raised a TypeError at each prediction."""
+    evidence = calibrated(cases(40, 0), STRUCTURES)
+    assert not may_show_dice(with_shifted(evidence, Coverage()))
+
+
+def test_a_structure_that_no_reference_has_is_expected_to_be_empty() -> None:
+    """Both ends of its interval are 0; the upper one once raised a TypeError."""
+    known = cases(40, 0)
+    for case in known:
+        case.reference_ml["a"] = 0.0  # type: ignore[index]
+    evidence = calibrated(known, STRUCTURES)
+    assert expectations({"a": 2.0}, {}, evidence)["a"].interval_ml == (0.0, 0.0)
+    assert ("a", "40", "-100 % to -100 %") in [row[:3] for row in table_rows(evidence)]
 
 
 def test_the_usual_is_what_was_seen() -> None:
-    usual = calibrated(cases(60, 0), STRUCTURES)["usual"]
-    assert usual["n"] == 60
-    far = [max(distances(c.features, usual["features"]).values()) for c in cases(300, 1)]
-    assert np.mean(np.array(far) > usual["limit"]) < 0.03
-    assert distances({"noise": 5.0}, usual["features"])["noise"] > usual["limit"]
-    assert distances({"another": 5.0}, usual["features"]) == {}
+    usual = calibrated(cases(60, 0), STRUCTURES).usual
+    assert usual.n == 60
+    far = [max(distances(c.features, usual.features).values()) for c in cases(300, 1)]
+    assert np.mean(np.array(far) > usual.limit) < 0.03
+    assert distances({"noise": 5.0}, usual.features)["noise"] > usual.limit
+    assert distances({"another": 5.0}, usual.features) == {}

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from commands import done
 from io_files import save
-from models import tiny_model
+from models import evidence_of, tiny_model
 
 from medseg.core.errors import InputError
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
@@ -46,7 +46,7 @@ def test_an_image_is_no_segmentation(tmp_path: Path) -> None:
 def test_a_model_names_them_and_knows_their_volumes(seg: Path, tmp_path: Path) -> None:
     model = tiny_model()
     evidence = {"volumes_ml": {"core": {"n": 3, "min": 0.5, "max": 2.0}}}
-    replace(model, spec=replace(model.spec, evidence=evidence)).save(tmp_path / "m.safetensors")
+    replace(model, spec=replace(model.spec, evidence=evidence_of(evidence))).save(tmp_path / "m.safetensors")
     structures, expected, _ = known_structures(seg, model=str(tmp_path / "m.safetensors"))
     assert structures.items == STRUCTURES.items
     assert expected == {"core": (0.5, 2.0)}

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from models import evidence_of
 
 from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
@@ -27,7 +28,7 @@ def spec(**evidence: Any) -> ModelSpec:
         NetworkFacts((4, 4, 4), (5, 5, 5), True),
         ("MR",),
         STRUCTURES.items,
-        evidence=evidence,
+        evidence=evidence_of(evidence),
     )
 
 

@@ -19,6 +19,7 @@ from medseg.core.volume import Grid, Volume
 from medseg.data.phantom import STRUCTURES, phantom_case, write_phantom_scan
 from medseg.inference import engines
 from medseg.inference.predictor import labels_from_probabilities
+from medseg.model.evidence import Evidence, SpacingRange
 from medseg.model.file import Model
 from medseg.model.refinement import IntensityClass, RefinementSpec, Trust
 from medseg.model.spec import InferenceSpec, PostprocessSpec
@@ -143,7 +144,7 @@ def test_row_30_voxels_unlike_the_trainings_are_doubted_then_refused(
 ) -> None:
     side = side_mm if way == "larger" else 1 / side_mm
     known = replace(
-        model, spec=replace(model.spec, evidence={"spacing_mm": {"min": [1] * 3, "max": [1] * 3}})
+        model, spec=replace(model.spec, evidence=Evidence(spacing_mm=SpacingRange((1.0,) * 3, (1.0,) * 3)))
     )
     segment = Segmenter([known], ONE_THREAD)
     volume = Volume(scan().array, Grid(scan().grid.shape, np.diag([1.0, 1.0, side, 1.0])), ("image",))

@@ -11,10 +11,13 @@ import pytest
 from models import tiny_model
 
 from medseg.cli.main import main
+from medseg.core import specs
 from medseg.core.errors import UsageError
+from medseg.core.specs import to_mapping
 from medseg.data.cards import load_card
 from medseg.data.phantom import write_phantoms
 from medseg.model.file import Model, load_model
+from medseg.model.provenance import Provenance
 from medseg.segmentation.calibration import may_show_dice
 from medseg.training.calibrate import CalibrateOptions, calibrate, card_of, held_out
 from medseg.training.split import make_split
@@ -32,7 +35,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def model(**training: object) -> Model:
     made = tiny_model(channels=("image",))
     known = {"dataset": load_card("phantom").description, "fold": 1, "folds": 3, "seed": 5}
-    return replace(made, spec=replace(made.spec, training=known | {"cases": {"measured": 7}} | training))
+    stated = specs.from_mapping(Provenance, known | {"cases": {"measured": 7}} | training, source="the test")
+    return replace(made, spec=replace(made.spec, training=stated))
 
 
 def test_the_cases_held_out_are_those_of_the_training(data: Path) -> None:
@@ -84,7 +88,7 @@ def test_a_calibrated_model_says_what_to_expect(
     assert end.value.code == 0
     evidence = json.loads(capsys.readouterr().out)
     found = load_model(tmp_path / "new.safetensors")
-    assert found.spec.evidence["calibration"] == evidence["calibration"]
+    assert to_mapping(found.spec.evidence)["calibration"] == evidence["calibration"]
     assert evidence["calibration"]["n"] == CASES
     assert evidence["calibration"]["shifted"]["shifts"]["gamma"] == 1.6
     assert set(evidence) == {"calibration", "usual", "pieces", "repeatability", "rounding"}
@@ -108,4 +112,4 @@ def test_a_calibrated_model_says_what_to_expect(
         low, high = row["interval_ml"]
         assert 0 <= low <= high
         assert 0 <= row["expected_dice_interval"][0] <= row["expected_dice"] <= 1
-    assert may_show_dice(evidence) == (evidence["calibration"]["shifted"]["dice_coverage"] >= 0.85)
+    assert may_show_dice(found.spec.evidence) == (evidence["calibration"]["shifted"]["dice_coverage"] >= 0.85)

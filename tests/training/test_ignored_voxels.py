@@ -91,15 +91,15 @@ def recipe(folder: Path, layout: str, ignore: str = "") -> Path:
 
 @pytest.mark.fault("reports 28")
 def test_nnunets_ignore_label_is_read_trained_and_measured(data: Path, tmp_path: Path) -> None:
-    assert LAYOUTS["nnunet"](data).ignore == IGNORE
+    assert LAYOUTS["nnunet"].read(data).ignore == IGNORE
     assert [f.severity for f in check(data).findings if f.severity == "error"] == []
     words = (recipe(tmp_path, "nnunet"), "--data", data, "-o", tmp_path / "run", "--folds", 3, "--threads", 1)
     ran = done("train", *words)
     assert "voxels" not in ran.out
     evidence = load_model(tmp_path / "run" / "model.safetensors").spec.evidence
-    assert evidence["volumes_ml"] == {}, "how large a structure is, scribbles do not say"
-    assert {found["n"] for found in evidence["calibration"]["structures"].values()} == {0}
-    assert {row["structure"] for row in evidence["validation"]} == set(STRUCTURES.names)
+    assert evidence.volumes_ml == {}, "how large a structure is, scribbles do not say"
+    assert {found.n for found in evidence.calibration.structures.values()} == {0}
+    assert {row.structure for row in evidence.validation} == set(STRUCTURES.names)
 
 
 @pytest.mark.fault("reports 28")
@@ -238,13 +238,15 @@ def test_a_structure_without_a_mask_is_not_labelled_and_an_empty_mask_says_there
 @pytest.mark.fault("reports 28")
 def test_a_conversion_keeps_what_is_ignored_or_refuses(data: Path, tmp_path: Path) -> None:
     convert(data, tmp_path / "decathlon", layout="nnunet", to="decathlon")
-    assert LAYOUTS["decathlon"](tmp_path / "decathlon").ignore == IGNORE
+    assert LAYOUTS["decathlon"].read(tmp_path / "decathlon").ignore == IGNORE
     convert(tmp_path / "decathlon", tmp_path / "back", layout="decathlon", to="nnunet")
-    assert LAYOUTS["nnunet"](tmp_path / "back").ignore == IGNORE
+    assert LAYOUTS["nnunet"].read(tmp_path / "back").ignore == IGNORE
     name = next(data.glob("labelsTr/*")).name
     before, after = (nib.load(f / "labelsTr" / name).get_fdata() for f in (data, tmp_path / "back"))
     np.testing.assert_array_equal(before, after)
-    with pytest.raises(UsageError, match="masks cannot say that the label 4 is to be ignored; choose nnunet"):
+    with pytest.raises(
+        UsageError, match="masks cannot say that the label 4 is to be ignored; choose decathlon or nnunet"
+    ):
         convert(data, tmp_path / "masks", layout="nnunet", to="masks")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from medseg.core.errors import UsageError
 from medseg.core.volume import Grid, Volume
 from medseg.data import phantom
 from medseg.io import read_volume
+from medseg.model.evidence import Evidence, SmallestChange
 from medseg.model.file import load_model
 from medseg.training.repeatability import Perturbations, perturbed, repeatability, rotation, summarised
 
@@ -117,13 +117,13 @@ def test_rotation_keeps_lengths_and_its_axis() -> None:
 def test_the_smallest_change_by_hand() -> None:
     """Half the squared difference of a pair is its variance: 0.02 and 0.08, in the mean 0.05."""
     found = summarised([[{"x": 1.0}, {"x": 1.2}], [{"x": 3.0}, {"x": 3.4}]])
-    row = found["structures"]["x"]
-    assert (found["runs"], found["scans"], row["n"]) == (2, 2, 2)
-    assert row["smallest_change_ml"] == pytest.approx(1.96 * math.sqrt(2 * 0.05), rel=1e-3)
+    row = found.structures["x"]
+    assert (found.runs, found.scans, row.n) == (2, 2, 2)
+    assert row.smallest_change_ml == pytest.approx(1.96 * math.sqrt(2 * 0.05), rel=1e-3)
     logs = (math.log(1.2) ** 2 / 2 + math.log(3.4 / 3) ** 2 / 2) / 2
     expected = 100 * (math.exp(1.96 * math.sqrt(2 * logs)) - 1)
-    assert row["smallest_change_percent"] == pytest.approx(expected, rel=1e-3)
-    assert row["mean_ml"] == 2.15
+    assert row.smallest_change_percent == pytest.approx(expected, rel=1e-3)
+    assert row.mean_ml == 2.15
 
 
 def test_two_measurements_differ_by_less_in_95_percent_of_pairs() -> None:
@@ -132,10 +132,10 @@ def test_two_measurements_differ_by_less_in_95_percent_of_pairs() -> None:
     subjects = draw.uniform(2, 9, 400)
     first = summarised([[{"x": float(v)} for v in s + draw.normal(0, 0.1, 6)] for s in subjects])
     apart = np.abs(draw.normal(0, 0.1, 5000) - draw.normal(0, 0.1, 5000))
-    assert (apart < first["structures"]["x"]["smallest_change_ml"]).mean() == pytest.approx(0.95, abs=0.01)
+    assert (apart < first.structures["x"].smallest_change_ml).mean() == pytest.approx(0.95, abs=0.01)
     scaled = summarised([[{"x": float(v)} for v in s * np.exp(draw.normal(0, 0.1, 6))] for s in subjects])
     ratio = np.exp(np.abs(draw.normal(0, 0.1, 5000) - draw.normal(0, 0.1, 5000)))
-    percent = scaled["structures"]["x"]["smallest_change_percent"]
+    percent = scaled.structures["x"].smallest_change_percent
     assert (100 * (ratio - 1) < percent).mean() == pytest.approx(0.95, abs=0.01)
 
 
@@ -143,13 +143,11 @@ def test_scans_without_the_structure_say_nothing_of_it() -> None:
     rows = summarised([
         [{"x": 1.0, "y": 0.0, "z": 0.0}, {"x": 1.2, "y": 0.1, "z": 0.0}],
         [{"x": 0.0, "y": 0.3, "z": 0.0}, {"x": 0.0, "y": 0.3, "z": 0.0}],
-    ])["structures"]  # fmt: skip
-    assert (rows["x"]["n"], rows["x"]["smallest_change_ml"]) == (1, 0.392)
-    assert rows["y"]["n"] == 2
-    assert rows["y"]["smallest_change_percent"] is None  # once it was not found
-    assert rows["z"] == {
-        "n": 0, "smallest_change_ml": None, "smallest_change_percent": None, "mean_ml": None
-    }  # fmt: skip
+    ]).structures  # fmt: skip
+    assert (rows["x"].n, rows["x"].smallest_change_ml) == (1, 0.392)
+    assert rows["y"].n == 2
+    assert rows["y"].smallest_change_percent is None  # once it was not found
+    assert rows["z"] == SmallestChange(0, None, None, None)
 
 
 @pytest.mark.parametrize("bad", [{"runs": 1}, {"shift_voxels": -1.0}, {"noise_percent": (2.0, 1.0)}])
@@ -166,19 +164,17 @@ def test_a_model_is_measured_and_the_evidence_is_stored_with_it(tmp_path: Path) 
     found = repeatability(
         model, scans, perturbations=few, seed=4, threads=1, progress=lambda *step: steps.append(step)
     )
-    assert (found["runs"], found["scans"], len(steps)) == (3, 2, 6)
-    assert set(found["structures"]) == set(model.spec.structure_set.names)
-    assert any((row["smallest_change_ml"] or 0) > 0 for row in found["structures"].values())
-    assert found["perturbations"]["seed"] == 4
+    assert (found.runs, found.scans, len(steps)) == (3, 2, 6)
+    assert set(found.structures) == set(model.spec.structure_set.names)
+    assert any((row.smallest_change_ml or 0) > 0 for row in found.structures.values())
+    assert found.perturbations["seed"] == 4
     assert found == repeatability(model, scans, perturbations=few, seed=4, threads=1)
     still = Perturbations(2, 0, 0, (0, 0), 0)
     nothing = repeatability(model, scans, perturbations=still, threads=1)
-    assert all(row["smallest_change_ml"] in (0.0, None) for row in nothing["structures"].values())
-    stored = tiny_model(evidence={"repeatability": found})
+    assert all(row.smallest_change_ml in (0.0, None) for row in nothing.structures.values())
+    stored = tiny_model(evidence=Evidence(repeatability=found))
     stored.save(tmp_path / "m.safetensors")
-    assert load_model(tmp_path / "m.safetensors").spec.evidence["repeatability"] == json.loads(
-        json.dumps(found)
-    )
+    assert load_model(tmp_path / "m.safetensors").spec.evidence.repeatability == found
     with pytest.raises(UsageError, match="at least one scan"):
         repeatability(model, [], threads=1)
 
@@ -190,8 +186,8 @@ def test_the_packaged_hippocampus_model_repeats_itself(data_root: Path) -> None:
     files = sorted((data_root / "hippocampus").rglob("imagesTr/*.nii.gz"))[:3]
     scans = [read_volume(file) for file in files]
     found = repeatability(load_model("hippocampus"), scans, perturbations=Perturbations(runs=4), threads=1)
-    assert found["scans"] == 3
-    for row in found["structures"].values():
-        assert row["n"] == 3
-        assert 0.5 < row["smallest_change_percent"] < 20
-        assert 0.005 < row["smallest_change_ml"] < 0.4
+    assert found.scans == 3
+    for row in found.structures.values():
+        assert row.n == 3
+        assert 0.5 < row.smallest_change_percent < 20
+        assert 0.005 < row.smallest_change_ml < 0.4

@@ -20,6 +20,7 @@ from medseg.core import specs
 from medseg.io import read_volume
 from medseg.losses.spec import LossSpec, LossTerm
 from medseg.model.file import load_model
+from medseg.model.provenance import CaseCounts
 from medseg.segmentation.segmenter import load
 from medseg.training.spec import TrainingSpec
 
@@ -97,8 +98,8 @@ def test_a_pack_trains_stops_goes_on_and_comes_back_as_a_model(home: Path, tmp_p
     unpacked = here("unpack", home / "there" / "weights.npz", "-o", tmp_path / "start.safetensors")
     assert unpacked.returncode == 0, unpacked.stderr
     model = load_model(tmp_path / "start.safetensors")
-    assert model.spec.training["steps"] == 3
-    assert model.spec.training["cases"] == {"trained": 3, "chose_checkpoint": 1, "measured": 1}
+    assert model.spec.training.steps == 3
+    assert model.spec.training.cases == CaseCounts(3, 1, 1)
     assert model.spec.structure_set.names == ("left lobe", "right lobe", "core")
     assert any(not np.array_equal(early[f"weight/{key}"], value) for key, value in model.weights.items())
     write = home / "data" / "jane_doe_0.nii.gz"
@@ -108,8 +109,8 @@ def test_a_pack_trains_stops_goes_on_and_comes_back_as_a_model(home: Path, tmp_p
     assert found.labels.grid.shape == scan.shape
     words = ("train", home / "tiny.toml", "--data", home / "data", "-o", tmp_path / "run", "--folds", 5)
     done(*words, "--threads", 1, "--epochs", 1, "--init", tmp_path / "start.safetensors", "-q")
-    began = load_model(tmp_path / "run" / "model.safetensors").spec.training["began_from"]
-    assert (began["steps"], began["fold"], began["sha256"]) == (3, 0, model.sha256)
+    began = load_model(tmp_path / "run" / "model.safetensors").spec.training.began_from
+    assert (began.steps, began.fold, began.sha256) == (3, 0, model.sha256)
 
 
 @pytest.mark.parametrize(

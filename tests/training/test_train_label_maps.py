@@ -20,6 +20,7 @@ from medseg.data.layouts import CaseFiles
 from medseg.data.synthetic import MARGIN_MM, SyntheticCases
 from medseg.io import read_volume
 from medseg.model.file import load_model
+from medseg.model.provenance import CaseCounts
 from medseg.segmentation.segmenter import load
 from medseg.training.loop import Epoch, Trainer
 from medseg.training.recipe import load_recipe
@@ -74,12 +75,12 @@ def files(bench: Bench, n: int = 0) -> CaseFiles:
 def test_a_training_on_label_maps_leaves_a_model_that_predicts(bench: Bench, tmp_path: Path) -> None:
     path = bench.folder / "run" / "model.safetensors"
     model = load_model(path)
-    assert model.spec.training["cases"] == {"trained": 3, "chose_checkpoint": 1, "measured": 1}
+    assert model.spec.training.cases == CaseCounts(3, 1, 1)
     assert model.spec.structure_set.names == ("left lobe", "right lobe", "core")
     assert model.spec.channels == ("MR",)
     assert {str(value.dtype) for value in model.weights.values()} == {"float16", "float32", "int64"}
-    assert model.spec.evidence["engines"]["openvino f32"]["probability"] < 1e-3
-    assert set(model.spec.evidence["volumes_ml"]) == {"left lobe", "right lobe", "core"}
+    assert model.spec.evidence.engines["openvino f32"].probability < 1e-3
+    assert set(model.spec.evidence.volumes_ml) == {"left lobe", "right lobe", "core"}
     with (bench.folder / "run" / "validation.csv").open(newline="") as lines:
         assert {row["structure"] for row in csv.DictReader(lines)} >= {"left lobe", "right lobe", "core"}
     scan, _ = maps(bench).read(files(bench))
@@ -104,7 +105,7 @@ def test_a_stopped_training_on_label_maps_goes_on_bit_for_bit(
     with monkeypatch.context() as patch:
         patch.setattr(Trainer, "_epoch", epoch)
         assert main._run(bench.words(tmp_path / "run"), debug=False) == 130
-    assert load_model(tmp_path / "run" / "model.safetensors").spec.training["epochs"] == 1
+    assert load_model(tmp_path / "run" / "model.safetensors").spec.training.epochs == 1
     ran = medseg(*bench.words(tmp_path / "run"))
     assert ran.code == 0, ran.err
     assert "going on after epoch 1 of 2" in ran.err

@@ -16,9 +16,11 @@ import numpy as np
 import pytest
 from commands import Ran, apart, medseg, tree
 
+from medseg.core.specs import to_mapping
 from medseg.data.phantom import STRUCTURES, write_phantom_dataset, write_phantom_scan
 from medseg.io import read_volume
 from medseg.model.file import load_model
+from medseg.model.provenance import CaseCounts
 from medseg.segmentation.segmenter import load
 from medseg.training.loop import Epoch, Trainer
 from medseg.training.run import Run
@@ -99,11 +101,11 @@ def test_a_training_leaves_a_model_that_segments_and_says_how_good_it_is(
     model = load_model(bench.run / "model.safetensors")
     assert model.spec.name == "tiny"
     assert model.spec.structure_set.names == STRUCTURES.names
-    assert model.spec.training["cases"] == {"trained": 3, "chose_checkpoint": 1, "measured": 2}
-    assert model.spec.training["epochs"] == model.spec.training["of_epochs"] == 2
+    assert model.spec.training.cases == CaseCounts(3, 1, 2)
+    assert model.spec.training.epochs == model.spec.training.of_epochs == 2
     known = {"engines", "confidence", "volumes_ml", "spacing_mm", "validation", "calibration"}
-    assert set(model.spec.evidence) == known
-    assert model.spec.evidence["engines"]["openvino f32"]["probability"] < 1e-3
+    assert set(to_mapping(model.spec.evidence)) == known
+    assert model.spec.evidence.engines["openvino f32"].probability < 1e-3
     write_phantom_scan(tmp_path / "scan.nii.gz", shape=SHAPE)
     found = load(bench.run / "model.safetensors", threads=1)(read_volume(tmp_path / "scan.nii.gz"))
     assert found.structures.names == STRUCTURES.names
@@ -166,7 +168,7 @@ def test_overwrite_begins_anew_and_spares_what_is_not_its_own(bench: Bench, run:
     assert ran.code == 0, ran.err
     assert "going on" not in ran.err
     assert {p.name for p in run.iterdir()} == FILES - {"validation.csv"} | {"notes.txt"}
-    assert load_model(run / "model.safetensors").spec.training["epochs"] == 1
+    assert load_model(run / "model.safetensors").spec.training.epochs == 1
     assert "trained 1 epoch in" in ran.err
 
 
@@ -203,7 +205,7 @@ def test_an_interrupted_training_leaves_a_usable_model_and_goes_on_to_the_same_e
         ]
         assert main._run([str(word) for word in words], debug=False) == 130
     halfway = load_model(tmp_path / "run" / "model.safetensors")
-    assert halfway.spec.training["epochs"] == 1
+    assert halfway.spec.training.epochs == 1
     header(tmp_path / "run" / "model.safetensors")
     load(tmp_path / "run" / "model.safetensors")
     assert not (tmp_path / "run" / "run.lock").exists()
@@ -237,7 +239,7 @@ def test_a_case_that_fails_to_be_measured_does_not_cost_the_model(
     monkeypatch.setattr(evidence, "evaluate_case", fail)
     ran = train(bench.recipe, bench.data, tmp_path / "run")
     assert ran.code == 3
-    assert load_model(tmp_path / "run" / "model.safetensors").spec.training["epochs"] == 2
+    assert load_model(tmp_path / "run" / "model.safetensors").spec.training.epochs == 2
 
 
 @pytest.mark.parametrize("part", ["train", "validation"])
@@ -489,7 +491,7 @@ def test_a_budget_shorter_than_an_epoch_shortens_it_and_says_so(bench: Bench, tm
     stored = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (stored["epochs"], stored["steps_per_epoch"] < 10000) == (1, True)
     model = load_model(tmp_path / "run" / "model.safetensors")
-    assert model.spec.training["steps"] == stored["steps_per_epoch"]
+    assert model.spec.training.steps == stored["steps_per_epoch"]
     again = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
     assert (again.code, "going on after epoch 1 of 1" in again.err) == (0, True)
 

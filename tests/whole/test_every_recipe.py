@@ -59,6 +59,6 @@ def test_a_recipe_trains_on_data_of_its_layout(name: str, tmp_path: Path) -> Non
         say=lambda _: None, on_epoch=lambda _: None,
     )  # fmt: skip
     spec = load_model(done.model_path).spec
-    assert (spec.name, spec.training["steps"]) == (name, 2)
+    assert (spec.name, spec.training.steps) == (name, 2)
     assert spec.channels == (recipe.channels or card.channels)
-    assert {row["structure"] for row in spec.evidence["validation"]} == {s.name for s in card.structures}
+    assert {row.structure for row in spec.evidence.validation} == {s.name for s in card.structures}

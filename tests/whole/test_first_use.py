@@ -86,7 +86,7 @@ def test_other_folders_are_in_no_layout(sets: Path, tmp_path: Path) -> None:
 
 def predictions(folder: Path, layout: str, out: Path) -> Path:
     """The references of a data set as perfect predictions, called after their scans."""
-    for case in LAYOUTS[layout](folder).cases:
+    for case in LAYOUTS[layout].read(folder).cases:
         assert case.label is not None
         labels = read_labels(case.label)
         suffix = ".png" if case.label.suffix == ".png" else ".nii.gz"
@@ -103,7 +103,7 @@ def test_the_labels_of_a_data_set_are_references(sets: Path, tmp_path: Path, nam
     layout = "brats" if name.startswith("brats") else name
     pred = predictions(sets / name, layout, tmp_path / "pred")
     found = evaluate(pred, sets / name, surface=False)
-    assert [c.case_id for c in found.cases] == [c.case_id for c in LAYOUTS[layout](sets / name).cases]
+    assert [c.case_id for c in found.cases] == [c.case_id for c in LAYOUTS[layout].read(sets / name).cases]
     assert not found.failures
     dice = [row.metrics["dice"].value for case in found.cases for row in case.rows if row.status == "ok"]
     assert dice
@@ -122,7 +122,7 @@ def test_enhancing_tumour_is_compared_in_the_value_of_the_predictions(sets: Path
     """A model writes 4 whatever the year; the files of 2023 say 3."""
     pred = tmp_path / "pred"
     pred.mkdir()
-    for case in LAYOUTS["brats"](sets / "brats2023").cases:
+    for case in LAYOUTS["brats"].read(sets / "brats2023").cases:
         assert case.label is not None
         stored = read_labels(case.label)
         array = np.where(stored.array == 3, 4, stored.array).astype(np.uint8)
@@ -145,7 +145,7 @@ def test_promise12_is_measured_by_its_protocol(sets: Path, tmp_path: Path) -> No
 def test_masks_a_structure_are_references_once_values_have_names(sets: Path, tmp_path: Path) -> None:
     pred = tmp_path / "pred"
     pred.mkdir()
-    for case in LAYOUTS["decathlon"](sets / "decathlon").cases:
+    for case in LAYOUTS["decathlon"].read(sets / "decathlon").cases:
         assert case.label is not None
         shutil.copy(case.label, pred / case.label.name)
     with pytest.raises(UsageError, match=r"holds structures by name.*--labels"):
@@ -313,7 +313,7 @@ def test_results_in_a_patients_folder_are_no_labels(copied: Path) -> None:
     patient = copied / "brats2020" / "BraTS20_Training_001"
     labels = patient / "BraTS20_Training_001_seg.nii.gz"
     (patient / "BraTS20_Training_001_seg.json").write_text("{}")
-    case = LAYOUTS["brats"](copied / "brats2020", complete=False).cases[0]
+    case = LAYOUTS["brats"].read(copied / "brats2020", complete=False).cases[0]
     assert labels.is_file()
     assert case.label is None
 
@@ -422,7 +422,7 @@ def test_cases_of_promise12_are_numbered_and_the_command_says_how(sets: Path, tm
 def test_data_is_converted_from_the_years_of_brats_too(sets: Path, tmp_path: Path, year: str) -> None:
     found = convert(sets / year, tmp_path / "out", layout=year, to="nnunet")
     assert len(found.cases) == 3
-    assert LAYOUTS["nnunet"](tmp_path / "out").channels == ("flair", "t1", "t1c", "t2")
+    assert LAYOUTS["nnunet"].read(tmp_path / "out").channels == ("flair", "t1", "t1c", "t2")
 
 
 @pytest.mark.parametrize(

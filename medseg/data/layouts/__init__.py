@@ -2,74 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import Literal, NamedTuple
 
 from medseg.core.errors import InputError
-from medseg.data.layouts import (
-    brats,
-    decathlon,
-    dicom,
-    images,
-    label_maps,
-    masks,
-    nnunet,
-    promise12,
-    prostatex,
-)
+from medseg.core.registry import Registry
 from medseg.data.layouts.case import CaseFiles, DatasetFiles, require_folder
+from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import About, NewCase, Writer
 
-LayoutName = Literal[
-    "decathlon", "label_maps", "brats", "promise12", "prostatex", "nnunet", "images", "masks", "dicom"
-]
-
-LAYOUTS: Mapping[LayoutName, Callable[..., DatasetFiles]] = {
-    "decathlon": decathlon.read,
-    "label_maps": label_maps.read,
-    "brats": brats.read,
-    "promise12": promise12.read,
-    "prostatex": prostatex.read,
-    "nnunet": nnunet.read,
-    "images": images.read,
-    "masks": masks.read,
-    "dicom": dicom.read,
-}
-
-
-class Sign(NamedTuple):
-    """How a layout is told from the names of files, and in words what tells it."""
-
-    fits: Callable[[Path], bool]
-    words: str
-
-
-SIGNS: Mapping[LayoutName, Sign] = MappingProxyType(
+LAYOUTS = Registry[Layout](
+    "layout",
+    "medseg.layouts",
     {
-        "decathlon": Sign(decathlon.fits, "a dataset.json that lists training cases"),
-        "nnunet": Sign(nnunet.fits, "a dataset.json as nnU-Net writes it"),
-        "prostatex": Sign(prostatex.fits, "the folders of PROSTATEx"),
-        "images": Sign(images.fits, "images (PNG, TIFF) with their masks"),
-        "masks": Sign(masks.fits, "folders with a scan and segmentations/"),
-        "promise12": Sign(promise12.fits, "MetaImage files with their segmentations"),
-        "brats": Sign(brats.fits, "folders of patients with a file a modality"),
-        "dicom": Sign(dicom.fits, "folders with a DICOM series and its structure set"),
-    }
+        "decathlon": "medseg.data.layouts.decathlon:LAYOUT",
+        "nnunet": "medseg.data.layouts.nnunet:LAYOUT",
+        "prostatex": "medseg.data.layouts.prostatex:LAYOUT",
+        "images": "medseg.data.layouts.images:LAYOUT",
+        "masks": "medseg.data.layouts.masks:LAYOUT",
+        "promise12": "medseg.data.layouts.promise12:LAYOUT",
+        "brats": "medseg.data.layouts.brats:LAYOUT",
+        "dicom": "medseg.data.layouts.dicom:LAYOUT",
+        "label_maps": "medseg.data.layouts.label_maps:LAYOUT",
+    },
+    lambda found: isinstance(found, Layout),
 )
-"""Of each layout that can be told, in the order they are asked."""
+"""One line a layout, in the order that a folder is asked for its layout (see docs/extending.md)."""
 
 
-def detect(folder: Path) -> LayoutName | None:
+def targets() -> Mapping[str, Target]:
+    """What our layouts are written as, by name; BRATS by year too."""
+    return {name: target for layout in LAYOUTS.values() for name, target in layout.targets.items()}
+
+
+def target(name: str) -> Target | None:
+    """What is written under a name, ours or that of a layout of another package; None where nothing is."""
+    ours = targets()
+    if name in ours or not LAYOUTS.knows(name):
+        return ours.get(name)
+    return LAYOUTS.find(name).targets.get(name)
+
+
+def detect(folder: Path) -> str | None:
     """The layout of a folder, by the names of its files alone; None where it may be any, or none.
 
-    A folder of label maps looks like one of scans, and is never told.
+    A folder of label maps looks like one of scans, and is never told; nor is a layout of another package.
     """
-    return next((name for name, sign in SIGNS.items() if _tells(sign, folder)), None)
+    return next((name for name, layout in LAYOUTS.items() if _tells(layout, folder)), None)
 
 
-def read_layout(folder: Path, layout: LayoutName, *, complete: bool = True) -> DatasetFiles:
+def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetFiles:
     """The data set in a folder, in the layout of that name.
 
     Args:
@@ -79,55 +61,41 @@ def read_layout(folder: Path, layout: LayoutName, *, complete: bool = True) -> D
 
     Raises:
         InputError: there is no such folder, it has another layout, or is not as its layout says.
+        UsageError: there is no such layout.
     """
     require_folder(folder)
+    found = LAYOUTS.find(layout)
     try:
-        return LAYOUTS[layout](folder, complete=complete)
+        return found.read(folder, complete=complete)
     except InputError:
-        right = layout in SIGNS and _tells(SIGNS[layout], folder)
-        other = None if right else detect(folder)
+        other = None if _tells(found, folder) else detect(folder)
         if other is None:
             raise
     raise InputError(
-        f"is not in the layout {layout}: it holds {SIGNS[other].words}, which is the layout {other}",
+        f"is not in the layout {layout}: it holds {LAYOUTS[other].sign}, which is the layout {other}",
         source=folder,
         hint=f"name the layout {other}, or a card of it",
     )
 
 
-def _tells(sign: Sign, folder: Path) -> bool:
+def _tells(layout: Layout, folder: Path) -> bool:
     try:
-        return sign.fits(folder)
+        return layout.fits is not None and layout.fits(folder)
     except InputError:  # a link out of the folder, or two files of one name
         return False
 
 
-WRITERS: Mapping[str, Writer] = MappingProxyType(
-    {
-        "decathlon": decathlon.write,
-        "label_maps": label_maps.write,
-        "brats": brats.writer(2020),
-        "brats2013": brats.writer(2013),
-        "brats2020": brats.writer(2020),
-        "brats2023": brats.writer(2023),
-        "promise12": promise12.write,
-        "prostatex": prostatex.write,
-        "nnunet": nnunet.write,
-        "images": images.writer(),
-        "masks": masks.write,
-    }
-)
-"""By layout; BRATS by year too."""
-
 __all__ = [
     "LAYOUTS",
-    "WRITERS",
     "About",
     "CaseFiles",
     "DatasetFiles",
-    "LayoutName",
+    "Layout",
     "NewCase",
+    "Target",
     "Writer",
     "detect",
     "read_layout",
+    "target",
+    "targets",
 ]

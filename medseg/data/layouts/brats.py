@@ -14,11 +14,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.core.errors import InputError, UsageError
 from medseg.data.layouts.case import CaseFiles, DatasetFiles, folders_in, require_distinct, without_results
+from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import ENDING, About, NewCase, Writer, opened, revalued, write_channel
 from medseg.io import stem_and_suffix, write_labels
 
@@ -223,3 +224,25 @@ def _write_case(folder: Path, case: NewCase, form: Form, overwrite: bool) -> int
         path = patient / (form.label.format(case.case_id) + ENDING)
         write_labels(path, revalued(case.labels, form.values), overwrite=overwrite)
     return copied
+
+
+def _target(year: int, *, offered: bool = True) -> Target:
+    return Target(writer(year), offered, values=lambda _: FORMS[year].values)
+
+
+def _of_2023(names: Mapping[str, str]) -> dict[str, str]:
+    return {case: name.replace("__", "-") for case, name in names.items()}
+
+
+LAYOUT = Layout(
+    read,
+    "folders of patients with a file a modality",
+    fits,
+    {
+        "brats": _target(2020, offered=False),
+        "brats2013": _target(2013),
+        "brats2020": _target(2020),
+        "brats2023": replace(_target(2023), names=_of_2023),
+    },
+    card="brats",
+)

@@ -16,6 +16,7 @@ from medseg.data.layouts.description import (
     required_description,
     stated_labels,
 )
+from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import (
     ENDING,
     About,
@@ -116,3 +117,11 @@ def _described(about: About, training: list[dict[str, str]], test: list[str]) ->
         "training": training,
         "test": test,
     }
+
+
+LAYOUT = Layout(
+    read,
+    "a dataset.json that lists training cases",
+    fits,
+    {"decathlon": Target(write, holds_ignored=True)},
+)

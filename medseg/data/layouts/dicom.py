@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medseg.core.errors import InputError
 from medseg.data.layouts.case import CaseFiles, DatasetFiles, folders_in, group_of, plain
+from medseg.data.layouts.layout import Layout
 from medseg.io import is_dicom_folder, read_segments
 from medseg.io.dicom.series import holds_labels
 
@@ -68,3 +69,6 @@ def _series(case: Path) -> list[Path]:
 def _structure_sets(case: Path) -> list[Path]:
     files = (path for place in _places(case) for path in sorted(place.iterdir()))
     return [path for path in files if path.name[:1] != "." and holds_labels(path)]
+
+
+LAYOUT = Layout(read, "folders with a DICOM series and its structure set", fits)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from medseg.core.errors import InputError, UsageError
 from medseg.core.volume import FileForm, Grid, LabelMap, Volume
 from medseg.data.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, group_of, without_results
+from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import About, NewCase, Writer, opened, require_scan
 from medseg.io import write_image, write_labels
 from medseg.io.formats import PICTURE_SUFFIXES
@@ -180,3 +181,6 @@ def windowed(volume: Volume) -> NDArray[np.uint8]:
             scaled = (channel.astype(np.float64) - low) / (high - low)
             target[...] = np.rint(255 * np.clip(scaled, 0.0, 1.0))
     return found
+
+
+LAYOUT = Layout(read, "images (PNG, TIFF) with their masks", fits, {"images": Target(writer(), along=writer)})

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from medseg.core.errors import InputError, UsageError
 from medseg.data.layouts.case import CaseFiles, DatasetFiles, require_distinct
+from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import ENDING, About, NewCase, opened
 from medseg.io import stem_and_suffix, write_labels
 
@@ -38,3 +39,6 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
             raise UsageError(f"the case {case.case_id} of {about.name} has no labels")
         write_labels(folder / (case.case_id + ENDING), case.labels, overwrite=overwrite)
     return 0
+
+
+LAYOUT = Layout(read, targets={"label_maps": Target(write)})

@@ -16,6 +16,7 @@ from medseg.core.errors import InputError, UsageError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.data.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, folders_in, group_of
+from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import ENDING, About, NewCase, file_name, opened, write_scan
 from medseg.io import write_labels
 from medseg.io.formats import NIFTI_SUFFIXES
@@ -97,3 +98,12 @@ def _names(structures: StructureSet) -> dict[str, str]:
     if twice:
         raise UsageError(f"two structures would be written to {twice[0]}{ENDING}", hint="rename one")
     return names
+
+
+LAYOUT = Layout(
+    read,
+    "folders with a scan and segmentations/",
+    fits,
+    {"masks": Target(write)},
+    mask_names=mask_names,
+)

@@ -26,6 +26,7 @@ from medseg.data.layouts.description import (
     required_description,
     stated_labels,
 )
+from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import (
     ENDING,
     About,
@@ -197,3 +198,11 @@ def _case(
         )
     apart = dict(zip(channels, paths, strict=True)) if len(paths) > 1 else {}
     return CaseFiles(name, paths[0], inside(folder, label, LISTER, complete=complete), group_of(name), apart)
+
+
+LAYOUT = Layout(
+    read,
+    "a dataset.json as nnU-Net writes it",
+    fits,
+    {"nnunet": Target(write, holds_ignored=True, values=consecutive)},
+)

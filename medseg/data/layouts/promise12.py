@@ -7,7 +7,7 @@ of it. Cases of the challenge's test set have no segmentation.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from medseg.core.errors import InputError, UsageError
@@ -22,6 +22,7 @@ from medseg.data.layouts.case import (
     require_distinct,
     without_results,
 )
+from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import About, NewCase, opened, require_channels, require_scan, revalued
 from medseg.io import files_of, write_image, write_labels
 
@@ -132,3 +133,16 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
             labels = revalued(case.labels, ones(about.structures))
             write_labels(folder / (case.case_id + MARK + SUFFIX), labels, overwrite=overwrite)
     return 0
+
+
+def _names(names: Mapping[str, str]) -> dict[str, str]:
+    return numbered(list(names))
+
+
+LAYOUT = Layout(
+    read,
+    "MetaImage files with their segmentations",
+    fits,
+    {"promise12": Target(write, tells_groups=False, require=require_one, values=ones, names=_names)},
+    card="promise12",
+)

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from medseg.core.errors import InputError
 from medseg.data.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, without_results
+from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import ENDING, About, NewCase, opened, require_channels, write_channel
 from medseg.io import write_labels
 from medseg.io.formats import NIFTI_SUFFIXES
@@ -81,3 +82,8 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
         if case.labels is not None:
             write_labels(folder / MASKS / (case.case_id + ENDING), case.labels, overwrite=overwrite)
     return copied
+
+
+LAYOUT = Layout(
+    read, "the folders of PROSTATEx", fits, {"prostatex": Target(write, offered=False)}, card="prostatex"
+)

@@ -11,7 +11,7 @@ import numpy as np
 from medseg.core.errors import UsageError, did_you_mean
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg.data.layouts import WRITERS, About, NewCase
+from medseg.data.layouts import About, NewCase, targets
 from medseg.data.phantom import brain, head, prostate, tumour
 from medseg.data.phantom.head import SHAPE, SPACING_MM, phantom_case, stored_as
 from medseg.data.phantom.making import Spacing, Triple
@@ -122,7 +122,7 @@ def write_phantoms(
     if cases < 1:
         raise UsageError(f"a dataset needs at least one case, not {cases}")
     kind = KINDS[layout]
-    WRITERS[layout](folder, _made(kind, cases, seed, shape), kind.about, overwrite=overwrite)
+    targets()[layout].write(folder, _made(kind, cases, seed, shape), kind.about, overwrite=overwrite)
 
 
 def _made(kind: Kind, cases: int, seed: int, shape: Triple | None) -> Iterator[NewCase]:

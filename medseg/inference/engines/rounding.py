@@ -1,8 +1,8 @@
 """Whether a model may compute in bf16 by itself: what rounding changes, beside what a repeated scan changes.
 
 A result in bf16 differs from one in f32. So do two scans of one head: the variance of the logarithm of a
-volume within a head, s_w^2, is in the model's evidence (`workflows.repeatability`). What rounding changes
-is measured scan by scan (`workflows.rounding`), as the root of the mean square r of the difference of
+volume within a head, s_w^2, is in the model's evidence (`training.repeatability`). What rounding changes
+is measured scan by scan (`training.rounding`), as the root of the mean square r of the difference of
 logarithms, bias included. The variance of a measurement then is s_w^2 + r^2; with r at a third of s_w, its
 standard deviation grows by 5 %, which nobody could find without hundreds of repeated scans. Beside that, no
 structure may lose Dice against references, on average over scans.
@@ -11,8 +11,8 @@ structure may lose Dice against references, on average over scans.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+
+from medseg.model.evidence import Evidence, RoundingChange, SmallestChange
 
 SHARE_OF_NOISE = 1 / 3
 """What rounding may change of a volume, as a share of the standard deviation between repeated scans."""
@@ -27,7 +27,7 @@ REPEATABILITY = 1.96 * math.sqrt(2)
 """Standard deviations within a head that two measurements differ by in 95 % of pairs at most."""
 
 
-def harmless(evidence: Mapping[str, Any], engine: str) -> bool:
+def harmless(evidence: Evidence, engine: str) -> bool:
     """Whether the evidence of a model allows bf16.
 
     Args:
@@ -35,16 +35,17 @@ def harmless(evidence: Mapping[str, Any], engine: str) -> bool:
         engine: "openvino bf16"; where a model was made on a processor on which that engine has no bf16,
             "torch bf16" stands in, which rounds in the same places.
     """
-    measured = evidence.get("rounding", {})
+    measured = evidence.rounding or {}
     found = measured.get(engine) or measured.get("torch bf16")
-    if found:
-        within = evidence["repeatability"]["structures"]
+    if found is not None:
+        within = {} if evidence.repeatability is None else evidence.repeatability.structures
         return all(
-            _within_noise(figures, within.get(name, {})) for name, figures in found["structures"].items()
+            _within_noise(change, within.get(name, SmallestChange()))
+            for name, change in found.structures.items()
         )
-    compared = evidence.get("engines", {})
-    figures = compared.get(engine) or compared.get("torch bf16")
-    return bool(figures) and figures["dice"] <= DICE_CHANGE and figures["volume"] <= VOLUME_CHANGE
+    compared = evidence.engines or {}
+    agreement = compared.get(engine) or compared.get("torch bf16")
+    return agreement is not None and agreement.dice <= DICE_CHANGE and agreement.volume <= VOLUME_CHANGE
 
 
 def share_of_noise(log_volume: float, smallest_change_percent: float) -> float:
@@ -57,10 +58,10 @@ def share_of_noise(log_volume: float, smallest_change_percent: float) -> float:
     return log_volume * REPEATABILITY / math.log1p(smallest_change_percent / 100)
 
 
-def _within_noise(figures: Mapping[str, float], repeated: Mapping[str, Any]) -> bool:
-    percent = repeated.get("smallest_change_percent")
+def _within_noise(change: RoundingChange, repeated: SmallestChange) -> bool:
+    percent = repeated.smallest_change_percent
     return (
-        figures["dice"] >= -DICE_LOST
+        change.dice >= -DICE_LOST
         and percent is not None
-        and share_of_noise(figures["log_volume"], percent) <= SHARE_OF_NOISE
+        and share_of_noise(change.log_volume, percent) <= SHARE_OF_NOISE
     )

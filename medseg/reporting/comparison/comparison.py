@@ -12,20 +12,11 @@ from medseg.core.structures import PALETTE
 from medseg.findings.finding import sentence
 from medseg.metrics.case import CaseResult
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow
-from medseg.metrics.paired import SCALES, PairedCase, PairedRow
+from medseg.metrics.paired import PairedCase, PairedRow
 from medseg.metrics.ranking import ALPHA, LEAST_TESTED
+from medseg.metrics.table import METRICS
 from medseg.reporting import html
 from medseg.reporting.tables import Table, aligned
-
-TITLES = {
-    "dice": "Dice",
-    "jaccard": "Jaccard",
-    "nsd": "surface Dice",
-    "hd95_mm": "HD95",
-    "hd100_mm": "HD100",
-    "assd_mm": "ASSD",
-}
-"""What the metrics are called; those in mm are followed by their unit."""
 
 NOT_ACCURACY = (
     "No reference segmentation was given, so this page shows how far A and B agree. Agreement is not "
@@ -101,7 +92,7 @@ def _metric_sentences(rows: Sequence[PairedRow]) -> Iterator[str]:
         yield from (_shown(row) for row in alone)
         if more := [row for row in shown if row not in alone]:
             yield (
-                f"{who} is better in {TITLES[more[0].metric]} for {_listed([_named(r) for r in more])} "
+                f"{who} is better in {_title(more[0])} for {_listed([_named(r) for r in more])} "
                 f"({_counted([r.n for r in more])}{_failures(more)}; the table lists the values)."
             )
     open_ = [row for row in rows if row.p is not None and row.better == "neither"]
@@ -109,14 +100,14 @@ def _metric_sentences(rows: Sequence[PairedRow]) -> Iterator[str]:
         yield from (_not_shown(row) for row in open_)
     else:
         yield (
-            f"No difference in {TITLES[rows[0].metric]} was shown for "
+            f"No difference in {_title(rows[0])} was shown for "
             f"{_listed([_named(r) for r in open_])} ({_counted([r.n for r in open_])}{_failures(open_)}; "
             "the table lists the values)."
         )
     few = [row for row in rows if row.cases and row.p is None]
     if few:
         yield (
-            f"{_capital(TITLES[rows[0].metric])} was not tested for {_listed([_named(r) for r in few])}: "
+            f"{_capital(_title(rows[0]))} was not tested for {_listed([_named(r) for r in few])}: "
             f"there {plural(max(r.n for r in few), 'is', 'are')} {_counted([r.n for r in few])} and a test "
             f"needs {LEAST_TESTED}. The differences in the table alone show nothing."
         )
@@ -144,8 +135,12 @@ def _not_shown(row: PairedRow) -> str:
     return f"No difference was shown for {_named(row)} ({_evidence(row)}{against})."
 
 
+def _title(row: PairedRow) -> str:
+    return METRICS[row.metric].title
+
+
 def _evidence(row: PairedRow) -> str:
-    parts = [f"{TITLES[row.metric]}, B {MINUS} A: {difference(row.difference, row.metric, unit=True)}"]
+    parts = [f"{_title(row)}, B {MINUS} A: {difference(row.difference, row.metric, unit=True)}"]
     if row.ci_low is not None:
         low, high = (difference(x, row.metric) for x in (row.ci_low, row.ci_high))
         parts.append(f"95 % CI {low} to {high}")
@@ -186,13 +181,13 @@ def _dice_of(comparison: ReportComparison, name: str) -> list[tuple[float, str]]
 
 def value(x: float | None, metric: str) -> str:
     """A fraction with three decimals, a distance with one."""
-    return number(x, 1 if SCALES[metric].unit == "mm" else 3)
+    return number(x, 1 if METRICS[metric].unit == "mm" else 3)
 
 
 def difference(x: float | None, metric: str, *, unit: bool = False) -> str:
     """Signed; three decimals, of a distance two."""
-    text = number(x, 2 if SCALES[metric].unit == "mm" else 3, signed=True)
-    return f"{text} mm" if unit and SCALES[metric].unit == "mm" else text
+    text = number(x, 2 if METRICS[metric].unit == "mm" else 3, signed=True)
+    return f"{text} mm" if unit and METRICS[metric].unit == "mm" else text
 
 
 def p_value(p: float | None) -> str:
@@ -223,7 +218,7 @@ def metric_title(metric: str) -> str:
     >>> metric_title("hd95_mm"), metric_title("nsd")
     ('HD95 mm', 'Surface Dice')
     """
-    return _capital(TITLES[metric] + (" mm" if SCALES[metric].unit == "mm" else ""))
+    return _capital(METRICS[metric].title + (" mm" if METRICS[metric].unit == "mm" else ""))
 
 
 def _capital(text: str) -> str:

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from medseg.metrics.paired import SCALES, PairedCase, PairedRow
+from medseg.metrics.paired import PairedCase, PairedRow
+from medseg.metrics.table import SCALES
 from medseg.reporting.comparison.comparison import metric_title
 from medseg.reporting.drawing.style import BANNER, STYLE, drawable, png, readable_colour
 
