@@ -36,6 +36,7 @@ from medseg.augment.spec import ELASTIC_PRESETS, SynthesisSpec
 from medseg.augment.synthesis import Synthesiser
 from medseg.core.structures import from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
+from medseg import load
 from medseg.data.cards import load_card
 from medseg.data.cases import read_case
 from medseg.data.layouts.case import CaseFiles
@@ -55,7 +56,7 @@ from medseg.reporting.drawing.planes import planes
 from medseg.reporting.drawing.views import window_of, worst_places
 from medseg.reporting.html import case_page
 from medseg.segmentation.member import SegmenterOptions
-from medseg.segmentation.segmenter import Loader, Segmenter, load
+from medseg.segmentation.segmenter import Loader, Segmenter
 from medseg.training.recipe import load_recipe
 from medseg.training.split import make_split
 

@@ -23,7 +23,7 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     options = segmenter.options
     as_calibrated = len(segmenter.models) == 1 and options.tta is None and options.refine is None
     as_calibrated = as_calibrated and not options.prune
-    known = as_calibrated and found.quality.flag == "ok"
+    known = as_calibrated and found.verdict.flag == "ok"
     evidence = segmenter.models[0].spec.evidence if known else {}
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)
 
@@ -45,7 +45,7 @@ def summary_of(volume: Volume, found: Segmentation, expected: Mapping[str, Expec
         "schema": SCHEMA,
         "intended_use": "research only; not a medical device",
         "grid": grid_content(volume.grid),
-        "quality": found.quality.content(),
+        "quality": found.verdict.content(),
         "findings": [finding.content() for finding in found.findings],
         "structures": _rows(found, expected),
         "totals": [

@@ -20,7 +20,7 @@ from medseg.core import specs
 from medseg.io import read_volume
 from medseg.losses.spec import LossSpec, LossTerm
 from medseg.model.file import load_model
-from medseg.segmentation.segmenter import load
+from medseg import load
 from medseg.training.spec import TrainingSpec
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_elsewhere.py"

@@ -20,7 +20,7 @@ from medseg.data.layouts import CaseFiles
 from medseg.data.synthetic import MARGIN_MM, SyntheticCases
 from medseg.io import read_volume
 from medseg.model.file import load_model
-from medseg.segmentation.segmenter import load
+from medseg import load
 from medseg.training.loop import Epoch, Trainer
 from medseg.training.recipe import load_recipe
 
