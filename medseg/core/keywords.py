@@ -21,7 +21,7 @@ def hinted(function: Callable[P, R]) -> Callable[P, R]:
     Traceback (most recent call last):
     TypeError: load() has no keyword 'devise'; did you mean 'device'?
     """
-    code = function.__code__  # type: ignore[attr-defined]
+    code = function.__code__
     first = code.co_posonlyargcount
     known = code.co_varnames[first : code.co_argcount + code.co_kwonlyargcount]
     name = function.__qualname__.removesuffix(".__init__").rpartition(">.")[2]

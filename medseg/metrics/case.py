@@ -263,8 +263,7 @@ class _Pair:
     def _measured(
         self, maps: tuple[Labels, Labels], count: int, mode: SurfaceMode, threads: int
     ) -> sd.LabelDistances:
-        boxes = [box for box in map(sd.box_around, maps) if box is not None]
-        box = sd.union(boxes) if boxes else tuple(slice(0, min(n, 2)) for n in self.grid.shape)
+        box = sd.box_around_both(*maps)
         reference, predicted = (m[box] for m in maps)
         return sd.label_distances(reference, predicted, count, self.grid.spacing_mm, mode, threads=threads)
 

@@ -213,6 +213,16 @@ def box_around(labels: Mask | Labels) -> Box | None:
     return solid(tuple(slice(int(at[0]), int(at[-1]) + 1) for at in found), labels.shape)
 
 
+def box_around_both(reference: Mask | Labels, predicted: Mask | Labels) -> Box:
+    """The smallest `solid` box around what is not 0 in either of two maps; a small one where all is.
+
+    >>> box_around_both(np.eye(3, dtype=bool)[:2], np.zeros((2, 3), dtype=bool))
+    (slice(0, 2, None), slice(0, 2, None))
+    """
+    boxes = [box for box in map(box_around, (reference, predicted)) if box is not None]
+    return union(boxes) if boxes else tuple(slice(0, min(n, 2)) for n in reference.shape)
+
+
 def _any_but(inside: Mask, axis: int) -> Mask:
     """Whether there is anything, along one axis."""
     return np.asarray(np.moveaxis(inside, axis, 0).reshape(inside.shape[axis], -1).any(axis=1))

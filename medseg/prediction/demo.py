@@ -12,11 +12,11 @@ from medseg.core.errors import UsageError
 from medseg.core.volume import FileForm, Grid
 from medseg.io import read_labels, read_volume, write_image
 from medseg.io.atomic import atomic_write
+from medseg.model.file import DEFAULT_MODEL
 from medseg.prediction.job import Outcome, PredictOptions
 from medseg.prediction.outputs import Outputs
 from medseg.prediction.predict import predict
 from medseg.reporting.drawing.figures import overlay_png
-from medseg.model.file import DEFAULT_MODEL
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Loader, Segmenter
 

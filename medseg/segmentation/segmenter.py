@@ -47,9 +47,9 @@ class Segmentation:
     Attributes:
         labels: on the scan's own grid, in its own axis order.
         structures: what the values mean.
-        verdict: whether it can be believed (`flag`, "ok" or "doubtful"), and every finding a reader must know.
+        verdict: whether it can be believed (its `flag`, "ok" or "doubtful"), and why not.
         totals: volumes that several structures make up together.
-        features: of scan and result, see `workflows.features`.
+        features: of scan and result, see `segmentation.features`.
         estimated_dice: what the model's own probabilities promise for each structure it labelled.
         probabilities: per structure name, (I, J, K) float32 on the scan's grid, if kept.
     """
