@@ -57,7 +57,7 @@ def load(
     >>> import medseg
     >>> segmenter = medseg.load("hippocampus", threads=1)
     >>> segmenter.channels, segmenter.structures.names
-    (('MRI',), ('anterior hippocampus', 'posterior hippocampus'))
+    (('MRI',), ('anterior', 'posterior'))
     >>> medseg.load("hippocampus", devise="cpu")
     Traceback (most recent call last):
     TypeError: load() has no keyword 'devise'; did you mean 'device'?
