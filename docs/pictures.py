@@ -31,12 +31,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from medseg import load
 from medseg.augment.preview import Drawn, Preview
 from medseg.augment.spec import ELASTIC_PRESETS, SynthesisSpec
 from medseg.augment.synthesis import Synthesiser
 from medseg.core.structures import from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg import load
 from medseg.data.cards import load_card
 from medseg.data.cases import read_case
 from medseg.data.layouts.case import CaseFiles

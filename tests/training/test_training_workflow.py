@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from commands import Ran, apart, medseg, tree
 
+from medseg import load
 from medseg.data.phantom import STRUCTURES, write_phantom_dataset, write_phantom_scan
 from medseg.io import read_volume
 from medseg.model.file import load_model
-from medseg import load
 from medseg.training.loop import Epoch, Trainer
 from medseg.training.run import Run
 
