@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 from medseg.core.keywords import hinted
 from medseg.io import ReadOptions
@@ -58,7 +59,7 @@ def train(
     threads: int = 0,
     init: str | Path | None = None,
     overwrite: bool = False,
-    use_form: str | None = None,
+    use_form: Literal["sform", "qform"] | None = None,
     assume_ras: bool = False,
     fill_nan: float | None = None,
     say: Callable[[str], None] | None = None,
@@ -70,7 +71,7 @@ def train(
 
     Args:
         data: folder of the data set, in the layout that the recipe's card names.
-        recipe: the name of a recipe ("hippocampus"), a `.toml` file, or a `Recipe`.
+        recipe: the name of a recipe ("hippocampus_unet3d"), a `.toml` file, or a `Recipe`.
         output: folder of the run.
         epochs: number of epochs; None for the recipe's.
         time_budget_s: as many epochs as fit into so many seconds, measured first.
@@ -95,7 +96,7 @@ def train(
         TypeError: there is no such keyword; the message names the nearest.
 
     >>> import medseg
-    >>> medseg.train("my_data/", recipe="hippocampus", output="run/", epoch=3)
+    >>> medseg.train("my_data/", recipe="hippocampus_unet3d", output="run/", epoch=3)
     Traceback (most recent call last):
     TypeError: train() has no keyword 'epoch'; did you mean 'epochs'?
     """
@@ -109,7 +110,7 @@ def train(
         threads=threads,
         init=None if init is None else load_model(str(init)),
         overwrite=overwrite,
-        reading=ReadOptions(use_form, assume_ras, fill_nan),  # type: ignore[arg-type]
+        reading=ReadOptions(use_form, assume_ras, fill_nan),
     )
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     done = train_recipe(

@@ -6,8 +6,6 @@ import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
 
-from medseg.core.errors import did_you_mean
-
 
 def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
     """`__getattr__` and `__dir__` of a package.
@@ -27,6 +25,8 @@ def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object
 
     def getter(name: str) -> object:
         if name not in homes:
+            from medseg.core.errors import did_you_mean  # what a name that is there can do without
+
             hint = "" if name.startswith("_") else f"; {did_you_mean(name, homes)}"
             raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}")
         home = homes[name]
