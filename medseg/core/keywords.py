@@ -24,7 +24,7 @@ def hinted(function: Callable[P, R]) -> Callable[P, R]:
     code = function.__code__
     first = code.co_posonlyargcount
     known = code.co_varnames[first : code.co_argcount + code.co_kwonlyargcount]
-    name = function.__qualname__.removesuffix(".__init__").rpartition(">.")[2]
+    name = function.__qualname__.removesuffix(".__init__").removesuffix(".__call__").rpartition(">.")[2]
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

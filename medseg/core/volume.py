@@ -26,6 +26,10 @@ SMALLEST_VOLUME = 1e-6
 class Grid:
     """Shape (I, J, K) and a 4x4 affine from voxel index to RAS+ millimetres.
 
+    >>> grid = Grid((4, 5, 6), np.diag([-1.0, 1.0, 2.0, 1.0]))
+    >>> grid.axis_codes, grid.spacing_mm, grid.voxel_volume_mm3
+    ('LAS', (1.0, 1.0, 2.0), 2.0)
+
     Raises:
         GeometryError: the shape is not three positive integers, or the affine is not finite
             and invertible, or more than an affine.

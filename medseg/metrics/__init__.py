@@ -9,6 +9,15 @@ structure, which is quicker. Only the names listed here are public.
 >>> a[2:6, 2:6, 2:6], b[2:6, 2:6, 3:7] = True, True
 >>> metrics.dice(a, b), metrics.hd95(a, b, spacing_mm=(1.0, 1.0, 2.0))
 (0.75, 2.0)
+
+`evaluate_case` makes a `CaseResult`, with a `StructureResult` for each structure:
+
+>>> from medseg import Grid, LabelMap
+>>> from medseg.core.structures import from_labels
+>>> maps = [LabelMap(mask.astype(np.uint8), Grid((8, 8, 8), np.eye(4))) for mask in (a, b)]
+>>> case = metrics.evaluate_case(*maps, from_labels({1: "liver"}))
+>>> case["liver"].metrics["dice"].value, case["liver"].volume_ref_ml, case["liver"].status
+(0.75, 0.064, 'ok')
 """
 
 from typing import TYPE_CHECKING
@@ -16,9 +25,8 @@ from typing import TYPE_CHECKING
 from medseg.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medseg.metrics.case import CaseResult, StructureResult, evaluate_case, missed_case
+    from medseg.metrics.case import CaseResult, StructureResult, evaluate_case
     from medseg.metrics.cohort import CohortRow, summarise
-    from medseg.metrics.counts import Counts, joint_counts
     from medseg.metrics.functions import (
         dice,
         jaccard,
@@ -30,22 +38,15 @@ if TYPE_CHECKING:
         volume_similarity,
     )
     from medseg.metrics.functions_surface import assd, hd95, hd100, masd, nsd, surface_dice
-    from medseg.metrics.instances import InstanceRule, instance_values, match_instances
-    from medseg.metrics.lesions import LesionRule, lesion_values, match_lesions
-    from medseg.metrics.promise12 import Anchors, RegionAnchors, promise12_values
+    from medseg.metrics.instances import InstanceRule
     from medseg.metrics.scores import Scores, StructureScores
-    from medseg.metrics.value import Status, Value
+    from medseg.metrics.value import Value
 
 __all__ = [
-    "Anchors",
     "CaseResult",
     "CohortRow",
-    "Counts",
     "InstanceRule",
-    "LesionRule",
-    "RegionAnchors",
     "Scores",
-    "Status",
     "StructureResult",
     "StructureScores",
     "Value",
@@ -54,18 +55,11 @@ __all__ = [
     "evaluate_case",
     "hd95",
     "hd100",
-    "instance_values",
     "jaccard",
-    "joint_counts",
-    "lesion_values",
     "masd",
-    "match_instances",
-    "match_lesions",
-    "missed_case",
     "nsd",
     "panoptic_quality",
     "precision",
-    "promise12_values",
     "recall",
     "recognition_quality",
     "segmentation_quality",
@@ -77,15 +71,10 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
-        "Anchors": "medseg.metrics.promise12",
         "CaseResult": "medseg.metrics.case",
         "CohortRow": "medseg.metrics.cohort",
-        "Counts": "medseg.metrics.counts",
         "InstanceRule": "medseg.metrics.instances",
-        "LesionRule": "medseg.metrics.lesions",
-        "RegionAnchors": "medseg.metrics.promise12",
         "Scores": "medseg.metrics.scores",
-        "Status": "medseg.metrics.value",
         "StructureResult": "medseg.metrics.case",
         "StructureScores": "medseg.metrics.scores",
         "Value": "medseg.metrics.value",
@@ -94,18 +83,11 @@ __getattr__, __dir__ = lazy(
         "evaluate_case": "medseg.metrics.case",
         "hd100": "medseg.metrics.functions_surface",
         "hd95": "medseg.metrics.functions_surface",
-        "instance_values": "medseg.metrics.instances",
         "jaccard": "medseg.metrics.functions",
-        "joint_counts": "medseg.metrics.counts",
-        "lesion_values": "medseg.metrics.lesions",
         "masd": "medseg.metrics.functions_surface",
-        "match_instances": "medseg.metrics.instances",
-        "match_lesions": "medseg.metrics.lesions",
-        "missed_case": "medseg.metrics.case",
         "nsd": "medseg.metrics.functions_surface",
         "panoptic_quality": "medseg.metrics.functions",
         "precision": "medseg.metrics.functions",
-        "promise12_values": "medseg.metrics.promise12",
         "recall": "medseg.metrics.functions",
         "recognition_quality": "medseg.metrics.functions",
         "segmentation_quality": "medseg.metrics.functions",

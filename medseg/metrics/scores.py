@@ -24,6 +24,12 @@ class StructureScores:
         name: of the structure.
         rows: what was measured of it, one a case.
         cohort: each metric over all cases, with its n.
+
+    >>> import medseg, numpy as np
+    >>> mask = np.ones((4, 4, 4), bool)
+    >>> liver = medseg.evaluate(mask, mask, spacing_mm=(1.0, 1.0, 1.0), structures={1: "liver"})["liver"]
+    >>> liver.dice, liver["jaccard"], liver.nsd is None
+    (1.0, 1.0, True)
     """
 
     name: str

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medseg.core.errors import InputError, ModelError, UsageError
+from medseg.core.keywords import hinted
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.structures import StructureSet, Total, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
@@ -134,6 +135,7 @@ class Segmenter:
             )
         return None if self.options.refine is False else spec
 
+    @hinted
     def __call__(
         self,
         scan: Source | Mapping[str, Source],

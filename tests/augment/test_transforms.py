@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from medseg.augment import (
-    Augmenter,
-    AugmentSpec,
-    ElasticDeformation,
-    ElasticSpec,
-    RandomAffine,
-    RandomFlip,
-    RandomIntensity,
-)
+from medseg.augment import ElasticDeformation, RandomAffine, RandomFlip, RandomIntensity
+from medseg.augment.compose import Augmenter
+from medseg.augment.spec import AugmentSpec, ElasticSpec
 from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet
 
@@ -93,6 +88,16 @@ class TestSeeds:
         torch.manual_seed(1)
         assert torch.equal(change(image), first)
         assert not torch.equal(change(image), first)
+
+
+def test_it_goes_to_another_process_with_its_sequence() -> None:
+    image, change = pair()["image"], ElasticDeformation(seed=7)
+    change(image)
+    other = pickle.loads(pickle.dumps(change))
+    again = copy.deepcopy(change)
+    wanted = change(image)
+    assert torch.equal(other(image), wanted)
+    assert torch.equal(again(image), wanted)
 
 
 class Image:
