@@ -5,11 +5,11 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from medseg.core.errors import UsageError, did_you_mean
 from medseg.core.keywords import hinted
-from medseg.model.spec import NetworkSpec, Norm, Option
+from medseg.model.spec import NetworkSpec
 from medseg.networks import monai
 from medseg.networks.attention_unet import AttentionUNet
 from medseg.networks.fast_unet import FastUNet
@@ -20,6 +20,9 @@ from medseg.networks.unet import UNet
 from medseg.networks.unet3d import UNet3D
 from medseg.networks.unetpp import UNetPlusPlus
 from medseg.networks.vnet import VNet
+
+if TYPE_CHECKING:
+    from medseg.model.spec import Norm, Option
 
 NETWORKS: dict[str, type[Segmenter]] = {
     "unet3d": UNet3D,
