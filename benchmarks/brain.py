@@ -219,8 +219,8 @@ def real_heads(model: str, data: Path) -> dict[str, Any]:
         for name, segmenter in segmenters.items():
             found = segmenter(head.volume)
             rows[name][head.name] = heads.dices(found.labels.array, head, structures)
-            if name == "refined" and found.quality.reasons:
-                doubted[head.name] = list(found.quality.reasons)
+            if name == "refined" and found.verdict.reasons:
+                doubted[head.name] = list(found.verdict.reasons)
     by_structure = {
         name: rounded(heads.by_structure([*table.values()], structures)) for name, table in rows.items()
     }
@@ -517,7 +517,7 @@ def change(base: Segmentation, found: Segmentation) -> dict[str, Any]:
     worst = max(percent, key=percent.__getitem__)
     return {name: round(statistics.median(values), 1) for name, values in groups.items()} | {
         "worst": {worst: round(percent[worst], 1)},
-        "flag": found.quality.flag,
+        "flag": found.verdict.flag,
     }
 
 
@@ -555,7 +555,7 @@ def upper_half(scan: Volume) -> Volume:
 
 
 def verdict(found: Segmentation) -> dict[str, Any]:
-    return {**found.quality.content(), "warnings": list(found.warnings)}
+    return {**found.verdict.content(), "warnings": list(found.warnings)}
 
 
 # Time.

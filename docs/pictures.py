@@ -31,6 +31,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from medseg import load
 from medseg.augment.preview import Drawn, Preview
 from medseg.augment.spec import ELASTIC_PRESETS, SynthesisSpec
 from medseg.augment.synthesis import Synthesiser
@@ -55,7 +56,7 @@ from medseg.reporting.drawing.planes import planes
 from medseg.reporting.drawing.views import window_of, worst_places
 from medseg.reporting.html import case_page
 from medseg.segmentation.member import SegmenterOptions
-from medseg.segmentation.segmenter import Loader, Segmenter, load
+from medseg.segmentation.segmenter import Loader, Segmenter
 from medseg.training.recipe import load_recipe
 from medseg.training.split import make_split
 

@@ -2,39 +2,71 @@
 
     import medseg
 
-    scan = medseg.read("scan.nii.gz")
-    labels = medseg.load("hippocampus")(scan).labels
-    medseg.write("labels.nii.gz", labels)
+    result = medseg.load("brain")("scan.nii.gz")
+    medseg.write("labels.nii.gz", result.labels)
+
+Verbs: `load`, `read`, `write`, `predict`, `train`, `evaluate`, `compare`, `report`. Rooms to build with:
+`losses`, `networks`, `augment`, `metrics`. What these names list in `__all__` is public; every other module
+is private, and may change.
 
 The names are imported when they are first used, so that `import medseg` is quick.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from medseg.core.lazy import lazy
+
 if TYPE_CHECKING:
-    from medseg.io import read_volume as read
-    from medseg.io import write_labels as write
-    from medseg.segmentation.segmenter import load
+    from medseg import augment, losses, metrics, networks
+    from medseg.api.comparing import compare
+    from medseg.api.evaluating import evaluate
+    from medseg.api.files import read, write
+    from medseg.api.load import load
+    from medseg.api.predicting import predict
+    from medseg.api.reporting import report
+    from medseg.api.training import train
+    from medseg.core.errors import MedsegError
+    from medseg.core.volume import Grid, LabelMap, Volume
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "load", "read", "write"]
+__all__ = [
+    "Grid",
+    "LabelMap",
+    "MedsegError",
+    "Volume",
+    "__version__",
+    "augment",
+    "compare",
+    "evaluate",
+    "load",
+    "losses",
+    "metrics",
+    "networks",
+    "predict",
+    "read",
+    "report",
+    "train",
+    "write",
+]
 
-_HOMES = {
-    "read": ("medseg.io", "read_volume"),
-    "write": ("medseg.io", "write_labels"),
-    "load": ("medseg.segmentation.segmenter", "load"),
-}
-
-
-def __getattr__(name: str) -> object:
-    """One of the public names, from the module it lives in."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'medseg' has no attribute {name!r}")
-    module, attribute = _HOMES[name]
-    value = globals()[name] = getattr(import_module(module), attribute)
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazy(
+    __name__,
+    {
+        "Grid": "medseg.core.volume",
+        "LabelMap": "medseg.core.volume",
+        "MedsegError": "medseg.core.errors",
+        "Volume": "medseg.core.volume",
+        "augment": "medseg.augment",
+        "compare": "medseg.api.comparing",
+        "evaluate": "medseg.api.evaluating",
+        "load": "medseg.api.load",
+        "losses": "medseg.losses",
+        "metrics": "medseg.metrics",
+        "networks": "medseg.networks",
+        "predict": "medseg.api.predicting",
+        "read": "medseg.api.files",
+        "report": "medseg.api.reporting",
+        "train": "medseg.api.training",
+        "write": "medseg.api.files",
+    },
+)

@@ -35,37 +35,21 @@ def command(
     overwrite: opt.Overwrite = False,
 ) -> None:
     """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
-    from medseg.evaluation.label_names import ignoring
-    from medseg.io import stem_and_suffix
-    from medseg.io.names import require_page
-    from medseg.reporting.case.page import ReportOptions, report
-    from medseg.segmentation.label_sources import known_structures
-    from medseg.segmentation.prediction import stated_intervals
+    from medseg.api.reporting import report
 
-    stem = stem_and_suffix(seg)[0].removesuffix("_seg")
-    target = out or seg.with_name(f"{stem}_report.html")
-    if target.is_dir() or not target.suffix:
-        target.mkdir(parents=True, exist_ok=True)
-        target = target / f"{stem}_report.html"
-    require_page(target)
-    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     if ignore is not None and reference is None:
         raise UsageError("--ignore is of the voxels of a --reference", hint="give both, or neither")
-    known = known_structures(seg, reference=reference, model=model, labels=labels, reading=reading)
-    report(
+    target = report(
         seg,
         scan,
+        out,
         reference=reference,
-        structures=known.structures if ignore is None else ignoring(known.structures, ignore),
-        out=target,
-        options=ReportOptions(
-            tolerance_mm=tolerance,
-            expected_ml=known.expected_ml,
-            totals=known.totals,
-            intervals_ml=stated_intervals(seg),
-            lesions=tuple(lesions) if lesions else None,
-        ),
-        reading=reading,
+        model=model,
+        structures=labels,
+        ignore=ignore,
+        tolerance_mm=tolerance,
+        lesions=lesions or None,
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
         overwrite=overwrite,
     )
     say(str(target))

@@ -12,6 +12,8 @@ Affine = NDArray[np.float64]
 
 TIE_DECIMALS = 5
 """Direction cosines equal to this many decimals tie: a header rounds them to about 1e-7."""
+LPS_TO_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From the world of DICOM and ITK to ours, and back."""
 WORLD_CODES = (("L", "R"), ("P", "A"), ("I", "S"))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import ClassVar
@@ -37,6 +36,10 @@ class UsageError(MedsegError, ValueError):
     """The command or the arguments make no sense together."""
 
     exit_code = 2
+
+
+class MissingPackageError(UsageError, ImportError):
+    """A package that only this needs is not installed."""
 
 
 class InputError(MedsegError, ValueError):
@@ -87,6 +90,8 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     >>> did_you_mean("x", ["dice", "tversky"])
     'there are dice, tversky'
     """
+    import difflib
+
     names = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), names, n=1)
     return f"did you mean {names[close[0]]!r}?" if close else f"there are {', '.join(names.values())}"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from medseg.core import affine as aff
+from medseg.core import images
 from medseg.core.affine import Affine
 from medseg.core.errors import GeometryError, GridMismatchError
 
@@ -25,6 +27,10 @@ SMALLEST_VOLUME = 1e-6
 @dataclass(frozen=True, eq=False)
 class Grid:
     """Shape (I, J, K) and a 4x4 affine from voxel index to RAS+ millimetres.
+
+    >>> grid = Grid((4, 5, 6), np.diag([-1.0, 1.0, 2.0, 1.0]))
+    >>> grid.axis_codes, grid.spacing_mm, grid.voxel_volume_mm3
+    ('LAS', (1.0, 1.0, 2.0), 2.0)
 
     Raises:
         GeometryError: the shape is not three positive integers, or the affine is not finite
@@ -158,7 +164,12 @@ class FileForm:
 class Volume:
     """Image (C, I, J, K) with its grid and channel names; read-only.
 
-    `warnings` are sentences about the file that a report must repeat.
+    `np.asarray(volume)` is the array, without a copy. `warnings` are sentences about the file that a
+    report must repeat.
+
+    >>> volume = Volume(np.zeros((1, 4, 5, 6), np.float32), Grid((4, 5, 6), np.eye(4)), ("T1",))
+    >>> np.asarray(volume).shape, volume.spatial_shape
+    ((1, 4, 5, 6), (4, 5, 6))
     """
 
     array: NDArray[np.generic]
@@ -177,10 +188,56 @@ class Volume:
     def spatial_shape(self) -> tuple[int, int, int]:
         return self.grid.shape
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return images.as_array(self.array, dtype, copy)
+
+    @classmethod
+    def from_nibabel(cls, image: Any, *, channels: Sequence[str] | None = None) -> Volume:
+        """The volume of a nibabel image, whose last axis, where it has four, are the channels.
+
+        A NIfTI image is checked as its file would be: what its forms state must agree.
+
+        Raises:
+            MedsegError: as `medseg.read`.
+
+        >>> import nibabel
+        >>> image = nibabel.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.diag([-1.0, 1.0, 2.0, 1.0]))
+        >>> Volume.from_nibabel(image).grid.axis_codes
+        'LAS'
+        """
+        return _read(image, channels)
+
+    @classmethod
+    def from_sitk(cls, image: Any, *, channels: Sequence[str] | None = None) -> Volume:
+        """The volume of a SimpleITK image, whose components, where it has several, are the channels.
+
+        Raises:
+            MedsegError: as `medseg.read`.
+
+        >>> import SimpleITK
+        >>> Volume.from_sitk(SimpleITK.Image(4, 5, 6, SimpleITK.sitkInt16)).grid.axis_codes
+        'LPS'
+        """
+        return _read(image, channels)
+
+    def to_nibabel(self) -> Any:
+        """A `nibabel.Nifti1Image` on the same grid; several channels are its last axis."""
+        return images.to_nibabel(self.array, self.grid.affine, self.form.sform_code, self.form.qform_code)
+
+    def to_sitk(self) -> Any:
+        """A `SimpleITK.Image` on the same grid (LPS+, in mm); of several channels a vector image."""
+        return images.to_sitk(self.array, self.grid.affine)
+
 
 @dataclass(frozen=True, eq=False)
 class LabelMap:
     """Integers (I, J, K), in the dataset's own values, with their grid; read-only.
+
+    `np.asarray(labels)` is the array, without a copy.
+
+    >>> labels = LabelMap(np.ones((4, 5, 6), np.uint8), Grid((4, 5, 6), np.eye(4)))
+    >>> int(np.sum(labels)), labels.to_nibabel().shape, labels.to_sitk().GetSize()
+    (120, (4, 5, 6), (4, 5, 6))
 
     Attributes:
         ignore: value of voxels that nobody labelled, which may be anything; None where all are labelled.
@@ -201,6 +258,17 @@ class LabelMap:
             raise GeometryError(f"labels must be integers, not {self.array.dtype}")
         _freeze(self)
 
+    def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
+        return images.as_array(self.array, dtype, copy)
+
+    def to_nibabel(self) -> Any:
+        """A `nibabel.Nifti1Image` of the labels, on the same grid, with the codes of the file's forms."""
+        return images.to_nibabel(self.array, self.grid.affine, self.form.sform_code, self.form.qform_code)
+
+    def to_sitk(self) -> Any:
+        """A `SimpleITK.Image` of the labels, on the same grid (LPS+, in mm)."""
+        return images.to_sitk(self.array, self.grid.affine)
+
     @property
     def labelled(self) -> NDArray[np.bool_] | None:
         """Voxels (I, J, K) that somebody labelled; None where all are."""
@@ -208,6 +276,13 @@ class LabelMap:
             return None
         known = np.asarray(self.array != self.ignore)
         return None if known.all() else known
+
+
+def _read(image: Any, channels: Sequence[str] | None) -> Volume:
+    """What `medseg.read` makes of another library's image; it lies to the right, and is found when called."""
+    import medseg
+
+    return medseg.read(image, channels=channels)
 
 
 def _freeze(holder: Volume | LabelMap) -> None:

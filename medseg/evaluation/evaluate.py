@@ -93,7 +93,7 @@ def evaluate(
         InputError: the only file, or every file, cannot be read as labels, or no file holds a label.
         GridMismatchError: the two grids of a single pair differ; both files are named.
     """
-    challenge = _challenge(protocol, anchors, mode, surface)
+    challenge = challenge_of(protocol, anchors, mode, surface)
     mode = challenge.mode if challenge else mode or "surfel"
     protocols.require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
@@ -102,7 +102,7 @@ def evaluate(
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
     structures = structures if ignore is None else ignoring(structures, ignore)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
-    options = _with_rules(options, structures, lesions, instances)
+    options = with_rules(options, structures, lesions, instances)
     options = replace(options, reading=(reading or ReadOptions()).of_labels(2))
     settings = settings_content(structures, options)
     tasks = [Task(pair, structures, options, alone=not Path(ref).is_dir()) for pair in pairs]
@@ -181,7 +181,7 @@ def _measured(tasks: Sequence[Task], workers: int, progress: Progress | None) ->
     return [found[number] for number in range(len(tasks))]
 
 
-def _with_rules(
+def with_rules(
     options: EvaluationOptions,
     structures: StructureSet,
     lesions: Sequence[str],
@@ -221,7 +221,7 @@ def _with_scans(tasks: Sequence[Task], images: Path) -> tuple[list[Task], tuple[
     return [replace(task, scan=found[task.pair.case_id]) for task in tasks], said
 
 
-def _challenge(
+def challenge_of(
     name: str, anchors: Anchors | Path | None, mode: SurfaceMode | None, surface: bool
 ) -> protocols.Protocol | None:
     """The protocol asked for, if any; its distances need the surface, and define it."""

@@ -150,7 +150,41 @@ def _contained(task: Task) -> tuple[Measured, Maps | None]:
 
 def _measured(task: Task, digests: Mapping[str, str]) -> tuple[Measured, Maps]:
     maps, fault = _read(task)
-    structures, options = task.structures, task.options
+    failure = None
+    if task.pair.prediction is None:
+        failure = MISSING
+    elif fault is not None:
+        failure = UNUSABLE + fault.fault
+    case, lesions, maps = measure_maps(
+        maps, task.structures, task.options, case_id=task.pair.case_id, failure=failure
+    )
+    return Measured(case, digests, lesions, fault), maps
+
+
+def measure_maps(
+    maps: Maps,
+    structures: StructureSet,
+    options: EvaluationOptions,
+    *,
+    case_id: str = "",
+    failure: str | None = None,
+) -> tuple[CaseResult, tuple[LesionRow, ...], Maps]:
+    """Measure a pair in memory.
+
+    Args:
+        maps: on one grid.
+        structures: what to measure.
+        options: how.
+        case_id: what to call the case.
+        failure: why there is no prediction to measure, if so.
+
+    Returns:
+        The measurements, the lesions that were asked for, and the maps without what is to be ignored.
+
+    Raises:
+        GridMismatchError: the grids differ.
+        UsageError: the options make no sense for these structures.
+    """
     case = evaluate_case(
         maps.predicted,
         maps.reference,
@@ -158,19 +192,15 @@ def _measured(task: Task, digests: Mapping[str, str]) -> tuple[Measured, Maps]:
         tolerance_mm=options.tolerance_mm,
         surface=options.surface,
         mode=options.mode,
-        case_id=task.pair.case_id,
+        case_id=case_id,
         threads=options.threads,
         instances=options.instances,
     )
-    if task.pair.prediction is None:
-        case = replace(case, failure=MISSING)
-    elif fault is not None:
-        case = replace(case, failure=UNUSABLE + fault.fault)
+    case = replace(case, failure=failure)
     maps = Maps(*without_ignored(*maps))
     if options.protocol is not None:
         case = options.protocol.extended(case, maps.predicted, maps.reference, structures, options.threads)
-    case, lesions = _with_lesions(case, maps, structures, options)
-    return Measured(case, digests, lesions, fault), maps
+    return *_with_lesions(case, maps, structures, options), maps
 
 
 def _read(task: Task) -> tuple[Maps, MedsegError | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from medseg.metrics.case import CaseResult, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, lesions_csv, report_json
 from medseg.metrics.lesions import LesionRow
+from medseg.metrics.scores import Scores, StructureScores
 from medseg.metrics.table import HAUSDORFF_PERCENT
 
 SCHEMA = "medseg.report/1"
@@ -66,6 +68,27 @@ class Evaluation:
     lesions: Mapping[str, tuple[LesionRow, ...]] = field(default_factory=dict)
     pages: Mapping[str, Path] = field(default_factory=dict)
     without_page: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def scores(self) -> Scores:
+        """The measurements by structure and metric."""
+        return Scores(self.cases)
+
+    def __getitem__(self, name: str) -> StructureScores:
+        """The scores of one structure, such as `found["liver"].dice`.
+
+        Raises:
+            KeyError: there is none of that name; the message names the nearest.
+        """
+        return self.scores[name]
+
+    def to_pandas(self) -> Any:
+        """A `pandas.DataFrame`, one row a case, structure and metric.
+
+        Raises:
+            MissingPackageError: pandas is not installed.
+        """
+        return self.scores.to_pandas()
 
     @property
     def failures(self) -> tuple[CaseResult, ...]:

@@ -59,10 +59,14 @@ def read_volume(
         return _read_channels({name: Path(p) for name, p in source.items()}, channels, options)
     path = Path(source)
     with out_of_memory_named(path):
-        stored = _reader(path).read(path, options)
-        array, names = _volumes(stored, channels, options)
-        info = stored.info
-        values, warnings = image_values(array, info.slope, info.inter, options.fill_nan, path)
+        return volume_of(_reader(path).read(path, options), channels, options)
+
+
+def volume_of(stored: Stored, channels: Sequence[str] | None, options: ReadOptions) -> Volume:
+    """What stored voxels are as a volume, scaled and with names; see `read_volume`."""
+    array, names = _volumes(stored, channels, options)
+    info = stored.info
+    values, warnings = image_values(array, info.slope, info.inter, options.fill_nan, info.path)
     return Volume(values, info.grid, names, info.form, info.warnings + warnings)
 
 
@@ -223,25 +227,52 @@ def _read_channels(files: Mapping[str, Path], channels: Sequence[str] | None, op
     _require_names(files, wanted)
     with ThreadPoolExecutor(MAX_READERS, "medseg-read") as readers:
         read = readers.map(lambda name: _read_channel(files[name], options), wanted)
-        volumes = dict(zip(wanted, read, strict=True))
+        whole = joined(dict(zip(wanted, read, strict=True)), sources=files)
+    scans = {name: files[name] for name in wanted if _reader(files[name]) is dicom}
+    if len(scans) < 2:
+        return whole
+    return replace(whole, warnings=whole.warnings + dicom.require_one_patient(scans, options))
+
+
+def joined(
+    volumes: Mapping[str, Volume],
+    channels: Sequence[str] | None = None,
+    *,
+    sources: Mapping[str, Path] | None = None,
+) -> Volume:
+    """One volume of a volume for each channel, by name; the types become float32 where they differ.
+
+    Args:
+        volumes: of one channel each, on one grid.
+        channels: names and order wanted; None keeps those of `volumes`.
+        sources: the files they came from, for messages.
+
+    Raises:
+        InputError: a name is missing or unknown, a volume has several channels, or two are the same image.
+        GridMismatchError: they lie on different grids.
+    """
+    files, wanted = sources or {}, tuple(volumes) if channels is None else tuple(channels)
+    _require_names(volumes, wanted)
+    volumes = {name: volumes[name] for name in wanted}
     first = volumes[wanted[0]]
     for name, volume in volumes.items():
-        first.grid.require(volume.grid, f"the channels {wanted[0]} and {name}", str(files[name]))
+        source = str(files[name]) if name in files else None
+        if len(volume.channels) != 1:
+            fault = f"{name} is one channel, and the volume has {', '.join(volume.channels)}"
+            raise InputError(fault, source=source)
+        first.grid.require(volume.grid, f"the channels {wanted[0]} and {name}", source)
     slice_alone = 1 in first.grid.shape  # it may be empty, or grey that was stored as colours
     for one, other in () if slice_alone else combinations(wanted, 2):
         if np.array_equal(volumes[one].array, volumes[other].array):
             raise InputError(
                 f"the channels {one} and {other} are the same image",
-                source=files[other],
+                source=files.get(other),
                 hint="check the names",
             )
     dtypes = {v.array.dtype for v in volumes.values()}
     dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32)
     array = np.stack([v.array[0].astype(dtype, copy=False) for v in volumes.values()])
     warnings = tuple(f"{name}: {text}" for name, v in volumes.items() for text in v.warnings)
-    scans = {name: files[name] for name in wanted if _reader(files[name]) is dicom}
-    if len(scans) > 1:
-        warnings += dicom.require_one_patient(scans, options)
     return Volume(array, first.grid, wanted, first.form, warnings)
 
 
@@ -253,7 +284,7 @@ def _read_channel(path: Path, options: ReadOptions) -> Volume:
     return replace(volume, array=grey(volume.array, path), channels=("image",))
 
 
-def _require_names(files: Mapping[str, Path], wanted: tuple[str, ...]) -> None:
+def _require_names(files: Mapping[str, object], wanted: tuple[str, ...]) -> None:
     missing = [name for name in wanted if name not in files]
     extra = [name for name in files if name not in wanted]
     if not wanted or missing or extra:

@@ -12,14 +12,17 @@ mean over voxels and regions: a sum, as "log" and "unetpp" may also be read, wou
 
 from __future__ import annotations
 
-from typing import Unpack
+from collections.abc import Sequence
 
 from torch import Tensor
 from torch.nn import functional
 
-from medseg.losses.combined import DiceAndCrossEntropy, Pair
+from medseg.core.errors import UsageError
+from medseg.core.keywords import hinted
+from medseg.losses.base import Reduction
+from medseg.losses.combined import DiceAndCrossEntropy
 from medseg.losses.outputs import at_least_float32, check_regions, mean_of_kept, per_region
-from medseg.losses.spec import Form
+from medseg.losses.spec import Denominator, Form
 
 
 class BCEDiceLoss(DiceAndCrossEntropy):
@@ -27,21 +30,48 @@ class BCEDiceLoss(DiceAndCrossEntropy):
 
     Args:
         form: "linear", "log" or "unetpp", which pools no batch whatever `batch` is.
-        pair: see `DiceAndCrossEntropy`.
+        others: see `DiceAndCrossEntropy`.
+
+    >>> import torch
+    >>> from medseg.losses import BCEDiceLoss
+    >>> masks = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 1, 4, 4, 4)
+    >>> round(float(BCEDiceLoss()(logits, masks)), 4)
+    1.3462
     """
 
-    def __init__(self, *, form: Form = "linear", **pair: Unpack[Pair]) -> None:
-        if form == "unetpp":
-            pair["batch"] = False
-        super().__init__(**pair)
+    @hinted
+    def __init__(
+        self,
+        *,
+        form: Form = "linear",
+        regions: bool = True,
+        denominator: Denominator = "linear",
+        dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        class_weights: Sequence[float] = (),
+        include_background: bool = False,
+        batch: bool = True,
+        smooth: float = 1.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        if not regions:
+            raise UsageError("BCE-Dice is of regions, not of labels", hint="choose DiceCELoss for labels")
+        super().__init__(
+            regions=True,
+            denominator=denominator,
+            dice_weight=dice_weight,
+            ce_weight=ce_weight,
+            class_weights=class_weights,
+            include_background=include_background,
+            batch=batch and form != "unetpp",
+            smooth=smooth,
+            reduction=reduction,
+        )
         self.form: Form = form
 
-    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against regions (B, K, *S), at the voxels kept.
-
-        Raises:
-            UsageError: the shapes differ, or the number of class weights.
-        """
+    def of(self, logits: Tensor, target: Tensor, kept: Tensor | None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against regions (B, K, *S)."""
         check_regions(logits, target)
         wide = at_least_float32(logits)
         truth = target.to(wide.dtype)

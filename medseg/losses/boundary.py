@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medseg.core.keywords import hinted
+from medseg.losses.base import Reduction
 from medseg.losses.distances import Measuring, SpacingMm, signed_distances_mm
 from medseg.losses.outputs import at_least_float32, check_labels, check_regions, masks_of, mean_of_kept
 
@@ -20,28 +22,30 @@ class BoundaryLoss(Measuring):
         regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
         include_background: whether softmax output 0 counts.
         spacing_mm: of the axes of a patch.
+        reduction: "mean", "sum" or "none", see `losses.base.Loss`.
+
+    >>> import torch
+    >>> from medseg.losses import BoundaryLoss
+    >>> labels = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 2, 4, 4, 4)
+    >>> round(float(BoundaryLoss(spacing_mm=(1.0, 1.0, 3.0))(logits, labels)), 4)
+    0.75
     """
 
+    @hinted
     def __init__(
         self,
         *,
         regions: bool = False,
         include_background: bool = False,
         spacing_mm: SpacingMm = (1.0, 1.0, 1.0),
+        reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(spacing_mm)
-        self.regions = regions
+        super().__init__(spacing_mm, regions=regions, reduction=reduction)
         self.first = 0 if regions or include_background else 1
 
-    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)
-        at the voxels kept.
-
-        Distances are to what is known of the structure.
-
-        Raises:
-            UsageError: the shapes do not belong together.
-        """
+    def of(self, logits: Tensor, target: Tensor, kept: Tensor | None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)."""
         wide = at_least_float32(logits)
         if self.regions:
             check_regions(logits, target)

@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Unpack
 
-from torch import Tensor, nn
+from torch import Tensor
 
+from medseg.losses.base import Loss, Reduction
 from medseg.losses.dice import DiceLoss
 from medseg.losses.outputs import weights_tensor
-from medseg.losses.overlap import Counting
 from medseg.losses.spec import Denominator
 
 
-class Pair(Counting, total=False):
-    """Arguments of `DiceAndCrossEntropy`."""
-
-    denominator: Denominator
-    dice_weight: float
-    ce_weight: float
-    class_weights: Sequence[float]
-
-
-class DiceAndCrossEntropy(nn.Module):
+class DiceAndCrossEntropy(Loss):
     """The parts and factors of dice_weight (1 - Dice) + ce_weight CE.
 
     Args:
@@ -30,7 +20,8 @@ class DiceAndCrossEntropy(nn.Module):
         dice_weight: its factor.
         ce_weight: the factor of the cross-entropy.
         class_weights: of the cross-entropy, one an output; () for 1 each.
-        counting: of the Dice, see `OverlapLoss`.
+        regions, include_background, batch, smooth: of the Dice, see `OverlapLoss`.
+        reduction: "mean", "sum" or "none", see `losses.base.Loss`.
     """
 
     class_weights: Tensor | None
@@ -38,14 +29,24 @@ class DiceAndCrossEntropy(nn.Module):
     def __init__(
         self,
         *,
+        regions: bool = False,
         denominator: Denominator = "linear",
         dice_weight: float = 1.0,
         ce_weight: float = 1.0,
         class_weights: Sequence[float] = (),
-        **counting: Unpack[Counting],
+        include_background: bool = False,
+        batch: bool = True,
+        smooth: float = 1.0,
+        reduction: Reduction = "mean",
     ) -> None:
-        super().__init__()
-        self.dice = DiceLoss(denominator=denominator, **counting)
+        super().__init__(regions=regions, reduction=reduction)
+        self.dice = DiceLoss(
+            regions=regions,
+            denominator=denominator,
+            include_background=include_background,
+            batch=batch,
+            smooth=smooth,
+        )
         self.dice_weight = dice_weight
         self.ce_weight = ce_weight
         self.register_buffer("class_weights", weights_tensor(class_weights), persistent=False)

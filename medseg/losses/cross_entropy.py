@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from medseg.core.keywords import hinted
+from medseg.losses.base import Reduction
 from medseg.losses.distances import Measuring, SpacingMm, border_map
 from medseg.losses.outputs import (
     at_least_float32,
@@ -36,10 +38,19 @@ class CrossEntropyLoss(Measuring):
         w0: 0 for no map.
         sigma_mm: the map's width.
         spacing_mm: of the axes of a patch.
+        reduction: "mean", "sum" or "none", see `losses.base.Loss`.
+
+    >>> import torch
+    >>> from medseg.losses import CrossEntropyLoss
+    >>> labels = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 2, 4, 4, 4)
+    >>> round(float(CrossEntropyLoss(class_weights=(0.2, 1.0))(logits, labels)), 4)
+    0.6931
     """
 
     class_weights: Tensor | None
 
+    @hinted
     def __init__(
         self,
         *,
@@ -48,20 +59,15 @@ class CrossEntropyLoss(Measuring):
         w0: float = 0.0,
         sigma_mm: float = 5.0,
         spacing_mm: SpacingMm = (1.0, 1.0, 1.0),
+        reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(spacing_mm)
-        self.regions = regions
+        super().__init__(spacing_mm, regions=regions, reduction=reduction)
         self.w0 = w0
         self.sigma_mm = sigma_mm
         self.register_buffer("class_weights", weights_tensor(class_weights), persistent=False)
 
-    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)
-        at the voxels kept.
-
-        Raises:
-            UsageError: the shapes or the number of class weights do not belong together.
-        """
+    def of(self, logits: Tensor, target: Tensor, kept: Tensor | None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)."""
         if self.regions:
             check_regions(logits, target)
             wide = at_least_float32(logits)

@@ -19,6 +19,13 @@ class DiceLoss(OverlapLoss):
     """1 - the mean soft Dice of the structures, in [0, 1].
 
     Args: see `OverlapLoss`.
+
+    >>> import torch
+    >>> from medseg.losses import DiceLoss
+    >>> labels = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 2, 4, 4, 4)
+    >>> round(float(DiceLoss()(logits, labels)), 4)
+    0.6531
     """
 
     def ratio(self, sums: Sums) -> Tensor:

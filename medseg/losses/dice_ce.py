@@ -5,8 +5,13 @@ The pairing of nnU-Net (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor
 
+from medseg.core.errors import UsageError
+from medseg.core.keywords import hinted
+from medseg.losses.base import Reduction
 from medseg.losses.combined import DiceAndCrossEntropy
 from medseg.losses.outputs import (
     check_labels,
@@ -16,20 +21,52 @@ from medseg.losses.outputs import (
     weighted_mean,
     weights_like,
 )
+from medseg.losses.spec import Denominator
 
 
 class DiceCELoss(DiceAndCrossEntropy):
     """dice_weight (1 - Dice) + ce_weight CE, with CE = sum(-w_t ln p_t) / sum(w_t) over voxels of label t.
 
     Args: see `DiceAndCrossEntropy`.
+
+    >>> import torch
+    >>> from medseg.losses import DiceCELoss
+    >>> labels = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 2, 4, 4, 4)
+    >>> round(float(DiceCELoss()(logits, labels)), 4)
+    1.3462
     """
 
-    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S), at the voxels kept.
+    @hinted
+    def __init__(
+        self,
+        *,
+        regions: bool = False,
+        denominator: Denominator = "linear",
+        dice_weight: float = 1.0,
+        ce_weight: float = 1.0,
+        class_weights: Sequence[float] = (),
+        include_background: bool = False,
+        batch: bool = True,
+        smooth: float = 1.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        if regions:
+            raise UsageError("Dice-CE is of labels, not of regions", hint="choose BCEDiceLoss for regions")
+        super().__init__(
+            regions=False,
+            denominator=denominator,
+            dice_weight=dice_weight,
+            ce_weight=ce_weight,
+            class_weights=class_weights,
+            include_background=include_background,
+            batch=batch,
+            smooth=smooth,
+            reduction=reduction,
+        )
 
-        Raises:
-            UsageError: the shapes or the number of class weights do not belong together.
-        """
+    def of(self, logits: Tensor, target: Tensor, kept: Tensor | None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S)."""
         check_labels(logits, target)
         log_p = log_softmax(logits)
         labels = target.long()

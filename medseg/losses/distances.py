@@ -11,6 +11,7 @@ from torch import nn
 
 from medseg.core.boxes import label_boxes, widened
 from medseg.core.components import components
+from medseg.losses.base import Loss, Reduction
 
 T = TypeVar("T", bound=np.generic)
 SpacingMm = tuple[float, float, float]
@@ -19,18 +20,19 @@ REACH = 6.0
 """Sigmas beyond which the border map is taken as 0; it is below 2e-8 there."""
 
 
-class Measuring(nn.Module):
+class Measuring(Loss):
     """A loss that measures distances.
 
     Args:
         spacing_mm: of the axes of a patch.
+        regions, reduction: see `losses.base.Loss`.
 
     Attributes:
         spacing_mm: of the axes of what it is given (see `measure_at`).
     """
 
-    def __init__(self, spacing_mm: SpacingMm) -> None:
-        super().__init__()
+    def __init__(self, spacing_mm: SpacingMm, *, regions: bool, reduction: Reduction) -> None:
+        super().__init__(regions=regions, reduction=reduction)
         self.patch_spacing_mm = self.spacing_mm = spacing_mm
 
 

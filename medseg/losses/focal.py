@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from medseg.core.errors import UsageError
+from medseg.core.keywords import hinted
+from medseg.losses.base import Loss, Reduction
 from medseg.losses.outputs import (
     at_least_float32,
     check_labels,
@@ -22,7 +24,7 @@ from medseg.losses.outputs import (
 )
 
 
-class FocalLoss(nn.Module):
+class FocalLoss(Loss):
     """The mean of -a (1 - p)^gamma ln p over voxels (and regions), p of what is true there.
 
     Of labels, a is the class weight. Of regions it is also `alpha` within the region and 1 - `alpha` without.
@@ -32,13 +34,22 @@ class FocalLoss(nn.Module):
         gamma: 0 is cross-entropy.
         alpha: of regions; None is the paper's 0.25.
         class_weights: one an output; () for 1 each. They are factors, by whose sum nothing is divided.
+        reduction: "mean", "sum" or "none", see `losses.base.Loss`.
 
     Raises:
         UsageError: `alpha` is given for labels.
+
+    >>> import torch
+    >>> from medseg.losses import FocalLoss
+    >>> labels = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 2, 4, 4, 4)
+    >>> round(float(FocalLoss(gamma=2.0)(logits, labels)), 4)
+    0.1733
     """
 
     class_weights: Tensor | None
 
+    @hinted
     def __init__(
         self,
         *,
@@ -46,22 +57,17 @@ class FocalLoss(nn.Module):
         gamma: float = 2.0,
         alpha: float | None = None,
         class_weights: Sequence[float] = (),
+        reduction: Reduction = "mean",
     ) -> None:
-        super().__init__()
+        super().__init__(regions=regions, reduction=reduction)
         if alpha is not None and not regions:
             raise UsageError("alpha of the focal loss is of regions", hint="give labels class_weights")
-        self.regions = regions
         self.gamma = gamma
         self.alpha = 0.25 if alpha is None else alpha
         self.register_buffer("class_weights", weights_tensor(class_weights), persistent=False)
 
-    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)
-        at the voxels kept.
-
-        Raises:
-            UsageError: the shapes or the number of class weights do not belong together.
-        """
+    def of(self, logits: Tensor, target: Tensor, kept: Tensor | None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)."""
         if self.regions:
             check_regions(logits, target)
             return self._of_regions(at_least_float32(logits), target, kept)

@@ -10,23 +10,45 @@ weigh 1.
 
 from __future__ import annotations
 
-from typing import Unpack
-
 import torch
 from torch import Tensor
 
-from medseg.losses.overlap import Counting, OverlapLoss, Sums
+from medseg.core.keywords import hinted
+from medseg.losses.base import Reduction
+from medseg.losses.overlap import OverlapLoss, Sums
 
 
 class GeneralisedDiceLoss(OverlapLoss):
     """1 - D, in [0, 1]. The paper counts the background as a structure: `include_background`.
 
     Args:
-        counting: see `OverlapLoss`.
+        others: see `OverlapLoss`.
+
+    >>> import torch
+    >>> from medseg.losses import GeneralisedDiceLoss
+    >>> labels = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 2, 4, 4, 4)
+    >>> round(float(GeneralisedDiceLoss(include_background=True)(logits, labels)), 4)
+    0.6142
     """
 
-    def __init__(self, **counting: Unpack[Counting]) -> None:
-        super().__init__(**counting)
+    @hinted
+    def __init__(
+        self,
+        *,
+        regions: bool = False,
+        include_background: bool = False,
+        batch: bool = True,
+        smooth: float = 1.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(
+            regions=regions,
+            include_background=include_background,
+            batch=batch,
+            smooth=smooth,
+            reduction=reduction,
+        )
 
     def ratio(self, sums: Sums) -> Tensor:
         """D of all structures together: a scalar, or (B,)."""

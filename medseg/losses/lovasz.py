@@ -7,13 +7,15 @@ the Jaccard loss 1 - IoU when the first i voxels alone are wrong. Of errors 0 an
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
+from medseg.core.keywords import hinted
+from medseg.losses.base import Loss, Reduction
 from medseg.losses.outputs import at_least_float32, check_labels, check_regions, masks_of, only_kept
 
 
-class LovaszLoss(nn.Module):
+class LovaszLoss(Loss):
     """Softmax for labels, hinge for regions.
 
     Of labels the errors are |g - p|, and the loss is the mean over the structures present, in [0, 1]; 0 where
@@ -24,23 +26,31 @@ class LovaszLoss(nn.Module):
         regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
         include_background: whether softmax output 0 counts; regions have no background.
         batch: pool the batch, rather than average one loss a sample.
+        reduction: "mean", "sum" or "none", see `losses.base.Loss`.
+
+    >>> import torch
+    >>> from medseg.losses import LovaszLoss
+    >>> labels = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 2, 4, 4, 4)
+    >>> round(float(LovaszLoss()(logits, labels)), 4)
+    0.5
     """
 
+    @hinted
     def __init__(
-        self, *, regions: bool = False, include_background: bool = False, batch: bool = True
+        self,
+        *,
+        regions: bool = False,
+        include_background: bool = False,
+        batch: bool = True,
+        reduction: Reduction = "mean",
     ) -> None:
-        super().__init__()
-        self.regions = regions
+        super().__init__(regions=regions, reduction=reduction)
         self.first = 0 if include_background else 1
         self.batch = batch
 
-    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)
-        at the voxels kept.
-
-        Raises:
-            UsageError: the shapes do not belong together.
-        """
+    def of(self, logits: Tensor, target: Tensor, kept: Tensor | None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)."""
         if self.regions:
             check_regions(logits, target)
             return self._hinge(at_least_float32(logits), target > 0, kept)

@@ -19,8 +19,8 @@ def check_labels(logits: Tensor, target: Tensor) -> None:
     """Refuses labels that do not belong to the logits.
 
     Raises:
-        UsageError: `target` is not (B, *S) for logits (B, K, *S) with K of 2 or more, is not of integers, or
-            (on the CPU) holds a label that is no output.
+        UsageError: `target` is not (B, *S) for logits (B, K, *S) with K of 2 or more, or (on the CPU)
+            holds a label that is no output.
     """
     if logits.ndim < 3 or target.shape != (logits.shape[0], *logits.shape[2:]):
         raise UsageError(
@@ -30,8 +30,6 @@ def check_labels(logits: Tensor, target: Tensor) -> None:
         raise UsageError(
             f"a softmax needs two outputs or more, and the logits have shape {tuple(logits.shape)}"
         )
-    if target.is_floating_point():
-        raise UsageError(f"labels must be integers, not {target.dtype}")
     if target.device.type == "cpu" and target.numel():  # elsewhere the look would hold up the queue
         low, high = (int(v) for v in target.aminmax())
         if low < 0 or high >= logits.shape[1]:

@@ -7,12 +7,14 @@ and falls with every voxel of false positives. Such a structure counts in the me
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from typing import NamedTuple, TypedDict
+from abc import abstractmethod
+from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from medseg.core.keywords import hinted
+from medseg.losses.base import Loss, Reduction
 from medseg.losses.outputs import (
     at_least_float32,
     check_labels,
@@ -32,16 +34,7 @@ class Sums(NamedTuple):
     reference: Tensor
 
 
-class Counting(TypedDict, total=False):
-    """Arguments of `OverlapLoss` that every loss of overlap takes."""
-
-    regions: bool
-    include_background: bool
-    batch: bool
-    smooth: float
-
-
-class OverlapLoss(nn.Module, ABC):
+class OverlapLoss(Loss):
     """1 - the mean overlap of the structures; how it is measured is said by `ratio`.
 
     Args:
@@ -50,8 +43,10 @@ class OverlapLoss(nn.Module, ABC):
         include_background: whether softmax output 0 counts; regions have no background.
         batch: pool the batch before the ratio.
         smooth: s above, in voxels.
+        reduction: "mean", "sum" or "none", see `losses.base.Loss`.
     """
 
+    @hinted
     def __init__(
         self,
         *,
@@ -60,9 +55,9 @@ class OverlapLoss(nn.Module, ABC):
         include_background: bool = False,
         batch: bool = True,
         smooth: float = 1.0,
+        reduction: Reduction = "mean",
     ) -> None:
-        super().__init__()
-        self.regions = regions
+        super().__init__(regions=regions, reduction=reduction)
         self.denominator: Denominator = denominator
         self.first = 0 if regions or include_background else 1
         self.batch = batch
@@ -76,17 +71,8 @@ class OverlapLoss(nn.Module, ABC):
         """The loss, a scalar, of the sums of the structures that count."""
         return 1 - self.ratio(sums).mean()
 
-    def forward(self, logits: Tensor, target: Tensor, kept: Tensor | None = None) -> Tensor:
-        """The loss, a scalar.
-
-        Args:
-            logits: (B, K, *S); below float32 they are computed in float32.
-            target: labels (B, *S) of any integer type, or regions (B, K, *S).
-            kept: voxels (B, *S) that count; None for all.
-
-        Raises:
-            UsageError: the shapes do not belong together.
-        """
+    def of(self, logits: Tensor, target: Tensor, kept: Tensor | None) -> Tensor:
+        """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)."""
         if self.regions:
             check_regions(logits, target)
             return self.of_regions(torch.sigmoid(at_least_float32(logits)), target, kept)

@@ -26,6 +26,13 @@ class WeightedSum(nn.Module):
     Args:
         terms: the losses, for one kind of target.
         weights: (at the beginning, at the end) of each.
+
+    >>> import torch
+    >>> from medseg.losses import CrossEntropyLoss, DiceLoss, WeightedSum
+    >>> loss = WeightedSum([DiceLoss(), CrossEntropyLoss()], [(1.0, 1.0), (1.0, 0.0)])
+    >>> loss.progress = 0.5
+    >>> round(float(loss(torch.zeros(1, 2, 4, 4, 4), torch.zeros(1, 4, 4, 4))), 4)
+    1.3163
     """
 
     def __init__(self, terms: Sequence[nn.Module], weights: Sequence[tuple[float, float]]) -> None:
@@ -44,4 +51,4 @@ class WeightedSum(nn.Module):
             (start + (end - start) * self.progress) * term(logits, target, kept)
             for term, (start, end) in zip(self.terms, self.weights, strict=True)
         ]
-        return torch.stack(weighted).sum()
+        return torch.stack(weighted).sum(0)

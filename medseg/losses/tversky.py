@@ -10,18 +10,25 @@ T with alpha = beta = 1 is J; with 1/2 it is the linear Dice, whose smoothing is
 
 from __future__ import annotations
 
-from typing import Unpack
-
 import torch
 from torch import Tensor
 
-from medseg.losses.overlap import Counting, OverlapLoss, Sums
+from medseg.core.keywords import hinted
+from medseg.losses.base import Reduction
+from medseg.losses.overlap import OverlapLoss, Sums
 
 
 class JaccardLoss(OverlapLoss):
     """1 - the mean soft Jaccard of the structures, in [0, 1]; squared sums make it 0 for p = g alone.
 
     Args: see `OverlapLoss`.
+
+    >>> import torch
+    >>> from medseg.losses import JaccardLoss
+    >>> labels = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 2, 4, 4, 4)
+    >>> round(float(JaccardLoss()(logits, labels)), 4)
+    0.7805
     """
 
     def ratio(self, sums: Sums) -> Tensor:
@@ -36,11 +43,35 @@ class TverskyLoss(OverlapLoss):
     Args:
         alpha: weight of a false positive.
         beta: weight of a false negative.
-        counting: see `OverlapLoss`.
+        others: see `OverlapLoss`.
+
+    >>> import torch
+    >>> from medseg.losses import TverskyLoss
+    >>> labels = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 2, 4, 4, 4)
+    >>> round(float(TverskyLoss(alpha=0.3, beta=0.7)(logits, labels)), 4)
+    0.5872
     """
 
-    def __init__(self, *, alpha: float = 0.3, beta: float = 0.7, **counting: Unpack[Counting]) -> None:
-        super().__init__(**counting)
+    @hinted
+    def __init__(
+        self,
+        *,
+        alpha: float = 0.3,
+        beta: float = 0.7,
+        regions: bool = False,
+        include_background: bool = False,
+        batch: bool = True,
+        smooth: float = 1.0,
+        reduction: Reduction = "mean",
+    ) -> None:
+        super().__init__(
+            regions=regions,
+            include_background=include_background,
+            batch=batch,
+            smooth=smooth,
+            reduction=reduction,
+        )
         self.alpha = alpha
         self.beta = beta
 
@@ -59,12 +90,37 @@ class FocalTverskyLoss(TverskyLoss):
     Args:
         gamma: above 1, structures that overlap well pull harder.
         others: see `TverskyLoss`; alpha and beta are of false positives and false negatives here too.
+
+    >>> import torch
+    >>> from medseg.losses import FocalTverskyLoss
+    >>> labels = (torch.arange(64).reshape(1, 1, 4, 4, 4) > 47)
+    >>> logits = torch.zeros(1, 2, 4, 4, 4)
+    >>> round(float(FocalTverskyLoss()(logits, labels)), 4)
+    0.6708
     """
 
+    @hinted
     def __init__(
-        self, *, gamma: float = 4 / 3, alpha: float = 0.3, beta: float = 0.7, **counting: Unpack[Counting]
+        self,
+        *,
+        gamma: float = 4 / 3,
+        alpha: float = 0.3,
+        beta: float = 0.7,
+        regions: bool = False,
+        include_background: bool = False,
+        batch: bool = True,
+        smooth: float = 1.0,
+        reduction: Reduction = "mean",
     ) -> None:
-        super().__init__(alpha=alpha, beta=beta, **counting)
+        super().__init__(
+            alpha=alpha,
+            beta=beta,
+            regions=regions,
+            include_background=include_background,
+            batch=batch,
+            smooth=smooth,
+            reduction=reduction,
+        )
         self.gamma = gamma
 
     def cost(self, sums: Sums) -> Tensor:

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core import affine
-from medseg.core.boxes import union
 from medseg.core.errors import UsageError, counted, plural
 from medseg.core.structures import Side, Structure, StructureSet, edge_values
 from medseg.core.volume import Grid, LabelMap
@@ -249,8 +248,7 @@ class _Pair:
     def _measured(
         self, maps: tuple[Labels, Labels], count: int, mode: SurfaceMode, threads: int
     ) -> sd.LabelDistances:
-        boxes = [box for box in map(sd.solid_box, maps) if box is not None]
-        box = union(boxes) if boxes else tuple(slice(0, min(n, 2)) for n in self.grid.shape)
+        box = sd.box_around_both(*maps)
         reference, predicted = (m[box] for m in maps)
         return sd.label_distances(reference, predicted, count, self.grid.spacing_mm, mode, threads=threads)
 

@@ -47,6 +47,9 @@ class CohortRow:
         q3: 75th percentile.
         min: least value.
         max: largest value.
+
+    >>> CohortRow("liver", "dice", "1", 2, 0, 0, 0, 0, mean=0.75).mean
+    0.75
     """
 
     structure: str
@@ -68,7 +71,20 @@ class CohortRow:
 
 
 def summarise(cases: Sequence[CaseResult]) -> tuple[CohortRow, ...]:
-    """One row a structure and metric, in the order met; metrics evaluated in no case are left out."""
+    """One row a structure and metric, in the order met; metrics evaluated in no case are left out.
+
+    >>> import numpy as np
+    >>> from medseg import Grid, LabelMap
+    >>> from medseg.core.structures import from_labels
+    >>> from medseg.metrics import evaluate_case, summarise
+    >>> a, b = np.zeros((2, 8, 8, 8), np.uint8)
+    >>> a[2:6, 2:6, 2:6], b[2:6, 2:6, 3:7] = 1, 1
+    >>> maps = [LabelMap(array, Grid((8, 8, 8), np.eye(4))) for array in (a, b)]
+    >>> case = evaluate_case(*maps, from_labels({1: "liver"}))
+    >>> row = summarise([case, case])[0]
+    >>> row.structure, row.metric, row.n, row.mean
+    ('liver', 'dice', 2, 0.75)
+    """
     columns: dict[tuple[str, str], list[Value]] = {}
     for case in cases:
         for row in case.rows:

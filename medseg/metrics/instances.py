@@ -53,6 +53,9 @@ class InstanceRule:
 
     Raises:
         UsageError: a constant makes no sense.
+
+    >>> InstanceRule(least_iou=0.1).connectivity
+    26
     """
 
     least_iou: float = 0.5

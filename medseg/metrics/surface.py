@@ -25,7 +25,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.boxes import Slices, bounding_box
+from medseg.core.boxes import Slices, bounding_box, union
 from medseg.core.errors import GridMismatchError
 from medseg.metrics import surfels
 from medseg.metrics.borders import Borders, Labels, find_borders
@@ -196,6 +196,16 @@ def solid_box(labels: Mask | Labels) -> Slices | None:
     """
     box = bounding_box(labels)
     return None if box is None else solid(box, labels.shape)
+
+
+def box_around_both(reference: Mask | Labels, predicted: Mask | Labels) -> Slices:
+    """The smallest `solid` box around what is not 0 in either of two maps; a small one where all is.
+
+    >>> box_around_both(np.eye(3, dtype=bool)[:2], np.zeros((2, 3), dtype=bool))
+    (slice(0, 2, None), slice(0, 2, None))
+    """
+    boxes = [box for box in map(solid_box, (reference, predicted)) if box is not None]
+    return union(boxes) if boxes else tuple(slice(0, min(n, 2)) for n in reference.shape)
 
 
 def hausdorff_mm(distances: SurfaceDistances, percent: float = 100.0) -> float:

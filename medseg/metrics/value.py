@@ -18,6 +18,9 @@ class Value:
             distance to a surface that does not exist.
         unit: "mm", "ml", "%", "points" of a score, or "1" for a fraction or a number of lesions.
         status: which of the two masks were empty, or that the metric was not evaluated.
+
+    >>> Value(float("inf"), "mm", "pred_empty").is_finite
+    False
     """
 
     value: float | None

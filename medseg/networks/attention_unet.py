@@ -13,6 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from medseg.core.keywords import hinted
 from medseg.model.spec import Norm
 from medseg.networks.layers import (
     CONV,
@@ -55,8 +56,14 @@ class AttentionUNet(Segmenter):
 
     Raises:
         UsageError: an argument makes no network.
+
+    >>> import torch
+    >>> from medseg.networks import AttentionUNet
+    >>> AttentionUNet(3, in_channels=1, out_channels=2, widths=(4, 8))(torch.zeros(2, 1, 16, 16, 16)).shape
+    torch.Size([2, 2, 16, 16, 16])
     """
 
+    @hinted
     def __init__(
         self,
         spatial_dims: SpatialDims,

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import inspect
 import typing
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Literal
 
 from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.keywords import hinted
 from medseg.core.registry import Registry
 from medseg.model.spec import NetworkSpec
 from medseg.networks import monai
 from medseg.networks.layers import Segmenter
+
+if TYPE_CHECKING:
+    from medseg.model.spec import Norm, Option
 
 NETWORKS = Registry[type[Segmenter]](
     "network",
@@ -67,3 +73,64 @@ def _check_options(spec: NetworkSpec, network: type[Segmenter], others: set[str]
         except ValidationError as fault:
             told = fault.errors()[0]["msg"]
             raise UsageError(f"{spec.name}'s option {name} = {value!r}: {told}") from None
+
+
+def available() -> tuple[str, ...]:
+    """Names of the networks that `create` makes; beside them are MONAI's, as "monai:" and a class's name.
+
+    >>> "vnet" in available()
+    True
+    """
+    return tuple(sorted(NETWORKS))
+
+
+@hinted
+def create(
+    name: str,
+    in_channels: int = 1,
+    out_channels: int = 2,
+    *,
+    spatial_dims: Literal[2, 3] = 3,
+    widths: Sequence[int] = (),
+    norm: Norm | Literal[""] = "",
+    kernels: Sequence[Sequence[int]] = (),
+    strides: Sequence[Sequence[int]] = (),
+    options: Mapping[str, Option] | None = None,
+) -> Segmenter:
+    """A network by name, its weights drawn from torch's global generator.
+
+    Args:
+        name: one of `available`, or "monai:" and the name of a class of `monai.networks.nets`.
+        in_channels: of the images (B, C, *S).
+        out_channels: of the logits (B, K, *S), the background among them where outputs are exclusive.
+        spatial_dims: 2 or 3.
+        widths: channels of each level, finest first; () for the paper's.
+        norm: "batch", "instance", "group", "layer" or "none"; "" for the paper's.
+        kernels: kernel size of each level, per axis; () for the paper's.
+        strides: between each level and the next, per axis; () for 2 everywhere.
+        options: further keywords of the network's constructor, such as {"dropout": 0.1}.
+
+    Raises:
+        UsageError: the name or an option is unknown, or the arguments make no network.
+        TypeError: there is no such keyword; the message names the nearest.
+
+    >>> network = create("vnet", 1, 2, widths=(4, 8), norm="batch")
+    >>> type(network).__name__, network.stride
+    ('VNet', (2, 2, 2))
+    >>> create("vnett")
+    Traceback (most recent call last):
+    medseg.core.errors.UsageError: no network named 'vnett'; did you mean 'vnet'?
+    """
+    return build(
+        NetworkSpec(
+            name,
+            in_channels,
+            out_channels,
+            spatial_dims,
+            tuple(widths),
+            norm,
+            tuple(map(tuple, kernels)),
+            tuple(map(tuple, strides)),
+            dict(options or {}),
+        )
+    )

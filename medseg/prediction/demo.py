@@ -12,11 +12,13 @@ from medseg.core.errors import UsageError
 from medseg.core.volume import FileForm, Grid
 from medseg.io import read_labels, read_volume, write_image
 from medseg.io.atomic import atomic_write
+from medseg.model.file import DEFAULT_MODEL
 from medseg.prediction.job import Outcome, PredictOptions
 from medseg.prediction.outputs import Outputs
 from medseg.prediction.predict import predict
 from medseg.reporting.drawing.figures import overlay_png
-from medseg.segmentation.segmenter import Segmenter, load
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.segmenter import Loader, Segmenter
 
 SCAN = "mni152_t1.nii.gz"
 
@@ -45,7 +47,7 @@ def demo(out: Path, *, threads: int = 0, overwrite: bool = False) -> Demo:
     image, grid = mni152()
     out.mkdir(parents=True, exist_ok=True)
     write_image(scan, image, grid, form=FileForm(), overwrite=overwrite)
-    segmenter = load(threads=threads)
+    segmenter = Loader((DEFAULT_MODEL,), SegmenterOptions(threads=threads))()
     outcome = _segmented(scan, segmenter, overwrite)
     labels = read_labels(outcome.target)
     drawn = overlay_png(

@@ -35,7 +35,7 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     options = segmenter.options
     as_calibrated = len(segmenter.models) == 1 and options.tta is None and options.refine is None
     as_calibrated = as_calibrated and not options.prune
-    known = as_calibrated and found.quality.flag == "ok"
+    known = as_calibrated and found.verdict.flag == "ok"
     evidence = segmenter.models[0].spec.evidence if known else Evidence()
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)
 
@@ -67,7 +67,7 @@ def summary_of(
     totals = zip(found.totals, found.totals_ml().values(), strict=True)
     return PredictionSummary(
         grid=GridSummary.of(volume.grid),
-        quality=_quality(found.quality),
+        quality=_quality(found.verdict),
         findings=found.findings,
         structures=_rows(found, expected),
         totals=tuple(TotalSummary(t.name, t.values, round(ml, 6)) for t, ml in totals),

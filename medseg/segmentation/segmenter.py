@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from medseg.core.errors import InputError, ModelError, UsageError
+from medseg.core.keywords import hinted
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.structures import StructureSet, Total, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
@@ -24,7 +25,9 @@ from medseg.inference.postprocess import postprocess
 from medseg.inference.predictor import Predictor
 from medseg.inference.refine import refined_labels
 from medseg.inference.restore import Labels, Rows, restored_labels
-from medseg.model.file import DEFAULT_MODEL, Model, load_model
+from medseg.io.objects import Source, as_volume
+from medseg.io.options import DEFAULT, ReadOptions
+from medseg.model.file import Model, load_model
 from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import Preparation, Prepared
 from medseg.segmentation.features import features_of
@@ -45,16 +48,16 @@ class Segmentation:
     Attributes:
         labels: on the scan's own grid, in its own axis order.
         structures: what the values mean.
-        quality: whether it can be believed, and every finding a reader must know.
+        verdict: whether it can be believed (its `flag`, "ok" or "doubtful"), and why not.
         totals: volumes that several structures make up together.
-        features: of scan and result, see `workflows.features`.
+        features: of scan and result, see `segmentation.features`.
         estimated_dice: what the model's own probabilities promise for each structure it labelled.
         probabilities: per structure name, (I, J, K) float32 on the scan's grid, if kept.
     """
 
     labels: LabelMap
     structures: StructureSet
-    quality: Quality = field(default_factory=Quality)
+    verdict: Quality = field(default_factory=Quality)
     totals: tuple[Total, ...] = ()
     features: dict[str, float] = field(default_factory=dict)
     estimated_dice: dict[str, float] = field(default_factory=dict)
@@ -63,7 +66,7 @@ class Segmentation:
     @property
     def findings(self) -> tuple[Finding, ...]:
         """All that speaks against the result or that its reader must know, the gravest first."""
-        return self.quality.findings
+        return self.verdict.findings
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -133,12 +136,33 @@ class Segmenter:
             )
         return None if self.options.refine is False else spec
 
-    def __call__(self, volume: Volume, watch: Stopwatch | None = None) -> Segmentation:
-        """Segment one scan; `watch` counts what the steps take.
+    @hinted
+    def __call__(
+        self,
+        scan: Source | Mapping[str, Source],
+        watch: Stopwatch | None = None,
+        *,
+        affine: ArrayLike | None = None,
+        channels: Sequence[str] | None = None,
+        options: ReadOptions = DEFAULT,
+    ) -> Segmentation:
+        """Segment one scan.
+
+        Args:
+            scan: a path, a `Volume`, an image of nibabel or SimpleITK, an array (I, J, K) or (C, I, J, K),
+                or one of them for each channel by name.
+            watch: counts what the steps take.
+            affine: 4x4, voxel index to RAS+ mm, of an array.
+            channels: what several channels of one file or array are called; their order is never guessed.
+            options: decisions that a file leaves open.
+
+        Returns:
+            Labels on the scan's own grid, their volumes, and the verdict.
 
         Raises:
-            MedsegError: as the steps of the way raise.
+            MedsegError: the scan cannot be read, does not suit the model, or does not fit in memory.
         """
+        volume = as_volume(scan, affine=affine, channels=channels, options=options)
         watch = watch or Stopwatch()
         self.require(volume.channels, volume.grid)
         volume = self._bound(volume)
@@ -157,7 +181,7 @@ class Segmenter:
             labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
         with watch.step("check"):
             features = self._features(prepared[0], seen, canonical, grid)
-            quality = assess(
+            verdict = assess(
                 volume,
                 labels,
                 [model.spec for model in self.models],
@@ -169,7 +193,7 @@ class Segmenter:
         return Segmentation(
             labels,
             self.structures,
-            quality,
+            verdict,
             first.model.spec.totals,
             features,
             seen.estimated_dice,
@@ -285,16 +309,6 @@ class Segmenter:
             return volume
         order = [volume.channels.index(name) for name in self.channels]
         return Volume(volume.array[order], volume.grid, self.channels, volume.form, volume.warnings)
-
-
-def load(model: str | Path | Sequence[str | Path] = DEFAULT_MODEL, **options: object) -> Segmenter:
-    """A segmenter from model files or names of packaged models.
-
-    >>> load("hippocampus").channels
-    ('MRI',)
-    """
-    names = [model] if isinstance(model, str | Path) else list(model)
-    return Loader(tuple(map(str, names)), SegmenterOptions(**options))()  # type: ignore[arg-type]
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "medseg"
 ORDER = (
     ("core",), ("findings",), ("io",), ("preparation",), ("metrics",), ("model",),
     ("augment", "networks", "losses"), ("inference",), ("data",), ("segmentation",), ("reporting",),
-    ("prediction",), ("training",), ("evaluation",), ("cli",),
+    ("prediction",), ("training",), ("evaluation",), ("api",), ("cli",),
 )  # fmt: skip
 RANK = {room: n for n, rooms in enumerate(ORDER) for room in rooms}
 

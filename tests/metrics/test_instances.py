@@ -9,8 +9,8 @@ from scipy import ndimage
 from medseg.core.errors import GridMismatchError, UsageError
 from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
-from medseg.metrics import InstanceRule, evaluate_case, instance_values, match_instances
-from medseg.metrics.instances import UNITS
+from medseg.metrics.case import evaluate_case
+from medseg.metrics.instances import UNITS, InstanceRule, instance_values, match_instances
 
 
 def boxes(*spans: tuple[int, int]) -> np.ndarray:

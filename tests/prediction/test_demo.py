@@ -33,7 +33,7 @@ def test_it_writes_scan_labels_summary_page_and_picture(
     monkeypatch.setattr(
         demo_module, "mni152", lambda: (small, type(grid)(small.shape, np.diag([2.0, 2, 2, 1])))
     )
-    monkeypatch.setattr(demo_module, "load", lambda **_: segmenter)
+    monkeypatch.setattr(demo_module, "Loader", lambda *_: lambda: segmenter)
     done = demo(tmp_path / "demo")
     assert [p.name for p in done.files] == [
         "mni152_t1.nii.gz",

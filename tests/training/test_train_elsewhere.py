@@ -15,13 +15,13 @@ import pytest
 from commands import done
 from label_maps import CARD, RECIPE, write_map
 
+from medseg import load
 from medseg.augment.spec import ElasticSpec, SynthesisSpec
 from medseg.core import specs
 from medseg.io import read_volume
 from medseg.losses.spec import LossSpec, LossTerm
 from medseg.model.file import load_model
 from medseg.model.provenance import CaseCounts
-from medseg.segmentation.segmenter import load
 from medseg.training.spec import TrainingSpec
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_elsewhere.py"

@@ -14,6 +14,7 @@ import pytest
 from commands import Ran, done, medseg
 from label_maps import CARD, RECIPE, write_map
 
+from medseg import load
 from medseg.data.cards import load_card
 from medseg.data.check import Audit, check
 from medseg.data.layouts import CaseFiles
@@ -21,7 +22,6 @@ from medseg.data.synthetic import MARGIN_MM, SyntheticCases
 from medseg.io import read_volume
 from medseg.model.file import load_model
 from medseg.model.provenance import CaseCounts
-from medseg.segmentation.segmenter import load
 from medseg.training.loop import Epoch, Trainer
 from medseg.training.recipe import load_recipe
 

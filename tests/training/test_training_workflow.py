@@ -16,12 +16,13 @@ import numpy as np
 import pytest
 from commands import Ran, apart, medseg, tree
 
+from medseg import load
+from medseg import train as train_from_python
 from medseg.core.specs import to_mapping
 from medseg.data.phantom import STRUCTURES, write_phantom_dataset, write_phantom_scan
 from medseg.io import read_volume
 from medseg.model.file import load_model
 from medseg.model.provenance import CaseCounts
-from medseg.segmentation.segmenter import load
 from medseg.training.loop import Epoch, Trainer
 from medseg.training.run import Run
 
@@ -109,6 +110,23 @@ def test_a_training_leaves_a_model_that_segments_and_says_how_good_it_is(
     write_phantom_scan(tmp_path / "scan.nii.gz", shape=SHAPE)
     found = load(bench.run / "model.safetensors", threads=1)(read_volume(tmp_path / "scan.nii.gz"))
     assert found.structures.names == STRUCTURES.names
+
+
+def test_python_trains_as_the_command_does(bench: Bench, run: Path, tmp_path: Path) -> None:
+    """The same call goes on where the command stopped, and leaves the same scores."""
+    done = train_from_python(bench.data, recipe=bench.recipe, output=run, folds=3, threads=1)
+    assert done.model_path == run / "model.safetensors"
+    assert done.epochs == 2
+    assert list(done.scores) == list(STRUCTURES.names)
+    with (bench.run / "validation.csv").open(newline="") as lines:
+        rows = [row for row in csv.DictReader(lines) if row["metric"] == "dice" and row["structure"]]
+    wanted = [float(row["value"]) for row in rows if row["structure"] == STRUCTURES.names[0] and row["value"]]
+    found = done.scores[STRUCTURES.names[0]].dice
+    assert found == pytest.approx(sum(wanted) / len(wanted)) if wanted else found is None
+    write_phantom_scan(tmp_path / "scan.nii.gz", shape=SHAPE)
+    assert done.model(tmp_path / "scan.nii.gz").structures.names == STRUCTURES.names
+    with pytest.raises(TypeError, match="did you mean 'output'"):
+        train_from_python(bench.data, recipe=bench.recipe, outputt=run)
 
 
 def test_the_model_file_is_strict_json_and_names_no_case_and_no_path(bench: Bench) -> None:

@@ -353,10 +353,10 @@ def test_a_3d_network_doubts_a_single_slice(segmenter: Segmenter) -> None:
     array = np.random.default_rng(0).normal(size=(1, 24, 24, 1)).astype(np.float32)
     volume = Volume(array, Grid((24, 24, 1), np.eye(4)), ("image",))
     found = segmenter(volume)
-    assert any("single slice" in text for text in found.quality.reasons)
+    assert any("single slice" in text for text in found.verdict.reasons)
     deep = Volume(np.repeat(array, 16, axis=3), Grid((24, 24, 16), np.eye(4)), ("image",))
     found = segmenter(deep)
-    assert not any("single slice" in text for text in found.quality.reasons)
+    assert not any("single slice" in text for text in found.verdict.reasons)
 
 
 def test_what_holds_for_many_pictures_is_said_once_with_their_count(

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.affine import LPS_TO_RAS
 from medseg.core.errors import InputError, counted
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid, LabelMap
@@ -25,7 +26,6 @@ from medseg.io.placement import on_grid
 from medseg.io.values import smallest_dtype
 
 KINDS = ("BINARY", "LABELMAP")
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 WHAT = "a DICOM segmentation"
 
 Masks = list[tuple[Roi, NDArray[np.bool_]]]

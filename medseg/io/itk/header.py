@@ -14,7 +14,6 @@ from medseg.core.errors import InputError
 from medseg.io import payload
 from medseg.io.names import opened, require_file
 
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 LONGEST_HEADER = 2**20
 BLANKS = " \t\r\n\v\f"
 """Not all that Unicode calls blank: a letter in UTF-8 may end in such a byte."""

@@ -15,12 +15,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.affine import Affine
+from medseg.core.affine import LPS_TO_RAS, Affine
 from medseg.core.errors import GeometryError, InputError, ResourceError
+from medseg.core.images import to_sitk
 from medseg.core.volume import FileForm, Grid
 from medseg.io import payload
 from medseg.io.itk import nrrd
-from medseg.io.itk.header import LPS_TO_RAS, MEND, Layout, beside, header, integers, require_dimensions
+from medseg.io.itk.header import MEND, Layout, beside, header, integers, require_dimensions
 from medseg.io.itk.lengths import MM_PER, unit_of
 from medseg.io.memory import require_memory
 from medseg.io.names import opened, require_file, stem_and_suffix
@@ -88,14 +89,8 @@ def write(path: Path, array: NDArray[Any], grid: Grid) -> None:
         nrrd.write(path, [array], grid)
         return
     sitk = simple_itk()
-    lps = LPS_TO_RAS @ grid.affine
-    spacing = np.asarray(grid.spacing_mm)
-    image = sitk.GetImageFromArray(np.ascontiguousarray(array.T))
-    image.SetSpacing(spacing.tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
-    image.SetDirection(np.round(lps[:3, :3] / spacing, 15).ravel().tolist())
     try:
-        sitk.WriteImage(image, os.fspath(path), True)
+        sitk.WriteImage(to_sitk(array, grid.affine), os.fspath(path), True)
     except RuntimeError:
         raise ResourceError(
             "the image could not be written", source=path, hint="look for free disk"

@@ -16,11 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.affine import Affine
+from medseg.core.affine import LPS_TO_RAS, Affine
 from medseg.core.errors import InputError
 from medseg.core.volume import Grid
 from medseg.io import payload
-from medseg.io.itk.header import LPS_TO_RAS, MEND, Layout, beside, header, integers, require_dimensions
+from medseg.io.itk.header import MEND, Layout, beside, header, integers, require_dimensions
 from medseg.io.itk.lengths import MM_PER, unit_of
 from medseg.io.names import opened, require_file
 

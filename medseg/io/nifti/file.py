@@ -159,8 +159,7 @@ def _set_forms(header: Any, grid: Grid, form: FileForm) -> None:
 def _describe(path: Path, raw: RawHeader, options: ReadOptions) -> ImageInfo:
     suffix = stem_and_suffix(path)[1]
     _require_whole(path, raw)
-    form, said = file_form(raw, suffix, options, path)
-    grid, warnings = place(form, raw.shape, options, path)
+    grid, form, said = _placed(raw, suffix, options, path)
     layout = {".nii.gz": ", gzip", ".nii": ""}.get(suffix, ", pair")
     return ImageInfo(
         path=path,
@@ -171,8 +170,28 @@ def _describe(path: Path, raw: RawHeader, options: ReadOptions) -> ImageInfo:
         slope=raw.slope,
         inter=raw.inter,
         form=form,
-        warnings=said + warnings,
+        warnings=said,
     )
+
+
+def placed(header: Any, options: ReadOptions, source: Path) -> tuple[Grid, FileForm, tuple[str, ...]]:
+    """The grid and the forms of a header that nibabel holds, checked as one of a file is.
+
+    Raises:
+        InputError: the header claims what cannot be.
+        GeometryError: the forms are absent, impossible or contradictory.
+    """
+    whole = header.copy()
+    whole["vox_offset"] = 544 if whole["sizeof_hdr"] == 540 else 352
+    return _placed(parse(whole.binaryblock, source), ".nii.gz", options, source)
+
+
+def _placed(
+    raw: RawHeader, suffix: str, options: ReadOptions, path: Path
+) -> tuple[Grid, FileForm, tuple[str, ...]]:
+    form, said = file_form(raw, suffix, options, path)
+    grid, warnings = place(form, raw.shape, options, path)
+    return grid, form, said + warnings
 
 
 def _raw_header(path: Path) -> RawHeader:

@@ -1,0 +1,165 @@
+"""`medseg.report`: a page about a segmentation. Private: the name is `medseg.report`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from medseg.api.options import Structures, structures_of
+from medseg.core.errors import UsageError
+from medseg.core.keywords import hinted
+from medseg.core.structures import StructureSet
+from medseg.data.label_files import read_structures
+from medseg.evaluation.label_names import ignoring
+from medseg.io import ReadOptions, stem_and_suffix
+from medseg.io.names import require_page
+from medseg.io.objects import Source, as_labels, as_volume, is_path
+from medseg.metrics.case import Tolerance
+from medseg.metrics.measurement import measure
+from medseg.reporting.case.page import ReportOptions, case_of, write_page
+from medseg.reporting.case.page import report as report_files
+from medseg.segmentation.label_sources import known_structures
+from medseg.segmentation.prediction import stated_intervals
+from medseg.segmentation.segmenter import Segmentation
+
+
+@hinted
+def report(
+    seg: Segmentation | Source,
+    scan: Source | Mapping[str, Source],
+    output: str | Path | None = None,
+    *,
+    reference: Source | None = None,
+    model: str | Path = "",
+    structures: Structures = None,
+    ignore: int | None = None,
+    tolerance_mm: Tolerance = None,
+    lesions: Sequence[str] | None = None,
+    reading: ReadOptions | None = None,
+    overwrite: bool = False,
+) -> Path:
+    """Write one page about a segmentation: slices with outlines, and the table of structures.
+
+    Args:
+        seg: a label file, what a segmenter returned, or labels in memory.
+        scan: the scan it was made from: a file, or what `medseg.read` takes; or one of it for each channel.
+        output: the page, `.html` or `.pdf`, or a folder; None writes beside the label file.
+        reference: a reference segmentation; without one no accuracy is stated.
+        model: file or name of the model that knows the structures.
+        structures: what the label values mean: names by value, a `StructureSet`, or a JSON file.
+        ignore: value of the reference's voxels that nobody labelled.
+        tolerance_mm: of the surface Dice, for all structures or by name.
+        lesions: structures whose lesions are listed; None lists those whose name says tumour or lesion.
+        reading: decisions that the files leave open.
+        overwrite: whether an existing page may be replaced.
+
+    Returns:
+        Where the page is.
+
+    Raises:
+        UsageError: labels in memory have no structures or no output, or settings do not go together.
+        MedsegError: something cannot be read, the grids differ, or the page cannot be written.
+        TypeError: there is no such keyword; the message names the nearest.
+
+    >>> import medseg, numpy as np, pathlib, tempfile
+    >>> scan = medseg.read(np.zeros((16, 16, 16), np.float32), affine=np.eye(4))
+    >>> labels = medseg.LabelMap(np.ones((16, 16, 16), np.uint8), scan.grid)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     page = medseg.report(labels, scan, pathlib.Path(folder) / "page.html", structures={1: "liver"})
+    ...     "liver" in page.read_text(encoding="utf-8")
+    True
+    """
+    if ignore is not None and reference is None:
+        raise UsageError("the voxels to ignore are those of a reference", hint="give both, or neither")
+    wanted = structures_of(structures)
+    options = ReportOptions(tolerance_mm=tolerance_mm, lesions=None if lesions is None else tuple(lesions))
+    if not is_path(seg):
+        if output is None:
+            raise UsageError("labels in memory lie beside no file", hint="give output=")
+        named = read_structures(wanted) if isinstance(wanted, Path) else wanted
+        target = _target(Path(output), "case")
+        _in_memory(seg, scan, target, reference, named, ignore, options, reading, overwrite)
+        return target
+    stem = stem_and_suffix(Path(seg))[0].removesuffix("_seg")
+    target = _target(Path(output) if output else Path(seg).with_name(f"{stem}_report.html"), stem)
+    if not isinstance(wanted, StructureSet):
+        known = known_structures(
+            Path(seg), reference=_file(reference), model=str(model), labels=wanted, reading=reading
+        )
+        wanted = known.structures
+        options = replace(options, expected_ml=known.expected_ml, totals=known.totals)
+    report_files(
+        Path(seg),
+        {name: _scan(part) for name, part in scan.items()} if isinstance(scan, Mapping) else _scan(scan),
+        reference=_file(reference),
+        structures=wanted if ignore is None else ignoring(wanted, ignore),
+        out=target,
+        options=replace(options, intervals_ml=stated_intervals(Path(seg))),
+        reading=reading,
+        overwrite=overwrite,
+    )
+    return target
+
+
+def _in_memory(
+    seg: Any,
+    scan: Any,
+    target: Path,
+    reference: Any,
+    structures: StructureSet | None,
+    ignore: int | None,
+    options: ReportOptions,
+    reading: ReadOptions | None,
+    overwrite: bool,
+) -> None:
+    """Write the page about labels that lie in no file."""
+    if isinstance(seg, Segmentation):
+        structures = structures or seg.structures
+        options = replace(options, findings=seg.findings, labels_judged=True, totals=seg.totals)
+        seg = seg.labels
+    else:
+        options = replace(options, verdict_known=False)
+    if structures is None:
+        raise UsageError("nothing says what the labels mean", hint="give structures={1: NAME, ...}")
+    structures = structures if ignore is None else ignoring(structures, ignore)
+    reading = reading or ReadOptions()
+    options = replace(options, viewer=not require_page(target), case_id=target.stem.removesuffix("_report"))
+    labels, against = as_labels(seg, options=reading), None
+    if reference is not None:
+        truth = replace(as_labels(reference, options=reading), ignore=structures.ignore)
+        against = measure(
+            labels,
+            truth,
+            structures,
+            tolerance_mm=options.tolerance_mm,
+            lesions=options.lesions,
+            rule=options.rule,
+            case_id=options.case_id,
+        )
+    case = case_of(as_volume(scan, options=reading), labels, structures, against=against, options=options)
+    write_page(target, case, overwrite=overwrite)
+
+
+def _target(output: Path, stem: str) -> Path:
+    """The page: the file named, or in the folder named, which is made.
+
+    Raises:
+        UsageError: it is neither HTML nor PDF.
+    """
+    if output.is_dir() or not output.suffix:
+        output.mkdir(parents=True, exist_ok=True)
+        output = output / f"{stem}_report.html"
+    require_page(output)
+    return output
+
+
+def _scan(scan: Any) -> Path:
+    if not is_path(scan):
+        raise UsageError("the scan of a label file is a file too", hint="give its path, or labels in memory")
+    return Path(scan)
+
+
+def _file(reference: Any) -> Path | None:
+    return None if reference is None else _scan(reference)

@@ -1,0 +1,123 @@
+"""`medseg.train`: from a recipe and a folder to a model, from Python. Private: the name is `medseg.train`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from medseg.core.keywords import hinted
+from medseg.io import ReadOptions
+from medseg.metrics.scores import Scores
+from medseg.model.file import load_model
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.segmenter import Loader, Segmenter
+from medseg.training.loop import Epoch
+from medseg.training.recipe import Recipe, load_recipe
+from medseg.training.train import TrainOptions
+from medseg.training.train import train as train_recipe
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """What a training left behind.
+
+    Attributes:
+        folder: the run: recipe, split, log, checkpoints, model.
+        model_path: the model file.
+        epochs: how many there were.
+        seconds: what they took, over all sittings.
+        scores: of the fold's own cases, which did not train; empty where every case trained.
+    """
+
+    folder: Path
+    model_path: Path
+    epochs: int
+    seconds: float
+    scores: Scores
+
+    @cached_property
+    def model(self) -> Segmenter:
+        """The model, ready to segment, as `medseg.load` makes it."""
+        return Loader((str(self.model_path),), SegmenterOptions())()
+
+
+@hinted
+def train(
+    data: str | Path,
+    *,
+    recipe: str | Path | Recipe,
+    output: str | Path,
+    epochs: int | None = None,
+    time_budget_s: float | None = None,
+    seed: int | None = None,
+    folds: int = 5,
+    fold: int | None = 0,
+    device: str = "auto",
+    threads: int = 0,
+    init: str | Path | None = None,
+    overwrite: bool = False,
+    use_form: Literal["sform", "qform"] | None = None,
+    assume_ras: bool = False,
+    fill_nan: float | None = None,
+    say: Callable[[str], None] | None = None,
+    on_epoch: Callable[[Epoch], None] | None = None,
+) -> TrainingRun:
+    """Train the network of a recipe on a folder of cases, as `medseg train` does.
+
+    The same call goes on where it stopped.
+
+    Args:
+        data: folder of the data set, in the layout that the recipe's card names.
+        recipe: the name of a recipe ("hippocampus_unet3d"), a `.toml` file, or a `Recipe`.
+        output: folder of the run.
+        epochs: number of epochs; None for the recipe's.
+        time_budget_s: as many epochs as fit into so many seconds, measured first.
+        seed: None for the recipe's.
+        folds: number of folds.
+        fold: the fold that is measured at the end; None trains on every case.
+        device: "cpu", "cuda", "cuda:N", "mps" or "auto".
+        threads: of the processor; 0 takes what there is.
+        init: a model of the same network, whose weights are where the training begins.
+        overwrite: begin anew in a folder that holds a run.
+        use_form, assume_ras, fill_nan: see `medseg.read`.
+        say: called with what happens, in sentences.
+        on_epoch: called after each epoch.
+
+    Returns:
+        The run, with `model`, ready to segment, and `scores` of the held-out cases.
+
+    Raises:
+        UsageError: settings make no sense together, or the folder holds another run.
+        InputError: there is no such data set, or a case cannot be used.
+        MedsegError: the loss is not finite, or memory or disk do not suffice.
+        TypeError: there is no such keyword; the message names the nearest.
+
+    >>> import medseg
+    >>> medseg.train("my_data/", recipe="hippocampus_unet3d", output="run/", epoch=3)
+    Traceback (most recent call last):
+    TypeError: train() has no keyword 'epoch'; did you mean 'epochs'?
+    """
+    options = TrainOptions(
+        epochs=epochs,
+        time_budget_s=time_budget_s,
+        seed=seed,
+        folds=folds,
+        fold=fold,
+        device=device,
+        threads=threads,
+        init=None if init is None else load_model(str(init)),
+        overwrite=overwrite,
+        reading=ReadOptions(use_form, assume_ras, fill_nan),
+    )
+    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
+    done = train_recipe(
+        loaded, Path(data), Path(output), options, say=say or _silent, on_epoch=on_epoch or _silent
+    )
+    return TrainingRun(Path(output), done.model_path, done.epochs, done.seconds, Scores(done.validation))
+
+
+def _silent(_: object) -> None:
+    """For callers who want no sentences."""

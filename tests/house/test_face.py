@@ -1,0 +1,176 @@
+"""`import medseg`: quick, complete, and with the verbs that its documentation promises."""
+
+from __future__ import annotations
+
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+from models import tiny_model
+
+import medseg
+from medseg.core.errors import MissingPackageError, UsageError
+from medseg.core.volume import Grid, LabelMap
+from medseg.io import write_labels
+
+ROOMS = ("augment", "losses", "metrics", "networks")
+
+
+def test_importing_it_is_quick_and_without_torch() -> None:
+    said = (
+        "import sys, medseg; dir(medseg); print([m for m in ('torch', 'monai', 'numpy') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", said], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("room", ["", *ROOMS])
+def test_every_public_name_is_there_and_says_what_it_is(room: str) -> None:
+    module = getattr(medseg, room) if room else medseg
+    for name in module.__all__:
+        assert name in dir(module)
+        value = getattr(module, name)
+        if inspect.isclass(value) or inspect.isfunction(value):
+            shown = ">>>" in (inspect.getdoc(value) or "") or f"`{name}`" in (module.__doc__ or "")
+            assert shown or name == "MedsegError", f"{room}.{name} shows no example"
+    with pytest.raises(AttributeError, match="did you mean"):
+        getattr(module, module.__all__[1] + "x")
+
+
+CLASSES = [
+    (room, name)
+    for room in ("losses", "networks", "augment")
+    for name in getattr(medseg, room).__all__
+    if name
+    not in (
+        "create",
+        "available",
+        "WeightedSum",
+    )
+]
+
+
+@pytest.mark.parametrize(("room", "name"), CLASSES)
+def test_a_typo_is_a_type_error_with_a_hint(room: str, name: str) -> None:
+    make = getattr(getattr(medseg, room), name)
+    word = next(n for n, p in inspect.signature(make).parameters.items() if p.kind is p.KEYWORD_ONLY)
+    with pytest.raises(TypeError, match=f"did you mean '{word}'"):
+        make(**{word + "x": 1})
+
+
+def labels(shift: int = 0) -> np.ndarray:
+    array = np.zeros((12, 13, 14), np.uint8)
+    array[2:6, 2:6, 2 + shift : 6 + shift], array[8:11, 3:7, 3:9] = 1, 2
+    return array
+
+
+class TestEvaluate:
+    def test_arrays_images_and_files_give_the_same_numbers(self, tmp_path: Path) -> None:
+        affine = np.diag([-1.0, 1.0, 2.0, 1.0])
+        names = {1: "liver", 2: "spleen"}
+        maps = [LabelMap(array, Grid(array.shape, affine)) for array in (labels(1), labels())]
+        for path, one in zip(("pred.nii.gz", "ref.nii.gz"), maps, strict=True):
+            write_labels(tmp_path / path, one)
+        pairs: list[tuple[Any, Any, dict[str, Any]]] = [
+            (labels(1), labels(), {"affine": affine}),
+            (labels(1), labels(), {"spacing_mm": (1, 1, 2)}),
+            (*maps, {}),
+            (*(m.to_nibabel() for m in maps), {}),
+            (*(m.to_sitk() for m in maps), {}),
+            (tmp_path / "pred.nii.gz", str(tmp_path / "ref.nii.gz"), {}),
+            (tmp_path / "pred.nii.gz", maps[1].to_nibabel(), {}),
+        ]
+        for pred, ref, more in pairs:
+            found = medseg.evaluate(pred, ref, structures=names, tolerance_mm=1.0, instances=True, **more)
+            assert found["liver"].dice == 0.75
+            assert found["liver"].hd95_mm == 2.0
+            assert found["spleen"]["pq"] == 1.0
+            assert found["liver"].nsd == found.cases[0]["liver"].metrics["nsd"].value
+
+    def test_a_name_that_is_not_there_is_answered_with_the_nearest(self) -> None:
+        found = medseg.evaluate(labels(), labels(), spacing_mm=(1, 1, 1))
+        with pytest.raises(KeyError, match="no structure"):
+            found["liver"]
+        with pytest.raises(AttributeError, match="did you mean 'dice'"):
+            _ = found["1"].dise
+        with pytest.raises(UsageError, match="affine="):
+            medseg.evaluate(labels(), labels())
+
+    def test_a_table_for_pandas(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        found = medseg.evaluate(labels(1), labels(), spacing_mm=(1, 1, 2), structures={1: "liver"})
+        table = pytest.importorskip("pandas") and found.to_pandas()
+        rows = table[(table.structure == "liver") & (table.metric == "dice")]
+        assert rows.value.tolist() == [0.75]
+        monkeypatch.setitem(sys.modules, "pandas", None)
+        with pytest.raises(MissingPackageError, match="pip install pandas"):
+            found.to_pandas()
+
+    def test_of_folders_a_metric_is_the_mean(self, tmp_path: Path) -> None:
+        for folder, shift in (("pred", 1), ("ref", 0)):
+            (tmp_path / folder).mkdir()
+            for case in ("a", "b"):
+                array = labels(shift if case == "a" else 0)
+                write_labels(
+                    tmp_path / folder / f"{case}.nii.gz", LabelMap(array, Grid(array.shape, np.eye(4)))
+                )
+        found = medseg.evaluate(tmp_path / "pred", tmp_path / "ref", structures={1: "liver"})
+        assert found["liver"].dice == 0.875
+        assert len(found["liver"].rows) == 2
+
+
+def tiny(folder: Path) -> Path:
+    """A model file."""
+    tiny_model().save(folder / "tiny.safetensors")
+    return folder / "tiny.safetensors"
+
+
+def noise() -> nib.Nifti1Image:
+    """A scan of nothing."""
+    return nib.Nifti1Image(np.random.default_rng(0).normal(size=(20, 21, 22)).astype(np.float32), np.eye(4))
+
+
+class TestSegment:
+    def test_a_scan_in_any_form_is_segmented_alike(self, tmp_path: Path) -> None:
+        model = tiny(tmp_path)
+        image = noise()
+        nib.save(image, tmp_path / "scan.nii.gz")
+        segmenter = medseg.load(model, threads=1)
+        volume = medseg.read(tmp_path / "scan.nii.gz")
+        found = segmenter(tmp_path / "scan.nii.gz")
+        channel = segmenter.channels[0]
+        for scan, more in (
+            (str(tmp_path / "scan.nii.gz"), {}),
+            (image, {}),
+            (volume, {}),
+            (volume.to_sitk(), {}),
+            ({channel: image}, {}),
+            (np.asarray(image.dataobj), {"affine": np.eye(4)}),
+        ):
+            assert np.array_equal(segmenter(scan, **more).labels, found.labels)
+        assert found.verdict.flag in ("ok", "doubtful")
+        assert found.volumes_ml().keys() == set(segmenter.structures.names)
+        assert found.labels.to_nibabel().shape == (20, 21, 22)
+
+    def test_predict_does_what_the_command_does(self, tmp_path: Path) -> None:
+        model = tiny(tmp_path)
+        image = noise()
+        nib.save(image, tmp_path / "scan.nii.gz")
+        done = medseg.predict(
+            tmp_path / "scan.nii.gz", model=model, report=True, probabilities=True, threads=1
+        )
+        assert done.labels == tmp_path / "scan_seg.nii.gz"
+        assert done.report is not None
+        assert all(p.is_file() for p in (done.labels, done.report, *done.only.probabilities.values()))
+        found = medseg.load(model, threads=1)(image)
+        assert done.volumes_ml == pytest.approx(found.volumes_ml(), rel=1e-3, abs=1e-4)
+        assert done.verdict == found.verdict.flag
+        assert [f.sentence for f in done.findings] == [f.sentence for f in found.findings]
+        page = medseg.report(found, image, tmp_path / "again.html")
+        assert page.read_text("utf-8").startswith("<!")
+        with pytest.raises(UsageError, match="exists"):
+            medseg.predict(tmp_path / "scan.nii.gz", model=model, threads=1)
