@@ -32,6 +32,7 @@ from medseg.cli import (
 )
 from medseg.cli.terminal import rewrite
 from medseg.core.errors import MedsegError, ResourceError, UsageError, printable
+from medseg.core.extras import missing_in
 
 UsageFault: Any = typer.BadParameter.__mro__[1]
 """Typer's own kind of usage error, whichever copy of click it stands on."""
@@ -129,6 +130,8 @@ def _keep_to_options(fault: MedsegError, verb: str) -> None:
 
 def _message(fault: BaseException) -> tuple[str, int]:
     """What to say about a fault, and its exit code."""
+    if isinstance(fault, ImportError):
+        fault = missing_in(fault) or fault
     if isinstance(fault, MedsegError):
         return str(fault), fault.exit_code
     if isinstance(fault, UsageFault):

@@ -1,0 +1,54 @@
+"""Packages that only some commands need, and the one error for a package that is not installed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from medseg.core.errors import UsageError
+
+EXTRA_OF = {
+    "torch": "train",
+    "monai": "train",
+    "tensorboard": "train",
+    "highdicom": "dicom",
+    "onnx": "onnx",
+    "distributed": "dask",
+    "nilearn": "demo",
+}
+"""The extra of medseg that installs each optional package (`[project.optional-dependencies]`)."""
+
+
+def missing(package: str) -> UsageError:
+    """The error for an optional package that is not installed.
+
+    >>> str(missing("torch"))
+    'torch is not installed; pip install "medseg[train]"'
+    """
+    return UsageError(f"{package} is not installed", hint=f'pip install "medseg[{EXTRA_OF[package]}]"')
+
+
+def missing_in(fault: ImportError) -> UsageError | None:
+    """The error for a failed import, or None where an extra does not bring the package.
+
+    >>> str(missing_in(ModuleNotFoundError(name="torch.nn")))
+    'torch is not installed; pip install "medseg[train]"'
+    >>> missing_in(ModuleNotFoundError(name="numpy")) is None
+    True
+    """
+    package = (fault.name or "").split(".")[0]
+    if not isinstance(fault, ModuleNotFoundError) or package not in EXTRA_OF:
+        return None
+    return missing(package)
+
+
+@contextmanager
+def optional_packages() -> Iterator[None]:
+    """Imports within raise `UsageError` with the extra to install where an optional package is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as fault:
+        error = missing_in(fault)
+        if error is None:
+            raise
+        raise error from None
