@@ -130,10 +130,10 @@ def _keep_to_options(fault: MedsegError, verb: str) -> None:
 
 def _message(fault: BaseException) -> tuple[str, int]:
     """What to say about a fault, and its exit code."""
-    if isinstance(fault, ImportError):
-        fault = missing_in(fault) or fault
     if isinstance(fault, MedsegError):
         return str(fault), fault.exit_code
+    if isinstance(fault, ImportError) and (missing := missing_in(fault)):
+        return str(missing), missing.exit_code
     if isinstance(fault, UsageFault):
         return f"{fault.format_message().rstrip('.')}; see medseg --help", UsageError.exit_code
     if isinstance(fault, KeyboardInterrupt | typer.Abort):
