@@ -39,6 +39,10 @@ class UsageError(MedsegError, ValueError):
     exit_code = 2
 
 
+class MissingPackageError(UsageError, ImportError):
+    """A package that only this needs is not installed."""
+
+
 class InputError(MedsegError, ValueError):
     """A file's content cannot be used."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from medseg.core.errors import UsageError
+from medseg.core.errors import MissingPackageError
 
 EXTRA_OF = {
     "torch": "train",
@@ -19,16 +19,18 @@ EXTRA_OF = {
 """The extra of medseg that installs each optional package (`[project.optional-dependencies]`)."""
 
 
-def missing(package: str) -> UsageError:
+def missing(package: str) -> MissingPackageError:
     """The error for an optional package that is not installed.
 
     >>> str(missing("torch"))
     'torch is not installed; pip install "medseg[train]"'
     """
-    return UsageError(f"{package} is not installed", hint=f'pip install "medseg[{EXTRA_OF[package]}]"')
+    return MissingPackageError(
+        f"{package} is not installed", hint=f'pip install "medseg[{EXTRA_OF[package]}]"'
+    )
 
 
-def missing_in(fault: ImportError) -> UsageError | None:
+def missing_in(fault: ImportError) -> MissingPackageError | None:
     """The error for a failed import, or None where an extra does not bring the package.
 
     >>> str(missing_in(ModuleNotFoundError(name="torch.nn")))
@@ -44,7 +46,7 @@ def missing_in(fault: ImportError) -> UsageError | None:
 
 @contextmanager
 def optional_packages() -> Iterator[None]:
-    """Imports within raise `UsageError` with the extra to install where an optional package is missing."""
+    """Imports within raise `MissingPackageError` with the extra to install where an optional package is missing."""
     try:
         yield
     except ModuleNotFoundError as fault:

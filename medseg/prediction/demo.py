@@ -65,7 +65,7 @@ def mni152() -> tuple[np.ndarray[tuple[int, int, int], np.dtype[np.float32]], Gr
     in nilearn's wheel.
 
     Raises:
-        UsageError: nilearn is not installed.
+        MissingPackageError: nilearn is not installed.
     """
     with optional_packages(), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from medseg.core.errors import UsageError
+from medseg.core.errors import MissingPackageError, UsageError
 from medseg.core.extras import EXTRA_OF, missing, missing_in, optional_packages
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def test_other_missing_modules_keep_their_own_error() -> None:
     assert missing_in(ImportError("cannot import name", name="torch")) is None
     with pytest.raises(ModuleNotFoundError), optional_packages():
         raise ModuleNotFoundError("No module named 'numpy'", name="numpy")
-    with pytest.raises(UsageError, match=re.escape(str(missing("torch")))), optional_packages():
+    with pytest.raises(MissingPackageError, match=re.escape(str(missing("torch")))), optional_packages():
         raise ModuleNotFoundError("No module named 'torch._C'", name="torch._C")
 
 

@@ -25,7 +25,7 @@ PAGES = [
     *(DOCS / "how-to").glob("*.md"),
 ]
 RUN = "import sys; from medseg.cli.main import main; main(sys.argv[1:])"
-pytestmark = pytest.mark.skipif(not (DOCS / "tutorials").is_dir(), reason="the pages are not installed")
+pytestmark = pytest.mark.skipif(not (ROOT / "CONTRIBUTING.md").exists(), reason="the pages are not installed")
 
 
 def commands(page: Path) -> list[str]:

@@ -31,8 +31,8 @@ def load(
 
     Raises:
         ModelError: the model carries no graph, or graph or weights do not fit.
-        UsageError: the engine does not exist, has no such device or precision, or needs torch, which is not
-            installed.
+        UsageError: the engine does not exist, or has no such device or precision.
+        MissingPackageError: torch is not installed.
     """
     if name == "torch":
         with optional_packages():

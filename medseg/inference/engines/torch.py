@@ -248,7 +248,7 @@ def to_onnx(model: Model, tile: Sequence[int], input_name: str, output_name: str
     """A model's network as ONNX, for tiles of one size and any batch.
 
     Raises:
-        UsageError: onnx is not installed.
+        MissingPackageError: onnx is not installed.
     """
     with optional_packages():
         import onnx  # noqa: F401

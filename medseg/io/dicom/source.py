@@ -136,7 +136,7 @@ def highdicom() -> Any:
     """The library that lays out DICOM objects.
 
     Raises:
-        UsageError: it is not installed.
+        MissingPackageError: it is not installed.
     """
     with optional_packages():
         import highdicom
