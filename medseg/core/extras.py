@@ -15,8 +15,9 @@ EXTRA_OF = {
     "onnx": "onnx",
     "distributed": "dask",
     "nilearn": "demo",
+    "pandas": None,
 }
-"""The extra of medseg that installs each optional package (`[project.optional-dependencies]`)."""
+"""The extra of medseg that installs each optional package (`[project.optional-dependencies]`), if one does."""
 
 
 def missing(package: str) -> MissingPackageError:
@@ -25,9 +26,9 @@ def missing(package: str) -> MissingPackageError:
     >>> str(missing("torch"))
     'torch is not installed; pip install "medseg[train]"'
     """
-    return MissingPackageError(
-        f"{package} is not installed", hint=f'pip install "medseg[{EXTRA_OF[package]}]"'
-    )
+    extra = EXTRA_OF[package]
+    wanted = package if extra is None else f'"medseg[{extra}]"'
+    return MissingPackageError(f"{package} is not installed", hint=f"pip install {wanted}")
 
 
 def missing_in(fault: ImportError) -> MissingPackageError | None:
@@ -46,7 +47,7 @@ def missing_in(fault: ImportError) -> MissingPackageError | None:
 
 @contextmanager
 def optional_packages() -> Iterator[None]:
-    """Imports within raise `MissingPackageError` with the extra to install where an optional package is missing."""
+    """Imports within raise `MissingPackageError`, with what to install, where an optional package is missing."""
     try:
         yield
     except ModuleNotFoundError as fault:
