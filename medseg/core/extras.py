@@ -17,7 +17,7 @@ EXTRA_OF = {
     "nilearn": "demo",
     "pandas": None,
 }
-"""The extra of medseg that installs each optional package (`[project.optional-dependencies]`), if one does."""
+"""The extra of medseg that installs each optional package, or None where none does."""
 
 
 def missing(package: str) -> MissingPackageError:
@@ -47,7 +47,7 @@ def missing_in(fault: ImportError) -> MissingPackageError | None:
 
 @contextmanager
 def optional_packages() -> Iterator[None]:
-    """Imports within raise `MissingPackageError`, with what to install, where an optional package is missing."""
+    """Make failed imports of optional packages raise `MissingPackageError`, with what to install."""
     try:
         yield
     except ModuleNotFoundError as fault:
