@@ -54,6 +54,12 @@ def test_every_page_of_the_site_exists() -> None:
         assert page in made or (ROOT / "docs" / page).is_file(), page
 
 
+def test_modules_that_a_guide_names_exist() -> None:
+    for page in (*ROOT.glob("*.md"), *ROOT.glob("[dpb]*/README.md"), *(ROOT / "docs").rglob("*.md")):
+        for module in re.findall(r"`(medseg/[\w/]+\.py)`", page.read_text("utf-8")):
+            assert (ROOT / module).is_file(), (page.name, module)
+
+
 def test_extras_of_developers_are_pinned() -> None:
     extras = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
     pinned = {re.split("==", line)[0].lower() for line in text("constraints.txt").splitlines()}
