@@ -197,7 +197,7 @@ def _check(image: Tensor, labels: Tensor | None, patch_shape: Sequence[int]) -> 
             f"not {tuple(labels.shape)} {labels.dtype}"
         )
     if len(patch_shape) != 3 or min(patch_shape) < 1:
-        raise UsageError(f"a patch has three positive sizes, not {tuple(patch_shape)}")
+        raise UsageError(f"a patch needs three positive sizes, not {tuple(patch_shape)}")
 
 
 def _probability(part: ElasticSpec | AffineSpec | str) -> float:

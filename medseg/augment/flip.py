@@ -30,7 +30,7 @@ def require_twins(axes: Sequence[int], structures: StructureSet) -> None:
     lone = [s.name for s in structures if s.side != "none" and s.twin is None]
     if lone and LEFT_RIGHT in axes:
         raise UsageError(
-            f"flipping left and right would misname {', '.join(lone)}, which have a side but no twin",
+            f"flipping left and right would misname {', '.join(lone)}, which have a side and no twin",
             hint="declare the twins, or leave axis 0 out of the flip's axes",
         )
 
@@ -47,7 +47,7 @@ def swapped_indices(structures: StructureSet) -> tuple[int, ...]:
     table = {value: value for value in values}
     for left, right in _twin_labels(structures):
         if table[left] not in (left, right) or table[right] not in (left, right):
-            raise UsageError(f"label {left} or {right} belongs to two pairs of twins")
+            raise UsageError(f"label {left} or {right} belongs to more than one pair of twins")
         table[left], table[right] = right, left
     return tuple(values.index(table[v]) for v in values)
 

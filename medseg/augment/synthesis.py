@@ -64,10 +64,10 @@ class TissueTable:
         object.__setattr__(self, "tissues", (Tissue(0, 0), *self.tissues))
         values = [t.value for t in self.tissues]
         if len(set(values)) != len(values) or len(values) > MAX_INDICES:
-            raise UsageError(f"tissue values must differ and be {MAX_INDICES} at most: {values}")
+            raise UsageError(f"tissue values must differ and number at most {MAX_INDICES}: {values}")
         for t in self.tissues:
             if t.target not in self.structures.index_values:
-                raise UsageError(f"tissue {t.value} belongs to structure {t.target}, which there is not")
+                raise UsageError(f"tissue {t.value} belongs to structure {t.target}, which does not exist")
             if t.like and t.like not in BRIGHTNESS["t1"]:
                 known = ", ".join(BRIGHTNESS["t1"])
                 raise UsageError(f"tissue {t.value} is like {t.like!r}; there are {known}")
@@ -75,7 +75,9 @@ class TissueTable:
             a, b = ({t.intensity_class for t in self.tissues if t.target == v} for v in (one, other))
             if a != b:
                 named = " and ".join(s.name for s in self.structures if s.value in (one, other))
-                raise UsageError(f"the twins {named} have other intensity classes: {sorted(a)}, {sorted(b)}")
+                raise UsageError(
+                    f"the twins {named} have different intensity classes: {sorted(a)}, {sorted(b)}"
+                )
 
     @property
     def classes(self) -> tuple[int, ...]:

@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: Annotated[Path, typer.Argument(help="Folder of a data set.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the data set to convert.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the converted data set to.")],
     layout: Annotated[
         str,
         typer.Option(
             "--from",
-            help="Its layout (decathlon, nnunet, brats, brats2013, brats2020, brats2023, promise12, "
-            "prostatex, images, masks, label_maps, dicom), or its card, by name or .toml file.",
+            help="Layout of the data set (decathlon, nnunet, brats, brats2013, brats2020, brats2023, "
+            "promise12, prostatex, images, masks, label_maps, dicom), or its card, a name or .toml file.",
         ),
     ],
     to: Annotated[
@@ -35,14 +35,20 @@ def command(
         ),
     ],
     axis: Annotated[
-        str, typer.Option("--axis", help="For images: cut along sagittal, coronal or axial.")
+        str,
+        typer.Option("--axis", help="With --to images: cut sagittal, coronal or axial slices."),
     ] = "axial",
     channels: Annotated[
-        str, typer.Option("--channels", help="Which channels, in what order: flair,t1c; all, if not said.")
+        str,
+        typer.Option(
+            "--channels", help="Write these channels in this order, such as flair,t1c. Default: all."
+        ),
     ] = "",
-    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take cases without labels too.")] = False,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Also convert cases without labels.")
+    ] = False,
     anonymous: Annotated[
-        bool, typer.Option("--anonymous", help="Number the cases, and copy no file's header.")
+        bool, typer.Option("--anonymous", help="Number the cases and do not copy file headers.")
     ] = False,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
@@ -52,7 +58,7 @@ def command(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Write a data set in another layout: the same voxels, in the same places."""
+    """Convert a dataset to another layout. Voxels and their positions stay the same."""
     from medseg.data.convert import convert
 
     done = convert(

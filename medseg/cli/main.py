@@ -64,10 +64,12 @@ for verb in VERBS:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", is_eager=True, callback=lambda on: _version(on)),
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=lambda on: _version(on)
+        ),
     ] = False,
 ) -> None:
     """Options of every verb; `main` looks for --debug itself, so that it may stand anywhere."""
@@ -124,7 +126,7 @@ def _keep_to_options(fault: MedsegError, verb: str) -> None:
     ways = fault.hint.split(OR) if fault.hint else []
     kept = [way for way in ways if set(OPTION.findall(way)) <= known]
     if ways:
-        fault.hint = OR.join(kept) or "write the file again with this settled"
+        fault.hint = OR.join(kept) or "correct this and write the file again"
 
 
 def _message(fault: BaseException) -> tuple[str, int]:
@@ -138,11 +140,11 @@ def _message(fault: BaseException) -> tuple[str, int]:
     if isinstance(fault, Terminated):
         return "terminated", TERMINATED
     if isinstance(fault, MemoryError):
-        return "out of memory; use a machine with more, or a smaller scan", ResourceError.exit_code
+        return "out of memory; use a smaller scan, or a machine with more memory", ResourceError.exit_code
     if isinstance(fault, OSError) and fault.filename is not None:
-        text = f"{fault.filename}: {fault.strerror}; check the path, its rights and its disk"
+        text = f"{fault.filename}: {fault.strerror}; check the path, its permissions and the disk"
         return text, ResourceError.exit_code
-    return f"{type(fault).__name__}: {fault}; this is a fault of medseg: please report it", 1
+    return f"{type(fault).__name__}: {fault}; this is a bug in medseg: please report it", 1
 
 
 def _say(text: str, code: int) -> int:

@@ -58,7 +58,7 @@ def command(
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Segment scans: writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
+    """Segment scans. Writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
     from medseg.prediction.job import PredictOptions
     from medseg.prediction.predict import dry_run as plan
     from medseg.prediction.predict import predict, refuse_failed
@@ -183,7 +183,7 @@ def _tell_plans(plans: Sequence[CasePlan], as_json: bool) -> None:
             times = f"{plan.redundancy:.2f} times"
             rows.append((case.stem, str(len(plan.tiles)), shape, times, memory, f"{case.seconds:.1f} s"))
     result(table(rows))
-    say("expected; nothing was written")
+    say("Estimates only; nothing was written.")
 
 
 def _content(outcome: Outcome) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _tell(
     elif quiet:
         return
     elif outcome.skipped:
-        say(f"{count}{outcome.target} is there already, from the same input and model")
+        say(f"{count}{outcome.target} exists already, from the same input and model")
     else:
         ok, alone = outcome.summary["quality"]["flag"] == "ok", of == 1
         took = f"{duration(outcome.summary['seconds'])}{_peak(outcome)}"
@@ -238,7 +238,7 @@ def _is_of_size(finding: dict[str, Any]) -> bool:
 def _peak(outcome: Outcome) -> str:
     """The most memory held so far, where the system says."""
     peak = outcome.summary["peak_memory_bytes"]
-    return f", {peak / 2**30:.2f} GiB at most" if peak else ""
+    return f", {peak / 2**30:.2f} GiB peak memory" if peak else ""
 
 
 def volumes(outcome: Outcome) -> str:

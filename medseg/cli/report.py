@@ -13,10 +13,15 @@ from medseg.core.errors import UsageError
 
 
 def command(
-    seg: Annotated[Path, typer.Argument(help="Segmentation.")],
-    scan: Annotated[Path, typer.Argument(help="The scan it was made from.")],
-    reference: Annotated[Path | None, typer.Option("--reference", help="Reference segmentation.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Model that knows the structures' names.")] = "",
+    seg: Annotated[Path, typer.Argument(help="Segmentation to report on: a label file.")],
+    scan: Annotated[Path, typer.Argument(help="Show this scan, from which the segmentation was made.")],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="Measure against this reference segmentation.")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Take the structures' names from this model, a file or a name."),
+    ] = "",
     labels: opt.Labels = None,
     ignore: opt.Ignore = None,
     out: opt.Out = None,
@@ -24,7 +29,8 @@ def command(
     lesions: Annotated[
         list[str] | None,
         typer.Option(
-            "--lesions", help="Structure whose lesions are listed; what is named a tumour or lesion."
+            "--lesions",
+            help="List the lesions of this structure. Repeatable. Default: all named tumour or lesion.",
         ),
     ] = None,
     volume: opt.VolumeNumber = None,
@@ -34,7 +40,7 @@ def command(
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
+    """Write a report of a segmentation. The HTML or PDF page has slices, outlines and tables."""
     from medseg.evaluation.label_names import ignoring
     from medseg.io import stem_and_suffix
     from medseg.io.names import require_page
@@ -49,7 +55,9 @@ def command(
     require_page(target)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     if ignore is not None and reference is None:
-        raise UsageError("--ignore is of the voxels of a --reference", hint="give both, or neither")
+        raise UsageError(
+            "--ignore needs a --reference, whose voxels it excludes", hint="give both, or neither"
+        )
     known = known_structures(seg, reference=reference, model=model, labels=labels, reading=reading)
     report(
         seg,

@@ -89,7 +89,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """
     names = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), names, n=1)
-    return f"did you mean {names[close[0]]!r}?" if close else f"there are {', '.join(names.values())}"
+    return f"did you mean {names[close[0]]!r}?" if close else f"choose from {', '.join(names.values())}"
 
 
 def counted(number: int, thing: str) -> str:

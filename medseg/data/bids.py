@@ -43,7 +43,7 @@ def scans(root: Path) -> list[Path]:
     found = sorted(path for place in PLACES for path in root.glob(place) if _is_scan(path))
     if not found:
         raise InputError(
-            "is a BIDS data set without anatomical scans", source=root, hint="look into its anat"
+            "is a BIDS dataset without anatomical scans", source=root, hint="check its anat folders"
         )
     return found
 
@@ -64,7 +64,7 @@ def _require_told_apart(into: Path, root: Path, shared: Iterable[tuple[Path, str
             old = into / folder.relative_to(root) / f"{start}_dseg{suffix}"
             if old.exists():
                 raise UsageError(
-                    "does not say which of the subject's scans it is of",
+                    "does not state which of the subject's scans it belongs to",
                     source=old,
                     hint="remove it; the result of each scan will be named for it",
                 )
@@ -81,7 +81,7 @@ def targets(words: Sequence[str], files: Sequence[Path], out: Path | None) -> li
     """
     if len(words) != 1 or not is_root(Path(words[0])):
         raise UsageError(
-            "--bids takes the root of one BIDS data set", hint=f"give the folder of {DESCRIPTION}"
+            "--bids needs the root folder of one BIDS dataset", hint=f"give the folder of {DESCRIPTION}"
         )
     root = Path(words[0])
     whole = [stem_and_suffix(path) for path in files]

@@ -61,7 +61,7 @@ class Card:
         structures = from_labels(self.structures, self.ignore)
         for s in structures:
             if s.members and s.value not in s.members:
-                raise UsageError(f"the region {s.name!r} writes {s.value}, which is none of its members")
+                raise UsageError(f"the region {s.name!r} writes {s.value}, which is not one of its members")
         return structures
 
     def read(
@@ -105,7 +105,7 @@ class Card:
             if value in names and plain(names[value]) != plain(name):
                 return f"label {value} is {name!r} here and {names[value]!r} in the card {self.name}"
         if found.ignore is not None and (self.ignore not in (None, found.ignore) or found.ignore in known):
-            return f"label {found.ignore} is to be ignored here, and the card {self.name} says otherwise"
+            return f"label {found.ignore} is the ignored label here, and not in the card {self.name}"
         regions = {plain(s.name): set(s.members) for s in self.structures}
         for region in found.regions:
             if regions.get(plain(region.name), set()) != set(region.members):
@@ -163,5 +163,5 @@ def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelin
     except OSError as fault:
         raise UsageError(f"cannot be read ({fault.strerror})", source=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise UsageError(f"not TOML ({fault})", source=path) from None
+        raise UsageError(f"is not TOML ({fault})", source=path) from None
     return specs.from_mapping(cls, data, source=str(path))

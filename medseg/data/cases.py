@@ -156,7 +156,9 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     taken = [value for value in relabel.values() if value in found and value not in relabel]
     if taken:
         raise InputError(
-            f"holds the label {taken[0]}, which none of its year has", source=source, hint="check the labels"
+            f"holds the label {taken[0]}, which this BRATS year does not define",
+            source=source,
+            hint="check the labels",
         )
     array = labels.array.copy()
     for value, becomes in relabel.items():
@@ -182,7 +184,7 @@ def check_case(
         faults.append(_of_file(fault, files.image))
     try:
         if not set(structures.require_known(labels.array)) - {labels.ignore}:
-            raise InputError("nothing is labelled: every voxel is to be ignored")
+            raise InputError("nothing is labelled: every voxel has the ignored label")
         indices = None if prepared is None else _indices(labels, prepared, structures, preparation)
     except MedsegError as fault:
         faults.append(_of_file(fault, files.label or files.image))
@@ -209,7 +211,7 @@ def _indices(
     if labels.unlabelled:
         indices[indices == structures.index_values.index(0)] = IGNORED
     if (indices == IGNORED).all():
-        raise InputError("nothing is labelled in what a training sees of it")
+        raise InputError("nothing is labelled in the part that a training uses")
     return indices
 
 
@@ -224,7 +226,7 @@ def ignored_share(labels: LabelMap) -> float:
 
 
 def much_ignored(shares: Mapping[str, float], value: int | None) -> str:
-    """How much of a data set is to be ignored, in words, and of which cases most is; empty where nothing is.
+    """How much of a dataset is ignored, and in which cases most voxels are, as a sentence; empty if none is.
 
     Args:
         shares: of each case, see `ignored_share`.
@@ -233,7 +235,7 @@ def much_ignored(shares: Mapping[str, float], value: int | None) -> str:
     if not any(shares.values()):
         return ""
     mean = sum(shares.values()) / len(shares)
-    text = f"on average {100 * mean:.2g} % of the voxels of a case are to be ignored (label {value})"
+    text = f"on average {100 * mean:.2g} % of the voxels of a case are ignored (label {value})"
     most = [f"{name}: {100 * share:.2g} %" for name, share in shares.items() if share > MOST_IGNORED]
     return f"{text}; more than half in {who(most, len(shares))}" if most else text
 
@@ -301,8 +303,8 @@ def without_voxels(
     lacking = [name for name in structures.names if name not in found]
     if len(lacking) == len(structures):
         fault = f"no {of} has a voxel of any structure ({', '.join(lacking)})"
-        return InputError(fault, hint="check the label files, and what the card says of their values"), ()
-    return None, tuple(f"no {of} has a voxel of {name}: it cannot be learnt" for name in lacking)
+        return InputError(fault, hint="check the label files and the label values of the card"), ()
+    return None, tuple(f"no {of} has a voxel of {name}, so it cannot be learned" for name in lacking)
 
 
 def _digests(files: CaseFiles, volume: Volume, labels: LabelMap) -> tuple[str, dict[str, str]]:

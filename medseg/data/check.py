@@ -193,13 +193,13 @@ def _origin(folder: Path, reading: ReadOptions | None) -> Origin:
         raise InputError(
             f"has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net), but {sorted(found)}",
             source=folder / LISTER,
-            hint="complete it, or say with --card what the data set is",
+            hint="complete it, or describe the dataset with --card",
         )
     if layout is None:
         raise InputError(
-            "lies in no layout that is known",
+            "matches no known dataset layout",
             source=folder,
-            hint="give the data set's own folder, or say with --card what it is: --card brain for label maps",
+            hint="give the root folder of the dataset, or its card: --card brain for label maps",
         )
     return origin(folder, layout, complete=False, reading=reading)
 
@@ -316,12 +316,12 @@ def _outliers(facts: list[CaseFacts]) -> list[Finding]:
     for case in facts:
         ratio = case.brightness / brightness if brightness and case.brightness is not None else 1.0
         if not 1 / OUTLIER_FACTOR <= ratio <= OUTLIER_FACTOR:
-            text = f"brightness unlike the median case's, where 95% of intensities lie below {brightness:.4g}"
+            text = f"its brightness is unlike the median case's, where 95% of intensities lie below {brightness:.4g}"
             findings.append(Finding("warning", case.case_id, text, f"{case.brightness:.4g}"))
         off = np.sort(case.spacing_mm) / sides
         odd = off.max() > SPACING_FACTOR or off.min() < 1 / SPACING_FACTOR
         if odd and is_usual(case.spacing_mm):  # the file's own warning tells the others
-            text = f"voxels unlike the median case's of {_mm(tuple(sides))} mm"
+            text = f"its voxels differ from the median case's of {_mm(tuple(sides))} mm"
             findings.append(Finding("warning", case.case_id, text, f"{_mm(case.spacing_mm)} mm"))
     return findings
 
@@ -337,7 +337,7 @@ def _names(cases: tuple[CaseFiles, ...]) -> list[Finding]:
         if str(case.image) in swapped:
             findings.append(Finding("error", case.case_id, swapped[str(case.image)]))
         elif case.case_id not in label and label not in case.case_id:
-            findings.append(Finding("warning", case.case_id, "its labels are called otherwise", label))
+            findings.append(Finding("warning", case.case_id, "its label file has another name", label))
     return findings
 
 

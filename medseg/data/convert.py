@@ -19,7 +19,7 @@ from medseg.data.source import Origin, origin
 from medseg.findings.finding import gathered
 from medseg.io import ReadOptions
 
-WITHOUT_LABELS = "add --unlabelled, to take cases without labels too"
+WITHOUT_LABELS = "add --unlabelled to convert cases without labels too"
 
 TARGETS = tuple(name for name in WRITERS if name not in ("brats", "prostatex"))
 
@@ -94,7 +94,7 @@ def convert(
     done = Conversion()
     names = _names(found.files.cases, to, anonymous)
     if to == "promise12" and len({case.group for case in found.files.cases}) < len(names):
-        done.warnings.append("cases of one person are no longer told by their names")
+        done.warnings.append("the new names no longer show which cases belong to one person")
     said: list[tuple[str, str]] = []
     cases = _read(found, about, names, to, anonymous, done, said, on_case)
     done.copied = write(out, cases, about, overwrite=overwrite)
@@ -136,7 +136,7 @@ def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -
         promise12.require_one(found.structures)
     if found.structures.ignore is not None and to not in ("nnunet", "decathlon"):
         raise UsageError(
-            f"the layout {to} cannot say that the label {found.structures.ignore} is to be ignored",
+            f"the layout {to} cannot store that the label {found.structures.ignore} is ignored",
             hint="choose nnunet or decathlon",
         )
     name = "dataset" if anonymous else found.name
@@ -145,9 +145,9 @@ def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -
 
 def _writer(to: str, axis: str) -> Writer:
     if to not in TARGETS:
-        raise UsageError(f"nothing is converted to {to!r}", hint=did_you_mean(to, TARGETS))
+        raise UsageError(f"{to!r} is not a layout that can be written", hint=did_you_mean(to, TARGETS))
     if axis not in images.AXES:
-        raise UsageError(f"an axis is {', '.join(images.AXES)}, not {axis!r}")
+        raise UsageError(f"the axis must be {', '.join(images.AXES)}, not {axis!r}")
     return images.writer(axis) if to == "images" else WRITERS[to]
 
 
@@ -156,7 +156,7 @@ def _require_apart(source: Path, out: Path, overwrite: bool) -> None:
     here, there = source.resolve(), out.resolve()
     if there.is_relative_to(here) or here.is_relative_to(there):
         raise UsageError(
-            "the output lies in the source, or the source in it", source=out, hint="choose another"
+            "the output folder and the source folder contain one another", source=out, hint="choose another"
         )
     if out.exists() and not out.is_dir():
         raise UsageError("the output is a file", source=out, hint="name a folder")
@@ -188,9 +188,9 @@ def _names(cases: Sequence[CaseFiles], to: str, anonymous: bool) -> dict[str, st
         names = {case: name.replace("__", "-") for case, name in names.items()}
     strange = [name for name in names.values() if Path(name).name != name or name.startswith(".")]
     if strange:
-        raise UsageError(f"{strange[0]!r} cannot be the name of a file", hint="use --anonymous")
+        raise UsageError(f"{strange[0]!r} cannot be a file name", hint="use --anonymous")
     if len(set(names.values())) < len(names):
-        raise UsageError("two cases would have one name", hint="use --anonymous")
+        raise UsageError("two cases would have the same name", hint="use --anonymous")
     return names
 
 
@@ -250,7 +250,7 @@ def _labels(files: CaseFiles, structures: StructureSet) -> LabelMap | None:
         raise InputError(
             f"holds the label {strange[0]}, which is not declared",
             source=files.label,
-            hint="name a card that has it",
+            hint="use a card that declares it",
         )
     return labels
 

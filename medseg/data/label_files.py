@@ -58,7 +58,7 @@ def read_structures(path: Path) -> StructureSet:
         raise
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(
-            f"does not say what the labels mean ({fault})",
+            f"does not define the labels ({fault})",
             source=path,
             hint='write {"labels": {"1": "name", ...}}',
         ) from None
@@ -109,9 +109,9 @@ def segment_names(paths: Iterable[Path]) -> dict[int, str]:
         for s in read_segments(path):
             if names.setdefault(s.value, s.name) != s.name or values.setdefault(s.name, s.value) != s.value:
                 raise InputError(
-                    f"calls {s.value} {s.name!r}, and another file does not",
+                    f"gives the label {s.value} the name {s.name!r}, and another file does not",
                     source=path,
-                    hint="say with --labels what the values mean",
+                    hint="define the values with --labels",
                 )
     return names
 
@@ -127,5 +127,5 @@ def require_labels(values: Collection[int], path: Path, structures: StructureSet
         raise InputError(
             f"holds {len(values)} different values: it looks like a scan, not labels",
             source=path,
-            hint="give the label files; where it is one, say with --labels what each value means",
+            hint="give label files; if this is one, define each value with --labels",
         )

@@ -90,7 +90,7 @@ def _card(name: str) -> Card:
     known = available("datasets")
     if Path(name).suffix != ".toml" and name not in known:
         hint = did_you_mean(name, dict.fromkeys((*SOURCES, *known)))
-        raise UsageError(f"neither a layout nor a card named {name!r}", hint=hint)
+        raise UsageError(f"there is neither a layout nor a card named {name!r}", hint=hint)
     return load_card(name)
 
 

@@ -27,8 +27,8 @@ def stated_structures(a: Path, b: Path) -> StructureSet | None:
     for value in first.keys() & second.keys():
         if first[value] != second[value]:
             raise UsageError(
-                f"A calls the value {value} {first[value]!r}, and B calls it {second[value]!r}",
-                hint="write both in the same values, or say with --labels what the values mean",
+                f"A names the value {value} {first[value]!r}, and B names it {second[value]!r}",
+                hint="write both in the same values, or define the values with --labels",
             )
     return stated["A"] if len(first) >= len(second) else stated["B"]
 

@@ -97,7 +97,7 @@ def evaluate(
     mode = challenge.mode if challenge else mode or "surfel"
     protocols.require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
-        raise UsageError("pages of cases are written to a folder", hint="give -o FOLDER")
+        raise UsageError("reports of cases are written to a folder", hint="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref), reading)
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
     structures = structures if ignore is None else ignoring(structures, ignore)
@@ -217,7 +217,7 @@ def _with_scans(tasks: Sequence[Task], images: Path) -> tuple[list[Task], tuple[
     ids = [task.pair.case_id for task in tasks]
     found = {case: scans.get(case, scans.get(f"{case}{FIRST_CHANNEL}")) for case in ids}
     lacking = [case for case in ids if found[case] is None]
-    said = (f"no page without a scan: {', '.join(lacking)}",) if lacking else ()
+    said = (f"no report was written for cases without a scan: {', '.join(lacking)}",) if lacking else ()
     return [replace(task, scan=found[task.pair.case_id]) for task in tasks], said
 
 
@@ -227,10 +227,12 @@ def _challenge(
     """The protocol asked for, if any; its distances need the surface, and define it."""
     if not name:
         if anchors is not None:
-            raise UsageError("anchors are for the protocol promise12, and none is asked for")
+            raise UsageError("anchors need the protocol promise12, and no protocol is given")
         return None
     anchors = protocols.read_anchors(anchors) if isinstance(anchors, Path) else anchors
     found = protocols.protocol(name, anchors=anchors)
     if not surface or mode not in (None, found.mode):
-        raise UsageError(f"the protocol {name} measures distances, between surfaces of the mode {found.mode}")
+        raise UsageError(
+            f"the protocol {name} measures distances between surfaces, and needs the mode {found.mode}"
+        )
     return found

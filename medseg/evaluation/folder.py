@@ -68,7 +68,7 @@ class EvaluationFolder:
         for path in inputs:
             if path.is_dir() and self.folder.resolve().is_relative_to(path.resolve()):
                 raise UsageError(
-                    "lies inside a folder that is read", source=self.folder, hint="choose a folder outside it"
+                    "lies inside an input folder", source=self.folder, hint="choose a folder outside it"
                 )
         if not self.overwrite and (held := self._held(settings, pairs)):
             raise UsageError(

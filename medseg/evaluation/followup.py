@@ -200,7 +200,7 @@ def followup(
     if dates is not None and dates[1] < dates[0]:
         raise UsageError(
             f"the second scan is dated {dates[1].isoformat()}, before the first, {dates[0].isoformat()}",
-            hint="name the earlier segmentation first",
+            hint="give the earlier segmentation first",
         )
     summaries = [_summary(path) for path in (first, second)]
     _require_same(summaries[0], summaries[1])
@@ -252,15 +252,15 @@ def _require_two_files(first: Path, second: Path) -> None:
     for path in (first, second):
         if path.is_dir():
             raise UsageError(
-                "--followup takes two label files, and this is a folder",
+                "--followup needs two label files, and this is a folder",
                 source=path,
-                hint="name the earlier and the later segmentation of one patient",
+                hint="give the earlier and the later segmentation of one patient",
             )
     if first.exists() and second.exists() and first.samefile(second):
         raise UsageError(
             "the earlier and the later segmentation are the same file",
             source=first,
-            hint="name two predictions of one patient",
+            hint="give two predictions of one patient",
         )
 
 
@@ -276,15 +276,15 @@ def _summary(labels: Path) -> dict[str, Any]:
     content = read_summary(path)
     if not (models_of(content) and isinstance(content["provenance"].get("settings"), dict)):
         raise InputError(
-            f"no {path.name} of a prediction lies beside it, so that nobody knows what made it",
+            f"has no sidecar {path.name} beside it, so the model that predicted it is unknown",
             source=labels,
             hint=PREDICT_BOTH,
         )
     if content.get("labels_sha256") != digest_of(labels):
         raise InputError(
-            f"is not the file that {path.name} describes: it was changed after it was predicted",
+            f"is not the file that {path.name} describes: it was changed after the prediction",
             source=labels,
-            hint="give it as predicted; what is noise is known of predictions alone",
+            hint="give it as predicted; the measurement noise is known only for predictions",
         )
     return content
 
@@ -299,13 +299,15 @@ def _require_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     models = [models_of(dict(summary)) for summary in (first, second)]
     if one["models"] != two["models"]:
         raise UsageError(
-            f"the two were made with different models: {models[0]} and {models[1]}", hint=PREDICT_BOTH
+            f"the two predictions come from different models: {models[0]} and {models[1]}", hint=PREDICT_BOTH
         )
     of_one, of_two = settings_of(first), settings_of(second)
     for what in sorted(of_one.keys() | of_two.keys()):
         told = [settings.get(what, UNSET) for settings in (of_one, of_two)]
         if told[0] != told[1]:
-            raise UsageError(f"the two differ in {what}: {told[0]}, and {told[1]}", hint=PREDICT_BOTH)
+            raise UsageError(
+                f"the two predictions differ in {what}: {told[0]} and {told[1]}", hint=PREDICT_BOTH
+            )
 
 
 def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smallest], tuple[str, ...]]:
@@ -316,17 +318,17 @@ def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smalles
     """
     made_by = summary["provenance"]["models"]
     if len(made_by) != 1:
-        return {}, ("repeatability is known of single models, not of means of several",)
+        return {}, ("repeatability is known only for single models, not for averages of several",)
     sha256 = made_by[0]["sha256"]
     path = model or _packaged(sha256)
     if path is None:
-        return {}, ("the model is not at hand: name its file with --model to know what is noise",)
+        return {}, ("the model is not packaged: give its file with --model to know the measurement noise",)
     found = load_model(path)
     if found.sha256 != sha256:
         raise ModelError(
-            f"{found.spec.name} has the SHA-256 {found.sha256}, and the one that predicted {sha256}",
+            f"{found.spec.name} has the SHA-256 {found.sha256}, and the model that predicted has {sha256}",
             source=model,
-            hint="name the model that predicted",
+            hint="give the model that predicted",
         )
     known = found.spec.evidence.get("repeatability", {}).get("structures", {})
     if not known:
@@ -372,7 +374,7 @@ def _unlike(first: Grid, second: Grid) -> Iterator[str]:
             sizes = (" x ".join(f"{mm:.3g}" for mm in grid.spacing_mm) for grid in (first, second))
             yield (
                 f"The voxels of the two scans differ ({' and '.join(sizes)} mm). Volumes change with the "
-                "resolution, so what is noise between scans of one protocol says nothing of these."
+                "resolution, so the noise between scans of one protocol does not apply to these."
             )
             return
 
@@ -382,7 +384,9 @@ def _warnings(summaries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     said = []
     versions = [summary["provenance"].get("software", {}).get("version") for summary in summaries]
     if versions[0] != versions[1]:
-        said.append(f"predicted by different versions of medseg: {versions[0]} and {versions[1]}")
+        said.append(
+            f"the predictions come from different versions of medseg: {versions[0]} and {versions[1]}"
+        )
     for when, summary in zip(("first", "second"), summaries, strict=True):
         said += [f"{when}: {text}" for text in sentences_of(stated_findings(summary) or (), *REFUSED)]
     return tuple(dict.fromkeys(said))

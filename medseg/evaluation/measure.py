@@ -133,7 +133,7 @@ def measure(task: Task) -> Measured:
 
 def died(task: Task) -> Measured:
     """What becomes of a case whose process died."""
-    text = "the process that measured it died, of too little memory perhaps"
+    text = "the process that measured it died, perhaps for lack of memory"
     return Measured(None, fault=ResourceError(text, source=task.pair.case_id, hint="give fewer --workers"))
 
 
@@ -151,7 +151,7 @@ def _contained(task: Task) -> tuple[Measured, Maps | None]:
     except Exception as fault:
         if task.alone:
             raise
-        found = MedsegError(f"a fault of medseg ({type(fault).__name__})", source=task.pair.case_id)
+        found = MedsegError(f"a bug in medseg ({type(fault).__name__})", source=task.pair.case_id)
     if task.alone:
         raise found
     return Measured(None, digests, fault=found), None
@@ -310,7 +310,7 @@ def _with_page(
     except MedsegError as fault:
         return replace(measured, no_page=fault.fault)
     except Exception as fault:
-        return replace(measured, no_page=f"a fault of medseg ({type(fault).__name__})")
+        return replace(measured, no_page=f"a bug in medseg ({type(fault).__name__})")
     hashes = {
         "Scan SHA-256": _digest(scan),
         "Segmentation SHA-256": measured.digests["prediction"],

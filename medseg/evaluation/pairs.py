@@ -67,7 +67,7 @@ def pair_files(
     if not ref.is_dir():
         return (FilePair(stem_and_suffix(ref)[0], ref, pred, reading=reading or ReadOptions()),), ()
     if pred.resolve() == ref.resolve():
-        raise UsageError("predictions and references lie in the same folder", source=ref)
+        raise UsageError("predictions and references are in the same folder", source=ref)
     layout = detect(ref)
     references, said = _of_dataset(ref, layout) if layout else _of_folder(ref)
     predictions = _images(pred)
@@ -109,7 +109,7 @@ def _of_dataset(folder: Path, layout: LayoutName) -> tuple[dict[str, _Reference]
         if case.label is not None
     }
     if not found:
-        raise InputError(f"has no labels, in the layout {layout}", source=folder, hint="give the references")
+        raise InputError(f"has no labels in the layout {layout}", source=folder, hint="give the references")
     return found, ()
 
 
@@ -171,7 +171,7 @@ def in_predicted_values(
     """
     table = {value: becomes for pair in pairs for value, becomes in pair.relabel.items()}
     taken = {value: becomes for value, becomes in table.items() if becomes in held and value not in held}
-    said = tuple(f"the value {v} of the references is {b} in the predictions" for v, b in taken.items())
+    said = tuple(f"the value {v} of the references is named {b} in the predictions" for v, b in taken.items())
     return tuple(replace(pair, relabel=taken if pair.relabel else {}) for pair in pairs), said
 
 
@@ -219,7 +219,7 @@ def _images(folder: Path) -> dict[str, Path]:
     for path in without_pictures([p for p in files if stem_and_suffix(p)[1] in kinds]):
         stem = stem_and_suffix(path)[0]
         if stem in out:
-            raise UsageError(f"{out[stem].name} and {path.name} are one case", source=folder)
+            raise UsageError(f"{out[stem].name} and {path.name} belong to the same case", source=folder)
         out[stem] = path
     return {stem: path for stem, path in out.items() if not _is_another_result(stem, out)}
 

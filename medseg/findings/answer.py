@@ -132,7 +132,8 @@ def of_sides(agreement: float) -> Iterator[Finding]:
         yield Finding(
             "sides_uncertain",
             "doubt",
-            f"Left and right are uncertain: {100 * (1 - agreement):.0f} % of what has a side changes it when "
+            f"Left and right are uncertain: {100 * (1 - agreement):.0f} % of the voxels with a side "
+            "change it when "
             f"the scan is mirrored; {100 * (1 - SIDES_AGREE):.0f} % may.",
             limit=SIDES_AGREE,
             evidence={"sides_agreement": round(agreement, 4)},

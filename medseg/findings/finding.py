@@ -20,7 +20,7 @@ TITLES = {
     "large_volume": "Volume larger than in the training",
     "not_found": "Not found, though the training had it",
     "absent": "Not found",
-    "pieces": "In separate pieces",
+    "pieces": "Several connected components",
     "low_scores": "Not found well on the model's own held-out cases",
     "sides_exchanged": "Left and right may be exchanged",
 }

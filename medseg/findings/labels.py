@@ -92,7 +92,7 @@ def _strange_values(count: Mapping[int, int], structures: StructureSet) -> Itera
     strange = {value: n for value, n in count.items() if value not in known}
     if strange:
         said = listed([str(v) for v in strange], lambda v: counted(strange[int(v)], "voxel"))
-        text = f"The label map holds values that no structure has, left out here: {said}."
+        text = f"The label map contains values without a structure, which are left out here: {said}."
         yield Finding(
             "unknown_values", "note", text, evidence={"voxels": {str(v): n for v, n in strange.items()}}
         )
@@ -180,16 +180,16 @@ def _pieces(labels: Labels, structures: StructureSet, most: Mapping[str, float])
     if not found:
         return
 
-    def said(name: str, joint: str = "separate pieces") -> str:
+    def said(name: str, joint: str = "connected components") -> str:
         share = min(100 * found[name].max() / found[name].sum(), 99.9)
         return f"{len(found[name])} {joint}; the largest holds {share:.1f} % of it"
 
     names = tuple(found)
-    text = f"{listed(names, lambda n: said(n, 'pieces'))} are in separate pieces."
+    text = f"{listed(names, lambda n: said(n, 'components'))} have several connected components."
     yield Finding(
         "pieces",
         "note",
-        sentence(f"{names[0]} is in {said(names[0])}." if len(names) == 1 else text),
+        sentence(f"{names[0]} has {said(names[0])}." if len(names) == 1 else text),
         names,
         evidence={
             "pieces": {name: len(sizes) for name, sizes in found.items()},

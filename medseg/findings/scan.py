@@ -30,7 +30,7 @@ HOUNSFIELD_LOW, HOUNSFIELD_AIR, AIR_SHARE = -200.0, -500.0, 0.15
 MR_CHANNELS = ("MR", "MRI")
 
 NO_ORIENTATION = (
-    "The file does not say where the patient's right and left are. Slices are shown as stored, "
+    "The file does not state where the patient's right and left are. Slices are shown as stored, "
     "without letters and positions."
 )
 
@@ -91,7 +91,7 @@ def _units(volume: Volume, spec: Trained) -> Iterator[Finding]:
             "hounsfield_units",
             "doubt",
             f"The intensities look like a CT in Hounsfield units (lowest {low:.0f}, {100 * air:.0f} % below "
-            f"{HOUNSFIELD_AIR:.0f}), and {spec.name} was made for MR.",
+            f"{HOUNSFIELD_AIR:.0f}), and {spec.name} was trained on MR.",
             limit=AIR_SHARE,
             evidence={"lowest": round(low, 1), "share_of_air": round(air, 4)},
         )

@@ -51,7 +51,7 @@ def require_memory(needed_bytes: int, source: str | Path) -> None:
     if limit is not None and needed_bytes > limit:
         raise ResourceError(
             f"the image needs {needed_bytes / GIB:.1f} GiB of memory (voxels as stored and as float32), "
-            f"and {limit / GIB:.1f} GiB is all there is",
+            f"and {limit / GIB:.1f} GiB is all that is available",
             source=source,
             hint="crop or downsample it, or use a machine with more memory",
         )
@@ -88,7 +88,7 @@ def out_of_memory_named(source: str | Path) -> Iterator[None]:
         yield
     except MemoryError as fault:
         raise ResourceError(
-            "the memory left does not suffice to read it",
+            "the remaining memory does not suffice to read it",
             source=source,
             hint="close other programs, or use a machine with more memory",
         ) from fault

@@ -115,7 +115,7 @@ def require_file(path: Path) -> None:
         if not path.exists():
             raise InputError("there is no such file", source=path, hint="check the path")
         if path.is_dir():
-            raise InputError("this is a folder, not an image file", source=path, hint="name a file in it")
+            raise InputError("this is a folder, not an image file", source=path, hint="give a file in it")
         if not path.is_file():
             raise InputError("this is not a regular file", source=path, hint="copy it to a file first")
         if path.stat().st_size == 0:
@@ -123,7 +123,9 @@ def require_file(path: Path) -> None:
     except (OSError, ValueError) as fault:
         if isinstance(fault, InputError):
             raise
-        raise InputError("the file cannot be opened", source=path, hint="check its path and rights") from None
+        raise InputError(
+            "the file cannot be opened", source=path, hint="check its path and permissions"
+        ) from None
 
 
 @contextmanager
@@ -140,7 +142,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         if isinstance(fault, MedsegError):
             raise
         raise InputError(
-            "the file cannot be read", source=path, hint="check its rights and its disk"
+            "the file cannot be read", source=path, hint="check its permissions and the disk"
         ) from fault
 
 

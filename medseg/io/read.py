@@ -178,7 +178,7 @@ def _format_of(path: Path) -> ModuleType:
         return dicom
     hint = "convert it to NIfTI, MetaImage or NRRD"
     raise InputError(
-        f"the suffix {suffix or '(none)'} is no image format that is read", source=path, hint=hint
+        f"the suffix {suffix or '(none)'} is not a supported image format", source=path, hint=hint
     )
 
 

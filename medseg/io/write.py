@@ -102,9 +102,9 @@ def write_image(
         raise GeometryError(f"array of shape {array.shape}, grid says {grid.shape}", source=path)
     suffix = stem_and_suffix(path)[1]
     if suffix == SEGMENTATION_SUFFIX:
-        raise UsageError("the format holds labels, not an image", source=path, hint="end the name in .nrrd")
+        raise UsageError("the format stores labels, not images", source=path, hint="end the name in .nrrd")
     if array.ndim == 4 and suffix not in (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES):
-        raise UsageError("channels are written as NIfTI only", source=path, hint="end the name in .nii.gz")
+        raise UsageError("only NIfTI can store channels", source=path, hint="end the name in .nii.gz")
     if not np.isfinite(array).all():
         raise SelfCheckError("the image to write has values that are not finite", source=path)
     kept = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
@@ -190,9 +190,9 @@ def _check(
         faults = [fault.fault]
     if faults:
         raise SelfCheckError(
-            f"what was written is not what was meant ({'; '.join(faults)}), and was removed",
+            f"verification failed: the file differs from the result ({'; '.join(faults)}), and was removed",
             source=path,
-            hint="report this",
+            hint="report this bug",
         )
 
 

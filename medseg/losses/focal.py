@@ -49,7 +49,9 @@ class FocalLoss(nn.Module):
     ) -> None:
         super().__init__()
         if alpha is not None and not regions:
-            raise UsageError("alpha of the focal loss is of regions", hint="give labels class_weights")
+            raise UsageError(
+                "alpha of the focal loss applies to regions only", hint="use class_weights for labels"
+            )
         self.regions = regions
         self.gamma = gamma
         self.alpha = 0.25 if alpha is None else alpha

@@ -89,19 +89,20 @@ class LossSettings:
 
     def __post_init__(self) -> None:
         if self.name not in USED:
-            raise UsageError(f"no loss named {self.name!r}", hint=did_you_mean(self.name, USED))
+            raise UsageError(f"there is no loss named {self.name!r}", hint=did_you_mean(self.name, USED))
         for setting in fields(LossSettings)[1:]:
             if getattr(self, setting.name) != setting.default and setting.name not in USED[self.name]:
                 used = ", ".join(USED[self.name]) or "terms alone"
                 raise UsageError(f"the loss {self.name!r} does not use {setting.name}; it uses {used}")
         if self.denominator not in get_args(Denominator):
             raise UsageError(
-                f"no Dice denominator named {self.denominator!r}",
+                f"there is no Dice denominator named {self.denominator!r}",
                 hint=did_you_mean(self.denominator, get_args(Denominator)),
             )
         if self.form not in get_args(Form):
             raise UsageError(
-                f"no form of BCE-Dice named {self.form!r}", hint=did_you_mean(self.form, get_args(Form))
+                f"there is no form of BCE-Dice named {self.form!r}",
+                hint=did_you_mean(self.form, get_args(Form)),
             )
         for name in ("smooth", "sigma_mm", "gamma"):
             value = getattr(self, name)
@@ -130,7 +131,9 @@ class LossTerm(LossSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name == "sum":
-            raise UsageError("a term of a sum cannot be a sum", hint="list its terms themselves")
+            raise UsageError(
+                "a term of a sum cannot be a sum", hint="list the terms of the inner sum instead"
+            )
         _check_weights(self.weight, self.weight_end)
 
 

@@ -38,7 +38,7 @@ _Matches = Callable[[Structure], InstanceMatch]
 HAUSDORFF_PERCENT = 95.0
 
 SHEAR_WARNING_DEGREES = 0.1
-UNKNOWN = "values of the {} that no structure has count as background"
+UNKNOWN = "values of the {} without a structure count as background"
 LISTED_VALUES = 5
 
 SURFACE_UNITS: dict[SurfaceMode, dict[str, str]] = {
@@ -210,7 +210,9 @@ def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str
         taus = dict.fromkeys(structures.names, float(tolerance_mm))
     for name, tau in taus.items():
         if name not in structures.names:
-            raise UsageError(f"a tolerance is given for {name!r}; there are {', '.join(structures.names)}")
+            raise UsageError(
+                f"a tolerance is given for {name!r}, which is not among {', '.join(structures.names)}"
+            )
         if not (math.isfinite(tau) and tau >= 0):
             raise UsageError(f"the tolerance of {name!r} must be 0 mm or more, not {tau:g}")
     return taus
@@ -358,11 +360,11 @@ def _warnings(
         count = labelled.size - int(np.count_nonzero(labelled))
         own.append(
             f"{counted(count, 'voxel')} ({100 * count / labelled.size:.3g} %) {plural(count, 'is', 'are')} "
-            f"ignored, for nobody labelled {plural(count, 'it', 'them')} in the reference"
+            f"ignored, because {plural(count, 'it is', 'they are')} unlabelled in the reference"
         )
     names = [s.name for s in structures if set(members_of(s)) & set(reference.unlabelled)]
     if names:
-        own.append(f"not labelled in the reference, and not measured: {', '.join(names)}")
+        own.append(f"unlabelled in the reference and not measured: {', '.join(names)}")
     known = {"prediction": histogram.table[:, 1:].sum(), "reference": histogram.table[1:].sum()}
     for who, labels in (("prediction", predicted), ("reference", reference)):
         held = labels.array if labelled is None else labels.array[labelled]
@@ -373,7 +375,10 @@ def _warnings(
             own.append(f"{UNKNOWN.format(who)}: {listed(told, most=LISTED_VALUES)}")
     own += _without_shared_values(seen["reference"], seen["prediction"])
     if (shear := affine.shear_degrees(reference.grid.affine)) > SHEAR_WARNING_DEGREES:
-        own.append(f"the axes are {shear:.1f} degrees from right angles: distances take them as orthogonal")
+        own.append(
+            f"the axes are {shear:.1f} degrees from right angles: distances are computed as if they "
+            "were orthogonal"
+        )
     return tuple(dict.fromkeys((*reference.warnings, *predicted.warnings, *own)))
 
 
@@ -395,6 +400,6 @@ def _without_shared_values(of_reference: set[int], of_prediction: set[int]) -> l
     alone = max(len(of_reference), len(of_prediction)) == 1
     what = "each file has one value and they differ" if alone else "the two files share no value"
     return [
-        f"{what}: {listed[0]} in the reference, {listed[1]} in the prediction; values are compared as they "
-        "are, so nothing overlaps: write both in the same values"
+        f"{what}: {listed[0]} in the reference, {listed[1]} in the prediction; values are compared "
+        "unchanged, so nothing overlaps: write both in the same values"
     ]

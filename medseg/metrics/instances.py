@@ -59,9 +59,9 @@ class InstanceRule:
 
     def __post_init__(self) -> None:
         if self.connectivity not in get_args(Neighbours):
-            raise UsageError(f"connectivity is 6, 18 or 26, not {self.connectivity}")
+            raise UsageError(f"connectivity must be 6, 18 or 26, not {self.connectivity}")
         if not 0 <= self.least_iou < 1:
-            raise UsageError(f"least_iou must be in [0, 1), and is {self.least_iou}")
+            raise UsageError(f"least_iou must be in [0, 1), not {self.least_iou}")
 
 
 @dataclass(frozen=True)

@@ -97,10 +97,10 @@ class LesionRule:
     def __post_init__(self) -> None:
         for name in ("dilation_neighbours", "connectivity"):
             if getattr(self, name) not in get_args(Neighbours):
-                raise UsageError(f"{name} is 6, 18 or 26, not {getattr(self, name)}")
+                raise UsageError(f"{name} must be 6, 18 or 26, not {getattr(self, name)}")
         for name in ("dilation_steps", "smallest_volume_mm3", "penalty_dice", "penalty_hd95_mm"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{name} must not be negative or infinite, and is {getattr(self, name)}")
+                raise UsageError(f"{name} must be finite and not negative, not {getattr(self, name)}")
 
 
 GLIOMA = LesionRule()

@@ -203,10 +203,10 @@ def compare_cases(
         UsageError: the metric cannot be compared, or the cases are not the same.
     """
     if metric not in SCALES:
-        raise UsageError(f"{metric!r} cannot be compared; there are {', '.join(SCALES)}")
+        raise UsageError(f"{metric!r} cannot be compared; choose from {', '.join(SCALES)}")
     second = {case.case_id: case for case in b}
     if len(second) != len(b) or sorted(second) != sorted(case.case_id for case in a):
-        raise UsageError("the two sets of results are not of the same cases")
+        raise UsageError("the two sets of results contain different cases")
     pairs = [(case, second[case.case_id]) for case in a]
     found = [_row(name, metric, pairs) for name in dict.fromkeys(row.name for case in a for row in case.rows)]
     rows = [row for row in found if row is not None]

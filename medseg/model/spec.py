@@ -60,9 +60,9 @@ class SliceSpec:
 
     def __post_init__(self) -> None:
         if not self.axes or not set(self.axes) <= {0, 1, 2} or len(set(self.axes)) < len(self.axes):
-            raise UsageError(f"slice axes are some of 0, 1, 2, each once, not {self.axes}")
+            raise UsageError(f"slice axes must be distinct and among 0, 1, 2, not {self.axes}")
         if self.context < 0:
-            raise UsageError(f"a context of slices must be at least 0, not {self.context}")
+            raise UsageError(f"the context of slices must be at least 0, not {self.context}")
 
     @property
     def slices_seen(self) -> int:

@@ -47,7 +47,7 @@ ACTIVATION: dict[str, Build] = {
 def choose(table: dict[str, Build], name: str, what: str) -> Build:
     """`table[name]`, or a UsageError that lists what there is."""
     if name not in table:
-        raise UsageError(f"no {what} named {name!r}", hint=did_you_mean(name, table))
+        raise UsageError(f"there is no {what} named {name!r}", hint=did_you_mean(name, table))
     return table[name]
 
 
@@ -259,11 +259,13 @@ class InputGate(nn.Module):
     def _check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != len(self.stride) + 2 or shape[1] != self.channels:
             axes = " x ".join("IJK"[: len(self.stride)])
-            raise UsageError(f"the network takes B x {self.channels} x {axes}, not the shape {shape}")
+            raise UsageError(
+                f"the network takes an input of B x {self.channels} x {axes}, not the shape {shape}"
+            )
         sizes = zip(shape[2:], self.stride, self.rest, self.above, strict=True)
         if any((n - r) % s or n <= a for n, s, r, a in sizes):
             raise UsageError(
-                f"the network takes axes above {self.above} that are {self.rest} plus a multiple of "
+                f"the network takes sizes above {self.above} that are {self.rest} plus a multiple of "
                 f"{self.stride}, not {shape[2:]}",
                 hint="pad the input",
             )

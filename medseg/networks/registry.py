@@ -39,12 +39,12 @@ def build(spec: NetworkSpec) -> Segmenter:
         UsageError: the name or an option is unknown, or the arguments make no network.
     """
     if spec.spatial_dims not in (2, 3):
-        raise UsageError(f"a network has 2 or 3 spatial dims, not {spec.spatial_dims}")
+        raise UsageError(f"a network has 2 or 3 spatial dimensions, not {spec.spatial_dims}")
     if spec.name.startswith(monai.PREFIX):
         return monai.build(spec)
     if spec.name not in NETWORKS:
         known = (*NETWORKS, f"{monai.PREFIX}NAME")
-        raise UsageError(f"no network named {spec.name!r}", hint=did_you_mean(spec.name, known))
+        raise UsageError(f"there is no network named {spec.name!r}", hint=did_you_mean(spec.name, known))
     network = NETWORKS[spec.name]
     shared = {"widths": spec.widths, "norm": spec.norm, "kernels": spec.kernels, "strides": spec.strides}
     _check_options(spec, network, {"spatial_dims", "in_channels", "out_channels", *shared})

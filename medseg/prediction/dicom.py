@@ -52,7 +52,7 @@ def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind
         require_slices(inspect(series))
     if not is_dicom_folder(series):
         raise UsageError(
-            "DICOM objects are made from a DICOM series only",
+            "DICOM objects can be written only for a DICOM series",
             source=series,
             hint="give the folder of its series",
         )

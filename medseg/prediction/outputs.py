@@ -101,16 +101,16 @@ class Outputs:
             UsageError: nothing is changed.
         """
         if len(set(self.paths)) < len(self.paths):
-            raise UsageError("two structures would have their probabilities in one file", source=self.labels)
+            raise UsageError("two structures would have the same probability file", source=self.labels)
         changed = [] if overwrite or identity is None else self._changes(identity)
         for path in self.paths:
             mine = path == self.summary and bool(read_summary(path))
             refuse_existing(path, overwrite or mine or bool(changed), inputs)
         if changed:
             raise UsageError(
-                f"the output exists already, but since it was made, {listed(changed)} changed",
+                f"the output exists already, but {listed(changed)} changed since it was written",
                 source=self.labels,
-                hint="add --overwrite to make it anew",
+                hint="add --overwrite to write it again",
             )
 
     def finished(self, identity: dict[str, Any]) -> dict[str, Any] | None:

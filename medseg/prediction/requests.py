@@ -97,12 +97,12 @@ def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCa
         InputError: a path does not exist, a folder holds no scan, or numbered channels without names.
     """
     if not words:
-        raise UsageError("no input", hint="give a scan, NAME=FILE for each channel, or a folder")
+        raise UsageError("no input was given", hint="give a scan, NAME=FILE for each channel, or a folder")
     pairs = [_channel(word) for word in words]
     if all(name for name, _ in pairs):
         return (_channels_case(pairs),)
     if any(name for name, _ in pairs):
-        raise UsageError("channel names beside plain paths", hint="give NAME=FILE for every channel")
+        raise UsageError("channel names are mixed with plain paths", hint="give NAME=FILE for every channel")
     return tuple(case for _, path in pairs for case in _cases_at(path, say))
 
 
@@ -132,15 +132,13 @@ def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
         raise UsageError("is neither a folder nor an image name", source=out, hint="give another -o")
     if names_folder(out) and not out.exists() and FILE_SUFFIX.fullmatch(out.suffix):
         raise UsageError(
-            f"{out.suffix} is no format that labels are written in",
+            f"{out.suffix} is not a format for labels",
             source=out,
-            hint=f"give a name such as {out.stem}.nii.gz, or, if it is to be a folder, make the folder first",
+            hint=f"give a name such as {out.stem}.nii.gz, or create the folder first",
         )
     for word in words:
         if Path(word).is_dir() and out.resolve().is_relative_to(Path(word).resolve()):
-            raise UsageError(
-                "lies inside the folder that is read", source=out, hint="choose a folder outside it"
-            )
+            raise UsageError("lies inside the input folder", source=out, hint="choose a folder outside it")
 
 
 def _channel(word: str) -> tuple[str, Path]:
@@ -185,7 +183,7 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
         return [_dicom_case(path)]
     if bids.is_root(path):
         found = [_file_case(scan) for scan in bids.scans(path)]
-        say(f"{path.resolve().name} is read as a BIDS data set: {counted(len(found), 'scan')}")
+        say(f"{path.resolve().name} is read as a BIDS dataset: {counted(len(found), 'scan')}")
         return found
     entries = _entries(path)
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
@@ -201,8 +199,8 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     if not cases:
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
         without = bids.lacks_description(path)
-        hint = f"add {bids.DESCRIPTION}, which makes it a BIDS data set" if without else None
-        raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path, hint=hint)
+        hint = f"add {bids.DESCRIPTION}, which marks a BIDS dataset" if without else None
+        raise InputError(f"contains no scan (it contains: {seen or 'nothing'})", source=path, hint=hint)
     return cases
 
 
@@ -236,7 +234,7 @@ def _tell_aside(paths: Sequence[Path], folder: Path, say: Say) -> None:
         if names
     ]
     if told:
-        say(f"left aside in {folder.resolve().name}: {' and '.join(told)}")
+        say(f"ignored in {folder.resolve().name}: {' and '.join(told)}")
 
 
 def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
@@ -272,7 +270,8 @@ def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
         ]
     if all(found) and len(sources) > 1 and (numbers := _shared_numbers(list(sources.values()))):
         raise InputError(
-            f"holds files a channel ({', '.join(numbers)}), and no dataset.json beside it names them",
+            f"contains one file per channel ({', '.join(numbers)}), and no dataset.json beside it "
+            "names the channels",
             source=folder,
             hint="give NAME=FILE for each channel of a case",
         )

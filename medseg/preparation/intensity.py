@@ -50,11 +50,11 @@ class NormalisationSpec:
 
     def __post_init__(self) -> None:
         if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise UsageError(f"percentiles must rise from 0 to 100, not {self.percentiles}")
+            raise UsageError(f"percentiles must increase within 0 to 100, not {self.percentiles}")
         if (self.kind == "window") != (self.window is not None):
-            raise UsageError('a window and the kind "window" belong together')
+            raise UsageError('a window needs the kind "window", and the kind needs a window')
         if self.window is not None and not self.window[0] < self.window[1]:
-            raise UsageError(f"a window must rise, not {self.window}")
+            raise UsageError(f"a window must be (low, high) with low < high, not {self.window}")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def check_intensities(array: Real, channels: Sequence[str] | None = None) -> Non
             raise InputError(
                 f"{bad} of {channel.size} voxels of {_name(index, channels)} "
                 f"{plural(bad, 'is', 'are')} not finite",
-                hint="repair the file, or give a value for them with --fill-nan",
+                hint="repair the file, or replace them with --fill-nan",
             )
         if low == high:
             raise InputError(f"{_name(index, channels)} is constant: every voxel is {float(low):g}")
@@ -132,7 +132,7 @@ def rescaled(array: Real, spec: NormalisationSpec, channels: Sequence[str] | Non
         least, most = float(channel.min()), float(channel.max())
         if least >= 0 and most <= DISPLAY_MOST:
             return (
-                f"{_name(index, channels)} holds {least:g} to {most:g}, which are no Hounsfield units: "
+                f"{_name(index, channels)} holds {least:g} to {most:g}, which are not Hounsfield units: "
                 f"the model takes {low} to {high}"
             )
     return None

@@ -97,7 +97,10 @@ class Prepared:
             GeometryError: the probabilities do not lie on `grid`.
         """
         if probabilities.shape[1:] != self.grid.shape:
-            raise GeometryError(f"probabilities of {probabilities.shape[1:]}, prepared {self.grid.shape}")
+            raise GeometryError(
+                f"the probabilities have the shape {probabilities.shape[1:]}, and the prepared grid "
+                f"{self.grid.shape}"
+            )
         first, last, _ = (rows or slice(None)).indices(self.oriented_shape[0])
         inside = slice(max(first, self.box.start[0]), min(last, self.box.stop[0]))
         wanted = slice(inside.start - self.box.start[0], max(inside.start, inside.stop) - self.box.start[0])
@@ -118,7 +121,9 @@ class Prepared:
             GeometryError: the array does not lie on the oriented grid.
         """
         if labels.shape != self.oriented_shape:
-            raise GeometryError(f"array of shape {labels.shape}, oriented input {self.oriented_shape}")
+            raise GeometryError(
+                f"the labels have the shape {labels.shape}, and the oriented input {self.oriented_shape}"
+            )
         return np.ascontiguousarray(self.reorientation.backward(labels))
 
 

@@ -19,7 +19,7 @@ from medseg.segmentation.sidecar import read_summary, stated_findings, structure
 CHANGED = Finding(
     "changed",
     "warning",
-    "The segmentation is not the one that the prediction beside it describes; what the model said of its "
+    "The segmentation differs from the one that its sidecar describes; what the model stated about its "
     "result is left out.",
 )
 

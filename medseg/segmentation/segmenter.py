@@ -125,7 +125,7 @@ class Segmenter:
         spec = self.models[0].spec.refinement if len(self.models) == 1 else None
         if self.options.refine and spec is None:
             raise UsageError(
-                "several models are averaged without refinement"
+                "refinement is not possible with several models"
                 if len(self.models) > 1
                 else f"{self.models[0].spec.name} has no refinement",
                 hint="leave out --refine",

@@ -85,11 +85,13 @@ def calibrate(
         )
     read: Reader = partial(read_case, card=card, channels=model.spec.channels)
     segmenter = Segmenter([model], SegmenterOptions(threads=options.threads, observe=True))
-    say(f"predicting {counted(len(files), 'case')}, as they are and as another scanner might have made them")
+    say(
+        f"predicting {counted(len(files), 'case')}, unchanged and as another scanner might have acquired them"
+    )
     plain, other = _observations(segmenter, files, read, options)
     evidence = calibrated(plain, segmenter.structures)
     evidence["calibration"]["shifted"] = coverage(other, evidence) | {"shifts": options.shifts.content()}
-    say(f"predicting {min(len(files), REPEATED_CASES)} of them again and again, moved a little")
+    say(f"predicting {min(len(files), REPEATED_CASES)} of them repeatedly, slightly moved")
     scans = [read(case)[0] for case in files[:REPEATED_CASES]]
     evidence["repeatability"] = repeatability(model, scans, seed=options.seed, threads=options.threads)
     say("comparing bf16 with f32")
@@ -108,7 +110,7 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
     found = card.read(data, reading=reading).cases
     if training.get("dataset") != card.description or training.get("fold") is None:
         raise UsageError(
-            f"which of these cases {model.spec.name} was trained on is not known",
+            f"it is unknown which of these cases {model.spec.name} was trained on",
             source=data,
             hint="give --every, if it was trained on none of them",
         )
@@ -124,7 +126,7 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
         raise UsageError(
             f"the fold holds out {len(split.validation)} of these cases, and {measured} when it was trained",
             source=data,
-            hint="give the folder as it was then",
+            hint="give the folder as it was at the training",
         )
     by_id = {case.case_id: case for case in found}
     return [by_id[name] for name in split.validation]
@@ -141,9 +143,7 @@ def card_of(model: Model) -> Card:
         card = load_card(name)
         if card.description == dataset:
             return card
-    raise UsageError(
-        f"no card of the package describes what {model.spec.name} was trained on", hint="give --card"
-    )
+    raise UsageError(f"no packaged card describes the training data of {model.spec.name}", hint="give --card")
 
 
 def table_rows(evidence: Evidence) -> tuple[tuple[str, ...], ...]:

@@ -100,8 +100,8 @@ def plan_of_recipe(name: str | Path) -> Plan:
     card = load_card(recipe.card)
     if recipe.synthesis is not None:
         raise UsageError(
-            f"the recipe {recipe.name} makes its scans from label maps and augments none",
-            hint="name a recipe with an [augmentation] section",
+            f"the recipe {recipe.name} synthesises its scans from label maps and has no augmentation",
+            hint="give a recipe with an [augmentation] section",
         )
     i, j, k = recipe.training.patch
     across = None
@@ -142,7 +142,7 @@ def augment(
             picture cannot be written.
     """
     if out.suffix.lower() != ".png":
-        raise UsageError("the picture is a PNG", source=out, hint="give a name that ends in .png")
+        raise UsageError("the picture must be a PNG", source=out, hint="give a name that ends in .png")
     inputs = [*files_of(scan), *(files_of(labels) if labels else ())]
     refuse_existing(out, overwrite, inputs)
     try:

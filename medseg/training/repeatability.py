@@ -64,7 +64,7 @@ class Perturbations:
         least, most = self.noise_percent
         numbers = (self.shift_voxels, self.rotation_degrees, least, most - least, self.bias_percent)
         if not all(0 <= x < math.inf for x in numbers):
-            raise UsageError("perturbations are not negative or infinite; noise goes from least to most")
+            raise UsageError("perturbations must be finite and not negative, and noise must be (least, most)")
 
 
 DEFAULT = Perturbations()

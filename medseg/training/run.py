@@ -95,9 +95,9 @@ class Run:
         different = [key for key in wanted if stored.get(key) != wanted[key]]
         if different:
             raise UsageError(
-                f"holds a run begun with other settings ({', '.join(different)})",
+                f"contains a run with other settings ({', '.join(different)})",
                 source=self.folder,
-                hint="give the same command to go on, another folder with -o, or --overwrite",
+                hint="repeat the same command to resume, or give another folder with -o, or --overwrite",
             )
         return stored
 
@@ -119,10 +119,10 @@ class Run:
         trained = any(self.checkpoints_path.glob("*"))
         if trained and before is not None and before != now:
             raise UsageError(
-                f"was begun with other data: {_changes(before, now)}",
+                f"was started with other data: {_changes(before, now)}",
                 source=self.folder,
-                hint="restore the files to go on, train on them as they are now in another folder with -o, "
-                "or begin anew with --overwrite",
+                hint="restore the files to resume, train on the changed files in another folder with -o, "
+                "or start again with --overwrite",
             )
         if before != now:
             stored["data"] = now
@@ -175,7 +175,7 @@ class Run:
             lock.acquire(timeout=0)
         except Timeout:
             raise UsageError(
-                f"{_message(self.owner_path)} is training here",
+                f"{_message(self.owner_path)} is training in this folder",
                 source=self.folder,
                 hint="wait for it, or train into another folder with -o",
             ) from None
@@ -194,7 +194,9 @@ class Run:
             raise UsageError("is a file, not a folder", source=self.folder, hint="choose another -o")
         if self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(
-                "is not empty and holds no run", source=self.folder, hint="choose another folder with -o"
+                "is not empty and does not contain a run",
+                source=self.folder,
+                hint="choose another folder with -o",
             )
 
     def _remove(self) -> None:
@@ -210,7 +212,7 @@ class Run:
         try:
             values = json.loads(self.settings_path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as fault:
-            raise InputError(f"not readable ({fault})", source=self.settings_path) from None
+            raise InputError(f"is not readable ({fault})", source=self.settings_path) from None
         return values if isinstance(values, dict) else {}
 
 

@@ -69,12 +69,12 @@ def check_trainable(
     """
     if training.deep_supervision and not isinstance(network, Supervised):
         raise UsageError(
-            "training.deep_supervision needs a network of several heads, and this has one head",
+            "training.deep_supervision needs a network with several heads, and this one has one head",
             hint="choose unetpp or plain_unet, or leave it out",
         )
     if any(axis.origin for axis in network.output_reach):
         raise UsageError(
-            "a network without padding gives an output smaller than its patch, and cannot be trained here",
+            "a network without padding has an output smaller than its patch, and cannot be trained here",
             hint="leave network.options.padding out",
         )
     _require_multiple(training.patch, network.stride)

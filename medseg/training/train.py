@@ -53,7 +53,9 @@ from medseg.training.transfer import Wanted, start_from
 
 Say = Callable[[str], None]
 
-UNKNOWN_DATA = "the version that began this run did not remember its data; it goes on with those there are"
+UNKNOWN_DATA = (
+    "the version that started this run did not record its data; it resumes with the files as they are"
+)
 
 
 @dataclass(frozen=True)
@@ -204,7 +206,7 @@ def _resume(trainer: Trainer, say: Say) -> None:
     if warning:
         say(f"warning: {warning}")
     if trainer.progress.epoch:
-        say(f"going on after epoch {trainer.progress.epoch} of {trainer.epochs}")
+        say(f"resuming after epoch {trainer.progress.epoch} of {trainer.epochs}")
 
 
 def _trained(
@@ -216,7 +218,7 @@ def _trained(
     except KeyboardInterrupt:
         if trainer.progress.epoch:
             make().save(run.model_path, overwrite=True)
-            say(f"stopped; the best weights so far are in {run.model_path}; the same command goes on")
+            say(f"stopped; the best weights so far are in {run.model_path}; repeat the command to resume")
         raise
     model = make()
     model.save(run.model_path, overwrite=True)
@@ -338,7 +340,7 @@ def _origin(model: Model) -> dict[str, Any]:
 
 
 def _describe(split: Split, recipe: Recipe) -> str:
-    fold = "all cases train" if split.fold is None else f"fold {split.fold} of {split.folds}"
+    fold = "all cases are used for training" if split.fold is None else f"fold {split.fold} of {split.folds}"
     return (
         f"{recipe.name}: {fold} (seed {split.seed}): {counted(len(split.train), 'case')} to "
         f"train, {len(split.selection)} to choose the checkpoint, "

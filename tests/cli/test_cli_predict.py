@@ -346,7 +346,7 @@ def test_a_result_of_something_else_is_not_passed_over(
     refused_batch = medseg(*run)
     assert refused_batch.code == 7
     said = {"input": "the input", "model": "the model", "labels": "its labels"}.get(change, "the settings")
-    told = f"exists already, but since it was made, {said} changed; add --overwrite to make it anew"
+    told = f"exists already, but since it was made, {said} changed; add --overwrite to write it again"
     assert told in refused_batch.err
     assert tree(out) == before
     assert [o["skipped"] for o in done(*run, "--overwrite", "--json").json()] == [False]
@@ -520,7 +520,7 @@ def test_row_79_a_full_disk_leaves_nothing_half_done(
 
     def full(path: Path, *_: object, **__: object) -> None:
         calls.append(path)
-        raise ResourceError("there is no room for the file", source=path)
+        raise ResourceError("the disk is full", source=path)
 
     monkeypatch.setattr(job, room, full)
     before = tree(scan.parent)

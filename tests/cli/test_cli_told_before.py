@@ -133,7 +133,7 @@ def test_a_dry_run_of_a_folder_tells_each_bad_case_and_plans_the_others(
 @pytest.mark.parametrize("name", ["x5.txt", "x5.dcm", "x5.nii.tgz"])
 def test_a_file_of_no_known_format_is_no_folder(scan: Path, model_path: Path, name: str) -> None:
     line = refused_both_ways(2, "predict", scan, "-m", model_path, "-o", scan.parent / name)
-    assert f"{Path(name).suffix} is no format that labels are written in" in line
+    assert f"{Path(name).suffix} is not a format for labels" in line
     assert ".nii.gz" in line
     assert "make the folder first" in line
     assert names(scan.parent) == {"scan.nii.gz"}

@@ -243,7 +243,9 @@ def test_source_and_output_lie_apart(tmp_path: Path, inner: str) -> None:
 def test_wrong_names_are_refused_with_the_right_ones(heads: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nothing is converted to 'nii'; there are .*nnunet"):
         convert(heads, tmp_path / "o", layout="decathlon", to="nii")
-    with pytest.raises(UsageError, match=r"neither a layout nor a card named 'x'; .*decathlon.*hippocampus"):
+    with pytest.raises(
+        UsageError, match=r"there is neither a layout nor a card named 'x'; .*decathlon.*hippocampus"
+    ):
         convert(heads, tmp_path / "o", layout="x", to="nnunet")
     with pytest.raises(UsageError, match="an axis is sagittal, coronal, axial, not 'k'"):
         convert(heads, tmp_path / "o", layout="decathlon", to="images", axis="k")
@@ -272,7 +274,7 @@ def test_a_name_that_leads_elsewhere_is_no_name(heads: Path, tmp_path: Path) -> 
     data = json.loads((source / "dataset.json").read_text())
     entry = {"images": ["imagesTr/phantom_000_0000.nii.gz"], "label": "labelsTr/phantom_000.nii.gz"}
     (source / "dataset.json").write_text(json.dumps(data | {"dataset": {"../../x": entry}}))
-    with pytest.raises(UsageError, match=r"'\.\./\.\./x' cannot be the name of a file; use --anonymous"):
+    with pytest.raises(UsageError, match=r"'\.\./\.\./x' cannot be a file name; use --anonymous"):
         convert(source, tmp_path / "out", layout="nnunet", to="decathlon")
     done = convert(source, tmp_path / "out", layout="nnunet", to="decathlon", anonymous=True)
     assert done.cases == ["case_001"]
@@ -360,7 +362,7 @@ def test_masks_that_overlap_are_told_and_painted_in_order(heads: Path, tmp_path:
     np.testing.assert_array_equal(regions.array, painted.array)
     done = convert(tmp_path / "masks", tmp_path / "out", layout="masks", to="decathlon")
     assert [text.split(": ")[0] for text in done.warnings] == ["phantom_000"]
-    with pytest.raises(InputError, match="holds no mask of liver"):
+    with pytest.raises(InputError, match="contains no mask of liver"):
         read_labels(place, structures=from_labels({1: "liver"}))
 
 

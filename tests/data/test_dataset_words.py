@@ -74,7 +74,7 @@ def test_a_case_without_labels_has_a_way_to_be_converted(tmp_path: Path, layout:
             path.unlink()
     words = ("convert", data, out, "--from", layout, "--to", "nnunet")
     told = refused(3, *words)
-    assert told.endswith(", or add --unlabelled, to take cases without labels too")
+    assert told.endswith(", or add --unlabelled to convert cases without labels too")
     assert " 0 with labels" in done(*words, "--unlabelled").out
 
 

@@ -83,7 +83,7 @@ def test_what_is_missing_or_twice_is_said(tmp_path: Path) -> None:
     assert [case.label is None for case in LAYOUTS["dicom"](tmp_path, complete=False).cases] == [False, True]
     for name in ("a.dcm", "b.dcm"):
         (file.parent / name).write_bytes(content)
-    with pytest.raises(InputError, match=r"holds both a\.dcm and b\.dcm"):
+    with pytest.raises(InputError, match=r"contains both a\.dcm and b\.dcm"):
         LAYOUTS["dicom"](tmp_path)
     with pytest.raises(InputError, match="no folder of a case"):
         LAYOUTS["dicom"](tmp_path / "p0" / "CT")

@@ -228,7 +228,7 @@ def test_a_brats_patient_may_lack_a_sequence_but_not_the_labels(tmp_path: Path, 
     files = YEARS[year][1]
     (case, _) = read_brats(patients(tmp_path / "a", year, without=files[1])).cases
     assert list(case.channels) == ["flair", "t1c", "t2"]
-    with pytest.raises(InputError, match="does not hold a label file"):
+    with pytest.raises(InputError, match="does not contain a label file"):
         read_brats(patients(tmp_path / "b", year, without=files[4]))
     (case, _) = read_brats(tmp_path / "b", complete=False).cases
     assert (case.label, case.relabel) == (None, {})
@@ -251,14 +251,14 @@ def test_a_folder_without_brats_patients_is_refused(tmp_path: Path) -> None:
         read_brats(tmp_path / "nowhere")
     (tmp_path / "p1").mkdir()
     (tmp_path / "p1" / "scan.nii.gz").touch()
-    with pytest.raises(InputError, match="does not hold images of one year's names"):
+    with pytest.raises(InputError, match="does not contain images named as in one BRATS year"):
         read_brats(tmp_path)
 
 
 def test_two_files_of_one_sequence_are_refused(tmp_path: Path) -> None:
     patients(tmp_path, "2013")
     (tmp_path / "00001" / "Flair_y.nii.gz").touch()
-    with pytest.raises(InputError, match="are one modality"):
+    with pytest.raises(InputError, match="are the same modality"):
         read_brats(tmp_path)
 
 
@@ -393,7 +393,7 @@ def test_promise12s_test_cases_are_no_training_cases(tmp_path: Path) -> None:
 
 
 def test_promise12s_files_must_be_whole(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no .mhd file"):
+    with pytest.raises(InputError, match=r"contains no .mhd file"):
         read_promise12(tmp_path)
     meta_image(tmp_path / "a" / "Case00_segmentation.mhd")
     meta_image(tmp_path / "a" / "Case01.mhd")
@@ -482,7 +482,7 @@ def test_groups_may_be_told_by_a_table(tmp_path: Path) -> None:
         (("images/a.png",), "no mask of 'a'"),
         (("images/a.png", "masks/a.png", "masks/b.png"), "no image of 'b'"),
         (("images/a.png", "images/a.tif", "masks/a.png"), "lists 'a' more than once"),
-        (("images/a.png", "masks/a.png", "labels/a.png"), "holds both masks/ and labels/"),
+        (("images/a.png", "masks/a.png", "labels/a.png"), "contains both masks/ and labels/"),
         (("a.png", "a_mask.png", "a_seg.png"), "two masks of 'a'"),
         (("a_mask.png",), "holds no image"),
     ],
@@ -506,10 +506,10 @@ def test_a_folder_of_masks_is_the_label_of_a_case(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
-        (("meta.csv",), "holds no folder of a case"),
-        (("s0/ct.nii.gz",), "holds no mask in segmentations"),
+        (("meta.csv",), "does not contain a case folder"),
+        (("s0/ct.nii.gz",), "contains no mask in segmentations"),
         (("s0/segmentations/a.nii.gz",), "holds no scan"),
-        (("s0/ct.nii.gz", "s0/mri.nii.gz", "s0/segmentations/a.nii.gz"), "holds both ct.nii.gz and mri"),
+        (("s0/ct.nii.gz", "s0/mri.nii.gz", "s0/segmentations/a.nii.gz"), "contains both ct.nii.gz and mri"),
     ],
 )
 def test_a_case_of_masks_that_is_not_whole_is_refused(
@@ -563,7 +563,7 @@ def test_a_description_at_fault_is_told_by_its_line(tmp_path: Path) -> None:
     assert "dataset.json: is no JSON: Expecting ',' delimiter in line 3, column 2; correct that line" in told
     (tmp_path / "dataset.json").write_text('{"labels": {}}')
     assert "has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net)" in refused_check(tmp_path)
-    refused(make(tmp_path, labels=None), "not a Decathlon dataset.json: it has no 'labels'")
+    refused(make(tmp_path, labels=None), "is not a Decathlon dataset.json: it has no 'labels'")
 
 
 def refused_check(folder: Path) -> str:
@@ -640,11 +640,11 @@ def test_the_mask_of_case_355_of_2020_is_taken(tmp_path: Path) -> None:
 def test_a_mask_of_any_other_name_is_named_with_what_it_should_be_called(tmp_path: Path) -> None:
     parts = ("p1_flair.nii.gz", "p1_t1.nii.gz", "drawn_by_me.nii.gz")
     place = patient_2020(tmp_path / "set" / "p1", parts)
-    told = r"p1: does not hold a label file, unless drawn_by_me.nii.gz is it; rename it p1_seg.nii.gz"
+    told = r"p1: does not contain a label file, unless drawn_by_me.nii.gz is it; rename it p1_seg.nii.gz"
     with pytest.raises(InputError, match=told):
         read_brats(tmp_path / "set")
     (place / "other.nii.gz").touch()
-    with pytest.raises(InputError, match=r"does not hold a label file; add p1_seg.nii.gz, or move"):
+    with pytest.raises(InputError, match=r"does not contain a label file; add p1_seg.nii.gz, or move"):
         read_brats(tmp_path / "set")
 
 

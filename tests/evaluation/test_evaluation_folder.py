@@ -223,7 +223,7 @@ def test_too_little_memory_is_no_fault_of_the_prediction(
     monkeypatch.setattr(measuring, "read_pair", short)
     found = evaluate(*folders, structures=STRUCTURES)
     assert found.failures == ()
-    assert dict(found.excluded) == {"b": "out of memory", "c": "a fault of medseg (ValueError)"}
+    assert dict(found.excluded) == {"b": "out of memory", "c": "a bug in medseg (ValueError)"}
 
 
 # workers
@@ -472,7 +472,7 @@ def test_scans_give_each_case_its_page(folders: Folders, tmp_path: Path) -> None
     ran = medseg("evaluate", pred, ref, "-o", out, "--images", images, "--no-surface")
     assert ran.code == 7
     assert "c: there is no page of it" in ran.err
-    assert "no page without a scan: d" in ran.err
+    assert "no report was written for cases without a scan: d" in ran.err
     assert names(out / "cases") == {*(f"{n}.json" for n in "abcd"), "a.html", "b.html", "a.png", "b.png"}
     page = (out / "cohort.html").read_text()
     assert 'href="cases/a.html"' in page

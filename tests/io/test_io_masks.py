@@ -86,7 +86,7 @@ def test_a_mask_of_no_structure_is_refused_unless_told_otherwise(folder: Path) -
         io.read_mask_folder(folder, few)
     labels, _ = io.read_mask_folder(folder, few, others=True)
     np.testing.assert_array_equal(labels.array[:, 0, 0], [1, 1, 1, 0, 0])
-    with pytest.raises(InputError, match="holds no mask of heart"):
+    with pytest.raises(InputError, match="contains no mask of heart"):
         io.read_mask_folder(folder, {"heart": 1}, others=True)
 
 
@@ -124,14 +124,14 @@ def test_names_that_cannot_be_told_apart_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="'a b' and 'A_B'"):
         io.read_mask_folder(folder, {"a b": 1, "A_B": 2})
     save(folder / "LIVER.nii", box(0, 1))
-    with pytest.raises(InputError, match="are one structure"):
+    with pytest.raises(InputError, match="are the same structure"):
         io.read_mask_folder(folder, VALUES)
 
 
 def test_a_folder_without_masks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "statistics.json").write_text("{}")
     for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(InputError, match=r"holds no mask|cannot be read"):
+        with pytest.raises(InputError, match=r"contains no mask|cannot be read"):
             io.read_mask_folder(folder, VALUES)
 
 

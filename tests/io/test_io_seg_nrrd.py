@@ -140,13 +140,13 @@ def test_a_label_map_that_states_no_segment_is_what_it_is(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("segments", "fault"),
     [
-        ([segment("a", 2)], "3 voxels of layer 0 hold 1, which no segment has"),
+        ([segment("a", 2)], "3 voxels of layer 0 hold 1, which no segment declares"),
         ([segment("a", 0)], "segment 0 has the value 0 in layer 0"),
         ([segment("a"), segment("b", 1, 2)], "segment 1 has the value 1 in layer 2, of 2 layers"),
         ([segment("a"), segment("b")], "two segments have the value 1 in one layer"),
-        ([segment("a", LabelValue="one")], "LabelValue 'one', which is no number"),
-        ([segment("a", Layer="-1")], "Layer '-1', which is no number"),
-        ([segment("a", LabelValue="9" * 5000)], "which is no number"),
+        ([segment("a", LabelValue="one")], "LabelValue 'one', which is not a number"),
+        ([segment("a", Layer="-1")], "Layer '-1', which is not a number"),
+        ([segment("a", LabelValue="9" * 5000)], "which is not a number"),
     ],
 )
 def test_segments_that_contradict_the_voxels(tmp_path: Path, segments: Any, fault: str) -> None:

@@ -285,7 +285,7 @@ def test_probabilities_must_be_finite_and_on_their_grid(tmp_path: Path) -> None:
         io.write_image(tmp_path / "p.nii", np.zeros((5, 6, 8), np.float32), grid, form=FileForm())
     with pytest.raises(UsageError, match="suffix"):
         io.write_image(tmp_path / "p.txt", np.zeros((5, 6, 7), np.float32), grid, form=FileForm())
-    with pytest.raises(UsageError, match="channels are written as NIfTI only"):
+    with pytest.raises(UsageError, match="only NIfTI can store channels"):
         io.write_image(tmp_path / "p.mha", np.zeros((2, 5, 6, 7), np.float32), grid, form=FileForm())
     with pytest.raises(UsageError, match="folder"):
         io.write_image(tmp_path / "no" / "p.nii", np.zeros((5, 6, 7), np.float32), grid, form=FileForm())

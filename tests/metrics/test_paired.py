@@ -62,7 +62,7 @@ def test_cases_are_matched_by_their_ids() -> None:
     assert compare_cases(a, b[::-1]) == compare_cases(a, b)
     with pytest.raises(UsageError, match="not of the same cases"):
         compare_cases(a, b[:1])
-    with pytest.raises(UsageError, match="'rvd' cannot be compared; there are dice"):
+    with pytest.raises(UsageError, match="'rvd' cannot be compared; choose from dice"):
         compare_cases(a, b, "rvd")
 
 

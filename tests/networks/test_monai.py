@@ -76,8 +76,11 @@ def test_two_axes_reach_the_class() -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"name": "monai:SegResnt"}, "MONAI has no network named 'SegResnt'; did you mean SegResNet"),
-        ({"name": "monai:xyzzy"}, "MONAI has no network named 'xyzzy'; see "),
+        (
+            {"name": "monai:SegResnt"},
+            "MONAI has there is no network named 'SegResnt'; did you mean SegResNet",
+        ),
+        ({"name": "monai:xyzzy"}, "MONAI has there is no network named 'xyzzy'; see "),
         ({"name": "monai:SegResNet", "options": {"init_filter": 8}}, "did you mean init_filters"),
         ({"name": "monai:SegResNet", "options": {"in_channels": 8}}, "no option in_channels"),
         ({"name": "monai:SegResNet", "options": {"blocks_up": (1,)}, "widths": (4, 8)}, "takes no widths"),

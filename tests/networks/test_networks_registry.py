@@ -39,8 +39,8 @@ def test_options_reach_the_constructor() -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"name": "unet4d"}, "no network named 'unet4d'; did you mean 'unet3d'"),
-        ({"name": "xyz"}, "no network named 'xyz'; there are unet3d, vnet, fast_unet, unet, unetpp"),
+        ({"name": "unet4d"}, "there is no network named 'unet4d'; did you mean 'unet3d'"),
+        ({"name": "xyz"}, "there is no network named 'xyz'; there are unet3d, vnet, fast_unet, unet, unetpp"),
         (
             {"name": "vnet", "options": {"padding": False}},
             "vnet has no option padding; there are activation, bias",

@@ -307,7 +307,7 @@ def test_a_model_with_refinement_follows_the_scan_unless_told_not_to(model: Mode
 def test_refinement_that_a_model_has_not_is_refused(model: Model) -> None:
     with pytest.raises(UsageError, match="has no refinement"):
         Segmenter([model], replace(ONE_THREAD, refine=True))
-    with pytest.raises(UsageError, match="several models are averaged without refinement"):
+    with pytest.raises(UsageError, match="refinement is not possible with several models"):
         Segmenter([refining(model), refining(model)], replace(ONE_THREAD, refine=True))
 
 

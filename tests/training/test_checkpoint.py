@@ -89,7 +89,7 @@ def test_a_damaged_latest_is_told_and_the_one_before_it_serves(path: Path) -> No
     assert same(found, state(1))
     assert warning is not None
     assert "damaged checkpoint" in warning
-    assert "the one before it is used" in warning
+    assert "the checkpoint before it is used" in warning
 
 
 @pytest.mark.fault("reliability 82")

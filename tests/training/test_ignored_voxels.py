@@ -122,7 +122,7 @@ def test_a_folder_and_its_card_do_not_contradict_each_other(data: Path, tmp_path
     words = ("--data", data, "-o", tmp_path / "run", "--folds", 3)
     told = refused(3, "train", recipe(tmp_path, "nnunet", "ignore = 9"), *words, "-q")
     assert "label 4 is to be ignored here, and the card phantom says otherwise" in told
-    with pytest.raises(UsageError, match="the value 3 is to be ignored, and means something"):
+    with pytest.raises(UsageError, match="the value 3 cannot be both ignored and a structure"):
         replace(load_card("phantom"), ignore=3).structure_set  # noqa: B018
 
 
@@ -132,9 +132,9 @@ def test_a_case_of_which_nothing_is_labelled_is_refused(data: Path, tmp_path: Pa
     edit(path, lambda a: np.full_like(a, IGNORE))
     words = ("--data", data, "-o", tmp_path / "run", "--folds", 3, "-q")
     told = refused(3, "train", recipe(tmp_path, "nnunet"), *words)
-    assert f"{path}: nothing is labelled: every voxel is to be ignored" in told
+    assert f"{path}: nothing is labelled: every voxel has the ignored label" in told
     assert [f.text for f in check(data).errors] == [
-        "labels: nothing is labelled: every voxel is to be ignored"
+        "labels: nothing is labelled: every voxel has the ignored label"
     ]
 
 
@@ -232,7 +232,7 @@ def test_a_structure_without_a_mask_is_not_labelled_and_an_empty_mask_says_there
     assert case["core"].status == "not_evaluated"
     assert {v.status for v in case["core"].metrics.values()} == {"not_evaluated"}
     assert case["left lobe"].metrics["dice"].value == 1.0
-    assert "not labelled in the reference, and not measured: core" in case.warnings
+    assert "unlabelled in the reference and not measured: core" in case.warnings
 
 
 @pytest.mark.fault("reports 28")

@@ -133,7 +133,7 @@ def test_the_same_command_does_not_train_again(bench: Bench, run: Path) -> None:
     before = tree(run / "checkpoints")
     again = train(bench.recipe, bench.data, run, "--json")
     assert again.code == 0, again.err
-    assert "going on after epoch 2 of 2" in again.err
+    assert "resuming after epoch 2 of 2" in again.err
     assert tree(run / "checkpoints") == before
     said = again.json()
     assert said["epochs"] == 2
@@ -208,7 +208,7 @@ def test_an_interrupted_training_leaves_a_usable_model_and_goes_on_to_the_same_e
     load(tmp_path / "run" / "model.safetensors")
     assert not (tmp_path / "run" / "run.lock").exists()
     ran = train(bench.recipe, bench.data, tmp_path / "run")
-    assert "going on after epoch 1 of 2" in ran.err
+    assert "resuming after epoch 1 of 2" in ran.err
     whole, resumed = (load_model(f / "model.safetensors").weights for f in (bench.run, tmp_path / "run"))
     for key, value in whole.items():
         np.testing.assert_array_equal(value, resumed[key])
@@ -263,7 +263,7 @@ def test_row_54_a_scan_under_two_names_is_refused(
 @pytest.mark.parametrize(
     ("there", "becomes", "told"),
     [
-        ('name = "unet3d"', 'name = "unet3"', "no network named 'unet3'; did you mean 'unet3d'?"),
+        ('name = "unet3d"', 'name = "unet3"', "there is no network named 'unet3'; did you mean 'unet3d'?"),
         ("widths = [4, 8]", 'widths = [4, 8]\noptions = { activaton = "elu" }', "did you mean 'activation'?"),
         (
             "patch = [16, 16, 16]",
@@ -345,7 +345,7 @@ def test_row_90_a_run_that_is_being_trained_is_left_alone(bench: Bench, run: Pat
             ran = train(bench.recipe, bench.data, run, *more)
             assert ran.code == 2
             assert f"process {os.getpid()} on the host" in ran.err
-            assert "is training here" in ran.err
+            assert "is training in this folder" in ran.err
         assert tree(run) == before
 
 
@@ -372,7 +372,7 @@ def test_data_that_changed_since_a_run_was_begun_are_refused(
     before = tree(run)
     ran = train(bench.recipe, data, run)
     assert (ran.code, ran.out) == (2, "")
-    assert f"was begun with other data: {kind} of {name} changed; restore the files to go on" in ran.err
+    assert f"was started with other data: {kind} of {name} changed; restore the files to go on" in ran.err
     assert tree(run) == before
     assert train(bench.recipe, data, run, "--overwrite", "--epochs", 1, "-q").code == 0
 
@@ -433,7 +433,7 @@ def test_a_structure_that_no_training_case_has_is_said_and_no_structure_at_all_i
         edit(data / "labelsTr" / f"{name}.nii.gz", lambda a: np.where(a == 3, 0, a).astype(np.uint8))
     ran = train(bench.recipe, data, tmp_path / "run", "--epochs", 1)
     assert ran.code == 0, ran.err
-    said = "warning: no training case has a voxel of core: it cannot be learnt"
+    said = "warning: no training case has a voxel of core, so it cannot be learned"
     assert ran.err.index(said) < ran.err.index("epoch 1")
     for name in trained:
         edit(data / "labelsTr" / f"{name}.nii.gz", np.zeros_like)
@@ -472,8 +472,8 @@ def test_a_training_that_begins_from_other_structures_says_what_is_new(bench: Be
     ran = train(tmp_path / "tiny.toml", data, tmp_path / "run", "--epochs", 1, "--init", model)
     assert ran.code == 0, ran.err
     lines = ran.err.splitlines()
-    assert "warning: tiny: structures that are new begin from nothing: kernel" in lines
-    assert "warning: tiny: structures that are not wanted are left out: core" in lines
+    assert "warning: tiny: structures that are new start from random weights: kernel" in lines
+    assert "warning: tiny: structures that the recipe lacks are left out: core" in lines
 
 
 @pytest.mark.fault("reports 21")
@@ -491,7 +491,7 @@ def test_a_budget_shorter_than_an_epoch_shortens_it_and_says_so(bench: Bench, tm
     model = load_model(tmp_path / "run" / "model.safetensors")
     assert model.spec.training["steps"] == stored["steps_per_epoch"]
     again = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
-    assert (again.code, "going on after epoch 1 of 1" in again.err) == (0, True)
+    assert (again.code, "resuming after epoch 1 of 1" in again.err) == (0, True)
 
 
 @pytest.mark.slow

@@ -63,7 +63,7 @@ def test_a_name_or_value_that_stands_twice_is_refused(
     names.write_text(json.dumps({"labels": labels}))
     assert fault in refused(3, "evaluate", *pair, "--labels", names)
     names.write_text('{"labels": {"liver": 1, "liver": 2}}')
-    assert "'liver' stands there twice" in refused(3, "evaluate", *pair, "--labels", names)
+    assert "'liver' occurs twice" in refused(3, "evaluate", *pair, "--labels", names)
 
 
 @pytest.mark.fault("reports 31")

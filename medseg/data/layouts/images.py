@@ -55,14 +55,14 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     images, masks = _two_folders(folder) if (folder / IMAGES).is_dir() else _side_by_side(folder)
     if not images:
         raise InputError(
-            f"holds no image ({', '.join(SUFFIXES)})",
+            f"contains no image ({', '.join(SUFFIXES)})",
             source=folder,
-            hint="give the folder that holds images/ and masks/, or NAME.png and NAME_mask.png",
+            hint="give the folder that contains images/ and masks/, or NAME.png and NAME_mask.png",
         )
     single = sorted(images.keys() ^ masks.keys())
     if complete and single:
         what = "mask" if single[0] in images else "image"
-        raise InputError(f"has no {what} of {single[0]!r}", source=folder, hint=INCOMPLETE)
+        raise InputError(f"has no {what} for {single[0]!r}", source=folder, hint=INCOMPLETE)
     groups = _groups(folder, images)
     cases = tuple(CaseFiles(name, path, masks.get(name), groups[name]) for name, path in images.items())
     return DatasetFiles(cases, (), {})
@@ -71,7 +71,9 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
 def _two_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     there = [folder / name for name in MASKS if (folder / name).is_dir()]
     if len(there) > 1:
-        raise InputError(f"holds both {there[0].name}/ and {there[1].name}/", source=folder, hint="keep one")
+        raise InputError(
+            f"contains both {there[0].name}/ and {there[1].name}/", source=folder, hint="keep one"
+        )
     scans, labels = files_in(folder / IMAGES, SUFFIXES), files_in(there[0], SUFFIXES) if there else {}
     return without_results(scans), without_results(labels)
 
@@ -85,7 +87,7 @@ def _side_by_side(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
             images[stem] = path
         elif masks.setdefault(stem.removesuffix(mark), path) != path:
             raise InputError(
-                f"holds two masks of {stem.removesuffix(mark)!r}", source=folder, hint="keep one"
+                f"contains two masks of {stem.removesuffix(mark)!r}", source=folder, hint="keep one"
             )
     return images, masks
 
@@ -101,15 +103,17 @@ def _groups(folder: Path, images: dict[str, Path]) -> dict[str, str]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = [(row["file"], row["group"]) for row in csv.DictReader(stream)]
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as fault:
-        raise InputError(f"is no table with the columns file and group ({fault!r})", source=path) from None
+        raise InputError(f"is not a table with the columns file and group ({fault!r})", source=path) from None
     for file, group in rows:
         if file not in stems or not group:
-            raise InputError(f"names {file!r} of the group {group!r}; no such image", source=path)
+            raise InputError(
+                f"lists {file!r} in the group {group!r}, but there is no such image or group", source=path
+            )
         if groups.setdefault(stems[file], group) != group:
-            raise InputError(f"names two groups of {file!r}", source=path)
+            raise InputError(f"lists {file!r} in two groups", source=path)
     missing = sorted(images.keys() - groups.keys())
     if missing:
-        raise InputError(f"does not say whose {missing[0]!r} is", source=path, hint="add a line for it")
+        raise InputError(f"does not list {missing[0]!r}", source=path, hint="add a line for it")
     return groups
 
 
@@ -127,7 +131,7 @@ def writer(axis: str = "axial") -> Writer:
         if len(about.channels) not in (1, 3):
             raise UsageError(
                 f"an image has 1 or 3 channels, not {len(about.channels)}: {', '.join(about.channels)}",
-                hint="choose with --channels",
+                hint="choose channels with --channels",
             )
         opened(folder, IMAGES, MASKS[0])
         for case in cases:

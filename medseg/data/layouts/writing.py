@@ -74,7 +74,7 @@ def require_scan(case: NewCase) -> Volume:
     """
     if case.volume is None:
         raise UsageError(
-            f"the case {case.case_id} is a label map without a scan", hint="write it as label_maps"
+            f"the case {case.case_id} is a label map without a scan", hint="convert it with --to label_maps"
         )
     return case.volume
 
@@ -89,7 +89,7 @@ def require_channels(about: About, most: int, layout: str) -> None:
         raise UsageError(
             f"the layout {layout} holds {most} channel{'s' * (most > 1)}, "
             f"not {len(about.channels)}: {', '.join(about.channels)}",
-            hint="choose with --channels",
+            hint="choose channels with --channels",
         )
 
 

@@ -36,7 +36,7 @@ def load(
 
         return torch_room.load(model, device=device, precision=precision, threads=threads)
     if name != "openvino":
-        raise UsageError(f"no engine named {name!r}; there are torch and openvino")
+        raise UsageError(f"there is no engine named {name!r}; choose torch or openvino")
     if device != "cpu":
         raise UsageError(
             f"the OpenVINO engine runs on the CPU, not on {device!r}", hint="use the torch engine"

@@ -65,7 +65,7 @@ class OpenVinoEngine:
         identity: str = "",
     ) -> None:
         if precision not in HINTS:
-            raise UsageError(f"precision {precision!r} is none of {', '.join(HINTS)}")
+            raise UsageError(f"precision {precision!r} must be one of {', '.join(HINTS)}")
         self.precision = precision
         self._settings = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -204,4 +204,4 @@ def precisions() -> tuple[Precision, ...]:
 
 
 def _first_line(fault: Exception) -> str:
-    return (str(fault).strip().splitlines() or ["no reason given"])[-1][:200]
+    return (str(fault).strip().splitlines() or ["no reason was given"])[-1][:200]

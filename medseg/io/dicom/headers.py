@@ -49,7 +49,7 @@ HEADER_TAGS = (
 PLAUSIBLE_BYTES = 2**26
 """Images of more bytes than these are compared with the size of their file before they are read."""
 COLOURS = "colours, not grey values"
-FRAMES = "several frames that do not say where they lie"
+FRAMES = "several frames without positions"
 TABLE = "values that a table (Modality LUT) turns into units, which is not applied"
 
 
@@ -147,7 +147,7 @@ def require_one_volume(slices: Sequence[Slice], source: Path) -> None:
             raise GeometryError(
                 f"slices of one series differ in {name}{values}: {first.path.name} and {other.path.name}",
                 source=source,
-                hint="separate what does not belong together, or export the original series",
+                hint="separate the slices into their series, or export the original series",
             )
 
 
@@ -184,7 +184,7 @@ def _by_gdcm(path: Path) -> tuple[dict[str, str], tuple[int, ...], int]:
     except (RuntimeError, UnicodeError, ValueError, TypeError, OverflowError):
         raise InputError("the DICOM file is cut or damaged", source=path, hint="export it again") from None
     if len(size) not in (2, 3):
-        raise InputError("the DICOM file holds no plain slice", source=path, hint="export it again")
+        raise InputError("the DICOM file does not contain a plain slice", source=path, hint="export it again")
     return tags, size, components
 
 

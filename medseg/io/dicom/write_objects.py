@@ -32,7 +32,7 @@ def encapsulated_pdf(source: Source, pdf: bytes, maker: Maker) -> Any:
     from pydicom.uid import ExplicitVRLittleEndian
 
     if not pdf.startswith(b"%PDF-"):
-        raise InputError("the report to encapsulate is no PDF")
+        raise InputError("the report to encapsulate is not a PDF")
     made = highdicom().base.SOPClass(
         study_instance_uid=source.headers[0].StudyInstanceUID,
         series_instance_uid=maker.uid("PDF series"),

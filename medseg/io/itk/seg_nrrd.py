@@ -216,7 +216,7 @@ def _segments(path: Path, layers: int) -> tuple[tuple[Segment, ...], tuple[str, 
     """The segments of a header in their order, checked, and what is to be said about their values."""
     stated = _stated(path)
     if not stated and layers > 1:
-        raise InputError(f"holds {layers} layers and states no segment", source=path, hint=MEND)
+        raise InputError(f"contains {layers} layers and no segment", source=path, hint=MEND)
     layered = any("Layer" in fields for fields in stated.values())
     found = []
     for n, (number, fields) in enumerate(stated.items()):
@@ -285,7 +285,7 @@ def _number(fields: Mapping[str, str], key: str, default: int, number: int, path
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
         raise InputError(
-            f"its segment {number} has the {key} {printable(text)[:LONGEST_NAME]!r}, which is no number",
+            f"its segment {number} has the {key} {printable(text)[:LONGEST_NAME]!r}, which is not a number",
             source=path,
             hint=MEND,
         )
@@ -330,7 +330,7 @@ def _require_known(layers: NDArray[np.integer], segments: Sequence[Segment], pat
             value, count = next(iter(strange.items()))
             raise InputError(
                 f"{counted(count, 'voxel')} of layer {n} {plural(count, 'holds', 'hold')} {value}, "
-                "which no segment has",
+                "which no segment declares",
                 source=path,
                 hint=MEND,
             )

@@ -162,7 +162,7 @@ def _shape(fields: Any, source: Path) -> tuple[tuple[int, int, int], int]:
     dim = [int(n) for n in fields["dim"]]
     if not 1 <= dim[0] <= 7:
         raise InputError(
-            f"the header claims {dim[0]} dimensions (1 to 7 can be)", source=source, hint="re-copy it"
+            f"the header claims {dim[0]} dimensions (1 to 7 are possible)", source=source, hint="re-copy it"
         )
     sizes = dim[1 : dim[0] + 1]
     if min(sizes) < 1:

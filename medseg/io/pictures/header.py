@@ -68,7 +68,7 @@ def require_few(columns: int, rows: int, path: Path) -> None:
         raise ResourceError(
             f"the image has {columns} x {rows} pixels, more than {MOST_PIXELS // 10**6} million",
             source=path,
-            hint="cut it up, or save it as TIFF",
+            hint="split it, or save it as TIFF",
         )
 
 
@@ -80,9 +80,9 @@ def require_upright(orientation: object, path: Path) -> None:
     """
     if orientation not in (None, 0, UPRIGHT):
         raise InputError(
-            "the image is to be turned or mirrored when it is shown",
+            "the orientation tag of the image turns or mirrors it",
             source=path,
-            hint="save it turned, without the orientation tag",
+            hint="rotate it and save it without the orientation tag",
         )
 
 
