@@ -316,7 +316,10 @@ def _outliers(facts: list[CaseFacts]) -> list[Finding]:
     for case in facts:
         ratio = case.brightness / brightness if brightness and case.brightness is not None else 1.0
         if not 1 / OUTLIER_FACTOR <= ratio <= OUTLIER_FACTOR:
-            text = f"its brightness is unlike the median case's, where 95% of intensities lie below {brightness:.4g}"
+            text = (
+                "its brightness is unlike the median case's, where 95 % of intensities lie below "
+                f"{brightness:.4g}"
+            )
             findings.append(Finding("warning", case.case_id, text, f"{case.brightness:.4g}"))
         off = np.sort(case.spacing_mm) / sides
         odd = off.max() > SPACING_FACTOR or off.min() < 1 / SPACING_FACTOR

@@ -313,7 +313,7 @@ class Job:
         except Exception as fault:
             if not self.batch:
                 raise
-            text = f"{type(fault).__name__}: {fault}; this is a fault of medseg"
+            text = f"{type(fault).__name__}: {fault}; this is a bug in medseg"
             self._failed(MedsegError(text, source=self.case.first), fault)
 
     def _failed(self, error: MedsegError, cause: Exception | None = None) -> None:

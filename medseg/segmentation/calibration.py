@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.findings.labels import piece_counts
+from medseg.findings.labels import component_counts
 from medseg.metrics.conformal import COVERAGE, Line, calibrated_line, conformal_interval, least_cases
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice, volume_ml
@@ -92,7 +92,7 @@ def observed(found: Segmentation, reference: LabelMap) -> Observation:
         {name: score for name, score in scores.items() if not math.isnan(score)},
         found.estimated_dice,
         found.features,
-        piece_counts(found.labels.array, found.structures),
+        component_counts(found.labels.array, found.structures),
     )
 
 

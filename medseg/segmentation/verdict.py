@@ -189,13 +189,14 @@ def assess(
 
 
 def expected_of(spec: ModelSpec) -> Expected:
-    """What a model knows of label maps, as its evidence says: volumes, and pieces, any number of lesions."""
+    """What a model knows of label maps, as its evidence states: volumes and components, with any "
+    "number of lesions."""
     ranges = spec.evidence.get("volumes_ml", {})
     lesions = dict.fromkeys(spec.structure_set.lesions, math.inf)
     return Expected(
         {name: (r["min"], r["max"]) for name, r in ranges.items()},
         lesions | spec.evidence.get("pieces", {}),
-        f"the training of {spec.name}",
+        f"the training data of {spec.name}",
     )
 
 
@@ -230,8 +231,8 @@ def _of_evidence(spec: ModelSpec) -> Iterator[Finding]:
         yield Finding(
             "volumes_unknown",
             "note",
-            f"{spec.name} knows no volumes to compare with, for no case of its training was labelled in "
-            "full: an implausible volume is not noticed.",
+            f"The volumes were not checked: no case in the training data of {spec.name} was "
+            "labelled in full.",
         )
 
 

@@ -158,7 +158,7 @@ def test_each_fault_has_its_code_and_one_line(
 ) -> None:
     raising(fault, monkeypatch)
     line = refused(code, "info", tmp_path)
-    assert ("this is a fault of medseg" in line) == (type(fault) is RuntimeError)
+    assert ("this is a bug in medseg" in line) == (type(fault) is RuntimeError)
     for words in (("--debug", "info", tmp_path), ("info", tmp_path, "--debug")):
         ran = medseg(*words)
         assert ran.code == code

@@ -288,7 +288,7 @@ def test_a_fault_of_ours_in_one_case_does_not_lose_the_others(
     monkeypatch.setattr(room, "read_volume", moody)
     ran = medseg("predict", scans, "-m", model_path, "-o", tmp_path / "out")
     assert ran.code == 7
-    assert "ZeroDivisionError: oops; this is a fault of medseg" in ran.err
+    assert "ZeroDivisionError: oops; this is a bug in medseg" in ran.err
     assert "out of memory" in ran.err
     assert names(tmp_path / "out") == {"case0_seg.nii.gz", "case0_seg.json"}
     one = medseg("predict", scans / "case1.nii.gz", "-m", model_path)

@@ -124,7 +124,7 @@ def test_a_dry_run_of_a_folder_tells_each_bad_case_and_plans_the_others(
     assert medseg(*words).code == 7
     ran = medseg(*words, "--dry-run", "--json")
     assert ran.json() == []
-    assert "a_seg.nii.gz is there already" in ran.err
+    assert "a_seg.nii.gz exists already" in ran.err
 
 
 # Names

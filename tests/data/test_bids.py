@@ -77,9 +77,9 @@ def test_the_results_are_a_derivative(root: Path, model_path: Path) -> None:
 def test_a_derivative_is_gone_on_with(root: Path, model_path: Path) -> None:
     done("predict", root, "--bids", "-m", model_path, "-q")
     ran = done("predict", root, "--bids", "-m", model_path)
-    assert ran.err.count("is there already") == len(SCANS)
+    assert ran.err.count("exists already") == len(SCANS)
     (root / "derivatives/medseg" / f"{RESULTS[0]}.tsv").unlink()
-    assert done("predict", root, "--bids", "-m", model_path, "--overwrite").err.count("is there already") == 3
+    assert done("predict", root, "--bids", "-m", model_path, "--overwrite").err.count("exists already") == 3
 
 
 @pytest.mark.fault("reports 14")

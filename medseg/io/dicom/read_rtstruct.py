@@ -164,10 +164,7 @@ def wanted(
         said = (f"The file contains no {listed(missing)}; taken as absent.",)
     left = len(rois) - len(chosen)
     if left:
-        said += (
-            f"Left out: {counted(left, 'structure')} of the file that {plural(left, 'was', 'were')} "
-            "not requested.",
-        )
+        said += (f"Left out: {counted(left, 'structure')} of the file, because not requested.",)
     return chosen, said
 
 
