@@ -1,4 +1,4 @@
-"""Flips along canonical axes that keep left and right names true."""
+"""Flips along canonical axes that keep left and right labels correct."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sample(spec: FlipSpec, generator: torch.Generator) -> tuple[int, ...]:
 
 
 def require_twins(axes: Sequence[int], structures: StructureSet) -> None:
-    """Refuse a left-right flip that would call a left structure right.
+    """Refuse a left-right flip that would exchange sides without exchanging labels.
 
     Raises:
         UsageError: axis 0 is among the axes and a structure with a side has no twin.
@@ -36,7 +36,7 @@ def require_twins(axes: Sequence[int], structures: StructureSet) -> None:
 
 
 def swapped_indices(structures: StructureSet) -> tuple[int, ...]:
-    """For each label index, the index it becomes when left and right trade places.
+    """For each label index, the index it becomes when left and right are exchanged.
 
     Twin regions trade their members in the order listed.
 

@@ -44,7 +44,7 @@ MOST_SAMPLES = 17
 
 @dataclass(frozen=True)
 class PublishedParams:
-    """What all fields as published have.
+    """Base class of the published fields.
 
     Attributes:
         preset: name of the paper's deformation.
@@ -57,7 +57,7 @@ class PublishedParams:
     min_jacobian: float
 
     def require(self, patch_shape: Sequence[int]) -> None:
-        """Refuse another patch.
+        """Refuse a patch of another shape.
 
         Raises:
             UsageError: the shapes differ.
@@ -131,7 +131,7 @@ class NoiseParams(PublishedParams):
 def sample(
     preset: str, generator: torch.Generator, patch_shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> MeshParams | NoiseParams:
-    """Draw a field as the paper does.
+    """Sample a field as the paper does.
 
     Args:
         preset: a name of `ELASTIC_PRESETS`.

@@ -1,4 +1,4 @@
-"""What augmentation may do: ranges and probabilities, without torch."""
+"""Settings of augmentation: ranges and probabilities, without torch."""
 
 from __future__ import annotations
 
@@ -197,7 +197,7 @@ class ContrastSpec:
 
 @dataclass(frozen=True)
 class AugmentSpec:
-    """Everything augmentation may do to a patch; the default does nothing.
+    """All settings of the augmentation of a patch; the default changes nothing.
 
     `elastic` is a table of settings, or the name of a deformation as published (`ELASTIC_PRESETS`).
     """
@@ -217,7 +217,7 @@ class AugmentSpec:
 
 @dataclass(frozen=True)
 class Tissue:
-    """What a label value of a map is, for synthesis.
+    """The tissue that a label value stands for in synthesis.
 
     Attributes:
         value: in the map.

@@ -1,4 +1,4 @@
-"""Scans made from label maps, so that a network meets every contrast and resolution.
+"""Synthetic scans from label maps, with random contrast and resolution.
 
 The generative model of SynthSeg (Billot et al. 2023, arXiv:2107.09559, section 3.1): a label map is
 moved and bent, each class of tissue is painted with a Gaussian of random mean and spread, and the
@@ -113,7 +113,7 @@ class TissueTable:
 
 @dataclass(frozen=True)
 class SynthesisParams:
-    """Everything drawn for one scan, noise aside, which has a seed."""
+    """All random parameters of one scan; noise is represented by a seed."""
 
     elastic: ElasticParams | None
     affine: AffineParams
@@ -133,7 +133,7 @@ class SynthesisParams:
 
 
 class Synthesiser:
-    """Makes scans and their labels from label maps; takes the place of an `Augmenter` in training.
+    """Synthesises scans and their labels from label maps; replaces an `Augmenter` in training.
 
     Args:
         spec: the ranges.

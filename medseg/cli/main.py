@@ -1,4 +1,4 @@
-"""The command line: `medseg VERB`. Verbs import what they need when they run, so that help is quick."""
+"""The command line: `medseg VERB`. Verbs import what they need when they run, which keeps help fast."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 class Terminated(BaseException):
-    """SIGTERM came; like KeyboardInterrupt, no handler of ordinary faults holds it up."""
+    """SIGTERM was received; as with KeyboardInterrupt, handlers of ordinary exceptions do not catch it."""
 
 
 VERBS = (
@@ -118,7 +118,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
 
 def _keep_to_options(fault: MedsegError, verb: str) -> None:
-    """Take from a fault's advice the ways that need an option which the verb has not."""
+    """Remove from a hint the alternatives that need an option which the verb does not have."""
     commands = getattr(get_command(app), "commands", {})
     if verb not in commands:
         return
@@ -130,7 +130,7 @@ def _keep_to_options(fault: MedsegError, verb: str) -> None:
 
 
 def _message(fault: BaseException) -> tuple[str, int]:
-    """What to say about a fault, and its exit code."""
+    """The message about an exception, and its exit code."""
     if isinstance(fault, MedsegError):
         return str(fault), fault.exit_code
     if isinstance(fault, UsageFault):

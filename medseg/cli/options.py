@@ -62,7 +62,7 @@ def reading(
     volume: int | None = None,
     series: str | None = None,
 ) -> ReadOptions:
-    """The decisions that files leave open, as a command line takes them.
+    """The reading options of a command line.
 
     Raises:
         UsageError: a value that no file could be read with.

@@ -108,10 +108,10 @@ def _settings(
 
 
 def _page(path: Path | None) -> Path | None:
-    """Where the page goes.
+    """The file of the report.
 
     Raises:
-        UsageError: it is to be none.
+        UsageError: the suffix is not that of a report.
     """
     if path is not None:
         from medseg.io.names import require_page
@@ -121,7 +121,7 @@ def _page(path: Path | None) -> Path | None:
 
 
 def spelled(words: Sequence[str]) -> list[str]:
-    """The words with `--report x.pdf` as `--report-file x.pdf`: no option may have a value or none.
+    """The arguments with `--report x.pdf` as `--report-file x.pdf`: no option has an optional value.
 
     What follows is a page by its suffix; so is what is neither there nor an image of voxels, to be refused.
 
@@ -160,7 +160,7 @@ def _tell_end(outcomes: Sequence[Outcome], quiet: bool, *, volumes_too: bool, ti
 
 
 def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
-    """The models to use; which one, where none was named, is said."""
+    """The models to use; prints the name of the default model."""
     from medseg.model.file import DEFAULT_MODEL
     from medseg.segmentation.member import SegmenterOptions
     from medseg.segmentation.segmenter import Loader
@@ -171,7 +171,7 @@ def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
 
 
 def _tell_plans(plans: Sequence[CasePlan], as_json: bool) -> None:
-    """What `--dry-run` says."""
+    """Print the estimates of `--dry-run`."""
     if as_json:
         result(json.dumps([plan.content() for plan in plans]))
         return
@@ -195,7 +195,7 @@ def _content(outcome: Outcome) -> dict[str, Any]:
 def _tell(
     outcomes: list[Outcome], quiet: bool, verbose: bool, outcome: Outcome, number: int, of: int
 ) -> None:
-    """Keep an outcome, and say what came of the case."""
+    """Keep an outcome, and print a line about the case."""
     from medseg.findings.finding import NO_DOUBT
 
     outcomes.append(outcome)
@@ -242,7 +242,7 @@ def _peak(outcome: Outcome) -> str:
 
 
 def volumes(outcome: Outcome) -> str:
-    """The table of what was found; areas in pixels where nothing states a size in mm."""
+    """The table of structures and volumes; areas in pixels if the size in mm is unknown."""
     from medseg.core.numbers import millilitres
 
     if _unsized(outcome):
@@ -260,7 +260,7 @@ def volumes(outcome: Outcome) -> str:
 
 
 def _interval(structure: dict[str, Any]) -> str:
-    """Within which the volume by a reference is expected."""
+    """The interval in which the volume of a reference is expected."""
     from medseg.core.numbers import millilitres
 
     ends = structure.get("interval_ml")

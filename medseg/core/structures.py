@@ -1,4 +1,4 @@
-"""Structures: what the labels mean."""
+"""Structures: names, sides and colours of label values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Grid, Volume, LabelMap: arrays that know where in the world their voxels are."""
+"""Grid, Volume, LabelMap: arrays with the world positions of their voxels."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class LabelMap:
 
     @property
     def labelled(self) -> NDArray[np.bool_] | None:
-        """Voxels (I, J, K) that somebody labelled; None where all are."""
+        """Mask (I, J, K) of the labelled voxels; None if all are."""
         if self.ignore is None:
             return None
         known = np.asarray(self.array != self.ignore)

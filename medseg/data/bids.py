@@ -71,7 +71,7 @@ def _require_told_apart(into: Path, root: Path, shared: Iterable[tuple[Path, str
 
 
 def targets(words: Sequence[str], files: Sequence[Path], out: Path | None) -> list[Path]:
-    """Where the segmentation of each scan of a root goes, in the places of BIDS.
+    """Output path of the segmentation of each scan, as BIDS defines it.
 
     `sub-01_T1w.nii.gz` becomes `sub-01_dseg.nii.gz`; where a subject has several scans that would be
     called so, `sub-01_desc-T1w_dseg.nii.gz`.
@@ -100,7 +100,7 @@ def targets(words: Sequence[str], files: Sequence[Path], out: Path | None) -> li
 
 
 def describe(words: Sequence[str], out: Path | None) -> None:
-    """Write the description of the derivative, unless it is there.
+    """Write the description of the derivative, unless it exists.
 
     Raises:
         ResourceError: there is no room, or no right to write.

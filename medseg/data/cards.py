@@ -86,7 +86,7 @@ class Card:
         return replace(found, cases=tuple(self._named(case) for case in found.cases))
 
     def adopting(self, found: DatasetFiles) -> Card:
-        """The card with the value to be ignored that its folder states, where it states none itself."""
+        """The card with the ignored label of its folder, if the card has none itself."""
         return self if found.ignore is None else replace(self, ignore=found.ignore)
 
     def _named(self, case: CaseFiles) -> CaseFiles:

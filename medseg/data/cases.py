@@ -1,4 +1,4 @@
-"""Cases of a dataset, read and prepared the one way training and validation share."""
+"""Cases of a dataset, read and prepared in the same way for training and validation."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PreparedCase:
 
 @dataclass(frozen=True, eq=False)
 class CaseCheck:
-    """What reading and preparing a case came to.
+    """The result of reading and preparing a case.
 
     Attributes:
         faults: for which no training takes it, each with the file that has it.
@@ -169,7 +169,7 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
 def check_case(
     files: CaseFiles, read: Reader, structures: StructureSet, preparation: Preparation
 ) -> CaseCheck:
-    """Read and prepare one case, as a training does, and say all that speaks against it.
+    """Read and prepare one case as a training does, and collect its faults.
 
     `check` and `train` both come through here, so that neither takes what the other refuses.
     """
@@ -289,7 +289,7 @@ def channels_of(cases: Iterable[CaseFiles], known: Sequence[str]) -> tuple[str, 
 def without_voxels(
     present: Iterable[Iterable[str]], structures: StructureSet, of: str
 ) -> tuple[InputError | None, tuple[str, ...]]:
-    """What speaks against structures that no case has: nothing can be learnt of them.
+    """The faults of structures without a voxel in any case, which cannot be learned.
 
     Args:
         present: names of the structures that each case has.

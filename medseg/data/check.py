@@ -1,4 +1,4 @@
-"""`medseg check`: what is wrong with a dataset, before hours are spent on it."""
+"""`medseg check`: find the faults of a dataset before a training."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or odd.
+    """One fault or oddity of a dataset.
 
     Attributes:
         severity: an "error" stops a training; a "warning" is for a person to look at; a "note" to know.
@@ -131,7 +131,7 @@ def check(
     reading: ReadOptions | None = None,
     on_case: Callable[[int, int], None] = lambda *_: None,
 ) -> Audit:
-    """Read and prepare every case of a dataset as a training does, and look for what would spoil one.
+    """Read and prepare every case of a dataset as a training does, and report its faults.
 
     Args:
         folder: in the layout of the card, or without one in any that its names tell.
@@ -142,7 +142,7 @@ def check(
         on_case: called after each case with its number and how many there are.
 
     Raises:
-        InputError: the folder is no dataset at all, or its layout cannot be told.
+        InputError: the folder is not a dataset, or its layout is unknown.
     """
     if card is None:
         found = _origin(folder, reading)

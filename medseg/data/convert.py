@@ -1,4 +1,4 @@
-"""`medseg convert`: a data set in another layout, with the same voxels in the same places."""
+"""`medseg convert`: write a dataset in another layout, voxels and positions unchanged."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TARGETS = tuple(name for name in WRITERS if name not in ("brats", "prostatex"))
 
 @dataclass
 class Conversion:
-    """What was done.
+    """The result of a conversion.
 
     Attributes:
         cases: names of those written.

@@ -1,4 +1,4 @@
-"""Label files that nobody described: what their values are called, read from the files themselves."""
+"""Names of label values, read from the label files themselves."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def segment_names(paths: Iterable[Path]) -> dict[int, str]:
 
 
 def require_labels(values: Collection[int], path: Path, structures: StructureSet | None = None) -> None:
-    """Refuse a file of many values that nobody named.
+    """Refuse a file with many values that have no names.
 
     Raises:
         InputError: it is a scan, by the looks of it.

@@ -1,4 +1,4 @@
-"""A data set that is to be read: its cases and what it means, by its layout or by a card."""
+"""The source of a dataset: its cases and label names, by its layout or by a card."""
 
 from __future__ import annotations
 

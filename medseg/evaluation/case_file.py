@@ -1,4 +1,4 @@
-"""The file that keeps what was measured of one case, and the page and picture beside it."""
+"""The stored measurements of one case, with its report and thumbnail."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COHORT_PAGE = "cohort.html"
 
 @dataclass(frozen=True)
 class CaseFile:
-    """Where one case goes: what was measured of it, and its page.
+    """The files of one case: its measurements and its report.
 
     Attributes:
         path: a JSON file of the schema `medseg.case/1`.

@@ -1,4 +1,4 @@
-"""The story of `medseg compare`: two segmentations of the same cases, and which is better."""
+"""`medseg compare`: compare two segmentations of the same cases."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Comparison:
         return terminal_table(self.report)
 
     def sentences(self) -> tuple[str, ...]:
-        """What is shown, plainly."""
+        """The results in sentences."""
         return sentences(self.report)
 
     def json(self) -> str:

@@ -1,4 +1,4 @@
-"""What the summaries beside two segmentations say of them: names of the values, models, settings."""
+"""Label names, models and settings from the sidecars of two segmentations."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _predicted_structures(path: Path) -> StructureSet | None:
 
 
 def facts_of(a: Path, b: Path) -> tuple[tuple[str, str], ...]:
-    """What made the segmentations, where their `.json` files say so."""
+    """Models and settings that made the segmentations, from their sidecars."""
     facts = [("Software", f"medseg {__version__}")]
     said = {"A": summaries(a), "B": summaries(b)}
     for name, found in said.items():

@@ -1,4 +1,4 @@
-"""`medseg evaluate`: predictions against references, files or folders, to tables."""
+"""`medseg evaluate`: measure predictions against references, files or folders."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def evaluate(
         protocol: of a challenge, one of `protocols.NAMES`, to measure by beside the usual.
         anchors: what a second observer reached, or a file that says so, for the PROMISE12 score.
         lesions: structures to measure lesion by lesion, by the protocol's rule where it has one.
-        instances: how to match the connected pieces of each structure; None leaves them alone.
+        instances: how to match the connected components of each structure; None leaves them alone.
         model: name of the model that predicted, for the record.
         workers: processes that measure, a case each; 1 is this process. No number depends on it.
         out: a folder, to which everything is written: each case as soon as it is measured. A case that is
@@ -187,7 +187,7 @@ def _with_rules(
     lesions: Sequence[str],
     instances: InstanceRule | None,
 ) -> EvaluationOptions:
-    """The options with what is measured piece by piece; a protocol of lesions lists those of all structures.
+    """The options with lesions and instances; a protocol of lesions lists those of all structures.
 
     Raises:
         UsageError: there is no structure of a name.

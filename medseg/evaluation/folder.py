@@ -1,4 +1,4 @@
-"""What `medseg evaluate -o FOLDER` writes: each case as soon as it is measured, all the rest at the end."""
+"""The output folder of `medseg evaluate`: each case as soon as it is measured, tables at the end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class EvaluationFolder:
     def begin(
         self, settings: Mapping[str, Any], pairs: Sequence[FilePair], inputs: Iterable[Path] = ()
     ) -> None:
-        """Make the folder, unless something in it would be lost.
+        """Create the folder, and refuse to overwrite anything else in it.
 
         Args:
             settings: of the evaluation, as its report states them.
@@ -78,7 +78,7 @@ class EvaluationFolder:
         (self.folder / CASES).mkdir(parents=True, exist_ok=True)
 
     def case_files(self, settings: Mapping[str, Any], pairs: Sequence[FilePair]) -> tuple[CaseFile, ...]:
-        """Where each case goes."""
+        """The file of each case."""
         names = safe_names([pair.case_id for pair in pairs])
         folder = self.folder / CASES
         return tuple(
@@ -162,7 +162,7 @@ def write_page(
 
 
 def safe_names(ids: Sequence[str]) -> dict[str, str]:
-    """What the files of each case are called: its id, made harmless on every system.
+    """File names from case ids, valid on every system.
 
     An id that has to be altered, that another is equal to but for its case, or that looks as if it was
     altered, ends in eight digits of its hash.

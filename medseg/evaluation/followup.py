@@ -1,4 +1,4 @@
-"""The story of `medseg compare --followup`: two predictions of one patient, and what changed."""
+"""`medseg compare --followup`: changes between two predictions of one patient."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Followup:
-    """What changed, and the ways to write it.
+    """The changes, and the formats to write them.
 
     Attributes:
         report: everything that is said.
@@ -70,7 +70,7 @@ class Followup:
         return terminal_table(self.report)
 
     def sentences(self) -> tuple[str, ...]:
-        """What is shown, plainly."""
+        """The results in sentences."""
         return sentences(self.report)
 
     def json(self) -> str:
@@ -173,7 +173,7 @@ def followup(
     scans: tuple[Path | None, Path | None] = (None, None),
     dates: tuple[date, date] | None = None,
 ) -> Followup:
-    """What changed between two predictions of one patient, beside what is noise.
+    """Compare two predictions of one patient, and separate changes from measurement noise.
 
     Both must be label files as `predict` wrote them, with their `.json` beside them, of the same model and
     settings. What is noise the model knows, where its repeatability was measured.
@@ -182,7 +182,7 @@ def followup(
         first: the earlier segmentation.
         second: the later one.
         model: file or name of the model; without, it is looked for among the packaged ones.
-        lesions: names of structures whose connected pieces are followed one by one.
+        lesions: names of structures whose connected components are followed one by one.
         labels: JSON with the structures' names; the `.json` beside the first if None.
         reading: decisions the files leave open.
         scans: what each was predicted from, for the pictures of the page.
@@ -311,7 +311,7 @@ def _require_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
 
 
 def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smallest], tuple[str, ...]]:
-    """The smallest change of each structure that is more than noise, or why none is known.
+    """The smallest change of each structure that is more than noise, or why it is unknown.
 
     Raises:
         ModelError: a model was named that cannot be read, or is not the one that predicted.

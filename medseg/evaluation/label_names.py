@@ -1,4 +1,4 @@
-"""What the label values of an evaluation mean: as somebody says, or as they are found in the files."""
+"""Names of the label values of an evaluation, as given or as found in the files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def known_values(
     challenge: protocols.Protocol | None,
     workers: int = 1,
 ) -> tuple[tuple[FilePair, ...], StructureSet, tuple[str, ...]]:
-    """The pairs in the values to compare, what these mean, and what is to be said of it.
+    """The pairs in the values to compare, what these mean, and messages about them.
 
     Raises:
         InputError: no file holds a label and nobody says what to measure.

@@ -1,4 +1,4 @@
-"""Which prediction belongs to which reference, and what their label values mean."""
+"""Pairing of predictions with references, and the names of their label values."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class FilePair:
 def pair_files(
     pred: Path, ref: Path, reading: ReadOptions | None = None
 ) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
-    """The references with their predictions, by name, and what is to be said about the rest.
+    """The references with their predictions, by name, and messages about the rest.
 
     A folder of references may be a data set in a layout that is known: its label files are taken. In another
     folder, a scan that lies beside its labels is left out.

@@ -1,4 +1,4 @@
-"""Protocols of challenges: what `medseg evaluate --protocol` measures beside the usual, and shows."""
+"""Protocols of challenges: additional measures and tables of `medseg evaluate --protocol`."""
 
 from __future__ import annotations
 

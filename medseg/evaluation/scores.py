@@ -36,7 +36,7 @@ def case_table(case: CaseResult, *, pixels: bool = False) -> Rows:
 
 
 def hints(cases: Sequence[CaseResult], *, tolerance: bool, ignore: bool) -> tuple[str, ...]:
-    """What would tell more than the tables do, and how to ask for it.
+    """Hints about options that would add measurements.
 
     Args:
         cases: what was measured.

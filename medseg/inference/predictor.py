@@ -34,7 +34,7 @@ USUAL_WIDTH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """Engines, and how to lead them over a volume.
+    """Runs engines over a volume, tile by tile.
 
     With several engines (an ensemble) or flips, each makes its own prediction of the volume and
     the probabilities are averaged. Overlapping tiles are blended as logits, before the softmax or
@@ -92,7 +92,7 @@ class Predictor:
     def of(
         cls, spec: ModelSpec, engines: Sequence[Engine], *, max_voxels: int = MAX_VOXELS, batch: int = 1
     ) -> Predictor:
-        """The predictor a model describes."""
+        """The predictor for a model."""
         structures, how = spec.structure_set, spec.inference
         return cls(
             engines=engines,

@@ -179,7 +179,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Refuse a place that cannot be written to, before hours are spent on what should go there.
+    """Refuse a target that cannot be written, before any computation.
 
     Raises:
         UsageError: a part of the path is a file.

@@ -1,4 +1,4 @@
-"""Which file names are images, and what is left of a name without its suffix."""
+"""Image file names: suffixes and stems."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def stem_and_suffix(path: str | Path) -> tuple[str, str]:
 
 
 def scan_of_result(stem: str) -> str:
-    """What the scan of a result of ours is called; nothing where the name is no result's.
+    """The scan name of a medseg result; empty if the name is not that of a result.
 
     >>> scan_of_result("scan_overlay"), scan_of_result("scan_prob-left-lobe"), scan_of_result("scan")
     ('scan', 'scan', '')
@@ -74,7 +74,7 @@ def scan_of_result(stem: str) -> str:
 
 
 def scan_of_labels(stem: str) -> str:
-    """What the scan of a label file is called; nothing where the name has no mark of labels.
+    """The scan name of a label file; empty if the name does not mark labels.
 
     >>> scan_of_labels("Case00_segmentation"), scan_of_labels("scan_seg"), scan_of_labels("scan")
     ('Case00', 'scan', '')
@@ -83,7 +83,7 @@ def scan_of_labels(stem: str) -> str:
 
 
 def is_no_scan(path: Path) -> bool:
-    """Whether a file is no scan by its name: text, a sidecar, or what a system or an editor left.
+    """Whether a file name is not that of a scan: text, a sidecar, or a file of a system or editor.
 
     >>> is_no_scan(Path("README")), is_no_scan(Path("Thumbs.db")), is_no_scan(Path("IM0001"))
     (True, True, False)

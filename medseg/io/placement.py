@@ -1,4 +1,4 @@
-"""From an affine some file claims to a Grid we trust, whatever the format."""
+"""A checked Grid from the affine of any file format."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def checked_grid(
     what: str = "affine",
     units: Sequence[str] = (),
 ) -> tuple[Grid, tuple[str, ...]]:
-    """The grid, and what a reader should know about it.
+    """The checked grid, and warnings about it.
 
     Args:
         shape: voxels along I, J, K.
@@ -56,7 +56,7 @@ def checked_grid(
 
 
 def require_invertible(affine: Affine, source: Path, what: str) -> None:
-    """Refuse a matrix that places no voxels.
+    """Refuse a singular matrix.
 
     Raises:
         GeometryError: an entry is not finite, or the matrix is singular.

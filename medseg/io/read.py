@@ -1,4 +1,4 @@
-"""Reading: whatever the format, a Volume, a LabelMap, or what the header says."""
+"""Reading a Volume, a LabelMap or header information from any format."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def _stored_labels(path: Path, options: ReadOptions) -> Stored:
 
 
 def inspect(path: str | Path, *, options: ReadOptions = DEFAULT) -> ImageInfo:
-    """What an image's header says, without its voxels.
+    """Read the header information of an image, without its voxels.
 
     Raises:
         InputError: the header is damaged.

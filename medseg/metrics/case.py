@@ -56,7 +56,7 @@ SURFACE_UNITS: dict[SurfaceMode, dict[str, str]] = {
 
 @dataclass(frozen=True)
 class StructureResult:
-    """What was measured of one structure.
+    """The metrics of one structure.
 
     Attributes:
         name: of the structure.
@@ -148,7 +148,7 @@ def evaluate_case(
         mode: the definition of a surface, see `metrics.surface`.
         case_id: what to call the case.
         threads: that work on the surfaces; -1 for all processors.
-        instances: count and match the connected pieces of each structure by this rule, and add the
+        instances: count and match the connected components of each structure by this rule, and add the
             values of `metrics.instances`.
 
     Raises:

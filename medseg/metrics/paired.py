@@ -1,4 +1,4 @@
-"""Two segmentations of the same cases, measured against the same references: which is better, and how sure.
+"""Statistical comparison of two segmentations of the same cases against the same references.
 
 Every number is a difference within a case, B less A, so that hard cases are hard for both. A value
 that does not exist is set before the difference is taken, as a ranking must: a structure that was
@@ -97,7 +97,7 @@ class PairedCase:
 
     @property
     def failed_a(self) -> bool:
-        """A missed the structure, labelled what is not there, or is missing."""
+        """A missed the structure, labelled an absent structure, or is missing."""
         return self.status_a in FAILURES
 
     @property
@@ -161,7 +161,7 @@ class PairedRow:
 
     @property
     def n_failed_a(self) -> int:
-        """Cases in which A missed the structure, labelled what is not there, or is missing."""
+        """Cases in which A missed the structure, labelled an absent structure, or is missing."""
         return sum(case.failed_a for case in self.cases)
 
     @property

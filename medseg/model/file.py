@@ -1,4 +1,4 @@
-"""Model: one `.safetensors` file with everything a prediction needs, and nothing that can run code."""
+"""Model: one `.safetensors` file with everything a prediction needs, and no executable code."""
 
 from __future__ import annotations
 

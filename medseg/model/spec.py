@@ -1,4 +1,4 @@
-"""What is said of a model beside its numbers: network, preparation, tiling, structures. No torch here."""
+"""The description of a model without its weights: network, preparation, tiling, structures. No torch."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class SliceSpec:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """What tiling must know of a built network, so that planning needs no torch.
+    """Facts of a built network that tiling needs, so that planning does not need torch.
 
     Attributes:
         stride: total stride per axis, in voxels; tiles start on its multiples.
@@ -115,9 +115,9 @@ class PostprocessSpec:
         largest_component: structures of which only the largest component is kept.
         min_volume_mm3: components smaller than this are removed.
         fill_holes: structures whose enclosed background becomes theirs.
-        one_side: small pieces that are cut off from the rest of their side and touch the other become that
-            one's.
-        one_piece: structures whose small pieces become what they touch most.
+        one_side: small components that are separate from the rest of their side and touch the other become
+            part of that one.
+        one_piece: structures whose small components become what they touch most.
 
     Raises:
         UsageError: a volume is not a positive number.
@@ -143,7 +143,7 @@ class PostprocessSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything about a model but its numbers.
+    """The description of a model without its weights.
 
     Attributes:
         name: what the model is called.

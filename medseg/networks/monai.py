@@ -27,7 +27,7 @@ SHARED = ("spatial_dims", "in_channels", "out_channels")
 
 
 class MonaiNetwork(Segmenter):
-    """A network of another make as one of ours.
+    """A MONAI network as a `Segmenter`.
 
     Args:
         name: of its class, for messages.
@@ -74,7 +74,7 @@ class MonaiNetwork(Segmenter):
 
     @cached_property
     def output_reach(self) -> Reach:
-        """Of no axis: it is not traced."""
+        """None: MONAI networks are not traced."""
         return ()
 
     @property
@@ -89,7 +89,7 @@ class MonaiNetwork(Segmenter):
 
     @property
     def tile_independent(self) -> bool:
-        """False: nothing says that it is."""
+        """False: tile independence is not known."""
         return False
 
 

@@ -151,7 +151,7 @@ Reach = tuple[AxisReach, ...]
 
 @runtime_checkable
 class Reaching(Protocol):
-    """A module of ours that says itself what it does to a receptive field."""
+    """A module that states its own effect on the receptive field."""
 
     def reach(self, reach: Reach) -> Reach:
         """The field after the module, given the field before it."""

@@ -26,7 +26,7 @@ Places = Sequence[tuple[InputCase, Path]]
 def distributed(
     address: str, places: Places, segmenter: Callable[[], Segmenter], options: PredictOptions
 ) -> Iterator[Outcome]:
-    """What became of each case, as they finish.
+    """Outcomes of the cases, as they finish.
 
     A case that is finished is passed over. One whose machine dies, runs out of memory or trips over a fault
     of ours is tried again elsewhere; one whose file is at fault is not.

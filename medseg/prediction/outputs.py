@@ -1,4 +1,4 @@
-"""The files of one prediction: what they are called, when they may be written, all of them or none."""
+"""The files of one prediction: names, overwriting, and writing all or none."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PARTS = {
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the results of one case go.
+    """The output paths of one case.
 
     Attributes:
         labels: the label map.
@@ -76,7 +76,7 @@ class Outputs:
 
     @property
     def case(self) -> str:
-        """What the case is called."""
+        """The name of the case."""
         return stem_and_suffix(self.labels)[0].removesuffix("_seg")
 
     @property
@@ -134,7 +134,7 @@ class Outputs:
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:
-        """Remove, when the block fails, whatever it wrote that was not there before."""
+        """If the block fails, remove the new files that it wrote."""
         new = [path for path in self.paths if not path.exists()]
         try:
             yield

@@ -1,4 +1,4 @@
-"""`medseg predict`: scans in; labels, a summary and, if asked for, probabilities and a report out."""
+"""`medseg predict`: segment scans; write labels, summary and, on request, probabilities and report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def predict(
     scheduler: str | None = None,
     say: Say = lambda _: None,
 ) -> tuple[Outcome, ...]:
-    """Segment every case that the words name.
+    """Segment every case that the arguments name.
 
     In a batch, a case that is finished is passed over, and one that fails holds up no other.
 
@@ -136,7 +136,7 @@ class CasePlan:
     seconds: float
 
     def content(self) -> dict[str, Any]:
-        """What `--dry-run --json` says."""
+        """The content of `--dry-run --json`."""
         plans = [
             {
                 "strategy": "slabs" if slabs else plan.strategy,

@@ -1,4 +1,4 @@
-"""From the words of a command line to cases: what to read, what to call it, where its result goes."""
+"""Cases from command-line arguments: input files, names and output paths."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class InputCase:
 
     @property
     def first(self) -> Path:
-        """What to name in a message about the case."""
+        """The path to name in messages about the case."""
         return next(iter(self.source.values())) if isinstance(self.source, Mapping) else self.source
 
     def target(self, out: Path | None) -> Path:
@@ -94,7 +94,7 @@ def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCa
 
     Raises:
         UsageError: channel names stand beside plain paths, or one comes twice.
-        InputError: a path does not exist, a folder holds no scan, or numbered channels without names.
+        InputError: a path does not exist, a folder contains no scan, or numbered channels without names.
     """
     if not words:
         raise UsageError("no input was given", hint="give a scan, NAME=FILE for each channel, or a folder")
@@ -107,7 +107,7 @@ def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCa
 
 
 def is_batch(words: Sequence[str], cases: Sequence[InputCase]) -> bool:
-    """Whether the words mean many cases, even if there happens to be one."""
+    """Whether the arguments name a batch, even of one case."""
     folder = len(words) == 1 and Path(words[0]).is_dir() and cases[0].source != Path(words[0])
     return folder or len(cases) > 1
 
@@ -118,10 +118,10 @@ def names_folder(out: Path) -> bool:
 
 
 def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
-    """Refuse a place for the results that cannot be meant.
+    """Refuse an invalid output path.
 
     Raises:
-        UsageError: a batch has no folder, `out` is a file that is no image, or it lies in a folder
+        UsageError: a batch has no folder, `out` is a file that is not an image, or it lies in a folder
             that is read.
     """
     if batch and (out is None or not names_folder(out)):
@@ -247,7 +247,7 @@ def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]
 
 
 def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
-    """The cases of a folder with a file a channel, as nnU-Net names them; none where it is no such folder.
+    """The cases of a folder with a file a channel, as nnU-Net names them; none if it is not such a folder.
 
     Raises:
         InputError: all cases have the same several channels, and no `dataset.json` names them.

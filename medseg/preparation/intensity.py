@@ -1,4 +1,4 @@
-"""Intensities: from whatever the scanner wrote to numbers a network can start from.
+"""Normalisation of intensities.
 
 Statistics are float64 and taken from the voxels as they come; the result is float32.
 """
@@ -26,7 +26,7 @@ CHUNK_VOXELS = 2**20
 
 @dataclass(frozen=True)
 class NormalisationSpec:
-    """How each channel, by itself, is brought to a common scale.
+    """Settings of the normalisation, which treats each channel by itself.
 
     Attributes:
         kind: "zscore": mean 0 and standard deviation 1; "range": the percentiles (or extremes)
@@ -94,7 +94,7 @@ def normalise(
 
 
 def check_intensities(array: Real, channels: Sequence[str] | None = None) -> None:
-    """Refuse what no network can read.
+    """Refuse non-finite or constant channels.
 
     Raises:
         InputError: a voxel of (C, I, J, K) is NaN or infinite, or a channel is constant.
@@ -115,7 +115,7 @@ def check_intensities(array: Real, channels: Sequence[str] | None = None) -> Non
 
 
 def rescaled(array: Real, spec: NormalisationSpec, channels: Sequence[str] | None = None) -> str | None:
-    """What says that a channel is not in the absolute units its window is in; None where nothing does.
+    """Why a channel is not in the absolute units of its window; None if it may be.
 
     A window that reaches below zero is one of Hounsfield units, in which air is -1000 and a scan without a
     value below zero is none. One that lies within 0 to 255 besides was rescaled to be looked at.

@@ -31,7 +31,7 @@ OBJECT_MARGIN_MM = 10.0
 
 @dataclass(frozen=True)
 class PreparationSpec:
-    """What is done to a scan before the network sees it.
+    """Settings of the preparation of a scan.
 
     Attributes:
         spacing_mm: voxel size along right, anterior, superior to resample to; None keeps it.
@@ -55,7 +55,7 @@ class PreparationSpec:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A scan as the network sees it, and the way back to its own grid.
+    """A prepared scan, with the inverse to its own grid.
 
     Attributes:
         array: (C, i, j, k) float32, contiguous.

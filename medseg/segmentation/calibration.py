@@ -1,4 +1,4 @@
-"""How far off a model's volumes and its own confidence are, learnt from cases with a reference.
+"""Calibration of a model's volumes and confidence on cases with a reference.
 
 What is learnt is stored in the model file and comes with every prediction: an interval for each volume, the
 Dice to expect, and what scans and results of the usual kind look like.
@@ -36,14 +36,14 @@ Evidence = dict[str, Any]
 
 @dataclass(frozen=True)
 class Observation:
-    """One case with a reference, as a model saw it.
+    """One case with a reference, as predicted by a model.
 
     Attributes:
         predicted_ml, reference_ml: volume of each structure, 0 where there is none.
         dice: of each structure that prediction or reference has.
         estimated_dice: what the model's probabilities promised for each structure it labelled.
         features: of scan and result.
-        pieces: of each structure that was labelled, specks left out.
+        pieces: number of components of each labelled structure, specks left out.
     """
 
     predicted_ml: Mapping[str, float]
@@ -56,7 +56,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Expected:
-    """What to expect of one structure of a new case.
+    """Expected accuracy of one structure in a new case.
 
     Attributes:
         interval_ml: that holds the volume of a reference segmentation with the calibrated probability; None
@@ -97,7 +97,7 @@ def observed(found: Segmentation, reference: LabelMap) -> Observation:
 
 
 def calibrated(cases: Sequence[Observation], structures: StructureSet) -> Evidence:
-    """What the cases teach, as entries of `ModelSpec.evidence`: `calibration`, `usual` and `pieces`.
+    """Calibration by the cases, as entries of `ModelSpec.evidence`: `calibration`, `usual` and `pieces`.
 
     Args:
         cases: that the model was not trained on.
@@ -114,7 +114,7 @@ def calibrated(cases: Sequence[Observation], structures: StructureSet) -> Eviden
 def expectations(
     volumes_ml: Mapping[str, float], estimated_dice: Mapping[str, float], evidence: Mapping[str, Any]
 ) -> dict[str, Expected]:
-    """What to expect of each structure of a new case, by name.
+    """Expected accuracy of each structure in a new case, by name.
 
     Args:
         volumes_ml: predicted.

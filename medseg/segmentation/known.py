@@ -1,4 +1,4 @@
-"""What is known of a segmentation: names of its labels, volumes to expect, the verdict that came with it."""
+"""Known facts of a segmentation: label names, expected volumes, and the verdict of its sidecar."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def _predicted(summary: Path) -> Known:
 
 
 class Verdict(NamedTuple):
-    """What a prediction's summary says of the result.
+    """The verdict on a result in a sidecar.
 
     Attributes:
         findings: what a reader must know.
@@ -94,7 +94,7 @@ class Verdict(NamedTuple):
 
 
 def stated_verdict(seg: Path) -> Verdict:
-    """The findings that `predict` left in the `.json` beside a file; not known where it left none."""
+    """The findings that `predict` left in the `.json` beside a file; None without a sidecar."""
     stored = read_summary(summary_path(seg))
     if not stored:
         return Verdict()

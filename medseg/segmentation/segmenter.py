@@ -1,4 +1,4 @@
-"""Segmenter: models loaded once, scans in, labels out. The library's front door to prediction."""
+"""Segmenter: loads models once and segments scan after scan; the prediction API."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ UNNAMED = "image"
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What was found in one scan.
+    """The segmentation of one scan.
 
     Attributes:
         labels: on the scan's own grid, in its own axis order.
@@ -62,12 +62,12 @@ class Segmentation:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All that speaks against the result or that its reader must know, the gravest first."""
+        """All findings about the result, most severe first."""
         return self.quality.findings
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the readers of the files warned of."""
+        """Warnings of the file readers."""
         return sentences(self.findings, "warning")
 
     def volumes_ml(self) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The `.json` that `predict` leaves beside its labels, read back."""
+"""Reading the sidecar, the `.json` file that `predict` writes beside its labels."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def summary_path(labels: Path) -> Path:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """What a summary says; empty where there is none, or the file is none of ours."""
+    """The content of a summary; empty if there is none, or medseg did not write it."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""`medseg calibrate`: what a model's numbers are worth, learnt from cases it was not trained on."""
+"""`medseg calibrate`: calibrate a model on cases that it was not trained on."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class CalibrateOptions:
 def calibrate(
     model: Model, card: Card, data: Path, options: CalibrateOptions, *, say: Say
 ) -> tuple[Model, Evidence]:
-    """The model with what its own numbers are worth, and that alone.
+    """The model with new calibration evidence; nothing else changes.
 
     Args:
         model: trained.
@@ -147,7 +147,7 @@ def card_of(model: Model) -> Card:
 
 
 def table_rows(evidence: Evidence) -> tuple[tuple[str, ...], ...]:
-    """What was learnt, as a table with its head first."""
+    """The calibration as a table, header first."""
     head = ("Structure", "n", "Volume, 90 % interval", "Dice, 90 % interval", "Smallest change ml", "%")
     return head, *(
         _cells(name, found, evidence["repeatability"]["structures"].get(name, {}))

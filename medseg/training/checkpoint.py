@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training in one safetensors file, whole or not there."""
+"""Checkpoints: the whole state of a training in one safetensors file, written completely or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How long a training is: fixed once, by the recipe or by the time there is."""
+"""The length of a training: fixed once, by the recipe or by the time budget."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from medseg.io.atomic import atomic_write
 
 
 class TrainingLog:
-    """One row an epoch. On resuming, rows of epochs that will be run again are dropped.
+    """One row an epoch. On resuming, rows of epochs that will be repeated are dropped.
 
     Args:
         folder: the run; the log is `log.csv`, the events are in `tensorboard/`.

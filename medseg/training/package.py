@@ -45,7 +45,7 @@ SpacingRange = dict[str, list[float]]
 
 
 def provenance(recipe: Recipe, card: Card, split: Split) -> dict[str, Any]:
-    """What a model was trained on; no case is named."""
+    """Provenance of a model; it names no case."""
     return {
         "software": f"medseg {__version__}, torch {version('torch')}",
         "recipe": recipe.name,

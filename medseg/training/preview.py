@@ -1,4 +1,4 @@
-"""The story of `medseg augment`: what augmentation makes of one scan, as a picture."""
+"""`medseg augment`: a picture of augmentations of one scan."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be shown.
+    """What a preview shows.
 
     Attributes:
         name: what to call it.
@@ -174,7 +174,7 @@ def augment(
 
 
 def words(params: Params) -> tuple[str, ...]:
-    """What was drawn, in a few lines for people.
+    """The random parameters as short text.
 
     >>> words(Params())
     ('not moved',)

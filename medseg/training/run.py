@@ -1,4 +1,4 @@
-"""A run: the folder of one training, and what makes the same command go on where it stopped."""
+"""A run: the folder of one training, from which the same command resumes."""
 
 from __future__ import annotations
 
@@ -57,13 +57,13 @@ class Run:
 
     @property
     def owner_path(self) -> Path:
-        """Who holds the lock; it lies beside the lock, whose content belongs to the library."""
+        """The file that names the owner of the lock; the lock file itself belongs to the library."""
         return self.folder / "run.owner.json"
 
     def begin(
         self, recipe: Recipe, split: Split, command: dict[str, Any], *, anew: bool = False
     ) -> dict[str, Any]:
-        """Store what this training is, or find that it was begun with the same settings.
+        """Store the settings of this training, or check that the run has the same settings.
 
         Args:
             recipe: every setting, resolved.
@@ -75,7 +75,7 @@ class Run:
             What was stored when the run was begun; `epochs` among it once it is fixed.
 
         Raises:
-            UsageError: the folder holds another run, or something that is no run.
+            UsageError: the folder contains another run, or something that is not a run.
         """
         wanted = {
             "schema": SCHEMA,

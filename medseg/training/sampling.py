@@ -1,4 +1,4 @@
-"""Foreground-aware patches: which case, and where in it, the next training patch is cut."""
+"""Foreground-aware sampling of training patches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_POSITIONS = 20_000
 
 @dataclass(frozen=True)
 class Patch:
-    """A place to cut: the case's number and the patch's centre in its voxels."""
+    """A patch position: the case's number and the patch's centre in its voxels."""
 
     case: int
     centre: tuple[float, float, float]

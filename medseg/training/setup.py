@@ -55,7 +55,7 @@ def facts_of(network: Segmenter) -> NetworkFacts:
 def check_trainable(
     network: Segmenter, structures: StructureSet, loss: LossSpec, training: TrainingSpec
 ) -> None:
-    """Refuse settings that no data could make a training of.
+    """Refuse settings with which no training is possible.
 
     Args:
         network: from `build_network`.
@@ -64,8 +64,8 @@ def check_trainable(
 
     Raises:
         UsageError: deep supervision is asked of a network without further heads, the network's output is
-            smaller than its input, the patch is no multiple of its stride or shrinks to one voxel that a norm
-            cannot take, or the loss does not take its outputs.
+            smaller than its input, the patch is not a multiple of its stride or shrinks to one voxel that a
+            norm cannot take, or the loss does not take its outputs.
     """
     if training.deep_supervision and not isinstance(network, Supervised):
         raise UsageError(

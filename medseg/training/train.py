@@ -1,4 +1,4 @@
-"""`medseg train`: from a recipe and a folder to a run with a model in it."""
+"""`medseg train`: train the network of a recipe on a folder of cases."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ UNKNOWN_DATA = (
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the command line adds to a recipe.
+    """Options of a training beyond its recipe.
 
     Attributes:
         epochs: instead of the recipe's.
@@ -89,7 +89,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training left behind."""
+    """The result of a training."""
 
     model_path: Path
     epochs: int

@@ -1,4 +1,4 @@
-"""Beginning from a model of other structures or channels: what fits is taken, the rest is said."""
+"""Starting from a model with other structures or channels: matching weights are copied, others reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LISTED = 8
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a network is trained to do.
+    """Inputs and outputs of a network to train.
 
     Attributes:
         network: its architecture.

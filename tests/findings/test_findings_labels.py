@@ -131,7 +131,8 @@ def test_values_without_a_structure_are_counted_however_large() -> None:
     labels = two_kidneys().astype(np.int64)
     labels[0, 0, :3] = 10**12
     assert texts(labels) == [
-        "The label map contains values without a structure, which are left out here: 1000000000000 (3 voxels)."
+        "The label map contains values without a structure, which are left out here: 1000000000000 "
+        "(3 voxels)."
     ]
 
 

@@ -1,4 +1,4 @@
-"""How data sets lie on disk: from a folder to cases, and back. One layout a file."""
+"""Layouts of datasets on disk: reading and writing. One layout per file."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ LAYOUTS: Mapping[LayoutName, Callable[..., DatasetFiles]] = {
 
 
 class Sign(NamedTuple):
-    """How a layout is told from the names of files, and in words what tells it."""
+    """The file names by which a layout is recognised, and their description."""
 
     fits: Callable[[Path], bool]
     words: str

@@ -1,4 +1,4 @@
-"""What a `dataset.json` says: read where its meaning is plain, whoever wrote it."""
+"""Reading `dataset.json`, in the forms of Decathlon and nnU-Net."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Phantoms: made-up bodies with known structures, for tests, demonstrations and people without data.
+"""Phantoms: synthetic scans with known structures, for tests, demonstrations and trials without data.
 
 Heads with two lobes and a core, pelves with a prostate, brains with a glioma, and label maps of whole
 heads; in the layouts data sets of such cases have.

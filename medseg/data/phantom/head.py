@@ -1,4 +1,4 @@
-"""Made-up heads: two lobes and a core in textured tissue.
+"""Head phantoms: two lobes and a core in textured tissue.
 
 A head is an ellipsoid of textured tissue in a bright rim. In it lie two bright lobes, left and
 right, alike in everything but their side, and a dark core below them. The rim is as bright as

@@ -1,4 +1,4 @@
-"""torch engine: the reference for every other, on CPU, CUDA or MPS; and the way to OpenVINO's graph."""
+"""The torch engine, reference for all engines, on CPU, CUDA or MPS; and conversion to OpenVINO."""
 
 from __future__ import annotations
 

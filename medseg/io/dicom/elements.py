@@ -48,7 +48,7 @@ MEND = "export it again"
 
 @dataclass(frozen=True)
 class Outline:
-    """What the elements of a file say of what it is.
+    """The kind of a file, from its elements.
 
     Attributes:
         sop_class: UID of its kind; empty where it has none.

@@ -1,4 +1,4 @@
-"""From the places of DICOM slices to one regular grid, or a refusal with the numbers.
+"""One regular grid from the positions of DICOM slices, or an error with both values.
 
 Source: DICOM PS3.3, C.7.6.2.1.1 (Image Position and Orientation, Pixel Spacing); world LPS there.
 """
@@ -31,7 +31,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SlicePlace:
-    """Geometry of one slice as its header has it; empty tuples where it has none.
+    """Geometry of one slice from its header; empty tuples where it is missing.
 
     Attributes:
         position: of the first pixel's centre, LPS mm.

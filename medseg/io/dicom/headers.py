@@ -1,4 +1,4 @@
-"""What the headers of DICOM files say of their slices: which volume they belong to, and where they lie."""
+"""Slices from the headers of DICOM files: the volume they belong to, and their positions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Slice:
         kind: what its frame is, in words that differ between frames of different volumes.
         inverted: whether its header wants it displayed inverted (MONOCHROME1), which its values are not.
         mosaic: whether it is a tile of its file's only frame.
-        holds: why it is no slice of a scan; empty where it is one.
+        holds: why it is not a slice of a scan; empty if it is one.
     """
 
     path: Path
@@ -152,7 +152,7 @@ def require_one_volume(slices: Sequence[Slice], source: Path) -> None:
 
 
 def require_same(stated: Mapping[str, str], one: Slice, what: str, source: Path) -> None:
-    """Refuse a file that states another patient than a slice does; what either leaves out is no difference.
+    """Refuse a file that states another patient than a slice; missing attributes are not compared.
 
     Raises:
         GeometryError: naming the attribute that differs, without its values.

@@ -144,7 +144,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, structures: StructureSet 
 
 
 def differences(path: Path, array: NDArray[Any], structures: StructureSet | None) -> Iterator[str]:
-    """What the segments of a file written with `structures` are, and should not be."""
+    """Differences between the segments of a written file and `structures`."""
     meant = _structures(structures, [value for value in value_counts(array) if value])
     wanted = {(s.value, s.name, s.colour) for s in meant}
     if {(s.value, s.name, s.colour) for s in read_segments(path)} != wanted:

@@ -1,4 +1,4 @@
-"""Where a NIfTI file's voxels are: sform, qform and pixdim, which must not contradict each other.
+"""The grid of a NIfTI file: sform, qform and pixdim, which must not contradict each other.
 
 Source: the NIfTI-1 data format, methods 1 to 3 of nifti1.h.
 """
@@ -38,7 +38,7 @@ HALF_TURN_SLACK = 3 * float(np.finfo(np.float32).eps)
 def file_form(
     raw: RawHeader, suffix: str, options: ReadOptions, source: Path
 ) -> tuple[FileForm, tuple[str, ...]]:
-    """The forms as the header stores them, in its own units, and what is to be said of them.
+    """The forms as the header stores them, in its own units, and warnings about them.
 
     Every form that the header has must be sound, and so must its spacings, unless the options name the
     form that is right: then the others need not be, and one that is broken is left out.

@@ -73,7 +73,7 @@ def require_few(columns: int, rows: int, path: Path) -> None:
 
 
 def require_upright(orientation: object, path: Path) -> None:
-    """Refuse an image that is to be turned when it is shown: its mask may be turned, or not.
+    """Refuse an image that is to be turned when it is shown: its mask may have another orientation.
 
     Raises:
         InputError: it is.
@@ -88,7 +88,7 @@ def require_upright(orientation: object, path: Path) -> None:
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Make what decoders raise on bytes that are no image the fault it is.
+    """Convert exceptions of decoders to an InputError.
 
     Raises:
         InputError: the file is damaged, or of a kind that is not read.
