@@ -47,7 +47,7 @@ STATISTICS_STRIDE = 3
 
 @dataclass(frozen=True)
 class TissueTable:
-    """The tissues of a data set, air first; positions are the generation indices of a label map.
+    """The tissues of a dataset, air first; positions are the generation indices of a label map.
 
     Args:
         tissues: without air.

@@ -13,12 +13,12 @@ from medseg.core.errors import InputError, UsageError, counted, printable
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a data set in a known layout.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a dataset in a known layout.")],
     card: Annotated[
         str,
         typer.Option(
             "--card",
-            help="Read the data set by this card, a name or .toml file. Default: found by its layout.",
+            help="Read the dataset by this card, a name or .toml file. Default: found by its layout.",
         ),
     ] = "",
     recipe: Annotated[

@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def command(
-    source: Annotated[Path, typer.Argument(help="Folder of the data set to convert.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write the converted data set to.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the dataset to convert.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the converted dataset to.")],
     layout: Annotated[
         str,
         typer.Option(
             "--from",
-            help="Layout of the data set (decathlon, nnunet, brats, brats2013, brats2020, brats2023, "
+            help="Layout of the dataset (decathlon, nnunet, brats, brats2013, brats2020, brats2023, "
             "promise12, prostatex, images, masks, label_maps, dicom), or its card, a name or .toml file.",
         ),
     ],

@@ -26,7 +26,7 @@ RECENT = 20
 Pred = Annotated[Path, typer.Argument(help="Predicted segmentation: a label file, or a folder of them.")]
 Ref = Annotated[
     Path,
-    typer.Argument(help="Reference: a label file, a folder with the same file names, or a data set."),
+    typer.Argument(help="Reference: a label file, a folder with the same file names, or a dataset."),
 ]
 Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")]
 Mode = Annotated[

@@ -131,7 +131,7 @@ DicomSeg = Annotated[
 Bids = Annotated[
     bool,
     typer.Option(
-        "--bids", help="For a BIDS data set, write a BIDS derivative to derivatives/medseg or to -o."
+        "--bids", help="For a BIDS dataset, write a BIDS derivative to derivatives/medseg or to -o."
     ),
 ]
 Strict = Annotated[

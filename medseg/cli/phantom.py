@@ -32,13 +32,13 @@ RECIPES = {
 
 
 def command(
-    out: Annotated[Path, typer.Argument(help="Folder for a data set, or a file for one scan.")],
-    cases: Annotated[int, typer.Option("--cases", min=3, help="Number of cases in the data set.")] = 16,
+    out: Annotated[Path, typer.Argument(help="Folder for a dataset, or a file for one scan.")],
+    cases: Annotated[int, typer.Option("--cases", min=3, help="Number of cases in the dataset.")] = 16,
     layout: Annotated[
         str,
         typer.Option(
             "--layout",
-            help="Layout of the data set, and what it shows: decathlon, nnunet, masks or images (heads), "
+            help="Layout of the dataset, and what it shows: decathlon, nnunet, masks or images (heads), "
             "promise12 or prostatex (pelves), brats, brats2013, brats2020, brats2023 (tumours), label_maps.",
         ),
     ] = "decathlon",

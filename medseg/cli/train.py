@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 def command(
     recipe: Annotated[str, typer.Argument(help="Recipe: its name, or a .toml file.")],
-    data: Annotated[Path, typer.Option("--data", help="Read the data set in this folder.")],
+    data: Annotated[Path, typer.Option("--data", help="Read the dataset in this folder.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Write the run to this folder.")],
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Number of epochs (overrides the recipe).")

@@ -1,4 +1,4 @@
-"""BIDS: the scans of a raw data set, and results as a derivative of it.
+"""BIDS: the scans of a raw dataset, and results as a derivative of it.
 
 Source: the Brain Imaging Data Structure, bids-specification.readthedocs.io: anatomy imaging data, and
 derivatives, segmentations (discrete: `_dseg`, its table of index, name and color).
@@ -30,7 +30,7 @@ VERSION = "1.10.0"
 
 
 def is_root(folder: Path) -> bool:
-    """Whether a folder is the root of a BIDS data set: its description states a version of BIDS."""
+    """Whether a folder is the root of a BIDS dataset: its description states a version of BIDS."""
     return folder.is_dir() and "BIDSVersion" in _description(folder)
 
 
@@ -49,7 +49,7 @@ def scans(root: Path) -> list[Path]:
 
 
 def lacks_description(folder: Path) -> bool:
-    """Whether a folder has the scans of a BIDS data set, and no description of one."""
+    """Whether a folder has the scans of a BIDS dataset, and no description of one."""
     return not (folder / DESCRIPTION).exists() and any(next(folder.glob(place), None) for place in PLACES)
 
 
@@ -127,7 +127,7 @@ def table(structures: StructureSet) -> str:
 
 
 def _description(folder: Path) -> Mapping[str, Any]:
-    """What describes a data set; nothing where there is none that can be read."""
+    """What describes a dataset; nothing where there is none that can be read."""
     with suppress(InputError, OSError):
         return read_json(folder / DESCRIPTION)
     return {}

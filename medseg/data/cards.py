@@ -33,7 +33,7 @@ class Card:
         source: where it comes from.
         citation: whom to cite.
         weights_may_be_shared: whether the licence lets models trained on it be passed on.
-        tissues: of a data set of label maps without images: what each value is painted like.
+        tissues: of a dataset of label maps without images: what each value is painted like.
         totals: volumes to report that several structures make up together.
         ignore: label value of voxels that nobody labelled, of which nothing is learnt or measured.
     """
@@ -70,7 +70,7 @@ class Card:
         """The cases in a folder.
 
         Args:
-            folder: of the data set.
+            folder: of the dataset.
             complete: refuse a missing file here and now.
             reading: decisions that the files leave open.
 

@@ -88,7 +88,7 @@ def read_case(files: CaseFiles, card: Card, channels: Sequence[str] = ()) -> tup
 def read_on_grid(
     files: CaseFiles, structures: StructureSet, there: Sequence[str], wanted: Sequence[str] = ()
 ) -> tuple[Volume, LabelMap]:
-    """As `read_case`, of a data set that has no card."""
+    """As `read_case`, of a dataset that has no card."""
     volume = read_image(files, there, wanted)
     labels = read_reference(files, structures, volume.grid)
     volume.grid.require(labels.grid, "image and labels", source=str(files.label))
@@ -279,7 +279,7 @@ def swapped_labels(cases: Sequence[CaseFiles]) -> Iterator[InputError]:
 
 
 def channels_of(cases: Iterable[CaseFiles], known: Sequence[str]) -> tuple[str, ...]:
-    """The channels that any case of a data set has, in the order of those known."""
+    """The channels that any case of a dataset has, in the order of those known."""
     there: set[str] = set()
     for case in cases:
         there |= set(case.channels or known)

@@ -62,14 +62,14 @@ def convert(
     reading: ReadOptions | None = None,
     on_case: Callable[[int, int], None] = lambda *_: None,
 ) -> Conversion:
-    """Write the cases of a data set in another layout.
+    """Write the cases of a dataset in another layout.
 
     Every case is read and checked: labels lie on the scan's grid and hold known values. A NIfTI file
     that stays one is copied byte for byte; what is written anew has the same voxels and the same grid,
     and nothing else of its header. Only slices (`images`) are brought to 8 bits and canonical axes.
 
     Args:
-        source: folder of the data set.
+        source: folder of the dataset.
         out: folder to write; outside the source.
         layout: of the source: one of `origin.SOURCES`, or the name or path of a card.
         to: one of `TARGETS`.
@@ -103,7 +103,7 @@ def convert(
 
 
 def _origin(source: Path, layout: str, unlabelled: bool, reading: ReadOptions | None) -> Origin:
-    """The data set; where it lacks labels alone, its refusal says how to take it without."""
+    """The dataset; where it lacks labels alone, its refusal says how to take it without."""
     try:
         return origin(source, layout, complete=not unlabelled, reading=reading)
     except InputError as fault:
@@ -113,7 +113,7 @@ def _origin(source: Path, layout: str, unlabelled: bool, reading: ReadOptions | 
 
 
 def _lacks_labels(source: Path, layout: str, reading: ReadOptions | None) -> bool:
-    """Whether a data set that was refused as incomplete can be read with cases that have no labels."""
+    """Whether a dataset that was refused as incomplete can be read with cases that have no labels."""
     try:
         found = origin(source, layout, complete=False, reading=reading)
     except InputError:
@@ -122,7 +122,7 @@ def _lacks_labels(source: Path, layout: str, reading: ReadOptions | None) -> boo
 
 
 def _about(found: Origin, channels: tuple[str, ...], to: str, anonymous: bool) -> About:
-    """What the new data set says of itself.
+    """What the new dataset says of itself.
 
     Raises:
         UsageError: a channel is not there, or the layout holds one structure and there are several.

@@ -22,21 +22,21 @@ CARDS = {
     "promise12": "promise12",
     "prostatex": "prostatex",
 }
-"""Cards of the layouts of one data set each; BRATS by year too, where 2013 has a card of its own."""
+"""Cards of the layouts of one dataset each; BRATS by year too, where 2013 has a card of its own."""
 
 SOURCES = tuple(dict.fromkeys((*LAYOUTS, "brats2013", *CARDS)))
 
 
 @dataclass(frozen=True)
 class Origin:
-    """A data set.
+    """A dataset.
 
     Attributes:
         files: its cases, and what the folder states.
         channels: that every case has, in order.
         known_channels: that the cases may have, in order.
         structures: what label values mean.
-        tissues: of a data set of label maps alone, what each value is painted like.
+        tissues: of a dataset of label maps alone, what each value is painted like.
         name, description, licence: as its card says, or its folder.
     """
 
@@ -51,10 +51,10 @@ class Origin:
 
 
 def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | None = None) -> Origin:
-    """The data set in a folder.
+    """The dataset in a folder.
 
     Args:
-        folder: of the data set.
+        folder: of the dataset.
         layout: one of `SOURCES`, or the name or path of a card.
         complete: refuse missing files, rather than leave them to the reader.
         reading: decisions that the files leave open.
@@ -74,7 +74,7 @@ def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | 
 
 
 def described(folder: Path, card: Card, *, complete: bool, reading: ReadOptions | None = None) -> Origin:
-    """The data set in a folder, with the channels of its card that every case has.
+    """The dataset in a folder, with the channels of its card that every case has.
 
     Raises:
         InputError: the folder contradicts the card.

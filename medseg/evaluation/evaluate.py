@@ -55,7 +55,7 @@ def evaluate(
     """Measure a prediction, or a folder of them, against the reference of the same name.
 
     In folders, the prediction of the reference `X.nii.gz` is `X_seg` or `X` with any image suffix. The
-    references may be a data set in a layout that is known.
+    references may be a dataset in a layout that is known.
     A reference without a prediction is a failure: its structures are missed, and it stays in the
     denominator of every mean. So is, in a folder, a prediction that cannot be read or lies on another grid.
     A case of a folder whose reference cannot be read is excluded.

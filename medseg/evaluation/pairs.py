@@ -33,7 +33,7 @@ class FilePair:
 
     Attributes:
         case_id: what the case is called.
-        reference: a label file, or of some data sets a folder of one mask a structure.
+        reference: a label file, or of some datasets a folder of one mask a structure.
         prediction: a label file.
         relabel: values of the reference that stand for others, see `CaseFiles.relabel`.
         reading: decisions its files leave open; a volume is chosen where a file has several.
@@ -51,13 +51,13 @@ def pair_files(
 ) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
     """The references with their predictions, by name, and messages about the rest.
 
-    A folder of references may be a data set in a layout that is known: its label files are taken. In another
+    A folder of references may be a dataset in a layout that is known: its label files are taken. In another
     folder, a scan that lies beside its labels is left out.
 
     Raises:
         UsageError: file against folder, one folder against itself, no match at all, or two files
             that differ only by suffix.
-        InputError: a path does not exist, or a data set has no labels.
+        InputError: a path does not exist, or a dataset has no labels.
     """
     for path in (pred, ref):
         if not path.exists():
@@ -99,7 +99,7 @@ class _Reference:
 
 
 def _of_dataset(folder: Path, layout: LayoutName) -> tuple[dict[str, _Reference], tuple[str, ...]]:
-    """The labels of a data set by case."""
+    """The labels of a dataset by case."""
     cases = read_layout(folder, layout, complete=False).cases
     found = {
         case.case_id: _Reference(
@@ -201,7 +201,7 @@ def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = Non
 
 
 def stated_structures(ref: Path) -> StructureSet:
-    """The structures that a folder of references, which is a data set, states itself; else none."""
+    """The structures that a folder of references, which is a dataset, states itself; else none."""
     layout = detect(ref) if ref.is_dir() else None
     if layout is None:
         return StructureSet()

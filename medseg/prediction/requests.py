@@ -50,7 +50,7 @@ class InputCase:
         folder: where it lies.
         suffix: of its results: the input's, `.nii.gz` for DICOM (a folder, or a file of frames), `.png` for
             JPEG.
-        of_dataset: found in a data set, which may have more channels than a model takes.
+        of_dataset: found in a dataset, which may have more channels than a model takes.
     """
 
     source: Path | Mapping[str, Path]
@@ -77,7 +77,7 @@ class InputCase:
         return (self.folder if out is None else out) / f"{self.stem}_seg{self.suffix}"
 
     def taking(self, channels: Sequence[str]) -> InputCase:
-        """Of a data set, the case with a model's channels alone, where it has them all; else as it is."""
+        """Of a dataset, the case with a model's channels alone, where it has them all; else as it is."""
         if not self.of_dataset or not isinstance(self.source, Mapping):
             return self
         files = {plain(name): file for name, file in self.source.items()}
@@ -89,7 +89,7 @@ class InputCase:
 def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCase, ...]:
     """Cases named by `scan.nii.gz`, `flair=a.nii.gz t1c=b.nii.gz`, a DICOM folder, or a folder of scans.
 
-    A folder without scans of its own may be a data set in a layout that is known. Label files beside their
+    A folder without scans of its own may be a dataset in a layout that is known. Label files beside their
     scans are left out.
 
     Raises:

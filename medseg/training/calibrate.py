@@ -42,7 +42,7 @@ class CalibrateOptions:
         seed: of the shifts and of the repeated predictions.
         threads: of the processor; 0 takes what there is.
         shifts: how unlike the originals the scans are on which the calibration is checked.
-        reading: decisions that the files of the data set leave open.
+        reading: decisions that the files of the dataset leave open.
     """
 
     every: bool = False
@@ -101,10 +101,10 @@ def calibrate(
 
 
 def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None = None) -> Sequence[CaseFiles]:
-    """The cases of the data set a model was trained on that its training did not see.
+    """The cases of the dataset a model was trained on that its training did not see.
 
     Raises:
-        UsageError: it was trained on another data set, or on every case.
+        UsageError: it was trained on another dataset, or on every case.
     """
     training: dict[str, Any] = model.spec.training
     found = card.read(data, reading=reading).cases

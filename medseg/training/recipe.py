@@ -1,4 +1,4 @@
-"""Recipes: experiments in TOML, a data set and every setting of what is done with it."""
+"""Recipes: experiments in TOML, a dataset and every setting of what is done with it."""
 
 from __future__ import annotations
 

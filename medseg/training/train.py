@@ -72,7 +72,7 @@ class TrainOptions:
         threads: of the processor; 0 takes what there is.
         init: a model of the same network, whose weights are where the training begins.
         overwrite: begin anew in a folder that holds a run.
-        reading: decisions that the files of the data set leave open.
+        reading: decisions that the files of the dataset leave open.
     """
 
     epochs: int | None = None

@@ -70,10 +70,10 @@ def detect(folder: Path) -> LayoutName | None:
 
 
 def read_layout(folder: Path, layout: LayoutName, *, complete: bool = True) -> DatasetFiles:
-    """The data set in a folder, in the layout of that name.
+    """The dataset in a folder, in the layout of that name.
 
     Args:
-        folder: of the data set.
+        folder: of the dataset.
         layout: its name.
         complete: refuse what lacks a file, rather than leave that to its reader.
 

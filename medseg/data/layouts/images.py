@@ -3,7 +3,7 @@
     images/NAME.png and masks/NAME.png (or labels/NAME.png)
     NAME.png and NAME_mask.png (or NAME_seg.png)
 
-Images of one person must stay together when a data set is split. They do where `groups.csv`, with the
+Images of one person must stay together when a dataset is split. They do where `groups.csv`, with the
 columns file and group, says so; else where their names begin alike, up to the first `__`.
 """
 
@@ -45,7 +45,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The images of a folder, each a case.
 
     Args:
-        folder: of the data set.
+        folder: of the dataset.
         complete: refuse an image without a mask and a mask without an image.
 
     Raises:

@@ -1,4 +1,4 @@
-"""One mask a structure: TotalSegmentator's data set (Wasserthal et al. 2023, doi:10.1148/ryai.230024).
+"""One mask a structure: TotalSegmentator's dataset (Wasserthal et al. 2023, doi:10.1148/ryai.230024).
 
 ID/image.nii.gz (or ct.nii.gz, mri.nii.gz)      the scan
 ID/segmentations/NAME.nii.gz                    where the structure lies

@@ -48,7 +48,7 @@ def fits(folder: Path) -> bool:
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
-    """The training cases of a raw data set.
+    """The training cases of a raw dataset.
 
     Args:
         folder: the one with `dataset.json`.

@@ -49,7 +49,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The cases that have a segmentation; all of a folder where none has.
 
     Args:
-        folder: of the data set.
+        folder: of the dataset.
         complete: refuse segmentations without an image, files without voxels, and a folder without
             segmentations, rather than leave that to the reader.
 

@@ -41,10 +41,10 @@ class NewCase:
 
 @dataclass(frozen=True)
 class About:
-    """What a data set says about itself.
+    """What a dataset says about itself.
 
     Attributes:
-        name: of the data set.
+        name: of the dataset.
         description: one sentence.
         channels: names of the images of a case, in order.
         structures: what the label values mean.
@@ -124,7 +124,7 @@ def write_description(path: Path, content: Mapping[str, Any], *, overwrite: bool
 
 
 def opened(folder: Path, *inner: str, description: str = "", overwrite: bool = False) -> None:
-    """Make the folders of a data set, unless its description stands already.
+    """Make the folders of a dataset, unless its description stands already.
 
     Raises:
         UsageError: it does.
