@@ -346,7 +346,7 @@ def test_a_result_of_something_else_is_not_passed_over(
     refused_batch = medseg(*run)
     assert refused_batch.code == 7
     said = {"input": "the input", "model": "the model", "labels": "its labels"}.get(change, "the settings")
-    told = f"exists already, but since it was made, {said} changed; add --overwrite to write it again"
+    told = f"exists already, but {said} changed since it was written; add --overwrite to write it again"
     assert told in refused_batch.err
     assert tree(out) == before
     assert [o["skipped"] for o in done(*run, "--overwrite", "--json").json()] == [False]

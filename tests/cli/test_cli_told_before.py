@@ -55,7 +55,7 @@ def refused_both_ways(code: int, *words: object) -> str:
 
 def test_a_dry_run_refuses_dicom_of_a_nifti(scan: Path, model_path: Path) -> None:
     line = refused_both_ways(2, "predict", scan, "-m", model_path, "--dicom")
-    assert "from a DICOM series only" in line
+    assert "only for a DICOM series" in line
 
 
 def test_a_dry_run_refuses_channels_that_do_not_fit(scan: Path, model_path: Path, pair_model: Path) -> None:
@@ -135,7 +135,7 @@ def test_a_file_of_no_known_format_is_no_folder(scan: Path, model_path: Path, na
     line = refused_both_ways(2, "predict", scan, "-m", model_path, "-o", scan.parent / name)
     assert f"{Path(name).suffix} is not a format for labels" in line
     assert ".nii.gz" in line
-    assert "make the folder first" in line
+    assert "create the folder first" in line
     assert names(scan.parent) == {"scan.nii.gz"}
 
 

@@ -176,7 +176,12 @@ def test_an_unknown_name_in_a_list_is_refused() -> None:
             "adam",
             "optimizer = 'adam' is not an allowed value; did you mean 'adamw'?",
         ),
-        ("training", "optimizer", "lion", "optimizer = 'lion' is not an allowed value; there are adamw, sgd"),
+        (
+            "training",
+            "optimizer",
+            "lion",
+            "optimizer = 'lion' is not an allowed value; choose from adamw, sgd",
+        ),
         ("loss", "name", "tverski", "loss.name = 'tverski' is not an allowed value; did you mean 'tversky'?"),
         ("network", "spatial_dims", 4, "network.spatial_dims = 4: Input should be 2 or 3"),
         ("augmentation", "elastic", "unet2051", "'unet2051'; did you mean 'unet2015'?"),
@@ -186,7 +191,12 @@ def test_an_unknown_name_in_a_list_is_refused() -> None:
         ("network", "options", {"bias": None}, "network.options.bias = None: "),
         ("network", "options", {"strides": [[[1]]]}, "network.options.strides = [[[1]]]: "),
         ("augmentation", "elastic", 3, "augmentation.elastic = 3: "),
-        ("augmentation", "elastic", {"probability": 2}, "augmentation.elastic: a probability lies in [0, 1]"),
+        (
+            "augmentation",
+            "elastic",
+            {"probability": 2},
+            "augmentation.elastic: a probability must lie in [0, 1]",
+        ),
         ("postprocess", "min_volume_mm3", {"a": "b"}, "postprocess.min_volume_mm3.a = 'b': "),
     ],
 )

@@ -102,7 +102,7 @@ def test_a_volume_needs_an_array_for_its_channels_and_grid() -> None:
     volume = Volume(np.zeros((2, *SHAPE), np.int16), moved(0), ("flair", "t1"))
     assert volume.spatial_shape == SHAPE
     for shape in ((1, *SHAPE), SHAPE, (2, 3, 4, 2)):
-        with pytest.raises(GeometryError, match="channels say"):
+        with pytest.raises(GeometryError, match="channels need"):
             Volume(np.zeros(shape), moved(0), ("flair", "t1"))
 
 

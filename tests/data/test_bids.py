@@ -85,7 +85,7 @@ def test_a_derivative_is_gone_on_with(root: Path, model_path: Path) -> None:
 @pytest.mark.fault("reports 14")
 def test_a_folder_that_is_no_root_has_no_derivative(root: Path, model_path: Path) -> None:
     line = refused(2, "predict", root / SCANS[0], "--bids", "-m", model_path)
-    assert "root of one BIDS data set" in line
+    assert "root folder of one BIDS dataset" in line
     for name in SCANS:
         (root / name).unlink()
     assert "without anatomical scans" in refused(3, "predict", root, "-m", model_path)

@@ -236,12 +236,12 @@ def test_what_stands_already_is_not_replaced_unasked(heads: Path, tmp_path: Path
 @pytest.mark.parametrize("inner", [".", "out", "..", "../set/../set"])
 def test_source_and_output_lie_apart(tmp_path: Path, inner: str) -> None:
     write_phantoms(tmp_path / "a" / "set", "decathlon", 1, 0, SMALL)
-    with pytest.raises(UsageError, match="the output lies in the source"):
+    with pytest.raises(UsageError, match="the output folder and the source folder contain one another"):
         convert(tmp_path / "a" / "set", tmp_path / "a" / "set" / inner, layout="decathlon", to="nnunet")
 
 
 def test_wrong_names_are_refused_with_the_right_ones(heads: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nothing is converted to 'nii'; there are .*nnunet"):
+    with pytest.raises(UsageError, match=r"'nii' is not a layout that can be written; choose from .*nnunet"):
         convert(heads, tmp_path / "o", layout="decathlon", to="nii")
     with pytest.raises(
         UsageError, match=r"there is neither a layout nor a card named 'x'; .*decathlon.*hippocampus"
@@ -249,7 +249,7 @@ def test_wrong_names_are_refused_with_the_right_ones(heads: Path, tmp_path: Path
         convert(heads, tmp_path / "o", layout="x", to="nnunet")
     with pytest.raises(UsageError, match="an axis is sagittal, coronal, axial, not 'k'"):
         convert(heads, tmp_path / "o", layout="decathlon", to="images", axis="k")
-    with pytest.raises(UsageError, match="BRATS has flair, t1, t1c, t2"):
+    with pytest.raises(UsageError, match="BRATS needs flair, t1, t1c, t2"):
         convert(heads, tmp_path / "o", layout="decathlon", to="brats2020")
 
 

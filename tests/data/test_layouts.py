@@ -86,13 +86,13 @@ def test_a_folder_without_a_description_is_refused(tmp_path: Path) -> None:
 def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     make(tmp_path)
     (tmp_path / "dataset.json").write_text(text)
-    refused(tmp_path, "is no JSON")
+    refused(tmp_path, "is not JSON")
 
 
 def test_a_description_in_no_known_encoding_is_refused(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "dataset.json").write_bytes(b'{"training": "\xff\xfe"}')
-    refused(tmp_path, "is no JSON")
+    refused(tmp_path, "is not JSON")
 
 
 @pytest.mark.parametrize(
@@ -171,10 +171,10 @@ def test_label_maps_are_cases_of_their_own_in_the_order_of_their_names(tmp_path:
 def test_a_folder_without_label_maps_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"holds no label map \(.nii, .nii.gz\)") as fault:
+    with pytest.raises(InputError, match=r"contains no label map \(.nii, .nii.gz\)") as fault:
         read_label_maps(tmp_path)
     assert str(fault.value).startswith(str(tmp_path))
-    with pytest.raises(InputError, match="holds no label map"):
+    with pytest.raises(InputError, match="contains no label map"):
         read_label_maps(tmp_path / "missing")
 
 
@@ -247,7 +247,7 @@ def test_visits_of_one_brats_patient_stay_together(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_brats_patients_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no folder of a patient"):
+    with pytest.raises(InputError, match="does not contain a patient folder"):
         read_brats(tmp_path / "nowhere")
     (tmp_path / "p1").mkdir()
     (tmp_path / "p1" / "scan.nii.gz").touch()
@@ -388,7 +388,7 @@ def test_promise12s_test_cases_are_no_training_cases(tmp_path: Path) -> None:
     assert case.image.parent.name == "train"
     found = read_promise12(tmp_path / "test", complete=False)
     assert [(c.case_id, c.label) for c in found.cases] == [("Case00", None), ("Case01", None)]
-    with pytest.raises(InputError, match="holds no segmentation"):
+    with pytest.raises(InputError, match="contains no segmentation"):
         read_promise12(tmp_path / "test")
 
 
@@ -465,10 +465,10 @@ def test_groups_may_be_told_by_a_table(tmp_path: Path) -> None:
     assert [case.group for case in read_images(tmp_path).cases] == ["anna", "anna"]
     for text, fault in (
         ("file,group\nx.png,anna\n", "whose 'y' is"),
-        ("file,group\nx,a\ny,b\nx,c\n", "two groups of 'x'"),
+        ("file,group\nx,a\ny,b\nx,c\n", "lists 'x' in two groups"),
         ("file,group\nx,a\ny,b\nz,c\n", "names 'z'"),
-        ("file,group\nx,a\ny,\n", "of the group ''"),
-        ("name,patient\nx,a\ny,b\n", "no table with the columns"),
+        ("file,group\nx,a\ny,\n", "in the group ''"),
+        ("name,patient\nx,a\ny,b\n", "not a table with the columns"),
     ):
         table.write_text(text)
         with pytest.raises(InputError, match=fault):
@@ -478,13 +478,13 @@ def test_groups_may_be_told_by_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
-        ((), "holds no image"),
+        ((), "contains no image"),
         (("images/a.png",), "no mask of 'a'"),
         (("images/a.png", "masks/a.png", "masks/b.png"), "no image of 'b'"),
         (("images/a.png", "images/a.tif", "masks/a.png"), "lists 'a' more than once"),
         (("images/a.png", "masks/a.png", "labels/a.png"), "contains both masks/ and labels/"),
         (("a.png", "a_mask.png", "a_seg.png"), "two masks of 'a'"),
-        (("a_mask.png",), "holds no image"),
+        (("a_mask.png",), "contains no image"),
     ],
 )
 def test_images_that_are_not_whole_are_refused(tmp_path: Path, names: tuple[str, ...], fault: str) -> None:
@@ -508,7 +508,7 @@ def test_a_folder_of_masks_is_the_label_of_a_case(tmp_path: Path) -> None:
     [
         (("meta.csv",), "does not contain a case folder"),
         (("s0/ct.nii.gz",), "contains no mask in segmentations"),
-        (("s0/segmentations/a.nii.gz",), "holds no scan"),
+        (("s0/segmentations/a.nii.gz",), "contains no scan"),
         (("s0/ct.nii.gz", "s0/mri.nii.gz", "s0/segmentations/a.nii.gz"), "contains both ct.nii.gz and mri"),
     ],
 )
@@ -560,7 +560,7 @@ def test_a_description_at_fault_is_told_by_its_line(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "dataset.json").write_text('{"labels": {\n "1": "a"\n "2": "b"}}')
     told = refused_check(tmp_path)
-    assert "dataset.json: is no JSON: Expecting ',' delimiter in line 3, column 2; correct that line" in told
+    assert "dataset.json: is not JSON: Expecting ',' delimiter in line 3, column 2; correct that line" in told
     (tmp_path / "dataset.json").write_text('{"labels": {}}')
     assert "has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net)" in refused_check(tmp_path)
     refused(make(tmp_path, labels=None), "is not a Decathlon dataset.json: it has no 'labels'")

@@ -224,7 +224,7 @@ def test_names_come_from_what_predict_left_beside_the_files(tmp_path: Path) -> N
     assert ("Model of A", f"m (SHA-256 {'0' * 64})") in found.report.facts
     assert compare(a, b).structures.names == ("core", "rim")
     summary(b / "case01_seg.json", "shell")
-    with pytest.raises(UsageError, match="A calls the value 1 'core', and B names it 'shell'"):
+    with pytest.raises(UsageError, match="A names the value 1 'core', and B names it 'shell'"):
         compare(a, b, reference=ref)
 
 

@@ -118,7 +118,7 @@ def test_channels_in_two_frames_of_reference_are_said(tmp_path: Path) -> None:
         ct_slices(tmp_path / name, change=change)
     volume = io.read_volume({"a": tmp_path / "a", "b": tmp_path / "b"})
     assert volume.warnings == (
-        "The channels a and b state different frames of reference: whether they are aligned is not known.",
+        "The channels a and b state different frames of reference: it is unknown whether they are aligned.",
     )
 
 

@@ -195,7 +195,7 @@ def test_row_88_a_failed_allocation_is_a_resource_error(path: Path, monkeypatch:
     monkeypatch.setattr(payload, "inflate", fail)
     monkeypatch.setattr(payload, "read_raw", fail)
     for reader in (io.read_volume, io.read_labels):
-        with pytest.raises(ResourceError, match="memory left"):
+        with pytest.raises(ResourceError, match="remaining memory"):
             reader(path)
 
 
@@ -651,7 +651,7 @@ def test_unknown_suffixes_and_single_dicom_files(tmp_path: Path) -> None:
     (tmp_path / "a.dcm").write_bytes(bytes(300))
     (tmp_path / "a.txt").write_text("hello")
     refused(tmp_path / "a.dcm", InputError, "holds no image")
-    refused(tmp_path / "a.txt", InputError, ".txt is no image format")
+    refused(tmp_path / "a.txt", InputError, ".txt is not a supported image format")
 
 
 @pytest.mark.parametrize("values", [{"use_form": "x"}, {"fill_nan": float("nan")}, {"volume": -1}])

@@ -149,7 +149,7 @@ def test_overlaps_points_and_gaps_are_said(tmp_path: Path) -> None:
     )
     alone = io.read_labels(file, structures=from_labels({4: "Tumour", 5: "liver"}))
     assert np.unique(alone.array).tolist() == [0, 4]
-    assert "There is nothing of liver: taken for absent." in alone.warnings
+    assert "The file contains no liver; taken as absent." in alone.warnings
     assert "Left out: 1 structure of the file, because not requested." in alone.warnings
     with pytest.raises(InputError, match="none of the structures wanted"):
         io.read_labels(file, structures=from_labels({1: "liver"}))
@@ -185,7 +185,7 @@ def test_evaluate_and_report_take_a_structure_set(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(json.dumps({"labels": {"7": "Liver", "3": "Spleen"}}))
 
     pair = ("evaluate", tmp_path / "pred.nii.gz", file)
-    assert "holds structures by name" in refused(UsageError.exit_code, *pair)
+    assert "contains structures by name" in refused(UsageError.exit_code, *pair)
     done(*pair, "--labels", tmp_path / "labels.json", "--csv", tmp_path / "e.csv")
     with (tmp_path / "e.csv").open() as table:
         rows = [row for row in csv.DictReader(table) if row["metric"] == "dice"]

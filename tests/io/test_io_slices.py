@@ -201,7 +201,7 @@ def test_channels_of_imagej_are_channels(tmp_path: Path) -> None:
     volume = io.read_volume(tmp_path / "a.tif", channels=("a", "b", "c"))
     np.testing.assert_array_equal(volume.array[1, :, :, 1].T, stored[1, 1])
     tifffile.imwrite(tmp_path / "b.tif", stored, imagej=True, metadata={"axes": "TZYX"})
-    with pytest.raises(InputError, match="more than pages and channels"):
+    with pytest.raises(InputError, match="axes other than pages and channels"):
         io.read_volume(tmp_path / "b.tif")
 
 
@@ -488,7 +488,7 @@ def test_a_tiff_holds_slices_and_fractions_and_negative_labels(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("array", "error", "fault"),
     [
-        (np.zeros((4, 3, 2), int), GeometryError, "holds one slice, and the grid has 2"),
+        (np.zeros((4, 3, 2), int), GeometryError, "stores one slice, and the grid has 2"),
         (np.full((4, 3, 1), 65536), UsageError, "whole numbers from 0 to 65535"),
         (np.full((4, 3, 1), -1), UsageError, "whole numbers from 0 to 65535"),
     ],

@@ -79,7 +79,7 @@ def test_what_a_run_stores_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(UsageError, match="not empty and holds no run"):
+    with pytest.raises(UsageError, match="not empty and does not contain a run"):
         begin(Run(tmp_path))
     with pytest.raises(UsageError, match="is a file"):
         begin(Run(tmp_path / "letter.txt"))
@@ -185,7 +185,7 @@ def test_a_run_knows_what_its_data_held(tmp_path: Path) -> None:
     text = run.settings_path.read_text()
     with pytest.raises(UsageError, match="was started with other data: labels of a changed") as told:
         run.fix_data(begin(run), data())
-    assert "restore the files to go on" in str(told.value)
+    assert "restore the files to resume" in str(told.value)
     with pytest.raises(UsageError, match="image of a, labels of a, image of b and 1 more changed"):
         run.fix_data(begin(run), {"a": {}, "b": {}})
     assert run.settings_path.read_text() == text

@@ -156,7 +156,7 @@ def test_other_settings_are_refused_and_change_nothing(
     before = tree(run)
     ran = train(bench.recipe, bench.data, run, *more)
     assert (ran.code, ran.out) == (2, "")
-    assert f"begun with other settings ({what})" in ran.err
+    assert f"with other settings ({what})" in ran.err
     assert tree(run) == before
 
 
@@ -164,7 +164,7 @@ def test_overwrite_begins_anew_and_spares_what_is_not_its_own(bench: Bench, run:
     (run / "notes.txt").write_text("mine")
     ran = train(bench.recipe, bench.data, run, "--overwrite", "--epochs", 1, "--fold", "none")
     assert ran.code == 0, ran.err
-    assert "going on" not in ran.err
+    assert "resuming" not in ran.err
     assert {p.name for p in run.iterdir()} == FILES - {"validation.csv"} | {"notes.txt"}
     assert load_model(run / "model.safetensors").spec.training["epochs"] == 1
     assert "trained 1 epoch in" in ran.err
@@ -272,7 +272,7 @@ def test_row_54_a_scan_under_two_names_is_refused(
             "take [16, 14, 16] or [16, 16, 16]",
         ),
         ("[training]", '[loss]\nname = "bce_dice"\n[training]', "'bce_dice' does not take labels"),
-        ("[training]", "[training]\ndeep_supervision = true", "needs a network of several heads"),
+        ("[training]", "[training]\ndeep_supervision = true", "needs a network with several heads"),
         (
             "patch = [16, 16, 16]\nbatch = 2",
             "patch = [2, 2, 2]\nbatch = 1",
@@ -372,7 +372,7 @@ def test_data_that_changed_since_a_run_was_begun_are_refused(
     before = tree(run)
     ran = train(bench.recipe, data, run)
     assert (ran.code, ran.out) == (2, "")
-    assert f"was started with other data: {kind} of {name} changed; restore the files to go on" in ran.err
+    assert f"was started with other data: {kind} of {name} changed; restore the files to resume" in ran.err
     assert tree(run) == before
     assert train(bench.recipe, data, run, "--overwrite", "--epochs", 1, "-q").code == 0
 
@@ -392,8 +392,8 @@ def test_a_run_of_an_older_version_goes_on_with_a_warning(bench: Bench, run: Pat
     (run / "run.json").write_text(json.dumps(stored))
     ran = train(bench.recipe, bench.data, run)
     assert ran.code == 0, ran.err
-    assert "the version that began this run did not remember its data" in ran.err
-    assert "did not remember" not in train(bench.recipe, bench.data, run).err
+    assert "the version that started this run did not record its data" in ran.err
+    assert "did not record" not in train(bench.recipe, bench.data, run).err
 
 
 @pytest.mark.fault("reports 17")
@@ -447,7 +447,7 @@ def test_a_device_that_is_not_there_is_a_usage_error(bench: Bench, tmp_path: Pat
     for device in ("cuda:99", "abacus"):
         ran = train(bench.recipe, bench.data, tmp_path / "run", "--device", device)
         assert ran.code == 2
-        assert "there is no device" in ran.err
+        assert "is not available" in ran.err
     assert not (tmp_path / "run").exists()
 
 
@@ -484,7 +484,7 @@ def test_a_budget_shorter_than_an_epoch_shortens_it_and_says_so(bench: Bench, tm
     ran = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
     assert ran.code == 0, ran.err
     assert re.search(
-        r"an epoch of 100000 steps takes \d+ s, and \d s are left: one of \d+ steps? takes", ran.err
+        r"an epoch of 100000 steps takes \d+ s, and \d s remain: one of \d+ steps? takes", ran.err
     )
     stored = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (stored["epochs"], stored["steps_per_epoch"] < 10000) == (1, True)

@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_listed_and_a_model_of_which_nothing_fits_is_refuse
     wider = replace(NETWORK, widths=(4, 12))
     _, after, said = begun(OURS, CHANNELS, model(), wider)
     assert len(said) == 1
-    assert "weights do not fit and begin from nothing: " in said[0]
+    assert "weights do not fit and start from random weights: " in said[0]
     assert set(after) == set(network_of(wider, 0).state_dict())
     with pytest.raises(ModelError, match="none of its weights fits the recipe's network; give a model of"):
         begun(OURS, CHANNELS, model(spec=replace(NETWORK, widths=(2, 6))))

@@ -101,7 +101,7 @@ def test_a_tolerance_that_nothing_uses_is_refused(pair: tuple[Path, Path], words
 def test_two_files_without_a_label_are_no_empty_table(tmp_path: Path) -> None:
     a, b = (save(tmp_path / f"{name}.nii.gz", ball(0)) for name in "ab")
     for verb in ("evaluate", "compare"):
-        assert "hold a label: there is nothing to measure" in refused(3, verb, a, b)
+        assert "contain a label, so there is nothing to measure" in refused(3, verb, a, b)
     names = tmp_path / "names.json"
     names.write_text('{"labels": {"1": "liver"}}')
     assert "absent in both" in done("evaluate", a, b, "--labels", names).out
