@@ -10,7 +10,7 @@ import pytest
 from medseg.core.structures import Structure, StructureSet, edge_values, from_labels, outer_faces
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, at_edge, is_doubtful
-from medseg.findings.labels import VOLUME_SLACK, Expected, of_labels, component_counts
+from medseg.findings.labels import VOLUME_SLACK, Expected, component_counts, of_labels
 
 PAIR = from_labels({1: "left kidney", 2: "right kidney"})
 GRID = Grid((12, 10, 8), np.eye(4))
