@@ -160,7 +160,9 @@ def bias_field(image: Tensor, params: BiasFieldParams, spacing_mm: Sequence[floa
         return image
     logarithms = params.logarithms * (len(image) if len(params.logarithms) == 1 else 1)
     if len(logarithms) != len(image):
-        raise UsageError(f"a bias field for {len(logarithms)} channels does not fit an image of {len(image)}")
+        raise UsageError(
+            f"a bias field was drawn for {len(logarithms)} channels, and the image has {len(image)}"
+        )
     control = torch.tensor(logarithms, dtype=torch.float64).T.reshape(*params.lattice, -1)
     bases = [
         elastic.patch_basis(n, count, mm, params.spacing_mm).float()

@@ -114,7 +114,7 @@ def test_labels_are_integers(dtype: type) -> None:
 
 def test_labels_need_an_array_for_their_grid() -> None:
     LabelMap(np.zeros(SHAPE, np.uint8), moved(0))
-    with pytest.raises(GeometryError, match="grid says"):
+    with pytest.raises(GeometryError, match="and the grid"):
         LabelMap(np.zeros((3, 4, 2), np.uint8), moved(0))
 
 

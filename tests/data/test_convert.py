@@ -247,7 +247,7 @@ def test_wrong_names_are_refused_with_the_right_ones(heads: Path, tmp_path: Path
         UsageError, match=r"there is neither a layout nor a card named 'x'; .*decathlon.*hippocampus"
     ):
         convert(heads, tmp_path / "o", layout="x", to="nnunet")
-    with pytest.raises(UsageError, match="an axis is sagittal, coronal, axial, not 'k'"):
+    with pytest.raises(UsageError, match="the axis must be sagittal, coronal, axial, not 'k'"):
         convert(heads, tmp_path / "o", layout="decathlon", to="images", axis="k")
     with pytest.raises(UsageError, match="BRATS needs flair, t1, t1c, t2"):
         convert(heads, tmp_path / "o", layout="decathlon", to="brats2020")
@@ -283,7 +283,7 @@ def test_a_name_that_leads_elsewhere_is_no_name(heads: Path, tmp_path: Path) -> 
 def test_cases_without_labels_become_test_cases(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "set", "prostatex", 2, 0, (24, 24, 16))
     (tmp_path / "set" / "mask_prostate" / "ProstateX-0001.nii.gz").unlink()
-    with pytest.raises(InputError, match="no mask of ProstateX-0001"):
+    with pytest.raises(InputError, match="no mask for ProstateX-0001"):
         convert(tmp_path / "set", tmp_path / "out", layout="prostatex", to="nnunet")
     for to, folder in (("nnunet", "imagesTs"), ("decathlon", "imagesTs"), ("promise12", ".")):
         done = convert(tmp_path / "set", tmp_path / to, layout="prostatex", to=to, unlabelled=True)

@@ -78,7 +78,7 @@ def test_what_is_missing_or_twice_is_said(tmp_path: Path) -> None:
     file = a_case(tmp_path / "p1", 1, apart=True)
     content = file.read_bytes()
     file.unlink()
-    with pytest.raises(InputError, match="p1: holds no structure set"):
+    with pytest.raises(InputError, match="p1: contains no structure set"):
         LAYOUTS["dicom"](tmp_path)
     assert [case.label is None for case in LAYOUTS["dicom"](tmp_path, complete=False).cases] == [False, True]
     for name in ("a.dcm", "b.dcm"):

@@ -76,23 +76,23 @@ def test_channels_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_description_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, "no dataset.json")
+    refused(tmp_path, "does not contain dataset.json")
     (tmp_path / "dataset.json").mkdir()
-    refused(tmp_path, "no dataset.json")
-    refused(tmp_path / "missing", "no dataset.json")
+    refused(tmp_path, "does not contain dataset.json")
+    refused(tmp_path / "missing", "does not contain dataset.json")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "\x00", "[" * 100_000])
 def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     make(tmp_path)
     (tmp_path / "dataset.json").write_text(text)
-    refused(tmp_path, "is not JSON")
+    refused(tmp_path, "is not (a )?JSON")
 
 
 def test_a_description_in_no_known_encoding_is_refused(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "dataset.json").write_bytes(b'{"training": "\xff\xfe"}')
-    refused(tmp_path, "is not JSON")
+    refused(tmp_path, "is not (a )?JSON")
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_a_folder_that_is_itself_a_link_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./imagesTr/c.nii.gz", ".", "", "a\0b.nii.gz", "x" * 5000])
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
-    refused(make(tmp_path, training=[entry("a"), entry("b") | {"image": name}]), "is not there")
+    refused(make(tmp_path, training=[entry("a"), entry("b") | {"image": name}]), "does not exist")
 
 
 def test_links_in_a_circle_are_not_there(tmp_path: Path) -> None:
     folder = make(tmp_path, training=[entry("c")])
     (folder / "imagesTr" / "c.nii.gz").symlink_to(folder / "imagesTr" / "c.nii.gz")
-    refused(folder, "is not there|outside")
+    refused(folder, "does not exist|outside")
 
 
 def test_one_name_for_two_cases_is_refused(tmp_path: Path) -> None:
@@ -333,7 +333,7 @@ def test_an_nnunet_case_must_be_whole_and_inside(tmp_path: Path) -> None:
         read_nnunet(folder)
     with pytest.raises(InputError, match="no training case"):
         read_nnunet(nnunet(tmp_path / "none", cases=()))
-    with pytest.raises(InputError, match=r"no dataset.json"):
+    with pytest.raises(InputError, match=r"does not contain dataset.json"):
         read_nnunet(tmp_path / "nowhere")
 
 
@@ -429,14 +429,14 @@ def test_prostatex_pairs_images_and_masks_by_the_patients_number(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("Images/ProstateX-0001_t2.nii.gz", "no mask of ProstateX-0001"),
-        ("mask_prostate/ProstateX-0001.nii.gz", "no image of ProstateX-0001"),
+        ("Images/ProstateX-0001_t2.nii.gz", "no mask for ProstateX-0001"),
+        ("mask_prostate/ProstateX-0001.nii.gz", "no image for ProstateX-0001"),
         ("mask_prostate/ProstateX-000.nii.gz", "lists 'ProstateX-0000' more than once"),
         ("Images/scan.nii.gz", "is not named ProstateX-NUMBER"),
     ],
 )
 def test_a_prostatex_folder_that_is_not_whole_is_refused(tmp_path: Path, name: str, fault: str) -> None:
-    with pytest.raises(InputError, match="holds no Images"):
+    with pytest.raises(InputError, match="contains no Images"):
         read_prostatex(tmp_path)
     touched(tmp_path, "Images/ProstateX-0000_t2.nii.gz", "mask_prostate/ProstateX-0000.nii.gz", name)
     with pytest.raises(InputError, match=fault):
@@ -464,7 +464,7 @@ def test_groups_may_be_told_by_a_table(tmp_path: Path) -> None:
     table.write_text("file,group\nx.png,anna\ny,anna\n")
     assert [case.group for case in read_images(tmp_path).cases] == ["anna", "anna"]
     for text, fault in (
-        ("file,group\nx.png,anna\n", "whose 'y' is"),
+        ("file,group\nx.png,anna\n", "does not list 'y'"),
         ("file,group\nx,a\ny,b\nx,c\n", "lists 'x' in two groups"),
         ("file,group\nx,a\ny,b\nz,c\n", "names 'z'"),
         ("file,group\nx,a\ny,\n", "in the group ''"),
@@ -479,8 +479,8 @@ def test_groups_may_be_told_by_a_table(tmp_path: Path) -> None:
     ("names", "fault"),
     [
         ((), "contains no image"),
-        (("images/a.png",), "no mask of 'a'"),
-        (("images/a.png", "masks/a.png", "masks/b.png"), "no image of 'b'"),
+        (("images/a.png",), "no mask for 'a'"),
+        (("images/a.png", "masks/a.png", "masks/b.png"), "no image for 'b'"),
         (("images/a.png", "images/a.tif", "masks/a.png"), "lists 'a' more than once"),
         (("images/a.png", "masks/a.png", "labels/a.png"), "contains both masks/ and labels/"),
         (("a.png", "a_mask.png", "a_seg.png"), "two masks of 'a'"),
@@ -563,7 +563,7 @@ def test_a_description_at_fault_is_told_by_its_line(tmp_path: Path) -> None:
     assert "dataset.json: is not JSON: Expecting ',' delimiter in line 3, column 2; correct that line" in told
     (tmp_path / "dataset.json").write_text('{"labels": {}}')
     assert "has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net)" in refused_check(tmp_path)
-    refused(make(tmp_path, labels=None), "is not a Decathlon dataset.json: it has no 'labels'")
+    refused(make(tmp_path, labels=None), "is not a Decathlon dataset.json: it lacks 'labels'")
 
 
 def refused_check(folder: Path) -> str:

@@ -112,7 +112,7 @@ def test_channels_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     a = touch(tmp_path, "a.nii.gz") / "a.nii.gz"
     with pytest.raises(UsageError, match="twice: t1, t1"):
         find_cases([f"t1={a}", f"t1={a}"])
-    with pytest.raises(UsageError, match="beside plain paths"):
+    with pytest.raises(UsageError, match="mixed with plain paths"):
         find_cases([f"t1={a}", str(a)])
     with pytest.raises(InputError, match="channel t2: there is no such file"):
         find_cases([f"t1={a}", f"t2={tmp_path / 'none.nii.gz'}"])
