@@ -122,7 +122,7 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "unreadable": (cut, "error", "image: "),
     "grid mismatch": (move_grid, "error", "labels: image and labels lie on different grids"),
     "unknown value": (unknown_value, "error", "labels: unknown label values 7 (10 voxels)"),
-    "odd intensities": (brighter, "warning", "95% of intensities"),
+    "odd intensities": (brighter, "warning", "95 % of intensities"),
     "constant": (constant, "error", "image: channel 'image' is constant: every voxel is 1"),
     "duplicate": (twice, "error", "same voxels as phantom_001"),
     "duplicate, turned": (twice_turned, "error", "same voxels as phantom_001"),
