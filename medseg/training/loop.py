@@ -23,7 +23,7 @@ from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
 from medseg.training import checkpoint as checkpoints
 from medseg.training.checkpoint import Checkpoint
 from medseg.training.log import TrainingLog
-from medseg.training.processor import autocast_dtype
+from medseg.training.processor import autocast_dtype, compute_thin_maps_in_f32
 from medseg.training.sampling import PatchSampler
 from medseg.training.schedule import (
     AveragedWeights,
@@ -153,6 +153,8 @@ class Trainer:
     def __post_init__(self) -> None:
         self.device = next(self.network.parameters()).device
         self.dtype = autocast_dtype(self.device, self.spec.precision)
+        if self.dtype is not None and self.device.type == "cpu":
+            compute_thin_maps_in_f32(self.network)
         self.optimizer = build_optimizer(self.network, self.spec)
         self.averaged = AveragedWeights(self.network, self.spec.ema_decay)
         self.generator = Generator().manual_seed(self.spec.seed)
@@ -228,19 +230,23 @@ class Trainer:
             self.loss.progress = self.progress.step / total
         loss = reduce(operator.add, map(self._part, answers))
         value = float(loss.detach())
-        if not math.isfinite(value):
-            raise SelfCheckError(
-                f"the loss is {value} at step {self.progress.step} (cases {', '.join(batch.case_ids)})",
-                source=self.folder,
-                hint="lower training.learning_rate, or run `medseg check` on the data",
-            )
+        self._require_finite("loss", value, batch)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip_norm)
+        norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip_norm)
+        self._require_finite("norm of the gradient", float(norm), batch)
         self.optimizer.step()
         self.averaged.update(self.network)
         self.progress.step += 1
         return value
+
+    def _require_finite(self, what: str, value: float, batch: Batch) -> None:
+        if not math.isfinite(value):
+            raise SelfCheckError(
+                f"the {what} is {value} at step {self.progress.step} (cases {', '.join(batch.case_ids)})",
+                source=self.folder,
+                hint="lower training.learning_rate, or run `medseg check` on the data",
+            )
 
     def _answers(self, images: Tensor, labels: Tensor, phase: Phase | None) -> list[Answer]:
         """What the loss is taken of: all voxels, those of one phase, or those of every head."""

@@ -317,6 +317,15 @@ def test_a_loss_that_is_not_finite_stops_and_keeps_the_last_good_checkpoint(
     assert_same_training(uninterrupted, finished(tmp_path))
 
 
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path)
+    first = next(trainer.network.parameters())
+    first.register_hook(lambda gradient: gradient * math.nan)
+    with pytest.raises(SelfCheckError, match="the norm of the gradient is nan at step 0"):
+        trainer.run(ignore)
+    assert all(p.isfinite().all() for p in trainer.network.parameters())
+
+
 def test_an_epoch_is_told_with_its_scores(tmp_path: Path) -> None:
     told: list[Epoch] = []
     trainer = tiny_trainer(tmp_path)
