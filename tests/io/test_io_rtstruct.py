@@ -221,5 +221,5 @@ def test_two_structures_of_one_name_are_never_taken_for_one(tmp_path: Path) -> N
     with pytest.raises(InputError, match="'GTV' and 'gtv' are the same structure"):
         io.read_labels(file, structures=from_labels({1: "Gtv"}))
     assert io.read_labels(file, structures=from_labels({3: "liver"})).array.max() == 3
-    with pytest.raises(UsageError, match="cannot be told apart"):
+    with pytest.raises(UsageError, match="cannot be distinguished"):
         io.read_labels(file, structures=from_labels({1: "Liver", 2: "liver"}))
