@@ -305,9 +305,7 @@ def _require_same(first: Mapping[str, Any], second: Mapping[str, Any]) -> None:
     for what in sorted(of_one.keys() | of_two.keys()):
         told = [settings.get(what, UNSET) for settings in (of_one, of_two)]
         if told[0] != told[1]:
-            raise UsageError(
-                f"the two predictions differ in {what}: {told[0]} and {told[1]}", hint=PREDICT_BOTH
-            )
+            raise UsageError(f"the two differ in {what}: {told[0]} and {told[1]}", hint=PREDICT_BOTH)
 
 
 def _smallest(summary: Mapping[str, Any], model: str) -> tuple[dict[str, Smallest], tuple[str, ...]]:
@@ -384,9 +382,7 @@ def _warnings(summaries: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     said = []
     versions = [summary["provenance"].get("software", {}).get("version") for summary in summaries]
     if versions[0] != versions[1]:
-        said.append(
-            f"the predictions come from different versions of medseg: {versions[0]} and {versions[1]}"
-        )
+        said.append(f"different versions of medseg made the predictions: {versions[0]} and {versions[1]}")
     for when, summary in zip(("first", "second"), summaries, strict=True):
         said += [f"{when}: {text}" for text in sentences_of(stated_findings(summary) or (), *REFUSED)]
     return tuple(dict.fromkeys(said))

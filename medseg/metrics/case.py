@@ -210,9 +210,7 @@ def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str
         taus = dict.fromkeys(structures.names, float(tolerance_mm))
     for name, tau in taus.items():
         if name not in structures.names:
-            raise UsageError(
-                f"a tolerance is given for {name!r}, which is not among {', '.join(structures.names)}"
-            )
+            raise UsageError(f"a tolerance is given for {name!r}; choose from {', '.join(structures.names)}")
         if not (math.isfinite(tau) and tau >= 0):
             raise UsageError(f"the tolerance of {name!r} must be 0 mm or more, not {tau:g}")
     return taus
@@ -375,10 +373,7 @@ def _warnings(
             own.append(f"{UNKNOWN.format(who)}: {listed(told, most=LISTED_VALUES)}")
     own += _without_shared_values(seen["reference"], seen["prediction"])
     if (shear := affine.shear_degrees(reference.grid.affine)) > SHEAR_WARNING_DEGREES:
-        own.append(
-            f"the axes are {shear:.1f} degrees from right angles: distances are computed as if they "
-            "were orthogonal"
-        )
+        own.append(f"the axes are {shear:.1f} degrees from right angles: distances assume orthogonal axes")
     return tuple(dict.fromkeys((*reference.warnings, *predicted.warnings, *own)))
 
 

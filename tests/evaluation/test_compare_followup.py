@@ -128,7 +128,7 @@ def test_without_the_model_nothing_is_shown_to_be_real(tmp_path: Path) -> None:
             {"engines": ["openvino bf16"]},
             "engines or precisions: openvino f32 and openvino bf16; predict",
         ),
-        ({"tta": True}, r"mirroring \(tta\): as the model says, and yes; predict both scans with the same"),
+        ({"tta": True}, r"mirroring \(tta\): as the model says and yes; predict both scans with the same"),
     ],
 )
 def test_other_models_or_precisions_are_refused_with_both_values(
@@ -183,7 +183,7 @@ def test_a_page_has_the_scans_and_the_dates_that_were_given(tmp_path: Path, mode
 
 def test_what_only_the_file_decides_may_differ(tmp_path: Path) -> None:
     found = two(tmp_path, [(5, 15)], [(5, 15)], reading={"volume": 3}, software={"version": "2"})
-    assert "different versions of medseg: 1 and 2" in found.report.warnings[-1]
+    assert "different versions of medseg made the predictions: 1 and 2" in found.report.warnings[-1]
 
 
 def test_only_predictions_as_they_were_written_are_compared(tmp_path: Path) -> None:
@@ -208,7 +208,7 @@ def test_damaged_summaries_are_input_errors(tmp_path: Path, damage: dict[str, An
 
 def test_a_named_model_must_be_the_one_that_predicted(tmp_path: Path, model_file: Path) -> None:
     one, other = write(tmp_path / "a_seg.nii.gz", [(5, 15)]), write(tmp_path / "b_seg.nii.gz", [(5, 15)])
-    with pytest.raises(ModelError, match="the one that predicted " + "1" * 64):
+    with pytest.raises(ModelError, match="the model that predicted has " + "1" * 64):
         followup(one, other, model=str(model_file))
     with pytest.raises(UsageError, match="no structure named 'tip'"):
         followup(one, other, lesions=["tip"])
