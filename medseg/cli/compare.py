@@ -53,6 +53,10 @@ Dates = Annotated[
     typer.Option("--dates", help="With --followup: dates of both scans, such as 2025-01-31,2026-02-28."),
 ]
 
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value to this CSV file.")]
+
+Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")]
+
 
 def command(
     a: Annotated[Path, typer.Argument(help="Segmentation A: a label file, or a folder of them.")],
@@ -67,10 +71,8 @@ def command(
     labels: opt.Labels = None,
     ignore: opt.Ignore = None,
     tolerance: opt.Tolerance = None,
-    surface: Annotated[
-        bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")
-    ] = True,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write every value to this CSV file.")] = None,
+    surface: Surface = True,
+    csv: Csv = None,
     out: opt.Out = None,
     threads: opt.Threads = 0,
     volume: opt.VolumeNumber = None,

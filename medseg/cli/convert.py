@@ -14,6 +14,11 @@ from medseg.core.errors import counted, printable
 if TYPE_CHECKING:
     from medseg.data.convert import Conversion
 
+Axis = Annotated[
+    str,
+    typer.Option("--axis", help="With --to images: cut sagittal, coronal or axial slices."),
+]
+
 
 def command(
     source: Annotated[Path, typer.Argument(help="Folder of the dataset to convert.")],
@@ -34,10 +39,7 @@ def command(
             "masks or label_maps.",
         ),
     ],
-    axis: Annotated[
-        str,
-        typer.Option("--axis", help="With --to images: cut sagittal, coronal or axial slices."),
-    ] = "axial",
+    axis: Axis = "axial",
     channels: Annotated[
         str,
         typer.Option(

@@ -11,6 +11,14 @@ from medseg.cli import options as opt
 from medseg.cli.terminal import say
 from medseg.core.errors import UsageError
 
+Lesions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lesions",
+        help="List the lesions of this structure. Repeatable. Default: all named tumour or lesion.",
+    ),
+]
+
 
 def command(
     seg: Annotated[Path, typer.Argument(help="Segmentation to report on: a label file.")],
@@ -26,13 +34,7 @@ def command(
     ignore: opt.Ignore = None,
     out: opt.Out = None,
     tolerance: opt.Tolerance = None,
-    lesions: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--lesions",
-            help="List the lesions of this structure. Repeatable. Default: all named tumour or lesion.",
-        ),
-    ] = None,
+    lesions: Lesions = None,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
     use_form: opt.UseForm = None,

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from medseg.training.loop import Epoch
     from medseg.training.train import TrainResult
 
+TimeBudget = Annotated[
+    str,
+    typer.Option(
+        "--time-budget",
+        help="Train as many epochs as fit into this time, such as 20m or 2h, by their measured speed.",
+    ),
+]
+Folds = Annotated[int, typer.Option("--folds", min=2, help="Number of cross-validation folds.")]
+Fold = Annotated[
+    str,
+    typer.Option("--fold", help="Hold out and measure this fold, counted from 0, or none."),
+]
+
 
 def command(
     recipe: Annotated[str, typer.Argument(help="Recipe: its name, or a .toml file.")],
@@ -25,18 +38,9 @@ def command(
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Number of epochs (overrides the recipe).")
     ] = None,
-    time_budget: Annotated[
-        str,
-        typer.Option(
-            "--time-budget",
-            help="Train as many epochs as fit into this time, such as 20m or 2h, by their measured speed.",
-        ),
-    ] = "",
-    folds: Annotated[int, typer.Option("--folds", min=2, help="Number of cross-validation folds.")] = 5,
-    fold: Annotated[
-        str,
-        typer.Option("--fold", help="Hold out and measure this fold, counted from 0, or none."),
-    ] = "0",
+    time_budget: TimeBudget = "",
+    folds: Folds = 5,
+    fold: Fold = "0",
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Random seed (overrides the recipe).")
     ] = None,

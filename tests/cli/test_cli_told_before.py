@@ -166,7 +166,7 @@ def test_a_report_of_another_format_is_told_which_there_are(
 def aside(words: Sequence[object], model_path: Path) -> str:
     """The one line on what was left aside, of a run that is strict."""
     ran = done("predict", *words, "-m", model_path, "--dry-run")
-    (line,) = [line for line in ran.err.splitlines() if line.startswith("left aside")] or [""]
+    (line,) = [line for line in ran.err.splitlines() if line.startswith("ignored in")] or [""]
     return line
 
 
@@ -190,7 +190,7 @@ def test_a_series_with_other_things_says_what_was_left_aside(tmp_path: Path, mod
     (series / "old").mkdir()
     (series / ".hidden").mkdir()
     assert aside([series], model_path) == (
-        "left aside in series: 2 files (README.txt and Thumbs.db) and 1 folder (old)"
+        "ignored in series: 2 files (README.txt and Thumbs.db) and 1 folder (old)"
     )
 
 
@@ -206,7 +206,7 @@ def test_a_folder_of_scans_says_what_was_left_aside(scan: Path, tmp_path: Path, 
     (folder / "a.json").write_text("{}")
     for name in ("a_seg.json", "a_report.html", "a_seg.nii.gz"):
         (folder / name).write_text("{}")
-    assert aside(words, model_path) == "left aside in in: 1 file (a.json) and 1 folder (empty)"
+    assert aside(words, model_path) == "ignored in in: 1 file (a.json) and 1 folder (empty)"
     for n in range(9):
         (folder / f"n{n}.txt").touch()
     assert "10 files (a.json, n0.txt, n1.txt and 7 more) and 1 folder" in aside(words, model_path)

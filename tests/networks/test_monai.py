@@ -78,9 +78,9 @@ def test_two_axes_reach_the_class() -> None:
     [
         (
             {"name": "monai:SegResnt"},
-            "MONAI has there is no network named 'SegResnt'; did you mean SegResNet",
+            "MONAI has no network named 'SegResnt'; did you mean SegResNet",
         ),
-        ({"name": "monai:xyzzy"}, "MONAI has there is no network named 'xyzzy'; see "),
+        ({"name": "monai:xyzzy"}, "MONAI has no network named 'xyzzy'; see "),
         ({"name": "monai:SegResNet", "options": {"init_filter": 8}}, "did you mean init_filters"),
         ({"name": "monai:SegResNet", "options": {"in_channels": 8}}, "no option in_channels"),
         (
