@@ -74,9 +74,7 @@ def flip_labels(labels: Tensor, axes: Sequence[int], swapped: Sequence[int]) -> 
 
 
 def _twin_labels(structures: StructureSet) -> list[tuple[int, int]]:
-    if not structures.are_regions:
-        return list(structures.twins())
-    members = {s.value: s.members for s in structures}
+    members = {s.value: s.label_values for s in structures}
     pairs: list[tuple[int, int]] = []
     for left, right in structures.twins():
         if len(members[left]) != len(members[right]):

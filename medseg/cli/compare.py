@@ -140,6 +140,8 @@ def _check(
     out: Path | None,
 ) -> None:
     """Refuse options that do not go together."""
+    from medseg.io.formats import HTML_SUFFIXES
+
     if followup and measured != (None, None, None):
         raise UsageError(
             "--followup compares two times, and takes no --reference, no --tolerance and no --ignore"
@@ -150,7 +152,7 @@ def _check(
         )
     if not followup and only_followup:
         raise UsageError("--lesions, --model, --scan-a, --scan-b and --dates go with --followup")
-    if out is not None and out.suffix.lower() not in (".html", ".htm"):
+    if out is not None and out.suffix.lower() not in HTML_SUFFIXES:
         name = f"{out.stem or 'NAME'}.html"
         raise UsageError("the report is an HTML file", source=out, hint=f"give -o {name}, or use --json")
 

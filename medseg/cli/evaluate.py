@@ -186,7 +186,9 @@ def _require_html(page: Path | None) -> None:
     Raises:
         UsageError: it is one.
     """
-    if page is not None and page.suffix.lower() not in (".html", ".htm"):
+    from medseg.io.formats import HTML_SUFFIXES
+
+    if page is not None and page.suffix.lower() not in HTML_SUFFIXES:
         raise UsageError(
             f"the report of a cohort is an .html file, not {page.suffix or 'one without a suffix'}",
             source=page,

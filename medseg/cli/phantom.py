@@ -47,9 +47,9 @@ def command(
 ) -> None:
     """Write phantoms, which are synthetic scans, for trials."""
     from medseg.data.phantom import write_phantom_scan, write_phantoms
-    from medseg.io import SUFFIXES
+    from medseg.io import format_of
 
-    if str(out).endswith(SUFFIXES):
+    if format_of(out).is_image:
         write_phantom_scan(out, seed=seed, overwrite=overwrite)
         say(f"one phantom scan was written to {out}")
     else:

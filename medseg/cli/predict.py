@@ -136,14 +136,13 @@ def spelled(words: Sequence[str]) -> list[str]:
 
 
 def _names_page(word: str) -> bool:
-    from medseg.io.dicom.series import DICOM_SUFFIXES
-    from medseg.io.names import PAGES, PICTURE_SUFFIXES, SUFFIXES, stem_and_suffix
+    from medseg.io.names import format_of, stem_and_suffix
 
-    suffix = stem_and_suffix(word)[1]
-    if suffix in PAGES:
+    found = format_of(word)
+    if found.kind == "page":
         return True
-    scans = {*SUFFIXES, *DICOM_SUFFIXES, ""} - {*PICTURE_SUFFIXES}
-    return suffix not in scans and word[:1] != "-" and "=" not in word and not Path(word).exists()
+    is_scan = not stem_and_suffix(word)[1] or (bool(found.reader) and not found.is_picture)
+    return not is_scan and word[:1] != "-" and "=" not in word and not Path(word).exists()
 
 
 def _tell_end(outcomes: Sequence[Outcome], quiet: bool, *, volumes_too: bool, timing: bool) -> None:

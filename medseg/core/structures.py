@@ -10,7 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import Slices, label_boxes, outer_faces, union
 from medseg.core.errors import InputError, UsageError, counted, did_you_mean
+from medseg.core.volume import Grid
 
 Side = Literal["left", "right", "none"]
 
@@ -58,6 +60,11 @@ class Structure:
     twin: str | None = None
     colour: str = ""
     members: tuple[int, ...] = ()
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """The label values it consists of: the members of a region, or its own."""
+        return self.members or (self.value,)
 
 
 @dataclass(frozen=True)
@@ -129,8 +136,12 @@ class StructureSet:
     @property
     def known_values(self) -> tuple[int, ...]:
         """Every label value a reference may hold, background 0 included."""
-        inner = {v for s in self.items for v in (s.members or (s.value,))}
-        return tuple(sorted({0} | inner))
+        return (0, *self.label_values)
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """Every label value that the structures consist of, sorted."""
+        return tuple(sorted({v for s in self.items for v in s.label_values}))
 
     @property
     def index_values(self) -> tuple[int, ...]:
@@ -229,12 +240,27 @@ class StructureSet:
         Args:
             count: voxels of each label value, as `value_counts` gives them.
         """
-        return {s.name: sum(count.get(v, 0) for v in s.members or (s.value,)) for s in self.items}
+        return {s.name: sum(count.get(v, 0) for v in s.label_values) for s in self.items}
+
+    def volumes_ml(self, count: Mapping[int, int], grid: Grid) -> dict[str, float]:
+        """Volume of each structure by name, 0 where there is none.
+
+        Args:
+            count: voxels of each label value, as `value_counts` gives them.
+            grid: where the voxels are.
+        """
+        return {name: grid.volume_ml(n) for name, n in self.voxels(count).items()}
 
     def at_edge(self, labels: NDArray[np.integer]) -> frozenset[str]:
         """Names of the structures that reach the edge of a label array (I, J, K): see `edge_values`."""
         outer = edge_values(labels)
-        return frozenset(s.name for s in self.items if not outer.isdisjoint(s.members or (s.value,)))
+        return frozenset(s.name for s in self.items if not outer.isdisjoint(s.label_values))
+
+    def boxes(self, labels: NDArray[np.integer]) -> dict[str, Slices]:
+        """The smallest box around each structure that a label array holds, by name."""
+        found = label_boxes(labels, self.label_values)
+        inside = {s.name: [found[v] for v in s.label_values if v in found] for s in self.items}
+        return {name: union(boxes) for name, boxes in inside.items() if boxes}
 
     @property
     def lesions(self) -> tuple[str, ...]:
@@ -326,17 +352,6 @@ def _check_twin(structure: Structure, twin: Structure | None) -> None:
             f"the twins {structure.name!r} and {twin.name!r} have the sides {structure.side} and {twin.side}",
             hint="one is left, the other right",
         )
-
-
-def outer_faces(shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
-    """Axis and end, 0 or -1, of each face of an array at which what it shows may be cut.
-
-    The two faces of an axis of one voxel are none: a single slice shows all there is of its plane.
-
-    >>> outer_faces((4, 1, 3))
-    ((0, 0), (0, -1), (2, 0), (2, -1))
-    """
-    return tuple((axis, end) for axis, n in enumerate(shape) if n > 1 for end in (0, -1))
 
 
 def edge_values(labels: NDArray[np.integer]) -> frozenset[int]:

@@ -16,6 +16,8 @@ SAME_GRID_MM = 1e-3
 """Two grids are the same when the centres of their corner voxels are at most this far apart."""
 
 
+MM3_PER_ML = 1000.0
+
 SMALLEST_VOLUME = 1e-6
 """Below this share of the volume its edges would span at right angles, a voxel has none."""
 
@@ -53,6 +55,14 @@ class Grid:
     @property
     def voxel_volume_mm3(self) -> float:
         return aff.voxel_volume_mm3(self.affine)
+
+    def volume_ml(self, voxels: int) -> float:
+        """Volume of a number of voxels.
+
+        >>> round(Grid((2, 2, 2), np.diag([2, 2, 2, 1])).volume_ml(125), 6)
+        1.0
+        """
+        return voxels * self.voxel_volume_mm3 / MM3_PER_ML
 
     @property
     def voxels(self) -> int:

@@ -19,11 +19,11 @@ from medseg.core.structures import StructureSet
 from medseg.data.layouts.description import read_json
 from medseg.io import stem_and_suffix
 from medseg.io.atomic import write_text
+from medseg.io.formats import NIFTI_SUFFIXES
 
 DESCRIPTION = "dataset_description.json"
 DERIVATIVES = Path("derivatives") / "medseg"
 PLACES = ("sub-*/anat/sub-*", "sub-*/ses-*/anat/sub-*")
-SUFFIXES = (".nii.gz", ".nii")
 NO_SCANS = ("mask", "dseg", "probseg")
 """Endings of files among the anatomy that are no scans."""
 VERSION = "1.10.0"
@@ -60,7 +60,7 @@ def _require_told_apart(into: Path, root: Path, shared: Iterable[tuple[Path, str
         UsageError: which file it is; it was the only scan when the result was written.
     """
     for folder, start in shared:
-        for suffix in SUFFIXES:
+        for suffix in NIFTI_SUFFIXES:
             old = into / folder.relative_to(root) / f"{start}_dseg{suffix}"
             if old.exists():
                 raise UsageError(
@@ -135,4 +135,4 @@ def _description(folder: Path) -> Mapping[str, Any]:
 
 def _is_scan(path: Path) -> bool:
     stem, suffix = stem_and_suffix(path)
-    return suffix in SUFFIXES and not stem.endswith(NO_SCANS) and path.is_file()
+    return suffix in NIFTI_SUFFIXES and not stem.endswith(NO_SCANS) and path.is_file()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.digest import hexdigest
 from medseg.core.errors import InputError, MedsegError
 from medseg.core.structures import IGNORED, StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
@@ -195,7 +195,7 @@ def check_case(
         prepared,
         indices,
         structure_volumes_ml(labels, structures),
-        tuple(s.name for s in structures if {*(s.members or (s.value,))} & {*labels.unlabelled}),
+        tuple(s.name for s in structures if {*s.label_values} & {*labels.unlabelled}),
         is_whole(labels),
         volume.grid.spacing_mm,
         *_digests(files, volume, labels),
@@ -325,7 +325,7 @@ def _digests(files: CaseFiles, volume: Volume, labels: LabelMap) -> tuple[str, d
 def _placed(digest: str, grid: Grid) -> str:
     """Digest of voxels and of where they lie, to a ten-thousandth of a mm."""
     affine = np.round(canonical(grid).grid(grid).affine, 4) + 0.0
-    return hashlib.sha256(digest.encode() + affine.tobytes()).hexdigest()
+    return hexdigest(digest, affine.tobytes())
 
 
 def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
@@ -338,11 +338,11 @@ def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
 
 def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
     """Volume of each structure that is there."""
-    voxels = structures.voxels(value_counts(labels.array))
-    return {name: n * labels.grid.voxel_volume_mm3 / 1000 for name, n in voxels.items() if n}
+    volumes = structures.volumes_ml(value_counts(labels.array), labels.grid)
+    return {name: ml for name, ml in volumes.items() if ml}
 
 
 def voxel_digest(volume: Volume | LabelMap) -> str:
     """SHA-256 of the voxels: equal for the same scan under another name, axis order or number type."""
     voxels = np.ascontiguousarray(canonical(volume.grid).forward(volume.array), dtype=np.float32)
-    return hashlib.sha256(repr(voxels.shape).encode() + voxels.tobytes()).hexdigest()
+    return hexdigest(repr(voxels.shape), voxels.tobytes())

@@ -32,14 +32,13 @@ from medseg.data.layouts.case import require_folder
 from medseg.data.layouts.description import LISTER, required_description
 from medseg.data.source import Origin, described, origin
 from medseg.findings.finding import who
+from medseg.findings.scan import DOUBT_SPACING
 from medseg.io import ReadOptions, read_labels, stem_and_suffix
 from medseg.io.placement import is_usual
 from medseg.preparation.preparation import Preparation, PreparationSpec
 
 OUTLIER_FACTOR = 30.0
 """A case whose intensities are this many times the dataset's median brightness, or less, is odd."""
-
-SPACING_FACTOR = 2.0
 
 TINY_VOXELS = 10
 """A structure of fewer voxels is more often a slip of the pen than anatomy."""
@@ -269,8 +268,8 @@ def _parts(structures: StructureSet, tissues: Sequence[Tissue]) -> Mapping[int, 
 
 
 def _voxels_of(structure: Structure, voxels: Mapping[int, int], parts: Mapping[int, Sequence[int]]) -> int:
-    inner = structure.members or (structure.value,)
-    return sum(voxels.get(part, 0) for value in inner for part in parts.get(value, ()))
+    own = structure.label_values
+    return sum(voxels.get(part, 0) for value in own for part in parts.get(value, ()))
 
 
 def _present(
@@ -322,7 +321,7 @@ def _outliers(facts: list[CaseFacts]) -> list[Finding]:
             )
             findings.append(Finding("warning", case.case_id, text, f"{case.brightness:.4g}"))
         off = np.sort(case.spacing_mm) / sides
-        odd = off.max() > SPACING_FACTOR or off.min() < 1 / SPACING_FACTOR
+        odd = off.max() > DOUBT_SPACING or off.min() < 1 / DOUBT_SPACING
         if odd and is_usual(case.spacing_mm):  # the file's own warning tells the others
             text = f"its voxels differ from the median case's of {_mm(tuple(sides))} mm"
             findings.append(Finding("warning", case.case_id, text, f"{_mm(case.spacing_mm)} mm"))

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from medseg.core.errors import InputError
 from medseg.core.structures import Structure, StructureSet, from_labels
-from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.layouts.description import read_json, stated_labels
-from medseg.io import ReadOptions, inspect, read_labels, read_segments, read_volume, states_segments
-from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.io import ReadOptions, read_label_file, read_segments, states_segments
+from medseg.io.names import format_of
 from medseg.metrics.counts import present_values
 
 MOST_VALUES = 200
 """More label values than a segmentation has whose values nobody named: what holds them is a scan."""
-
-
-def read_side(
-    path: Path, reading: ReadOptions, structures: StructureSet | None = None, like: Grid | None = None
-) -> LabelMap:
-    """A label file by decisions that were taken for all; a volume is chosen where it has several.
-
-    Raises:
-        MedsegError: it cannot be read as labels.
-    """
-    volumes = 1 if reading.volume is None or path.is_dir() else inspect(path, options=reading).channels
-    return read_labels(path, structures=structures, like=like, options=reading.of_labels(volumes))
-
-
-def read_scan(scan: Path | Mapping[str, Path], reading: ReadOptions) -> Volume:
-    """A scan by decisions that were taken for all files; a volume is chosen where it has several.
-
-    Raises:
-        MedsegError: it cannot be read.
-    """
-    several = isinstance(scan, Path) and inspect(scan, options=reading).channels > 1
-    return read_volume(scan, options=reading if several else replace(reading, volume=None))
 
 
 def read_structures(path: Path) -> StructureSet:
@@ -87,7 +64,7 @@ def held_structures(paths: Sequence[Path], reading: ReadOptions | None = None) -
                 free = segment.value if segment.value not in taken else max(taken | values) + 1
                 segments.setdefault(segment.name, replace(segment, value=free))
             continue
-        held = present_values(read_side(path, reading or ReadOptions()).array)
+        held = present_values(read_label_file(path, reading or ReadOptions()).array)
         require_labels(held, path)
         values |= held.keys() - {0}
     named = {s.value: s for s in segments.values()}
@@ -104,7 +81,7 @@ def segment_names(paths: Iterable[Path]) -> dict[int, str]:
     names: dict[int, str] = {}
     values: dict[str, int] = {}
     for path in paths:
-        if stem_and_suffix(path)[1] != SEGMENTATION_SUFFIX:
+        if not format_of(path).holds_labels_only:
             continue
         for s in read_segments(path):
             if names.setdefault(s.value, s.name) != s.name or values.setdefault(s.name, s.value) != s.value:

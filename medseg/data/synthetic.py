@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from medseg.augment.spec import SynthesisSpec
 from medseg.augment.synthesis import Synthesiser, TissueTable, whole_scan
+from medseg.core.boxes import bounding_box, relative, widened
 from medseg.core.errors import InputError
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.cards import Card
@@ -90,18 +91,15 @@ class SyntheticCases:
         reorientation = canonical(labels.grid)
         grid = reorientation.grid(labels.grid)
         indices = self.table.encode(np.ascontiguousarray(reorientation.forward(labels.array)))
-        if not indices.any():
+        box = bounding_box(indices)
+        if box is None:
             raise InputError("the label map is empty", source=files.image)
-        found = [np.flatnonzero(indices.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
         room = [math.ceil(MARGIN_MM / mm) for mm in grid.spacing_mm]
-        low = [int(f[0]) - r for f, r in zip(found, room, strict=True)]
-        high = [int(f[-1]) + 1 + r for f, r in zip(found, room, strict=True)]
-        padded = np.zeros([h - b for b, h in zip(low, high, strict=True)], dtype=np.uint8)
-        start = [max(0, b) for b in low]
-        stop = [min(n, h) for n, h in zip(indices.shape, high, strict=True)]
-        inner = tuple(slice(s - b, e - b) for s, e, b in zip(start, stop, low, strict=True))
-        padded[inner] = indices[tuple(slice(s, e) for s, e in zip(start, stop, strict=True))]
+        wanted = tuple(slice(s.start - r, s.stop + r) for s, r in zip(box, room, strict=True))
+        there = widened(box, room, indices.shape)
+        padded = np.zeros([s.stop - s.start for s in wanted], dtype=np.uint8)
+        padded[relative(there, wanted)] = indices[there]
         affine = grid.affine.copy()
-        affine[:3, 3] += grid.affine[:3, :3] @ np.array(low)
+        affine[:3, 3] += grid.affine[:3, :3] @ np.array([s.start for s in wanted])
         i, j, k = padded.shape
         return padded, Grid((i, j, k), affine)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections import Counter
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from medseg.core.digest import hexdigest
 from medseg.core.errors import UsageError
 from medseg.evaluation.case_file import COHORT_PAGE, CaseFile, picture, read_json
 from medseg.evaluation.pairs import FilePair
@@ -175,7 +175,7 @@ def safe_names(ids: Sequence[str]) -> dict[str, str]:
     return {
         case: name
         if name == case and taken[name.casefold()] == 1 and not SUFFIXED.search(name)
-        else f"{name}-{hashlib.sha256(case.encode('utf-8', 'surrogateescape')).hexdigest()[:8]}"
+        else f"{name}-{hexdigest(case)[:8]}"
         for case, name in plain.items()
     }
 

@@ -17,10 +17,9 @@ from medseg import __version__
 from medseg.core.errors import InputError, ModelError, UsageError
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg.data.label_files import read_scan, read_side
 from medseg.findings.finding import REFUSED
 from medseg.findings.finding import sentences as sentences_of
-from medseg.io import ReadOptions, digest_of, digest_of_files
+from medseg.io import ReadOptions, digest_of, digest_of_files, read_label_file, read_scan
 from medseg.io.atomic import write_text
 from medseg.metrics.export import number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
@@ -208,11 +207,11 @@ def followup(
     structures = stated[0] if labels is None else known_structures(first, labels=labels).structures
     for name in lesions:
         _ = structures[name]
-    one, two = (read_side(path, reading, structures) for path in (first, second))
+    one, two = (read_label_file(path, reading, structures) for path in (first, second))
     smallest, why_not = _smallest(summaries[0], model)
     if unlike := tuple(_unlike(one.grid, two.grid)):
         smallest, why_not = {}, unlike
-    volumes = [_volumes_ml(labels, structures) for labels in (one, two)]
+    volumes = [structures.volumes_ml(value_counts(m.array), m.grid) for m in (one, two)]
     cut = [name for summary in summaries for name in _cut(summary)]
     said = ReportFollowup(
         name_first=first.name,
@@ -351,11 +350,6 @@ def _cut(summary: Mapping[str, Any]) -> list[str]:
     """Structures that reached the edge of the scan."""
     rows = summary["structures"]
     return [str(row["name"]) for row in rows if row.get("truncated")]
-
-
-def _volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:
-    voxels = structures.voxels(value_counts(labels.array))
-    return {name: n * labels.grid.voxel_volume_mm3 / 1000 for name, n in voxels.items()}
 
 
 def _tracked(

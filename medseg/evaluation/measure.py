@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -12,14 +11,15 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.core import specs
+from medseg.core.digest import hexdigest
 from medseg.core.errors import GridMismatchError, InputError, MedsegError, ResourceError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.data.label_files import read_scan, require_labels
+from medseg.data.label_files import require_labels
 from medseg.evaluation import protocols
 from medseg.evaluation.case_file import COHORT_PAGE, CaseFile, picture
 from medseg.evaluation.pairs import FilePair, read_pair
-from medseg.io import ReadOptions, digest_of
+from medseg.io import ReadOptions, digest_of, read_scan
 from medseg.io.atomic import atomic_write
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.counts import present_values
@@ -285,7 +285,8 @@ def _with_page(
     Raises:
         MedsegError: the file cannot be written.
     """
-    from medseg.reporting.case.page import Measurement, ReportOptions, case_of, write_page
+    from medseg.metrics.measurement import Measurement
+    from medseg.reporting.case.page import ReportOptions, case_of, write_page
     from medseg.reporting.drawing.thumbnails import thumbnail_png
     from medseg.segmentation.known import stated_verdict
 
@@ -295,7 +296,7 @@ def _with_page(
     )
     if task.pair.prediction is not None:
         options = options.with_verdict(stated_verdict(task.pair.prediction))
-    measurement = Measurement(maps.reference, case, measured.lesions)
+    measurement = Measurement(maps.predicted, maps.reference, task.structures, case, measured.lesions)
     try:
         volume = read_scan(scan, task.pair.reading)
         page = case_of(volume, maps.predicted, task.structures, against=measurement, options=options)
@@ -336,8 +337,7 @@ def _page_digest(task: Task, scan: Scan) -> str:
 
     verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
     said = None if verdict is None else [[f.content() for f in verdict.findings], verdict.known]
-    shown = json.dumps([_digest(scan), said])
-    return hashlib.sha256(shown.encode()).hexdigest()
+    return hexdigest(json.dumps([_digest(scan), said]))
 
 
 def _digest(source: Scan) -> str:

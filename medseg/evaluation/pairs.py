@@ -10,11 +10,10 @@ from medseg.core.errors import InputError, UsageError, counted
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.data.cases import relabelled
-from medseg.data.label_files import read_side
 from medseg.data.layouts import LayoutName, detect, read_layout
-from medseg.io import ReadOptions, states_segments
+from medseg.io import ReadOptions, read_label_file, states_segments
 from medseg.io.names import (
-    SUFFIXES,
+    names_image,
     scan_of_labels,
     scan_of_result,
     stem_and_suffix,
@@ -189,14 +188,14 @@ def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, Label
         return _reference(pair, structures), None
     if states_segments(pair.prediction):
         reference = _reference(pair, structures)
-        return reference, read_side(pair.prediction, pair.reading, structures, reference.grid)
-    predicted = read_side(pair.prediction, pair.reading, structures)
+        return reference, read_label_file(pair.prediction, pair.reading, structures, reference.grid)
+    predicted = read_label_file(pair.prediction, pair.reading, structures)
     return _reference(pair, structures, predicted.grid), predicted
 
 
 def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = None) -> LabelMap:
     """The reference in its predictions' values."""
-    labels = read_side(pair.reference, pair.reading, structures, like)
+    labels = read_label_file(pair.reference, pair.reading, structures, like)
     return relabelled(replace(labels, ignore=structures.ignore), pair.relabel, pair.reference)
 
 
@@ -214,9 +213,8 @@ def stated_structures(ref: Path) -> StructureSet:
 def _images(folder: Path) -> dict[str, Path]:
     """Images of a folder by stem, sorted, but results that hold no labels; `.img` is part of its `.hdr`."""
     out: dict[str, Path] = {}
-    kinds = [suffix for suffix in SUFFIXES if suffix != ".img"]
     files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.is_file()]
-    for path in without_pictures([p for p in files if stem_and_suffix(p)[1] in kinds]):
+    for path in without_pictures([path for path in files if names_image(path)]):
         stem = stem_and_suffix(path)[0]
         if stem in out:
             raise UsageError(f"{out[stem].name} and {path.name} belong to the same case", source=folder)

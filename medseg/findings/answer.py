@@ -15,6 +15,12 @@ LEAST_CONTRAST = 0.5
 SIDES_AGREE = 0.9
 """Share of lateral voxels that must keep their side when the scan is mirrored."""
 
+PAIR_RATIO = 2.0
+"""Ratio of the volumes of twins from which the sides are looked at twice."""
+
+LIKENESS_SLACK = 1.25
+"""How much further from the usual than any calibration case a scan may be."""
+
 LEAST_DICE = 0.3
 """Mean Dice on a model's own held-out cases below which every result of it is doubtful.
 

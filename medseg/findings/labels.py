@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medseg.core import affine as aff
+from medseg.core.boxes import centroid, profiles
+from medseg.core.components import components
 from medseg.core.errors import counted, plural
 from medseg.core.numbers import millilitres
-from medseg.core.structures import Structure, StructureSet, value_counts
+from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, listed, sentence
 
@@ -36,7 +36,6 @@ COMPONENT_SHARE = 0.05
 EDGE_OF_MANY = "reach the edge of the scan; parts of them"
 
 Labels = NDArray[np.integer[Any]]
-Box = tuple[slice, ...]
 
 
 @dataclass(frozen=True)
@@ -74,10 +73,9 @@ def of_labels(
     expected = expected or Expected()
     count = value_counts(labels)
     strange = tuple(_strange_values(count, structures))
-    voxels = structures.voxels(count)
-    if not any(voxels.values()):
+    volumes = structures.volumes_ml(count, grid)
+    if not any(volumes.values()):
         return (Finding("nothing_found", "doubt", "The model labelled no voxels in this scan."), *strange)
-    volumes = {name: n * grid.voxel_volume_mm3 / 1000 for name, n in voxels.items()}
     sides = tuple(_sides(labels, grid, structures)) if orientation_known else ()
     return (
         *_about_volumes(volumes, structures.at_edge(labels), expected),
@@ -209,26 +207,16 @@ def component_counts(labels: Labels, structures: StructureSet) -> dict[str, int]
 
 
 def component_sizes(labels: Labels, structures: StructureSet) -> dict[str, NDArray[np.integer[Any]]]:
-    """Voxels of each 26-connected component of each labelled structure, by name."""
+    """Voxels of each connected component of each labelled structure, by name."""
     found: dict[str, NDArray[np.integer[Any]]] = {}
-    for structure, box in _boxes(labels, structures):
-        mask = structures.mask(labels[box], structure).astype(np.uint8, order="C")  # bool may fail
-        found[structure.name] = np.bincount(cc3d.connected_components(mask, connectivity=26).ravel())[1:]
+    for name, box in structures.boxes(labels).items():
+        pieces = components(structures.mask(labels[box], structures[name]))
+        found[name] = np.bincount(pieces.ravel())[1:]
     return found
 
 
 def _counted(sizes: NDArray[np.integer[Any]]) -> int:
     return int(np.count_nonzero(sizes >= COMPONENT_SHARE * sizes.sum()))
-
-
-def _boxes(labels: Labels, structures: StructureSet) -> Iterator[tuple[Structure, Box]]:
-    """Each structure that was labelled, with its bounding box."""
-    found = ndimage.find_objects(labels, max_label=max(0, *structures.known_values))
-    for structure in structures:
-        boxes = [b for v in structure.members or (structure.value,) if (b := found[v - 1]) is not None]
-        if boxes:
-            sides = zip(*boxes, strict=True)
-            yield structure, tuple(slice(min(s.start for s in x), max(s.stop for s in x)) for x in sides)
 
 
 def _sides(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[Finding]:
@@ -255,10 +243,9 @@ def _sides(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[Fin
 
 def _places_right(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[tuple[str, float]]:
     """How far to the patient's right, in world mm, the centre of each structure with a twin lies."""
-    for structure, box in _boxes(labels, structures):
-        if structure.twin is None:
+    for name, box in structures.boxes(labels).items():
+        if structures[name].twin is None:
             continue
-        mask = structures.mask(labels[box], structure)
-        along = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-        middle = [np.average(np.arange(s.start, s.stop), weights=n) for s, n in zip(box, along, strict=True)]
-        yield structure.name, float(aff.apply(grid.affine, middle)[0])
+        inside = centroid(profiles(structures.mask(labels[box], structures[name])))
+        middle = [s.start + at for s, at in zip(box, inside, strict=True)]
+        yield name, float(aff.apply(grid.affine, middle)[0])

@@ -16,8 +16,9 @@ from medseg.findings.finding import Finding, Trained, listed, sentence
 TILTED_DEGREES = 10.0
 """Angle between the scan's axes and the patient's from which a page says that they differ."""
 
-SHEARED_DEGREES = 1.0
-"""Departure from a right angle from which a page says that its slices are not square."""
+SHEARED_DEGREES = 0.1
+"""Departure of the axes from a right angle from which a page says that its slices are not square, and a
+measurement that its distances take them for it. Files with more than half a degree are not read at all."""
 
 SIDES = ("shortest", "middle", "longest")
 
@@ -99,7 +100,7 @@ def _units(volume: Volume, spec: Trained) -> Iterator[Finding]:
 
 def _field(grid: Grid, ranges: Mapping[str, Any]) -> Iterator[Finding]:
     least = sum(r["min"] for r in ranges.values())
-    shown = grid.voxels * grid.voxel_volume_mm3 / 1000
+    shown = grid.volume_ml(grid.voxels)
     if shown < least:
         yield Finding(
             "small_field",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
+from medseg.core.boxes import Triple
 from medseg.core.errors import ResourceError
 from medseg.core.volume import Grid
 from medseg.inference import refine
@@ -16,7 +17,6 @@ from medseg.inference.restore import SLAB_VALUES
 from medseg.inference.tiles import Plan
 from medseg.io.memory import available_bytes, held_bytes
 from medseg.model.spec import ModelSpec
-from medseg.preparation.crop import Triple
 from medseg.preparation.orient import canonical
 from medseg.preparation.resample import resampled_grid
 

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import label_boxes, union, widened
+from medseg.core.components import components
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
 from medseg.model.spec import PostprocessSpec
 
 Labels = NDArray[np.integer]
 Mask = NDArray[np.bool_]
-Slices = tuple[slice, ...]
-
-CONNECTIVITY = 26
-"""Voxels that share a face, an edge or a corner belong to one component."""
 
 ISLAND_SHARE, SIDE_SHARE = 0.1, 0.01
 """Up to this share of a structure, or of a side, a piece beside its largest is small. (Half a cerebellum is a
@@ -58,13 +55,13 @@ def postprocess(labels: Labels, structures: StructureSet, spec: PostprocessSpec,
         for s in structures.meant(name)
     }
     asked = pieces | largest | filled | least.keys()
-    boxes = _boxes(out, asked)
+    boxes = label_boxes(out, asked)
     flat = tuple(axis for axis, size in enumerate(labels.shape) if size == 1)
     for value in (s.value for s in structures if s.value in boxes):
         if value in pieces:
-            around = _wider(boxes[value])
+            around = widened(boxes[value], 1, out.shape)
             for heir in _give_away(out[around], value):
-                boxes[heir] = _united(boxes.get(heir, around), around)
+                boxes[heir] = union((boxes.get(heir, around), around))
         part = np.squeeze(out[boxes[value]], axis=flat)
         _remove_components(part, value, least.get(value, 0.0), value in largest)
         if value in filled:
@@ -111,8 +108,8 @@ def _give_away(labels: Labels, value: int) -> set[int]:
 
 def _small_pieces(mask: Mask, share: float) -> tuple[NDArray[np.integer], NDArray[np.intp]]:
     """Components of a mask, numbered from 1, and the numbers of the small ones; the largest is none."""
-    pieces, count = cc3d.connected_components(mask.astype(np.uint8), connectivity=CONNECTIVITY, return_N=True)
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
+    pieces = components(mask)
+    sizes = np.bincount(pieces.ravel(), minlength=1)
     sizes[0] = 0
     small = (sizes > 0) & (sizes <= share * sizes.sum())
     small[sizes.argmax()] = False
@@ -138,39 +135,17 @@ def _neighbours(
     return counts.reshape(-1, kinds)
 
 
-def _wider(box: Slices) -> Slices:
-    """A box with its neighbours, within the array that it is cut from."""
-    return tuple(slice(max(0, b.start - 1), b.stop + 1) for b in box)
-
-
-def _boxes(labels: Labels, values: Iterable[int]) -> dict[int, Slices]:
-    """The smallest box around each value there is; components and holes of it cannot reach outside."""
-    from scipy import ndimage  # slow to import, and most models need none of this
-
-    wanted = [value for value in values if 0 < value <= int(labels.max())]
-    if not wanted:
-        return {}
-    found = ndimage.find_objects(labels if labels.dtype == np.uint8 else labels.astype(np.int32))
-    return {value: found[value - 1] for value in wanted if found[value - 1] is not None}
-
-
-def _united(one: Slices, other: Slices) -> Slices:
-    return tuple(slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
-
-
 def _remove_components(labels: Labels, value: int, smallest_voxels: float, largest_only: bool) -> None:
     """Set the components of `value` that must go to background, in place."""
     if smallest_voxels <= 0 and not largest_only:
         return
-    components, count = cc3d.connected_components(
-        (labels == value).astype(np.uint8), connectivity=CONNECTIVITY, return_N=True
-    )
-    sizes = np.bincount(components.ravel(), minlength=count + 1)
+    pieces = components(labels == value)
+    sizes = np.bincount(pieces.ravel(), minlength=1)
     sizes[0] = 0
     keep = sizes >= max(smallest_voxels, 1)
     if largest_only:
-        keep &= np.arange(count + 1) == sizes.argmax()
-    labels[(components > 0) & ~keep[components]] = 0
+        keep &= np.arange(sizes.size) == sizes.argmax()
+    labels[(pieces > 0) & ~keep[pieces]] = 0
 
 
 def _fill_holes(labels: Labels, value: int) -> None:

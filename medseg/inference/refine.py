@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import Box, Slices, Triple, around, bounding_box, relative, union, widened
 from medseg.core.structures import StructureSet
 from medseg.inference import mixture
 from medseg.inference.mixture import Mixture, Sample
 from medseg.inference.restore import Labels, Rows
 from medseg.inference.tiles import FloatArray
 from medseg.model.refinement import RefinementSpec
-from medseg.preparation.crop import Box, Triple, around
 from medseg.preparation.preparation import Prepared
 from medseg.preparation.resample import axis_weights
 
@@ -115,10 +115,10 @@ class _Prior:
         for run, part in rows:
             for place, output in zip(pieces, part[-len(structures) :], strict=True):
                 counts = output > LEAST
-                box = _box_of(counts)
-                if box is not None:
-                    kept = (output[box.slices] * counts[box.slices]).astype(np.float16)
-                    place.append((_moved(box, (run.start, 0, 0)), kept))
+                inner = bounding_box(counts)
+                if inner is not None:
+                    kept = (output[inner] * counts[inner]).astype(np.float16)
+                    place.append((Box.of(inner).moved((run.start, 0, 0)), kept))
         return cls([_joined(place) for place in pieces])
 
 
@@ -228,7 +228,7 @@ class _Painter:
             best += evidence * slab.background * np.float32(1 - self.usual)
         best[slab.background > BACKGROUND] = np.inf
         for step, part, prior in slab.parts:
-            own = likelihoods[step.number][_within(part, slab.boxes[step.number])]
+            own = likelihoods[step.number][relative(part, slab.boxes[step.number])]
             follow = step.likelihood * self.beliefs[step.number]
             score = own * np.float32(follow)
             if follow < 1:
@@ -248,12 +248,12 @@ class _Slab:
         _, j, k = painter.box.slices
         self.shape = (rows.stop - rows.start, j.stop - j.start, k.stop - k.start)
         self.parts = list(self._parts(rows))
-        self.boxes: dict[int, tuple[slice, slice, slice]] = {}
+        self.boxes: dict[int, Slices] = {}
         self.classes: dict[int, FloatArray] = {}
         for step, part, prior in self.parts:
             whole = self.classes.setdefault(step.number, np.zeros(self.shape, np.float32))
             whole[part] += prior
-            self.boxes[step.number] = _united(self.boxes.get(step.number), part)
+            self.boxes[step.number] = union((self.boxes.get(step.number, part), part))
         self.kinds: dict[int, FloatArray] = {}
         for number, prior in self.classes.items():
             kind = fitted.kinds[number]
@@ -344,15 +344,6 @@ def _blur(voxels: int, deviation: float) -> FloatArray:
     return np.asarray(weights / weights.sum(axis=1, keepdims=True), np.float32)
 
 
-def _box_of(mask: NDArray[np.bool_]) -> Box | None:
-    """The smallest box around what is true."""
-    used = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    if not used[0].size:
-        return None
-    starts, stops = [int(u[0]) for u in used], [int(u[-1]) + 1 for u in used]
-    return Box((starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2]))
-
-
 def _joined(pieces: list[tuple[Box, NDArray[np.float16]]]) -> tuple[Box, FloatArray] | None:
     """Pieces in one box around their core, which are used up; None where there is no core."""
     if not pieces:
@@ -361,33 +352,9 @@ def _joined(pieces: list[tuple[Box, NDArray[np.float16]]]) -> tuple[Box, FloatAr
     whole = np.zeros(box.shape, np.float32)
     while pieces:
         piece, values = pieces.pop()
-        inner = tuple(slice(a - o, b - o) for a, b, o in zip(piece.start, piece.stop, box.start, strict=True))
-        whole[inner] = values
-    core = _box_of(whole > CORE)
+        whole[relative(piece.slices, box.slices)] = values
+    core = bounding_box(whole > CORE)
     if core is None:
         return None
-    i, j, k = (
-        (max(0, a - MARGIN), min(n, b + MARGIN))
-        for a, b, n in zip(core.start, core.stop, whole.shape, strict=True)
-    )
-    kept = Box((i[0], j[0], k[0]), (i[1], j[1], k[1]))
-    return _moved(kept, box.start), whole[kept.slices].copy()
-
-
-def _moved(box: Box, by: Triple) -> Box:
-    i, j, k = ((a + d, b + d) for a, b, d in zip(box.start, box.stop, by, strict=True))
-    return Box((i[0], j[0], k[0]), (i[1], j[1], k[1]))
-
-
-def _united(
-    one: tuple[slice, slice, slice] | None, other: tuple[slice, slice, slice]
-) -> tuple[slice, slice, slice]:
-    if one is None:
-        return other
-    i, j, k = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
-    return i, j, k
-
-
-def _within(part: tuple[slice, slice, slice], box: tuple[slice, slice, slice]) -> tuple[slice, ...]:
-    """A part of the slab, counted from the start of a box around it."""
-    return tuple(slice(p.start - b.start, p.stop - b.start) for p, b in zip(part, box, strict=True))
+    kept = widened(core, MARGIN, whole.shape)
+    return Box.of(kept).moved(box.start), whole[kept].copy()

@@ -14,10 +14,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import Box, around, bounding_box
 from medseg.core.errors import ModelError
 from medseg.core.structures import StructureSet
 from medseg.inference.tiles import FloatArray
-from medseg.preparation.crop import Box, around
 from medseg.preparation.preparation import Prepared
 from medseg.preparation.resample import reached, resample, sources
 
@@ -118,13 +118,15 @@ class _Window:
             low, up = max(start, within.start[0]), min(stop, within.stop[0])
             return Box((low, *within.start[1:]), (up, *within.stop[1:])) if low < up else None
         high = self.held[output] >= least if self.held.size else np.zeros((0, 0, 0), np.bool_)
-        used = [np.flatnonzero(high.any(axis=tuple({0, 1, 2} - {a}))) for a in range(3)]
-        if not used[0].size:
+        used = bounding_box(high)
+        if used is None:
             return None
-        used[0] += self.first
+        rows = slice(used[0].start + self.first, used[0].stop + self.first)
         spans = [
-            [first + n for n in reached(n_in, n_out, int(u[0]), int(u[-1]) + 1)]
-            for u, n_in, n_out, first in zip(used, way.grid.shape, way.box.shape, way.box.start, strict=True)
+            [first + n for n in reached(n_in, n_out, u.start, u.stop)]
+            for u, n_in, n_out, first in zip(
+                (rows, *used[1:]), way.grid.shape, way.box.shape, way.box.start, strict=True
+            )
         ]
         low, up = max(spans[0][0], start), min(spans[0][1], stop)
         if low >= up:

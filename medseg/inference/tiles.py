@@ -11,8 +11,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import Box, Triple
 from medseg.core.errors import ResourceError, UsageError
-from medseg.preparation.crop import Box, Triple
 
 FloatArray = NDArray[np.float32]
 Strategy = Literal["auto", "overlap_tile", "sliding_window"]

@@ -2,13 +2,13 @@
 
 from medseg.io.dicom.series import Series, is_dicom_folder, list_series
 from medseg.io.digest import digest_of, digest_of_files
-from medseg.io.labels import read_labels
+from medseg.io.formats import SUFFIXES
+from medseg.io.labels import read_label_file, read_labels, read_segments, states_segments
 from medseg.io.masks import read_mask_folder
-from medseg.io.names import SUFFIXES, stem_and_suffix
+from medseg.io.names import format_of, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.pictures.overlay import write_overlay
-from medseg.io.read import files_of, grey, inspect, inspect_channels, read_volume
-from medseg.io.segments import read_segments, states_segments
+from medseg.io.read import files_of, grey, inspect, inspect_channels, read_scan, read_volume
 from medseg.io.write import require_holds, write_image, write_labels
 
 __all__ = [
@@ -19,13 +19,16 @@ __all__ = [
     "digest_of",
     "digest_of_files",
     "files_of",
+    "format_of",
     "grey",
     "inspect",
     "inspect_channels",
     "is_dicom_folder",
     "list_series",
+    "read_label_file",
     "read_labels",
     "read_mask_folder",
+    "read_scan",
     "read_segments",
     "read_volume",
     "require_holds",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import platform
 import secrets
@@ -12,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from medseg.core.digest import hexdigest
 from medseg.core.errors import ResourceError, UsageError
 from medseg.io.names import stem_and_suffix
 
@@ -138,7 +138,7 @@ def _faults_named(path: Path) -> Iterator[None]:
 
 
 def _here() -> str:
-    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+    return hexdigest(platform.node())[:8]
 
 
 def _temporary_name(path: Path) -> str:

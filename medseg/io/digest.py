@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from medseg.core.digest import hexdigest
 from medseg.core.errors import MedsegError
 from medseg.io.dicom.series import is_dicom_folder
 from medseg.io.names import opened
@@ -43,7 +44,7 @@ def digest_of_files(files: Iterable[Path]) -> str:
             found.append(hashlib.file_digest(stream, "sha256"))  # type: ignore[arg-type]
     if len(found) == 1:
         return found[0].hexdigest()
-    return hashlib.sha256(b"".join(one.digest() for one in found)).hexdigest()
+    return hexdigest(*(one.digest() for one in found))
 
 
 def _files(path: Path) -> tuple[Path, ...]:

@@ -1,4 +1,4 @@
-"""Label maps of any format, those included whose files name structures rather than number them."""
+"""Label maps of any format, and the structures that some of their files name."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid, LabelMap
 from medseg.io.dicom import read_rtstruct as rtstruct
 from medseg.io.dicom import read_seg as dicom_labels
-from medseg.io.dicom.series import holds_labels, is_dicom_folder, is_structure_set
+from medseg.io.dicom.series import holds_labels, is_dicom_folder, is_segmentation, is_structure_set
 from medseg.io.itk import seg_nrrd
-from medseg.io.label_names import renamed
 from medseg.io.masks import read_mask_folder
 from medseg.io.memory import out_of_memory_named
-from medseg.io.names import SEGMENTATION_SUFFIX, stem_and_suffix
+from medseg.io.name_matching import renamed
+from medseg.io.names import format_of
 from medseg.io.options import DEFAULT, ReadOptions
 from medseg.io.placement import on_grid
-from medseg.io.read import read_label_values
+from medseg.io.read import inspect, read_label_values
 
 
 def read_labels(
@@ -52,13 +52,55 @@ def read_labels(
         if structures is not None and path.is_dir() and not is_dicom_folder(path):
             return read_mask_folder(path, {s.name: s.value for s in structures}, others=True)[0]
         if holds_labels(path):
-            room = rtstruct if is_structure_set(path) else dicom_labels
-            drawn = room.read_labels(path, structures)
+            reader = rtstruct if is_structure_set(path) else dicom_labels
+            drawn = reader.read_labels(path, structures)
             return drawn if like is None else on_grid(drawn, like, path)
         found = read_label_values(path, options)
-        if stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX:
+        if format_of(path).holds_labels_only:
             return _segmentation(path, found, structures, like)
         return found
+
+
+def read_label_file(
+    path: Path, reading: ReadOptions, structures: StructureSet | None = None, like: Grid | None = None
+) -> LabelMap:
+    """`read_labels` by decisions taken for several files; a volume is chosen where a file has several.
+
+    Args:
+        path: a file or folder, as `read_labels` takes it.
+        reading: the decisions.
+        structures: as `read_labels` takes them.
+        like: the grid wanted, as `read_labels` takes it.
+
+    Raises:
+        MedsegError: it cannot be read as labels.
+    """
+    volumes = 1 if reading.volume is None or path.is_dir() else inspect(path, options=reading).channels
+    return read_labels(path, structures=structures, like=like, options=reading.of_labels(volumes))
+
+
+def states_segments(path: str | Path) -> bool:
+    """Whether a file names its structures, and may be placed on the grid of its scan.
+
+    Such are segmentations of 3D Slicer, DICOM structure sets and DICOM segmentations.
+    """
+    path = Path(path)
+    return format_of(path).holds_labels_only or holds_labels(path)
+
+
+def read_segments(path: str | Path) -> StructureSet:
+    """The structures of a file that names them: names, colours, and values as `read_labels` gives them.
+
+    Raises:
+        InputError: the file is damaged, or its segments contradict each other.
+        GeometryError: there is no orientation, or an impossible one.
+    """
+    path = Path(path)
+    if is_structure_set(path):
+        return rtstruct.read_segments(path)
+    if is_segmentation(path):
+        return dicom_labels.read_segments(path)
+    return seg_nrrd.read_segments(path)
 
 
 def _segmentation(

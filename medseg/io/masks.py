@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from medseg.core.errors import InputError
 from medseg.core.structures import value_counts
 from medseg.core.volume import LabelMap
-from medseg.io.label_names import listed, name_key, names_by_key
-from medseg.io.names import SUFFIXES, stem_and_suffix, without_pictures
+from medseg.io.name_matching import listed, name_key, names_by_key
+from medseg.io.names import names_image, stem_and_suffix, without_pictures
 from medseg.io.painting import Painting
 from medseg.io.read import read_label_values
 from medseg.io.values import smallest_dtype
@@ -99,7 +99,7 @@ def _files(folder: Path) -> dict[str, Path]:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
     except OSError as fault:
         raise InputError("the folder cannot be read", source=folder, hint="check its permissions") from fault
-    images = [p for p in names if stem_and_suffix(p)[1] in SUFFIXES and stem_and_suffix(p)[1] != ".img"]
+    images = [path for path in names if names_image(path)]
     files: dict[str, Path] = {}
     for path in without_pictures(images):
         other = files.setdefault(name_key(stem_and_suffix(path)[0]), path)

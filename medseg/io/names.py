@@ -1,4 +1,4 @@
-"""Image file names: suffixes and stems."""
+"""File names: stems, names of results and labels, and names that are not scans."""
 
 from __future__ import annotations
 
@@ -8,20 +8,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from medseg.core.errors import InputError, MedsegError, UsageError
-
-NIFTI_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".img")
-MGH_SUFFIXES = (".mgz", ".mgh")
-"""Of FreeSurfer, packed and plain."""
-ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
-SEGMENTATION_SUFFIX = ".seg.nrrd"
-PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
-"""Of 2D images, which have neither orientation nor size in mm."""
-HEADER_SUFFIXES = (".hdr", ".mhd", ".nhdr")
-"""Of headers whose voxels lie in another file."""
-SUFFIXES = (*NIFTI_SUFFIXES, SEGMENTATION_SUFFIX, *ITK_SUFFIXES, *MGH_SUFFIXES, *PICTURE_SUFFIXES)
-"""A name is matched against them in this order: `.seg.nrrd` before `.nrrd`."""
-PAGES = (".html", ".htm", ".pdf")
-"""Of a page about a case."""
+from medseg.io.formats import FORMATS, SUFFIXES, UNKNOWN, Format
 
 MADE_BY_US = ("_seg", "_overlay", "_augment")
 PROBABILITIES = "_prob-"
@@ -40,9 +27,6 @@ NO_SCAN_NAMES = ("readme", "license", "licence", "changes", "copying", ".ds_stor
 COLOURS = ("red", "green", "blue")
 """Channels of a picture."""
 
-FRACTIONS = {SEGMENTATION_SUFFIX: ".nrrd", ".png": ".tif"}
-"""What to write fractions as beside labels in a format that holds none."""
-
 
 def stem_and_suffix(path: str | Path) -> tuple[str, str]:
     """The file name without its image suffix, and that suffix in lower case.
@@ -59,6 +43,25 @@ def stem_and_suffix(path: str | Path) -> tuple[str, str]:
         if name.lower().endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], suffix
     return Path(path).stem, Path(path).suffix.lower()
+
+
+def format_of(path: str | Path) -> Format:
+    """What the suffix of a file name means.
+
+    >>> format_of("scan.SEG.nrrd").kind, format_of("scan.jpg").labels_as, format_of("notes.txt").kind
+    ('segmentation', '.png', '')
+    """
+    return FORMATS.get(stem_and_suffix(path)[1], UNKNOWN)
+
+
+def names_image(path: str | Path) -> bool:
+    """Whether a file name is an image's; of a pair, that of the header.
+
+    >>> names_image("a.hdr"), names_image("a.img"), names_image("a.dcm")
+    (True, False, False)
+    """
+    found = format_of(path)
+    return found.is_image and found.part != "voxels"
 
 
 def scan_of_result(stem: str) -> str:
@@ -101,7 +104,7 @@ def without_pictures(files: Sequence[Path]) -> list[Path]:
     >>> [path.name for path in without_pictures([Path("a.png")])]
     ['a.png']
     """
-    volumes = [path for path in files if stem_and_suffix(path)[1] not in PICTURE_SUFFIXES]
+    volumes = [path for path in files if not format_of(path).is_picture]
     return volumes or list(files)
 
 
@@ -159,7 +162,7 @@ def require_page(out: Path) -> bool:
         UsageError: it is to be neither that nor HTML.
     """
     suffix = out.suffix.lower()
-    if suffix not in PAGES:
+    if format_of(out).kind != "page":
         raise UsageError(
             f"a report ends in .html or .pdf, not in {suffix or 'nothing'}",
             source=out,

@@ -16,16 +16,7 @@ from medseg.core.errors import InputError, counted
 from medseg.core.volume import LabelMap, Volume
 from medseg.io.dicom import series as dicom
 from medseg.io.memory import out_of_memory_named
-from medseg.io.names import (
-    COLOURS,
-    ITK_SUFFIXES,
-    MGH_SUFFIXES,
-    NIFTI_SUFFIXES,
-    PICTURE_SUFFIXES,
-    SEGMENTATION_SUFFIX,
-    require_file,
-    stem_and_suffix,
-)
+from medseg.io.names import COLOURS, format_of, require_file, stem_and_suffix
 from medseg.io.options import DEFAULT, ImageInfo, ReadOptions, Stored
 from medseg.io.values import image_values, label_values
 
@@ -68,11 +59,25 @@ def read_volume(
         return _read_channels({name: Path(p) for name, p in source.items()}, channels, options)
     path = Path(source)
     with out_of_memory_named(path):
-        stored = _format_of(path).read(path, options)
+        stored = _reader(path).read(path, options)
         array, names = _volumes(stored, channels, options)
         info = stored.info
         values, warnings = image_values(array, info.slope, info.inter, options.fill_nan, path)
     return Volume(values, info.grid, names, info.form, info.warnings + warnings)
+
+
+def read_scan(scan: Path | Mapping[str, Path], reading: ReadOptions) -> Volume:
+    """`read_volume` by decisions taken for several files; a volume is chosen where a file has several.
+
+    Args:
+        scan: one file or folder, or a file for each channel by name.
+        reading: the decisions.
+
+    Raises:
+        MedsegError: it cannot be read.
+    """
+    several = isinstance(scan, Path) and inspect(scan, options=reading).channels > 1
+    return read_volume(scan, options=reading if several else replace(reading, volume=None))
 
 
 def read_label_values(path: Path, options: ReadOptions = DEFAULT) -> LabelMap:
@@ -91,11 +96,9 @@ def read_label_values(path: Path, options: ReadOptions = DEFAULT) -> LabelMap:
 
 def _stored_labels(path: Path, options: ReadOptions) -> Stored:
     """What a file holds, with no colour in the place of a label."""
-    if stem_and_suffix(path)[1] in PICTURE_SUFFIXES:
-        from medseg.io.pictures import slices
-
-        return slices.read_labels(path, options)
-    stored: Stored = _format_of(path).read(path, options)
+    reader = _reader(path)
+    exact = format_of(path).is_picture and not path.is_dir()
+    stored: Stored = (reader.read_labels if exact else reader.read)(path, options)
     return stored
 
 
@@ -107,7 +110,7 @@ def inspect(path: str | Path, *, options: ReadOptions = DEFAULT) -> ImageInfo:
         GeometryError: the grid is impossible, contradictory or absent.
     """
     path = Path(path)
-    info: ImageInfo = _format_of(path).describe(path, options)
+    info: ImageInfo = _reader(path).describe(path, options)
     return info
 
 
@@ -144,38 +147,22 @@ def files_of(path: str | Path) -> tuple[Path, ...]:
         InputError: the header that names the others is damaged.
     """
     path = Path(path)
-    files: tuple[Path, ...] = _format_of(path).files(path)
+    files: tuple[Path, ...] = _reader(path).files(path)
     return files
 
 
-def _format_of(path: Path) -> ModuleType:
+def _reader(path: Path) -> ModuleType:
     """The module that reads this kind of file."""
     if path.is_dir():
         return dicom
-    suffix = stem_and_suffix(path)[1]
-    if suffix in NIFTI_SUFFIXES:
-        from medseg.io.nifti import file as nifti
-
-        return nifti
-    require_file(path)
-    if suffix in ITK_SUFFIXES:
-        from medseg.io.itk import images as itk
-
-        return itk
-    if suffix in MGH_SUFFIXES:
-        from medseg.io.nifti import mgh
-
-        return mgh
-    if suffix == SEGMENTATION_SUFFIX:
-        from medseg.io.itk import seg_nrrd
-
-        return seg_nrrd
-    if suffix in PICTURE_SUFFIXES:
-        from medseg.io.pictures import slices
-
-        return slices
-    if suffix in dicom.DICOM_SUFFIXES or dicom.is_dicom_file(path):
+    found = format_of(path)
+    if found.kind != "NIfTI":  # of a pair, either file may be named
+        require_file(path)
+    if found.reader:
+        return found.reading()
+    if dicom.is_dicom_file(path):
         return dicom
+    suffix = stem_and_suffix(path)[1]
     hint = "convert it to NIfTI, MetaImage or NRRD"
     raise InputError(
         f"the suffix {suffix or '(none)'} is not a supported image format", source=path, hint=hint
@@ -252,7 +239,7 @@ def _read_channels(files: Mapping[str, Path], channels: Sequence[str] | None, op
     dtype = dtypes.pop() if len(dtypes) == 1 else np.dtype(np.float32)
     array = np.stack([v.array[0].astype(dtype, copy=False) for v in volumes.values()])
     warnings = tuple(f"{name}: {text}" for name, v in volumes.items() for text in v.warnings)
-    scans = {name: files[name] for name in wanted if _format_of(files[name]) is dicom}
+    scans = {name: files[name] for name in wanted if _reader(files[name]) is dicom}
     if len(scans) > 1:
         warnings += dicom.require_one_patient(scans, options)
     return Volume(array, first.grid, wanted, first.form, warnings)

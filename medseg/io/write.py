@@ -16,14 +16,8 @@ from medseg.core.errors import GeometryError, MedsegError, ResourceError, SelfCh
 from medseg.core.structures import StructureSet
 from medseg.core.volume import FileForm, Grid, LabelMap
 from medseg.io.atomic import atomic_files, atomic_write
-from medseg.io.names import (
-    ITK_SUFFIXES,
-    MGH_SUFFIXES,
-    NIFTI_SUFFIXES,
-    PICTURE_SUFFIXES,
-    SEGMENTATION_SUFFIX,
-    stem_and_suffix,
-)
+from medseg.io.formats import FORMATS, UNKNOWN
+from medseg.io.names import format_of, stem_and_suffix
 from medseg.io.options import ReadOptions, Stored
 from medseg.io.values import smallest_dtype
 
@@ -72,8 +66,8 @@ def require_holds(path: str | Path, grid: Grid) -> None:
         GeometryError: a PNG is to hold more than one slice.
     """
     path = Path(path)
-    room = _room(path)
-    if stem_and_suffix(path)[1] in PICTURE_SUFFIXES:
+    room = _writer(path)
+    if format_of(path).is_picture:
         room.require_holds(path, grid)
 
 
@@ -100,10 +94,9 @@ def write_image(
     path = Path(path)
     if array.shape[-3:] != grid.shape or array.ndim > 4:
         raise GeometryError(f"array of shape {array.shape}, grid says {grid.shape}", source=path)
-    suffix = stem_and_suffix(path)[1]
-    if suffix == SEGMENTATION_SUFFIX:
+    if format_of(path).holds_labels_only:
         raise UsageError("the format stores labels, not images", source=path, hint="end the name in .nrrd")
-    if array.ndim == 4 and suffix not in (*NIFTI_SUFFIXES, *PICTURE_SUFFIXES):
+    if array.ndim == 4 and format_of(path).kind not in ("NIfTI", "picture"):
         raise UsageError("only NIfTI can store channels", source=path, hint="end the name in .nii.gz")
     if not np.isfinite(array).all():
         raise SelfCheckError("the image to write has values that are not finite", source=path)
@@ -120,14 +113,15 @@ def _write(
     inputs: Iterable[Path],
     structures: StructureSet | None = None,
 ) -> None:
-    room, suffix = _room(path), stem_and_suffix(path)[1]
-    if suffix in NIFTI_SUFFIXES and form.suffix in PICTURE_SUFFIXES:
-        form = FileForm(suffix)  # a picture states no orientation, and a NIfTI that states none is not read
-    array = room.storable(array, path) if suffix in MGH_SUFFIXES else array
+    room, kind = _writer(path), format_of(path).kind
+    if kind == "NIfTI" and FORMATS.get(form.suffix, UNKNOWN).is_picture:
+        # A picture states no orientation, and a NIfTI that states none is not read.
+        form = FileForm(stem_and_suffix(path)[1])
+    array = room.storable(array, path) if kind == "MGH" else array
     with _target(path, room, overwrite, inputs) as temporary:
-        if suffix in (*NIFTI_SUFFIXES, *MGH_SUFFIXES):
+        if kind in ("NIfTI", "MGH"):
             room.write(temporary, array, grid, form)
-        elif suffix == SEGMENTATION_SUFFIX:
+        elif kind == "segmentation":
             room.write(temporary, array, grid, structures)
         else:
             room.write(temporary, array, grid)
@@ -145,29 +139,12 @@ def _target(path: Path, room: ModuleType, overwrite: bool, inputs: Iterable[Path
         yield folder / path.name
 
 
-def _room(path: Path) -> ModuleType:
-    suffix = stem_and_suffix(path)[1]
-    if suffix in NIFTI_SUFFIXES:
-        from medseg.io.nifti import file as nifti
-
-        return nifti
-    if suffix in ITK_SUFFIXES:
-        from medseg.io.itk import images as itk
-
-        return itk
-    if suffix in MGH_SUFFIXES:
-        from medseg.io.nifti import mgh
-
-        return mgh
-    if suffix == SEGMENTATION_SUFFIX:
-        from medseg.io.itk import seg_nrrd
-
-        return seg_nrrd
-    if suffix in PICTURE_SUFFIXES:
-        from medseg.io.pictures import slices
-
-        return slices
-    raise UsageError("the name has no image suffix", source=path, hint="end it in .nii.gz, .mha or .nrrd")
+def _writer(path: Path) -> ModuleType:
+    """The module that writes this kind of file."""
+    found = format_of(path)
+    if not found.is_image:
+        raise UsageError("the name has no image suffix", source=path, hint="end it in .nii.gz, .mha or .nrrd")
+    return found.writing()
 
 
 def _check(
@@ -182,7 +159,7 @@ def _check(
     """Compare what stands on the disk with what was meant."""
     try:
         faults = list(_differences(temporary, array, grid, form, room))
-        if stem_and_suffix(path)[1] == SEGMENTATION_SUFFIX:
+        if format_of(path).holds_labels_only:
             faults += room.differences(temporary, array, structures)
     except ResourceError:
         raise
@@ -199,22 +176,22 @@ def _check(
 def _differences(
     temporary: Path, array: NDArray[Any], grid: Grid, form: FileForm, room: ModuleType
 ) -> Iterator[str]:
-    stored, suffix = _read_back(temporary, grid, form, room), stem_and_suffix(temporary)[1]
+    stored, kind = _read_back(temporary, grid, form, room), format_of(temporary).kind
     meant = array if array.ndim == 4 else array[None]
     if stored.array.shape != meant.shape:
         yield f"shape {stored.array.shape} for {meant.shape}"
     elif stored.array.dtype != array.dtype or not np.array_equal(stored.array, meant):
         yield "voxels differ"
-    if suffix not in PICTURE_SUFFIXES and not stored.info.grid.matches(grid):
+    if kind != "picture" and not stored.info.grid.matches(grid):
         yield f"its grid lies {stored.info.grid.offset_mm(grid):.4g} mm off"
-    if suffix in NIFTI_SUFFIXES:
+    if kind == "NIfTI":
         yield from _form_differences(stored.info.form, grid, form)
 
 
 def _read_back(temporary: Path, grid: Grid, form: FileForm, room: ModuleType) -> Stored:
     """Read with the decisions the input was read with: whichever of its forms is the grid."""
     choices = [ReadOptions(assume_ras=True)]
-    if stem_and_suffix(temporary)[1] in NIFTI_SUFFIXES:
+    if format_of(temporary).kind == "NIfTI":
         choices += [ReadOptions(use_form="sform"), ReadOptions(use_form="qform")]
     for options in choices:
         try:

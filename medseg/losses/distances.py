@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from medseg.core.boxes import label_boxes, widened
+from medseg.core.components import components
+
 T = TypeVar("T", bound=np.generic)
 SpacingMm = tuple[float, float, float]
-
-CONNECTIVITY = 26
-"""Voxels of one structure that share a corner are one instance."""
 
 REACH = 6.0
 """Sigmas beyond which the border map is taken as 0; it is below 2e-8 there."""
@@ -75,23 +75,21 @@ def border_map(labels: NDArray[np.integer], sigma_mm: float, spacing_mm: Spacing
     term of U-Net's weight map that w0 multiplies (Ronneberger et al. 2015, arXiv:1505.04597, equation 2).
 
     Args:
-        labels: of one to three axes; 0 is background. No bools, of which cc3d may run out of labels.
+        labels: of one to three axes; 0 is background.
         sigma_mm: the width.
         spacing_mm: of the axes; those beyond the labels' are ignored.
 
     Returns:
         The map, in [0, 1]; 0 everywhere where there are fewer than two instances.
     """
-    import cc3d
     import edt
 
-    instances = cc3d.connected_components(_volume(labels), connectivity=CONNECTIVITY)
+    instances = components(_volume(labels))
     nearest = np.full(instances.shape, np.inf, np.float32)
     second = nearest.copy()
     margin = [int(REACH * sigma_mm / mm) + 1 for mm in spacing_mm]
-    boxes = cc3d.statistics(instances)["bounding_boxes"]
-    for number, box in enumerate(boxes[1:], start=1):
-        near = tuple(slice(max(0, s.start - m), s.stop + m) for s, m in zip(box, margin, strict=True))
+    for number, box in label_boxes(instances, range(1, int(instances.max(initial=0)) + 1)).items():
+        near = widened(box, margin, instances.shape)
         distance = edt.edt(instances[near] != number, anisotropy=spacing_mm)
         second[near] = np.minimum(second[near], np.maximum(nearest[near], distance))
         nearest[near] = np.minimum(nearest[near], distance)

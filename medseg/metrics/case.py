@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core import affine
+from medseg.core.boxes import union
 from medseg.core.errors import UsageError, counted, plural
 from medseg.core.structures import Side, Structure, StructureSet, edge_values
 from medseg.core.volume import Grid, LabelMap
 from medseg.findings.finding import listed
+from medseg.findings.scan import SHEARED_DEGREES
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
 from medseg.metrics.counts import (
@@ -22,12 +24,10 @@ from medseg.metrics.counts import (
     JointHistogram,
     histogram_of_indices,
     index_map,
-    label_values,
-    members_of,
     present_values,
 )
 from medseg.metrics.instances import InstanceMatch, InstanceRule, instance_values, match_instances
-from medseg.metrics.overlap import overall_values, overlap_values, volume_ml
+from medseg.metrics.overlap import overall_values, overlap_values
 from medseg.metrics.value import Status, Value, measured, not_evaluated
 
 SurfaceMode = sd.Mode
@@ -37,7 +37,6 @@ _Matches = Callable[[Structure], InstanceMatch]
 
 HAUSDORFF_PERCENT = 95.0
 
-SHEAR_WARNING_DEGREES = 0.1
 UNKNOWN = "values of the {} without a structure count as background"
 LISTED_VALUES = 5
 
@@ -160,20 +159,20 @@ def evaluate_case(
         raise UsageError(f"the surface mode is one of {', '.join(get_args(SurfaceMode))}, not {mode!r}")
     reference.grid.require(predicted.grid, "prediction and reference", case_id or None)
     labelled = reference.labelled
-    pair = _Pair(reference, predicted, label_values(structures), labelled)
+    pair = _Pair(reference, predicted, structures.label_values, labelled)
     distances_of = pair.distances(structures, mode, threads) if surface else None
     matches_of = pair.instances(structures, instances) if instances else None
     rows = []
     for structure in structures:
-        counts = pair.histogram.counts(members_of(structure))
+        counts = pair.histogram.counts(structure.label_values)
         distances = distances_of(structure) if distances_of else None
         tau = taus.get(structure.name)
-        metrics = overlap_values(counts, reference.grid.voxel_volume_mm3)
+        metrics = overlap_values(counts, reference.grid)
         metrics |= _surface_values(distances, mode, tau, counts.status)
         if matches_of:
             metrics |= instance_values(matches_of(structure))
         row = _row(structure, counts, reference.grid, pair.touches_fov(structure), tau, metrics)
-        rows.append(_unlabelled(row) if set(members_of(structure)) & set(reference.unlabelled) else row)
+        rows.append(_unlabelled(row) if set(structure.label_values) & set(reference.unlabelled) else row)
     warnings = _warnings(predicted, reference, structures, pair.histogram, labelled)
     overall = overall_values(pair.histogram)
     return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall, mode=mode)
@@ -238,7 +237,7 @@ class _Pair:
 
     def touches_fov(self, structure: Structure) -> bool:
         """Whether the structure reaches the image's edge along an axis of more than one voxel."""
-        return any(self.index[v] in self.at_edge for v in members_of(structure))
+        return any(self.index[v] in self.at_edge for v in structure.label_values)
 
     def distances(self, structures: StructureSet, mode: SurfaceMode, threads: int) -> _Distances:
         """Those of each structure: labels share one pass, every region has its own."""
@@ -257,14 +256,14 @@ class _Pair:
     def _masks(self, region: Structure) -> tuple[Labels, Labels]:
         """A region in reference and prediction, 1 inside and 0 elsewhere."""
         inside = np.zeros(len(self.index) + 1, np.uint8)
-        inside[[self.index[v] for v in members_of(region)]] = 1
+        inside[[self.index[v] for v in region.label_values]] = 1
         return inside[self.maps[0]], inside[self.maps[1]]
 
     def _measured(
         self, maps: tuple[Labels, Labels], count: int, mode: SurfaceMode, threads: int
     ) -> sd.LabelDistances:
-        boxes = [box for box in map(sd.box_around, maps) if box is not None]
-        box = sd.union(boxes) if boxes else tuple(slice(0, min(n, 2)) for n in self.grid.shape)
+        boxes = [box for box in map(sd.solid_box, maps) if box is not None]
+        box = union(boxes) if boxes else tuple(slice(0, min(n, 2)) for n in self.grid.shape)
         reference, predicted = (m[box] for m in maps)
         return sd.label_distances(reference, predicted, count, self.grid.spacing_mm, mode, threads=threads)
 
@@ -309,7 +308,6 @@ def _row(
     tau_mm: float | None,
     metrics: Mapping[str, Value],
 ) -> StructureResult:
-    voxel = grid.voxel_volume_mm3
     return StructureResult(
         name=structure.name,
         label=structure.value,
@@ -317,8 +315,8 @@ def _row(
         side=structure.side,
         status=counts.status,
         counts=counts,
-        volume_ref_ml=volume_ml(counts.reference, voxel),
-        volume_pred_ml=volume_ml(counts.predicted, voxel),
+        volume_ref_ml=grid.volume_ml(counts.reference),
+        volume_pred_ml=grid.volume_ml(counts.predicted),
         touches_fov=touches_fov,
         tau_mm=tau_mm,
         metrics=metrics,
@@ -360,7 +358,7 @@ def _warnings(
             f"{counted(count, 'voxel')} ({100 * count / labelled.size:.3g} %) {plural(count, 'is', 'are')} "
             f"ignored, because {plural(count, 'it is', 'they are')} unlabelled in the reference"
         )
-    names = [s.name for s in structures if set(members_of(s)) & set(reference.unlabelled)]
+    names = [s.name for s in structures if set(s.label_values) & set(reference.unlabelled)]
     if names:
         own.append(f"unlabelled in the reference and not measured: {', '.join(names)}")
     known = {"prediction": histogram.table[:, 1:].sum(), "reference": histogram.table[1:].sum()}
@@ -372,7 +370,7 @@ def _warnings(
             told = [f"{v} ({counted(n, 'voxel')})" for v, n in unknown.items()]
             own.append(f"{UNKNOWN.format(who)}: {listed(told, most=LISTED_VALUES)}")
     own += _without_shared_values(seen["reference"], seen["prediction"])
-    if (shear := affine.shear_degrees(reference.grid.affine)) > SHEAR_WARNING_DEGREES:
+    if (shear := affine.shear_degrees(reference.grid.affine)) > SHEARED_DEGREES:
         own.append(f"the axes are {shear:.1f} degrees from right angles: distances assume orthogonal axes")
     return tuple(dict.fromkeys((*reference.warnings, *predicted.warnings, *own)))
 

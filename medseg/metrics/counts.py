@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.errors import GridMismatchError
-from medseg.core.structures import Structure, StructureSet
+from medseg.core.structures import StructureSet
 from medseg.metrics.value import Status
 
 SLAB_VOXELS = 1 << 16
@@ -79,16 +79,6 @@ class JointHistogram:
         predicted = int(self.table[:, at].sum())
         total = int(self.table.sum())
         return Counts(tp, predicted - tp, reference - tp, total - reference - predicted + tp)
-
-
-def members_of(structure: Structure) -> tuple[int, ...]:
-    """The label values a structure or region is made of."""
-    return structure.members or (structure.value,)
-
-
-def label_values(structures: StructureSet) -> tuple[int, ...]:
-    """Every label value the structures are made of, sorted."""
-    return tuple(sorted({v for s in structures for v in members_of(s)}))
 
 
 def index_map(labels: NDArray[np.integer], values: Sequence[int]) -> NDArray[np.integer]:
@@ -186,5 +176,5 @@ def joint_counts(
     """Counts of every structure, by name, where the reference is labelled; else as `joint_histogram`."""
     if labelled is not None:
         reference, predicted = reference[labelled], predicted[labelled]
-    histogram = joint_histogram(reference, predicted, label_values(structures))
-    return {s.name: histogram.counts(members_of(s)) for s in structures}
+    histogram = joint_histogram(reference, predicted, structures.label_values)
+    return {s.name: histogram.counts(s.label_values) for s in structures}

@@ -14,20 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 
 from medseg.core import affine as aff
+from medseg.core.components import components
 from medseg.core.volume import Grid
 
 Mask = NDArray[np.bool_]
 Labelled = NDArray[np.unsignedinteger]
 Kind = Literal["new", "gone", "grown", "shrunk", "unchanged", "merged", "split", "rearranged", "outside"]
-
-CONNECTIVITY = 26
 
 OUTSIDE_SHARE = 0.5
 """A lesion with more than this share beyond the other scan is neither new nor gone: it was not looked at."""
@@ -177,12 +175,12 @@ class _Lesions:
 
     def __init__(self, mask: Mask, grid: Grid) -> None:
         self.grid = grid
-        self.labelled: Labelled = cc3d.connected_components(mask.astype(np.uint8), connectivity=CONNECTIVITY)
+        self.labelled: Labelled = components(mask)
         self.voxels = np.argwhere(self.labelled)
         self.lesion = self.labelled[tuple(self.voxels.T)].astype(np.int64) - 1
         self.sizes = np.bincount(self.lesion)
         self.sums = [np.bincount(self.lesion, axis) for axis in self.voxels.T.astype(np.float64)]
-        self.ml: list[float] = (self.sizes * grid.voxel_volume_mm3 / 1000).tolist()
+        self.ml = [grid.volume_ml(n) for n in self.sizes.tolist()]
 
     def centre_mm(self, lesions: Sequence[int]) -> tuple[float, float, float]:
         """Of all voxels of the lesions, in world coordinates."""

@@ -19,10 +19,11 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import union
+from medseg.core.components import components
 from medseg.core.errors import GridMismatchError, UsageError
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
@@ -124,10 +125,10 @@ def match_instances(
     rule = rule or InstanceRule()
     if reference.shape != predicted.shape:
         raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
-    boxes = [box for box in map(sd.box_around, (reference, predicted)) if box is not None]
+    boxes = [box for box in map(sd.solid_box, (reference, predicted)) if box is not None]
     if not boxes:
         return (InstanceMatch((), 0, 0),) * count
-    box = sd.union(boxes)
+    box = union(boxes)
     here, there = (_Pieces.of(labels[box], rule) for labels in (reference, predicted))
     iou = _matched(here, there, rule.least_iou)
     missed, extra = (np.bincount(side.labels[1:], minlength=count + 1) for side in (here, there))
@@ -167,7 +168,7 @@ class _Pieces:
     @classmethod
     def of(cls, labels: Labels, rule: InstanceRule) -> _Pieces:
         labels = np.ascontiguousarray(labels)
-        numbers = cc3d.connected_components(labels, connectivity=rule.connectivity)
+        numbers = components(labels, rule.connectivity)
         sizes = np.bincount(numbers.reshape(-1))
         own = np.zeros(sizes.size, labels.dtype)
         own[numbers] = labels

@@ -23,17 +23,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-import cc3d
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medseg.core.boxes import Slices, label_boxes, union
+from medseg.core.components import components
 from medseg.core.errors import GridMismatchError, UsageError
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
 from medseg.metrics import surface as sd
 from medseg.metrics.counts import Counts
-from medseg.metrics.overlap import dice, volume_ml
+from medseg.metrics.overlap import dice
 from medseg.metrics.value import Status, Value, measured
 
 Mask = NDArray[np.bool_]
@@ -240,7 +241,7 @@ def match_lesions(
     if reference.shape != predicted.shape:
         raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
     # Dilated lesions that meet outside this box meet inside it too, at the voxels nearest to there.
-    box = sd.box_around(reference | predicted)
+    box = sd.solid_box(reference | predicted)
     if box is None:
         return LesionMatch((), (), rule)
     pair = _Pair(reference[box], predicted[box], grid, rule)
@@ -319,8 +320,8 @@ class _Pair:
         zones = _connected(_dilated(reference, rule), rule)
         self.pieces = _connected(predicted, rule)
         self.lesions = np.where(reference, zones, 0)
-        self.zone_boxes = ndimage.find_objects(zones)
-        self.piece_boxes = ndimage.find_objects(self.pieces)
+        self.zone_boxes = _boxes(zones)
+        self.piece_boxes = _boxes(self.pieces)
         self.lesion_voxels = _sizes(self.lesions, len(self.zone_boxes))
         self.piece_voxels = _sizes(self.pieces, len(self.piece_boxes))
         self.touching = _touching(zones, self.pieces)
@@ -330,28 +331,27 @@ class _Pair:
         """One lesion. Its zone is what its own dilation covers: zones of two lesions never meet."""
         numbers = self.touching[self.touching[:, 0] == number, 1]
         voxels, predicted = int(self.lesion_voxels[number]), int(self.piece_voxels[numbers].sum())
-        voxel_mm3 = self.grid.voxel_volume_mm3
         overlap, hd95_mm = self.rule.penalty_dice, self.rule.penalty_hd95_mm
         if numbers.size:
             overlap, hd95_mm = self._compared(number, numbers, threads)
         return Lesion(
-            volume_ml=volume_ml(voxels, voxel_mm3),
-            predicted_ml=volume_ml(predicted, voxel_mm3),
+            volume_ml=self.grid.volume_ml(voxels),
+            predicted_ml=self.grid.volume_ml(predicted),
             pieces=int(numbers.size),
             dice=overlap,
             hd95_mm=hd95_mm,
-            counted=voxels * voxel_mm3 > self.rule.smallest_volume_mm3 * (1 + SAME_VOLUME),
+            counted=voxels * self.grid.voxel_volume_mm3 > self.rule.smallest_volume_mm3 * (1 + SAME_VOLUME),
         )
 
     def extra_ml(self) -> list[float]:
         known = set(self.touching[:, 1].tolist())
         extra = [n for n in range(1, len(self.piece_boxes) + 1) if n not in known]
-        return [volume_ml(int(self.piece_voxels[n]), self.grid.voxel_volume_mm3) for n in extra]
+        return [self.grid.volume_ml(int(self.piece_voxels[n])) for n in extra]
 
     def _compared(self, number: int, numbers: NDArray[np.integer], threads: int) -> tuple[float, float]:
         """Dice and HD95 of a lesion and its components, within the box around them."""
-        boxes = [self.zone_boxes[number - 1], *(self.piece_boxes[n - 1] for n in numbers.tolist())]
-        box = sd.solid(sd.union(boxes), self.pieces.shape)
+        boxes = [self.zone_boxes[number], *(self.piece_boxes[n] for n in numbers.tolist())]
+        box = sd.solid(union(boxes), self.pieces.shape)
         lesion, pieces = self.lesions[box] == number, np.isin(self.pieces[box], numbers)
         tp = int(np.count_nonzero(lesion & pieces))
         counts = Counts(tp, int(pieces.sum()) - tp, int(lesion.sum()) - tp, tn=0)
@@ -367,8 +367,12 @@ def _dilated(mask: Mask, rule: LesionRule) -> Mask:
 
 
 def _connected(mask: Mask, rule: LesionRule) -> Pieces:
-    found: Pieces = cc3d.connected_components(mask.astype(np.uint8), connectivity=rule.connectivity)
-    return found
+    return components(mask, rule.connectivity)
+
+
+def _boxes(components: NDArray[np.integer]) -> dict[int, Slices]:
+    """The box of each component, of which there is one for every number."""
+    return label_boxes(components, range(1, int(components.max(initial=0)) + 1))
 
 
 def _sizes(numbered: Pieces, count: int) -> NDArray[np.int64]:

@@ -10,10 +10,10 @@ import math
 
 import numpy as np
 
+from medseg.core.volume import Grid
 from medseg.metrics.counts import Counts, JointHistogram
 from medseg.metrics.value import Value, measured
-
-MM3_PER_ML = 1000.0
+from medseg.metrics.volumes import relative_difference_percent
 
 
 def dice(counts: Counts) -> float:
@@ -43,14 +43,9 @@ def precision(counts: Counts) -> float:
     return _ratio(counts.tp, counts.predicted)
 
 
-def volume_ml(voxels: int, voxel_volume_mm3: float) -> float:
-    """Voxel count times |det A|, in ml; 0 for an empty mask."""
-    return voxels * voxel_volume_mm3 / MM3_PER_ML
-
-
 def relative_volume_difference_percent(counts: Counts) -> float:
     """100 (P - R) / R, in [-100, inf); NaN when the reference is empty."""
-    return 100.0 * _ratio(counts.predicted - counts.reference, counts.reference)
+    return relative_difference_percent(counts.predicted, counts.reference)
 
 
 def volume_similarity(counts: Counts) -> float:
@@ -68,10 +63,10 @@ def volume_similarity(counts: Counts) -> float:
     return 1.0 - _ratio(abs(counts.fn - counts.fp), 2 * counts.tp + counts.fp + counts.fn)
 
 
-def overlap_values(counts: Counts, voxel_volume_mm3: float) -> dict[str, Value]:
+def overlap_values(counts: Counts, grid: Grid) -> dict[str, Value]:
     """Every overlap and volume metric of one structure, by name."""
     status = counts.status
-    difference = volume_ml(counts.predicted - counts.reference, voxel_volume_mm3)
+    difference = grid.volume_ml(counts.predicted - counts.reference)
     return {
         "dice": measured(dice(counts), "1", status),
         "jaccard": measured(jaccard(counts), "1", status),

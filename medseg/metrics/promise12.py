@@ -156,7 +156,7 @@ def promise12_values(
     """
     if reference.shape != predicted.shape:
         raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
-    box = sd.box_around(reference | predicted)
+    box = sd.solid_box(reference | predicted)
     if box is not None:
         reference, predicted = reference[box], predicted[box]
     counts = _counts(reference, predicted)

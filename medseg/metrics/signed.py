@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
+from medseg.core.boxes import Slices, bounding_box, union
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
 from medseg.metrics import surfels
@@ -26,7 +27,6 @@ from medseg.metrics.surface import Mode
 Labels = NDArray[np.integer[Any]]
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
-Box = tuple[slice, slice, slice]
 Point = tuple[int, int, int]
 
 
@@ -49,7 +49,7 @@ class SignedSurfaces:
     name: str
     colour: str
     reference: Mask
-    box: Box
+    box: Slices
     points_voxels: Numbers
     mm: Numbers
     area: Numbers
@@ -97,9 +97,10 @@ def signed_surfaces(
         mode: what a surface is, as in `metrics.surface`.
     """
     masks = structures.mask(reference, structure), structures.mask(labels, structure)
-    if not (masks[0].any() and masks[1].any()):
+    boxes = bounding_box(masks[0]), bounding_box(masks[1])
+    if boxes[0] is None or boxes[1] is None:
         return None
-    box = cast("Box", ndimage.find_objects((masks[0] | masks[1]).view(np.uint8))[0])
+    box = union((boxes[0], boxes[1]))
     here, there = masks[0][box], masks[1][box]
     axes = 2 if grid.shape[2] == 1 else 3
     flat = (here[..., 0], there[..., 0]) if axes == 2 else (here, there)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -25,13 +25,13 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import Slices, bounding_box
 from medseg.core.errors import GridMismatchError
 from medseg.metrics import surfels
 from medseg.metrics.borders import Borders, Labels, find_borders
 from medseg.metrics.nearest import frame_of, nearest_mm
 
 Mode = Literal["surfel", "voxel"]
-Box = tuple[slice, ...]
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
 
@@ -175,17 +175,7 @@ def voxel_distances(
     return label_distances(*masks, 1, spacing_mm, "voxel", threads=threads).of(1)
 
 
-def union(boxes: Iterable[Box]) -> Box:
-    """The smallest box around boxes, of which there is at least one.
-
-    >>> union([(slice(1, 3),), (slice(5, 6),)])
-    (slice(1, 6, None),)
-    """
-    axes = zip(*boxes, strict=True)
-    return tuple(slice(min(s.start for s in axis), max(s.stop for s in axis)) for axis in axes)
-
-
-def solid(box: Box, shape: Sequence[int]) -> Box:
+def solid(box: Slices, shape: Sequence[int]) -> Slices:
     """A box of one slice made two slices long where the image has more: cut out, it is no 2D image.
 
     >>> solid((slice(0, 4), slice(0, 4), slice(7, 8)), (9, 9, 8))[2]
@@ -198,24 +188,14 @@ def solid(box: Box, shape: Sequence[int]) -> Box:
     return (*box[:-1], slice(start, start + 2))
 
 
-def box_around(labels: Mask | Labels) -> Box | None:
+def solid_box(labels: Mask | Labels) -> Slices | None:
     """The smallest `solid` box around what is not 0; None where all is.
 
-    >>> box_around(np.eye(3, dtype=bool)[:2])
+    >>> solid_box(np.eye(3, dtype=bool)[:2])
     (slice(0, 2, None), slice(0, 2, None))
     """
-    inside = labels != 0
-    along_first, along_last = inside.any(axis=0), inside.any(axis=-1)
-    spans = [*(_any_but(along_last, axis) for axis in range(labels.ndim - 1)), _any_but(along_first, -1)]
-    found = [np.flatnonzero(span) for span in spans]
-    if not all(at.size for at in found):
-        return None
-    return solid(tuple(slice(int(at[0]), int(at[-1]) + 1) for at in found), labels.shape)
-
-
-def _any_but(inside: Mask, axis: int) -> Mask:
-    """Whether there is anything, along one axis."""
-    return np.asarray(np.moveaxis(inside, axis, 0).reshape(inside.shape[axis], -1).any(axis=1))
+    box = bounding_box(labels)
+    return None if box is None else solid(box, labels.shape)
 
 
 def hausdorff_mm(distances: SurfaceDistances, percent: float = 100.0) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from medseg.core import specs
+from medseg.core.digest import hexdigest, tensor_digest
 from medseg.core.errors import MedsegError, ModelError
 from medseg.io.atomic import atomic_write
 from medseg.model.spec import ModelSpec, SliceSpec
@@ -95,7 +95,7 @@ def load_model(name_or_path: str | Path) -> Model:
     graph = None
     if GRAPH_XML in tensors and GRAPH_BIN in tensors:
         graph = tensors[GRAPH_XML].tobytes(), tensors[GRAPH_BIN].tobytes()
-    return Model(spec, weights, graph, hashlib.sha256(data).hexdigest())
+    return Model(spec, weights, graph, hexdigest(data))
 
 
 def find_model(name_or_path: str | Path) -> Path:
@@ -143,12 +143,9 @@ def _ordered(data: bytes) -> bytes:
 
 def _digest(spec: str, tensors: Mapping[str, NDArray[np.generic]]) -> str:
     """SHA-256 of the description and of the tensors' names, types, shapes and values."""
-    digest = hashlib.sha256(spec.encode())
-    for key in sorted(tensors):
-        value = tensors[key]
-        digest.update(f"|{key}|{value.dtype.name}|{value.shape}|".encode())
-        digest.update(value.tobytes())
-    return digest.hexdigest()
+    return tensor_digest(
+        spec, ((key, v.dtype.name, v.shape, v.tobytes()) for key, v in sorted(tensors.items()))
+    )
 
 
 def _check(spec: ModelSpec, path: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from medseg.core.digest import digest
 from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
@@ -150,6 +150,4 @@ def _seed(
 ) -> bytes:
     """A digest of what the objects are made of."""
     made_of = (source.series, *source.instances, repr(structures), kind, repr(volumes))
-    digest = hashlib.sha256("\0".join(made_of).encode())
-    digest.update(labels.array.tobytes())
-    return digest.digest()
+    return digest("\0".join(made_of), labels.array.tobytes())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medseg import __version__
+from medseg.core.digest import hexdigest
 from medseg.core.errors import InputError, MedsegError, ResourceError
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.volume import Grid, LabelMap, Volume
@@ -36,7 +36,7 @@ from medseg.io.dicom.source import require_slices
 from medseg.io.dicom.write_seg import SegmentationKind
 from medseg.io.dicom.write_sr import Volumes
 from medseg.io.memory import peak_memory_bytes
-from medseg.io.names import COLOURS, PICTURE_SUFFIXES, stem_and_suffix
+from medseg.io.names import COLOURS, format_of
 from medseg.io.options import ImageInfo
 from medseg.prediction import dicom as dicom_out
 from medseg.prediction.outputs import Outputs
@@ -189,7 +189,7 @@ class Job:
         source, channels = self.case.source, self.segmenter.channels
         if len(channels) > 1 or isinstance(source, Mapping):
             return None
-        if stem_and_suffix(source)[1] not in PICTURE_SUFFIXES:
+        if not format_of(source).is_picture:
             return None
         return channels if inspect(source, options=self.options.reading).names == COLOURS else None
 
@@ -343,7 +343,7 @@ def _hidden(series: str | None) -> str | None:
     """A series as chosen; its UID, which identifies an examination, as a hash."""
     if series is None or series.isdigit():
         return series
-    return hashlib.sha256(series.encode()).hexdigest()
+    return hexdigest(series)
 
 
 def forecast_of(info: ImageInfo, segmenter: Segmenter) -> Forecast:

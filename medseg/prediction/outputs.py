@@ -12,7 +12,7 @@ from medseg.core.errors import UsageError
 from medseg.findings.finding import listed
 from medseg.io import digest_of, files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
-from medseg.io.names import FRACTIONS, HEADER_SUFFIXES
+from medseg.io.names import format_of
 from medseg.prediction.dicom import dicom_paths
 from medseg.segmentation.sidecar import read_summary
 
@@ -67,7 +67,7 @@ class Outputs:
         base = stem.removesuffix("_seg")
         page = labels.with_name(f"{base}_report.html") if report else None
         page = report if isinstance(report, Path) else page
-        kind = FRACTIONS.get(suffix, suffix)
+        kind = format_of(labels).fractions_as or suffix
         images = {name: labels.with_name(f"{base}_prob-{_plain(name)}{kind}") for name in names}
         overlay = labels.with_name(f"{base}_overlay.png") if suffix == ".png" else None
         objects = dicom_paths(labels.with_name(base), pdf=True, picture=True) if dicom else ()
@@ -141,7 +141,7 @@ class Outputs:
         except BaseException:
             for path in new:
                 if path.exists():
-                    for file in files_of(path) if path.suffix.lower() in HEADER_SUFFIXES else (path,):
+                    for file in files_of(path) if format_of(path).part == "header" else (path,):
                         file.unlink(missing_ok=True)
             raise
 

@@ -15,20 +15,20 @@ from medseg.data.layouts import CaseFiles, detect, read_layout
 from medseg.data.layouts.case import plain
 from medseg.data.layouts.description import description_of
 from medseg.findings.finding import listed
-from medseg.io import SUFFIXES, files_of, is_dicom_folder, stem_and_suffix
+from medseg.io import files_of, is_dicom_folder, stem_and_suffix
+from medseg.io.formats import FORMATS
 from medseg.io.names import (
     MADE_BY_US,
     PROBABILITIES,
-    SEGMENTATION_SUFFIX,
+    format_of,
     is_no_scan,
+    names_image,
     scan_of_labels,
     scan_of_result,
     without_pictures,
 )
 
-RESULT_SUFFIXES = {".jpg": ".png", ".jpeg": ".png"}
-"""Of scans in a format that labels are not written in."""
-DICOM_RESULT = ".nii.gz"
+DICOM_RESULT = FORMATS[".dcm"].labels_as
 FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]*")
 """What makes a new name that of a file: `study_1.2` is a folder."""
 ASIDE = 3
@@ -114,7 +114,7 @@ def is_batch(words: Sequence[str], cases: Sequence[InputCase]) -> bool:
 
 def names_folder(out: Path) -> bool:
     """Whether `-o` names a folder: one that exists, or a name without an image suffix."""
-    return out.is_dir() or stem_and_suffix(out)[1] not in SUFFIXES
+    return out.is_dir() or not format_of(out).is_image
 
 
 def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
@@ -300,8 +300,8 @@ def _file_case(path: Path) -> InputCase:
 
 
 def _result_suffix(scan: Path) -> str:
-    suffix = stem_and_suffix(scan)[1]
-    return RESULT_SUFFIXES.get(suffix, suffix if suffix in SUFFIXES else DICOM_RESULT)
+    found = format_of(scan)
+    return found.labels_as or (stem_and_suffix(scan)[1] if found.is_image else DICOM_RESULT)
 
 
 def _dicom_case(folder: Path) -> InputCase:
@@ -310,6 +310,6 @@ def _dicom_case(folder: Path) -> InputCase:
 
 def _is_scan(path: Path) -> bool:
     """Whether a file of a folder is read: an image, no result, and of a pair the header."""
-    stem, suffix = stem_and_suffix(path)
-    result = stem.endswith(MADE_BY_US) or PROBABILITIES in stem or suffix == SEGMENTATION_SUFFIX
-    return suffix in SUFFIXES and suffix != ".img" and not result
+    stem, _ = stem_and_suffix(path)
+    result = stem.endswith(MADE_BY_US) or PROBABILITIES in stem or format_of(path).holds_labels_only
+    return names_image(path) and not result

@@ -58,16 +58,15 @@ def summary_of(volume: Volume, found: Segmentation, expected: Mapping[str, Expec
 
 def _rows(found: Segmentation, expected: Mapping[str, Expected]) -> list[dict[str, Any]]:
     """One row a structure, with what to expect of it where the model was calibrated."""
-    volumes, cut = found.volumes_ml(), found.truncated()
-    voxel_ml = found.labels.grid.voxel_volume_mm3 / 1000
+    voxels, cut = found.voxels(), found.truncated()
     rows = []
     for s in found.structures:
         row = {
             "value": s.value,
             "name": s.name,
             "colour": s.colour,
-            "voxels": round(volumes[s.name] / voxel_ml),
-            "volume_ml": round(volumes[s.name], 6),
+            "voxels": voxels[s.name],
+            "volume_ml": round(found.labels.grid.volume_ml(voxels[s.name]), 6),
             "truncated": cut[s.name],
         }
         rows.append(row | expected[s.name].content() | ({"members": list(s.members)} if s.members else {}))

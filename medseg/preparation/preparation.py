@@ -16,9 +16,10 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import Box, whole
 from medseg.core.errors import GeometryError, UsageError
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg.preparation.crop import Box, corner_values, foreground_box, object_box, whole
+from medseg.preparation.crop import corner_values, foreground_box, object_box
 from medseg.preparation.intensity import NormalisationSpec, check_intensities, normalise
 from medseg.preparation.orient import Reorientation, canonical
 from medseg.preparation.resample import resample, resample_labels, resampled_grid

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core import affine as aff
+from medseg.core.boxes import label_boxes
 from medseg.core.errors import GeometryError, ResourceError
 from medseg.core.volume import Grid
 
@@ -133,8 +134,6 @@ def resample_labels(labels: NDArray[np.integer], shape: Triple) -> NDArray[np.in
     """
     if labels.shape == shape:
         return labels.copy()
-    from scipy import ndimage  # slow to import, and prediction does without
-
     values = np.unique(labels)
     indices = np.searchsorted(values, labels).astype(np.int32) + 1
     matrices = [axis_weights(n, m) for n, m in zip(labels.shape, shape, strict=True)]
@@ -142,13 +141,13 @@ def resample_labels(labels: NDArray[np.integer], shape: Triple) -> NDArray[np.in
     margin = np.where((i + j + k) % 2 == 0, -TIE, TIE)
     best = np.full(shape, -1.0, dtype=np.float32)
     out = np.full(shape, values[0], dtype=labels.dtype)
-    for index, box in enumerate(ndimage.find_objects(indices)):
+    for number, box in label_boxes(indices, range(1, len(values) + 1)).items():
         parts = [_reached(matrix, where) for matrix, where in zip(matrices, box, strict=True)]
         target = tuple(slice(a, b) for _, a, b in parts)
-        share = _vote((indices[box] == index + 1).astype(np.float32), [part for part, _, _ in parts])
+        share = _vote((indices[box] == number).astype(np.float32), [part for part, _, _ in parts])
         wins = share > best[target] + margin[target]
         best[target][wins] = share[wins]
-        out[target][wins] = values[index]
+        out[target][wins] = values[number - 1]
     return out
 
 

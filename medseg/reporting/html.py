@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from medseg.core.digest import digest
 from medseg.reporting import words
 from medseg.reporting.case.content import PageViewer, ReportCase
 from medseg.reporting.case.sections import Numbers, Section, case_sections
@@ -76,7 +76,7 @@ def page(template: str, table: Table | None, *, viewer: PageViewer | None = None
 
 
 def _digest(text: str) -> str:
-    return base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
+    return base64.b64encode(digest(text)).decode("ascii")
 
 
 def _style(colours: Iterable[str], viewer: PageViewer | None) -> str:

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from medseg.core.numbers import millilitres, number, three_figures
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
+from medseg.metrics.volumes import relative_difference_percent
 from medseg.reporting.case.content import ReportCase, StructureRow
+from medseg.reporting.drawing.style import sideless
 
 FIGURE_SPACE = "\u2007"
 POINT_SPACE = "\u2008"
@@ -38,7 +40,7 @@ def percent_difference(row: StructureRow) -> str:
     """100 (P - R) / R, signed, one decimal; n/a when the reference has none of it."""
     if not row.reference_ml:
         return "n/a"
-    return number(100 * (row.volume_ml - row.reference_ml) / row.reference_ml, 1, signed=True)
+    return number(relative_difference_percent(row.volume_ml, row.reference_ml), 1, signed=True)
 
 
 def aligned(column: Iterable[str]) -> list[str]:
@@ -179,7 +181,7 @@ def asymmetry_table(case: ReportCase) -> Table:
     """The volumes of both sides and what they differ by."""
     rows = case.asymmetry
     columns = [
-        [r.name for r in rows],
+        [sideless(r.left) for r in rows],
         [millilitres(r.left_ml) for r in rows],
         [millilitres(r.right_ml) for r in rows],
         [number(r.percent, 1, signed=True) if r.percent is not None else ONE_SIDE for r in rows],

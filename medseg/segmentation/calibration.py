@@ -16,14 +16,12 @@ from numpy.typing import NDArray
 
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
+from medseg.findings.answer import LIKENESS_SLACK
 from medseg.findings.labels import component_counts
 from medseg.metrics.conformal import COVERAGE, Line, calibrated_line, conformal_interval, least_cases
 from medseg.metrics.counts import joint_counts
-from medseg.metrics.overlap import dice, volume_ml
+from medseg.metrics.overlap import dice
 from medseg.segmentation.segmenter import Segmentation
-
-LIKENESS_SLACK = 1.25
-"""How much further from the usual than any calibration case a scan may be."""
 
 LEAST_SPREAD = 0.02
 """Of a feature: logarithms, probabilities, mm and normalised intensities all vary by more."""
@@ -84,11 +82,11 @@ def observed(found: Segmentation, reference: LabelMap) -> Observation:
     """A prediction beside the reference on the same grid."""
     found.labels.grid.require(reference.grid, "prediction and reference")
     counts = joint_counts(reference.array, found.labels.array, found.structures)
-    voxel = reference.grid.voxel_volume_mm3
+    grid = reference.grid
     scores = {name: dice(c) for name, c in counts.items()}
     return Observation(
-        {name: volume_ml(c.predicted, voxel) for name, c in counts.items()},
-        {name: volume_ml(c.reference, voxel) for name, c in counts.items()},
+        {name: grid.volume_ml(c.predicted) for name, c in counts.items()},
+        {name: grid.volume_ml(c.reference) for name, c in counts.items()},
         {name: score for name, score in scores.items() if not math.isnan(score)},
         found.estimated_dice,
         found.features,

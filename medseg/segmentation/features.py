@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from medseg.core.structures import Structure, StructureSet, outer_faces
+from medseg.core.boxes import Slices, centroid, faces_reached, profiles
+from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
 
 MOST_VOXELS = 2_000_000
@@ -118,7 +118,7 @@ def brightness_features(
         values = channel[steps].ravel().astype(np.float64)
         total, squares = (np.bincount(flat, v, minlength=voxels.size) for v in (values, values * values))
         for structure in structures:
-            own = list(structure.members or (structure.value,))
+            own = list(structure.label_values)
             n = int(voxels[own].sum())
             if n:
                 mean = total[own].sum() / n
@@ -139,13 +139,10 @@ def shape_features(labels: NDArray[np.integer], grid: Grid, structures: Structur
     """
     steps = _steps(labels.shape)
     sparse = labels[steps]
-    spacing = [s * step.step for s, step in zip(grid.spacing_mm, steps, strict=True)]
-    boxes = ndimage.find_objects(sparse, max_label=max(0, *structures.known_values))
-    found = {}
-    for structure in structures:
-        inside = [boxes[v - 1] for v in structure.members or (structure.value,) if boxes[v - 1] is not None]
-        if inside:
-            found[structure.name] = _form(sparse, structure, structures, inside, spacing)
+    thin = Grid(sparse.shape, grid.affine @ np.diag([*(step.step for step in steps), 1]))
+    boxes = structures.boxes(sparse)
+    masks = {name: structures.mask(sparse[box], structures[name]) for name, box in boxes.items()}
+    found = {name: _form(mask, boxes[name], thin) for name, mask in masks.items()}
     middle = np.mean([f.place_mm for f in found.values()], axis=0) if found else np.zeros(3)
     out: Features = {}
     for name, form in found.items():
@@ -171,32 +168,15 @@ class _Form:
     contact: float
 
 
-def _form(
-    labels: NDArray[np.integer],
-    structure: Structure,
-    structures: StructureSet,
-    boxes: Sequence[tuple[slice, ...]],
-    spacing_mm: Sequence[float],
-) -> _Form:
-    box = tuple(
-        slice(min(s.start for s in side), max(s.stop for s in side)) for side in zip(*boxes, strict=True)
-    )
-    mask = structures.mask(labels[box], structure)
-    spacing = np.asarray(spacing_mm)
-    along = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-    start = np.array([s.start for s in box])
-    centre = np.array([np.average(np.arange(len(n)), weights=n) for n in along]) + start
-    voxel_mm3 = float(np.prod(spacing))
-    mm3 = float(mask.sum()) * voxel_mm3
-    touched = [(a, end) for a, end in outer_faces(labels.shape) if _touches(box[a], end, labels.shape[a])]
-    ends = [(along[a][end], voxel_mm3 / spacing[a]) for a, end in touched]
-    contact = sum(float(voxels) * mm2 for voxels, mm2 in ends) / mm3 ** (2 / 3)
-    return _Form(mm3 / 1000, np.array(mask.shape) * spacing, centre * spacing, contact)
-
-
-def _touches(side: slice, end: int, length: int) -> bool:
-    """Whether one side of a box reaches the first (0) or last (-1) voxel of its axis."""
-    return bool(side.start == 0 if end == 0 else side.stop == length)
+def _form(mask: NDArray[np.bool_], box: Slices, grid: Grid) -> _Form:
+    """Of a structure's mask, cut out to a box of a grid."""
+    spacing, voxel_mm3 = np.asarray(grid.spacing_mm), grid.voxel_volume_mm3
+    along = profiles(mask)
+    centre = np.array(centroid(along)) + [s.start for s in box]
+    voxels = int(mask.sum())
+    ends = [(along[a][end], voxel_mm3 / spacing[a]) for a, end in faces_reached(box, grid.shape)]
+    contact = sum(float(n) * mm2 for n, mm2 in ends) / (voxels * voxel_mm3) ** (2 / 3)
+    return _Form(grid.volume_ml(voxels), np.array(mask.shape) * spacing, centre * spacing, contact)
 
 
 def _steps(shape: Sequence[int]) -> tuple[slice, ...]:

@@ -70,16 +70,17 @@ class Segmentation:
         """Warnings of the file readers."""
         return sentences(self.findings, "warning")
 
+    def voxels(self) -> dict[str, int]:
+        """Voxels of each structure, 0 where there is none of it."""
+        return self.structures.voxels(value_counts(self.labels.array))
+
     def volumes_ml(self) -> dict[str, float]:
         """Volume of each structure, 0 where there is none of it."""
-        voxel_ml = self.labels.grid.voxel_volume_mm3 / 1000
-        count = value_counts(self.labels.array)
-        return {name: voxel_ml * n for name, n in self.structures.voxels(count).items()}
+        return self.structures.volumes_ml(value_counts(self.labels.array), self.labels.grid)
 
     def totals_ml(self) -> dict[str, float]:
         """Volume of each total."""
-        voxel_ml = self.labels.grid.voxel_volume_mm3 / 1000
-        return {t.name: voxel_ml * t.voxels(self.labels.array) for t in self.totals}
+        return {t.name: self.labels.grid.volume_ml(t.voxels(self.labels.array)) for t in self.totals}
 
     def truncated(self) -> dict[str, bool]:
         """Whether each structure reaches the edge of the scan, so that part of it may be missing."""

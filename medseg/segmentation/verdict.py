@@ -27,9 +27,6 @@ from medseg.inference.tiles import FloatArray
 from medseg.model.spec import ModelSpec
 from medseg.preparation.intensity import rescaled
 
-PAIR_RATIO = 2.0
-"""Ratio of the volumes of twins from which the sides are looked at twice."""
-
 
 @dataclass(frozen=True)
 class Quality:
@@ -259,7 +256,7 @@ def _sides(labels: Labels, structures: StructureSet) -> NDArray[np.int8]:
     """-1 left, 1 right, 0 neither."""
     table = np.zeros(int(max(structures.known_values)) + 1, np.int8)
     for s in structures:
-        for value in s.members or (s.value,):
+        for value in s.label_values:
             table[value] = {"left": -1, "right": 1, "none": 0}[s.side]
     found: NDArray[np.int8] = table[labels]
     return found
@@ -275,4 +272,4 @@ def _sides_in_doubt(found: Iterable[Finding], labels: LabelMap, structures: Stru
     pairs = [(voxels[s.name], voxels[s.twin]) for s in structures if s.side == "left" and s.twin]
     if not any(map(any, pairs)):
         return False
-    return finding.is_doubtful(found) or any(max(pair) > PAIR_RATIO * min(pair) for pair in pairs)
+    return finding.is_doubtful(found) or any(max(pair) > answer.PAIR_RATIO * min(pair) for pair in pairs)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 from torch.optim import Optimizer
 
+from medseg.core.digest import tensor_digest
 from medseg.core.errors import InputError
 from medseg.io.atomic import atomic_write
 
@@ -145,12 +145,9 @@ def restore_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
 
 def _digest(tensors: dict[str, Tensor], values: str) -> str:
     """SHA-256 of the values and of the tensors' names, types, shapes and bytes."""
-    digest = hashlib.sha256(values.encode())
-    for key in sorted(tensors):
-        value = tensors[key]
-        digest.update(f"|{key}|{value.dtype}|{tuple(value.shape)}|".encode())
-        digest.update(_bytes(value))
-    return digest.hexdigest()
+    return tensor_digest(
+        values, ((key, str(v.dtype), tuple(v.shape), _bytes(v)) for key, v in sorted(tensors.items()))
+    )
 
 
 def _bytes(tensor: Tensor) -> bytes:

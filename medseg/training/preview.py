@@ -16,6 +16,7 @@ from medseg.augment.preview import Drawn, Preview
 from medseg.augment.slices import turned
 from medseg.augment.spec import AugmentSpec
 from medseg.core import affine as aff
+from medseg.core.boxes import centroid, profiles
 from medseg.core.errors import MedsegError, UsageError
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid
@@ -229,9 +230,9 @@ def _part(indices: NDArray[np.uint8], shape: Sequence[int]) -> tuple[Triple, Tri
 
     The patch lies around the labels' centroid, or the middle of the scan, as far as the scan has room.
     """
-    marked = np.argwhere(indices)
+    marked = indices != 0
     middle = (
-        [round(float(c)) for c in marked.mean(axis=0)] if len(marked) else [n // 2 for n in indices.shape]
+        [round(c) for c in centroid(profiles(marked))] if marked.any() else [n // 2 for n in indices.shape]
     )
     start, point = [], []
     for m, n, size in zip(middle, indices.shape, shape, strict=True):

@@ -14,8 +14,7 @@ from commands import done, medseg, refused
 from io_files import claiming, looping, save
 
 from medseg import io
-from medseg.data.label_files import read_scan
-from medseg.io import ReadOptions
+from medseg.io import ReadOptions, read_scan
 from medseg.io.itk import nrrd
 
 

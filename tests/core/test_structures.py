@@ -7,7 +7,16 @@ import pytest
 
 from medseg.core import structures
 from medseg.core.errors import InputError, UsageError
-from medseg.core.structures import PALETTE, Structure, StructureSet, from_labels, side_of, value_counts
+from medseg.core.structures import (
+    PALETTE,
+    Structure,
+    StructureSet,
+    Total,
+    from_labels,
+    side_of,
+    value_counts,
+)
+from medseg.core.volume import Grid
 
 ORGANS = from_labels({7: "left kidney", 3: "liver", 5: "right kidney"})
 TUMOUR = StructureSet(
@@ -209,3 +218,21 @@ def test_a_name_without_a_side_means_both() -> None:
     assert [eyes.unsided(name) for name in eyes.names] == ["eye", "eye", "nose"]
     with pytest.raises(UsageError, match="no structure named 'ear'"):
         eyes.meant("ear")
+
+
+def test_a_structure_consists_of_its_members_or_of_itself() -> None:
+    assert [s.label_values for s in ORGANS] == [(7,), (3,), (5,)]
+    assert [s.label_values for s in TUMOUR] == [s.members for s in TUMOUR]
+    assert TUMOUR.label_values == (1, 2, 4)
+
+
+def test_every_volume_is_voxels_times_the_volume_of_one() -> None:
+    grid = Grid((3, 3, 3), np.diag([0.9, 0.9, 0.9, 1]))
+    five = 5 * grid.voxel_volume_mm3 / 1000
+    assert five != 5 * (grid.voxel_volume_mm3 / 1000)  # as some places multiplied
+    labels = np.zeros(grid.shape, np.uint8)
+    labels[0, 0] = labels[1, 1, :2] = 3
+    count = value_counts(labels)
+    assert ORGANS.voxels(count) == {"left kidney": 0, "liver": 5, "right kidney": 0}
+    assert ORGANS.volumes_ml(count, grid) == {"left kidney": 0, "liver": five, "right kidney": 0}
+    assert Total("all").voxels(labels) == 5

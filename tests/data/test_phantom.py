@@ -335,3 +335,8 @@ def test_the_command_makes_phantoms_in_a_layout(tmp_path: Path) -> None:
     assert (ran.code, ran.out) == (0, "")
     assert len(LAYOUTS["masks"](tmp_path / "set").cases) == 3
     assert medseg("phantom", tmp_path / "other", "--layout", "tar").code == 2
+
+
+def test_a_suffix_in_capitals_names_a_file_too(tmp_path: Path) -> None:
+    assert medseg("phantom", tmp_path / "SCAN.NII.GZ").code == 0
+    assert (tmp_path / "SCAN.NII.GZ").is_file()

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg.core.structures import Structure, StructureSet, edge_values, from_labels, outer_faces
+from medseg.core.boxes import outer_faces
+from medseg.core.structures import Structure, StructureSet, edge_values, from_labels
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, at_edge, is_doubtful
 from medseg.findings.labels import VOLUME_SLACK, Expected, component_counts, of_labels
@@ -79,6 +80,16 @@ def test_the_two_faces_of_a_single_slice_are_no_edge() -> None:
     assert texts(labels, grid, from_labels({1: "lesion"})) == []
     assert edge_values(labels) == {0}
     assert outer_faces(grid.shape) == ((0, 0), (0, -1), (1, 0), (1, -1))
+
+
+def test_negative_and_huge_label_values_are_looked_at_like_others() -> None:
+    labels = two_kidneys(2, 1).astype(np.int64)
+    labels[labels == 1], labels[labels == 2] = -3, 2**40
+    structures = from_labels({-3: "left kidney", 2**40: "right kidney"})
+    labels[2, 8, 5] = 2**40
+    codes = {finding.code: finding for finding in found(labels, structures=structures)}
+    assert set(codes) == {"pieces", "sides_exchanged"}
+    assert codes["pieces"].evidence["pieces"] == {"right kidney": 2}
 
 
 def test_pieces_are_counted_and_the_largest_is_measured() -> None:

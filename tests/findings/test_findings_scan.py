@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from io_files import oblique
 
-from medseg.core.volume import Grid, Volume
+from medseg.core.structures import from_labels
+from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.findings.answer import of_sides
 from medseg.findings.scan import of_grid, of_scan
+from medseg.metrics.case import evaluate_case
 
 SHAPE = (4, 5, 6)
 
@@ -35,6 +37,18 @@ def test_a_tilt_is_told_with_its_angle_to_a_hundredth_of_a_degree() -> None:
     assert (finding.code, finding.severity, finding.limit) == ("tilted", "note", 10.0)
     assert finding.evidence == {"tilt_degrees": 12.35}
     assert not list(of_grid(Grid(SHAPE, oblique(angles=(9.9, 0, 0)))))
+
+
+@pytest.mark.parametrize(("degrees", "codes"), [(0.05, []), (0.15, ["sheared"]), (0.45, ["sheared"])])
+def test_pages_and_measurements_tell_of_the_same_shear(degrees: float, codes: list[str]) -> None:
+    """Of a file that is read, with half a degree at most, pages used to say nothing."""
+    affine = np.eye(4)
+    affine[0, 1] = np.tan(np.radians(degrees))
+    grid = Grid(SHAPE, affine)
+    assert [finding.code for finding in of_grid(grid)] == codes
+    labels = LabelMap(np.ones(SHAPE, np.uint8), grid)
+    warnings = evaluate_case(labels, labels, from_labels({1: "all"}), surface=False).warnings
+    assert sum("right angles" in text for text in warnings) == len(codes)
 
 
 @pytest.mark.parametrize(("spacing_mm", "doubts"), [(2.0, 0), (2.001, 1), (0.5, 0), (0.499, 1)])

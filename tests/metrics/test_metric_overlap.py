@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 
+from medseg.core.volume import Grid
 from medseg.metrics import overlap
 from medseg.metrics.counts import Counts, joint_histogram
 
@@ -23,7 +24,7 @@ def test_hand_values() -> None:
 
 
 def test_volumes_are_in_millilitres_and_signed_prediction_minus_reference() -> None:
-    values = overlap.overlap_values(HAND, voxel_volume_mm3=500.0)
+    values = overlap.overlap_values(HAND, Grid((10, 10, 10), np.diag([5, 10, 10, 1])))
     assert values["volume_diff_ml"].value == pytest.approx((8 - 10) * 0.5)
     assert values["volume_diff_ml"].unit == "ml"
 
@@ -77,10 +78,10 @@ EMPTY = {
 @pytest.mark.fault("reliability 52")
 def test_empty_rules(status: str) -> None:
     counts, expected = EMPTY[status]
-    values = overlap.overlap_values(counts, 1000.0)
+    values = overlap.overlap_values(counts, Grid((1, 1, 1), np.diag([10, 10, 10, 1])))
     assert {name: values[name].value for name in expected} == expected
     assert {v.status for v in values.values()} == {status}
-    assert values["volume_diff_ml"].value == counts.fp - counts.fn
+    assert values["volume_diff_ml"].value == pytest.approx(counts.fp - counts.fn)
 
 
 def test_undefined_is_nan_for_the_functions() -> None:

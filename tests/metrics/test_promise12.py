@@ -313,5 +313,5 @@ def test_a_box_of_one_slice_is_widened_inside_the_image_only() -> None:
     assert sd.solid(one, (9, 9, 9))[2] == slice(5, 7)
     flat = (slice(0, 2), slice(0, 2), slice(0, 1))
     assert sd.solid(flat, (9, 9, 1)) == flat
-    assert sd.box_around(np.zeros((3, 3, 3), bool)) is None
-    assert sd.box_around(box(3, 3)) == (slice(2, 6), slice(2, 6), slice(3, 5))
+    assert sd.solid_box(np.zeros((3, 3, 3), bool)) is None
+    assert sd.solid_box(box(3, 3)) == (slice(2, 6), slice(2, 6), slice(3, 5))

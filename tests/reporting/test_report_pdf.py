@@ -16,8 +16,9 @@ from medseg.core.volume import Grid
 from medseg.findings.finding import Finding
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
+from medseg.metrics.volumes import Asymmetry
 from medseg.reporting import html
-from medseg.reporting.case.content import AsymmetryRow, ReportCase, StructureRow
+from medseg.reporting.case.content import ReportCase, StructureRow
 from medseg.reporting.case.pictures import with_pictures
 from medseg.reporting.case.sections import case_sections
 from medseg.reporting.drawing.style import BANNER
@@ -41,7 +42,7 @@ def case(count: int = 3) -> ReportCase:
         facts=(("Model <b>", "a & b"),),
         has_reference=True,
         lesions=(LesionRow("missed & lost", "missed", 1.0, 0.0),),
-        asymmetry=(AsymmetryRow("ear", 1.0, 2.0),),
+        asymmetry=(Asymmetry("left ear", 1.0, 2.0),),
         totals=(("intracranial volume", 1500.0),),
     )
 

@@ -9,9 +9,9 @@ from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.metrics.case import evaluate_case
 from medseg.metrics.lesions import LesionRow
+from medseg.metrics.volumes import Asymmetry
 from medseg.reporting import tables
 from medseg.reporting.case.content import (
-    AsymmetryRow,
     ReportCase,
     StructureRow,
     case_from_result,
@@ -100,7 +100,7 @@ def test_columns_appear_when_a_row_has_something_to_say_in_them() -> None:
 
 def test_asymmetry_is_relative_to_the_mean_of_both_sides() -> None:
     """100 (3 - 1) / 2 = 100; a side without voxels has no percentage."""
-    rows = (AsymmetryRow("kidney", 3.0, 1.0), AsymmetryRow("ureter", 0.0, 1.0))
+    rows = (Asymmetry("left kidney", 3.0, 1.0), Asymmetry("left ureter", 0.0, 1.0))
     assert [row.percent for row in rows] == [pytest.approx(100.0), None]
     table = tables.asymmetry_table(ReportCase("c", (), asymmetry=rows))
     assert [row[3] for row in table.rows] == ["+100.0", "n/a – one side not labelled"]

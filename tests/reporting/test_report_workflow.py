@@ -96,7 +96,7 @@ def test_what_is_known_beforehand_reaches_the_page() -> None:
     left, right, tumour = case.rows
     assert (left.interval_ml, right.interval_ml) == ((0.01, 0.1), None)
     assert left.icv_percent == pytest.approx(100 * 32 / 65)
-    assert [(a.name, a.percent) for a in case.asymmetry] == [("kidney", 0.0)]
+    assert [(a.left, a.percent) for a in case.asymmetry] == [("left kidney", 0.0)]
     assert [(r.structure, r.outcome, r.predicted_ml) for r in case.lesions] == [
         ("kidney tumour", "labelled", pytest.approx(tumour.volume_ml))
     ]

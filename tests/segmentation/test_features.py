@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.core.structures import from_labels
+from medseg.core.structures import from_labels, value_counts
 from medseg.core.volume import Grid
 from medseg.segmentation import features as f
 
@@ -32,6 +32,17 @@ def test_shapes_by_hand() -> None:
     assert found["place of back (front to back)"] == pytest.approx(-20.0)
     assert found["place of back (right to left)"] == 0.0
     assert found["contact of front with the edge of the scan"] == 0.0
+
+
+def test_a_volume_on_a_sheared_grid_is_that_of_all_who_say_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    affine = GRID.affine.copy()
+    affine[0, 1] = 0.5  # the voxels lean, and are no larger for it
+    grid = Grid(GRID.shape, affine)
+    ml = STRUCTURES.volumes_ml(value_counts(two_blocks()), grid)["front"]
+    for most in (f.MOST_VOXELS, GRID.voxels // 8):
+        monkeypatch.setattr(f, "MOST_VOXELS", most)
+        found = f.shape_features(two_blocks(), grid, STRUCTURES)
+        assert math.exp(found["volume of front"]) == pytest.approx(ml, rel=1e-9)
 
 
 def test_contact_with_the_edge_by_hand() -> None:

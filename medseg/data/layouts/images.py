@@ -21,9 +21,9 @@ from medseg.core.volume import FileForm, Grid, LabelMap, Volume
 from medseg.data.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, group_of, without_results
 from medseg.data.layouts.writing import About, NewCase, Writer, opened, require_scan
 from medseg.io import write_image, write_labels
+from medseg.io.formats import PICTURE_SUFFIXES
 from medseg.preparation.orient import canonical
 
-SUFFIXES = (".png", ".tif", ".tiff")
 IMAGES, MASKS = "images", ("masks", "labels")
 MARKS = ("_mask", "_seg")
 GROUPS = "groups.csv"
@@ -36,7 +36,7 @@ AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 def fits(folder: Path) -> bool:
     """Whether there are images in a folder beside one of masks, or a mask beside its image."""
     if (folder / IMAGES).is_dir():
-        return any((folder / name).is_dir() for name in MASKS) and bool(files_in(folder / IMAGES, SUFFIXES))
+        return any((folder / name).is_dir() for name in MASKS) and bool(_pictures(folder / IMAGES))
     images, masks = _side_by_side(folder)
     return not images.keys().isdisjoint(masks)
 
@@ -55,7 +55,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     images, masks = _two_folders(folder) if (folder / IMAGES).is_dir() else _side_by_side(folder)
     if not images:
         raise InputError(
-            f"contains no image ({', '.join(SUFFIXES)})",
+            f"contains no image ({', '.join(PICTURE_SUFFIXES)})",
             source=folder,
             hint="give the folder that contains images/ and masks/, or NAME.png and NAME_mask.png",
         )
@@ -68,20 +68,24 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     return DatasetFiles(cases, (), {})
 
 
+def _pictures(folder: Path) -> dict[str, Path]:
+    return files_in(folder, PICTURE_SUFFIXES)
+
+
 def _two_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     there = [folder / name for name in MASKS if (folder / name).is_dir()]
     if len(there) > 1:
         raise InputError(
             f"contains both {there[0].name}/ and {there[1].name}/", source=folder, hint="keep one"
         )
-    scans, labels = files_in(folder / IMAGES, SUFFIXES), files_in(there[0], SUFFIXES) if there else {}
+    scans, labels = _pictures(folder / IMAGES), _pictures(there[0]) if there else {}
     return without_results(scans), without_results(labels)
 
 
 def _side_by_side(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     images: dict[str, Path] = {}
     masks: dict[str, Path] = {}
-    for stem, path in without_results(files_in(folder, SUFFIXES), marks=MARKS).items():
+    for stem, path in without_results(_pictures(folder), marks=MARKS).items():
         mark = next((mark for mark in MARKS if stem.endswith(mark) and stem != mark), "")
         if not mark:
             images[stem] = path

@@ -18,16 +18,16 @@ from medseg.core.volume import LabelMap
 from medseg.data.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, folders_in, group_of
 from medseg.data.layouts.writing import ENDING, About, NewCase, file_name, opened, write_scan
 from medseg.io import write_labels
+from medseg.io.formats import NIFTI_SUFFIXES
 
 SCANS = ("image", "ct", "mri")
 MASKS = "segmentations"
-SUFFIXES = (".nii.gz", ".nii")
 
 
 def fits(folder: Path) -> bool:
     """Whether any folder in it has masks beside a scan."""
     return any(
-        (place / MASKS).is_dir() and any(stem in SCANS for stem in files_in(place, SUFFIXES))
+        (place / MASKS).is_dir() and any(stem in SCANS for stem in files_in(place, NIFTI_SUFFIXES))
         for place in folders_in(folder)
     )
 
@@ -44,8 +44,8 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """
     cases = []
     for place in folders_in(folder):
-        scans = [path for stem, path in files_in(place, SUFFIXES).items() if stem in SCANS]
-        masks = files_in(place / MASKS, SUFFIXES)
+        scans = [path for stem, path in files_in(place, NIFTI_SUFFIXES).items() if stem in SCANS]
+        masks = files_in(place / MASKS, NIFTI_SUFFIXES)
         if len(scans) > 1:
             raise InputError(
                 f"contains both {scans[0].name} and {scans[1].name}", source=place, hint="keep one"
@@ -68,7 +68,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
 def mask_names(cases: Iterable[CaseFiles]) -> tuple[str, ...]:
     """Names of the structures that any case has a mask of, in alphabetical order."""
     folders = [case.label for case in cases if case.label is not None]
-    return tuple(sorted({name for folder in folders for name in files_in(folder, SUFFIXES)}))
+    return tuple(sorted({name for folder in folders for name in files_in(folder, NIFTI_SUFFIXES)}))
 
 
 def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bool = False) -> int:
@@ -87,7 +87,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
             continue
         opened(place, MASKS)
         for structure in about.structures:
-            if not set(structure.members or (structure.value,)).isdisjoint(case.labels.unlabelled):
+            if not set(structure.label_values).isdisjoint(case.labels.unlabelled):
                 continue  # an empty mask would say that there is none
             mask = about.structures.mask(case.labels.array, structure).astype(np.uint8)
             labels = LabelMap(mask, case.labels.grid, case.labels.form)

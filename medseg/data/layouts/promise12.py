@@ -98,7 +98,7 @@ def require_one(structures: StructureSet) -> None:
 
 def ones(structures: StructureSet) -> dict[int, int]:
     """What becomes of the label values: the one structure is 1."""
-    return {value: 1 for value in structures.known_values if value}
+    return dict.fromkeys(structures.label_values, 1)
 
 
 def numbered(names: Sequence[str]) -> dict[str, str]:

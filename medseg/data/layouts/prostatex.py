@@ -20,9 +20,9 @@ from medseg.core.errors import InputError
 from medseg.data.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, without_results
 from medseg.data.layouts.writing import ENDING, About, NewCase, opened, require_channels, write_channel
 from medseg.io import write_labels
+from medseg.io.formats import NIFTI_SUFFIXES
 
 IMAGES, MASKS = "Images", "mask_prostate"
-SUFFIXES = (".nii.gz", ".nii")
 
 
 def fits(folder: Path) -> bool:
@@ -55,7 +55,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
 
 def _by_patient(folder: Path) -> dict[str, Path]:
     found: dict[str, Path] = {}
-    for stem, path in without_results(files_in(folder, SUFFIXES)).items():
+    for stem, path in without_results(files_in(folder, NIFTI_SUFFIXES)).items():
         number = re.match(r"ProstateX-(\d+)(?:_|$)", stem)
         if number is None:
             raise InputError("is not named ProstateX-NUMBER", source=path, hint="move it elsewhere")

@@ -159,8 +159,7 @@ def label_names(structures: StructureSet) -> dict[int, str]:
         return {s.value: s.name for s in structures}
     inner = {
         value: min((s for s in structures if value in s.members), key=lambda s: len(s.members)).name
-        for value in structures.known_values
-        if value
+        for value in structures.label_values
     }
     shared = [name for name in inner.values() if list(inner.values()).count(name) > 1]
     return {value: f"{name}, value {value}" if name in shared else name for value, name in inner.items()}

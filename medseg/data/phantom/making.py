@@ -38,15 +38,6 @@ def uneven(rng: np.random.Generator, points: Floats, part: Ellipsoid, unrest: fl
     return found
 
 
-def box_of(mask: Mask) -> tuple[slice, ...]:
-    """The smallest box of a mask; all of an empty one."""
-    if not mask.any():
-        return tuple(slice(None) for _ in mask.shape)
-    others = [tuple(a for a in range(mask.ndim) if a != axis) for axis in range(mask.ndim)]
-    lines = [np.flatnonzero(mask.any(axis=other)) for other in others]
-    return tuple(slice(int(line[0]), int(line[-1]) + 1) for line in lines)
-
-
 def smooth_noise(
     rng: np.random.Generator, shape: Sequence[int], sigma_voxels: float | Sequence[float]
 ) -> Floats:

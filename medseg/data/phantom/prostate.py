@@ -13,9 +13,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
+from medseg.core.boxes import bounding_box
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import FileForm, Grid, LabelMap, Volume
-from medseg.data.phantom.making import Ellipsoid, Floats, Mask, Triple, box_of, broad_noise, depth, received
+from medseg.data.phantom.making import Ellipsoid, Floats, Mask, Triple, broad_noise, depth, received
 
 STRUCTURES: StructureSet = from_labels({1: "prostate"})
 SPACING_MM = (0.5, 0.5, 3.0)
@@ -79,7 +80,7 @@ class _Pelvis:
         return broad_noise(self._rng, self._points.shape[:3], size_mm / self._spacing)
 
     def _fill(self, where: Mask, value: float, mottled: float, size_mm: float = 1.5) -> None:
-        box = box_of(where)
+        box = bounding_box(where) or (slice(None),) * where.ndim
         inside, here = where[box], self.ideal[box]
         texture = broad_noise(self._rng, inside.shape, size_mm / self._spacing)
         here[inside] = value + mottled * texture[inside]

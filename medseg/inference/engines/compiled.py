@@ -6,13 +6,13 @@ that write one write the same. A file that was cut or changed on the disk is not
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 import zlib
 from contextlib import suppress
 from pathlib import Path
 
+from medseg.core.digest import hexdigest
 from medseg.core.errors import MedsegError
 from medseg.io.atomic import atomic_write
 
@@ -41,7 +41,7 @@ def folder() -> Path | None:
 
 def key(*facts: object) -> str:
     """Name of what depends on the facts and on nothing else."""
-    return hashlib.sha256("\n".join(map(str, facts)).encode()).hexdigest()
+    return hexdigest("\n".join(map(str, facts)))
 
 
 def read(name: str) -> bytes | None:

@@ -6,10 +6,10 @@ Source: DICOM PS3.16, context groups 7150 (categories), 7151 (types), 7140 (brai
 
 from __future__ import annotations
 
-import hashlib
 import re
 from dataclasses import dataclass
 
+from medseg.core.digest import hexdigest
 from medseg.core.errors import printable
 from medseg.core.structures import MIRRORED, Structure
 
@@ -167,5 +167,5 @@ def _plain(name: str) -> str:
 
 def _private(name: str) -> Code:
     """A code of our own: the same for the same name, wherever it is made."""
-    short = hashlib.sha256(name.encode("utf-8", "backslashreplace")).hexdigest()[:15]
+    short = hexdigest(name)[:15]
     return Code(f"S{short}", PRIVATE_SCHEME, text(name) or "structure")

@@ -23,8 +23,8 @@ from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.io.dicom.headers import PATIENT, Slice, require_same
 from medseg.io.dicom.library import damage_named, dataset
 from medseg.io.itk.seg_nrrd import distinct_names, tidy_name
-from medseg.io.label_names import listed, name_key, names_by_key
 from medseg.io.memory import require_memory
+from medseg.io.name_matching import listed, name_key, names_by_key
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.painting import Painting
 from medseg.io.values import smallest_dtype

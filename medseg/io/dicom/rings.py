@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import bounding_box
+
 Ring = NDArray[np.float64]
 """Points (n, 2) in pixels, row and column; the last is joined to the first and does not repeat it."""
 
@@ -31,10 +33,9 @@ def rings(mask: NDArray[np.bool_]) -> list[Ring]:
 
     outer: list[Ring] = []
     holes: list[Ring] = []
-    start = [int(mask.any(axis=1 - axis).argmax()) for axis in (0, 1)]
-    part = mask[start[0] :, start[1] :]
-    part = part[: np.flatnonzero(part.any(axis=1))[-1] + 1, : np.flatnonzero(part.any(axis=0))[-1] + 1]
-    for points in find_contours(np.pad(part, 1).astype(np.float32), 0.5):
+    box = bounding_box(mask) or ()
+    start = [s.start for s in box]
+    for points in find_contours(np.pad(mask[box], 1).astype(np.float32), 0.5):
         ring = _corners(points[:-1] - 1 + start)
         (outer if _area(ring) > 0 else holes).append(ring)
     of_outer: list[list[Ring]] = [[] for _ in outer]

@@ -20,7 +20,7 @@ from medseg.io.dicom.headers import MODALITIES, PATIENT, Slice, require_one_volu
 from medseg.io.dicom.slices import read_slices
 from medseg.io.itk.images import simple_itk
 from medseg.io.memory import require_memory
-from medseg.io.names import is_no_scan, require_file
+from medseg.io.names import format_of, is_no_scan, require_file
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 
 OUR_IMPLEMENTATION = "2.25.194411524594002913822187401268556170234"
@@ -32,7 +32,6 @@ SINGLE_FRAMES = "DICOM series"
 """The format of a series with a file a slice."""
 MOSAIC = "DICOM mosaic"
 """The format of a file whose one picture is tiled with slices (Siemens)."""
-DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 MOST_LISTED = 20
 """Series named in a message; of more, only their number."""
 
@@ -287,7 +286,7 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
 def _require_no_slice(path: Path) -> None:
     """Refuse a file that is not DICOM where it may be what is left of a slice."""
     empty = not any(_head(path))
-    if empty or path.suffix.lower() in DICOM_SUFFIXES:
+    if empty or format_of(path).kind == "DICOM":
         raise InputError(
             f"the file among the slices is {'empty' if empty else 'not DICOM'}",
             source=path,

@@ -6,7 +6,6 @@ patient: the patient and study attributes are put in afterwards, as they stand.
 
 from __future__ import annotations
 
-import hashlib
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -14,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg import __version__
+from medseg.core.digest import digest
 from medseg.core.errors import InputError, UsageError
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, is_doubtful, sentences
@@ -102,8 +102,8 @@ class Maker:
             role,
             *sentences(self.findings),
         )
-        digest = hashlib.sha256("\0".join(said).encode() + self.seed + hashlib.sha256(content).digest())
-        return f"2.25.{uuid.UUID(bytes=digest.digest()[:16], version=5).int}"
+        found = digest("\0".join(said), self.seed, digest(content))
+        return f"2.25.{uuid.UUID(bytes=found[:16], version=5).int}"
 
 
 @dataclass(frozen=True)

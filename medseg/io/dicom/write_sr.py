@@ -157,8 +157,7 @@ def _group(
 ) -> Any:
     """One structure: what it is, which segment, how large, and what was found about it."""
     sr, concept = highdicom().sr, concept_of(structure)
-    voxels = int(structures.mask(labels.array, structure).sum())
-    found = [_volume(voxels * labels.grid.voxel_volume_mm3 / 1000)]
+    found = [_volume(labels.grid.volume_ml(int(structures.mask(labels.array, structure).sum())))]
     if structure.name in volumes.intervals_ml and not maker.is_doubtful:
         share = f"{100 * volumes.coverage:.0f} % interval of the reference volume"
         found += [
@@ -192,7 +191,7 @@ def _group(
 def _total(total: Total, labels: LabelMap, maker: Maker) -> Any:
     """A volume that structures make up together, which has no segment of its own."""
     sr = highdicom().sr
-    ml = total.voxels(labels.array) * labels.grid.voxel_volume_mm3 / 1000
+    ml = labels.grid.volume_ml(total.voxels(labels.array))
     return sr.MeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
             maker.uid(f"tracking total {total.name}"), text(total.name) or "total"

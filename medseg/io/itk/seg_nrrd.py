@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import label_boxes
 from medseg.core.errors import InputError, counted, plural, printable
 from medseg.core.structures import Structure, StructureSet, from_labels, value_counts
 from medseg.core.volume import Grid
@@ -203,12 +204,7 @@ def _keys(layers: Sequence[NDArray[Any]], structures: StructureSet, grid: Grid) 
 
 def _extents(layer: NDArray[Any]) -> dict[int, str]:
     """First and last voxel along each axis of each value there is."""
-    from scipy import ndimage
-
-    values = list(value_counts(layer))
-    small = layer.dtype.itemsize < 4
-    boxes = ndimage.find_objects(layer if small else np.searchsorted(values, layer) + 1)
-    found = {value: boxes[(value if small else n) - 1] for n, value in enumerate(values, start=1) if value}
+    found = label_boxes(layer, [value for value in value_counts(layer) if value])
     return {v: " ".join(f"{part.start} {part.stop - 1}" for part in box) for v, box in found.items()}
 
 

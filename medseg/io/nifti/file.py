@@ -17,7 +17,7 @@ from medseg.core.errors import InputError
 from medseg.core.volume import FileForm, Grid
 from medseg.io import payload
 from medseg.io.memory import require_memory
-from medseg.io.names import opened, partner, require_file, stem_and_suffix
+from medseg.io.names import format_of, opened, partner, require_file, stem_and_suffix
 from medseg.io.nifti.forms import MM_PER_UNIT, QUATERNION, file_form, place
 from medseg.io.nifti.header import LONGEST, RawHeader, check_extensions, parse
 from medseg.io.options import ImageInfo, ReadOptions, Stored
@@ -64,12 +64,12 @@ def read(path: Path, options: ReadOptions) -> Stored:
 
 def files(path: Path) -> tuple[Path, ...]:
     """The files an image at `path` is read from."""
-    return _members(path) if stem_and_suffix(path)[1] in (".hdr", ".img") else (path,)
+    return _members(path) if format_of(path).part else (path,)
 
 
 def targets(path: Path) -> tuple[Path, ...]:
     """The files an image at `path` consists of; the header of a pair comes last."""
-    if stem_and_suffix(path)[1] in (".hdr", ".img"):
+    if format_of(path).part:
         header, voxels = _members(path)
         return voxels, header
     return (path,)
@@ -80,7 +80,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, form: FileForm) -> None:
 
     The bytes depend on nothing but the arguments: no time, no name, no text.
     """
-    pair = stem_and_suffix(path)[1] in (".hdr", ".img")
+    pair = bool(format_of(path).part)
     shape = (*grid.shape, *array.shape[:-3])
     header = header_bytes(shape, array.dtype, grid, form, pair=pair)
     if pair:
@@ -176,7 +176,7 @@ def _describe(path: Path, raw: RawHeader, options: ReadOptions) -> ImageInfo:
 
 
 def _raw_header(path: Path) -> RawHeader:
-    pair = stem_and_suffix(path)[1] in (".hdr", ".img")
+    pair = bool(format_of(path).part)
     head = _members(path)[0] if pair else path
     for member in _members(path) if pair else (path,):
         require_file(member)

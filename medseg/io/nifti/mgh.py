@@ -19,11 +19,11 @@ from medseg.core.errors import GeometryError, InputError, UsageError
 from medseg.core.volume import FileForm, Grid
 from medseg.io import payload
 from medseg.io.memory import require_memory
-from medseg.io.names import MGH_SUFFIXES, opened, require_file, stem_and_suffix
+from medseg.io.names import opened, require_file, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.io.placement import checked_grid
 
-PACKED, PLAIN = MGH_SUFFIXES
+PACKED, PLAIN = ".mgz", ".mgh"
 START = mghformat.DATA_OFFSET
 VERSION = 1
 GEOMETRY = ("delta", "Mdc", "Pxyz_c")

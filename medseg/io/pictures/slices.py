@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from medseg.core.errors import GeometryError, InputError, UsageError
 from medseg.core.volume import FileForm, Grid
 from medseg.io.memory import require_memory
-from medseg.io.names import COLOURS, opened, require_file, stem_and_suffix
+from medseg.io.names import COLOURS, format_of, opened, require_file, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 from medseg.io.pictures import png, tiff
 from medseg.io.pictures.header import Picture, Pixels, damage_named, require_few, require_upright
 
 NO_SIZE = "The file states no size in mm: a pixel counts as 1 mm, so lengths and areas are in pixels."
-JPEG = (".jpg", ".jpeg")
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG that begin a frame, and tell its size."""
 PNG_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
@@ -109,9 +108,11 @@ def require_holds(path: Path, grid: Grid) -> None:
         UsageError: the format is JPEG.
         GeometryError: a PNG is to hold more than one slice.
     """
-    suffix = stem_and_suffix(path)[1]
-    if suffix in JPEG:
-        raise UsageError("a JPEG would change the values", source=path, hint="end the name in .png")
+    found, suffix = format_of(path), stem_and_suffix(path)[1]
+    if found.is_lossy:
+        raise UsageError(
+            "a JPEG would change the values", source=path, hint=f"end the name in {found.labels_as}"
+        )
     if suffix == ".png" and grid.shape[2] != 1:
         raise GeometryError(
             f"a PNG stores one slice, and the grid has {grid.shape[2]}",
@@ -123,7 +124,8 @@ def require_holds(path: Path, grid: Grid) -> None:
 def _load(path: Path) -> Picture:
     suffix = stem_and_suffix(path)[1]
     require_file(path)
-    picture = png.load(path) if suffix == ".png" else _jpeg(path) if suffix in JPEG else tiff.load(path)
+    load = png.load if suffix == ".png" else _jpeg if format_of(path).is_lossy else tiff.load
+    picture = load(path)
     require_memory(picture.count * (picture.dtype.itemsize + 4), path)
     return picture
 
@@ -139,7 +141,7 @@ def _info(path: Path, picture: Picture, channels: int = 0) -> ImageInfo:
         dtype=picture.dtype.name,
         slope=1.0,
         inter=0.0,
-        form=FileForm(".png" if suffix in JPEG else suffix, sform_code=0, qform_code=0),
+        form=FileForm(format_of(path).labels_as or suffix, sform_code=0, qform_code=0),
         warnings=(NO_SIZE,),
         names=COLOURS if picture.colour and channels == len(COLOURS) else (),
     )

@@ -15,6 +15,7 @@ from medseg.findings.finding import Finding, of_files, sentence
 from medseg.metrics.case import CaseResult, StructureResult, SurfaceMode
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value, not_evaluated
+from medseg.metrics.volumes import Asymmetry
 
 FRACTION, DISTANCE = not_evaluated("1"), not_evaluated("mm")
 
@@ -79,27 +80,6 @@ class StructureRow:
         return bool(self.reference_ml) and self.volume_ml == 0
 
 
-@dataclass(frozen=True)
-class AsymmetryRow:
-    """The volumes of one structure on both sides.
-
-    Attributes:
-        name: of the structure, without a side.
-        left_ml, right_ml: labelled by the model.
-    """
-
-    name: str
-    left_ml: float
-    right_ml: float
-
-    @property
-    def percent(self) -> float | None:
-        """100 (L - R) / ((L + R) / 2), in [-200, 200]; None when a side has no voxels."""
-        if not (self.left_ml and self.right_ml):
-            return None
-        return 100 * (self.left_ml - self.right_ml) / ((self.left_ml + self.right_ml) / 2)
-
-
 class PageViewer(Protocol):
     """The viewer of `medseg.reporting.viewer.viewer`: markup, style and script, none of it a user's text."""
 
@@ -147,7 +127,7 @@ class ReportCase:
     totals: tuple[tuple[str, float], ...] = ()
     surfaces: Picture | None = None
     lesions: tuple[LesionRow, ...] = ()
-    asymmetry: tuple[AsymmetryRow, ...] = ()
+    asymmetry: tuple[Asymmetry, ...] = ()
     coverage: float = 0.9
     viewer: PageViewer | None = None
     verdict_known: bool = True
@@ -219,9 +199,5 @@ def rows_from_labels(
         grid: where the voxels are.
         structures: what the values mean.
     """
-    count = value_counts(labels)
-    voxel_ml = grid.voxel_volume_mm3 / 1000
-    return tuple(
-        StructureRow(s.name, s.colour, sum(count.get(v, 0) for v in s.members or (s.value,)) * voxel_ml)
-        for s in structures
-    )
+    volumes = structures.volumes_ml(value_counts(labels), grid)
+    return tuple(StructureRow(s.name, s.colour, volumes[s.name]) for s in structures)

@@ -13,20 +13,19 @@ import numpy as np
 from medseg import __version__
 from medseg.core.structures import StructureSet, Total
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg.data.label_files import read_scan, read_side
 from medseg.findings.finding import Finding, is_doubtful, of_files, ordered
 from medseg.findings.labels import Expected, of_labels
 from medseg.findings.scan import of_grid
-from medseg.io import ReadOptions, digest_of
+from medseg.io import ReadOptions, digest_of, read_label_file, read_scan
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import require_page, stem_and_suffix
-from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
+from medseg.metrics.case import CaseResult, Tolerance
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows
-from medseg.metrics.signed import Compared, compare
+from medseg.metrics.measurement import Measurement, measure
+from medseg.metrics.volumes import asymmetries, intracranial_ml
 from medseg.reporting import html, words
 from medseg.reporting.case.content import ReportCase, case_from_result, rows_from_labels
-from medseg.reporting.case.pictures import with_pictures, worst_first
-from medseg.reporting.case.rows import asymmetry_rows, with_intracranial
+from medseg.reporting.case.pictures import with_pictures
 from medseg.reporting.cohort.content import Failure, cohort_from_results
 from medseg.reporting.cohort.plots.every import cohort_pictures
 from medseg.segmentation.known import Verdict, stated_verdict
@@ -89,38 +88,6 @@ class ReportOptions:
         )
 
 
-@dataclass(frozen=True)
-class Measurement:
-    """What was measured of a segmentation against a reference, which its page draws.
-
-    Attributes:
-        reference: the reference, on the grid of the segmentation.
-        result: the measurements.
-        lesions: of the structures that were measured lesion by lesion.
-    """
-
-    reference: LabelMap
-    result: CaseResult
-    lesions: tuple[LesionRow, ...] = ()
-
-
-def measurement(
-    labels: LabelMap, reference: LabelMap, structures: StructureSet, options: ReportOptions
-) -> Measurement:
-    """Measure a segmentation for its page.
-
-    Raises:
-        GridMismatchError: the grids differ.
-        UsageError: a tolerance or a structure of lesions makes no sense.
-    """
-    result = evaluate_case(
-        labels, reference, structures, tolerance_mm=options.tolerance_mm, case_id=options.case_id
-    )
-    names = structures.lesions if options.lesions is None else options.lesions
-    rows = lesion_rows(labels.array, reference.array, labels.grid, structures, names, options.rule)
-    return Measurement(reference, result, rows)
-
-
 def report(
     seg: Path,
     scan: Scan,
@@ -156,7 +123,7 @@ def report(
     refuse_existing(out, overwrite, [p for p in (seg, reference, *scans) if p is not None])
     is_pdf = require_page(out)
     volume = read_scan(scan, reading)
-    read = partial(read_side, reading=reading, structures=structures, like=volume.grid)
+    read = partial(read_label_file, reading=reading, structures=structures, like=volume.grid)
     labels, truth = read(seg), None if reference is None else read(reference)
     volume.grid.require(labels.grid, "scan and segmentation", str(seg))
     if truth is not None:
@@ -165,7 +132,17 @@ def report(
     case_id = options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg")
     options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
     options = options.with_verdict(stated_verdict(seg))
-    against = None if truth is None else measurement(labels, truth, structures, options)
+    against = None
+    if truth is not None:
+        against = measure(
+            labels,
+            truth,
+            structures,
+            tolerance_mm=options.tolerance_mm,
+            lesions=options.lesions,
+            rule=options.rule,
+            case_id=case_id,
+        )
     case = case_of(volume, labels, structures, against=against, options=options)
     hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
     if reference is not None:
@@ -249,21 +226,10 @@ def case_of(
         volume.grid,
         structures,
         reference=true,
-        compared=() if against is None else _compared(case, labels, structures, against),
+        compared=() if against is None else against.surfaces(),
         window=options.window,
         scroll=options.viewer,
     )
-
-
-def _compared(
-    case: ReportCase, labels: LabelMap, structures: StructureSet, against: Measurement
-) -> list[Compared]:
-    """The surfaces of the structures that differ most, as the distances of the result were measured."""
-    worst = worst_first(case.rows, structures)
-    if not against.result.has_distances:
-        return [(structure, None) for structure in worst]
-    reference = against.reference.array
-    return compare(labels.array, reference, labels.grid, structures, worst, against.result.mode)
 
 
 def _findings(
@@ -292,11 +258,13 @@ def _with_derived(
     case: ReportCase, labels: LabelMap, structures: StructureSet, options: ReportOptions, known: bool
 ) -> ReportCase:
     """The case with what follows from its volumes, and what is known of them beforehand."""
-    voxel_ml = labels.grid.voxel_volume_mm3 / 1000
-    totals = tuple((t.name, voxel_ml * t.voxels(labels.array)) for t in options.totals)
+    totals = tuple((t.name, labels.grid.volume_ml(t.voxels(labels.array))) for t in options.totals)
+    volumes = {row.name: row.volume_ml for row in case.rows}
+    head_ml = intracranial_ml(totals, volumes)
     rows = tuple(
         replace(
             row,
+            icv_percent=None if head_ml is None else 100 * row.volume_ml / head_ml,
             interval_ml=options.intervals_ml.get(row.name),
             expected_dice=options.expected_dice.get(row.name),
         )
@@ -304,9 +272,9 @@ def _with_derived(
     )
     return replace(
         case,
-        rows=with_intracranial(rows, totals),
+        rows=rows,
         totals=totals,
-        asymmetry=asymmetry_rows(rows, structures) if known else (),
+        asymmetry=asymmetries(volumes, structures) if known else (),
     )
 
 

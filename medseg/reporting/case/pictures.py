@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.numbers import MINUS
-from medseg.core.structures import Structure, StructureSet
+from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
 from medseg.metrics.signed import Compared
 from medseg.reporting.case.content import Picture, ReportCase, StructureRow
@@ -24,8 +23,6 @@ Image = NDArray[Any]
 
 MOST_PLACES = 3
 """Structures shown where they differ most."""
-MOST_COMPARED = 4
-"""Structures whose surfaces are compared point by point."""
 
 
 def with_pictures(
@@ -188,17 +185,6 @@ def surface_picture(
     )
     alt = "Histograms and maps of the signed distances between the surfaces"
     return Picture("Signed surface distance", drawn, alt, caption)
-
-
-def worst_first(rows: Sequence[StructureRow], structures: StructureSet) -> tuple[Structure, ...]:
-    """The structures that differ most, by their largest distance; what one map lacks comes first."""
-
-    def size(row: StructureRow) -> float:
-        return math.inf if row.largest_mm.value is None else row.largest_mm.value
-
-    there = [row for row in rows if row.volume_ml or row.reference_ml]
-    ordered = sorted(there, key=size, reverse=True)
-    return tuple(structures[row.name] for row in ordered[:MOST_COMPARED])
 
 
 def _reading(orientation_known: bool, has_reference: bool, window: tuple[float, float]) -> str:

@@ -160,7 +160,7 @@ def _legend(structures: StructureSet, views: Sequence[View]) -> list[_Entry]:
             if array is not None:
                 for axis, index in enumerate(view.point):
                     present |= set(np.unique(np.take(array, index, axis=axis)).tolist())
-    shown = [s for s in structures if present & set(s.members or (s.value,))]
+    shown = [s for s in structures if present & set(s.label_values)]
     names = {s.name: s for s in shown}
     for s in shown:
         twin = names.get(s.twin or "")
@@ -299,7 +299,7 @@ def outlines(axes: Axes, cut: Image, plane: Plane, structures: StructureSet, *, 
     rows = (np.arange(-1, cut.shape[0] + 1) + 0.5) * down
     columns = (np.arange(-1, cut.shape[1] + 1) + 0.5) * along
     for structure in structures:
-        if not present & set(structure.members or (structure.value,)):
+        if not present & set(structure.label_values):
             continue
         mask = np.pad(structures.mask(cut, structure), 1).astype(np.float64)
         colour = readable_colour(structure.colour)

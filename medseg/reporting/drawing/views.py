@@ -11,9 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core import affine as aff
+from medseg.core.boxes import Slices, bounding_box, centroid, profiles, whole, widened
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
-from medseg.metrics.signed import Box, Compared, Mask, Point, SignedSurfaces
+from medseg.metrics.signed import Compared, Mask, Point, SignedSurfaces
 
 Image = NDArray[Any]
 
@@ -83,7 +84,7 @@ def centre_views(
         return [View(heading, image, labels, reference, grid, middle, (0, 0, 0), grid.shape)]
     heading = "Whole slices"
     whole = View(heading, image, labels, reference, grid, centre(marked), (0, 0, 0), grid.shape)
-    box = _box(marked, grid)
+    box = _closeup(marked, grid)
     if closeup and _is_small(box, grid.shape):
         return [whole, _cropped(replace(whole, heading="The same slices, enlarged"), box)]
     return [whole]
@@ -106,7 +107,7 @@ def place_views(
             place.words, image, labels, reference, grid, place.point, (0, 0, 0), grid.shape, marked=True
         )
         either = structures.mask(labels, place.structure) | structures.mask(reference, place.structure)
-        box = _box(either, grid)
+        box = _closeup(either, grid)
         views.append(_cropped(view, box) if closeup and _is_small(box, grid.shape) else view)
     return views
 
@@ -131,25 +132,21 @@ def worst_places(
 
 
 def _known(labels: Image, structures: StructureSet) -> NDArray[np.bool_]:
-    return np.isin(labels, [v for v in structures.known_values if v])
+    return np.isin(labels, structures.label_values)
 
 
-def _box(mask: NDArray[np.bool_], grid: Grid) -> Box:
-    """Voxels around the mask, which has some, a margin in millimetres added."""
-    box = []
-    for counts, spacing in zip(along(mask), grid.spacing_mm, strict=True):
-        inside = np.flatnonzero(counts)
-        margin = max(2, round(CLOSEUP_MARGIN_MM / spacing))
-        box.append(slice(max(0, int(inside[0]) - margin), min(len(counts), int(inside[-1]) + 1 + margin)))
-    return tuple(box)  # type: ignore[return-value]
+def _closeup(mask: NDArray[np.bool_], grid: Grid) -> Slices:
+    """Voxels around the mask, a margin in millimetres added; all where it has none."""
+    margins = [max(2, round(CLOSEUP_MARGIN_MM / spacing)) for spacing in grid.spacing_mm]
+    return widened(bounding_box(mask) or whole(grid.shape).slices, margins, grid.shape)
 
 
-def _is_small(box: tuple[slice, ...], shape: tuple[int, ...]) -> bool:
+def _is_small(box: Slices, shape: tuple[int, ...]) -> bool:
     shares = [(s.stop - s.start) / n for s, n in zip(box, shape, strict=True) if n > 1]
     return bool(shares) and sorted(shares)[-1] < CLOSEUP_BELOW
 
 
-def _cropped(view: View, box: Box) -> View:
+def _cropped(view: View, box: Slices) -> View:
     start = tuple(s.start for s in box)
     point = tuple(p - s for p, s in zip(view.point, start, strict=True))
     image = view.image[box]
@@ -200,18 +197,11 @@ THIN_SHARE = 0.25
 """The central slice gives way to the fullest one when it holds less than this share of its voxels."""
 
 
-def along(mask: Mask) -> tuple[NDArray[np.int64], ...]:
-    """Voxels of a mask in each slice across I, J, K."""
-    return tuple(
-        np.asarray(np.count_nonzero(mask, axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)
-    )
-
-
 def centre(mask: Mask) -> Point:
     """The voxel at the centroid; along an axis where its slice holds little, the fullest slice's."""
     point = []
-    for counts in along(mask):
-        centroid = round(float(np.average(np.arange(len(counts)), weights=counts)))
-        thin = counts[centroid] < THIN_SHARE * counts.max()
-        point.append(int(counts.argmax()) if thin else centroid)
+    along = profiles(mask)
+    for counts, middle in zip(along, map(round, centroid(along)), strict=True):
+        thin = counts[middle] < THIN_SHARE * counts.max()
+        point.append(int(counts.argmax()) if thin else middle)
     return tuple(point)  # type: ignore[return-value]

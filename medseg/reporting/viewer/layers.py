@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
+from medseg.core.boxes import Slices, bounding_box, centroid, label_boxes, profiles, union
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
 
 Image = NDArray[Any]
 Voxel = tuple[int, int, int]
-Box = tuple[slice, ...]
 
 BUDGET_BYTES = 6_000_000
 """What scan, labels and reference take together, compressed; base64 adds a third."""
@@ -106,7 +105,7 @@ def label_layer(labels: Image, grid: Grid, structures: StructureSet) -> Layer:
         grid: where the voxels are.
         structures: what the values mean; others become background.
     """
-    box = _box(labels)
+    box = bounding_box(labels) or (slice(0, 1),) * 3
     indices = _indices(labels[box], index_values(structures))
     for factors in blocks(grid.spacing_mm, indices.shape):
         middle = tuple(
@@ -128,7 +127,7 @@ def index_values(structures: StructureSet) -> tuple[int, ...]:
 def indices_of(structure: Structure, structures: StructureSet) -> tuple[int, ...]:
     """The indices of a layer that belong to a structure."""
     values = index_values(structures)
-    return tuple(values.index(value) for value in structure.members or (structure.value,))
+    return tuple(values.index(value) for value in structure.label_values)
 
 
 def blocks(spacing_mm: Sequence[float], shape: Sequence[int]) -> Iterator[Voxel]:
@@ -150,12 +149,13 @@ def middles(
     structures: StructureSet, layer: Layer, grid: Grid, known: Container[str] = ()
 ) -> dict[str, Voxel]:
     """For each structure in a label layer, by name, its voxel nearest to its centroid; not for `known`."""
-    boxes = ndimage.find_objects(layer.array, max_label=max(1, len(index_values(structures)) - 1))
+    boxes = label_boxes(layer.array, range(1, len(index_values(structures))))
     found = {}
     for structure in structures:
         members = indices_of(structure, structures)
-        box = _union([b for b in (boxes[n - 1] for n in members) if b is not None])
-        if box is not None and structure.name not in known:
+        inside = [boxes[n] for n in members if n in boxes]
+        if inside and structure.name not in known:
+            box = union(inside)
             point = _middle(np.isin(layer.array[box], members), grid.spacing_mm)
             found[structure.name] = _voxel(point, box, layer, grid)
     return found
@@ -169,7 +169,7 @@ def middle_of_all(layer: Layer, grid: Grid) -> Voxel | None:
     return _voxel(_middle(labelled, grid.spacing_mm), (slice(0, None),) * 3, layer, grid)
 
 
-def _voxel(point: Sequence[int], box: Box, layer: Layer, grid: Grid) -> Voxel:
+def _voxel(point: Sequence[int], box: Slices, layer: Layer, grid: Grid) -> Voxel:
     """A place in the box of a layer as a voxel of the scan."""
     inside = zip(point, box, layer.start, layer.factors, grid.shape, strict=True)
     i, j, k = (min(n - 1, start + (p + b.start) * f + f // 2) for p, b, start, f, n in inside)
@@ -178,34 +178,14 @@ def _voxel(point: Sequence[int], box: Box, layer: Layer, grid: Grid) -> Voxel:
 
 def _middle(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[int, ...]:
     """The voxel of a mask nearest to its centroid."""
-    centroid = []
-    for axis in range(3):
-        counts = np.count_nonzero(mask, axis=tuple(a for a in range(3) if a != axis))
-        centroid.append(float(np.average(np.arange(len(counts)), weights=counts)))
-    nearest = tuple(round(c) for c in centroid)
+    middle = centroid(profiles(mask))
+    nearest = tuple(round(c) for c in middle)
     if mask[nearest]:
         return nearest
     flat = np.flatnonzero(mask)
     points = np.stack(np.unravel_index(flat[:: max(1, flat.size // SEARCHED)], mask.shape), axis=1)
-    away = (((points - centroid) * spacing_mm) ** 2).sum(axis=1)
+    away = (((points - middle) * spacing_mm) ** 2).sum(axis=1)
     return tuple(points[away.argmin()].tolist())
-
-
-def _union(boxes: Sequence[Box]) -> Box | None:
-    if not boxes:
-        return None
-    sides = zip(*boxes, strict=True)
-    return tuple(slice(min(s.start for s in side), max(s.stop for s in side)) for side in sides)
-
-
-def _box(labels: Image) -> Box:
-    """The smallest box around what is not 0; one voxel where nothing is."""
-    marked = labels != 0
-    box = []
-    for axis in range(3):
-        line = np.flatnonzero(marked.any(axis=tuple(a for a in range(3) if a != axis)))
-        box.append(slice(int(line[0]), int(line[-1]) + 1) if line.size else slice(0, 1))
-    return tuple(box)
 
 
 def _indices(labels: Image, values: Sequence[int]) -> Image:

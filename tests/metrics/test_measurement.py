@@ -1,4 +1,4 @@
-"""Rows from label maps alone: lesions by the rule of the metrics, twins, shares of the head."""
+"""What is measured of a case for its page: lesions, twins, the volume of the head, the worst surfaces."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ import pytest
 
 from medseg.core.errors import UsageError
 from medseg.core.structures import Structure, StructureSet, from_labels
-from medseg.core.volume import Grid
+from medseg.core.volume import Grid, LabelMap
+from medseg.metrics.case import evaluate_case
 from medseg.metrics.lesions import LesionRule, lesion_rows, match_lesions
-from medseg.reporting.case.content import StructureRow
-from medseg.reporting.case.rows import asymmetry_rows, with_intracranial
+from medseg.metrics.measurement import Measurement, measure, worst_first
+from medseg.metrics.volumes import asymmetries, intracranial_ml
 
 GRID = Grid((30, 30, 30), np.eye(4))
 TUMOUR = from_labels({1: "tumour"})
@@ -79,25 +80,22 @@ def test_lesions_are_known_by_their_names(name: str, is_lesion: bool) -> None:
 
 def test_twins_make_a_row_whatever_their_order() -> None:
     structures = from_labels({1: "Right-Thalamus", 2: "Left-Thalamus", 3: "brain-stem", 4: "left ear"})
-    rows = [StructureRow(s.name, s.colour, float(s.value)) for s in structures]
-    found = asymmetry_rows(rows, structures)
-    assert [(r.name, r.left_ml, r.right_ml) for r in found] == [("Thalamus", 2.0, 1.0)]
+    found = asymmetries({s.name: float(s.value) for s in structures}, structures)
+    assert [(r.left, r.left_ml, r.right_ml) for r in found] == [("Left-Thalamus", 2.0, 1.0)]
 
 
 def test_twins_that_are_both_absent_have_no_row() -> None:
     structures = from_labels({1: "left ear", 2: "right ear"})
-    rows = [StructureRow(s.name, s.colour, 0.0) for s in structures]
-    assert asymmetry_rows(rows, structures) == ()
+    assert asymmetries(dict.fromkeys(structures.names, 0.0), structures) == ()
 
 
 def test_shares_of_the_head_need_its_volume() -> None:
-    rows = (StructureRow("thalamus", "#ffffff", 15.0),)
-    assert with_intracranial(rows, ()) == rows
-    assert with_intracranial(rows, [("intracranial volume", 0.0)]) == rows
-    (row,) = with_intracranial(rows, [("Intracranial volume", 1500.0)])
-    assert row.icv_percent == pytest.approx(1.0)
-    whole = (*rows, StructureRow("intracranial", "#ffffff", 1500.0))
-    assert with_intracranial(whole, ())[0].icv_percent == pytest.approx(1.0)
+    volumes = {"thalamus": 15.0}
+    assert intracranial_ml((), volumes) is None
+    assert intracranial_ml([("intracranial volume", 0.0)], volumes) is None
+    assert intracranial_ml([("Intracranial volume", 1500.0)], volumes) == 1500.0
+    assert intracranial_ml((), volumes | {"intracranial": 1400.0}) == 1400.0
+    assert intracranial_ml([("intracranial volume", 1500.0)], {"intracranial": 1400.0}) == 1500.0
 
 
 def test_regions_are_wholes() -> None:
@@ -106,3 +104,36 @@ def test_regions_are_wholes() -> None:
     labels[4:6, 4, 4], labels[6:8, 4, 4] = 1, 2
     (row,) = lesion_rows(labels, None, GRID, regions, ["whole tumour"])
     assert row.predicted_ml == pytest.approx(0.004)
+
+
+ORGANS = from_labels({1: "liver", 2: "spleen", 3: "kidney", 4: "bladder"})
+
+
+def organs() -> tuple[LabelMap, LabelMap]:
+    """The spleen moved by two voxels, the liver by one, the kidney missed, no bladder."""
+    reference, labels = np.zeros((2, *GRID.shape), np.uint8)
+    reference[2:6, 2:6, 2:6] = labels[3:7, 2:6, 2:6] = 1
+    reference[12:16, 2:6, 2:6] = labels[14:18, 2:6, 2:6] = 2
+    reference[20:24, 20:24, 20:24] = 3
+    return LabelMap(labels, GRID), LabelMap(reference, GRID)
+
+
+def test_the_structures_that_differ_most_come_first() -> None:
+    found = measure(*organs(), ORGANS, lesions=["kidney"])
+    assert worst_first(found.result.rows) == ("kidney", "spleen", "liver")
+    assert [(row.structure, row.outcome) for row in found.lesions] == [("kidney", "missed")]
+    kidney, spleen, liver = found.surfaces()
+    assert (kidney[0].name, kidney[1]) == ("kidney", None)
+    for (structure, surfaces), mm in ((spleen, 2.0), (liver, 1.0)):
+        assert surfaces is not None
+        assert abs(surfaces.largest_mm) == mm == found.result[structure.name].metrics["hd100_mm"].value
+
+
+def test_surfaces_are_those_that_were_measured() -> None:
+    predicted, reference = organs()
+    none = evaluate_case(predicted, reference, ORGANS, surface=False)
+    assert all(s is None for _, s in Measurement(predicted, reference, ORGANS, none).surfaces())
+    voxel = evaluate_case(predicted, reference, ORGANS, mode="voxel")
+    (_, _), (_, spleen), _ = Measurement(predicted, reference, ORGANS, voxel).surfaces()
+    assert spleen is not None
+    assert set(spleen.area.tolist()) == {1.0}

@@ -1,4 +1,4 @@
-"""Structures known by their names in files: capitals, blanks and signs do not count."""
+"""Which structure a name in a file stands for: capitals, blanks and signs do not count."""
 
 from __future__ import annotations
 
