@@ -23,7 +23,7 @@ P = TypeVar("P")
 
 @dataclass(frozen=True)
 class Params:
-    """Everything drawn for one patch; `dataclasses.asdict` makes JSON of it, `from_dict` undoes that."""
+    """All random parameters of one patch; `dataclasses.asdict` converts them to JSON, `from_dict` back."""
 
     elastic: ElasticParams | MeshParams | NoiseParams | None = None
     affine: AffineParams | None = None
@@ -53,7 +53,7 @@ class Params:
 
 
 class Augmenter:
-    """Draws changes for a patch, and reads the changed patch from a volume in one interpolation.
+    """Samples random changes, and reads the augmented patch from a volume in one interpolation.
 
     Args:
         spec: what may happen, and how often.
@@ -80,7 +80,7 @@ class Augmenter:
         self.structures = structures
 
     def target(self, labels: Tensor) -> Tensor:
-        """The labels themselves: what a case is labelled with is what the network learns."""
+        """The labels unchanged: they are the training target."""
         return labels
 
     def source_shape(self, patch_shape: Sequence[int]) -> tuple[int, ...]:
@@ -197,7 +197,7 @@ def _check(image: Tensor, labels: Tensor | None, patch_shape: Sequence[int]) -> 
             f"not {tuple(labels.shape)} {labels.dtype}"
         )
     if len(patch_shape) != 3 or min(patch_shape) < 1:
-        raise UsageError(f"a patch has three positive sizes, not {tuple(patch_shape)}")
+        raise UsageError(f"a patch needs three positive sizes, not {tuple(patch_shape)}")
 
 
 def _probability(part: ElasticSpec | AffineSpec | str) -> float:

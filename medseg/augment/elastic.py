@@ -66,7 +66,7 @@ class ElasticParams:
         """
         if len(self.displacements_mm) != 3 * math.prod(self.lattice):
             raise UsageError(
-                f"{len(self.displacements_mm)} displacements for a lattice of {self.lattice}, "
+                f"{len(self.displacements_mm)} displacements do not fit a lattice of {self.lattice}, "
                 f"which needs {3 * math.prod(self.lattice)}"
             )
         return torch.tensor(self.displacements_mm, dtype=torch.float64).reshape(*self.lattice, 3)

@@ -1,4 +1,4 @@
-"""Flips along canonical axes that keep left and right names true."""
+"""Flips along canonical axes that keep left and right labels correct."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def sample(spec: FlipSpec, generator: torch.Generator) -> tuple[int, ...]:
 
 
 def require_twins(axes: Sequence[int], structures: StructureSet) -> None:
-    """Refuse a left-right flip that would call a left structure right.
+    """Refuse a left-right flip that would exchange sides without exchanging labels.
 
     Raises:
         UsageError: axis 0 is among the axes and a structure with a side has no twin.
@@ -30,13 +30,13 @@ def require_twins(axes: Sequence[int], structures: StructureSet) -> None:
     lone = [s.name for s in structures if s.side != "none" and s.twin is None]
     if lone and LEFT_RIGHT in axes:
         raise UsageError(
-            f"flipping left and right would misname {', '.join(lone)}, which have a side but no twin",
+            f"flipping left and right would misname {', '.join(lone)}, which have a side and no twin",
             hint="declare the twins, or leave axis 0 out of the flip's axes",
         )
 
 
 def swapped_indices(structures: StructureSet) -> tuple[int, ...]:
-    """For each label index, the index it becomes when left and right trade places.
+    """For each label index, the index it becomes when left and right are exchanged.
 
     Twin regions trade their members in the order listed.
 
@@ -47,7 +47,7 @@ def swapped_indices(structures: StructureSet) -> tuple[int, ...]:
     table = {value: value for value in values}
     for left, right in _twin_labels(structures):
         if table[left] not in (left, right) or table[right] not in (left, right):
-            raise UsageError(f"label {left} or {right} belongs to two pairs of twins")
+            raise UsageError(f"label {left} or {right} belongs to more than one pair of twins")
         table[left], table[right] = right, left
     return tuple(values.index(table[v]) for v in values)
 

@@ -1,4 +1,4 @@
-"""What augmentation makes of one scan, for people to look at: NumPy in, NumPy out."""
+"""Previews of augmentation on one scan; NumPy arrays in, NumPy arrays out."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from medseg.core.structures import StructureSet
 
 @dataclass(frozen=True, eq=False)
 class Drawn:
-    """A changed patch.
+    """An augmented patch.
 
     Attributes:
         params: what was drawn.

@@ -44,7 +44,7 @@ MOST_SAMPLES = 17
 
 @dataclass(frozen=True)
 class PublishedParams:
-    """What all fields as published have.
+    """Base class of the published fields.
 
     Attributes:
         preset: name of the paper's deformation.
@@ -57,7 +57,7 @@ class PublishedParams:
     min_jacobian: float
 
     def require(self, patch_shape: Sequence[int]) -> None:
-        """Refuse another patch.
+        """Refuse a patch of another shape.
 
         Raises:
             UsageError: the shapes differ.
@@ -94,7 +94,7 @@ class MeshParams(PublishedParams):
         mesh = mesh_of(self.preset, self.patch_shape)
         if len(self.displacements_voxels) != 3 * math.prod(mesh):
             raise UsageError(
-                f"{len(self.displacements_voxels)} displacements for a mesh of {mesh}, "
+                f"{len(self.displacements_voxels)} displacements do not fit a mesh of {mesh}, "
                 f"which needs {3 * math.prod(mesh)}"
             )
         return torch.tensor(self.displacements_voxels, dtype=torch.float64).reshape(*mesh, 3)
@@ -131,7 +131,7 @@ class NoiseParams(PublishedParams):
 def sample(
     preset: str, generator: torch.Generator, patch_shape: Sequence[int], spacing_mm: Sequence[float]
 ) -> MeshParams | NoiseParams:
-    """Draw a field as the paper does.
+    """Sample a field as the paper does.
 
     Args:
         preset: a name of `ELASTIC_PRESETS`.
@@ -186,7 +186,7 @@ def mesh_of(preset: str, patch_shape: Sequence[int]) -> Lattice:
         return elastic.lattice_for(patch_shape, (1.0, 1.0, 1.0), UNET3D_SPACING)
     counts = {"unet2015": UNET_NODES, "vnet2016": VNET_INTERVALS + 3}
     if preset not in counts:
-        raise UsageError(f"no field on a mesh is called {preset!r}")
+        raise UsageError(f"there is no mesh field named {preset!r}")
     i, j, k = (1 if n == 1 else counts[preset] for n in patch_shape)
     return i, j, k
 

@@ -1,4 +1,4 @@
-"""What augmentation may do: ranges and probabilities, without torch."""
+"""Settings of augmentation: ranges and probabilities, without torch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class AffineSpec:
             ("shear", (self.shear,)),
         ):
             if not all(math.isfinite(v) and v >= 0 for v in values):
-                raise UsageError(f"{name} holds largest magnitudes: finite and not negative, not {values}")
+                raise UsageError(f"{name} must hold finite magnitudes that are not negative, not {values}")
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class FlipSpec:
     def __post_init__(self) -> None:
         _check_probability(self.probability)
         if not set(self.axes) <= {0, 1, 2} or len(set(self.axes)) != len(self.axes):
-            raise UsageError(f"flip axes are some of 0, 1, 2, each once, not {self.axes}")
+            raise UsageError(f"flip axes must be distinct and among 0, 1, 2, not {self.axes}")
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,7 @@ class LowResolutionSpec:
         _check_probability(self.probability)
         _check_range("factor", self.factor, lowest=1.0)
         if self.axes not in ("all", "one"):
-            raise UsageError(f"low-resolution axes are 'all' or 'one', not {self.axes!r}")
+            raise UsageError(f"low-resolution axes must be 'all' or 'one', not {self.axes!r}")
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,7 @@ class ContrastSpec:
 
 @dataclass(frozen=True)
 class AugmentSpec:
-    """Everything augmentation may do to a patch; the default does nothing.
+    """All settings of the augmentation of a patch; the default changes nothing.
 
     `elastic` is a table of settings, or the name of a deformation as published (`ELASTIC_PRESETS`).
     """
@@ -210,14 +210,14 @@ class AugmentSpec:
     def __post_init__(self) -> None:
         if isinstance(self.elastic, str) and self.elastic not in ELASTIC_PRESETS:
             raise UsageError(
-                f"no elastic deformation is called {self.elastic!r}",
+                f"there is no elastic deformation named {self.elastic!r}",
                 hint=did_you_mean(self.elastic, ELASTIC_PRESETS),
             )
 
 
 @dataclass(frozen=True)
 class Tissue:
-    """What a label value of a map is, for synthesis.
+    """The tissue that a label value stands for in synthesis.
 
     Attributes:
         value: in the map.
@@ -301,7 +301,7 @@ class SynthesisSpec:
 
 def _check_probability(value: float) -> None:
     if not 0.0 <= value <= 1.0:
-        raise UsageError(f"a probability lies in [0, 1], not {value}")
+        raise UsageError(f"a probability must lie in [0, 1], not {value}")
 
 
 def _check_positive(name: str, value: float) -> None:
@@ -312,7 +312,7 @@ def _check_positive(name: str, value: float) -> None:
 def _check_range(name: str, values: Range, lowest: float = -math.inf) -> None:
     low, high = values
     if not (math.isfinite(low) and math.isfinite(high) and lowest <= low <= high):
-        raise UsageError(f"{name} is a range (low, high) from {lowest:g} upwards, not {values}")
+        raise UsageError(f"{name} must be a range (low, high) from {lowest:g} upwards, not {values}")
 
 
 ALL_CONTRAST = ContrastSpec(

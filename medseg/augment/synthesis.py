@@ -1,4 +1,4 @@
-"""Scans made from label maps, so that a network meets every contrast and resolution.
+"""Synthetic scans from label maps, with random contrast and resolution.
 
 The generative model of SynthSeg (Billot et al. 2023, arXiv:2107.09559, section 3.1): a label map is
 moved and bent, each class of tissue is painted with a Gaussian of random mean and spread, and the
@@ -47,7 +47,7 @@ STATISTICS_STRIDE = 3
 
 @dataclass(frozen=True)
 class TissueTable:
-    """The tissues of a data set, air first; positions are the generation indices of a label map.
+    """The tissues of a dataset, air first; positions are the generation indices of a label map.
 
     Args:
         tissues: without air.
@@ -64,10 +64,10 @@ class TissueTable:
         object.__setattr__(self, "tissues", (Tissue(0, 0), *self.tissues))
         values = [t.value for t in self.tissues]
         if len(set(values)) != len(values) or len(values) > MAX_INDICES:
-            raise UsageError(f"tissue values must differ and be {MAX_INDICES} at most: {values}")
+            raise UsageError(f"tissue values must differ and number at most {MAX_INDICES}: {values}")
         for t in self.tissues:
             if t.target not in self.structures.index_values:
-                raise UsageError(f"tissue {t.value} belongs to structure {t.target}, which there is not")
+                raise UsageError(f"tissue {t.value} belongs to structure {t.target}, which does not exist")
             if t.like and t.like not in BRIGHTNESS["t1"]:
                 known = ", ".join(BRIGHTNESS["t1"])
                 raise UsageError(f"tissue {t.value} is like {t.like!r}; there are {known}")
@@ -75,7 +75,9 @@ class TissueTable:
             a, b = ({t.intensity_class for t in self.tissues if t.target == v} for v in (one, other))
             if a != b:
                 named = " and ".join(s.name for s in self.structures if s.value in (one, other))
-                raise UsageError(f"the twins {named} have other intensity classes: {sorted(a)}, {sorted(b)}")
+                raise UsageError(
+                    f"the twins {named} have different intensity classes: {sorted(a)}, {sorted(b)}"
+                )
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -111,7 +113,7 @@ class TissueTable:
 
 @dataclass(frozen=True)
 class SynthesisParams:
-    """Everything drawn for one scan, noise aside, which has a seed."""
+    """All random parameters of one scan; noise is represented by a seed."""
 
     elastic: ElasticParams | None
     affine: AffineParams
@@ -131,7 +133,7 @@ class SynthesisParams:
 
 
 class Synthesiser:
-    """Makes scans and their labels from label maps; takes the place of an `Augmenter` in training.
+    """Synthesises scans and their labels from label maps; replaces an `Augmenter` in training.
 
     Args:
         spec: the ranges.

@@ -13,17 +13,22 @@ from medseg.core.errors import UsageError
 
 
 def command(
-    scan: Annotated[Path, typer.Argument(help="A scan, or a DICOM series.")],
+    scan: Annotated[Path, typer.Argument(help="Scan to augment: a file or a DICOM series.")],
     preset: Annotated[
-        str, typer.Option("--preset", help="unet2015, vnet2016, unet3d2016 or simard2003.")
+        str,
+        typer.Option(
+            "--preset", help="Show the elastic deformation of unet2015, vnet2016, unet3d2016 or simard2003."
+        ),
     ] = "",
-    recipe: Annotated[str, typer.Option("--recipe", help="Recipe, by name or .toml file.")] = "",
+    recipe: Annotated[
+        str, typer.Option("--recipe", help="Show the augmentation of this recipe, a name or .toml file.")
+    ] = "",
     out: opt.Out = None,
     labels: Annotated[
-        Path | None, typer.Option("--labels", help="Segmentation of the scan, to outline.")
+        Path | None, typer.Option("--labels", help="Outline this segmentation of the scan.")
     ] = None,
-    count: Annotated[int, typer.Option("--count", min=1, max=8, help="How many draws.")] = 3,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same picture.")] = 0,
+    count: Annotated[int, typer.Option("--count", min=1, max=8, help="Number of random draws.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed.")] = 0,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
     use_form: opt.UseForm = None,
@@ -31,9 +36,9 @@ def command(
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """Draw what a recipe, or elastic deformation as a paper has it, makes of a scan."""
+    """Preview augmentation on a scan, of a recipe or as published."""
     if bool(preset) == bool(recipe):
-        raise UsageError("a picture shows either a preset or a recipe", hint="give --preset or --recipe")
+        raise UsageError("a preview shows either a preset or a recipe", hint="give --preset or --recipe")
     from medseg.io import stem_and_suffix
     from medseg.training.preview import augment, plan_of_preset, plan_of_recipe, words
 

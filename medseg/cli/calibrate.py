@@ -14,16 +14,24 @@ from medseg.core.errors import UsageError
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="Model file or packaged model.")],
-    data: Annotated[Path, typer.Argument(help="Folder of cases with references.")],
-    out: Annotated[Path, typer.Option("--output", "-o", help="The calibrated model, a .safetensors file.")],
+    model: Annotated[
+        str, typer.Argument(help="Model to calibrate: a file, or the name of a packaged model.")
+    ],
+    data: Annotated[Path, typer.Argument(help="Folder with cases and their reference labels.")],
+    out: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Write the calibrated model to this .safetensors file."),
+    ],
     card: Annotated[
-        str, typer.Option("--card", help="Card of the folder; that of the model's own data, if not said.")
+        str,
+        typer.Option(
+            "--card", help="Read the folder by this card. Default: the card of the model's training data."
+        ),
     ] = "",
     every: Annotated[
-        bool, typer.Option("--every", help="Take every case: the model was trained on none of them.")
+        bool, typer.Option("--every", help="Use every case; the model was trained on none of them.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of what is drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed.")] = 0,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,

@@ -13,14 +13,17 @@ from medseg.core.errors import InputError, UsageError, counted, printable
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a data set, in a layout that is known.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a dataset in a known layout.")],
     card: Annotated[
         str,
-        typer.Option("--card", help="Dataset card, by name or .toml file; told by the layout, if not said."),
+        typer.Option(
+            "--card",
+            help="Read the dataset by this card, a name or .toml file. Default: found by its layout.",
+        ),
     ] = "",
     recipe: Annotated[
         str,
-        typer.Option("--recipe", help="Judge as a training of this recipe does: its card, channels, voxels."),
+        typer.Option("--recipe", help="Check what a training with this recipe needs, a name or .toml file."),
     ] = "",
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
@@ -28,15 +31,15 @@ def command(
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
     as_json: opt.Json = False,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings too.")] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Also fail if there are warnings.")] = False,
 ) -> None:
-    """Look through a dataset for what would spoil a training."""
+    """Check a dataset for faults that would spoil a training."""
     from medseg.data.cards import load_card
     from medseg.data.check import check
     from medseg.training.recipe import load_recipe
 
     if card and recipe:
-        raise UsageError("--card and --recipe are two answers to one question", hint="give one")
+        raise UsageError("--card and --recipe exclude each other", hint="give one")
     settings = load_recipe(recipe) if recipe else None
     name = settings.card if settings else card
     audit = check(

@@ -19,31 +19,48 @@ if TYPE_CHECKING:
 
 
 Reference = Annotated[
-    Path | None, typer.Option("--reference", help="References to measure both against: likewise.")
+    Path | None,
+    typer.Option("--reference", help="Measure both against this reference, a file or a folder."),
 ]
 Followed = Annotated[
-    bool, typer.Option("--followup", help="A and B are two predictions of one patient: what changed?")
+    bool,
+    typer.Option(
+        "--followup", help="Report what changed; A and B are predictions of one patient at two dates."
+    ),
 ]
 Lesions = Annotated[
     list[str] | None,
-    typer.Option("--lesions", help="With --followup: follow the pieces of this structure one by one."),
+    typer.Option("--lesions", help="With --followup: follow the lesions of this structure one by one."),
 ]
 ModelName = Annotated[
-    str, typer.Option("--model", "-m", help="With --followup: the model, which knows what is noise.")
+    str,
+    typer.Option(
+        "--model", "-m", help="With --followup: take the measurement noise from this model, a file or a name."
+    ),
 ]
 Labels = Annotated[
-    Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
+    Path | None,
+    typer.Option("--labels", help="Read the label names from this JSON file, such as dataset.json."),
 ]
-ScanA = Annotated[Path | None, typer.Option("--scan-a", help="With --followup: the scan of A, for the page.")]
-ScanB = Annotated[Path | None, typer.Option("--scan-b", help="With --followup: the scan of B, for the page.")]
+ScanA = Annotated[
+    Path | None, typer.Option("--scan-a", help="With --followup: show the scan of A in the report.")
+]
+ScanB = Annotated[
+    Path | None, typer.Option("--scan-b", help="With --followup: show the scan of B in the report.")
+]
 Dates = Annotated[
-    str, typer.Option("--dates", help="With --followup: of both scans, such as 2025-01-31,2026-02-28.")
+    str,
+    typer.Option("--dates", help="With --followup: dates of both scans, such as 2025-01-31,2026-02-28."),
 ]
+
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value to this CSV file.")]
+
+Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")]
 
 
 def command(
     a: Annotated[Path, typer.Argument(help="Segmentation A: a label file, or a folder of them.")],
-    b: Annotated[Path, typer.Argument(help="Segmentation B: likewise, under the same names.")],
+    b: Annotated[Path, typer.Argument(help="Segmentation B: a label file, or a folder with the same names.")],
     reference: Reference = None,
     followup: Followed = False,
     lesions: Lesions = None,
@@ -54,8 +71,8 @@ def command(
     labels: opt.Labels = None,
     ignore: opt.Ignore = None,
     tolerance: opt.Tolerance = None,
-    surface: Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")] = True,
-    csv: Annotated[Path | None, typer.Option("--csv", help="Write every value as CSV.")] = None,
+    surface: Surface = True,
+    csv: Csv = None,
     out: opt.Out = None,
     threads: opt.Threads = 0,
     volume: opt.VolumeNumber = None,
@@ -66,7 +83,7 @@ def command(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Which of two segmentations is better, and how sure that is. -o FILE.html writes a page."""
+    """Compare two segmentations, with a statistical test. With -o FILE.html, writes a report."""
     only_followup = [bool(option) for option in (lesions, model, scan_a, scan_b, dates)]
     _check((reference, tolerance, ignore), followup, any(only_followup), out)
     _refuse_existing((csv, out), (a, b, reference, labels, scan_a, scan_b), overwrite)
@@ -130,12 +147,14 @@ def _check(
             "--followup compares two times, and takes no --reference, no --tolerance and no --ignore"
         )
     if measured[0] is None and measured[2] is not None:
-        raise UsageError("--ignore is of the voxels of a --reference", hint="give both, or neither")
+        raise UsageError(
+            "--ignore needs a --reference, whose voxels it excludes", hint="give both, or neither"
+        )
     if not followup and only_followup:
         raise UsageError("--lesions, --model, --scan-a, --scan-b and --dates go with --followup")
     if out is not None and out.suffix.lower() not in HTML_SUFFIXES:
         name = f"{out.stem or 'NAME'}.html"
-        raise UsageError("the page is an HTML file", source=out, hint=f"give -o {name}, or use --json")
+        raise UsageError("the report is an HTML file", source=out, hint=f"give -o {name}, or use --json")
 
 
 def _dates(text: str) -> tuple[date, date] | None:
@@ -146,7 +165,7 @@ def _dates(text: str) -> tuple[date, date] | None:
         first, second = map(date.fromisoformat, text.split(","))
     except ValueError:
         raise UsageError(
-            f"--dates names the dates of A and B, not {text!r}", hint="write them as 2025-01-31,2026-02-28"
+            f"--dates needs the dates of A and B, not {text!r}", hint="write them as 2025-01-31,2026-02-28"
         ) from None
     return first, second
 

@@ -14,10 +14,15 @@ from medseg.core.errors import counted, printable
 if TYPE_CHECKING:
     from medseg.data.convert import Conversion
 
+Axis = Annotated[
+    str,
+    typer.Option("--axis", help="With --to images: cut sagittal, coronal or axial slices."),
+]
+
 
 def command(
-    source: Annotated[Path, typer.Argument(help="Folder of a data set.")],
-    out: Annotated[Path, typer.Argument(help="Folder to write.")],
+    source: Annotated[Path, typer.Argument(help="Folder of the dataset to convert.")],
+    out: Annotated[Path, typer.Argument(help="Folder to write the converted dataset to.")],
     layout: Annotated[
         str,
         typer.Option(
@@ -32,15 +37,18 @@ def command(
             help="Layout to write, such as nnunet, decathlon or brats2020; a wrong name lists all.",
         ),
     ],
-    axis: Annotated[
-        str, typer.Option("--axis", help="For images: cut along sagittal, coronal or axial.")
-    ] = "axial",
+    axis: Axis = "axial",
     channels: Annotated[
-        str, typer.Option("--channels", help="Which channels, in what order: flair,t1c; all, if not said.")
+        str,
+        typer.Option(
+            "--channels", help="Write these channels in this order, such as flair,t1c. Default: all."
+        ),
     ] = "",
-    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="Take cases without labels too.")] = False,
+    unlabelled: Annotated[
+        bool, typer.Option("--unlabelled", help="Also convert cases without labels.")
+    ] = False,
     anonymous: Annotated[
-        bool, typer.Option("--anonymous", help="Number the cases, and copy no file's header.")
+        bool, typer.Option("--anonymous", help="Number the cases and do not copy file headers.")
     ] = False,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
@@ -50,7 +58,7 @@ def command(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Write a data set in another layout: the same voxels, in the same places."""
+    """Convert a dataset to another layout. Voxels and their positions stay the same."""
     from medseg.data.convert import convert
 
     done = convert(

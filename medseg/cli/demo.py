@@ -16,7 +16,7 @@ def command(
     threads: opt.Threads = 0,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """Segment an average head with the packaged brain model: labels, JSON, report and picture."""
+    """Segment a demonstration scan. Writes labels, JSON, report and picture of an average head."""
     from medseg.cli.predict import volumes
     from medseg.cli.terminal import result
     from medseg.prediction.demo import demo

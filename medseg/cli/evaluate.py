@@ -23,34 +23,61 @@ RECENT = 20
 """Cases from whose times the time that is left is told."""
 
 
-Pred = Annotated[Path, typer.Argument(help="Prediction: a label file, or a folder of them.")]
-Ref = Annotated[Path, typer.Argument(help="Reference: likewise, under the same names; or a data set.")]
-Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Measure distances too.")]
-Mode = Annotated[str | None, typer.Option("--mode", help="What a surface is: surfel, the default, or voxel.")]
+Pred = Annotated[Path, typer.Argument(help="Predicted segmentation: a label file, or a folder of them.")]
+Ref = Annotated[
+    Path,
+    typer.Argument(help="Reference: a label file, a folder with the same file names, or a dataset."),
+]
+Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")]
+Mode = Annotated[
+    str | None,
+    typer.Option(
+        "--mode", help="Measure between surfels or border voxels: surfel or voxel. Default: surfel."
+    ),
+]
 Protocol = Annotated[
-    str, typer.Option("--protocol", help="Of a challenge: promise12, brats2023, brats2023-men or -met.")
+    str,
+    typer.Option(
+        "--protocol",
+        help="Measure as a challenge does: promise12, brats2023, brats2023-men or brats2023-met.",
+    ),
 ]
 Anchors = Annotated[
-    Path | None, typer.Option("--anchors", help="TOML or JSON: the second observer of promise12.")
+    Path | None,
+    typer.Option("--anchors", help="Read the second observer's results for promise12 from TOML or JSON."),
 ]
 Lesions = Annotated[
     list[str] | None,
-    typer.Option("--lesions", help="A structure to measure lesion by lesion; may be given again."),
+    typer.Option("--lesions", help="Measure this structure lesion by lesion. Repeatable."),
 ]
-Instances = Annotated[bool, typer.Option("--instances", help="Match connected pieces too: panoptic quality.")]
-Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value as CSV.")]
-CohortCsv = Annotated[Path | None, typer.Option("--cohort-csv", help="Write the cohort as CSV.")]
+Instances = Annotated[
+    bool, typer.Option("--instances", help="Also match connected components (panoptic quality).")
+]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value to this CSV file.")]
+CohortCsv = Annotated[
+    Path | None, typer.Option("--cohort-csv", help="Write the statistics of the cohort to this CSV file.")
+]
 Out = Annotated[
     Path | None,
-    typer.Option("--output", "-o", help="A folder for everything, where it can go on; or a JSON file."),
+    typer.Option(
+        "--output",
+        "-o",
+        help="Write everything to this folder (can be resumed), or results to this JSON file.",
+    ),
 ]
 Images = Annotated[
-    Path | None, typer.Option("--images", help="Scans under the same names, for a page of each case.")
+    Path | None,
+    typer.Option("--images", help="Folder of scans with the same names, to report each case with its scan."),
 ]
-Report = Annotated[Path | None, typer.Option("--report", help="Write a page about the cohort.")]
-Name = Annotated[str, typer.Option("--name", help="What the model is called in the tables.")]
+Report = Annotated[
+    Path | None, typer.Option("--report", help="Write a report of the cohort to this HTML file.")
+]
+Name = Annotated[str, typer.Option("--name", help="Show the model under this name in the tables.")]
 Workers = Annotated[
-    int, typer.Option("--workers", min=0, help="Cases at a time; 0 takes half of the processors.")
+    int,
+    typer.Option(
+        "--workers", min=0, help="Measure this many cases at a time; 0 takes half of the processors."
+    ),
 ]
 
 
@@ -82,7 +109,7 @@ def command(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Measure predictions against references. -o FOLDER writes tables, JSON and pages, case by case."""
+    """Measure predictions against references. With -o FOLDER, writes tables, JSON and reports."""
     from medseg.evaluation.evaluate import evaluate
     from medseg.metrics.instances import InstanceRule
 
@@ -150,7 +177,7 @@ def _require_json(out: Path | None) -> None:
         UsageError: it is one.
     """
     if out is not None and out.suffix != ".json":
-        raise UsageError("what is written there is JSON", source=out, hint="give a .json file, or a folder")
+        raise UsageError("the results are written as JSON", source=out, hint="give a .json file, or a folder")
 
 
 def _require_html(page: Path | None) -> None:
@@ -163,7 +190,7 @@ def _require_html(page: Path | None) -> None:
 
     if page is not None and page.suffix.lower() not in HTML_SUFFIXES:
         raise UsageError(
-            f"the page about a cohort is an .html file, not {page.suffix or 'one without a suffix'}",
+            f"the report of a cohort is an .html file, not {page.suffix or 'one without a suffix'}",
             source=page,
             hint=f"name it {page.stem}.html",
         )
@@ -229,9 +256,9 @@ def _warn(found: Evaluation) -> None:
     for case in found.failures:
         say(f"warning: {case.case_id}: {case.failure}; its structures count as missed")
     for name, reason in found.excluded.items():
-        say(f"warning: {name}: {reason}; it is in no number")
+        say(f"warning: {name}: {reason}; excluded from all numbers")
     for name, reason in found.without_page.items():
-        say(f"warning: {name}: there is no page of it: {reason}")
+        say(f"warning: {name}: no report was written: {reason}")
 
 
 def _refuse_faulty(found: Evaluation) -> None:

@@ -12,11 +12,11 @@ from medseg.cli.terminal import say
 
 
 def command(
-    model: Annotated[str, typer.Argument(help="Model file or packaged model.")],
-    out: Annotated[Path, typer.Option("--output", "-o", help="An .onnx or .xml (OpenVINO) file.")],
+    model: Annotated[str, typer.Argument(help="Model to export: a file, or the name of a packaged model.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Write to this .onnx or .xml (OpenVINO) file.")],
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """Write a model's network for other programs, with a JSON of what goes before and after it."""
+    """Export a model's network for other programs. Describes pre- and post-processing as JSON."""
     from medseg.model.file import load_model
     from medseg.training.export import export
 

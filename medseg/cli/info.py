@@ -20,7 +20,7 @@ def command(
     series: opt.Series = None,
     as_json: opt.Json = False,
 ) -> None:
-    """What a scan's header or a model file says; no voxel is read."""
+    """Show what a scan's header or a model file states. Reads no voxel."""
     facts = _model(path) if _is_model(path) else _image(Path(path), use_form, assume_ras, series)
     if as_json:
         result(json.dumps(facts))
@@ -33,7 +33,7 @@ def command(
             result(printable(f"{name:{width}}  {text}"))
     if scores:
         result(_scores(scores))
-        say("means over cases it was not trained on; everything it knows of itself: --json")
+        say("Means over cases that the model was not trained on; --json prints its whole description.")
     for warning in facts.get("warnings", ()):
         say(f"warning: {warning}")
 

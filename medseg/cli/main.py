@@ -1,4 +1,4 @@
-"""The command line: `medseg VERB`. Verbs import what they need when they run, so that help is quick."""
+"""The command line: `medseg VERB`. Verbs import what they need when they run, which keeps help fast."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ INTERRUPTED, TERMINATED = 130, 143
 
 
 class Terminated(BaseException):
-    """SIGTERM came; like KeyboardInterrupt, no handler of ordinary faults holds it up."""
+    """SIGTERM was received; as with KeyboardInterrupt, handlers of ordinary exceptions do not catch it."""
 
 
 VERBS = (
@@ -64,10 +64,12 @@ for verb in VERBS:
 
 @app.callback()
 def _options(
-    debug: Annotated[bool, typer.Option("--debug", help="Show where an error comes from.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
         bool,
-        typer.Option("--version", help="Print the version.", is_eager=True, callback=lambda on: _version(on)),
+        typer.Option(
+            "--version", help="Print the version and exit.", is_eager=True, callback=lambda on: _version(on)
+        ),
     ] = False,
 ) -> None:
     """Options of every verb; `main` looks for --debug itself, so that it may stand anywhere."""
@@ -116,7 +118,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 
 
 def _keep_to_options(fault: MedsegError, verb: str) -> None:
-    """Take from a fault's advice the ways that need an option which the verb has not."""
+    """Remove from a hint the alternatives that need an option which the verb does not have."""
     commands = getattr(get_command(app), "commands", {})
     if verb not in commands:
         return
@@ -124,11 +126,11 @@ def _keep_to_options(fault: MedsegError, verb: str) -> None:
     ways = fault.hint.split(OR) if fault.hint else []
     kept = [way for way in ways if set(OPTION.findall(way)) <= known]
     if ways:
-        fault.hint = OR.join(kept) or "write the file again with this settled"
+        fault.hint = OR.join(kept) or "correct this and write the file again"
 
 
 def _message(fault: BaseException) -> tuple[str, int]:
-    """What to say about a fault, and its exit code."""
+    """The message about an exception, and its exit code."""
     if isinstance(fault, MedsegError):
         return str(fault), fault.exit_code
     if isinstance(fault, ImportError) and (missing := missing_in(fault)):
@@ -140,11 +142,11 @@ def _message(fault: BaseException) -> tuple[str, int]:
     if isinstance(fault, Terminated):
         return "terminated", TERMINATED
     if isinstance(fault, MemoryError):
-        return "out of memory; use a machine with more, or a smaller scan", ResourceError.exit_code
+        return "out of memory; use a smaller scan, or a machine with more memory", ResourceError.exit_code
     if isinstance(fault, OSError) and fault.filename is not None:
-        text = f"{fault.filename}: {fault.strerror}; check the path, its rights and its disk"
+        text = f"{fault.filename}: {fault.strerror}; check the path, its permissions and the disk"
         return text, ResourceError.exit_code
-    return f"{type(fault).__name__}: {fault}; this is a fault of medseg: please report it", 1
+    return f"{type(fault).__name__}: {fault}; this is a bug in medseg: please report it", 1
 
 
 def _say(text: str, code: int) -> int:

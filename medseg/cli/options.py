@@ -10,34 +10,48 @@ import typer
 if TYPE_CHECKING:
     from medseg.io.options import FormName, ReadOptions
 
-Out = Annotated[Path | None, typer.Option("--output", "-o", help="File or folder to write.")]
-Device = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:N or mps.")]
-Threads = Annotated[int, typer.Option("--threads", min=0, help="Processor threads; 0 takes what there is.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
+Out = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result to this file or folder.")]
+Device = Annotated[str, typer.Option("--device", "-d", help="Compute on auto, cpu, cuda, cuda:N or mps.")]
+Threads = Annotated[
+    int, typer.Option("--threads", min=0, help="Use this many CPU threads; 0 uses all available.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace existing results.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")]
-Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Print more details.")]
 Tolerance = Annotated[
-    float | None, typer.Option("--tolerance", min=0.0, help="Tolerance of the surface Dice, in mm.")
+    float | None,
+    typer.Option("--tolerance", min=0.0, help="Compute the surface Dice at this tolerance, in mm."),
 ]
 Labels = Annotated[
-    Path | None, typer.Option("--labels", help="JSON with the names of the labels, such as dataset.json.")
+    Path | None,
+    typer.Option("--labels", help="Read the label names from this JSON file, such as dataset.json."),
 ]
 Ignore = Annotated[
     int | None,
-    typer.Option("--ignore", help="Value of reference voxels that nobody labelled: they count nowhere."),
+    typer.Option(
+        "--ignore", help="Exclude reference voxels with this value (unlabelled) from every measure."
+    ),
 ]
 UseForm = Annotated[
-    str | None, typer.Option("--use-form", help="sform or qform, where the two contradict each other.")
+    str | None,
+    typer.Option("--use-form", help="Use the sform or the qform where the two contradict each other."),
 ]
 AssumeRas = Annotated[
     bool,
-    typer.Option("--assume-ras", help="Take a file without orientation as RAS+; sides may be swapped."),
+    typer.Option(
+        "--assume-ras", help="Read a file without orientation as RAS+; left and right may be swapped."
+    ),
 ]
-FillNan = Annotated[float | None, typer.Option("--fill-nan", help="Value for voxels that are not numbers.")]
-VolumeNumber = Annotated[int | None, typer.Option("--volume", min=0, help="Which volume of a 4D file.")]
+FillNan = Annotated[
+    float | None, typer.Option("--fill-nan", help="Replace NaN and infinite voxels by this value.")
+]
+VolumeNumber = Annotated[
+    int | None, typer.Option("--volume", min=0, help="Read this volume of a 4D file, counted from 0.")
+]
 Series = Annotated[
-    str | None, typer.Option("--series", help="Which DICOM series of a folder, or kind of frames of a file.")
+    str | None,
+    typer.Option("--series", help="Read this DICOM series of a folder, or this kind of frames of a file."),
 ]
 
 
@@ -48,7 +62,7 @@ def reading(
     volume: int | None = None,
     series: str | None = None,
 ) -> ReadOptions:
-    """The decisions that files leave open, as a command line takes them.
+    """The reading options of a command line.
 
     Raises:
         UsageError: a value that no file could be read with.
@@ -61,57 +75,86 @@ def reading(
 # Of predict.
 Inputs = Annotated[
     list[str],
-    typer.Argument(help="A scan; NAME=FILE for each channel; a DICOM series; or a folder of scans."),
+    typer.Argument(help="A scan, NAME=FILE for each channel, a DICOM series, or a folder of scans."),
 ]
 Models = Annotated[
     list[str] | None,
     typer.Option(
-        "--model", "-m", help="Model file or packaged model; several are averaged; brain, if none is named."
+        "--model",
+        "-m",
+        help="Use this model file or packaged model; several models are averaged. Default: brain.",
     ),
 ]
-Engine = Annotated[str, typer.Option("--engine", help="auto, openvino or torch.")]
-Precision = Annotated[str, typer.Option("--precision", help="auto, f32, bf16 or f16.")]
-Channels = Annotated[str, typer.Option("--channels", help="Names of the volumes of a 4D file: a,b.")]
-Tta = Annotated[bool | None, typer.Option("--tta/--no-tta", help="Average with the mirrored scan; slower.")]
+Engine = Annotated[str, typer.Option("--engine", help="Run the network with auto, openvino or torch.")]
+Precision = Annotated[str, typer.Option("--precision", help="Compute in auto, f32, bf16 or f16.")]
+Channels = Annotated[str, typer.Option("--channels", help="Name the volumes of a 4D file, in order: a,b.")]
+Tta = Annotated[
+    bool | None,
+    typer.Option(
+        "--tta/--no-tta",
+        help="Average with the prediction of the mirrored scan (slower). Default: as the model says.",
+    ),
+]
 Refine = Annotated[
     bool | None,
-    typer.Option("--refine/--no-refine", help="Follow the scan's own intensities; as the model says."),
+    typer.Option(
+        "--refine/--no-refine",
+        help="Refine borders by the scan's own intensities. Default: as the model says.",
+    ),
 ]
 Prune = Annotated[
-    int, typer.Option("--prune", min=0, help="Cut a UNet++ down to its level 1, 2, ...; faster.")
+    int, typer.Option("--prune", min=0, help="Prune a UNet++ to this level (faster); 0 keeps all levels.")
 ]
 Probabilities = Annotated[
-    bool, typer.Option("--probabilities", help="Write the probability of each structure too.")
+    bool, typer.Option("--probabilities", help="Also write the probability of each structure.")
 ]
 Report = Annotated[
-    bool, typer.Option("--report", help="Write a page about each case too; or, of one: --report x.pdf.")
+    bool,
+    typer.Option(
+        "--report", help="Also write a report of each case; for one case, --report x.pdf names the file."
+    ),
 ]
 ReportFile = Annotated[Path | None, typer.Option("--report-file", hidden=True)]
 Dicom = Annotated[
     bool,
-    typer.Option("--dicom", help="Of a DICOM series: write SEG, SR, RTSTRUCT, the page and a picture too."),
+    typer.Option(
+        "--dicom", help="For a DICOM series, also write SEG, SR, RTSTRUCT, the report and a picture as DICOM."
+    ),
 ]
 DicomSeg = Annotated[
-    str, typer.Option("--dicom-seg", help="Kind of DICOM segmentation: binary, which all show, or labelmap.")
+    str,
+    typer.Option(
+        "--dicom-seg",
+        help="Write this kind of DICOM segmentation: binary (every viewer shows it) or labelmap.",
+    ),
 ]
 Bids = Annotated[
     bool,
-    typer.Option("--bids", help="Of a BIDS data set: write a derivative, to derivatives/medseg or -o."),
+    typer.Option(
+        "--bids", help="For a BIDS dataset, write a BIDS derivative to derivatives/medseg or to -o."
+    ),
 ]
 Strict = Annotated[
-    bool, typer.Option("--strict", help="Refuse a doubtful result, and one whose files were warned of.")
+    bool, typer.Option("--strict", help="Fail if a result is doubtful or a file caused a warning.")
 ]
 Force = Annotated[
-    bool, typer.Option("--force", help="Take a CT whose values look rescaled; the result is doubtful.")
+    bool, typer.Option("--force", help="Accept a CT whose values look rescaled; the result is doubtful.")
 ]
-Timing = Annotated[bool, typer.Option("--timing", help="Print what each step took.")]
+Timing = Annotated[bool, typer.Option("--timing", help="Print the time that each step took.")]
 MaxMemory = Annotated[
     str | None,
-    typer.Option("--max-memory", help="Most memory to hold: 3G, 800M; most of what is free, if not said."),
+    typer.Option(
+        "--max-memory", help="Use at most this much memory, such as 3G or 800M. Default: 80 % of free memory."
+    ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Print tiles, memory and time; write nothing.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print estimates of tiles, memory and time; write nothing.")
+]
 Scheduler = Annotated[
     str | None,
     typer.Option("--scheduler", help="Send the cases of a folder to a Dask cluster: tcp://host:8786."),
 ]
-Shard = Annotated[str, typer.Option("--shard", help="i/n: only every n-th case of a folder, from the i-th.")]
+Shard = Annotated[
+    str,
+    typer.Option("--shard", help="i/n: predict every n-th case of a folder, from the i-th."),
+]

@@ -33,33 +33,33 @@ RECIPES = {
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder for a dataset, or a file for one scan.")],
-    cases: Annotated[int, typer.Option("--cases", min=3, help="Cases in the dataset.")] = 16,
+    cases: Annotated[int, typer.Option("--cases", min=3, help="Number of cases in the dataset.")] = 16,
     layout: Annotated[
         str,
         typer.Option(
             "--layout",
-            help="How a dataset lies, and what it shows: decathlon, nnunet, masks or images (heads), "
+            help="Layout of the dataset, and what it shows: decathlon, nnunet, masks or images (heads), "
             "promise12 or prostatex (pelves), brats, brats2013, brats2020, brats2023 (tumours), label_maps.",
         ),
     ] = "decathlon",
     overwrite: opt.Overwrite = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed makes the same phantoms.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed.")] = 0,
 ) -> None:
-    """Make up scans with known structures, for trying things out without data."""
+    """Write phantoms, which are synthetic scans, for trials."""
     from medseg.data.phantom import write_phantom_scan, write_phantoms
     from medseg.io import format_of
 
     if format_of(out).is_image:
         write_phantom_scan(out, seed=seed, overwrite=overwrite)
-        say(f"one phantom scan in {out}")
+        say(f"one phantom scan was written to {out}")
     else:
         write_phantoms(out, layout, cases, seed, overwrite=overwrite)
-        say(f"{cases} phantom cases in {out}")
+        say(f"{cases} phantom cases were written to {out}")
         say(_next(layout, out))
 
 
 def _next(layout: str, out: Path) -> str:
-    """What to do with phantoms: the recipe of a card that has their layout, or how to write both."""
+    """The next command for the phantoms: train a recipe with their layout, or write card and recipe."""
     from medseg.data.cards import available
 
     card = CARDS.get(layout)
@@ -67,7 +67,7 @@ def _next(layout: str, out: Path) -> str:
         near = available("datasets")["phantom"]
         recipe = "slices_unet2d" if layout == "images" else "phantom_unet3d"
         return (
-            f'no card of the package has this layout: copy {near} with layout = "{layout}", '
+            f'no packaged card has this layout: copy {near} with layout = "{layout}", '
             f'and the recipe {recipe} with card = "YOURS.toml"; or medseg check {out}'
         )
     recipe = RECIPES.get(card, "")

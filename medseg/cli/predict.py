@@ -60,7 +60,7 @@ def command(
     quiet: opt.Quiet = False,
     verbose: opt.Verbose = False,
 ) -> None:
-    """Segment scans: writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
+    """Segment scans. Writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
     from medseg.prediction.job import PredictOptions
     from medseg.prediction.predict import dry_run as plan
     from medseg.prediction.predict import predict, refuse_failed
@@ -110,10 +110,10 @@ def _settings(
 
 
 def _page(path: Path | None) -> Path | None:
-    """Where the page goes.
+    """The file of the report.
 
     Raises:
-        UsageError: it is to be none.
+        UsageError: the suffix is not that of a report.
     """
     if path is not None:
         from medseg.io.names import require_page
@@ -123,7 +123,7 @@ def _page(path: Path | None) -> Path | None:
 
 
 def spelled(words: Sequence[str]) -> list[str]:
-    """The words with `--report x.pdf` as `--report-file x.pdf`: no option may have a value or none.
+    """The arguments with `--report x.pdf` as `--report-file x.pdf`: no option has an optional value.
 
     What follows is a page by its suffix; so is what is neither there nor an image of voxels, to be refused.
 
@@ -162,7 +162,7 @@ def _tell_end(outcomes: Sequence[Outcome], quiet: bool, *, volumes_too: bool, ti
 
 
 def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
-    """The models to use; which one, where none was named, is said."""
+    """The models to use; prints the name of the default model."""
     from medseg.model.file import DEFAULT_MODEL
     from medseg.segmentation.member import SegmenterOptions
     from medseg.segmentation.segmenter import Loader
@@ -173,7 +173,7 @@ def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
 
 
 def _tell_plans(plans: Sequence[CasePlan], as_json: bool) -> None:
-    """What `--dry-run` says."""
+    """Print the estimates of `--dry-run`."""
     if as_json:
         result(json.dumps([plan.content() for plan in plans]))
         return
@@ -185,7 +185,7 @@ def _tell_plans(plans: Sequence[CasePlan], as_json: bool) -> None:
             times = f"{plan.redundancy:.2f} times"
             rows.append((case.stem, str(len(plan.tiles)), shape, times, memory, f"{case.seconds:.1f} s"))
     result(table(rows))
-    say("expected; nothing was written")
+    say("Estimates only; nothing was written.")
 
 
 def _content(outcome: Outcome) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _tell(
     elif quiet:
         return
     elif outcome.skipped:
-        say(f"{count}{outcome.target} is there already, from the same input and model")
+        say(f"{count}{outcome.target} exists already, from the same input and model")
     elif outcome.summary:
         _tell_result(outcome, outcome.summary, count, alone=of == 1, verbose=verbose)
 

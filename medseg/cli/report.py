@@ -11,22 +11,30 @@ from medseg.cli import options as opt
 from medseg.cli.terminal import say
 from medseg.core.errors import UsageError
 
+Lesions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--lesions",
+        help="List the lesions of this structure. Repeatable. Default: all named tumour or lesion.",
+    ),
+]
+
 
 def command(
-    seg: Annotated[Path, typer.Argument(help="Segmentation.")],
-    scan: Annotated[Path, typer.Argument(help="The scan it was made from.")],
-    reference: Annotated[Path | None, typer.Option("--reference", help="Reference segmentation.")] = None,
-    model: Annotated[str, typer.Option("--model", "-m", help="Model that knows the structures' names.")] = "",
+    seg: Annotated[Path, typer.Argument(help="Segmentation to report on: a label file.")],
+    scan: Annotated[Path, typer.Argument(help="Show this scan, from which the segmentation was made.")],
+    reference: Annotated[
+        Path | None, typer.Option("--reference", help="Measure against this reference segmentation.")
+    ] = None,
+    model: Annotated[
+        str,
+        typer.Option("--model", "-m", help="Take the structures' names from this model, a file or a name."),
+    ] = "",
     labels: opt.Labels = None,
     ignore: opt.Ignore = None,
     out: opt.Out = None,
     tolerance: opt.Tolerance = None,
-    lesions: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--lesions", help="Structure whose lesions are listed; what is named a tumour or lesion."
-        ),
-    ] = None,
+    lesions: Lesions = None,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
     use_form: opt.UseForm = None,

@@ -1,4 +1,4 @@
-"""What people see: messages and progress on stderr, results on stdout."""
+"""Terminal output: messages and progress on stderr, results on stdout."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from medseg.core.errors import UsageError, printable
 
 
 def say(text: str) -> None:
-    """A line for a person, on stderr."""
+    """Print a message on stderr."""
     sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
 
 
 def result(text: str) -> None:
-    """A line of the result, on stdout."""
+    """Print a line of the result on stdout."""
     sys.stdout.write(f"{text}\n")
 
 
 def table(rows: Sequence[Sequence[str]]) -> str:
-    """Columns lined up: words to the left, numbers to the right.
+    """Aligned columns: words to the left, numbers to the right.
 
     >>> print(table([["structure", "Dice"], ["core", "0.9"]]))
     structure  Dice
@@ -38,14 +38,14 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 
 def rewrite(text: str) -> None:
-    """Progress on the last line of a terminal; nothing where stderr is none."""
+    """Show progress on the last line of a terminal; print nothing if stderr is not a terminal."""
     if sys.stderr.isatty():
         sys.stderr.write(f"\r\x1b[2K{printable(text)}")
         sys.stderr.flush()
 
 
 def duration(seconds: float) -> str:
-    """For people.
+    """A duration as text.
 
     >>> duration(75), duration(7300)
     ('1 min 15 s', '2 h 1 min')
@@ -70,15 +70,15 @@ def seconds_of(text: str) -> float:
 
 
 def bytes_of(text: str) -> int:
-    """Bytes a person wrote; units are powers of 1024.
+    """An amount of memory as bytes; units are powers of 1024.
 
     >>> bytes_of("3G"), bytes_of("800m"), bytes_of("1.5 GiB")
     (3221225472, 838860800, 1610612736)
 
     Raises:
-        UsageError: it is no amount of memory.
+        UsageError: it is not an amount of memory.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if not found or not float(found[1]):
-        raise UsageError(f"an amount of memory is wanted, such as 3G or 800M, not {text!r}")
+        raise UsageError(f"an amount of memory is needed, such as 3G or 800M, not {text!r}")
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))

@@ -17,20 +17,36 @@ if TYPE_CHECKING:
     from medseg.training.loop import Epoch
     from medseg.training.train import TrainResult
 
+TimeBudget = Annotated[
+    str,
+    typer.Option(
+        "--time-budget",
+        help="Train as many epochs as fit into this time, such as 20m or 2h, by their measured speed.",
+    ),
+]
+Folds = Annotated[int, typer.Option("--folds", min=2, help="Number of cross-validation folds.")]
+Fold = Annotated[
+    str,
+    typer.Option("--fold", help="Hold out and measure this fold, counted from 0, or none."),
+]
+
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="Name of a recipe, or a .toml file.")],
-    data: Annotated[Path, typer.Option("--data", help="Folder of the dataset.")],
-    out: Annotated[Path, typer.Option("--output", "-o", help="Folder of the run.")],
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="Instead of the recipe's.")] = None,
-    time_budget: Annotated[
-        str, typer.Option("--time-budget", help="20m, 2h: as many epochs as fit, measured first.")
-    ] = "",
-    folds: Annotated[int, typer.Option("--folds", min=2, help="Number of folds.")] = 5,
-    fold: Annotated[str, typer.Option("--fold", help="Fold measured at the end, from 0; or: none.")] = "0",
-    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Instead of the recipe's.")] = None,
+    recipe: Annotated[str, typer.Argument(help="Recipe: its name, or a .toml file.")],
+    data: Annotated[Path, typer.Option("--data", help="Read the dataset in this folder.")],
+    out: Annotated[Path, typer.Option("--output", "-o", help="Write the run to this folder.")],
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="Number of epochs (overrides the recipe).")
+    ] = None,
+    time_budget: TimeBudget = "",
+    folds: Folds = 5,
+    fold: Fold = "0",
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, help="Random seed (overrides the recipe).")
+    ] = None,
     init: Annotated[
-        str, typer.Option("--init", help="Model of the same network to begin from: a file or a name.")
+        str,
+        typer.Option("--init", help="Start from this model, a file or a name, of the same network."),
     ] = "",
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
@@ -39,18 +55,18 @@ def command(
     series: opt.Series = None,
     device: opt.Device = "auto",
     threads: opt.Threads = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, deleting the run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run and start again.")] = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Train a network. The same command again goes on where it stopped."""
+    """Train a network. Running the same command again resumes a run that was stopped."""
     from medseg.model.file import load_model
     from medseg.training.recipe import load_recipe
     from medseg.training.train import TrainOptions, train
 
     loaded = load_recipe(recipe)
     if epochs is not None and time_budget:
-        raise UsageError("--epochs and --time-budget are two answers to one question", hint="give one")
+        raise UsageError("--epochs and --time-budget exclude each other", hint="give one")
     options = TrainOptions(
         epochs=epochs,
         time_budget_s=_budget(time_budget),
@@ -110,7 +126,7 @@ def _budget(text: str) -> float | None:
     except ValueError:
         seconds = -1.0
     if not 0 < seconds < math.inf:
-        raise UsageError(f"--time-budget {text!r} is no time", hint="write 90s, 20m or 1.5h")
+        raise UsageError(f"--time-budget {text!r} is not a duration", hint="write 90s, 20m or 1.5h")
     return seconds
 
 
@@ -118,5 +134,5 @@ def _fold(text: str) -> int | None:
     if text == "none":
         return None
     if not text.isdigit():
-        raise UsageError(f"--fold {text!r} is no fold", hint="give a number from 0, or none")
+        raise UsageError(f"--fold {text!r} is not a fold", hint="give a number from 0, or none")
     return int(text)

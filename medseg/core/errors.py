@@ -1,4 +1,4 @@
-"""What can go wrong, and the exit code each fault has on the command line."""
+"""Exceptions of medseg, and the exit code of each on the command line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import ClassVar
 
 
 class MedsegError(Exception):
-    """A fault with a cause and, where there is one, a hint.
+    """An error with its fault and, if there is one, a hint.
 
     Args:
         fault: what is wrong, with both values where two disagree.
@@ -33,7 +33,7 @@ class MedsegError(Exception):
 
 
 class UsageError(MedsegError, ValueError):
-    """The command or the arguments make no sense together."""
+    """The command line or the arguments are invalid."""
 
     exit_code = 2
 
@@ -77,28 +77,28 @@ class PartialBatchError(MedsegError):
 
 
 class SelfCheckError(MedsegError):
-    """A result did not pass our own check, and was not written."""
+    """A result failed verification and was not written."""
 
     exit_code = 8
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The hint for a name that is not known: the nearest there is, or all of them.
+    """The hint for an unknown name: the closest known name, or all known names.
 
     >>> did_you_mean("Tversk", ["dice", "tversky"])
     "did you mean 'tversky'?"
     >>> did_you_mean("x", ["dice", "tversky"])
-    'there are dice, tversky'
+    'choose from dice, tversky'
     """
     import difflib
 
     names = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), names, n=1)
-    return f"did you mean {names[close[0]]!r}?" if close else f"there are {', '.join(names.values())}"
+    return f"did you mean {names[close[0]]!r}?" if close else f"choose from {', '.join(names.values())}"
 
 
 def counted(number: int, thing: str) -> str:
-    """A number of things.
+    """A number with its noun.
 
     >>> counted(1, "epoch"), counted(2, "epoch")
     ('1 epoch', '2 epochs')
@@ -107,7 +107,7 @@ def counted(number: int, thing: str) -> str:
 
 
 def plural(number: int, one: str, many: str) -> str:
-    """The word that goes with a number.
+    """The word that agrees with a number.
 
     >>> plural(1, "is", "are"), plural(2, "is", "are")
     ('is', 'are')
@@ -116,7 +116,7 @@ def plural(number: int, one: str, many: str) -> str:
 
 
 def printable(text: str) -> str:
-    """`text` on one line without control characters, so that a name cannot drive a terminal.
+    """`text` on one line, its control characters escaped, so that a name cannot control a terminal.
 
     >>> printable("a\\nb")
     'a\\\\nb'

@@ -1,4 +1,4 @@
-"""How numbers are written wherever people read them: volumes with three figures, signs, no minus zero."""
+"""Number formats of all reports: volumes with three significant figures, signs, no minus zero."""
 
 from __future__ import annotations
 

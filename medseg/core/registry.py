@@ -68,7 +68,7 @@ class Registry(Mapping[str, T], Generic[T]):
         declared = _declared(self.group).get(name)
         if declared is None:
             hint = did_you_mean(name, (*self.names(), *further))
-            raise UsageError(f"no {self.what} named {name!r}", hint=hint)
+            raise UsageError(f"there is no {self.what} named {name!r}", hint=hint)
         return self._loaded(declared)
 
     def knows(self, name: str) -> bool:

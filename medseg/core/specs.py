@@ -76,7 +76,7 @@ def _message(fault: ValidationError, data: Any, source: str, error: type[MedsegE
     place = _joined(_within(data, first["loc"]))
     if kind == "literal_error" and isinstance(given, str):
         known = re.findall("'([^']*)'", first["ctx"]["expected"])
-        named = f"{place} = {reprlib.repr(given)} is not a choice"
+        named = f"{place} = {reprlib.repr(given)} is not an allowed value"
         return error(named, source=source, hint=did_you_mean(given, known))
     what = first["msg"].removeprefix("Value error, ")
     if kind == "value_error":

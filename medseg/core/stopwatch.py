@@ -1,4 +1,4 @@
-"""Stopwatch: what each step of a prediction takes."""
+"""Stopwatch: the time that each step of a prediction takes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Stopwatch:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Count what happens inside to a step."""
+        """Count the time of the block for a step."""
         self._credit()
         self._running.append(name)
         self.seconds.setdefault(name, 0.0)
@@ -51,7 +51,7 @@ class Stopwatch:
             self._running.pop()
 
     def over(self, name: str, items: Iterable[T]) -> Iterator[T]:
-        """Pass items on, and count the making of each to a step."""
+        """Yield items, and count the time to produce each for a step."""
         iterator = iter(items)
         while True:
             with self.step(name):

@@ -1,4 +1,4 @@
-"""Structures: what the labels mean."""
+"""Structures: names, sides and colours of label values."""
 
 from __future__ import annotations
 
@@ -163,7 +163,9 @@ class StructureSet:
             UsageError: there are more than 254 structures.
         """
         if len(self.index_values) > MAX_INDICES:
-            raise UsageError(f"{len(self.index_values)} label values, a training takes {MAX_INDICES} at most")
+            raise UsageError(
+                f"{len(self.index_values)} label values exceed the {MAX_INDICES} that a training can take"
+            )
         index = {value: n for n, value in enumerate(self.index_values)}
         index |= {} if self.ignore is None else {self.ignore: IGNORED}
         found = np.array(list(self.require_known(labels)), dtype=labels.dtype)
@@ -332,7 +334,7 @@ def _check(structures: StructureSet) -> None:
     if 0 in values:
         raise UsageError("value 0 is the background and cannot be a structure")
     if structures.ignore is not None and structures.ignore in structures.known_values:
-        raise UsageError(f"the value {structures.ignore} is to be ignored, and means something")
+        raise UsageError(f"the value {structures.ignore} cannot be both ignored and a structure")
     if structures.are_regions and not all(s.members for s in structures):
         raise UsageError("labels and regions cannot be mixed: give every region its members")
     for s in structures:

@@ -1,4 +1,4 @@
-"""Grid, Volume, LabelMap: arrays that know where in the world their voxels are."""
+"""Grid, Volume, LabelMap: arrays with the world positions of their voxels."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class Grid:
         if self.shape != other.shape:
             return "their shapes differ"
         offset = self.offset_mm(other)
-        apart = f"{offset:.3g} mm" if np.isfinite(offset) else "further than numbers reach"
+        apart = f"{offset:.3g} mm" if np.isfinite(offset) else "beyond the range of numbers"
         return f"corners {apart} apart (limit {SAME_GRID_MM} mm)"
 
     def require(self, other: Grid, what: str, source: str | None = None) -> None:
@@ -115,7 +115,7 @@ def _check_affine(matrix: Affine) -> None:
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise GeometryError(f"the affine is not a finite 4x4 matrix: {matrix.tolist()}")
     if matrix[3].tolist() != [0.0, 0.0, 0.0, 1.0]:
-        raise GeometryError(f"the last row of an affine is 0 0 0 1, not {matrix[3].tolist()}")
+        raise GeometryError(f"the last row of an affine must be 0 0 0 1, not {matrix[3].tolist()}")
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         volume = abs(np.linalg.det(matrix[:3, :3] / np.asarray(aff.spacing_mm(matrix))))
     if not volume >= SMALLEST_VOLUME:
@@ -181,7 +181,9 @@ class Volume:
     def __post_init__(self) -> None:
         expected = (len(self.channels), *self.grid.shape)
         if self.array.shape != expected:
-            raise GeometryError(f"array of shape {self.array.shape}, grid and channels say {expected}")
+            raise GeometryError(
+                f"the array has the shape {self.array.shape}; grid and channels need {expected}"
+            )
         _freeze(self)
 
     @property
@@ -253,7 +255,7 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         if self.array.shape != self.grid.shape:
-            raise GeometryError(f"array of shape {self.array.shape}, grid says {self.grid.shape}")
+            raise GeometryError(f"the array has the shape {self.array.shape}, and the grid {self.grid.shape}")
         if not np.issubdtype(self.array.dtype, np.integer):
             raise GeometryError(f"labels must be integers, not {self.array.dtype}")
         _freeze(self)
@@ -271,7 +273,7 @@ class LabelMap:
 
     @property
     def labelled(self) -> NDArray[np.bool_] | None:
-        """Voxels (I, J, K) that somebody labelled; None where all are."""
+        """Mask (I, J, K) of the labelled voxels; None if all are."""
         if self.ignore is None:
             return None
         known = np.asarray(self.array != self.ignore)

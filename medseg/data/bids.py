@@ -1,4 +1,4 @@
-"""BIDS: the scans of a raw data set, and results as a derivative of it.
+"""BIDS: the scans of a raw dataset, and results as a derivative of it.
 
 Source: the Brain Imaging Data Structure, bids-specification.readthedocs.io: anatomy imaging data, and
 derivatives, segmentations (discrete: `_dseg`, its table of index, name and color).
@@ -30,7 +30,7 @@ VERSION = "1.10.0"
 
 
 def is_root(folder: Path) -> bool:
-    """Whether a folder is the root of a BIDS data set: its description states a version of BIDS."""
+    """Whether a folder is the root of a BIDS dataset: its description states a version of BIDS."""
     return folder.is_dir() and "BIDSVersion" in _description(folder)
 
 
@@ -43,13 +43,13 @@ def scans(root: Path) -> list[Path]:
     found = sorted(path for place in PLACES for path in root.glob(place) if _is_scan(path))
     if not found:
         raise InputError(
-            "is a BIDS data set without anatomical scans", source=root, hint="look into its anat"
+            "is a BIDS dataset without anatomical scans", source=root, hint="check its anat folders"
         )
     return found
 
 
 def lacks_description(folder: Path) -> bool:
-    """Whether a folder has the scans of a BIDS data set, and no description of one."""
+    """Whether a folder has the scans of a BIDS dataset, and no description of one."""
     return not (folder / DESCRIPTION).exists() and any(next(folder.glob(place), None) for place in PLACES)
 
 
@@ -64,14 +64,14 @@ def _require_told_apart(into: Path, root: Path, shared: Iterable[tuple[Path, str
             old = into / folder.relative_to(root) / f"{start}_dseg{suffix}"
             if old.exists():
                 raise UsageError(
-                    "does not say which of the subject's scans it is of",
+                    "does not state which of the subject's scans it belongs to",
                     source=old,
                     hint="remove it; the result of each scan will be named for it",
                 )
 
 
 def targets(words: Sequence[str], files: Sequence[Path], out: Path | None) -> list[Path]:
-    """Where the segmentation of each scan of a root goes, in the places of BIDS.
+    """Output path of the segmentation of each scan, as BIDS defines it.
 
     `sub-01_T1w.nii.gz` becomes `sub-01_dseg.nii.gz`; where a subject has several scans that would be
     called so, `sub-01_desc-T1w_dseg.nii.gz`.
@@ -81,7 +81,7 @@ def targets(words: Sequence[str], files: Sequence[Path], out: Path | None) -> li
     """
     if len(words) != 1 or not is_root(Path(words[0])):
         raise UsageError(
-            "--bids takes the root of one BIDS data set", hint=f"give the folder of {DESCRIPTION}"
+            "--bids needs the root folder of one BIDS dataset", hint=f"give the folder of {DESCRIPTION}"
         )
     root = Path(words[0])
     whole = [stem_and_suffix(path) for path in files]
@@ -100,7 +100,7 @@ def targets(words: Sequence[str], files: Sequence[Path], out: Path | None) -> li
 
 
 def describe(words: Sequence[str], out: Path | None) -> None:
-    """Write the description of the derivative, unless it is there.
+    """Write the description of the derivative, unless it exists.
 
     Raises:
         ResourceError: there is no room, or no right to write.
@@ -127,7 +127,7 @@ def table(structures: StructureSet) -> str:
 
 
 def _description(folder: Path) -> Mapping[str, Any]:
-    """What describes a data set; nothing where there is none that can be read."""
+    """What describes a dataset; nothing where there is none that can be read."""
     with suppress(InputError, OSError):
         return read_json(folder / DESCRIPTION)
     return {}

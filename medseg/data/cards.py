@@ -33,7 +33,7 @@ class Card:
         source: where it comes from.
         citation: whom to cite.
         weights_may_be_shared: whether the licence lets models trained on it be passed on.
-        tissues: of a data set of label maps without images: what each value is painted like.
+        tissues: of a dataset of label maps without images: what each value is painted like.
         totals: volumes to report that several structures make up together.
         ignore: label value of voxels that nobody labelled, of which nothing is learnt or measured.
 
@@ -69,7 +69,7 @@ class Card:
         structures = from_labels(self.structures, self.ignore)
         for s in structures:
             if s.members and s.value not in s.members:
-                raise UsageError(f"the region {s.name!r} writes {s.value}, which is none of its members")
+                raise UsageError(f"the region {s.name!r} writes {s.value}, which is not one of its members")
         return structures
 
     def read(
@@ -78,7 +78,7 @@ class Card:
         """The cases in a folder.
 
         Args:
-            folder: of the data set.
+            folder: of the dataset.
             complete: refuse a missing file here and now.
             reading: decisions that the files leave open.
 
@@ -94,7 +94,7 @@ class Card:
         return replace(found, cases=tuple(self._named(case) for case in found.cases))
 
     def adopting(self, found: DatasetFiles) -> Card:
-        """The card with the value to be ignored that its folder states, where it states none itself."""
+        """The card with the ignored label of its folder, if the card has none itself."""
         return self if found.ignore is None else replace(self, ignore=found.ignore)
 
     def _named(self, case: CaseFiles) -> CaseFiles:
@@ -113,7 +113,7 @@ class Card:
             if value in names and plain(names[value]) != plain(name):
                 return f"label {value} is {name!r} here and {names[value]!r} in the card {self.name}"
         if found.ignore is not None and (self.ignore not in (None, found.ignore) or found.ignore in known):
-            return f"label {found.ignore} is to be ignored here, and the card {self.name} says otherwise"
+            return f"label {found.ignore} is the ignored label here, and not in the card {self.name}"
         regions = {plain(s.name): set(s.members) for s in self.structures}
         for region in found.regions:
             if regions.get(plain(region.name), set()) != set(region.members):
@@ -171,5 +171,5 @@ def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelin
     except OSError as fault:
         raise UsageError(f"cannot be read ({fault.strerror})", source=path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise UsageError(f"not TOML ({fault})", source=path) from None
+        raise UsageError(f"is not TOML ({fault})", source=path) from None
     return specs.from_mapping(cls, data, source=str(path))

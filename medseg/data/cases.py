@@ -1,4 +1,4 @@
-"""Cases of a dataset, read and prepared the one way training and validation share."""
+"""Cases of a dataset, read and prepared in the same way for training and validation."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class PreparedCase:
 
 @dataclass(frozen=True, eq=False)
 class CaseCheck:
-    """What reading and preparing a case came to.
+    """The result of reading and preparing a case.
 
     Attributes:
         faults: for which no training takes it, each with the file that has it.
@@ -88,7 +88,7 @@ def read_case(files: CaseFiles, card: Card, channels: Sequence[str] = ()) -> tup
 def read_on_grid(
     files: CaseFiles, structures: StructureSet, there: Sequence[str], wanted: Sequence[str] = ()
 ) -> tuple[Volume, LabelMap]:
-    """As `read_case`, of a data set that has no card."""
+    """As `read_case`, of a dataset that has no card."""
     volume = read_image(files, there, wanted)
     labels = read_reference(files, structures, volume.grid)
     volume.grid.require(labels.grid, "image and labels", source=str(files.label))
@@ -156,7 +156,9 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     taken = [value for value in relabel.values() if value in found and value not in relabel]
     if taken:
         raise InputError(
-            f"holds the label {taken[0]}, which none of its year has", source=source, hint="check the labels"
+            f"holds the label {taken[0]}, which this BRATS year does not define",
+            source=source,
+            hint="check the labels",
         )
     array = labels.array.copy()
     for value, becomes in relabel.items():
@@ -167,7 +169,7 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
 def check_case(
     files: CaseFiles, read: Reader, structures: StructureSet, preparation: Preparation
 ) -> CaseCheck:
-    """Read and prepare one case, as a training does, and say all that speaks against it.
+    """Read and prepare one case as a training does, and collect its faults.
 
     `check` and `train` both come through here, so that neither takes what the other refuses.
     """
@@ -182,7 +184,7 @@ def check_case(
         faults.append(_of_file(fault, files.image))
     try:
         if not set(structures.require_known(labels.array)) - {labels.ignore}:
-            raise InputError("nothing is labelled: every voxel is to be ignored")
+            raise InputError("nothing is labelled: every voxel has the ignored label")
         indices = None if prepared is None else _indices(labels, prepared, structures, preparation)
     except MedsegError as fault:
         faults.append(_of_file(fault, files.label or files.image))
@@ -209,7 +211,7 @@ def _indices(
     if labels.unlabelled:
         indices[indices == structures.index_values.index(0)] = IGNORED
     if (indices == IGNORED).all():
-        raise InputError("nothing is labelled in what a training sees of it")
+        raise InputError("nothing is labelled in the part that a training uses")
     return indices
 
 
@@ -224,7 +226,7 @@ def ignored_share(labels: LabelMap) -> float:
 
 
 def much_ignored(shares: Mapping[str, float], value: int | None) -> str:
-    """How much of a data set is to be ignored, in words, and of which cases most is; empty where nothing is.
+    """How much of a dataset is ignored, and in which cases most voxels are, as a sentence; empty if none is.
 
     Args:
         shares: of each case, see `ignored_share`.
@@ -233,7 +235,7 @@ def much_ignored(shares: Mapping[str, float], value: int | None) -> str:
     if not any(shares.values()):
         return ""
     mean = sum(shares.values()) / len(shares)
-    text = f"on average {100 * mean:.2g} % of the voxels of a case are to be ignored (label {value})"
+    text = f"on average {100 * mean:.2g} % of the voxels of a case are ignored (label {value})"
     most = [f"{name}: {100 * share:.2g} %" for name, share in shares.items() if share > MOST_IGNORED]
     return f"{text}; more than half in {who(most, len(shares))}" if most else text
 
@@ -277,7 +279,7 @@ def swapped_labels(cases: Sequence[CaseFiles]) -> Iterator[InputError]:
 
 
 def channels_of(cases: Iterable[CaseFiles], known: Sequence[str]) -> tuple[str, ...]:
-    """The channels that any case of a data set has, in the order of those known."""
+    """The channels that any case of a dataset has, in the order of those known."""
     there: set[str] = set()
     for case in cases:
         there |= set(case.channels or known)
@@ -287,7 +289,7 @@ def channels_of(cases: Iterable[CaseFiles], known: Sequence[str]) -> tuple[str, 
 def without_voxels(
     present: Iterable[Iterable[str]], structures: StructureSet, of: str
 ) -> tuple[InputError | None, tuple[str, ...]]:
-    """What speaks against structures that no case has: nothing can be learnt of them.
+    """The faults of structures without a voxel in any case, which cannot be learned.
 
     Args:
         present: names of the structures that each case has.
@@ -301,8 +303,8 @@ def without_voxels(
     lacking = [name for name in structures.names if name not in found]
     if len(lacking) == len(structures):
         fault = f"no {of} has a voxel of any structure ({', '.join(lacking)})"
-        return InputError(fault, hint="check the label files, and what the card says of their values"), ()
-    return None, tuple(f"no {of} has a voxel of {name}: it cannot be learnt" for name in lacking)
+        return InputError(fault, hint="check the label files and the label values of the card"), ()
+    return None, tuple(f"no {of} has a voxel of {name}, so it cannot be learned" for name in lacking)
 
 
 def _digests(files: CaseFiles, volume: Volume, labels: LabelMap) -> tuple[str, dict[str, str]]:

@@ -1,4 +1,4 @@
-"""`medseg check`: what is wrong with a dataset, before hours are spent on it."""
+"""`medseg check`: find the faults of a dataset before a training."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Severity = Literal["error", "warning", "note"]
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong or odd.
+    """One fault or oddity of a dataset.
 
     Attributes:
         severity: an "error" stops a training; a "warning" is for a person to look at; a "note" to know.
@@ -130,7 +130,7 @@ def check(
     reading: ReadOptions | None = None,
     on_case: Callable[[int, int], None] = lambda *_: None,
 ) -> Audit:
-    """Read and prepare every case of a dataset as a training does, and look for what would spoil one.
+    """Read and prepare every case of a dataset as a training does, and report its faults.
 
     Args:
         folder: in the layout of the card, or without one in any that its names tell.
@@ -141,7 +141,7 @@ def check(
         on_case: called after each case with its number and how many there are.
 
     Raises:
-        InputError: the folder is no dataset at all, or its layout cannot be told.
+        InputError: the folder is not a dataset, or its layout is unknown.
     """
     if card is None:
         found = _origin(folder, reading)
@@ -192,13 +192,13 @@ def _origin(folder: Path, reading: ReadOptions | None) -> Origin:
         raise InputError(
             f"has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net), but {sorted(found)}",
             source=folder / LISTER,
-            hint="complete it, or say with --card what the data set is",
+            hint="complete it, or describe the dataset with --card",
         )
     if layout is None:
         raise InputError(
-            "lies in no layout that is known",
+            "matches no known dataset layout",
             source=folder,
-            hint="give the data set's own folder, or say with --card what it is: --card brain for label maps",
+            hint="give the root folder of the dataset, or its card: --card brain for label maps",
         )
     return origin(folder, layout, complete=False, reading=reading)
 
@@ -315,12 +315,15 @@ def _outliers(facts: list[CaseFacts]) -> list[Finding]:
     for case in facts:
         ratio = case.brightness / brightness if brightness and case.brightness is not None else 1.0
         if not 1 / OUTLIER_FACTOR <= ratio <= OUTLIER_FACTOR:
-            text = f"brightness unlike the median case's, where 95% of intensities lie below {brightness:.4g}"
+            text = (
+                "its brightness is unlike the median case's, where 95 % of intensities lie below "
+                f"{brightness:.4g}"
+            )
             findings.append(Finding("warning", case.case_id, text, f"{case.brightness:.4g}"))
         off = np.sort(case.spacing_mm) / sides
         odd = off.max() > DOUBT_SPACING or off.min() < 1 / DOUBT_SPACING
         if odd and is_usual(case.spacing_mm):  # the file's own warning tells the others
-            text = f"voxels unlike the median case's of {_mm(tuple(sides))} mm"
+            text = f"its voxels differ from the median case's of {_mm(tuple(sides))} mm"
             findings.append(Finding("warning", case.case_id, text, f"{_mm(case.spacing_mm)} mm"))
     return findings
 
@@ -336,7 +339,7 @@ def _names(cases: tuple[CaseFiles, ...]) -> list[Finding]:
         if str(case.image) in swapped:
             findings.append(Finding("error", case.case_id, swapped[str(case.image)]))
         elif case.case_id not in label and label not in case.case_id:
-            findings.append(Finding("warning", case.case_id, "its labels are called otherwise", label))
+            findings.append(Finding("warning", case.case_id, "its label file has another name", label))
     return findings
 
 

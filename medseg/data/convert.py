@@ -1,4 +1,4 @@
-"""`medseg convert`: a data set in another layout, with the same voxels in the same places."""
+"""`medseg convert`: write a dataset in another layout, voxels and positions unchanged."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from medseg.data.source import Origin, origin
 from medseg.findings.finding import gathered
 from medseg.io import ReadOptions
 
-WITHOUT_LABELS = "add --unlabelled, to take cases without labels too"
+WITHOUT_LABELS = "add --unlabelled to convert cases without labels too"
 
 
 @dataclass
 class Conversion:
-    """What was done.
+    """The result of a conversion.
 
     Attributes:
         cases: names of those written.
@@ -61,14 +61,14 @@ def convert(
     reading: ReadOptions | None = None,
     on_case: Callable[[int, int], None] = lambda *_: None,
 ) -> Conversion:
-    """Write the cases of a data set in another layout.
+    """Write the cases of a dataset in another layout.
 
     Every case is read and checked: labels lie on the scan's grid and hold known values. A NIfTI file
     that stays one is copied byte for byte; what is written anew has the same voxels and the same grid,
     and nothing else of its header. Only slices (`images`) are brought to 8 bits and canonical axes.
 
     Args:
-        source: folder of the data set.
+        source: folder of the dataset.
         out: folder to write; outside the source.
         layout: of the source: one of `source.sources`, or the name or path of a card.
         to: one of `offered`.
@@ -104,7 +104,7 @@ def convert(
 
 
 def _origin(source: Path, layout: str, unlabelled: bool, reading: ReadOptions | None) -> Origin:
-    """The data set; where it lacks labels alone, its refusal says how to take it without."""
+    """The dataset; where it lacks labels alone, its refusal says how to take it without."""
     try:
         return origin(source, layout, complete=not unlabelled, reading=reading)
     except InputError as fault:
@@ -114,7 +114,7 @@ def _origin(source: Path, layout: str, unlabelled: bool, reading: ReadOptions | 
 
 
 def _lacks_labels(source: Path, layout: str, reading: ReadOptions | None) -> bool:
-    """Whether a data set that was refused as incomplete can be read with cases that have no labels."""
+    """Whether a dataset that was refused as incomplete can be read with cases that have no labels."""
     try:
         found = origin(source, layout, complete=False, reading=reading)
     except InputError:
@@ -151,13 +151,13 @@ def offered() -> tuple[str, ...]:
 def _target(to: str) -> Target:
     found = target(to)
     if found is None or not found.offered:
-        raise UsageError(f"nothing is converted to {to!r}", hint=did_you_mean(to, offered()))
+        raise UsageError(f"{to!r} is not a layout that can be written", hint=did_you_mean(to, offered()))
     return found
 
 
 def _writer(into: Target, axis: str) -> Writer:
     if axis not in AXES:
-        raise UsageError(f"an axis is {', '.join(AXES)}, not {axis!r}")
+        raise UsageError(f"the axis must be {', '.join(AXES)}, not {axis!r}")
     return into.write if into.along is None else into.along(axis)
 
 
@@ -166,7 +166,7 @@ def _require_apart(source: Path, out: Path, overwrite: bool) -> None:
     here, there = source.resolve(), out.resolve()
     if there.is_relative_to(here) or here.is_relative_to(there):
         raise UsageError(
-            "the output lies in the source, or the source in it", source=out, hint="choose another"
+            "the output folder and the source folder contain one another", source=out, hint="choose another"
         )
     if out.exists() and not out.is_dir():
         raise UsageError("the output is a file", source=out, hint="name a folder")
@@ -195,9 +195,9 @@ def _names(cases: Sequence[CaseFiles], into: Target, anonymous: bool) -> Mapping
     names = into.names(kept)
     strange = [name for name in names.values() if Path(name).name != name or name.startswith(".")]
     if strange:
-        raise UsageError(f"{strange[0]!r} cannot be the name of a file", hint="use --anonymous")
+        raise UsageError(f"{strange[0]!r} cannot be a file name", hint="use --anonymous")
     if len(set(names.values())) < len(names):
-        raise UsageError("two cases would have one name", hint="use --anonymous")
+        raise UsageError("two cases would have the same name", hint="use --anonymous")
     return names
 
 
@@ -256,7 +256,7 @@ def _labels(files: CaseFiles, structures: StructureSet) -> LabelMap | None:
         raise InputError(
             f"holds the label {strange[0]}, which is not declared",
             source=files.label,
-            hint="name a card that has it",
+            hint="use a card that declares it",
         )
     return labels
 

@@ -1,4 +1,4 @@
-"""Label files that nobody described: what their values are called, read from the files themselves."""
+"""Names of label values, read from the label files themselves."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read_structures(path: Path) -> StructureSet:
         raise
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
         raise InputError(
-            f"does not say what the labels mean ({fault})",
+            f"does not define the labels ({fault})",
             source=path,
             hint='write {"labels": {"1": "name", ...}}',
         ) from None
@@ -86,15 +86,15 @@ def segment_names(paths: Iterable[Path]) -> dict[int, str]:
         for s in read_segments(path):
             if names.setdefault(s.value, s.name) != s.name or values.setdefault(s.name, s.value) != s.value:
                 raise InputError(
-                    f"calls {s.value} {s.name!r}, and another file does not",
+                    f"gives the label {s.value} the name {s.name!r}, and another file does not",
                     source=path,
-                    hint="say with --labels what the values mean",
+                    hint="define the values with --labels",
                 )
     return names
 
 
 def require_labels(values: Collection[int], path: Path, structures: StructureSet | None = None) -> None:
-    """Refuse a file of many values that nobody named.
+    """Refuse a file with many values that have no names.
 
     Raises:
         InputError: it is a scan, by the looks of it.
@@ -104,5 +104,5 @@ def require_labels(values: Collection[int], path: Path, structures: StructureSet
         raise InputError(
             f"holds {len(values)} different values: it looks like a scan, not labels",
             source=path,
-            hint="give the label files; where it is one, say with --labels what each value means",
+            hint="give label files; if this is one, define each value with --labels",
         )

@@ -1,4 +1,4 @@
-"""A data set that is to be read: its cases and what it means, by its layout or by a card."""
+"""The source of a dataset: its cases and label names, by its layout or by a card."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def sources() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Origin:
-    """A data set.
+    """A dataset.
 
     Attributes:
         files: its cases, and what the folder states.
         channels: that every case has, in order.
         known_channels: that the cases may have, in order.
         structures: what label values mean.
-        tissues: of a data set of label maps alone, what each value is painted like.
+        tissues: of a dataset of label maps alone, what each value is painted like.
         name, description, licence: as its card says, or its folder.
     """
 
@@ -52,7 +52,7 @@ class Origin:
 
 
 def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | None = None) -> Origin:
-    """The data set in a folder.
+    """The dataset in a folder.
 
     Args:
         folder: of the data set.
@@ -74,7 +74,7 @@ def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | 
 
 
 def described(folder: Path, card: Card, *, complete: bool, reading: ReadOptions | None = None) -> Origin:
-    """The data set in a folder, with the channels of its card that every case has.
+    """The dataset in a folder, with the channels of its card that every case has.
 
     Raises:
         InputError: the folder contradicts the card.
@@ -90,7 +90,7 @@ def _card(name: str) -> Card:
     known = available("datasets")
     if Path(name).suffix != ".toml" and name not in known:
         hint = did_you_mean(name, dict.fromkeys((*sources(), *known)))
-        raise UsageError(f"neither a layout nor a card named {name!r}", hint=hint)
+        raise UsageError(f"there is neither a layout nor a card named {name!r}", hint=hint)
     return load_card(name)
 
 

@@ -1,4 +1,4 @@
-"""Cases of a data set that has label maps and no images: scans are made from the maps."""
+"""Cases of a dataset that has label maps and no images: scans are made from the maps."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SyntheticCases:
     """Label maps as training material, and scans made from them as cases to measure on.
 
     Args:
-        card: of the data set.
+        card: of the dataset.
         spec: how scans are made.
         seed: with the name of a case, decides the scan that is made of it.
         acquired_mm: voxel size of the scanner; None draws one.

@@ -1,4 +1,4 @@
-"""The file that keeps what was measured of one case, and the page and picture beside it."""
+"""The stored measurements of one case, with its report and thumbnail."""
 
 from __future__ import annotations
 

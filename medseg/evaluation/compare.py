@@ -1,4 +1,4 @@
-"""The story of `medseg compare`: two segmentations of the same cases, and which is better."""
+"""`medseg compare`: compare two segmentations of the same cases."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Comparison:
         return terminal_table(self.report)
 
     def sentences(self) -> tuple[str, ...]:
-        """What is shown, plainly."""
+        """The results in sentences."""
         return sentences(self.report)
 
     def json(self) -> str:
@@ -221,9 +221,12 @@ def _measured(a: Path, b: Path, first: Evaluation, second: Evaluation, tolerance
     sides = {"A": first, "B": second}
     excluded = {**first.excluded, **second.excluded}
     failures = {side: {c.case_id: c.failure or "" for c in e.failures} for side, e in sides.items()}
-    left_out = (f"{case} could not be measured, and is in no number: {why}" for case, why in excluded.items())
+    left_out = (
+        f"{case} could not be measured and is excluded from all numbers: {why}"
+        for case, why in excluded.items()
+    )
     failed = (
-        f"{side}: {case}: {why}; its structures count as missed, the worst there is"
+        f"{side}: {case}: {why}; its structures count as missed (the worst value)"
         for side, of_side in failures.items()
         for case, why in of_side.items()
     )
@@ -317,7 +320,7 @@ def _agreed(
 ) -> CaseResult:
     first, second = read_pair(pair, structures)
     if second is None:
-        raise UsageError("there is no second segmentation", source=pair.reference)
+        raise UsageError("the second segmentation does not exist", source=pair.reference)
     try:
         first.grid.require(second.grid, "A and B", str(pair.prediction))
     except GridMismatchError as fault:

@@ -1,4 +1,4 @@
-"""What the summaries beside two segmentations say of them: names of the values, models, settings."""
+"""Label names, models and settings from the sidecars of two segmentations."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ def stated_structures(a: Path, b: Path) -> StructureSet | None:
     for value in first.keys() & second.keys():
         if first[value] != second[value]:
             raise UsageError(
-                f"A calls the value {value} {first[value]!r}, and B calls it {second[value]!r}",
-                hint="write both in the same values, or say with --labels what the values mean",
+                f"A names the value {value} {first[value]!r}, and B names it {second[value]!r}",
+                hint="write both in the same values, or define the values with --labels",
             )
     return stated["A"] if len(first) >= len(second) else stated["B"]
 
@@ -50,7 +50,7 @@ def _predicted_structures(path: Path) -> StructureSet | None:
 
 
 def facts_of(a: Path, b: Path) -> tuple[tuple[str, str], ...]:
-    """What made the segmentations, where their `.json` files say so."""
+    """Models and settings that made the segmentations, from their sidecars."""
     facts = [("Software", f"medseg {__version__}")]
     said = {"A": usable_summaries(a), "B": usable_summaries(b)}
     for name, found in said.items():
@@ -104,15 +104,15 @@ class StatedPrediction(NamedTuple):
         summary = read_summary(path)
         if summary is None or not summary.provenance.models or summary.provenance.settings is None:
             raise InputError(
-                f"no {path.name} of a prediction lies beside it, so that nobody knows what made it",
+                f"has no sidecar {path.name} beside it, so the model that predicted it is unknown",
                 source=labels,
                 hint=PREDICT_BOTH,
             )
         if not summary.describes(labels):
             raise InputError(
-                f"is not the file that {path.name} describes: it was changed after it was predicted",
+                f"is not the file that {path.name} describes: it was changed after the prediction",
                 source=labels,
-                hint="give it as predicted; what is noise is known of predictions alone",
+                hint="give it as predicted; the measurement noise is known only for predictions",
             )
         return cls(summary, summary.provenance.models, summary.provenance.settings)
 
@@ -130,4 +130,4 @@ def require_same(first: StatedPrediction, second: StatedPrediction) -> None:
     for what in sorted(of_first.keys() | of_second.keys()):
         values = [settings.get(what, UNSET) for settings in (of_first, of_second)]
         if values[0] != values[1]:
-            raise UsageError(f"the two differ in {what}: {values[0]}, and {values[1]}", hint=PREDICT_BOTH)
+            raise UsageError(f"the two differ in {what}: {values[0]} and {values[1]}", hint=PREDICT_BOTH)

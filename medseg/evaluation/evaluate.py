@@ -1,4 +1,4 @@
-"""`medseg evaluate`: predictions against references, files or folders, to tables."""
+"""`medseg evaluate`: measure predictions against references, files or folders."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def evaluate(
     """Measure a prediction, or a folder of them, against the reference of the same name.
 
     In folders, the prediction of the reference `X.nii.gz` is `X_seg` or `X` with any image suffix. The
-    references may be a data set in a layout that is known.
+    references may be a dataset in a layout that is known.
     A reference without a prediction is a failure: its structures are missed, and it stays in the
     denominator of every mean. So is, in a folder, a prediction that cannot be read or lies on another grid.
     A case of a folder whose reference cannot be read is excluded.
@@ -76,7 +76,7 @@ def evaluate(
         protocol: of a challenge, one of `protocols.NAMES`, to measure by beside the usual.
         anchors: what a second observer reached, or a file that says so, for the PROMISE12 score.
         lesions: structures to measure lesion by lesion, by the protocol's rule where it has one.
-        instances: how to match the connected pieces of each structure; None leaves them alone.
+        instances: how to match the connected components of each structure; None leaves them alone.
         model: name of the model that predicted, for the record.
         workers: processes that measure, a case each; 1 is this process. No number depends on it.
         out: a folder, to which everything is written: each case as soon as it is measured. A case that is
@@ -97,7 +97,7 @@ def evaluate(
     mode = challenge.mode if challenge else mode or "surfel"
     protocols.require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
-        raise UsageError("pages of cases are written to a folder", hint="give -o FOLDER")
+        raise UsageError("reports of cases are written to a folder", hint="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref), reading)
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
     structures = structures if ignore is None else ignoring(structures, ignore)
@@ -187,7 +187,7 @@ def with_rules(
     lesions: Sequence[str],
     instances: InstanceRule | None,
 ) -> EvaluationOptions:
-    """The options with what is measured piece by piece; a protocol of lesions lists those of all structures.
+    """The options with lesions and instances; a protocol of lesions lists those of all structures.
 
     Raises:
         UsageError: there is no structure of a name.
@@ -217,7 +217,7 @@ def _with_scans(tasks: Sequence[Task], images: Path) -> tuple[list[Task], tuple[
     ids = [task.pair.case_id for task in tasks]
     found = {case: scans.get(case, scans.get(f"{case}{FIRST_CHANNEL}")) for case in ids}
     lacking = [case for case in ids if found[case] is None]
-    said = (f"no page without a scan: {', '.join(lacking)}",) if lacking else ()
+    said = (f"no report was written for cases without a scan: {', '.join(lacking)}",) if lacking else ()
     return [replace(task, scan=found[task.pair.case_id]) for task in tasks], said
 
 
@@ -227,10 +227,12 @@ def challenge_of(
     """The protocol asked for, if any; its distances need the surface, and define it."""
     if not name:
         if anchors is not None:
-            raise UsageError("anchors are for the protocol promise12, and none is asked for")
+            raise UsageError("anchors need the protocol promise12, and no protocol is given")
         return None
     anchors = protocols.read_anchors(anchors) if isinstance(anchors, Path) else anchors
     found = protocols.protocol(name, anchors=anchors)
     if not surface or mode not in (None, found.mode):
-        raise UsageError(f"the protocol {name} measures distances, between surfaces of the mode {found.mode}")
+        raise UsageError(
+            f"the protocol {name} measures distances between surfaces, and needs the mode {found.mode}"
+        )
     return found

@@ -1,4 +1,4 @@
-"""What `medseg evaluate -o FOLDER` writes: each case as soon as it is measured, all the rest at the end."""
+"""The output folder of `medseg evaluate`: each case as soon as it is measured, tables at the end."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class EvaluationFolder:
     def begin(
         self, settings: Mapping[str, Any], pairs: Sequence[FilePair], inputs: Iterable[Path] = ()
     ) -> None:
-        """Make the folder, unless something in it would be lost.
+        """Create the folder, and refuse to overwrite anything else in it.
 
         Args:
             settings: of the evaluation, as its report states them.
@@ -68,7 +68,7 @@ class EvaluationFolder:
         for path in inputs:
             if path.is_dir() and self.folder.resolve().is_relative_to(path.resolve()):
                 raise UsageError(
-                    "lies inside a folder that is read", source=self.folder, hint="choose a folder outside it"
+                    "lies inside an input folder", source=self.folder, hint="choose a folder outside it"
                 )
         if not self.overwrite and (held := self._held(settings, pairs)):
             raise UsageError(
@@ -162,7 +162,7 @@ def write_page(
 
 
 def safe_names(ids: Sequence[str]) -> dict[str, str]:
-    """What the files of each case are called: its id, made harmless on every system.
+    """File names from case ids, valid on every system.
 
     An id that has to be altered, that another is equal to but for its case, or that looks as if it was
     altered, ends in eight digits of its hash.

@@ -1,4 +1,4 @@
-"""The story of `medseg compare --followup`: two predictions of one patient, and what changed."""
+"""`medseg compare --followup`: changes between two predictions of one patient."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Followup:
-    """What changed, and the ways to write it.
+    """The changes, and the formats to write them.
 
     Attributes:
         report: everything that is said.
@@ -63,7 +63,7 @@ class Followup:
         return terminal_table(self.report)
 
     def sentences(self) -> tuple[str, ...]:
-        """What is shown, plainly."""
+        """The results in sentences."""
         return sentences(self.report)
 
     def json(self) -> str:
@@ -166,7 +166,7 @@ def followup(
     scans: tuple[Path | None, Path | None] = (None, None),
     dates: tuple[date, date] | None = None,
 ) -> Followup:
-    """What changed between two predictions of one patient, beside what is noise.
+    """Compare two predictions of one patient, and separate changes from measurement noise.
 
     Both must be label files as `predict` wrote them, with their `.json` beside them, of the same model and
     settings. What is noise the model knows, where its repeatability was measured.
@@ -175,7 +175,7 @@ def followup(
         first: the earlier segmentation.
         second: the later one.
         model: file or name of the model; without, it is looked for among the packaged ones.
-        lesions: names of structures whose connected pieces are followed one by one.
+        lesions: names of structures whose connected components are followed one by one.
         labels: JSON with the structures' names; the `.json` beside the first if None.
         reading: decisions the files leave open.
         scans: what each was predicted from, for the pictures of the page.
@@ -239,15 +239,15 @@ def _require_two_files(first: Path, second: Path) -> None:
     for path in (first, second):
         if path.is_dir():
             raise UsageError(
-                "--followup takes two label files, and this is a folder",
+                "--followup needs two label files, and this is a folder",
                 source=path,
-                hint="name the earlier and the later segmentation of one patient",
+                hint="give the earlier and the later segmentation of one patient",
             )
     if first.exists() and second.exists() and first.samefile(second):
         raise UsageError(
             "the earlier and the later segmentation are the same file",
             source=first,
-            hint="name two predictions of one patient",
+            hint="give two predictions of one patient",
         )
 
 
@@ -280,13 +280,13 @@ def _smallest(made_by: Sequence[ModelIdentity], model: str) -> tuple[dict[str, S
     sha256 = made_by[0].sha256
     path = model or _packaged(sha256)
     if path is None:
-        return {}, ("the model is not at hand: name its file with --model to know what is noise",)
+        return {}, ("the model is not packaged: give its file with --model to know the measurement noise",)
     found = load_model(path)
     if found.sha256 != sha256:
         raise ModelError(
-            f"{found.spec.name} has the SHA-256 {found.sha256}, and the one that predicted {sha256}",
+            f"{found.spec.name} has the SHA-256 {found.sha256}, and the model that predicted has {sha256}",
             source=model,
-            hint="name the model that predicted",
+            hint="give the model that predicted",
         )
     known = found.spec.evidence.repeatability
     if known is None or not known.structures:
@@ -321,7 +321,7 @@ def _unlike(first: Grid, second: Grid) -> Iterator[str]:
             sizes = (" x ".join(f"{mm:.3g}" for mm in grid.spacing_mm) for grid in (first, second))
             yield (
                 f"The voxels of the two scans differ ({' and '.join(sizes)} mm). Volumes change with the "
-                "resolution, so what is noise between scans of one protocol says nothing of these."
+                "resolution, so the noise between scans of one protocol does not apply to these."
             )
             return
 
@@ -331,7 +331,7 @@ def _warnings(stated: Sequence[StatedPrediction]) -> tuple[str, ...]:
     said = []
     versions = [one.summary.provenance.software.version for one in stated]
     if versions[0] != versions[1]:
-        said.append(f"predicted by different versions of medseg: {versions[0]} and {versions[1]}")
+        said.append(f"different versions of medseg made the predictions: {versions[0]} and {versions[1]}")
     for when, one in zip(("first", "second"), stated, strict=True):
         findings = one.summary.stated_findings() or ()
         said += [f"{when}: {text}" for text in sentences_of(findings, *REFUSED)]

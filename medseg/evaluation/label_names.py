@@ -1,4 +1,4 @@
-"""What the label values of an evaluation mean: as somebody says, or as they are found in the files."""
+"""Names of the label values of an evaluation, as given or as found in the files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def known_values(
     challenge: protocols.Protocol | None,
     workers: int = 1,
 ) -> tuple[tuple[FilePair, ...], StructureSet, tuple[str, ...]]:
-    """The pairs in the values to compare, what these mean, and what is to be said of it.
+    """The pairs in the values to compare, what these mean, and messages about them.
 
     Raises:
         InputError: no file holds a label and nobody says what to measure.
@@ -80,9 +80,9 @@ def require_some(structures: StructureSet, source: Path) -> None:
     """
     if not len(structures):
         raise InputError(
-            "neither the references nor the predictions hold a label: there is nothing to measure",
+            "neither the references nor the predictions contain a label, so there is nothing to measure",
             source=source,
-            hint="check the files; where they are right, say with --labels which structures there are",
+            hint="check the files; if they are right, define the structures with --labels",
         )
 
 
@@ -94,7 +94,7 @@ def ignoring(structures: StructureSet, value: int) -> StructureSet:
     """
     kept = tuple(s for s in structures if s.members or s.value != value)
     if not kept:
-        raise UsageError(f"no label is left to measure when {value} is ignored", hint="check --ignore")
+        raise UsageError(f"no label remains to measure when {value} is ignored", hint="check --ignore")
     return StructureSet(kept, value)
 
 
@@ -104,8 +104,9 @@ def _regions(challenge: protocols.Protocol, found: StructureSet) -> StructureSet
     strange = sorted(set(found.values) - set(regions.known_values))
     if strange:
         raise UsageError(
-            f"the files hold the values {', '.join(map(str, strange))}, which {challenge.name} has not",
-            hint="say with --labels what the values mean",
+            f"the files hold the values {', '.join(map(str, strange))}, which {challenge.name} does "
+            "not define",
+            hint="define the values with --labels",
         )
     return regions
 
@@ -131,9 +132,9 @@ def _named_structures(pairs: Sequence[FilePair], nameless: Path) -> StructureSet
             found.setdefault(name_key(name), name)
         return from_labels(dict(enumerate(found.values(), start=1)))
     raise UsageError(
-        "holds structures by name, and the values of the other files have no names",
+        "contains structures by name, and the values of the other files have no names",
         source=nameless,
-        hint="say with --labels what they mean",
+        hint="define them with --labels",
     )
 
 

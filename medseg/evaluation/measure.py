@@ -1,4 +1,4 @@
-"""One case of `medseg evaluate`, as a process of its own may measure it: read, measured, written."""
+"""One case of `medseg evaluate`: read, measure and write it, perhaps in its own process."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Scan = Path | Mapping[str, Path]
 
 @dataclass(frozen=True)
 class EvaluationOptions:
-    """How to measure.
+    """Options of an evaluation.
 
     Attributes:
         tolerance_mm: of the NSD, for all structures or by name; None leaves the NSD out.
@@ -44,7 +44,7 @@ class EvaluationOptions:
         protocol: of a challenge, whose values come beside the usual ones.
         lesions: structures that are measured lesion by lesion.
         rule: when a lesion is found.
-        instances: how connected pieces are matched; None leaves panoptic quality out.
+        instances: how connected components are matched; None leaves panoptic quality out.
         reading: decisions that label files leave open.
     """
 
@@ -83,7 +83,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Measured:
-    """What became of one case.
+    """The result of one case.
 
     Attributes:
         case: the measurements; None where there are none, and no mean counts the case.
@@ -110,7 +110,7 @@ class Maps(NamedTuple):
 
 
 def measure(task: Task) -> Measured:
-    """Measure one case, unless that is done; its faults are contained.
+    """Measure one case, unless it is done; faults become part of the result.
 
     A prediction that cannot be used counts as one that is missing. A case whose reference cannot be used, or
     for which the machine does not suffice, is not measured.
@@ -123,8 +123,8 @@ def measure(task: Task) -> Measured:
 
 
 def died(task: Task) -> Measured:
-    """What becomes of a case whose process died."""
-    text = "the process that measured it died, of too little memory perhaps"
+    """The result of a case whose process died."""
+    text = "the process that measured it died, perhaps for lack of memory"
     return Measured(None, fault=ResourceError(text, source=task.pair.case_id, hint="give fewer --workers"))
 
 
@@ -142,7 +142,7 @@ def _contained(task: Task) -> tuple[Measured, Maps | None]:
     except Exception as fault:
         if task.alone:
             raise
-        found = MedsegError(f"a fault of medseg ({type(fault).__name__})", source=task.pair.case_id)
+        found = MedsegError(f"a bug in medseg ({type(fault).__name__})", source=task.pair.case_id)
     if task.alone:
         raise found
     return Measured(None, digests, fault=found), None
@@ -325,7 +325,7 @@ def _with_page(
     except MedsegError as fault:
         return replace(measured, no_page=fault.fault)
     except Exception as fault:
-        return replace(measured, no_page=f"a fault of medseg ({type(fault).__name__})")
+        return replace(measured, no_page=f"a bug in medseg ({type(fault).__name__})")
     hashes = {
         "Scan SHA-256": _digest(scan),
         "Segmentation SHA-256": measured.digests["prediction"],

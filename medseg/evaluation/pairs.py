@@ -1,4 +1,4 @@
-"""Which prediction belongs to which reference, and what their label values mean."""
+"""Pairing of predictions with references, and the names of their label values."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FilePair:
 
     Attributes:
         case_id: what the case is called.
-        reference: a label file, or of some data sets a folder of one mask a structure.
+        reference: a label file, or of some datasets a folder of one mask a structure.
         prediction: a label file.
         relabel: values of the reference that stand for others, see `CaseFiles.relabel`.
         reading: decisions its files leave open; a volume is chosen where a file has several.
@@ -48,15 +48,15 @@ class FilePair:
 def pair_files(
     pred: Path, ref: Path, reading: ReadOptions | None = None
 ) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
-    """The references with their predictions, by name, and what is to be said about the rest.
+    """The references with their predictions, by name, and messages about the rest.
 
-    A folder of references may be a data set in a layout that is known: its label files are taken. In another
+    A folder of references may be a dataset in a layout that is known: its label files are taken. In another
     folder, a scan that lies beside its labels is left out.
 
     Raises:
         UsageError: file against folder, one folder against itself, no match at all, or two files
             that differ only by suffix.
-        InputError: a path does not exist, or a data set has no labels.
+        InputError: a path does not exist, or a dataset has no labels.
     """
     for path in (pred, ref):
         if not path.exists():
@@ -66,7 +66,7 @@ def pair_files(
     if not ref.is_dir():
         return (FilePair(stem_and_suffix(ref)[0], ref, pred, reading=reading or ReadOptions()),), ()
     if pred.resolve() == ref.resolve():
-        raise UsageError("predictions and references lie in the same folder", source=ref)
+        raise UsageError("predictions and references are in the same folder", source=ref)
     layout = detect(ref)
     references, said = _of_dataset(ref, layout) if layout else _of_folder(ref)
     predictions = _images(pred)
@@ -108,7 +108,7 @@ def _of_dataset(folder: Path, layout: str) -> tuple[dict[str, _Reference], tuple
         if case.label is not None
     }
     if not found:
-        raise InputError(f"has no labels, in the layout {layout}", source=folder, hint="give the references")
+        raise InputError(f"has no labels in the layout {layout}", source=folder, hint="give the references")
     return found, ()
 
 
@@ -170,7 +170,7 @@ def in_predicted_values(
     """
     table = {value: becomes for pair in pairs for value, becomes in pair.relabel.items()}
     taken = {value: becomes for value, becomes in table.items() if becomes in held and value not in held}
-    said = tuple(f"the value {v} of the references is {b} in the predictions" for v, b in taken.items())
+    said = tuple(f"the value {v} of the references is named {b} in the predictions" for v, b in taken.items())
     return tuple(replace(pair, relabel=taken if pair.relabel else {}) for pair in pairs), said
 
 
@@ -200,7 +200,7 @@ def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = Non
 
 
 def stated_structures(ref: Path) -> StructureSet:
-    """The structures that a folder of references, which is a data set, states itself; else none."""
+    """The structures that a folder of references, which is a dataset, states itself; else none."""
     layout = detect(ref) if ref.is_dir() else None
     if layout is None:
         return StructureSet()
@@ -217,7 +217,7 @@ def _images(folder: Path) -> dict[str, Path]:
     for path in without_pictures([path for path in files if names_image(path)]):
         stem = stem_and_suffix(path)[0]
         if stem in out:
-            raise UsageError(f"{out[stem].name} and {path.name} are one case", source=folder)
+            raise UsageError(f"{out[stem].name} and {path.name} belong to the same case", source=folder)
         out[stem] = path
     return {stem: path for stem, path in out.items() if not _is_another_result(stem, out)}
 

@@ -1,4 +1,4 @@
-"""Tasks in processes of their own: as many at a time as there are workers, never more under way."""
+"""A pool of processes: at most as many tasks run as there are workers."""
 
 from __future__ import annotations
 

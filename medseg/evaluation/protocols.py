@@ -1,4 +1,4 @@
-"""Protocols of challenges: what `medseg evaluate --protocol` measures beside the usual, and shows."""
+"""Protocols of challenges: additional measures and tables of `medseg evaluate --protocol`."""
 
 from __future__ import annotations
 
@@ -24,9 +24,7 @@ from medseg.reporting.tables import measure
 
 Measure = Callable[..., dict[str, Value]]
 
-WITHOUT_ANCHORS = (
-    "there is no PROMISE12 score without what a second observer reached: give it with --anchors FILE"
-)
+WITHOUT_ANCHORS = "the PROMISE12 score needs the results of a second observer: give them with --anchors FILE"
 
 LESION_RULES = {
     "brats2023": lesions.GLIOMA,
@@ -144,7 +142,7 @@ def protocol(name: str, *, anchors: promise12.Anchors | None = None) -> Protocol
         UsageError: there is no such protocol, or it takes no anchors.
     """
     if name not in NAMES:
-        raise UsageError(f"no protocol is named {name!r}", hint=did_you_mean(name, NAMES))
+        raise UsageError(f"there is no protocol named {name!r}", hint=did_you_mean(name, NAMES))
     if name == "promise12":
         return _promise12(anchors)
     if anchors is not None:
@@ -192,9 +190,9 @@ def read_anchors(path: Path) -> promise12.Anchors:
     except OSError as fault:
         raise InputError(f"cannot be read ({fault.strerror})", source=path, hint="check the path") from None
     except (ValueError, RecursionError) as fault:
-        raise InputError(f"neither TOML nor JSON ({fault})", source=path) from None
+        raise InputError(f"is neither TOML nor JSON ({fault})", source=path) from None
     if not isinstance(data, dict):
-        raise InputError("holds no anchors", source=path, hint="give the parts whole, base and apex")
+        raise InputError("contains no anchors", source=path, hint="give the parts whole, base and apex")
     return specs.from_mapping(promise12.Anchors, data, source=str(path), error=InputError)
 
 

@@ -1,4 +1,4 @@
-"""What `medseg evaluate` measured, and the ways to write it."""
+"""The result of `medseg evaluate`, and the formats to write it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ FAILURE_POLICY = (
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that was measured, and the ways to write it.
+    """All measurements, and the formats to write them.
 
     Attributes:
         cases: in the order of their ids.

@@ -36,7 +36,7 @@ def case_table(case: CaseResult, *, pixels: bool = False) -> Rows:
 
 
 def hints(cases: Sequence[CaseResult], *, tolerance: bool, ignore: bool) -> tuple[str, ...]:
-    """What would tell more than the tables do, and how to ask for it.
+    """Hints about options that would add measurements.
 
     Args:
         cases: what was measured.
@@ -49,10 +49,10 @@ def hints(cases: Sequence[CaseResult], *, tolerance: bool, ignore: bool) -> tupl
     if not ignore and (values := _missed_values(cases)):
         said.append(
             f"no prediction has the value {listed(values)} of the references; "
-            "if nobody labelled such voxels, give --ignore VALUE"
+            "if it marks unlabelled voxels, give --ignore VALUE"
         )
     elif not ignore and any(UNKNOWN.format("reference") in text for case in cases for text in case.warnings):
-        said.append("if nobody labelled the voxels of a value that no structure has, give --ignore VALUE")
+        said.append("if a value without a structure marks unlabelled voxels, give --ignore VALUE")
     return tuple(said)
 
 

@@ -1,1 +1,1 @@
-"""What speaks against a result: one list of findings, which every output reads."""
+"""Findings about a result: one list, which every output reads."""

@@ -1,4 +1,4 @@
-"""What a model's answer shows: contrast of the tissues, confidence, likeness to its own cases, sides."""
+"""Checks of a prediction: held-out scores, tissue contrast, confidence, similarity to the training, sides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from medseg.findings.finding import Finding, Trained, listed
 
 CONFIDENCE_MARGIN = 0.05
-"""How far below the least confidence on its own validation scans a model is doubted."""
+"""Allowed difference below the lowest mean confidence on the model's own validation scans."""
 
 LEAST_CONTRAST = 0.5
 """Distance of the means of two kinds of tissue, over their spread, that one pair of kinds must have."""
@@ -22,7 +22,7 @@ LIKENESS_SLACK = 1.25
 """How much further from the usual than any calibration case a scan may be."""
 
 LEAST_DICE = 0.3
-"""Mean Dice on a model's own held-out cases below which every result of it is doubted.
+"""Mean Dice on a model's own held-out cases below which every result of it is doubtful.
 
 Of two volumes of one size, less than a third of each then lies in the other: the structure is not found. What
 is thin, and lies a voxel off, has more and is of use still: of the packaged models the lowest is the fluid
@@ -33,7 +33,7 @@ NAMED = 3
 
 
 def of_scores(spec: Trained) -> Iterator[Finding]:
-    """Structures that the model did not find on cases held out of its own training.
+    """Structures that the model segmented poorly in its own held-out cases.
 
     Args:
         spec: the model; silent where it was not measured.
@@ -57,7 +57,7 @@ def of_scores(spec: Trained) -> Iterator[Finding]:
 
 
 def of_contrast(contrast: Mapping[str, float]) -> Iterator[Finding]:
-    """Tissues that look alike: between them no border can follow the scan.
+    """Tissues with almost the same brightness, whose border the scan does not show.
 
     Args:
         contrast: of each pair of kinds of tissue, in standard deviations; empty where it was not looked at.
@@ -75,7 +75,7 @@ def of_contrast(contrast: Mapping[str, float]) -> Iterator[Finding]:
 
 
 def of_confidence(confidence: float, spec: Trained) -> Iterator[Finding]:
-    """A model less sure than it was on any of its own validation scans, by more than the margin.
+    """A confidence below that of every validation scan of the model, by more than the margin.
 
     Args:
         confidence: mean probability of the winning output over the labelled voxels.
@@ -95,7 +95,7 @@ def of_confidence(confidence: float, spec: Trained) -> Iterator[Finding]:
 
 
 def of_likeness(features: Mapping[str, float], spec: Trained) -> Iterator[Finding]:
-    """What of scan and result lies further from the usual than in any case the model was calibrated with.
+    """Features of scan and result further from their mean than in any calibration case.
 
     Args:
         features: of scan and result, by name.
@@ -119,7 +119,7 @@ def of_likeness(features: Mapping[str, float], spec: Trained) -> Iterator[Findin
 
 
 def distances(features: Mapping[str, float], usual: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """How many standard deviations each feature is from its mean, of those that are known.
+    """Distance of each known feature from its mean, in standard deviations.
 
     Args:
         features: of one scan.
@@ -129,7 +129,7 @@ def distances(features: Mapping[str, float], usual: Mapping[str, tuple[float, fl
 
 
 def of_sides(agreement: float) -> Iterator[Finding]:
-    """Sides that change when the scan is mirrored.
+    """Left and right labels that change when the scan is mirrored.
 
     Args:
         agreement: share of the voxels with a side that keep it, in [0, 1].
@@ -138,7 +138,8 @@ def of_sides(agreement: float) -> Iterator[Finding]:
         yield Finding(
             "sides_uncertain",
             "doubt",
-            f"Left and right are uncertain: {100 * (1 - agreement):.0f} % of what has a side changes it when "
+            f"Left and right are uncertain: {100 * (1 - agreement):.0f} % of the voxels with a side "
+            "change it when "
             f"the scan is mirrored; {100 * (1 - SIDES_AGREE):.0f} % may.",
             limit=SIDES_AGREE,
             evidence={"sides_agreement": round(agreement, 4)},

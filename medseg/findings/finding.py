@@ -1,4 +1,4 @@
-"""A finding: one fact a reader must know of a result, stated once and in full."""
+"""A finding: one fact that a reader must know about a result, in one sentence."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
 Severity = Literal["doubt", "warning", "note"]
-"""A doubt speaks against the result, which then promises nothing; a warning is of the files that were read;
-a note is what a reader must know to use the numbers. `--strict` refuses the first two."""
+"""A doubt makes the result doubtful, so that no interval is stated; a warning concerns the files that were
+read; a note states what a reader must know to use the numbers. `--strict` refuses the first two."""
 
 REFUSED: tuple[Severity, ...] = ("doubt", "warning")
 """What `--strict` refuses."""
 
 TITLES = {
     "at_edge": "Reaches the edge of the scan",
-    "cut_short": "Cut by the edge of the scan, and too small",
-    "small_volume": "Volume smaller than in the training",
-    "large_volume": "Volume larger than in the training",
-    "not_found": "Not found, though the training had it",
+    "cut_short": "Cut by the edge of the scan and too small",
+    "small_volume": "Volume smaller than in the training data",
+    "large_volume": "Volume larger than in the training data",
+    "not_found": "Not found, although present in the training data",
     "absent": "Not found",
-    "pieces": "In separate pieces",
-    "low_scores": "Not found well on the model's own held-out cases",
+    "pieces": "Several connected components",
+    "low_scores": "Low Dice on the model's own held-out cases",
     "sides_exchanged": "Left and right may be exchanged",
 }
-"""Findings about structures in a few words, by code, where a sentence has no room."""
+"""Short titles of findings about structures, by code, for tables."""
 
 NO_DOUBT = "No automatic check raised a flag. The outlines can still be wrong; inspect the slices."
 """The verdict on a result of which no finding is a doubt."""
@@ -90,7 +90,7 @@ class Known(Protocol):
 
 
 class Trained(Protocol):
-    """What the checks need to know of a model, such as a `ModelSpec`."""
+    """What the checks read of a model, such as a `ModelSpec`."""
 
     @property
     def name(self) -> str: ...
@@ -105,11 +105,11 @@ class Finding:
     """One fact that a reader must know.
 
     Attributes:
-        code: what kind of fact it is, the same in every version of the software.
-        severity: how grave it is.
+        code: the kind of finding, the same in every version of the software.
+        severity: doubt, warning or note.
         sentence: the fact in words, as every output states it.
         structures: names of the structures it is about; empty for the whole scan.
-        limit: the number it was judged by; None where there is none.
+        limit: the threshold of the check; None if it has none.
         evidence: what was measured, as plain values with the unit in the name.
     """
 
@@ -138,29 +138,29 @@ def about(findings: Iterable[Finding], structure: str) -> tuple[Finding, ...]:
 
 
 def is_doubtful(findings: Iterable[Finding]) -> bool:
-    """Whether any finding speaks against the result."""
+    """Whether any finding is a doubt."""
     return any(f.severity == "doubt" for f in findings)
 
 
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
-    """The findings with the gravest first, each sentence once; those of one severity keep their order."""
+    """The findings, most severe first, each sentence once; within a severity the order is kept."""
     rank = get_args(Severity).index
     once = {f.sentence: f for f in sorted(findings, key=lambda f: rank(f.severity))[::-1]}
     return tuple(once.values())[::-1]
 
 
 def at_edge(findings: Iterable[Finding]) -> frozenset[str]:
-    """Names of the structures that reach the edge of the scan, whether they are doubted for it or not."""
+    """Names of the structures that reach the edge of the scan, doubtful or not."""
     return frozenset(name for f in findings if f.code in ("at_edge", "cut_short") for name in f.structures)
 
 
 def of_files(warnings: Iterable[str], code: str = "file") -> tuple[Finding, ...]:
-    """What the readers of the files warned of."""
+    """Warnings of the file readers, as findings."""
     return tuple(Finding(code, "warning", sentence(text)) for text in dict.fromkeys(warnings))
 
 
 def sentence(text: str) -> str:
-    """The text with a capital and a full stop.
+    """The text with an initial capital and a full stop.
 
     >>> sentence("both forms disagree")
     'Both forms disagree.'

@@ -1,4 +1,4 @@
-"""What a label map shows by itself: structures absent, cut, in pieces, exchanged, of an unlikely volume."""
+"""Checks of a label map: absent or cut structures, components, exchanged sides, implausible volumes."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ and six have one beyond 1.25; against the ranges of twenty hippocampi, none of 1
 UNLIKE_SHARE = 1 / 3
 """Share of structures with an unlikely volume beyond which the scan itself is unlike the training."""
 
-PIECE_SHARE = 0.05
-"""A piece that holds less of its structure is a speck, and does not count as a piece."""
+COMPONENT_SHARE = 0.05
+"""A connected component with a smaller share of its structure is a speck, and does not count."""
 
 EDGE_OF_MANY = "reach the edge of the scan; parts of them"
 
@@ -40,16 +40,16 @@ Labels = NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class Expected:
-    """What label maps of the training were like.
+    """What the label maps of the training data were like.
 
     Attributes:
         volumes_ml: smallest and largest volume of a structure, by name.
-        pieces: most pieces of a structure, specks left out, by name; 1 where not said.
-        training: what the sentences call the training, such as the name of the model.
+        components: largest number of components of a structure without specks, by name; 1 by default.
+        training: what the sentences call the training data, with the name of the model.
     """
 
     volumes_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    pieces: Mapping[str, float] = field(default_factory=dict)
+    components: Mapping[str, float] = field(default_factory=dict)
     training: str = "the training data"
 
 
@@ -61,13 +61,13 @@ def of_labels(
     *,
     orientation_known: bool = True,
 ) -> tuple[Finding, ...]:
-    """Everything that speaks against a label map, or that its reader must know.
+    """All findings about a label map.
 
     Args:
         labels: label values, (I, J, K).
         grid: where the voxels are.
         structures: what the values mean.
-        expected: what the training showed; volumes are judged by nothing else.
+        expected: what the training showed; without it, volumes are not checked.
         orientation_known: False leaves out the check of left and right.
     """
     expected = expected or Expected()
@@ -80,7 +80,7 @@ def of_labels(
     return (
         *_about_volumes(volumes, structures.at_edge(labels), expected),
         *sides,
-        *_pieces(labels, structures, expected.pieces),
+        *_components(labels, structures, expected.components),
         *strange,
     )
 
@@ -90,7 +90,7 @@ def _strange_values(count: Mapping[int, int], structures: StructureSet) -> Itera
     strange = {value: n for value, n in count.items() if value not in known}
     if strange:
         said = listed([str(v) for v in strange], lambda v: counted(strange[int(v)], "voxel"))
-        text = f"The label map holds values that no structure has, left out here: {said}."
+        text = f"The label map contains values without a structure, which are left out here: {said}."
         yield Finding(
             "unknown_values", "note", text, evidence={"voxels": {str(v): n for v, n in strange.items()}}
         )
@@ -99,7 +99,7 @@ def _strange_values(count: Mapping[int, int], structures: StructureSet) -> Itera
 def _about_volumes(
     volumes: Mapping[str, float], edge: frozenset[str], expected: Expected
 ) -> Iterator[Finding]:
-    """What is absent, too small or too large, and what else is cut: each structure in one finding."""
+    """Absent, small, large and cut structures; each structure is in one finding."""
     ranges = {name: expected.volumes_ml[name] for name in volumes if name in expected.volumes_ml}
     small = {n: volumes[n] / low for n, (low, _) in ranges.items() if volumes[n] * VOLUME_SLACK < low}
     large = {n: volumes[n] / high for n, (_, high) in ranges.items() if volumes[n] > VOLUME_SLACK * high}
@@ -108,9 +108,8 @@ def _about_volumes(
         yield Finding(
             "unlike_training",
             "doubt",
-            f"{unlikely} of {counted(len(ranges), 'structure')} {plural(unlikely, 'has', 'have')} "
-            "implausible volumes: the scan is unlike those of "
-            f"{expected.training}.",
+            f"{unlikely} of {counted(len(ranges), 'structure')} {plural(unlikely, 'has', 'have')} a volume "
+            f"outside the range of {expected.training}, so the scan is probably unlike them.",
             limit=round(UNLIKE_SHARE, 4),
             evidence={"structures": len(ranges), "implausible": unlikely},
         )
@@ -171,23 +170,23 @@ def _against(volumes: Mapping[str, float], ranges: Mapping[str, tuple[float, flo
     return f"{millilitres(volumes[name])} ml against {millilitres(low)} to {millilitres(high)} ml"
 
 
-def _pieces(labels: Labels, structures: StructureSet, most: Mapping[str, float]) -> Iterator[Finding]:
-    """Structures in more pieces than the training had, specks left out."""
-    every = piece_sizes(labels, structures)
+def _components(labels: Labels, structures: StructureSet, most: Mapping[str, float]) -> Iterator[Finding]:
+    """Structures with more components than in the training data, specks left out."""
+    every = component_sizes(labels, structures)
     found = {name: sizes for name, sizes in every.items() if _counted(sizes) > most.get(name, 1)}
     if not found:
         return
 
-    def said(name: str, joint: str = "separate pieces") -> str:
+    def said(name: str, joint: str = "connected components") -> str:
         share = min(100 * found[name].max() / found[name].sum(), 99.9)
         return f"{len(found[name])} {joint}; the largest holds {share:.1f} % of it"
 
     names = tuple(found)
-    text = f"{listed(names, lambda n: said(n, 'pieces'))} are in separate pieces."
+    text = f"{listed(names, lambda n: said(n, 'components'))} have several connected components."
     yield Finding(
         "pieces",
         "note",
-        sentence(f"{names[0]} is in {said(names[0])}." if len(names) == 1 else text),
+        sentence(f"{names[0]} has {said(names[0])}." if len(names) == 1 else text),
         names,
         evidence={
             "pieces": {name: len(sizes) for name, sizes in found.items()},
@@ -197,18 +196,18 @@ def _pieces(labels: Labels, structures: StructureSet, most: Mapping[str, float])
     )
 
 
-def piece_counts(labels: Labels, structures: StructureSet) -> dict[str, int]:
-    """How many pieces of each structure that was labelled are more than specks.
+def component_counts(labels: Labels, structures: StructureSet) -> dict[str, int]:
+    """Number of components of each labelled structure, specks left out.
 
     >>> from medseg.core.structures import from_labels
-    >>> piece_counts(np.array([1, 0, 1, 1], np.uint8)[:, None, None], from_labels({1: "core", 2: "rim"}))
+    >>> component_counts(np.array([1, 0, 1, 1], np.uint8)[:, None, None], from_labels({1: "core", 2: "rim"}))
     {'core': 2}
     """
-    return {name: _counted(sizes) for name, sizes in piece_sizes(labels, structures).items()}
+    return {name: _counted(sizes) for name, sizes in component_sizes(labels, structures).items()}
 
 
-def piece_sizes(labels: Labels, structures: StructureSet) -> dict[str, NDArray[np.integer[Any]]]:
-    """Voxels of each connected piece of each structure that was labelled, by name."""
+def component_sizes(labels: Labels, structures: StructureSet) -> dict[str, NDArray[np.integer[Any]]]:
+    """Voxels of each connected component of each labelled structure, by name."""
     found: dict[str, NDArray[np.integer[Any]]] = {}
     for name, box in structures.boxes(labels).items():
         pieces = components(structures.mask(labels[box], structures[name]))
@@ -217,7 +216,7 @@ def piece_sizes(labels: Labels, structures: StructureSet) -> dict[str, NDArray[n
 
 
 def _counted(sizes: NDArray[np.integer[Any]]) -> int:
-    return int(np.count_nonzero(sizes >= PIECE_SHARE * sizes.sum()))
+    return int(np.count_nonzero(sizes >= COMPONENT_SHARE * sizes.sum()))
 
 
 def _sides(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[Finding]:

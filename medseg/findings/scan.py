@@ -1,4 +1,4 @@
-"""What a scan shows before anything is found in it: its grid, its units, voxels the model has not met."""
+"""Checks of a scan before segmentation: its grid, its units and its voxel size."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ HOUNSFIELD_LOW, HOUNSFIELD_AIR, AIR_SHARE = -200.0, -500.0, 0.15
 MR_CHANNELS = ("MR", "MRI")
 
 NO_ORIENTATION = (
-    "The file does not say where the patient's right and left are. Slices are shown as stored, "
+    "The file does not state where the patient's right and left are. Slices are shown as stored, "
     "without letters and positions."
 )
 
 
 def of_grid(grid: Grid, *, orientation_known: bool = True) -> Iterator[Finding]:
-    """What the grid makes of the slices a reader is shown.
+    """Findings about the orientation of the grid, which affect how slices are shown.
 
     Args:
         grid: of the scan.
@@ -66,7 +66,7 @@ def of_grid(grid: Grid, *, orientation_known: bool = True) -> Iterator[Finding]:
 
 
 def of_scan(volume: Volume, spec: Trained, spatial_dims: int = 3) -> Iterator[Finding]:
-    """What speaks against giving this scan to this model.
+    """Findings that make this scan unsuitable for this model.
 
     Args:
         volume: the scan.
@@ -92,7 +92,7 @@ def _units(volume: Volume, spec: Trained) -> Iterator[Finding]:
             "hounsfield_units",
             "doubt",
             f"The intensities look like a CT in Hounsfield units (lowest {low:.0f}, {100 * air:.0f} % below "
-            f"{HOUNSFIELD_AIR:.0f}), and {spec.name} was made for MR.",
+            f"{HOUNSFIELD_AIR:.0f}), and {spec.name} was trained on MR.",
             limit=AIR_SHARE,
             evidence={"lowest": round(low, 1), "share_of_air": round(air, 4)},
         )
@@ -113,7 +113,7 @@ def _field(grid: Grid, ranges: Mapping[str, Least]) -> Iterator[Finding]:
 
 
 def require_spacing(grid: Grid, specs: Iterable[Trained]) -> None:
-    """Refuse voxels so unlike those of the training that no result would mean anything.
+    """Refuse a voxel size too far outside the training range for any useful result.
 
     Raises:
         GeometryError: for which model.
@@ -124,7 +124,7 @@ def require_spacing(grid: Grid, specs: Iterable[Trained]) -> None:
 
 
 def _spacing(spacing_mm: Sequence[float], spec: Trained) -> Iterator[Finding]:
-    """The sides of a voxel that are unlike the training's, in one finding."""
+    """The voxel sizes outside the training range, in one finding."""
     if sides := _sides(spacing_mm, spec, DOUBT_SPACING):
         yield Finding(
             "voxel_size",

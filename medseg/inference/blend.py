@@ -1,4 +1,4 @@
-"""Blending: what tiles say, put together into rows of the volume as soon as each row is complete."""
+"""Blending: combine tiles into rows of the volume, each as soon as it is complete."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Brightness of the tissues of one scan: a mixture of Gaussians fitted to it, the network's answer its prior.
+"""A mixture of Gaussians fitted to the intensities of one scan, with the network's output as prior.
 
 Expectation maximisation with a bias field after Van Leemput et al. 1999 (doi:10.1109/42.811270, sections II
 and III), with the prior of a network in the place of an atlas. Voxels on a border hold two tissues and have a
@@ -75,7 +75,7 @@ class Sample:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """What a fit found.
+    """The result of a fit.
 
     Attributes:
         low, high: intensities of the scan that became 0 and 1.

@@ -1,4 +1,4 @@
-"""What a prediction holds in memory, and the tiles that keep it within a limit."""
+"""Memory of a prediction, and tiles that keep it within a limit."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ class Forecast:
 
 
 def room(limit: int | None) -> int:
-    """Bytes this process may still take: up to a limit, or most of what is free."""
+    """Bytes that this process may still allocate: up to a limit, or 80 % of free memory."""
     if limit is not None:
         return limit - held_bytes()
     free = available_bytes()
@@ -130,7 +130,7 @@ def room(limit: int | None) -> int:
 def forecast(
     members: Sequence[tuple[ModelSpec, Predictor]], grid: Grid, itemsize: int, limit: int | None
 ) -> Forecast:
-    """How a scan would be predicted, from what its header says.
+    """Estimate how a scan would be predicted, from its header.
 
     Args:
         members: the models, and how they predict.

@@ -1,4 +1,4 @@
-"""Post-processing: what anatomy says about a structure's shape, applied to its labels."""
+"""Post-processing: anatomical constraints on the labels of structures."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ tenth of its side, and lies apart from the rest of it.)"""
 
 
 def postprocess(labels: Labels, structures: StructureSet, spec: PostprocessSpec, grid: Grid) -> Labels:
-    """Labels after all that is asked for: sides, then for every structure in turn pieces and holes.
+    """Apply the requested steps: sides, then components and holes of every structure in turn.
 
     Works on the values painted in the label map, so for overlapping regions on the part of a
     region that no later one was painted over. Components taken away become background; a hole is
@@ -74,7 +74,7 @@ def _values(structures: StructureSet, names: Iterable[str]) -> set[int]:
 
 
 def _join_sides(labels: Labels, structures: StructureSet) -> None:
-    """Give small pieces that are cut off from their side to the other one, where they touch it, in place."""
+    """Relabel small components of one side that touch only the other side, in place."""
     twins = structures.twins()
     exchanged = np.arange(int(labels.max()) + 1, dtype=labels.dtype)
     side = np.zeros(len(exchanged), np.uint8)
@@ -94,7 +94,7 @@ def _join_sides(labels: Labels, structures: StructureSet) -> None:
 
 
 def _give_away(labels: Labels, value: int) -> set[int]:
-    """Give small pieces of `value` to what they touch most, in place; the values that got some."""
+    """Relabel small components of `value` as what they touch most, in place; returns the values that grew."""
     pieces, small = _small_pieces(labels == value, ISLAND_SHARE)
     if not small.size:
         return set()

@@ -34,7 +34,7 @@ USUAL_WIDTH = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
-    """Engines, and how to lead them over a volume.
+    """Runs engines over a volume, tile by tile.
 
     With several engines (an ensemble) or flips, each makes its own prediction of the volume and
     the probabilities are averaged. Overlapping tiles are blended as logits, before the softmax or
@@ -92,7 +92,7 @@ class Predictor:
     def of(
         cls, spec: ModelSpec, engines: Sequence[Engine], *, max_voxels: int = MAX_VOXELS, batch: int = 1
     ) -> Predictor:
-        """The predictor a model describes."""
+        """The predictor for a model."""
         structures, how = spec.structure_set, spec.inference
         return cls(
             engines=engines,
@@ -167,7 +167,7 @@ class Predictor:
                 whole = np.empty((len(part), *image.shape[1:]), dtype=np.float32)
             whole[:, rows] = part
         if whole is None:
-            raise SelfCheckError("the plan holds no tile")
+            raise SelfCheckError("the plan contains no tile")
         return whole
 
     def _sliced(self, image: FloatArray, watch: Stopwatch | None) -> Iterator[tuple[slice, FloatArray]]:
@@ -331,7 +331,9 @@ def _checked(engine: Engine, tiles: FloatArray) -> FloatArray:
     """The engine's logits, if they have the right shape and are finite."""
     logits = engine(tiles)
     if logits.ndim != 5 or (len(logits), *logits.shape[2:]) != (len(tiles), *tiles.shape[2:]):
-        raise ModelError(f"engine {engine.name} answered {logits.shape} to tiles {tiles.shape}")
+        raise ModelError(
+            f"the engine {engine.name} returned the shape {logits.shape} for tiles of {tiles.shape}"
+        )
     return _finite(engine, logits)
 
 
@@ -340,7 +342,7 @@ def _finite(engine: Engine, logits: FloatArray) -> FloatArray:
         finite = math.isfinite(float(np.sum(logits, dtype=np.float64)))
     if not finite:
         raise SelfCheckError(
-            f"the network's answer is not finite (engine {engine.name}, precision {engine.precision})",
+            f"the network's output is not finite (engine {engine.name}, precision {engine.precision})",
             hint="predict in f32, and check the model's weights",
         )
     return logits
@@ -376,6 +378,6 @@ def _softmax(logits: FloatArray) -> FloatArray:
 def _three(values: Sequence[int], last: int) -> tuple[int, int, int]:
     """Three values from two (a 2D network, with `last` for axis k) or three."""
     if len(values) not in (2, 3):
-        raise UsageError(f"two or three values are needed, one an axis, not {tuple(values)}")
+        raise UsageError(f"two or three values are needed, one per axis, not {tuple(values)}")
     i, j, k = (*values, last)[:3]
     return int(i), int(j), int(k)

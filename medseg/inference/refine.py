@@ -1,4 +1,4 @@
-"""Refinement: the network says where structures are, the scan itself where they end.
+"""Refinement: place borders by the intensities of the scan, with the network's output as prior.
 
 A network that works on coarse voxels gives the prior of a mixture of tissues that is fitted to this very
 scan (`mixture`), so that borders are found at the scan's own resolution in any contrast (Ashburner and

@@ -1,4 +1,4 @@
-"""A volume as the slices that a 2D network sees: across an axis of choice, with their neighbours."""
+"""Slices of a volume for a 2D network: across a chosen axis, with their neighbours."""
 
 from __future__ import annotations
 

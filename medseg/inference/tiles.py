@@ -1,4 +1,4 @@
-"""Planning: which boxes of a volume the network sees, and which voxels it answers for in each."""
+"""Tiling: input boxes of the network in a volume, and the voxels that each predicts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ MOST_MAPS_ALIVE = (10.0, 15.0)
 
 @dataclass(frozen=True)
 class Tile:
-    """One box the network sees.
+    """One input box of the network.
 
     Attributes:
         read: its box in the extended volume, as large as every other tile of the plan.

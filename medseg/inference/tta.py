@@ -62,5 +62,7 @@ def views(flips: Sequence[Sequence[int]], twins: Sequence[int]) -> tuple[View, .
     sets = [frozenset(axes) for axes in flips]
     wrong = any(len(s) != len(axes) or not s or s - {0, 1, 2} for s, axes in zip(sets, flips, strict=True))
     if wrong or len(set(sets)) != len(sets):
-        raise UsageError(f"flips {tuple(flips)}: each must name axes among 0, 1, 2 once, and all must differ")
+        raise UsageError(
+            f"flips {tuple(flips)}: each must list distinct axes among 0, 1, 2, and all must differ"
+        )
     return (View(), *(View(tuple(sorted(s)), tuple(twins)) for s in sets))

@@ -128,12 +128,12 @@ def _faults_named(path: Path) -> Iterator[None]:
         raise
     except OSError as fault:
         if fault.errno in NO_ROOM:
-            raise ResourceError(
-                "there is no room for the file", source=path, hint="free some disk"
-            ) from fault
+            raise ResourceError("the disk is full", source=path, hint="free disk space") from fault
         if fault.errno in NO_RIGHT:
-            hint = "choose a folder you may write to"
-            raise ResourceError("the file may not be written", source=path, hint=hint) from fault
+            hint = "choose a folder with write permission"
+            raise ResourceError(
+                "the file cannot be written: permission denied", source=path, hint=hint
+            ) from fault
         raise
 
 
@@ -179,7 +179,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 def require_writable(path: Path) -> None:
-    """Refuse a place that cannot be written to, before hours are spent on what should go there.
+    """Refuse a target that cannot be written, before any computation.
 
     Raises:
         UsageError: a part of the path is a file.
@@ -191,4 +191,6 @@ def require_writable(path: Path) -> None:
     if not folder.is_dir():
         raise UsageError("is a file, not a folder", source=folder, hint="give another -o")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise ResourceError("the folder may not be written to", source=folder, hint="give another -o")
+        raise ResourceError(
+            "the folder cannot be written to: permission denied", source=folder, hint="give another -o"
+        )

@@ -52,15 +52,15 @@ def read_mask_folder(
     strange = [path.name for key, path in files.items() if key not in wanted]
     if strange and not others:
         raise InputError(
-            f"holds masks of no known structure: {listed(strange)}",
+            f"contains masks that are not known structures: {listed(strange)}",
             source=folder,
-            hint=f"declare them, or move them elsewhere; known are {listed(list(values))}",
+            hint=f"declare them, or move them elsewhere; the known structures are {listed(list(values))}",
         )
     there = {name: files[key] for key, name in wanted.items() if key in files}
     if not there:
-        raise InputError(f"holds no mask of {listed(list(values))}", source=folder, hint="check the names")
+        raise InputError(f"contains no mask of {listed(list(values))}", source=folder, hint="check the names")
     missing = [name for name in values if name not in there]
-    said = f"There is no mask of {listed(missing)}: not labelled here; an empty mask says that there is none."
+    said = f"There is no mask of {listed(missing)}, which counts as unlabelled; an empty mask states absence."
     found = _painted(there, values, folder)
     if missing:
         unlabelled = tuple(values[name] for name in missing)
@@ -86,9 +86,9 @@ def _binary(mask: LabelMap, path: Path) -> NDArray[np.bool_]:
     found = [value for value in value_counts(mask.array) if value]
     if len(found) > 1:
         raise InputError(
-            f"is no mask: it holds the values {listed([str(v) for v in found])} besides 0",
+            f"is not a mask: it contains the values {listed([str(v) for v in found])} besides 0",
             source=path,
-            hint="give one file a structure, or the label map alone",
+            hint="give one file per structure, or the label map alone",
         )
     return np.asarray(mask.array != 0)
 
@@ -98,15 +98,15 @@ def _files(folder: Path) -> dict[str, Path]:
     try:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
     except OSError as fault:
-        raise InputError("the folder cannot be read", source=folder, hint="check its rights") from fault
+        raise InputError("the folder cannot be read", source=folder, hint="check its permissions") from fault
     images = [path for path in names if names_image(path)]
     files: dict[str, Path] = {}
     for path in without_pictures(images):
         other = files.setdefault(name_key(stem_and_suffix(path)[0]), path)
         if other is not path:
             raise InputError(
-                f"{other.name} and {path.name} are one structure", source=folder, hint="keep one"
+                f"{other.name} and {path.name} are the same structure", source=folder, hint="keep one"
             )
     if not files:
-        raise InputError("holds no mask", source=folder, hint="name the folder of the masks")
+        raise InputError("contains no mask", source=folder, hint="name the folder of the masks")
     return files

@@ -27,7 +27,7 @@ def memory_limit_bytes() -> int | None:
 
 
 def available_bytes() -> int | None:
-    """Memory this process could still take without hurting others; None if unknown."""
+    """Memory that this process could still allocate without swapping; None if unknown."""
     found = [n for n in (_unused(), *_container_room()) if n is not None]
     return min(found, default=None)
 
@@ -42,7 +42,7 @@ def held_bytes() -> int:
 
 
 def require_memory(needed_bytes: int, source: str | Path) -> None:
-    """Refuse what cannot fit.
+    """Refuse an image that does not fit into memory.
 
     Raises:
         ResourceError: `needed_bytes` is more than this process can ever have.
@@ -51,7 +51,7 @@ def require_memory(needed_bytes: int, source: str | Path) -> None:
     if limit is not None and needed_bytes > limit:
         raise ResourceError(
             f"the image needs {needed_bytes / GIB:.1f} GiB of memory (voxels as stored and as float32), "
-            f"and {limit / GIB:.1f} GiB is all there is",
+            f"and {limit / GIB:.1f} GiB is all that is available",
             source=source,
             hint="crop or downsample it, or use a machine with more memory",
         )
@@ -79,7 +79,7 @@ def peak_memory_bytes() -> int | None:
 
 @contextmanager
 def out_of_memory_named(source: str | Path) -> Iterator[None]:
-    """Turn a failed allocation into the fault it is.
+    """Convert a failed allocation to a ResourceError.
 
     Raises:
         ResourceError: naming the file that was too much.
@@ -88,7 +88,7 @@ def out_of_memory_named(source: str | Path) -> Iterator[None]:
         yield
     except MemoryError as fault:
         raise ResourceError(
-            "the memory left does not suffice to read it",
+            "the remaining memory does not suffice to read it",
             source=source,
             hint="close other programs, or use a machine with more memory",
         ) from fault

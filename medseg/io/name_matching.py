@@ -38,7 +38,7 @@ def renamed(labels: LabelMap, there: StructureSet, wanted: StructureSet, source:
         return replace(labels, warnings=(*labels.warnings, said))
     if strange:
         raise InputError(
-            f"has segments that are no known structure: {listed(strange)}",
+            f"contains segments that are not known structures: {listed(strange)}",
             source=source,
             hint=f"name them in 3D Slicer as one of {listed(wanted.names)}",
         )
@@ -55,7 +55,9 @@ def names_by_key(names: Mapping[str, int]) -> dict[str, str]:
     for name in names:
         other = found.setdefault(name_key(name), name)
         if other != name:
-            raise UsageError(f"the structures {other!r} and {name!r} cannot be told apart by their files")
+            raise UsageError(
+                f"the structures {other!r} and {name!r} cannot be distinguished by their file names"
+            )
     return found
 
 

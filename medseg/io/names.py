@@ -1,4 +1,4 @@
-"""Names of files: their stems, those of results and of labels, and what is no scan by its name."""
+"""File names: stems, names of results and labels, and names that are not scans."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def names_image(path: str | Path) -> bool:
 
 
 def scan_of_result(stem: str) -> str:
-    """What the scan of a result of ours is called; nothing where the name is no result's.
+    """The scan name of a medseg result; empty if the name is not that of a result.
 
     >>> scan_of_result("scan_overlay"), scan_of_result("scan_prob-left-lobe"), scan_of_result("scan")
     ('scan', 'scan', '')
@@ -77,7 +77,7 @@ def scan_of_result(stem: str) -> str:
 
 
 def scan_of_labels(stem: str) -> str:
-    """What the scan of a label file is called; nothing where the name has no mark of labels.
+    """The scan name of a label file; empty if the name does not mark labels.
 
     >>> scan_of_labels("Case00_segmentation"), scan_of_labels("scan_seg"), scan_of_labels("scan")
     ('Case00', 'scan', '')
@@ -86,7 +86,7 @@ def scan_of_labels(stem: str) -> str:
 
 
 def is_no_scan(path: Path) -> bool:
-    """Whether a file is no scan by its name: text, a sidecar, or what a system or an editor left.
+    """Whether a file name is not that of a scan: text, a sidecar, or a file of a system or editor.
 
     >>> is_no_scan(Path("README")), is_no_scan(Path("Thumbs.db")), is_no_scan(Path("IM0001"))
     (True, True, False)
@@ -118,7 +118,7 @@ def require_file(path: Path) -> None:
         if not path.exists():
             raise InputError("there is no such file", source=path, hint="check the path")
         if path.is_dir():
-            raise InputError("this is a folder, not an image file", source=path, hint="name a file in it")
+            raise InputError("this is a folder, not an image file", source=path, hint="give a file in it")
         if not path.is_file():
             raise InputError("this is not a regular file", source=path, hint="copy it to a file first")
         if path.stat().st_size == 0:
@@ -126,7 +126,9 @@ def require_file(path: Path) -> None:
     except (OSError, ValueError) as fault:
         if isinstance(fault, InputError):
             raise
-        raise InputError("the file cannot be opened", source=path, hint="check its path and rights") from None
+        raise InputError(
+            "the file cannot be opened", source=path, hint="check its path and permissions"
+        ) from None
 
 
 @contextmanager
@@ -143,7 +145,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
         if isinstance(fault, MedsegError):
             raise
         raise InputError(
-            "the file cannot be read", source=path, hint="check its rights and its disk"
+            "the file cannot be read", source=path, hint="check its permissions and the disk"
         ) from fault
 
 

@@ -87,7 +87,9 @@ def as_labels(source: Source, *, affine: ArrayLike | None = None, options: ReadO
         stored = _stored(source, affine, options)
     info = stored.info
     if len(stored.array) != 1:
-        raise InputError(f"{len(stored.array)} channels are no label map", source=info.path)
+        raise InputError(
+            f"a label map has one channel, but this file has {len(stored.array)}", source=info.path
+        )
     values, said = label_values(stored.array[0], info.slope, info.inter, info.path)
     return LabelMap(values, info.grid, info.form, info.warnings + said)  # type: ignore[arg-type]
 

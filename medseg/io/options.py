@@ -1,4 +1,4 @@
-"""What a caller may decide about reading, and what a file says about itself."""
+"""Reading options of a caller, and header information of a file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FormName = Literal["sform", "qform"]
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """Decisions that a file leaves open and only a person can take.
+    """Options for what a file leaves open.
 
     Attributes:
         use_form: which of two contradicting NIfTI forms is right.
@@ -55,7 +55,7 @@ DEFAULT = ReadOptions()
 
 @dataclass(frozen=True, eq=False)
 class ImageInfo:
-    """What a file's header says; no voxel was read.
+    """Header information of a file; no voxel was read.
 
     Attributes:
         path: the file or DICOM folder.

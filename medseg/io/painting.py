@@ -1,4 +1,4 @@
-"""Masks painted into one label map, and what they hid of each other."""
+"""Masks painted into one label map, and their overlaps."""
 
 from __future__ import annotations
 

@@ -92,7 +92,8 @@ def require_plausible(compressed: int, count: int, source: Path) -> None:
         raise too_short(source, count, None)
     if count > BOMB_BYTES and count > BOMB_RATIO * compressed:
         raise ResourceError(
-            f"{compressed / 2**20:.1f} MiB unpack to {count / 2**30:.1f} GiB, which no scan does",
+            f"{compressed / 2**20:.1f} MiB unpack to {count / 2**30:.1f} GiB, which is implausible "
+            "for a scan",
             source=source,
             hint="if it is a scan, unpack it with gunzip first",
         )
@@ -127,7 +128,7 @@ def require_length(stream: BinaryIO, needed: int, source: Path) -> None:
 
 def too_short(source: Path, needed: int, found: int | None) -> InputError:
     """The fault of a file that holds less than its header claims."""
-    has = "it is far too small for that" if found is None else f"it ends after {found}"
+    has = "it is far too small" if found is None else f"it ends after {found}"
     return InputError(
         f"the file is truncated: its header claims {needed} bytes and {has}", source=source, hint="re-copy it"
     )

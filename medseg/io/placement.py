@@ -1,4 +1,4 @@
-"""From an affine some file claims to a Grid we trust, whatever the format."""
+"""A checked Grid from the affine of any file format."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def checked_grid(
     what: str = "affine",
     units: Sequence[str] = (),
 ) -> tuple[Grid, tuple[str, ...]]:
-    """The grid, and what a reader should know about it.
+    """The checked grid, and warnings about it.
 
     Args:
         shape: voxels along I, J, K.
@@ -56,13 +56,15 @@ def checked_grid(
 
 
 def require_invertible(affine: Affine, source: Path, what: str) -> None:
-    """Refuse a matrix that places no voxels.
+    """Refuse a singular matrix.
 
     Raises:
         GeometryError: an entry is not finite, or the matrix is singular.
     """
     if not np.isfinite(affine).all() or np.abs(affine).max() > 1e9:
-        raise GeometryError(f"the {what} has entries that are no positions: {numbers(affine)}", source=source)
+        raise GeometryError(
+            f"the {what} has entries that are not positions: {numbers(affine)}", source=source
+        )
     norms = np.asarray(aff.spacing_mm(affine))
     if norms.min() <= 0 or aff.voxel_volume_mm3(affine) < 1e-3 * norms.prod():
         raise GeometryError(f"the {what} is singular: {numbers(affine)}", source=source)
@@ -95,7 +97,7 @@ def on_grid(labels: LabelMap, grid: Grid, source: Path) -> LabelMap:
     off_mm = np.linalg.norm(grid.affine[:3] @ (step - exact) @ _corners(labels.grid.shape), axis=0).max()
     turns = np.abs(step[:3, :3])
     if off_mm > SAME_GRID_MM or (turns.sum(axis=0) != 1).any() or (turns.sum(axis=1) != 1).any():
-        labels.grid.require(grid, "the segmentation and the grid it is wanted on", str(source))
+        labels.grid.require(grid, "the segmentation and the requested grid", str(source))
     array, start = _turned(labels.array, step)
     inside, place = _shared(array.shape, start, grid.shape)
     out = np.zeros(grid.shape, dtype=array.dtype)
@@ -103,8 +105,7 @@ def on_grid(labels: LabelMap, grid: Grid, source: Path) -> LabelMap:
     lost = int(np.count_nonzero(array) - np.count_nonzero(out))
     if lost:
         raise GridMismatchError(
-            f"{counted(lost, 'labelled voxel')} {plural(lost, 'lies', 'lie')} outside the grid "
-            "that is wanted",
+            f"{counted(lost, 'labelled voxel')} {plural(lost, 'lies', 'lie')} outside the requested grid",
             source=source,
             hint="give the scan that was segmented",
         )

@@ -1,4 +1,4 @@
-"""Reading: whatever the format, a Volume, a LabelMap, or what the header says."""
+"""Reading a Volume, a LabelMap or header information from any format."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _stored_labels(path: Path, options: ReadOptions) -> Stored:
 
 
 def inspect(path: str | Path, *, options: ReadOptions = DEFAULT) -> ImageInfo:
-    """What an image's header says, without its voxels.
+    """Read the header information of an image, without its voxels.
 
     Raises:
         InputError: the header is damaged.
@@ -169,7 +169,7 @@ def _reader(path: Path) -> ModuleType:
     suffix = stem_and_suffix(path)[1]
     hint = "convert it to NIfTI, MetaImage or NRRD"
     raise InputError(
-        f"the suffix {suffix or '(none)'} is no image format that is read", source=path, hint=hint
+        f"the suffix {suffix or '(none)'} is not a supported image format", source=path, hint=hint
     )
 
 

@@ -70,12 +70,13 @@ def label_values(array: Array, slope: float, inter: float, source: Path) -> tupl
             )
         rounded = np.rint(values)
         if np.abs(rounded).max(initial=0) > np.iinfo(np.int32).max:
-            raise InputError("labels go beyond 32 bits", source=source, hint="renumber them")
+            raise InputError("labels exceed 32 bits", source=source, hint="renumber them")
         off = np.abs(values - rounded)
         worst = max(worst, float(off.max(initial=0)))
         if worst > LABEL_TOLERANCE:
             raise InputError(
-                f"a label is {values[int(off.argmax())]:.6g}, no integer (limit {LABEL_TOLERANCE} away)",
+                f"a label is {values[int(off.argmax())]:.6g}, which is not an integer (tolerance "
+                f"{LABEL_TOLERANCE})",
                 source=source,
                 hint="give a label map, not an image",
             )
@@ -90,7 +91,7 @@ def smallest_dtype(array: NDArray[np.integer], source: Path) -> np.dtype[np.inte
     """The smallest integer type, unsigned first, that holds every value of `array`.
 
     Raises:
-        InputError: values go beyond 32 bits, which not every format and reader can hold.
+        InputError: values exceed 32 bits, which not every format and reader can hold.
 
     >>> smallest_dtype(np.array([0, 256]), Path("a")).name, smallest_dtype(np.array([-1]), Path("a")).name
     ('uint16', 'int8')
@@ -99,7 +100,7 @@ def smallest_dtype(array: NDArray[np.integer], source: Path) -> np.dtype[np.inte
     for dtype in LABEL_DTYPES:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return np.dtype(dtype)
-    raise InputError(f"labels from {low} to {high} go beyond 32 bits", source=source, hint="renumber them")
+    raise InputError(f"labels from {low} to {high} exceed 32 bits", source=source, hint="renumber them")
 
 
 def _scaled(array: Array, slope: float, inter: float) -> NDArray[np.float32]:
@@ -130,7 +131,7 @@ def _narrowed(array: Array, source: Path) -> Array:
         if np.iinfo(dtype).min <= low and high <= np.iinfo(dtype).max:
             return array.astype(dtype)
     raise InputError(
-        f"64-bit voxels from {low} to {high} cannot be held without loss",
+        f"64-bit voxels from {low} to {high} cannot be stored without loss",
         source=source,
         hint="convert the image to float32",
     )

@@ -95,9 +95,9 @@ def write_image(
     if array.shape[-3:] != grid.shape or array.ndim > 4:
         raise GeometryError(f"array of shape {array.shape}, grid says {grid.shape}", source=path)
     if format_of(path).holds_labels_only:
-        raise UsageError("the format holds labels, not an image", source=path, hint="end the name in .nrrd")
+        raise UsageError("the format stores labels, not images", source=path, hint="end the name in .nrrd")
     if array.ndim == 4 and format_of(path).kind not in ("NIfTI", "picture"):
-        raise UsageError("channels are written as NIfTI only", source=path, hint="end the name in .nii.gz")
+        raise UsageError("only NIfTI can store channels", source=path, hint="end the name in .nii.gz")
     if not np.isfinite(array).all():
         raise SelfCheckError("the image to write has values that are not finite", source=path)
     kept = array.dtype.kind in "iu" and array.dtype.itemsize <= 4
@@ -167,9 +167,9 @@ def _check(
         faults = [fault.fault]
     if faults:
         raise SelfCheckError(
-            f"what was written is not what was meant ({'; '.join(faults)}), and was removed",
+            f"verification failed: the file differs from the result ({'; '.join(faults)}), and was removed",
             source=path,
-            hint="report this",
+            hint="report this bug",
         )
 
 

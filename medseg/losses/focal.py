@@ -61,7 +61,9 @@ class FocalLoss(Loss):
     ) -> None:
         super().__init__(regions=regions, reduction=reduction)
         if alpha is not None and not regions:
-            raise UsageError("alpha of the focal loss is of regions", hint="give labels class_weights")
+            raise UsageError(
+                "alpha of the focal loss applies to regions only", hint="use class_weights for labels"
+            )
         self.gamma = gamma
         self.alpha = 0.25 if alpha is None else alpha
         self.register_buffer("class_weights", weights_tensor(class_weights), persistent=False)

@@ -116,12 +116,13 @@ class LossSettings:
                 raise UsageError(f"the loss {self.name!r} does not use {setting.name}; it uses {used}")
         if self.denominator not in get_args(Denominator):
             raise UsageError(
-                f"no Dice denominator named {self.denominator!r}",
+                f"there is no Dice denominator named {self.denominator!r}",
                 hint=did_you_mean(self.denominator, get_args(Denominator)),
             )
         if self.form not in get_args(Form):
             raise UsageError(
-                f"no form of BCE-Dice named {self.form!r}", hint=did_you_mean(self.form, get_args(Form))
+                f"there is no form of BCE-Dice named {self.form!r}",
+                hint=did_you_mean(self.form, get_args(Form)),
             )
         for name in ("smooth", "sigma_mm", "gamma"):
             value = getattr(self, name)

@@ -1,4 +1,4 @@
-"""How far two measurements of the same cases lie apart: bias, limits of agreement, and how sure these are.
+"""Agreement of two measurements of the same cases: bias, limits of agreement, confidence intervals.
 
 The differences are taken as normally distributed. The interval of a limit of agreement is exact under
 that assumption; the common approximation by a symmetric interval is too narrow on the outside

@@ -41,7 +41,7 @@ LISTED_VALUES = 5
 
 @dataclass(frozen=True)
 class StructureResult:
-    """What was measured of one structure.
+    """The metrics of one structure.
 
     Attributes:
         name: of the structure.
@@ -133,7 +133,7 @@ def evaluate_case(
         mode: the definition of a surface, see `metrics.surface`.
         case_id: what to call the case.
         threads: that work on the surfaces; -1 for all processors.
-        instances: count and match the connected pieces of each structure by this rule, and add the
+        instances: count and match the connected components of each structure by this rule, and add the
             values of `metrics.instances`.
 
     Raises:
@@ -195,7 +195,7 @@ def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str
         taus = dict.fromkeys(structures.names, float(tolerance_mm))
     for name, tau in taus.items():
         if name not in structures.names:
-            raise UsageError(f"a tolerance is given for {name!r}; there are {', '.join(structures.names)}")
+            raise UsageError(f"a tolerance is given for {name!r}; choose from {', '.join(structures.names)}")
         if not (math.isfinite(tau) and tau >= 0):
             raise UsageError(f"the tolerance of {name!r} must be 0 mm or more, not {tau:g}")
     return taus
@@ -309,11 +309,11 @@ def _warnings(
         count = labelled.size - int(np.count_nonzero(labelled))
         own.append(
             f"{counted(count, 'voxel')} ({100 * count / labelled.size:.3g} %) {plural(count, 'is', 'are')} "
-            f"ignored, for nobody labelled {plural(count, 'it', 'them')} in the reference"
+            f"ignored, because {plural(count, 'it is', 'they are')} unlabelled in the reference"
         )
     names = [s.name for s in structures if set(s.label_values) & set(reference.unlabelled)]
     if names:
-        own.append(f"not labelled in the reference, and not measured: {', '.join(names)}")
+        own.append(f"unlabelled in the reference and not measured: {', '.join(names)}")
     known = {"prediction": histogram.table[:, 1:].sum(), "reference": histogram.table[1:].sum()}
     for who, labels in (("prediction", predicted), ("reference", reference)):
         held = labels.array if labelled is None else labels.array[labelled]
@@ -324,7 +324,7 @@ def _warnings(
             own.append(f"{UNKNOWN.format(who)}: {listed(told, most=LISTED_VALUES)}")
     own += _without_shared_values(seen["reference"], seen["prediction"])
     if (shear := affine.shear_degrees(reference.grid.affine)) > SHEARED_DEGREES:
-        own.append(f"the axes are {shear:.1f} degrees from right angles: distances take them as orthogonal")
+        own.append(f"the axes are {shear:.1f} degrees from right angles: distances assume orthogonal axes")
     return tuple(dict.fromkeys((*reference.warnings, *predicted.warnings, *own)))
 
 
@@ -346,6 +346,6 @@ def _without_shared_values(of_reference: set[int], of_prediction: set[int]) -> l
     alone = max(len(of_reference), len(of_prediction)) == 1
     what = "each file has one value and they differ" if alone else "the two files share no value"
     return [
-        f"{what}: {listed[0]} in the reference, {listed[1]} in the prediction; values are compared as they "
-        "are, so nothing overlaps: write both in the same values"
+        f"{what}: {listed[0]} in the reference, {listed[1]} in the prediction; values are compared "
+        "unchanged, so nothing overlaps: write both in the same values"
     ]

@@ -1,4 +1,4 @@
-"""Many cases in one row a structure and metric: how many, how good, how sure.
+"""Statistics over cases, one row per structure and metric: n, mean, spread, confidence interval.
 
 Undefined values never enter a mean and never become 0: they are counted beside it. Distances to a
 surface that is not there are infinite; they are counted too, and the statistics run over the

@@ -1,4 +1,4 @@
-"""How far a number may be off, learnt from cases where the truth is known.
+"""Conformal prediction intervals from cases with a reference.
 
 Split conformal prediction: the errors on cases a model was not trained on are sorted, and those of a new
 case lie between two of them as often as was asked for, whatever their distribution, as long as the new case

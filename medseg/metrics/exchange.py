@@ -1,4 +1,4 @@
-"""Results as other programs read them: nnU-Net's `summary.json` and the table of challengeR.
+"""Results in the formats of other programs: nnU-Net's `summary.json` and the table of challengeR.
 
 References:
     nnU-Net v2, `nnunetv2/evaluation/evaluate_predictions.py`; Wiesenfarth et al. 2021, "Methods and

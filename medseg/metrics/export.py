@@ -87,7 +87,7 @@ def cohort_csv(rows: Sequence[CohortRow]) -> str:
 
 
 def lesions_csv(lesions: Mapping[str, Sequence[LesionRow]]) -> str:
-    """One line a lesion or extra piece, in the columns of `LESION_COLUMNS`, counted from 1 in each structure.
+    """One line per lesion or extra component, in the columns `LESION_COLUMNS`, counted from 1 per structure.
 
     Args:
         lesions: of each case, by its id.
@@ -167,7 +167,7 @@ def _finite(values: Mapping[str, Value]) -> dict[str, float | None]:
 
 
 def text_cell(text: str) -> str:
-    """Text that no spreadsheet runs as a formula.
+    """Text that a spreadsheet does not run as a formula.
 
     >>> text_cell("=1+1"), text_cell("case 1")
     ("'=1+1", 'case 1')

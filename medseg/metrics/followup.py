@@ -1,4 +1,4 @@
-"""What changed between two segmentations of one patient: volumes, and lesions one by one.
+"""Changes between two segmentations of one patient: volumes, and lesions one by one.
 
 A change counts where it exceeds the smallest change that is more than noise: two measurements of
 the same thing differ by less in 95 % of pairs (the repeatability coefficient, 1.96 sqrt(2) s_w).
@@ -143,7 +143,7 @@ def track_lesions(
     second_grid: Grid,
     smallest: Smallest | None = None,
 ) -> tuple[LesionChange, ...]:
-    """Follow connected pieces from one scan to the other by their overlap.
+    """Match connected components of two scans by their overlap.
 
     Nothing is registered: two voxels are in the same place when one is nearest to the other's centre in
     world coordinates. Both directions are looked at, so the answer does not depend on which grid is finer.

@@ -1,10 +1,10 @@
-"""Instance by instance: which connected pieces were found, and how well (panoptic quality).
+"""Instance-wise metrics: which connected components were found, and how well (panoptic quality).
 
-Reference and prediction of one structure fall into connected pieces, its instances. A piece of each
-match when their IoU is above a threshold; at 0.5 and above no piece can have two matches. Below, the
-pairs are taken by descending IoU, and each piece is matched once.
+Reference and prediction of one structure fall into connected components, its instances. A component of each
+match when their IoU is above a threshold; at 0.5 and above no component can have two matches. Below, the
+pairs are taken by descending IoU, and each component is matched once.
 
-- Recognition quality RQ = TP / (TP + FP / 2 + FN / 2), the F1 of the pieces;
+- Recognition quality RQ = TP / (TP + FP / 2 + FN / 2), the F1 of the components;
 - segmentation quality SQ = the mean IoU of the matches;
 - panoptic quality PQ = SQ RQ = (sum of their IoU) / (TP + FP / 2 + FN / 2).
 
@@ -47,8 +47,8 @@ class InstanceRule:
     """The constants of instance matching.
 
     Attributes:
-        least_iou: pieces match when their IoU is above this.
-        connectivity: neighbours through which a piece hangs together: 6 across faces, 18 also across
+        least_iou: components match when their IoU is above this.
+        connectivity: neighbours that belong to the same component: 6 across faces, 18 also across
             edges, 26 also across corners. In an image of one slice 26 are the 8 of the plane.
 
     Raises:
@@ -63,9 +63,9 @@ class InstanceRule:
 
     def __post_init__(self) -> None:
         if self.connectivity not in get_args(Neighbours):
-            raise UsageError(f"connectivity is 6, 18 or 26, not {self.connectivity}")
+            raise UsageError(f"connectivity must be 6, 18 or 26, not {self.connectivity}")
         if not 0 <= self.least_iou < 1:
-            raise UsageError(f"least_iou must be in [0, 1), and is {self.least_iou}")
+            raise UsageError(f"least_iou must be in [0, 1), not {self.least_iou}")
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ class InstanceMatch:
 
     Attributes:
         iou: of each matched pair, descending.
-        missed: pieces of the reference without a match.
-        extra: pieces of the prediction without a match.
+        missed: components of the reference without a match.
+        extra: components of the prediction without a match.
     """
 
     iou: tuple[float, ...]
@@ -84,7 +84,7 @@ class InstanceMatch:
 
     @property
     def recognition_quality(self) -> float:
-        """RQ, in [0, 1]; NaN when neither side has a piece."""
+        """RQ, in [0, 1]; NaN when neither side has a component."""
         whole = len(self.iou) + (self.missed + self.extra) / 2
         return len(self.iou) / whole if whole else math.nan
 
@@ -95,13 +95,13 @@ class InstanceMatch:
 
     @property
     def panoptic_quality(self) -> float:
-        """PQ, in [0, 1]; 0 when nothing matches, NaN when neither side has a piece."""
+        """PQ, in [0, 1]; 0 when nothing matches, NaN when neither side has a component."""
         whole = len(self.iou) + (self.missed + self.extra) / 2
         return math.fsum(self.iou) / whole if whole else math.nan
 
     @property
     def status(self) -> Status:
-        """Which side has no piece."""
+        """Which side has no component."""
         reference, predicted = (bool(self.iou or alone) for alone in (self.missed, self.extra))
         if reference:
             return "ok" if predicted else "pred_empty"
@@ -156,12 +156,12 @@ def instance_values(match: InstanceMatch) -> dict[str, Value]:
 
 @dataclass(frozen=True, eq=False)
 class _Pieces:
-    """The connected pieces of one map, numbered from 1.
+    """The connected components of one map, numbered from 1.
 
     Attributes:
-        numbers: of each voxel's piece, 0 in the background.
-        sizes: voxels of each piece.
-        labels: of each piece.
+        numbers: of each voxel's component, 0 in the background.
+        sizes: voxels of each component.
+        labels: of each component.
     """
 
     numbers: NDArray[np.unsignedinteger]

@@ -1,12 +1,12 @@
-"""Lesion by lesion: which were found, and how well, by the rule of the BraTS 2023 challenges.
+"""Lesion-wise metrics by the rule of the BraTS 2023 challenges.
 
-The reference is dilated a few steps, and its voxels within one connected piece of the result are
+The reference is dilated a few steps, and its voxels within one connected component of the result are
 one lesion: small satellites belong to what they lie beside. The prediction falls into connected
-pieces, not dilated. All pieces that touch the dilated lesion are its prediction, and Dice and HD95
-compare them whole with the lesion as the reference has it. A lesion that no piece touches is missed;
-a piece that touches no lesion is extra. Missed and extra ones enter the means with the penalty.
-Lesions up to the smallest volume are left out, but a piece that touches one is not extra. Extra
-pieces count whatever their size.
+components, not dilated. All components that touch the dilated lesion are its prediction, and Dice and HD95
+compare them whole with the lesion as the reference has it. A lesion that no component touches is missed;
+a component that touches no lesion is extra. Missed and extra ones enter the means with the penalty.
+Lesions up to the smallest volume are left out, but a component that touches one is not extra. Extra
+components count whatever their size.
 
 Distances are those of the surfel mode (see `metrics.surface`).
 
@@ -79,10 +79,10 @@ class LesionRule:
         dilation_steps: how often the reference is dilated; 0 leaves it as it is.
         dilation_neighbours: voxels that one step adds around a voxel: 6 across faces, 18 also across
             edges, 26 also across corners.
-        connectivity: neighbours through which a piece hangs together, likewise.
+        connectivity: neighbours that belong to the same component, likewise.
         smallest_volume_mm3: a lesion of this volume or less is left out.
-        penalty_dice: of a missed lesion or an extra piece.
-        penalty_hd95_mm: of a missed lesion or an extra piece.
+        penalty_dice: of a missed lesion or an extra component.
+        penalty_hd95_mm: of a missed lesion or an extra component.
 
     Raises:
         UsageError: a constant makes no sense.
@@ -98,10 +98,10 @@ class LesionRule:
     def __post_init__(self) -> None:
         for name in ("dilation_neighbours", "connectivity"):
             if getattr(self, name) not in get_args(Neighbours):
-                raise UsageError(f"{name} is 6, 18 or 26, not {getattr(self, name)}")
+                raise UsageError(f"{name} must be 6, 18 or 26, not {getattr(self, name)}")
         for name in ("dilation_steps", "smallest_volume_mm3", "penalty_dice", "penalty_hd95_mm"):
             if not 0 <= getattr(self, name) < math.inf:
-                raise UsageError(f"{name} must not be negative or infinite, and is {getattr(self, name)}")
+                raise UsageError(f"{name} must be finite and not negative, not {getattr(self, name)}")
 
 
 GLIOMA = LesionRule()
@@ -117,10 +117,10 @@ class Lesion:
 
     Attributes:
         volume_ml: in the reference.
-        predicted_ml: of all pieces that touch it, dilated.
-        pieces: how many those are; 0 for a missed lesion.
-        dice: of the lesion and its pieces, in [0, 1]; the penalty when missed.
-        hd95_mm: of the lesion and its pieces; the penalty when missed.
+        predicted_ml: of all components that touch it, dilated.
+        pieces: number of those components; 0 for a missed lesion.
+        dice: of the lesion and its components, in [0, 1]; the penalty when missed.
+        hd95_mm: of the lesion and its components; the penalty when missed.
         counted: it is larger than the smallest volume.
     """
 
@@ -137,15 +137,15 @@ LesionOutcome = Literal["found", "missed", "extra", "left out", "labelled"]
 
 @dataclass(frozen=True)
 class LesionRow:
-    """One lesion of the reference, or one piece of the prediction that belongs to none.
+    """One lesion of the reference, or one component of the prediction that belongs to none.
 
     Attributes:
         structure: it is one of.
-        outcome: found or missed; extra for a piece that touches no lesion; left out for a lesion too
-            small to count; labelled for a piece where there is no reference.
-        reference_ml: of the lesion; None for a piece.
-        predicted_ml: of the piece, or of all pieces that touch the lesion.
-        dice: of the lesion and its pieces; None where there are not both.
+        outcome: found or missed; extra for a component that touches no lesion; left out for a lesion too
+            small to count; labelled for a component where there is no reference.
+        reference_ml: of the lesion; None for a component.
+        predicted_ml: of the component, or of all components that touch the lesion.
+        dice: of the lesion and its components; None where there are not both.
         hd95_mm: likewise.
     """
 
@@ -163,7 +163,7 @@ class LesionMatch:
 
     Attributes:
         lesions: of the reference, the largest first, left-out ones included.
-        extra_ml: volumes of the pieces that touch no lesion, the largest first.
+        extra_ml: volumes of the components that touch no lesion, the largest first.
         rule: the constants.
     """
 
@@ -177,7 +177,7 @@ class LesionMatch:
 
     @property
     def found(self) -> int:
-        """Counted lesions that a piece touches: true positives."""
+        """Counted lesions that a component touches: true positives."""
         return sum(lesion.pieces > 0 for lesion in self.counted)
 
     @property
@@ -187,17 +187,17 @@ class LesionMatch:
 
     @property
     def extra(self) -> int:
-        """Pieces that touch no lesion: false positives."""
+        """Components that touch no lesion: false positives."""
         return len(self.extra_ml)
 
     @property
     def dice(self) -> float:
-        """Mean over counted lesions and extra pieces; 1 when there are none."""
+        """Mean over counted lesions and extra components; 1 when there are none."""
         return self._mean((lesion.dice for lesion in self.counted), self.rule.penalty_dice, 1.0)
 
     @property
     def hd95_mm(self) -> float:
-        """Mean over counted lesions and extra pieces; 0 when there are none."""
+        """Mean over counted lesions and extra components; 0 when there are none."""
         return self._mean((lesion.hd95_mm for lesion in self.counted), self.rule.penalty_hd95_mm, 0.0)
 
     @property
@@ -213,7 +213,7 @@ class LesionMatch:
 
     @property
     def status(self) -> Status:
-        """Which side has nothing that counts: lesions of the reference, or pieces found or extra."""
+        """Which side has nothing that counts: lesions of the reference, or components found or extra."""
         if not self.counted:
             return "ref_empty" if self.extra else "both_empty"
         return "ok" if self.found or self.extra else "pred_empty"
@@ -279,7 +279,7 @@ def lesion_rows(
     names: Sequence[str],
     rule: LesionRule = GLIOMA,
 ) -> tuple[LesionRow, ...]:
-    """The lesions of the structures named; without a reference, the pieces that are labelled.
+    """The lesions of the structures named; without a reference, the labelled components.
 
     Args:
         labels: label values of the prediction, (I, J, K).
@@ -314,7 +314,7 @@ def _outcome(lesion: Lesion) -> LesionOutcome:
 
 
 class _Pair:
-    """Zones (the dilated lesions) and pieces of one structure, numbered from 1, and who touches whom."""
+    """Zones (the dilated lesions) and components of one structure, numbered from 1, and who touches whom."""
 
     def __init__(self, reference: Mask, predicted: Mask, grid: Grid, rule: LesionRule) -> None:
         zones = _connected(_dilated(reference, rule), rule)
@@ -349,7 +349,7 @@ class _Pair:
         return [self.grid.volume_ml(int(self.piece_voxels[n])) for n in extra]
 
     def _compared(self, number: int, numbers: NDArray[np.integer], threads: int) -> tuple[float, float]:
-        """Dice and HD95 of a lesion and its pieces, within the box around them."""
+        """Dice and HD95 of a lesion and its components, within the box around them."""
         boxes = [self.zone_boxes[number], *(self.piece_boxes[n] for n in numbers.tolist())]
         box = sd.solid(union(boxes), self.pieces.shape)
         lesion, pieces = self.lesions[box] == number, np.isin(self.pieces[box], numbers)
@@ -380,7 +380,7 @@ def _sizes(numbered: Pieces, count: int) -> NDArray[np.int64]:
 
 
 def _touching(zones: Pieces, pieces: Pieces) -> NDArray[np.int64]:
-    """Pairs (zone, piece) that share a voxel, (N, 2)."""
+    """Pairs (zone, component) that share a voxel, (N, 2)."""
     both = (zones > 0) & (pieces > 0)
     pairs = np.stack((zones[both], pieces[both]), axis=1).astype(np.int64)
     return np.unique(pairs, axis=0)

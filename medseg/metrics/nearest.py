@@ -1,4 +1,4 @@
-"""How far it is from every point of the labels' surfaces in one map to those in another.
+"""Distance from every surface point of each label in one map to the surfaces in another.
 
 Distances run between points of a grid, so each is one of few lengths. Three searches find them, and
 all give the same numbers:

@@ -1,4 +1,4 @@
-"""Two segmentations of the same cases, measured against the same references: which is better, and how sure.
+"""Statistical comparison of two segmentations of the same cases against the same references.
 
 Every number is a difference within a case, B less A, so that hard cases are hard for both. A value
 that does not exist is set before the difference is taken, as a ranking must: a structure that was
@@ -66,7 +66,7 @@ class PairedCase:
 
     @property
     def failed_a(self) -> bool:
-        """A missed the structure, labelled what is not there, or is missing."""
+        """A missed the structure, labelled an absent structure, or is missing."""
         return self.status_a in FAILURES
 
     @property
@@ -130,7 +130,7 @@ class PairedRow:
 
     @property
     def n_failed_a(self) -> int:
-        """Cases in which A missed the structure, labelled what is not there, or is missing."""
+        """Cases in which A missed the structure, labelled an absent structure, or is missing."""
         return sum(case.failed_a for case in self.cases)
 
     @property
@@ -172,10 +172,10 @@ def compare_cases(
         UsageError: the metric cannot be compared, or the cases are not the same.
     """
     if metric not in SCALES:
-        raise UsageError(f"{metric!r} cannot be compared; there are {', '.join(SCALES)}")
+        raise UsageError(f"{metric!r} cannot be compared; choose from {', '.join(SCALES)}")
     second = {case.case_id: case for case in b}
     if len(second) != len(b) or sorted(second) != sorted(case.case_id for case in a):
-        raise UsageError("the two sets of results are not of the same cases")
+        raise UsageError("the two sets of results contain different cases")
     pairs = [(case, second[case.case_id]) for case in a]
     found = [_row(name, metric, pairs) for name in dict.fromkeys(row.name for case in a for row in case.rows)]
     rows = [row for row in found if row is not None]

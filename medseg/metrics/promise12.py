@@ -7,7 +7,7 @@ distances of both surfaces in one mean) and absolute relative volume difference.
 of the voxel mode (see `metrics.surface`).
 
 A score maps each measure linearly, so that a perfect one gets 100 points and one as good as a
-second observer's 85. What the second observer reached is no constant of this module: see `Anchors`.
+second observer's 85. The observer's results are not constants of this module: see `Anchors`.
 
 References:
     Litjens et al. 2014, doi:10.1016/j.media.2013.12.002. Which parts of this its text confirmed,
@@ -57,7 +57,7 @@ SUPERIOR = 2
 
 @dataclass(frozen=True)
 class RegionAnchors:
-    """What a second observer reached in one part of the gland, on average.
+    """The mean results of a second observer in one part of the gland.
 
     Attributes:
         dice: in [0, 1).
@@ -85,7 +85,7 @@ class RegionAnchors:
 
 @dataclass(frozen=True)
 class Anchors:
-    """What a second observer reached: the numbers that are worth 85 points.
+    """The results of a second observer, which score 85 points.
 
     They have no default. Those of the challenge were measured on its own cases by its own readers
     and belong in a file, with their source.

@@ -1,4 +1,4 @@
-"""Whether differences are more than chance, and how stable a ranking by them is.
+"""Significance of differences, and stability of rankings.
 
 References:
     Test: Wilcoxon 1945, doi:10.2307/3001968. Correction: Holm 1979, Scand. J. Stat. 6:65. Rank-biserial
@@ -35,7 +35,7 @@ TIE_DECIMALS = 12
 
 @dataclass(frozen=True)
 class Stability:
-    """Who leads in bootstrap samples of the cases, by one way of ranking.
+    """Shares of bootstrap samples in which each leads, by one ranking method.
 
     Attributes:
         method: the mean of the values, the mean of the ranks within cases, or the test of each sample.

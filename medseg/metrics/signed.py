@@ -1,4 +1,4 @@
-"""Where two segmentations of one structure lie apart: signed distances over both surfaces.
+"""Signed distances between the surfaces of two segmentations of one structure.
 
 The surfaces and their weights are those of `metrics.surface`, in either mode, so the mean size is the
 ASSD, the largest size the Hausdorff distance and, of surfels, the share of the area within the tolerance

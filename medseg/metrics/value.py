@@ -1,4 +1,4 @@
-"""Value: a measured number that says under which circumstances it was measured."""
+"""Value: a measured number with its status."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Value:
 
 
 def measured(number: float, unit: str, status: Status) -> Value:
-    """A `Value` in which NaN, the arithmetic's word for undefined, becomes None."""
+    """A `Value` in which NaN (undefined) becomes None."""
     return Value(None if math.isnan(number) else float(number), unit, status)
 
 

@@ -1,4 +1,4 @@
-"""Model: one `.safetensors` file with everything a prediction needs, and nothing that can run code."""
+"""Model: one `.safetensors` file with everything a prediction needs, and no executable code."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def load_model(name_or_path: str | Path) -> Model:
     metadata = _metadata(data, path)
     if metadata.get("schema") != SCHEMA:
         raise ModelError(
-            f"schema {metadata.get('schema')!r}, this version reads {SCHEMA!r}",
+            f"the file has the schema {metadata.get('schema')!r}, and this version reads {SCHEMA!r}",
             source=path,
             hint="update medseg, or train the model again",
         )
@@ -109,7 +109,7 @@ def find_model(name_or_path: str | Path) -> Path:
     if str(name_or_path) in packaged:
         return packaged[str(name_or_path)]
     raise ModelError(
-        "no such model file, and no packaged model of that name",
+        "there is no such model file, and no packaged model of that name",
         source=str(name_or_path),
         hint=f"packaged models: {', '.join(packaged) or 'none'}",
     )
@@ -129,9 +129,9 @@ def _metadata(data: bytes, path: Path) -> dict[str, str]:
     try:
         metadata = json.loads(data[8 : 8 + size])["__metadata__"]
     except (ValueError, KeyError, TypeError, RecursionError):
-        raise _damaged(path, "the header is none of ours") from None
+        raise _damaged(path, "the header was not written by medseg") from None
     if not isinstance(metadata, dict):
-        raise _damaged(path, "the header is none of ours")
+        raise _damaged(path, "the header was not written by medseg")
     return metadata
 
 
@@ -165,7 +165,7 @@ def _check(spec: ModelSpec, path: Path) -> None:
             source=path,
         )
     if network.spatial_dims == 3 and spec.slices != SliceSpec():
-        raise ModelError("a 3D network sees no slices", source=path)
+        raise ModelError("a 3D network does not take slices", source=path)
     facts, dims = spec.facts, network.spatial_dims
     fitting = len(facts.stride) == len(facts.receptive_radius) == dims
     if not fitting or min(facts.stride) < 1 or min(facts.receptive_radius) < 0:
@@ -176,4 +176,4 @@ def _check(spec: ModelSpec, path: Path) -> None:
 
 
 def _damaged(path: Path, fault: str) -> ModelError:
-    return ModelError(f"not a readable model file ({fault})", source=path, hint="copy it again")
+    return ModelError(f"is not a readable model file ({fault})", source=path, hint="copy it again")

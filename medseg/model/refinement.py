@@ -1,4 +1,4 @@
-"""Settings of the refinement: which structures share a brightness, and how far the scan is followed.
+"""Settings of the refinement: which structures share a brightness, and how closely they follow the scan.
 
 What is done with them is in `inference.refine`.
 """

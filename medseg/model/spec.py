@@ -1,4 +1,4 @@
-"""What is said of a model beside its numbers: network, preparation, tiling, structures. No torch here."""
+"""The description of a model without its weights: network, preparation, tiling, structures. No torch."""
 
 from __future__ import annotations
 
@@ -62,9 +62,9 @@ class SliceSpec:
 
     def __post_init__(self) -> None:
         if not self.axes or not set(self.axes) <= {0, 1, 2} or len(set(self.axes)) < len(self.axes):
-            raise UsageError(f"slice axes are some of 0, 1, 2, each once, not {self.axes}")
+            raise UsageError(f"slice axes must be distinct and among 0, 1, 2, not {self.axes}")
         if self.context < 0:
-            raise UsageError(f"a context of slices must be at least 0, not {self.context}")
+            raise UsageError(f"the context of slices must be at least 0, not {self.context}")
 
     @property
     def slices_seen(self) -> int:
@@ -74,7 +74,7 @@ class SliceSpec:
 
 @dataclass(frozen=True)
 class NetworkFacts:
-    """What tiling must know of a built network, so that planning needs no torch.
+    """Facts of a built network that tiling needs, so that planning does not need torch.
 
     Attributes:
         stride: total stride per axis, in voxels; tiles start on its multiples.
@@ -117,9 +117,9 @@ class PostprocessSpec:
         largest_component: structures of which only the largest component is kept.
         min_volume_mm3: components smaller than this are removed.
         fill_holes: structures whose enclosed background becomes theirs.
-        one_side: small pieces that are cut off from the rest of their side and touch the other become that
-            one's.
-        one_piece: structures whose small pieces become what they touch most.
+        one_side: small components that are separate from the rest of their side and touch the other become
+            part of that one.
+        one_piece: structures whose small components become what they touch most.
 
     Raises:
         UsageError: a volume is not a positive number.
@@ -145,7 +145,7 @@ class PostprocessSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything about a model but its numbers.
+    """The description of a model without its weights.
 
     Attributes:
         name: what the model is called.

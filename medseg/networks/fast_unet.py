@@ -166,7 +166,8 @@ class FastUNet(Segmenter):
 def _require(widths: Sequence[int], depth: int, detail: int) -> None:
     if len(widths) < 2 or min(widths) < 1 or depth < 1 or detail < 0:
         raise UsageError(
-            f"two widths or more, a depth of 1 or more, and a detail of 0 or more, not {tuple(widths)}, "
+            "at least two widths, a depth of at least 1 and a detail of at least 0 are needed, not "
+            f"{tuple(widths)}, "
             f"{depth}, {detail}"
         )
 

@@ -1,4 +1,4 @@
-"""What the networks are built from: one table lookup per number of axes, one unit per idea."""
+"""Building blocks of the networks."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ ACTIVATION: dict[str, Build] = {
 
 
 def choose(table: dict[str, Build], name: str, what: str) -> Build:
-    """`table[name]`, or a UsageError that lists what there is."""
+    """`table[name]`, or a UsageError that lists the names."""
     if name not in table:
-        raise UsageError(f"no {what} named {name!r}", hint=did_you_mean(name, table))
+        raise UsageError(f"there is no {what} named {name!r}", hint=did_you_mean(name, table))
     return table[name]
 
 
@@ -235,7 +235,7 @@ class Shrinkage:
 
 
 class InputGate(nn.Module):
-    """Refuses an input the network cannot take; hands any other on untouched.
+    """Refuses an input that the network cannot take, and passes any other unchanged.
 
     Args:
         channels: channels the network was built for.
@@ -259,18 +259,20 @@ class InputGate(nn.Module):
     def _check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != len(self.stride) + 2 or shape[1] != self.channels:
             axes = " x ".join("IJK"[: len(self.stride)])
-            raise UsageError(f"the network takes B x {self.channels} x {axes}, not the shape {shape}")
+            raise UsageError(
+                f"the network takes an input of B x {self.channels} x {axes}, not the shape {shape}"
+            )
         sizes = zip(shape[2:], self.stride, self.rest, self.above, strict=True)
         if any((n - r) % s or n <= a for n, s, r, a in sizes):
             raise UsageError(
-                f"the network takes axes above {self.above} that are {self.rest} plus a multiple of "
+                f"the network takes sizes above {self.above} that are {self.rest} plus a multiple of "
                 f"{self.stride}, not {shape[2:]}",
                 hint="pad the input",
             )
 
 
 def gate_of(in_channels: int, strides: tuple[PerAxis, ...], shrink: Shrinkage | None = None) -> InputGate:
-    """What a network of these strides takes: whole multiples, or valid convolutions' sizes."""
+    """Input sizes that a network of these strides takes: whole multiples, or valid convolutions' sizes."""
     total = products(strides)
     none = (0,) * len(total)
     if shrink is None:

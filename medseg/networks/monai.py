@@ -27,7 +27,7 @@ SHARED = ("spatial_dims", "in_channels", "out_channels")
 
 
 class MonaiNetwork(Segmenter):
-    """A network of another make as one of ours.
+    """A MONAI network as a `Segmenter`.
 
     Args:
         name: of its class, for messages.
@@ -68,13 +68,13 @@ class MonaiNetwork(Segmenter):
             return logits
         told = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise UsageError(
-            f"{PREFIX}{self.name} answers with {told} where logits of shape {expected} are wanted",
+            f"{PREFIX}{self.name} answers with {told} where logits of shape {expected} are needed",
             hint="leave its deep supervision off, and choose a network that segments",
         )
 
     @cached_property
     def output_reach(self) -> Reach:
-        """Of no axis: it is not traced."""
+        """None: MONAI networks are not traced."""
         return ()
 
     @property
@@ -89,7 +89,7 @@ class MonaiNetwork(Segmenter):
 
     @property
     def tile_independent(self) -> bool:
-        """False: nothing says that it is."""
+        """False: tile independence is not known."""
         return False
 
 
@@ -105,8 +105,8 @@ def build(spec: NetworkSpec) -> MonaiNetwork:
     name = spec.name.removeprefix(PREFIX)
     if spec.widths or spec.norm or spec.kernels or spec.strides:
         raise UsageError(
-            f"{spec.name} takes no widths, norm, kernels or strides of ours",
-            hint="give it its own settings under options",
+            f"{spec.name} does not take widths, norm, kernels or strides",
+            hint="give its own settings under options",
         )
     network_class = _find(name)
     known = list(inspect.signature(network_class).parameters)
@@ -143,7 +143,7 @@ def _require_known(name: str, options: Mapping[str, object], known: list[str]) -
     close = difflib.get_close_matches(unknown[0], own, n=3)
     raise UsageError(
         f"{name} has no option {', '.join(unknown)}",
-        hint=f"did you mean {' or '.join(close)}?" if close else f"it has stride, {', '.join(own)}",
+        hint=f"did you mean {' or '.join(close)}?" if close else f"choose from stride, {', '.join(own)}",
     )
 
 

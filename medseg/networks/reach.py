@@ -124,7 +124,7 @@ class AxisReach:
         """After concatenation or addition of two feature maps of one resolution."""
         if (self.jump, self.origin) != (other.jump, other.origin):
             raise TypeError(
-                f"maps of unlike grids meet: jump {self.jump} from {self.origin}, "
+                f"maps of different grids are combined: jump {self.jump} from {self.origin}, "
                 f"and jump {other.jump} from {other.origin}"
             )
         place = np.arange(math.lcm(len(self.low), len(other.low)), dtype=np.int64)
@@ -151,7 +151,7 @@ Reach = tuple[AxisReach, ...]
 
 @runtime_checkable
 class Reaching(Protocol):
-    """A module of ours that says itself what it does to a receptive field."""
+    """A module that states its own effect on the receptive field."""
 
     def reach(self, reach: Reach) -> Reach:
         """The field after the module, given the field before it."""
@@ -181,7 +181,7 @@ def trace(network: nn.Module, spatial_dims: int) -> dict[str, Reach]:
         elif node.op == "call_function" and node.target in MERGES:
             known[node] = _merged(known, node.all_input_nodes)
         elif node.op != "output":
-            raise TypeError(f"no rule for the reach of {node.op} {node.target}")
+            raise TypeError(f"there is no rule for the receptive field of {node.op} {node.target}")
     return named
 
 
@@ -209,7 +209,7 @@ def _through(module: nn.Module, reach: Reach) -> Reach:
     if isinstance(module, POINTWISE):
         return reach
     if not isinstance(module, (*WINDOWS, *TRANSPOSED)):
-        raise TypeError(f"no rule for the reach of {type(module).__name__}")
+        raise TypeError(f"there is no rule for the receptive field of {type(module).__name__}")
     kernel, stride, padding, dilation = (
         _per_axis(getattr(module, name, 1), len(reach))
         for name in ("kernel_size", "stride", "padding", "dilation")

@@ -44,7 +44,7 @@ def build(spec: NetworkSpec) -> Segmenter:
         UsageError: the name or an option is unknown, or the arguments make no network.
     """
     if spec.spatial_dims not in (2, 3):
-        raise UsageError(f"a network has 2 or 3 spatial dims, not {spec.spatial_dims}")
+        raise UsageError(f"a network has 2 or 3 spatial dimensions, not {spec.spatial_dims}")
     if spec.name.startswith(monai.PREFIX):
         return monai.build(spec)
     network = NETWORKS.find(spec.name, f"{monai.PREFIX}NAME")
@@ -119,7 +119,7 @@ def create(
     ('VNet', (2, 2, 2))
     >>> create("vnett")
     Traceback (most recent call last):
-    medseg.core.errors.UsageError: no network named 'vnett'; did you mean 'vnet'?
+    medseg.core.errors.UsageError: there is no network named 'vnett'; did you mean 'vnet'?
     """
     return build(
         NetworkSpec(

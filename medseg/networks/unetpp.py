@@ -164,8 +164,8 @@ def pruned_weights(weights: Mapping[str, T], level: int) -> dict[str, T]:
     if not any(key.startswith("head.") for key in kept):
         levels = sorted({int(key.split(".")[1]) for key in weights if key.startswith("head.")})
         raise UsageError(
-            f"these weights have no level {level} to prune a UNet++ to",
-            hint=f"the levels are {', '.join(map(str, levels))}",
+            f"these weights do not have a level {level} to prune a UNet++ to",
+            hint=f"choose from the levels {', '.join(map(str, levels))}",
         )
     return kept
 

@@ -27,7 +27,7 @@ Places = Sequence[tuple[InputCase, Path]]
 def distributed(
     address: str, places: Places, segmenter: Callable[[], Segmenter], options: PredictOptions
 ) -> Iterator[Outcome]:
-    """What became of each case, as they finish.
+    """Outcomes of the cases, as they finish.
 
     A case that is finished is passed over. One whose machine dies, runs out of memory or trips over a fault
     of ours is tried again elsewhere; one whose file is at fault is not.
@@ -102,7 +102,7 @@ def _lost(stem: str, target: Path, fault: BaseException | None) -> Outcome:
     """A case given up."""
     if isinstance(fault, MedsegError):
         return Outcome(stem, target, error=fault)
-    text = f"the cluster gave it up: {type(fault).__name__}: {fault}"
+    text = f"the cluster gave this case up: {type(fault).__name__}: {fault}"
     return Outcome(stem, target, error=InputError(text, source=stem))
 
 
@@ -113,6 +113,7 @@ def _connected(address: str) -> tuple[Any, Any]:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as fault:
         raise UsageError(
-            f"no Dask scheduler answers at {address} ({fault})", hint="give one such as tcp://host:8786"
+            f"no Dask scheduler answers at {address} ({fault})",
+            hint="give an address such as tcp://host:8786",
         ) from None
     return client, as_completed

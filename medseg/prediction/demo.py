@@ -25,7 +25,7 @@ SCAN = "mni152_t1.nii.gz"
 
 @dataclass(frozen=True)
 class Demo:
-    """What a demo left behind."""
+    """The files of a demonstration."""
 
     outcome: Outcome
     files: tuple[Path, ...]

@@ -1,4 +1,4 @@
-"""`medseg predict --dicom`: what was found in a series, as DICOM objects of the same study."""
+"""`medseg predict --dicom`: the result as DICOM objects of the same study."""
 
 from __future__ import annotations
 
@@ -37,10 +37,11 @@ def dicom_paths(stem: Path, *, pdf: bool = False, picture: bool = False) -> tupl
 
 
 def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind = "binary") -> None:
-    """Refuse what no DICOM objects can be made from, before anything is computed.
+    """Refuse a case for which no DICOM objects can be written, before any computation.
 
     Raises:
-        UsageError: the scan is no DICOM series, regions are to make a label map, or a library is missing.
+        UsageError: the scan is not a DICOM series, a label map is requested for regions, or a library
+            is missing.
     """
     if kind == "labelmap" and structures.are_regions:
         raise UsageError(
@@ -52,7 +53,7 @@ def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind
         require_slices(inspect(series))
     if not is_dicom_folder(series):
         raise UsageError(
-            "DICOM objects are made from a DICOM series only",
+            "DICOM objects can be written only for a DICOM series",
             source=series,
             hint="give the folder of its series",
         )
@@ -87,7 +88,7 @@ def write_dicom(
         structures: of the labels.
         model: name of the model or models.
         model_sha256: of their content.
-        kind: BINARY segments, or a LABELMAP of labels that are no regions.
+        kind: BINARY segments, or a LABELMAP of labels that are not regions.
         findings: of the result; each object says whether it is doubtful, the report and the segments why.
         volumes: what the report states beside the volumes of the structures.
         pdf: the case page, encapsulated if given.

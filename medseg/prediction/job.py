@@ -1,4 +1,4 @@
-"""One case of a prediction: read, segmented, written, its faults contained."""
+"""One case of a prediction: read, segment and write it; faults become part of its outcome."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PredictOptions:
-    """What is written, and how strictly.
+    """Options of a prediction.
 
     Attributes:
         reading: decisions an input file leaves open.
@@ -87,7 +87,7 @@ class PredictOptions:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one case.
+    """The outcome of one case.
 
     Attributes:
         stem: its name.
@@ -106,7 +106,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Looked:
-    """What the headers of a scan say of its prediction.
+    """Estimates from the headers of a scan.
 
     Attributes:
         grid: of its voxels.
@@ -200,7 +200,7 @@ class Job:
         return Looked(info.grid, wanted, forecast_of(info, self.segmenter))
 
     def read(self) -> None:
-        """Read the scan, unless its result is there already."""
+        """Read the scan, unless its result exists."""
         with self.watch.step("read"), self._contained():
             looked = self._looked()
             if looked is not None:
@@ -229,7 +229,7 @@ class Job:
                 raise InputError(f"doubtful: {refused[0].removesuffix('.')}", hint="drop --strict")
 
     def write(self) -> Outcome:
-        """Write what was found; what became of the case."""
+        """Write the result, and return the outcome of the case."""
         volume, found, self.volume, self.found = self.volume, self.found, None, None
         if self.outcome is None and volume is not None and found is not None:
             with self._contained():
@@ -339,7 +339,7 @@ class Job:
         except Exception as fault:
             if not self.batch:
                 raise
-            text = f"{type(fault).__name__}: {fault}; this is a fault of medseg"
+            text = f"{type(fault).__name__}: {fault}; this is a bug in medseg"
             self._failed(MedsegError(text, source=self.case.first), fault)
 
     def _failed(self, error: MedsegError, cause: Exception | None = None) -> None:
@@ -356,7 +356,7 @@ def _hidden(series: str | None) -> str | None:
 
 
 def forecast_of(info: ImageInfo, segmenter: Segmenter) -> Forecast:
-    """What a scan's header promises.
+    """The forecast from a scan's header.
 
     Raises:
         ResourceError: there is no room for it.

@@ -1,4 +1,4 @@
-"""The files of one prediction: what they are called, when they may be written, all of them or none."""
+"""The files of one prediction: names, overwriting, and writing all or none."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from medseg.segmentation.prediction import PredictionSummary, Provenance, summar
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where the results of one case go.
+    """The output paths of one case.
 
     Attributes:
         labels: the label map.
@@ -66,7 +66,7 @@ class Outputs:
 
     @property
     def case(self) -> str:
-        """What the case is called."""
+        """The name of the case."""
         return stem_and_suffix(self.labels)[0].removesuffix("_seg")
 
     @property
@@ -91,16 +91,16 @@ class Outputs:
             UsageError: nothing is changed.
         """
         if len(set(self.paths)) < len(self.paths):
-            raise UsageError("two structures would have their probabilities in one file", source=self.labels)
+            raise UsageError("two structures would have the same probability file", source=self.labels)
         changed = [] if overwrite or identity is None else self._changes(identity)
         for path in self.paths:
             mine = path == self.summary and usable_summary(path) is not None
             refuse_existing(path, overwrite or mine or bool(changed), inputs)
         if changed:
             raise UsageError(
-                f"the output exists already, but since it was made, {listed(changed)} changed",
+                f"the output exists already, but {listed(changed)} changed since it was written",
                 source=self.labels,
-                hint="add --overwrite to make it anew",
+                hint="add --overwrite to write it again",
             )
 
     def finished(self, identity: Provenance) -> PredictionSummary | None:
@@ -120,7 +120,7 @@ class Outputs:
 
     @contextmanager
     def all_or_none(self) -> Iterator[None]:
-        """Remove, when the block fails, whatever it wrote that was not there before."""
+        """If the block fails, remove the new files that it wrote."""
         new = [path for path in self.paths if not path.exists()]
         try:
             yield

@@ -1,4 +1,4 @@
-"""`medseg predict`: scans in; labels, a summary and, if asked for, probabilities and a report out."""
+"""`medseg predict`: segment scans; write labels, summary and, on request, probabilities and report."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def predict(
     scheduler: str | None = None,
     say: Say = lambda _: None,
 ) -> tuple[Outcome, ...]:
-    """Segment every case that the words name.
+    """Segment every case that the arguments name.
 
     In a batch, a case that is finished is passed over, and one that fails holds up no other.
 
@@ -80,7 +80,7 @@ def _placed(
     cases = find_cases(words, say)
     batch = is_batch(words, cases)
     if scheduler is not None and not batch:
-        raise UsageError("--scheduler sends the cases of a folder", hint="leave it out for one scan")
+        raise UsageError("--scheduler needs a folder of cases", hint="leave it out for one scan")
     if options.bids:
         targets = bids.targets(words, [case.first for case in cases], out)
     else:
@@ -95,9 +95,9 @@ def _placed(
             require_writable(path)
     elif isinstance(options.report, Path):
         raise UsageError(
-            "one page cannot be that of several cases",
+            "one report file cannot hold several cases",
             source=options.report,
-            hint="give --report alone, or make each with medseg report",
+            hint="give --report alone, or write each with medseg report",
         )
     part, parts = options.shard
     return list(zip(cases, targets, strict=True))[part - 1 :: parts], batch
@@ -136,7 +136,7 @@ class CasePlan:
     seconds: float
 
     def content(self) -> dict[str, Any]:
-        """What `--dry-run --json` says."""
+        """The content of `--dry-run --json`."""
         plans = [
             {
                 "strategy": "slabs" if slabs else plan.strategy,
@@ -203,7 +203,7 @@ def _targets(cases: Sequence[InputCase], out: Path | None) -> list[Path]:
     twice = [str(t) for t, summary in zip(targets, summaries, strict=True) if summaries.count(summary) > 1]
     if twice:
         raise UsageError(
-            f"two cases would be written to one place: {', '.join(dict.fromkeys(twice))}",
+            f"two cases would be written to the same file: {', '.join(dict.fromkeys(twice))}",
             hint="rename one, or predict them into different folders",
         )
     return targets

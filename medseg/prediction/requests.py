@@ -1,4 +1,4 @@
-"""From the words of a command line to cases: what to read, what to call it, where its result goes."""
+"""Cases from command-line arguments: input files, names and output paths."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class InputCase:
 
     @property
     def first(self) -> Path:
-        """What to name in a message about the case."""
+        """The path to name in messages about the case."""
         return next(iter(self.source.values())) if isinstance(self.source, Mapping) else self.source
 
     def target(self, out: Path | None) -> Path:
@@ -82,7 +82,7 @@ class InputCase:
         return (self.folder if out is None else out) / f"{self.stem}_seg{self.suffix}"
 
     def taking(self, channels: Sequence[str]) -> InputCase:
-        """Of a data set, the case with a model's channels alone, where it has them all; else as it is."""
+        """Of a dataset, the case with a model's channels alone, where it has them all; else as it is."""
         if not self.of_dataset or not isinstance(self.source, Mapping):
             return self
         files = {plain(name): file for name, file in self.source.items()}
@@ -94,25 +94,25 @@ class InputCase:
 def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCase, ...]:
     """Cases named by `scan.nii.gz`, `flair=a.nii.gz t1c=b.nii.gz`, a DICOM folder, or a folder of scans.
 
-    A folder without scans of its own may be a data set in a layout that is known. Label files beside their
+    A folder without scans of its own may be a dataset in a layout that is known. Label files beside their
     scans are left out.
 
     Raises:
         UsageError: channel names stand beside plain paths, or one comes twice.
-        InputError: a path does not exist, a folder holds no scan, or numbered channels without names.
+        InputError: a path does not exist, a folder contains no scan, or numbered channels without names.
     """
     if not words:
-        raise UsageError("no input", hint="give a scan, NAME=FILE for each channel, or a folder")
+        raise UsageError("no input was given", hint="give a scan, NAME=FILE for each channel, or a folder")
     pairs = [_channel(word) for word in words]
     if all(name for name, _ in pairs):
         return (_channels_case(pairs),)
     if any(name for name, _ in pairs):
-        raise UsageError("channel names beside plain paths", hint="give NAME=FILE for every channel")
+        raise UsageError("channel names are mixed with plain paths", hint="give NAME=FILE for every channel")
     return tuple(case for _, path in pairs for case in _cases_at(path, say))
 
 
 def is_batch(words: Sequence[str], cases: Sequence[InputCase]) -> bool:
-    """Whether the words mean many cases, even if there happens to be one."""
+    """Whether the arguments name a batch, even of one case."""
     folder = len(words) == 1 and Path(words[0]).is_dir() and cases[0].source != Path(words[0])
     return folder or len(cases) > 1
 
@@ -123,10 +123,10 @@ def names_folder(out: Path) -> bool:
 
 
 def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
-    """Refuse a place for the results that cannot be meant.
+    """Refuse an invalid output path.
 
     Raises:
-        UsageError: a batch has no folder, `out` is a file that is no image, or it lies in a folder
+        UsageError: a batch has no folder, `out` is a file that is not an image, or it lies in a folder
             that is read.
     """
     if batch and (out is None or not names_folder(out)):
@@ -137,15 +137,13 @@ def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
         raise UsageError("is neither a folder nor an image name", source=out, hint="give another -o")
     if names_folder(out) and not out.exists() and FILE_SUFFIX.fullmatch(out.suffix):
         raise UsageError(
-            f"{out.suffix} is no format that labels are written in",
+            f"{out.suffix} is not a format for labels",
             source=out,
-            hint=f"give a name such as {out.stem}.nii.gz, or, if it is to be a folder, make the folder first",
+            hint=f"give a name such as {out.stem}.nii.gz, or create the folder first",
         )
     for word in words:
         if Path(word).is_dir() and out.resolve().is_relative_to(Path(word).resolve()):
-            raise UsageError(
-                "lies inside the folder that is read", source=out, hint="choose a folder outside it"
-            )
+            raise UsageError("lies inside the input folder", source=out, hint="choose a folder outside it")
 
 
 def _channel(word: str) -> tuple[str, Path]:
@@ -190,7 +188,7 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
         return [_dicom_case(path)]
     if bids.is_root(path):
         found = [_file_case(scan) for scan in bids.scans(path)]
-        say(f"{path.resolve().name} is read as a BIDS data set: {counted(len(found), 'scan')}")
+        say(f"{path.resolve().name} is read as a BIDS dataset: {counted(len(found), 'scan')}")
         return found
     entries = _entries(path)
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
@@ -206,8 +204,8 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     if not cases:
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
         without = bids.lacks_description(path)
-        hint = f"add {bids.DESCRIPTION}, which makes it a BIDS data set" if without else None
-        raise InputError(f"holds no scan (it holds: {seen or 'nothing'})", source=path, hint=hint)
+        hint = f"add {bids.DESCRIPTION}, which marks a BIDS dataset" if without else None
+        raise InputError(f"contains no scan (it contains: {seen or 'nothing'})", source=path, hint=hint)
     return cases
 
 
@@ -241,7 +239,7 @@ def _tell_aside(paths: Sequence[Path], folder: Path, say: Say) -> None:
         if names
     ]
     if told:
-        say(f"left aside in {folder.resolve().name}: {' and '.join(told)}")
+        say(f"ignored in {folder.resolve().name}: {' and '.join(told)}")
 
 
 def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
@@ -254,7 +252,7 @@ def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]
 
 
 def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
-    """The cases of a folder with a file a channel, as nnU-Net names them; none where it is no such folder.
+    """The cases of a folder with a file a channel, as nnU-Net names them; none if it is not such a folder.
 
     Raises:
         InputError: all cases have the same several channels, and no `dataset.json` names them.
@@ -277,7 +275,8 @@ def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
         ]
     if all(found) and len(sources) > 1 and (numbers := _shared_numbers(list(sources.values()))):
         raise InputError(
-            f"holds files a channel ({', '.join(numbers)}), and no dataset.json beside it names them",
+            f"contains one file per channel ({', '.join(numbers)}), and no dataset.json beside it "
+            "names the channels",
             source=folder,
             hint="give NAME=FILE for each channel of a case",
         )

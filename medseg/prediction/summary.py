@@ -1,4 +1,4 @@
-"""What `scan_seg.json` and the page say of a prediction."""
+"""The summary of a prediction for `scan_seg.json` and the report."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected]:
-    """What to expect of each structure.
+    """Expected accuracy of each structure.
 
     Nothing where the result is doubtful, for what was learnt from other scans says nothing of this one, nor
     where the models do not run as one was calibrated.
@@ -124,7 +124,7 @@ def page_options(
     *,
     viewer: bool,
 ) -> ReportOptions:
-    """What the page is told beyond scan and labels.
+    """Options of the report, beyond scan and labels.
 
     The Dice to expect is shown only of a model whose calibration was right on shifted scans too.
     """

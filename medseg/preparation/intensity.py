@@ -1,4 +1,4 @@
-"""Intensities: from whatever the scanner wrote to numbers a network can start from.
+"""Normalisation of intensities.
 
 Statistics are float64 and taken from the voxels as they come; the result is float32.
 """
@@ -26,7 +26,7 @@ CHUNK_VOXELS = 2**20
 
 @dataclass(frozen=True)
 class NormalisationSpec:
-    """How each channel, by itself, is brought to a common scale.
+    """Settings of the normalisation, which treats each channel by itself.
 
     Attributes:
         kind: "zscore": mean 0 and standard deviation 1; "range": the percentiles (or extremes)
@@ -50,11 +50,11 @@ class NormalisationSpec:
 
     def __post_init__(self) -> None:
         if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise UsageError(f"percentiles must rise from 0 to 100, not {self.percentiles}")
+            raise UsageError(f"percentiles must increase within 0 to 100, not {self.percentiles}")
         if (self.kind == "window") != (self.window is not None):
-            raise UsageError('a window and the kind "window" belong together')
+            raise UsageError('a window needs the kind "window", and the kind needs a window')
         if self.window is not None and not self.window[0] < self.window[1]:
-            raise UsageError(f"a window must rise, not {self.window}")
+            raise UsageError(f"a window must be (low, high) with low < high, not {self.window}")
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ def normalise(
 
 
 def check_intensities(array: Real, channels: Sequence[str] | None = None) -> None:
-    """Refuse what no network can read.
+    """Refuse non-finite or constant channels.
 
     Raises:
         InputError: a voxel of (C, I, J, K) is NaN or infinite, or a channel is constant.
@@ -108,14 +108,14 @@ def check_intensities(array: Real, channels: Sequence[str] | None = None) -> Non
             raise InputError(
                 f"{bad} of {channel.size} voxels of {_name(index, channels)} "
                 f"{plural(bad, 'is', 'are')} not finite",
-                hint="repair the file, or give a value for them with --fill-nan",
+                hint="repair the file, or replace them with --fill-nan",
             )
         if low == high:
             raise InputError(f"{_name(index, channels)} is constant: every voxel is {float(low):g}")
 
 
 def rescaled(array: Real, spec: NormalisationSpec, channels: Sequence[str] | None = None) -> str | None:
-    """What says that a channel is not in the absolute units its window is in; None where nothing does.
+    """Why a channel is not in the absolute units of its window; None if it may be.
 
     A window that reaches below zero is one of Hounsfield units, in which air is -1000 and a scan without a
     value below zero is none. One that lies within 0 to 255 besides was rescaled to be looked at.
@@ -132,7 +132,7 @@ def rescaled(array: Real, spec: NormalisationSpec, channels: Sequence[str] | Non
         least, most = float(channel.min()), float(channel.max())
         if least >= 0 and most <= DISPLAY_MOST:
             return (
-                f"{_name(index, channels)} holds {least:g} to {most:g}, which are no Hounsfield units: "
+                f"{_name(index, channels)} holds {least:g} to {most:g}, which are not Hounsfield units: "
                 f"the model takes {low} to {high}"
             )
     return None

@@ -1,4 +1,4 @@
-"""Axis order: any of the 48 ways to store one scan, to RAS+ and back, without touching a value."""
+"""Axis order: any of the 48 ways to store one scan, to RAS+ and back, without changing a value."""
 
 from __future__ import annotations
 

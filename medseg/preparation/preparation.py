@@ -32,7 +32,7 @@ OBJECT_MARGIN_MM = 10.0
 
 @dataclass(frozen=True)
 class PreparationSpec:
-    """What is done to a scan before the network sees it.
+    """Settings of the preparation of a scan.
 
     Attributes:
         spacing_mm: voxel size along right, anterior, superior to resample to; None keeps it.
@@ -56,7 +56,7 @@ class PreparationSpec:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """A scan as the network sees it, and the way back to its own grid.
+    """A prepared scan, with the inverse to its own grid.
 
     Attributes:
         array: (C, i, j, k) float32, contiguous.
@@ -98,7 +98,10 @@ class Prepared:
             GeometryError: the probabilities do not lie on `grid`.
         """
         if probabilities.shape[1:] != self.grid.shape:
-            raise GeometryError(f"probabilities of {probabilities.shape[1:]}, prepared {self.grid.shape}")
+            raise GeometryError(
+                f"the probabilities have the shape {probabilities.shape[1:]}, and the prepared grid "
+                f"{self.grid.shape}"
+            )
         first, last, _ = (rows or slice(None)).indices(self.oriented_shape[0])
         inside = slice(max(first, self.box.start[0]), min(last, self.box.stop[0]))
         wanted = slice(inside.start - self.box.start[0], max(inside.start, inside.stop) - self.box.start[0])
@@ -119,7 +122,9 @@ class Prepared:
             GeometryError: the array does not lie on the oriented grid.
         """
         if labels.shape != self.oriented_shape:
-            raise GeometryError(f"array of shape {labels.shape}, oriented input {self.oriented_shape}")
+            raise GeometryError(
+                f"the labels have the shape {labels.shape}, and the oriented input {self.oriented_shape}"
+            )
         return np.ascontiguousarray(self.reorientation.backward(labels))
 
 

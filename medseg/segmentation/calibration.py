@@ -1,4 +1,4 @@
-"""How far off a model's volumes and its own confidence are, learnt from cases with a reference.
+"""Calibration of a model's volumes and confidence on cases with a reference.
 
 What is learnt is stored in the model file and comes with every prediction: an interval for each volume, the
 Dice to expect, and what scans and results of the usual kind look like.
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.findings.answer import LIKENESS_SLACK
-from medseg.findings.labels import piece_counts
+from medseg.findings.labels import component_counts
 from medseg.metrics.conformal import COVERAGE, calibrated_line, conformal_interval, least_cases
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
@@ -32,14 +32,14 @@ SHIFTED_COVERAGE = 0.85
 
 @dataclass(frozen=True)
 class Observation:
-    """One case with a reference, as a model saw it.
+    """One case with a reference, as predicted by a model.
 
     Attributes:
         predicted_ml, reference_ml: volume of each structure, 0 where there is none.
         dice: of each structure that prediction or reference has.
         estimated_dice: what the model's probabilities promised for each structure it labelled.
         features: of scan and result.
-        pieces: of each structure that was labelled, specks left out.
+        pieces: number of components of each labelled structure, specks left out.
     """
 
     predicted_ml: Mapping[str, float]
@@ -52,7 +52,7 @@ class Observation:
 
 @dataclass(frozen=True)
 class Expected:
-    """What to expect of one structure of a new case.
+    """Expected accuracy of one structure in a new case.
 
     Attributes:
         interval_ml: that holds the volume of a reference segmentation with the calibrated probability; None
@@ -78,7 +78,7 @@ def observed(found: Segmentation, reference: LabelMap) -> Observation:
         {name: score for name, score in scores.items() if not math.isnan(score)},
         found.estimated_dice,
         found.features,
-        piece_counts(found.labels.array, found.structures),
+        component_counts(found.labels.array, found.structures),
     )
 
 
@@ -100,7 +100,7 @@ def calibrated(cases: Sequence[Observation], structures: StructureSet) -> Eviden
 def expectations(
     volumes_ml: Mapping[str, float], estimated_dice: Mapping[str, float], evidence: Evidence
 ) -> dict[str, Expected]:
-    """What to expect of each structure of a new case, by name.
+    """Expected accuracy of each structure in a new case, by name.
 
     Args:
         volumes_ml: predicted.

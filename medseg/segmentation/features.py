@@ -1,4 +1,4 @@
-"""What is measured of a scan and of what was found in it, to tell whether the like has been seen before.
+"""Features of a scan and its segmentation, to compare it with the calibration cases.
 
 The names are words that a sentence can hold. Lengths and volumes come as logarithms, so that twice and half
 are equally far; places in mm from the middle of all that was found, so that the position in the scanner does

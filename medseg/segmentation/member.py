@@ -17,7 +17,7 @@ CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 
 @dataclass(frozen=True)
 class SegmenterOptions:
-    """How a segmenter runs.
+    """Options of a segmenter.
 
     Attributes:
         device: "cpu", "cuda", "cuda:N", "mps", or "auto".

@@ -1,4 +1,4 @@
-"""Segmenter: models loaded once, scans in, labels out. The library's front door to prediction."""
+"""Segmenter: loads models once and segments scan after scan; the prediction API."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ UNNAMED = "image"
 
 @dataclass(frozen=True, eq=False)
 class Segmentation:
-    """What was found in one scan.
+    """The segmentation of one scan.
 
     Attributes:
         labels: on the scan's own grid, in its own axis order.
@@ -70,7 +70,7 @@ class Segmentation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What the readers of the files warned of."""
+        """Warnings of the file readers."""
         return sentences(self.findings, "warning")
 
     def voxels(self) -> dict[str, int]:
@@ -129,7 +129,7 @@ class Segmenter:
         spec = self.models[0].spec.refinement if len(self.models) == 1 else None
         if self.options.refine and spec is None:
             raise UsageError(
-                "several models are averaged without refinement"
+                "refinement is not possible with several models"
                 if len(self.models) > 1
                 else f"{self.models[0].spec.name} has no refinement",
                 hint="leave out --refine",

@@ -1,4 +1,4 @@
-"""Whether a result can be believed: the one list of what speaks against it.
+"""The verdict on a result: the list of its findings.
 
 Every check is driven by what the model knows of its own training (`ModelSpec.evidence`) and is silent where
 it knows nothing. The findings themselves, their sentences and limits are those of `medseg.findings`.
@@ -45,7 +45,7 @@ class Quality:
 
     @property
     def flag(self) -> Literal["ok", "doubtful"]:
-        """Whether any finding speaks against the result."""
+        """Whether any finding is a doubt."""
         return "doubtful" if finding.is_doubtful(self.findings) else "ok"
 
     @property
@@ -56,7 +56,7 @@ class Quality:
 
 @dataclass
 class ConfidenceTally:
-    """What a verdict needs of probabilities that are not kept, gathered while they pass.
+    """Accumulates what a verdict needs of probabilities while they are streamed.
 
     Attributes:
         structures: what the outputs are.
@@ -75,7 +75,7 @@ class ConfidenceTally:
     shares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
     def add(self, rows: Iterable[tuple[slice, FloatArray]]) -> Iterator[tuple[slice, FloatArray]]:
-        """Pass on what comes by."""
+        """Yield the probabilities unchanged, and accumulate."""
         for run, part in rows:
             labels = labels_from_probabilities(part, self.structures)
             highest = part.max(axis=0)
@@ -146,7 +146,7 @@ def assess(
     contrast: Mapping[str, float],
     mirrored: Callable[[], ConfidenceTally],
 ) -> Quality:
-    """Look at one result from every side.
+    """Check one result and collect its findings.
 
     Args:
         volume: the scan as it was read.
@@ -183,12 +183,12 @@ def expected_of(spec: ModelSpec) -> Expected:
     return Expected(
         evidence.volume_ranges,
         lesions | (evidence.pieces or {}),
-        f"the training of {spec.name}",
+        f"the training data of {spec.name}",
     )
 
 
 def _of_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
-    """What speaks against giving the scan to these models, of which one may be no good at all.
+    """Findings that make the scan unsuitable for these models, of which one may be unsuitable.
 
     Of a further one only what none before it said.
     """
@@ -209,7 +209,7 @@ def require_units(volume: Volume, specs: Sequence[ModelSpec]) -> None:
     """
     for spec in specs:
         if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
-            raise InputError(text, hint="give the scan as it was reconstructed, or --force")
+            raise InputError(text, hint="give the scan as reconstructed, or --force")
 
 
 def _of_evidence(spec: ModelSpec) -> Iterator[Finding]:
@@ -218,13 +218,13 @@ def _of_evidence(spec: ModelSpec) -> Iterator[Finding]:
         yield Finding(
             "volumes_unknown",
             "note",
-            f"{spec.name} knows no volumes to compare with, for no case of its training was labelled in "
-            "full: an implausible volume is not noticed.",
+            f"The volumes were not checked: no case in the training data of {spec.name} was "
+            "labelled in full.",
         )
 
 
 def _of_units(volume: Volume, spec: ModelSpec) -> Iterator[Finding]:
-    """What speaks against the values of a scan that was taken all the same, see `require_units`."""
+    """Findings about the values of a scan that was accepted with --force, see `require_units`."""
     if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
         yield Finding("rescaled", "doubt", finding.sentence(text))
 

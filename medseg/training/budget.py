@@ -1,4 +1,4 @@
-"""`--time-budget`: how long a training fits, by measuring a few steps that leave no trace."""
+"""`--time-budget`: the number of epochs that fit, by timing a few steps that are then undone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`medseg calibrate`: what a model's numbers are worth, learnt from cases it was not trained on."""
+"""`medseg calibrate`: calibrate a model on cases that it was not trained on."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class CalibrateOptions:
         seed: of the shifts and of the repeated predictions.
         threads: of the processor; 0 takes what there is.
         shifts: how unlike the originals the scans are on which the calibration is checked.
-        reading: decisions that the files of the data set leave open.
+        reading: decisions that the files of the dataset leave open.
     """
 
     every: bool = False
@@ -55,7 +55,7 @@ class CalibrateOptions:
 def calibrate(
     model: Model, card: Card, data: Path, options: CalibrateOptions, *, say: Say
 ) -> tuple[Model, Evidence]:
-    """The model with what its own numbers are worth, and that alone.
+    """The model with new calibration evidence; nothing else changes.
 
     Args:
         model: trained.
@@ -85,7 +85,9 @@ def calibrate(
         )
     read: Reader = partial(read_case, card=card, channels=model.spec.channels)
     segmenter = Segmenter([model], SegmenterOptions(threads=options.threads, observe=True))
-    say(f"predicting {counted(len(files), 'case')}, as they are and as another scanner might have made them")
+    say(
+        f"predicting {counted(len(files), 'case')}, unchanged and as another scanner might have acquired them"
+    )
     plain, other = _observations(segmenter, files, read, options)
     evidence = _with_shifted(calibrated(plain, segmenter.structures), other, options.shifts)
     say(f"predicting {min(len(files), REPEATED_CASES)} of them again and again, moved a little")
@@ -110,10 +112,10 @@ def _with_shifted(evidence: Evidence, other: Sequence[Observation], shifts: Shif
 
 
 def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None = None) -> Sequence[CaseFiles]:
-    """The cases of the data set a model was trained on that its training did not see.
+    """The cases of the dataset a model was trained on that its training did not see.
 
     Raises:
-        UsageError: it was trained on another data set, or on every case.
+        UsageError: it was trained on another dataset, or on every case.
     """
     training = model.spec.training
     found = card.read(data, reading=reading).cases
@@ -121,7 +123,7 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
     same = training.dataset == card.description
     if not same or fold is None or folds is None or seed is None or cases is None:
         raise UsageError(
-            f"which of these cases {model.spec.name} was trained on is not known",
+            f"it is unknown which of these cases {model.spec.name} was trained on",
             source=data,
             hint="give --every, if it was trained on none of them",
         )
@@ -137,7 +139,7 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
         raise UsageError(
             f"the fold holds out {len(split.validation)} of these cases, and {measured} when it was trained",
             source=data,
-            hint="give the folder as it was then",
+            hint="give the folder as it was at the training",
         )
     by_id = {case.case_id: case for case in found}
     return [by_id[name] for name in split.validation]
@@ -154,13 +156,11 @@ def card_of(model: Model) -> Card:
         card = load_card(name)
         if card.description == dataset:
             return card
-    raise UsageError(
-        f"no card of the package describes what {model.spec.name} was trained on", hint="give --card"
-    )
+    raise UsageError(f"no packaged card describes the training data of {model.spec.name}", hint="give --card")
 
 
 def table_rows(evidence: Evidence) -> tuple[tuple[str, ...], ...]:
-    """What was learnt, as a table with its head first."""
+    """The calibration as a table, header first."""
     head = ("Structure", "n", "Volume, 90 % interval", "Dice, 90 % interval", "Smallest change ml", "%")
     repeated = {} if evidence.repeatability is None else evidence.repeatability.structures
     found = {} if evidence.calibration is None else evidence.calibration.structures

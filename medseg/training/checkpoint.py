@@ -1,4 +1,4 @@
-"""Checkpoints: the whole state of a training in one safetensors file, whole or not there."""
+"""Checkpoints: the whole state of a training in one safetensors file, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -74,9 +74,11 @@ def load(path: Path) -> Checkpoint:
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as fault:
         raise InputError(f"damaged checkpoint ({fault})", source=path) from None
     if schema != SCHEMA:
-        raise InputError(f"a checkpoint of schema {schema!r}, this version reads {SCHEMA!r}", source=path)
+        raise InputError(
+            f"the checkpoint has the schema {schema!r}, and this version reads {SCHEMA!r}", source=path
+        )
     if stated != _digest(tensors, text):
-        raise InputError("damaged checkpoint (digest differs)", source=path)
+        raise InputError("damaged checkpoint (its digest differs)", source=path)
     return Checkpoint(tensors, values)
 
 
@@ -98,10 +100,12 @@ def load_latest(path: Path) -> tuple[Checkpoint | None, str | None]:
         except InputError as fault:
             faults.append(str(fault))
             continue
-        return found, ("; ".join([*faults, "the one before it is used"]) if faults else None)
+        return found, ("; ".join([*faults, "the checkpoint before it is used"]) if faults else None)
     if faults:
         raise InputError(
-            "no checkpoint can be read", source=path.parent, hint="train into another folder, or --overwrite"
+            "no checkpoint can be read",
+            source=path.parent,
+            hint="train into another folder, or add --overwrite",
         )
     return None, None
 

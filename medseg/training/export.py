@@ -1,4 +1,4 @@
-"""`medseg export`: a model's graph for other programs, and all they must know to use it."""
+"""`medseg export`: a model's graph for other programs, and a description of its use."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INPUT, OUTPUT = "image", "logits"
 
 @dataclass(frozen=True)
 class Export:
-    """What was written.
+    """The result of an export.
 
     Attributes:
         files: the graph, its constants where they lie apart, and the description.
@@ -39,7 +39,7 @@ class Export:
 
 
 def export(model: Model, out: Path, *, overwrite: bool = False) -> Export:
-    """Write a model's network as OpenVINO or ONNX graph, with a JSON of what goes before and after it.
+    """Write a model's network as OpenVINO or ONNX graph, with a JSON description of pre- and post-processing.
 
     What was written is read again and compared with torch before it gets its name.
 

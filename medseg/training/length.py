@@ -1,4 +1,4 @@
-"""How long a training is: fixed once, by the recipe or by the time there is."""
+"""The length of a training: fixed once, by the recipe or by the time budget."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def _fitting(length: Length, steps: int, left_s: float) -> str:
     if length.steps_per_epoch == steps and length.whole_epoch_s <= left_s:
         fit = "fits" if length.epochs == 1 else "fit"
         epochs = counted(length.epochs, "epoch")
-        return f"{epochs} of {counted(steps, 'step')} {fit} into the {left_s:.0f} s that are left"
+        return f"{epochs} of {counted(steps, 'step')} {fit} into the remaining {left_s:.0f} s"
     shorter = f"one of {counted(length.steps_per_epoch, 'step')} takes {length.seconds:.0f} s"
-    over = ", the shortest there is" if length.steps_per_epoch == 1 else ""
+    over = ", the shortest possible epoch" if length.steps_per_epoch == 1 else ""
     return (
-        f"an epoch of {counted(steps, 'step')} takes {length.whole_epoch_s:.0f} s, and {left_s:.0f} s are "
-        f"left: {shorter}{over}"
+        f"an epoch of {counted(steps, 'step')} takes {length.whole_epoch_s:.0f} s, and {left_s:.0f} s "
+        f"remain: {shorter}{over}"
     )

@@ -14,7 +14,7 @@ from medseg.io.atomic import atomic_write
 
 
 class TrainingLog:
-    """One row an epoch. On resuming, rows of epochs that will be run again are dropped.
+    """One row an epoch. On resuming, rows of epochs that will be repeated are dropped.
 
     Args:
         folder: the run; the log is `log.csv`, the events are in `tensorboard/`.
@@ -55,5 +55,5 @@ class TrainingLog:
                 return [row for row in csv.DictReader(lines) if int(row["epoch"]) <= epochs_done]
         except (ValueError, KeyError, TypeError, csv.Error) as fault:
             raise InputError(
-                f"not the log of a training ({fault!r})", source=self.path, hint="move it away"
+                f"is not the log of a training ({fault!r})", source=self.path, hint="move it away"
             ) from None

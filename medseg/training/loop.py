@@ -331,9 +331,9 @@ class Trainer:
             self._restore(found)
         except (RuntimeError, LookupError, ValueError) as fault:
             raise InputError(
-                f"a checkpoint of another training ({fault})",
+                f"the checkpoint belongs to another training ({fault})",
                 source=self.last_path,
-                hint="train into another folder, or --overwrite",
+                hint="train into another folder, or add --overwrite",
             ) from None
         best, best_warning = checkpoints.load_latest(self.best_path)
         if best is not None and best_warning:

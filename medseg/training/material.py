@@ -1,4 +1,4 @@
-"""What a trainer is fed: prepared cases, and who makes patches of them."""
+"""Training data of a trainer: prepared cases, and the source of patches."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from medseg.training.split import Split
 
 @dataclass(frozen=True)
 class Material:
-    """What a trainer is fed: cases that train, cases that choose the checkpoint, and who makes patches.
+    """Training data: cases that train, cases that choose the checkpoint, and the source of patches.
 
     `spacing_mm` is that of the axes of a patch.
     """
@@ -63,7 +63,7 @@ def training_material(
 def patch_maker(
     recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, spacing_mm: SpacingMm
 ) -> PatchMaker:
-    """Who makes patches at a spacing.
+    """The source of patches at a spacing.
 
     Raises:
         UsageError: the recipe's changes do not go with the card's structures or tissues.

@@ -105,7 +105,7 @@ def measure(
     model: Model, files: Sequence[CaseFiles], read: Reader, metrics: MetricsSpec, threads: int, say: Say
 ) -> tuple[Model, tuple[CaseResult, ...]]:
     """Predict cases the model has not seen, as a user would; store how well it did, and what to expect."""
-    say(f"measuring on {counted(len(files), 'case')} not trained on")
+    say(f"measuring {counted(len(files), 'case')} outside the training")
     segmenter = Segmenter([model], SegmenterOptions(threads=threads, observe=True))
     results, seen = [], []
     for case in files:

@@ -1,4 +1,4 @@
-"""The story of `medseg augment`: what augmentation makes of one scan, as a picture."""
+"""`medseg augment`: a picture of augmentations of one scan."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ CHANGES: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be shown.
+    """What a preview shows.
 
     Attributes:
         name: what to call it.
@@ -101,8 +101,8 @@ def plan_of_recipe(name: str | Path) -> Plan:
     card = load_card(recipe.card)
     if recipe.synthesis is not None:
         raise UsageError(
-            f"the recipe {recipe.name} makes its scans from label maps and augments none",
-            hint="name a recipe with an [augmentation] section",
+            f"the recipe {recipe.name} synthesises its scans from label maps and has no augmentation",
+            hint="give a recipe with an [augmentation] section",
         )
     i, j, k = recipe.training.patch
     across = None
@@ -143,7 +143,7 @@ def augment(
             picture cannot be written.
     """
     if out.suffix.lower() != ".png":
-        raise UsageError("the picture is a PNG", source=out, hint="give a name that ends in .png")
+        raise UsageError("the picture must be a PNG", source=out, hint="give a name that ends in .png")
     inputs = [*files_of(scan), *(files_of(labels) if labels else ())]
     refuse_existing(out, overwrite, inputs)
     try:
@@ -175,7 +175,7 @@ def augment(
 
 
 def words(params: Params) -> tuple[str, ...]:
-    """What was drawn, in a few lines for people.
+    """The random parameters as short text.
 
     >>> words(Params())
     ('not moved',)

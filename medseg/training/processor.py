@@ -1,4 +1,4 @@
-"""What the processor is good at, and how memory is kept from being given back every step."""
+"""Precision of the processor, and reuse of memory between steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Recipes: experiments in TOML, a data set and every setting of what is done with it."""
+"""Recipes: experiments in TOML, a dataset and every setting of what is done with it."""
 
 from __future__ import annotations
 
@@ -75,13 +75,12 @@ class Recipe:
         structures = card.structure_set
         if bool(card.tissues) != (self.synthesis is not None):
             raise UsageError(
-                f"the card {card.name} has {'' if card.tissues else 'no '}tissues to make scans from, and "
+                f"the card {card.name} has {'' if card.tissues else 'no '}tissues to synthesise "
+                "scans from, and "
                 f"the recipe {self.name} has {'no ' if self.synthesis is None else ''}[synthesis] section"
             )
         if self.synthesis is not None and self.preparation.spacing_mm is None:
-            raise UsageError(
-                "scans that are made need preparation.spacing_mm, the voxel size to make them at"
-            )
+            raise UsageError("synthetic scans need preparation.spacing_mm, their voxel size")
         for name in self.postprocess.names:
             structures.meant(name)
         channels = self.channels or card.channels
@@ -97,7 +96,7 @@ class Recipe:
         if flat and self.synthesis is not None:
             raise UsageError(f"the recipe {self.name} has [synthesis], and a network of 2 spatial_dims")
         if flat and self.training.patch[2] != 1:
-            raise UsageError(f"a patch of slices is (i, j, 1), not {self.training.patch}")
+            raise UsageError(f"a patch of slices must be (i, j, 1), not {self.training.patch}")
         options = dict(self.network.options)
         if self.network.name == "unetpp":
             options["exclusive"] = not structures.are_regions

@@ -1,4 +1,4 @@
-"""How far predictions of one scan differ when only its position and its noise do.
+"""Repeatability: differences between predictions of one scan in other positions and with other noise.
 
 A patient who is scanned twice lies a little otherwise, and the second scan has other noise. Each
 scan is predicted in several versions that differ by so much and no more; the spread of the volumes
@@ -39,7 +39,7 @@ RANGE_PERCENTILES = (0.5, 99.5)
 
 @dataclass(frozen=True)
 class Perturbations:
-    """What versions of one scan differ by; each is drawn uniformly up to, or between, the numbers given.
+    """Differences between versions of one scan; each is drawn uniformly up to, or between, the numbers given.
 
     Attributes:
         runs: versions of each scan.
@@ -64,7 +64,7 @@ class Perturbations:
         least, most = self.noise_percent
         numbers = (self.shift_voxels, self.rotation_degrees, least, most - least, self.bias_percent)
         if not all(0 <= x < math.inf for x in numbers):
-            raise UsageError("perturbations are not negative or infinite; noise goes from least to most")
+            raise UsageError("perturbations must be finite and not negative, and noise must be (least, most)")
 
 
 DEFAULT = Perturbations()

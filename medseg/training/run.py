@@ -1,4 +1,4 @@
-"""A run: the folder of one training, and what makes the same command go on where it stopped."""
+"""A run: the folder of one training, from which the same command resumes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Run:
 
     @property
     def owner_path(self) -> Path:
-        """Who holds the lock; it lies beside the lock, whose content belongs to the library."""
+        """The file that names the owner of the lock; the lock file itself belongs to the library."""
         return self.folder / "run.owner.json"
 
     def begin(self, recipe: Recipe, split: Split, command: Mapping[str, Any], *, anew: bool = False) -> Begun:
@@ -113,9 +113,9 @@ class Run:
         different = [f.name for f in fields(kept) if getattr(stored, f.name) != getattr(kept, f.name)]
         if different:
             raise UsageError(
-                f"holds a run begun with other settings ({', '.join(different)})",
+                f"contains a run with other settings ({', '.join(different)})",
                 source=self.folder,
-                hint="give the same command to go on, another folder with -o, or --overwrite",
+                hint="repeat the same command to resume, or give another folder with -o, or --overwrite",
             )
         return stored
 
@@ -137,10 +137,10 @@ class Run:
         trained = any(self.checkpoints_path.glob("*"))
         if trained and before is not None and before != now:
             raise UsageError(
-                f"was begun with other data: {_changes(before, now)}",
+                f"was started with other data: {_changes(before, now)}",
                 source=self.folder,
-                hint="restore the files to go on, train on them as they are now in another folder with -o, "
-                "or begin anew with --overwrite",
+                hint="restore the files to resume, train on the changed files in another folder with -o, "
+                "or start again with --overwrite",
             )
         if before != now:
             begun = self._store(replace(begun, data=now))
@@ -192,7 +192,7 @@ class Run:
             lock.acquire(timeout=0)
         except Timeout:
             raise UsageError(
-                f"{_message(self.owner_path)} is training here",
+                f"{_message(self.owner_path)} is training in this folder",
                 source=self.folder,
                 hint="wait for it, or train into another folder with -o",
             ) from None
@@ -211,7 +211,9 @@ class Run:
             raise UsageError("is a file, not a folder", source=self.folder, hint="choose another -o")
         if self.folder.exists() and any(self.folder.iterdir()):
             raise UsageError(
-                "is not empty and holds no run", source=self.folder, hint="choose another folder with -o"
+                "is not empty and does not contain a run",
+                source=self.folder,
+                hint="choose another folder with -o",
             )
 
     def _remove(self) -> None:

@@ -1,4 +1,4 @@
-"""Foreground-aware patches: which case, and where in it, the next training patch is cut."""
+"""Foreground-aware sampling of training patches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_POSITIONS = 20_000
 
 @dataclass(frozen=True)
 class Patch:
-    """A place to cut: the case's number and the patch's centre in its voxels."""
+    """A patch position: the case's number and the patch's centre in its voxels."""
 
     case: int
     centre: tuple[float, float, float]
@@ -44,7 +44,7 @@ class PatchSampler:
 
     def __init__(self, labels: Sequence[Tensor], patch: Sequence[int], foreground_share: float) -> None:
         if not labels:
-            raise UsageError("there is no case to cut patches from")
+            raise UsageError("there is no case to sample patches from")
         self.shapes = [tuple(int(n) for n in lab.shape) for lab in labels]
         self.patch = tuple(int(n) for n in patch)
         self.foreground_share = foreground_share
@@ -99,7 +99,7 @@ def _labelled(labels: Tensor) -> Tensor | None:
     if bool(known.all()):
         return None
     if not bool(known.any()):
-        raise UsageError("there is no labelled voxel in a case to cut patches from")
+        raise UsageError("a case to sample patches from has no labelled voxel")
     return _thinned(known)
 
 

@@ -55,7 +55,7 @@ def facts_of(network: Segmenter) -> NetworkFacts:
 def check_trainable(
     network: Segmenter, structures: StructureSet, loss: LossSpec, training: TrainingSpec
 ) -> None:
-    """Refuse settings that no data could make a training of.
+    """Refuse settings with which no training is possible.
 
     Args:
         network: from `build_network`.
@@ -64,17 +64,17 @@ def check_trainable(
 
     Raises:
         UsageError: deep supervision is asked of a network without further heads, the network's output is
-            smaller than its input, the patch is no multiple of its stride or shrinks to one voxel that a norm
-            cannot take, or the loss does not take its outputs.
+            smaller than its input, the patch is not a multiple of its stride or shrinks to one voxel that a
+            norm cannot take, or the loss does not take its outputs.
     """
     if training.deep_supervision and not isinstance(network, Supervised):
         raise UsageError(
-            "training.deep_supervision needs a network of several heads, and this has one head",
+            "training.deep_supervision needs a network with several heads, and this one has one head",
             hint="choose unetpp or plain_unet, or leave it out",
         )
     if any(axis.origin for axis in network.output_reach):
         raise UsageError(
-            "a network without padding gives an output smaller than its patch, and cannot be trained here",
+            "a network without padding has an output smaller than its patch, and cannot be trained here",
             hint="leave network.options.padding out",
         )
     _require_multiple(training.patch, network.stride)

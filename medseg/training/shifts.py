@@ -1,4 +1,4 @@
-"""Scans as another scanner might have made them: contrast, shading, sharpness and noise differ."""
+"""Shifted scans, as another scanner might have acquired them: other contrast, shading, sharpness, noise."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class ShiftSpec:
 
 
 def shifted(volume: Volume, generator: np.random.Generator, spec: ShiftSpec | None = None) -> Volume:
-    """The scan (C, I, J, K) as another scanner might have made it; every channel the same way.
+    """The scan (C, I, J, K) as another scanner might have acquired it; all channels alike.
 
     Args:
         volume: the scan.

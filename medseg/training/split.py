@@ -1,4 +1,4 @@
-"""Who trains, who chooses the checkpoint, who is only measured: case-wise, group-wise, repeatable."""
+"""Split of cases into training, selection and validation: case-wise, group-wise, repeatable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`medseg train`: from a recipe and a folder to a run with a model in it."""
+"""`medseg train`: train the network of a recipe on a folder of cases."""
 
 from __future__ import annotations
 
@@ -54,12 +54,14 @@ from medseg.training.transfer import Wanted, start_from
 
 Say = Callable[[str], None]
 
-UNKNOWN_DATA = "the version that began this run did not remember its data; it goes on with those there are"
+UNKNOWN_DATA = (
+    "the version that started this run did not record its data; it resumes with the files as they are"
+)
 
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """What the command line adds to a recipe.
+    """Options of a training beyond its recipe.
 
     Attributes:
         epochs: instead of the recipe's.
@@ -71,7 +73,7 @@ class TrainOptions:
         threads: of the processor; 0 takes what there is.
         init: a model of the same network, whose weights are where the training begins.
         overwrite: begin anew in a folder that holds a run.
-        reading: decisions that the files of the data set leave open.
+        reading: decisions that the files of the dataset leave open.
     """
 
     epochs: int | None = None
@@ -88,7 +90,7 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a training left behind."""
+    """The result of a training."""
 
     model_path: Path
     epochs: int
@@ -202,7 +204,7 @@ def _resume(trainer: Trainer, say: Say) -> None:
     if warning:
         say(f"warning: {warning}")
     if trainer.progress.epoch:
-        say(f"going on after epoch {trainer.progress.epoch} of {trainer.epochs}")
+        say(f"resuming after epoch {trainer.progress.epoch} of {trainer.epochs}")
 
 
 def _trained(
@@ -214,7 +216,7 @@ def _trained(
     except KeyboardInterrupt:
         if trainer.progress.epoch:
             make().save(run.model_path, overwrite=True)
-            say(f"stopped; the best weights so far are in {run.model_path}; the same command goes on")
+            say(f"stopped; the best weights so far are in {run.model_path}; repeat the command to resume")
         raise
     model = make()
     model.save(run.model_path, overwrite=True)
@@ -354,7 +356,7 @@ def _origin(model: Model) -> BeganFrom:
 
 
 def _describe(split: Split, recipe: Recipe) -> str:
-    fold = "all cases train" if split.fold is None else f"fold {split.fold} of {split.folds}"
+    fold = "all cases are used for training" if split.fold is None else f"fold {split.fold} of {split.folds}"
     return (
         f"{recipe.name}: {fold} (seed {split.seed}): {counted(len(split.train), 'case')} to "
         f"train, {len(split.selection)} to choose the checkpoint, "

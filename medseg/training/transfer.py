@@ -1,4 +1,4 @@
-"""Beginning from a model of other structures or channels: what fits is taken, the rest is said."""
+"""Starting from a model with other structures or channels: matching weights are copied, others reported."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LISTED = 8
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a network is trained to do.
+    """Inputs and outputs of a network to train.
 
     Attributes:
         network: its architecture.
@@ -122,11 +122,11 @@ def _said(what: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
     dropped = [name for name in there if name not in wanted]
     said = []
     if shared != [name for name in there if name in wanted]:
-        said.append(f"{what} are in another order there; each keeps its own weights: {', '.join(shared)}")
+        said.append(f"{what} have another order there; each keeps its own weights: {', '.join(shared)}")
     if fresh:
-        said.append(f"{what} that are new begin from nothing: {_listed(fresh)}")
+        said.append(f"{what} that are new start from random weights: {_listed(fresh)}")
     if dropped:
-        said.append(f"{what} that are not wanted are left out: {_listed(dropped)}")
+        said.append(f"{what} that the recipe lacks are left out: {_listed(dropped)}")
     return said
 
 
@@ -135,7 +135,7 @@ def _new(names: Sequence[str], of: int) -> list[str]:
         return []
     return [
         f"{len(names)} of {of} weights {plural(len(names), 'does', 'do')} not fit and "
-        f"{plural(len(names), 'begins', 'begin')} from nothing: {_listed(names)}"
+        f"{plural(len(names), 'starts', 'start')} from random weights: {_listed(names)}"
     ]
 
 

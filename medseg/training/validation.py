@@ -1,4 +1,4 @@
-"""Dice on whole volumes: what chooses the checkpoint is what the user will get."""
+"""Dice on whole volumes, which chooses the checkpoint."""
 
 from __future__ import annotations
 

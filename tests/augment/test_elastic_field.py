@@ -121,5 +121,5 @@ def test_nothing_moves_along_an_axis_of_one_voxel() -> None:
 
 
 def test_displacements_that_do_not_fill_the_lattice_are_refused() -> None:
-    with pytest.raises(UsageError, match="5 displacements for a lattice of"):
+    with pytest.raises(UsageError, match="5 displacements do not fit a lattice of"):
         ElasticParams(10.0, (4, 4, 4), (0.0,) * 5).tensor()

@@ -360,7 +360,7 @@ def test_a_field_serves_its_own_patch_alone(name: str) -> None:
 
 
 def test_vectors_that_do_not_fill_the_mesh_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"5 displacements for a mesh of \(3, 3, 3\), which needs 81"):
+    with pytest.raises(UsageError, match=r"5 displacements do not fit a mesh of \(3, 3, 3\), which needs 81"):
         MeshParams("unet2015", PATCH, 1.0, (0.0,) * 5).tensor()
 
 

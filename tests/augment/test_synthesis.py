@@ -290,7 +290,7 @@ def test_maps_are_encoded_and_unknown_values_named() -> None:
     [
         ((Tissue(1, 1, 1), Tissue(1, 2, 2)), "values must differ"),
         ((Tissue(0, 1),), "values must differ"),
-        ((Tissue(1, 1, 9),), "tissue 1 belongs to structure 9, which there is not"),
+        ((Tissue(1, 1, 9),), "tissue 1 belongs to structure 9, which does not exist"),
         ((Tissue(1, 1, 1, "jelly"), Tissue(2, 1, 2)), "tissue 1 is like 'jelly'; there are white, grey"),
         ((Tissue(1, 1, 1), Tissue(2, 2, 2)), "left lobe and right lobe .* intensity classes"),
     ],

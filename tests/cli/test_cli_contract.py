@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from commands import Ran, apart, done, medseg, refused, tree
 from io_files import save
+from typer.main import get_command
 
 from medseg import __version__
 from medseg.cli import info, main, terminal
@@ -79,6 +80,17 @@ def test_every_verb_has_help(verb: str) -> None:
     ran = done(verb, "--help")
     assert ran.out.startswith(f"Usage: medseg {verb} ")
     assert ran.err == ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_option_has_a_sentence_of_help(verb: str) -> None:
+    parameters = vars(get_command(main.app))["commands"][verb].params
+    texts = {p.name: p.help or "" for p in parameters if not getattr(p, "hidden", False)}
+    for name, text in texts.items():
+        assert text[:1].isupper() or text.startswith("i/n: "), (name, text)
+        assert text.endswith("."), (name, text)
+        assert " " in text, (name, text)
+        assert "if not said" not in text, (name, text)
 
 
 def test_help_lists_the_verbs_and_needs_no_word() -> None:
@@ -146,7 +158,7 @@ def test_each_fault_has_its_code_and_one_line(
 ) -> None:
     raising(fault, monkeypatch)
     line = refused(code, "info", tmp_path)
-    assert ("this is a fault of medseg" in line) == (type(fault) is RuntimeError)
+    assert ("this is a bug in medseg" in line) == (type(fault) is RuntimeError)
     for words in (("--debug", "info", tmp_path), ("info", tmp_path, "--debug")):
         ran = medseg(*words)
         assert ran.code == code

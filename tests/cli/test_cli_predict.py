@@ -191,7 +191,7 @@ def test_two_scans_never_share_a_result(scan: Path, model_path: Path) -> None:
     shutil.copy(scan, folder / "a.nii.gz")
     (folder / "a.nii").write_bytes(gzip.decompress(scan.read_bytes()))
     line = refused(2, "predict", folder, "-m", model_path, "-o", scan.parent / "out")
-    assert "one place" in line
+    assert "written to the same file" in line
     refused(2, "predict", scan, scan, "-m", model_path, "-o", scan.parent / "out")
 
 
@@ -288,7 +288,7 @@ def test_a_fault_of_ours_in_one_case_does_not_lose_the_others(
     monkeypatch.setattr(room, "read_volume", moody)
     ran = medseg("predict", scans, "-m", model_path, "-o", tmp_path / "out")
     assert ran.code == 7
-    assert "ZeroDivisionError: oops; this is a fault of medseg" in ran.err
+    assert "ZeroDivisionError: oops; this is a bug in medseg" in ran.err
     assert "out of memory" in ran.err
     assert names(tmp_path / "out") == {"case0_seg.nii.gz", "case0_seg.json"}
     one = medseg("predict", scans / "case1.nii.gz", "-m", model_path)
@@ -346,7 +346,7 @@ def test_a_result_of_something_else_is_not_passed_over(
     refused_batch = medseg(*run)
     assert refused_batch.code == 7
     said = {"input": "the input", "model": "the model", "labels": "its labels"}.get(change, "the settings")
-    told = f"exists already, but since it was made, {said} changed; add --overwrite to make it anew"
+    told = f"exists already, but {said} changed since it was written; add --overwrite to write it again"
     assert told in refused_batch.err
     assert tree(out) == before
     assert [o["skipped"] for o in done(*run, "--overwrite", "--json").json()] == [False]
@@ -522,13 +522,13 @@ def test_row_79_a_full_disk_leaves_nothing_half_done(
 
     def full(path: Path, *_: object, **__: object) -> None:
         calls.append(path)
-        raise ResourceError("there is no room for the file", source=path)
+        raise ResourceError("the disk is full", source=path)
 
     monkeypatch.setattr(f"medseg.{writer}", full)
     before = tree(scan.parent)
     page = ("--report",) if writer.endswith("text") else ()
     line = refused(6, "predict", scan, "-m", model_path, "--probabilities", *page)
-    assert "no room" in line
+    assert "the disk is full" in line
     assert len(calls) == 1
     assert tree(scan.parent) == before
 

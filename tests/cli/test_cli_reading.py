@@ -133,7 +133,7 @@ def test_evaluate_says_how_to_ignore_a_value_that_no_prediction_has(tmp_path: Pa
     assert hints(pred, ref, "--no-surface", "--ignore", 255) == []
     (tmp_path / "names.json").write_text('{"1": "a", "2": "b"}')
     (line,) = hints(pred, ref, "--no-surface", "--labels", tmp_path / "names.json")
-    assert line.endswith("a value that no structure has, give --ignore VALUE")
+    assert line.endswith("a value without a structure marks unlabelled voxels, give --ignore VALUE")
     assert hints(pred, pred, "--no-surface") == []
 
 

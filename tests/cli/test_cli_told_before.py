@@ -55,7 +55,7 @@ def refused_both_ways(code: int, *words: object) -> str:
 
 def test_a_dry_run_refuses_dicom_of_a_nifti(scan: Path, model_path: Path) -> None:
     line = refused_both_ways(2, "predict", scan, "-m", model_path, "--dicom")
-    assert "from a DICOM series only" in line
+    assert "only for a DICOM series" in line
 
 
 def test_a_dry_run_refuses_channels_that_do_not_fit(scan: Path, model_path: Path, pair_model: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_dry_run_of_a_folder_tells_each_bad_case_and_plans_the_others(
     assert medseg(*words).code == 7
     ran = medseg(*words, "--dry-run", "--json")
     assert ran.json() == []
-    assert "a_seg.nii.gz is there already" in ran.err
+    assert "a_seg.nii.gz exists already" in ran.err
 
 
 # Names
@@ -133,9 +133,9 @@ def test_a_dry_run_of_a_folder_tells_each_bad_case_and_plans_the_others(
 @pytest.mark.parametrize("name", ["x5.txt", "x5.dcm", "x5.nii.tgz"])
 def test_a_file_of_no_known_format_is_no_folder(scan: Path, model_path: Path, name: str) -> None:
     line = refused_both_ways(2, "predict", scan, "-m", model_path, "-o", scan.parent / name)
-    assert f"{Path(name).suffix} is no format that labels are written in" in line
+    assert f"{Path(name).suffix} is not a format for labels" in line
     assert ".nii.gz" in line
-    assert "make the folder first" in line
+    assert "create the folder first" in line
     assert names(scan.parent) == {"scan.nii.gz"}
 
 
@@ -166,7 +166,7 @@ def test_a_report_of_another_format_is_told_which_there_are(
 def aside(words: Sequence[object], model_path: Path) -> str:
     """The one line on what was left aside, of a run that is strict."""
     ran = done("predict", *words, "-m", model_path, "--dry-run")
-    (line,) = [line for line in ran.err.splitlines() if line.startswith("left aside")] or [""]
+    (line,) = [line for line in ran.err.splitlines() if line.startswith("ignored in")] or [""]
     return line
 
 
@@ -190,7 +190,7 @@ def test_a_series_with_other_things_says_what_was_left_aside(tmp_path: Path, mod
     (series / "old").mkdir()
     (series / ".hidden").mkdir()
     assert aside([series], model_path) == (
-        "left aside in series: 2 files (README.txt and Thumbs.db) and 1 folder (old)"
+        "ignored in series: 2 files (README.txt and Thumbs.db) and 1 folder (old)"
     )
 
 
@@ -206,7 +206,7 @@ def test_a_folder_of_scans_says_what_was_left_aside(scan: Path, tmp_path: Path, 
     (folder / "a.json").write_text("{}")
     for name in ("a_seg.json", "a_report.html", "a_seg.nii.gz"):
         (folder / name).write_text("{}")
-    assert aside(words, model_path) == "left aside in in: 1 file (a.json) and 1 folder (empty)"
+    assert aside(words, model_path) == "ignored in in: 1 file (a.json) and 1 folder (empty)"
     for n in range(9):
         (folder / f"n{n}.txt").touch()
     assert "10 files (a.json, n0.txt, n1.txt and 7 more) and 1 folder" in aside(words, model_path)

@@ -102,7 +102,7 @@ def test_a_volume_needs_an_array_for_its_channels_and_grid() -> None:
     volume = Volume(np.zeros((2, *SHAPE), np.int16), moved(0), ("flair", "t1"))
     assert volume.spatial_shape == SHAPE
     for shape in ((1, *SHAPE), SHAPE, (2, 3, 4, 2)):
-        with pytest.raises(GeometryError, match="channels say"):
+        with pytest.raises(GeometryError, match="channels need"):
             Volume(np.zeros(shape), moved(0), ("flair", "t1"))
 
 
@@ -114,7 +114,7 @@ def test_labels_are_integers(dtype: type) -> None:
 
 def test_labels_need_an_array_for_their_grid() -> None:
     LabelMap(np.zeros(SHAPE, np.uint8), moved(0))
-    with pytest.raises(GeometryError, match="grid says"):
+    with pytest.raises(GeometryError, match="and the grid"):
         LabelMap(np.zeros((3, 4, 2), np.uint8), moved(0))
 
 

@@ -48,7 +48,7 @@ def root(tmp_path: Path) -> Path:
 @pytest.mark.fault("reports 14")
 def test_the_anatomical_scans_of_a_root_are_found(root: Path, model_path: Path, tmp_path: Path) -> None:
     ran = done("predict", root, "-m", model_path, "-o", tmp_path / "out")
-    assert "study is read as a BIDS data set: 4 scans" in ran.err
+    assert "study is read as a BIDS dataset: 4 scans" in ran.err
     found = {path.name for path in (tmp_path / "out").iterdir() if path.suffix != ".json"}
     assert found == {Path(name).name.replace(".nii", "_seg.nii") for name in SCANS}
 
@@ -77,15 +77,15 @@ def test_the_results_are_a_derivative(root: Path, model_path: Path) -> None:
 def test_a_derivative_is_gone_on_with(root: Path, model_path: Path) -> None:
     done("predict", root, "--bids", "-m", model_path, "-q")
     ran = done("predict", root, "--bids", "-m", model_path)
-    assert ran.err.count("is there already") == len(SCANS)
+    assert ran.err.count("exists already") == len(SCANS)
     (root / "derivatives/medseg" / f"{RESULTS[0]}.tsv").unlink()
-    assert done("predict", root, "--bids", "-m", model_path, "--overwrite").err.count("is there already") == 3
+    assert done("predict", root, "--bids", "-m", model_path, "--overwrite").err.count("exists already") == 3
 
 
 @pytest.mark.fault("reports 14")
 def test_a_folder_that_is_no_root_has_no_derivative(root: Path, model_path: Path) -> None:
     line = refused(2, "predict", root / SCANS[0], "--bids", "-m", model_path)
-    assert "root of one BIDS data set" in line
+    assert "root folder of one BIDS dataset" in line
     for name in SCANS:
         (root / name).unlink()
     assert "without anatomical scans" in refused(3, "predict", root, "-m", model_path)
@@ -98,11 +98,11 @@ def test_a_result_that_could_be_of_several_scans_is_not_left_beside_them(
     done("predict", root, "--bids", "-m", model_path, "-q")
     write_phantom_scan(root / "sub-01/anat/sub-01_FLAIR.nii.gz", seed=7, shape=SHAPE)
     line = refused(2, "predict", root, "--bids", "-m", model_path, "-q")
-    assert "sub-01_dseg.nii.gz: does not say which of the subject's scans it is of" in line
+    assert "sub-01_dseg.nii.gz: does not state which of the subject's scans it belongs to" in line
 
 
 @pytest.mark.fault("reports 14")
 def test_a_data_set_without_description_is_told_what_it_lacks(root: Path, model_path: Path) -> None:
     (root / "dataset_description.json").unlink()
     line = refused(3, "predict", root, "-m", model_path, "-o", root.parent / "out")
-    assert "add dataset_description.json, which makes it a BIDS data set" in line
+    assert "add dataset_description.json, which marks a BIDS dataset" in line

@@ -80,7 +80,7 @@ def test_cards_and_recipes_are_found_by_path_too() -> None:
 
 @pytest.mark.parametrize(("load", "known"), [(load_card, "hippocampus"), (load_recipe, "phantom_unet3d")])
 def test_an_unknown_name_is_answered_with_the_known_ones(load: Any, known: str) -> None:
-    with pytest.raises(UsageError, match=rf"named 'nothing'; there are .*{known}"):
+    with pytest.raises(UsageError, match=rf"named 'nothing'; choose from .*{known}"):
         load("nothing")
 
 
@@ -189,7 +189,7 @@ def test_a_recipe_may_take_some_of_the_cards_channels() -> None:
 
 def test_post_processing_of_what_is_not_there_is_refused_before_any_training() -> None:
     recipe: Recipe = replace(load_recipe("phantom_unet3d"), postprocess=PostprocessSpec(("edema",)))
-    with pytest.raises(UsageError, match="no structure named 'edema'; there are left lobe"):
+    with pytest.raises(UsageError, match="no structure named 'edema'; choose from left lobe"):
         recipe.fitted_to(load_card("phantom"))
 
 

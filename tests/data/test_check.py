@@ -122,15 +122,15 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
     "unreadable": (cut, "error", "image: "),
     "grid mismatch": (move_grid, "error", "labels: image and labels lie on different grids"),
     "unknown value": (unknown_value, "error", "labels: unknown label values 7 (10 voxels)"),
-    "odd intensities": (brighter, "warning", "95% of intensities"),
+    "odd intensities": (brighter, "warning", "95 % of intensities"),
     "constant": (constant, "error", "image: channel 'image' is constant: every voxel is 1"),
     "duplicate": (twice, "error", "same voxels as phantom_001"),
     "duplicate, turned": (twice_turned, "error", "same voxels as phantom_001"),
     "empty label": (empty, "warning", "core is not labelled"),
     "speck": (speck, "warning", "core has fewer than 10 voxels (1)"),
-    "other spacing": (coarse, "warning", "voxels unlike the median case's of 1x1x1 mm (1x1x4 mm)"),
+    "other spacing": (coarse, "warning", "its voxels differ from the median case's of 1x1x1 mm (1x1x4 mm)"),
     "swapped files": (swap_files, "error", "is listed with the labels of phantom_001"),
-    "strange name": (rename_label, "warning", "its labels are called otherwise (other)"),
+    "strange name": (rename_label, "warning", "its label file has another name (other)"),
 }
 
 
@@ -324,7 +324,7 @@ def test_a_structure_that_no_case_has_is_said_of_the_whole(data: Path) -> None:
         change(label(data, n), lambda a: np.where(a == 3, 0, a).astype(np.uint8))
     findings = [f for f in check(data).findings if not f.case_id]
     assert [(f.severity, f.text) for f in findings] == [
-        ("warning", "no case has a voxel of core: it cannot be learnt")
+        ("warning", "no case has a voxel of core, so it cannot be learned")
     ]
     for n in range(6):
         change(label(data, n), np.zeros_like)

@@ -236,18 +236,20 @@ def test_what_stands_already_is_not_replaced_unasked(heads: Path, tmp_path: Path
 @pytest.mark.parametrize("inner", [".", "out", "..", "../set/../set"])
 def test_source_and_output_lie_apart(tmp_path: Path, inner: str) -> None:
     write_phantoms(tmp_path / "a" / "set", "decathlon", 1, 0, SMALL)
-    with pytest.raises(UsageError, match="the output lies in the source"):
+    with pytest.raises(UsageError, match="the output folder and the source folder contain one another"):
         convert(tmp_path / "a" / "set", tmp_path / "a" / "set" / inner, layout="decathlon", to="nnunet")
 
 
 def test_wrong_names_are_refused_with_the_right_ones(heads: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nothing is converted to 'nii'; there are .*nnunet"):
+    with pytest.raises(UsageError, match=r"'nii' is not a layout that can be written; choose from .*nnunet"):
         convert(heads, tmp_path / "o", layout="decathlon", to="nii")
-    with pytest.raises(UsageError, match=r"neither a layout nor a card named 'x'; .*decathlon.*hippocampus"):
+    with pytest.raises(
+        UsageError, match=r"there is neither a layout nor a card named 'x'; .*decathlon.*hippocampus"
+    ):
         convert(heads, tmp_path / "o", layout="x", to="nnunet")
-    with pytest.raises(UsageError, match="an axis is sagittal, coronal, axial, not 'k'"):
+    with pytest.raises(UsageError, match="the axis must be sagittal, coronal, axial, not 'k'"):
         convert(heads, tmp_path / "o", layout="decathlon", to="images", axis="k")
-    with pytest.raises(UsageError, match="BRATS has flair, t1, t1c, t2"):
+    with pytest.raises(UsageError, match="BRATS needs flair, t1, t1c, t2"):
         convert(heads, tmp_path / "o", layout="decathlon", to="brats2020")
 
 
@@ -272,7 +274,7 @@ def test_a_name_that_leads_elsewhere_is_no_name(heads: Path, tmp_path: Path) -> 
     data = json.loads((source / "dataset.json").read_text())
     entry = {"images": ["imagesTr/phantom_000_0000.nii.gz"], "label": "labelsTr/phantom_000.nii.gz"}
     (source / "dataset.json").write_text(json.dumps(data | {"dataset": {"../../x": entry}}))
-    with pytest.raises(UsageError, match=r"'\.\./\.\./x' cannot be the name of a file; use --anonymous"):
+    with pytest.raises(UsageError, match=r"'\.\./\.\./x' cannot be a file name; use --anonymous"):
         convert(source, tmp_path / "out", layout="nnunet", to="decathlon")
     done = convert(source, tmp_path / "out", layout="nnunet", to="decathlon", anonymous=True)
     assert done.cases == ["case_001"]
@@ -281,7 +283,7 @@ def test_a_name_that_leads_elsewhere_is_no_name(heads: Path, tmp_path: Path) -> 
 def test_cases_without_labels_become_test_cases(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "set", "prostatex", 2, 0, (24, 24, 16))
     (tmp_path / "set" / "mask_prostate" / "ProstateX-0001.nii.gz").unlink()
-    with pytest.raises(InputError, match="no mask of ProstateX-0001"):
+    with pytest.raises(InputError, match="no mask for ProstateX-0001"):
         convert(tmp_path / "set", tmp_path / "out", layout="prostatex", to="nnunet")
     for to, folder in (("nnunet", "imagesTs"), ("decathlon", "imagesTs"), ("promise12", ".")):
         done = convert(tmp_path / "set", tmp_path / to, layout="prostatex", to=to, unlabelled=True)
@@ -360,7 +362,7 @@ def test_masks_that_overlap_are_told_and_painted_in_order(heads: Path, tmp_path:
     np.testing.assert_array_equal(regions.array, painted.array)
     done = convert(tmp_path / "masks", tmp_path / "out", layout="masks", to="decathlon")
     assert [text.split(": ")[0] for text in done.warnings] == ["phantom_000"]
-    with pytest.raises(InputError, match="holds no mask of liver"):
+    with pytest.raises(InputError, match="contains no mask of liver"):
         read_labels(place, structures=from_labels({1: "liver"}))
 
 

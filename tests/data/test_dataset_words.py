@@ -74,7 +74,7 @@ def test_a_case_without_labels_has_a_way_to_be_converted(tmp_path: Path, layout:
             path.unlink()
     words = ("convert", data, out, "--from", layout, "--to", "nnunet")
     told = refused(3, *words)
-    assert told.endswith(", or add --unlabelled, to take cases without labels too")
+    assert told.endswith(", or add --unlabelled to convert cases without labels too")
     assert " 0 with labels" in done(*words, "--unlabelled").out
 
 
@@ -136,7 +136,7 @@ def test_check_and_train_say_how_much_is_ignored(heads: Path, tmp_path: Path, sh
 
     change(data, 2, relabelled(scribbled), "labelsTr")
     there = [(np.asarray(nib.load(path).dataobj) == 4).mean() for path in data.glob("labelsTr/*")]
-    said = f"on average {100 * np.mean(there):.2g} % of the voxels of a case are to be ignored (label 4)"
+    said = f"on average {100 * np.mean(there):.2g} % of the voxels of a case are ignored (label 4)"
     if share > 0.5:
         said += "; more than half in 2 of 3 cases (phantom_000: 80 % and phantom_001: 80 %)"
     assert [line.split("  ")[-1].strip() for line in done("check", data).out.splitlines()] == [said]

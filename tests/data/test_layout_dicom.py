@@ -78,7 +78,7 @@ def test_what_is_missing_or_twice_is_said(tmp_path: Path) -> None:
     file = a_case(tmp_path / "p1", 1, apart=True)
     content = file.read_bytes()
     file.unlink()
-    with pytest.raises(InputError, match="p1: holds no structure set"):
+    with pytest.raises(InputError, match="p1: contains no structure set"):
         LAYOUTS["dicom"].read(tmp_path)
     assert [case.label is None for case in LAYOUTS["dicom"].read(tmp_path, complete=False).cases] == [
         False,
@@ -86,7 +86,7 @@ def test_what_is_missing_or_twice_is_said(tmp_path: Path) -> None:
     ]
     for name in ("a.dcm", "b.dcm"):
         (file.parent / name).write_bytes(content)
-    with pytest.raises(InputError, match=r"holds both a\.dcm and b\.dcm"):
+    with pytest.raises(InputError, match=r"contains both a\.dcm and b\.dcm"):
         LAYOUTS["dicom"].read(tmp_path)
-    with pytest.raises(InputError, match="no folder of a case"):
+    with pytest.raises(InputError, match="does not contain a case folder"):
         LAYOUTS["dicom"].read(tmp_path / "p0" / "CT")

@@ -76,23 +76,23 @@ def test_channels_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_description_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, "no dataset.json")
+    refused(tmp_path, "does not contain dataset.json")
     (tmp_path / "dataset.json").mkdir()
-    refused(tmp_path, "no dataset.json")
-    refused(tmp_path / "missing", "no dataset.json")
+    refused(tmp_path, "does not contain dataset.json")
+    refused(tmp_path / "missing", "does not contain dataset.json")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "\x00", "[" * 100_000])
 def test_a_description_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     make(tmp_path)
     (tmp_path / "dataset.json").write_text(text)
-    refused(tmp_path, "is no JSON")
+    refused(tmp_path, "is not (a )?JSON")
 
 
 def test_a_description_in_no_known_encoding_is_refused(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "dataset.json").write_bytes(b'{"training": "\xff\xfe"}')
-    refused(tmp_path, "is no JSON")
+    refused(tmp_path, "is not (a )?JSON")
 
 
 @pytest.mark.parametrize(
@@ -142,13 +142,13 @@ def test_a_folder_that_is_itself_a_link_is_read(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["./imagesTr/c.nii.gz", ".", "", "a\0b.nii.gz", "x" * 5000])
 def test_a_file_that_is_not_there_is_named(tmp_path: Path, name: str) -> None:
-    refused(make(tmp_path, training=[entry("a"), entry("b") | {"image": name}]), "is not there")
+    refused(make(tmp_path, training=[entry("a"), entry("b") | {"image": name}]), "does not exist")
 
 
 def test_links_in_a_circle_are_not_there(tmp_path: Path) -> None:
     folder = make(tmp_path, training=[entry("c")])
     (folder / "imagesTr" / "c.nii.gz").symlink_to(folder / "imagesTr" / "c.nii.gz")
-    refused(folder, "is not there|outside")
+    refused(folder, "does not exist|outside")
 
 
 def test_one_name_for_two_cases_is_refused(tmp_path: Path) -> None:
@@ -171,10 +171,10 @@ def test_label_maps_are_cases_of_their_own_in_the_order_of_their_names(tmp_path:
 def test_a_folder_without_label_maps_is_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
     for name in names:
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"holds no label map \(.nii, .nii.gz\)") as fault:
+    with pytest.raises(InputError, match=r"contains no label map \(.nii, .nii.gz\)") as fault:
         read_label_maps(tmp_path)
     assert str(fault.value).startswith(str(tmp_path))
-    with pytest.raises(InputError, match="holds no label map"):
+    with pytest.raises(InputError, match="contains no label map"):
         read_label_maps(tmp_path / "missing")
 
 
@@ -228,7 +228,7 @@ def test_a_brats_patient_may_lack_a_sequence_but_not_the_labels(tmp_path: Path, 
     files = YEARS[year][1]
     (case, _) = read_brats(patients(tmp_path / "a", year, without=files[1])).cases
     assert list(case.channels) == ["flair", "t1c", "t2"]
-    with pytest.raises(InputError, match="does not hold a label file"):
+    with pytest.raises(InputError, match="does not contain a label file"):
         read_brats(patients(tmp_path / "b", year, without=files[4]))
     (case, _) = read_brats(tmp_path / "b", complete=False).cases
     assert (case.label, case.relabel) == (None, {})
@@ -247,18 +247,18 @@ def test_visits_of_one_brats_patient_stay_together(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_brats_patients_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no folder of a patient"):
+    with pytest.raises(InputError, match="does not contain a patient folder"):
         read_brats(tmp_path / "nowhere")
     (tmp_path / "p1").mkdir()
     (tmp_path / "p1" / "scan.nii.gz").touch()
-    with pytest.raises(InputError, match="does not hold images of one year's names"):
+    with pytest.raises(InputError, match="does not contain images named as in one BRATS year"):
         read_brats(tmp_path)
 
 
 def test_two_files_of_one_sequence_are_refused(tmp_path: Path) -> None:
     patients(tmp_path, "2013")
     (tmp_path / "00001" / "Flair_y.nii.gz").touch()
-    with pytest.raises(InputError, match="are one modality"):
+    with pytest.raises(InputError, match="are the same modality"):
         read_brats(tmp_path)
 
 
@@ -333,7 +333,7 @@ def test_an_nnunet_case_must_be_whole_and_inside(tmp_path: Path) -> None:
         read_nnunet(folder)
     with pytest.raises(InputError, match="no training case"):
         read_nnunet(nnunet(tmp_path / "none", cases=()))
-    with pytest.raises(InputError, match=r"no dataset.json"):
+    with pytest.raises(InputError, match=r"does not contain dataset.json"):
         read_nnunet(tmp_path / "nowhere")
 
 
@@ -388,12 +388,12 @@ def test_promise12s_test_cases_are_no_training_cases(tmp_path: Path) -> None:
     assert case.image.parent.name == "train"
     found = read_promise12(tmp_path / "test", complete=False)
     assert [(c.case_id, c.label) for c in found.cases] == [("Case00", None), ("Case01", None)]
-    with pytest.raises(InputError, match="holds no segmentation"):
+    with pytest.raises(InputError, match="contains no segmentation"):
         read_promise12(tmp_path / "test")
 
 
 def test_promise12s_files_must_be_whole(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"holds no .mhd file"):
+    with pytest.raises(InputError, match=r"contains no .mhd file"):
         read_promise12(tmp_path)
     meta_image(tmp_path / "a" / "Case00_segmentation.mhd")
     meta_image(tmp_path / "a" / "Case01.mhd")
@@ -429,14 +429,14 @@ def test_prostatex_pairs_images_and_masks_by_the_patients_number(tmp_path: Path)
 @pytest.mark.parametrize(
     ("name", "fault"),
     [
-        ("Images/ProstateX-0001_t2.nii.gz", "no mask of ProstateX-0001"),
-        ("mask_prostate/ProstateX-0001.nii.gz", "no image of ProstateX-0001"),
+        ("Images/ProstateX-0001_t2.nii.gz", "no mask for ProstateX-0001"),
+        ("mask_prostate/ProstateX-0001.nii.gz", "no image for ProstateX-0001"),
         ("mask_prostate/ProstateX-000.nii.gz", "lists 'ProstateX-0000' more than once"),
         ("Images/scan.nii.gz", "is not named ProstateX-NUMBER"),
     ],
 )
 def test_a_prostatex_folder_that_is_not_whole_is_refused(tmp_path: Path, name: str, fault: str) -> None:
-    with pytest.raises(InputError, match="holds no Images"):
+    with pytest.raises(InputError, match="contains no Images"):
         read_prostatex(tmp_path)
     touched(tmp_path, "Images/ProstateX-0000_t2.nii.gz", "mask_prostate/ProstateX-0000.nii.gz", name)
     with pytest.raises(InputError, match=fault):
@@ -464,11 +464,11 @@ def test_groups_may_be_told_by_a_table(tmp_path: Path) -> None:
     table.write_text("file,group\nx.png,anna\ny,anna\n")
     assert [case.group for case in read_images(tmp_path).cases] == ["anna", "anna"]
     for text, fault in (
-        ("file,group\nx.png,anna\n", "whose 'y' is"),
-        ("file,group\nx,a\ny,b\nx,c\n", "two groups of 'x'"),
-        ("file,group\nx,a\ny,b\nz,c\n", "names 'z'"),
-        ("file,group\nx,a\ny,\n", "of the group ''"),
-        ("name,patient\nx,a\ny,b\n", "no table with the columns"),
+        ("file,group\nx.png,anna\n", "does not list 'y'"),
+        ("file,group\nx,a\ny,b\nx,c\n", "lists 'x' in two groups"),
+        ("file,group\nx,a\ny,b\nz,c\n", "lists 'z' in the group 'c'"),
+        ("file,group\nx,a\ny,\n", "in the group ''"),
+        ("name,patient\nx,a\ny,b\n", "not a table with the columns"),
     ):
         table.write_text(text)
         with pytest.raises(InputError, match=fault):
@@ -478,13 +478,13 @@ def test_groups_may_be_told_by_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
-        ((), "holds no image"),
-        (("images/a.png",), "no mask of 'a'"),
-        (("images/a.png", "masks/a.png", "masks/b.png"), "no image of 'b'"),
+        ((), "contains no image"),
+        (("images/a.png",), "no mask for 'a'"),
+        (("images/a.png", "masks/a.png", "masks/b.png"), "no image for 'b'"),
         (("images/a.png", "images/a.tif", "masks/a.png"), "lists 'a' more than once"),
-        (("images/a.png", "masks/a.png", "labels/a.png"), "holds both masks/ and labels/"),
+        (("images/a.png", "masks/a.png", "labels/a.png"), "contains both masks/ and labels/"),
         (("a.png", "a_mask.png", "a_seg.png"), "two masks of 'a'"),
-        (("a_mask.png",), "holds no image"),
+        (("a_mask.png",), "contains no image"),
     ],
 )
 def test_images_that_are_not_whole_are_refused(tmp_path: Path, names: tuple[str, ...], fault: str) -> None:
@@ -506,10 +506,10 @@ def test_a_folder_of_masks_is_the_label_of_a_case(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
-        (("meta.csv",), "holds no folder of a case"),
-        (("s0/ct.nii.gz",), "holds no mask in segmentations"),
-        (("s0/segmentations/a.nii.gz",), "holds no scan"),
-        (("s0/ct.nii.gz", "s0/mri.nii.gz", "s0/segmentations/a.nii.gz"), "holds both ct.nii.gz and mri"),
+        (("meta.csv",), "does not contain a case folder"),
+        (("s0/ct.nii.gz",), "contains no mask in segmentations"),
+        (("s0/segmentations/a.nii.gz",), "contains no scan"),
+        (("s0/ct.nii.gz", "s0/mri.nii.gz", "s0/segmentations/a.nii.gz"), "contains both ct.nii.gz and mri"),
     ],
 )
 def test_a_case_of_masks_that_is_not_whole_is_refused(
@@ -560,10 +560,10 @@ def test_a_description_at_fault_is_told_by_its_line(tmp_path: Path) -> None:
     make(tmp_path)
     (tmp_path / "dataset.json").write_text('{"labels": {\n "1": "a"\n "2": "b"}}')
     told = refused_check(tmp_path)
-    assert "dataset.json: is no JSON: Expecting ',' delimiter in line 3, column 2; correct that line" in told
+    assert "dataset.json: is not JSON: Expecting ',' delimiter in line 3, column 2; correct that line" in told
     (tmp_path / "dataset.json").write_text('{"labels": {}}')
     assert "has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net)" in refused_check(tmp_path)
-    refused(make(tmp_path, labels=None), "not a Decathlon dataset.json: it has no 'labels'")
+    refused(make(tmp_path, labels=None), "is not a Decathlon dataset.json: it lacks 'labels'")
 
 
 def refused_check(folder: Path) -> str:
@@ -640,11 +640,11 @@ def test_the_mask_of_case_355_of_2020_is_taken(tmp_path: Path) -> None:
 def test_a_mask_of_any_other_name_is_named_with_what_it_should_be_called(tmp_path: Path) -> None:
     parts = ("p1_flair.nii.gz", "p1_t1.nii.gz", "drawn_by_me.nii.gz")
     place = patient_2020(tmp_path / "set" / "p1", parts)
-    told = r"p1: does not hold a label file, unless drawn_by_me.nii.gz is it; rename it p1_seg.nii.gz"
+    told = r"p1: does not contain a label file, unless drawn_by_me.nii.gz is it; rename it p1_seg.nii.gz"
     with pytest.raises(InputError, match=told):
         read_brats(tmp_path / "set")
     (place / "other.nii.gz").touch()
-    with pytest.raises(InputError, match=r"does not hold a label file; add p1_seg.nii.gz, or move"):
+    with pytest.raises(InputError, match=r"does not contain a label file; add p1_seg.nii.gz, or move"):
         read_brats(tmp_path / "set")
 
 

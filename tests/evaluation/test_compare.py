@@ -146,7 +146,9 @@ def test_a_reference_that_cannot_be_read_is_left_out_and_named(tmp_path: Path) -
     (ref / "case01.nii.gz").write_bytes(b"no image")
     found = compare(a, b, reference=ref, structures=tmp_path / "names.json")
     assert found.report.n_cases == 2
-    assert found.report.warnings[0].startswith("case01 could not be measured, and is in no number: ")
+    assert found.report.warnings[0].startswith(
+        "case01 could not be measured and is excluded from all numbers: "
+    )
     assert str(tmp_path) not in found.json()
 
 
@@ -222,7 +224,7 @@ def test_names_come_from_what_predict_left_beside_the_files(tmp_path: Path) -> N
     assert ("Model of A", f"m (SHA-256 {'0' * 64})") in found.report.facts
     assert compare(a, b).structures.names == ("core", "rim")
     summary(b / "case01_seg.json", "shell")
-    with pytest.raises(UsageError, match="A calls the value 1 'core', and B calls it 'shell'"):
+    with pytest.raises(UsageError, match="A names the value 1 'core', and B names it 'shell'"):
         compare(a, b, reference=ref)
 
 

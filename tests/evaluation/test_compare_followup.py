@@ -126,9 +126,9 @@ def test_without_the_model_nothing_is_shown_to_be_real(tmp_path: Path) -> None:
         ({"models": [{"name": "m", "sha256": "2" * 64}]}, rf"{'1' * 64}\) and m \(SHA-256 {'2' * 64}\)"),
         (
             {"engines": ["openvino bf16"]},
-            "engines or precisions: openvino f32, and openvino bf16; predict",
+            "engines or precisions: openvino f32 and openvino bf16; predict",
         ),
-        ({"tta": True}, r"mirroring \(tta\): as the model says, and yes; predict both scans with the same"),
+        ({"tta": True}, r"mirroring \(tta\): as the model says and yes; predict both scans with the same"),
     ],
 )
 def test_other_models_or_precisions_are_refused_with_both_values(
@@ -140,7 +140,7 @@ def test_other_models_or_precisions_are_refused_with_both_values(
 
 def test_two_files_are_taken_and_no_folder(tmp_path: Path) -> None:
     one = write(tmp_path / "a_seg.nii.gz", [(5, 15)])
-    with pytest.raises(UsageError, match="takes two label files, and this is a folder"):
+    with pytest.raises(UsageError, match="needs two label files, and this is a folder"):
         followup(tmp_path, tmp_path)
     with pytest.raises(UsageError, match="are the same file"):
         followup(one, one)
@@ -183,16 +183,16 @@ def test_a_page_has_the_scans_and_the_dates_that_were_given(tmp_path: Path, mode
 
 def test_what_only_the_file_decides_may_differ(tmp_path: Path) -> None:
     found = two(tmp_path, [(5, 15)], [(5, 15)], reading={"volume": 3}, software={"version": "2"})
-    assert "different versions of medseg: 1 and 2" in found.report.warnings[-1]
+    assert "different versions of medseg made the predictions: 1 and 2" in found.report.warnings[-1]
 
 
 def test_only_predictions_as_they_were_written_are_compared(tmp_path: Path) -> None:
     one, other = write(tmp_path / "a_seg.nii.gz", [(5, 15)]), write(tmp_path / "b_seg.nii.gz", [(5, 15)])
     nib.save(nib.Nifti1Image(np.ones((40, 12, 10), np.uint8), AFFINE), other)
-    with pytest.raises(InputError, match="changed after it was predicted"):
+    with pytest.raises(InputError, match="changed after the prediction"):
         followup(one, other)
     other.with_name("b_seg.json").unlink()
-    with pytest.raises(InputError, match=r"no b_seg\.json of a prediction lies beside it"):
+    with pytest.raises(InputError, match=r"no sidecar b_seg\.json beside it"):
         followup(one, other)
     with pytest.raises(InputError, match="no such file"):
         followup(one, tmp_path / "c.nii.gz")
@@ -208,7 +208,7 @@ def test_damaged_summaries_are_input_errors(tmp_path: Path, damage: dict[str, An
 
 def test_a_named_model_must_be_the_one_that_predicted(tmp_path: Path, model_file: Path) -> None:
     one, other = write(tmp_path / "a_seg.nii.gz", [(5, 15)]), write(tmp_path / "b_seg.nii.gz", [(5, 15)])
-    with pytest.raises(ModelError, match="the one that predicted " + "1" * 64):
+    with pytest.raises(ModelError, match="the model that predicted has " + "1" * 64):
         followup(one, other, model=str(model_file))
     with pytest.raises(UsageError, match="no structure named 'tip'"):
         followup(one, other, lesions=["tip"])
@@ -220,7 +220,7 @@ def test_a_packaged_model_is_found_by_its_hash(tmp_path: Path) -> None:
     found = followup(one, other)
     measured = packaged.spec.evidence.repeatability is not None
     assert any("was not measured" in warning for warning in found.report.warnings) != measured
-    assert not any("not at hand" in warning for warning in found.report.warnings)
+    assert not any("not packaged" in warning for warning in found.report.warnings)
 
 
 def test_lesions_new_gone_grown_and_merged(tmp_path: Path, model_file: Path) -> None:

@@ -337,7 +337,7 @@ def test_brats2023_measures_its_regions_lesion_by_lesion(tmp_path: Path) -> None
 def test_brats2023_takes_other_values_with_names_only(folders: tuple[Path, Path], tmp_path: Path) -> None:
     pred, ref = folders
     write(pred / "b.nii.gz", values=(1, 4))
-    with pytest.raises(UsageError, match=r"values 4, which brats2023 has not.*--labels"):
+    with pytest.raises(UsageError, match=r"values 4, which brats2023 does not define.*--labels"):
         evaluate(pred, ref, protocol="brats2023")
     path = tmp_path / "dataset.json"
     path.write_text(json.dumps({"labels": {"all": [1, 2, 4], "core": [1, 4]}}))

@@ -11,7 +11,7 @@ from medseg.core.boxes import outer_faces
 from medseg.core.structures import Structure, StructureSet, edge_values, from_labels
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, at_edge, is_doubtful
-from medseg.findings.labels import VOLUME_SLACK, Expected, of_labels, piece_counts
+from medseg.findings.labels import VOLUME_SLACK, Expected, component_counts, of_labels
 
 PAIR = from_labels({1: "left kidney", 2: "right kidney"})
 GRID = Grid((12, 10, 8), np.eye(4))
@@ -97,7 +97,7 @@ def test_pieces_are_counted_and_the_largest_is_measured() -> None:
     labels[2:5, 2:5, 2:3] = 1  # 9 voxels
     labels[8, 8, 5] = 1
     (finding,) = found(labels, structures=from_labels({1: "spleen"}))
-    assert finding.sentence == "Spleen is in 2 separate pieces; the largest holds 90.0 % of it."
+    assert finding.sentence == "Spleen has 2 connected components; the largest holds 90.0 % of it."
     assert finding.severity == "note"
 
 
@@ -109,8 +109,8 @@ def test_several_structures_in_pieces_share_a_finding() -> None:
     assert finding.structures == ("left kidney", "right kidney")
     assert finding.evidence["pieces"] == {"left kidney": 3, "right kidney": 2}
     assert finding.sentence == (
-        "Left kidney (3 pieces; the largest holds 80.0 % of it) and "
-        "right kidney (2 pieces; the largest holds 88.9 % of it) are in separate pieces."
+        "Left kidney (3 components; the largest holds 80.0 % of it) and "
+        "right kidney (2 components; the largest holds 88.9 % of it) have several connected components."
     )
 
 
@@ -142,7 +142,8 @@ def test_values_without_a_structure_are_counted_however_large() -> None:
     labels = two_kidneys().astype(np.int64)
     labels[0, 0, :3] = 10**12
     assert texts(labels) == [
-        "The label map holds values that no structure has, left out here: 1000000000000 (3 voxels)."
+        "The label map contains values without a structure, which are left out here: 1000000000000 "
+        "(3 voxels)."
     ]
 
 
@@ -151,7 +152,7 @@ def test_a_region_is_looked_at_as_a_whole() -> None:
     labels = np.zeros(GRID.shape, np.uint8)
     labels[3:5, 3, 3], labels[5:7, 3, 3] = 1, 2  # side by side: one piece of the region
     assert texts(labels, structures=regions) == []
-    assert piece_counts(labels, regions) == {"whole tumour": 1, "core": 1}
+    assert component_counts(labels, regions) == {"whole tumour": 1, "core": 1}
     labels[0, 3, 3] = 1
     assert at_edge(found(labels, structures=regions)) == {"whole tumour"}
 
@@ -215,7 +216,8 @@ def test_many_unlikely_volumes_speak_against_the_scan_and_each_structure_is_in_o
     raised = found(labels, structures=FEW, volumes_ml=ranges)
     assert [f.code for f in raised] == ["unlike_training", "not_found", "cut_short", "large_volume"]
     assert raised[0].sentence == (
-        "5 of 10 structures have implausible volumes: the scan is unlike those of the training data."
+        "5 of 10 structures have a volume outside the range of the training data, so the scan is "
+        "probably unlike them."
     )
     named = [name for f in raised for name in f.structures]
     assert sorted(named) == [f"part {n}" for n in range(1, 6)]
@@ -229,7 +231,7 @@ def test_specks_are_no_pieces_and_lesions_may_have_many() -> None:
     assert texts(labels, structures=spleen) == []
     labels[9, 7:9, 5] = 1
     assert len(texts(labels, structures=spleen)) == 1
-    assert texts(labels, structures=spleen, pieces={"spleen": 2}) == []
+    assert texts(labels, structures=spleen, components={"spleen": 2}) == []
 
 
 def test_a_long_list_is_counted_after_the_eighth() -> None:

@@ -197,7 +197,7 @@ def test_the_callers_denormals_stay(kind, graph):
 
 def test_an_unknown_device_or_precision_is_refused(graph):
     net, _ = network()
-    with pytest.raises(UsageError, match="no device 'cuda:7'"):
+    with pytest.raises(UsageError, match="the device 'cuda:7' is not available"):
         torch_engine(net, "cuda:7")
     with pytest.raises(UsageError, match="precision 'f8'"):
         torch_engine(net, precision="f8")

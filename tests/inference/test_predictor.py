@@ -231,7 +231,7 @@ def test_large_finite_answers_pass():
 
 
 def test_an_answer_of_another_size_is_refused():
-    with pytest.raises(ModelError, match="toy answered"):
+    with pytest.raises(ModelError, match="toy returned the shape"):
         predictor(Toy(lambda tiles: tiles[:, :, 1:])).probabilities(image(9, 9, 9))
 
 

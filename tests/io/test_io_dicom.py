@@ -170,7 +170,7 @@ def test_row_62_another_file_among_the_slices(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tag", [0x00200032, 0x00200037])
 def test_slices_without_a_place_are_refused(tmp_path: Path, tag: int) -> None:
     write_dicom(tmp_path / "s", tags={tag: ("DS", "")})
-    with pytest.raises(GeometryError, match=r"000\.dcm does not say where"):
+    with pytest.raises(GeometryError, match=r"000\.dcm does not state its position"):
         io.read_volume(tmp_path / "s")
 
 

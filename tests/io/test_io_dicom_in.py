@@ -118,7 +118,7 @@ def test_channels_in_two_frames_of_reference_are_said(tmp_path: Path) -> None:
         ct_slices(tmp_path / name, change=change)
     volume = io.read_volume({"a": tmp_path / "a", "b": tmp_path / "b"})
     assert volume.warnings == (
-        "The channels a and b state different frames of reference: whether they are aligned is not known.",
+        "The channels a and b state different frames of reference: it is unknown whether they are aligned.",
     )
 
 
@@ -184,7 +184,7 @@ def test_compressed_monochrome1_has_the_values_of_monochrome2(tmp_path: Path, na
         folder = tmp_path / kind.decode()
         folder.mkdir()
         (folder / "0.dcm").write_bytes(content.replace(b"MONOCHROME2", kind))
-    if name == "JPEG-lossy":  # it does not say where it lies
+    if name == "JPEG-lossy":  # it does not state its position
         from medseg.io.dicom.pixels import stored_pixels
 
         stored = [stored_pixels(tmp_path / kind / "0.dcm") for kind in ("MONOCHROME1", "MONOCHROME2")]
@@ -601,7 +601,7 @@ def test_enhanced_files_that_say_too_little_are_refused(tmp_path: Path) -> None:
     header = pydicom.dcmread(tmp_path / "x.dcm")
     del header.PerFrameFunctionalGroupsSequence[1].PlanePositionSequence
     header.save_as(tmp_path / "y.dcm")
-    with pytest.raises(GeometryError, match="frame 2 does not say where it lies"):
+    with pytest.raises(GeometryError, match="frame 2 does not state its position"):
         io.read_volume(tmp_path / "y.dcm")
     for name in ("rtdose.dcm", "liver_1frame.dcm"):
         with pytest.raises(InputError, match="holds a segmentation or dose, not a scan"):

@@ -74,19 +74,19 @@ def test_a_structure_without_a_mask_is_absent_and_said_to_be(folder: Path) -> No
     assert names[7] == "heart"
     assert (
         labels.warnings[0]
-        == "There is no mask of heart: not labelled here; an empty mask says that there is none."
+        == "There is no mask of heart, which counts as unlabelled; an empty mask states absence."
     )
 
 
 def test_a_mask_of_no_structure_is_refused_unless_told_otherwise(folder: Path) -> None:
     few = {"liver": 1}
     with pytest.raises(
-        InputError, match=r"no known structure: Kidney_Left\.nii\.gz, spleen\.nii\.gz; declare"
+        InputError, match=r"not known structures: Kidney_Left\.nii\.gz, spleen\.nii\.gz; declare"
     ):
         io.read_mask_folder(folder, few)
     labels, _ = io.read_mask_folder(folder, few, others=True)
     np.testing.assert_array_equal(labels.array[:, 0, 0], [1, 1, 1, 0, 0])
-    with pytest.raises(InputError, match="holds no mask of heart"):
+    with pytest.raises(InputError, match="contains no mask of heart"):
         io.read_mask_folder(folder, {"heart": 1}, others=True)
 
 
@@ -100,8 +100,8 @@ def test_a_mask_has_any_one_value(tmp_path: Path, top: float) -> None:
 @pytest.mark.parametrize(
     ("mask", "fault"),
     [
-        (box(0, 2) + box(1, 3), "is no mask: it holds the values 1, 2 besides 0"),
-        (box(0, 2) * np.float32(0.4), "no integer"),
+        (box(0, 2) + box(1, 3), "is not a mask: it contains the values 1, 2 besides 0"),
+        (box(0, 2) * np.float32(0.4), "is not an integer"),
         (np.arange(210).reshape(SHAPE).astype(np.uint8), "1, 2, 3, 4, 5, 6, 7, 8 and 201 more"),
     ],
 )
@@ -124,14 +124,14 @@ def test_names_that_cannot_be_told_apart_are_refused(folder: Path) -> None:
     with pytest.raises(UsageError, match="'a b' and 'A_B'"):
         io.read_mask_folder(folder, {"a b": 1, "A_B": 2})
     save(folder / "LIVER.nii", box(0, 1))
-    with pytest.raises(InputError, match="are one structure"):
+    with pytest.raises(InputError, match="are the same structure"):
         io.read_mask_folder(folder, VALUES)
 
 
 def test_a_folder_without_masks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "statistics.json").write_text("{}")
     for folder in (tmp_path, tmp_path / "none"):
-        with pytest.raises(InputError, match=r"holds no mask|cannot be read"):
+        with pytest.raises(InputError, match=r"contains no mask|cannot be read"):
             io.read_mask_folder(folder, VALUES)
 
 

@@ -97,7 +97,7 @@ def test_labels_are_stored_in_a_type_that_the_format_has(
 
 def test_labels_beyond_the_format_are_refused(tmp_path: Path) -> None:
     array = np.full((4, 5, 6), 2**31, np.int64)
-    with pytest.raises(UsageError, match="no labels above 2147483647"):
+    with pytest.raises(UsageError, match="cannot store labels above 2147483647"):
         io.write_labels(tmp_path / "out.mgz", LabelMap(array, Grid(array.shape, oblique())))
     assert not (tmp_path / "out.mgz").exists()
 
@@ -140,12 +140,12 @@ def test_no_damage_is_accepted(tmp_path: Path, suffix: str) -> None:
         (4, b"\0\0\0\0", InputError, "claims the sizes"),
         (4, b"\x7f\xff\xff\xff", InputError, "truncated"),
         (16, b"\xff\xff\xff\xff", InputError, "claims the sizes"),
-        (20, b"\0\0\0\7", InputError, "type that is not read"),
+        (20, b"\0\0\0\7", InputError, "voxel type is not supported"),
         (28, b"\0\0", GeometryError, "neither orientation nor voxel size"),
         (30, b"\0\0\0\0", GeometryError, "voxel size is 0"),
         (30, b"\x7f\xc0\0\0", GeometryError, "voxel size is nan"),
         (42, bytes(36), GeometryError, "singular"),
-        (78, b"\x7f\xc0\0\0", GeometryError, "no positions"),
+        (78, b"\x7f\xc0\0\0", GeometryError, "not positions"),
     ],
 )
 def test_headers_that_claim_what_cannot_be(

@@ -126,7 +126,7 @@ class TestArrays:
             as_volume(wanted, affine=np.eye(4)),
         ):
             assert np.array_equal(as_labels(source).array, wanted)
-        with pytest.raises(InputError, match="no integer"):
+        with pytest.raises(InputError, match="is not an integer"):
             as_labels(nib.Nifti1Image(wanted + np.float32(0.5), np.eye(4)))
 
 

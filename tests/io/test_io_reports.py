@@ -261,7 +261,7 @@ def test_a_good_sform_alone_decides_where_it_is_named(tmp_path: Path, fault: str
     scan = io.read_volume(path, options=io.ReadOptions(use_form="sform"))
     np.testing.assert_allclose(scan.grid.affine, oblique(), atol=1e-5)
     if qform:
-        assert any("sform was used as told" in text for text in scan.warnings)
+        assert any("sform was used, as requested" in text for text in scan.warnings)
     out = tmp_path / "out.nii.gz"
     io.write_labels(out, LabelMap(np.zeros(scan.grid.shape, np.uint8), scan.grid, scan.form))
     np.testing.assert_array_equal(nib.load(out).affine, nib.load(path).affine)

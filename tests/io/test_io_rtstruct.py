@@ -149,8 +149,8 @@ def test_overlaps_points_and_gaps_are_said(tmp_path: Path) -> None:
     )
     alone = io.read_labels(file, structures=from_labels({4: "Tumour", 5: "liver"}))
     assert np.unique(alone.array).tolist() == [0, 4]
-    assert "There is nothing of liver: taken for absent." in alone.warnings
-    assert "Left out: 1 structure of the file that nobody asked for." in alone.warnings
+    assert "The file contains no liver; taken as absent." in alone.warnings
+    assert "Left out: 1 structure of the file, because not requested." in alone.warnings
     with pytest.raises(InputError, match="none of the structures wanted"):
         io.read_labels(file, structures=from_labels({1: "liver"}))
 
@@ -185,7 +185,7 @@ def test_evaluate_and_report_take_a_structure_set(tmp_path: Path) -> None:
     (tmp_path / "labels.json").write_text(json.dumps({"labels": {"7": "Liver", "3": "Spleen"}}))
 
     pair = ("evaluate", tmp_path / "pred.nii.gz", file)
-    assert "holds structures by name" in refused(UsageError.exit_code, *pair)
+    assert "contains structures by name" in refused(UsageError.exit_code, *pair)
     done(*pair, "--labels", tmp_path / "labels.json", "--csv", tmp_path / "e.csv")
     with (tmp_path / "e.csv").open() as table:
         rows = [row for row in csv.DictReader(table) if row["metric"] == "dice"]
@@ -218,8 +218,8 @@ def test_two_structures_of_one_name_are_never_taken_for_one(tmp_path: Path) -> N
     slices = series(tmp_path / "ct")
     shapes = {name: [contour(slices[1], box((1, 1), (3, 3)))] for name in ("GTV", "gtv", "liver")}
     file = structure_set(tmp_path / "rt.dcm", slices[0], shapes)
-    with pytest.raises(InputError, match="'GTV' and 'gtv' are one structure"):
+    with pytest.raises(InputError, match="'GTV' and 'gtv' are the same structure"):
         io.read_labels(file, structures=from_labels({1: "Gtv"}))
     assert io.read_labels(file, structures=from_labels({3: "liver"})).array.max() == 3
-    with pytest.raises(UsageError, match="cannot be told apart"):
+    with pytest.raises(UsageError, match="cannot be distinguished"):
         io.read_labels(file, structures=from_labels({1: "Liver", 2: "liver"}))

@@ -133,20 +133,20 @@ def test_a_label_map_that_states_no_segment_is_what_it_is(tmp_path: Path) -> Non
     path = slicer_file(tmp_path / "a.seg.nrrd", array, [])
     np.testing.assert_array_equal(io.read_labels(path).array, array)
     assert io.read_segments(path).names == ("label 1", "label 2")
-    with pytest.raises(InputError, match="2 layers and states no segment"):
+    with pytest.raises(InputError, match="2 layers and no segment"):
         io.read_labels(slicer_file(tmp_path / "b.seg.nrrd", two_layers(), []))
 
 
 @pytest.mark.parametrize(
     ("segments", "fault"),
     [
-        ([segment("a", 2)], "3 voxels of layer 0 hold 1, which no segment has"),
+        ([segment("a", 2)], "3 voxels of layer 0 hold 1, which no segment declares"),
         ([segment("a", 0)], "segment 0 has the value 0 in layer 0"),
         ([segment("a"), segment("b", 1, 2)], "segment 1 has the value 1 in layer 2, of 2 layers"),
         ([segment("a"), segment("b")], "two segments have the value 1 in one layer"),
-        ([segment("a", LabelValue="one")], "LabelValue 'one', which is no number"),
-        ([segment("a", Layer="-1")], "Layer '-1', which is no number"),
-        ([segment("a", LabelValue="9" * 5000)], "which is no number"),
+        ([segment("a", LabelValue="one")], "LabelValue 'one', which is not a number"),
+        ([segment("a", Layer="-1")], "Layer '-1', which is not a number"),
+        ([segment("a", LabelValue="9" * 5000)], "which is not a number"),
     ],
 )
 def test_segments_that_contradict_the_voxels(tmp_path: Path, segments: Any, fault: str) -> None:
@@ -267,7 +267,9 @@ def test_segments_get_the_values_of_the_structures_of_their_names(tmp_path: Path
     wanted = from_labels({7: "left kidney", 300: "Tumour", 9: "spleen"})
     labels = io.read_labels(path, structures=wanted)
     np.testing.assert_array_equal(labels.array, np.array([0, 7, 300])[io.read_labels(path).array])
-    with pytest.raises(InputError, match="no known structure: tumour; name them in 3D Slicer as one of left"):
+    with pytest.raises(
+        InputError, match="not known structures: tumour; name them in 3D Slicer as one of left"
+    ):
         io.read_labels(path, structures=from_labels({7: "left kidney"}))
     stay = io.read_labels(path, structures=from_labels({1: "liver"}))
     np.testing.assert_array_equal(stay.array, io.read_labels(path).array)
@@ -352,7 +354,7 @@ def test_what_the_format_cannot_hold_is_refused(tmp_path: Path) -> None:
     grid = Grid((2, 2, 2), np.eye(4))
     with pytest.raises(InputError, match="no negative"):
         io.write_labels(tmp_path / "a.seg.nrrd", LabelMap(np.full((2, 2, 2), -1), grid))
-    with pytest.raises(UsageError, match="holds labels, not an image"):
+    with pytest.raises(UsageError, match="stores labels, not images"):
         io.write_image(tmp_path / "a.seg.nrrd", np.zeros((2, 2, 2)), grid, form=FileForm())
     assert list(tmp_path.iterdir()) == []
 

@@ -247,7 +247,7 @@ def test_row_79_a_full_disk_leaves_nothing(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(nifti, "write", full)
-    with pytest.raises(ResourceError, match="no room"):
+    with pytest.raises(ResourceError, match="the disk is full"):
         io.write_labels(tmp_path / "out.nii.gz", LabelMap(ramp(), Grid((5, 6, 7), AFFINE)))
     assert list(tmp_path.iterdir()) == []
 
@@ -285,7 +285,7 @@ def test_probabilities_must_be_finite_and_on_their_grid(tmp_path: Path) -> None:
         io.write_image(tmp_path / "p.nii", np.zeros((5, 6, 8), np.float32), grid, form=FileForm())
     with pytest.raises(UsageError, match="suffix"):
         io.write_image(tmp_path / "p.txt", np.zeros((5, 6, 7), np.float32), grid, form=FileForm())
-    with pytest.raises(UsageError, match="channels are written as NIfTI only"):
+    with pytest.raises(UsageError, match="only NIfTI can store channels"):
         io.write_image(tmp_path / "p.mha", np.zeros((2, 5, 6, 7), np.float32), grid, form=FileForm())
     with pytest.raises(UsageError, match="folder"):
         io.write_image(tmp_path / "no" / "p.nii", np.zeros((5, 6, 7), np.float32), grid, form=FileForm())

@@ -113,7 +113,7 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"name": "x"}, "no loss named 'x'; there are dice, jaccard, tversky, .*, sum"),
+        ({"name": "x"}, "there is no loss named 'x'; choose from dice, jaccard, tversky, .*, sum"),
         (
             {"name": "lovasz", "smooth": 2.0},
             "does not use smooth; it uses include_background, batch",

@@ -60,9 +60,9 @@ def test_differences_are_b_less_a_within_each_case() -> None:
 def test_cases_are_matched_by_their_ids() -> None:
     a, b = measured([4, 8]), measured([6, 7])
     assert compare_cases(a, b[::-1]) == compare_cases(a, b)
-    with pytest.raises(UsageError, match="not of the same cases"):
+    with pytest.raises(UsageError, match="contain different cases"):
         compare_cases(a, b[:1])
-    with pytest.raises(UsageError, match="'rvd' cannot be compared; there are dice"):
+    with pytest.raises(UsageError, match="'rvd' cannot be compared; choose from dice"):
         compare_cases(a, b, "rvd")
 
 

@@ -148,7 +148,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path, suffix: str, kind: str)
             torch.save({"network": payload}, file)
         else:
             np.savez(file, weights=np.array([payload], dtype=object))
-    refused(path, "not a readable model file")
+    refused(path, "is not a readable model file")
     assert not sentinel.exists()
 
 
@@ -171,7 +171,7 @@ def test_a_pickle_is_refused_and_not_run(tmp_path: Path, suffix: str, kind: str)
 )
 def test_garbage_is_refused(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "m.safetensors").write_bytes(data)
-    refused(tmp_path / "m.safetensors", "not a readable model file")
+    refused(tmp_path / "m.safetensors", "is not a readable model file")
 
 
 @pytest.mark.fault("reliability 66")
@@ -179,12 +179,12 @@ def test_every_truncation_is_refused(saved: Path) -> None:
     data = saved.read_bytes()
     for kept in [*range(16), *range(16, len(data), 97), len(data) - 1]:
         saved.write_bytes(data[:kept])
-        refused(saved, "not a readable model file")
+        refused(saved, "is not a readable model file")
 
 
 def test_anything_after_the_tensors_is_refused(saved: Path) -> None:
     saved.write_bytes(saved.read_bytes() + b"\x00" * 8)
-    refused(saved, "not a readable model file")
+    refused(saved, "is not a readable model file")
 
 
 def mutated(data: bytes, rng: np.random.Generator) -> bytes:

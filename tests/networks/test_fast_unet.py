@@ -71,5 +71,5 @@ def test_shortcuts_are_added() -> None:
 
 @pytest.mark.parametrize("settings", [{"widths": (8,)}, {"widths": (8, 0)}, {"depth": 0}, {"detail": -1}])
 def test_arguments_that_make_no_network_are_refused(settings: dict[str, object]) -> None:
-    with pytest.raises(UsageError, match="two widths or more"):
+    with pytest.raises(UsageError, match="at least two widths"):
         FastUNet(3, 1, 2, **settings)  # type: ignore[arg-type]

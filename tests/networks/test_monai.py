@@ -76,11 +76,17 @@ def test_two_axes_reach_the_class() -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"name": "monai:SegResnt"}, "MONAI has no network named 'SegResnt'; did you mean SegResNet"),
+        (
+            {"name": "monai:SegResnt"},
+            "MONAI has no network named 'SegResnt'; did you mean SegResNet",
+        ),
         ({"name": "monai:xyzzy"}, "MONAI has no network named 'xyzzy'; see "),
         ({"name": "monai:SegResNet", "options": {"init_filter": 8}}, "did you mean init_filters"),
         ({"name": "monai:SegResNet", "options": {"in_channels": 8}}, "no option in_channels"),
-        ({"name": "monai:SegResNet", "options": {"blocks_up": (1,)}, "widths": (4, 8)}, "takes no widths"),
+        (
+            {"name": "monai:SegResNet", "options": {"blocks_up": (1,)}, "widths": (4, 8)},
+            "does not take widths",
+        ),
         ({"name": "monai:SegResNet", "options": {"stride": (8, 8)}}, "3 of them above 0, not (8, 8)"),
         ({"name": "monai:SegResNet", "options": {"stride": 0.5}}, "above 0, not 0.5"),
         ({"name": "monai:SegResNet", "options": {"norm": "spectral"}}, "monai:SegResNet cannot be built"),

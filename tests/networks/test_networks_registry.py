@@ -39,15 +39,18 @@ def test_options_reach_the_constructor() -> None:
 @pytest.mark.parametrize(
     ("spec", "says"),
     [
-        ({"name": "unet4d"}, "no network named 'unet4d'; did you mean 'unet3d'"),
-        ({"name": "xyz"}, "no network named 'xyz'; there are unet3d, vnet, fast_unet, unet, unetpp"),
+        ({"name": "unet4d"}, "there is no network named 'unet4d'; did you mean 'unet3d'"),
+        (
+            {"name": "xyz"},
+            "there is no network named 'xyz'; choose from unet3d, vnet, fast_unet, unet, unetpp",
+        ),
         (
             {"name": "vnet", "options": {"padding": False}},
-            "vnet has no option padding; there are activation, bias",
+            "vnet has no option padding; choose from activation, bias",
         ),
         ({"name": "unet3d", "options": {"widths": 3}}, "unet3d has no option widths"),
-        ({"name": "unet3d", "spatial_dims": 1}, "2 or 3 spatial dims, not 1"),
-        ({"name": "monai:SegResNet", "spatial_dims": 1}, "2 or 3 spatial dims, not 1"),
+        ({"name": "unet3d", "spatial_dims": 1}, "2 or 3 spatial dimensions, not 1"),
+        ({"name": "monai:SegResNet", "spatial_dims": 1}, "2 or 3 spatial dimensions, not 1"),
         ({"name": "unet3d", "options": {"bias": (True,)}}, "unet3d's option bias = (True,): "),
         ({"name": "unetpp", "options": {"prune": True}}, "unetpp's option prune = True: "),
         ({"name": "unetpp", "options": {"mode": "slow"}}, "unetpp's option mode = 'slow': "),

@@ -77,7 +77,7 @@ def test_an_operation_without_a_rule_is_refused() -> None:
 
 
 def test_maps_of_unlike_grids_do_not_meet() -> None:
-    with pytest.raises(TypeError, match="unlike grids"):
+    with pytest.raises(TypeError, match="different grids"):
         START.union(START.window(2, 2, 0))
     with pytest.raises(TypeError, match="resolution"):
         START.transposed(2, 2, 0)

@@ -50,7 +50,7 @@ def test_a_cluster_gives_what_one_process_gives(folder: Path, model_path: Path, 
         first, second = map(read_labels, names)
         assert (first.array == second.array).all()
     again = medseg("predict", folder, "-m", model_path, "-o", there, "--scheduler", address)
-    assert again.err.count("is there already") == 3
+    assert again.err.count("exists already") == 3
 
 
 def test_one_bad_scan_leaves_the_others(folder: Path, model_path: Path, address: str) -> None:

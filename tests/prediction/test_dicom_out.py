@@ -250,7 +250,7 @@ def test_what_was_found_about_a_structure_stands_with_its_segment(tmp_path: Path
         for group in groups
     ]
     raised = "Raised by an automatic check"
-    cut = (raised, "CUT_SHORT", "Cut by the edge of the scan, and too small")
+    cut = (raised, "CUT_SHORT", "Cut by the edge of the scan and too small")
     assert found == [[cut, (raised, "AT_EDGE", "Reaches the edge of the scan")], [cut], []]
     described = [item.get("SegmentDescription") for item in pydicom.dcmread(segments).SegmentSequence]
     told = [item.get("ROIDescription") for item in pydicom.dcmread(contours).StructureSetROISequence]
@@ -485,8 +485,8 @@ def test_all_or_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = set(tmp_path.iterdir())
     with pytest.raises(InputError, match="picture"):
         written(tmp_path, series=tmp_path / "s", picture=b"no picture")
-    with pytest.raises(InputError, match="no PDF"):
-        written(tmp_path, series=tmp_path / "s", pdf=b"no PDF")
+    with pytest.raises(InputError, match="not a PDF"):
+        written(tmp_path, series=tmp_path / "s", pdf=b"not a PDF")
     assert set(tmp_path.iterdir()) == before
     right, made = dicom_seg.frames, iter([0, 1])
     monkeypatch.setattr(dicom_seg, "frames", lambda *given: np.where(next(made), 0, right(*given)))
@@ -558,7 +558,7 @@ def test_labels_of_another_scan_are_refused(tmp_path: Path) -> None:
 
 def test_what_is_needed_is_said_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "scan.nii.gz").write_bytes(b"")
-    with pytest.raises(UsageError, match="from a DICOM series only"):
+    with pytest.raises(UsageError, match="only for a DICOM series"):
         require_dicom(tmp_path / "scan.nii.gz", NAMES)
     with pytest.raises(UsageError, match="regions overlap"):
         require_dicom(a_series(tmp_path / "r"), REGIONS, "labelmap")

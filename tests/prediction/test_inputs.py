@@ -64,7 +64,7 @@ def test_pictures_beside_volumes_are_no_scans_and_alone_they_are(tmp_path: Path)
 
 def test_a_folder_without_scans_says_what_it_holds(tmp_path: Path) -> None:
     touch(tmp_path, "a.txt", "b_seg.nii.gz")
-    with pytest.raises(InputError, match=r"holds no scan \(it holds: \.gz, \.txt\)"):
+    with pytest.raises(InputError, match=r"contains no scan \(it contains: \.gz, \.txt\)"):
         find_cases([str(tmp_path)])
     with pytest.raises(InputError, match="no such file or folder"):
         find_cases([str(tmp_path / "none.nii.gz")])
@@ -112,7 +112,7 @@ def test_channels_that_make_no_sense_are_refused(tmp_path: Path) -> None:
     a = touch(tmp_path, "a.nii.gz") / "a.nii.gz"
     with pytest.raises(UsageError, match="twice: t1, t1"):
         find_cases([f"t1={a}", f"t1={a}"])
-    with pytest.raises(UsageError, match="beside plain paths"):
+    with pytest.raises(UsageError, match="mixed with plain paths"):
         find_cases([f"t1={a}", str(a)])
     with pytest.raises(InputError, match="channel t2: there is no such file"):
         find_cases([f"t1={a}", f"t2={tmp_path / 'none.nii.gz'}"])
@@ -151,9 +151,9 @@ def test_one_scan_is_no_batch_and_a_folder_is_one(tmp_path: Path) -> None:
     [
         (None, "need a folder"),
         ("x.nii.gz", "need a folder"),
-        ("scans", "inside the folder"),
-        ("scans/deep/er", "inside the folder"),
-        ("scans/../scans/out", "inside the folder"),
+        ("scans", "inside the input folder"),
+        ("scans/deep/er", "inside the input folder"),
+        ("scans/../scans/out", "inside the input folder"),
         ("notes", "neither a folder nor an image"),
     ],
 )
@@ -167,6 +167,6 @@ def test_the_place_of_a_batch_must_make_sense(tmp_path: Path, out: str | None, f
 def test_nothing_is_written_into_a_dicom_folder(tmp_path: Path) -> None:
     write_dicom(tmp_path / "series")
     for out in ("series", "series/a.nii.gz"):
-        with pytest.raises(UsageError, match="inside the folder"):
+        with pytest.raises(UsageError, match="inside the input folder"):
             check_out([str(tmp_path / "series")], tmp_path / out, batch=False)
     check_out([str(tmp_path / "series")], tmp_path / "series_2", batch=False)

@@ -36,7 +36,7 @@ def test_fractions_lie_in_a_format_that_holds_them_and_a_png_has_an_overlay() ->
 
 
 def test_two_structures_never_share_a_file() -> None:
-    with pytest.raises(UsageError, match="one file"):
+    with pytest.raises(UsageError, match="same probability file"):
         Outputs.of(Path("a_seg.nii"), ["a b", "a-b"]).refuse_existing(False, ())
 
 
@@ -106,7 +106,7 @@ def test_places_that_cannot_be_written_are_refused_first(
     with pytest.raises(UsageError, match="not a folder"):
         require_writable(tmp_path / "file" / "a_seg.nii")
     monkeypatch.setattr("os.access", lambda *_: False)  # a superuser may write anywhere
-    with pytest.raises(ResourceError, match="may not be written"):
+    with pytest.raises(ResourceError, match="cannot be written"):
         require_writable(tmp_path / "new" / "a_seg.nii")
 
 

@@ -124,7 +124,8 @@ def test_many_implausible_structures_speak_against_the_scan() -> None:
     tenth = {name: {"min": r["min"] / 10, "max": r["max"] / 10} for name, r in RANGES.items()}
     quality = verdict(spec(volumes_ml=tenth))
     assert quality.reasons[0] == (
-        "3 of 3 structures have implausible volumes: the scan is unlike those of the training of tiny."
+        "3 of 3 structures have a volume outside the range of the training data of tiny, so the "
+        "scan is probably unlike them."
     )
 
 

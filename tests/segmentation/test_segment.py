@@ -166,12 +166,12 @@ def test_a_ct_that_was_rescaled_is_refused_unless_forced(most: float) -> None:
     share = (array - array.min()) / (array.max() - array.min())
     volume = Volume((share * most).astype(np.float32), scan().grid, ("CT",))
     with pytest.raises(
-        InputError, match=f"'CT' holds 0 to {most:g}, which are no Hounsfield units"
+        InputError, match=f"'CT' holds 0 to {most:g}, which are not Hounsfield units"
     ) as caught:
         Segmenter([model], ONE_THREAD)(volume)
     assert "--force" in str(caught.value)
     forced = Segmenter([model], replace(ONE_THREAD, force=True))(volume)
-    assert any(f.code == "rescaled" and "no Hounsfield units" in f.sentence for f in forced.findings)
+    assert any(f.code == "rescaled" and "not Hounsfield units" in f.sentence for f in forced.findings)
     assert forced.verdict.flag == "doubtful"
     in_units = Volume(volume.array / most * 1400 - 1000, volume.grid, ("CT",))
     assert "rescaled" not in {f.code for f in Segmenter([model], ONE_THREAD)(in_units).findings}
@@ -308,7 +308,7 @@ def test_a_model_with_refinement_follows_the_scan_unless_told_not_to(model: Mode
 def test_refinement_that_a_model_has_not_is_refused(model: Model) -> None:
     with pytest.raises(UsageError, match="has no refinement"):
         Segmenter([model], replace(ONE_THREAD, refine=True))
-    with pytest.raises(UsageError, match="several models are averaged without refinement"):
+    with pytest.raises(UsageError, match="refinement is not possible with several models"):
         Segmenter([refining(model), refining(model)], replace(ONE_THREAD, refine=True))
 
 

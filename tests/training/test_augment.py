@@ -171,7 +171,7 @@ def test_help_and_bad_words_need_no_library(tmp_path: Path) -> None:
         (("--preset", "unet2015", "--recipe", "phantom_unet3d"), "either a preset or a recipe"),
         (("--preset", "unet"), "did you mean 'unet2015'"),
         (("--recipe", "nonesuch"), "no recipe named 'nonesuch'"),
-        (("--recipe", "brain"), "makes its scans from label maps"),
+        (("--recipe", "brain"), "synthesises its scans from label maps"),
         (("--preset", "unet2015", "--count", 0), "count"),
         (("--preset", "unet2015", "--count", 9), "count"),
         (("--preset", "unet2015", "-o", "grid.jpg"), "ends in .png"),

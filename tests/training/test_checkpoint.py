@@ -89,7 +89,7 @@ def test_a_damaged_latest_is_told_and_the_one_before_it_serves(path: Path) -> No
     assert same(found, state(1))
     assert warning is not None
     assert "damaged checkpoint" in warning
-    assert "the one before it is used" in warning
+    assert "the checkpoint before it is used" in warning
 
 
 @pytest.mark.fault("reliability 82")
@@ -147,7 +147,7 @@ def test_a_save_that_fails_leaves_both_as_they_were(path: Path, monkeypatch: pyt
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="no room"):
+    with pytest.raises(OSError, match="the disk is full"):
         checkpoints.save(path, state(3))
     assert same(checkpoints.load(path), state(2))
     assert same(checkpoints.load(checkpoints.previous_of(path)), state(1))

@@ -121,8 +121,8 @@ def test_a_card_says_what_is_ignored_in_any_layout(whole: Path, tmp_path: Path, 
 def test_a_folder_and_its_card_do_not_contradict_each_other(data: Path, tmp_path: Path) -> None:
     words = ("--data", data, "-o", tmp_path / "run", "--folds", 3)
     told = refused(3, "train", recipe(tmp_path, "nnunet", "ignore = 9"), *words, "-q")
-    assert "label 4 is to be ignored here, and the card phantom says otherwise" in told
-    with pytest.raises(UsageError, match="the value 3 is to be ignored, and means something"):
+    assert "label 4 is the ignored label here, and not in the card phantom" in told
+    with pytest.raises(UsageError, match="the value 3 cannot be both ignored and a structure"):
         replace(load_card("phantom"), ignore=3).structure_set  # noqa: B018
 
 
@@ -132,9 +132,9 @@ def test_a_case_of_which_nothing_is_labelled_is_refused(data: Path, tmp_path: Pa
     edit(path, lambda a: np.full_like(a, IGNORE))
     words = ("--data", data, "-o", tmp_path / "run", "--folds", 3, "-q")
     told = refused(3, "train", recipe(tmp_path, "nnunet"), *words)
-    assert f"{path}: nothing is labelled: every voxel is to be ignored" in told
+    assert f"{path}: nothing is labelled: every voxel has the ignored label" in told
     assert [f.text for f in check(data).errors] == [
-        "labels: nothing is labelled: every voxel is to be ignored"
+        "labels: nothing is labelled: every voxel has the ignored label"
     ]
 
 
@@ -167,7 +167,7 @@ def test_what_is_ignored_counts_in_no_number() -> None:
     assert case.overall["pixel_accuracy"].value == pytest.approx((reference == predicted)[~ignored].mean())
     share = f"{100 * ignored.mean():.3g} %"
     assert case.warnings == (
-        f"{ignored.sum()} voxels ({share}) are ignored, for nobody labelled them in the reference",
+        f"{ignored.sum()} voxels ({share}) are ignored, because they are unlabelled in the reference",
     )
     elsewhere = np.where(ignored, 2, predicted).astype(np.uint8)
     again = evaluate_case(LabelMap(elsewhere, grid), partly, PARTS)
@@ -198,7 +198,7 @@ def test_evaluate_leaves_out_what_is_ignored(data: Path, tmp_path: Path, how: st
     for case in found["cases"]:
         assert {s["label"] for s in case["structures"]} == {1, 2, 3}
         assert {s["metrics"]["dice"] for s in case["structures"]} == {1.0}
-        assert any("are ignored, for nobody labelled them" in text for text in case["qc"])
+        assert any("are ignored, because they are unlabelled" in text for text in case["qc"])
 
 
 @pytest.mark.fault("reports 28")
@@ -232,7 +232,7 @@ def test_a_structure_without_a_mask_is_not_labelled_and_an_empty_mask_says_there
     assert case["core"].status == "not_evaluated"
     assert {v.status for v in case["core"].metrics.values()} == {"not_evaluated"}
     assert case["left lobe"].metrics["dice"].value == 1.0
-    assert "not labelled in the reference, and not measured: core" in case.warnings
+    assert "unlabelled in the reference and not measured: core" in case.warnings
 
 
 @pytest.mark.fault("reports 28")
@@ -254,4 +254,4 @@ def test_a_run_cannot_be_told_to_ignore_everything(data: Path) -> None:
     path = next(data.glob("labelsTr/*"))
     edit(path, lambda a: np.where(a == 1, 1, 0).astype(np.uint8))
     ran = medseg("evaluate", path, path, "--ignore", 1)
-    assert (ran.code, "no label is left to measure when 1 is ignored" in ran.err) == (2, True)
+    assert (ran.code, "no label remains to measure when 1 is ignored" in ran.err) == (2, True)

@@ -79,7 +79,7 @@ def test_what_a_run_stores_stays_as_it_was(tmp_path: Path) -> None:
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(UsageError, match="not empty and holds no run"):
+    with pytest.raises(UsageError, match="not empty and does not contain a run"):
         begin(Run(tmp_path))
     with pytest.raises(UsageError, match="is a file"):
         begin(Run(tmp_path / "letter.txt"))
@@ -110,14 +110,14 @@ def test_row_90_one_process_at_a_time(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with holding(tmp_path, process=os.getpid()):
         host = re.escape(platform.node())
-        told = f"process {os.getpid()} on the host {host} \\(since 2.+\\) is training here"
+        told = f"process {os.getpid()} on the host {host} \\(since 2.+\\) is training in this folder"
         with pytest.raises(UsageError, match=told), run.locked():
             pass
     tmp_path.mkdir()  # whoever leaves an empty folder behind removes it
     (tmp_path / "run.json").write_text("{}")
     with run.locked():
         assert json.loads(run.owner_path.read_text())["process"] == os.getpid()
-        with pytest.raises(UsageError, match="is training here"), Run(tmp_path).locked():
+        with pytest.raises(UsageError, match="is training in this folder"), Run(tmp_path).locked():
             pass
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
 
@@ -140,7 +140,7 @@ def test_who_holds_a_run_is_said_as_far_as_it_is_known(tmp_path: Path) -> None:
     run = Run(tmp_path)
     with holding(tmp_path):
         run.owner_path.write_text("[]")
-        with pytest.raises(UsageError, match="another process is training here"), run.locked():
+        with pytest.raises(UsageError, match="another process is training in this folder"), run.locked():
             pass
 
 
@@ -163,7 +163,7 @@ def test_deleting_a_run_takes_only_what_is_its_own(tmp_path: Path) -> None:
 def test_a_live_run_is_never_deleted(tmp_path: Path) -> None:
     run = Run(tmp_path / "run")
     begin(run)
-    with holding(run.folder), pytest.raises(UsageError, match="is training here"):
+    with holding(run.folder), pytest.raises(UsageError, match="is training in this folder"):
         run.clear()
     assert run.settings_path.exists()
 
@@ -193,9 +193,9 @@ def test_a_run_knows_what_its_data_held(tmp_path: Path) -> None:
     (run.checkpoints_path / "last.safetensors").write_text("x")
     assert run.fix_data(begin(run), data(labels="5")) == (begin(run), False)
     text = run.settings_path.read_text()
-    with pytest.raises(UsageError, match="was begun with other data: labels of a changed") as told:
+    with pytest.raises(UsageError, match="was started with other data: labels of a changed") as told:
         run.fix_data(begin(run), data())
-    assert "restore the files to go on" in str(told.value)
+    assert "restore the files to resume" in str(told.value)
     with pytest.raises(UsageError, match="image of a, labels of a, image of b and 1 more changed"):
         run.fix_data(begin(run), {"a": {}, "b": {}})
     assert run.settings_path.read_text() == text

@@ -184,7 +184,7 @@ def told(network: NetworkSpec, training: TrainingSpec, loss: LossSpec | None = N
 
 
 def test_deep_supervision_of_one_head_is_refused() -> None:
-    assert "needs a network of several heads" in told(NETWORK, replace(TRAINING, deep_supervision=True))
+    assert "needs a network with several heads" in told(NETWORK, replace(TRAINING, deep_supervision=True))
 
 
 def test_a_loss_that_does_not_take_the_outputs_is_refused() -> None:

@@ -108,7 +108,7 @@ def test_a_stopped_training_on_label_maps_goes_on_bit_for_bit(
     assert load_model(tmp_path / "run" / "model.safetensors").spec.training.epochs == 1
     ran = medseg(*bench.words(tmp_path / "run"))
     assert ran.code == 0, ran.err
-    assert "going on after epoch 1 of 2" in ran.err
+    assert "resuming after epoch 1 of 2" in ran.err
     whole, resumed = (
         load_model(f / "model.safetensors").weights for f in (bench.folder / "run", tmp_path / "run")
     )

@@ -186,7 +186,7 @@ def test_a_damaged_checkpoint_is_told_and_the_training_ends_the_same(
     trainer = tiny_trainer(tmp_path)
     warning = trainer.resume()
     assert warning is not None
-    assert "the one before it is used" in warning
+    assert "the checkpoint before it is used" in warning
     assert trainer.progress.epoch == 1
     trainer.run(ignore)
     assert_same_training(uninterrupted, trainer)

@@ -47,6 +47,6 @@ def test_a_training_that_begins_anew_has_a_new_log(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["a;b\n1;2\n", "epoch,loss\nfirst,1\n", "epoch\n1\x00\n"])
 def test_a_file_that_is_no_log_is_not_overwritten(tmp_path: Path, text: str) -> None:
     (tmp_path / "log.csv").write_text(text)
-    with pytest.raises(InputError, match="not the log of a training"):
+    with pytest.raises(InputError, match="is not the log of a training"):
         TrainingLog(tmp_path, 3)
     assert (tmp_path / "log.csv").read_text() == text

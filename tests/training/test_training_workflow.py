@@ -153,7 +153,7 @@ def test_the_same_command_does_not_train_again(bench: Bench, run: Path) -> None:
     before = tree(run / "checkpoints")
     again = train(bench.recipe, bench.data, run, "--json")
     assert again.code == 0, again.err
-    assert "going on after epoch 2 of 2" in again.err
+    assert "resuming after epoch 2 of 2" in again.err
     assert tree(run / "checkpoints") == before
     said = again.json()
     assert said["epochs"] == 2
@@ -176,7 +176,7 @@ def test_other_settings_are_refused_and_change_nothing(
     before = tree(run)
     ran = train(bench.recipe, bench.data, run, *more)
     assert (ran.code, ran.out) == (2, "")
-    assert f"begun with other settings ({what})" in ran.err
+    assert f"with other settings ({what})" in ran.err
     assert tree(run) == before
 
 
@@ -184,7 +184,7 @@ def test_overwrite_begins_anew_and_spares_what_is_not_its_own(bench: Bench, run:
     (run / "notes.txt").write_text("mine")
     ran = train(bench.recipe, bench.data, run, "--overwrite", "--epochs", 1, "--fold", "none")
     assert ran.code == 0, ran.err
-    assert "going on" not in ran.err
+    assert "resuming" not in ran.err
     assert {p.name for p in run.iterdir()} == FILES - {"validation.csv"} | {"notes.txt"}
     assert load_model(run / "model.safetensors").spec.training.epochs == 1
     assert "trained 1 epoch in" in ran.err
@@ -228,7 +228,7 @@ def test_an_interrupted_training_leaves_a_usable_model_and_goes_on_to_the_same_e
     load(tmp_path / "run" / "model.safetensors")
     assert not (tmp_path / "run" / "run.lock").exists()
     ran = train(bench.recipe, bench.data, tmp_path / "run")
-    assert "going on after epoch 1 of 2" in ran.err
+    assert "resuming after epoch 1 of 2" in ran.err
     whole, resumed = (load_model(f / "model.safetensors").weights for f in (bench.run, tmp_path / "run"))
     for key, value in whole.items():
         np.testing.assert_array_equal(value, resumed[key])
@@ -283,7 +283,7 @@ def test_row_54_a_scan_under_two_names_is_refused(
 @pytest.mark.parametrize(
     ("there", "becomes", "told"),
     [
-        ('name = "unet3d"', 'name = "unet3"', "no network named 'unet3'; did you mean 'unet3d'?"),
+        ('name = "unet3d"', 'name = "unet3"', "there is no network named 'unet3'; did you mean 'unet3d'?"),
         ("widths = [4, 8]", 'widths = [4, 8]\noptions = { activaton = "elu" }', "did you mean 'activation'?"),
         (
             "patch = [16, 16, 16]",
@@ -292,7 +292,7 @@ def test_row_54_a_scan_under_two_names_is_refused(
             "take [16, 14, 16] or [16, 16, 16]",
         ),
         ("[training]", '[loss]\nname = "bce_dice"\n[training]', "'bce_dice' does not take labels"),
-        ("[training]", "[training]\ndeep_supervision = true", "needs a network of several heads"),
+        ("[training]", "[training]\ndeep_supervision = true", "needs a network with several heads"),
         (
             "patch = [16, 16, 16]\nbatch = 2",
             "patch = [2, 2, 2]\nbatch = 1",
@@ -365,7 +365,7 @@ def test_row_90_a_run_that_is_being_trained_is_left_alone(bench: Bench, run: Pat
             ran = train(bench.recipe, bench.data, run, *more)
             assert ran.code == 2
             assert f"process {os.getpid()} on the host" in ran.err
-            assert "is training here" in ran.err
+            assert "is training in this folder" in ran.err
         assert tree(run) == before
 
 
@@ -392,7 +392,7 @@ def test_data_that_changed_since_a_run_was_begun_are_refused(
     before = tree(run)
     ran = train(bench.recipe, data, run)
     assert (ran.code, ran.out) == (2, "")
-    assert f"was begun with other data: {kind} of {name} changed; restore the files to go on" in ran.err
+    assert f"was started with other data: {kind} of {name} changed; restore the files to resume" in ran.err
     assert tree(run) == before
     assert train(bench.recipe, data, run, "--overwrite", "--epochs", 1, "-q").code == 0
 
@@ -412,8 +412,8 @@ def test_a_run_of_an_older_version_goes_on_with_a_warning(bench: Bench, run: Pat
     (run / "run.json").write_text(json.dumps(stored))
     ran = train(bench.recipe, bench.data, run)
     assert ran.code == 0, ran.err
-    assert "the version that began this run did not remember its data" in ran.err
-    assert "did not remember" not in train(bench.recipe, bench.data, run).err
+    assert "the version that started this run did not record its data" in ran.err
+    assert "did not record" not in train(bench.recipe, bench.data, run).err
 
 
 @pytest.mark.fault("reports 17")
@@ -453,7 +453,7 @@ def test_a_structure_that_no_training_case_has_is_said_and_no_structure_at_all_i
         edit(data / "labelsTr" / f"{name}.nii.gz", lambda a: np.where(a == 3, 0, a).astype(np.uint8))
     ran = train(bench.recipe, data, tmp_path / "run", "--epochs", 1)
     assert ran.code == 0, ran.err
-    said = "warning: no training case has a voxel of core: it cannot be learnt"
+    said = "warning: no training case has a voxel of core, so it cannot be learned"
     assert ran.err.index(said) < ran.err.index("epoch 1")
     for name in trained:
         edit(data / "labelsTr" / f"{name}.nii.gz", np.zeros_like)
@@ -467,7 +467,7 @@ def test_a_device_that_is_not_there_is_a_usage_error(bench: Bench, tmp_path: Pat
     for device in ("cuda:99", "abacus"):
         ran = train(bench.recipe, bench.data, tmp_path / "run", "--device", device)
         assert ran.code == 2
-        assert "there is no device" in ran.err
+        assert "is not available" in ran.err
     assert not (tmp_path / "run").exists()
 
 
@@ -492,8 +492,8 @@ def test_a_training_that_begins_from_other_structures_says_what_is_new(bench: Be
     ran = train(tmp_path / "tiny.toml", data, tmp_path / "run", "--epochs", 1, "--init", model)
     assert ran.code == 0, ran.err
     lines = ran.err.splitlines()
-    assert "warning: tiny: structures that are new begin from nothing: kernel" in lines
-    assert "warning: tiny: structures that are not wanted are left out: core" in lines
+    assert "warning: tiny: structures that are new start from random weights: kernel" in lines
+    assert "warning: tiny: structures that the recipe lacks are left out: core" in lines
 
 
 @pytest.mark.fault("reports 21")
@@ -504,14 +504,14 @@ def test_a_budget_shorter_than_an_epoch_shortens_it_and_says_so(bench: Bench, tm
     ran = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
     assert ran.code == 0, ran.err
     assert re.search(
-        r"an epoch of 100000 steps takes \d+ s, and \d s are left: one of \d+ steps? takes", ran.err
+        r"an epoch of 100000 steps takes \d+ s, and \d s remain: one of \d+ steps? takes", ran.err
     )
     stored = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (stored["epochs"], stored["steps_per_epoch"] < 10000) == (1, True)
     model = load_model(tmp_path / "run" / "model.safetensors")
     assert model.spec.training.steps == stored["steps_per_epoch"]
     again = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
-    assert (again.code, "going on after epoch 1 of 1" in again.err) == (0, True)
+    assert (again.code, "resuming after epoch 1 of 1" in again.err) == (0, True)
 
 
 @pytest.mark.slow

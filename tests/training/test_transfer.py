@@ -67,7 +67,7 @@ def test_structures_keep_their_own_weights_where_their_numbers_are_others() -> N
     name = head(after)
     np.testing.assert_array_equal(after[name].numpy(), given.weights[name][[0, 2, 1, 3]])
     assert said == (
-        "structures are in another order there; each keeps its own weights: spleen, liver, left kidney",
+        "structures have another order there; each keeps its own weights: spleen, liver, left kidney",
     )
 
 
@@ -80,8 +80,8 @@ def test_other_structures_begin_from_nothing_and_the_rest_is_taken() -> None:
     np.testing.assert_array_equal(after[name].numpy()[:2], given.weights[name][[0, 2]])
     np.testing.assert_array_equal(after[name].numpy()[2], before[name].numpy()[2])
     assert said == (
-        "structures that are new begin from nothing: pancreas",
-        "structures that are not wanted are left out: liver, left kidney",
+        "structures that are new start from random weights: pancreas",
+        "structures that the recipe lacks are left out: liver, left kidney",
     )
     for key in after:
         if not key.startswith(name.split(".")[0]):
@@ -97,8 +97,8 @@ def test_channels_are_told_by_their_names() -> None:
     np.testing.assert_array_equal(after[name][:, 2].numpy(), given.weights[name][:, 0])
     np.testing.assert_array_equal(after[name][:, 1].numpy(), before[name][:, 1].numpy())
     assert said == (
-        "channels are in another order there; each keeps its own weights: t1, flair",
-        "channels that are new begin from nothing: t2",
+        "channels have another order there; each keeps its own weights: t1, flair",
+        "channels that are new start from random weights: t2",
     )
 
 
@@ -107,7 +107,7 @@ def test_what_does_not_fit_is_listed_and_a_model_of_which_nothing_fits_is_refuse
     wider = replace(NETWORK, widths=(4, 12))
     _, after, said = begun(OURS, CHANNELS, model(), wider)
     assert len(said) == 1
-    assert "weights do not fit and begin from nothing: " in said[0]
+    assert "weights do not fit and start from random weights: " in said[0]
     assert set(after) == set(network_of(wider, 0).state_dict())
     with pytest.raises(ModelError, match="none of its weights fits the recipe's network; give a model of"):
         begun(OURS, CHANNELS, model(spec=replace(NETWORK, widths=(2, 6))))

@@ -148,7 +148,7 @@ def test_masks_a_structure_are_references_once_values_have_names(sets: Path, tmp
     for case in LAYOUTS["decathlon"].read(sets / "decathlon").cases:
         assert case.label is not None
         shutil.copy(case.label, pred / case.label.name)
-    with pytest.raises(UsageError, match=r"holds structures by name.*--labels"):
+    with pytest.raises(UsageError, match=r"contains structures by name.*--labels"):
         evaluate(pred, sets / "masks", surface=False)
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"1": "left lobe", "2": "right lobe", "3": "core"}))
@@ -399,7 +399,7 @@ def test_check_finds_the_layout_by_itself(sets: Path, layout: str) -> None:
 
 def test_check_says_what_to_give_where_it_finds_none(sets: Path) -> None:
     line = refused(3, "check", sets / "label_maps")
-    assert "no layout that is known" in line
+    assert "matches no known dataset layout" in line
     assert "--card brain" in line
 
 

@@ -63,7 +63,7 @@ def test_a_name_or_value_that_stands_twice_is_refused(
     names.write_text(json.dumps({"labels": labels}))
     assert fault in refused(3, "evaluate", *pair, "--labels", names)
     names.write_text('{"labels": {"liver": 1, "liver": 2}}')
-    assert "'liver' stands there twice" in refused(3, "evaluate", *pair, "--labels", names)
+    assert "'liver' occurs twice" in refused(3, "evaluate", *pair, "--labels", names)
 
 
 @pytest.mark.fault("reports 31")
@@ -101,7 +101,7 @@ def test_a_tolerance_that_nothing_uses_is_refused(pair: tuple[Path, Path], words
 def test_two_files_without_a_label_are_no_empty_table(tmp_path: Path) -> None:
     a, b = (save(tmp_path / f"{name}.nii.gz", ball(0)) for name in "ab")
     for verb in ("evaluate", "compare"):
-        assert "hold a label: there is nothing to measure" in refused(3, verb, a, b)
+        assert "contain a label, so there is nothing to measure" in refused(3, verb, a, b)
     names = tmp_path / "names.json"
     names.write_text('{"labels": {"1": "liver"}}')
     assert "absent in both" in done("evaluate", a, b, "--labels", names).out

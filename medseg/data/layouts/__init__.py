@@ -1,4 +1,4 @@
-"""How data sets lie on disk: from a folder to cases, and back. One layout a file."""
+"""Layouts of datasets on disk: reading and writing. One layout per file."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetF
     """The data set in a folder, in the layout of that name.
 
     Args:
-        folder: of the data set.
+        folder: of the dataset.
         layout: its name.
         complete: refuse what lacks a file, rather than leave that to its reader.
 

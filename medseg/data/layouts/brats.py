@@ -107,9 +107,9 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             cases.append(case)
     if not cases:
         raise InputError(
-            "holds no folder of a patient",
+            "does not contain a patient folder",
             source=folder,
-            hint="give the folder that holds one folder a patient, with Flair_*, ID_flair or ID-t2f in each",
+            hint="give the folder with one folder per patient, with Flair_*, ID_flair or ID-t2f in each",
         )
     require_distinct(cases, folder)
     return DatasetFiles(tuple(cases), (), {})
@@ -119,19 +119,21 @@ def _not_whole(patient: Path, case: CaseFiles | None) -> InputError:
     """What a patient's folder lacks; a file of another name may be it."""
     if case is None:
         return InputError(
-            "does not hold images of one year's names",
+            "does not contain images named as in one BRATS year",
             source=patient,
-            hint=f"name them {patient.name}_flair, _t1, _t1ce, _t2, or move the folder away",
+            hint=f"name them {patient.name}_flair, _t1, _t1ce, _t2, or move the folder elsewhere",
         )
     used = set(case.channels.values())
     others = [path.name for path in _stems(patient).values() if path not in used]
     label = f"{patient.name}_seg.nii.gz"
     if len(others) == 1:
         return InputError(
-            f"does not hold a label file, unless {others[0]} is it", source=patient, hint=f"rename it {label}"
+            f"does not contain a label file, unless {others[0]} is it",
+            source=patient,
+            hint=f"rename it {label}",
         )
     return InputError(
-        "does not hold a label file", source=patient, hint=f"add {label}, or move the folder away"
+        "does not contain a label file", source=patient, hint=f"add {label}, or move the folder elsewhere"
     )
 
 
@@ -168,7 +170,9 @@ def _only(stems: Mapping[str, Path], form: str) -> Path | None:
     found = [path for stem, path in stems.items() if re.fullmatch(form, stem)]
     if len(found) > 1:
         raise InputError(
-            f"{found[0].name} and {found[1].name} are one modality", source=found[0].parent, hint="keep one"
+            f"{found[0].name} and {found[1].name} are the same modality",
+            source=found[0].parent,
+            hint="keep one",
         )
     return found[0] if found else None
 
@@ -205,7 +209,7 @@ def writer(year: int) -> Writer:
         if strange or not set(about.structures.known_values) <= set(range(5)):
             raise UsageError(
                 f"{about.name} has the channels {', '.join(about.channels)} and the label values "
-                f"{', '.join(map(str, about.structures.known_values))}; BRATS has {', '.join(form.files)} "
+                f"{', '.join(map(str, about.structures.known_values))}; BRATS needs {', '.join(form.files)} "
                 "and 0 to 4"
             )
         return sum(_write_case(folder, case, form, overwrite) for case in cases)

@@ -62,7 +62,7 @@ class DatasetFiles:
         return replace(self, cases=tuple(replace(case, reading=reading) for case in self.cases))
 
 
-INCOMPLETE = "add the missing file, or move the other away"
+INCOMPLETE = "add the missing file, or move the other one elsewhere"
 
 
 def group_of(name: str) -> str:
@@ -109,9 +109,9 @@ def inside(folder: Path, name: str, lister: str, *, complete: bool) -> Path:
         raise InputError(f"names {name!r}, which is outside the folder", source=folder / lister)
     if complete and not there:
         raise InputError(
-            f"names {name!r}, which is not there",
+            f"names {name!r}, which does not exist",
             source=folder / lister,
-            hint="add the file, or take the case out of the list",
+            hint="add the file, or remove the case from the list",
         )
     return path
 
@@ -128,7 +128,9 @@ def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         if suffix not in suffixes or path.name.startswith(".") or not path.is_file():
             continue
         if not path.resolve().is_relative_to(folder.resolve()):
-            raise InputError("is a link out of the folder", source=path, hint="copy the file into it")
+            raise InputError(
+                "is a link to a file outside the folder", source=path, hint="copy the file into it"
+            )
         if stem in found:
             raise InputError(
                 f"lists {stem!r} more than once", source=folder, hint="give each case its own name"

@@ -52,7 +52,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         stated = stated_labels(data)
         channels = _channels(data)
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise InputError(f"not a Decathlon dataset.json: {form_fault(fault)}", source=path) from None
+        raise InputError(f"is not a Decathlon dataset.json: {form_fault(fault)}", source=path) from None
     cases = tuple(_decathlon_case(folder, image, label, complete) for image, label in entries)
     if not cases:
         raise InputError("lists no training case", source=path)

@@ -1,4 +1,4 @@
-"""What a `dataset.json` says: read where its meaning is plain, whoever wrote it."""
+"""Reading `dataset.json`, in the forms of Decathlon and nnU-Net."""
 
 from __future__ import annotations
 
@@ -42,21 +42,23 @@ def read_json(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: the file cannot be read.
-        InputError: it is no JSON object; the line is named where that is known.
+        InputError: it is not a JSON object; the line is named where that is known.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
         found = json.loads(TRAILING_COMMA.sub(lambda m: m[1] or "", text), object_pairs_hook=_once_each)
     except json.JSONDecodeError as fault:
         raise InputError(
-            f"is no JSON: {fault.msg} in line {fault.lineno}, column {fault.colno}",
+            f"is not JSON: {fault.msg} in line {fault.lineno}, column {fault.colno}",
             source=path,
             hint="correct that line",
         ) from None
     except (ValueError, RecursionError) as fault:
-        raise InputError(f"is no JSON ({fault})", source=path) from None
+        raise InputError(f"is not JSON ({fault})", source=path) from None
     if not isinstance(found, dict):
-        raise InputError("is no JSON object", source=path, hint='write {"labels": {"1": "name", ...}, ...}')
+        raise InputError(
+            "is not a JSON object", source=path, hint='write {"labels": {"1": "name", ...}, ...}'
+        )
     return found
 
 
@@ -77,12 +79,16 @@ def required_description(folder: Path) -> dict[str, Any]:
     path = folder / LISTER
     if not path.is_file():
         raise InputError(
-            f"no {LISTER} here", source=folder, hint=f"give the folder that holds {LISTER} and imagesTr"
+            f"does not contain {LISTER}",
+            source=folder,
+            hint=f"give the folder that contains {LISTER} and imagesTr",
         )
     try:
         return read_json(path)
     except OSError as fault:
-        raise InputError(f"cannot be read ({fault.strerror})", source=path, hint="check its rights") from None
+        raise InputError(
+            f"cannot be read ({fault.strerror})", source=path, hint="check its permissions"
+        ) from None
 
 
 def stated_labels(data: Mapping[str, Any], *, numbered: bool = False) -> StatedLabels:
@@ -137,7 +143,7 @@ def _once_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in pairs:
         if key in found:
-            raise ValueError(f"{key!r} stands there twice")
+            raise ValueError(f"{key!r} occurs twice")
         found[key] = value
     return found
 
@@ -146,9 +152,9 @@ def form_fault(fault: Exception) -> str:
     """What a `dataset.json` lacks or has in another form, in words.
 
     >>> form_fault(KeyError("labels"))
-    "it has no 'labels'"
+    "it lacks 'labels'"
     """
-    return f"it has no {fault.args[0]!r}" if isinstance(fault, KeyError) else str(fault)
+    return f"it lacks {fault.args[0]!r}" if isinstance(fault, KeyError) else str(fault)
 
 
 def _named(key: str, value: object) -> tuple[str, tuple[int, ...]]:

@@ -38,11 +38,11 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         for found in (series, sets):
             if len(found) > 1:
                 raise InputError(
-                    f"holds both {found[0].name} and {found[1].name}", source=place, hint="keep one"
+                    f"contains both {found[0].name} and {found[1].name}", source=place, hint="keep one"
                 )
         if complete and not (series and sets):
             what = "structure set" if series else "DICOM series"
-            raise InputError(f"holds no {what}", source=place, hint=f"add the {what}")
+            raise InputError(f"contains no {what}", source=place, hint=f"add the {what}")
         if not series:
             continue
         cases.append(CaseFiles(place.name, series[0], sets[0] if sets else None, group_of(place.name)))
@@ -51,9 +51,9 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     if not cases:
         itself = ", but is a DICOM series itself" if is_dicom_folder(folder) else ""
         raise InputError(
-            f"holds no folder of a case{itself}",
+            f"does not contain a case folder{itself}",
             source=folder,
-            hint="give the folder that holds one folder a case",
+            hint="give the folder that contains one folder per case",
         )
     return DatasetFiles(tuple(cases), (), dict(enumerate(names.values(), start=1)))
 

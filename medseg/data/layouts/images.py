@@ -3,7 +3,7 @@
     images/NAME.png and masks/NAME.png (or labels/NAME.png)
     NAME.png and NAME_mask.png (or NAME_seg.png)
 
-Images of one person must stay together when a data set is split. They do where `groups.csv`, with the
+Images of one person must stay together when a dataset is split. They do where `groups.csv`, with the
 columns file and group, says so; else where their names begin alike, up to the first `__`.
 """
 
@@ -46,7 +46,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The images of a folder, each a case.
 
     Args:
-        folder: of the data set.
+        folder: of the dataset.
         complete: refuse an image without a mask and a mask without an image.
 
     Raises:
@@ -56,14 +56,14 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     images, masks = _two_folders(folder) if (folder / IMAGES).is_dir() else _side_by_side(folder)
     if not images:
         raise InputError(
-            f"holds no image ({', '.join(PICTURE_SUFFIXES)})",
+            f"contains no image ({', '.join(PICTURE_SUFFIXES)})",
             source=folder,
-            hint="give the folder that holds images/ and masks/, or NAME.png and NAME_mask.png",
+            hint="give the folder that contains images/ and masks/, or NAME.png and NAME_mask.png",
         )
     single = sorted(images.keys() ^ masks.keys())
     if complete and single:
         what = "mask" if single[0] in images else "image"
-        raise InputError(f"has no {what} of {single[0]!r}", source=folder, hint=INCOMPLETE)
+        raise InputError(f"has no {what} for {single[0]!r}", source=folder, hint=INCOMPLETE)
     groups = _groups(folder, images)
     cases = tuple(CaseFiles(name, path, masks.get(name), groups[name]) for name, path in images.items())
     return DatasetFiles(cases, (), {})
@@ -76,7 +76,9 @@ def _pictures(folder: Path) -> dict[str, Path]:
 def _two_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     there = [folder / name for name in MASKS if (folder / name).is_dir()]
     if len(there) > 1:
-        raise InputError(f"holds both {there[0].name}/ and {there[1].name}/", source=folder, hint="keep one")
+        raise InputError(
+            f"contains both {there[0].name}/ and {there[1].name}/", source=folder, hint="keep one"
+        )
     scans, labels = _pictures(folder / IMAGES), _pictures(there[0]) if there else {}
     return without_results(scans), without_results(labels)
 
@@ -90,7 +92,7 @@ def _side_by_side(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
             images[stem] = path
         elif masks.setdefault(stem.removesuffix(mark), path) != path:
             raise InputError(
-                f"holds two masks of {stem.removesuffix(mark)!r}", source=folder, hint="keep one"
+                f"contains two masks of {stem.removesuffix(mark)!r}", source=folder, hint="keep one"
             )
     return images, masks
 
@@ -106,15 +108,17 @@ def _groups(folder: Path, images: dict[str, Path]) -> dict[str, str]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = [(row["file"], row["group"]) for row in csv.DictReader(stream)]
     except (OSError, KeyError, UnicodeDecodeError, csv.Error) as fault:
-        raise InputError(f"is no table with the columns file and group ({fault!r})", source=path) from None
+        raise InputError(f"is not a table with the columns file and group ({fault!r})", source=path) from None
     for file, group in rows:
         if file not in stems or not group:
-            raise InputError(f"names {file!r} of the group {group!r}; no such image", source=path)
+            raise InputError(
+                f"lists {file!r} in the group {group!r}, but there is no such image or group", source=path
+            )
         if groups.setdefault(stems[file], group) != group:
-            raise InputError(f"names two groups of {file!r}", source=path)
+            raise InputError(f"lists {file!r} in two groups", source=path)
     missing = sorted(images.keys() - groups.keys())
     if missing:
-        raise InputError(f"does not say whose {missing[0]!r} is", source=path, hint="add a line for it")
+        raise InputError(f"does not list {missing[0]!r}", source=path, hint="add a line for it")
     return groups
 
 
@@ -132,7 +136,7 @@ def writer(axis: str = "axial") -> Writer:
         if len(about.channels) not in (1, 3):
             raise UsageError(
                 f"an image has 1 or 3 channels, not {len(about.channels)}: {', '.join(about.channels)}",
-                hint="choose with --channels",
+                hint="choose channels with --channels",
             )
         opened(folder, IMAGES, MASKS[0])
         for case in cases:

@@ -20,7 +20,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """
     paths = sorted(p for p in folder.glob("*.nii*") if p.is_file())
     if not paths:
-        raise InputError("holds no label map (.nii, .nii.gz)", source=folder)
+        raise InputError("contains no label map (.nii, .nii.gz)", source=folder)
     names = [stem_and_suffix(path)[0] for path in paths]
     cases = tuple(CaseFiles(n, path, path, group=n) for n, path in zip(names, paths, strict=True))
     require_distinct(cases, folder)

@@ -1,4 +1,4 @@
-"""One mask a structure: TotalSegmentator's data set (Wasserthal et al. 2023, doi:10.1148/ryai.230024).
+"""One mask a structure: TotalSegmentator's dataset (Wasserthal et al. 2023, doi:10.1148/ryai.230024).
 
 ID/image.nii.gz (or ct.nii.gz, mri.nii.gz)      the scan
 ID/segmentations/NAME.nii.gz                    where the structure lies
@@ -48,16 +48,20 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         scans = [path for stem, path in files_in(place, NIFTI_SUFFIXES).items() if stem in SCANS]
         masks = files_in(place / MASKS, NIFTI_SUFFIXES)
         if len(scans) > 1:
-            raise InputError(f"holds both {scans[0].name} and {scans[1].name}", source=place, hint="keep one")
+            raise InputError(
+                f"contains both {scans[0].name} and {scans[1].name}", source=place, hint="keep one"
+            )
         if complete and not (scans and masks):
             what = "mask in segmentations/" if scans else f"scan ({', '.join(SCANS)}{ENDING})"
-            raise InputError(f"holds no {what}", source=place, hint=INCOMPLETE)
+            raise InputError(f"contains no {what}", source=place, hint=INCOMPLETE)
         if scans:
             labels = place / MASKS if masks else None
             cases.append(CaseFiles(place.name, scans[0], labels, group_of(place.name)))
     if not cases:
         raise InputError(
-            "holds no folder of a case", source=folder, hint="give the folder that holds ID/image.nii.gz"
+            "does not contain a case folder",
+            source=folder,
+            hint="give the folder that contains ID/image.nii.gz",
         )
     return DatasetFiles(tuple(cases), (), {})
 
@@ -96,7 +100,9 @@ def _names(structures: StructureSet) -> dict[str, str]:
     names = {name: file_name(name) for name in structures.names}
     twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice:
-        raise UsageError(f"two structures would be written to {twice[0]}{ENDING}", hint="rename one")
+        raise UsageError(
+            f"two structures would be written to the same file {twice[0]}{ENDING}", hint="rename one"
+        )
     return names
 
 

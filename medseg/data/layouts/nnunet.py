@@ -49,7 +49,7 @@ def fits(folder: Path) -> bool:
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
-    """The training cases of a raw data set.
+    """The training cases of a raw dataset.
 
     Args:
         folder: the one with `dataset.json`.
@@ -69,12 +69,12 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         if not (channels and all(images for images, _ in listed.values())):
             raise ValueError("a case has no channel")
     except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise InputError(f"not an nnU-Net dataset.json: {form_fault(fault)}", source=path) from None
+        raise InputError(f"is not an nnU-Net dataset.json: {form_fault(fault)}", source=path) from None
     if complete:
         _require_images(folder, listed)
     cases = tuple(_case(folder, name, *files, channels, complete) for name, files in sorted(listed.items()))
     if not cases:
-        raise InputError(f"has no training case: no labelsTr/*{ending}", source=folder)
+        raise InputError(f"has no training case (labelsTr/*{ending})", source=folder)
     licence = str(data.get("licence", data.get("license", "")))
     return DatasetFiles(cases, channels, stated.labels, licence, stated.regions, stated.ignore)
 

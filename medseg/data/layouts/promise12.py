@@ -50,7 +50,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The cases that have a segmentation; all of a folder where none has.
 
     Args:
-        folder: of the data set.
+        folder: of the dataset.
         complete: refuse segmentations without an image, files without voxels, and a folder without
             segmentations, rather than leave that to the reader.
 
@@ -60,13 +60,13 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     cases = [case for place in (folder, *folders_in(folder)) for case in _cases(place, complete)]
     if not cases:
         raise InputError(
-            "holds no .mhd file",
+            "contains no .mhd file",
             source=folder,
-            hint="give the folder with CaseNN.mhd, CaseNN_segmentation.mhd",
+            hint="give the folder that contains CaseNN.mhd, CaseNN_segmentation.mhd",
         )
     labelled = [case for case in cases if case.label is not None]
     if complete and not labelled:
-        raise InputError("holds no segmentation (*_segmentation.mhd)", source=folder)
+        raise InputError("contains no segmentation (*_segmentation.mhd)", source=folder)
     found = labelled or cases
     require_distinct(found, folder)
     return DatasetFiles(tuple(found), (), {})
@@ -124,7 +124,9 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
     opened(folder)
     for case in cases:
         if _scan_of(case.case_id):
-            raise UsageError(f"the case {case.case_id} is named like a segmentation", hint="use --anonymous")
+            raise UsageError(
+                f"the case {case.case_id} has the name of a segmentation", hint="use --anonymous"
+            )
         scan = require_scan(case)
         write_image(
             folder / (case.case_id + SUFFIX), scan.array[0], scan.grid, form=scan.form, overwrite=overwrite

@@ -44,12 +44,12 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     images, masks = (_by_patient(folder / name) for name in (IMAGES, MASKS))
     if not images:
         raise InputError(
-            f"holds no {IMAGES}/ProstateX-*.nii.gz", source=folder, hint="give the folder Files/prostate"
+            f"contains no {IMAGES}/ProstateX-*.nii.gz", source=folder, hint="give the folder Files/prostate"
         )
     single = sorted(images.keys() ^ masks.keys())
     if complete and single:
         what = "mask" if single[0] in images else "image"
-        raise InputError(f"has no {what} of {single[0]}", source=folder, hint=INCOMPLETE)
+        raise InputError(f"has no {what} for {single[0]}", source=folder, hint=INCOMPLETE)
     cases = tuple(CaseFiles(name, path, masks.get(name), name) for name, path in sorted(images.items()))
     return DatasetFiles(cases, (), {})
 

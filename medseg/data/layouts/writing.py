@@ -41,10 +41,10 @@ class NewCase:
 
 @dataclass(frozen=True)
 class About:
-    """What a data set says about itself.
+    """What a dataset says about itself.
 
     Attributes:
-        name: of the data set.
+        name: of the dataset.
         description: one sentence.
         channels: names of the images of a case, in order.
         structures: what the label values mean.
@@ -74,7 +74,7 @@ def require_scan(case: NewCase) -> Volume:
     """
     if case.volume is None:
         raise UsageError(
-            f"the case {case.case_id} is a label map without a scan", hint="write it as label_maps"
+            f"the case {case.case_id} is a label map without a scan", hint="convert it with --to label_maps"
         )
     return case.volume
 
@@ -89,7 +89,7 @@ def require_channels(about: About, most: int, layout: str) -> None:
         raise UsageError(
             f"the layout {layout} holds {most} channel{'s' * (most > 1)}, "
             f"not {len(about.channels)}: {', '.join(about.channels)}",
-            hint="choose with --channels",
+            hint="choose channels with --channels",
         )
 
 
@@ -124,7 +124,7 @@ def write_description(path: Path, content: Mapping[str, Any], *, overwrite: bool
 
 
 def opened(folder: Path, *inner: str, description: str = "", overwrite: bool = False) -> None:
-    """Make the folders of a data set, unless its description stands already.
+    """Make the folders of a dataset, unless its description stands already.
 
     Raises:
         UsageError: it does.

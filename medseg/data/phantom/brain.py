@@ -1,4 +1,4 @@
-"""Made-up label maps of whole heads, with values of the `brain` card: 53 tissues, twins left and right.
+"""Synthetic label maps of whole heads, with values of the `brain` card: 53 tissues, twins left and right.
 
 Shells of skin, bone and fluid, a cortex around white matter, and ellipsoids for what lies inside. Such
 a map has no images: scans are made from it (`medseg.augment.synthesis`).

@@ -1,4 +1,4 @@
-"""Data sets of phantoms in every layout, and single scans, in files."""
+"""Datasets of phantoms in every layout, and single scans, in files."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Kind:
     """What is made for a layout.
 
     Attributes:
-        about: the data set.
+        about: the dataset.
         stream: of random numbers, together with the seed and the number of a case.
         make: from randomness, a case's number and the shape asked for to a case.
         names: of the cases, by number.
@@ -102,7 +102,7 @@ def write_phantoms(
     *,
     overwrite: bool = False,
 ) -> None:
-    """A data set of phantoms in a layout: heads, pelves, tumours or label maps, as the layout's usual cases.
+    """A dataset of phantoms in a layout: heads, pelves, tumours or label maps, as the layout's usual cases.
 
     Case n depends on the seed and n only.
 
@@ -118,7 +118,7 @@ def write_phantoms(
         UsageError: there is no such layout, no case is asked for, the shape is too small, or a file exists.
     """
     if layout not in KINDS:
-        raise UsageError(f"no phantoms in the layout {layout!r}", hint=did_you_mean(layout, KINDS))
+        raise UsageError(f"there are no phantoms in the layout {layout!r}", hint=did_you_mean(layout, KINDS))
     if cases < 1:
         raise UsageError(f"a dataset needs at least one case, not {cases}")
     kind = KINDS[layout]
@@ -134,7 +134,7 @@ def _made(kind: Kind, cases: int, seed: int, shape: Triple | None) -> Iterator[N
 def write_phantom_dataset(
     folder: Path, cases: int = 16, seed: int = 0, shape: Triple = SHAPE, *, overwrite: bool = False
 ) -> Path:
-    """A data set of heads in the layout of the Medical Segmentation Decathlon; see `write_phantoms`.
+    """A dataset of heads in the layout of the Medical Segmentation Decathlon; see `write_phantoms`.
 
     The files' axis orders vary (see `ORDERS`).
 

@@ -1,4 +1,4 @@
-"""Made-up heads: two lobes and a core in textured tissue.
+"""Head phantoms: two lobes and a core in textured tissue.
 
 A head is an ellipsoid of textured tissue in a bright rim. In it lie two bright lobes, left and
 right, alike in everything but their side, and a dark core below them. The rim is as bright as
@@ -110,7 +110,7 @@ def stored_as(case: tuple[Volume, LabelMap], codes: str) -> tuple[Volume, LabelM
         UsageError: `codes` is no axis order.
     """
     if [sum(letter in ends for letter in codes) for ends in WORLD_CODES] != [1, 1, 1] or len(codes) != 3:
-        raise UsageError(f"an axis order is three letters such as RAS or PIL, not {codes!r}")
+        raise UsageError(f"an axis order has three letters such as RAS or PIL, not {codes!r}")
     volume, labels = case
     ras, wanted = (orientations.axcodes2ornt(tuple(letters)) for letters in ("RAS", codes))
     turn = orientations.ornt_transform(ras, wanted)

@@ -1,4 +1,4 @@
-"""What every phantom is made with: points of a body's own frame, uneven ellipsoids, noise, a receiver."""
+"""Building blocks of phantoms: body coordinates, uneven ellipsoids, noise, receiver noise."""
 
 from __future__ import annotations
 

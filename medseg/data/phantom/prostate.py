@@ -1,4 +1,4 @@
-"""Made-up pelves in the manner of PROMISE12: a prostate between bladder and rectum, T2-weighted.
+"""Pelvis phantoms in the manner of PROMISE12: a prostate between bladder and rectum, T2-weighted.
 
 The slices are 3 mm apart and lie obliquely to the body, as they are planned at right angles to the
 rectal wall. The gland has two zones: a bright, crescent-shaped peripheral zone with dark lesions, and a

@@ -1,4 +1,4 @@
-"""Made-up heads with a glioma in the manner of BRATS: four sequences, skull-stripped, background 0.
+"""Head phantoms with a glioma in the manner of BRATS: four sequences, skull-stripped, background 0.
 
 A tumour is a necrotic core in an enhancing rim, with a part that does not enhance, in oedema that spreads
 along the white matter. Each sequence shows another share of it: oedema is bright in FLAIR and T2,

@@ -1,4 +1,4 @@
-"""Engines: what runs a network on tiles. Each is loaded only when asked for."""
+"""Engines run a network on tiles. Each is imported only when it is used."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def load(
 
         return torch_room.load(model, device=device, precision=precision, threads=threads)
     if name != "openvino":
-        raise UsageError(f"no engine named {name!r}; there are torch and openvino")
+        raise UsageError(f"there is no engine named {name!r}; choose torch or openvino")
     if device != "cpu":
         raise UsageError(
             f"the OpenVINO engine runs on the CPU, not on {device!r}", hint="use the torch engine"
@@ -61,14 +61,14 @@ def pruned(model: Model, level: int) -> Model:
 
 
 def run_file(path: Path, tiles: FloatArray) -> FloatArray:
-    """What a graph in an `.xml` or `.onnx` file answers to tiles (B, C, I, J, K), in f32."""
+    """The output of a graph in an `.xml` or `.onnx` file for tiles (B, C, I, J, K), in f32."""
     from medseg.inference.engines.openvino import run_file as run
 
     return run(path, tiles)
 
 
 def precisions(name: EngineName, device: str = "cpu") -> tuple[Precision, ...]:
-    """What an engine computes in at the speed of the processor or card, f32 first."""
+    """The precisions that an engine supports in hardware, f32 first."""
     if name == "openvino":
         from medseg.inference.engines import openvino as openvino_room
 

@@ -1,4 +1,4 @@
-"""What every engine is, whatever runs it: its protocol, its precisions, the threads it may use."""
+"""The protocol of engines, their precisions, and the threads they may use."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Engine(Protocol):
 
 @runtime_checkable
 class RowEngine(Engine, Protocol):
-    """An engine that can answer to a large tile without holding its largest maps (see `slabs`)."""
+    """An engine that can compute a large tile without holding its largest feature maps (see `slabs`)."""
 
     def slab_bytes(self, shape: Sequence[int], voxels: int) -> int | None:
         """What `rows` would hold for a tile (i, j, k); None where it cannot."""
@@ -54,7 +54,7 @@ class RowEngine(Engine, Protocol):
 
 @runtime_checkable
 class CardEngine(Engine, Protocol):
-    """An engine on an accelerator, which can leave its answers there.
+    """An engine on an accelerator that can keep its outputs in the accelerator's memory.
 
     Attributes:
         on_card: whether it runs on one.

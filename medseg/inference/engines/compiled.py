@@ -1,4 +1,4 @@
-"""What OpenVINO compiled, kept in a folder of the user: safe to delete, and shared by processes.
+"""Cache of compiled OpenVINO graphs in a user folder; safe to delete, shared by processes.
 
 A name is the hash of all that a compiled graph depends on, and a file is whole or absent, so two processes
 that write one write the same. A file that was cut or changed on the disk is not taken.

@@ -65,7 +65,7 @@ class OpenVinoEngine:
         identity: str = "",
     ) -> None:
         if precision not in HINTS:
-            raise UsageError(f"precision {precision!r} is none of {', '.join(HINTS)}")
+            raise UsageError(f"precision {precision!r} must be one of {', '.join(HINTS)}")
         self.precision = precision
         self._settings = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -188,7 +188,7 @@ class OpenVinoEngine:
 
 
 def run_file(path: Path, tiles: FloatArray) -> FloatArray:
-    """What a graph in a file answers to tiles (B, C, I, J, K), in f32."""
+    """The output of a graph in a file for tiles (B, C, I, J, K), in f32."""
     core = ov.Core()
     compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": ov.Type.f32})
     flat = len(compiled.inputs[0].get_partial_shape()) == 4
@@ -197,11 +197,11 @@ def run_file(path: Path, tiles: FloatArray) -> FloatArray:
 
 
 def precisions() -> tuple[Precision, ...]:
-    """What this processor computes in; OpenVINO takes f32 in silence where it is asked for another."""
+    """The precisions of this processor; OpenVINO silently uses f32 in place of others."""
     able = ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     named: dict[Precision, str] = {"f32": "FP32", "bf16": "BF16", "f16": "FP16"}
     return tuple(precision for precision, capability in named.items() if capability in able)
 
 
 def _first_line(fault: Exception) -> str:
-    return (str(fault).strip().splitlines() or ["no reason given"])[-1][:200]
+    return (str(fault).strip().splitlines() or ["no reason was given"])[-1][:200]

@@ -1,4 +1,4 @@
-"""What is changed of a network's graph before OpenVINO compiles it: less memory, exact moments."""
+"""Changes to a network's graph before OpenVINO compiles it: less memory, exact moments."""
 
 from __future__ import annotations
 

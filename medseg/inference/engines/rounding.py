@@ -1,4 +1,4 @@
-"""Whether a model may compute in bf16 by itself: what rounding changes, beside what a repeated scan changes.
+"""Whether --precision auto may use bf16: effect of rounding compared with repeated scans.
 
 A result in bf16 differs from one in f32. So do two scans of one head: the variance of the logarithm of a
 volume within a head, s_w^2, is in the model's evidence (`training.repeatability`). What rounding changes
@@ -49,7 +49,7 @@ def harmless(evidence: Evidence, engine: str) -> bool:
 
 
 def share_of_noise(log_volume: float, smallest_change_percent: float) -> float:
-    """What rounding changes over the standard deviation between repeated scans.
+    """Ratio of the effect of rounding to the standard deviation between repeated scans.
 
     Args:
         log_volume: root mean square of the difference of logarithms.

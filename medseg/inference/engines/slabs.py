@@ -1,4 +1,4 @@
-"""A large tile without large maps: the finest level slab by slab, the coarser ones whole, the same answer.
+"""A large tile without large feature maps: the finest level in slabs, coarser levels whole, same output.
 
 Of a U-Net's feature maps those at full resolution are eight times as large as all others together, but they
 see only a few voxels around each position until the first pooling, and again after the last up-convolution.

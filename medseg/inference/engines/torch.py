@@ -1,4 +1,4 @@
-"""torch engine: the reference for every other, on CPU, CUDA or MPS; and the way to OpenVINO's graph."""
+"""The torch engine, reference for all engines, on CPU, CUDA or MPS; and conversion to OpenVINO."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class TorchEngine:
             yield
         except torch.OutOfMemoryError:
             raise ResourceError(
-                f"{self._device} has no room for an array of shape {tuple(shape)}",
+                f"{self._device} does not have enough memory for an array of shape {tuple(shape)}",
                 hint="use smaller tiles or batches, or the CPU",
             ) from None
 
@@ -189,7 +189,7 @@ def pruned(model: Model, level: int) -> Model:
     """
     spec = model.spec
     if spec.network.name != "unetpp":
-        raise UsageError(f"{spec.name} is a {spec.network.name}, and only a unetpp can be pruned")
+        raise UsageError(f"{spec.name} is a {spec.network.name}, and only unetpp can be pruned")
     options = {**spec.network.options, "prune": level}
     small = replace(spec, network=replace(spec.network, options=options))
     cut = replace(model, spec=small, weights=pruned_weights(model.weights, level), graph=None)
@@ -320,7 +320,7 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError):
-        raise UsageError(f"there is no device {name!r} here", hint="use --device cpu") from None
+        raise UsageError(f"the device {name!r} is not available", hint="use --device cpu") from None
     return device
 
 

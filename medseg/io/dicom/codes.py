@@ -1,4 +1,4 @@
-"""What structures are in coded terms: SNOMED CT, DICOM, NCIt; our own scheme where these say nothing.
+"""Coded terms of structures: SNOMED CT, DICOM, NCIt, or a private scheme where these have none.
 
 Source: DICOM PS3.16, context groups 7150 (categories), 7151 (types), 7140 (brain), 7159 (lesions) and
 244 (sides).
@@ -133,7 +133,7 @@ TABLES = ((ANATOMY, ANATOMICAL), (ABNORMAL, PATHOLOGICAL), (SUBSTANCE, SUBSTANCE
 
 
 def concept_of(structure: Structure) -> Concept:
-    """What a structure is, going by its name; in our own scheme where the name is not known.
+    """The coded concept of a structure by its name; in the private scheme if the name is unknown.
 
     >>> concept_of(Structure(17, "left hippocampus", side="left")).type.meaning
     'Hippocampus'

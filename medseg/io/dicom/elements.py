@@ -48,7 +48,7 @@ MEND = "export it again"
 
 @dataclass(frozen=True)
 class Outline:
-    """What the elements of a file say of what it is.
+    """The kind of a file, from its elements.
 
     Attributes:
         sop_class: UID of its kind; empty where it has none.
@@ -103,7 +103,7 @@ def outline(path: Path) -> Outline:
     """Walk the elements of a file and compare every length with what is there.
 
     Raises:
-        InputError: a length goes beyond the end, an element has no known type, or items do not end.
+        InputError: a length goes beyond the end, an element has an unknown type, or items do not end.
         ResourceError: a deflated file becomes larger than a GiB.
     """
     with opened(path) as stream, closing(_mapped(stream, path)) as data:
@@ -200,7 +200,9 @@ class _Walk:
                 or (length != UNDEFINED and length > end - at)
                 or (fragments and length == UNDEFINED)
             ):
-                raise self._fault("a sequence holds what is no item, or an item beyond its end", at - 8)
+                raise self._fault(
+                    "a sequence contains something other than an item, or an item beyond its end", at - 8
+                )
             stop = end if length == UNDEFINED else at + length
             at = stop if fragments else self.elements(at, stop, form, depth)
         if not bounded:
@@ -216,7 +218,7 @@ class _Walk:
         if vr in SHORT:
             return tag, vr, struct.unpack_from(form.order + "H", self.data, at + 6)[0], at + 8
         if vr not in LONG:
-            raise self._fault("an element has no known type", at)
+            raise self._fault("an element has an unknown type", at)
         if end - at < 12:
             raise self._fault("the last element is cut", at)
         return tag, vr, struct.unpack_from(form.order + "I", self.data, at + 8)[0], at + 12

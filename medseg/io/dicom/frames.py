@@ -35,7 +35,7 @@ def read_slices(path: Path, *, mosaic: bool) -> tuple[Slice, ...]:
         InputError: the header is damaged, or does not say where they lie.
     """
     header = dataset(path)
-    fault = f"{MOSAIC if mosaic else ENHANCED} whose header does not say where its slices lie"
+    fault = f"{MOSAIC if mosaic else ENHANCED} whose header does not state the positions of its slices"
     with damage_named(path, fault, DCM2NIIX):
         return _tiles(header, path) if mosaic else _frames(header, path)
 
@@ -52,7 +52,9 @@ def read_planes(slices: Sequence[Slice]) -> list[NDArray[Any]]:
         stored = _cut(stored[0], first)
     count = len(stored)
     if any((s.frame or 0) >= count or stored.shape[1:] != (s.rows, s.columns) for s in slices):
-        raise InputError("the pixels are not of the size claimed", source=first.path, hint="export it again")
+        raise InputError(
+            "the pixel data do not have the stated size", source=first.path, hint="export it again"
+        )
     return [_rescaled(stored[s.frame or 0].T, s.slope, s.inter) for s in slices]
 
 
@@ -238,7 +240,7 @@ def _tiles(header: Any, path: Path) -> tuple[Slice, ...]:
     mosaic = wrapper_from_data(header)
     if not isinstance(mosaic, MosaicWrapper):
         raise InputError(
-            "is a mosaic, many slices tiled in one picture, and has no vendor header that says how",
+            "is a mosaic (many slices tiled in one picture) without the vendor header that describes it",
             source=path,
             hint=DCM2NIIX,
         )

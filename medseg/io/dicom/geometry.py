@@ -1,4 +1,4 @@
-"""From the places of DICOM slices to one regular grid, or a refusal with the numbers.
+"""One regular grid from the positions of DICOM slices, or an error with both values.
 
 Source: DICOM PS3.3, C.7.6.2.1.1 (Image Position and Orientation, Pixel Spacing); world LPS there.
 """
@@ -31,7 +31,7 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SlicePlace:
-    """Geometry of one slice as its header has it; empty tuples where it has none.
+    """Geometry of one slice from its header; empty tuples where it is missing.
 
     Attributes:
         position: of the first pixel's centre, LPS mm.
@@ -91,7 +91,7 @@ def _require_places(places: Sequence[SlicePlace], names: Sequence[str], source: 
     for place, name in zip(places, names, strict=True):
         if not (place.position and place.orientation and place.pixel_spacing):
             raise GeometryError(
-                f"the slice {name} does not say where it lies",
+                f"the slice {name} does not state its position",
                 source=source,
                 hint="export the original series",
             )
@@ -110,7 +110,7 @@ def _directions(places: Sequence[SlicePlace], names: Sequence[str], source: Path
     rows, columns = every[0, :3], every[0, 3:]
     lengths = np.linalg.norm(rows), np.linalg.norm(columns)
     if max(abs(n - 1.0) for n in lengths) > UNIT_LENGTH or abs(rows @ columns) > UNIT_LENGTH:
-        raise GeometryError(f"the orientation {_text(every[0])} is no pair of axes", source=source)
+        raise GeometryError(f"the orientation {_text(every[0])} is not a pair of axes", source=source)
     rows = rows / lengths[0]
     columns = columns - rows * (rows @ columns)
     return rows, columns / np.linalg.norm(columns)
@@ -135,7 +135,7 @@ def _pixel_spacing(places: Sequence[SlicePlace], names: Sequence[str], source: P
 
 def _thickness(place: SlicePlace, source: Path) -> float:
     if not place.thickness or place.thickness[0] <= 0:
-        raise GeometryError("the only slice does not say how thick it is", source=source)
+        raise GeometryError("the only slice does not state its thickness", source=source)
     return place.thickness[0]
 
 
@@ -148,7 +148,7 @@ def _are_even(along: Vector, names: Sequence[str], source: Path) -> bool:
     if twice.size:
         pairs = [f"{names[n]} and {names[n + 1]} at {along[n]:.2f} mm" for n in twice[:SHOWN]]
         raise GeometryError(
-            f"{twice.size + 1} or more slices share a place: {', '.join(pairs)}",
+            f"{twice.size + 1} or more slices share a position: {', '.join(pairs)}",
             source=source,
             hint="remove the duplicates, or separate the series",
         )

@@ -1,4 +1,4 @@
-"""What the headers of DICOM files say of their slices: which volume they belong to, and where they lie."""
+"""Slices from the headers of DICOM files: the volume they belong to, and their positions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ HEADER_TAGS = (
 PLAUSIBLE_BYTES = 2**26
 """Images of more bytes than these are compared with the size of their file before they are read."""
 COLOURS = "colours, not grey values"
-FRAMES = "several frames that do not say where they lie"
+FRAMES = "several frames without positions"
 TABLE = "values that a table (Modality LUT) turns into units, which is not applied"
 
 
@@ -71,7 +71,7 @@ class Slice:
         kind: what its frame is, in words that differ between frames of different volumes.
         inverted: whether its header wants it displayed inverted (MONOCHROME1), which its values are not.
         mosaic: whether it is a tile of its file's only frame.
-        holds: why it is no slice of a scan; empty where it is one.
+        holds: why it is not a slice of a scan; empty if it is one.
     """
 
     path: Path
@@ -147,12 +147,12 @@ def require_one_volume(slices: Sequence[Slice], source: Path) -> None:
             raise GeometryError(
                 f"slices of one series differ in {name}{values}: {first.path.name} and {other.path.name}",
                 source=source,
-                hint="separate what does not belong together, or export the original series",
+                hint="separate the slices into their series, or export the original series",
             )
 
 
 def require_same(stated: Mapping[str, str], one: Slice, what: str, source: Path) -> None:
-    """Refuse a file that states another patient than a slice does; what either leaves out is no difference.
+    """Refuse a file that states another patient than a slice; missing attributes are not compared.
 
     Raises:
         GeometryError: naming the attribute that differs, without its values.
@@ -184,7 +184,7 @@ def _by_gdcm(path: Path) -> tuple[dict[str, str], tuple[int, ...], int]:
     except (RuntimeError, UnicodeError, ValueError, TypeError, OverflowError):
         raise InputError("the DICOM file is cut or damaged", source=path, hint="export it again") from None
     if len(size) not in (2, 3):
-        raise InputError("the DICOM file holds no plain slice", source=path, hint="export it again")
+        raise InputError("the DICOM file does not contain a plain slice", source=path, hint="export it again")
     return tags, size, components
 
 

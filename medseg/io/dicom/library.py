@@ -1,4 +1,4 @@
-"""Data sets as pydicom reads them, and what is done to keep its words out of ours."""
+"""DICOM data sets read by pydicom, with its warnings and messages suppressed."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def dataset(path: Path, *, tags: tuple[str, ...] = (), pixels: bool = False) -> 
 def damage_named(
     path: Path, fault: str = "the DICOM header is damaged", hint: str = "export it again"
 ) -> Iterator[None]:
-    """Make what the libraries raise on a damaged header the fault it is, without their words.
+    """Convert exceptions of the libraries on damaged headers to an InputError.
 
     They understand a value when it is first asked for, and raise errors of many kinds, whose words may hold
     the header's.

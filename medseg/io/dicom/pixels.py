@@ -44,7 +44,9 @@ def stored_pixels(path: Path) -> NDArray[Any]:
         shape = (frames, int(image.Rows), int(image.Columns))
     if array.size != np.prod(shape) or array.dtype.kind not in "iuf":
         raise InputError(
-            "the DICOM file holds no grey pixels of the size it claims", source=path, hint="export it again"
+            "the DICOM file does not contain grey pixels of the size that its header states",
+            source=path,
+            hint="export it again",
         )
     return array.reshape(shape)
 

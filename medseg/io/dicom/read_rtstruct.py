@@ -144,7 +144,7 @@ def wanted(
         other = by_key.setdefault(name_key(roi.name), roi)
         if other is not roi and name_key(roi.name) in names:
             raise InputError(
-                f"{what} in which {other.name!r} and {roi.name!r} are one structure",
+                f"{what} in which {other.name!r} and {roi.name!r} are the same structure",
                 source=path,
                 hint="rename one",
             )
@@ -156,15 +156,15 @@ def wanted(
             f"{what} with none of the structures wanted ({listed(structures.names)}); it has "
             f"{listed([roi.name for roi in rois])}",
             source=path,
-            hint="say with --labels what they are called",
+            hint="give their names with --labels",
         )
     missing = [s.name for s in structures if name_key(s.name) not in by_key]
     said: tuple[str, ...] = ()
     if missing:
-        said = (f"There is nothing of {listed(missing)}: taken for absent.",)
+        said = (f"The file contains no {listed(missing)}; taken as absent.",)
     left = len(rois) - len(chosen)
     if left:
-        said += (f"Left out: {counted(left, 'structure')} of the file that nobody asked for.",)
+        said += (f"Left out: {counted(left, 'structure')} of the file, because not requested.",)
     return chosen, said
 
 
@@ -213,7 +213,7 @@ def series_beside(uids: Sequence[str], path: Path, what: str) -> tuple[ImageInfo
         raise InputError(
             f"{what} whose series is not beside it (in its folder, or a folder in or beside that)",
             source=path,
-            hint="put the series there that it was drawn on",
+            hint="put the series on which it was drawn there",
         )
     if len({uid for _, uid in found}) > 1:
         raise InputError(

@@ -116,14 +116,14 @@ def _colour(stated: Any) -> str:
 
 
 def _referenced(opened: Any, path: Path) -> str:
-    with damage_named(path, f"{WHAT} that does not name the one series it is of"):
+    with damage_named(path, f"{WHAT} that does not name the one series that it belongs to"):
         (series,) = opened.ReferencedSeriesSequence
         return str(series.SeriesInstanceUID)
 
 
 def _mask(opened: Any, roi: Roi, grid: Grid, path: Path) -> NDArray[np.bool_]:
     """The voxels (I, J, K) of a segment on the series' grid."""
-    with damage_named(path, f"{WHAT} whose frames are damaged, or no regular stack"):
+    with damage_named(path, f"{WHAT} whose frames are damaged or not a regular stack"):
         volume = opened.get_volume(segment_numbers=[roi.number], combine_segments=False)
         array = np.asarray(volume.array)[..., 0].astype(np.uint8)
         affine = LPS_TO_RAS @ np.asarray(volume.affine, dtype=np.float64)

@@ -128,8 +128,8 @@ def require_one_patient(sources: Mapping[str, Path], options: ReadOptions) -> tu
     if not apart:
         return ()
     return (
-        f"The channels {head} and {', '.join(apart)} state different frames of reference: whether they "
-        "are aligned is not known.",
+        f"The channels {head} and {', '.join(apart)} state different frames of reference: it is unknown "
+        "whether they are aligned.",
     )
 
 
@@ -361,7 +361,9 @@ def _pixels(reader: Any, header: Slice) -> NDArray[Any]:
         ) from None
     plane = plane.reshape(plane.shape[-2:]).T
     if plane.shape != (header.columns, header.rows) or plane.dtype.kind not in "iuf":
-        raise InputError("the DICOM file holds no plain slice", source=header.path, hint="export it again")
+        raise InputError(
+            "the DICOM file does not contain a plain slice", source=header.path, hint="export it again"
+        )
     return np.asarray(plane)
 
 

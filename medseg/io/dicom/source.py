@@ -1,4 +1,4 @@
-"""What DICOM objects made from a series take from it, and say of who made them.
+"""The source series of DICOM objects, and the software that made them.
 
 Of the headers only the listed attributes are ever read. The library that lays out the objects sees no
 patient: the patient and study attributes are put in afterwards, as they stand.
@@ -45,7 +45,7 @@ MANUFACTURER = "medseg"
 
 @dataclass(frozen=True)
 class Maker:
-    """Who made the objects, of what and when; the same makers make the same objects.
+    """The software and model that made the objects, and when; equal makers produce equal objects.
 
     Attributes:
         model: name of the model or models.
@@ -77,7 +77,7 @@ class Maker:
 
     @property
     def algorithm(self) -> str:
-        """What the algorithm is called."""
+        """The name of the algorithm."""
         return text(f"medseg: {self.model}")
 
     @property

@@ -1,4 +1,4 @@
-"""A PDF and a picture as DICOM objects of the series' study, for archives that show nothing else.
+"""A PDF and a picture as DICOM objects in the study of the series, for viewers that show only these.
 
 Source: DICOM PS3.3, A.45.1 (Encapsulated PDF) and A.8.1 (Secondary Capture Image).
 """
@@ -27,12 +27,12 @@ def encapsulated_pdf(source: Source, pdf: bytes, maker: Maker) -> Any:
     """The object that holds a PDF, byte for byte.
 
     Raises:
-        InputError: it is no PDF.
+        InputError: it is not a PDF.
     """
     from pydicom.uid import ExplicitVRLittleEndian
 
     if not pdf.startswith(b"%PDF-"):
-        raise InputError("the report to encapsulate is no PDF")
+        raise InputError("the report to encapsulate is not a PDF")
     made = highdicom().base.SOPClass(
         study_instance_uid=source.headers[0].StudyInstanceUID,
         series_instance_uid=maker.uid("PDF series"),
@@ -60,7 +60,7 @@ def encapsulated_pdf(source: Source, pdf: bytes, maker: Maker) -> Any:
 
 
 def secondary_capture(source: Source, picture: bytes, maker: Maker) -> Any:
-    """The object that shows a picture (PNG) in colour, below a strip that says what to think of it.
+    """The object that shows a picture (PNG) in colour, below a banner with the verdict.
 
     Raises:
         InputError: the picture cannot be read.

@@ -136,7 +136,7 @@ def schemes(structures: StructureSet) -> list[Any] | None:
 
 
 def own_scheme() -> list[Any]:
-    """What our own coding scheme is."""
+    """The description of the private coding scheme."""
     from highdicom.coding_schemes import CodingSchemeIdentificationItem
 
     return [CodingSchemeIdentificationItem(PRIVATE_SCHEME, PRIVATE_SCHEME_NAME)]
@@ -173,7 +173,7 @@ def _description(structure: Structure, number: int, maker: Maker) -> Any:
 
 
 def tracking_uid(structure: Structure, maker: Maker) -> str:
-    """What segmentation and report call one structure's segment by."""
+    """The tracking UID of a structure, shared by segmentation and report."""
     return maker.uid(f"tracking {structure.value} {structure.name}")
 
 

@@ -103,7 +103,7 @@ def integers(text: str, path: Path) -> tuple[int, ...]:
     words = text.split()
     if not words or not all(word.isascii() and word.isdigit() and len(word) < 16 for word in words):
         raise InputError(
-            "the header gives no sizes", source=path, hint="check the file's format, or re-copy it"
+            "the header states no sizes", source=path, hint="check the file's format, or re-copy it"
         )
     return tuple(int(word) for word in words)
 
@@ -130,7 +130,7 @@ def beside(path: Path, name: str) -> Path:
     """
     if not name or Path(name).name != name or "\\" in name or "%" in name or name.startswith("LIST"):
         raise InputError(
-            "the header names voxels that are not one file beside it",
+            "the header must name one voxel file beside it",
             source=path,
             hint="save it as one file",
         )

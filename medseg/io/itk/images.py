@@ -92,9 +92,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid) -> None:
     try:
         sitk.WriteImage(to_sitk(array, grid.affine), os.fspath(path), True)
     except RuntimeError:
-        raise ResourceError(
-            "the image could not be written", source=path, hint="look for free disk"
-        ) from None
+        raise ResourceError("the image could not be written", source=path, hint="free disk space") from None
 
 
 def simple_itk() -> Any:
@@ -135,7 +133,7 @@ def _assumed(path: Path, affine: Affine, options: ReadOptions) -> tuple[Affine, 
             hint="add --assume-ras if you know that it lies in RAS order",
         )
     spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    return np.diag([*spacing, 1.0]), ("The file stores no orientation; RAS order was assumed as told.",)
+    return np.diag([*spacing, 1.0]), ("The file stores no orientation; RAS order was assumed, as requested.",)
 
 
 def _affine(path: Path, sizes: tuple[int, ...]) -> Affine:
@@ -176,11 +174,9 @@ def _meta(path: Path, fields: dict[str, str], end: int) -> Layout:
         integers(fields.get("ElementNumberOfChannels", "1"), path),
     )
     if kind not in META_TYPES or fields.get("BinaryData", "True").lower() not in TRUE:
-        raise InputError(
-            "the voxels are of a type that is not read", source=path, hint="save it as binary numbers"
-        )
+        raise InputError("the voxel type is not supported", source=path, hint="save it as binary numbers")
     if fields.get("HeaderSize", "0") != "0" or len(channels) != 1 or channels[0] < 1:
-        raise InputError("the header is of a kind that is not read", source=path, hint=MEND)
+        raise InputError("this kind of header is not supported", source=path, hint=MEND)
     big = fields.get("BinaryDataByteOrderMSB", fields.get("ElementByteOrderMSB", "False")).lower() in TRUE
     name = fields.get("ElementDataFile")
     if name is None:

@@ -1,4 +1,4 @@
-"""Units of length that files state in words, and what is said when they are not millimetres."""
+"""Units of length that files state in words, and the warning if they are not millimetres."""
 
 from __future__ import annotations
 

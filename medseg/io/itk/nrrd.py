@@ -78,7 +78,7 @@ def layout(path: Path) -> Layout:
     require_dimensions(sizes, fields.get("dimension", ""), path)
     kind = next((k for k, names in TYPES.items() if fields.get("type", "").lower() in names), None)
     if kind is None:
-        raise InputError("the voxels are of a type that is not read", source=path, hint="save it as numbers")
+        raise InputError("the voxel type is not supported", source=path, hint="save it as numbers")
     encoding = fields.get("encoding", "").lower()
     if encoding not in ("raw", "gzip", "gz"):
         raise InputError("its voxels are not stored raw or gzip", source=path, hint=MEND)
@@ -167,7 +167,7 @@ def _place(path: Path, fields: dict[str, str], end: int, raw: bool, count: int) 
     if skips[0] == "0" and skips[1] == "-1" and raw:
         return data, max(start, data.stat().st_size - count)
     if skips[0] != "0" or not (skips[1].isascii() and skips[1].isdigit()) or (skips[1] != "0" and not raw):
-        raise InputError("the header skips what cannot be skipped", source=path, hint=MEND)
+        raise InputError("the header skips data in a way that is not supported", source=path, hint=MEND)
     return data, start + int(skips[1])
 
 
@@ -184,7 +184,7 @@ def _axes(text: str, dimensions: int, path: Path) -> list[NDArray[np.float64] | 
 def _vector(text: str, path: Path) -> NDArray[np.float64]:
     words = [word.strip() for word in text.split(",")]
     if len(words) != 3 or not all(NUMBER.fullmatch(word) for word in words):
-        raise InputError("the header gives a position that is not three numbers", source=path, hint=MEND)
+        raise InputError("the header states a position that is not three numbers", source=path, hint=MEND)
     return np.array([float(word) for word in words])
 
 
@@ -195,7 +195,7 @@ def _channel_axis(
     if axes:
         outside = [n for n, axis in enumerate(axes) if axis is None]
         if len(outside) != dimensions - 3:
-            raise InputError("its space directions are not those of a volume", source=path, hint=MEND)
+            raise InputError("its space directions do not describe a volume", source=path, hint=MEND)
         return next(iter(outside), None)
     if dimensions == 3:
         return None
@@ -217,7 +217,7 @@ def _affine(
     else:
         words = fields.get("spacings", "").split()
         if not words or not all(NUMBER.fullmatch(word) for word in words):
-            raise InputError("the header gives no spacings", source=path, hint=MEND)
+            raise InputError("the header states no spacings", source=path, hint=MEND)
         affine[:3, :3] = np.diag(_three([float(word) for word in words], channel_axis, path))
     if "space origin" in fields:
         affine[:3, 3] = _vector(fields["space origin"].strip("()"), path)

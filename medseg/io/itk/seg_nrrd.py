@@ -145,7 +145,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, structures: StructureSet 
 
 
 def differences(path: Path, array: NDArray[Any], structures: StructureSet | None) -> Iterator[str]:
-    """What the segments of a file written with `structures` are, and should not be."""
+    """Differences between the segments of a written file and `structures`."""
     meant = _structures(structures, [value for value in value_counts(array) if value])
     wanted = {(s.value, s.name, s.colour) for s in meant}
     if {(s.value, s.name, s.colour) for s in read_segments(path)} != wanted:
@@ -212,7 +212,7 @@ def _segments(path: Path, layers: int) -> tuple[tuple[Segment, ...], tuple[str, 
     """The segments of a header in their order, checked, and what is to be said about their values."""
     stated = _stated(path)
     if not stated and layers > 1:
-        raise InputError(f"holds {layers} layers and states no segment", source=path, hint=MEND)
+        raise InputError(f"contains {layers} layers and no segment", source=path, hint=MEND)
     layered = any("Layer" in fields for fields in stated.values())
     found = []
     for n, (number, fields) in enumerate(stated.items()):
@@ -281,7 +281,7 @@ def _number(fields: Mapping[str, str], key: str, default: int, number: int, path
         return default
     if not (text.isascii() and text.isdigit() and len(text) <= LONGEST_NUMBER):
         raise InputError(
-            f"its segment {number} has the {key} {printable(text)[:LONGEST_NAME]!r}, which is no number",
+            f"its segment {number} has the {key} {printable(text)[:LONGEST_NAME]!r}, which is not a number",
             source=path,
             hint=MEND,
         )
@@ -326,7 +326,7 @@ def _require_known(layers: NDArray[np.integer], segments: Sequence[Segment], pat
             value, count = next(iter(strange.items()))
             raise InputError(
                 f"{counted(count, 'voxel')} of layer {n} {plural(count, 'holds', 'hold')} {value}, "
-                "which no segment has",
+                "which no segment declares",
                 source=path,
                 hint=MEND,
             )

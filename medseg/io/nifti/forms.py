@@ -1,4 +1,4 @@
-"""Where a NIfTI file's voxels are: sform, qform and pixdim, which must not contradict each other.
+"""The grid of a NIfTI file: sform, qform and pixdim, which must not contradict each other.
 
 Source: the NIfTI-1 data format, methods 1 to 3 of nifti1.h.
 """
@@ -38,7 +38,7 @@ HALF_TURN_SLACK = 3 * float(np.finfo(np.float32).eps)
 def file_form(
     raw: RawHeader, suffix: str, options: ReadOptions, source: Path
 ) -> tuple[FileForm, tuple[str, ...]]:
-    """The forms as the header stores them, in its own units, and what is to be said of them.
+    """The forms as the header stores them, in its own units, and warnings about them.
 
     Every form that the header has must be sound, and so must its spacings, unless the options name the
     form that is right: then the others need not be, and one that is broken is left out.
@@ -71,7 +71,7 @@ def file_form(
         stored_quaternion=None if "qform" in broken else tuple(quaternion),
     )
     said = (
-        f"{fault.fault[0].upper()}{fault.fault[1:]}; the {options.use_form} was used as told."
+        f"{fault.fault[0].upper()}{fault.fault[1:]}; the {options.use_form} was used, as requested."
         for fault in dict.fromkeys(broken.values())
     )
     return form, tuple(said)
@@ -104,7 +104,7 @@ def _way_on(name: str, raw: RawHeader, broken: Mapping[str, GeometryError]) -> s
     """What to do about a broken part of the geometry: name the form that is sound, where there is one."""
     other = "qform" if name == "sform" else "sform"
     if other not in broken and int(raw.fields[f"{other}_code"]) > 0:
-        return f"if the {other} is right, say so with --use-form {other}"
+        return f"if the {other} is right, choose it with --use-form {other}"
     return "repair pixdim from the scanner's data" if name == "pixdim" else "export it again"
 
 
@@ -149,7 +149,7 @@ def _chosen(
                 hint="add --assume-ras if you know that it lies in RAS order",
             )
         affine = np.diag([*pixdim_mm, 1.0])
-        return "voxel size", affine, ("The file stores no orientation; RAS order was assumed as told.",)
+        return "voxel size", affine, ("The file stores no orientation; RAS order was assumed, as requested.",)
     if options.use_form is not None and len(forms) == 1 and options.use_form not in forms:
         raise GeometryError(f"the header has no {options.use_form}", source=source, hint="drop --use-form")
     if options.use_form is not None:
@@ -171,7 +171,7 @@ def _forms_agree(s: Affine, q: Affine, shape: tuple[int, int, int], source: Path
             f"sform and qform contradict each other, corners {apart:.4g} mm apart: "
             f"sform {numbers(s)} ({aff.axis_codes(s)}), qform {numbers(q)} ({aff.axis_codes(q)})",
             source=source,
-            hint="say which is right with --use-form sform or --use-form qform",
+            hint="choose the right one with --use-form sform or --use-form qform",
         )
     if apart > FORMS_NOTICED_MM:
         return (f"The sform and qform lie {apart:.2g} mm apart; the sform was used.",)
@@ -187,9 +187,9 @@ def _spacings_agree(
     sizes = [" x ".join(f"{x:.4g}" for x in each) for each in (norms, pixdim_mm)]
     fault = f"the {name} makes voxels of {sizes[0]} mm, pixdim says {sizes[1]} mm"
     if options.use_form is None:
-        hint = "if the form is right, say so with --use-form sform"
+        hint = "if the form is right, choose it with --use-form sform"
         raise GeometryError(fault, source=source, hint=hint)
-    return (f"{fault[0].upper()}{fault[1:]}; the {name} was used as told.",)
+    return (f"{fault[0].upper()}{fault[1:]}; the {name} was used, as requested.",)
 
 
 def _sform(raw: RawHeader) -> Affine:
@@ -204,10 +204,11 @@ def _qform(raw: RawHeader, source: Path) -> Affine:
     with np.errstate(over="ignore"):
         norm = float((bcd**2).sum())
     if not np.isfinite(quaternion).all():
-        raise GeometryError("the qform has entries that are no numbers", source=source)
+        raise GeometryError("the qform has entries that are not numbers", source=source)
     if norm > 1.0 + QUATERNION_SLACK:
         raise GeometryError(
-            f"the qform's quaternion has b2 + c2 + d2 = {norm:.6g}, more than 1: no rotation", source=source
+            f"the qform's quaternion has b2 + c2 + d2 = {norm:.6g}, which exceeds 1 and is not a rotation",
+            source=source,
         )
     if pixdim[0] not in (-1.0, 0.0, 1.0):
         raise GeometryError(f"the qform's handedness is {pixdim[0]:g}, not 1 or -1", source=source)

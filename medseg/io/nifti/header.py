@@ -1,4 +1,4 @@
-"""A NIfTI header as it stands in the file, checked before anything is allocated or repaired.
+"""A raw NIfTI header, checked before anything is allocated or repaired.
 
 nibabel mends many faults silently while loading (zero and negative spacings, offsets, slopes), so
 the raw fields are judged here. Source: the NIfTI-1 and NIfTI-2 data formats, nifti.nimh.nih.gov.
@@ -35,7 +35,7 @@ REFUSED = {
 
 @dataclass(frozen=True, eq=False)
 class RawHeader:
-    """Fields of a structurally sound header; the geometry is not judged yet.
+    """Fields of a structurally sound header; the geometry is not checked yet.
 
     Attributes:
         version: 1 or 2.
@@ -79,7 +79,7 @@ class RawHeader:
 
 
 def parse(blob: bytes, source: Path) -> RawHeader:
-    """Read and judge the fixed part of a header.
+    """Read and check the fixed part of a header.
 
     Args:
         blob: the file's first bytes, up to 544.
@@ -162,7 +162,7 @@ def _shape(fields: Any, source: Path) -> tuple[tuple[int, int, int], int]:
     dim = [int(n) for n in fields["dim"]]
     if not 1 <= dim[0] <= 7:
         raise InputError(
-            f"the header claims {dim[0]} dimensions (1 to 7 can be)", source=source, hint="re-copy it"
+            f"the header claims {dim[0]} dimensions (1 to 7 are possible)", source=source, hint="re-copy it"
         )
     sizes = dim[1 : dim[0] + 1]
     if min(sizes) < 1:

@@ -108,7 +108,9 @@ def storable(array: NDArray[Any], path: Path) -> NDArray[Any]:
         return array
     if int(array.max(initial=0)) > np.iinfo(wider).max:
         raise UsageError(
-            f"the format holds no labels above {np.iinfo(wider).max}", source=path, hint="end it in .nii.gz"
+            f"the format cannot store labels above {np.iinfo(wider).max}",
+            source=path,
+            hint="end it in .nii.gz",
         )
     return array.astype(wider)
 
@@ -165,7 +167,7 @@ def _shape(fields: Any, path: Path) -> tuple[tuple[int, int, int], int, np.dtype
         raise InputError(f"the header claims the sizes {[i, j, k, frames]}", source=path, hint="re-copy it")
     if int(fields["type"]) not in TYPES:
         raise InputError(
-            "the voxels are of a type that is not read", source=path, hint="convert it to integers or floats"
+            "the voxel type is not supported", source=path, hint="convert it to integers or floats"
         )
     return (i, j, k), frames, np.dtype(TYPES[int(fields["type"])])
 

@@ -68,27 +68,27 @@ def require_few(columns: int, rows: int, path: Path) -> None:
         raise ResourceError(
             f"the image has {columns} x {rows} pixels, more than {MOST_PIXELS // 10**6} million",
             source=path,
-            hint="cut it up, or save it as TIFF",
+            hint="split it, or save it as TIFF",
         )
 
 
 def require_upright(orientation: object, path: Path) -> None:
-    """Refuse an image that is to be turned when it is shown: its mask may be turned, or not.
+    """Refuse an image that is to be turned when it is shown: its mask may have another orientation.
 
     Raises:
         InputError: it is.
     """
     if orientation not in (None, 0, UPRIGHT):
         raise InputError(
-            "the image is to be turned or mirrored when it is shown",
+            "the orientation tag of the image turns or mirrors it",
             source=path,
-            hint="save it turned, without the orientation tag",
+            hint="rotate it and save it without the orientation tag",
         )
 
 
 @contextmanager
 def damage_named(path: Path) -> Iterator[None]:
-    """Make what decoders raise on bytes that are no image the fault it is.
+    """Convert exceptions of decoders to an InputError.
 
     Raises:
         InputError: the file is damaged, or of a kind that is not read.

@@ -52,7 +52,7 @@ def write_overlay(
     """
     path = Path(path)
     if stem_and_suffix(path)[1] != ".png":
-        raise UsageError("an overlay is a PNG", source=path, hint="end the name in .png")
+        raise UsageError("an overlay must be a PNG", source=path, hint="end the name in .png")
     image.grid.require(labels.grid, "image and labels", str(path))
     if image.grid.shape[2] != 1:
         raise GeometryError(f"an overlay shows one slice, not {image.grid.shape[2]}", source=path)

@@ -100,7 +100,7 @@ def _parts(path: Path) -> _Parts:
     chunks = {kind: b"".join(contents) for kind, contents in joined.items()}
     header = chunks.get(b"IHDR", b"")
     if len(header) != 13:
-        raise InputError("the file has no header of a PNG", source=path, hint=MEND)
+        raise InputError("the file lacks a PNG header", source=path, hint=MEND)
     columns, rows, depth, kind, packing, filtering, interlaced = struct.unpack(">IIBBBBB", header)
     if kind not in SAMPLES or depth not in DEPTHS.get(kind, (8, 16)) or packing or filtering:
         raise InputError("the header claims a kind of PNG that does not exist", source=path, hint=MEND)
@@ -108,7 +108,9 @@ def _parts(path: Path) -> _Parts:
     if b"acTL" in chunks:
         raise InputError("the file is an animation", source=path, hint="save one image of it")
     if kind == GREY_ALPHA and depth == 16:
-        raise InputError("16-bit grey with opacity is not read", source=path, hint="save it without opacity")
+        raise InputError(
+            "16-bit grey with opacity is not supported", source=path, hint="save it without opacity"
+        )
     require_upright(_orientation(chunks.get(b"eXIf", b""), path), path)
     parts = _Parts(path, columns, rows, depth, kind, bool(interlaced), chunks)
     payload.require_plausible(len(chunks.get(b"IDAT", b"")), _unpacked_bytes(parts), path)
@@ -128,7 +130,7 @@ def _unpacked_bytes(parts: _Parts) -> int:
 def _chunks(blob: bytes, path: Path) -> Iterator[tuple[bytes, bytes]]:
     """The chunks of a file in their order, each whole."""
     if not blob.startswith(SIGNATURE):
-        raise InputError("the file is no PNG", source=path, hint="check its suffix")
+        raise InputError("the file is not a PNG", source=path, hint="check its suffix")
     at, kind = len(SIGNATURE), b""
     while kind != b"IEND":
         length = int.from_bytes(blob[at : at + 4], "big")

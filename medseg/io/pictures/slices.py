@@ -94,7 +94,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid) -> None:
         return
     if pixels.dtype not in PNG_DTYPES:
         raise UsageError(
-            f"a PNG holds whole numbers from 0 to 65535, not {pixels.dtype}",
+            f"a PNG stores whole numbers from 0 to 65535, not {pixels.dtype}",
             source=path,
             hint="end the name in .tif",
         )
@@ -110,10 +110,12 @@ def require_holds(path: Path, grid: Grid) -> None:
     """
     found, suffix = format_of(path), stem_and_suffix(path)[1]
     if found.is_lossy:
-        raise UsageError("a JPEG changes values", source=path, hint=f"end the name in {found.labels_as}")
+        raise UsageError(
+            "a JPEG would change the values", source=path, hint=f"end the name in {found.labels_as}"
+        )
     if suffix == ".png" and grid.shape[2] != 1:
         raise GeometryError(
-            f"a PNG holds one slice, and the grid has {grid.shape[2]}",
+            f"a PNG stores one slice, and the grid has {grid.shape[2]}",
             source=path,
             hint="end the name in .tif or .nii.gz",
         )
@@ -149,7 +151,7 @@ def _decoded(picture: Picture, path: Path, *, as_stored: bool) -> Pixels:
     pixels = picture.decode(as_stored)
     samples = picture.labels if as_stored else picture.samples
     if pixels.shape != (picture.pages, picture.rows, picture.columns, samples):
-        raise InputError("the image is not what its header claims", source=path, hint="save it again")
+        raise InputError("the image differs from what its header states", source=path, hint="save it again")
     return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
 
 
@@ -181,7 +183,7 @@ def _jpeg_size(path: Path) -> tuple[int, int]:
             if head[1] in FRAMES:
                 return int.from_bytes(head[7:9], "big"), int.from_bytes(head[5:7], "big")
             at += 1 if head[1] == 0xFF else 2 + int.from_bytes(head[2:4], "big")
-    raise InputError("the file is no JPEG, or is damaged", source=path, hint="check its suffix")
+    raise InputError("the file is not a JPEG, or is damaged", source=path, hint="check its suffix")
 
 
 def _bytes(stream: BinaryIO, at: int, count: int) -> bytes:

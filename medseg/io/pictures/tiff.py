@@ -44,7 +44,7 @@ def load(path: Path) -> Picture:
         pages, rows, columns, stored = _sizes(series.axes, series.shape, path)
         kind = int(page.photometric)
         if kind not in (GREY, COLOUR, PALETTE) or page.dtype is None or page.dtype.kind not in "buif":
-            raise InputError("its pixels are of a kind that is not read", source=path, hint=MEND)
+            raise InputError("its pixel type is not supported", source=path, hint=MEND)
         require_upright(getattr(page.tags.get(ORIENTATION), "value", None), path)
         _require_whole(series, path)
         extra = len(page.extrasamples)
@@ -122,7 +122,7 @@ def _sizes(axes: str, shape: Sequence[int], path: Path) -> tuple[int, int, int, 
     """Pages, rows, columns and samples of axes such as `ZYX` or `YXS`."""
     order = _order(axes, shape)
     if order is None:
-        raise InputError(f"its axes {axes} are more than pages and channels", source=path, hint="split it")
+        raise InputError(f"it has axes other than pages and channels: {axes}", source=path, hint="split it")
     pages, rows, columns, samples = (1 if axis is None else shape[axis] for axis in order)
     require_few(1, min(rows, columns), path)
     return pages, rows, columns, samples
