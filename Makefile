@@ -1,9 +1,14 @@
-# Needs Python 3.11 or newer, make, and this checkout. Everything lands in .venv and demo/.
+# Needs Python 3.11 or newer, make, and this checkout. Everything is written to .venv, demo, dist and site.
 PYTHON ?= python3
+ifeq ($(OS),Windows_NT)
+BIN := .venv/Scripts
+else
 BIN := .venv/bin
+endif
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint wheel unit slow realdata fuzz clean
+.PHONY: demo test lint wheel unit slow realdata fuzz coverage docs peers clean
 
 # A real average head, segmented into 32 structures by the packaged brain model.
 demo: $(INSTALLED)
@@ -38,11 +43,30 @@ realdata: $(INSTALLED)
 fuzz: $(INSTALLED)
 	$(BIN)/python tests/fuzz/fuzzing.py --keep fuzz-findings
 
+# Which lines the ordinary tests reach.
+coverage: $(INSTALLED)
+	$(PIP) -e ".[test,demo,coverage]"
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov=medseg --cov-report=term:skip-covered --cov-report=html
+
+# The documentation as a website, in site/. The build itself reads nothing from the network.
+docs: $(INSTALLED)
+	$(PIP) -e ".[test,demo,docs]"
+	$(BIN)/python docs/reference.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
+# The peers of the benchmarks, in an environment of their own: panoptica needs older
+# versions of four packages.
+peers:
+	$(PYTHON) -m venv .venv-peers
+	grep -vE '^(connected-components-3d|numpy|pandas|rich)==' constraints.txt > .venv-peers/constraints.txt
+	$(subst .venv,.venv-peers,$(BIN))/python -m pip install -c .venv-peers/constraints.txt torch
+	$(subst .venv,.venv-peers,$(BIN))/python -m pip install -c .venv-peers/constraints.txt -e ".[bench,panoptica,test]"
+
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[test,demo]"
+	$(PIP) torch
+	$(PIP) -e ".[test,demo]"
 	touch $(INSTALLED)
 
 clean:
-	rm -rf .venv dist demo
+	rm -rf .venv .venv-peers dist demo site

@@ -13,14 +13,15 @@ PROGRAM = """
 import medseg, sys
 from pathlib import Path
 assert Path(medseg.__file__).is_relative_to(Path(sys.argv[1])), medseg.__file__
-from medseg.cards import available, load_card, load_recipe
+from medseg.data.cards import available, load_card
+from medseg.training.recipe import load_recipe
 for name in available("datasets"):
     load_card(name)
 for name in available("pipelines"):
     load_recipe(name)
 from medseg.model import packaged_models
 assert "hippocampus" in packaged_models(), "the packaged model is missing"
-from medseg.phantom import write_phantom_scan
+from medseg.data.phantom import write_phantom_scan
 write_phantom_scan(Path("scan.nii.gz"), seed=1)
 """
 
@@ -33,6 +34,7 @@ def main() -> None:
             names = content.namelist()
             content.extractall(site)
         strangers = [n for n in names if not n.startswith("medseg")]
+        assert "medseg/py.typed" in names, "the wheel does not say that it is typed"
         assert not strangers, f"the wheel holds more than the package: {strangers}"
         scans = [n for n in names if n.endswith((".nii", ".nii.gz", ".dcm", ".mha", ".nrrd"))]
         assert not scans, f"the wheel holds scans: {scans}"

@@ -19,6 +19,7 @@ from medseg import __version__
 from medseg.cli import predict
 from medseg.cli.terminal import rewrite
 from medseg.core.errors import MedsegError, ResourceError, UsageError, printable
+from medseg.core.extras import missing_in
 
 UsageFault: Any = typer.BadParameter.__mro__[1]
 """Typer's own kind of usage error, whichever copy of click it stands on."""
@@ -130,6 +131,8 @@ def _message(fault: BaseException) -> tuple[str, int]:
     """What to say about a fault, and its exit code."""
     if isinstance(fault, MedsegError):
         return str(fault), fault.exit_code
+    if isinstance(fault, ImportError) and (missing := missing_in(fault)):
+        return str(missing), missing.exit_code
     if isinstance(fault, UsageFault):
         return f"{fault.format_message().rstrip('.')}; see medseg --help", UsageError.exit_code
     if isinstance(fault, KeyboardInterrupt | typer.Abort):

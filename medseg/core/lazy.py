@@ -30,7 +30,12 @@ def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object
             hint = "" if name.startswith("_") else f"; {did_you_mean(name, homes)}"
             raise AttributeError(f"module {package!r} has no attribute {name!r}{hint}")
         home = homes[name]
-        module = import_module(home)
+        try:
+            module = import_module(home)
+        except ModuleNotFoundError as fault:
+            from medseg.core.extras import missing_in
+
+            raise missing_in(fault) or fault from None
         value = module if home == f"{package}.{name}" else getattr(module, name)
         setattr(sys.modules[package], name, value)
         return value

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medseg.core.errors import MissingPackageError, UsageError, did_you_mean
+from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.extras import optional_packages
 from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow, summarise
 from medseg.metrics.export import cases_csv
@@ -127,10 +128,8 @@ class Scores(Mapping[str, StructureScores]):
         Raises:
             MissingPackageError: pandas is not installed.
         """
-        try:
+        with optional_packages():
             import pandas
-        except ModuleNotFoundError:
-            raise MissingPackageError("pandas is not installed", hint="pip install pandas") from None
         mode = self.cases[0].mode if self.cases else "surfel"
         return pandas.read_csv(io.StringIO(cases_csv(self.cases, surface=mode, software="")))
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg.core.errors import InputError, MedsegError, ResourceError, UsageError
+from medseg.core.extras import optional_packages
 from medseg.prediction.job import Job, Outcome, PredictOptions
 from medseg.prediction.requests import InputCase
 from medseg.segmentation.segmenter import Segmenter
@@ -106,10 +107,8 @@ def _lost(stem: str, target: Path, fault: BaseException | None) -> Outcome:
 
 
 def _connected(address: str) -> tuple[Any, Any]:
-    try:
+    with optional_packages():
         from distributed import Client, as_completed
-    except ImportError:
-        raise UsageError("Dask is not installed", hint="pip install 'medseg[dask]'") from None
     try:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as fault:

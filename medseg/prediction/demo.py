@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg.core.errors import UsageError
+from medseg.core.extras import optional_packages
 from medseg.core.volume import FileForm, Grid
 from medseg.io import read_labels, read_volume, write_image
 from medseg.io.atomic import atomic_write
@@ -67,18 +67,13 @@ def mni152() -> tuple[np.ndarray[tuple[int, int, int], np.dtype[np.float32]], Gr
     in nilearn's wheel.
 
     Raises:
-        UsageError: nilearn is not installed.
+        MissingPackageError: nilearn is not installed.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from nilearn.datasets import load_mni152_template
+    with optional_packages(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from nilearn.datasets import load_mni152_template
 
-            template = load_mni152_template(resolution=1)
-    except ImportError:
-        raise UsageError(
-            "the demo's scan comes with nilearn, which is not installed", hint="pip install 'medseg[demo]'"
-        ) from None
+        template = load_mni152_template(resolution=1)
     image = np.asarray(template.dataobj, dtype=np.float32)
     return image, Grid(image.shape, template.affine)
 

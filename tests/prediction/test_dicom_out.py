@@ -563,7 +563,7 @@ def test_what_is_needed_is_said_first(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(UsageError, match="regions overlap"):
         require_dicom(a_series(tmp_path / "r"), REGIONS, "labelmap")
     monkeypatch.setitem(sys.modules, "highdicom", None)
-    with pytest.raises(UsageError, match=r"pip install 'medseg\[dicom\]'"):
+    with pytest.raises(UsageError, match=r'pip install "medseg\[dicom\]"'):
         require_dicom(a_series(tmp_path / "s"), NAMES)
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 from medseg.core.errors import ModelError, UsageError
+from medseg.core.extras import optional_packages
 from medseg.inference.engines import rounding
 from medseg.inference.engines.base import Engine, EngineName, FloatArray, Precision
 from medseg.model.file import Model
@@ -30,9 +32,11 @@ def load(
     Raises:
         ModelError: the model carries no graph, or graph or weights do not fit.
         UsageError: the engine does not exist, or has no such device or precision.
+        MissingPackageError: torch is not installed.
     """
     if name == "torch":
-        from medseg.inference.engines import torch as torch_room
+        with optional_packages():
+            from medseg.inference.engines import torch as torch_room
 
         return torch_room.load(model, device=device, precision=precision, threads=threads)
     if name != "openvino":
@@ -50,7 +54,8 @@ def load(
 
 def pruned(model: Model, level: int) -> Model:
     """A model of a UNet++ cut down to a level; imports torch, see `torch.pruned`."""
-    from medseg.inference.engines import torch as torch_room
+    with optional_packages():
+        from medseg.inference.engines import torch as torch_room
 
     return torch_room.pruned(model, level)
 
@@ -68,8 +73,9 @@ def precisions(name: EngineName, device: str = "cpu") -> tuple[Precision, ...]:
         from medseg.inference.engines import openvino as openvino_room
 
         return openvino_room.precisions()
-    from medseg.inference.engines import torch as torch_room
-    from medseg.networks.arithmetic import computes_in_bf16
+    with optional_packages():
+        from medseg.inference.engines import torch as torch_room
+        from medseg.networks.arithmetic import computes_in_bf16
 
     return ("f32", "bf16") if computes_in_bf16(torch_room.find_device(device)) else ("f32",)
 
@@ -82,7 +88,10 @@ def best_precision(model: Model, name: EngineName, device: str = "cpu") -> Preci
 
 
 def best_device() -> str:
-    """The accelerator torch finds, or "cpu"; imports torch."""
-    from medseg.inference.engines import torch as torch_room
+    """The accelerator torch finds, or "cpu" where there is none or torch is not installed; imports torch."""
+    if find_spec("torch") is None:
+        return "cpu"
+    with optional_packages():
+        from medseg.inference.engines import torch as torch_room
 
     return torch_room.best_device()

@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.core.errors import ModelError, ResourceError, SelfCheckError, UsageError
+from medseg.core.extras import optional_packages
 from medseg.inference.engines.base import FloatArray, Precision, fold_slices, unfold_slices
 from medseg.model.file import Model
 from medseg.model.spec import NetworkFacts
@@ -247,12 +248,10 @@ def to_onnx(model: Model, tile: Sequence[int], input_name: str, output_name: str
     """A model's network as ONNX, for tiles of one size and any batch.
 
     Raises:
-        ModelError: onnx is not installed.
+        MissingPackageError: onnx is not installed.
     """
-    try:
+    with optional_packages():
         import onnx  # noqa: F401
-    except ImportError:
-        raise ModelError("onnx is not installed", hint="pip install 'medseg[onnx]'") from None
     network = _built(model).eval()
     seen = torch.zeros(1, model.spec.network.in_channels, *tile)
     stream = io.BytesIO()

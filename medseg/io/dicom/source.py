@@ -15,6 +15,7 @@ from typing import Any
 from medseg import __version__
 from medseg.core.digest import digest
 from medseg.core.errors import InputError, UsageError
+from medseg.core.extras import optional_packages
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, is_doubtful, sentences
 from medseg.io.dicom import series as dicom
@@ -135,13 +136,11 @@ def highdicom() -> Any:
     """The library that lays out DICOM objects.
 
     Raises:
-        UsageError: it is not installed.
+        MissingPackageError: it is not installed.
     """
-    try:
+    with optional_packages():
         import highdicom
         import highdicom.sr
-    except ImportError:
-        raise UsageError("highdicom is not installed", hint="pip install 'medseg[dicom]'") from None
     return highdicom
 
 

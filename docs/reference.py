@@ -1,0 +1,88 @@
+"""Write docs/reference/commands.md and python.md, from the command line and the public names.
+
+python docs/reference.py          # `make docs` runs it; neither page is kept in the repository
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from typer.main import get_command
+
+from medseg.cli.main import app
+
+FOLDER = Path(__file__).parent / "reference"
+PUBLIC = ("medseg", "medseg.losses", "medseg.networks", "medseg.augment", "medseg.metrics")
+"""Modules whose `__all__` is public."""
+
+COMMANDS = """# Commands
+
+Every command takes `--help` and `--debug` (show where an error comes from); `medseg --version` prints the
+version. [Exit codes](../how-to/segment.md#exit-codes) say how a command ended.
+"""
+
+PYTHON = """# Python
+
+These names are public: they stay, or leave with a note in the changelog. What is not listed here may change
+at any time.
+"""
+
+
+BLOCK = """
+::: {path}
+    options:
+      heading: {name}
+      toc_label: {name}
+"""
+
+
+def commands() -> str:
+    """The page of the commands: usage, description, arguments and options of each."""
+    parts = [COMMANDS]
+    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+        parts.append(f"\n## medseg {name}\n\n{inspect.cleandoc(command.help or '')}\n")
+        parts.append("\n| argument or option | meaning | default |\n|---|---|---|\n")
+        parts += [_row(parameter) for parameter in command.params if not parameter.hidden]
+    return "".join(parts)
+
+
+def _row(parameter: Any) -> str:
+    names = ", ".join(f"`{word}`" for word in (*parameter.opts, *parameter.secondary_opts))
+    many = " (several)" if parameter.multiple or parameter.nargs != 1 else ""
+    meaning = (parameter.help or "").replace("|", "\\|")
+    empty = parameter.default in (None, "", False, (), []) or callable(parameter.default)
+    default = "required" if parameter.required else "" if empty else f"`{parameter.default}`"
+    return f"| {names}{many} | {meaning} | {default} |\n"
+
+
+def python() -> str:
+    """The page of the public names, in the notation of mkdocstrings."""
+    parts = [PYTHON]
+    for name in PUBLIC:
+        parts.append(f"\n## {name}\n")
+        parts += [BLOCK.format(name=shown, path=path) for shown, path in _documented(name)]
+    return "".join(parts)
+
+
+def _documented(module: str) -> Iterator[tuple[str, str]]:
+    """The public name of each function and class of a module, and the path at which it is defined."""
+    home = importlib.import_module(module)
+    for name in getattr(home, "__all__", ()):
+        thing = getattr(home, name)
+        if inspect.isclass(thing) or inspect.isfunction(thing):
+            yield f"{module}.{name}", f"{thing.__module__}.{thing.__qualname__}"
+
+
+def main() -> None:
+    """Write both pages."""
+    FOLDER.mkdir(exist_ok=True)
+    (FOLDER / "commands.md").write_text(commands(), "utf-8")
+    (FOLDER / "python.md").write_text(python(), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
