@@ -74,7 +74,8 @@ def report(
     if ignore is not None and reference is None:
         raise UsageError("the voxels to ignore are those of a reference", hint="give both, or neither")
     wanted = structures_of(structures)
-    options = ReportOptions(tolerance_mm=tolerance_mm, lesions=None if lesions is None else tuple(lesions))
+    named_lesions = None if lesions is None else tuple(lesions)
+    options = ReportOptions(tolerance_mm=tolerance_mm, lesions=named_lesions, ignore=ignore)
     if not is_path(seg):
         if output is None:
             raise UsageError("labels in memory lie beside no file", hint="give output=")

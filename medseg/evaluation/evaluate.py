@@ -17,7 +17,7 @@ from medseg.evaluation.measure import EvaluationOptions, Measured, Scan, Task, d
 from medseg.evaluation.pairs import pair_files
 from medseg.evaluation.result import Evaluation, settings_content
 from medseg.io import ReadOptions
-from medseg.metrics.case import SurfaceMode, Tolerance
+from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
 from medseg.metrics.cohort import summarise
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.promise12 import Anchors
@@ -115,7 +115,8 @@ def evaluate(
         files = folder.case_files(_identity(settings, structures), pairs)
         tasks = [replace(task, file=file) for task, file in zip(tasks, files, strict=True)]
     measured = _measured(tasks, workers, progress)
-    warnings = (*warnings, *more, *(challenge.warnings if challenge else ()))
+    cases = [found.case for found in measured if found.case is not None]
+    warnings = (*warnings, *more, *(challenge.warnings if challenge else ()), *ignored_nowhere(ignore, cases))
     found = _evaluation(tasks, measured, warnings, model, Path(ref).resolve().name)
     if folder is not None:
         folder.write(found)

@@ -14,7 +14,7 @@ from medseg.evaluation.evaluate import challenge_of, with_rules
 from medseg.evaluation.label_names import ignoring, require_some
 from medseg.evaluation.measure import EvaluationOptions, Maps, measure_maps
 from medseg.evaluation.result import Evaluation
-from medseg.metrics.case import SurfaceMode, Tolerance
+from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
 from medseg.metrics.cohort import summarise
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
@@ -59,4 +59,7 @@ def evaluate_maps(
     options = EvaluationOptions(tolerance_mm, "", surface, mode, threads, challenge)
     options = with_rules(options, structures, lesions, instances)
     case, rows, _ = measure_maps(Maps(predicted, reference), structures, options)
-    return Evaluation((case,), summarise((case,)), structures, options, lesions={case.case_id: rows})
+    lost = ignored_nowhere(ignore, (case,))
+    return Evaluation(
+        (case,), summarise((case,)), structures, options, warnings=lost, lesions={case.case_id: rows}
+    )

@@ -14,6 +14,9 @@ from medseg.reporting.tables import measure
 
 Rows = tuple[tuple[str, ...], ...]
 
+UNLABELLED = ("255", "-1")
+"""Values that data sets give to voxels that nobody labelled."""
+
 PIXELS_A_ML = 1000
 """Of pictures without a size in mm, whose pixels count as 1 mm."""
 
@@ -47,9 +50,11 @@ def hints(cases: Sequence[CaseResult], *, tolerance: bool, ignore: bool) -> tupl
     if not tolerance and any(case.has_distances and case.mode == "surfel" for case in cases):
         said.append("the NSD (surface Dice) needs a tolerance: give --tolerance MM")
     if not ignore and (values := _missed_values(cases)):
+        usual = next((value for value in values if value in UNLABELLED), None)
+        what = "give --ignore VALUE" if usual is None else f"--ignore {usual} leaves them out"
         said.append(
             f"no prediction has the value {listed(values)} of the references; "
-            "if it marks unlabelled voxels, give --ignore VALUE"
+            f"if nobody labelled such voxels, {what}"
         )
     elif not ignore and any(UNKNOWN.format("reference") in text for case in cases for text in case.warnings):
         said.append("if a value without a structure marks unlabelled voxels, give --ignore VALUE")

@@ -13,6 +13,9 @@ read; a note states what a reader must know to use the numbers. `--strict` refus
 REFUSED: tuple[Severity, ...] = ("doubt", "warning")
 """What `--strict` refuses."""
 
+WORDS: Mapping[Severity, str] = {"doubt": "Doubt", "warning": "Warning", "note": "Note"}
+"""What stands before a finding's sentence where findings of several severities are listed."""
+
 TITLES = {
     "at_edge": "Reaches the edge of the scan",
     "cut_short": "Cut by the edge of the scan and too small",
@@ -28,6 +31,9 @@ TITLES = {
 
 NO_DOUBT = "No automatic check raised a flag. The outlines can still be wrong; inspect the slices."
 """The verdict on a result of which no finding is a doubt."""
+
+DOUBTFUL = "Doubtful: an automatic check speaks against this result, which promises nothing."
+"""The verdict on a result of which any finding is a doubt."""
 
 LISTED = 8
 """Structures that a sentence names before it counts the rest."""
@@ -119,6 +125,11 @@ class Finding:
     structures: tuple[str, ...] = ()
     limit: float | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def word(self) -> str:
+        """What its severity is called before its sentence."""
+        return WORDS[self.severity]
 
     def content(self) -> dict[str, Any]:
         """The finding as `scan_seg.json` states it: plain values, and only what there is."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import get_args
 
@@ -34,6 +34,9 @@ SurfaceMode = sd.Mode
 Tolerance = Mapping[str, float] | float | None
 _Distances = Callable[[Structure], sd.SurfaceDistances]
 _Matches = Callable[[Structure], InstanceMatch]
+
+IGNORED_FOR = "ignored, for nobody labelled"
+"""Words of the warning of a case in which voxels are ignored."""
 
 UNKNOWN = "values of the {} that no structure has count as background"
 LISTED_VALUES = 5
@@ -295,6 +298,13 @@ def without_ignored(predicted: LabelMap, reference: LabelMap) -> tuple[LabelMap,
     return replace(predicted, array=first), replace(reference, array=second, ignore=None)
 
 
+def ignored_nowhere(ignore: int | None, cases: Iterable[CaseResult]) -> tuple[str, ...]:
+    """A warning where the value to be ignored occurs in the reference of no case."""
+    if ignore is None or any(IGNORED_FOR in text for case in cases for text in case.warnings):
+        return ()
+    return (f"the value to ignore, {ignore}, occurs in no reference: nothing is ignored",)
+
+
 def _warnings(
     predicted: LabelMap,
     reference: LabelMap,
@@ -309,7 +319,7 @@ def _warnings(
         count = labelled.size - int(np.count_nonzero(labelled))
         own.append(
             f"{counted(count, 'voxel')} ({100 * count / labelled.size:.3g} %) {plural(count, 'is', 'are')} "
-            f"ignored, because {plural(count, 'it is', 'they are')} unlabelled in the reference"
+            f"{IGNORED_FOR} {plural(count, 'it', 'them')} in the reference"
         )
     names = [s.name for s in structures if set(s.label_values) & set(reference.unlabelled)]
     if names:

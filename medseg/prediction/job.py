@@ -54,6 +54,8 @@ from medseg.segmentation.segmenter import Segmentation, Segmenter
 if TYPE_CHECKING:
     from medseg.reporting.case.content import ReportCase
 
+STRICT_HINT = "check the scan and the model, or drop --strict and inspect the result"
+
 
 @dataclass(frozen=True)
 class PredictOptions:
@@ -226,7 +228,8 @@ class Job:
             self.found = self.segmenter(self.volume, self.watch)
             refused = sentences(self.found.findings, *REFUSED)
             if self.options.strict and refused:
-                raise InputError(f"doubtful: {refused[0].removesuffix('.')}", hint="drop --strict")
+                said = "; ".join(text.removesuffix(".") for text in refused)
+                raise InputError(f"doubtful: {said}", hint=STRICT_HINT)
 
     def write(self) -> Outcome:
         """Write the result, and return the outcome of the case."""

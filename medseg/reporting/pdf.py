@@ -152,7 +152,7 @@ def _block(block: Block) -> list[Flowable]:
     if isinstance(block, Text):
         return [_paragraph(block.text, _style(8.5, colour=FAINT if block.faint else INK, after=4))]
     if isinstance(block, Flags):
-        return [_flag(text) for text in block.texts]
+        return [_flag(f"{finding.word}: {finding.sentence}") for finding in block.findings]
     if isinstance(block, Pairs):
         return [_pairs(block.items)]
     if isinstance(block, Figure):

@@ -437,9 +437,9 @@ def test_rows_73_and_75_a_case_with_a_hostile_name(tmp_path: Path, model_path: P
     assert "&lt;script&gt;alert(1)&lt;" in page
     findings = json.loads((tmp_path / f"{name}_seg.json").read_text())["findings"]
     assert findings
-    assert all(f"<li>{escape(finding['sentence'])}</li>" in page for finding in findings)
+    assert all(f": {escape(finding['sentence'])}</li>" in page for finding in findings)
     (listed,) = re.findall(r'<ul class="flags">(.*?)</ul>', page, re.DOTALL)
-    assert listed.count("<li>") == len(findings)
+    assert listed.count("<li ") == len(findings)
     for text in (ran.out, ran.err, page):
         assert "\x1b" not in text
 

@@ -129,12 +129,31 @@ def test_evaluate_says_how_to_ignore_a_value_that_no_prediction_has(tmp_path: Pa
     pred, ref = save(tmp_path / "a.nii.gz", blocks(1).astype(np.uint8)), save(tmp_path / "b.nii.gz", marked)
     (line,) = hints(pred, ref, "--no-surface")
     assert "no prediction has the value 255 of the references" in line
-    assert line.endswith("give --ignore VALUE")
+    assert line.endswith("if nobody labelled such voxels, --ignore 255 leaves them out")
     assert hints(pred, ref, "--no-surface", "--ignore", 255) == []
     (tmp_path / "names.json").write_text('{"1": "a", "2": "b"}')
     (line,) = hints(pred, ref, "--no-surface", "--labels", tmp_path / "names.json")
     assert line.endswith("a value without a structure marks unlabelled voxels, give --ignore VALUE")
     assert hints(pred, pred, "--no-surface") == []
+
+
+def test_a_value_to_ignore_that_no_reference_has_is_warned_of(tmp_path: Path) -> None:
+    marked, affine = blocks().astype(np.uint8), np.diag([1.0, 2.0, 3.0, 1.0])
+    marked[0] = 255
+    for folder in ("pred", "ref"):
+        (tmp_path / folder).mkdir()
+    for case, reference in (("a", marked), ("b", blocks().astype(np.uint8))):
+        save(tmp_path / "pred" / f"{case}.nii.gz", blocks(1).astype(np.uint8), affine)
+        save(tmp_path / "ref" / f"{case}.nii.gz", reference, affine)
+    pair = [tmp_path / folder / "b.nii.gz" for folder in ("pred", "ref")]
+    words = "the value to ignore, 7, occurs in no reference"
+    for given in (pair, (tmp_path / "pred", tmp_path / "ref")):
+        assert words in done("evaluate", *given, "--no-surface", "--ignore", 7).err
+    both = done("evaluate", tmp_path / "pred", tmp_path / "ref", "--no-surface", "--ignore", 255)
+    assert "occurs in no reference" not in both.err
+    scan, page = scan_of(tmp_path / "scan.nii.gz"), tmp_path / "x.html"
+    done("report", pair[0], scan, "--reference", pair[1], "-o", page, "--ignore", 7)
+    assert "The value to ignore, 7, occurs in no reference" in page.read_text()
 
 
 def scan_of(path: Path, **fields: object) -> Path:

@@ -20,6 +20,7 @@ from medseg.core.structures import from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.data.phantom import STRUCTURES, write_phantom_scan
 from medseg.evaluation.evaluate import evaluate
+from medseg.findings.finding import REFUSED
 from medseg.findings.labels import VOLUME_SLACK
 from medseg.io.payload import BOMB_BYTES, BOMB_RATIO, LARGEST_RATIO, require_plausible
 from medseg.metrics.case import evaluate_case
@@ -76,6 +77,18 @@ def test_strict_refuses_a_doubtful_result_and_writes_nothing(scan: Path, tmp_pat
     assert "doubtful: tiny-0 is unsure" in line
     assert names(tmp_path) == before
     done("predict", scan, "-m", a_model(tmp_path / "sure.safetensors", confidence=SURE), "--strict", "-q")
+
+
+def test_strict_says_every_doubt_and_what_to_do(scan: Path, tmp_path: Path) -> None:
+    usual = {name: {"min": 900.0, "max": 1000.0} for name in STRUCTURES.names}
+    model = a_model(tmp_path / "unsure.safetensors", confidence=UNSURE, volumes_ml=usual)
+    line = refused(3, "predict", scan, "-m", model, "--strict")
+    done("predict", scan, "-m", model, "-q")
+    findings = json.loads((tmp_path / "scan_seg.json").read_text())["findings"]
+    said = [f["sentence"].removesuffix(".") for f in findings if f["severity"] in REFUSED]
+    assert len(said) > 1
+    assert "; ".join(said) in line
+    assert "check the scan and the model, or drop --strict and inspect the result" in line
 
 
 def promises(folder: Path, shown: str) -> Iterator[bool]:

@@ -221,8 +221,8 @@ def test_a_doubtful_result_says_so_in_every_object(tmp_path: Path) -> None:
     assert said[:4] == [
         "DOUBTFUL",
         "Research use only. Not a medical device.",
-        "Doubtful result: the volume is <b>too</b> small",
-        "Doubtful result: a/b is one line",
+        "Doubt: the volume is <b>too</b> small",
+        "Doubt: a/b is one line",
     ]
     assert len(said[4]) < 1100
     assert said[5:] == ["Warning: Both forms disagree.", f"Note: {CUT.sentence}"]
@@ -731,7 +731,7 @@ def test_an_archive_takes_the_objects(tmp_path: Path, structures: StructureSet) 
     assert not objects
     parsed = subprocess.run(["dsrdump", "+Pl", paths[1]], capture_output=True, text=True, check=False)
     assert parsed.returncode == 0, parsed.stderr
-    assert "Doubtful result: the scan is blurred" in parsed.stdout
+    assert "Doubt: the scan is blurred" in parsed.stdout
 
 
 @pytest.fixture

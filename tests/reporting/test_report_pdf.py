@@ -13,7 +13,7 @@ import pytest
 
 from medseg.core.structures import from_labels
 from medseg.core.volume import Grid
-from medseg.findings.finding import Finding
+from medseg.findings.finding import NO_DOUBT, Finding
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
 from medseg.metrics.volumes import Asymmetry
@@ -62,6 +62,33 @@ def test_the_same_case_gives_the_same_bytes_and_a_date_only_when_given(tmp_path:
     assert first.startswith(b"%PDF-")
     assert not re.search(rb"/(CreationDate|ModDate|Author|Producer|Creator|Subject|Keywords)\b", first)
     assert "2031-05-06" in text_of(case_pdf(case(), "2031-05-06"), tmp_path)
+
+
+def test_a_page_says_first_whether_the_result_is_doubtful(tmp_path: Path) -> None:
+    doubt = Finding("unsure", "doubt", "The model is unsure.")
+    warned, note = Finding("file", "warning", "A byte is odd."), Finding("absent", "note", "No ear.")
+    doubted = dataclasses.replace(case(), flags=(note, doubt, warned))
+    for said in (html.case_page(doubted), text_of(case_pdf(doubted), tmp_path)):
+        words = (
+            "Doubtful",
+            "Doubt:",
+            "The model is unsure.",
+            "Warning:",
+            "A byte is odd.",
+            "Note:",
+            "No ear.",
+        )
+        places = [said.index(word) for word in words]
+        assert places == sorted(places)
+        assert NO_DOUBT not in said
+    assert '<li class="doubt">' in html.case_page(doubted)
+    for flags in ((), (note,)):
+        fine = dataclasses.replace(case(), flags=flags)
+        for said in (html.case_page(fine), " ".join(text_of(case_pdf(fine), tmp_path).split())):
+            assert NO_DOUBT in said
+            assert "doubtful" not in said.lower()
+    warnings = dataclasses.replace(case(), flags=(warned,))
+    assert NO_DOUBT not in html.case_page(warnings)
 
 
 def test_all_fonts_are_embedded() -> None:

@@ -38,8 +38,6 @@ RAISED = Code("RAISED", PRIVATE_SCHEME, "Raised by an automatic check")
 VERDICT = Code("VERDICT", PRIVATE_SCHEME, "Verdict on the result")
 DOUBTFUL = Code("DOUBTFUL", PRIVATE_SCHEME, "Doubtful")
 NO_DOUBT = Code("NO_DOUBT", PRIVATE_SCHEME, "No automatic check raised a doubt")
-BEGINNINGS = {"doubt": "Doubtful result", "warning": "Warning", "note": "Note"}
-"""What a comment begins with, by the severity of its finding."""
 DEVICE = Code("121007", "DCM", "Device")
 IMAGING = Code("363679005", "SCT", "Imaging procedure")
 PROCEDURES = {
@@ -138,7 +136,7 @@ def _evaluations(maker: Maker) -> Any:
     verdict = sr.CodeContentItem(
         coded(VERDICT), coded(DOUBTFUL if maker.is_doubtful else NO_DOUBT), "CONTAINS"
     )
-    said = [f"{BEGINNINGS[f.severity]}: {text(f.sentence, LONGEST_COMMENT)}" for f in maker.findings]
+    said = [f"{f.word}: {text(f.sentence, LONGEST_COMMENT)}" for f in maker.findings]
     found.ContentSequence = sr.ContentSequence(
         [verdict, *(sr.TextContentItem(coded(COMMENT), line, "CONTAINS") for line in (RESEARCH_ONLY, *said))]
     )

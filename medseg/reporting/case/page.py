@@ -19,7 +19,7 @@ from medseg.findings.scan import of_grid
 from medseg.io import ReadOptions, digest_of, read_label_file, read_scan
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import require_page, stem_and_suffix
-from medseg.metrics.case import CaseResult, Tolerance
+from medseg.metrics.case import CaseResult, Tolerance, ignored_nowhere
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows
 from medseg.metrics.measurement import Measurement, measure
 from medseg.metrics.volumes import asymmetries, intracranial_ml
@@ -56,6 +56,7 @@ class ReportOptions:
         coverage: share of the volumes that such intervals are to hold.
         expected_dice: by structure; only from a calibration that was checked on shifted scans too.
         viewer: whether an HTML page lets the reader scroll through all slices.
+        ignore: the value of the reference's voxels that a reader asked to ignore, to tell whether it occurs.
         verdict_known: whether `findings` hold what the model said of its result, if it said anything.
         labels_judged: whether `findings` hold all there is to say of the labels; else they are looked at.
     """
@@ -75,6 +76,7 @@ class ReportOptions:
     coverage: float = 0.9
     expected_dice: Mapping[str, float] = field(default_factory=dict)
     viewer: bool = True
+    ignore: int | None = None
     verdict_known: bool = True
     labels_judged: bool = False
 
@@ -206,6 +208,7 @@ def case_of(
         lesions = lesion_rows(labels.array, None, labels.grid, structures, names, options.rule)
     else:
         unmeasured = [finding for finding in raised if finding.code not in MEASURED]
+        unmeasured += of_files(ignored_nowhere(options.ignore, (against.result,)))
         case, lesions = case_from_result(against.result, structures, flags=unmeasured), against.lesions
     case = replace(
         _with_derived(case, labels, structures, _kept(options, raised), known),

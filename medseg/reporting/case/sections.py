@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import ClassVar, get_args
 
-from medseg.findings.finding import NO_DOUBT
+from medseg.findings.finding import DOUBTFUL, NO_DOUBT, REFUSED, Finding, is_doubtful, ordered
 from medseg.metrics.lesions import LesionOutcome
 from medseg.reporting import words
 from medseg.reporting.case.content import Picture, ReportCase
@@ -32,10 +32,10 @@ class Text:
 
 @dataclass(frozen=True)
 class Flags:
-    """Sentences a reader must see first."""
+    """What a reader must see first, the gravest before the others."""
 
     kind: ClassVar[str] = "flags"
-    texts: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True)
@@ -97,9 +97,12 @@ def case_sections(case: ReportCase) -> tuple[Section, ...]:
 
 
 def _flags(case: ReportCase) -> tuple[Block, ...]:
-    if not case.flags:
-        return (Text(NO_DOUBT if case.verdict_known else NO_FLAG_OF_OUTLINES),)
-    return (Flags(tuple(flag.sentence for flag in case.flags)),)
+    said: tuple[Block, ...] = (Flags(ordered(case.flags)),) if case.flags else ()
+    if is_doubtful(case.flags):
+        return Text(DOUBTFUL), *said
+    if any(flag.severity in REFUSED for flag in case.flags):
+        return said
+    return Text(NO_DOUBT if case.verdict_known else NO_FLAG_OF_OUTLINES), *said
 
 
 def _numbers(case: ReportCase) -> Section:
