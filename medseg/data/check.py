@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from medseg.augment.spec import SynthesisSpec, Tissue
-from medseg.core.errors import InputError, MedsegError
+from medseg.core.errors import MedsegError
 from medseg.core.structures import Structure, StructureSet, value_counts
 from medseg.data.cards import Card
 from medseg.data.cases import (
@@ -27,10 +27,8 @@ from medseg.data.cases import (
     voxel_digest,
     without_voxels,
 )
-from medseg.data.layouts import CaseFiles, detect
-from medseg.data.layouts.case import require_folder
-from medseg.data.layouts.description import LISTER, required_description
-from medseg.data.source import Origin, described, origin
+from medseg.data.layouts import CaseFiles
+from medseg.data.source import Origin, described, found_in
 from medseg.findings.finding import who
 from medseg.findings.scan import DOUBT_SPACING
 from medseg.io import ReadOptions, read_labels, stem_and_suffix
@@ -144,7 +142,7 @@ def check(
         InputError: the folder is not a dataset, or its layout is unknown.
     """
     if card is None:
-        found = _origin(folder, reading)
+        found = found_in(folder, complete=False, reading=reading)
     else:
         found = described(folder, card, complete=False, reading=reading)
     cases, structures = found.files.cases, found.structures
@@ -182,25 +180,6 @@ def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Finding]:
     findings += [Finding("warning", "", text) for text in texts]
     ignored = much_ignored({case.case_id: case.ignored for case in facts}, found.structures.ignore)
     return findings + ([Finding("note", "", ignored)] if ignored else [])
-
-
-def _origin(folder: Path, reading: ReadOptions | None) -> Origin:
-    require_folder(folder)
-    layout = detect(folder)
-    if layout is None and (folder / LISTER).is_file():
-        found = required_description(folder)
-        raise InputError(
-            f"has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net), but {sorted(found)}",
-            source=folder / LISTER,
-            hint="complete it, or describe the dataset with --card",
-        )
-    if layout is None:
-        raise InputError(
-            "matches no known dataset layout",
-            source=folder,
-            hint="give the root folder of the dataset, or its card: --card brain for label maps",
-        )
-    return origin(folder, layout, complete=False, reading=reading)
 
 
 def _message(fault: MedsegError, case: CaseFiles) -> str:

@@ -10,7 +10,7 @@ from medseg.augment.spec import Tissue
 from medseg.core.errors import UsageError, did_you_mean
 from medseg.core.structures import Structure, StructureSet, from_labels, value_counts
 from medseg.data.cards import Card, available, load_card
-from medseg.data.layouts import LAYOUTS, DatasetFiles, read_layout
+from medseg.data.layouts import LAYOUTS, DatasetFiles, layout_of, read_layout
 from medseg.io import ReadOptions, inspect, read_labels
 from medseg.io.names import COLOURS
 
@@ -49,6 +49,15 @@ class Origin:
     name: str
     description: str
     licence: str
+
+
+def found_in(source: Path, *, complete: bool, reading: ReadOptions | None = None) -> Origin:
+    """The dataset in a folder or a table, whose layout nobody named.
+
+    Raises:
+        InputError: see `layout_of` and `origin`.
+    """
+    return origin(source, layout_of(source), complete=complete, reading=reading)
 
 
 def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | None = None) -> Origin:

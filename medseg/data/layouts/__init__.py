@@ -8,6 +8,7 @@ from pathlib import Path
 from medseg.core.errors import InputError
 from medseg.core.registry import Registry
 from medseg.data.layouts.case import CaseFiles, DatasetFiles, require_folder
+from medseg.data.layouts.description import LISTER, required_description
 from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import About, NewCase, Writer
 
@@ -24,6 +25,8 @@ LAYOUTS = Registry[Layout](
         "brats": "medseg.data.layouts.brats:LAYOUT",
         "dicom": "medseg.data.layouts.dicom:LAYOUT",
         "label_maps": "medseg.data.layouts.label_maps:LAYOUT",
+        "table": "medseg.data.layouts.table:LAYOUT",
+        "folder": "medseg.data.layouts.folder:LAYOUT",
     },
     lambda found: isinstance(found, Layout),
 )
@@ -51,6 +54,24 @@ def detect(folder: Path) -> str | None:
     return next((name for name, layout in LAYOUTS.items() if _tells(layout, folder)), None)
 
 
+def layout_of(source: Path) -> str:
+    """The layout of a folder or table: what its names tell, else `folder`, which reads any usual names.
+
+    Raises:
+        InputError: there is nothing, a file that is no table, or a `dataset.json` of neither known form.
+    """
+    if found := detect(source):
+        return found
+    require_folder(source)
+    if (source / LISTER).is_file() and not (stated := required_description(source)).get("labels"):
+        raise InputError(
+            f"has neither 'training' (Decathlon) nor 'file_ending' (nnU-Net), but {sorted(stated)}",
+            source=source / LISTER,
+            hint="complete it, or describe the dataset with --card",
+        )
+    return "folder"
+
+
 def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetFiles:
     """The data set in a folder, in the layout of that name.
 
@@ -63,8 +84,9 @@ def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetF
         InputError: there is no such folder, it has another layout, or is not as its layout says.
         UsageError: there is no such layout.
     """
-    require_folder(folder)
     found = LAYOUTS.find(layout)
+    if not found.of_file:
+        require_folder(folder)
     try:
         return found.read(folder, complete=complete)
     except InputError:
@@ -95,6 +117,7 @@ __all__ = [
     "Target",
     "Writer",
     "detect",
+    "layout_of",
     "read_layout",
     "target",
     "targets",

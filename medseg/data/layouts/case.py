@@ -47,7 +47,8 @@ class CaseFiles:
 class DatasetFiles:
     """The cases of a folder, with the channel, label and region names the folder itself states.
 
-    `ignore` is the label value of voxels that nobody labelled, where it states one.
+    `ignore` is the label value of voxels that nobody labelled, where it states one; `aside` lists files that
+    are part of no case, each with the reason.
     """
 
     cases: tuple[CaseFiles, ...]
@@ -56,6 +57,7 @@ class DatasetFiles:
     licence: str = ""
     regions: tuple[Structure, ...] = ()
     ignore: int | None = None
+    aside: tuple[tuple[Path, str], ...] = ()
 
     def read_with(self, reading: ReadOptions) -> DatasetFiles:
         """The same cases, whose files are read as `reading` says."""

@@ -9,7 +9,6 @@ columns file and group, says so; else where their names begin alike, up to the f
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from medseg.core.errors import InputError, UsageError
 from medseg.core.volume import FileForm, Grid, LabelMap, Volume
 from medseg.data.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, group_of, without_results
+from medseg.data.layouts.groups import stated_groups
 from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import About, NewCase, Writer, opened, require_scan
 from medseg.io import write_image, write_labels
@@ -27,7 +27,6 @@ from medseg.preparation.orient import canonical
 
 IMAGES, MASKS = "images", ("masks", "labels")
 MARKS = ("_mask", "_seg")
-GROUPS = "groups.csv"
 WINDOW_PERCENTILES = (0.5, 99.5)
 """Of a volume, that become black and white."""
 FORM = FileForm(suffix=".png")
@@ -64,8 +63,11 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     if complete and single:
         what = "mask" if single[0] in images else "image"
         raise InputError(f"has no {what} for {single[0]!r}", source=folder, hint=INCOMPLETE)
-    groups = _groups(folder, images)
-    cases = tuple(CaseFiles(name, path, masks.get(name), groups[name]) for name, path in images.items())
+    groups = stated_groups(folder, images)
+    cases = tuple(
+        CaseFiles(name, path, masks.get(name), groups.get(name, group_of(name)))
+        for name, path in images.items()
+    )
     return DatasetFiles(cases, (), {})
 
 
@@ -95,31 +97,6 @@ def _side_by_side(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
                 f"contains two masks of {stem.removesuffix(mark)!r}", source=folder, hint="keep one"
             )
     return images, masks
-
-
-def _groups(folder: Path, images: dict[str, Path]) -> dict[str, str]:
-    """Whose each image is."""
-    path = folder / GROUPS
-    if not path.is_file():
-        return {name: group_of(name) for name in images}
-    stems = {image.name: name for name, image in images.items()} | {name: name for name in images}
-    groups: dict[str, str] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = [(row["file"], row["group"]) for row in csv.DictReader(stream)]
-    except (OSError, KeyError, UnicodeDecodeError, csv.Error) as fault:
-        raise InputError(f"is not a table with the columns file and group ({fault!r})", source=path) from None
-    for file, group in rows:
-        if file not in stems or not group:
-            raise InputError(
-                f"lists {file!r} in the group {group!r}, but there is no such image or group", source=path
-            )
-        if groups.setdefault(stems[file], group) != group:
-            raise InputError(f"lists {file!r} in two groups", source=path)
-    missing = sorted(images.keys() - groups.keys())
-    if missing:
-        raise InputError(f"does not list {missing[0]!r}", source=path, hint="add a line for it")
-    return groups
 
 
 def writer(axis: str = "axial") -> Writer:

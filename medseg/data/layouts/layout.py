@@ -62,6 +62,7 @@ class Layout:
         targets: how it is written, by the name that `convert --to` takes: the layout's own, or one a year.
         card: of the one data set that has this layout; empty where many have it.
         mask_names: names of the structures, where each has a file of its own.
+        of_file: whether it is a file that lists the cases, and not a folder.
     """
 
     read: Reader
@@ -70,3 +71,4 @@ class Layout:
     targets: Mapping[str, Target] = field(default_factory=dict)
     card: str = ""
     mask_names: Callable[[Sequence[CaseFiles]], tuple[str, ...]] | None = None
+    of_file: bool = False

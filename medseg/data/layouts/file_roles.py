@@ -1,0 +1,162 @@
+"""What the name of a file says of it: whether it holds labels, and which case and channel it is of.
+
+A name, with the folders it lies in, is cut into words. Words such as `images`, `mask` or `seg` tell the role;
+the others, in their order, name the case and maybe the channel:
+
+>>> [name_of(Path(text)).words for text in ("images/la_01.nii.gz", "masks/LA-01.nii", "p1/p1_seg.mha")]
+[('la', '01'), ('la', '01'), ('p1', 'p1')]
+>>> name_of(Path("p1/seg.nrrd")).is_label, name_of(Path("p1/t1.nrrd")).is_label
+(True, False)
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import takewhile
+from pathlib import Path
+
+from medseg.io import format_of, stem_and_suffix
+from medseg.io.dicom.series import holds_labels
+
+LABEL_WORDS = frozenset((
+    "annotation", "annotations", "contour", "contours", "dseg", "groundtruth", "gt", "label",
+    "labelmap", "labelmaps", "labels", "labelstr", "labelsts", "manual", "mask", "masks", "roi", "rois",
+    "rtss", "rtstruct", "seg", "segmentation", "segmentations", "segs", "truth",
+))  # fmt: skip
+"""Words that tell of a file, or of all files in a folder, that it holds labels."""
+
+IMAGE_WORDS = frozenset((
+    "data", "dataset", "image", "images", "imagestr", "imagests", "img", "imgs", "nifti", "orig",
+    "original", "raw", "scan", "scans", "vol", "volume", "volumes",
+))  # fmt: skip
+"""Words that tell of images; a file without any word of a role is one too."""
+
+MODALITIES = frozenset((
+    "adc", "b0", "bold", "bravo", "ce", "ct", "ct1", "cta", "dce", "dwi", "fa", "fat", "flair", "gre",
+    "inphase", "ir", "localizer", "md", "mr", "mra", "mri", "mrt", "opposed", "outphase", "pd", "pdw",
+    "pet", "phase", "plain", "proton", "space", "stir", "suv", "swi", "t1", "t1c", "t1ce", "t1gd",
+    "t1n", "t1post", "t1pre", "t1w", "t2", "t2f", "t2s", "t2star", "t2w", "venous", "arterial", "water",
+))  # fmt: skip
+"""Words that name a channel and no case."""
+
+NUMBERED = re.compile(r"\d{4}")
+"""How nnU-Net numbers channels."""
+
+_BREAKS = re.compile(r"[\s_.,;()\[\]-]+")
+_JOINED = re.compile(r"(?i)(ground)[\s_.-]*(truth)|(label)[\s_.-]*(maps?)\b")
+
+
+@dataclass(frozen=True)
+class FileName:
+    """What the name of a file says.
+
+    Attributes:
+        path: of the file.
+        is_label: whether it holds labels.
+        words: in lower case, of the folders and the file, without words of roles.
+        places: the folders that gave a word, as they are spelt.
+        case_id: the folders and the stem as they are spelt, without words of roles.
+        top: the outermost folder it lies in, below the root; empty for none.
+    """
+
+    path: Path
+    is_label: bool
+    words: tuple[str, ...]
+    places: tuple[str, ...]
+    case_id: str
+    top: str
+
+
+def name_of(path: Path, root: Path = Path()) -> FileName:
+    """What the name of a file or of a DICOM folder says, as far as it lies below `root`.
+
+    What a DICOM structure set or segmentation is called says nothing: its folder tells the case.
+    """
+    inner = path.relative_to(root)
+    is_dicom = holds_labels(path)
+    stem = "" if is_dicom else path.name if path.is_dir() else stem_and_suffix(path)[0]
+    spelt = [_words(part) for part in (*inner.parent.parts, stem)]
+    kept = [tuple(w for w in words if w.lower() not in LABEL_WORDS | IMAGE_WORDS) for words in spelt]
+    marked = any(word.lower() in LABEL_WORDS for words in spelt for word in words)
+    return FileName(
+        path=path,
+        is_label=marked or is_dicom or format_of(path).holds_labels_only,
+        words=tuple(word.lower() for words in kept for word in words),
+        places=tuple("_".join(words) for words in kept[:-1] if words),
+        case_id="_".join(word for words in kept for word in words),
+        top=inner.parts[0] if len(inner.parts) > 1 or (path.is_dir() and inner.parts) else "",
+    )
+
+
+def _words(name: str) -> list[str]:
+    """The words of a name: `ground truth` and `label map` are one each."""
+    return [word for word in _BREAKS.split(_JOINED.sub(r"\1\2\3\4", name)) if word]
+
+
+def channel_words(words: tuple[str, ...]) -> bool:
+    """Whether what an image is called beyond its case names a channel.
+
+    >>> channel_words(("t1",)), channel_words(("0001",)), channel_words(("02",))
+    (True, True, False)
+    """
+    return bool(words) and (
+        any(word in MODALITIES for word in words) or (len(words) == 1 and bool(NUMBERED.fullmatch(words[0])))
+    )
+
+
+def alike(
+    labels: Sequence[FileName], images: Sequence[FileName]
+) -> tuple[Sequence[FileName], Sequence[FileName]]:
+    """Label files and images by words in which those of one case agree, as far as their names tell.
+
+    - Of a folder at the top with one scan and one label file, both are of the case that the folder names.
+    - Words that all labels, or all images, have first or last are left out where more match so: `T2_001` and
+      `expert_001` belong together where all scans begin with T2, and all labels with expert.
+    """
+    paired = _single_pairs(labels, images)
+    stripped = _stripped(paired[0]), _stripped(paired[1])
+    return stripped if _matches(*stripped) > _matches(*paired) else paired
+
+
+def _single_pairs(
+    labels: Sequence[FileName], images: Sequence[FileName]
+) -> tuple[list[FileName], list[FileName]]:
+    """The same files; a folder's only scan and only label file are called alike, whatever their names."""
+    tops: defaultdict[str, list[FileName]] = defaultdict(list)
+    for file in (*labels, *images):
+        tops[file.top].append(file)
+    alone = {
+        top
+        for top, found in tops.items()
+        if top and [f.is_label for f in found] == [True, False] and not _matches(found[:1], found[1:])
+    }
+
+    def named(file: FileName) -> FileName:
+        top = name_of(Path(file.top))
+        return replace(file, words=top.words, case_id=top.case_id) if file.top in alone else file
+
+    return [named(file) for file in labels], [named(file) for file in images]
+
+
+def _stripped(files: Sequence[FileName]) -> list[FileName]:
+    words = [file.words for file in files]
+    shortest = min(map(len, words), default=0)
+    if len(words) < 2 or not shortest:
+        return list(files)
+    first = _shared(words)
+    last = min(_shared([w[::-1] for w in words]), shortest - first)
+    return [replace(file, words=file.words[first : len(file.words) - last]) for file in files]
+
+
+def _shared(words: Sequence[tuple[str, ...]]) -> int:
+    """How many words all begin with."""
+    return sum(1 for _ in takewhile(lambda found: len(set(found)) == 1, zip(*words, strict=False)))
+
+
+def _matches(labels: Sequence[FileName], images: Sequence[FileName]) -> int:
+    """How many label files have an image whose words begin with theirs."""
+    starts = {image.words[:n] for image in images for n in range(1, len(image.words) + 1)}
+    return sum(label.words in starts for label in labels)

@@ -1,0 +1,316 @@
+"""Scans with their label files, in any usual arrangement of folders and names.
+
+    images/NAME.nii.gz and masks/NAME.nii.gz            equal names in two folders
+    NAME.nii.gz and NAME_mask.nii.gz                    side by side, or NAME_seg, NAME_label, NAME_gt ...
+    PATIENT/image.nii.gz and PATIENT/seg.nii.gz         a folder a patient, maybe with a folder a visit
+    PATIENT/t1.nii.gz, PATIENT/flair.nii.gz, ...        several channels, by name or as NAME_0000, NAME_0001
+    imagesTr/NAME_0000.nii.gz and labelsTr/NAME.nii.gz  without a dataset.json
+    PATIENT/*.dcm and PATIENT/RTSTRUCT.dcm              DICOM series with a structure set or segmentation
+
+`file_roles` says what a name tells. An image belongs to the label file whose words its own begin with; what
+it has beyond them names its channel. Where two readings are possible, both are told and nothing is chosen.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medseg.core.errors import InputError, counted
+from medseg.data.layouts.case import (
+    CaseFiles,
+    DatasetFiles,
+    group_of,
+    plain,
+    require_distinct,
+    require_folder,
+)
+from medseg.data.layouts.description import LISTER, StatedLabels, description_of, form_fault, stated_labels
+from medseg.data.layouts.file_roles import (
+    NUMBERED,
+    FileName,
+    alike,
+    channel_words,
+    name_of,
+)
+from medseg.data.layouts.groups import stated_groups
+from medseg.data.layouts.layout import Layout
+from medseg.io import is_dicom_folder, read_segments, states_segments, stem_and_suffix
+from medseg.io.dicom.series import holds_labels
+from medseg.io.names import names_image, scan_of_result, without_pictures
+
+DEEPEST = 6
+"""Levels of folders that are looked into."""
+
+TABLE = "give a table instead: a .csv file with the columns case, image and label"
+EXAMPLES = "images/NAME.nii.gz and masks/NAME.nii.gz, or NAME.nii.gz and NAME_mask.nii.gz"
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A case in the making: its label file, and its images by the words they have beyond it."""
+
+    label: FileName
+    images: Mapping[tuple[str, ...], FileName]
+
+
+def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
+    """The cases of a folder, and the files that were left aside.
+
+    Args:
+        folder: with scans and label files at any depth.
+        complete: refuse a label file without an image, rather than leave it aside.
+
+    Raises:
+        InputError: there are no scans or no labels, the names can be read in two ways, cases differ in their
+            channels, or with `complete` a label file has no image.
+    """
+    require_folder(folder)
+    files = [name_of(path, folder) for path in _files(folder)]
+    labels, images = [f for f in files if f.is_label], [f for f in files if not f.is_label]
+    _require_both(folder, labels, images)
+    found, aside = _matched(*alike(labels, images), complete=complete)
+    if not found:
+        raise InputError(
+            f"contains {counted(len(images), 'image')} and {counted(len(labels), 'label file')}, "
+            f"but no two belong together by their names, such as {_of(folder, images[0])} and "
+            f"{_of(folder, labels[0])}",
+            source=folder,
+            hint=f"name them alike ({EXAMPLES}), or {TABLE}",
+        )
+    channels = _channels(folder, found)
+    cases = tuple(_case(case, channels) for case in found)
+    require_distinct(cases, folder)
+    groups = stated_groups(folder, {case.case_id: case.image for case in cases})
+    cases = tuple(replace(case, group=groups.get(case.case_id, case.group)) for case in cases)
+    names = tuple(channels.values()) if len(channels) > 1 else ()
+    stated = _stated(folder)
+    labelled = stated.labels or segments_of(cases)
+    return DatasetFiles(cases, names, labelled, "", stated.regions, stated.ignore, tuple(sorted(aside)))
+
+
+def _stated(folder: Path) -> StatedLabels:
+    """What a `dataset.json` with no more than labels says of them; nothing where there is none.
+
+    Raises:
+        InputError: it says it in no known form.
+    """
+    data = description_of(folder)
+    if not data.get("labels"):
+        return StatedLabels({}, (), None)
+    try:
+        return stated_labels(data, numbered=True)
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise InputError(
+            f"does not define the labels: {form_fault(fault)}", source=folder / LISTER, hint="correct it"
+        ) from None
+
+
+def _files(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """Scans and label files, a DICOM series by its folder; results of medseg are none."""
+    inner = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in inner if path.is_file()]
+    if is_dicom_folder(folder):
+        yield folder
+        yield from (path for path in files if holds_labels(path))
+    else:
+        images = {stem_and_suffix(path)[0]: path for path in files if names_image(path)}
+        kept = [path for path in files if names_image(path) and not _is_result(path, images)]
+        yield from without_pictures(kept)
+        yield from (path for path in files if not names_image(path) and holds_labels(path))
+    if depth < DEEPEST:
+        for path in inner:
+            if path.is_dir():
+                yield from _files(path, depth + 1)
+
+
+def _is_result(path: Path, images: Mapping[str, Path]) -> bool:
+    """Whether a file is a result of ours, beside its scan: a label file with a summary, an overlay."""
+    stem = stem_and_suffix(path)[0]
+    if name_of(Path(stem)).is_label:
+        return path.with_name(f"{stem}.json").is_file()
+    return scan_of_result(stem) in images
+
+
+def _require_both(folder: Path, labels: Sequence[FileName], images: Sequence[FileName]) -> None:
+    """Refuse a folder without scans, or in which no name tells labels from scans."""
+    if not labels and not images:
+        raise InputError(
+            "contains neither scans nor label files", source=folder, hint=f"give a folder with {EXAMPLES}"
+        )
+    if not images:
+        raise InputError(
+            f"contains {counted(len(labels), 'label file')} and no scan, such as {_of(folder, labels[0])}",
+            source=folder,
+            hint=f"name the scans like {EXAMPLES}; to train on label maps alone, name a card such as brain",
+        )
+    if labels:
+        return
+    apart = _alike(images)
+    if apart:
+        first, second = (f"{place}/" for place in apart)
+        raise InputError(
+            f"contains {first} and {second} with the same names: either may hold the labels of the other",
+            source=folder,
+            hint="rename the folder of the labels to masks",
+        )
+    raise InputError(
+        f"contains {counted(len(images), 'image')} and no label file by its name, such as "
+        f"{_of(folder, images[0])}",
+        source=folder,
+        hint=f"name them like {EXAMPLES}, or {TABLE}",
+    )
+
+
+def _alike(images: Sequence[FileName]) -> tuple[str, str] | None:
+    """Two folders whose files have the same names."""
+    stems: defaultdict[Path, set[str]] = defaultdict(set)
+    for image in images:
+        stems[image.path.parent].add(stem_and_suffix(image.path)[0])
+    places = sorted(stems)
+    pairs = ((a, b) for n, a in enumerate(places) for b in places[n + 1 :] if stems[a] & stems[b])
+    return next(((a.name, b.name) for a, b in pairs), None)
+
+
+def _matched(
+    labels: Sequence[FileName], images: Sequence[FileName], *, complete: bool
+) -> tuple[list[_Found], list[tuple[Path, str]]]:
+    """Label files with their images, and what is left aside with the reason.
+
+    Raises:
+        InputError: two label files are of one case, two images of one channel, or with `complete` a label
+            file has no image.
+    """
+    by_words = _by_words(labels)
+    pairs = [(image, _label_of(image, by_words)) for image in images]
+    of_label: defaultdict[Path, dict[tuple[str, ...], FileName]] = defaultdict(dict)
+    aside = [(image.path, "it has no label file") for image, label in pairs if label is None]
+    for image, label in pairs:
+        if label is None:
+            continue
+        rest = image.words[len(label.words) :]
+        other = of_label[label.path].setdefault(rest, image)
+        if other is not image:
+            raise InputError(
+                f"{other.path.name} and {image.path.name} are both the image of {label.path.name}",
+                source=image.path.parent,
+                hint=f"keep one, or name their channels ({label.case_id}_t1, {label.case_id}_t2)",
+            )
+    for label in labels:
+        if label.path not in of_label:
+            if complete and of_label:
+                raise InputError(
+                    "has no image by its name", source=label.path, hint=f"add the image, or {TABLE}"
+                )
+            aside.append((label.path, "it has no image"))
+    found = [_Found(label, of_label[label.path]) for label in labels if label.path in of_label]
+    return found, aside
+
+
+def _by_words(labels: Iterable[FileName]) -> dict[tuple[str, ...], FileName]:
+    """Label files by what they are called.
+
+    Raises:
+        InputError: two are called alike.
+    """
+    found: dict[tuple[str, ...], FileName] = {}
+    for label in labels:
+        other = found.setdefault(label.words, label)
+        if other is not label:
+            raise InputError(
+                f"{other.path.name} and {label.path.name} are both labels of {label.case_id or 'the scan'}",
+                source=label.path.parent,
+                hint="keep one; of masks with one structure each, put all of a case into a folder "
+                "CASE/segmentations/, with the scan as CASE/image.nii.gz",
+            )
+    return found
+
+
+def _label_of(image: FileName, labels: Mapping[tuple[str, ...], FileName]) -> FileName | None:
+    """The label file whose words the image's begin with, the longest if there are several."""
+    if len(labels) == 1 and () in labels:
+        return labels[()]
+    lengths = range(len(image.words), 0, -1)
+    return next((labels[image.words[:n]] for n in lengths if image.words[:n] in labels), None)
+
+
+def _channels(folder: Path, found: Sequence[_Found]) -> dict[tuple[str, ...], str]:
+    """The channels of all cases, by the words of their files.
+
+    Raises:
+        InputError: cases differ in their channels, or several images may be channels or scans.
+    """
+    several = [case for case in found if len(case.images) > 1]
+    if not several:
+        return {}
+    fullest = max(several, key=lambda case: len(case.images))
+    wanted = list(fullest.images)
+    told = all(channel_words(words) for words in wanted)
+    same = len(found) > 1 and all(set(case.images) == set(wanted) for case in found) and all(wanted)
+    if not told and not same:
+        first, second = (image.path.name for image in list(fullest.images.values())[:2])
+        raise InputError(
+            f"{first} and {second} both belong to {fullest.label.path.name} by their names: they may be two "
+            "channels of one scan, or one of them may be another scan without labels",
+            source=_folder_of(fullest),
+            hint=f"name channels like {fullest.label.case_id}_t1 and {fullest.label.case_id}_t2, move the "
+            f"other scan elsewhere, or {TABLE}",
+        )
+    for case in found:
+        lacking = [" ".join(words) for words in wanted if words not in case.images]
+        more = [" ".join(words) for words in case.images if words not in wanted]
+        if lacking or more:
+            there = ", ".join(" ".join(words) or "an unnamed image" for words in case.images)
+            raise InputError(
+                f"{case.label.case_id} has {there}, and other cases have "
+                f"{', '.join(' '.join(words) for words in wanted)}",
+                source=_folder_of(case),
+                hint="give every case the same channels, or move this one elsewhere",
+            )
+    numbered = all(len(words) == 1 and NUMBERED.fullmatch(words[0]) for words in wanted)
+    ordered = sorted(wanted) if numbered else wanted
+    return {w: f"channel {n}" if numbered else "_".join(w) for n, w in enumerate(ordered)}
+
+
+def _folder_of(case: _Found) -> Path:
+    """Where the first image of a case lies."""
+    return next(iter(case.images.values())).path.parent
+
+
+def _case(found: _Found, channels: Mapping[tuple[str, ...], str]) -> CaseFiles:
+    """The files of one case; visits in folders of a folder are of one person."""
+    label = found.label
+    first = next(iter(found.images.values()))
+    one = len(found.images) == 1
+    name = (first.case_id if one and not _is_channel(found) else label.case_id) or first.path.parent.name
+    group = label.places[0] if len(label.places) > 1 and label.words[-1:] else group_of(name)
+    apart = {} if one else {n: found.images[words].path for words, n in channels.items()}
+    image = first.path if one else next(iter(apart.values()))
+    return CaseFiles(name, image, label.path, group, apart)
+
+
+def _is_channel(found: _Found) -> bool:
+    return any(channel_words(words) for words in found.images)
+
+
+def segments_of(cases: Iterable[CaseFiles]) -> dict[int, str]:
+    """Names of structures that label files give themselves, numbered as they first appear.
+
+    Only where every label file names its segments, as `.seg.nrrd` and DICOM do.
+    """
+    names: dict[str, str] = {}
+    for case in cases:
+        if case.label is None or not states_segments(case.label):
+            return {}
+        for name in read_segments(case.label).names:
+            names.setdefault(plain(name), name)
+    return dict(enumerate(names.values(), start=1))
+
+
+def _of(folder: Path, file: FileName) -> str:
+    return file.path.relative_to(folder).as_posix()
+
+
+LAYOUT = Layout(read, f"scans with label files, {EXAMPLES}")

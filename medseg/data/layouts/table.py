@@ -1,0 +1,117 @@
+"""A table of cases: a CSV or TSV file with a row a case.
+
+    case,image,label,group                   paths from the folder of the table, or whole ones
+    case,t1,flair,label,group                several channels, a column each
+
+`label` may be left empty, and be called mask or seg; `case` and `group` may be left out. A column patient or
+subject is the group.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from medseg.core.errors import InputError
+from medseg.data.layouts.case import CaseFiles, DatasetFiles, group_of, require_distinct
+from medseg.data.layouts.folder import segments_of
+from medseg.data.layouts.layout import Layout
+from medseg.io import stem_and_suffix
+
+CASE, LABEL, GROUP, IMAGE = "case", "label", "group", "image"
+_ALSO_CALLED = {
+    "case_id": CASE, "id": CASE, "name": CASE,
+    "labels": LABEL, "mask": LABEL, "seg": LABEL, "segmentation": LABEL,
+    "patient": GROUP, "subject": GROUP, "person": GROUP,
+    "scan": IMAGE,
+}  # fmt: skip
+SEPARATORS = {".csv": ",", ".tsv": "\t"}
+
+
+def fits(path: Path) -> bool:
+    """Whether it is a file of that kind."""
+    return path.is_file() and path.suffix.lower() in SEPARATORS
+
+
+def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
+    """The cases of a table.
+
+    Args:
+        folder: path of the table.
+        complete: refuse a file that does not exist and a case without labels.
+
+    Raises:
+        InputError: it is no such table, it lists no case or one twice, or with `complete` a file is missing.
+    """
+    header, rows = _rows(folder)
+    channels = tuple(name for name in header if name not in (CASE, LABEL, GROUP))
+    if not channels or LABEL not in header:
+        raise InputError(
+            f"has the columns {', '.join(header)}; it needs label and image, or label and several channels",
+            source=folder,
+            hint="begin it with the line: case,image,label",
+        )
+    cases = tuple(_case(folder, number, row, channels, complete) for number, row in enumerate(rows, start=2))
+    if not cases:
+        raise InputError("lists no case", source=folder, hint="add a line for each case")
+    require_distinct(cases, folder)
+    names = channels if len(channels) > 1 else ()
+    return DatasetFiles(cases, names, segments_of(cases))
+
+
+def _rows(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
+    """The names of the columns, and the rows that are not empty."""
+    if not path.is_file():
+        raise InputError("there is no such file", source=path, hint="check the path")
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = list(csv.reader(stream, delimiter=SEPARATORS.get(path.suffix.lower(), ","), strict=True))
+    except (OSError, UnicodeDecodeError, csv.Error) as fault:
+        raise InputError(f"is not a table ({fault})", source=path, hint="save it as CSV in UTF-8") from None
+    if not lines:
+        raise InputError("the file is empty", source=path, hint="begin it with the line: case,image,label")
+    header = tuple(_column(name) for name in lines[0])
+    twice = [name for name in header if header.count(name) > 1]
+    if twice:
+        raise InputError(f"has two columns for {twice[0]!r}", source=path, hint="keep one")
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        if not any(line):
+            continue
+        if len(line) != len(header):
+            raise InputError(
+                f"has {len(line)} values in line {number}, and {len(header)} columns", source=path
+            )
+        rows.append({name: value.strip() for name, value in zip(header, line, strict=True)})
+    return header, rows
+
+
+def _column(name: str) -> str:
+    name = name.strip()
+    return _ALSO_CALLED.get(
+        name.lower(), name.lower() if name.lower() in (CASE, LABEL, GROUP, IMAGE) else name
+    )
+
+
+def _case(
+    table: Path, number: int, row: Mapping[str, str], channels: Sequence[str], complete: bool
+) -> CaseFiles:
+    files = {name: table.parent / row[name] for name in channels if row[name]}
+    label = table.parent / row[LABEL] if row[LABEL] else None
+    lacking = [name for name in (*channels, LABEL) if not row[name]]
+    if lacking and (complete or not files):
+        raise InputError(f"has no {lacking[0]} in line {number}", source=table, hint="add the file")
+    absent = [path for path in (*files.values(), label) if path is not None and not path.exists()]
+    if absent and complete:
+        raise InputError(
+            f"lists {absent[0]} in line {number}, which does not exist",
+            source=table,
+            hint=f"give paths from {table.parent}, or whole ones",
+        )
+    first = next(iter(files.values()))
+    name = row.get(CASE) or stem_and_suffix(first)[0]
+    return CaseFiles(name, first, label, row.get(GROUP) or group_of(name), files if len(channels) > 1 else {})
+
+
+LAYOUT = Layout(read, "a table with the columns case, image and label", fits, of_file=True)

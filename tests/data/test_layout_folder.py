@@ -1,0 +1,211 @@
+"""The layout `folder`: scans and label files in the arrangements that people use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medseg.core.errors import InputError
+from medseg.data.layouts import detect, layout_of, read_layout
+from medseg.data.layouts.case import DatasetFiles
+
+
+def found(folder: Path, *names: str, complete: bool = True) -> DatasetFiles:
+    """What is read of a folder with files of these names, which hold nothing of use."""
+    for name in names:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"no image")
+    return read_layout(folder, layout_of(folder), complete=complete)
+
+
+def listed(dataset: DatasetFiles, folder: Path) -> dict[str, tuple[list[str], str]]:
+    """Images and labels of each case, by their paths in the folder."""
+    cases = {}
+    for case in dataset.cases:
+        images = list(case.channels.values()) or [case.image]
+        label = "" if case.label is None else case.label.relative_to(folder).as_posix()
+        cases[case.case_id] = ([path.relative_to(folder).as_posix() for path in images], label)
+    return cases
+
+
+SHAPES: dict[str, tuple[list[str], dict[str, tuple[list[str], str]]]] = {
+    "two folders": (
+        ["images/la_01.nii.gz", "images/la_02.nii.gz", "masks/la_01.nii.gz", "masks/la_02.nii.gz"],
+        {
+            "la_01": (["images/la_01.nii.gz"], "masks/la_01.nii.gz"),
+            "la_02": (["images/la_02.nii.gz"], "masks/la_02.nii.gz"),
+        },
+    ),
+    "side by side, and of two formats": (
+        ["a.nii.gz", "a_mask.nii.gz", "b.mha", "b_mask.nrrd", "README.md"],
+        {"a": (["a.nii.gz"], "a_mask.nii.gz"), "b": (["b.mha"], "b_mask.nrrd")},
+    ),
+    "ground truth": (
+        ["p1.nii.gz", "p1_ground_truth.nii.gz", "P2.nii.gz", "P2-GT.nii.gz"],
+        {"p1": (["p1.nii.gz"], "p1_ground_truth.nii.gz"), "P2": (["P2.nii.gz"], "P2-GT.nii.gz")},
+    ),
+    "a folder a patient": (
+        ["anna/image.nii.gz", "anna/seg.nii.gz", "ben/image.nii.gz", "ben/seg.nii.gz"],
+        {
+            "anna": (["anna/image.nii.gz"], "anna/seg.nii.gz"),
+            "ben": (["ben/image.nii.gz"], "ben/seg.nii.gz"),
+        },
+    ),
+    "a folder a patient, any names": (
+        ["anna/exam_301.nii", "anna/expert_label.nii", "ben/exam_77.nii", "ben/expert_label_final.nii"],
+        {
+            "anna": (["anna/exam_301.nii"], "anna/expert_label.nii"),
+            "ben": (["ben/exam_77.nii"], "ben/expert_label_final.nii"),
+        },
+    ),
+    "channels by file name": (
+        [f"{p}/{n}.nii.gz" for p in ("p1", "p2") for n in ("flair", "t1", "seg")],
+        {p: ([f"{p}/flair.nii.gz", f"{p}/t1.nii.gz"], f"{p}/seg.nii.gz") for p in ("p1", "p2")},
+    ),
+    "channels by suffix, in folders": (
+        [f"scans/{p}_{n}.nii.gz" for p in ("p1", "p2") for n in ("T2w", "ADC")]
+        + ["labels/p1.nii.gz", "labels/p2.nii.gz"],
+        {p: ([f"scans/{p}_ADC.nii.gz", f"scans/{p}_T2w.nii.gz"], f"labels/{p}.nii.gz") for p in ("p1", "p2")},
+    ),
+    "nnU-Net's folders without a dataset.json": (
+        ["imagesTr/c_0001.nii.gz", "imagesTr/c_0000.nii.gz", "labelsTr/c.nii.gz", "imagesTs/d_0000.nii.gz"],
+        {"c": (["imagesTr/c_0000.nii.gz", "imagesTr/c_0001.nii.gz"], "labelsTr/c.nii.gz")},
+    ),
+    "Decathlon's folders without a dataset.json": (
+        ["imagesTr/c.nii.gz", "labelsTr/c.nii.gz"],
+        {"c": (["imagesTr/c.nii.gz"], "labelsTr/c.nii.gz")},
+    ),
+    "volume and segmentation by number": (
+        ["volume-0.nii", "segmentation-0.nii", "volume-1.nii", "segmentation-1.nii"],
+        {"0": (["volume-0.nii"], "segmentation-0.nii"), "1": (["volume-1.nii"], "segmentation-1.nii")},
+    ),
+    "another first and last word": (
+        ["mr/T2_001.nii", "mr/T2_002.nii", "labels/expert_001_v2.nii", "labels/expert_002_v2.nii"],
+        {
+            "mr_T2_001": (["mr/T2_001.nii"], "labels/expert_001_v2.nii"),
+            "mr_T2_002": (["mr/T2_002.nii"], "labels/expert_002_v2.nii"),
+        },
+    ),
+    "visits": (
+        ["anna/v1/image.nii", "anna/v1/seg.nii", "anna/v2/image.nii", "anna/v2/seg.nii"],
+        {
+            "anna_v1": (["anna/v1/image.nii"], "anna/v1/seg.nii"),
+            "anna_v2": (["anna/v2/image.nii"], "anna/v2/seg.nii"),
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_folder_of_any_usual_shape_is_read(shape: str, tmp_path: Path) -> None:
+    names, expected = SHAPES[shape]
+    assert listed(found(tmp_path, *names), tmp_path) == expected
+
+
+def test_one_case_has_the_name_of_its_folder(tmp_path: Path) -> None:
+    dataset = found(tmp_path / "knee", "image.nii.gz", "mask.nii.gz")
+    assert listed(dataset, tmp_path / "knee") == {"knee": (["image.nii.gz"], "mask.nii.gz")}
+
+
+def test_channels_have_the_names_of_their_files(tmp_path: Path) -> None:
+    names, _ = SHAPES["channels by file name"]
+    assert found(tmp_path, *names).channels == ("flair", "t1")
+
+
+def test_numbered_channels_keep_their_order(tmp_path: Path) -> None:
+    names, _ = SHAPES["nnU-Net's folders without a dataset.json"]
+    dataset = found(tmp_path, *names)
+    assert dataset.channels == ("channel 0", "channel 1")
+    assert [path.name for path in dataset.cases[0].channels.values()] == ["c_0000.nii.gz", "c_0001.nii.gz"]
+
+
+def test_scans_without_labels_are_left_aside_with_the_reason(tmp_path: Path) -> None:
+    names, _ = SHAPES["nnU-Net's folders without a dataset.json"]
+    assert found(tmp_path, *names).aside == ((tmp_path / "imagesTs/d_0000.nii.gz", "it has no label file"),)
+
+
+def test_visits_are_of_one_person(tmp_path: Path) -> None:
+    names, _ = SHAPES["visits"]
+    assert {case.group for case in found(tmp_path, *names).cases} == {"anna"}
+
+
+def test_groups_are_those_of_their_table(tmp_path: Path) -> None:
+    (tmp_path / "groups.csv").write_text("file,group\na,anna\nb.mha,anna\n")
+    names, _ = SHAPES["side by side, and of two formats"]
+    assert [case.group for case in found(tmp_path, *names).cases] == ["anna", "anna"]
+
+
+def test_results_of_medseg_are_no_cases(tmp_path: Path) -> None:
+    dataset = found(tmp_path, "a.nii", "a_mask.nii", "a_seg.nii", "a_seg.json", "a_overlay.png")
+    assert listed(dataset, tmp_path) == {"a": (["a.nii"], "a_mask.nii")}
+
+
+AMBIGUOUS: dict[str, tuple[list[str], str]] = {
+    "two label files of a scan": (["a.nii", "a_mask.nii", "a_seg.nii"], "are both labels of a"),
+    "a mask a structure": (
+        ["a.nii", "a_liver_mask.nii", "a_tumour_mask.nii", "b.nii", "b_liver_mask.nii"],
+        "no two belong together by their names",
+    ),
+    "two scans of one mask": (
+        ["p/first.nii", "p/second.nii", "p/seg.nii"],
+        "first.nii and second.nii both belong to seg.nii by their names: they may be two channels",
+    ),
+    "two folders of equal names": (["mr/a.nii", "expert/a.nii"], "expert/ and mr/ with the same names"),
+    "scans alone": (["a.nii", "b.nii"], "contains 2 images and no label file by its name"),
+    "labels alone": (["masks/a.nii", "masks/b.nii"], "contains 2 label files and no scan"),
+    "nothing": (["notes.txt"], "contains neither scans nor label files"),
+    "names that have nothing in common": (
+        ["images/x.nii", "images/y.nii", "masks/1.nii", "masks/2.nii"],
+        "no two belong together by their names, such as images/x.nii and masks/1.nii",
+    ),
+    "a case without a channel": (
+        ["p1/t1.nii", "p1/t2.nii", "p1/seg.nii", "p2/t1.nii", "p2/seg.nii"],
+        "p2 has t1, and other cases have t1, t2",
+    ),
+    "labels without their scan": (
+        ["images/a.nii", "masks/a.nii", "masks/b.nii"],
+        "masks/b.nii: has no image by its name",
+    ),
+    "one scan in two formats": (
+        ["images/a.nii", "images/a.mha", "masks/a.nii"],
+        "are both the image of a.nii",
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", AMBIGUOUS)
+def test_what_can_be_read_in_two_ways_is_a_question(shape: str, tmp_path: Path) -> None:
+    names, fault = AMBIGUOUS[shape]
+    with pytest.raises(InputError) as caught:
+        found(tmp_path, *names)
+    assert fault in str(caught.value)
+    assert caught.value.hint
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_without_a_scan_are_left_aside_where_a_dataset_may_be_incomplete(tmp_path: Path) -> None:
+    names, _ = AMBIGUOUS["labels without their scan"]
+    dataset = found(tmp_path, *names, complete=False)
+    assert dataset.aside == ((tmp_path / "masks/b.nii", "it has no image"),)
+
+
+def test_folder_is_never_told_by_its_names(tmp_path: Path) -> None:
+    names, _ = SHAPES["two folders"]
+    found(tmp_path, *names)
+    assert detect(tmp_path) is None
+
+
+def test_names_of_labels_are_those_of_a_description_that_has_no_more(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "liver": 1, "ignore": 2}}')
+    names, _ = SHAPES["Decathlon's folders without a dataset.json"]
+    dataset = found(tmp_path, *names)
+    assert (dataset.labels, dataset.ignore) == ({1: "liver"}, 2)
+
+
+def test_description_of_labels_at_fault_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "dataset.json").write_text('{"labels": {"liver": 1, "spleen": 1}}')
+    names, _ = SHAPES["Decathlon's folders without a dataset.json"]
+    with pytest.raises(InputError, match="the value 1 has two names"):
+        found(tmp_path, *names)
