@@ -34,6 +34,7 @@ class Terminated(BaseException):
 
 VERBS = (
     "predict",
+    "plan",
     "train",
     "evaluate",
     "compare",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
+
+from medseg.cli.terminal import seconds_of
+from medseg.core.errors import UsageError
 
 if TYPE_CHECKING:
     from medseg.io.options import FormName, ReadOptions
@@ -53,6 +57,31 @@ Series = Annotated[
     str | None,
     typer.Option("--series", help="Read this DICOM series of a folder, or this kind of frames of a file."),
 ]
+
+TimeBudget = Annotated[
+    str,
+    typer.Option(
+        "--time-budget",
+        help="Train as many epochs as fit into this time, such as 20m or 2h, by their measured speed.",
+    ),
+]
+
+
+def budget(text: str) -> float | None:
+    """The seconds of `--time-budget`; None where it is left out.
+
+    Raises:
+        UsageError: it is not a duration.
+    """
+    if not text:
+        return None
+    try:
+        seconds = seconds_of(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"--time-budget {text!r} is not a duration", hint="write 90s, 20m or 1.5h")
+    return seconds
 
 
 def reading(

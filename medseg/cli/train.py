@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import duration, result, rewrite, say, seconds_of, table
+from medseg.cli.plan import Data, Names, Profile, choices, plan_options, progress, understood
+from medseg.cli.terminal import duration, result, rewrite, say, table
 from medseg.core.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from medseg.training.loop import Epoch
+    from medseg.training.planning.dataset import PlanOptions
     from medseg.training.train import TrainResult
 
-TimeBudget = Annotated[
-    str,
-    typer.Option(
-        "--time-budget",
-        help="Train as many epochs as fit into this time, such as 20m or 2h, by their measured speed.",
-    ),
-]
 Folds = Annotated[int, typer.Option("--folds", min=2, help="Number of cross-validation folds.")]
 Fold = Annotated[
     str,
@@ -32,13 +28,22 @@ Fold = Annotated[
 
 
 def command(
-    recipe: Annotated[str, typer.Argument(help="Recipe: its name, or a .toml file.")],
-    data: Annotated[Path, typer.Option("--data", help="Read the dataset in this folder.")],
+    data: Data,
     out: Annotated[Path, typer.Option("--output", "-o", help="Write the run to this folder.")],
+    recipe: Annotated[
+        str | None,
+        typer.Argument(help="Recipe: its name, or a .toml file. Default: planned for the data."),
+    ] = None,
+    names: Names = "",
+    profile: Profile = "standard",
+    max_memory: opt.MaxMemory = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print what was found in the data and the plan; write nothing.")
+    ] = False,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="Number of epochs (overrides the recipe).")
     ] = None,
-    time_budget: TimeBudget = "",
+    time_budget: opt.TimeBudget = "",
     folds: Folds = 5,
     fold: Fold = "0",
     seed: Annotated[
@@ -59,17 +64,28 @@ def command(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Train a network. Running the same command again resumes a run that was stopped."""
+    """Train a network, by a recipe or as planned for the data.
+
+    Running the same command again resumes a run that was stopped.
+    """
     from medseg.model.file import load_model
     from medseg.training.recipe import load_recipe
     from medseg.training.train import TrainOptions, train
 
-    loaded = load_recipe(recipe)
+    began = time.monotonic()
     if epochs is not None and time_budget:
         raise UsageError("--epochs and --time-budget exclude each other", hint="give one")
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
+    if recipe is None:
+        planning = plan_options(names, profile, time_budget, max_memory, device, threads, reading)
+        recipe = _planned(data, out, planning, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
+        time_budget = time_budget or ("" if epochs else f"{planning.seconds:g}")
+    if dry_run:
+        return
+    loaded = load_recipe(recipe)
     options = TrainOptions(
         epochs=epochs,
-        time_budget_s=_budget(time_budget),
+        time_budget_s=opt.budget(time_budget),
         seed=seed,
         folds=folds,
         fold=_fold(fold),
@@ -77,7 +93,8 @@ def command(
         threads=threads,
         init=load_model(init) if init else None,
         overwrite=overwrite,
-        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
+        reading=reading,
+        spent_s=time.monotonic() - began,
     )
     done = train(
         loaded,
@@ -92,6 +109,26 @@ def command(
         result(json.dumps(content))
     else:
         _tell_result(done, quiet)
+
+
+def _planned(
+    data: Path, out: Path, options: PlanOptions, *, overwrite: bool, dry_run: bool, quiet: bool
+) -> str:
+    """The recipe of a run that is planned for its data, or was when it began; tells what was found."""
+    from medseg.training.planning.dataset import planned, survey, write_plan
+    from medseg.training.run import Run
+
+    run = Run(out)
+    if run.settings_path.is_file() and run.recipe_path.is_file() and not overwrite:
+        return str(run.recipe_path)
+    seen = survey(data, options, _nothing if quiet else progress)
+    rewrite("")
+    if not quiet:
+        say(understood(seen))
+    made = planned(seen, options)
+    if not quiet:
+        say(f"\n{choices(made)}\n")
+    return str(run.recipe_path if dry_run else write_plan(made, out, overwrite=overwrite))
 
 
 def _tell_result(done: TrainResult, quiet: bool) -> None:
@@ -114,20 +151,8 @@ def _tell(epoch: Epoch) -> None:
     rewrite("")
 
 
-def _nothing(_: object) -> None:
+def _nothing(*_: object) -> None:
     """For --quiet."""
-
-
-def _budget(text: str) -> float | None:
-    if not text:
-        return None
-    try:
-        seconds = seconds_of(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 < seconds < math.inf:
-        raise UsageError(f"--time-budget {text!r} is not a duration", hint="write 90s, 20m or 1.5h")
-    return seconds
 
 
 def _fold(text: str) -> int | None:

@@ -12,6 +12,7 @@ EXTRA_OF = {
     "monai": "train",
     "tensorboard": "train",
     "highdicom": "dicom",
+    "tomli_w": "train",
     "onnx": "onnx",
     "distributed": "dask",
     "nilearn": "demo",

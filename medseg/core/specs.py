@@ -50,6 +50,37 @@ def to_mapping(spec: Any) -> dict[str, Any]:
     return mapping
 
 
+def to_toml(spec: Any) -> str:
+    """The settings of a dataclass that are not its defaults, as TOML that `from_mapping` takes.
+
+    >>> from medseg.core.structures import Structure
+    >>> print(to_toml(Structure(1, "liver")), end="")
+    value = 1
+    name = "liver"
+    """
+    import tomli_w
+
+    return tomli_w.dumps(_stated(spec))
+
+
+def _stated(value: Any) -> Any:
+    """A value as TOML has it; of a dataclass, the fields that are not their defaults."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        fields = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+        return {f.name: _stated(held) for f, held in fields if held is not None and held != _default(f)}
+    if isinstance(value, Mapping):
+        return {str(key): _stated(held) for key, held in value.items()}
+    if isinstance(value, list | tuple):
+        return [_stated(held) for held in value]
+    return value
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
+
+
 def _without_left_out(value: Any, plain: Any) -> Any:
     """The plain form of a value, at every depth without the fields that are `LEFT_OUT`."""
     if dataclasses.is_dataclass(value):

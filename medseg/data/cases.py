@@ -16,7 +16,7 @@ from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.cards import Card
 from medseg.data.layouts import CaseFiles
 from medseg.findings.finding import who
-from medseg.io import read_labels, read_volume, stem_and_suffix
+from medseg.io import read_label_file, read_labels, read_volume, stem_and_suffix
 from medseg.preparation.orient import canonical
 from medseg.preparation.preparation import Preparation, Prepared
 
@@ -138,7 +138,7 @@ def read_reference(
     """
     if files.label is None:
         raise InputError("has no labels", source=files.image)
-    labels = read_labels(files.label, options=files.reading.of_labels(), structures=structures, like=like)
+    labels = read_label_file(files.label, files.reading, structures, like)
     if structures is not None:
         labels = replace(labels, ignore=structures.ignore)
     return relabelled(labels, files.relabel, files.label)

@@ -11,7 +11,7 @@ from medseg.core.errors import UsageError, did_you_mean
 from medseg.core.structures import Structure, StructureSet, from_labels, value_counts
 from medseg.data.cards import Card, available, load_card
 from medseg.data.layouts import LAYOUTS, DatasetFiles, layout_of, read_layout
-from medseg.io import ReadOptions, inspect, read_labels
+from medseg.io import ReadOptions, inspect, read_label_file
 from medseg.io.names import COLOURS
 
 
@@ -122,5 +122,6 @@ def _structures(files: DatasetFiles, layout: str) -> StructureSet:
         return from_labels([Structure(n, name.replace("_", " ")) for n, name in enumerate(names, start=1)])
     if files.labels:
         return from_labels(files.labels, files.ignore)
-    found = {v for case in files.cases if case.label for v in value_counts(read_labels(case.label).array)}
+    labels = (read_label_file(case.label, case.reading) for case in files.cases if case.label)
+    found = {value for held in labels for value in value_counts(held.array)}
     return from_labels({value: f"label {value}" for value in sorted(found - {0})})

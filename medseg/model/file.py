@@ -31,6 +31,10 @@ DEFAULT_MODEL = "brain"
 """The packaged model that is used where none is named."""
 
 
+RUN_MODEL = "model.safetensors"
+"""The model in the folder of a training."""
+
+
 @dataclass(frozen=True, eq=False)
 class Model:
     """A trained network: its description, its weights, and its graph for OpenVINO.
@@ -101,10 +105,12 @@ def load_model(name_or_path: str | Path) -> Model:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """The file of a model given by path or by the name of a packaged one."""
+    """The file of a model given by path, by the folder of a run, or by the name of a packaged one."""
     path = Path(name_or_path)
     if path.is_file():
         return path
+    if (path / RUN_MODEL).is_file():
+        return path / RUN_MODEL
     packaged = packaged_models()
     if str(name_or_path) in packaged:
         return packaged[str(name_or_path)]

@@ -18,10 +18,14 @@ from filelock import FileLock, Timeout
 from medseg.core import specs
 from medseg.core.errors import InputError, UsageError
 from medseg.io.atomic import write_text
+from medseg.model.file import RUN_MODEL
 from medseg.training.recipe import Recipe
 from medseg.training.split import Split
 
 SCHEMA = "medseg.run/1"
+
+CARD, RECIPE = "card.toml", "recipe.toml"
+"""Files of a plan, which lie in the folder before the run begins."""
 
 Digests = Mapping[str, Mapping[str, str]]
 """Of what was read of each case, by its id: `image` and `labels`."""
@@ -60,7 +64,12 @@ class Run:
 
     @property
     def model_path(self) -> Path:
-        return self.folder / "model.safetensors"
+        return self.folder / RUN_MODEL
+
+    @property
+    def recipe_path(self) -> Path:
+        """The recipe of a run that was planned."""
+        return self.folder / RECIPE
 
     @property
     def settings_path(self) -> Path:
@@ -209,7 +218,7 @@ class Run:
     def _require_empty(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError("is a file, not a folder", source=self.folder, hint="choose another -o")
-        if self.folder.exists() and any(self.folder.iterdir()):
+        if self.folder.exists() and {path.name for path in self.folder.iterdir()} - {CARD, RECIPE}:
             raise UsageError(
                 "is not empty and does not contain a run",
                 source=self.folder,

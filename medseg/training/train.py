@@ -74,6 +74,7 @@ class TrainOptions:
         init: a model of the same network, whose weights are where the training begins.
         overwrite: begin anew in a folder that holds a run.
         reading: decisions that the files of the dataset leave open.
+        spent_s: seconds of the time budget that are spent already.
     """
 
     epochs: int | None = None
@@ -86,6 +87,7 @@ class TrainOptions:
     init: Model | None = None
     overwrite: bool = False
     reading: ReadOptions = ReadOptions()
+    spent_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def train(
     Raises:
         MedsegError: bad data, a folder that holds another run, a loss that is not finite.
     """
-    started = time.monotonic()
+    started = time.monotonic() - options.spent_s
     card = load_card(recipe.card)
     recipe = _resolved(recipe, card, options)
     maps = _label_maps(recipe, card)

@@ -1,0 +1,187 @@
+"""`medseg plan`: what a training on a folder of scans would do, and why."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+import typer
+
+from medseg.cli import options as opt
+from medseg.cli.terminal import bytes_of, result, rewrite, say, table
+from medseg.core.errors import UsageError, counted, did_you_mean
+
+if TYPE_CHECKING:
+    from medseg.io import ReadOptions
+    from medseg.training.planning.dataset import PlanOptions, Survey
+    from medseg.training.planning.plan import Plan
+
+Names = Annotated[
+    str,
+    typer.Option("--names", help="Name label values, such as 1=liver,2=tumour. Default: as the files say."),
+]
+Profile = Annotated[
+    str,
+    typer.Option("--profile", help="Train for 10 minutes (fast), an hour (standard) or 8 hours (large)."),
+]
+Data = Annotated[
+    Path,
+    typer.Option("--data", help="Read the dataset in this folder, or the cases of this .csv or .tsv file."),
+]
+
+
+def command(
+    data: Data,
+    out: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write card.toml and recipe.toml to this folder.")
+    ] = None,
+    names: Names = "",
+    profile: Profile = "standard",
+    time_budget: opt.TimeBudget = "",
+    max_memory: opt.MaxMemory = None,
+    use_form: opt.UseForm = None,
+    assume_ras: opt.AssumeRas = False,
+    fill_nan: opt.FillNan = None,
+    volume: opt.VolumeNumber = None,
+    series: opt.Series = None,
+    device: opt.Device = "auto",
+    threads: opt.Threads = 0,
+    overwrite: opt.Overwrite = False,
+    as_json: opt.Json = False,
+) -> None:
+    """Look at a folder of scans and labels, and plan a training: every choice with its reason."""
+    from medseg.training.planning.dataset import planned, survey, write_plan
+
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
+    options = plan_options(names, profile, time_budget, max_memory, device, threads, reading)
+    seen = survey(data, options, progress)
+    rewrite("")
+    if not as_json:
+        result(understood(seen))
+    made = planned(seen, options)
+    if as_json:
+        result(json.dumps({"reasons": [reason._asdict() for reason in made.reasons]}, indent=1))
+    else:
+        result("")
+        result(choices(made))
+    if out is not None:
+        path = write_plan(made, out, overwrite=overwrite)
+        say(f"written: {path}; train with: medseg train {path} --data {data} -o run")
+
+
+def plan_options(
+    names: str,
+    profile: str,
+    time_budget: str,
+    max_memory: str | None,
+    device: str,
+    threads: int,
+    reading: ReadOptions,
+) -> PlanOptions:
+    """What a plan keeps to, as the command line says it.
+
+    Raises:
+        UsageError: an option is not as it should be.
+    """
+    from medseg.training.planning.dataset import PlanOptions
+    from medseg.training.planning.plan import PROFILES
+
+    if profile not in PROFILES:
+        raise UsageError(f"there is no profile named {profile!r}", hint=did_you_mean(profile, PROFILES))
+    return PlanOptions(
+        profile=profile,
+        time_budget_s=opt.budget(time_budget),
+        max_memory=None if max_memory is None else bytes_of(max_memory),
+        names=_names(names),
+        device=device,
+        threads=threads,
+        reading=reading,
+    )
+
+
+def _names(text: str) -> dict[int, str] | None:
+    """Names by value, from `1=liver,2=tumour`."""
+    if not text:
+        return None
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(value.strip().isdigit() and name.strip() for value, _, name in pairs):
+        raise UsageError(f"--names {text!r} does not name label values", hint="write 1=liver,2=tumour")
+    return {int(value): name.strip() for value, _, name in pairs}
+
+
+def progress(number: int, of: int) -> None:
+    """The case that is being read."""
+    rewrite(f"reading case {number} of {of}")
+
+
+def understood(seen: Survey) -> str:
+    """What was found in a folder, as tables."""
+    like, files = seen.like, seen.found.files
+    cases = like.cases
+    groups = len({case.group for case in cases})
+    lines = [
+        f"{counted(len(cases), 'case')} of {counted(groups, 'patient')}, read as the layout {seen.layout}",
+        f"first case: {files.cases[0].case_id}",
+        *(
+            f"  {name}: {path}"
+            for name, path in (files.cases[0].channels or {"image": files.cases[0].image}).items()
+        ),
+        f"  labels: {files.cases[0].label}",
+        f"voxels: {_spread([case.spacing_mm for case in cases])} mm; "
+        f"scans: {_spread([case.shape for case in cases])} voxels",
+        "",
+        table([("channel", "values"), *_channels(seen)]),
+        "",
+        table([("structure", "value", "cases", "voxels", "ml"), *_structures(seen)]),
+    ]
+    if files.aside:
+        reasons = Counter(reason for _, reason in files.aside)
+        lines.append("")
+        for reason, count in reasons.items():
+            example = next(path for path, why in files.aside if why == reason)
+            lines.append(f"left aside: {counted(count, 'file')}, such as {example}: {reason}")
+    return "\n".join(lines)
+
+
+def _channels(seen: Survey) -> list[tuple[str, str]]:
+    rows = []
+    for number, name in enumerate(seen.like.channels):
+        values = [case.intensities[number] for case in seen.like.cases]
+        low, high = (float(np.median([getattr(v, end) for v in values])) for end in ("low", "high"))
+        kind = "CT, in HU" if seen.like.is_ct(number) else "no unit"
+        rows.append((name, f"{low:.4g} to {high:.4g} ({kind})"))
+    return rows
+
+
+def _structures(seen: Survey) -> list[tuple[str, str, str, str, str]]:
+    rows = []
+    for structure in seen.like.structures:
+        held = [case for case in seen.like.cases if structure.name in case.voxels]
+        voxels = np.median([case.voxels[structure.name] for case in held]) if held else 0
+        ml = np.median([case.volumes_ml[structure.name] for case in held]) if held else 0
+        values = "+".join(map(str, structure.label_values))
+        rows.append(
+            (structure.name, values, f"{len(held)} of {len(seen.like.cases)}", f"{voxels:.0f}", f"{ml:.1f}")
+        )
+    return rows
+
+
+def _spread(sizes: list[tuple[float, float, float]] | list[tuple[int, int, int]]) -> str:
+    """One size, or the smallest and the largest along each axis.
+
+    >>> _spread([(1, 2, 3)]), _spread([(1, 2, 3), (2, 2, 4)])
+    ('1x2x3', '1-2 x 2 x 3-4')
+    """
+    least, most = np.min(sizes, axis=0), np.max(sizes, axis=0)
+    if (least == most).all():
+        return "x".join(f"{v:.3g}" for v in least)
+    return " x ".join(f"{a:.3g}" if a == b else f"{a:.3g}-{b:.3g}" for a, b in zip(least, most, strict=True))
+
+
+def choices(made: Plan) -> str:
+    """The choices of a plan, each with its reason, one a line."""
+    width = max(len(reason.setting) for reason in made.reasons)
+    return "\n".join(f"{r.setting.ljust(width)}  {r.value}: {r.why}" for r in made.reasons)

@@ -1,0 +1,199 @@
+"""What the cases of a dataset are like: voxels, extents, intensities, structures. A plan is made from it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.core.errors import InputError
+from medseg.core.structures import StructureSet
+from medseg.core.volume import LabelMap
+from medseg.data.cases import Reader, ignored_share, read_on_grid, structure_volumes_ml
+from medseg.data.layouts import CaseFiles
+from medseg.data.source import Origin
+from medseg.preparation.crop import corner_values, foreground_box
+from medseg.preparation.orient import canonical
+
+Sizes = tuple[int, int, int]
+Lengths = tuple[float, float, float]
+
+HOUNSFIELD_AIR = -500.0
+"""A scan of whole numbers that reaches below it is one of CT: nothing else has such values of air."""
+
+EMPTY_SHARE = 0.25
+"""Share of a scan from which voxels of the value of its corners are background that is cut off."""
+
+MOST_SAMPLES = 200_000
+"""Voxels of a scan, evenly spread, that percentiles are taken of."""
+
+
+@dataclass(frozen=True)
+class Intensities:
+    """Values of one channel of a case.
+
+    Attributes:
+        low, high: the percentiles 0.5 and 99.5 of all voxels.
+        least: the smallest value.
+        whole: every value is a whole number.
+        inside_low, inside_high: the same percentiles of the voxels of structures; NaN without any.
+    """
+
+    low: float
+    high: float
+    least: float
+    whole: bool
+    inside_low: float
+    inside_high: float
+
+
+@dataclass(frozen=True)
+class CasePrint:
+    """One case, its axes to the right, anterior and superior.
+
+    Attributes:
+        case_id: its name.
+        group: whose it is.
+        shape: voxels along the axes.
+        spacing_mm: of the voxels.
+        kept: voxels along the axes of the box without background.
+        empty: share of the voxels that have the value of all corners.
+        intensities: of each channel.
+        volumes_ml: of each structure that is there.
+        voxels: of each structure that is there.
+        ignored: share of the voxels that nobody labelled.
+    """
+
+    case_id: str
+    group: str
+    shape: Sizes
+    spacing_mm: Lengths
+    kept: Sizes
+    empty: float
+    intensities: tuple[Intensities, ...]
+    volumes_ml: Mapping[str, float]
+    voxels: Mapping[str, int]
+    ignored: float
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A dataset: its cases, its channels and its structures."""
+
+    cases: tuple[CasePrint, ...]
+    channels: tuple[str, ...]
+    structures: StructureSet
+
+    @property
+    def spacing_mm(self) -> Lengths:
+        """The median voxel size along each axis."""
+        return _triple(np.median([case.spacing_mm for case in self.cases], axis=0))
+
+    @property
+    def extent_mm(self) -> Lengths:
+        """The median extent along each axis of what is not background, or of the scan where all is kept."""
+        sizes = [case.kept if self.has_background else case.shape for case in self.cases]
+        sides = [case.spacing_mm for case in self.cases]
+        return _triple(np.median(np.multiply(sizes, sides), axis=0))
+
+    @property
+    def has_background(self) -> bool:
+        """Whether scans were cut out of their surroundings, so that these have one value."""
+        return bool(np.median([case.empty for case in self.cases]) >= EMPTY_SHARE)
+
+    def is_ct(self, channel: int) -> bool:
+        """Whether a channel holds Hounsfield units, by its numbers."""
+        values = [case.intensities[channel] for case in self.cases]
+        return all(v.whole for v in values) and float(np.median([v.least for v in values])) <= HOUNSFIELD_AIR
+
+    def window(self) -> tuple[float, float]:
+        """The range of intensities inside structures: the medians of both ends over cases and channels."""
+        values = [v for case in self.cases for v in case.intensities if math.isfinite(v.inside_low)]
+        low, high = (
+            float(np.median([getattr(v, end) for v in values])) for end in ("inside_low", "inside_high")
+        )
+        return low, high
+
+    @property
+    def smallest_mm(self) -> float:
+        """Diameter of a sphere as large as the smallest structure usually is."""
+        volumes: dict[str, list[float]] = {}
+        for case in self.cases:
+            for name, ml in case.volumes_ml.items():
+                volumes.setdefault(name, []).append(ml)
+        least_ml = min(float(np.median(found)) for found in volumes.values())
+        return 10.0 * float(np.cbrt(6.0 * least_ml / math.pi))
+
+
+def fingerprint(found: Origin, on_case: Callable[[int, int], None] = lambda *_: None) -> Fingerprint:
+    """Read every case of a dataset once.
+
+    Args:
+        found: the dataset.
+        on_case: called after each case with its number and how many there are.
+
+    Raises:
+        MedsegError: a case cannot be read, or its image and labels do not belong together.
+        InputError: no case has a voxel of any structure.
+    """
+    read = partial(
+        read_on_grid, structures=found.structures, there=found.known_channels, wanted=found.channels
+    )
+    cases = []
+    for number, files in enumerate(found.files.cases, start=1):
+        cases.append(_print(files, read, found.structures))
+        on_case(number, len(found.files.cases))
+    if not any(case.voxels for case in cases):
+        names = ", ".join(found.structures.names)
+        raise InputError(f"no case has a voxel of any structure ({names})", hint="check the label files")
+    return Fingerprint(tuple(cases), found.channels, found.structures)
+
+
+def _print(files: CaseFiles, read: Reader, structures: StructureSet) -> CasePrint:
+    volume, labels = read(files)
+    structures.require_known(labels.array)
+    turn = canonical(volume.grid)
+    grid = turn.grid(volume.grid)
+    corners = corner_values(volume.array)
+    box = foreground_box(turn.forward(volume.array), background=corners)
+    same = [float((channel == value).mean()) for channel, value in zip(volume.array, corners, strict=True)]
+    volumes = structure_volumes_ml(labels, structures)
+    return CasePrint(
+        files.case_id,
+        files.group,
+        grid.shape,
+        _triple(grid.spacing_mm),
+        box.shape,
+        min(same),
+        tuple(_intensities(channel, labels) for channel in volume.array),
+        volumes,
+        {name: round(1000.0 * ml / grid.voxel_volume_mm3) for name, ml in volumes.items()},
+        ignored_share(labels),
+    )
+
+
+def _intensities(channel: NDArray[Any], labels: LabelMap) -> Intensities:
+    every = max(1, channel.size // MOST_SAMPLES)
+    sample = channel.ravel()[::every].astype(np.float64)
+    inside = channel[labels.array > 0]
+    inside = inside[:: max(1, inside.size // MOST_SAMPLES)].astype(np.float64)
+    low, high = np.percentile(sample, [0.5, 99.5])
+    ends = np.percentile(inside, [0.5, 99.5]) if inside.size else (math.nan, math.nan)
+    return Intensities(
+        float(low),
+        float(high),
+        float(channel.min()),
+        bool((sample == np.rint(sample)).all()),
+        float(ends[0]),
+        float(ends[1]),
+    )
+
+
+def _triple(values: Sequence[float] | NDArray[np.float64]) -> Lengths:
+    i, j, k = (round(float(v), 4) for v in values)
+    return i, j, k

@@ -1,0 +1,135 @@
+"""From a folder of scans and labels to a plan, and from a plan to its files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medseg.core import specs
+from medseg.core.errors import UsageError
+from medseg.core.structures import StructureSet, from_labels
+from medseg.data.cards import Card, load_card
+from medseg.data.fingerprint import Fingerprint, fingerprint
+from medseg.data.layouts import layout_of
+from medseg.data.source import Origin, cards, origin
+from medseg.io import ReadOptions
+from medseg.io.atomic import write_text
+from medseg.io.memory import available_bytes
+from medseg.training.planning.plan import PROFILES, Limits, Plan, plan
+from medseg.training.planning.speed import measured_speed
+from medseg.training.run import CARD, RECIPE
+
+MEMORY_SHARE = 0.5
+"""Share of the memory that is free which a training may take, where nobody stated how much."""
+
+USUAL_BYTES = 8 << 30
+"""Memory of a machine that does not tell what is free."""
+
+
+@dataclass(frozen=True)
+class PlanOptions:
+    """What a plan keeps to.
+
+    Attributes:
+        profile: one of `PROFILES`: how long a training is whose length nobody states.
+        time_budget_s: how long it may take; None for the profile's.
+        max_memory: bytes it may need; None for half of what is free.
+        names: of label values, instead of those that the dataset states.
+        device: "cpu", "cuda", "cuda:N", "mps" or "auto".
+        threads: of the processor; 0 takes what there is.
+        reading: decisions that the files leave open.
+    """
+
+    profile: str = "standard"
+    time_budget_s: float | None = None
+    max_memory: int | None = None
+    names: Mapping[int, str] | None = None
+    device: str = "auto"
+    threads: int = 0
+    reading: ReadOptions = ReadOptions()
+
+    @property
+    def seconds(self) -> float:
+        """How long the training may take."""
+        return self.time_budget_s or PROFILES[self.profile]
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was found in a folder.
+
+    Attributes:
+        layout: it was read as.
+        found: the dataset.
+        like: what its cases are like.
+    """
+
+    layout: str
+    found: Origin
+    like: Fingerprint
+
+
+def survey(data: Path, options: PlanOptions, on_case: Callable[[int, int], None] = lambda *_: None) -> Survey:
+    """Look at every case of a folder or a table.
+
+    Raises:
+        MedsegError: no dataset is found, its names can be read in two ways, or a case is at fault.
+        UsageError: a name is given for a value that no case has.
+    """
+    layout = layout_of(data)
+    found = origin(data, layout, complete=True, reading=options.reading)
+    if options.names:
+        found = replace(found, structures=_named(found.structures, options.names))
+    return Survey(layout, found, fingerprint(found, on_case))
+
+
+def _named(structures: StructureSet, names: Mapping[int, str]) -> StructureSet:
+    """The structures by other names, with the sides and twins that these state."""
+    unknown = sorted(set(names) - set(structures.values))
+    if unknown:
+        known = ", ".join(f"{s.value} ({s.name})" for s in structures)
+        raise UsageError(f"no label has the value {unknown[0]}; there are {known}")
+    kept = {s.value: names.get(s.value, s.name) for s in structures}
+    if structures.are_regions:
+        raise UsageError("structures that overlap have the names of their card", hint="leave --names out")
+    return from_labels(kept, structures.ignore)
+
+
+def planned(seen: Survey, options: PlanOptions) -> Plan:
+    """The plan for a dataset on this machine; the speed of the machine is measured for some seconds."""
+    structures = seen.found.structures
+    speed = measured_speed(
+        len(seen.found.channels),
+        max(2, structures.output_channels),
+        device=options.device,
+        threads=options.threads,
+    )
+    memory = options.max_memory or int(MEMORY_SHARE * (available_bytes() or USUAL_BYTES))
+    limits = Limits(options.seconds, memory, speed)
+    return plan(seen.like, _card_of(seen), limits)
+
+
+def _card_of(seen: Survey) -> Card:
+    """The card of the dataset: that of its layout, or a new one."""
+    named = cards().get(seen.layout)
+    if named:
+        return load_card(named)
+    found = seen.found
+    return Card(
+        found.name,
+        found.description,
+        seen.layout,
+        found.channels,
+        found.structures.items,
+        found.licence,
+        ignore=found.structures.ignore,
+    )
+
+
+def write_plan(made: Plan, folder: Path, *, overwrite: bool = False) -> Path:
+    """Write card and recipe, and return the path of the recipe."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / CARD, specs.to_toml(made.card), overwrite=overwrite)
+    write_text(folder / RECIPE, specs.to_toml(made.recipe), overwrite=overwrite)
+    return folder / RECIPE

@@ -1,0 +1,138 @@
+"""Voxel size, patch and levels of a network, from the extent of the scans and the voxels of a patch.
+
+The rules for anisotropic voxels are nnU-Net's (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z,
+supplementary note 2): an axis is neither pooled nor convolved along while its voxels are twice as long as the
+shortest.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+Lengths = tuple[float, float, float]
+Sizes = tuple[int, int, int]
+
+MOST_COARSE = 2.0
+"""Voxels are made longer than the scans' shortest by this factor at most."""
+
+VOXELS_ACROSS = 8.0
+"""Voxels across the smallest structure that are kept when voxels are made longer."""
+
+LEAST_MAP = 4
+"""Voxels along an axis of the coarsest map."""
+
+MOST_LEVELS = 6
+ANISOTROPIC = 2.0
+WHOLE_SHARE = 1.15
+"""A patch may have this share more of the voxels it may have, where it holds a whole scan with them."""
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What a network sees of a scan.
+
+    Attributes:
+        spacing_mm: voxels it sees.
+        patch: voxels of a patch.
+        kernels: of each level.
+        strides: between the levels.
+        whole: whether a patch holds a whole scan of the usual extent.
+    """
+
+    spacing_mm: Lengths
+    patch: Sizes
+    kernels: tuple[Sizes, ...]
+    strides: tuple[Sizes, ...]
+    whole: bool
+
+    @property
+    def levels(self) -> int:
+        return len(self.kernels)
+
+
+def geometry(extent_mm: Lengths, spacing_mm: Lengths, smallest_mm: float, voxels: float) -> Geometry:
+    """Voxel size, patch and levels.
+
+    Voxels stay as they are where a whole scan fits into a patch; else they are made longer, the shortest
+    first, until it does, by `MOST_COARSE` at most.
+
+    Args:
+        extent_mm: of a usual scan.
+        spacing_mm: of a usual scan.
+        smallest_mm: diameter of the smallest structure.
+        voxels: that a patch may have.
+
+    >>> found = geometry((125.0, 87.5, 55.0), (0.625, 0.625, 0.625), 48.0, 300_000)
+    >>> found.spacing_mm, found.patch, found.levels, found.whole
+    ((1.22, 1.22, 1.22), (96, 64, 48), 5, True)
+    """
+    coarsest = max(min(spacing_mm), min(MOST_COARSE * min(spacing_mm), smallest_mm / VOXELS_ACROSS))
+    seen = _coarsened(extent_mm, spacing_mm, coarsest, voxels)
+    sizes = [math.ceil(e / s - 1e-6) for e, s in zip(extent_mm, seen, strict=True)]
+    sizes = [max(2 * LEAST_MAP, n) if n > 1 else 1 for n in sizes]
+    patch = _shrunk(sizes, seen, voxels)
+    kernels, strides = _levels(patch, seen)
+    steps = [math.prod(axis) for axis in zip(*strides, strict=True)] if strides else [1, 1, 1]
+    rounded = _rounded(patch, steps, voxels)
+    whole = all(p >= 0.9 * n for p, n in zip(rounded, sizes, strict=True))
+    return Geometry(seen, rounded, kernels, strides, whole)
+
+
+def _coarsened(extent: Lengths, spacing: Lengths, coarsest: float, voxels: float) -> Lengths:
+    """Voxels of which a scan has no more than `voxels`, if the coarsest are enough for that."""
+
+    def count(shortest: float) -> float:
+        return math.prod(e / max(s, shortest) for e, s in zip(extent, spacing, strict=True))
+
+    if count(min(spacing)) <= voxels:
+        return spacing
+    low, high = min(spacing), coarsest
+    if count(high) < voxels:
+        for _ in range(40):
+            middle = (low + high) / 2
+            low, high = (middle, high) if count(middle) > voxels else (low, middle)
+    i, j, k = (max(s, round(high, 2)) for s in spacing)
+    return i, j, k
+
+
+def _shrunk(sizes: Sequence[int], spacing: Lengths, voxels: float) -> list[int]:
+    """Sizes with no more voxels in all: the axis that is longest in mm gives way first."""
+    patch = list(sizes)
+    while math.prod(patch) > voxels:
+        longest = max(range(3), key=lambda axis: patch[axis] * spacing[axis])
+        patch[longest] = max(1, patch[longest] - max(1, patch[longest] // 20))
+    return patch
+
+
+def _levels(patch: Sequence[int], spacing: Lengths) -> tuple[tuple[Sizes, ...], tuple[Sizes, ...]]:
+    """Kernels and strides from the finest level to the coarsest."""
+    sizes, steps, kernel = [float(n) for n in patch], list(spacing), [1, 1, 1]
+    kernels: list[Sizes] = []
+    strides: list[Sizes] = []
+    while True:
+        large = [size >= 2 * LEAST_MAP for size in sizes]
+        shortest = min((step for step, yes in zip(steps, large, strict=True) if yes), default=min(steps))
+        near = [step < ANISOTROPIC * shortest for step in steps]
+        kernel = [3 if k == 3 or (n and p > 1) else 1 for k, n, p in zip(kernel, near, patch, strict=True)]
+        kernels.append((kernel[0], kernel[1], kernel[2]))
+        pooled = [2 if yes and n else 1 for yes, n in zip(large, near, strict=True)]
+        if max(pooled) == 1 or len(kernels) == MOST_LEVELS:
+            return tuple(kernels), tuple(strides)
+        strides.append((pooled[0], pooled[1], pooled[2]))
+        sizes = [size / p for size, p in zip(sizes, pooled, strict=True)]
+        steps = [step * p for step, p in zip(steps, pooled, strict=True)]
+
+
+def _rounded(patch: Sequence[int], steps: Sequence[int], voxels: float) -> Sizes:
+    """The patch in multiples of the steps: larger if that has not many more voxels, else smaller."""
+    found = [math.ceil(n / s) * s for n, s in zip(patch, steps, strict=True)]
+    while math.prod(found) > WHOLE_SHARE * voxels:
+        excess = [(f - n) / n if f > s else -math.inf for f, n, s in zip(found, patch, steps, strict=True)]
+        axis = excess.index(max(excess))
+        if excess[axis] == -math.inf:
+            break
+        found[axis] -= steps[axis]
+    i, j, k = found
+    return i, j, k

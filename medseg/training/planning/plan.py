@@ -1,0 +1,263 @@
+"""From what a dataset is like to a card and a recipe, each choice with its reason."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from medseg.augment.spec import (
+    AffineSpec,
+    AugmentSpec,
+    ContrastSpec,
+    ElasticSpec,
+    FlipSpec,
+    GammaSpec,
+    LinearSpec,
+    LowResolutionSpec,
+    NoiseSpec,
+)
+from medseg.core.errors import counted
+from medseg.data.cards import Card
+from medseg.data.fingerprint import Fingerprint
+from medseg.losses.spec import LossSpec
+from medseg.model.spec import NetworkSpec
+from medseg.preparation.intensity import NormalisationSpec
+from medseg.preparation.preparation import PreparationSpec
+from medseg.training.planning.patches import Geometry, geometry
+from medseg.training.planning.speed import BASE, Speed
+from medseg.training.recipe import MetricsSpec, Recipe
+from medseg.training.run import CARD
+from medseg.training.spec import TrainingSpec
+
+HOUR_STEPS = 4000.0
+"""Steps of a training of an hour; of another length, by the square root of its hours: the rest of the time
+goes into larger patches."""
+
+STEPS_SHARE = 0.85
+"""Share of the time that steps take; the rest goes into reading, validation and the last measurement."""
+
+LEAST_VOXELS, MOST_VOXELS = 32**3, 160**3
+"""Of a patch."""
+
+BYTES_PER_VOXEL = 1600.0
+"""Memory that a step needs for a voxel of a batch, for a network whose first level has 16 channels."""
+
+WIDEST = 10
+"""Times the width of the first level that no level goes beyond."""
+
+EPOCHS = 30
+"""Parts a training is cut into, each with a checkpoint and a validation."""
+
+FEW_GROUPS = 20
+"""Patients below which all train and the last weights are kept: none can be spared to choose a checkpoint."""
+
+BATCH = 2
+PROFILES = {"fast": 600.0, "standard": 3600.0, "large": 8 * 3600.0}
+"""Seconds of a training whose length nobody stated."""
+
+
+class Reason(NamedTuple):
+    """A choice of a plan: what was set, to what, and why."""
+
+    setting: str
+    value: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a training may use.
+
+    Attributes:
+        seconds: it may take.
+        memory_bytes: it may need.
+        speed: of the machine.
+    """
+
+    seconds: float
+    memory_bytes: int
+    speed: Speed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A card, a recipe, and why they are as they are."""
+
+    card: Card
+    recipe: Recipe
+    reasons: tuple[Reason, ...]
+
+
+def plan(like: Fingerprint, card: Card, limits: Limits) -> Plan:
+    """Choose every setting of a training.
+
+    Args:
+        like: what the cases of the dataset are like.
+        card: of the dataset.
+        limits: what the training may use.
+    """
+    reasons: list[Reason] = []
+    seen, width = _geometry(like, limits, reasons)
+    recipe = Recipe(
+        name=card.name,
+        card=CARD,
+        description=f"Planned for {counted(len(like.cases), 'case')} of {card.name}",
+        channels=() if like.channels == card.channels else like.channels,
+        network=_network(seen, width, reasons),
+        preparation=_preparation(like, seen, reasons),
+        augmentation=_augmentation(like, seen, reasons),
+        loss=_loss(like, reasons),
+        training=_training(like, seen, limits, reasons),
+        metrics=MetricsSpec(round(2 * max(like.spacing_mm), 2), "twice the longest side of a usual voxel"),
+    )
+    return Plan(card, recipe, tuple(reasons))
+
+
+def _geometry(like: Fingerprint, limits: Limits, reasons: list[Reason]) -> tuple[Geometry, int]:
+    """What the network sees, and the width of its first level."""
+    step_s = STEPS_SHARE * limits.seconds / _steps(limits.seconds)
+    by_time = step_s / (BATCH * limits.speed.seconds_per_voxel)
+    by_memory = limits.memory_bytes / (BATCH * BYTES_PER_VOXEL)
+    voxels = min(max(min(by_time, by_memory), LEAST_VOXELS), MOST_VOXELS)
+    seen = geometry(like.extent_mm, like.spacing_mm, like.smallest_mm, voxels)
+    finer = seen.spacing_mm == like.spacing_mm
+    bound = "memory" if by_memory < by_time else f"steps of {step_s:.2g} s"
+    reasons += [
+        Reason(
+            "voxels",
+            f"{_by(seen.spacing_mm)} mm",
+            "the usual voxels of the scans"
+            if finer
+            else f"the scans have {_by(like.spacing_mm)} mm; of these, a patch that {bound} allow would show "
+            "too little",
+        ),
+        Reason(
+            "patch",
+            f"{_by(seen.patch)} voxels",
+            f"{'a whole scan' if seen.whole else 'as much of a scan as fits'} ({_by(like.extent_mm)} mm) "
+            f"within {bound}",
+        ),
+    ]
+    spare = min(by_time, by_memory) / math.prod(seen.patch)
+    width = BASE if spare < 3 else 24 if spare < 6 else 32
+    return seen, width
+
+
+def _steps(seconds: float) -> float:
+    """How many steps a training of so many seconds should have."""
+    return HOUR_STEPS * math.sqrt(seconds / 3600.0)
+
+
+def _network(seen: Geometry, width: int, reasons: list[Reason]) -> NetworkSpec:
+    widths = tuple(min(width * 2**n, width * WIDEST) for n in range(seen.levels))
+    same = all(len(set(sizes)) == 1 for sizes in (*seen.kernels, *seen.strides))
+    reasons.append(
+        Reason(
+            "network",
+            f"unet3d, widths {', '.join(map(str, widths))}",
+            f"{seen.levels} levels until a map has under 8 voxels a side"
+            + ("" if same else "; kernels and strides spare axes of longer voxels"),
+        )
+    )
+    return NetworkSpec(
+        "unet3d",
+        widths=widths,
+        norm="batch",
+        kernels=() if same else seen.kernels,
+        strides=() if same else seen.strides,
+        options={"bias": False},
+    )
+
+
+def _preparation(like: Fingerprint, seen: Geometry, reasons: list[Reason]) -> PreparationSpec:
+    region: Literal["foreground", "all"] = "foreground" if like.has_background else "all"
+    normalisation = NormalisationSpec("zscore", region)
+    why, value = "MR and other scans without units", "z-score, percentiles 0.5 to 99.5 clipped"
+    if all(like.is_ct(n) for n in range(len(like.channels))):
+        low, high = like.window()
+        normalisation = NormalisationSpec("window", window=(round(low), round(max(high, low + 1))))
+        why, value = "Hounsfield units: structures lie within it", f"window {low:.0f} to {high:.0f}"
+    if like.has_background:
+        reasons.append(
+            Reason("crop", "to what is not background", "scans were cut out of their surroundings")
+        )
+    reasons.append(Reason("intensities", value, why))
+    return PreparationSpec(
+        None if _same_everywhere(like, seen) else seen.spacing_mm,
+        "foreground" if like.has_background else "none",
+        normalisation,
+    )
+
+
+def _same_everywhere(like: Fingerprint, seen: Geometry) -> bool:
+    """Whether all scans have the voxels that the network is to see, so that nothing is resampled."""
+    return all(
+        abs(a / b - 1) < 0.02
+        for case in like.cases
+        for a, b in zip(case.spacing_mm, seen.spacing_mm, strict=True)
+    )
+
+
+def _augmentation(like: Fingerprint, seen: Geometry, reasons: list[Reason]) -> AugmentSpec:
+    sides = any(s.side != "none" for s in like.structures)
+    thick = max(seen.spacing_mm) > 3 * min(seen.spacing_mm)
+    lattice = float(
+        min(max(min(p * s for p, s in zip(seen.patch, seen.spacing_mm, strict=True)) / 3, 8.0), 32.0)
+    )
+    flips = (1, 2) if sides else (0, 1, 2)
+    reasons.append(
+        Reason(
+            "augmentation",
+            f"elastic at {lattice:.0f} mm, rotation, scaling, mirrors, contrast, noise",
+            "no left-right mirror: names have sides" if sides else "mirrors of all axes: no name has a side",
+        )
+    )
+    return AugmentSpec(
+        ElasticSpec(0.3, round(lattice, 1), (0.0, round(0.25 * lattice, 1))),
+        AffineSpec(0.5, (5.0, 5.0, 15.0) if thick else (15.0, 15.0, 15.0), (0.85, 1.18)),
+        FlipSpec(flips),
+        ContrastSpec(
+            low_resolution=LowResolutionSpec(0.15),
+            gamma=GammaSpec(0.3),
+            linear=LinearSpec(0.3),
+            noise=NoiseSpec(0.2, (0.0, 0.15)),
+        ),
+    )
+
+
+def _loss(like: Fingerprint, reasons: list[Reason]) -> LossSpec:
+    name = "bce_dice" if like.structures.are_regions else "dice_ce"
+    why = "structures overlap" if like.structures.are_regions else "structures exclude one another"
+    reasons.append(Reason("loss", name, why))
+    return LossSpec(name)
+
+
+def _training(like: Fingerprint, seen: Geometry, limits: Limits, reasons: list[Reason]) -> TrainingSpec:
+    steps = round(_steps(limits.seconds))
+    groups = len({case.group for case in like.cases})
+    few = groups < FEW_GROUPS
+    reasons += [
+        Reason("length", f"{steps} steps of {BATCH} patches", f"for {limits.seconds / 60:.0f} minutes"),
+        Reason(
+            "checkpoint",
+            "the last" if few else "the best on whole volumes of a tenth of the cases",
+            f"{counted(groups, 'patient')}: "
+            + ("all are needed to train" if few else "enough to spare some"),
+        ),
+    ]
+    return TrainingSpec(
+        patch=seen.patch,
+        batch=BATCH,
+        epochs=EPOCHS,
+        steps_per_epoch=max(10, round(steps / EPOCHS)),
+        learning_rate=2e-3,
+        foreground_share=0.3 if seen.whole else 0.7,
+        ema_decay=round(min(0.999, max(0.98, 1 - 20 / steps)), 4),
+        selection_share=0.0 if few else 0.1,
+    )
+
+
+def _by(values: tuple[float, ...] | tuple[int, ...]) -> str:
+    """Sizes for people, such as 96x80x48."""
+    return "x".join(f"{v:.3g}" for v in values)

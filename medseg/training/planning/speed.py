@@ -1,0 +1,71 @@
+"""What a training step costs on this machine, measured on a small network of the kind that is planned."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass
+
+import torch
+
+from medseg.inference.engines.torch import best_device, find_device
+from medseg.losses import registry as losses
+from medseg.losses.spec import LossSpec
+from medseg.model.spec import NetworkSpec
+from medseg.networks.arithmetic import computes_in_bf16
+from medseg.networks.layers import MEMORY_FORMATS
+from medseg.training.processor import autocast_dtype
+from medseg.training.setup import build_network
+
+SIDE, BATCH, WARM, ROUNDS = 48, 2, 1, 3
+BASE = 16
+"""Width of the first level of the network that is measured."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """What a step costs.
+
+    Attributes:
+        seconds_per_voxel: of a batch, for a network whose first level has `BASE` channels.
+        device: it was measured on.
+        bf16: whether it computes in bfloat16.
+    """
+
+    seconds_per_voxel: float
+    device: str
+    bf16: bool
+
+
+def measured_speed(channels: int, outputs: int, *, device: str, threads: int) -> Speed:
+    """Train a few steps on noise, and time them; takes some seconds.
+
+    Args:
+        channels: of a scan.
+        outputs: of the network.
+        device: "cpu", "cuda", "cuda:N", "mps" or "auto".
+        threads: of the processor; 0 takes what there is.
+    """
+    where = find_device(best_device() if device == "auto" else device)
+    widths = tuple(BASE * n for n in (1, 2, 4, 8))
+    spec = NetworkSpec("unet3d", channels, outputs, widths=widths, norm="batch", options={"bias": False})
+    with torch.random.fork_rng():
+        network = build_network(spec, seed=0, device=device, threads=threads).train()
+        loss = losses.build(LossSpec("dice_ce"), regions=False)
+        optimizer = torch.optim.AdamW(network.parameters())
+        images = torch.randn(BATCH, channels, SIDE, SIDE, SIDE, device=where)
+        images = images.to(memory_format=MEMORY_FORMATS[3])
+        labels = torch.randint(outputs, (BATCH, SIDE, SIDE, SIDE), device=where)
+    dtype = autocast_dtype(where, "auto")
+    times = []
+    for _ in range(WARM + ROUNDS):
+        start = time.monotonic()
+        with torch.autocast(where.type, dtype=dtype, enabled=dtype is not None):
+            answer = network(images)
+        optimizer.zero_grad(set_to_none=True)
+        loss(answer.float(), labels).backward()
+        optimizer.step()
+        if where.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.monotonic() - start)
+    return Speed(statistics.median(times[WARM:]) / (BATCH * SIDE**3), str(where), computes_in_bf16(where))
