@@ -56,7 +56,7 @@ def command(
     from medseg.training.planning.dataset import planned, survey, write_plan
 
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
-    options = plan_options(names, profile, time_budget, max_memory, device, threads, reading)
+    options = plan_options(names, profile, opt.budget(time_budget), max_memory, device, threads, reading)
     seen = survey(data, options, progress)
     rewrite("")
     if not as_json:
@@ -75,7 +75,7 @@ def command(
 def plan_options(
     names: str,
     profile: str,
-    time_budget: str,
+    time_budget_s: float | None,
     max_memory: str | None,
     device: str,
     threads: int,
@@ -93,7 +93,7 @@ def plan_options(
         raise UsageError(f"there is no profile named {profile!r}", hint=did_you_mean(profile, PROFILES))
     return PlanOptions(
         profile=profile,
-        time_budget_s=opt.budget(time_budget),
+        time_budget_s=time_budget_s,
         max_memory=None if max_memory is None else bytes_of(max_memory),
         names=_names(names),
         device=device,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 
@@ -16,14 +17,24 @@ from medseg.cli.terminal import duration, result, rewrite, say, table
 from medseg.core.errors import UsageError, counted
 
 if TYPE_CHECKING:
+    from medseg.metrics.case import CaseResult
     from medseg.training.loop import Epoch
     from medseg.training.planning.dataset import PlanOptions
-    from medseg.training.train import TrainResult
+    from medseg.training.recipe import Recipe
+    from medseg.training.train import TrainOptions, TrainResult
 
-Folds = Annotated[int, typer.Option("--folds", min=2, help="Number of cross-validation folds.")]
+FOLDS = 5
+"""Of which the first is held out, where nobody says otherwise."""
+
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        "--folds", min=2, help="Train and measure every one of this many folds. Default: the first of 5."
+    ),
+]
 Fold = Annotated[
     str,
-    typer.Option("--fold", help="Hold out and measure this fold, counted from 0, or none."),
+    typer.Option("--fold", help="Train for this fold alone, counted from 0; none trains on every case."),
 ]
 
 
@@ -44,8 +55,8 @@ def command(
         int | None, typer.Option("--epochs", min=1, help="Number of epochs (overrides the recipe).")
     ] = None,
     time_budget: opt.TimeBudget = "",
-    folds: Folds = 5,
-    fold: Fold = "0",
+    folds: Folds = None,
+    fold: Fold = "",
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, help="Random seed (overrides the recipe).")
     ] = None,
@@ -70,25 +81,27 @@ def command(
     """
     from medseg.model.file import load_model
     from medseg.training.recipe import load_recipe
-    from medseg.training.train import TrainOptions, train
+    from medseg.training.train import TrainOptions
 
     began = time.monotonic()
     if epochs is not None and time_budget:
         raise UsageError("--epochs and --time-budget exclude each other", hint="give one")
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
+    every = folds is not None and not fold
+    seconds = opt.budget(time_budget)
     if recipe is None:
-        planning = plan_options(names, profile, time_budget, max_memory, device, threads, reading)
+        planning = plan_options(names, profile, seconds, max_memory, device, threads, reading)
+        planning = planning.shared_by(folds if every and folds else 1)
         recipe = _planned(data, out, planning, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
-        time_budget = time_budget or ("" if epochs else f"{planning.seconds:g}")
+        seconds = None if epochs else planning.seconds * planning.trainings
     if dry_run:
         return
-    loaded = load_recipe(recipe)
     options = TrainOptions(
         epochs=epochs,
-        time_budget_s=opt.budget(time_budget),
+        time_budget_s=seconds,
         seed=seed,
-        folds=folds,
-        fold=_fold(fold),
+        folds=folds or FOLDS,
+        fold=_fold(fold or "0"),
         device=device,
         threads=threads,
         init=load_model(init) if init else None,
@@ -96,19 +109,42 @@ def command(
         reading=reading,
         spent_s=time.monotonic() - began,
     )
-    done = train(
-        loaded,
-        data,
-        out,
-        options,
-        say=_nothing if quiet else say,
-        on_epoch=_nothing if quiet else _tell,
-    )
+    done = _train(load_recipe(recipe), data, out, options, every=every, quiet=quiet)
     if as_json:
-        content = {"model": str(done.model_path), "epochs": done.epochs, "seconds": round(done.seconds, 1)}
-        result(json.dumps(content))
+        result(json.dumps(done.content))
     else:
         _tell_result(done, quiet)
+
+
+class _Done(NamedTuple):
+    """What a training of one or of all folds came to."""
+
+    content: dict[str, object]
+    told: str
+    validation: Sequence[CaseResult]
+
+
+def _train(
+    recipe: Recipe, data: Path, out: Path, options: TrainOptions, *, every: bool, quiet: bool
+) -> _Done:
+    from medseg.training.folds import train_folds
+    from medseg.training.train import train
+
+    speak: Callable[[str], None] = _nothing if quiet else say
+    on_epoch: Callable[[Epoch], None] = _nothing if quiet else _tell
+    runs: Sequence[TrainResult]
+    if every:
+        joined = train_folds(recipe, data, out, options, say=speak, on_epoch=on_epoch)
+        runs, model, validation = joined.folds, joined.folder, joined.validation
+    else:
+        one = train(recipe, data, out, options, say=speak, on_epoch=on_epoch)
+        runs, model, validation = (one,), one.model_path, one.validation
+    epochs, seconds = sum(run.epochs for run in runs), sum(run.seconds for run in runs)
+    content = {"model": str(model), "epochs": epochs, "seconds": round(seconds, 1)}
+    of = f" of {counted(len(runs), 'fold')}" if every else ""
+    return _Done(
+        content, f"trained {counted(epochs, 'epoch')}{of} in {duration(seconds)}: {model}", validation
+    )
 
 
 def _planned(
@@ -119,24 +155,29 @@ def _planned(
     from medseg.training.run import Run
 
     run = Run(out)
-    if run.settings_path.is_file() and run.recipe_path.is_file() and not overwrite:
+    if run.recipe_path.is_file() and not overwrite:
         return str(run.recipe_path)
     seen = survey(data, options, _nothing if quiet else progress)
     rewrite("")
     if not quiet:
-        say(understood(seen))
+        _say_lines(understood(seen))
     made = planned(seen, options)
     if not quiet:
-        say(f"\n{choices(made)}\n")
+        _say_lines(f"\n{choices(made)}\n")
     return str(run.recipe_path if dry_run else write_plan(made, out, overwrite=overwrite))
 
 
-def _tell_result(done: TrainResult, quiet: bool) -> None:
+def _say_lines(text: str) -> None:
+    for line in text.splitlines():
+        say(line)
+
+
+def _tell_result(done: _Done, quiet: bool) -> None:
     from medseg.evaluation.scores import cohort_table
     from medseg.metrics.cohort import summarise
 
     if not quiet:
-        say(f"trained {counted(done.epochs, 'epoch')} in {duration(done.seconds)}: {done.model_path}")
+        say(done.told)
     if done.validation:
         result(table(cohort_table(summarise(done.validation))))
 

@@ -34,6 +34,9 @@ DEFAULT_MODEL = "brain"
 RUN_MODEL = "model.safetensors"
 """The model in the folder of a training."""
 
+FOLD = "fold_"
+"""Beginning of the folders of a run that trains several folds; the number of the fold follows."""
+
 
 @dataclass(frozen=True, eq=False)
 class Model:
@@ -105,15 +108,33 @@ def load_model(name_or_path: str | Path) -> Model:
 
 
 def find_model(name_or_path: str | Path) -> Path:
-    """The file of a model given by path, by the folder of a run, or by the name of a packaged one."""
+    """The file of a model given by path, by the folder of a run, or by the name of a packaged one.
+
+    Raises:
+        ModelError: there is none, or the folder holds several.
+    """
+    found = find_models(name_or_path)
+    if len(found) > 1:
+        names = ", ".join(str(path) for path in found)
+        raise ModelError(
+            f"the folder holds {len(found)} models, and one is needed",
+            source=str(name_or_path),
+            hint=f"name one: {names}",
+        )
+    return found[0]
+
+
+def find_models(name_or_path: str | Path) -> tuple[Path, ...]:
+    """As `find_model`; of a run that trained several folds, the models of all."""
     path = Path(name_or_path)
     if path.is_file():
-        return path
-    if (path / RUN_MODEL).is_file():
-        return path / RUN_MODEL
+        return (path,)
+    in_run = [path / RUN_MODEL] if (path / RUN_MODEL).is_file() else sorted(path.glob(f"{FOLD}*/{RUN_MODEL}"))
+    if in_run:
+        return tuple(in_run)
     packaged = packaged_models()
     if str(name_or_path) in packaged:
-        return packaged[str(name_or_path)]
+        return (packaged[str(name_or_path)],)
     raise ModelError(
         "there is no such model file, and no packaged model of that name",
         source=str(name_or_path),

@@ -27,7 +27,7 @@ from medseg.inference.refine import refined_labels
 from medseg.inference.restore import Labels, Rows, restored_labels
 from medseg.io.objects import Source, as_volume
 from medseg.io.options import DEFAULT, ReadOptions
-from medseg.model.file import Model, load_model
+from medseg.model.file import Model, find_models, load_model
 from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import Preparation, Prepared
 from medseg.segmentation.features import features_of
@@ -316,7 +316,7 @@ class Loader:
     """What a segmenter is made of: a few words that make the same one in another process.
 
     Attributes:
-        models: files, or names of packaged models.
+        models: files, folders of runs, or names of packaged models.
         options: how they run.
     """
 
@@ -324,7 +324,8 @@ class Loader:
     options: SegmenterOptions
 
     def __call__(self) -> Segmenter:
-        return Segmenter([load_model(name) for name in self.models], self.options)
+        paths = [path for name in self.models for path in find_models(name)]
+        return Segmenter([load_model(path) for path in paths], self.options)
 
     def absolute(self) -> Loader:
         """The same in another working directory."""

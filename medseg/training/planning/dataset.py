@@ -33,7 +33,8 @@ class PlanOptions:
 
     Attributes:
         profile: one of `PROFILES`: how long a training is whose length nobody states.
-        time_budget_s: how long it may take; None for the profile's.
+        time_budget_s: how long all trainings together may take; None for the profile's, each.
+        trainings: one, or one for each fold.
         max_memory: bytes it may need; None for half of what is free.
         names: of label values, instead of those that the dataset states.
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
@@ -43,6 +44,7 @@ class PlanOptions:
 
     profile: str = "standard"
     time_budget_s: float | None = None
+    trainings: int = 1
     max_memory: int | None = None
     names: Mapping[int, str] | None = None
     device: str = "auto"
@@ -51,8 +53,13 @@ class PlanOptions:
 
     @property
     def seconds(self) -> float:
-        """How long the training may take."""
-        return self.time_budget_s or PROFILES[self.profile]
+        """How long one training may take."""
+        budget = self.time_budget_s
+        return PROFILES[self.profile] if budget is None else budget / self.trainings
+
+    def shared_by(self, trainings: int) -> PlanOptions:
+        """The same for several trainings."""
+        return replace(self, trainings=trainings)
 
 
 @dataclass(frozen=True)

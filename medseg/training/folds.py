@@ -1,0 +1,91 @@
+"""Training of every fold, one after the other, and their cross-validation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from medseg import __version__
+from medseg.core.errors import UsageError
+from medseg.io.atomic import write_text
+from medseg.metrics.case import CaseResult
+from medseg.metrics.export import cases_csv
+from medseg.model.file import FOLD
+from medseg.training.loop import Epoch
+from medseg.training.recipe import Recipe
+from medseg.training.run import CARD, RECIPE
+from medseg.training.train import Say, TrainOptions, TrainResult, train
+
+SCORES = "cross_validation.csv"
+
+
+@dataclass(frozen=True)
+class FoldsResult:
+    """The result of training every fold.
+
+    Attributes:
+        folder: of the run, which predicts with the models of all folds.
+        folds: the result of each.
+        validation: every case, measured with the model that did not see it.
+    """
+
+    folder: Path
+    folds: tuple[TrainResult, ...]
+    validation: tuple[CaseResult, ...]
+
+
+def train_folds(
+    recipe: Recipe,
+    data: Path,
+    out: Path,
+    options: TrainOptions,
+    *,
+    say: Say,
+    on_epoch: Callable[[Epoch], None],
+) -> FoldsResult:
+    """Train a network for every fold, each in a folder of its own, and measure every case once.
+
+    The time budget is divided among the folds. The same call goes on where it stopped.
+
+    Raises:
+        UsageError: the folder holds something else.
+        MedsegError: see `train`.
+    """
+    require_folds_folder(out)
+    budget = options.time_budget_s
+    done = []
+    for fold in range(options.folds):
+        say(f"fold {fold} of {options.folds}")
+        own = replace(
+            options,
+            fold=fold,
+            time_budget_s=None if budget is None else budget / options.folds,
+            spent_s=options.spent_s / options.folds,
+        )
+        done.append(train(recipe, data, out / f"{FOLD}{fold}", own, say=say, on_epoch=on_epoch))
+    cases = tuple(sorted((c for fold in done for c in fold.validation), key=lambda case: case.case_id))
+    table = cases_csv(cases, surface="surfel", software=f"medseg {__version__}", model=recipe.name)
+    write_text(out / SCORES, table, overwrite=True)
+    return FoldsResult(out, tuple(done), cases)
+
+
+def require_folds_folder(out: Path) -> None:
+    """Refuse a folder that holds something else than folds.
+
+    Raises:
+        UsageError: it does, or is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError("is a file, not a folder", source=out, hint="choose another -o")
+    others = [
+        path.name
+        for path in (out.iterdir() if out.is_dir() else ())
+        if not path.name.startswith(FOLD) and path.name not in (CARD, RECIPE, SCORES)
+    ]
+    if others:
+        raise UsageError(
+            f"contains {sorted(others)[0]}, which is no part of a training of several folds",
+            source=out,
+            hint="choose another folder with -o",
+        )
