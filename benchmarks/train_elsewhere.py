@@ -3,7 +3,7 @@
     python benchmarks/train_elsewhere.py pack --recipe brain --data FOLDER --folds 8 -o pack.tar
     (there)  tar xf pack.tar; python run.py --minutes 60      # again to go on; writes weights.npz
     python benchmarks/train_elsewhere.py unpack weights.npz -o start.safetensors
-    medseg train brain --data FOLDER -o RUN --folds 8 --init start.safetensors
+    medseg train brain --data FOLDER -o RUN --folds 8 --fold 0 --init start.safetensors
 
 The pack holds the modules of medseg that compute, this file as `run.py`, the recipe as JSON, and the label
 maps of the cases that train (cut to the head, as bytes). No case is named, and those that choose a

@@ -117,7 +117,7 @@ def test_channels_have_the_names_of_their_files(tmp_path: Path) -> None:
 def test_numbered_channels_keep_their_order(tmp_path: Path) -> None:
     names, _ = SHAPES["nnU-Net's folders without a dataset.json"]
     dataset = found(tmp_path, *names)
-    assert dataset.channels == ("channel 0", "channel 1")
+    assert dataset.channels == ("channel_0", "channel_1")
     assert [path.name for path in dataset.cases[0].channels.values()] == ["c_0000.nii.gz", "c_0001.nii.gz"]
 
 

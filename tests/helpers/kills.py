@@ -83,7 +83,18 @@ class Survived:
 def training(folder: Path) -> Work:
     write_phantom_dataset(folder / "data", cases=6, shape=SHAPE)
     (folder / "tiny.toml").write_text(RECIPE)
-    words = ("train", folder / "tiny.toml", "--data", folder / "data", "-o", folder / "out", "--folds", 3)
+    words = (
+        "train",
+        folder / "tiny.toml",
+        "--data",
+        folder / "data",
+        "-o",
+        folder / "out",
+        "--folds",
+        3,
+        "--fold",
+        0,
+    )
     return Work((*map(str, words), "--threads", "1", "-q"), folder / "out")
 
 

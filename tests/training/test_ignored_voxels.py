@@ -93,7 +93,19 @@ def recipe(folder: Path, layout: str, ignore: str = "") -> Path:
 def test_nnunets_ignore_label_is_read_trained_and_measured(data: Path, tmp_path: Path) -> None:
     assert LAYOUTS["nnunet"].read(data).ignore == IGNORE
     assert [f.severity for f in check(data).findings if f.severity == "error"] == []
-    words = (recipe(tmp_path, "nnunet"), "--data", data, "-o", tmp_path / "run", "--folds", 3, "--threads", 1)
+    words = (
+        recipe(tmp_path, "nnunet"),
+        "--data",
+        data,
+        "-o",
+        tmp_path / "run",
+        "--folds",
+        3,
+        "--fold",
+        0,
+        "--threads",
+        1,
+    )
     ran = done("train", *words)
     assert "voxels" not in ran.out
     evidence = load_model(tmp_path / "run" / "model.safetensors").spec.evidence
@@ -111,7 +123,7 @@ def test_a_card_says_what_is_ignored_in_any_layout(whole: Path, tmp_path: Path, 
         edit(path, scribbled)
     plain, ignoring = tmp_path / "plain", tmp_path / "ignoring"
     plain.mkdir(), ignoring.mkdir()
-    words = ("--data", folder, "--folds", 3, "--threads", 1, "-q")
+    words = ("--data", folder, "--folds", 3, "--fold", 0, "--threads", 1, "-q")
     told = refused(3, "train", recipe(plain, layout), *words, "-o", tmp_path / "a")
     assert f"unknown label values {IGNORE} (" in told
     done("train", recipe(ignoring, layout, f"ignore = {IGNORE}"), *words, "-o", tmp_path / "b")
@@ -119,7 +131,7 @@ def test_a_card_says_what_is_ignored_in_any_layout(whole: Path, tmp_path: Path, 
 
 @pytest.mark.fault("reports 28")
 def test_a_folder_and_its_card_do_not_contradict_each_other(data: Path, tmp_path: Path) -> None:
-    words = ("--data", data, "-o", tmp_path / "run", "--folds", 3)
+    words = ("--data", data, "-o", tmp_path / "run", "--folds", 3, "--fold", 0)
     told = refused(3, "train", recipe(tmp_path, "nnunet", "ignore = 9"), *words, "-q")
     assert "label 4 is the ignored label here, and not in the card phantom" in told
     with pytest.raises(UsageError, match="the value 3 cannot be both ignored and a structure"):
@@ -130,7 +142,7 @@ def test_a_folder_and_its_card_do_not_contradict_each_other(data: Path, tmp_path
 def test_a_case_of_which_nothing_is_labelled_is_refused(data: Path, tmp_path: Path) -> None:
     path = next(data.glob("labelsTr/*"))
     edit(path, lambda a: np.full_like(a, IGNORE))
-    words = ("--data", data, "-o", tmp_path / "run", "--folds", 3, "-q")
+    words = ("--data", data, "-o", tmp_path / "run", "--folds", 3, "--fold", 0, "-q")
     told = refused(3, "train", recipe(tmp_path, "nnunet"), *words)
     assert f"{path}: nothing is labelled: every voxel has the ignored label" in told
     assert [f.text for f in check(data).errors] == [
@@ -224,7 +236,19 @@ def test_a_structure_without_a_mask_is_not_labelled_and_an_empty_mask_says_there
     references = tmp_path / "references"
     for place in (first, second):
         shutil.copytree(place / "segmentations", references / place.name)
-    words = (recipe(tmp_path, "masks"), "--data", data, "-o", tmp_path / "run", "--folds", 3, "--threads", 1)
+    words = (
+        recipe(tmp_path, "masks"),
+        "--data",
+        data,
+        "-o",
+        tmp_path / "run",
+        "--folds",
+        3,
+        "--fold",
+        0,
+        "--threads",
+        1,
+    )
     ran = done("train", *words, "-q")
     assert ran.err == ""
     assert lacking.labels is not None

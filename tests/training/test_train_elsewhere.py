@@ -107,7 +107,18 @@ def test_a_pack_trains_stops_goes_on_and_comes_back_as_a_model(home: Path, tmp_p
     nib.save(nib.Nifti1Image(np.asarray(scan.dataobj).astype(np.float32), scan.affine), tmp_path / "s.nii.gz")
     found = load(tmp_path / "start.safetensors", threads=1)(read_volume(tmp_path / "s.nii.gz"))
     assert found.labels.grid.shape == scan.shape
-    words = ("train", home / "tiny.toml", "--data", home / "data", "-o", tmp_path / "run", "--folds", 5)
+    words = (
+        "train",
+        home / "tiny.toml",
+        "--data",
+        home / "data",
+        "-o",
+        tmp_path / "run",
+        "--folds",
+        5,
+        "--fold",
+        0,
+    )
     done(*words, "--threads", 1, "--epochs", 1, "--init", tmp_path / "start.safetensors", "-q")
     began = load_model(tmp_path / "run" / "model.safetensors").spec.training.began_from
     assert (began.steps, began.fold, began.sha256) == (3, 0, model.sha256)

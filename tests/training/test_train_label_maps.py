@@ -45,7 +45,7 @@ class Bench:
 
     def words(self, out: Path) -> list[str]:
         named = ["train", self.folder / "tiny.toml", "--data", self.data, "-o", out]
-        return [str(w) for w in (*named, "--threads", 1, "--folds", MAPS)]
+        return [str(w) for w in (*named, "--threads", 1, "--folds", MAPS, "--fold", 0)]
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,11 @@
 """What the name of a file says of it: whether it holds labels, and which case and channel it is of.
 
 A name, with the folders it lies in, is cut into words. Words such as `images`, `mask` or `seg` tell the role;
-the others, in their order, name the case and maybe the channel:
+the others, in their order, name the case and maybe the channel. What a file repeats of its folder's name
+counts once:
 
 >>> [name_of(Path(text)).words for text in ("images/la_01.nii.gz", "masks/LA-01.nii", "p1/p1_seg.mha")]
-[('la', '01'), ('la', '01'), ('p1', 'p1')]
+[('la', '01'), ('la', '01'), ('p1',)]
 >>> name_of(Path("p1/seg.nrrd")).is_label, name_of(Path("p1/t1.nrrd")).is_label
 (True, False)
 """
@@ -79,7 +80,9 @@ def name_of(path: Path, root: Path = Path()) -> FileName:
     is_dicom = holds_labels(path)
     stem = "" if is_dicom else path.name if path.is_dir() else stem_and_suffix(path)[0]
     spelt = [_words(part) for part in (*inner.parent.parts, stem)]
-    kept = [tuple(w for w in words if w.lower() not in LABEL_WORDS | IMAGE_WORDS) for words in spelt]
+    *outer, last = (tuple(w for w in words if w.lower() not in LABEL_WORDS | IMAGE_WORDS) for words in spelt)
+    repeated = max((len(place) for place in outer if place == last[: len(place)]), default=0)
+    kept = [*outer, last[repeated:]]
     marked = any(word.lower() in LABEL_WORDS for words in spelt for word in words)
     return FileName(
         path=path,

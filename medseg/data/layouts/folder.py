@@ -271,7 +271,7 @@ def _channels(folder: Path, found: Sequence[_Found]) -> dict[tuple[str, ...], st
             )
     numbered = all(len(words) == 1 and NUMBERED.fullmatch(words[0]) for words in wanted)
     ordered = sorted(wanted) if numbered else wanted
-    return {w: f"channel {n}" if numbered else "_".join(w) for n, w in enumerate(ordered)}
+    return {w: f"channel_{n}" if numbered else "_".join(w) for n, w in enumerate(ordered)}
 
 
 def _folder_of(case: _Found) -> Path:

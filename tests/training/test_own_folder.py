@@ -1,0 +1,220 @@
+"""`medseg train --data FOLDER`: folders as people have them, found, planned, trained, predicted."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from medseg.core.volume import FileForm
+from medseg.data.phantom import write_phantoms
+from medseg.io import read_volume, write_image
+from medseg.io.labels import read_labels
+from medseg.training.planning import dataset
+from medseg.training.planning.speed import Speed
+from tests.helpers.commands import medseg
+
+SHAPE = (20, 24, 16)
+TINY = {"widths": "[4, 8]", "steps_per_epoch": "2", "patch": "[16, 16, 16]"}
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One whose speed is known, and need not be measured."""
+    monkeypatch.setattr(dataset, "measured_speed", lambda *_, **__: Speed(1e-6, "cpu", bf16=False))
+
+
+def cases(folder: Path) -> list[tuple[str, Path, Path]]:
+    """Phantoms: name, scan and labels of each."""
+    write_phantoms(folder, "nnunet", 3, 0, SHAPE)
+    names = [path.name.removesuffix(".nii.gz") for path in sorted((folder / "labelsTr").iterdir())]
+    return [(n, folder / "imagesTr" / f"{n}_0000.nii.gz", folder / "labelsTr" / f"{n}.nii.gz") for n in names]
+
+
+Place = Callable[[Path, str, Path, Path], None]
+"""Puts scan and labels of a case into a folder, in some shape."""
+
+
+def put(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def put_other(source: Path, target: Path) -> None:
+    """Another channel of the same scan."""
+    volume = read_volume(source)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_image(target, 1000.0 - volume.array[0], volume.grid, form=volume.form)
+
+
+def two_folders(to: Path, name: str, scan: Path, labels: Path) -> None:
+    put(scan, to / "images" / f"{name}.nii.gz")
+    put(labels, to / "masks" / f"{name}.nii.gz")
+
+
+def side_by_side(to: Path, name: str, scan: Path, labels: Path) -> None:
+    put(scan, to / f"{name}.nii.gz")
+    put(labels, to / f"{name}_gt.nii.gz")
+
+
+def a_folder_a_patient(to: Path, name: str, scan: Path, labels: Path) -> None:
+    put(scan, to / name / "image.nii.gz")
+    put(labels, to / name / "seg.nii.gz")
+
+
+def channels_by_name(to: Path, name: str, scan: Path, labels: Path) -> None:
+    put(scan, to / name / "t1.nii.gz")
+    put_other(scan, to / name / "flair.nii.gz")
+    put(labels, to / name / f"{name}_seg.nii.gz")
+
+
+def channels_by_number(to: Path, name: str, scan: Path, labels: Path) -> None:
+    put(scan, to / "imagesTr" / f"{name}_0000.nii.gz")
+    put_other(scan, to / "imagesTr" / f"{name}_0001.nii.gz")
+    put(labels, to / "labelsTr" / f"{name}.nii.gz")
+
+
+def other_formats(to: Path, name: str, scan: Path, labels: Path) -> None:
+    volume, found = read_volume(scan), read_labels(labels)
+    to.mkdir(parents=True, exist_ok=True)
+    write_image(to / f"{name}.mha", volume.array[0], volume.grid, form=FileForm(suffix=".mha"))
+    write_image(to / f"{name}-label.nrrd", found.array, found.grid, form=FileForm(suffix=".nrrd"))
+
+
+def visits(to: Path, name: str, scan: Path, labels: Path) -> None:
+    put(scan, to / name / "visit 1" / "scan.nii.gz")
+    put(labels, to / name / "visit 1" / "labels.nii.gz")
+
+
+def volume_and_segmentation(to: Path, name: str, scan: Path, labels: Path) -> None:
+    put(scan, to / f"volume-{name}.nii.gz")
+    put(labels, to / f"segmentation-{name}.nii.gz")
+
+
+def table(to: Path, name: str, scan: Path, labels: Path) -> None:
+    to.mkdir(parents=True, exist_ok=True)
+    path = to / "cases.csv"
+    new = not path.exists()
+    with path.open("a", newline="") as stream:
+        rows = csv.writer(stream)
+        if new:
+            rows.writerow(("case", "image", "label", "group"))
+        rows.writerow((name, scan, labels, name))
+
+
+def bids_like(to: Path, name: str, scan: Path, labels: Path) -> None:
+    put(scan, to / f"sub-{name}" / "anat" / f"sub-{name}_T1w.nii.gz")
+    put(labels, to / f"sub-{name}" / "anat" / f"sub-{name}_dseg.nii.gz")
+
+
+SHAPES: tuple[Place, ...] = (
+    two_folders,
+    side_by_side,
+    a_folder_a_patient,
+    channels_by_name,
+    channels_by_number,
+    other_formats,
+    visits,
+    volume_and_segmentation,
+    table,
+    bids_like,
+)
+
+
+def shrunk(recipe: Path) -> None:
+    """Edit a planned recipe, as its reader may: a network and a patch small enough for a test."""
+    lines, skip = [], False
+    for line in recipe.read_text("utf-8").splitlines():
+        key = line.partition(" = ")[0]
+        if key in TINY:
+            lines.append(f"{key} = {TINY[key]}")
+            skip = line.endswith("[")
+        elif key in ("kernels", "strides"):
+            skip = line.endswith("[")
+        elif not skip:
+            lines.append(line)
+        elif line == "]":
+            skip = False
+    recipe.write_text("\n".join(lines) + "\n", "utf-8")
+
+
+@pytest.mark.parametrize("place", SHAPES, ids=lambda place: place.__name__)
+def test_folder_is_found_planned_trained_and_predicts(place: Place, tmp_path: Path) -> None:
+    data = tmp_path / "scans"
+    listed = cases(tmp_path / "phantoms")
+    for case in listed:
+        place(data, *case)
+    data = data / "cases.csv" if place is table else data
+    run = tmp_path / "run"
+    told = medseg("plan", "--data", data, "-o", run)
+    assert told.code == 0, told.err
+    assert "3 cases of 3 patients" in told.out
+    assert "label 3" in told.out
+    shrunk(run / "recipe.toml")
+    words = ("--data", data, "-o", run, "--epochs", 1, "--fold", "none", "--threads", 1)
+    trained = medseg("train", *words)
+    assert trained.code == 0, trained.err
+    name, scan, _ = listed[0]
+    own = {
+        channels_by_name: (f"flair={data / name / 'flair.nii.gz'}", f"t1={data / name / 't1.nii.gz'}"),
+        channels_by_number: [f"channel_{n}={data / 'imagesTr' / f'{name}_000{n}.nii.gz'}" for n in (0, 1)],
+    }
+    predicted = medseg("predict", *own.get(place, (scan,)), "-m", run, "-o", tmp_path / "out.nii.gz")
+    assert predicted.code == 0, predicted.err
+    assert read_labels(tmp_path / "out.nii.gz").array.shape == SHAPE
+
+
+def test_what_was_found_is_told_and_nothing_is_written(tmp_path: Path) -> None:
+    data = tmp_path / "scans"
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(data, *case)
+    put(data / "images" / "phantom_000.nii.gz", data / "images" / "unlabelled.nii.gz")
+    told = medseg("train", "--data", data, "-o", tmp_path / "run", "--dry-run", "--names", "1=left lobe")
+    assert told.code == 0, told.err
+    assert "left lobe" in told.err
+    assert "unlabelled.nii.gz: it has no label file" in told.err
+    assert "patch" in told.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_every_fold_is_trained_and_their_models_predict_together(tmp_path: Path) -> None:
+    data, run = tmp_path / "scans", tmp_path / "run"
+    listed = cases(tmp_path / "phantoms")
+    for case in listed:
+        two_folders(data, *case)
+    assert medseg("plan", "--data", data, "-o", run).code == 0
+    shrunk(run / "recipe.toml")
+    words = ("--data", data, "-o", run, "--epochs", 1, "--folds", 3, "--threads", 1)
+    trained = medseg("train", *words, "--json")
+    assert trained.code == 0, trained.err
+    with (run / "cross_validation.csv").open() as stream:
+        rows = [row for row in csv.reader(stream) if not row[0].startswith("#")]
+    header, *found = rows
+    assert {row[header.index("case_id")] for row in found} == {name for name, _, _ in listed}
+    assert medseg("predict", listed[0][1], "-m", run, "-o", tmp_path / "out.nii.gz").code == 0
+    again = medseg("train", *words)
+    assert "resuming after epoch 1 of 1" in again.err
+    one = medseg("info", run)
+    assert one.code != 0
+
+
+def test_a_folder_with_other_files_is_no_place_for_folds(tmp_path: Path) -> None:
+    data, run = tmp_path / "scans", tmp_path / "run"
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(data, *case)
+    run.mkdir()
+    (run / "thesis.txt").write_text("mine")
+    refused = medseg("train", "--data", data, "-o", run, "--epochs", 1, "--folds", 3)
+    assert refused.code == 2
+    assert "contains thesis.txt, which is no part of a training of several folds" in refused.err
+
+
+def test_profile_and_names_that_are_wrong_are_refused(tmp_path: Path) -> None:
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(tmp_path / "scans", *case)
+    words = ("plan", "--data", tmp_path / "scans")
+    assert "did you mean 'standard'?" in medseg(*words, "--profile", "standart").err
+    assert "write 1=liver,2=tumour" in medseg(*words, "--names", "liver").err

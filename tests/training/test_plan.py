@@ -1,0 +1,155 @@
+"""Plans: what a dataset is like, and what is chosen for it."""
+
+from __future__ import annotations
+
+import shutil
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from medseg.core import specs
+from medseg.core.errors import UsageError
+from medseg.core.structures import Structure, StructureSet, from_labels
+from medseg.data.cards import Card
+from medseg.data.fingerprint import CasePrint, Fingerprint, Intensities
+from medseg.data.phantom import write_phantoms
+from medseg.training.planning import dataset
+from medseg.training.planning.dataset import PlanOptions, planned, survey, write_plan
+from medseg.training.planning.plan import Limits, Plan, plan
+from medseg.training.planning.speed import Speed
+from medseg.training.recipe import Recipe, load_recipe
+
+SPEED = Speed(1e-6, "cpu", bf16=True)
+HOUR = Limits(3600.0, 16 << 30, SPEED)
+MR = Intensities(0.0, 1000.0, 0.0, whole=True, inside_low=100.0, inside_high=800.0)
+CT = Intensities(-1000.0, 900.0, -1024.0, whole=True, inside_low=-120.0, inside_high=240.0)
+
+
+def like(
+    structures: StructureSet | None = None, count: int = 6, intensities: Intensities = MR, empty: float = 0.0
+) -> Fingerprint:
+    """A dataset of cases that are all alike: 100 x 100 x 50 mm at 1 mm."""
+    structures = structures or from_labels({1: "liver"})
+    cases = [
+        CasePrint(
+            f"case {n}",
+            f"case {n}",
+            (100, 100, 50),
+            (1.0, 1.0, 1.0),
+            (60, 60, 50),
+            empty,
+            (intensities,),
+            dict.fromkeys(structures.names, 8.0),
+            dict.fromkeys(structures.names, 8000),
+            0.0,
+        )
+        for n in range(count)
+    ]
+    return Fingerprint(tuple(cases), ("image",), structures)
+
+
+def made(fingerprint: Fingerprint, limits: Limits = HOUR) -> Plan:
+    card = Card("set", "A set.", "folder", ("image",), fingerprint.structures.items)
+    return plan(fingerprint, card, limits)
+
+
+def reason(found: Plan, setting: str) -> str:
+    (only,) = [f"{r.value}: {r.why}" for r in found.reasons if r.setting == setting]
+    return only
+
+
+def test_fingerprint_of_a_folder(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, "nnunet", 3, 0, (20, 24, 16))
+    (tmp_path / "dataset.json").unlink()
+    seen = survey(tmp_path, PlanOptions())
+    assert seen.layout == "folder"
+    assert seen.like.spacing_mm == (1.0, 1.0, 1.0)
+    assert {case.shape for case in seen.like.cases} == {(20, 24, 16)}
+    first = seen.like.cases[0]
+    assert first.volumes_ml["label 1"] == pytest.approx(first.voxels["label 1"] / 1000)
+
+
+def test_names_of_values_bring_their_sides(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, "nnunet", 3, 0, (20, 24, 16))
+    (tmp_path / "dataset.json").unlink()
+    seen = survey(tmp_path, PlanOptions(names={1: "left lobe", 2: "right lobe"}))
+    assert seen.found.structures.twins() == ((1, 2),)
+    with pytest.raises(UsageError, match="no label has the value 9; there are 1"):
+        survey(tmp_path, PlanOptions(names={9: "left lobe"}))
+
+
+def test_left_and_right_are_not_mirrored_where_names_have_sides() -> None:
+    sided = made(like(from_labels({1: "left lung", 2: "right lung"})))
+    plain = made(like())
+    assert sided.recipe.augmentation.flip is not None
+    assert plain.recipe.augmentation.flip is not None
+    assert (sided.recipe.augmentation.flip.axes, plain.recipe.augmentation.flip.axes) == ((1, 2), (0, 1, 2))
+    assert "names have sides" in reason(sided, "augmentation")
+
+
+def test_ct_is_told_by_its_numbers_and_windowed_by_its_structures() -> None:
+    of_ct, of_mr = made(like(intensities=CT)), made(like())
+    assert of_ct.recipe.preparation.normalisation.window == (-120, 240)
+    assert of_mr.recipe.preparation.normalisation.kind == "zscore"
+    fractions = replace(CT, whole=False)
+    assert made(like(intensities=fractions)).recipe.preparation.normalisation.kind == "zscore"
+
+
+def test_scans_that_were_cut_out_are_cropped() -> None:
+    cut = made(like(empty=0.6))
+    assert cut.recipe.preparation.crop == "foreground"
+    assert made(like(empty=0.1)).recipe.preparation.crop == "none"
+    assert "60x60x50 mm" in reason(cut, "patch")
+
+
+def test_regions_are_learnt_with_sigmoid_outputs() -> None:
+    regions = StructureSet((Structure(1, "whole", members=(1, 2)), Structure(2, "core", members=(2,))))
+    assert made(like(regions)).recipe.loss.name == "bce_dice"
+    assert made(like()).recipe.loss.name == "dice_ce"
+
+
+def test_less_time_and_less_memory_mean_smaller_patches() -> None:
+    wide = np.prod(made(like()).recipe.training.patch)
+    hasty = made(like(), replace(HOUR, seconds=180.0))
+    small = made(like(), replace(HOUR, memory_bytes=300 << 20))
+    assert np.prod(hasty.recipe.training.patch) < wide
+    assert np.prod(small.recipe.training.patch) < wide
+    assert "memory" in reason(small, "patch")
+
+
+def test_a_faster_machine_gets_a_wider_network() -> None:
+    fast = made(like(), replace(HOUR, speed=replace(SPEED, seconds_per_voxel=1e-8)))
+    assert fast.recipe.network.widths[0] > made(like()).recipe.network.widths[0]
+
+
+def test_few_patients_all_train() -> None:
+    assert made(like(count=6)).recipe.training.selection_share == 0.0
+    assert made(like(count=40)).recipe.training.selection_share == 0.1
+
+
+def test_files_of_a_plan_say_what_was_planned(tmp_path: Path) -> None:
+    found = made(like(from_labels({1: "left lung", 2: "right lung"}, ignore=9), intensities=CT, empty=0.5))
+    path = write_plan(found, tmp_path)
+    written = [tomllib.loads((tmp_path / name).read_text("utf-8")) for name in ("recipe.toml", "card.toml")]
+    assert specs.from_mapping(Recipe, written[0], source="recipe") == found.recipe
+    assert specs.from_mapping(Card, written[1], source="card") == found.card
+    assert load_recipe(path).card == str(tmp_path / "card.toml")
+
+
+@pytest.fixture
+def phantoms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder as people have it, and a machine whose speed is known."""
+    folder = tmp_path / "scans"
+    write_phantoms(folder, "nnunet", 3, 0, (20, 24, 16))
+    (folder / "dataset.json").unlink()
+    shutil.move(folder / "labelsTr", folder / "masks")
+    monkeypatch.setattr(dataset, "measured_speed", lambda *_, **__: SPEED)
+    return folder
+
+
+def test_memory_that_is_stated_bounds_a_plan(phantoms: Path) -> None:
+    options = PlanOptions(max_memory=1 << 20)
+    assert np.prod(planned(survey(phantoms, options), options).recipe.training.patch) <= 1.15 * 32**3
