@@ -36,6 +36,16 @@ Fold = Annotated[
     str,
     typer.Option("--fold", help="Train for this fold alone, counted from 0; none trains on every case."),
 ]
+Epochs = Annotated[
+    int | None, typer.Option("--epochs", min=1, help="Number of epochs (overrides the recipe).")
+]
+Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Random seed (overrides the recipe).")]
+Init = Annotated[
+    str, typer.Option("--init", help="Start from this model, a file or a name, of the same network.")
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print what was found in the data and the plan; write nothing.")
+]
 
 
 def command(
@@ -48,22 +58,13 @@ def command(
     names: Names = "",
     profile: Profile = "standard",
     max_memory: opt.MaxMemory = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print what was found in the data and the plan; write nothing.")
-    ] = False,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Number of epochs (overrides the recipe).")
-    ] = None,
+    dry_run: DryRun = False,
+    epochs: Epochs = None,
     time_budget: opt.TimeBudget = "",
     folds: Folds = None,
     fold: Fold = "",
-    seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Random seed (overrides the recipe).")
-    ] = None,
-    init: Annotated[
-        str,
-        typer.Option("--init", help="Start from this model, a file or a name, of the same network."),
-    ] = "",
+    seed: Seed = None,
+    init: Init = "",
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -110,10 +111,7 @@ def command(
         spent_s=time.monotonic() - began,
     )
     done = _train(load_recipe(recipe), data, out, options, every=every, quiet=quiet)
-    if as_json:
-        result(json.dumps(done.content))
-    else:
-        _tell_result(done, quiet)
+    _tell_result(done, as_json=as_json, quiet=quiet)
 
 
 class _Done(NamedTuple):
@@ -172,10 +170,13 @@ def _say_lines(text: str) -> None:
         say(line)
 
 
-def _tell_result(done: _Done, quiet: bool) -> None:
+def _tell_result(done: _Done, *, as_json: bool, quiet: bool) -> None:
     from medseg.evaluation.scores import cohort_table
     from medseg.metrics.cohort import summarise
 
+    if as_json:
+        result(json.dumps(done.content))
+        return
     if not quiet:
         say(done.told)
     if done.validation:

@@ -13,8 +13,9 @@ from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
 from medseg.model.file import FOLD
 from medseg.training.loop import Epoch
+from medseg.training.page import write_page
 from medseg.training.recipe import Recipe
-from medseg.training.run import CARD, RECIPE
+from medseg.training.run import CARD, PAGE, REASONS, RECIPE
 from medseg.training.train import Say, TrainOptions, TrainResult, train
 
 SCORES = "cross_validation.csv"
@@ -67,6 +68,15 @@ def train_folds(
     cases = tuple(sorted((c for fold in done for c in fold.validation), key=lambda case: case.case_id))
     table = cases_csv(cases, surface="surfel", software=f"medseg {__version__}", model=recipe.name)
     write_text(out / SCORES, table, overwrite=True)
+    write_page(
+        out,
+        recipe,
+        done[0].structures,
+        {f"fold {n}": fold.model_path.parent for n, fold in enumerate(done)},
+        cases,
+        {name: picture for fold in done for name, picture in fold.thumbnails.items()},
+        sum(fold.seconds for fold in done),
+    )
     return FoldsResult(out, tuple(done), cases)
 
 
@@ -81,7 +91,7 @@ def require_folds_folder(out: Path) -> None:
     others = [
         path.name
         for path in (out.iterdir() if out.is_dir() else ())
-        if not path.name.startswith(FOLD) and path.name not in (CARD, RECIPE, SCORES)
+        if not path.name.startswith(FOLD) and path.name not in (CARD, RECIPE, REASONS, SCORES, PAGE)
     ]
     if others:
         raise UsageError(

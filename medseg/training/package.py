@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any
 
@@ -26,6 +26,7 @@ from medseg.model.evidence import Confidence, EngineAgreement, Evidence, Score, 
 from medseg.model.file import Model
 from medseg.model.provenance import CaseCounts, Provenance
 from medseg.model.spec import ModelSpec, WeightType
+from medseg.reporting.drawing.thumbnails import thumbnail_png
 from medseg.segmentation.calibration import calibrated, observed
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Segmenter
@@ -101,13 +102,29 @@ def package(
     return replace(model, spec=replace(model.spec, evidence=evidence))
 
 
+@dataclass(frozen=True, eq=False)
+class Measured:
+    """A model with what its measurement showed.
+
+    Attributes:
+        model: with how well it did, and what to expect.
+        results: of each case it had not seen.
+        thumbnails: a picture of each, by its id.
+    """
+
+    model: Model
+    results: tuple[CaseResult, ...]
+    thumbnails: dict[str, bytes]
+
+
 def measure(
     model: Model, files: Sequence[CaseFiles], read: Reader, metrics: MetricsSpec, threads: int, say: Say
-) -> tuple[Model, tuple[CaseResult, ...]]:
-    """Predict cases the model has not seen, as a user would; store how well it did, and what to expect."""
+) -> Measured:
+    """Predict cases the model has not seen, as a user would."""
     say(f"measuring {counted(len(files), 'case')} outside the training")
     segmenter = Segmenter([model], SegmenterOptions(threads=threads, observe=True))
     results, seen = [], []
+    thumbnails: dict[str, bytes] = {}
     for case in files:
         volume, reference = read(case)
         found = segmenter(volume)
@@ -122,9 +139,18 @@ def measure(
                 case_id=case.case_id,
             )
         )
+        thumbnails[case.case_id] = thumbnail_png(
+            found.labels.array,
+            volume.grid,
+            segmenter.structures,
+            image=volume.array[0],
+            reference=reference.array,
+            orientation_known=volume.form.orientation_known,
+        )
     learnt = replace(calibrated(seen, segmenter.structures), validation=_scores(results))
     evidence = model.spec.evidence.updated(learnt)
-    return replace(model, spec=replace(model.spec, evidence=evidence)), tuple(results)
+    spec = replace(model.spec, evidence=evidence)
+    return Measured(replace(model, spec=spec), tuple(results), thumbnails)
 
 
 def _scores(results: Sequence[CaseResult]) -> tuple[Score, ...]:

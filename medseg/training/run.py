@@ -24,8 +24,11 @@ from medseg.training.split import Split
 
 SCHEMA = "medseg.run/1"
 
-CARD, RECIPE = "card.toml", "recipe.toml"
+CARD, RECIPE, REASONS = "card.toml", "recipe.toml", "plan.csv"
 """Files of a plan, which lie in the folder before the run begins."""
+
+PAGE = "report.html"
+"""The page of a training."""
 
 Digests = Mapping[str, Mapping[str, str]]
 """Of what was read of each case, by its id: `image` and `labels`."""
@@ -218,7 +221,7 @@ class Run:
     def _require_empty(self) -> None:
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError("is a file, not a folder", source=self.folder, hint="choose another -o")
-        if self.folder.exists() and {path.name for path in self.folder.iterdir()} - {CARD, RECIPE}:
+        if self.folder.exists() and {path.name for path in self.folder.iterdir()} - {CARD, RECIPE, REASONS}:
             raise UsageError(
                 "is not empty and does not contain a run",
                 source=self.folder,
@@ -228,7 +231,9 @@ class Run:
     def _remove(self) -> None:
         for folder in (self.checkpoints_path, self.folder / "tensorboard"):
             shutil.rmtree(folder, ignore_errors=True)
-        for path in (self.folder / "log.csv", self.scores_path, self.model_path, self.settings_path):
+        for name in ("log.csv", PAGE):
+            (self.folder / name).unlink(missing_ok=True)
+        for path in (self.scores_path, self.model_path, self.settings_path):
             path.unlink(missing_ok=True)
 
     def _store(self, begun: Begun) -> Begun:

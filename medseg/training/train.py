@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,8 @@ from medseg.preparation.preparation import Preparation
 from medseg.training.length import fix_length
 from medseg.training.loop import Epoch, Trainer
 from medseg.training.material import patch_maker, training_material
-from medseg.training.package import measure, package, provenance
+from medseg.training.package import Measured, measure, package, provenance
+from medseg.training.page import write_page
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.run import Digests, Run
 from medseg.training.setup import (
@@ -92,12 +93,23 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """The result of a training."""
+    """The result of a training.
+
+    Attributes:
+        model_path: of the model, in the folder of the run.
+        epochs: how many there were.
+        seconds: what they took, over all sittings.
+        structures: that the model labels.
+        validation: the cases that did not train, measured.
+        thumbnails: a picture of each of those, by case.
+    """
 
     model_path: Path
     epochs: int
     seconds: float
-    validation: tuple[CaseResult, ...]
+    structures: StructureSet
+    validation: tuple[CaseResult, ...] = ()
+    thumbnails: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def train(
@@ -157,8 +169,14 @@ def train(
         make = partial(package, trainer, spec, known, options.threads, recipe.weights, spacing)
         model = _trained(trainer, make, run, say, on_epoch)
         held = [by_id[name] for name in split.validation]
-        results = _measured(model, held, read, recipe.metrics, options.threads, run, say)
-        return TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, results)
+        seconds = trainer.progress.seconds
+        done = TrainResult(run.model_path, trainer.epochs, seconds, card.structure_set)
+        if held:
+            seen = _measured(model, held, read, recipe.metrics, options.threads, run, say)
+            done = replace(done, validation=seen.results, thumbnails=seen.thumbnails)
+        runs = {"training": run.folder}
+        write_page(run.folder, recipe, card.structure_set, runs, done.validation, done.thumbnails, seconds)
+        return done
 
 
 class _Listening:
@@ -233,17 +251,17 @@ def _measured(
     threads: int,
     run: Run,
     say: Say,
-) -> tuple[CaseResult, ...]:
+) -> Measured:
     """Measure the model on the fold's own cases, and store the scores in it and beside it."""
-    if not held:
-        return ()
-    model, results = measure(model, held, read, metrics, threads, say)
-    model.save(run.model_path, overwrite=True)
-    for doubt in of_scores(model.spec):
+    found = measure(model, held, read, metrics, threads, say)
+    found.model.save(run.model_path, overwrite=True)
+    for doubt in of_scores(found.model.spec):
         say(f"warning: {doubt.sentence}")
-    table = cases_csv(results, surface="surfel", software=f"medseg {__version__}", model=model.spec.name)
+    table = cases_csv(
+        found.results, surface="surfel", software=f"medseg {__version__}", model=model.spec.name
+    )
     write_text(run.scores_path, table, overwrite=True)
-    return results
+    return found
 
 
 def _resolved(recipe: Recipe, card: Card, options: TrainOptions) -> Recipe:

@@ -157,6 +157,7 @@ def test_folder_is_found_planned_trained_and_predicts(place: Place, tmp_path: Pa
     words = ("--data", data, "-o", run, "--epochs", 1, "--fold", "none", "--threads", 1)
     trained = medseg("train", *words)
     assert trained.code == 0, trained.err
+    assert "no case is left to measure the model on" in (run / "report.html").read_text("utf-8")
     name, scan, _ = listed[0]
     own = {
         channels_by_name: (f"flair={data / name / 'flair.nii.gz'}", f"t1={data / name / 't1.nii.gz'}"),
@@ -194,6 +195,10 @@ def test_every_fold_is_trained_and_their_models_predict_together(tmp_path: Path)
         rows = [row for row in csv.reader(stream) if not row[0].startswith("#")]
     header, *found = rows
     assert {row[header.index("case_id")] for row in found} == {name for name, _, _ in listed}
+    told = (run / "report.html").read_text("utf-8")
+    assert told.count("Outlines of case phantom_") == 3
+    assert "no name has a side" in told
+    assert "Overlap with the reference" in told
     assert medseg("predict", listed[0][1], "-m", run, "-o", tmp_path / "out.nii.gz").code == 0
     again = medseg("train", *words)
     assert "resuming after epoch 1 of 1" in again.err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +20,7 @@ from medseg.io.atomic import write_text
 from medseg.io.memory import available_bytes
 from medseg.training.planning.plan import PROFILES, Limits, Plan, plan
 from medseg.training.planning.speed import measured_speed
-from medseg.training.run import CARD, RECIPE
+from medseg.training.run import CARD, REASONS, RECIPE
 
 MEMORY_SHARE = 0.5
 """Share of the memory that is free which a training may take, where nobody stated how much."""
@@ -135,8 +137,12 @@ def _card_of(seen: Survey) -> Card:
 
 
 def write_plan(made: Plan, folder: Path, *, overwrite: bool = False) -> Path:
-    """Write card and recipe, and return the path of the recipe."""
+    """Write card, recipe and reasons, and return the path of the recipe."""
     folder.mkdir(parents=True, exist_ok=True)
+    table = io.StringIO()
+    rows = csv.writer(table, lineterminator="\n")
+    rows.writerows([("setting", "value", "reason"), *made.reasons])
+    write_text(folder / REASONS, table.getvalue(), overwrite=overwrite)
     write_text(folder / CARD, specs.to_toml(made.card), overwrite=overwrite)
     write_text(folder / RECIPE, specs.to_toml(made.recipe), overwrite=overwrite)
     return folder / RECIPE

@@ -1,0 +1,87 @@
+"""What the page of a training is made of, from the files of its runs and what was measured."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from medseg import __version__
+from medseg.core.errors import counted
+from medseg.core.numbers import number
+from medseg.core.structures import StructureSet
+from medseg.io.atomic import write_text
+from medseg.metrics.case import CaseResult
+from medseg.reporting.cohort.content import ReportCohort, cohort_from_results
+from medseg.reporting.cohort.plots.every import cohort_pictures
+from medseg.reporting.training import Curve, TrainingReport, training_page
+from medseg.training.recipe import Recipe
+from medseg.training.run import PAGE, REASONS
+
+
+def write_page(
+    folder: Path,
+    recipe: Recipe,
+    structures: StructureSet,
+    runs: Mapping[str, Path],
+    results: Sequence[CaseResult],
+    thumbnails: Mapping[str, bytes],
+    seconds: float,
+) -> Path:
+    """Write `report.html` into a folder, and return its path.
+
+    Args:
+        folder: of the run; its plan is told if there is one.
+        recipe: what was trained.
+        structures: what it learnt.
+        runs: folder of each training, by a name.
+        results: of the cases that did not train.
+        thumbnails: pictures of those, by case.
+        seconds: the trainings took together.
+    """
+    curves = tuple(_curve(name, run) for name, run in runs.items())
+    epochs = sum(len(curve.loss) for curve in curves)
+    network = recipe.network
+    facts = (
+        ("Network", f"{network.name}, widths {', '.join(map(str, network.widths))}"),
+        ("Patch", " × ".join(map(str, recipe.training.patch)) + " voxels"),
+        ("Length", f"{counted(epochs, 'epoch')} in {number(seconds / 60, 1)} minutes"),
+        ("Cases measured", str(len(results))),
+        ("Software", f"medseg {__version__}"),
+    )
+    cohort = _cohort(recipe.name, results, structures, thumbnails)
+    report = TrainingReport(recipe.name, facts, read_reasons(folder), curves, cohort)
+    path = folder / PAGE
+    write_text(path, training_page(report), overwrite=True)
+    return path
+
+
+def _cohort(
+    title: str, results: Sequence[CaseResult], structures: StructureSet, thumbnails: Mapping[str, bytes]
+) -> ReportCohort | None:
+    if not results:
+        return None
+    cohort = cohort_from_results(title, results, structures)
+    return replace(cohort, pictures=cohort_pictures(cohort), thumbnails=thumbnails)
+
+
+def read_reasons(folder: Path) -> tuple[tuple[str, str, str], ...]:
+    """The choices of a plan and their reasons; nothing where there was no plan."""
+    path = folder / REASONS
+    if not path.is_file():
+        return ()
+    with path.open(encoding="utf-8", newline="") as lines:
+        rows = csv.DictReader(lines)
+        return tuple((row["setting"], row["value"], row["reason"]) for row in rows)
+
+
+def _curve(name: str, run: Path) -> Curve:
+    """The log of a training."""
+    with (run / "log.csv").open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    scored = [key for key in (rows[0] if rows else ()) if key.startswith("dice/")]
+    dice = {key.removeprefix("dice/"): tuple(float(row[key]) for row in rows) for key in scored}
+    known = {name: values for name, values in dice.items() if not all(map(math.isnan, values))}
+    return Curve(name, tuple(float(row["loss"]) for row in rows), known)
