@@ -9,6 +9,7 @@ import numpy as np
 
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid, LabelMap
+from medseg.io.contents import require_true_suffix
 from medseg.io.dicom import read_rtstruct as rtstruct
 from medseg.io.dicom import read_seg as dicom_labels
 from medseg.io.dicom.series import holds_labels, is_dicom_folder, is_segmentation, is_structure_set
@@ -100,6 +101,7 @@ def read_segments(path: str | Path) -> StructureSet:
         return rtstruct.read_segments(path)
     if is_segmentation(path):
         return dicom_labels.read_segments(path)
+    require_true_suffix(path)
     return seg_nrrd.read_segments(path)
 
 

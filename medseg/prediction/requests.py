@@ -16,6 +16,7 @@ from medseg.data.layouts.case import plain
 from medseg.data.layouts.description import description_of
 from medseg.findings.finding import listed
 from medseg.io import files_of, is_dicom_folder, stem_and_suffix
+from medseg.io.contents import require_true_suffix
 from medseg.io.formats import FORMATS
 from medseg.io.names import (
     MADE_BY_US,
@@ -202,6 +203,9 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     elif cases:
         _tell_aside(_passed_over(entries, cases), path, say)
     if not cases:
+        for entry in entries:
+            if not is_no_scan(entry):
+                require_true_suffix(entry)
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
         without = bids.lacks_description(path)
         hint = f"add {bids.DESCRIPTION}, which marks a BIDS dataset" if without else None

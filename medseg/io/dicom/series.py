@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import InputError, MedsegError, counted
 from medseg.core.volume import FileForm
+from medseg.io.contents import require_true_suffix
 from medseg.io.dicom import frames as dicom_frames
 from medseg.io.dicom.elements import SEGMENTATIONS, Outline, looks_like_dicom, outline
 from medseg.io.dicom.geometry import stack
@@ -286,6 +287,8 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
 def _require_no_slice(path: Path) -> None:
     """Refuse a file that is not DICOM where it may be what is left of a slice."""
     empty = not any(_head(path))
+    if format_of(path).kind == "DICOM":
+        require_true_suffix(path)
     if empty or format_of(path).kind == "DICOM":
         raise InputError(
             f"the file among the slices is {'empty' if empty else 'not DICOM'}",
