@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -245,6 +246,15 @@ def test_every_channel_that_is_damaged_is_told(tumours: Path, tmp_path: Path) ->
     assert flair == "image flair: the compressed data are cut off"
     assert t2 == "image t2: the compressed data are cut off"
     assert labels.startswith("labels: unknown label values 9 (")
+
+
+def test_an_image_in_place_of_labels_is_not_told_value_by_value(data: Path) -> None:
+    for edit in (lambda a: a, lambda a: a + 0.25 * (a > a.max() - 1)):
+        shutil.copy(image(data, 2), label(data, 2))
+        change(label(data, 2), lambda a, edit=edit: edit(np.round(a.astype(np.float64) * 10)))
+        found = told_of(data)
+        assert any(re.search(r"^labels: unknown label values .* and \d+ more$", text) for text in found)
+        assert max(map(len, found)) < 300
 
 
 def test_the_last_line_counts_cases_and_issues(data: Path) -> None:
