@@ -40,15 +40,15 @@ class Content:
 
 
 def _content(name: str, start: bytes, remedy: str = "") -> Content:
-    return Content(name, re.compile(start, re.DOTALL | re.IGNORECASE), remedy)
+    return Content(name, re.compile(start, re.DOTALL), remedy)
 
 
 CONTENTS = (
     _content(
         NIFTI_PAIR,
-        rb"(?-i:(\x5c\x01\0\0|\0\0\x01\x5c).{340}ni1\0|(\x1c\x02\0\0|\0\0\x02\x1c)ni2\0)",
+        rb"(\x5c\x01\0\0|\0\0\x01\x5c).{340}ni1\0|(\x1c\x02\0\0|\0\0\x02\x1c)ni2\0",
     ),
-    _content("NIfTI", rb"(?-i:(\x5c\x01\0\0|\0\0\x01\x5c).{340}n\+1\0|(\x1c\x02\0\0|\0\0\x02\x1c)n\+2\0)"),
+    _content("NIfTI", rb"(\x5c\x01\0\0|\0\0\x01\x5c).{340}n\+1\0|(\x1c\x02\0\0|\0\0\x02\x1c)n\+2\0"),
     _content("MGH", rb"\0\0\0\x01(\0[\0-\x0f]..){4}\0\0\0[\0\x01\x03\x04\x0a]"),
     _content("MetaImage", rb"\s*(Comment|ObjectType|NDims)\s*="),
     _content(NRRD, rb"NRRD\d{4}"),
@@ -58,7 +58,7 @@ CONTENTS = (
     _content("JPEG", rb"\xff\xd8\xff"),
     _content("a ZIP archive", rb"PK\x03\x04", "unpack it, and name the image in it"),
     _content("HDF5, as MINC is", rb"\x89HDF\r\n\x1a\n", "convert it to NIfTI"),
-    _content("a web page", rb"\s*<(!doctype html|html)", "download it again: this is a server's answer"),
+    _content("a web page", rb"\s*<(?i:!doctype html|html)", "download it again: this is a server's answer"),
     _content("a pointer of Git LFS", rb"version https://git-lfs", "fetch the file itself: git lfs pull"),
 )
 ANYTHING_PACKED = "data that gzip compressed"

@@ -91,6 +91,7 @@ def test_every_suffix_says_a_content_that_is_known_and_is_lied_about_here() -> N
     assert {content for content, _ in KINDS.values()} == said
 
 
+@pytest.mark.fault("reliability 5")
 @pytest.mark.parametrize(("name", "suffix"), LYING)
 def test_a_suffix_that_lies_is_named_with_the_right_one(tmp_path: Path, name: str, suffix: str) -> None:
     content, write = KINDS[name]
@@ -181,6 +182,7 @@ def test_segments_are_not_read_from_a_file_of_another_format(tmp_path: Path) -> 
         read_segments(tmp_path / "scan.seg.nrrd")
 
 
+@pytest.mark.fault("reliability 5")
 def test_commands_name_the_suffix_that_lies(tmp_path: Path) -> None:
     save(tmp_path / "good.nii.gz", LABELS)
     by_itk(tmp_path / "scan.nrrd")
