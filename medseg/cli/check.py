@@ -51,13 +51,14 @@ def command(
         on_case=lambda number, of: rewrite(f"reading case {number} of {of}"),
     )
     rewrite("")
-    tally = [counted(len(audit.errors), "error"), counted(len(audit.of("warning")), "warning")]
+    tally = [counted(len(audit.lines("error")), "error"), counted(len(audit.lines("warning")), "warning")]
     if as_json:
         result(audit.json().rstrip())
     else:
         for line in audit.lines():
             result(printable(f"{line.severity:7}  {line.who:20}  {line.text}"))
-        say(f"{counted(audit.total, 'case')}, {len(audit.faulty)} with errors: {', '.join(tally)}")
+        cases = f"{counted(audit.total, 'case')}, {len(audit.faulty)} with errors"
+        say(f"{cases}; the list has {' and '.join(tally)}")
     refused = ("error", "warning") if strict else ("error",)
     if any(f.severity in refused for f in audit.issues):
         raise InputError(f"{' and '.join(tally[: len(refused)])} in the dataset", source=folder)

@@ -97,16 +97,12 @@ class Audit:
 
     @property
     def errors(self) -> tuple[Issue, ...]:
-        return self.of("error")
+        return tuple(issue for issue in self.issues if issue.severity == "error")
 
     @property
     def faulty(self) -> tuple[str, ...]:
         """The cases that have an error."""
         return tuple(dict.fromkeys(issue.case_id for issue in self.errors if issue.case_id))
-
-    def of(self, severity: Severity) -> tuple[Issue, ...]:
-        """The issues of one severity."""
-        return tuple(issue for issue in self.issues if issue.severity == severity)
 
     def lines(self, *severities: Severity) -> tuple[Line, ...]:
         """The issues of these severities, of all where none is named; what several cases have, once."""

@@ -257,13 +257,13 @@ def test_an_image_in_place_of_labels_is_not_told_value_by_value(data: Path) -> N
         assert max(map(len, found)) < 300
 
 
-def test_the_last_line_counts_cases_and_issues(data: Path) -> None:
+def test_the_last_line_counts_cases_and_what_is_listed(data: Path) -> None:
     own_values(data, seven_and_half)
     move_grid(data)
     change(label(data, 3), lambda a: np.where(a == 3, 0, a).astype(np.uint8))
     change(label(data, 4), lambda a: np.where(a == 3, 0, a).astype(np.uint8))
     ran = medseg("check", data)
-    assert "6 cases, 1 with errors: 3 errors, 2 warnings" in ran.err
+    assert "6 cases, 1 with errors; the list has 3 errors and 1 warning" in ran.err
     assert f"{data}: 3 errors in the dataset" in ran.err
     assert "2 of 6 cases (phantom_003 and phantom_004)" in ran.out
 
