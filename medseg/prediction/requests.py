@@ -183,13 +183,13 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
         raise InputError("there is no such file or folder", source=path)
     if path.is_file():
         return [_file_case(path)]
-    if is_dicom_folder(path):
-        _tell_aside([p for p in _entries(path) if p.is_dir() or is_no_scan(p)], path, say)
-        return [_dicom_case(path)]
     if bids.is_root(path):
         found = [_file_case(scan) for scan in bids.scans(path)]
         say(f"{path.resolve().name} is read as a BIDS dataset: {counted(len(found), 'scan')}")
         return found
+    if is_dicom_folder(path):
+        _tell_aside([p for p in _entries(path) if p.is_dir() or is_no_scan(p)], path, say)
+        return [_dicom_case(path)]
     entries = _entries(path)
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
     scans = without_pictures([*series, *(p for p in entries if p.is_file() and _is_scan(p))])
