@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from medseg.core.errors import InputError
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.core.volume import Grid
-from medseg.findings.finding import Finding, of_files, ordered, sentence
+from medseg.findings.finding import Finding, from_warnings, ordered, sentence
 from medseg.io import digest_of
 from medseg.io.atomic import write_text
 from medseg.io.names import stem_and_suffix
@@ -248,7 +248,7 @@ class PredictionSummary:
         if self.findings is not None or self.quality is None:
             return self.findings
         doubts = [Finding("stated", "doubt", sentence(text)) for text in self.quality.reasons]
-        return ordered([*doubts, *of_files(self.warnings)])
+        return ordered([*doubts, *from_warnings(self.warnings)])
 
     def describes(self, labels: Path) -> bool:
         """Whether this states that it is of that very file.
