@@ -27,6 +27,9 @@ PALETTE = (
 universal design", in the order in which the first few differ most, then those furthest from the others in
 CIEDE2000 under the model of Machado et al. 2009, doi:10.1109/TVCG.2009.113."""
 
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
+"""What a colour looks like in a file: `#rrggbb`, in hexadecimal digits."""
+
 MIRRORED = {
     style(here): style(there)
     for here, there in (("left", "right"), ("right", "left"))

@@ -7,7 +7,6 @@ older versions; a key that no field has is passed over.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -17,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from medseg.core.errors import InputError
-from medseg.core.structures import Structure, StructureSet, Total, from_labels
+from medseg.core.structures import COLOUR, Structure, StructureSet, Total, from_labels
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, from_warnings, ordered, sentence
 from medseg.io import digest_of
@@ -25,8 +24,6 @@ from medseg.io.atomic import write_text
 from medseg.io.names import stem_and_suffix
 
 SCHEMA = "medseg.prediction/1"
-
-COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
 """What settings are called."""

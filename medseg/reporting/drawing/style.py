@@ -16,6 +16,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
 
 from medseg.core.errors import printable
+from medseg.core.structures import COLOUR
 
 BANNER = "Research use only. Not a medical device. Not for diagnosis or treatment."
 
@@ -51,7 +52,7 @@ def readable_colour(colour: str) -> str:
     >>> readable_colour("#46f0f0"), readable_colour("red; }"), readable_colour("#800000")
     ('#46f0f0', '#b0b0b0', '#b36666')
     """
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
+    if not COLOUR.fullmatch(colour):
         return NEUTRAL
     shade = colour.lower()
     share = 0.0
