@@ -152,7 +152,7 @@ def _agreement(
     """How OpenVINO in f32, and both in bf16, differ from torch in f32 on whole prepared scans.
 
     Returns:
-        The largest differences, and how sure the model was of each scan (see `quality.confidence`).
+        The largest differences, and how sure the model was of each scan (see `ConfidenceTally.confidence`).
     """
     structures = model.spec.structure_set
     values = structures.values_by_index

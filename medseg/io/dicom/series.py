@@ -24,7 +24,7 @@ from medseg.io.names import format_of, is_no_scan, require_file
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 
 OUR_IMPLEMENTATION = "2.25.194411524594002913822187401268556170234"
-"""Implementation class UID in the head of the objects that we write, see `dicom_source`."""
+"""Implementation class UID in the head of the objects that we write, see `source.finish`."""
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 HEAD = 1024
 INDEX = "DICOMDIR"

@@ -307,7 +307,7 @@ def report_cohort(
         excluded: cases left out on purpose.
         lesions: of each case, by its id; see `metrics.lesions.lesion_rows`.
         lesions_of: structures whose lesions were looked for in every case.
-        thumbnails: a small PNG of a case, by its id; see `report.thumbnails`.
+        thumbnails: a small PNG of a case, by its id; see `thumbnails.thumbnail_png`.
         links: name of each case's page relative to this one, by case id, not quoted.
         options: `facts`, `created` and, where lesions were looked for, `rule` are used.
         overwrite: whether an existing page may be replaced.
