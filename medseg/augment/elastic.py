@@ -81,14 +81,6 @@ class ElasticParams:
         return Spline((self.spacing_mm,) * 3, self.tensor())
 
 
-def from_displacements(displacements_mm: Tensor, spacing_mm: float) -> ElasticParams:
-    """Params for given displacements (a, b, c, 3) in mm, with their smallest determinant; not shrunk."""
-    i, j, k = displacements_mm.shape[:3]
-    field = displacements_mm.double()
-    found = float(jacobian_determinants(field, spacing_mm).min())
-    return ElasticParams(spacing_mm, (i, j, k), tuple(field.flatten().tolist()), 1.0, found)
-
-
 def lattice_for(patch_shape: Sequence[int], spacing_mm: Sequence[float], control_mm: float) -> Lattice:
     """Control points along each axis that a patch needs: one interval more than it spans, and two.
 
