@@ -141,7 +141,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid, structures: StructureSet 
         raise InputError("a segment has no negative label value", source=path, hint="renumber the labels")
     whole = _structures(structures, [value for value in value_counts(array) if value])
     layers = _layers(array, whole)
-    nrrd.write(path, layers, grid, _keys(layers, whole, grid))
+    nrrd.write(path, layers, grid, _keys(layers, whole))
 
 
 def differences(path: Path, array: NDArray[Any], structures: StructureSet | None) -> Iterator[str]:
@@ -180,7 +180,7 @@ def _layers(array: NDArray[Any], structures: StructureSet) -> list[NDArray[Any]]
     return [array]
 
 
-def _keys(layers: Sequence[NDArray[Any]], structures: StructureSet, grid: Grid) -> Iterator[str]:
+def _keys(layers: Sequence[NDArray[Any]], structures: StructureSet) -> Iterator[str]:
     """What 3D Slicer needs to know of the segments, sorted as it sorts them."""
     extents = [_extents(layer) for layer in layers]
     for n, structure in enumerate(structures):
