@@ -195,7 +195,8 @@ def invariants(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 def determinants(columns: Sequence[Tensor]) -> Tensor:
     """Determinants of x -> x + u(x), given the columns (..., 3) of the gradient du/dx.
 
-    A field folds where one is zero or less. The whole map's determinant is this times that of the affine part, which is positive.
+    A field folds where one is zero or less. The whole map's determinant is this times that of the affine
+    part, which is positive.
     """
     one, two, three = invariants(columns)
     return 1 + one + two + three
