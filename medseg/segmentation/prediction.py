@@ -15,8 +15,10 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from medseg.core.colours import COLOUR
 from medseg.core.errors import InputError
-from medseg.core.structures import COLOUR, Structure, StructureSet, Total, from_labels
+from medseg.core.software import INTENDED_USE
+from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, from_warnings, ordered, sentence
 from medseg.io import digest_of
@@ -207,7 +209,7 @@ class PredictionSummary:
         provenance: what the result depends on.
     """
 
-    intended_use: str = "research only; not a medical device"
+    intended_use: str = INTENDED_USE
     grid: GridSummary | None = None
     quality: QualitySummary | None = None
     findings: tuple[Finding, ...] | None = None

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medseg import __version__
 from medseg.core.errors import counted
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap, Volume
 from medseg.data.cards import Card, load_card
@@ -239,7 +239,7 @@ def _measured(
     model.save(run.model_path, overwrite=True)
     for doubt in check_scores(model.spec):
         say(f"warning: {doubt.sentence}")
-    table = cases_csv(results, surface="surfel", software=f"medseg {__version__}", model=model.spec.name)
+    table = cases_csv(results, surface="surfel", software=SOFTWARE, model=model.spec.name)
     write_text(run.scores_path, table, overwrite=True)
     return results
 

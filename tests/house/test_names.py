@@ -28,7 +28,7 @@ PLAIN = re.compile(r"[a-z]\w*_\w+|[A-Z]+[a-z]+[A-Z]\w*|[A-Z][A-Z0-9]*_\w+")
 """Words that are names by their form: `of_this`, `OfThis` or `OF_THIS`."""
 SOURCE = re.compile(r"[\w/]+/\w+\.py")
 FENCED = re.compile(r"^```.*?^```", re.DOTALL | re.MULTILINE)
-FILES = ("json", "toml", "csv", "txt", "html", "png", "nii", "nhdr", "gz", "safetensors")
+FILES = ("json", "toml", "csv", "txt", "html", "css", "png", "nii", "nhdr", "gz", "safetensors")
 """What a dotted name ends with that is that of a file."""
 LIBRARIES = {"nibabel", "numpy", "pandas", "scipy", "stats", "torch", "SimpleITK"} | sys.stdlib_module_names
 PROMISE12 = re.compile(r"(whole|base|apex)_\w+")

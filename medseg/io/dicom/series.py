@@ -16,7 +16,15 @@ from medseg.core.volume import FileForm
 from medseg.io.dicom import frames as dicom_frames
 from medseg.io.dicom.elements import SEGMENTATIONS, Outline, looks_like_dicom, outline
 from medseg.io.dicom.geometry import stack
-from medseg.io.dicom.headers import MODALITIES, PATIENT, Slice, require_one_volume, require_same
+from medseg.io.dicom.headers import (
+    MODALITIES,
+    PATIENT,
+    Slice,
+    damaged,
+    no_plain_slice,
+    require_one_volume,
+    require_same,
+)
 from medseg.io.dicom.slices import read_slices
 from medseg.io.itk.images import simple_itk
 from medseg.io.memory import require_memory
@@ -356,14 +364,10 @@ def _pixels(reader: Any, header: Slice) -> NDArray[Any]:
         reader.SetFileName(os.fspath(header.path))
         plane = simple_itk().GetArrayFromImage(reader.Execute())
     except (RuntimeError, UnicodeError, MemoryError):
-        raise InputError(
-            "the DICOM file is cut or damaged", source=header.path, hint="export it again"
-        ) from None
+        raise damaged(header.path) from None
     plane = plane.reshape(plane.shape[-2:]).T
     if plane.shape != (header.columns, header.rows) or plane.dtype.kind not in "iuf":
-        raise InputError(
-            "the DICOM file does not contain a plain slice", source=header.path, hint="export it again"
-        )
+        raise no_plain_slice(header.path)
     return np.asarray(plane)
 
 

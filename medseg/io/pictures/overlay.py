@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.colours import rgb
 from medseg.core.errors import GeometryError, UsageError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap, Volume
 from medseg.io.atomic import atomic_write
-from medseg.io.names import stem_and_suffix
+from medseg.io.names import COLOURS, stem_and_suffix
 from medseg.io.pictures import png
 
 WINDOW_PERCENTILES = (0.5, 99.5)
@@ -60,7 +61,7 @@ def write_overlay(
     width = 1 + min(image.grid.shape[:2]) // PIXELS_A_LINE
     for structure in structures:
         mask = structures.mask(labels.array[..., 0], structure)
-        picture[outline(mask, width)] = np.frombuffer(bytes.fromhex(structure.colour[1:]), np.uint8)
+        picture[outline(mask, width)] = rgb(structure.colour)
     with atomic_write(path, overwrite, inputs=inputs) as temporary:
         temporary.write_bytes(png.encode(picture.transpose(1, 0, 2)))
 
@@ -84,7 +85,7 @@ def outline(mask: NDArray[np.bool_], width: int = 1) -> NDArray[np.bool_]:
 
 def _shown(image: Volume) -> NDArray[np.uint8]:
     """The slice as bytes (I, J, 3)."""
-    colour = image.channels == ("red", "green", "blue")
+    colour = image.channels == COLOURS
     channels = image.array[..., 0] if colour else np.repeat(image.array[:1, ..., 0], 3, axis=0)
     if image.array.dtype != np.uint8:
         channels = _windowed(channels)

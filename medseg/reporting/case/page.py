@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg import __version__
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, Total
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.findings.finding import Finding, from_warnings, is_doubtful, ordered
@@ -218,7 +218,7 @@ def case_of(
         verdict_known=options.verdict_known,
     )
     channel = volume.channels.index(options.channel) if options.channel in volume.channels else 0
-    facts = {"Software": f"medseg {__version__}", **options.facts, "Channel shown": volume.channels[channel]}
+    facts = {"Software": SOFTWARE, **options.facts, "Channel shown": volume.channels[channel]}
     if case.lesions and case.has_reference:
         facts["Rule of lesions"] = words.lesion_rule(options.rule)
     true = None if against is None else against.reference.array
@@ -325,7 +325,7 @@ def report_cohort(
         lesions=lesions,
         lesions_of=lesions_of,
     )
-    facts = {"Software": f"medseg {__version__}", **options.facts}
+    facts = {"Software": SOFTWARE, **options.facts}
     if lesions_of:
         facts["Lesion by lesion"] = f"{words.lesion_rule(options.rule)}. {words.penalty(options.rule)}"
     cohort = replace(

@@ -15,8 +15,8 @@ from matplotlib.ticker import FuncFormatter
 from medseg.core.errors import counted
 from medseg.reporting.case.content import Picture, ReportCase
 from medseg.reporting.cohort.content import ReportCohort
-from medseg.reporting.cohort.plots.panels import FAINT, INK, WIDTH_IN, Numbers, place_axes, plain, sheet
-from medseg.reporting.drawing.style import drawable, png
+from medseg.reporting.cohort.plots.panels import WIDTH_IN, Numbers, place_axes, plain, sheet
+from medseg.reporting.drawing.style import FAINT, INK, drawable, png
 
 ROWS_EACH = 60
 """Cases on one map; the others continue on the next."""
