@@ -11,7 +11,6 @@ from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.data.cases import relabelled
 from medseg.data.layouts import detect, read_layout
-from medseg.findings.finding import listed
 from medseg.io import ReadOptions, read_label_file, states_segments
 from medseg.io.names import (
     names_image,
@@ -128,7 +127,7 @@ def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
         return found, ()
     taken = [f"{files[stem].name} ({files[scan].name})" for stem, scan in marked.items() if scan in files]
     told = f"left out: {counted(len(scans), 'scan')} beside the labels"
-    return found, (f"{told}; taken (left out): {listed(taken, most=LISTED)}",)
+    return found, (f"{told}; taken (left out): {_first(taken)}",)
 
 
 def _predicted(*stems: str) -> tuple[str, ...]:
@@ -145,7 +144,13 @@ def _of_several(references: Iterable[_Reference], predictions: Mapping[str, Path
     if not told:
         return ()
     cases = counted(len(told), "case")
-    return (f"more than one file may be the prediction of {cases}; taken: {listed(told, most=LISTED)}",)
+    return (f"more than one file may be the prediction of {cases}; taken: {_first(told)}",)
+
+
+def _first(names: Sequence[str]) -> str:
+    """The first few names."""
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return f"{', '.join(names[:LISTED])}{more}"
 
 
 def _match(reference: _Reference, predictions: Mapping[str, Path]) -> Path | None:

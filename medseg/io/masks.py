@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 from medseg.core.errors import InputError
 from medseg.core.structures import value_counts
 from medseg.core.volume import LabelMap
-from medseg.findings.finding import listed
-from medseg.io.name_matching import name_key, names_by_key
+from medseg.io.name_matching import listed, name_key, names_by_key
 from medseg.io.names import names_image, stem_and_suffix, without_pictures
 from medseg.io.painting import Painting
 from medseg.io.read import read_label_values
@@ -61,12 +60,9 @@ def read_mask_folder(
     if not there:
         raise InputError(f"contains no mask of {listed(list(values))}", source=folder, hint="check the names")
     missing = [name for name in values if name not in there]
+    said = f"There is no mask of {listed(missing)}, which counts as unlabelled; an empty mask states absence."
     found = _painted(there, values, folder)
     if missing:
-        said = (
-            f"There is no mask of {listed(missing)}, which counts as unlabelled; "
-            "an empty mask states absence."
-        )
         unlabelled = tuple(values[name] for name in missing)
         found = replace(found, warnings=(said, *found.warnings), unlabelled=unlabelled)
     return found, {value: name for name, value in values.items()}

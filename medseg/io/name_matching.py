@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,6 @@ import numpy as np
 from medseg.core.errors import InputError, UsageError
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import LabelMap
-from medseg.findings.finding import listed
 from medseg.io.values import smallest_dtype
 
 
@@ -69,3 +68,9 @@ def name_key(name: str) -> str:
     True
     """
     return re.sub(r"[\W_]+", "", name.casefold())
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The first names, and how many there are more."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

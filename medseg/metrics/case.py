@@ -167,6 +167,23 @@ def evaluate_case(
     return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall, mode=mode)
 
 
+def missed_case(
+    reference: LabelMap, structures: StructureSet, failure: str, *, tolerance_mm: Tolerance = None,
+    surface: bool = True, mode: SurfaceMode = "surfel", case_id: str = "",
+) -> CaseResult:  # fmt: skip
+    """A case without a prediction, scored as if the prediction were empty.
+
+    Every structure the reference holds is missed: Dice 0, distances +inf, status `pred_empty`.
+    The case stays in the denominator of every mean, and `failure` says why.
+    """
+    nothing = np.broadcast_to(np.uint8(0), reference.grid.shape)
+    empty = LabelMap(nothing, reference.grid, reference.form)
+    case = evaluate_case(
+        empty, reference, structures, tolerance_mm=tolerance_mm, surface=surface, mode=mode, case_id=case_id
+    )
+    return replace(case, failure=failure)
+
+
 def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str, float]:
     """The tolerance of each structure that has one; at 0, surfaces must coincide.
 

@@ -124,6 +124,11 @@ SURFACE_METRICS = frozenset(name for name, m in METRICS.items() if m.of_counts i
 """Those that depend on what a surface is."""
 
 
+def surface_metrics(mode: sd.Mode) -> Mapping[str, Metric]:
+    """The metrics of distances in a mode, in table order."""
+    return {name: metric for name, metric in METRICS.items() if metric.of_mode(mode) is not None}
+
+
 def overlap_values(counts: Counts, grid: Grid) -> dict[str, Value]:
     """Every metric of one structure's voxels, by name."""
     return {

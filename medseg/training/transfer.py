@@ -11,11 +11,12 @@ from torch import Tensor
 
 from medseg.core.errors import ModelError, plural
 from medseg.core.structures import StructureSet
-from medseg.findings.finding import listed
 from medseg.model.file import Model
 from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import Segmenter
+
+LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,9 @@ def _said(what: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
     if shared != [name for name in there if name in wanted]:
         said.append(f"{what} have another order there; each keeps its own weights: {', '.join(shared)}")
     if fresh:
-        said.append(f"{what} that are new start from random weights: {listed(fresh)}")
+        said.append(f"{what} that are new start from random weights: {_listed(fresh)}")
     if dropped:
-        said.append(f"{what} that the recipe lacks are left out: {listed(dropped)}")
+        said.append(f"{what} that the recipe lacks are left out: {_listed(dropped)}")
     return said
 
 
@@ -134,5 +135,10 @@ def _new(names: Sequence[str], of: int) -> list[str]:
         return []
     return [
         f"{len(names)} of {of} weights {plural(len(names), 'does', 'do')} not fit and "
-        f"{plural(len(names), 'starts', 'start')} from random weights: {listed(names)}"
+        f"{plural(len(names), 'starts', 'start')} from random weights: {_listed(names)}"
     ]
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
+    return ", ".join(names[:LISTED]) + more

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from medseg.core.structures import StructureSet, from_labels
-from medseg.core.volume import Grid, LabelMap
-from medseg.metrics.case import CaseResult, StructureResult, Tolerance, evaluate_case
+from medseg.core.volume import Grid
+from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.counts import Counts
 from medseg.metrics.value import Status, Value
 from medseg.reporting.cohort.content import ReportCohort, cohort_from_results
@@ -18,20 +17,6 @@ Measured = tuple[float, float, float | None, float | None]
 """Predicted and reference ml, Dice, HD95 mm."""
 
 GRID = Grid((4, 4, 4), np.eye(4))
-
-
-def missed_case(
-    reference: LabelMap,
-    structures: StructureSet,
-    failure: str,
-    *,
-    tolerance_mm: Tolerance = None,
-    case_id: str = "",
-) -> CaseResult:
-    """A case without a prediction, measured as if the prediction were empty."""
-    nothing = LabelMap(np.zeros(reference.grid.shape, np.uint8), reference.grid)
-    case = evaluate_case(nothing, reference, structures, tolerance_mm=tolerance_mm, case_id=case_id)
-    return replace(case, failure=failure)
 
 
 def status(predicted: float, reference: float) -> Status:

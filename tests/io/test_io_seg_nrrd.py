@@ -273,7 +273,7 @@ def test_segments_get_the_values_of_the_structures_of_their_names(tmp_path: Path
         io.read_labels(path, structures=from_labels({7: "left kidney"}))
     stay = io.read_labels(path, structures=from_labels({1: "liver"}))
     np.testing.assert_array_equal(stay.array, io.read_labels(path).array)
-    assert stay.warnings[-1].startswith("No segment has the name of a structure (Left_Kidney and tumour)")
+    assert stay.warnings[-1].startswith("No segment has the name of a structure (Left_Kidney, tumour)")
 
 
 # Writing

@@ -10,12 +10,11 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
-from cohorts import missed_case
 
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid, LabelMap
 from medseg.findings.finding import Finding
-from medseg.metrics.case import evaluate_case
+from medseg.metrics.case import evaluate_case, missed_case
 from medseg.reporting import html
 from medseg.reporting.case.content import Picture, ReportCase, rows_from_labels
 from medseg.reporting.cohort.content import Failure, ReportCohort, cohort_from_results

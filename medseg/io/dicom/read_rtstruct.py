@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from medseg.core.errors import GeometryError, InputError, counted, plural
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid, LabelMap
-from medseg.findings.finding import listed
 from medseg.io.dicom import series as dicom
 from medseg.io.dicom.contours import Points, filled
 from medseg.io.dicom.elements import outline
@@ -25,7 +24,7 @@ from medseg.io.dicom.headers import PATIENT, Slice, require_same
 from medseg.io.dicom.library import damage_named, dataset
 from medseg.io.itk.seg_nrrd import distinct_names, tidy_name
 from medseg.io.memory import require_memory
-from medseg.io.name_matching import name_key, names_by_key
+from medseg.io.name_matching import listed, name_key, names_by_key
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.painting import Painting
 from medseg.io.values import smallest_dtype
