@@ -105,6 +105,8 @@ def exists(name: str, local: Collection[str]) -> bool:
         return set(rest) <= set(classes()[first])
     if first in local:
         return set(rest) <= set(names())
+    if set(rest) <= set(classes().get(first.capitalize(), ())):
+        return True  # an instance, called after its class
     return any(_of_module(name, path) for path in modules())
 
 
@@ -126,7 +128,7 @@ def quoted(text: str) -> Iterator[tuple[int, str]]:
     ("name", "there"),
     [
         ("requests.find_cases", True), ("inputs.find_cases", False), ("requests.find_nothing", False),
-        ("metrics.conformal", True), ("Grid.volume_ml", True), ("Grid.volume_pints", False),
+        ("metrics.conformal", True), ("Grid.volume_ml", True), ("Grid.volume_pints", False), ("grid.spacing_mm", True),
         ("dataset.json", True), ("json.loads", True), ("stem_and_suffix", True), ("stem_and_prefix", False),
         ("here.array", True), ("here.no_array", False),
     ],
