@@ -128,7 +128,8 @@ def quoted(text: str) -> Iterator[tuple[int, str]]:
     ("name", "there"),
     [
         ("requests.find_cases", True), ("inputs.find_cases", False), ("requests.find_nothing", False),
-        ("metrics.conformal", True), ("Grid.volume_ml", True), ("Grid.volume_pints", False), ("grid.spacing_mm", True),
+        ("metrics.conformal", True), ("Grid.volume_ml", True), ("Grid.volume_pints", False),
+        ("grid.spacing_mm", True), ("grid.spacing_pints", False),
         ("dataset.json", True), ("json.loads", True), ("stem_and_suffix", True), ("stem_and_prefix", False),
         ("here.array", True), ("here.no_array", False),
     ],
