@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import Slices, label_boxes, outer_faces, union
+from medseg.core.colours import PALETTE
 from medseg.core.errors import InputError, UsageError, counted, did_you_mean
 from medseg.core.volume import Grid
 
@@ -20,14 +21,6 @@ COUNTED_AT_ONCE = 2**20
 """Labels widened to 64 bits at a time while they are counted."""
 VALUES_NAMED = 10
 """Unknown label values named in a message before the rest is counted."""
-
-PALETTE = (
-    "#56b4e9", "#d55e00", "#f0e442", "#cc79a7", "#0072b2", "#e69f00", "#009e73", "#cce6cc",
-    "#99ffff", "#996680", "#ccb380", "#8080ff", "#4d804d", "#b3b3b3", "#b3ff99", "#e600b3",
-)  # fmt: skip
-"""Colours that differ for people with any kind of colour vision: the seven of Okabe and Ito 2008, "Color
-universal design", in the order in which the first few differ most, then those furthest from the others in
-CIEDE2000 under the model of Machado et al. 2009, doi:10.1109/TVCG.2009.113."""
 
 MIRRORED = {
     style(here): style(there)

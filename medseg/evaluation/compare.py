@@ -6,13 +6,12 @@ import csv
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medseg import __version__
-from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.errors import UsageError
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, from_labels
 from medseg.data.label_files import held_structures, read_structures
 from medseg.evaluation.comparison_facts import facts_of, stated_structures
@@ -26,13 +25,20 @@ from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_LEAST_N, BOOTSTRAP_SEED, summarise
-from medseg.metrics.export import CASE_COLUMNS, case_content, cases_csv, number_cell, report_json, text_cell
+from medseg.metrics.export import (
+    CASE_COLUMNS,
+    case_content,
+    cases_csv,
+    document_head,
+    number_cell,
+    report_json,
+    text_cell,
+)
 from medseg.metrics.paired import PairedRow, compare_cases
 from medseg.metrics.ranking import ALPHA, EXACT_UP_TO, LEAST_TESTED
 from medseg.reporting.comparison.comparison import ReportComparison, metric_title, sentences, terminal_table
 
 SCHEMA = "medseg.comparison/1"
-SOFTWARE = f"medseg {__version__}"
 METRICS = ("dice", "hd95_mm", "nsd")
 """That are compared, the first one first in rank; NSD where a tolerance is given."""
 
@@ -83,10 +89,7 @@ class Comparison:
         """What `json` writes, as plain values."""
         said = self.report
         return {
-            "schema": SCHEMA,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "software": {"name": "medseg", "version": __version__},
-            "intended_use": "research",
+            **document_head(SCHEMA),
             "a": said.name_a,
             "b": said.name_b,
             "reference": said.has_reference,
@@ -321,11 +324,7 @@ def _agreed(
     first, second = read_pair(pair, structures)
     if second is None:
         raise UsageError("the second segmentation does not exist", source=pair.reference)
-    try:
-        first.grid.require(second.grid, "A and B", str(pair.prediction))
-    except GridMismatchError as fault:
-        fault.hint = "resample one onto the other's grid first"
-        raise
+    first.grid.require(second.grid, "A and B", str(pair.prediction))
     return evaluate_case(
         second,
         first,

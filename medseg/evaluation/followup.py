@@ -6,15 +6,15 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medseg import __version__
 from medseg.core.errors import ModelError, UsageError
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.evaluation.comparison_facts import StatedPrediction, require_same
@@ -22,7 +22,7 @@ from medseg.findings.finding import REFUSED
 from medseg.findings.finding import sentences as sentences_of
 from medseg.io import ReadOptions, digest_of_files, read_label_file, read_scan
 from medseg.io.atomic import write_text
-from medseg.metrics.export import number_cell, report_json, text_cell
+from medseg.metrics.export import document_head, number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
 from medseg.model.evidence import SmallestChange
 from medseg.model.file import load_model, packaged_models
@@ -35,7 +35,6 @@ SCHEMA = "medseg.followup/1"
 SPACING_RATIO = 1.25
 """Ratio of the sides of two scans' voxels from which their volumes differ by more than repeated scans do."""
 
-SOFTWARE = f"medseg {__version__}"
 DECIMALS = 6
 
 COLUMNS = (
@@ -74,10 +73,7 @@ class Followup:
         """What `json` writes, as plain values."""
         said = self.report
         return {
-            "schema": SCHEMA,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "software": {"name": "medseg", "version": __version__},
-            "intended_use": "research",
+            **document_head(SCHEMA),
             "first": said.name_first,
             "second": said.name_second,
             "dates": None if said.dates is None else [day.isoformat() for day in said.dates],

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from medseg.core import specs
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
-from medseg.evaluation.case_file import SOFTWARE
 from medseg.evaluation.measure import MISSING, EvaluationOptions
 from medseg.evaluation.scores import case_table, cohort_table
 from medseg.io.atomic import write_text
 from medseg.io.pictures.slices import NO_SIZE
 from medseg.metrics.case import CaseResult, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow
-from medseg.metrics.export import case_content, cases_csv, cohort_csv, lesions_csv, report_json
+from medseg.metrics.export import case_content, cases_csv, cohort_csv, document_head, lesions_csv, report_json
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.scores import Scores, StructureScores
 from medseg.metrics.table import HAUSDORFF_PERCENT
@@ -115,8 +114,7 @@ class Evaluation:
 
     def csv(self) -> str:
         """One line a case, structure and metric."""
-        software = f"{SOFTWARE['name']} {SOFTWARE['version']}"
-        return cases_csv(self.cases, surface=self.options.mode, software=software, model=self.model)
+        return cases_csv(self.cases, surface=self.options.mode, software=SOFTWARE, model=self.model)
 
     def cohort_csv(self) -> str:
         """One line a structure and metric over all cases."""
@@ -133,10 +131,7 @@ class Evaluation:
     def content(self) -> dict[str, Any]:
         """What `json` writes, as plain values."""
         return {
-            "schema": SCHEMA,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "software": SOFTWARE,
-            "intended_use": "research",
+            **document_head(SCHEMA),
             "model": self.model or None,
             "settings": settings_content(self.structures, self.options),
             "warnings": list(self.warnings),

@@ -165,7 +165,7 @@ def at_edge(findings: Iterable[Finding]) -> frozenset[str]:
     return frozenset(name for f in findings if f.code in ("at_edge", "cut_short") for name in f.structures)
 
 
-def of_files(warnings: Iterable[str], code: str = "file") -> tuple[Finding, ...]:
+def from_warnings(warnings: Iterable[str], code: str = "file") -> tuple[Finding, ...]:
     """Warnings of the file readers, as findings."""
     return tuple(Finding(code, "warning", sentence(text)) for text in dict.fromkeys(warnings))
 

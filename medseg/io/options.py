@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import UsageError
+from medseg.core.errors import GeometryError, UsageError
 from medseg.core.volume import FileForm, Grid
 
 FormName = Literal["sform", "qform"]
@@ -43,6 +43,25 @@ class ReadOptions:
             raise UsageError(f"fill_nan is {self.fill_nan}; it must be a finite float32")
         if self.volume is not None and self.volume < 0:
             raise UsageError(f"volume is {self.volume}; volumes are counted from 0")
+
+    def require_assumed(self, fault: str, source: Path) -> tuple[str]:
+        """Whether a file without orientation may be read as RAS+.
+
+        Args:
+            fault: what the header lacks.
+            source: the file.
+
+        Returns:
+            The warning that goes with its voxels.
+
+        Raises:
+            GeometryError: it may not.
+        """
+        if not self.assume_ras:
+            raise GeometryError(
+                fault, source=source, hint="add --assume-ras if you know that it lies in RAS order"
+            )
+        return ("The file stores no orientation; RAS order was assumed, as requested.",)
 
     def of_labels(self, volumes: int = 1) -> ReadOptions:
         """The decisions that concern a label file of so many volumes, read beside a scan."""

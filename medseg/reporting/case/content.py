@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid
-from medseg.findings.finding import Finding, of_files, sentence
+from medseg.findings.finding import Finding, from_warnings, sentence
 from medseg.metrics.case import CaseResult, StructureResult, SurfaceMode
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value, not_evaluated
@@ -156,7 +156,7 @@ def case_from_result(
         flags: shown before the numbers, ahead of the warnings of the measurement.
     """
     said = {flag.sentence for flag in flags}
-    warnings = [f for f in of_files(result.warnings, "measurement") if f.sentence not in said]
+    warnings = [f for f in from_warnings(result.warnings, "measurement") if f.sentence not in said]
     if result.failure is not None:
         text = sentence(f"no segmentation was measured: {result.failure}")
         warnings.insert(0, Finding("not_measured", "doubt", text))
