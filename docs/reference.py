@@ -31,12 +31,25 @@ These names are public: they stay, or leave with a note in the changelog. What i
 at any time.
 """
 
+OVERVIEW = """
+::: {path}
+    options:
+      members: []
+      show_root_heading: false
+      show_root_toc_entry: false
+"""
 
 BLOCK = """
 ::: {path}
     options:
       heading: {name}
       toc_label: {name}
+"""
+
+SHARED = """
+### What they share
+
+The arguments below are those of several of these classes. These base classes are not public themselves.
 """
 
 
@@ -63,18 +76,33 @@ def python() -> str:
     """The page of the public names, in the notation of mkdocstrings."""
     parts = [PYTHON]
     for name in PUBLIC:
-        parts.append(f"\n## {name}\n")
-        parts += [BLOCK.format(name=shown, path=path) for shown, path in _documented(name)]
+        parts += [f"\n## {name}\n", OVERVIEW.format(path=name)]
+        parts += [BLOCK.format(name=shown, path=_path(thing)) for shown, thing in _documented(name)]
+        shared = _shared([thing for _, thing in _documented(name)])
+        parts += [SHARED] * bool(shared)
+        parts += [BLOCK.format(name=thing.__name__, path=_path(thing)) for thing in shared]
     return "".join(parts)
 
 
-def _documented(module: str) -> Iterator[tuple[str, str]]:
-    """The public name of each function and class of a module, and the path at which it is defined."""
+def _documented(module: str) -> Iterator[tuple[str, Any]]:
+    """The public name of each function and class of a module, and the thing itself."""
     home = importlib.import_module(module)
     for name in getattr(home, "__all__", ()):
         thing = getattr(home, name)
         if inspect.isclass(thing) or inspect.isfunction(thing):
-            yield f"{module}.{name}", f"{thing.__module__}.{thing.__qualname__}"
+            yield f"{module}.{name}", thing
+
+
+def _shared(things: list[Any]) -> list[type]:
+    """The base classes of our own that explain arguments, and are not among the things."""
+    bases = [base for thing in things if inspect.isclass(thing) for base in thing.__mro__]
+    ours = [base for base in bases if base.__module__.startswith("medseg.") and base not in things]
+    return [base for base in dict.fromkeys(ours) if "Args:" in (base.__doc__ or "")]
+
+
+def _path(thing: Any) -> str:
+    """Where a function or a class is defined."""
+    return f"{thing.__module__}.{thing.__qualname__}"
 
 
 def main() -> None:

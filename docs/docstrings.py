@@ -1,0 +1,50 @@
+"""Extension of griffe for `make docs`: docstrings of this package in the notation that mkdocstrings reads."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import griffe
+
+DOCTEST = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
+ENTRY = re.compile(r"^ {4}(?P<names>\w+(?:, \w+)*): (?P<text>.*(?:\n {5,}.*)*)$", re.MULTILINE)
+SECTION = re.compile(r"^(?:Args|Attributes):\n(?: .*\n?)+", re.MULTILINE)
+AXES = re.compile(r"(?<=[ (])\*S\b")
+OTHERS = "others"
+"""In an `Args` section, the arguments that it does not name."""
+
+
+class Docstrings(griffe.Extension):
+    """Put fences around examples that begin with `>>>`, and give each argument an entry of its own.
+
+    The spatial axes `*S` of a shape keep their asterisk.
+    """
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        if obj.docstring is None:
+            return
+        fenced = DOCTEST.sub(r"```pycon\n\g<0>\n```", AXES.sub(r"\\*S", obj.docstring.value))
+        arguments = parameters(obj)
+        obj.docstring.value = SECTION.sub(lambda found: separate(found[0], arguments), fenced)
+
+
+def parameters(obj: griffe.Object) -> list[str]:
+    """The names of what a function, or the initialiser of a class, takes."""
+    found = obj.members.get("__init__") if obj.is_class else obj
+    if not isinstance(found, griffe.Function):
+        return []
+    return [parameter.name for parameter in found.parameters if parameter.name != "self"]
+
+
+def separate(section: str, arguments: list[str]) -> str:
+    """A section in which each name has a line, the names that `others` stands for included."""
+    named = {name for entry in ENTRY.finditer(section) for name in entry["names"].split(", ")}
+    rest = [] if OTHERS in arguments else [name for name in arguments if name not in named]
+
+    def lines(entry: re.Match[str]) -> str:
+        names = entry["names"].split(", ")
+        names = rest if names == [OTHERS] and rest else names
+        return "\n".join(f"    {name}: {entry['text']}" for name in names)
+
+    return ENTRY.sub(lines, section)
