@@ -10,6 +10,7 @@ import griffe
 DOCTEST = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
 ENTRY = re.compile(r"^ {4}(?P<names>\w+(?:, \w+)*): (?P<text>.*(?:\n {5,}.*)*)$", re.MULTILINE)
 SECTION = re.compile(r"^(?:Args|Attributes):\n(?: .*\n?)+", re.MULTILINE)
+RETURNS = re.compile(r"^(Returns:\n {4})(?=.*: )", re.MULTILINE)
 AXES = re.compile(r"(?<=[ (])\*S\b")
 OTHERS = "others"
 """In an `Args` section, the arguments that it does not name."""
@@ -18,7 +19,7 @@ OTHERS = "others"
 class Docstrings(griffe.Extension):
     """Put fences around examples that begin with `>>>`, and give each argument an entry of its own.
 
-    The spatial axes `*S` of a shape keep their asterisk.
+    The spatial axes `*S` of a shape keep their asterisk, and a colon in a sentence about a result stays one.
     """
 
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
@@ -26,7 +27,10 @@ class Docstrings(griffe.Extension):
             return
         fenced = DOCTEST.sub(r"```pycon\n\g<0>\n```", AXES.sub(r"\\*S", obj.docstring.value))
         arguments = parameters(obj)
-        obj.docstring.value = SECTION.sub(lambda found: separate(found[0], arguments), fenced)
+        separated = SECTION.sub(lambda found: separate(found[0], arguments), fenced)
+        if isinstance(obj, griffe.Function):  # what stands before a colon would be read as the type
+            separated = RETURNS.sub(lambda found: f"{found[1]}{obj.returns}: ", separated)
+        obj.docstring.value = separated
 
 
 def parameters(obj: griffe.Object) -> list[str]:
