@@ -10,8 +10,10 @@ import griffe
 DOCTEST = re.compile(r"^>>> .*(?:\n(?!\s*$).*)*", re.MULTILINE)
 ENTRY = re.compile(r"^ {4}(?P<names>\w+(?:, \w+)*): (?P<text>.*(?:\n {5,}.*)*)$", re.MULTILINE)
 SECTION = re.compile(r"^(?:Args|Attributes):\n(?: .*\n?)+", re.MULTILINE)
-RETURNS = re.compile(r"^(Returns:\n {4})(?=.*: )", re.MULTILINE)
-AXES = re.compile(r"(?<=[ (])\*S\b")
+RETURNS = re.compile(r"^(Returns:\n {4})(?=.*:)", re.MULTILINE)
+AXES = re.compile(r"`[^`]*`|(?<=[ (])\*(?=S\b)")
+"""The asterisk of `*S`, or a piece of code, in which it stays as it is."""
+
 OTHERS = "others"
 """In an `Args` section, the arguments that it does not name."""
 
@@ -25,12 +27,17 @@ class Docstrings(griffe.Extension):
     def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
         if obj.docstring is None:
             return
-        fenced = DOCTEST.sub(r"```pycon\n\g<0>\n```", AXES.sub(r"\\*S", obj.docstring.value))
+        fenced = DOCTEST.sub(r"```pycon\n\g<0>\n```", AXES.sub(escaped, obj.docstring.value))
         arguments = parameters(obj)
         separated = SECTION.sub(lambda found: separate(found[0], arguments), fenced)
         if isinstance(obj, griffe.Function):  # what stands before a colon would be read as the type
             separated = RETURNS.sub(lambda found: f"{found[1]}{obj.returns}: ", separated)
         obj.docstring.value = separated
+
+
+def escaped(found: re.Match[str]) -> str:
+    """An asterisk that opens no emphasis; code unchanged."""
+    return r"\*" if found[0] == "*" else found[0]
 
 
 def parameters(obj: griffe.Object) -> list[str]:
