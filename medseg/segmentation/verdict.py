@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from medseg.core.errors import InputError
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import LabelMap, Volume
-from medseg.findings import answer, finding
+from medseg.findings import finding, prediction
 from medseg.findings.finding import Finding
 from medseg.findings.labels import Expected, of_labels
 from medseg.findings.scan import of_grid, of_scan
@@ -160,18 +160,18 @@ def assess(
     spec = specs[0]
     known = volume.form.orientation_known
     found = [*_of_scans(volume, specs), *of_grid(volume.grid, orientation_known=known)]
-    found += answer.of_contrast(contrast)
+    found += prediction.of_contrast(contrast)
     if seen.voxels:
-        found += answer.of_confidence(seen.confidence, spec)
+        found += prediction.of_confidence(seen.confidence, spec)
     found += of_labels(
         labels.array, volume.grid, spec.structure_set, expected_of(spec), orientation_known=known
     )
     found += _of_evidence(spec)
-    found += answer.of_likeness(features, spec)
+    found += prediction.of_likeness(features, spec)
     sides = None
     if _sides_in_doubt(found, labels, spec.structure_set):
         sides = sides_agreement(seen.labels, mirrored().labels, spec.structure_set)
-        found += answer.of_sides(sides)
+        found += prediction.of_sides(sides)
     found += finding.of_files(volume.warnings)
     return Quality(finding.ordered(found), seen.confidence, sides)
 
@@ -196,7 +196,7 @@ def _of_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
     for spec in specs:
         codes = {f.code for f in found}
         of_voxels = of_scan(volume, spec, spec.network.spatial_dims)
-        about = [*of_voxels, *_of_units(volume, spec), *answer.of_scores(spec)]
+        about = [*of_voxels, *_of_units(volume, spec), *prediction.of_scores(spec)]
         found += [f for f in about if f.code not in codes]
     return found
 
@@ -262,4 +262,4 @@ def _sides_in_doubt(found: Iterable[Finding], labels: LabelMap, structures: Stru
     pairs = [(voxels[s.name], voxels[s.twin]) for s in structures if s.side == "left" and s.twin]
     if not any(map(any, pairs)):
         return False
-    return finding.is_doubtful(found) or any(max(pair) > answer.PAIR_RATIO * min(pair) for pair in pairs)
+    return finding.is_doubtful(found) or any(max(pair) > prediction.PAIR_RATIO * min(pair) for pair in pairs)
