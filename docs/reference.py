@@ -1,6 +1,6 @@
-"""Write docs/reference/commands.md and python.md, from the command line and the public names.
+"""Write the pages of docs/reference/: commands, public names, recipes and cards.
 
-python docs/reference.py          # `make docs` runs it; neither page is kept in the repository
+python docs/reference.py          # `make docs` runs it; no page of them is kept in the repository
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from typer.main import get_command
 
 from medseg.cli.main import app
 
-FOLDER = Path(__file__).parent / "reference"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "reference"
+READMES = {"recipes.md": "pipelines", "cards.md": "datasets"}
+"""Pages that are the README of a folder."""
+
 PUBLIC = ("medseg", "medseg.losses", "medseg.networks", "medseg.augment", "medseg.metrics")
 """Modules whose `__all__` is public."""
 
@@ -106,10 +110,13 @@ def _path(thing: Any) -> str:
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "commands.md").write_text(commands(), "utf-8")
     (FOLDER / "python.md").write_text(python(), "utf-8")
+    for page, folder in READMES.items():
+        text = (ROOT / folder / "README.md").read_text("utf-8")
+        (FOLDER / page).write_text(text.replace("../docs/", "../"), "utf-8")
 
 
 if __name__ == "__main__":
