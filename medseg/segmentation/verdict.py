@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from medseg.core.errors import InputError
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import LabelMap, Volume
-from medseg.findings import answer, finding
+from medseg.findings import finding, prediction
 from medseg.findings.finding import Finding
 from medseg.findings.labels import Expected, check_label_map
 from medseg.findings.scan import check_grid, check_scan
@@ -160,18 +160,18 @@ def assess(
     spec = specs[0]
     known = volume.form.orientation_known
     found = [*_check_scans(volume, specs), *check_grid(volume.grid, orientation_known=known)]
-    found += answer.check_contrast(contrast)
+    found += prediction.check_contrast(contrast)
     if seen.voxels:
-        found += answer.check_confidence(seen.confidence, spec)
+        found += prediction.check_confidence(seen.confidence, spec)
     found += check_label_map(
         labels.array, volume.grid, spec.structure_set, expected_of(spec), orientation_known=known
     )
     found += _check_evidence(spec)
-    found += answer.check_likeness(features, spec)
+    found += prediction.check_likeness(features, spec)
     sides = None
     if _sides_in_doubt(found, labels, spec.structure_set):
         sides = sides_agreement(seen.labels, mirrored().labels, spec.structure_set)
-        found += answer.check_sides(sides)
+        found += prediction.check_sides(sides)
     found += finding.from_warnings(volume.warnings)
     return Quality(finding.ordered(found), seen.confidence, sides)
 
@@ -196,7 +196,7 @@ def _check_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
     for spec in specs:
         codes = {f.code for f in found}
         scan = check_scan(volume, spec, spec.network.spatial_dims)
-        about = [*scan, *_check_units(volume, spec), *answer.check_scores(spec)]
+        about = [*scan, *_check_units(volume, spec), *prediction.check_scores(spec)]
         found += [f for f in about if f.code not in codes]
     return found
 
@@ -262,4 +262,4 @@ def _sides_in_doubt(found: Iterable[Finding], labels: LabelMap, structures: Stru
     pairs = [(voxels[s.name], voxels[s.twin]) for s in structures if s.side == "left" and s.twin]
     if not any(map(any, pairs)):
         return False
-    return finding.is_doubtful(found) or any(max(pair) > answer.PAIR_RATIO * min(pair) for pair in pairs)
+    return finding.is_doubtful(found) or any(max(pair) > prediction.PAIR_RATIO * min(pair) for pair in pairs)

@@ -26,8 +26,8 @@ from medseg.data.cases import (
 )
 from medseg.data.layouts import CaseFiles, DatasetFiles
 from medseg.data.synthetic import SyntheticCases
-from medseg.findings.answer import check_scores
 from medseg.findings.finding import gathered
+from medseg.findings.prediction import check_scores
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult

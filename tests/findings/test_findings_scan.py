@@ -10,7 +10,7 @@ from io_files import oblique
 
 from medseg.core.structures import from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg.findings.answer import check_sides
+from medseg.findings.prediction import check_sides
 from medseg.findings.scan import check_grid, check_scan
 from medseg.metrics.case import evaluate_case
 from medseg.model.evidence import Evidence, SpacingRange
