@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from medseg.api.options import Structures, structures_of
-from medseg.core.errors import UsageError
+from medseg.core.errors import UsageError, counted
 from medseg.core.keywords import hinted
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
@@ -18,7 +18,7 @@ from medseg.evaluation.evaluate import evaluate as evaluate_files
 from medseg.evaluation.maps import evaluate_maps
 from medseg.evaluation.result import Evaluation
 from medseg.io import ReadOptions
-from medseg.io.objects import Source, as_labels, is_path
+from medseg.io.objects import Source, array_of, as_labels, is_path, is_placed
 from medseg.metrics.case import SurfaceMode, Tolerance
 from medseg.metrics.instances import InstanceRule
 
@@ -113,13 +113,18 @@ def evaluate(
         instances=InstanceRule() if instances is True else instances or None,
         threads=threads,
     )
+    if affine is not None and spacing_mm is not None:
+        raise UsageError("affine= and spacing_mm= both say where voxels lie", hint="give one")
+    if not (affine is None and spacing_mm is None) and is_placed(pred) and is_placed(ref):
+        raise UsageError(
+            "prediction and reference say themselves where their voxels lie",
+            hint="leave out affine= and spacing_mm=",
+        )
     if not (is_path(pred) and is_path(ref)):
         if output is not None or images is not None:
             raise UsageError("only an evaluation of files is written to a folder", hint="leave out output=")
         maps = (_labels(side, affine, spacing_mm, reading) for side in (pred, ref))
         return evaluate_maps(*maps, **settings)
-    if affine is not None or spacing_mm is not None:
-        raise UsageError("files say themselves where voxels lie", hint="leave out affine= and spacing_mm=")
     return evaluate_files(
         Path(pred),
         Path(ref),
@@ -137,16 +142,15 @@ def _labels(
     source: Any, affine: ArrayLike | None, spacing_mm: Sequence[float] | None, reading: ReadOptions | None
 ) -> LabelMap:
     """Labels of any kind; affine and spacing are of arrays alone."""
-    if affine is not None and spacing_mm is not None:
-        raise UsageError("affine= and spacing_mm= are two answers to one question", hint="give one")
-    placed = not isinstance(source, np.ndarray) and (
-        is_path(source) or any(hasattr(source, name) for name in ("grid", "affine", "GetSpacing"))
-    )
-    if placed:
+    if is_placed(source):
         return as_labels(source, options=reading or ReadOptions())
-    array = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
+    array = array_of(source)
     if spacing_mm is not None:
-        flat = array if array.ndim == 3 else array.reshape(*array.shape, 1)
-        affine = np.diag([*map(float, spacing_mm), *(1.0,) * (4 - len(spacing_mm))])
-        return as_labels(flat, affine=affine)
+        if not len(spacing_mm) == array.ndim in (2, 3):
+            raise UsageError(
+                f"spacing_mm= has {counted(len(spacing_mm), 'length')}, and an array is {array.shape}",
+                hint="give arrays (I, J, K) or (I, J), and one length in mm for each axis",
+            )
+        affine = np.diag([*map(float, spacing_mm), *(1.0,) * (4 - array.ndim)])
+        array = np.atleast_3d(array)
     return as_labels(array, affine=affine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,30 @@ class TestEvaluate:
             assert found["liver"].hd95_mm == 2.0
             assert found["spleen"]["pq"] == 1.0
             assert found["liver"].nsd == found.cases[0]["liver"].metrics["nsd"].value
+
+    def test_a_tensor_that_carries_an_affine_of_its_own_is_an_array(self) -> None:
+        from monai.data import MetaTensor
+
+        pair = (MetaTensor(array.astype(np.int64), affine=np.eye(4)) for array in (labels(1), labels()))
+        found = medseg.evaluate(*pair, affine=np.diag([1.0, 1.0, 3.0, 1.0]))
+        assert found["1"].hd95_mm == 3.0
+
+    @pytest.mark.parametrize(
+        "more", [{"affine": np.eye(4)}, {"spacing_mm": (1, 1, 2)}], ids=["affine", "spacing"]
+    )
+    def test_an_affine_that_neither_side_needs_is_refused(self, tmp_path: Path, more: dict[str, Any]) -> None:
+        placed = LabelMap(labels(), Grid(labels().shape, np.eye(4)))
+        write_labels(tmp_path / "a.nii.gz", placed)
+        for pred, ref in itertools.product((placed, placed.to_nibabel(), tmp_path / "a.nii.gz"), repeat=2):
+            with pytest.raises(UsageError, match="where their voxels lie"):
+                medseg.evaluate(pred, ref, **more)
+        assert medseg.evaluate(placed, labels(), spacing_mm=(1, 1, 1))["1"].dice == 1.0
+
+    def test_a_spacing_has_one_length_an_axis(self) -> None:
+        with pytest.raises(UsageError, match=r"2 lengths.*\(12, 13, 14\)"):
+            medseg.evaluate(labels(), labels(), spacing_mm=(1, 2))
+        flat = medseg.evaluate(labels(1)[..., 4], labels()[..., 4], spacing_mm=(1, 2))
+        assert flat["1"].volume_ref_ml == 0.032
 
     def test_a_name_that_is_not_there_is_answered_with_the_nearest(self) -> None:
         found = medseg.evaluate(labels(), labels(), spacing_mm=(1, 1, 1))
