@@ -193,7 +193,7 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     entries = _entries(path)
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
     scans = without_pictures([*series, *(p for p in entries if p.is_file() and _is_scan(p))])
-    files = _without_labels([p for p in scans if p not in series], path, say)
+    files = _without_labels([p for p in scans if p not in series], say)
     cases = _numbered_cases(files, path) or [_file_case(p) for p in files]
     cases += [_dicom_case(p) for p in series]
     if not cases and (layout := detect(path)):
@@ -242,7 +242,7 @@ def _tell_aside(paths: Sequence[Path], folder: Path, say: Say) -> None:
         say(f"ignored in {folder.resolve().name}: {' and '.join(told)}")
 
 
-def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
+def _without_labels(files: Sequence[Path], say: Say) -> list[Path]:
     """Files of a folder but labels, which are named after a scan beside them; how many they were is said."""
     stems = {stem_and_suffix(path)[0] for path in files}
     labels = [path for path in files if scan_of_labels(stem_and_suffix(path)[0]) in stems]

@@ -19,9 +19,10 @@ from medseg.findings.scan import of_grid
 from medseg.io import ReadOptions, digest_of, read_label_file, read_scan
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import require_page, stem_and_suffix
-from medseg.metrics.case import CaseResult, Tolerance, ignored_nowhere
+from medseg.metrics.case import Tolerance, ignored_nowhere
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows
 from medseg.metrics.measurement import Measurement, measure
+from medseg.metrics.scores import Scores
 from medseg.metrics.volumes import asymmetries, intracranial_ml
 from medseg.reporting import html, words
 from medseg.reporting.case.content import ReportCase, case_from_result, rows_from_labels
@@ -282,13 +283,12 @@ def _with_derived(
 
 
 def report_cohort(
-    results: Sequence[CaseResult],
+    scores: Scores,
     *,
     structures: StructureSet,
     out: Path,
     title: str,
     failures: Sequence[Failure] = (),
-    excluded: Sequence[Failure] = (),
     lesions: Mapping[str, Sequence[LesionRow]] | None = None,
     lesions_of: Sequence[str] = (),
     thumbnails: Mapping[str, bytes] | None = None,
@@ -299,12 +299,11 @@ def report_cohort(
     """Write the page about many measured cases.
 
     Args:
-        results: the measurements; one with a `failure` counts as missed.
+        scores: the measurements; a case with a `failure` counts as missed.
         structures: what was measured.
         out: the page, an `.html` file.
         title: what to call the cohort.
         failures: cases that could not be measured at all.
-        excluded: cases left out on purpose.
         lesions: of each case, by its id; see `metrics.lesions.lesion_rows`.
         lesions_of: structures whose lesions were looked for in every case.
         thumbnails: a small PNG of a case, by its id; see `report.thumbnails`.
@@ -318,10 +317,9 @@ def report_cohort(
     options = options or ReportOptions()
     cohort = cohort_from_results(
         title,
-        results,
+        scores,
         structures,
         failures=failures,
-        excluded=excluded,
         lesions=lesions,
         lesions_of=lesions_of,
     )
