@@ -9,12 +9,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cohorts import cohort, many, results
+from missed import missed_case
 
 from medseg.core.errors import UsageError
 from medseg.core.structures import from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.metrics.agreement import agreement
-from medseg.metrics.case import evaluate_case, missed_case
+from medseg.metrics.case import evaluate_case
 from medseg.metrics.cohort import CohortRow
 from medseg.metrics.scores import Scores
 from medseg.metrics.value import Value

@@ -10,11 +10,12 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from missed import missed_case
 
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid, LabelMap
 from medseg.findings.finding import Finding
-from medseg.metrics.case import evaluate_case, missed_case
+from medseg.metrics.case import evaluate_case
 from medseg.metrics.scores import Scores
 from medseg.reporting import html
 from medseg.reporting.case.content import Picture, ReportCase, rows_from_labels
