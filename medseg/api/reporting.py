@@ -17,8 +17,7 @@ from medseg.io import ReadOptions, stem_and_suffix
 from medseg.io.names import require_page
 from medseg.io.objects import Source, as_labels, as_volume, is_path
 from medseg.metrics.case import Tolerance
-from medseg.metrics.measurement import measure
-from medseg.reporting.case.page import ReportOptions, case_of, write_page
+from medseg.reporting.case.page import ReportOptions, report_maps
 from medseg.reporting.case.page import report as report_files
 from medseg.segmentation.label_sources import known_structures
 from medseg.segmentation.prediction import stated_intervals
@@ -124,23 +123,16 @@ def _in_memory(
         options = replace(options, verdict_known=False)
     if structures is None:
         raise UsageError("nothing says what the labels mean", hint="give structures={1: NAME, ...}")
-    structures = structures if ignore is None else ignoring(structures, ignore)
     reading = reading or ReadOptions()
-    options = replace(options, viewer=not require_page(target), case_id=target.stem.removesuffix("_report"))
-    labels, against = as_labels(seg, options=reading), None
-    if reference is not None:
-        truth = replace(as_labels(reference, options=reading), ignore=structures.ignore)
-        against = measure(
-            labels,
-            truth,
-            structures,
-            tolerance_mm=options.tolerance_mm,
-            lesions=options.lesions,
-            rule=options.rule,
-            case_id=options.case_id,
-        )
-    case = case_of(as_volume(scan, options=reading), labels, structures, against=against, options=options)
-    write_page(target, case, overwrite=overwrite)
+    report_maps(
+        as_volume(scan, options=reading),
+        as_labels(seg, options=reading),
+        structures if ignore is None else ignoring(structures, ignore),
+        reference=None if reference is None else as_labels(reference, options=reading),
+        out=target,
+        options=replace(options, case_id=target.stem.removesuffix("_report")),
+        overwrite=overwrite,
+    )
 
 
 def _target(output: Path, stem: str) -> Path:

@@ -124,33 +124,73 @@ def report(
     reading = reading or ReadOptions()
     scans = tuple(scan.values()) if isinstance(scan, Mapping) else (scan,)
     refuse_existing(out, overwrite, [p for p in (seg, reference, *scans) if p is not None])
-    is_pdf = require_page(out)
+    require_page(out)
     volume = read_scan(scan, reading)
     read = partial(read_label_file, reading=reading, structures=structures, like=volume.grid)
     labels, truth = read(seg), None if reference is None else read(reference)
     volume.grid.require(labels.grid, "scan and segmentation", str(seg))
     if truth is not None:
         volume.grid.require(truth.grid, "scan and reference", str(reference))
-        truth = replace(truth, ignore=structures.ignore)
     case_id = options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg")
-    options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
-    options = options.with_verdict(stated_verdict(seg))
+    options = replace(options, case_id=case_id).with_verdict(stated_verdict(seg))
+    hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
+    if reference is not None:
+        hashes["Reference SHA-256"] = digest_of(reference)
+    return report_maps(
+        volume,
+        labels,
+        structures,
+        reference=truth,
+        out=out,
+        options=options,
+        hashes=hashes,
+        overwrite=overwrite,
+    )
+
+
+def report_maps(
+    volume: Volume,
+    labels: LabelMap,
+    structures: StructureSet,
+    *,
+    reference: LabelMap | None = None,
+    out: Path,
+    options: ReportOptions,
+    hashes: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> ReportCase:
+    """Write the page about a segmentation in memory.
+
+    Args:
+        volume: the scan.
+        labels: its segmentation, on the same grid.
+        structures: what the label values mean.
+        reference: a reference segmentation on the same grid; without one no accuracy is stated.
+        out: the page.
+        options: what else the page is told.
+        hashes: of the files, by what the page calls them.
+        overwrite: whether an existing page may be replaced.
+
+    Returns:
+        What the page says.
+
+    Raises:
+        MedsegError: the grids differ, or the page cannot be written.
+    """
+    options = replace(options, viewer=options.viewer and not require_page(out))
     against = None
-    if truth is not None:
+    if reference is not None:
         against = measure(
             labels,
-            truth,
+            replace(reference, ignore=structures.ignore),
             structures,
             tolerance_mm=options.tolerance_mm,
             lesions=options.lesions,
             rule=options.rule,
-            case_id=case_id,
+            case_id=options.case_id,
         )
     case = case_of(volume, labels, structures, against=against, options=options)
-    hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
-    if reference is not None:
-        hashes["Reference SHA-256"] = digest_of(reference)
-    case = replace(case, facts=(*case.facts, *hashes.items()))
+    case = replace(case, facts=(*case.facts, *(hashes or {}).items()))
     write_page(out, case, created=options.created, overwrite=overwrite)
     return case
 
