@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from medseg.core import numbers
-from medseg.core.errors import printable
-from medseg.findings.finding import listed
+from medseg.core.errors import listed, printable
 from medseg.metrics.case import UNKNOWN, UNLABELLED, CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow
 from medseg.metrics.value import not_evaluated

@@ -8,10 +8,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from medseg.core import affine
-from medseg.core.errors import UsageError, counted, plural
+from medseg.core.errors import UsageError, counted, listed, plural
 from medseg.core.structures import Side, Structure, StructureSet, edge_values
 from medseg.core.volume import Grid, LabelMap
-from medseg.findings.finding import listed
 from medseg.findings.scan import SHEARED_DEGREES
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
