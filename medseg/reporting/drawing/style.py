@@ -123,16 +123,6 @@ def _in_font(char: str) -> bool:
     return bool(font.get_char_index(ord(char)))
 
 
-def sideless(name: str) -> str:
-    """The name of a left structure without its side.
-
-    >>> sideless("left hippocampus"), sideless("Left-Thalamus"), sideless("left")
-    ('hippocampus', 'Thalamus', 'left')
-    """
-    words = re.findall(r"[^\W_]+|[\W_]+", name)
-    return "".join(w for w in words if w.lower() != "left").strip(" -_.,") or name
-
-
 def nice_length(largest: float) -> float:
     """The greatest 1, 2 or 5 times a power of ten that is not above `largest`.
 
