@@ -50,6 +50,14 @@ class Grid:
         object.__setattr__(self, "shape", sizes)
         object.__setattr__(self, "affine", matrix)
 
+    def __repr__(self) -> str:
+        return f"Grid({self._shown})"
+
+    @property
+    def _shown(self) -> str:
+        voxels, mm = map(str, self.shape), (f"{length:.4g}" for length in self.spacing_mm)
+        return f"{' × '.join(voxels)} voxels, {' × '.join(mm)} mm, {self.axis_codes}"
+
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
         return aff.spacing_mm(self.affine)
@@ -186,6 +194,9 @@ class Volume:
             )
         _freeze(self)
 
+    def __repr__(self) -> str:
+        return f"Volume({', '.join(self.channels)}: {self.array.dtype}, {self.grid._shown})"
+
     @property
     def spatial_shape(self) -> tuple[int, int, int]:
         return self.grid.shape
@@ -259,6 +270,9 @@ class LabelMap:
         if not np.issubdtype(self.array.dtype, np.integer):
             raise GeometryError(f"labels must be integers, not {self.array.dtype}")
         _freeze(self)
+
+    def __repr__(self) -> str:
+        return f"LabelMap({self.array.dtype}, {self.grid._shown})"
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return images.as_array(self.array, dtype, copy)

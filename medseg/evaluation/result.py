@@ -72,6 +72,9 @@ class Evaluation:
         """The measurements by structure and metric."""
         return Scores(self.cases)
 
+    def __repr__(self) -> str:
+        return f"Evaluation({self.scores.shown})"
+
     @property
     def cohort(self) -> tuple[CohortRow, ...]:
         """One row a structure and metric over all cases."""

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medseg.core.errors import InputError, ModelError, UsageError
+from medseg.core.errors import InputError, ModelError, UsageError, counted
 from medseg.core.keywords import hinted
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.structures import StructureSet, Total, value_counts
@@ -62,6 +62,10 @@ class Segmentation:
     features: dict[str, float] = field(default_factory=dict)
     estimated_dice: dict[str, float] = field(default_factory=dict)
     probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        found = counted(len(self.structures), "structure")
+        return f"Segmentation({self.verdict.flag}, {found}, {self.labels!r})"
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -119,6 +123,11 @@ class Segmenter:
         self.structures = first.structure_set
         self.refinement = self._refinement()
         self.members = [Member(model, self.options) for model in self.models]
+
+    def __repr__(self) -> str:
+        names = ", ".join(model.spec.name for model in self.models)
+        found = counted(len(self.structures), "structure")
+        return f"Segmenter({names}: {', '.join(self.channels)} to {found})"
 
     def _refinement(self) -> RefinementSpec | None:
         """How the one model's answer follows the scan; the mean of several is left as it is.

@@ -43,6 +43,14 @@ def test_every_public_name_is_there_and_says_what_it_is(room: str) -> None:
         getattr(module, module.__all__[1] + "x")
 
 
+@pytest.mark.parametrize("room", ["", *ROOMS])
+def test_the_tab_key_offers_the_public_names_and_no_others(room: str) -> None:
+    module = getattr(medseg, room) if room else medseg
+    assert [name for name in dir(module) if not name.startswith("_")] == sorted(
+        name for name in module.__all__ if not name.startswith("_")
+    )
+
+
 CLASSES = [
     (room, name)
     for room in ("losses", "networks", "augment")
@@ -68,6 +76,61 @@ def labels(shift: int = 0) -> np.ndarray:
     array = np.zeros((12, 13, 14), np.uint8)
     array[2:6, 2:6, 2 + shift : 6 + shift], array[8:11, 3:7, 3:9] = 1, 2
     return array
+
+
+class TestWrite:
+    @pytest.mark.parametrize("channels", [("image",), ("t1", "t2")])
+    @pytest.mark.parametrize("dtype", [np.float32, np.int16])
+    def test_a_scan_is_written_as_it_was_read(
+        self, tmp_path: Path, channels: tuple[str, ...], dtype: type[np.number]
+    ) -> None:
+        array = (np.arange(len(channels) * 120) + 0.25).astype(dtype).reshape(-1, 4, 5, 6)
+        scan = medseg.read(array, affine=np.diag([-1.0, 1.0, 2.0, 1.0]), channels=channels)
+        medseg.write(tmp_path / "scan.nii.gz", scan)
+        again = medseg.read(tmp_path / "scan.nii.gz", channels=channels)
+        assert again.array.dtype == dtype
+        assert np.array_equal(again.array, array)
+        assert again.grid.matches(scan.grid)
+
+    def test_what_lies_on_no_grid_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="not ndarray; wrap an array"):
+            medseg.write(tmp_path / "a.nii.gz", labels())
+        scan = medseg.read(labels(), affine=np.eye(4))
+        with pytest.raises(UsageError, match="structures are of labels"):
+            medseg.write(tmp_path / "a.nii.gz", scan, structures={1: "liver"})
+        assert not any(tmp_path.iterdir())
+
+    def test_labels_take_names_by_value(self, tmp_path: Path) -> None:
+        found = LabelMap(labels(), Grid(labels().shape, np.eye(4)))
+        medseg.write(tmp_path / "a.seg.nrrd", found, structures={1: "liver", 2: "spleen"})
+        (tmp_path / "names.json").write_text('{"1": "liver", "2": "spleen"}')
+        medseg.write(tmp_path / "b.seg.nrrd", found, structures=tmp_path / "names.json")
+        for name in ("a.seg.nrrd", "b.seg.nrrd"):
+            assert b"Segment0_Name:=liver" in (tmp_path / name).read_bytes()
+
+
+class TestShown:
+    def test_an_image_is_shown_in_a_line(self) -> None:
+        grid = Grid((12, 13, 14), np.diag([-1.0, 1.0, 2.5, 1.0]))
+        assert repr(grid) == "Grid(12 × 13 × 14 voxels, 1 × 1 × 2.5 mm, LAS)"
+        assert repr(LabelMap(labels(), grid)) == f"LabelMap(uint8, {repr(grid)[5:-1]})"
+        scan = medseg.read(np.zeros((2, 12, 13, 14), np.int16), affine=grid.affine, channels=("t1", "t2"))
+        assert repr(scan) == f"Volume(t1, t2: int16, {repr(grid)[5:-1]})"
+
+    def test_an_evaluation_is_shown_in_a_line(self) -> None:
+        found = medseg.evaluate(labels(1), labels(), spacing_mm=(1, 1, 2), structures={1: "liver", 2: "x"})
+        assert repr(found) == "Evaluation(1 case, mean Dice: liver 0.750 and x 1.000)"
+        assert repr(found.scores) == "Scores(1 case, mean Dice: liver 0.750 and x 1.000)"
+        assert repr(found["liver"]).startswith("StructureScores(liver, 1 case, dice 0.75, jaccard 0.6, ")
+
+    def test_a_model_and_its_result_are_shown_in_a_line(self, tmp_path: Path) -> None:
+        segmenter = medseg.load(tiny(tmp_path), threads=1)
+        count = f"{len(segmenter.structures)} structures"
+        name, channels = segmenter.models[0].spec.name, ", ".join(segmenter.channels)
+        assert repr(segmenter) == f"Segmenter({name}: {channels} to {count})"
+        found = segmenter(noise())
+        assert repr(found) == f"Segmentation({found.verdict.flag}, {count}, {found.labels})"
+        assert "20 × 21 × 22 voxels" in repr(found)
 
 
 class TestEvaluate:
