@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -52,12 +52,16 @@ def evaluate(
     protocol: str = "",
     lesions: Sequence[str] = (),
     instances: bool | InstanceRule = False,
-    threads: int = -1,
+    threads: int = 0,
     workers: int = 1,
     output: str | Path | None = None,
     images: str | Path | None = None,
     overwrite: bool = False,
-    reading: ReadOptions | None = None,
+    use_form: Literal["sform", "qform"] | None = None,
+    assume_ras: bool = False,
+    fill_nan: float | None = None,
+    volume: int | None = None,
+    series: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """Measure predictions against references: arrays, images, files, or folders of files.
@@ -77,12 +81,12 @@ def evaluate(
         protocol: of a challenge: "promise12", "brats2023", "brats2023-men", "brats2023-met".
         lesions: structures to measure lesion by lesion.
         instances: match the connected pieces of each structure: panoptic quality.
-        threads: that work on one case; -1 for all processors.
+        threads: that work on one case; 0 for all processors.
         workers: processes that measure the files of a folder, a case each.
         output: a folder, to which everything about files is written.
         images: scans under the names of the references, for a page of each case in `output`.
         overwrite: whether another evaluation in `output` may be replaced.
-        reading: decisions that the files leave open.
+        use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
         progress: called with cases done, cases in all, and the id of the next.
 
     Returns:
@@ -113,13 +117,8 @@ def evaluate(
         instances=InstanceRule() if instances is True else instances or None,
         threads=threads,
     )
-    if affine is not None and spacing_mm is not None:
-        raise UsageError("affine= and spacing_mm= both say where voxels lie", hint="give one")
-    if not (affine is None and spacing_mm is None) and is_placed(pred) and is_placed(ref):
-        raise UsageError(
-            "prediction and reference say themselves where their voxels lie",
-            hint="leave out affine= and spacing_mm=",
-        )
+    reading = ReadOptions(use_form, assume_ras, fill_nan, volume, series)
+    _require_one_place((pred, ref), affine, spacing_mm)
     if not (is_path(pred) and is_path(ref)):
         if output is not None or images is not None:
             raise UsageError("only an evaluation of files is written to a folder", hint="leave out output=")
@@ -138,12 +137,25 @@ def evaluate(
     )
 
 
+def _require_one_place(
+    sources: Sequence[Any], affine: ArrayLike | None, spacing_mm: Sequence[float] | None
+) -> None:
+    """Refuse two answers to where voxels lie."""
+    if affine is not None and spacing_mm is not None:
+        raise UsageError("affine= and spacing_mm= both say where voxels lie", hint="give one")
+    if not (affine is None and spacing_mm is None) and all(map(is_placed, sources)):
+        raise UsageError(
+            "prediction and reference say themselves where their voxels lie",
+            hint="leave out affine= and spacing_mm=",
+        )
+
+
 def _labels(
-    source: Any, affine: ArrayLike | None, spacing_mm: Sequence[float] | None, reading: ReadOptions | None
+    source: Any, affine: ArrayLike | None, spacing_mm: Sequence[float] | None, reading: ReadOptions
 ) -> LabelMap:
     """Labels of any kind; affine and spacing are of arrays alone."""
     if is_placed(source):
-        return as_labels(source, options=reading or ReadOptions())
+        return as_labels(source, options=reading)
     array = array_of(source)
     if spacing_mm is not None:
         if not len(spacing_mm) == array.ndim in (2, 3):

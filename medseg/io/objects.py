@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from medseg.core.affine import LPS_TO_RAS
 from medseg.core.errors import InputError, UsageError
 from medseg.core.volume import FileForm, Grid, LabelMap, Volume
-from medseg.io.labels import read_labels
+from medseg.io.labels import read_label_file
 from medseg.io.options import DEFAULT, ImageInfo, ReadOptions, Stored
 from medseg.io.placement import checked_grid
 from medseg.io.read import joined, read_volume, volume_of
@@ -71,11 +71,11 @@ def as_labels(source: Source, *, affine: ArrayLike | None = None, options: ReadO
 
     Raises:
         UsageError: an array has no affine, something else has one, or it is none of these.
-        MedsegError: as `read_labels`.
+        MedsegError: as `read_label_file`.
     """
     if is_path(source):
         _refuse_affine(affine, "a file")
-        return read_labels(source, options=options)
+        return read_label_file(Path(source), options)
     if isinstance(source, LabelMap):
         _refuse_affine(affine, "a LabelMap")
         return source

@@ -133,7 +133,7 @@ def evaluate_case(
         surface: False leaves the surface metrics `not_evaluated`.
         mode: the definition of a surface, see `metrics.surface`.
         case_id: what to call the case.
-        threads: that work on the surfaces; -1 for all processors.
+        threads: that work on the surfaces; 0 for all processors.
         instances: count and match the connected components of each structure by this rule, and add the
             values of `metrics.instances`.
 

@@ -35,7 +35,7 @@ def hd95(
         spacing_mm: distance between voxel centres along each axis.
         label: value of the structure, of labels.
         mode: what a surface is: "surfel" (area-weighted) or "voxel" (border voxels).
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -72,7 +72,7 @@ def hd100(
         spacing_mm: distance between voxel centres along each axis.
         label: value of the structure, of labels.
         mode: what a surface is: "surfel" (area-weighted) or "voxel" (border voxels).
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -106,7 +106,7 @@ def assd(
         spacing_mm: distance between voxel centres along each axis.
         label: value of the structure, of labels.
         mode: what a surface is: "surfel" (area-weighted) or "voxel" (border voxels).
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -138,7 +138,7 @@ def masd(
         reference: the same shape.
         spacing_mm: distance between voxel centres along each axis.
         label: value of the structure, of labels.
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -172,7 +172,7 @@ def nsd(
         spacing_mm: distance between voxel centres along each axis.
         tolerance_mm: distance up to which two surfaces count as the same, inclusive.
         label: value of the structure, of labels.
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.

@@ -154,7 +154,7 @@ def label_distances(
         count: the largest label.
         spacing_mm: distance between voxel centres along I, J, K.
         mode: what a surface is.
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -183,7 +183,7 @@ def surfel_distances(
         reference: bool (I, J, K); a box around both masks gives the same answer sooner.
         predicted: bool, the same shape.
         spacing_mm: distance between voxel centres along I, J, K.
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.

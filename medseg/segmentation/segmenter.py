@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -26,7 +26,7 @@ from medseg.inference.predictor import Predictor
 from medseg.inference.refine import refined_labels
 from medseg.inference.restore import Labels, Rows, restored_labels
 from medseg.io.objects import Source, as_volume
-from medseg.io.options import DEFAULT, ReadOptions
+from medseg.io.options import ReadOptions
 from medseg.model.file import Model, load_model
 from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import Preparation, Prepared
@@ -153,7 +153,11 @@ class Segmenter:
         *,
         affine: ArrayLike | None = None,
         channels: Sequence[str] | None = None,
-        options: ReadOptions = DEFAULT,
+        use_form: Literal["sform", "qform"] | None = None,
+        assume_ras: bool = False,
+        fill_nan: float | None = None,
+        volume: int | None = None,
+        series: str | None = None,
     ) -> Segmentation:
         """Segment one scan.
 
@@ -163,7 +167,7 @@ class Segmenter:
             watch: counts what the steps take.
             affine: 4x4, voxel index to RAS+ mm, of an array.
             channels: what several channels of one file or array are called; their order is never guessed.
-            options: decisions that a file leaves open.
+            use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
 
         Returns:
             Labels on the scan's own grid, their volumes, and the verdict.
@@ -171,8 +175,11 @@ class Segmenter:
         Raises:
             MedsegError: the scan cannot be read, does not suit the model, or does not fit in memory.
         """
-        volume = as_volume(scan, affine=affine, channels=channels, options=options)
-        watch = watch or Stopwatch()
+        options = ReadOptions(use_form, assume_ras, fill_nan, volume, series)
+        read = as_volume(scan, affine=affine, channels=channels, options=options)
+        return self._segmented(read, watch or Stopwatch())
+
+    def _segmented(self, volume: Volume, watch: Stopwatch) -> Segmentation:
         self.require(volume.channels, volume.grid)
         volume = self._bound(volume)
         if not self.options.force:

@@ -15,9 +15,10 @@ import pytest
 from models import tiny_model
 
 import medseg
-from medseg.core.errors import MissingPackageError, UsageError
+from medseg.core.errors import GeometryError, MissingPackageError, UsageError
 from medseg.core.volume import Grid, LabelMap
 from medseg.io import write_labels
+from medseg.segmentation.segmenter import Segmenter
 
 ROOMS = ("augment", "losses", "metrics", "networks")
 
@@ -76,6 +77,32 @@ def labels(shift: int = 0) -> np.ndarray:
     array = np.zeros((12, 13, 14), np.uint8)
     array[2:6, 2:6, 2 + shift : 6 + shift], array[8:11, 3:7, 3:9] = 1, 2
     return array
+
+
+READING = ("use_form", "assume_ras", "fill_nan", "volume", "series")
+"""Keywords of whatever reads files, as the options of the commands."""
+
+
+@pytest.mark.parametrize("verb", ["read", "predict", "evaluate", "compare", "report", "segment"])
+def test_what_a_file_leaves_open_is_decided_by_the_same_keywords_everywhere(verb: str) -> None:
+    called = Segmenter.__call__ if verb == "segment" else getattr(medseg, verb)
+    known = inspect.signature(called).parameters
+    assert set(READING) <= set(known)
+    assert not any("ReadOptions" in str(p.annotation) for p in known.values())
+
+
+def test_a_file_without_orientation_is_read_as_it_is_told(tmp_path: Path) -> None:
+    for name, array in (("a", labels()), ("b", labels(1))):
+        nib.save(nib.Nifti1Image(array, None), tmp_path / f"{name}.nii.gz")
+    a, b = (tmp_path / f"{name}.nii.gz" for name in "ab")
+    with pytest.raises(GeometryError, match="no orientation"):
+        medseg.evaluate(a, b)
+    assert medseg.evaluate(a, b, assume_ras=True)["1"].dice == 0.75
+    mixed = medseg.evaluate(nib.load(a), medseg.read(b, assume_ras=True), assume_ras=True)
+    assert mixed["1"].dice == 0.75
+    assert len(medseg.compare(a, b, reference=a, assume_ras=True).table_rows()) > 1
+    page = medseg.report(nib.load(a), a, tmp_path / "a.html", structures={1: "liver"}, assume_ras=True)
+    assert "liver" in page.read_text("utf-8")
 
 
 class TestWrite:
