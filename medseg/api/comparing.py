@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Literal
 
 from medseg.api.options import Structures, structures_of
+from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
 from medseg.evaluation.compare import Comparison
 from medseg.evaluation.compare import compare as compare_files
 from medseg.io import ReadOptions
+from medseg.io.objects import is_path
 from medseg.metrics.case import Tolerance
 
 
@@ -67,6 +69,12 @@ def compare(
     >>> found.report.agreed[0]["liver"].metrics["dice"].value
     0.75
     """
+    for source in (a, b):
+        if not is_path(source):
+            raise UsageError(
+                f"what is compared are files or folders, not {type(source).__name__}",
+                hint="measure one array against another with medseg.evaluate",
+            )
     return compare_files(
         Path(a),
         Path(b),

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from medseg.core import affine as aff
 from medseg.core import images
 from medseg.core.affine import Affine
-from medseg.core.errors import GeometryError, GridMismatchError
+from medseg.core.errors import GeometryError, GridMismatchError, UsageError
 
 SAME_GRID_MM = 1e-3
 """Two grids are the same when the centres of their corner voxels are at most this far apart."""
@@ -187,6 +187,7 @@ class Volume:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _require_grid(self.grid)
         expected = (len(self.channels), *self.grid.shape)
         if self.array.shape != expected:
             raise GeometryError(
@@ -265,6 +266,7 @@ class LabelMap:
     unlabelled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        _require_grid(self.grid)
         if self.array.shape != self.grid.shape:
             raise GeometryError(f"the array has the shape {self.array.shape}, and the grid {self.grid.shape}")
         if not np.issubdtype(self.array.dtype, np.integer):
@@ -299,6 +301,13 @@ def _read(image: Any, channels: Sequence[str] | None) -> Volume:
     import medseg
 
     return medseg.read(image, channels=channels)
+
+
+def _require_grid(grid: object) -> None:
+    if not isinstance(grid, Grid):
+        raise UsageError(
+            f"voxels lie on a Grid, not {type(grid).__name__}", hint="give medseg.Grid(shape, affine)"
+        )
 
 
 def _freeze(holder: Volume | LabelMap) -> None:

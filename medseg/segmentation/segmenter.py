@@ -149,7 +149,6 @@ class Segmenter:
     def __call__(
         self,
         scan: Source | Mapping[str, Source],
-        watch: Stopwatch | None = None,
         *,
         affine: ArrayLike | None = None,
         channels: Sequence[str] | None = None,
@@ -158,16 +157,17 @@ class Segmenter:
         fill_nan: float | None = None,
         volume: int | None = None,
         series: str | None = None,
+        watch: Stopwatch | None = None,
     ) -> Segmentation:
         """Segment one scan.
 
         Args:
             scan: a path, a `Volume`, an image of nibabel or SimpleITK, an array (I, J, K) or (C, I, J, K),
                 or one of them for each channel by name.
-            watch: counts what the steps take.
             affine: 4x4, voxel index to RAS+ mm, of an array.
             channels: what several channels of one file or array are called; their order is never guessed.
             use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
+            watch: counts what the steps take.
 
         Returns:
             Labels on the scan's own grid, their volumes, and the verdict.

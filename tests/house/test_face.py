@@ -136,6 +136,17 @@ class TestWrite:
             assert b"Segment0_Name:=liver" in (tmp_path / name).read_bytes()
 
 
+def test_an_affine_in_the_place_of_a_grid_is_refused_with_the_way_to_make_one() -> None:
+    for make in (LabelMap, lambda array, grid: medseg.Volume(array[None], grid, ("t1",))):
+        with pytest.raises(UsageError, match=r"not ndarray; give medseg.Grid\(shape, affine\)"):
+            make(labels(), np.eye(4))
+
+
+def test_arrays_are_not_compared_but_measured() -> None:
+    with pytest.raises(UsageError, match=r"files or folders, not ndarray; .* medseg\.evaluate"):
+        medseg.compare(labels(), labels(1))
+
+
 class TestShown:
     def test_an_image_is_shown_in_a_line(self) -> None:
         grid = Grid((12, 13, 14), np.diag([-1.0, 1.0, 2.5, 1.0]))
