@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -57,7 +58,7 @@ def command(
         ignore=ignore,
         tolerance_mm=tolerance,
         lesions=lesions or None,
-        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
+        **asdict(opt.reading(use_form, assume_ras, fill_nan, volume, series)),
         overwrite=overwrite,
     )
     say(str(target))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import ClassVar, Self
+
+NAMED_AT_MOST = 8
+"""Things that a sentence names before it counts the rest."""
 
 
 class MedsegError(Exception):
@@ -123,6 +126,23 @@ def plural(number: int, one: str, many: str) -> str:
     ('is', 'are')
     """
     return one if number == 1 else many
+
+
+def listed(
+    names: Sequence[str],
+    detail: Callable[[str], str] | None = None,
+    most: int | None = NAMED_AT_MOST,
+) -> str:
+    """Names as words of a sentence, each with its detail in brackets, the rest counted; all with `most=None`.
+
+    >>> listed([]), listed(["stem"]), listed("abcd", most=2), listed(["stem", "core"], "{} too".format)
+    ('none', 'stem', 'a, b and 2 more', 'stem (stem too) and core (core too)')
+    """
+    if not names:
+        return "none"
+    words = [name if detail is None else f"{name} ({detail(name)})" for name in names[:most]]
+    last = f"{len(names) - most} more" if most is not None and len(names) > most else words.pop()
+    return f"{', '.join(words)} and {last}" if words else last
 
 
 def printable(text: str) -> str:

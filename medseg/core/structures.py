@@ -205,13 +205,8 @@ class StructureSet:
         return (*range(offset), *(index[s.twin or s.name] for s in self.items))
 
     def unsided(self, name: str) -> str:
-        """The name of a structure without its side, where it has one and begins with it.
-
-        >>> StructureSet((Structure(1, "left eye", "left"),)).unsided("left eye")
-        'eye'
-        """
-        side = self[name].side
-        return name.removeprefix(f"{side} ") if side != "none" else name
+        """The name of a structure without its side: see `without_side`."""
+        return without_side(name, self[name].side)
 
     def meant(self, name: str) -> tuple[Structure, ...]:
         """The structures that a name stands for: the one of that name, or both sides of a name without side.
@@ -301,6 +296,16 @@ def side_of(name: str) -> tuple[Side, str | None]:
         return "none", None
     twin = "".join(MIRRORED.get(word, word) for word in words)
     return ("left" if sides[0] == "left" else "right"), twin
+
+
+def without_side(name: str, side: Side) -> str:
+    """The name of a structure without its side, wherever the name states it.
+
+    >>> without_side("left eye", "left"), without_side("Left-Thalamus", "left"), without_side("left", "left")
+    ('eye', 'Thalamus', 'left')
+    """
+    word = rf"(?i)\({side}\)|(?<![^\W_]){side}(?![^\W_])[ _.,-]*"
+    return (re.sub(word, "", name).strip(" _.,-") or name) if side != "none" else name
 
 
 def _coloured(structures: Sequence[Structure]) -> tuple[Structure, ...]:

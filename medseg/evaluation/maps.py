@@ -15,7 +15,6 @@ from medseg.evaluation.label_names import ignoring, require_some
 from medseg.evaluation.measure import EvaluationOptions, Maps, measure_maps
 from medseg.evaluation.result import Evaluation
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
-from medseg.metrics.cohort import summarise
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
 
@@ -60,6 +59,4 @@ def evaluate_maps(
     options = with_rules(options, structures, lesions, instances)
     case, rows, _ = measure_maps(Maps(predicted, reference), structures, options)
     lost = ignored_nowhere(ignore, (case,))
-    return Evaluation(
-        (case,), summarise((case,)), structures, options, warnings=lost, lesions={case.case_id: rows}
-    )
+    return Evaluation((case,), structures, options, warnings=lost, lesions={case.case_id: rows})

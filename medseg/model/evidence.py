@@ -14,18 +14,13 @@ from typing import Any
 
 from medseg.core.errors import ModelError, UsageError
 from medseg.core.lines import Line
-from medseg.core.specs import LEFT_OUT
+from medseg.core.specs import left_out
 
 VERSION = 1
 """Of what `Evidence` holds. A file without a version has the first."""
 
 Ends = tuple[float | None, float | None]
 """Lower and upper end of an interval."""
-
-
-def _unmeasured() -> Any:
-    """A field that is None, and left out of the file, until it is measured."""
-    return field(default=None, metadata={LEFT_OUT: True})
 
 
 @dataclass(frozen=True)
@@ -131,8 +126,8 @@ class StructureCalibration:
     """
 
     n: int = 0
-    volume_log_ratio: Ends | None = _unmeasured()
-    dice: Line | None = _unmeasured()
+    volume_log_ratio: Ends | None = left_out()
+    dice: Line | None = left_out()
 
 
 @dataclass(frozen=True)
@@ -148,7 +143,7 @@ class Coverage:
     volumes: int = 0
     dice_coverage: float | None = None
     dices: int = 0
-    shifts: dict[str, float] | None = _unmeasured()
+    shifts: dict[str, float] | None = left_out()
 
 
 @dataclass(frozen=True)
@@ -164,7 +159,7 @@ class Calibration:
     coverage: float
     n: int = 0
     structures: dict[str, StructureCalibration] = field(default_factory=dict)
-    shifted: Coverage | None = _unmeasured()
+    shifted: Coverage | None = left_out()
 
 
 @dataclass(frozen=True)
@@ -283,18 +278,18 @@ class Evidence:
         version: see `VERSION`.
     """
 
-    validation: tuple[Score, ...] | None = _unmeasured()
-    engines: dict[str, EngineAgreement] | None = _unmeasured()
-    confidence: Confidence | None = _unmeasured()
-    volumes_ml: dict[str, VolumeRange] | None = _unmeasured()
-    spacing_mm: SpacingRange | None = _unmeasured()
-    calibration: Calibration | None = _unmeasured()
-    usual: Usual | None = _unmeasured()
-    pieces: dict[str, int] | None = _unmeasured()
-    repeatability: Repeatability | None = _unmeasured()
-    rounding: dict[str, Rounding] | None = _unmeasured()
-    real_heads: RealHeads | None = _unmeasured()
-    version: int = field(default=VERSION, metadata={LEFT_OUT: True})
+    validation: tuple[Score, ...] | None = left_out()
+    engines: dict[str, EngineAgreement] | None = left_out()
+    confidence: Confidence | None = left_out()
+    volumes_ml: dict[str, VolumeRange] | None = left_out()
+    spacing_mm: SpacingRange | None = left_out()
+    calibration: Calibration | None = left_out()
+    usual: Usual | None = left_out()
+    pieces: dict[str, int] | None = left_out()
+    repeatability: Repeatability | None = left_out()
+    rounding: dict[str, Rounding] | None = left_out()
+    real_heads: RealHeads | None = left_out()
+    version: int = left_out(VERSION)
 
     @property
     def volume_ranges(self) -> dict[str, tuple[float, float]]:

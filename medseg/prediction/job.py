@@ -232,7 +232,7 @@ class Job:
         if self.volume is None:
             return
         with self._contained():
-            self.found = self.segmenter(self.volume, self.watch)
+            self.found = self.segmenter(self.volume, watch=self.watch)
             refused = sentences(self.found.findings, *REFUSED)
             if self.options.strict and refused:
                 said = "; ".join(text.removesuffix(".") for text in refused)

@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.core.errors import UsageError
-from medseg.findings.finding import listed
+from medseg.core.errors import UsageError, listed
 from medseg.io import files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
 from medseg.io.names import format_of

@@ -9,12 +9,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medseg.core.errors import InputError, MedsegError, UsageError, counted
+from medseg.core.errors import InputError, MedsegError, UsageError, counted, listed
 from medseg.data import bids
 from medseg.data.layouts import CaseFiles, detect, read_layout
 from medseg.data.layouts.case import plain
 from medseg.data.layouts.description import description_of
-from medseg.findings.finding import listed
 from medseg.io import files_of, is_dicom_folder, stem_and_suffix
 from medseg.io.contents import require_true_suffix
 from medseg.io.formats import FORMATS

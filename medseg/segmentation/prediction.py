@@ -18,6 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from medseg.core.colours import COLOUR
 from medseg.core.errors import InputError
 from medseg.core.software import INTENDED_USE
+from medseg.core.specs import left_out, written
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, from_warnings, ordered, sentence
@@ -48,9 +49,6 @@ CHANGED = Finding(
     "The segmentation is not the one that the prediction beside it describes; what the model said of its "
     "result is left out.",
 )
-
-IF_ANY: Mapping[str, Any] = {"if_any": True}
-"""Marks a field that is written only where it holds something."""
 
 
 @dataclass(frozen=True)
@@ -94,10 +92,10 @@ class StructureSummary:
     voxels: int = 0
     volume_ml: float = 0.0
     truncated: bool = False
-    interval_ml: tuple[float, float] | None = field(default=None, metadata=IF_ANY)
-    expected_dice: float | None = field(default=None, metadata=IF_ANY)
-    expected_dice_interval: tuple[float, float] | None = field(default=None, metadata=IF_ANY)
-    members: tuple[int, ...] = field(default=(), metadata=IF_ANY)
+    interval_ml: tuple[float, float] | None = left_out()
+    expected_dice: float | None = left_out()
+    expected_dice_interval: tuple[float, float] | None = left_out()
+    members: tuple[int, ...] = left_out(())
 
     @property
     def structure(self) -> Structure:
@@ -167,7 +165,7 @@ class Provenance:
     input: ScanIdentity | None = None
     models: tuple[ModelIdentity, ...] = ()
     settings: Settings | None = None
-    dicom_seg: str | None = field(default=None, metadata=IF_ANY)
+    dicom_seg: str | None = left_out()
     software: Software = Software()
 
     @property
@@ -288,8 +286,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, Finding):
         return value.content()
     if is_dataclass(value):
-        held = ((f, getattr(value, f.name)) for f in fields(value))
-        return {f.name: plain(v) for f, v in held if "if_any" not in f.metadata or v not in (None, ())}
+        return {name: plain(inner) for name, inner in written(value).items()}
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value

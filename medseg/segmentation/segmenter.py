@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medseg.core.errors import InputError, ModelError, UsageError
+from medseg.core.errors import InputError, ModelError, UsageError, counted
 from medseg.core.keywords import hinted
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.structures import StructureSet, Total, value_counts
@@ -26,7 +26,7 @@ from medseg.inference.predictor import Predictor
 from medseg.inference.refine import refined_labels
 from medseg.inference.restore import Labels, Rows, restored_labels
 from medseg.io.objects import Source, as_volume
-from medseg.io.options import DEFAULT, ReadOptions
+from medseg.io.options import ReadOptions
 from medseg.model.file import Model, load_model
 from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import Preparation, Prepared
@@ -62,6 +62,10 @@ class Segmentation:
     features: dict[str, float] = field(default_factory=dict)
     estimated_dice: dict[str, float] = field(default_factory=dict)
     probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        found = counted(len(self.structures), "structure")
+        return f"Segmentation({self.verdict.flag}, {found}, {self.labels!r})"
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -120,6 +124,11 @@ class Segmenter:
         self.refinement = self._refinement()
         self.members = [Member(model, self.options) for model in self.models]
 
+    def __repr__(self) -> str:
+        names = ", ".join(model.spec.name for model in self.models)
+        found = counted(len(self.structures), "structure")
+        return f"Segmenter({names}: {', '.join(self.channels)} to {found})"
+
     def _refinement(self) -> RefinementSpec | None:
         """How the one model's answer follows the scan; the mean of several is left as it is.
 
@@ -140,21 +149,25 @@ class Segmenter:
     def __call__(
         self,
         scan: Source | Mapping[str, Source],
-        watch: Stopwatch | None = None,
         *,
         affine: ArrayLike | None = None,
         channels: Sequence[str] | None = None,
-        options: ReadOptions = DEFAULT,
+        use_form: Literal["sform", "qform"] | None = None,
+        assume_ras: bool = False,
+        fill_nan: float | None = None,
+        volume: int | None = None,
+        series: str | None = None,
+        watch: Stopwatch | None = None,
     ) -> Segmentation:
         """Segment one scan.
 
         Args:
             scan: a path, a `Volume`, an image of nibabel or SimpleITK, an array (I, J, K) or (C, I, J, K),
                 or one of them for each channel by name.
-            watch: counts what the steps take.
             affine: 4x4, voxel index to RAS+ mm, of an array.
             channels: what several channels of one file or array are called; their order is never guessed.
-            options: decisions that a file leaves open.
+            use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
+            watch: counts what the steps take.
 
         Returns:
             Labels on the scan's own grid, their volumes, and the verdict.
@@ -162,8 +175,11 @@ class Segmenter:
         Raises:
             MedsegError: the scan cannot be read, does not suit the model, or does not fit in memory.
         """
-        volume = as_volume(scan, affine=affine, channels=channels, options=options)
-        watch = watch or Stopwatch()
+        options = ReadOptions(use_form, assume_ras, fill_nan, volume, series)
+        read = as_volume(scan, affine=affine, channels=channels, options=options)
+        return self._segmented(read, watch or Stopwatch())
+
+    def _segmented(self, volume: Volume, watch: Stopwatch) -> Segmentation:
         self.require(volume.channels, volume.grid)
         volume = self._bound(volume)
         if not self.options.force:

@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from medseg.core import specs
-from medseg.core.errors import InputError, UsageError
+from medseg.core.errors import InputError, UsageError, listed
 from medseg.io.atomic import write_text
 from medseg.training.recipe import Recipe
 from medseg.training.split import Split
@@ -267,6 +267,4 @@ def _changes(before: Digests, now: Digests) -> str:
         for kind in ("image", "labels")
         if before.get(case, {}).get(kind) != now.get(case, {}).get(kind)
     ]
-    more = len(changed) - LISTED_CHANGES
-    listed = ", ".join(changed[:LISTED_CHANGES]) + (f" and {more} more" if more > 0 else "")
-    return f"{listed} changed"
+    return f"{listed(changed, most=LISTED_CHANGES)} changed"

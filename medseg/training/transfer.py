@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medseg.core.errors import ModelError, plural
+from medseg.core.errors import ModelError, listed, plural
 from medseg.core.structures import StructureSet
 from medseg.model.file import Model
 from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import Segmenter
-
-LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -124,9 +122,9 @@ def _said(what: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
     if shared != [name for name in there if name in wanted]:
         said.append(f"{what} have another order there; each keeps its own weights: {', '.join(shared)}")
     if fresh:
-        said.append(f"{what} that are new start from random weights: {_listed(fresh)}")
+        said.append(f"{what} that are new start from random weights: {listed(fresh)}")
     if dropped:
-        said.append(f"{what} that the recipe lacks are left out: {_listed(dropped)}")
+        said.append(f"{what} that the recipe lacks are left out: {listed(dropped)}")
     return said
 
 
@@ -135,10 +133,5 @@ def _new(names: Sequence[str], of: int) -> list[str]:
         return []
     return [
         f"{len(names)} of {of} weights {plural(len(names), 'does', 'do')} not fit and "
-        f"{plural(len(names), 'starts', 'start')} from random weights: {_listed(names)}"
+        f"{plural(len(names), 'starts', 'start')} from random weights: {listed(names)}"
     ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more

@@ -44,7 +44,7 @@ def scan(bank: Path, tmp_path: Path) -> Path:
 def refused_both_ways(code: int, *words: object) -> str:
     """What a real run and a dry run refuse in the same words, before a network runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Segmenter, "__call__", lambda *_: pytest.fail("a network ran"))
+        patch.setattr(Segmenter, "__call__", lambda *_, **__: pytest.fail("a network ran"))
         lines = {refused(code, *words, *more) for more in ((), ("--dry-run",))}
     (line,) = lines
     return line

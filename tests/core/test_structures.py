@@ -213,6 +213,18 @@ def test_a_name_without_a_side_means_both() -> None:
         eyes.meant("ear")
 
 
+@pytest.mark.parametrize(
+    "style", ["Left-Thalamus", "thalamus_left", "LEFT thalamus", "Thalamus (left)", "left thalamus"]
+)
+def test_a_name_loses_its_side_wherever_it_stands(style: str) -> None:
+    other = style.replace("Left", "Right").replace("left", "right").replace("LEFT", "RIGHT")
+    both = from_labels({1: style, 2: other, 3: "uprightness"})
+    plain, twin, other = (both.unsided(name) for name in both.names)
+    assert plain.lower() == twin.lower() == "thalamus"
+    assert other == "uprightness"
+    assert [s.value for s in both.meant(plain)] == [1, 2]
+
+
 def test_a_structure_consists_of_its_members_or_of_itself() -> None:
     assert [s.label_values for s in ORGANS] == [(7,), (3,), (5,)]
     assert [s.label_values for s in TUMOUR] == [s.members for s in TUMOUR]

@@ -81,7 +81,7 @@ def test_other_structures_begin_from_nothing_and_the_rest_is_taken() -> None:
     np.testing.assert_array_equal(after[name].numpy()[2], before[name].numpy()[2])
     assert said == (
         "structures that are new start from random weights: pancreas",
-        "structures that the recipe lacks are left out: liver, left kidney",
+        "structures that the recipe lacks are left out: liver and left kidney",
     )
     for key in after:
         if not key.startswith(name.split(".")[0]):
