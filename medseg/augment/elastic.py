@@ -136,7 +136,7 @@ def basis(positions: Tensor, count: int, *, derivative: bool = False) -> Tensor:
     intervals = count - 3
     if len(positions) and not (-1e-6 <= float(positions.min()) <= float(positions.max()) <= intervals + 1e-6):
         raise UsageError(
-            f"the lattice of {count} points serves positions from 0 to {intervals}, "
+            f"the lattice of {count} points covers positions from 0 to {intervals}, "
             f"not {float(positions.min()):g} to {float(positions.max()):g}",
             hint="sample the parameters for the patch they are applied to",
         )

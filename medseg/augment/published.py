@@ -28,7 +28,7 @@ from torch import Tensor
 from medseg.augment import elastic
 from medseg.augment.contrast import along_axes
 from medseg.augment.elastic import WEIGHTS, Lattice, Spline
-from medseg.core.errors import UsageError
+from medseg.core.errors import UsageError, unknown_name
 
 UNET_NODES, UNET_SIGMA = 3, 10.0
 VNET_INTERVALS, VNET_SIGMA = 2, 15.0
@@ -186,7 +186,7 @@ def mesh_of(preset: str, patch_shape: Sequence[int]) -> Lattice:
         return elastic.lattice_for(patch_shape, (1.0, 1.0, 1.0), UNET3D_SPACING)
     counts = {"unet2015": UNET_NODES, "vnet2016": VNET_INTERVALS + 3}
     if preset not in counts:
-        raise UsageError(f"there is no mesh field named {preset!r}")
+        raise unknown_name("mesh field", preset, ("unet3d2016", *counts))
     i, j, k = (1 if n == 1 else counts[preset] for n in patch_shape)
     return i, j, k
 

@@ -64,13 +64,17 @@ class TissueTable:
         object.__setattr__(self, "tissues", (Tissue(0, 0), *self.tissues))
         values = [t.value for t in self.tissues]
         if len(set(values)) != len(values) or len(values) > MAX_INDICES:
-            raise UsageError(f"tissue values must differ and number at most {MAX_INDICES}: {values}")
+            raise UsageError(
+                f"a synthesis needs at most {MAX_INDICES} tissue values, all different, not {values}"
+            )
         for t in self.tissues:
             if t.target not in self.structures.index_values:
                 raise UsageError(f"tissue {t.value} belongs to structure {t.target}, which does not exist")
             if t.like and t.like not in BRIGHTNESS["t1"]:
                 known = ", ".join(BRIGHTNESS["t1"])
-                raise UsageError(f"tissue {t.value} is like {t.like!r}; there are {known}")
+                raise UsageError(
+                    f"tissue {t.value} is like {t.like!r}, which does not exist", hint=f"choose from {known}"
+                )
         for one, other in self.structures.twins():
             a, b = ({t.intensity_class for t in self.tissues if t.target == v} for v in (one, other))
             if a != b:

@@ -33,7 +33,7 @@ from medseg.augment.spec import (
     Range,
 )
 from medseg.core.affine import spacing_mm as spacing_of
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, unknown_name
 from medseg.core.keywords import hinted
 from medseg.core.structures import StructureSet
 
@@ -104,7 +104,7 @@ class Transform:
         labels = [key for key in self.label_keys if key in data]
         if not images:
             raise UsageError(
-                f"there is no image among {', '.join(map(str, data))}", hint="name it with image_keys="
+                f"none of {', '.join(map(str, data))} is an image", hint="name the images with image_keys="
             )
         first = data[images[0]]
         spacing = self._spacing(first)
@@ -121,7 +121,7 @@ class Transform:
         labels = [name for name, image in found.items() if str(image.type) == "label"]
         images = [name for name in found if name not in labels]
         if not images:
-            raise UsageError("the subject has no image but labels")
+            raise UsageError("the subject contains labels but no image")
         spacing = self._spacing(found[images[0]])
         moved, cut = self._changed([found[n].data for n in images], [found[n].data for n in labels], spacing)
         for name, value in zip((*images, *labels), (*moved, *cut), strict=True):
@@ -215,9 +215,7 @@ class ElasticDeformation(Transform):
         label_keys: Sequence[str] = ("label",),
     ) -> None:
         if preset is not None and preset not in ELASTIC_PRESETS:
-            raise UsageError(
-                f"no elastic deformation is called {preset!r}", hint=did_you_mean(preset, ELASTIC_PRESETS)
-            )
+            raise unknown_name("elastic deformation", preset, ELASTIC_PRESETS)
         own = ElasticSpec(probability, spacing_control_mm, sigma_mm, min_jacobian)
         super().__init__(
             AugmentSpec(elastic=preset or own),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Axis = Annotated[
     str,
-    typer.Option("--axis", help="With --to images: cut sagittal, coronal or axial slices."),
+    typer.Option("--axis", help="With --to images: write sagittal, coronal or axial slices."),
 ]
 
 
@@ -27,14 +27,15 @@ def command(
         str,
         typer.Option(
             "--from",
-            help="Its layout, such as decathlon, nnunet or brats2023, or its card, by name or .toml file.",
+            help="Read the dataset by this layout, such as decathlon or brats2023, or by this card, a name "
+            "or .toml file.",
         ),
     ],
     to: Annotated[
         str,
         typer.Option(
             "--to",
-            help="Layout to write, such as nnunet, decathlon or brats2020; a wrong name lists all.",
+            help="Write this layout, such as decathlon or brats2020. An unknown name prints all layouts.",
         ),
     ],
     axis: Axis = "axial",
@@ -58,7 +59,7 @@ def command(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Convert a dataset to another layout. Voxels and their positions stay the same."""
+    """Convert a dataset to another layout. Does not change voxels or their positions."""
     from medseg.data.convert import convert
 
     done = convert(

@@ -97,6 +97,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"did you mean {names[close[0]]!r}?" if close else f"choose from {', '.join(names.values())}"
 
 
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that does not exist, with the closest known name, or all, as its hint.
+
+    >>> str(unknown_name("loss", "Tversk", ["dice", "tversky"]))
+    "the loss 'Tversk' does not exist; did you mean 'tversky'?"
+    """
+    return UsageError(f"the {what} {name!r} does not exist", hint=did_you_mean(name, known))
+
+
 def counted(number: int, thing: str) -> str:
     """A number with its noun.
 

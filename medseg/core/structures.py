@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import Slices, label_boxes, outer_faces, union
-from medseg.core.errors import InputError, UsageError, counted, did_you_mean
+from medseg.core.errors import InputError, UsageError, counted, unknown_name
 from medseg.core.volume import Grid
 
 Side = Literal["left", "right", "none"]
@@ -119,7 +119,7 @@ class StructureSet:
         for structure in self.items:
             if structure.name == name:
                 return structure
-        raise UsageError(f"no structure named {name!r}", hint=did_you_mean(name, self.names))
+        raise unknown_name("structure", name, self.names)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ class StructureSet:
         """
         if len(self.index_values) > MAX_INDICES:
             raise UsageError(
-                f"{len(self.index_values)} label values exceed the {MAX_INDICES} that a training can take"
+                f"a training takes at most {MAX_INDICES} label values, not {len(self.index_values)}"
             )
         index = {value: n for n, value in enumerate(self.index_values)}
         index |= {} if self.ignore is None else {self.ignore: IGNORED}
@@ -184,7 +184,7 @@ class StructureSet:
         if unknown:
             raise InputError(
                 unknown_values(unknown),
-                hint=f"declare them in the card; it has {', '.join(map(str, self.known_values))}",
+                hint=f"declare them in the card, which declares {', '.join(map(str, self.known_values))}",
             )
         return counts
 
@@ -231,7 +231,7 @@ class StructureSet:
         found = tuple(s for s in self.items if name in (s.name, self.unsided(s.name)))
         if not found:
             known = dict.fromkeys((*self.names, *map(self.unsided, self.names)))
-            raise UsageError(f"no structure named {name!r}", hint=did_you_mean(name, known))
+            raise unknown_name("structure", name, known)
         return found
 
     def voxels(self, count: Mapping[int, int]) -> dict[str, int]:
@@ -330,27 +330,32 @@ def _completed(structure: Structure, names: Container[str]) -> Structure:
 def _check(structures: StructureSet) -> None:
     names, values = structures.names, structures.values
     if len(set(names)) != len(names) or len(set(values)) != len(values):
-        raise UsageError(f"structure names and values must differ: {list(zip(values, names, strict=True))}")
+        raise UsageError(
+            f"two structures have the same name or the same value: {list(zip(values, names, strict=True))}"
+        )
     if 0 in values:
         raise UsageError("value 0 is the background and cannot be a structure")
     if structures.ignore is not None and structures.ignore in structures.known_values:
-        raise UsageError(f"the value {structures.ignore} cannot be both ignored and a structure")
+        raise UsageError(f"the value {structures.ignore} is both the ignored label and a structure")
     if structures.are_regions and not all(s.members for s in structures):
-        raise UsageError("labels and regions cannot be mixed: give every region its members")
+        raise UsageError("labels and regions are mixed", hint="give every region its members")
     for s in structures:
         if 0 in s.members:
-            raise UsageError(f"the region {s.name!r} holds 0, the background")
+            raise UsageError(f"the region {s.name!r} contains 0, the background")
         if s.twin is not None:
             _check_twin(s, {other.name: other for other in structures}.get(s.twin))
 
 
 def _check_twin(structure: Structure, twin: Structure | None) -> None:
     if twin is None or twin.twin != structure.name:
-        raise UsageError(f"{structure.name!r} names the twin {structure.twin!r}, which does not name it back")
+        raise UsageError(
+            f"{structure.name!r} has the twin {structure.twin!r}, but {structure.twin!r} does not have "
+            f"the twin {structure.name!r}"
+        )
     if {structure.side, twin.side} != {"left", "right"}:
         raise UsageError(
             f"the twins {structure.name!r} and {twin.name!r} have the sides {structure.side} and {twin.side}",
-            hint="one is left, the other right",
+            hint="set the side of one to left and of the other to right",
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from medseg.augment.spec import Tissue
 from medseg.core import specs
-from medseg.core.errors import InputError, UsageError, did_you_mean
+from medseg.core.errors import InputError, UsageError, unknown_name
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.data.layouts import LAYOUTS, CaseFiles, DatasetFiles, read_layout
 from medseg.data.layouts.case import plain
@@ -56,8 +56,7 @@ class Card:
 
     def __post_init__(self) -> None:
         if not LAYOUTS.knows(self.layout):
-            hint = did_you_mean(self.layout, LAYOUTS.names())
-            raise UsageError(f"no layout named {self.layout!r}", hint=hint)
+            raise unknown_name("layout", self.layout, LAYOUTS.names())
 
     @property
     def structure_set(self) -> StructureSet:
@@ -150,7 +149,9 @@ def _folder(kind: str) -> Path:
         return installed
     if (package.parent / "pyproject.toml").is_file():
         return package.parent / kind
-    raise InputError("the package was installed without its cards and recipes", source=package)
+    raise InputError(
+        "was installed without its cards and recipes", source=package, hint="install medseg again"
+    )
 
 
 def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelines"]) -> T:
@@ -164,7 +165,7 @@ def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelin
         known = available(kind)
         if str(name) not in known:
             what = "recipe" if kind == "pipelines" else "card"
-            raise UsageError(f"no {what} named {str(name)!r}", hint=did_you_mean(str(name), known))
+            raise unknown_name(what, str(name), known)
         path = known[str(name)]
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))

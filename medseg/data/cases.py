@@ -156,9 +156,9 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     taken = [value for value in relabel.values() if value in found and value not in relabel]
     if taken:
         raise InputError(
-            f"holds the label {taken[0]}, which this BRATS year does not define",
+            f"contains the label {taken[0]}, which this BRATS year does not define",
             source=source,
-            hint="check the labels",
+            hint="correct the label file, or choose the right year",
         )
     array = labels.array.copy()
     for value, becomes in relabel.items():
@@ -184,7 +184,7 @@ def check_case(
         faults.append(_of_file(fault, files.image))
     try:
         if not set(structures.require_known(labels.array)) - {labels.ignore}:
-            raise InputError("nothing is labelled: every voxel has the ignored label")
+            raise InputError("no voxel is labelled: every voxel has the ignored label")
         indices = None if prepared is None else _indices(labels, prepared, structures, preparation)
     except MedsegError as fault:
         faults.append(_of_file(fault, files.label or files.image))
@@ -211,7 +211,7 @@ def _indices(
     if labels.unlabelled:
         indices[indices == structures.index_values.index(0)] = IGNORED
     if (indices == IGNORED).all():
-        raise InputError("nothing is labelled in the part that a training uses")
+        raise InputError("no voxel is labelled in the part that a training uses")
     return indices
 
 
@@ -331,7 +331,7 @@ def _placed(digest: str, grid: Grid) -> str:
 def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
     if digest in seen:
         raise InputError(
-            f"holds the same voxels as {seen[digest]}", source=files.image, hint="remove one of them"
+            f"contains the same voxels as {seen[digest]}", source=files.image, hint="remove one of them"
         )
     seen[digest] = files.case_id
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.augment.spec import Tissue
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import unknown_name
 from medseg.core.structures import Structure, StructureSet, from_labels, value_counts
 from medseg.data.cards import Card, available, load_card
 from medseg.data.layouts import LAYOUTS, DatasetFiles, read_layout
@@ -89,8 +89,7 @@ def described(folder: Path, card: Card, *, complete: bool, reading: ReadOptions 
 def _card(name: str) -> Card:
     known = available("datasets")
     if Path(name).suffix != ".toml" and name not in known:
-        hint = did_you_mean(name, dict.fromkeys((*sources(), *known)))
-        raise UsageError(f"there is neither a layout nor a card named {name!r}", hint=hint)
+        raise unknown_name("layout or card", name, dict.fromkeys((*sources(), *known)))
     return load_card(name)
 
 

@@ -70,7 +70,7 @@ class SyntheticCases:
         indices, grid = self._head(files)
         if not np.allclose(grid.spacing_mm, 1.0, atol=0.01):
             raise InputError(
-                f"a label map with voxels of {grid.spacing_mm} mm, not 1 mm",
+                f"has voxels of {grid.spacing_mm} mm, but label maps need 1 mm",
                 source=files.image,
                 hint="resample it to 1 mm",
             )
@@ -94,7 +94,7 @@ class SyntheticCases:
         indices = self.table.encode(np.ascontiguousarray(reorientation.forward(labels.array)))
         box = bounding_box(indices)
         if box is None:
-            raise InputError("the label map is empty", source=files.image)
+            raise InputError("contains no label", source=files.image)
         room = [math.ceil(MARGIN_MM / mm) for mm in grid.spacing_mm]
         wanted = tuple(slice(s.start - r, s.stop + r) for s, r in zip(box, room, strict=True))
         there = widened(box, room, indices.shape)

@@ -193,16 +193,16 @@ def with_tiles_that_fit(
             return candidate
         least = load if least is None else min(least, load)
     what = f"predicting an image of {'x'.join(map(str, shape))} voxels with {spec.name}"
-    raise _too_much(least or 0, room, f"{what}, beside the scan,", limit)
+    raise _too_much(least or 0, room, what, limit, " in addition to the scan")
 
 
-def _too_much(needed: int, room: int, what: str, limit: int | None = None) -> ResourceError:
+def _too_much(needed: int, room: int, what: str, limit: int | None = None, beside: str = "") -> ResourceError:
     """What is too large, and the least limit that suffices where one was given."""
     enough = "raise --max-memory"
     if limit is not None:
         enough = f"give --max-memory {math.ceil((limit + needed - room) / MIB)}M"
     return ResourceError(
-        f"{what} needs {needed / GIB:.2f} GiB, and {max(0, room) / GIB:.2f} GiB are left",
+        f"{what} needs {needed / GIB:.2f} GiB{beside}, but only {max(0, room) / GIB:.2f} GiB are left",
         hint=f"{enough}, or close other programs",
     )
 

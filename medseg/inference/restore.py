@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import Box, around, bounding_box
-from medseg.core.errors import ModelError
 from medseg.core.structures import StructureSet
 from medseg.inference.tiles import FloatArray
+from medseg.inference.tta import require_outputs
 from medseg.preparation.preparation import Prepared
 from medseg.preparation.resample import reached, resample, sources
 
@@ -44,7 +44,7 @@ def restored_labels(prepared: Sequence[Prepared], runs: Sequence[Rows], structur
         structures: what the outputs are.
 
     Raises:
-        ModelError: there are not as many outputs as the structures make.
+        ModelError: the structures need another number of outputs.
     """
     shape = prepared[0].oriented_shape
     kind = np.result_type(*(np.min_scalar_type(v) for v in (0, *structures.values)))
@@ -94,10 +94,7 @@ class _Window:
         end = self.first + self.held.shape[1]
         while end < last:
             run, part = next(self.rows)
-            if len(part) != self.structures.output_channels:
-                raise ModelError(
-                    f"{len(part)} outputs, where the structures make {self.structures.output_channels}"
-                )
+            require_outputs(len(part), self.structures.output_channels)
             parts.append(part[:, max(0, first - run.start) :])
             end = run.stop
         self.held = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)

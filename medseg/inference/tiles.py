@@ -144,7 +144,9 @@ def plan(
     if strategy == "auto":
         chosen = "overlap_tile" if tile_independent else "sliding_window"
     if min(size) < 1 or min(steps) < 1 or min(halo) < 0:
-        raise UsageError(f"shape {size} and stride {steps} must be positive, radius {halo} not negative")
+        raise UsageError(
+            f"shape {size} and stride {steps} must be positive, and radius {halo} must not be negative"
+        )
     if chosen == "sliding_window":
         return _sliding_window(size, _triple(tile), steps, overlap)
     if not tile_independent:
@@ -182,8 +184,8 @@ def _cheapest(extended: Triple, halo: Triple, stride: Triple, max_voxels: int) -
     smallest = math.prod(min(tile for _, tile in axis) for axis in options)
     if smallest > max_voxels:
         raise ResourceError(
-            f"an exact tile has at least {smallest:,} voxels (halo {halo} voxels a side, volume "
-            f"{extended} with its mirrored border), and the limit is {max_voxels:,}",
+            f"an exact tile needs at least {smallest:,} voxels (halo {halo} voxels a side, volume "
+            f"{extended} with its mirrored border), but the limit is {max_voxels:,}",
             hint="allow more memory, or use the sliding window",
         )
     fitting = (choice for choice in product(*options) if math.prod(tile for _, tile in choice) <= max_voxels)
@@ -221,7 +223,7 @@ def _cores(extended: int, tile: int, halo: int, border: int, size: int) -> list[
 
 def _sliding_window(shape: Triple, tile: Triple, stride: Triple, overlap: float) -> Plan:
     if not 0 <= overlap < 1:
-        raise UsageError(f"overlap {overlap} is not in [0, 1)")
+        raise UsageError(f"overlap must be in [0, 1), not {overlap}")
     if any(t < 1 or t % s for t, s in zip(tile, stride, strict=True)):
         raise UsageError(f"tile {tile} must be a multiple of the network's stride {stride}")
     extended = _triple(map(max, shape, tile))

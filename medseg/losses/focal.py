@@ -62,7 +62,7 @@ class FocalLoss(Loss):
         super().__init__(regions=regions, reduction=reduction)
         if alpha is not None and not regions:
             raise UsageError(
-                "alpha of the focal loss applies to regions only", hint="use class_weights for labels"
+                "alpha of the focal loss applies only to regions", hint="use class_weights for labels"
             )
         self.gamma = gamma
         self.alpha = 0.25 if alpha is None else alpha

@@ -166,9 +166,8 @@ class FastUNet(Segmenter):
 def _require(widths: Sequence[int], depth: int, detail: int) -> None:
     if len(widths) < 2 or min(widths) < 1 or depth < 1 or detail < 0:
         raise UsageError(
-            "at least two widths, a depth of at least 1 and a detail of at least 0 are needed, not "
-            f"{tuple(widths)}, "
-            f"{depth}, {detail}"
+            "fast_unet needs at least two widths, a depth of at least 1 and a detail of at least 0, not "
+            f"{tuple(widths)}, {depth} and {detail}"
         )
 
 

@@ -72,7 +72,7 @@ def _check_options(spec: NetworkSpec, network: type[Segmenter], others: set[str]
             TypeAdapter(types[name]).validate_python(value, strict=True)
         except ValidationError as fault:
             told = fault.errors()[0]["msg"]
-            raise UsageError(f"{spec.name}'s option {name} = {value!r}: {told}") from None
+            raise UsageError(f"{spec.name} does not accept {name} = {value!r} ({told})") from None
 
 
 def available() -> tuple[str, ...]:

@@ -98,8 +98,8 @@ class UNetPlusPlus(Segmenter):
         pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
         if mode not in ("accurate", "fast") or not 0 <= prune < levels:
             raise UsageError(
-                f"a UNet++ of {levels} levels is accurate or fast, and pruned to 0..{levels - 1}, "
-                f"not {mode!r} and {prune}"
+                f"a UNet++ of {levels} levels takes the mode accurate or fast and a prune level of "
+                f"0 to {levels - 1}, not {mode!r} and {prune}"
             )
         self.depth = prune or levels - 1
         unit = partial(ConvUnit, spatial_dims, norm=norm, activation=activation, bias=bias, dropout=dropout)
@@ -164,8 +164,8 @@ def pruned_weights(weights: Mapping[str, T], level: int) -> dict[str, T]:
     if not any(key.startswith("head.") for key in kept):
         levels = sorted({int(key.split(".")[1]) for key in weights if key.startswith("head.")})
         raise UsageError(
-            f"these weights do not have a level {level} to prune a UNet++ to",
-            hint=f"choose from the levels {', '.join(map(str, levels))}",
+            f"a UNet++ with these weights cannot be pruned to level {level}",
+            hint=f"choose one of the levels {', '.join(map(str, levels))}",
         )
     return kept
 

@@ -45,7 +45,7 @@ def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind
     """
     if kind == "labelmap" and structures.are_regions:
         raise UsageError(
-            "the model's regions overlap, which a DICOM label map cannot hold",
+            "the model's regions overlap, which a DICOM label map cannot store",
             source=series,
             hint="leave out --dicom-seg, or give --dicom-seg binary",
         )

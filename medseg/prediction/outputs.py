@@ -91,7 +91,9 @@ class Outputs:
             UsageError: nothing is changed.
         """
         if len(set(self.paths)) < len(self.paths):
-            raise UsageError("two structures would have the same probability file", source=self.labels)
+            raise UsageError(
+                "two structures would be written to the same probability file", source=self.labels
+            )
         changed = [] if overwrite or identity is None else self._changes(identity)
         for path in self.paths:
             mine = path == self.summary and usable_summary(path) is not None

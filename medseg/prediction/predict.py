@@ -95,7 +95,7 @@ def _placed(
             require_writable(path)
     elif isinstance(options.report, Path):
         raise UsageError(
-            "one report file cannot hold several cases",
+            "one report file cannot show several cases",
             source=options.report,
             hint="give --report alone, or write each with medseg report",
         )

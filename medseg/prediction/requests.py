@@ -107,7 +107,7 @@ def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCa
     if all(name for name, _ in pairs):
         return (_channels_case(pairs),)
     if any(name for name, _ in pairs):
-        raise UsageError("channel names are mixed with plain paths", hint="give NAME=FILE for every channel")
+        raise UsageError("some inputs lack a channel name", hint="give NAME=FILE for every channel")
     return tuple(case for _, path in pairs for case in _cases_at(path, say))
 
 
@@ -134,16 +134,20 @@ def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
     if out is None:
         return
     if names_folder(out) and out.exists() and not out.is_dir():
-        raise UsageError("is neither a folder nor an image name", source=out, hint="give another -o")
+        raise UsageError(
+            "is neither a folder nor the name of an image",
+            source=out,
+            hint="give a folder or an image name with -o",
+        )
     if names_folder(out) and not out.exists() and FILE_SUFFIX.fullmatch(out.suffix):
         raise UsageError(
-            f"{out.suffix} is not a format for labels",
+            f"{out.suffix} is not a format for label maps",
             source=out,
             hint=f"give a name such as {out.stem}.nii.gz, or create the folder first",
         )
     for word in words:
         if Path(word).is_dir() and out.resolve().is_relative_to(Path(word).resolve()):
-            raise UsageError("lies inside the input folder", source=out, hint="choose a folder outside it")
+            raise UsageError("is inside the input folder", source=out, hint="choose a folder outside it")
 
 
 def _channel(word: str) -> tuple[str, Path]:
@@ -160,7 +164,7 @@ def _channels_case(pairs: Sequence[tuple[str, Path]]) -> InputCase:
         raise UsageError(f"a channel is given twice: {', '.join(names)}")
     for name, path in pairs:
         if not path.exists():
-            raise InputError(f"channel {name}: there is no such file", source=path)
+            raise InputError(f"the file of channel {name} does not exist", source=path)
     first = pairs[0][1]
     stems = [stem_and_suffix(path)[0] for _, path in pairs]
     stem = _common_start(stems) or stems[0]
@@ -275,8 +279,8 @@ def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
         ]
     if all(found) and len(sources) > 1 and (numbers := _shared_numbers(list(sources.values()))):
         raise InputError(
-            f"contains one file per channel ({', '.join(numbers)}), and no dataset.json beside it "
-            "names the channels",
+            f"contains one file per channel ({', '.join(numbers)}), but there is no dataset.json beside it "
+            "that names the channels",
             source=folder,
             hint="give NAME=FILE for each channel of a case",
         )

@@ -99,7 +99,7 @@ class Prepared:
         """
         if probabilities.shape[1:] != self.grid.shape:
             raise GeometryError(
-                f"the probabilities have the shape {probabilities.shape[1:]}, and the prepared grid "
+                f"the probabilities have the shape {probabilities.shape[1:]}, but the prepared grid has "
                 f"{self.grid.shape}"
             )
         first, last, _ = (rows or slice(None)).indices(self.oriented_shape[0])
@@ -123,7 +123,7 @@ class Prepared:
         """
         if labels.shape != self.oriented_shape:
             raise GeometryError(
-                f"the labels have the shape {labels.shape}, and the oriented input {self.oriented_shape}"
+                f"the labels have the shape {labels.shape}, but the oriented scan has {self.oriented_shape}"
             )
         return np.ascontiguousarray(self.reorientation.backward(labels))
 

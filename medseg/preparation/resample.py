@@ -44,7 +44,8 @@ def resampled_grid(grid: Grid, spacing_mm: tuple[float, float, float]) -> Grid:
     )
     if i * j * k > MAX_VOXELS:
         raise ResourceError(
-            f"{grid.shape} voxels of {grid.spacing_mm} mm resampled to {spacing_mm} mm are {i}x{j}x{k}",
+            f"resampling {grid.shape} voxels of {grid.spacing_mm} mm to {spacing_mm} mm would make "
+            f"{i}x{j}x{k}, more than {MAX_VOXELS:,} voxels",
             hint="choose a coarser spacing",
         )
     return Grid((i, j, k), aff.rescaled(grid.affine, grid.shape, (i, j, k)))

@@ -84,7 +84,7 @@ def _precision(model: Model, options: SegmenterOptions, name: EngineName, device
     able = engines.precisions(name, device)
     if name == "openvino" and options.precision not in able:
         raise UsageError(
-            f"this processor does not compute in {options.precision} with OpenVINO ({', '.join(able)})",
+            f"OpenVINO computes in {', '.join(able)} on this processor, not in {options.precision}",
             hint="leave out --precision, or use --engine torch",
         )
     return options.precision

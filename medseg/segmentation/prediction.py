@@ -31,7 +31,7 @@ COLOUR = re.compile("#[0-9a-fA-F]{6}")
 TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
 """What settings are called."""
 
-UNSET = "as the model says"
+UNSET = "model default"
 """In the place of a setting that was not chosen."""
 
 PARTS = {
@@ -46,8 +46,8 @@ PARTS = {
 CHANGED = Finding(
     "changed",
     "warning",
-    "The segmentation is not the one that the prediction beside it describes; what the model said of its "
-    "result is left out.",
+    "The segmentation is not the one that its sidecar describes, so the model's findings about its result "
+    "are left out.",
 )
 
 IF_ANY: Mapping[str, Any] = {"if_any": True}
@@ -323,7 +323,7 @@ def read_summary(path: Path) -> PredictionSummary | None:
         raise InputError(
             f"cannot be read as a prediction ({_in_words(fault)})",
             source=path,
-            hint="predict the scan again, or delete the file to do without it",
+            hint="predict the scan again, or delete the file",
         ) from None
     return summary
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medseg.core.errors import InputError, ModelError, UsageError
+from medseg.core.errors import InputError, ModelError, UsageError, plural
 from medseg.core.keywords import hinted
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.structures import StructureSet, Total, value_counts
@@ -110,7 +110,7 @@ class Segmenter:
         level = self.options.prune
         self.models = tuple(engines.pruned(model, level) if level else model for model in models)
         if not self.models:
-            raise ModelError("no model was given")
+            raise ModelError("no model was given", hint="give at least one model")
         first = self.models[0].spec
         for other in self.models[1:]:
             if (other.spec.structures, other.spec.channels) != (first.structures, first.channels):
@@ -131,7 +131,7 @@ class Segmenter:
             raise UsageError(
                 "refinement is not possible with several models"
                 if len(self.models) > 1
-                else f"{self.models[0].spec.name} has no refinement",
+                else f"{self.models[0].spec.name} does not have settings for refinement",
                 hint="leave out --refine",
             )
         return None if self.options.refine is False else spec
@@ -298,7 +298,9 @@ class Segmenter:
         unnamed = len(self.channels) == 1 and tuple(channels) == (UNNAMED,)
         if not unnamed and sorted(channels) != sorted(self.channels):
             raise InputError(
-                f"the model takes {', '.join(self.channels)}; the scan has {', '.join(channels)}",
+                f"the model takes the {plural(len(self.channels), 'channel', 'channels')} "
+                f"{', '.join(self.channels)}, but the scan has "
+                f"{', '.join(channels)}",
                 hint="give " + " ".join(f"{name}=FILE" for name in self.channels),
             )
         require_spacing(grid, [m.spec for m in self.models])

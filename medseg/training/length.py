@@ -48,6 +48,6 @@ def _fitting(length: Length, steps: int, left_s: float) -> str:
     shorter = f"one of {counted(length.steps_per_epoch, 'step')} takes {length.seconds:.0f} s"
     over = ", the shortest possible epoch" if length.steps_per_epoch == 1 else ""
     return (
-        f"an epoch of {counted(steps, 'step')} takes {length.whole_epoch_s:.0f} s, and {left_s:.0f} s "
+        f"an epoch of {counted(steps, 'step')} takes {length.whole_epoch_s:.0f} s, but only {left_s:.0f} s "
         f"remain: {shorter}{over}"
     )

@@ -55,5 +55,5 @@ class TrainingLog:
                 return [row for row in csv.DictReader(lines) if int(row["epoch"]) <= epochs_done]
         except (ValueError, KeyError, TypeError, csv.Error) as fault:
             raise InputError(
-                f"is not the log of a training ({fault!r})", source=self.path, hint="move it away"
+                f"is not the log of a training ({fault!r})", source=self.path, hint="move it elsewhere"
             ) from None

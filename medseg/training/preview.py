@@ -101,7 +101,7 @@ def plan_of_recipe(name: str | Path) -> Plan:
     card = load_card(recipe.card)
     if recipe.synthesis is not None:
         raise UsageError(
-            f"the recipe {recipe.name} synthesises its scans from label maps and has no augmentation",
+            f"the recipe {recipe.name} synthesises its scans from label maps, so it has no augmentation",
             hint="give a recipe with an [augmentation] section",
         )
     i, j, k = recipe.training.patch
@@ -188,7 +188,7 @@ def words(params: Params) -> tuple[str, ...]:
     lines = [", ".join(word for word, there in moves.items() if there) or "not moved"]
     if params.elastic is not None:
         least = params.elastic.min_jacobian
-        lines.append(f"smallest Jacobian {least:.2f}{'' if least > 0 else ': it folds'}")
+        lines.append(f"smallest Jacobian {least:.2f}{'' if least > 0 else ', so the field folds'}")
     changes = [word for name, word in CHANGES.items() if getattr(params.contrast, name) is not None]
     return (*lines, ", ".join(changes)) if changes else tuple(lines)
 

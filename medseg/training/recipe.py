@@ -75,28 +75,27 @@ class Recipe:
         structures = card.structure_set
         if bool(card.tissues) != (self.synthesis is not None):
             raise UsageError(
-                f"the card {card.name} has {'' if card.tissues else 'no '}tissues to synthesise "
-                "scans from, and "
-                f"the recipe {self.name} has {'no ' if self.synthesis is None else ''}[synthesis] section"
+                f"the card {card.name} has {'' if card.tissues else 'no '}tissues to synthesise scans from, "
+                f"but the recipe {self.name} has {'no ' if self.synthesis is None else ''}[synthesis] section"
             )
         if self.synthesis is not None and self.preparation.spacing_mm is None:
-            raise UsageError("synthetic scans need preparation.spacing_mm, their voxel size")
+            raise UsageError("synthetic scans need their voxel size, preparation.spacing_mm")
         for name in self.postprocess.names:
             structures.meant(name)
         channels = self.channels or card.channels
         unknown = [name for name in channels if name not in card.channels]
         if unknown or len(set(channels)) < len(channels):
             raise UsageError(
-                f"the recipe {self.name} takes the channels {', '.join(channels)}; "
+                f"the recipe {self.name} takes the channels {', '.join(channels)}, but "
                 f"the card {card.name} has {', '.join(card.channels)}"
             )
         flat = self.network.spatial_dims == 2
         if not flat and self.slices != SliceSpec():
-            raise UsageError(f"the recipe {self.name} has [slices], and a network of 3 spatial_dims")
+            raise UsageError(f"the recipe {self.name} has [slices], but its network has 3 spatial_dims")
         if flat and self.synthesis is not None:
-            raise UsageError(f"the recipe {self.name} has [synthesis], and a network of 2 spatial_dims")
+            raise UsageError(f"the recipe {self.name} has [synthesis], but its network has 2 spatial_dims")
         if flat and self.training.patch[2] != 1:
-            raise UsageError(f"a patch of slices must be (i, j, 1), not {self.training.patch}")
+            raise UsageError(f"a patch of slices must have the shape (i, j, 1), not {self.training.patch}")
         options = dict(self.network.options)
         if self.network.name == "unetpp":
             options["exclusive"] = not structures.are_regions
@@ -129,10 +128,11 @@ def _fitted_refinement(spec: RefinementSpec | None, card: Card) -> RefinementSpe
         return None
     structures = card.structure_set
     if structures.are_regions:
-        raise UsageError(f"refinement takes structures that exclude one another; {card.name} has regions")
+        raise UsageError(f"refinement needs structures that do not overlap, but {card.name} has regions")
     if spec.channel not in ("", *card.channels):
         raise UsageError(
-            f"refinement: no channel {spec.channel!r}", hint=did_you_mean(spec.channel, card.channels)
+            f"the card {card.name} does not have the channel {spec.channel!r} of refinement.channel",
+            hint=did_you_mean(spec.channel, card.channels),
         )
     spec = spec if spec.classes else replace(spec, classes=_classes_of(card))
     spec.class_numbers(structures)

@@ -115,7 +115,8 @@ class Run:
             raise UsageError(
                 f"contains a run with other settings ({', '.join(different)})",
                 source=self.folder,
-                hint="repeat the same command to resume, or give another folder with -o, or --overwrite",
+                hint="repeat the command of that run to resume it, choose "
+                " another folder with -o, or add --overwrite",
             )
         return stored
 
@@ -236,7 +237,7 @@ class Run:
         try:
             values = json.loads(self.settings_path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as fault:
-            raise InputError(f"not readable ({fault})", source=self.settings_path) from None
+            raise InputError(f"cannot be read ({fault})", source=self.settings_path) from None
         source = str(self.settings_path)
         return specs.from_mapping(Begun, values, source=source, error=InputError)
 

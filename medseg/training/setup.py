@@ -69,8 +69,8 @@ def check_trainable(
     """
     if training.deep_supervision and not isinstance(network, Supervised):
         raise UsageError(
-            "training.deep_supervision needs a network with several heads, and this one has one head",
-            hint="choose unetpp or plain_unet, or leave it out",
+            "training.deep_supervision needs a network with several heads, but this one has one head",
+            hint="choose unetpp or plain_unet, or leave the setting out",
         )
     if any(axis.origin for axis in network.output_reach):
         raise UsageError(
@@ -131,7 +131,7 @@ def _require_multiple(patch: Sequence[int], stride: Sequence[int]) -> None:
     )
     raise UsageError(
         f"training.patch must be a multiple of {steps} along each axis, not {[*patch]}",
-        hint=f"take {lower} or {upper}" if lower != upper else f"take {upper}",
+        hint=f"use {lower} or {upper}" if lower != upper else f"use {upper}",
     )
 
 
@@ -149,7 +149,7 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
     raise UsageError(
         f"a patch of {[*training.patch]} shrinks to one voxel in this network (stride {[*steps]}), and "
         f"{norm} norm needs more than one value (training.batch is {training.batch})",
-        hint=f"take a larger training.patch, such as {larger}{remedy}",
+        hint=f"use a larger training.patch, such as {larger}{remedy}",
     )
 
 
@@ -201,7 +201,7 @@ def _halved(weights: Mapping[str, Tensor], parameters: Container[str]) -> dict[s
     for key, value in halved.items():
         if not value.isfinite().all():
             raise SelfCheckError(
-                f"the weight {key} reaches {float(weights[key].abs().max()):g}, too large for float16",
+                f"the weight {key} is too large for float16: it reaches {float(weights[key].abs().max()):g}",
                 hint='keep weights = "float32"',
             )
     return halved

@@ -153,7 +153,7 @@ def test_words_name_everything_that_was_drawn() -> None:
     changes = ContrastParams(gamma=(1.2,), linear_scale=(1.1,), linear_shift=(0.0,))
     assert words(Params(field, flips=(0,), contrast=changes)) == (
         "bent, mirrored",
-        "smallest Jacobian -0.25: it folds",
+        "smallest Jacobian -0.25, so the field folds",
         "gamma, contrast",
     )
 
@@ -170,7 +170,7 @@ def test_help_and_bad_words_need_no_library(tmp_path: Path) -> None:
         ((), "either a preset or a recipe"),
         (("--preset", "unet2015", "--recipe", "phantom_unet3d"), "either a preset or a recipe"),
         (("--preset", "unet"), "did you mean 'unet2015'"),
-        (("--recipe", "nonesuch"), "no recipe named 'nonesuch'"),
+        (("--recipe", "nonesuch"), "the recipe 'nonesuch' does not exist"),
         (("--recipe", "brain"), "synthesises its scans from label maps"),
         (("--preset", "unet2015", "--count", 0), "count"),
         (("--preset", "unet2015", "--count", 9), "count"),

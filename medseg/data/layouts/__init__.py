@@ -72,9 +72,9 @@ def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetF
         if other is None:
             raise
     raise InputError(
-        f"is not in the layout {layout}: it holds {LAYOUTS[other].sign}, which is the layout {other}",
+        f"is not in the layout {layout}: it contains {LAYOUTS[other].sign}, the layout {other}",
         source=folder,
-        hint=f"name the layout {other}, or a card of it",
+        hint=f"give the layout {other}, or a card with this layout",
     )
 
 

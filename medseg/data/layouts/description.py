@@ -79,7 +79,7 @@ def required_description(folder: Path) -> dict[str, Any]:
     path = folder / LISTER
     if not path.is_file():
         raise InputError(
-            f"does not contain {LISTER}",
+            f"contains no {LISTER}",
             source=folder,
             hint=f"give the folder that contains {LISTER} and imagesTr",
         )

@@ -51,7 +51,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     if not cases:
         itself = ", but is a DICOM series itself" if is_dicom_folder(folder) else ""
         raise InputError(
-            f"does not contain a case folder{itself}",
+            f"contains no case folder{itself}",
             source=folder,
             hint="give the folder that contains one folder per case",
         )

@@ -59,7 +59,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             cases.append(CaseFiles(place.name, scans[0], labels, group_of(place.name)))
     if not cases:
         raise InputError(
-            "does not contain a case folder",
+            "contains no case folder",
             source=folder,
             hint="give the folder that contains ID/image.nii.gz",
         )
@@ -101,7 +101,7 @@ def _names(structures: StructureSet) -> dict[str, str]:
     twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice:
         raise UsageError(
-            f"two structures would be written to the same file {twice[0]}{ENDING}", hint="rename one"
+            f"two structures would be written to the same file {twice[0]}{ENDING}", hint="rename one of them"
         )
     return names
 

@@ -74,7 +74,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         _require_images(folder, listed)
     cases = tuple(_case(folder, name, *files, channels, complete) for name, files in sorted(listed.items()))
     if not cases:
-        raise InputError(f"has no training case (labelsTr/*{ending})", source=folder)
+        raise InputError(f"contains no training case (labelsTr/*{ending})", source=folder)
     licence = str(data.get("licence", data.get("license", "")))
     return DatasetFiles(cases, channels, stated.labels, licence, stated.regions, stated.ignore)
 
@@ -96,7 +96,7 @@ def _require_images(folder: Path, listed: Mapping[str, tuple[list[str], str]]) -
             raise InputError(
                 f"has no image {lacking[0]}",
                 source=folder / label,
-                hint="add it, or remove the labels",
+                hint="add the image, or remove the labels",
             )
 
 
@@ -194,7 +194,7 @@ def _case(
     paths = [inside(folder, image, LISTER, complete=complete) for image in images]
     if len(paths) not in (1, len(channels)):
         raise InputError(
-            f"lists {len(paths)} images of {name!r}, and {len(channels)} channels", source=folder / LISTER
+            f"lists {len(paths)} images of {name!r}, but {len(channels)} channels", source=folder / LISTER
         )
     apart = dict(zip(channels, paths, strict=True)) if len(paths) > 1 else {}
     return CaseFiles(name, paths[0], inside(folder, label, LISTER, complete=complete), group_of(name), apart)

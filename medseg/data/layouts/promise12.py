@@ -92,7 +92,8 @@ def require_one(structures: StructureSet) -> None:
     """
     if len(structures) > 1:
         raise UsageError(
-            f"the layout promise12 holds one structure, not {len(structures)}: {', '.join(structures.names)}",
+            f"the layout promise12 can store one structure, not {len(structures)}: "
+            f"{', '.join(structures.names)}",
             hint="choose another layout, such as nnunet or decathlon",
         )
 

@@ -87,7 +87,7 @@ def require_channels(about: About, most: int, layout: str) -> None:
     """
     if len(about.channels) > most:
         raise UsageError(
-            f"the layout {layout} holds {most} channel{'s' * (most > 1)}, "
+            f"the layout {layout} can store {most} channel{'s' * (most > 1)}, "
             f"not {len(about.channels)}: {', '.join(about.channels)}",
             hint="choose channels with --channels",
         )

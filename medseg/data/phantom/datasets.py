@@ -118,7 +118,9 @@ def write_phantoms(
         UsageError: there is no such layout, no case is asked for, the shape is too small, or a file exists.
     """
     if layout not in KINDS:
-        raise UsageError(f"there are no phantoms in the layout {layout!r}", hint=did_you_mean(layout, KINDS))
+        raise UsageError(
+            f"phantoms cannot be written in the layout {layout!r}", hint=did_you_mean(layout, KINDS)
+        )
     if cases < 1:
         raise UsageError(f"a dataset needs at least one case, not {cases}")
     kind = KINDS[layout]

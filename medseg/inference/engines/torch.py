@@ -60,7 +60,9 @@ class TorchEngine:
         spatial_dims: int = 3,
     ) -> None:
         if precision not in DTYPES or spatial_dims not in MEMORY_FORMATS:
-            raise UsageError(f"precision {precision!r} in {spatial_dims} dimensions: no such engine")
+            raise UsageError(
+                f"the torch engine cannot compute in {precision!r} with {spatial_dims} spatial axes"
+            )
         self.precision = precision
         self.spatial_dims = spatial_dims
         self._device = find_device(device)
@@ -189,7 +191,7 @@ def pruned(model: Model, level: int) -> Model:
     """
     spec = model.spec
     if spec.network.name != "unetpp":
-        raise UsageError(f"{spec.name} is a {spec.network.name}, and only unetpp can be pruned")
+        raise UsageError(f"{spec.name} is a {spec.network.name}, but only a unetpp can be pruned")
     options = {**spec.network.options, "prune": level}
     small = replace(spec, network=replace(spec.network, options=options))
     cut = replace(model, spec=small, weights=pruned_weights(model.weights, level), graph=None)
