@@ -21,7 +21,7 @@ from medseg.augment.affine import AffineParams
 from medseg.augment.contrast import BiasFieldParams
 from medseg.augment.elastic import ElasticParams
 from medseg.augment.spec import ContrastSpec, Range, SynthesisSpec, Tissue
-from medseg.core.errors import InputError, UsageError
+from medseg.core.errors import InputError, UsageError, unknown_name
 from medseg.core.structures import MAX_INDICES, StructureSet, unknown_values, value_counts
 
 Triple = tuple[float, float, float]
@@ -64,17 +64,12 @@ class TissueTable:
         object.__setattr__(self, "tissues", (Tissue(0, 0), *self.tissues))
         values = [t.value for t in self.tissues]
         if len(set(values)) != len(values) or len(values) > MAX_INDICES:
-            raise UsageError(
-                f"a synthesis needs at most {MAX_INDICES} tissue values, all different, not {values}"
-            )
+            raise UsageError(f"tissues need at most {MAX_INDICES} values, all different, not {values}")
         for t in self.tissues:
             if t.target not in self.structures.index_values:
                 raise UsageError(f"tissue {t.value} belongs to structure {t.target}, which does not exist")
             if t.like and t.like not in BRIGHTNESS["t1"]:
-                known = ", ".join(BRIGHTNESS["t1"])
-                raise UsageError(
-                    f"tissue {t.value} is like {t.like!r}, which does not exist", hint=f"choose from {known}"
-                )
+                raise unknown_name("kind of tissue", t.like, BRIGHTNESS["t1"])
         for one, other in self.structures.twins():
             a, b = ({t.intensity_class for t in self.tissues if t.target == v} for v in (one, other))
             if a != b:

@@ -270,12 +270,12 @@ class RandomAffine(Transform):
 
 
 class RandomFlip(Transform):
-    """Mirror images along axes; labels of the left and the right may trade places with it.
+    """Mirror images along axes; labels of left and right can be swapped with it.
 
     Args:
         axes: spatial axes that may be flipped.
         probability: how often each is, in [0, 1].
-        swap: pairs of label values that trade places when axis 0, left and right, is flipped.
+        swap: pairs of label values that are swapped when axis 0, left and right, is flipped.
         others: see `Transform`.
 
     >>> import torch
@@ -307,7 +307,7 @@ class RandomFlip(Transform):
 
 
 class RandomIntensity(Transform):
-    """Blur, low resolution, bias field, gamma, contrast and brightness, noise: each drawn by itself.
+    """Blur, low resolution, bias field, gamma, contrast and brightness, noise: each drawn independently.
 
     Each argument is the share of calls in which the change is made, 0 for never.
 
@@ -318,8 +318,8 @@ class RandomIntensity(Transform):
         gamma: a contrast curve t ** gamma on intensities scaled to [0, 1], gamma from 0.7 to 1.5.
         linear: contrast from 0.75 to 1.25, and brightness by up to 0.1.
         noise: Gaussian, of a standard deviation up to `noise_sigma`.
-        noise_sigma: range of that, in the image's own units.
-        others: see `Transform`. Labels are left as they are.
+        noise_sigma: range of that standard deviation, in the units of the image.
+        others: see `Transform`. Labels do not change.
 
     >>> import torch
     >>> from medseg.augment import RandomIntensity

@@ -57,7 +57,7 @@ def command(
     else:
         for line in audit.lines():
             result(printable(f"{line.severity:7}  {line.who:20}  {line.text}"))
-        say(f"{counted(len(audit.cases), 'case')} read: {', '.join(tally)}")
+        say(f"read {counted(len(audit.cases), 'case')}: {', '.join(tally)}")
     refused = ("error", "warning") if strict else ("error",)
     if any(f.severity in refused for f in audit.findings):
         raise InputError(

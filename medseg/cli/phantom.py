@@ -51,10 +51,10 @@ def command(
 
     if format_of(out).is_image:
         write_phantom_scan(out, seed=seed, overwrite=overwrite)
-        say(f"one phantom scan was written to {out}")
+        say(f"wrote one phantom scan to {out}")
     else:
         write_phantoms(out, layout, cases, seed, overwrite=overwrite)
-        say(f"{cases} phantom cases were written to {out}")
+        say(f"wrote {cases} phantom cases to {out}")
         say(_next(layout, out))
 
 

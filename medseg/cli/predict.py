@@ -168,7 +168,7 @@ def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
     from medseg.segmentation.segmenter import Loader
 
     if not names and not quiet:
-        say(f"model: {DEFAULT_MODEL} (choose another with -m)")
+        say(f"using the model {DEFAULT_MODEL} (choose another with -m)")
     return Loader(tuple(names or [DEFAULT_MODEL]), SegmenterOptions(**settings)).absolute()
 
 
@@ -205,7 +205,7 @@ def _tell(
     elif quiet:
         return
     elif outcome.skipped:
-        say(f"{count}{outcome.target} exists already, from the same input and model")
+        say(f"{count}{outcome.target} exists already for the same input and model")
     elif outcome.summary:
         _tell_result(outcome, outcome.summary, count, alone=of == 1, verbose=verbose)
 

@@ -82,6 +82,22 @@ class SelfCheckError(MedsegError):
     exit_code = 8
 
 
+def out_of_memory(source: str | Path | None = None) -> ResourceError:
+    """The error for a `MemoryError`."""
+    hint = "use a smaller scan, or a machine with more memory"
+    return ResourceError("medseg ran out of memory", source=source, hint=hint)
+
+
+def unexpected(fault: BaseException, source: str | Path | None = None) -> MedsegError:
+    """The error for an exception that only a bug can raise.
+
+    >>> str(unexpected(KeyError("a")))
+    "KeyError: 'a'; this is a bug in medseg: please report it"
+    """
+    hint = "this is a bug in medseg: please report it"
+    return MedsegError(f"{type(fault).__name__}: {fault}", source=source, hint=hint)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The hint for an unknown name: the closest known name, or all known names.
 

@@ -47,11 +47,11 @@ class FastUNet(Segmenter):
         strides: of the stem, then between neighbouring levels, per axis; () for 2 everywhere.
         activation: see `layers.ACTIVATION`.
         depth: convolutions of each level of the analysis path below the first, which has one.
-        detail: channels of one convolution of the image itself at full resolution, added to what comes
-            from below before the last activation; 0 for none. It changes nothing at first.
+        detail: channels of one convolution of the image itself at full resolution, added to the
+            coarser map before the last activation; 0 for none. It has no effect at initialisation.
 
     Raises:
-        UsageError: an argument makes no network.
+        UsageError: an argument is not valid for this network.
 
     >>> import torch
     >>> from medseg.networks import FastUNet

@@ -100,7 +100,7 @@ def build(spec: NetworkSpec) -> MonaiNetwork:
     `stride` (default 32): one number or one per axis.
 
     Raises:
-        UsageError: there is no such class, it takes no such option, or the arguments make no network.
+        UsageError: there is no such class, it takes no such option, or an argument is not valid.
     """
     name = spec.name.removeprefix(PREFIX)
     if spec.widths or spec.norm or spec.kernels or spec.strides:

@@ -13,7 +13,7 @@ import numpy as np
 
 from medseg import __version__
 from medseg.core.digest import hexdigest
-from medseg.core.errors import InputError, MedsegError, ResourceError
+from medseg.core.errors import InputError, MedsegError, ResourceError, out_of_memory, unexpected
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data import bids
@@ -338,12 +338,11 @@ class Job:
                 fault.source = str(self.case.first)
             self._failed(fault)
         except MemoryError as fault:
-            self._failed(ResourceError("out of memory", source=self.case.first), fault)
+            self._failed(out_of_memory(self.case.first), fault)
         except Exception as fault:
             if not self.batch:
                 raise
-            text = f"{type(fault).__name__}: {fault}; this is a bug in medseg"
-            self._failed(MedsegError(text, source=self.case.first), fault)
+            self._failed(unexpected(fault, self.case.first), fault)
 
     def _failed(self, error: MedsegError, cause: Exception | None = None) -> None:
         error.__cause__ = cause

@@ -288,12 +288,12 @@ def test_maps_are_encoded_and_unknown_values_named() -> None:
 @pytest.mark.parametrize(
     ("tissues", "fault"),
     [
-        ((Tissue(1, 1, 1), Tissue(1, 2, 2)), "tissue values, all different"),
-        ((Tissue(0, 1),), "tissue values, all different"),
+        ((Tissue(1, 1, 1), Tissue(1, 2, 2)), "tissues need at most 255 values, all different"),
+        ((Tissue(0, 1),), "tissues need at most 255 values, all different"),
         ((Tissue(1, 1, 9),), "tissue 1 belongs to structure 9, which does not exist"),
         (
             (Tissue(1, 1, 1, "jelly"), Tissue(2, 1, 2)),
-            "tissue 1 is like 'jelly', which does not exist; choose from white, grey",
+            "the kind of tissue 'jelly' does not exist; choose from white, grey",
         ),
         ((Tissue(1, 1, 1), Tissue(2, 2, 2)), "left lobe and right lobe .* intensity classes"),
     ],

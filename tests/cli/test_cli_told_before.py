@@ -63,7 +63,7 @@ def test_a_dry_run_refuses_channels_that_do_not_fit(scan: Path, model_path: Path
     assert "takes the channels t1, t2" in refused_both_ways(3, "predict", scan, "-m", pair_model)
     line = refused_both_ways(3, "predict", f"t1={scan}", f"t3={other}", "-m", pair_model)
     assert "takes the channels t1, t2, but the scan has t1, t3" in line
-    assert "takes image" in refused_both_ways(3, "predict", f"t1={scan}", "-m", model_path)
+    assert "takes the channel image" in refused_both_ways(3, "predict", f"t1={scan}", "-m", model_path)
     edit(other, srow_x__3=7.0, qoffset_x=7.0)
     assert "different grids" in refused_both_ways(4, "predict", f"t1={scan}", f"t2={other}", "-m", pair_model)
 

@@ -72,7 +72,7 @@ def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetF
         if other is None:
             raise
     raise InputError(
-        f"is not in the layout {layout}: it contains {LAYOUTS[other].sign}, the layout {other}",
+        f"is not in the layout {layout}: it contains {LAYOUTS[other].sign}, as in the layout {other}",
         source=folder,
         hint=f"give the layout {other}, or a card with this layout",
     )

@@ -240,7 +240,7 @@ def _of_2023(names: Mapping[str, str]) -> dict[str, str]:
 
 LAYOUT = Layout(
     read,
-    "folders of patients with a file a modality",
+    "folders of patients with one file per modality",
     fits,
     {
         "brats": _target(2020, offered=False),
