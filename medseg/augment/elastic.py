@@ -128,7 +128,7 @@ def basis(positions: Tensor, count: int, *, derivative: bool = False) -> Tensor:
     per lattice interval). A single point is constant.
 
     Raises:
-        UsageError: a position lies outside the lattice.
+        UsageError: a position is outside the lattice.
     """
     positions = positions.double()
     if count == 1:
@@ -213,7 +213,7 @@ def invariants(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _gradient(displacements_mm: Tensor, spacing_mm: float) -> list[Tensor]:
-    """The gradient at the sampled points, a column an axis."""
+    """The gradient at the sampled points, a column per axis."""
     counts = displacements_mm.shape[:3]
     plain, slope = ([_sampled_basis(n, derivative) for n in counts] for derivative in (False, True))
     return [column / spacing_mm for column in gradient(displacements_mm, plain, slope)]

@@ -44,7 +44,7 @@ UNIT: Spacing = (1.0, 1.0, 1.0)
 
 
 class Transform:
-    """A change drawn anew at each call, of a tensor, an array, a dict, or a subject of TorchIO.
+    """A change drawn again at each call, of a tensor, an array, a dict, or a subject of TorchIO.
 
     - A tensor or array is an image (C, I, J, K) or (C, I, J); the same kind comes back, float32.
     - A dict or a subject has images and labels, which go through one map; the labels are (1, *S) or (*S), of
@@ -58,7 +58,7 @@ class Transform:
             the workers of a `DataLoader` seed differently.
         spacing_mm: of the voxels along each axis.
         image_keys, label_keys: of a dict; those it lacks are left out.
-        swap: pairs of label values that trade places when left and right do.
+        swap: pairs of label values that are swapped when left and right are.
     """
 
     def __init__(

@@ -33,7 +33,7 @@ MIRRORED = {
     for style in (str.lower, str.capitalize, str.upper)
 }
 IGNORED = 255
-"""The index of voxels that nobody labelled; label indices are bytes."""
+"""The index of unlabelled voxels; label indices are bytes."""
 
 MAX_INDICES = IGNORED
 
@@ -93,7 +93,7 @@ class StructureSet:
 
     Attributes:
         items: the structures.
-        ignore: label value of voxels that nobody labelled, which may be anything: no training learns from
+        ignore: label value of unlabelled voxels, which may be anything: no training learns from
             them, and no measure counts them. None where there is no such value.
 
     Raises:
@@ -135,7 +135,7 @@ class StructureSet:
 
     @property
     def known_values(self) -> tuple[int, ...]:
-        """Every label value a reference may hold, background 0 included."""
+        """Every label value that a reference may contain, background 0 included."""
         return (0, *self.label_values)
 
     @property
@@ -195,11 +195,11 @@ class StructureSet:
 
     @property
     def output_channels(self) -> int:
-        """Network outputs: one a region, or one a label plus the background."""
+        """Network outputs: one per region, or one per label plus the background."""
         return len(self) if self.are_regions else len(self) + 1
 
     def twins(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of label values that trade places when left and right do."""
+        """Pairs of label values that are swapped when left and right are."""
         by_name = {s.name: s for s in self.items}
         return tuple((s.value, by_name[s.twin].value) for s in self.items if s.twin and s.side == "left")
 
@@ -235,7 +235,7 @@ class StructureSet:
         return found
 
     def voxels(self, count: Mapping[int, int]) -> dict[str, int]:
-        """Voxels of each structure by name, 0 where there is none.
+        """Voxels of each structure by name, 0 if absent.
 
         Args:
             count: voxels of each label value, as `value_counts` gives them.
@@ -243,7 +243,7 @@ class StructureSet:
         return {s.name: sum(count.get(v, 0) for v in s.label_values) for s in self.items}
 
     def volumes_ml(self, count: Mapping[int, int], grid: Grid) -> dict[str, float]:
-        """Volume of each structure by name, 0 where there is none.
+        """Volume of each structure by name, 0 if absent.
 
         Args:
             count: voxels of each label value, as `value_counts` gives them.
@@ -370,7 +370,7 @@ def edge_values(labels: NDArray[np.integer]) -> frozenset[int]:
 
 
 def unknown_values(counts: Mapping[int, int]) -> str:
-    """The fault of label values that nobody declared.
+    """The fault of label values that are not declared.
 
     >>> unknown_values({5: 1, 7: 3})
     'unknown label values 5 (1 voxel), 7 (3 voxels)'

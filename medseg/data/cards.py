@@ -26,7 +26,7 @@ class Card:
     Attributes:
         name: of the dataset.
         description: one sentence.
-        layout: how its files lie.
+        layout: where its files are.
         channels: names of the images of a case, in the files' order.
         structures: what its label values mean.
         licence: of the data.
@@ -35,7 +35,7 @@ class Card:
         weights_may_be_shared: whether the licence lets models trained on it be passed on.
         tissues: of a dataset of label maps without images: what each value is painted like.
         totals: volumes to report that several structures make up together.
-        ignore: label value of voxels that nobody labelled, of which nothing is learnt or measured.
+        ignore: label value of unlabelled voxels, of which nothing is learnt or measured.
 
     Raises:
         UsageError: there is no such layout.
@@ -155,7 +155,7 @@ def _folder(kind: str) -> Path:
 
 
 def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelines"]) -> T:
-    """What a TOML file says, by path or by the name of one that comes with the package.
+    """The content of a TOML file, by path or by the name of one that comes with the package.
 
     Raises:
         UsageError: there is none, or a setting is unknown or wrong.

@@ -36,7 +36,7 @@ class PreparedCase:
         prepared: the scan.
         indices: of the labels, see `StructureSet.encode`.
         volumes_ml: of each structure that is there, as far as it is labelled.
-        unlabelled: names of structures that nobody labelled.
+        unlabelled: names of structures that are not labelled.
         whole: every voxel is labelled, and every structure.
         spacing_mm: of the scan's own voxels.
         digest: of the scan's voxels, see `voxel_digest`.
@@ -80,7 +80,7 @@ def read_case(files: CaseFiles, card: Card, channels: Sequence[str] = ()) -> tup
 
     Raises:
         InputError: it has no labels, or lacks a channel.
-        GridMismatchError: image and labels lie on different grids.
+        GridMismatchError: image and labels have different grids.
     """
     return read_on_grid(files, card.structure_set, card.channels, channels)
 
@@ -134,7 +134,7 @@ def read_reference(
         like: the scan's grid, on which labels that were cropped are placed.
 
     Raises:
-        InputError: it has none, or they hold a value that would become one with another.
+        InputError: it has none, or they contain a value that would merge with another.
     """
     if files.label is None:
         raise InputError("has no labels", source=files.image)
@@ -148,7 +148,7 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     """Labels in the values they stand for, see `CaseFiles.relabel`.
 
     Raises:
-        InputError: they hold a value that would become one with another.
+        InputError: they contain a value that would merge with another.
     """
     if not relabel:
         return labels
@@ -221,7 +221,7 @@ def is_whole(labels: LabelMap) -> bool:
 
 
 def ignored_share(labels: LabelMap) -> float:
-    """Share of the voxels that nobody labelled, which are to be ignored, in [0, 1]."""
+    """Share of the unlabelled voxels, which are ignored, in [0, 1]."""
     return 0.0 if labels.labelled is None else 1.0 - float(labels.labelled.mean())
 
 
@@ -254,7 +254,7 @@ def prepare_cases(
 
     Raises:
         MedsegError: the first fault of a case, see `check_case`.
-        InputError: two cases hold the same scan, which could end up on both sides of a split.
+        InputError: two cases contain the same scan, which could end up on both sides of a split.
     """
     seen: dict[str, str] = {}
     for files in cases:

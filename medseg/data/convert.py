@@ -63,8 +63,8 @@ def convert(
 ) -> Conversion:
     """Write the cases of a dataset in another layout.
 
-    Every case is read and checked: labels lie on the scan's grid and hold known values. A NIfTI file
-    that stays one is copied byte for byte; what is written anew has the same voxels and the same grid,
+    Every case is read and checked: labels have the scan's grid and contain only known values. A NIfTI file
+    that stays one is copied byte for byte; what is rewritten has the same voxels and the same grid,
     and nothing else of its header. Only slices (`images`) are brought to 8 bits and canonical axes.
 
     Args:
@@ -77,14 +77,14 @@ def convert(
         unlabelled: take cases without labels too, and leave missing files to their reader.
         anonymous: number the cases, and copy no file's header.
         overwrite: whether files of the same names may be replaced; others stay.
-        reading: decisions that the files leave open; what needs one is written anew.
+        reading: decisions that the files leave open; what needs one is rewritten.
         on_case: called after each case with its number and how many there are.
 
     Raises:
-        UsageError: a name is unknown, `out` lies in the source or is not empty, or the layout cannot hold
+        UsageError: a name is unknown, `out` lies in the source or is not empty, or the layout cannot store
             such cases.
-        InputError: the source is not as its layout says, or holds a label value nobody declared.
-        GridMismatchError: labels and scan lie on different grids.
+        InputError: the source is not as its layout requires, or holds a label value that is not declared.
+        GridMismatchError: labels and scan have different grids.
     """
     into = _target(to)
     write = _writer(into, axis)
@@ -144,7 +144,7 @@ def _about(found: Origin, channels: tuple[str, ...], to: str, into: Target, anon
 
 
 def offered() -> tuple[str, ...]:
-    """What `convert` writes, of our own layouts."""
+    """The names of medseg's own layouts that `convert` writes."""
     return tuple(name for name, other in targets().items() if other.offered)
 
 

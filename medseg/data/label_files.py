@@ -14,7 +14,7 @@ from medseg.io.names import format_of
 from medseg.metrics.counts import present_values
 
 MOST_VALUES = 200
-"""More label values than a segmentation has whose values nobody named: what holds them is a scan."""
+"""More label values than a segmentation has whose values have no name: what holds them is a scan."""
 
 
 def read_structures(path: Path) -> StructureSet:

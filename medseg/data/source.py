@@ -37,7 +37,7 @@ class Origin:
         channels: that every case has, in order.
         known_channels: that the cases may have, in order.
         structures: what label values mean.
-        tissues: of a dataset of label maps alone, what each value is painted like.
+        tissues: of a dataset that contains only label maps: what each value is painted like.
         name, description, licence: as its card says, or its folder.
     """
 
@@ -62,7 +62,7 @@ def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | 
 
     Raises:
         UsageError: there is neither a layout nor a card of that name.
-        InputError: the folder is not as its layout or card says.
+        InputError: the folder is not as its layout or card requires.
     """
     described_by = cards().get(layout)
     if described_by or not LAYOUTS.knows(layout):

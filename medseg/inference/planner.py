@@ -136,10 +136,10 @@ def forecast(
         members: the models, and how they predict.
         grid: of the scan.
         itemsize: bytes of a voxel.
-        limit: bytes the process may hold; None for most of what is free.
+        limit: bytes that the process may use; None for most of what is free.
 
     Raises:
-        ResourceError: there is no room for it.
+        ResourceError: there is not enough memory for it.
     """
     oriented = canonical(grid).grid(grid)
     plans, loads, scans, preparing, slabs = [], [], [], [], []

@@ -137,7 +137,7 @@ def plan(
 
     Raises:
         UsageError: the settings do not fit the network or each other.
-        ResourceError: `max_voxels` cannot hold an exact tile.
+        ResourceError: an exact tile needs more than `max_voxels`.
     """
     size, steps, halo = _triple(shape), _triple(stride), _triple(radius)
     chosen = strategy

@@ -20,7 +20,7 @@ class View:
 
     Attributes:
         axes: spatial axes mirrored.
-        twins: for each network output, the output it becomes when left and right trade places;
+        twins: for each network output, the output it becomes when left and right are swapped;
             empty where none does.
     """
 

@@ -34,7 +34,7 @@ class CrossEntropyLoss(Measuring):
 
     Args:
         regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
-        class_weights: one an output; () for 1 each.
+        class_weights: one per output; () for 1 each.
         w0: 0 for no map.
         sigma_mm: the map's width.
         spacing_mm: size of a voxel along each axis of a patch.

@@ -34,7 +34,7 @@ class FocalLoss(Loss):
         regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
         gamma: 0 is cross-entropy.
         alpha: of regions; None is the paper's 0.25.
-        class_weights: one an output; () for 1 each. The loss is not divided by their sum.
+        class_weights: one per output; () for 1 each. The loss is not divided by their sum.
         reduction: "mean", "sum" or "none", see `losses.base.Loss`.
 
     Raises:

@@ -76,7 +76,7 @@ class LossSettings:
             labels (softmax), "bce_dice" for regions (sigmoid), the others for either.
         denominator: of the soft Dice: sum(p) + sum(g), or V-Net's sum(p^2) + sum(g^2).
         include_background: whether label outputs average over the background too.
-        batch: pool the voxels of the batch before the ratio, rather than average one a sample.
+        batch: pool the voxels of the batch before the ratio, rather than average one per sample.
         smooth: voxels added to numerator and denominator of the overlap; above 0.
         dice_weight: factor of the Dice part.
         ce_weight: factor of the cross-entropy.

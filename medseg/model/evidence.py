@@ -74,7 +74,7 @@ class Confidence:
     """How sure the model was of its own validation scans: mean probability of the winning output, in [0, 1].
 
     Raises:
-        UsageError: the least confidence does not lie in [0, 1].
+        UsageError: the least confidence is not in [0, 1].
     """
 
     min: float
@@ -160,7 +160,7 @@ class Calibration:
     """How far off volumes and confidence are, learnt from `n` cases with references.
 
     Attributes:
-        coverage: share of new cases that the intervals hold.
+        coverage: share of new cases whose value is within the intervals.
         structures: by name.
         shifted: what the intervals hold of scans made unlike those they were learnt from.
     """

@@ -16,7 +16,7 @@ Norm = Literal["batch", "instance", "group", "layer", "none"]
 WeightType = Literal["float32", "float16"]
 Scalar = bool | int | float | str
 Option = Scalar | tuple[Scalar, ...] | tuple[tuple[Scalar, ...], ...]
-"""What an option of a network can be: one value, a list of them, or a list of lists, one a level."""
+"""What an option of a network can be: one value, a list of them, or a list of lists, one per level."""
 
 
 @dataclass(frozen=True)

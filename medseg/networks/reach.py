@@ -165,7 +165,7 @@ def trace(network: nn.Module, spatial_dims: int) -> dict[str, Reach]:
         spatial_dims: the length of S.
 
     Raises:
-        TypeError: the network holds an operation without a rule here.
+        TypeError: the network contains an operation without a rule here.
     """
     graph = _Tracer().trace(network)
     start = AxisReach(1, np.zeros(1, np.int64), np.zeros(1, np.int64))

@@ -123,7 +123,7 @@ class Looked:
 
 @dataclass
 class Job:
-    """One case: read, segmented, written; its failure contained, in a batch even one that is a fault of ours.
+    """One case: read, segmented, written; its failure contained, in a batch even a bug in medseg.
 
     What one step leaves the next is dropped as soon as it has been used.
     """
@@ -361,7 +361,7 @@ def forecast_of(info: ImageInfo, segmenter: Segmenter) -> Forecast:
     """The forecast from a scan's header.
 
     Raises:
-        ResourceError: there is no room for it.
+        ResourceError: there is not enough memory for it.
     """
     scaled = (info.slope, info.inter) != (1.0, 0.0) or not info.dtype
     try:

@@ -80,7 +80,7 @@ class Outputs:
     ) -> None:
         """Refuse to replace an input, always, and any file that exists, unless it may be.
 
-        A summary whose labels are gone may be replaced, if it is one of ours.
+        A summary whose labels are gone may be replaced, if medseg wrote it.
 
         Args:
             overwrite: whether what exists may be replaced.

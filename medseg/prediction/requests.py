@@ -34,7 +34,7 @@ FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]*")
 ASIDE = 3
 """Files or folders left aside that are named before the rest is counted."""
 NUMBERED = re.compile(r"(.+)_(\d{4})")
-"""A file a channel, as nnU-Net names them."""
+"""A file per channel, as nnU-Net names them."""
 
 Say = Callable[[str], None]
 """Takes a sentence about what was found in a folder."""
@@ -256,7 +256,7 @@ def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]
 
 
 def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
-    """The cases of a folder with a file a channel, as nnU-Net names them; none if it is not such a folder.
+    """The cases of a folder with a file per channel, as nnU-Net names them; none if it is not such a folder.
 
     Raises:
         InputError: all cases have the same several channels, and no `dataset.json` names them.

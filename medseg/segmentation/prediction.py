@@ -85,7 +85,7 @@ class StructureSummary:
         value, name, colour, members: as a `Structure` has them.
         voxels, volume_ml: how large it is.
         truncated: whether it reaches the edge of the scan.
-        interval_ml: holds the volume of a reference segmentation with the calibrated probability.
+        interval_ml: contains the volume of a reference segmentation with the calibrated probability.
         expected_dice, expected_dice_interval: with a reference segmentation.
     """
 
@@ -297,7 +297,7 @@ def plain(value: Any) -> Any:
 
 
 def summary_path(labels: Path) -> Path:
-    """Where the summary of a label file lies.
+    """The path of the summary of a label file.
 
     >>> summary_path(Path("scan_seg.nii.gz")).name
     'scan_seg.json'

@@ -38,7 +38,7 @@ TIMED_EDGE, SLAB_COST = 96, 1.4
 """Voxels of an edge that is timed where all would be too many, and what slabs take beside one tile."""
 
 UNNAMED = "image"
-"""What a single channel is called when nobody named it."""
+"""What a single channel is called without a name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,11 +74,11 @@ class Segmentation:
         return sentences(self.findings, "warning")
 
     def voxels(self) -> dict[str, int]:
-        """Voxels of each structure, 0 where there is none of it."""
+        """Voxels of each structure, 0 if it is absent."""
         return self.structures.voxels(value_counts(self.labels.array))
 
     def volumes_ml(self) -> dict[str, float]:
-        """Volume of each structure, 0 where there is none of it."""
+        """Volume of each structure, 0 if it is absent."""
         return self.structures.volumes_ml(value_counts(self.labels.array), self.labels.grid)
 
     def totals_ml(self) -> dict[str, float]:

@@ -62,7 +62,7 @@ def calibrate(
         card: of the folder's layout; its structures must be the model's.
         data: a folder of cases with references.
         options: how.
-        say: told what is done.
+        say: called with each step.
 
     Raises:
         UsageError: the model writes other structures, the cases it was not trained on cannot be told from

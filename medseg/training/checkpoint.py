@@ -62,7 +62,7 @@ def load(path: Path) -> Checkpoint:
     """Read and verify a checkpoint.
 
     Raises:
-        InputError: it cannot be read, is damaged, or none of ours.
+        InputError: it cannot be read, is damaged, or was not written by medseg.
     """
     try:
         data = path.read_bytes()

@@ -25,7 +25,7 @@ def fix_length(
         begun: what `Run.begin` returned.
         run: the training's.
         left_s: of the time that was given; None where none was.
-        say: told what fits.
+        say: called with what fits.
     """
     recipes = trainer.spec.steps_per_epoch
     epochs, steps = begun.epochs or trainer.spec.epochs, begun.steps_per_epoch

@@ -18,7 +18,7 @@ class TrainingLog:
 
     Args:
         folder: the run; the log is `log.csv`, the events are in `tensorboard/`.
-        epochs_done: epochs of the checkpoint the training goes on from.
+        epochs_done: epochs of the checkpoint from which the training continues.
 
     Raises:
         InputError: there is a `log.csv` that is not such a log.

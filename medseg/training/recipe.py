@@ -40,7 +40,7 @@ class Recipe:
         channels: which of the card's the network takes, in what order; empty for all.
         weights: what the model stores its parameters as; "float16" rounds them, and halves the file. All
             that is measured is measured with the rounded ones. Computation is in float32 either way.
-        synthesis: how scans are made, where the card has label maps alone; augmentation is then part
+        synthesis: how scans are made, where the card has only label maps; augmentation is then part
             of it.
         slices: what a 2D network sees of a volume.
         refinement: how a prediction follows the intensities of the scan; not at all where it is left out.
@@ -69,7 +69,7 @@ class Recipe:
 
         Raises:
             UsageError: post-processing names a structure or the recipe a channel that the card has not,
-                or the card has label maps alone and the recipe does not say how scans are made (or the
+                or the card has only label maps and the recipe does not say how scans are made (or the
                 reverse).
         """
         structures = card.structure_set

@@ -44,7 +44,7 @@ class Perturbations:
     Attributes:
         runs: versions of each scan.
         shift_voxels: along each axis, to either side.
-        rotation_degrees: about an axis drawn anew, through the middle of the scan.
+        rotation_degrees: about a random axis, through the middle of the scan.
         noise_percent: standard deviation of the noise, least and most, of the range of intensities.
         bias_percent: by which a smooth shading changes the intensities at most.
 

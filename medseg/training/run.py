@@ -54,7 +54,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Run:
-    """Where the files of a training lie."""
+    """The paths of the files of a training."""
 
     folder: Path
 
@@ -90,13 +90,13 @@ class Run:
             recipe: every setting, resolved.
             split: who trains and who is measured.
             command: further settings the result depends on.
-            anew: a run that stands here is deleted first.
+            anew: delete an existing run first.
 
         Returns:
             What was stored when the run was begun, with its length once that is fixed.
 
         Raises:
-            UsageError: the folder holds another run, or something that is no run.
+            UsageError: the folder contains another run, or something else.
             InputError: what was stored is damaged.
         """
         stated = json.loads(json.dumps(asdict(split)))
@@ -161,7 +161,7 @@ class Run:
         return self._store(replace(begun, epochs=epochs, steps_per_epoch=steps_per_epoch))
 
     def clear(self) -> None:
-        """Delete the run, and nothing else that lies in its folder.
+        """Delete the run, and nothing else in its folder.
 
         Raises:
             UsageError: a process that is alive is training there.
@@ -186,7 +186,7 @@ class Run:
         The lock ends with its process, and holds between containers and hosts that share the disk.
 
         Raises:
-            UsageError: another process holds it.
+            UsageError: another process trains in it.
         """
         lock = FileLock(self.lock_path)
         try:

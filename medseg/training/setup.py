@@ -156,7 +156,7 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
 def training_case(
     case_id: str, image: NDArray[np.float32], indices: NDArray[np.uint8], unlabelled: tuple[str, ...] = ()
 ) -> TrainingCase:
-    """A case from arrays: image (C, I, J, K), label indices (I, J, K), structures nobody labelled."""
+    """A case from arrays: image (C, I, J, K), label indices (I, J, K), unlabelled structures."""
     return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(indices), unlabelled)
 
 

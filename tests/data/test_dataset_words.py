@@ -59,7 +59,9 @@ def test_a_folder_of_another_layout_is_told_which_it_has(heads: Path, tumours: P
         assert "is not in the layout brats: it contains a dataset.json that lists training cases" in told
         assert "as in the layout decathlon; give the layout decathlon, or a card with this layout" in told
     told = refused(3, "check", tumours, "--card", "phantom")
-    assert "is not in the layout decathlon: it contains folders of patients with one file per modality" in told
+    assert (
+        "is not in the layout decathlon: it contains folders of patients with one file per modality" in told
+    )
 
 
 @pytest.mark.parametrize("layout", ["dicom", "masks", "images"])

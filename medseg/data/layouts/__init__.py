@@ -60,7 +60,7 @@ def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetF
         complete: refuse what lacks a file, rather than leave that to its reader.
 
     Raises:
-        InputError: there is no such folder, it has another layout, or is not as its layout says.
+        InputError: there is no such folder, it has another layout, or is not as its layout requires.
         UsageError: there is no such layout.
     """
     require_folder(folder)

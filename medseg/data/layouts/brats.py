@@ -1,4 +1,4 @@
-"""The layouts of the brain tumour challenges (BRATS): a folder a patient, a file a modality.
+"""The layouts of the brain tumour challenges (BRATS): a folder per patient, a file per modality.
 
 The names changed with the years (Menze et al. 2015, doi:10.1109/TMI.2014.2377694; Baid et al. 2021,
 arXiv:2107.02314; the 2023 challenge), and with them the value of enhancing tumour:

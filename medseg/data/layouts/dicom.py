@@ -1,4 +1,4 @@
-"""A folder a case with a DICOM series and the structure set (RTSTRUCT) or segmentation (SEG) of it.
+"""A folder per case with a DICOM series and the structure set (RTSTRUCT) or segmentation (SEG) of it.
 
 ID/*.dcm, or in one folder more (ID/CT/*.dcm)       the series
 ID/*.dcm, or in one folder more (ID/RTSTRUCT/*.dcm) structure set or segmentation
@@ -24,7 +24,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The cases of a folder; structures of one name are one, numbered as they first appear.
 
     Args:
-        folder: with a folder a case.
+        folder: with a folder per case.
         complete: refuse a case without structure set, rather than leave that to the reader.
 
     Raises:

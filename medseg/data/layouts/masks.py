@@ -37,7 +37,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The cases of a folder, whose labels are a folder of masks.
 
     Args:
-        folder: with a folder a case.
+        folder: with a folder per case.
         complete: refuse a case without masks, rather than leave that to the reader.
 
     Raises:
@@ -76,7 +76,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
     """Write cases with a mask for each structure, of ones, empty where the case lacks it.
 
     Raises:
-        UsageError: a file exists, a case is a label map alone, or structures would share a file.
+        UsageError: a file exists, a case is a label map without a scan, or structures would share a file.
     """
     names = _names(about.structures)
     copied = 0

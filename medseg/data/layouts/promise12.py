@@ -85,7 +85,7 @@ def _cases(folder: Path, complete: bool) -> list[CaseFiles]:
 
 
 def require_one(structures: StructureSet) -> None:
-    """Refuse what the layout cannot hold.
+    """Refuse what the layout cannot store.
 
     Raises:
         UsageError: there are several structures.
@@ -118,7 +118,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
     """Write cases as MetaImage.
 
     Raises:
-        UsageError: a file exists, there are several channels or structures, or a case is a label map alone.
+        UsageError: a file exists, there are several channels or structures, or a case has no scan.
     """
     require_channels(about, 1, "promise12")
     require_one(about.structures)

@@ -107,7 +107,7 @@ def write_phantoms(
     Case n depends on the seed and n only.
 
     Args:
-        folder: gets the files; made where it is not there.
+        folder: to write to; created if needed.
         layout: a layout's name; of BRATS also `brats2013`, `brats2020`, `brats2023`, and `brats` is 2020.
         cases: how many; of `images` how many patients, with six slices each.
         seed: the same one gives the same voxels.

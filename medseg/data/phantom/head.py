@@ -60,7 +60,7 @@ def phantom_case(
         The scan (1, I, J, K) float32, channel "image", and its labels uint8, on one RAS+ grid.
 
     Raises:
-        UsageError: the box is too small to hold the structures.
+        UsageError: the box is too small for the structures.
     """
     require_room(shape)
     grid = upright_grid(rng, shape, spacing_mm)
@@ -75,7 +75,7 @@ def phantom_case(
 
 
 def require_room(shape: Triple) -> None:
-    """Refuse a box that could not hold the structures.
+    """Refuse a box that is too small for the structures.
 
     Raises:
         UsageError: an axis has fewer than 16 voxels.
