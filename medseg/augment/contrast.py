@@ -43,8 +43,8 @@ class BiasFieldParams:
 class ContrastParams:
     """Drawn changes, ready for JSON; None or a magnitude of zero leaves the image as it is.
 
-    Tuples hold one value a channel. `low_resolution` holds the thick voxel's size along each axis, in
-    voxels; `noise_seed` seeds the noise alone.
+    Tuples contain one value per channel. `low_resolution` is the thick voxel's size along each axis, in
+    voxels; `noise_seed` seeds only the noise.
     """
 
     blur_sigma_mm: PerChannel | None = None

@@ -140,7 +140,7 @@ def sample(
         spacing_mm: says which axis lies across the slices, that V-Net's does not displace along.
 
     Raises:
-        UsageError: there is no such preset.
+        UsageError: the preset does not exist.
     """
     i, j, k = patch_shape
     if preset == "simard2003":
@@ -180,7 +180,7 @@ def mesh_of(preset: str, patch_shape: Sequence[int]) -> Lattice:
     (8, 8, 7)
 
     Raises:
-        UsageError: the preset is none with a mesh.
+        UsageError: the preset does not exist or has no mesh.
     """
     if preset == "unet3d2016":
         return elastic.lattice_for(patch_shape, (1.0, 1.0, 1.0), UNET3D_SPACING)
@@ -224,7 +224,7 @@ def across_slices(patch_shape: Sequence[int], spacing_mm: Sequence[float]) -> in
 
     Spacings within a tenth are alike: resampling to whole voxels leaves them a little apart.
 
-    V-Net's paper says nothing of it; its authors' code displaces along the other two alone.
+    V-Net's paper does not state it; its authors' code displaces only along the other two.
 
     >>> across_slices((128, 128, 64), (1.004, 1.0, 1.0)), across_slices((64, 128, 128), (3.0, 1.0, 1.0))
     (2, 0)

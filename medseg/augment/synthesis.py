@@ -90,7 +90,7 @@ class TissueTable:
 
     @property
     def outer_fluid(self) -> int:
-        """Index of the fluid around the brain, 0 where there is none."""
+        """Index of the fluid around the brain, 0 if there is none."""
         return next((n for n, t in enumerate(self.tissues) if t.outer_fluid), 0)
 
     def encode(self, labels: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -319,7 +319,7 @@ def whole_scan(
     seed: int,
     acquired_mm: Triple | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """A scan of a whole map at its own voxel size, its anatomy unchanged but for a turn and a flip.
+    """A scan of a whole map at its own voxel size, its anatomy unchanged except for a rotation and a flip.
 
     Args:
         spec: the ranges of all else; nothing is cut.

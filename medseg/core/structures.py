@@ -189,7 +189,7 @@ class StructureSet:
         return counts
 
     def region_table(self) -> NDArray[np.bool_]:
-        """Whether region r (rows) holds the label of index n (columns) of `index_values`."""
+        """Whether region r (rows) contains the label of index n (columns) of `index_values`."""
         rows = [[v in s.members for v in self.index_values] for s in self.items]
         return np.array(rows, dtype=bool)
 
@@ -222,7 +222,7 @@ class StructureSet:
         """The structures that a name stands for: the one of that name, or both sides of a name without side.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no structure has this name.
 
         >>> eyes = StructureSet((Structure(1, "left eye", "left"), Structure(2, "right eye", "right")))
         >>> [s.value for s in eyes.meant("eye")], [s.value for s in eyes.meant("left eye")]
@@ -257,14 +257,14 @@ class StructureSet:
         return frozenset(s.name for s in self.items if not outer.isdisjoint(s.label_values))
 
     def boxes(self, labels: NDArray[np.integer]) -> dict[str, Slices]:
-        """The smallest box around each structure that a label array holds, by name."""
+        """The smallest box around each structure of a label array, by name."""
         found = label_boxes(labels, self.label_values)
         inside = {s.name: [found[v] for v in s.label_values if v in found] for s in self.items}
         return {name: union(boxes) for name, boxes in inside.items() if boxes}
 
     @property
     def lesions(self) -> tuple[str, ...]:
-        """Names of the structures whose name says that they are lesions.
+        """Names of the structures whose name marks them as lesions.
 
         >>> from_labels({1: "prostate", 2: "enhancing tumour"}).lesions
         ('enhancing tumour',)

@@ -38,7 +38,7 @@ class Card:
         ignore: label value of unlabelled voxels, of which nothing is learnt or measured.
 
     Raises:
-        UsageError: there is no such layout.
+        UsageError: the layout does not exist.
     """
 
     name: str

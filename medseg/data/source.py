@@ -61,7 +61,7 @@ def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | 
         reading: decisions that the files leave open.
 
     Raises:
-        UsageError: there is neither a layout nor a card of that name.
+        UsageError: neither a layout nor a card has this name.
         InputError: the folder is not as its layout or card requires.
     """
     described_by = cards().get(layout)

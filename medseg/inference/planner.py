@@ -44,7 +44,7 @@ MIB, GIB, UNLIMITED = 2**20, 2**30, 2**60
 
 @dataclass(frozen=True)
 class Load:
-    """Bytes that a prediction holds beyond the prepared scan.
+    """Bytes that a prediction needs in addition to the prepared scan.
 
     Attributes:
         network: one tile, its feature maps and its answer.
@@ -63,7 +63,7 @@ class Load:
 
 
 def load_with(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Triple) -> Load:
-    """What a predictor holds; an upper bound, for f32.
+    """An upper bound of the bytes that a predictor needs, in f32.
 
     Args:
         predictor: of the model, with its tiles.
@@ -111,7 +111,7 @@ class Forecast:
     Attributes:
         plans: of each model, on the grid it would see if nothing were cropped away.
         in_slabs: which of them have one tile that is too large for its maps, and runs in slabs.
-        bytes: what the process would hold, the libraries and models it holds now included.
+        bytes: memory that the process would use, including the libraries and models it uses now.
     """
 
     plans: tuple[Plan, ...]
@@ -181,7 +181,7 @@ def with_tiles_that_fit(
         limit: of the process, for the message where there is too little room.
 
     Raises:
-        ResourceError: there is too little for the smallest plan; it says how much is needed.
+        ResourceError: there is too little memory for the smallest plan; the error states how much is needed.
     """
     least = None
     for candidate in _candidates(predictor, shape):

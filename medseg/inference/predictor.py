@@ -56,7 +56,7 @@ class Predictor:
         slab_voxels: where not 0, a plan of one tile is answered in slabs of so many voxels.
         slice_axes: of a 2D network, the axes that slices are cut across; averaged where there are several.
         context: neighbours on each side of a slice that a 2D network is given as channels.
-        maps: values a voxel of a tile that an engine holds at once (see `values_alive`).
+        maps: values per voxel of a tile that an engine stores at once (see `values_alive`).
     """
 
     engines: Sequence[Engine]
@@ -238,7 +238,7 @@ class Predictor:
 
     @property
     def streams(self) -> bool:
-        """Whether the engine can answer in slabs: it alone, of the scan as it is."""
+        """Whether the engine can run in slabs: only for one engine and without mirrored scans."""
         return len(self.engines) == 1 and not self.flips and isinstance(self.engines[0], RowEngine)
 
     def _streamed(self, cut: Plan, image: FloatArray, watch: Stopwatch) -> Iterator[tuple[slice, FloatArray]]:
@@ -287,7 +287,7 @@ class Predictor:
 
 
 def values_alive(spec: ModelSpec, engine: str) -> int:
-    """Values of feature maps, for each voxel of a tile, that the engine of a name holds at once."""
+    """Values of feature maps, for each voxel of a tile, that the engine of a name stores at once."""
     openvino, torch = MAPS_ALIVE.get(spec.network.name, MOST_MAPS_ALIVE)
     maps = openvino if engine.startswith("openvino") else torch
     return math.ceil(maps * max(spec.network.widths[:1] or (USUAL_WIDTH,)))
@@ -296,7 +296,7 @@ def values_alive(spec: ModelSpec, engine: str) -> int:
 def labels_from_probabilities(
     probabilities: FloatArray, structures: StructureSet
 ) -> NDArray[np.signedinteger | np.unsignedinteger]:
-    """Label values (i, j, k) from probabilities (K, i, j, k), in the smallest type that holds them.
+    """Label values (i, j, k) from probabilities (K, i, j, k), in the smallest suitable type.
 
     Labels: the most probable output, the earlier one where two are equal. Regions: each where
     its probability is above 0.5, painted in the order listed, later over earlier.

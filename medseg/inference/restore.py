@@ -33,10 +33,10 @@ Rows = Iterator[tuple[slice, FloatArray]]
 
 
 def restored_labels(prepared: Sequence[Prepared], runs: Sequence[Rows], structures: StructureSet) -> Labels:
-    """Label values (I, J, K) on the scan's grid in RAS+ order, in the smallest type that holds them.
+    """Label values (I, J, K) on the scan's grid in RAS+ order, in the smallest suitable type.
 
     They are those of `labels_from_probabilities` for the mean of what `Prepared.restore` gives, to a voxel
-    in ten thousand, where two outputs differ by rounding alone.
+    in ten thousand, where two outputs differ only by rounding.
 
     Args:
         prepared: the scan as each model saw it.
@@ -83,7 +83,7 @@ class _Window:
     held: FloatArray = field(default_factory=lambda: np.empty((0, 0, 0, 0), np.float32))
 
     def move(self, start: int, stop: int) -> None:
-        """Hold what rows `start` to `stop` of the scan need, and drop what is before."""
+        """Load the rows that rows `start` to `stop` of the scan need, and drop earlier ones."""
         self.slab = (start, stop)
         box = self.way.box
         low, high = max(start, box.start[0]) - box.start[0], min(stop, box.stop[0]) - box.start[0]

@@ -56,7 +56,7 @@ class Tile:
 class Plan:
     """Tiles that cover a volume, ordered so that rows of axis I are finished one after another.
 
-    The tiles lie in an extended volume: the image with `before` voxels in front of it on each
+    The tiles are boxes of an extended volume: the image with `before` voxels in front of it on each
     axis and as many behind as `extended` asks for, mirrored or zero.
 
     Attributes:
@@ -118,7 +118,7 @@ def plan(
     and see at least `radius` voxels beyond the voxels they answer for, except where the extended
     volume ends. So each voxel is predicted once, and equals what one tile over the whole extended
     volume would give. Tile size and number are those with the fewest voxels computed under
-    `max_voxels`; `tile` and `overlap` have no say.
+    `max_voxels`; `tile` and `overlap` are ignored.
 
     *Sliding window*: tiles of `tile` voxels every int(tile * (1 - overlap)) voxels, the last one
     flush with the volume's end; a volume smaller than the tile is centred in zeros.

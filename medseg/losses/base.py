@@ -23,11 +23,11 @@ class Loss(nn.Module, ABC):
 
     Args:
         regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
-        reduction: "mean" is one number of the whole batch; "none" is one of each image alone, (B,); "sum" is
+        reduction: "mean" is one number of the whole batch; "none" is one number per image, (B,); "sum" is
             the sum of those.
 
     Raises:
-        UsageError: there is no such reduction.
+        UsageError: the reduction does not exist.
     """
 
     def __init__(self, *, regions: bool, reduction: Reduction = "mean") -> None:

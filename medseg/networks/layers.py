@@ -311,7 +311,7 @@ class Segmenter(nn.Module):
 
     @property
     def tile_independent(self) -> bool:
-        """Whether, in eval mode, a voxel's output depends on its receptive field alone."""
+        """Whether, in eval mode, a voxel's output depends only on its receptive field."""
         return reach.tile_independent(self)
 
 

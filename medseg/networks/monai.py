@@ -58,7 +58,7 @@ class MonaiNetwork(Segmenter):
         """Logits (B, K, *S) of an image (B, C, *S).
 
         Raises:
-            UsageError: the network's answer is none of that shape.
+            UsageError: the network's output has another shape.
         """
         logits: object = self.network(self.gate(x))
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
@@ -84,7 +84,7 @@ class MonaiNetwork(Segmenter):
 
     @property
     def receptive_radius(self) -> PerAxis:
-        """0, for it is not known; the sliding window does not ask."""
+        """0, because it is not known; the sliding window does not need it."""
         return (0,) * self.spatial_dims
 
     @property

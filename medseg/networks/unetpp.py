@@ -158,7 +158,7 @@ def pruned_weights(weights: Mapping[str, T], level: int) -> dict[str, T]:
     They fit the network that is built with `prune = level`.
 
     Raises:
-        UsageError: there is no such head among them.
+        UsageError: the weights do not contain this head.
     """
     kept = {key: value for key, value in weights.items() if not level or _within(key, level)}
     if not any(key.startswith("head.") for key in kept):

@@ -174,9 +174,9 @@ class Job:
         return ScanIdentity(digest_of(source), channels)
 
     def look(self) -> Looked | None:
-        """What the headers say of the scan; None where `outcome` says why it is not to be predicted.
+        """What the headers say of the scan; None if `outcome` states why it is not predicted.
 
-        All that can be refused before a voxel is read is refused here, for a dry run as for a real one.
+        This refuses everything that can be refused before a voxel is read, also in a dry run.
         """
         with self._contained():
             self.looked = self._looked()

@@ -94,11 +94,11 @@ class InputCase:
 def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCase, ...]:
     """Cases named by `scan.nii.gz`, `flair=a.nii.gz t1c=b.nii.gz`, a DICOM folder, or a folder of scans.
 
-    A folder without scans of its own may be a dataset in a layout that is known. Label files beside their
+    A folder without scans of its own may be a dataset in a layout that medseg knows. Label files beside their
     scans are left out.
 
     Raises:
-        UsageError: channel names stand beside plain paths, or one comes twice.
+        UsageError: some inputs lack a channel name, or a name occurs twice.
         InputError: a path does not exist, a folder contains no scan, or numbered channels without names.
     """
     if not words:

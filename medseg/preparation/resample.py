@@ -126,7 +126,7 @@ def reached(n_in: int, n_out: int, start: int, stop: int) -> tuple[int, int]:
 
 
 def resample_labels(labels: NDArray[np.integer], shape: Triple) -> NDArray[np.integer]:
-    """Labels (I, J, K) on `shape` over the same box: each voxel takes the value it holds most of.
+    """Labels (I, J, K) on `shape` over the same box: each voxel takes the value that fills most of it.
 
     Every value's mask is resampled as `resample` does an image, and the largest wins; an exact
     tie goes to the larger value on every other voxel, as on a chessboard. So labels keep their

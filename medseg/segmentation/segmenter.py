@@ -65,7 +65,7 @@ class Segmentation:
 
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All that speaks against the result or that its reader must know, the gravest first."""
+        """What is doubtful about the result or must be known by its reader, the most severe first."""
         return self.verdict.findings
 
     @property
@@ -256,7 +256,7 @@ class Segmenter:
         return {name: prepared[0].to_input(output) for name, output in named}
 
     def forecast(self, grid: Grid, itemsize: int) -> Forecast:
-        """How a scan would be predicted, from what its header says; see `planner.forecast`."""
+        """How a scan would be predicted, from its header; see `planner.forecast`."""
         members = [(m.model.spec, m.predictor) for m in self.members]
         return planner.forecast(members, grid, itemsize, self.options.max_memory)
 
@@ -285,7 +285,7 @@ class Segmenter:
         return tuple(f"{m.engine.name} {m.engine.precision}" for m in self.members)
 
     def require(self, channels: Sequence[str], grid: Grid) -> None:
-        """Refuse a scan that the models do not take, by what its header says.
+        """Refuse a scan that the models do not accept, by its header.
 
         Args:
             channels: what its channels are called; one that has no name is the only one.
@@ -293,7 +293,7 @@ class Segmenter:
 
         Raises:
             InputError: they take other channels.
-            GeometryError: they know no voxels of such a size.
+            GeometryError: the models were not trained on voxels of this size.
         """
         unnamed = len(self.channels) == 1 and tuple(channels) == (UNNAMED,)
         if not unnamed and sorted(channels) != sorted(self.channels):

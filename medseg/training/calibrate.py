@@ -151,7 +151,7 @@ def card_of(model: Model) -> Card:
     """The card that comes with the package and describes what a model was trained on.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no packaged card describes it.
     """
     dataset = model.spec.training.dataset
     for name in available("datasets"):

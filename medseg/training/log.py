@@ -21,7 +21,7 @@ class TrainingLog:
         epochs_done: epochs of the checkpoint from which the training continues.
 
     Raises:
-        InputError: there is a `log.csv` that is not such a log.
+        InputError: `log.csv` is not the log of a training.
     """
 
     def __init__(self, folder: Path, epochs_done: int) -> None:

@@ -85,7 +85,7 @@ def plan_of_preset(name: str) -> Plan:
     """A deformation as published, on the scan's own voxels.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: the preset does not exist.
     """
     AugmentSpec(elastic=name)
     return Plan(name, name)
@@ -95,7 +95,7 @@ def plan_of_recipe(name: str | Path) -> Plan:
     """All of a recipe's augmentation, on a patch of its size of the scan as it prepares it.
 
     Raises:
-        UsageError: there is no such recipe or card, or it makes its scans instead of changing them.
+        UsageError: the recipe or its card does not exist, or it synthesises its scans.
     """
     recipe = load_recipe(name)
     card = load_card(recipe.card)

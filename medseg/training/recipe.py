@@ -17,7 +17,7 @@ from medseg.training.spec import TrainingSpec
 
 @dataclass(frozen=True)
 class MetricsSpec:
-    """What is measured beside overlap.
+    """What is measured in addition to overlap.
 
     Attributes:
         tolerance_mm: of the surface Dice, for every structure; None leaves it out.
@@ -154,7 +154,7 @@ def _classes_of(card: Card) -> tuple[IntensityClass, ...]:
 def load_recipe(name: str | Path) -> Recipe:
     """A recipe by path, or by the name of one that comes with the package.
 
-    A card that a recipe names as a `.toml` file is looked for beside the recipe.
+    If a recipe gives its card as a `.toml` file, the path is relative to the recipe.
     """
     recipe = load_toml(Recipe, name, "pipelines")
     if recipe.card.endswith(".toml"):

@@ -86,7 +86,7 @@ def repeatability(
         model: the model.
         scans: in which the structures are; one at a time is held.
         perturbations: what versions of one scan differ by.
-        seed: of all that is drawn.
+        seed: of all random draws.
         threads: of the processor; 0 takes what there is.
         progress: called with versions done, versions of one scan, and the number of the scan.
 

@@ -178,7 +178,7 @@ def best_of(
         kept_as: type of the parameters; float16 rounds them, the graph's too. Statistics stay float32.
 
     Raises:
-        SelfCheckError: the converted graph of a network of ours does not compute what the network does, or
+        SelfCheckError: the converted graph of a medseg network does not compute what the network does, or
             a parameter is too large for float16.
     """
     weights = trainer.best_weights()

@@ -251,7 +251,7 @@ def test_a_folder_without_brats_patients_is_refused(tmp_path: Path) -> None:
         read_brats(tmp_path / "nowhere")
     (tmp_path / "p1").mkdir()
     (tmp_path / "p1" / "scan.nii.gz").touch()
-    with pytest.raises(InputError, match="contains no images named as in one of the BRATS years"):
+    with pytest.raises(InputError, match="contains no images with the names of a BRATS year"):
         read_brats(tmp_path)
 
 

@@ -119,7 +119,7 @@ def _not_whole(patient: Path, case: CaseFiles | None) -> InputError:
     """What a patient's folder lacks; a file of another name may be it."""
     if case is None:
         return InputError(
-            "contains no images named as in one of the BRATS years",
+            "contains no images with the names of a BRATS year",
             source=patient,
             hint=f"name them {patient.name}_flair, _t1, _t1ce, _t2, or move the folder elsewhere",
         )

@@ -115,7 +115,7 @@ def write_phantoms(
         overwrite: whether files of that name may be replaced.
 
     Raises:
-        UsageError: there is no such layout, no case is asked for, the shape is too small, or a file exists.
+        UsageError: the layout has no phantoms, `cases` is 0, the shape is too small, or a file exists.
     """
     if layout not in KINDS:
         raise UsageError(

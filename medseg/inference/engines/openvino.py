@@ -33,7 +33,7 @@ HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
 
 class OpenVinoEngine:
-    """Runs a graph made by `engines.torch.to_graph`, compiled anew for each shape of tile.
+    """Runs a graph made by `engines.torch.to_graph`, compiled again for each shape of tile.
 
     Precision is always stated, because OpenVINO's own choice on a processor with AMX is bf16,
     and denormal numbers are flushed, because it does not do that by itself. It flushes them in the
@@ -50,7 +50,7 @@ class OpenVinoEngine:
 
     Raises:
         ModelError: the graph cannot be read, or has not one 2D or 3D input and one output.
-        UsageError: no such precision.
+        UsageError: the engine cannot compute in this precision.
     """
 
     name = "openvino"
@@ -103,7 +103,7 @@ class OpenVinoEngine:
         return self._worker.submit(self._run, tiles).result()
 
     def slab_bytes(self, shape: Sequence[int], voxels: int) -> int | None:
-        """What `rows` would hold for a tile of shape (i, j, k); None where the graph cannot be cut."""
+        """Bytes that `rows` needs for a tile of shape (i, j, k); None if the graph cannot be cut."""
         found = self._worker.submit(self._slabs, tuple(shape), voxels).result()
         return None if found is None else found.bytes
 

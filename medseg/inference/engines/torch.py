@@ -107,7 +107,7 @@ class TorchEngine:
             return _on_device(array, self._device)
 
     def back(self, array: Tensor) -> FloatArray:
-        """A tensor as an array of ours."""
+        """A tensor as a NumPy array."""
         answer: FloatArray = array.float().contiguous().cpu().numpy()
         return answer
 
@@ -150,7 +150,7 @@ def torch_engine(
     """Engine for a network already built, with its weights in it; the network is put in eval mode.
 
     Raises:
-        UsageError: no such device, precision or number of dimensions.
+        UsageError: the device, the precision or the number of dimensions is not available.
     """
     return TorchEngine(
         network, device=device, precision=precision, threads=threads, spatial_dims=spatial_dims
@@ -164,7 +164,7 @@ def load(
 
     Raises:
         ModelError: the weights do not fit the network.
-        UsageError: no such device or precision.
+        UsageError: the device or the precision is not available.
     """
     dims = model.spec.network.spatial_dims
     return torch_engine(_built(model), device, precision, threads=threads, spatial_dims=dims)
@@ -182,12 +182,12 @@ def _built(model: Model) -> Segmenter:
 
 
 def pruned(model: Model, level: int) -> Model:
-    """A model of a UNet++ cut down to its nodes up to `level`, with a graph of its own.
+    """A model of a UNet++ cut down to its nodes up to `level`, with its own graph.
 
     Its `sha256` is that of the whole model with the level, so that results are told apart.
 
     Raises:
-        UsageError: the network is none that can be pruned, or has no such level.
+        UsageError: the network cannot be pruned, or has no such level.
     """
     spec = model.spec
     if spec.network.name != "unetpp":
