@@ -178,14 +178,14 @@ def words(params: Params) -> tuple[str, ...]:
     """The random parameters as short text.
 
     >>> words(Params())
-    ('not moved',)
+    ('no spatial change',)
     """
     moves = {
-        "bent": params.elastic is not None,
-        "turned and scaled": params.affine is not None,
+        "deformed": params.elastic is not None,
+        "rotated and scaled": params.affine is not None,
         "mirrored": bool(params.flips),
     }
-    lines = [", ".join(word for word, there in moves.items() if there) or "not moved"]
+    lines = [", ".join(word for word, there in moves.items() if there) or "no spatial change"]
     if params.elastic is not None:
         least = params.elastic.min_jacobian
         lines.append(f"smallest Jacobian {least:.2f}{'' if least > 0 else ', so the field folds'}")
@@ -249,5 +249,5 @@ def _column(number: int, drawn: Drawn, scene: _Scene) -> Column:
         panel_of(view, scene.point[view.axis], drawn.image[0], values, drawn.positions_voxels)
         for view in scene.views
     )
-    title, lines = (f"draw {number}", words(drawn.params)) if number else ("as it is", ())
+    title, lines = (f"draw {number}", words(drawn.params)) if number else ("original", ())
     return Column(title, lines, tuple(panels))
