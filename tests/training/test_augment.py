@@ -57,7 +57,7 @@ def test_each_preset_says_what_it_did(preset: str, scan: Path, columns: list[Col
     ran = done("augment", scan, "--preset", preset, "--count", 2)
     assert ran.out == ""
     lines = ran.err.splitlines()
-    assert [line.split(";")[0] for line in lines] == ["draw 1: bent", "draw 2: bent", str(lines[-1])]
+    assert [line.split(";")[0] for line in lines] == ["draw 1: deformed", "draw 2: deformed", str(lines[-1])]
     assert "smallest Jacobian " in lines[0]
     assert [column.title for column in columns] == ["original", "draw 1", "draw 2"]
     assert [panel.plane.name for panel in columns[1].panels] == ["axial", "coronal", "sagittal"]
