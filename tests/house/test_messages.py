@@ -12,8 +12,8 @@ ODD = re.compile(
     r"(?<!there )\b(is|are) no (?!longer\b)|\bif not said\b|\bnobody knows\b"
     r"|\bis none of (ours|its)\b|\bno .* of ours\b"
     r"|\bgoes on\b(?! after)|\bbegun\b|\bas told\b|\bdata set\b"
-    r"|\bin no [a-z ]+ that\b|\bmust lie\b|\bthe model says\b|\bis of (labels|regions|the)\b|\bagain and again\b"
-    r"|\bbeside the scan,|\bno such engine\b",
+    r"|\bin no [a-z ]+ that\b|\bmust lie\b|\bthe model says\b|\bis of (labels|regions|the)\b"
+    r"|\bagain and again\b|\bbeside the scan,|\bno such engine\b",
     re.IGNORECASE,
 )
 
