@@ -318,8 +318,8 @@ def test_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (("--followup", "--reference", "r"), "takes no --reference"),
-        (("--lesions", "core"), "go with --followup"),
+        (("--followup", "--reference", "r"), "cannot be combined with --reference"),
+        (("--lesions", "core"), "need --followup"),
         (("-o", "page.pdf"), "give -o page.html"),
         (("--followup",), "the same file"),
     ],

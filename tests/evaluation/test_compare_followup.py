@@ -175,7 +175,7 @@ def test_a_page_has_the_scans_and_the_dates_that_were_given(tmp_path: Path, mode
     assert "dated 2024-01-01, before the first" in refused(2, *words, "--dates", "2025-01-01,2024-01-01")
     assert "not '1.2.2025'" in refused(2, *words, "--dates", "1.2.2025")
     assert refused(2, *words, "--tolerance", 1).endswith(
-        "takes no --reference, no --tolerance and no --ignore"
+        "cannot be combined with --reference, --tolerance or --ignore"
     )
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), AFFINE), scan)
     assert "scan and segmentation" in refused(4, *words, "--scan-a", scan)
