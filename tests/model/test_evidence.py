@@ -93,7 +93,7 @@ def test_evidence_of_a_later_version_is_refused_with_what_to_do(
         ({"volumes_ml": {"core": {"min": 1.0, "max": 2.0, "mean": 1.5}}}, "volumes_ml.core.mean is not a"),
         (
             {"volumes_ml": {"core": {"min": 2.0, "max": 1.0}}},
-            "the volumes must be an interval from 0 ml upwards",
+            "the volumes must be an interval (min, max) from 0 upwards",
         ),
         ({"confidence": {"min": "0.9"}}, "evidence.confidence.min = '0.9'"),
         ({"confidence": {"min": float("nan")}}, "confidence must be in"),
