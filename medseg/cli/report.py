@@ -10,7 +10,6 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import say
-from medseg.core.errors import UsageError
 
 Lesions = Annotated[
     list[str] | None,
@@ -43,11 +42,10 @@ def command(
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
+    """Write a page about a segmentation (.html or .pdf): slices with outlines, and a table."""
     from medseg.api.reporting import report
 
-    if ignore is not None and reference is None:
-        raise UsageError("--ignore is of the voxels of a --reference", hint="give both, or neither")
+    opt.require_reference(ignore, reference)
     target = report(
         seg,
         scan,

@@ -69,7 +69,7 @@ class Confidence:
     """How sure the model was of its own validation scans: mean probability of the winning output, in [0, 1].
 
     Raises:
-        UsageError: the least confidence does not lie in [0, 1].
+        UsageError: the least confidence is not in [0, 1].
     """
 
     min: float
@@ -78,7 +78,7 @@ class Confidence:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min <= 1:
-            raise UsageError(f"the least confidence must lie in [0, 1], not {self.min}")
+            raise UsageError(f"the least confidence must be in [0, 1], not {self.min}")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ class VolumeRange:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min <= self.max < math.inf:
-            raise UsageError(f"volumes must ascend from 0 or more, not {self.min} to {self.max} ml")
+            raise UsageError(
+                f"the volumes must be an interval (min, max) from 0 upwards, not {self.min} to {self.max} ml"
+            )
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ class SpacingRange:
 
     def __post_init__(self) -> None:
         if not all(0 < low <= high < math.inf for low, high in zip(self.min, self.max, strict=True)):
-            raise UsageError(f"sides of voxels must be positive and ascend, not {self.min} to {self.max} mm")
+            raise UsageError(
+                f"the sides of voxels must be positive intervals (min, max), not {self.min} to {self.max} mm"
+            )
 
 
 @dataclass(frozen=True)
@@ -151,7 +155,7 @@ class Calibration:
     """How far off volumes and confidence are, learnt from `n` cases with references.
 
     Attributes:
-        coverage: share of new cases that the intervals hold.
+        coverage: share of new cases whose value is within the intervals.
         structures: by name.
         shifted: what the intervals hold of scans made unlike those they were learnt from.
     """
@@ -182,9 +186,11 @@ class Usual:
     def __post_init__(self) -> None:
         for name, (mean, spread) in self.features.items():
             if not (math.isfinite(mean) and 0 < spread < math.inf):
-                raise UsageError(f"{name!r}: mean must be finite, spread positive, not {mean}, {spread}")
+                raise UsageError(
+                    f"{name!r} must have a finite mean and a positive spread, not {mean} and {spread}"
+                )
         if not 0 <= self.limit < math.inf:
-            raise UsageError(f"the limit must be 0 standard deviations or more, not {self.limit}")
+            raise UsageError(f"the limit must be at least 0 standard deviations, not {self.limit}")
 
 
 @dataclass(frozen=True)
@@ -316,7 +322,7 @@ def require_version(spec: Any, source: Path) -> None:
     version = evidence.get("version", VERSION) if isinstance(evidence, Mapping) else VERSION
     if version != VERSION:
         raise ModelError(
-            f"its evidence has version {version!r}, and this medseg reads version {VERSION}",
+            f"its evidence has version {version!r}, but this medseg reads version {VERSION}",
             source=source,
             hint="update medseg, or calibrate the model again",
         )

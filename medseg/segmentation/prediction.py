@@ -31,7 +31,7 @@ SCHEMA = "medseg.prediction/1"
 TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
 """What settings are called."""
 
-UNSET = "as the model says"
+UNSET = "model default"
 """In the place of a setting that was not chosen."""
 
 PARTS = {
@@ -46,8 +46,8 @@ PARTS = {
 CHANGED = Finding(
     "changed",
     "warning",
-    "The segmentation is not the one that the prediction beside it describes; what the model said of its "
-    "result is left out.",
+    "The segmentation is not the one that its sidecar describes, so the model's findings about its result "
+    "are left out.",
 )
 
 
@@ -82,7 +82,7 @@ class StructureSummary:
         value, name, colour, members: as a `Structure` has them.
         voxels, volume_ml: how large it is.
         truncated: whether it reaches the edge of the scan.
-        interval_ml: holds the volume of a reference segmentation with the calibrated probability.
+        interval_ml: contains the volume of a reference segmentation with the calibrated probability.
         expected_dice, expected_dice_interval: with a reference segmentation.
     """
 
@@ -293,7 +293,7 @@ def plain(value: Any) -> Any:
 
 
 def summary_path(labels: Path) -> Path:
-    """Where the summary of a label file lies.
+    """The path of the summary of a label file.
 
     >>> summary_path(Path("scan_seg.nii.gz")).name
     'scan_seg.json'
@@ -319,7 +319,7 @@ def read_summary(path: Path) -> PredictionSummary | None:
         raise InputError(
             f"cannot be read as a prediction ({_in_words(fault)})",
             source=path,
-            hint="predict the scan again, or delete the file to do without it",
+            hint="predict the scan again, or delete the file",
         ) from None
     return summary
 

@@ -76,7 +76,7 @@ def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, .
         raise ModelError(
             "none of its weights fits the recipe's network",
             source=spec.name,
-            hint="give a model of the same network, or the widths of its network in the recipe",
+            hint="give a model of the same network, or set the widths of its network in the recipe",
         )
     network.load_state_dict(own | taken)
     return (*_said("structures", wanted.structures.names, there.structures.names),
@@ -120,11 +120,11 @@ def _said(what: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
     dropped = [name for name in there if name not in wanted]
     said = []
     if shared != [name for name in there if name in wanted]:
-        said.append(f"{what} have another order there; each keeps its own weights: {', '.join(shared)}")
+        said.append(f"{what} are in another order in this model; each keeps its weights: {', '.join(shared)}")
     if fresh:
-        said.append(f"{what} that are new start from random weights: {listed(fresh)}")
+        said.append(f"new {what} start from random weights: {listed(fresh)}")
     if dropped:
-        said.append(f"{what} that the recipe lacks are left out: {listed(dropped)}")
+        said.append(f"{what} that are not in the recipe are left out: {listed(dropped)}")
     return said
 
 

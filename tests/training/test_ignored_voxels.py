@@ -122,7 +122,7 @@ def test_a_folder_and_its_card_do_not_contradict_each_other(data: Path, tmp_path
     words = ("--data", data, "-o", tmp_path / "run", "--folds", 3)
     told = refused(3, "train", recipe(tmp_path, "nnunet", "ignore = 9"), *words, "-q")
     assert "label 4 is the ignored label here, and not in the card phantom" in told
-    with pytest.raises(UsageError, match="the value 3 cannot be both ignored and a structure"):
+    with pytest.raises(UsageError, match="the value 3 is both the ignored label and a structure"):
         replace(load_card("phantom"), ignore=3).structure_set  # noqa: B018
 
 
