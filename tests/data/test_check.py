@@ -264,7 +264,7 @@ def test_the_last_line_counts_cases_and_what_is_listed(data: Path) -> None:
     change(label(data, 4), lambda a: np.where(a == 3, 0, a).astype(np.uint8))
     ran = medseg("check", data)
     assert "6 cases, 1 with errors; the list has 3 errors and 1 warning" in ran.err
-    assert f"{data}: 3 errors in the dataset" in ran.err
+    assert f"{data}: contains 3 errors" in ran.err
     assert "2 of 6 cases (phantom_003 and phantom_004)" in ran.out
 
 

@@ -132,9 +132,9 @@ def test_a_case_of_which_nothing_is_labelled_is_refused(data: Path, tmp_path: Pa
     edit(path, lambda a: np.full_like(a, IGNORE))
     words = ("--data", data, "-o", tmp_path / "run", "--folds", 3, "-q")
     told = refused(3, "train", recipe(tmp_path, "nnunet"), *words)
-    assert f"{path}: nothing is labelled: every voxel has the ignored label" in told
+    assert f"{path}: no voxel is labelled: every voxel has the ignored label" in told
     assert [f.text for f in check(data).errors] == [
-        "labels: nothing is labelled: every voxel has the ignored label"
+        "labels: no voxel is labelled: every voxel has the ignored label"
     ]
 
 
@@ -245,7 +245,7 @@ def test_a_conversion_keeps_what_is_ignored_or_refuses(data: Path, tmp_path: Pat
     before, after = (nib.load(f / "labelsTr" / name).get_fdata() for f in (data, tmp_path / "back"))
     np.testing.assert_array_equal(before, after)
     with pytest.raises(
-        UsageError, match="masks cannot say that the label 4 is to be ignored; choose decathlon or nnunet"
+        UsageError, match="the layout masks cannot mark the label 4 as ignored; choose decathlon or nnunet"
     ):
         convert(data, tmp_path / "masks", layout="nnunet", to="masks")
 

@@ -276,7 +276,7 @@ def test_row_54_a_scan_under_two_names_is_refused(
         nib.save(image, data / folder / f"{other}.nii.gz")
     ran = train(bench.recipe, data, tmp_path / "run")
     assert ran.code == 3
-    assert f"{other}.nii.gz: holds the same voxels as {one}" in ran.err
+    assert f"{other}.nii.gz: contains the same voxels as {one}" in ran.err
     assert not (tmp_path / "run").exists()
 
 
