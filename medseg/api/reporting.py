@@ -13,6 +13,7 @@ from medseg.core.keywords import hinted
 from medseg.core.structures import StructureSet
 from medseg.data.label_files import read_structures
 from medseg.evaluation.label_names import ignoring
+from medseg.findings.finding import of_files
 from medseg.io import ReadOptions, stem_and_suffix
 from medseg.io.names import require_page
 from medseg.io.objects import Source, as_labels, as_volume, is_path
@@ -81,7 +82,7 @@ def report(
             raise UsageError("labels in memory lie beside no file", hint="give output=")
         named = read_structures(wanted) if isinstance(wanted, Path) else wanted
         target = _target(Path(output), "case")
-        _in_memory(seg, scan, target, reference, named, ignore, options, reading, overwrite)
+        _in_memory(seg, scan, target, reference, named, options, reading, overwrite)
         return target
     stem = stem_and_suffix(Path(seg))[0].removesuffix("_seg")
     target = _target(Path(output) if output else Path(seg).with_name(f"{stem}_report.html"), stem)
@@ -91,11 +92,12 @@ def report(
         )
         wanted = known.structures
         options = replace(options, expected_ml=known.expected_ml, totals=known.totals)
+    wanted, options = _ignoring(wanted, options)
     report_files(
         Path(seg),
         {name: _scan(part) for name, part in scan.items()} if isinstance(scan, Mapping) else _scan(scan),
         reference=_file(reference),
-        structures=wanted if ignore is None else ignoring(wanted, ignore),
+        structures=wanted,
         out=target,
         options=replace(options, intervals_ml=stated_intervals(Path(seg))),
         reading=reading,
@@ -104,13 +106,20 @@ def report(
     return target
 
 
+def _ignoring(structures: StructureSet, options: ReportOptions) -> tuple[StructureSet, ReportOptions]:
+    """The structures without one that is to be ignored, and the options with what is said of it."""
+    if options.ignore is None:
+        return structures, options
+    kept, said = ignoring(structures, options.ignore)
+    return kept, replace(options, findings=(*options.findings, *of_files(said)))
+
+
 def _in_memory(
     seg: Any,
     scan: Any,
     target: Path,
     reference: Any,
     structures: StructureSet | None,
-    ignore: int | None,
     options: ReportOptions,
     reading: ReadOptions | None,
     overwrite: bool,
@@ -124,7 +133,7 @@ def _in_memory(
         options = replace(options, verdict_known=False)
     if structures is None:
         raise UsageError("nothing says what the labels mean", hint="give structures={1: NAME, ...}")
-    structures = structures if ignore is None else ignoring(structures, ignore)
+    structures, options = _ignoring(structures, options)
     reading = reading or ReadOptions()
     options = replace(options, viewer=not require_page(target), case_id=target.stem.removesuffix("_report"))
     labels, against = as_labels(seg, options=reading), None

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import result, rewrite, say, table
+from medseg.cli.terminal import refuse_doubts, result, rewrite, say_findings, table
 from medseg.core.errors import PartialBatchError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -74,6 +74,7 @@ def command(
     surface: Surface = True,
     csv: Csv = None,
     out: opt.Out = None,
+    strict: opt.Strict = False,
     threads: opt.Threads = 0,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
@@ -118,6 +119,8 @@ def command(
     result(found.json().rstrip() if as_json else _text(found))
     if faulty:
         raise PartialBatchError(f"files of some cases could not be used: {', '.join(faulty)}")
+    if strict:
+        refuse_doubts(found.report.findings)
 
 
 def _tell(done: int, of: int, name: str) -> None:
@@ -172,8 +175,7 @@ def _dates(text: str) -> tuple[date, date] | None:
 
 def _write(found: Comparison | Followup, csv: Path | None, page: Path | None, overwrite: bool) -> None:
     """What is asked for, after what the files warned of."""
-    for warning in found.report.warnings:
-        say(f"warning: {warning}")
+    say_findings(found.report.findings)
     if csv is not None:
         found.write_csv(csv, overwrite=overwrite)
     if page is not None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import duration, result, rewrite, say, table
+from medseg.cli.terminal import duration, refuse_doubts, result, rewrite, say, say_findings, table
 from medseg.core.errors import PartialBatchError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ def command(
     images: Images = None,
     report: Report = None,
     name: Name = "",
+    strict: opt.Strict = False,
     workers: Workers = 0,
     threads: opt.Threads = 0,
     volume: opt.VolumeNumber = None,
@@ -141,22 +142,27 @@ def command(
         overwrite=overwrite,
         progress=_Meter(),
     )
-    _finish(found, targets, overwrite, as_json)
+    _finish(found, targets, strict, overwrite, as_json)
 
 
-def _finish(found: Evaluation, targets: Mapping[str, Path | None], overwrite: bool, as_json: bool) -> None:
+def _finish(
+    found: Evaluation, targets: Mapping[str, Path | None], strict: bool, overwrite: bool, as_json: bool
+) -> None:
     """Say and write what was found.
 
     Raises:
         PartialBatchError: a file could not be used.
+        InputError: there is a doubt or a warning, and with `strict` none may be.
     """
     rewrite("")
-    _warn(found)
+    say_findings(found.findings)
     _write(found, targets, overwrite)
     result(found.json().rstrip() if as_json else table(found.table_rows()))
     if not as_json:
         _hint(found)
     _refuse_faulty(found)
+    if strict:
+        refuse_doubts(found.findings)
 
 
 def _hint(found: Evaluation) -> None:
@@ -245,20 +251,6 @@ class _Meter:
         (since, before), (now, _) = self.seen[0], self.seen[-1]
         left = f", {duration((of - done) * (now - since) / (done - before))} left" if done > before else ""
         rewrite(f"{done} of {counted(of, 'case')} measured{left}: {name}")
-
-
-def _warn(found: Evaluation) -> None:
-    from medseg.findings.finding import gathered
-
-    of_cases = gathered([(c.case_id, text) for c in found.cases for text in c.warnings], len(found.cases))
-    for warning in (*found.warnings, *of_cases):
-        say(f"warning: {warning}")
-    for case in found.failures:
-        say(f"warning: {case.case_id}: {case.failure}; its structures count as missed")
-    for name, reason in found.excluded.items():
-        say(f"warning: {name}: {reason}; excluded from all numbers")
-    for name, reason in found.without_page.items():
-        say(f"warning: {name}: no report was written: {reason}")
 
 
 def _refuse_faulty(found: Evaluation) -> None:

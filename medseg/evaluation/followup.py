@@ -18,7 +18,7 @@ from medseg.core.errors import ModelError, UsageError
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.evaluation.comparison_facts import StatedPrediction, require_same
-from medseg.findings.finding import REFUSED
+from medseg.findings.finding import Finding, of_cases, of_files, ordered
 from medseg.findings.finding import sentences as sentences_of
 from medseg.io import ReadOptions, digest_of_files, read_label_file, read_scan
 from medseg.io.atomic import write_text
@@ -85,7 +85,8 @@ class Followup:
             "same_grid": said.same_grid,
             "registered": False,
             "noise_known": said.noise_known,
-            "warnings": list(said.warnings),
+            "warnings": list(sentences_of(said.findings)),
+            "findings": [finding.content() for finding in said.findings],
             "sentences": list(self.sentences()),
             "structures": [
                 _rounded(
@@ -208,7 +209,7 @@ def followup(
         lesions={name: _tracked(structures, name, one, two, smallest) for name in lesions},
         same_grid=one.grid.matches(two.grid),
         noise_known=bool(smallest),
-        warnings=(*why_not, *_warnings(stated)),
+        findings=ordered((*of_files(why_not, "noise"), *_stated_doubts(stated))),
         colours={s.name: s.colour for s in structures},
         facts=_facts(stated),
         dates=dates,
@@ -326,16 +327,16 @@ def _unlike(first: Grid, second: Grid) -> Iterator[str]:
             return
 
 
-def _warnings(stated: Sequence[StatedPrediction]) -> tuple[str, ...]:
-    """What the predictions warned of, and another version of the software."""
-    said = []
+def _stated_doubts(stated: Sequence[StatedPrediction]) -> tuple[Finding, ...]:
+    """What speaks against the predictions, and another version of the software."""
+    said: list[Finding] = []
     versions = [one.summary.provenance.software.version for one in stated]
     if versions[0] != versions[1]:
-        said.append(f"different versions of medseg made the predictions: {versions[0]} and {versions[1]}")
-    for when, one in zip(("first", "second"), stated, strict=True):
-        findings = one.summary.stated_findings() or ()
-        said += [f"{when}: {text}" for text in sentences_of(findings, *REFUSED)]
-    return tuple(dict.fromkeys(said))
+        text = f"different versions of medseg made the predictions: {versions[0]} and {versions[1]}"
+        said += of_files([text], "versions")
+    both = {"first": stated[0].summary, "second": stated[1].summary}
+    doubts = ((when, f) for when, summary in both.items() for f in summary.stated_doubts())
+    return (*said, *of_cases(doubts, " and ".join))
 
 
 def _facts(stated: Sequence[StatedPrediction]) -> tuple[tuple[str, str], ...]:

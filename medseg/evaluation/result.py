@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from medseg.core.structures import StructureSet
 from medseg.evaluation.case_file import SOFTWARE
 from medseg.evaluation.measure import MISSING, EvaluationOptions
 from medseg.evaluation.scores import case_table, cohort_table
+from medseg.findings.finding import Finding, of_cases, of_files, ordered, sentence, who
 from medseg.io.atomic import write_text
 from medseg.io.pictures.slices import NO_SIZE
-from medseg.metrics.case import CaseResult, tolerances_mm
+from medseg.metrics.case import CaseResult, findings_of, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, lesions_csv, report_json
 from medseg.metrics.lesions import LesionRow
@@ -50,6 +51,7 @@ class Evaluation:
         title: what the cases are called together.
         excluded: why a case is in no number, by case id.
         files: names of reference and prediction of each case, by case id.
+        stated: doubts and warnings that the predictions' summaries state of them, by case id.
         lesions: of the structures that were measured lesion by lesion, by case id.
         pages: the page of each case that has one, by case id.
         without_page: why a page that was wanted could not be made, by case id.
@@ -65,6 +67,7 @@ class Evaluation:
     title: str = ""
     excluded: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    stated: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     lesions: Mapping[str, tuple[LesionRow, ...]] = field(default_factory=dict)
     pages: Mapping[str, Path] = field(default_factory=dict)
     without_page: Mapping[str, str] = field(default_factory=dict)
@@ -100,6 +103,22 @@ class Evaluation:
         """Cases with a file that cannot be used; one that is missing is no fault of a file."""
         unusable = (case.case_id for case in self.failures if case.failure != MISSING)
         return tuple(dict.fromkeys((*unusable, *self.excluded, *self.without_page)))
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All that a reader must know, most severe first: of the whole, and of each case by its id."""
+        of = partial(who, of=len(self.cases) + len(self.excluded))
+        return ordered((*of_files(self.warnings, "evaluation"), *of_cases(self._of_each(), of)))
+
+    def _of_each(self) -> Iterator[tuple[str, Finding]]:
+        """Each case's findings, with its id."""
+        for case in self.cases:
+            for finding in (*findings_of(case), *self.stated.get(case.case_id, ())):
+                yield case.case_id, finding
+        for name, reason in self.excluded.items():
+            yield name, Finding("excluded", "doubt", sentence(f"{reason}; excluded from all numbers"))
+        for name, reason in self.without_page.items():
+            yield name, Finding("no_page", "warning", sentence(f"no report was written: {reason}"))
 
     def table_rows(self) -> tuple[tuple[str, ...], ...]:
         """The table to show, header first: the structures of one case, or of the cohort."""
@@ -140,6 +159,7 @@ class Evaluation:
             "model": self.model or None,
             "settings": settings_content(self.structures, self.options),
             "warnings": list(self.warnings),
+            "findings": [finding.content() for finding in self.findings],
             "failures": [{"case_id": c.case_id, "reason": c.failure} for c in self.failures],
             "excluded": [{"case_id": case, "reason": reason} for case, reason in self.excluded.items()],
             "cases": [

@@ -14,7 +14,7 @@ from medseg.core import affine
 from medseg.core.errors import UsageError, counted, plural
 from medseg.core.structures import Side, Structure, StructureSet, edge_values
 from medseg.core.volume import Grid, LabelMap
-from medseg.findings.finding import listed
+from medseg.findings.finding import Finding, listed, of_files, sentence
 from medseg.findings.scan import SHEARED_DEGREES
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
@@ -37,6 +37,9 @@ _Matches = Callable[[Structure], InstanceMatch]
 
 IGNORED_FOR = "ignored, for nobody labelled"
 """Words of the warning of a case in which voxels are ignored."""
+
+UNLABELLED = "unlabelled in the reference and not measured"
+"""Words of the warning of a case in whose reference nobody labelled some structures."""
 
 UNKNOWN = "values of the {} that no structure has count as background"
 LISTED_VALUES = 5
@@ -305,6 +308,22 @@ def ignored_nowhere(ignore: int | None, cases: Iterable[CaseResult]) -> tuple[st
     return (f"the value to ignore, {ignore}, occurs in no reference: nothing is ignored",)
 
 
+def findings_of(result: CaseResult) -> tuple[Finding, ...]:
+    """What a reader must know of a case: that nothing was measured, and what the measurement warns of.
+
+    What the reference leaves unlabelled is a note: it is no fault of a file.
+    """
+    found = [
+        replace(f, severity="note") if IGNORED_FOR in text or UNLABELLED in text else f
+        for text in result.warnings
+        for f in of_files([text], "measurement")
+    ]
+    if result.failure is not None:
+        text = sentence(f"{result.failure}; its structures count as missed")
+        found.insert(0, Finding("not_measured", "doubt", text))
+    return tuple(found)
+
+
 def _warnings(
     predicted: LabelMap,
     reference: LabelMap,
@@ -323,7 +342,7 @@ def _warnings(
         )
     names = [s.name for s in structures if set(s.label_values) & set(reference.unlabelled)]
     if names:
-        own.append(f"unlabelled in the reference and not measured: {', '.join(names)}")
+        own.append(f"{UNLABELLED}: {', '.join(names)}")
     known = {"prediction": histogram.table[:, 1:].sum(), "reference": histogram.table[1:].sum()}
     for who, labels in (("prediction", predicted), ("reference", reference)):
         held = labels.array if labelled is None else labels.array[labelled]

@@ -13,11 +13,11 @@ import numpy as np
 
 from medseg import __version__
 from medseg.core.digest import hexdigest
-from medseg.core.errors import InputError, MedsegError, ResourceError
+from medseg.core.errors import MedsegError, ResourceError
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data import bids
-from medseg.findings.finding import REFUSED, sentences
+from medseg.findings.finding import refuse
 from medseg.inference.planner import Forecast
 from medseg.io import (
     ReadOptions,
@@ -53,8 +53,6 @@ from medseg.segmentation.segmenter import Segmentation, Segmenter
 
 if TYPE_CHECKING:
     from medseg.reporting.case.content import ReportCase
-
-STRICT_HINT = "check the scan and the model, or drop --strict and inspect the result"
 
 
 @dataclass(frozen=True)
@@ -226,10 +224,8 @@ class Job:
             return
         with self._contained():
             self.found = self.segmenter(self.volume, self.watch)
-            refused = sentences(self.found.findings, *REFUSED)
-            if self.options.strict and refused:
-                said = "; ".join(text.removesuffix(".") for text in refused)
-                raise InputError(f"doubtful: {said}", hint=STRICT_HINT)
+            if self.options.strict:
+                refuse(self.found.findings)
 
     def write(self) -> Outcome:
         """Write the result, and return the outcome of the case."""

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from medseg.core.errors import InputError
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.core.volume import Grid
-from medseg.findings.finding import Finding, of_files, ordered, sentence
+from medseg.findings.finding import REFUSED, Finding, of_files, ordered, sentence
 from medseg.io import digest_of
 from medseg.io.atomic import write_text
 from medseg.io.names import stem_and_suffix
@@ -250,6 +250,10 @@ class PredictionSummary:
         doubts = [Finding("stated", "doubt", sentence(text)) for text in self.quality.reasons]
         return ordered([*doubts, *of_files(self.warnings)])
 
+    def stated_doubts(self) -> tuple[Finding, ...]:
+        """The doubts and warnings, which `--strict` refuses."""
+        return tuple(f for f in self.stated_findings() or () if f.severity in REFUSED)
+
     def describes(self, labels: Path) -> bool:
         """Whether this states that it is of that very file.
 
@@ -365,6 +369,11 @@ def stated_verdict(labels: Path) -> Verdict:
         return Verdict((CHANGED,))
     findings = summary.stated_findings()
     return Verdict() if findings is None else Verdict(findings, True, summary.findings is not None)
+
+
+def stated_doubts(labels: Path) -> tuple[Finding, ...]:
+    """The doubts and warnings, which `--strict` refuses, of the verdict beside a label file."""
+    return tuple(f for f in stated_verdict(labels).findings if f.severity in REFUSED)
 
 
 def stated_intervals(labels: Path) -> dict[str, tuple[float, float]]:
