@@ -78,6 +78,7 @@ def command(
     threads: opt.Threads = 0,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
+    series_in: opt.SeriesIn = None,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -90,7 +91,7 @@ def command(
     _refuse_existing((csv, out), (a, b, reference, labels, scan_a, scan_b), overwrite)
     found: Comparison | Followup
     faulty: tuple[str, ...] = ()
-    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)
     if followup:
         from medseg.evaluation.followup import followup as follow
 

@@ -104,6 +104,7 @@ def command(
     threads: opt.Threads = 0,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
+    series_in: opt.SeriesIn = None,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -138,7 +139,7 @@ def command(
         threads=threads,
         out=folder,
         images=images,
-        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in),
         overwrite=overwrite,
         progress=_Meter(),
     )

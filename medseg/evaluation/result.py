@@ -201,5 +201,5 @@ def settings_content(structures: StructureSet, options: EvaluationOptions) -> di
         else None,
         **({} if structures.ignore is None else {"ignored_value": structures.ignore}),
         "instances": specs.to_mapping(rule) if (rule := options.instances) else None,
-        "reading": asdict(options.reading),
+        "reading": options.reading.content(),
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -158,7 +158,7 @@ class Job:
                 tuple(self.segmenter.engine_names),
                 ran.tta,
                 ran.refine,
-                asdict(reading) | {"series": _hidden(reading.series)},
+                reading.content() | {"series": _hidden(reading.series)},
             ),
             self.options.dicom_seg if self.options.dicom else None,
             Software("medseg", __version__),
@@ -275,6 +275,7 @@ class Job:
                 expected,
                 provenance=self.identity,
                 labels_sha256=digest_of(outputs.labels),
+                dicom_sha256=tuple(map(digest_of, outputs.dicom)),
                 timing_s=self.watch.seconds,
             )
             summary.write(outputs.summary)

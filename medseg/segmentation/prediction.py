@@ -50,6 +50,9 @@ CHANGED = Finding(
     "result is left out.",
 )
 
+STRUCTURE_SET = "_rtstruct"
+"""Ending of the name of a DICOM structure set, which lies beside the label map of its scan."""
+
 IF_ANY: Mapping[str, Any] = {"if_any": True}
 """Marks a field that is written only where it holds something."""
 
@@ -205,6 +208,7 @@ class PredictionSummary:
         totals: volumes that several structures make up together.
         warnings: what the readers of the files warned of.
         labels_sha256: of the label file that this describes; None in files of older versions.
+        dicom_sha256: of the DICOM objects that were written with it.
         seconds, timing_s: what reading to writing took, in all and by step.
         peak_memory_bytes: the most that was held, where the system says.
         provenance: what the result depends on.
@@ -218,6 +222,7 @@ class PredictionSummary:
     totals: tuple[TotalSummary, ...] = ()
     warnings: tuple[str, ...] = ()
     labels_sha256: str | None = None
+    dicom_sha256: tuple[str, ...] = field(default=(), metadata=IF_ANY)
     seconds: float = 0.0
     timing_s: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
@@ -255,12 +260,12 @@ class PredictionSummary:
         return tuple(f for f in self.stated_findings() or () if f.severity in REFUSED)
 
     def describes(self, labels: Path) -> bool:
-        """Whether this states that it is of that very file.
+        """Whether this states that it is of that very label file or DICOM object.
 
         Raises:
             InputError: the label file cannot be read.
         """
-        return self.labels_sha256 == digest_of(labels)
+        return digest_of(labels) in (self.labels_sha256, *self.dicom_sha256)
 
     def fits(self, labels: Path) -> bool:
         """Whether this is of that very file, as far as it says of which; older versions did not.
@@ -303,10 +308,13 @@ def plain(value: Any) -> Any:
 def summary_path(labels: Path) -> Path:
     """Where the summary of a label file lies.
 
-    >>> summary_path(Path("scan_seg.nii.gz")).name
-    'scan_seg.json'
+    >>> summary_path(Path("scan_seg.nii.gz")).name, summary_path(Path("scan_rtstruct.dcm")).name
+    ('scan_seg.json', 'scan_seg.json')
     """
-    return labels.with_name(f"{stem_and_suffix(labels)[0]}.json")
+    stem, suffix = stem_and_suffix(labels)
+    if suffix == ".dcm" and stem.endswith(STRUCTURE_SET):
+        stem = f"{stem.removesuffix(STRUCTURE_SET)}_seg"
+    return labels.with_name(f"{stem}.json")
 
 
 def read_summary(path: Path) -> PredictionSummary | None:
