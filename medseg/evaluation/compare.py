@@ -22,7 +22,7 @@ from medseg.evaluation.measure import MISSING
 from medseg.evaluation.pairs import FilePair, pair_files, read_pair
 from medseg.evaluation.protocols import require_surface
 from medseg.evaluation.result import Evaluation
-from medseg.findings.finding import Finding, of_cases, who
+from medseg.findings.finding import Finding, of_cases, refused, who
 from medseg.findings.finding import sentences as texts_of
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
@@ -32,7 +32,7 @@ from medseg.metrics.export import CASE_COLUMNS, case_content, cases_csv, number_
 from medseg.metrics.paired import PairedRow, compare_cases
 from medseg.metrics.ranking import ALPHA, EXACT_UP_TO, LEAST_TESTED
 from medseg.reporting.comparison.comparison import ReportComparison, metric_title, sentences, terminal_table
-from medseg.segmentation.prediction import stated_doubts
+from medseg.segmentation.prediction import stated_verdict
 
 SCHEMA = "medseg.comparison/1"
 SOFTWARE = f"medseg {__version__}"
@@ -343,7 +343,7 @@ def _left_out(missing_a: Sequence[str], missing_b: Sequence[str]) -> Iterator[tu
 def _stated(pair: FilePair) -> tuple[Finding, ...]:
     """Doubts and warnings that `predict` left beside A and B."""
     found = {"A": pair.reference, "B": pair.prediction}
-    said = ((side, f) for side, path in found.items() if path for f in stated_doubts(path))
+    said = ((side, f) for side, path in found.items() if path for f in refused(stated_verdict(path).findings))
     return of_cases(said, " and ".join)
 
 

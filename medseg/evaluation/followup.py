@@ -18,7 +18,7 @@ from medseg.core.errors import ModelError, UsageError
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.evaluation.comparison_facts import StatedPrediction, require_same
-from medseg.findings.finding import Finding, of_cases, of_files, ordered
+from medseg.findings.finding import Finding, of_cases, of_files, ordered, refused
 from medseg.findings.finding import sentences as sentences_of
 from medseg.io import ReadOptions, digest_of_files, read_label_file, read_scan
 from medseg.io.atomic import write_text
@@ -335,7 +335,7 @@ def _stated_doubts(stated: Sequence[StatedPrediction]) -> tuple[Finding, ...]:
         text = f"different versions of medseg made the predictions: {versions[0]} and {versions[1]}"
         said += of_files([text], "versions")
     both = {"first": stated[0].summary, "second": stated[1].summary}
-    doubts = ((when, f) for when, summary in both.items() for f in summary.stated_doubts())
+    doubts = ((when, f) for when, summary in both.items() for f in refused(summary.stated_findings() or ()))
     return (*said, *of_cases(doubts, " and ".join))
 
 

@@ -18,14 +18,14 @@ from medseg.data.label_files import require_labels
 from medseg.evaluation import protocols
 from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, StoredCase, picture
 from medseg.evaluation.pairs import FilePair, read_pair
-from medseg.findings.finding import Finding
+from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions, digest_of, read_scan
 from medseg.io.atomic import atomic_write
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
-from medseg.segmentation.prediction import stated_doubts, stated_verdict
+from medseg.segmentation.prediction import stated_verdict
 
 MISSING = "the prediction is missing"
 UNUSABLE = "the prediction cannot be used: "
@@ -137,7 +137,7 @@ def _stated(pair: FilePair, measured: Measured) -> tuple[Finding, ...]:
     """Doubts and warnings that `predict` left beside a prediction that was measured."""
     if pair.prediction is None or measured.case is None or measured.case.failure:
         return ()
-    return stated_doubts(pair.prediction)
+    return refused(stated_verdict(pair.prediction).findings)
 
 
 def _contained(task: Task) -> tuple[Measured, Maps | None]:

@@ -157,14 +157,19 @@ def is_doubtful(findings: Iterable[Finding]) -> bool:
     return any(f.severity == "doubt" for f in findings)
 
 
+def refused(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The doubts and warnings, which `--strict` refuses."""
+    return tuple(f for f in findings if f.severity in REFUSED)
+
+
 def refuse(findings: Iterable[Finding], hint: str = STRICT_HINT) -> None:
     """Refuse what `--strict` refuses.
 
     Raises:
         InputError: there is a doubt or a warning; every one is named.
     """
-    if refused := sentences(findings, *REFUSED):
-        said = "; ".join(text.removesuffix(".") for text in refused)
+    if found := refused(findings):
+        said = "; ".join(f.sentence.removesuffix(".") for f in found)
         raise InputError(f"doubtful: {said}", hint=hint)
 
 

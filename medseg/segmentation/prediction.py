@@ -19,10 +19,10 @@ from pydantic import TypeAdapter, ValidationError
 from medseg.core.errors import InputError
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.core.volume import Grid
-from medseg.findings.finding import REFUSED, Finding, of_files, ordered, sentence
+from medseg.findings.finding import Finding, of_files, ordered, sentence
 from medseg.io import digest_of
 from medseg.io.atomic import write_text
-from medseg.io.names import stem_and_suffix
+from medseg.io.names import stem_of_labels
 
 SCHEMA = "medseg.prediction/1"
 
@@ -49,9 +49,6 @@ CHANGED = Finding(
     "The segmentation is not the one that the prediction beside it describes; what the model said of its "
     "result is left out.",
 )
-
-STRUCTURE_SET = "_rtstruct"
-"""Ending of the name of a DICOM structure set, which lies beside the label map of its scan."""
 
 IF_ANY: Mapping[str, Any] = {"if_any": True}
 """Marks a field that is written only where it holds something."""
@@ -255,10 +252,6 @@ class PredictionSummary:
         doubts = [Finding("stated", "doubt", sentence(text)) for text in self.quality.reasons]
         return ordered([*doubts, *of_files(self.warnings)])
 
-    def stated_doubts(self) -> tuple[Finding, ...]:
-        """The doubts and warnings, which `--strict` refuses."""
-        return tuple(f for f in self.stated_findings() or () if f.severity in REFUSED)
-
     def describes(self, labels: Path) -> bool:
         """Whether this states that it is of that very label file or DICOM object.
 
@@ -311,10 +304,7 @@ def summary_path(labels: Path) -> Path:
     >>> summary_path(Path("scan_seg.nii.gz")).name, summary_path(Path("scan_rtstruct.dcm")).name
     ('scan_seg.json', 'scan_seg.json')
     """
-    stem, suffix = stem_and_suffix(labels)
-    if suffix == ".dcm" and stem.endswith(STRUCTURE_SET):
-        stem = f"{stem.removesuffix(STRUCTURE_SET)}_seg"
-    return labels.with_name(f"{stem}.json")
+    return labels.with_name(f"{stem_of_labels(labels)}.json")
 
 
 def read_summary(path: Path) -> PredictionSummary | None:
@@ -377,11 +367,6 @@ def stated_verdict(labels: Path) -> Verdict:
         return Verdict((CHANGED,))
     findings = summary.stated_findings()
     return Verdict() if findings is None else Verdict(findings, True, summary.findings is not None)
-
-
-def stated_doubts(labels: Path) -> tuple[Finding, ...]:
-    """The doubts and warnings, which `--strict` refuses, of the verdict beside a label file."""
-    return tuple(f for f in stated_verdict(labels).findings if f.severity in REFUSED)
 
 
 def stated_intervals(labels: Path) -> dict[str, tuple[float, float]]:
