@@ -118,6 +118,11 @@ def command(
     rewrite("")
     _write(found, csv, out, overwrite)
     result(found.json().rstrip() if as_json else _text(found))
+    _refuse(found, faulty, strict)
+
+
+def _refuse(found: Comparison | Followup, faulty: Sequence[str], strict: bool) -> None:
+    """End with a fault where a file could not be used, or with `strict` anything speaks against one."""
     if faulty:
         raise PartialBatchError(f"files of some cases could not be used: {', '.join(faulty)}")
     if strict:

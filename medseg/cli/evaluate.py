@@ -117,10 +117,8 @@ def command(
 
     folder = out if out is not None and (out.is_dir() or not out.suffix) else None
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
-    _refuse_existing(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
-    _require_json(targets["json"])
-    _require_html(report)
-    workers, threads = _shared(workers, threads, many=ref.is_dir())
+    _require_targets(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)
     found = evaluate(
         pred,
         ref,
@@ -135,11 +133,10 @@ def command(
         lesions=lesions or (),
         instances=InstanceRule() if instances else None,
         model=name,
-        workers=workers,
-        threads=threads,
+        **_shared(workers, threads, many=ref.is_dir()),
         out=folder,
         images=images,
-        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in),
+        reading=reading,
         overwrite=overwrite,
         progress=_Meter(),
     )
@@ -177,23 +174,18 @@ def _hint(found: Evaluation) -> None:
             say(f"hint: {text}")
 
 
-def _require_json(out: Path | None) -> None:
-    """Refuse another file than JSON as that of `-o`.
+def _require_targets(targets: Mapping[str, Path | None], inputs: Sequence[Path], overwrite: bool) -> None:
+    """Refuse files that exist, another than JSON as that of `-o`, and than HTML as the cohort's page.
 
     Raises:
-        UsageError: it is one.
-    """
-    if out is not None and out.suffix != ".json":
-        raise UsageError("the results are written as JSON", source=out, hint="give a .json file, or a folder")
-
-
-def _require_html(page: Path | None) -> None:
-    """Refuse another file than HTML as the page about the cohort.
-
-    Raises:
-        UsageError: it is one.
+        UsageError: a file is refused.
     """
     from medseg.io.formats import HTML_SUFFIXES
+
+    _refuse_existing(targets, inputs, overwrite)
+    out, page = targets["json"], targets["page"]
+    if out is not None and out.suffix != ".json":
+        raise UsageError("the results are written as JSON", source=out, hint="give a .json file, or a folder")
 
     if page is not None and page.suffix.lower() not in HTML_SUFFIXES:
         raise UsageError(
@@ -209,13 +201,13 @@ def _mode(text: str | None) -> SurfaceMode | None:
     return cast("SurfaceMode | None", text)
 
 
-def _shared(workers: int, threads: int, *, many: bool) -> tuple[int, int]:
+def _shared(workers: int, threads: int, *, many: bool) -> dict[str, int]:
     """Cases at a time, and the threads of each."""
     from medseg.inference.engines.base import available_threads
 
     processors = available_threads()
     workers = (workers or max(1, processors // 2)) if many else 1
-    return workers, max(1, (threads or processors) // workers)
+    return {"workers": workers, "threads": max(1, (threads or processors) // workers)}
 
 
 def _refuse_existing(targets: Mapping[str, Path | None], inputs: Sequence[Path], overwrite: bool) -> None:
