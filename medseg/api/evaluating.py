@@ -87,7 +87,7 @@ def evaluate(
 
     Returns:
         An `Evaluation`: `found["liver"].dice`, `found.to_pandas()`, `found.cases`, `found.cohort`,
-        `found.json()`, `found.csv()`.
+        `found.findings` (doubts, warnings and notes), `found.json()`, `found.csv()`.
 
     Raises:
         UsageError: settings do not go together, or an array has no affine and no spacing.
