@@ -2,10 +2,10 @@
 
     python benchmarks/revisions.py COMMIT SCAN [SCAN ...] [--rounds 5] [--model NAME]
 
-The earlier commit is checked out into a temporary folder, and `medseg predict SCAN` runs in a process of its own
-with that code and with this, in turns, both in this environment and with their own packaged models. Prints one
-line of JSON: the median wall time and the largest peak of memory of each scan, and their ratio (now to then).
-Exits with 1 where a ratio is above 1.05. Five rounds of a head of 256x256x256 take three minutes on two cores.
+The earlier commit is checked out into a temporary folder. In turns, `medseg predict SCAN` runs in a process
+of its own with that code and with this, both in this environment and with their own packaged models. Prints
+one line of JSON: the median wall time and the largest peak of memory of each scan, and their ratio (now to
+then). Exits with 1 where a ratio is above 1.05. Five rounds of a head take a minute on two cores.
 """
 
 from __future__ import annotations
@@ -39,8 +39,9 @@ def main() -> None:
         then = Path(folder) / "then"
         git("worktree", "add", "--detach", str(then), options.commit)
         try:
+            trees = {"then": then, "now": HERE}
             scans = {
-                scan.name: compared({"then": then, "now": HERE}, [str(scan.resolve()), *words], options.rounds)
+                scan.name: compared(trees, [str(scan.resolve()), *words], options.rounds)
                 for scan in options.scans
             }
         finally:
@@ -48,7 +49,7 @@ def main() -> None:
     worst = max(max(found["time_ratio"], found["memory_ratio"]) for found in scans.values())
     result = {
         "benchmark": "revisions",
-        "commits": {"then": git("rev-parse", "--short", options.commit), "now": git("rev-parse", "--short", "HEAD")},
+        "commits": {"then": short(options.commit), "now": short("HEAD")},
         "versions": {name: version(name) for name in ("medseg", "numpy", "openvino", "nibabel")},
         "machine": {"processor": platform.machine(), "cores": os.cpu_count(), "load": os.getloadavg()[0]},
         "rounds": options.rounds,
@@ -99,8 +100,13 @@ def predicted(tree: Path, words: list[str]) -> tuple[float, float]:
     return seconds, used.ru_maxrss / 1024
 
 
+def short(commit: str) -> str:
+    return git("rev-parse", "--short", commit)
+
+
 def git(*words: str) -> str:
-    return subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True).stdout.strip()
+    done = subprocess.run(["git", *words], cwd=HERE, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 if __name__ == "__main__":
