@@ -35,7 +35,7 @@ from medseg import load
 from medseg.augment.preview import Drawn, Preview
 from medseg.augment.spec import ELASTIC_PRESETS, SynthesisSpec
 from medseg.augment.synthesis import Synthesiser
-from medseg.core.structures import from_labels
+from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.cards import load_card
 from medseg.data.cases import read_case
@@ -44,7 +44,7 @@ from medseg.data.phantom.tumour import tumour_case
 from medseg.data.synthetic import SyntheticCases
 from medseg.evaluation.evaluate import evaluate
 from medseg.io import read_volume
-from medseg.metrics.measurement import measure
+from medseg.metrics.measurement import Measurement, measure
 from medseg.metrics.signed import compare
 from medseg.prediction.demo import mni152
 from medseg.prediction.job import PredictOptions
@@ -217,7 +217,7 @@ def case_report(folder: Path, data: Path) -> Path:
         case_id=files.case_id, tolerance_mm=1.0, facts={"Model": segmenter.models[0].spec.name}
     )
     labels, structures = segmenter(volume).labels, segmenter.structures
-    against = measure(labels, reference, structures, tolerance_mm=options.tolerance_mm)
+    against = _measured(labels, reference, structures, options)
     case = case_of(volume, labels, structures, against=against, options=options)
     return _page(folder / "case.html", case_page(case))
 
@@ -230,9 +230,16 @@ def tumour_report(folder: Path) -> Path:
     found = LabelMap(labels, truth.grid)
     options = ReportOptions(case_id="phantom tumour", channel="flair", tolerance_mm=1.0)
     structures = load_card("brats").structure_set
-    against = measure(found, truth, structures, tolerance_mm=options.tolerance_mm)
+    against = _measured(found, truth, structures, options)
     case = case_of(volume, found, structures, against=against, options=options)
     return _page(folder / "tumour.html", case_page(case))
+
+
+def _measured(
+    labels: LabelMap, reference: LabelMap, structures: StructureSet, options: ReportOptions
+) -> Measurement:
+    """What the page of a case says of its accuracy."""
+    return measure(labels, reference, structures, tolerance_mm=options.tolerance_mm, case_id=options.case_id)
 
 
 def unmeasured_report(folder: Path, data: Path) -> Path:
