@@ -76,7 +76,7 @@ ELASTIC_WORDS = {
 
 
 WIDE, NARROW = 1280, 420
-LARGEST_BYTES = 400_000
+LARGEST_BYTES = 600_000
 
 READY = "[...document.querySelectorAll('.viewer')].every(e => e.dataset.ready === 'yes')"
 

@@ -55,3 +55,11 @@ def test_the_pictures_are_drawn_with_the_palette_of_the_pages() -> None:
     small = Image.open(io.BytesIO(drawn["small_png"](stream.getvalue())))
     assert small.mode == "P"
     np.testing.assert_array_equal(small.convert("RGB"), indexed(Image.fromarray(screen)).convert("RGB"))
+
+
+def test_the_colour_of_an_area_is_exact_among_many_colours() -> None:
+    """The banner of a page is a pale area beside thousands of colours of edges."""
+    picture = np.random.default_rng(0).integers(0, 256, (120, 120, 3)).astype(np.uint8)
+    picture[:40] = banner = (255, 248, 235)
+    shown = np.asarray(indexed(Image.fromarray(picture)).convert("RGB"))
+    assert (shown[:40] == banner).all()
