@@ -42,8 +42,8 @@ def compare(
         progress: called with cases done, cases in all, and the id of the next.
 
     Returns:
-        A `Comparison`: `sentences()`, `table_rows()`, `json()`, `csv()`, `write_page(path)`, and
-        `report.findings`, the doubts, warnings and notes.
+        A `Comparison`: `sentences()`, `table_rows()`, `json()`, `csv()`, `write_page(path)`; its
+        `report` has the `findings`: doubts, warnings and notes.
 
     Raises:
         UsageError: A and B are the same, files against folders, or no case is in common.

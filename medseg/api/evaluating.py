@@ -86,8 +86,8 @@ def evaluate(
         progress: called with cases done, cases in all, and the id of the next.
 
     Returns:
-        An `Evaluation`: `found["liver"].dice`, `found.to_pandas()`, `found.cases`, `found.cohort`,
-        `found.findings` (doubts, warnings and notes), `found.json()`, `found.csv()`.
+        An `Evaluation`: `["liver"].dice`, `.to_pandas()`, `.cases`, `.cohort`, `.findings` (doubts, warnings,
+        notes), `.json()` and `.csv()`.
 
     Raises:
         UsageError: settings do not go together, or an array has no affine and no spacing.

@@ -15,7 +15,6 @@ from medseg.io import ReadOptions
 from medseg.io.names import require_page
 from medseg.model.file import DEFAULT_MODEL
 from medseg.prediction.job import Outcome, PredictOptions
-from medseg.prediction.outputs import Outputs
 from medseg.prediction.predict import predict as predict_cases
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.prediction import PredictionSummary
@@ -203,8 +202,7 @@ def _prediction(outcome: Outcome, options: PredictOptions) -> Prediction:
     """What became of a case that did not fail."""
     summary = outcome.summary or PredictionSummary()
     volumes = {row.name: row.volume_ml for row in summary.structures}
-    names = tuple(volumes) if options.probabilities else ()
-    files = Outputs.of(outcome.target, names, report=options.report, dicom=options.dicom, bids=options.bids)
+    files = options.outputs(outcome.target, volumes)
     return Prediction(
         outcome.stem,
         files.labels,

@@ -13,7 +13,7 @@ from medseg.core.keywords import hinted
 from medseg.core.structures import StructureSet
 from medseg.data.label_files import read_structures
 from medseg.evaluation.label_names import ignoring
-from medseg.findings.finding import of_files
+from medseg.findings.finding import from_warnings
 from medseg.io import ReadOptions, stem_and_suffix
 from medseg.io.names import require_page
 from medseg.io.objects import Source, as_labels, as_volume, is_path
@@ -111,7 +111,7 @@ def _ignoring(structures: StructureSet, options: ReportOptions) -> tuple[Structu
     if options.ignore is None:
         return structures, options
     kept, said = ignoring(structures, options.ignore)
-    return kept, replace(options, findings=(*options.findings, *of_files(said)))
+    return kept, replace(options, findings=(*options.findings, *from_warnings(said)))
 
 
 def _in_memory(

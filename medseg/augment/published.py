@@ -166,9 +166,9 @@ def from_vectors(preset: str, vectors_voxels: Tensor, patch_shape: Sequence[int]
         [elastic.basis(p, n, derivative=derivative) for p, n in zip(places, counts, strict=True)]
         for derivative in (False, True)
     )
-    one, two, three = elastic.invariants(elastic.gradient(control, plain, slope))
+    least = float(elastic.determinants(elastic.gradient(control, plain, slope)).min())
     values = tuple(vectors_voxels.double().flatten().tolist())
-    return MeshParams(preset, (i, j, k), float((1 + one + two + three).min()), values)
+    return MeshParams(preset, (i, j, k), least, values)
 
 
 def mesh_of(preset: str, patch_shape: Sequence[int]) -> Lattice:
@@ -284,5 +284,4 @@ def _least_determinant(field: Tensor) -> float:
     for axis, n in enumerate(field.shape[:3]):
         slope = field.diff(dim=axis) if n > 1 else torch.zeros_like(field)
         columns.append(slope[: steps[0], : steps[1], : steps[2]])
-    one, two, three = elastic.invariants(columns)
-    return float((1 + one + two + three).min())
+    return float(elastic.determinants(columns).min())

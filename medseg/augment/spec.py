@@ -313,10 +313,3 @@ def _check_range(name: str, values: Range, lowest: float = -math.inf) -> None:
     low, high = values
     if not (math.isfinite(low) and math.isfinite(high) and lowest <= low <= high):
         raise UsageError(f"{name} must be a range (low, high) from {lowest:g} upwards, not {values}")
-
-
-ALL_CONTRAST = ContrastSpec(
-    BlurSpec(), LowResolutionSpec(), BiasFieldSpec(), GammaSpec(), LinearSpec(), NoiseSpec()
-)
-STANDARD = AugmentSpec(ElasticSpec(), AffineSpec(), None, ALL_CONTRAST)
-"""Every change at its default; flips are left to the recipe, which knows whether sides matter."""

@@ -57,7 +57,8 @@ def command(
     else:
         for line in audit.lines():
             result(printable(f"{line.severity:7}  {line.who:20}  {line.text}"))
-        say(f"{counted(len(audit.cases), 'case')} read: {', '.join(tally)}")
+        cases = f"{counted(audit.total, 'case')}, {len(audit.faulty)} with errors"
+        say(f"{cases}; the list has {' and '.join(tally)}")
     refused = ("error", "warning") if strict else ("error",)
-    if any(f.severity in refused for f in audit.findings):
+    if any(f.severity in refused for f in audit.issues):
         raise InputError(f"{' and '.join(tally[: len(refused)])} in the dataset", source=folder)

@@ -38,10 +38,6 @@ ModelName = Annotated[
         "--model", "-m", help="With --followup: take the measurement noise from this model, a file or a name."
     ),
 ]
-Labels = Annotated[
-    Path | None,
-    typer.Option("--labels", help="Read the label names from this JSON file, such as dataset.json."),
-]
 ScanA = Annotated[
     Path | None, typer.Option("--scan-a", help="With --followup: show the scan of A in the report.")
 ]
@@ -52,10 +48,6 @@ Dates = Annotated[
     str,
     typer.Option("--dates", help="With --followup: dates of both scans, such as 2025-01-31,2026-02-28."),
 ]
-
-Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value to this CSV file.")]
-
-Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")]
 
 
 def command(
@@ -71,8 +63,8 @@ def command(
     labels: opt.Labels = None,
     ignore: opt.Ignore = None,
     tolerance: opt.Tolerance = None,
-    surface: Surface = True,
-    csv: Csv = None,
+    surface: opt.Surface = True,
+    csv: opt.Csv = None,
     out: opt.Out = None,
     strict: opt.Strict = False,
     threads: opt.Threads = 0,

@@ -28,7 +28,6 @@ Ref = Annotated[
     Path,
     typer.Argument(help="Reference: a label file, a folder with the same file names, or a dataset."),
 ]
-Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")]
 Mode = Annotated[
     str | None,
     typer.Option(
@@ -53,7 +52,6 @@ Lesions = Annotated[
 Instances = Annotated[
     bool, typer.Option("--instances", help="Also match connected components (panoptic quality).")
 ]
-Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value to this CSV file.")]
 CohortCsv = Annotated[
     Path | None, typer.Option("--cohort-csv", help="Write the statistics of the cohort to this CSV file.")
 ]
@@ -87,13 +85,13 @@ def command(
     labels: opt.Labels = None,
     ignore: opt.Ignore = None,
     tolerance: opt.Tolerance = None,
-    surface: Surface = True,
+    surface: opt.Surface = True,
     mode: Mode = None,
     protocol: Protocol = "",
     anchors: Anchors = None,
     lesions: Lesions = None,
     instances: Instances = False,
-    csv: Csv = None,
+    csv: opt.Csv = None,
     cohort_csv: CohortCsv = None,
     out: Out = None,
     images: Images = None,

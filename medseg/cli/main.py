@@ -15,11 +15,11 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from medseg import __version__
 from medseg.cli import predict
 from medseg.cli.terminal import rewrite
 from medseg.core.errors import MedsegError, ResourceError, UsageError, printable
 from medseg.core.extras import missing_in
+from medseg.core.software import SOFTWARE
 
 UsageFault: Any = typer.BadParameter.__mro__[1]
 """Typer's own kind of usage error, whichever copy of click it stands on."""
@@ -77,7 +77,7 @@ def _options(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"medseg {__version__}")
+        typer.echo(SOFTWARE)
         raise typer.Exit
 
 

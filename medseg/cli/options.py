@@ -33,6 +33,8 @@ Ignore = Annotated[
         "--ignore", help="Exclude reference voxels with this value (unlabelled) from every measure."
     ),
 ]
+Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value to this CSV file.")]
 UseForm = Annotated[
     str | None,
     typer.Option("--use-form", help="Use the sform or the qform where the two contradict each other."),

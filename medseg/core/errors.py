@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 
 class MedsegError(Exception):
@@ -26,6 +26,16 @@ class MedsegError(Exception):
         self.source = None if source is None else str(source)
         self.hint = hint
         super().__init__(fault)
+
+    @classmethod
+    def unreadable(cls, fault: OSError, path: Path) -> Self:
+        """The error of a file that the system does not let us read.
+
+        >>> str(InputError.unreadable(PermissionError(13, "Permission denied"), Path("a.json")))
+        'a.json: cannot be read (Permission denied); check the path and its permissions'
+        """
+        hint = "check the path and its permissions"
+        return cls(f"cannot be read ({fault.strerror})", source=path, hint=hint)
 
     def __str__(self) -> str:
         text = self.fault if self.source is None else f"{printable(self.source)}: {self.fault}"

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import Slices, label_boxes, outer_faces, union
+from medseg.core.colours import PALETTE
 from medseg.core.errors import InputError, UsageError, counted, did_you_mean
 from medseg.core.volume import Grid
 
@@ -18,14 +19,8 @@ Side = Literal["left", "right", "none"]
 
 COUNTED_AT_ONCE = 2**20
 """Labels widened to 64 bits at a time while they are counted."""
-
-PALETTE = (
-    "#56b4e9", "#d55e00", "#f0e442", "#cc79a7", "#0072b2", "#e69f00", "#009e73", "#cce6cc",
-    "#99ffff", "#996680", "#ccb380", "#8080ff", "#4d804d", "#b3b3b3", "#b3ff99", "#e600b3",
-)  # fmt: skip
-"""Colours that differ for people with any kind of colour vision: the seven of Okabe and Ito 2008, "Color
-universal design", in the order in which the first few differ most, then those furthest from the others in
-CIEDE2000 under the model of Machado et al. 2009, doi:10.1109/TVCG.2009.113."""
+VALUES_NAMED = 10
+"""Unknown label values named in a message before the rest is counted."""
 
 MIRRORED = {
     style(here): style(there)
@@ -365,12 +360,16 @@ def edge_values(labels: NDArray[np.integer]) -> frozenset[int]:
 
 
 def unknown_values(counts: Mapping[int, int]) -> str:
-    """The fault of label values that nobody declared.
+    """The fault of label values that nobody declared; of many, as an image has them, the rest is counted.
 
     >>> unknown_values({5: 1, 7: 3})
     'unknown label values 5 (1 voxel), 7 (3 voxels)'
+    >>> unknown_values(dict.fromkeys(range(100, 115), 1)).partition("109 (1 voxel)")[2]
+    ' and 5 more'
     """
-    return "unknown label values " + ", ".join(f"{v} ({counted(n, 'voxel')})" for v, n in counts.items())
+    named = [f"{value} ({counted(n, 'voxel')})" for value, n in list(counts.items())[:VALUES_NAMED]]
+    more = len(counts) - len(named)
+    return f"unknown label values {', '.join(named)}" + (f" and {more} more" if more else "")
 
 
 def value_counts(labels: NDArray[np.integer]) -> dict[int, int]:

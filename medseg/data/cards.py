@@ -169,7 +169,7 @@ def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelin
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
-        raise UsageError(f"cannot be read ({fault.strerror})", source=path) from None
+        raise UsageError.unreadable(fault, path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise UsageError(f"is not TOML ({fault})", source=path) from None
     return specs.from_mapping(cls, data, source=str(path))

@@ -30,7 +30,7 @@ def read_structures(path: Path) -> StructureSet:
         content = read_json(path)
         stated = stated_labels(content if "labels" in content else {"labels": content}, numbered=True)
     except OSError as fault:
-        raise InputError(f"cannot be read ({fault.strerror})", source=path, hint="check the path") from None
+        raise InputError.unreadable(fault, path) from None
     except InputError:
         raise
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:

@@ -68,13 +68,22 @@ class SyntheticCases:
             InputError: the map's voxels are not of 1 mm.
         """
         indices, grid = self._head(files)
-        if not np.allclose(grid.spacing_mm, 1.0, atol=0.01):
+        self.require_one_mm(grid, files)
+        return indices
+
+    def require_one_mm(self, grid: Grid, files: CaseFiles) -> None:
+        """Refuse a map that no scan can be made from at every step.
+
+        Raises:
+            InputError: its voxels are not of 1 mm.
+        """
+        sides = canonical(grid).grid(grid).spacing_mm
+        if not np.allclose(sides, 1.0, atol=0.01):
             raise InputError(
-                f"a label map with voxels of {grid.spacing_mm} mm, not 1 mm",
+                f"a label map with voxels of {' x '.join(f'{mm:.3g}' for mm in sides)} mm, not 1 mm",
                 source=files.image,
                 hint="resample it to 1 mm",
             )
-        return indices
 
     @property
     def spacing_range(self) -> SpacingRange:

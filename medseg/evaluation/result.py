@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from medseg.core import specs
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
-from medseg.evaluation.case_file import SOFTWARE
 from medseg.evaluation.measure import MISSING, EvaluationOptions
 from medseg.evaluation.scores import case_table, cohort_table
-from medseg.findings.finding import Finding, of_cases, of_files, ordered, sentence, who
+from medseg.findings.finding import Finding, from_cases, from_warnings, ordered, sentence, who
 from medseg.io.atomic import write_text
 from medseg.io.pictures.slices import NO_SIZE
 from medseg.metrics.case import CaseResult, findings_of, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow
-from medseg.metrics.export import case_content, cases_csv, cohort_csv, lesions_csv, report_json
+from medseg.metrics.export import case_content, cases_csv, cohort_csv, document_head, lesions_csv, report_json
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.scores import Scores, StructureScores
 from medseg.metrics.table import HAUSDORFF_PERCENT
@@ -108,7 +107,7 @@ class Evaluation:
     def findings(self) -> tuple[Finding, ...]:
         """All that a reader must know, most severe first: of the whole, and of each case by its id."""
         of = partial(who, of=len(self.cases) + len(self.excluded))
-        return ordered((*of_files(self.warnings, "evaluation"), *of_cases(self._of_each(), of)))
+        return ordered((*from_warnings(self.warnings, "evaluation"), *from_cases(self._of_each(), of)))
 
     def _of_each(self) -> Iterator[tuple[str, Finding]]:
         """Each case's findings, with its id."""
@@ -134,8 +133,7 @@ class Evaluation:
 
     def csv(self) -> str:
         """One line a case, structure and metric."""
-        software = f"{SOFTWARE['name']} {SOFTWARE['version']}"
-        return cases_csv(self.cases, surface=self.options.mode, software=software, model=self.model)
+        return cases_csv(self.cases, surface=self.options.mode, software=SOFTWARE, model=self.model)
 
     def cohort_csv(self) -> str:
         """One line a structure and metric over all cases."""
@@ -152,10 +150,7 @@ class Evaluation:
     def content(self) -> dict[str, Any]:
         """What `json` writes, as plain values."""
         return {
-            "schema": SCHEMA,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "software": SOFTWARE,
-            "intended_use": "research",
+            **document_head(SCHEMA),
             "model": self.model or None,
             "settings": settings_content(self.structures, self.options),
             "warnings": list(self.warnings),

@@ -185,7 +185,7 @@ def at_edge(findings: Iterable[Finding]) -> frozenset[str]:
     return frozenset(name for f in findings if f.code in ("at_edge", "cut_short") for name in f.structures)
 
 
-def of_files(warnings: Iterable[str], code: str = "file") -> tuple[Finding, ...]:
+def from_warnings(warnings: Iterable[str], code: str = "file") -> tuple[Finding, ...]:
     """Warnings of the file readers, as findings."""
     return tuple(Finding(code, "warning", sentence(text)) for text in dict.fromkeys(warnings))
 
@@ -237,7 +237,7 @@ def gathered(sentences: Iterable[tuple[str, str]], of: int) -> list[str]:
     return [f"{who(cases, of)}: {text}" for text, cases in names.items()]
 
 
-def of_cases(
+def from_cases(
     findings: Iterable[tuple[str, Finding]], name: Callable[[list[str]], str]
 ) -> tuple[Finding, ...]:
     """Findings about several cases, most severe first, each with whose it is before its sentence.
@@ -246,7 +246,7 @@ def of_cases(
         findings: each with the name of its case; what holds for several cases is one finding.
         name: puts the names of cases into words, such as `who`.
 
-    >>> told = of_cases([("a", Finding("x", "note", "It."))], "".join)
+    >>> told = from_cases([("a", Finding("x", "note", "It."))], "".join)
     >>> [f.sentence for f in told]
     ['a: It.']
     """

@@ -53,7 +53,7 @@ class Expected:
     training: str = "the training data"
 
 
-def of_labels(
+def check_label_map(
     labels: Labels,
     grid: Grid,
     structures: StructureSet,

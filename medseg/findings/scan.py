@@ -36,7 +36,7 @@ NO_ORIENTATION = (
 )
 
 
-def of_grid(grid: Grid, *, orientation_known: bool = True) -> Iterator[Finding]:
+def check_grid(grid: Grid, *, orientation_known: bool = True) -> Iterator[Finding]:
     """Findings about the orientation of the grid, which affect how slices are shown.
 
     Args:
@@ -65,7 +65,7 @@ def of_grid(grid: Grid, *, orientation_known: bool = True) -> Iterator[Finding]:
         )
 
 
-def of_scan(volume: Volume, spec: Trained, spatial_dims: int = 3) -> Iterator[Finding]:
+def check_scan(volume: Volume, spec: Trained, spatial_dims: int = 3) -> Iterator[Finding]:
     """Findings that make this scan unsuitable for this model.
 
     Args:

@@ -9,6 +9,7 @@ import numpy as np
 
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid, LabelMap
+from medseg.io.contents import require_true_suffix
 from medseg.io.dicom import read_rtstruct as rtstruct
 from medseg.io.dicom import read_seg as dicom_labels
 from medseg.io.dicom.series import holds_labels, is_dicom_folder, is_segmentation, is_structure_set
@@ -35,7 +36,7 @@ def read_labels(
         path: a file, a folder with a DICOM series, or with `structures` a folder of one mask a
             structure (see `read_mask_folder`). A DICOM structure set (RTSTRUCT) or segmentation (SEG) is
             painted on the series that it refers to, which lies beside it or in `options.series_in` (see
-            `rtstruct.read_labels`).
+            `read_rtstruct.read_labels`).
         structures: whose names give masks, the named segments of a `.seg.nrrd` and the structures of an
             RTSTRUCT their values.
         like: the grid wanted: a `.seg.nrrd`, which may be cropped to its segments, is placed on it.
@@ -101,6 +102,7 @@ def read_segments(path: str | Path) -> StructureSet:
         return rtstruct.read_segments(path)
     if is_segmentation(path):
         return dicom_labels.read_segments(path)
+    require_true_suffix(path)
     return seg_nrrd.read_segments(path)
 
 

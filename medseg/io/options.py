@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import UsageError
+from medseg.core.errors import GeometryError, UsageError
 from medseg.core.volume import FileForm, Grid
 
 FormName = Literal["sform", "qform"]
@@ -52,6 +52,25 @@ class ReadOptions:
         content = asdict(self)
         del content["series_in"]
         return content
+
+    def require_assumed(self, fault: str, source: Path) -> tuple[str]:
+        """Whether a file without orientation may be read as RAS+.
+
+        Args:
+            fault: what the header lacks.
+            source: the file.
+
+        Returns:
+            The warning that goes with its voxels.
+
+        Raises:
+            GeometryError: it may not.
+        """
+        if not self.assume_ras:
+            raise GeometryError(
+                fault, source=source, hint="add --assume-ras if you know that it lies in RAS order"
+            )
+        return ("The file stores no orientation; RAS order was assumed, as requested.",)
 
     def of_labels(self, volumes: int = 1) -> ReadOptions:
         """The decisions that concern a label file of so many volumes, read beside a scan."""

@@ -14,7 +14,7 @@ from medseg.core import affine
 from medseg.core.errors import UsageError, counted, plural
 from medseg.core.structures import Side, Structure, StructureSet, edge_values
 from medseg.core.volume import Grid, LabelMap
-from medseg.findings.finding import Finding, listed, of_files, sentence
+from medseg.findings.finding import Finding, from_warnings, listed, sentence
 from medseg.findings.scan import SHEARED_DEGREES
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
@@ -316,7 +316,7 @@ def findings_of(result: CaseResult) -> tuple[Finding, ...]:
     found = [
         replace(f, severity="note") if IGNORED_FOR in text or UNLABELLED in text else f
         for text in result.warnings
-        for f in of_files([text], "measurement")
+        for f in from_warnings([text], "measurement")
     ]
     if result.failure is not None:
         text = sentence(f"{result.failure}; its structures count as missed")

@@ -73,7 +73,7 @@ def load_model(name_or_path: str | Path) -> Model:
     try:
         data = path.read_bytes()
     except OSError as fault:
-        raise ModelError(f"cannot be read ({fault.strerror})", source=path) from None
+        raise ModelError.unreadable(fault, path) from None
     metadata = _metadata(data, path)
     if metadata.get("schema") != SCHEMA:
         raise ModelError(

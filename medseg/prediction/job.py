@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -84,6 +84,15 @@ class PredictOptions:
     bids: bool = False
     dicom_seg: SegmentationKind = "binary"
 
+    def outputs(self, labels: Path, structures: Iterable[str] = ()) -> Outputs:
+        """The files of a case beside its label file; of `structures` the probabilities, if they are wanted.
+
+        >>> [path.name for path in PredictOptions(bids=True).outputs(Path("sub-01_dseg.nii"), ["stem"]).paths]
+        ['sub-01_dseg.tsv', 'sub-01_dseg.nii', 'sub-01_dseg.json']
+        """
+        names = structures if self.probabilities else ()
+        return Outputs.of(labels, names, report=self.report, dicom=self.dicom, bids=self.bids)
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -143,9 +152,7 @@ class Job:
 
     @property
     def outputs(self) -> Outputs:
-        names = self.segmenter.structures.names if self.options.probabilities else ()
-        options = self.options
-        return Outputs.of(self.target, names, report=options.report, dicom=options.dicom, bids=options.bids)
+        return self.options.outputs(self.target, self.segmenter.structures.names)
 
     @cached_property
     def identity(self) -> Provenance:

@@ -15,9 +15,8 @@ from medseg.inference.planner import Forecast
 from medseg.io.atomic import require_writable
 from medseg.prediction import cluster, pipeline
 from medseg.prediction.job import Job, Outcome, PredictOptions
-from medseg.prediction.outputs import Outputs
 from medseg.prediction.requests import InputCase, Say, check_out, find_cases, is_batch
-from medseg.segmentation.prediction import GridSummary, plain
+from medseg.segmentation.prediction import GridSummary, plain, summary_path
 from medseg.segmentation.segmenter import Segmenter
 
 
@@ -35,7 +34,7 @@ def predict(
     In a batch, a case that is finished is passed over, and one that fails holds up no other.
 
     Args:
-        words: of the command line, see `inputs.find_cases`.
+        words: of the command line, see `requests.find_cases`.
         segmenter: makes the segmenter, once the inputs and outputs are known to be in order.
         out: a file, a folder, or None for beside the input.
         options: what is written.
@@ -89,7 +88,7 @@ def _placed(
     for target in targets:
         require_writable(target)
     if not batch:
-        outputs = Outputs.of(targets[0], report=options.report, dicom=options.dicom)
+        outputs = options.outputs(targets[0])
         outputs.refuse_existing(options.overwrite, cases[0].files)
         for path in outputs.paths:
             require_writable(path)
@@ -199,7 +198,7 @@ def dry_run(
 def _targets(cases: Sequence[InputCase], out: Path | None) -> list[Path]:
     """Where each case goes; two cases never to one place, nor to files that differ by suffix only."""
     targets = [case.target(out) for case in cases]
-    summaries = [Outputs.of(target).summary for target in targets]
+    summaries = [summary_path(target) for target in targets]
     twice = [str(t) for t, summary in zip(targets, summaries, strict=True) if summaries.count(summary) > 1]
     if twice:
         raise UsageError(

@@ -16,6 +16,7 @@ from medseg.data.layouts.case import plain
 from medseg.data.layouts.description import description_of
 from medseg.findings.finding import listed
 from medseg.io import files_of, is_dicom_folder, stem_and_suffix
+from medseg.io.contents import require_true_suffix
 from medseg.io.formats import FORMATS
 from medseg.io.names import (
     MADE_BY_US,
@@ -183,17 +184,17 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
         raise InputError("there is no such file or folder", source=path)
     if path.is_file():
         return [_file_case(path)]
-    if is_dicom_folder(path):
-        _tell_aside([p for p in _entries(path) if p.is_dir() or is_no_scan(p)], path, say)
-        return [_dicom_case(path)]
     if bids.is_root(path):
         found = [_file_case(scan) for scan in bids.scans(path)]
         say(f"{path.resolve().name} is read as a BIDS dataset: {counted(len(found), 'scan')}")
         return found
+    if is_dicom_folder(path):
+        _tell_aside([p for p in _entries(path) if p.is_dir() or is_no_scan(p)], path, say)
+        return [_dicom_case(path)]
     entries = _entries(path)
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
     scans = without_pictures([*series, *(p for p in entries if p.is_file() and _is_scan(p))])
-    files = _without_labels([p for p in scans if p not in series], path, say)
+    files = _without_labels([p for p in scans if p not in series], say)
     cases = _numbered_cases(files, path) or [_file_case(p) for p in files]
     cases += [_dicom_case(p) for p in series]
     if not cases and (layout := detect(path)):
@@ -202,6 +203,9 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     elif cases:
         _tell_aside(_passed_over(entries, cases), path, say)
     if not cases:
+        for entry in entries:
+            if not is_no_scan(entry):
+                require_true_suffix(entry)
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
         without = bids.lacks_description(path)
         hint = f"add {bids.DESCRIPTION}, which marks a BIDS dataset" if without else None
@@ -242,7 +246,7 @@ def _tell_aside(paths: Sequence[Path], folder: Path, say: Say) -> None:
         say(f"ignored in {folder.resolve().name}: {' and '.join(told)}")
 
 
-def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
+def _without_labels(files: Sequence[Path], say: Say) -> list[Path]:
     """Files of a folder but labels, which are named after a scan beside them; how many they were is said."""
     stems = {stem_and_suffix(path)[0] for path in files}
     labels = [path for path in files if scan_of_labels(stem_and_suffix(path)[0]) in stems]

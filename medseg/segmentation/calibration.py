@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.findings.answer import LIKENESS_SLACK
 from medseg.findings.labels import component_counts
+from medseg.findings.prediction import LIKENESS_SLACK
 from medseg.metrics.conformal import COVERAGE, calibrated_line, conformal_interval, least_cases
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice

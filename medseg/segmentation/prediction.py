@@ -7,7 +7,6 @@ older versions; a key that no field has is passed over.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -16,17 +15,17 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from medseg.core.colours import COLOUR
 from medseg.core.errors import InputError
+from medseg.core.software import INTENDED_USE
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.core.volume import Grid
-from medseg.findings.finding import Finding, of_files, ordered, sentence
+from medseg.findings.finding import Finding, from_warnings, ordered, sentence
 from medseg.io import digest_of
 from medseg.io.atomic import write_text
 from medseg.io.names import stem_of_labels
 
 SCHEMA = "medseg.prediction/1"
-
-COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
 """What settings are called."""
@@ -211,7 +210,7 @@ class PredictionSummary:
         provenance: what the result depends on.
     """
 
-    intended_use: str = "research only; not a medical device"
+    intended_use: str = INTENDED_USE
     grid: GridSummary | None = None
     quality: QualitySummary | None = None
     findings: tuple[Finding, ...] | None = None
@@ -250,7 +249,7 @@ class PredictionSummary:
         if self.findings is not None or self.quality is None:
             return self.findings
         doubts = [Finding("stated", "doubt", sentence(text)) for text in self.quality.reasons]
-        return ordered([*doubts, *of_files(self.warnings)])
+        return ordered([*doubts, *from_warnings(self.warnings)])
 
     def describes(self, labels: Path) -> bool:
         """Whether this states that it is of that very label file or DICOM object.

@@ -21,6 +21,7 @@ from medseg.core.errors import InputError
 from medseg.io.atomic import atomic_write
 
 SCHEMA = "medseg.checkpoint/1"
+MEND = "train into another folder, or add --overwrite"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ def load_latest(path: Path) -> tuple[Checkpoint | None, str | None]:
         raise InputError(
             "no checkpoint can be read",
             source=path.parent,
-            hint="train into another folder, or add --overwrite",
+            hint=MEND,
         )
     return None, None
 

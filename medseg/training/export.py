@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from medseg import __version__
 from medseg.core import specs
 from medseg.core.errors import ModelError, SelfCheckError, UsageError
+from medseg.core.software import INTENDED_USE, SOFTWARE
 from medseg.inference import engines
 from medseg.inference.engines.base import FloatArray
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
@@ -129,8 +129,8 @@ def _description(model: Model, out: Path) -> dict[str, Any]:
     copied = ("channels", "structures", "preparation", "inference", "postprocess", "facts", "training")
     return {
         "schema": SCHEMA,
-        "software": f"medseg {__version__}",
-        "intended_use": "research only; not a medical device",
+        "software": SOFTWARE,
+        "intended_use": INTENDED_USE,
         "model": {"name": model.spec.name, "sha256": model.sha256},
         "axes": axes,
         "type": "float32",

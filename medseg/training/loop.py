@@ -333,7 +333,7 @@ class Trainer:
             raise InputError(
                 f"the checkpoint belongs to another training ({fault})",
                 source=self.last_path,
-                hint="train into another folder, or add --overwrite",
+                hint=checkpoints.MEND,
             ) from None
         best, best_warning = checkpoints.load_latest(self.best_path)
         if best is not None and best_warning:

@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medseg import __version__
 from medseg.core.errors import counted
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap, Volume
 from medseg.data.cards import Card, load_card
@@ -26,8 +26,8 @@ from medseg.data.cases import (
 )
 from medseg.data.layouts import CaseFiles, DatasetFiles
 from medseg.data.synthetic import SyntheticCases
-from medseg.findings.answer import of_scores
 from medseg.findings.finding import gathered
+from medseg.findings.prediction import check_scores
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
@@ -237,9 +237,9 @@ def _measured(
         return ()
     model, results = measure(model, held, read, metrics, threads, say)
     model.save(run.model_path, overwrite=True)
-    for doubt in of_scores(model.spec):
+    for doubt in check_scores(model.spec):
         say(f"warning: {doubt.sentence}")
-    table = cases_csv(results, surface="surfel", software=f"medseg {__version__}", model=model.spec.name)
+    table = cases_csv(results, surface="surfel", software=SOFTWARE, model=model.spec.name)
     write_text(run.scores_path, table, overwrite=True)
     return results
 

@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 
 from medseg.core import structures
+from medseg.core.colours import PALETTE
 from medseg.core.errors import InputError, UsageError
-from medseg.core.structures import (
-    PALETTE,
-    Structure,
-    StructureSet,
-    Total,
-    from_labels,
-    side_of,
-    value_counts,
-)
+from medseg.core.structures import Structure, StructureSet, Total, from_labels, side_of, value_counts
 from medseg.core.volume import Grid
 
 ORGANS = from_labels({7: "left kidney", 3: "liver", 5: "right kidney"})

@@ -105,7 +105,7 @@ def test_what_many_slices_have_in_common_is_one_line(tmp_path: Path) -> None:
     assert " more)  label 3" in line
     assert f"{len(lines)} warnings" in ran.err
     assert any("  18 of 18 cases  " in line and "The file states no size in mm" in line for line in lines)
-    told = json.loads(done("check", tmp_path / "data", "--json").out)["findings"]
+    told = json.loads(done("check", tmp_path / "data", "--json").out)["issues"]
     assert sum(f["text"] == "label 3 is not labelled" for f in told) == int(line.split()[1]), (
         "each has its own"
     )

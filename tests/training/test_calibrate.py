@@ -96,7 +96,7 @@ def test_a_calibrated_model_says_what_to_expect(
     for key, value in raw.weights.items():
         np.testing.assert_array_equal(found.weights[key], value)
 
-    monkeypatch.setattr("medseg.findings.answer.SIDES_AGREE", 0.0)  # a network of chance knows no sides
+    monkeypatch.setattr("medseg.findings.prediction.SIDES_AGREE", 0.0)  # a network of chance knows no sides
     monkeypatch.setattr("medseg.findings.labels._sides", lambda *_: ())
     scan = next((data / "imagesTr").glob("*.nii.gz"))
     for name in ("raw", "new"):

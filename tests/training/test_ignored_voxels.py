@@ -92,7 +92,7 @@ def recipe(folder: Path, layout: str, ignore: str = "") -> Path:
 @pytest.mark.fault("reports 28")
 def test_nnunets_ignore_label_is_read_trained_and_measured(data: Path, tmp_path: Path) -> None:
     assert LAYOUTS["nnunet"].read(data).ignore == IGNORE
-    assert [f.severity for f in check(data).findings if f.severity == "error"] == []
+    assert [f.severity for f in check(data).issues if f.severity == "error"] == []
     words = (recipe(tmp_path, "nnunet"), "--data", data, "-o", tmp_path / "run", "--folds", 3, "--threads", 1)
     ran = done("train", *words)
     assert "voxels" not in ran.out

@@ -86,9 +86,7 @@ def required_description(folder: Path) -> dict[str, Any]:
     try:
         return read_json(path)
     except OSError as fault:
-        raise InputError(
-            f"cannot be read ({fault.strerror})", source=path, hint="check its permissions"
-        ) from None
+        raise InputError.unreadable(fault, path) from None
 
 
 def stated_labels(data: Mapping[str, Any], *, numbered: bool = False) -> StatedLabels:

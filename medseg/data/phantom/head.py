@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from medseg.core.affine import WORLD_CODES
+from medseg.core.affine import WORLD_LETTERS
 from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
@@ -109,7 +109,7 @@ def stored_as(case: tuple[Volume, LabelMap], codes: str) -> tuple[Volume, LabelM
     Raises:
         UsageError: `codes` is no axis order.
     """
-    if [sum(letter in ends for letter in codes) for ends in WORLD_CODES] != [1, 1, 1] or len(codes) != 3:
+    if [sum(letter in ends for letter in codes) for ends in WORLD_LETTERS] != [1, 1, 1] or len(codes) != 3:
         raise UsageError(f"an axis order has three letters such as RAS or PIL, not {codes!r}")
     volume, labels = case
     ras, wanted = (orientations.axcodes2ornt(tuple(letters)) for letters in ("RAS", codes))

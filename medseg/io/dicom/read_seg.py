@@ -49,10 +49,10 @@ def read_labels(
     Of a segment inside another one the inner counts, and a warning says so.
 
     Args:
-        path: of the segmentation; its series is looked for as `rtstruct.read_labels` does.
+        path: of the segmentation; its series is looked for as `read_rtstruct.read_labels` does.
         structures: whose names give segments their values; capitals, blanks and signs do not count, and
             others are left out. None takes the numbers of the segments.
-        series_in: see `rtstruct.read_labels`.
+        series_in: see `read_rtstruct.read_labels`.
 
     Raises:
         InputError: the file is damaged, has none of the structures, two segments overlap and neither is

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg import __version__
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, Total
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg.findings.finding import Finding, is_doubtful, of_files, ordered
-from medseg.findings.labels import Expected, of_labels
-from medseg.findings.scan import of_grid
+from medseg.findings.finding import Finding, from_warnings, is_doubtful, ordered
+from medseg.findings.labels import Expected, check_label_map
+from medseg.findings.scan import check_grid
 from medseg.io import ReadOptions, digest_of, is_dicom_folder, read_label_file, read_scan
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import require_page, stem_and_suffix
@@ -214,7 +214,7 @@ def case_of(
         lesions = lesion_rows(labels.array, None, labels.grid, structures, names, options.rule)
     else:
         unmeasured = [finding for finding in raised if finding.code not in MEASURED]
-        unmeasured += of_files(ignored_nowhere(options.ignore, (against.result,)))
+        unmeasured += from_warnings(ignored_nowhere(options.ignore, (against.result,)))
         case, lesions = case_from_result(against.result, structures, flags=unmeasured), against.lesions
     case = replace(
         _with_derived(case, labels, structures, _kept(options, raised), known),
@@ -224,7 +224,7 @@ def case_of(
         verdict_known=options.verdict_known,
     )
     channel = volume.channels.index(options.channel) if options.channel in volume.channels else 0
-    facts = {"Software": f"medseg {__version__}", **options.facts, "Channel shown": volume.channels[channel]}
+    facts = {"Software": SOFTWARE, **options.facts, "Channel shown": volume.channels[channel]}
     if case.lesions and case.has_reference:
         facts["Rule of lesions"] = words.lesion_rule(options.rule)
     true = None if against is None else against.reference.array
@@ -250,11 +250,11 @@ def _findings(
     known: bool,
 ) -> tuple[Finding, ...]:
     """All that the reader of a page must know: what the prediction found, or else what its labels show."""
-    found = [*options.findings, *of_files((*volume.warnings, *labels.warnings))]
-    found += of_grid(volume.grid, orientation_known=known)
+    found = [*options.findings, *from_warnings((*volume.warnings, *labels.warnings))]
+    found += check_grid(volume.grid, orientation_known=known)
     if not options.labels_judged:
         expected = Expected(options.expected_ml, dict.fromkeys(lesions, math.inf))
-        found += of_labels(labels.array, volume.grid, structures, expected, orientation_known=known)
+        found += check_label_map(labels.array, volume.grid, structures, expected, orientation_known=known)
     return ordered(found)
 
 
@@ -313,7 +313,7 @@ def report_cohort(
         excluded: cases left out on purpose.
         lesions: of each case, by its id; see `metrics.lesions.lesion_rows`.
         lesions_of: structures whose lesions were looked for in every case.
-        thumbnails: a small PNG of a case, by its id; see `report.thumbnails`.
+        thumbnails: a small PNG of a case, by its id; see `thumbnails.thumbnail_png`.
         links: name of each case's page relative to this one, by case id, not quoted.
         options: `facts`, `created` and, where lesions were looked for, `rule` are used.
         overwrite: whether an existing page may be replaced.
@@ -331,7 +331,7 @@ def report_cohort(
         lesions=lesions,
         lesions_of=lesions_of,
     )
-    facts = {"Software": f"medseg {__version__}", **options.facts}
+    facts = {"Software": SOFTWARE, **options.facts}
     if lesions_of:
         facts["Lesion by lesion"] = f"{words.lesion_rule(options.rule)}. {words.penalty(options.rule)}"
     cohort = replace(

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from medseg.core.colours import PALETTE
 from medseg.core.errors import counted, plural
 from medseg.core.numbers import MINUS, millilitres, number
-from medseg.core.structures import PALETTE
 from medseg.findings.finding import Finding, sentence
 from medseg.metrics.case import CaseResult
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow

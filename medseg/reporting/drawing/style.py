@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
 
+from medseg.core.colours import COLOUR, rgb
 from medseg.core.errors import printable
 
 BANNER = "Research use only. Not a medical device. Not for diagnosis or treatment."
@@ -42,7 +43,11 @@ CONTROLS = {
 }  # fmt: skip
 """Characters a file's name may hold that are no text or turn text round, and what is shown for them."""
 
+INK, FAINT, RULE, GRID, AMBER = "#1f2328", "#59636e", "#d8dde3", "#e3e6ea", "#7a5a00"
+"""Text, lines and what is to be noticed on white paper, as in `style.css`."""
 NEUTRAL = "#b0b0b0"
+GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo one, spread points evenly however many they are."""
 DARKEST = 0.16
 """Least relative luminance of an outline on a dark image."""
 
@@ -53,7 +58,7 @@ def readable_colour(colour: str) -> str:
     >>> readable_colour("#46f0f0"), readable_colour("red; }"), readable_colour("#800000")
     ('#46f0f0', '#b0b0b0', '#b36666')
     """
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
+    if not COLOUR.fullmatch(colour):
         return NEUTRAL
     shade = colour.lower()
     share = 0.0
@@ -72,20 +77,15 @@ def paler(colour: str) -> str:
     return _towards_white(colour, 0.55)
 
 
-def _channels(colour: str) -> tuple[int, ...]:
-    return tuple(int(colour[n : n + 2], 16) for n in (1, 3, 5))
-
-
 def _towards_white(colour: str, share: float) -> str:
-    mixed = (round(c + (255 - c) * share) for c in _channels(colour))
+    mixed = (round(c + (255 - c) * share) for c in rgb(colour))
     return "#" + "".join(f"{c:02x}" for c in mixed)
 
 
 def _luminance(colour: str) -> float:
     """Relative luminance, WCAG 2.2: linear light weighted for the eye."""
     linear = (
-        c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4
-        for c in _channels(colour)
+        c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb(colour)
     )
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
