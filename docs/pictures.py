@@ -152,7 +152,7 @@ def elastic(scan: Volume) -> bytes:
             shape=(n, n, slices),
         )
         plain, bent = preview.draws(1, ELASTIC_SEED)
-        columns = columns or [Column("as it is", (), _grid_and_slice(plain))]
+        columns = columns or [Column("original", (), _grid_and_slice(plain))]
         columns.append(Column(name, ELASTIC_WORDS[name], _grid_and_slice(bent)))
     heading = f"Elastic deformation as published, in voxels: {n} x {n} (x {ELASTIC_SLICES})"
     window = window_of(prepared.array[0])

@@ -8,6 +8,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal, overload
 
+from medseg.api.options import silent
 from medseg.core.errors import UsageError, counted
 from medseg.core.keywords import hinted
 from medseg.findings.finding import Finding, is_doubtful
@@ -187,7 +188,7 @@ def predict(
     names = [model] if isinstance(model, str | Path) else list(model)
     loader = Loader(tuple(map(str, names)), settings).absolute()
     out = None if output is None else Path(output)
-    outcomes = predict_cases(_words(scan), loader, out, options, say=say or _silent)
+    outcomes = predict_cases(_words(scan), loader, out, options, say=say or silent)
     return Predictions([_prediction(outcome, options) for outcome in outcomes])
 
 
@@ -213,7 +214,3 @@ def _prediction(outcome: Outcome, options: PredictOptions) -> Prediction:
         summary.stated_findings() or (),
         outcome.skipped,
     )
-
-
-def _silent(_: str) -> None:
-    """For callers who want no sentences."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medseg.api.options import Structures, structures_of
 from medseg.core.errors import UsageError
@@ -18,8 +18,7 @@ from medseg.io import ReadOptions, stem_and_suffix
 from medseg.io.names import require_page
 from medseg.io.objects import Source, as_labels, as_volume, is_path
 from medseg.metrics.case import Tolerance
-from medseg.metrics.measurement import measure
-from medseg.reporting.case.page import ReportOptions, case_of, write_page
+from medseg.reporting.case.page import ReportOptions, report_maps
 from medseg.reporting.case.page import report as report_files
 from medseg.segmentation.label_sources import known_structures
 from medseg.segmentation.prediction import stated_intervals
@@ -38,7 +37,12 @@ def report(
     ignore: int | None = None,
     tolerance_mm: Tolerance = None,
     lesions: Sequence[str] | None = None,
-    reading: ReadOptions | None = None,
+    use_form: Literal["sform", "qform"] | None = None,
+    assume_ras: bool = False,
+    fill_nan: float | None = None,
+    volume: int | None = None,
+    series: str | None = None,
+    series_in: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write one page about a segmentation: slices with outlines, and the table of structures.
@@ -53,7 +57,9 @@ def report(
         ignore: value of the reference's voxels that nobody labelled.
         tolerance_mm: of the surface Dice, for all structures or by name.
         lesions: structures whose lesions are listed; None lists those whose name says tumour or lesion.
-        reading: decisions that the files leave open.
+        use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
+        series_in: folder of the DICOM series that a segmentation or structure set refers to, or of folders
+            of them, where it does not lie beside that file.
         overwrite: whether an existing page may be replaced.
 
     Returns:
@@ -74,6 +80,9 @@ def report(
     """
     if ignore is not None and reference is None:
         raise UsageError("the voxels to ignore are those of a reference", hint="give both, or neither")
+    reading = ReadOptions(
+        use_form, assume_ras, fill_nan, volume, series, None if series_in is None else Path(series_in)
+    )
     wanted = structures_of(structures)
     named_lesions = None if lesions is None else tuple(lesions)
     options = ReportOptions(tolerance_mm=tolerance_mm, lesions=named_lesions, ignore=ignore)
@@ -121,7 +130,7 @@ def _in_memory(
     reference: Any,
     structures: StructureSet | None,
     options: ReportOptions,
-    reading: ReadOptions | None,
+    reading: ReadOptions,
     overwrite: bool,
 ) -> None:
     """Write the page about labels that lie in no file."""
@@ -134,22 +143,15 @@ def _in_memory(
     if structures is None:
         raise UsageError("nothing says what the labels mean", hint="give structures={1: NAME, ...}")
     structures, options = _ignoring(structures, options)
-    reading = reading or ReadOptions()
-    options = replace(options, viewer=not require_page(target), case_id=target.stem.removesuffix("_report"))
-    labels, against = as_labels(seg, options=reading), None
-    if reference is not None:
-        truth = replace(as_labels(reference, options=reading), ignore=structures.ignore)
-        against = measure(
-            labels,
-            truth,
-            structures,
-            tolerance_mm=options.tolerance_mm,
-            lesions=options.lesions,
-            rule=options.rule,
-            case_id=options.case_id,
-        )
-    case = case_of(as_volume(scan, options=reading), labels, structures, against=against, options=options)
-    write_page(target, case, overwrite=overwrite)
+    report_maps(
+        as_volume(scan, options=reading),
+        as_labels(seg, options=reading),
+        structures,
+        reference=None if reference is None else as_labels(reference, options=reading),
+        out=target,
+        options=replace(options, case_id=target.stem.removesuffix("_report")),
+        overwrite=overwrite,
+    )
 
 
 def _target(output: Path, stem: str) -> Path:

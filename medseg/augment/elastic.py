@@ -120,7 +120,7 @@ def basis(positions: Tensor, count: int, *, derivative: bool = False) -> Tensor:
     per lattice interval). A single point is constant.
 
     Raises:
-        UsageError: a position lies outside the lattice.
+        UsageError: a position is outside the lattice.
     """
     positions = positions.double()
     if count == 1:
@@ -128,7 +128,7 @@ def basis(positions: Tensor, count: int, *, derivative: bool = False) -> Tensor:
     intervals = count - 3
     if len(positions) and not (-1e-6 <= float(positions.min()) <= float(positions.max()) <= intervals + 1e-6):
         raise UsageError(
-            f"the lattice of {count} points serves positions from 0 to {intervals}, "
+            f"the lattice of {count} points covers positions from 0 to {intervals}, "
             f"not {float(positions.min()):g} to {float(positions.max()):g}",
             hint="sample the parameters for the patch they are applied to",
         )

@@ -46,7 +46,9 @@ ScanB = Annotated[
 ]
 Dates = Annotated[
     str,
-    typer.Option("--dates", help="With --followup: dates of both scans, such as 2025-01-31,2026-02-28."),
+    typer.Option(
+        "--dates", help="With --followup: show these dates of both scans, such as 2025-01-31,2026-02-28."
+    ),
 ]
 
 
@@ -144,18 +146,13 @@ def _check(
     from medseg.io.formats import HTML_SUFFIXES
 
     if followup and measured != (None, None, None):
-        raise UsageError(
-            "--followup compares two times, and takes no --reference, no --tolerance and no --ignore"
-        )
-    if measured[0] is None and measured[2] is not None:
-        raise UsageError(
-            "--ignore needs a --reference, whose voxels it excludes", hint="give both, or neither"
-        )
+        raise UsageError("--followup cannot be combined with --reference, --tolerance or --ignore")
+    opt.require_reference(measured[2], measured[0])
     if not followup and only_followup:
-        raise UsageError("--lesions, --model, --scan-a, --scan-b and --dates go with --followup")
+        raise UsageError("--lesions, --model, --scan-a, --scan-b and --dates need --followup")
     if out is not None and out.suffix.lower() not in HTML_SUFFIXES:
         name = f"{out.stem or 'NAME'}.html"
-        raise UsageError("the report is an HTML file", source=out, hint=f"give -o {name}, or use --json")
+        raise UsageError("is not the name of an HTML file", source=out, hint=f"give -o {name}, or use --json")
 
 
 def _dates(text: str) -> tuple[date, date] | None:

@@ -31,14 +31,15 @@ Ref = Annotated[
 Mode = Annotated[
     str | None,
     typer.Option(
-        "--mode", help="Measure between surfels or border voxels: surfel or voxel. Default: surfel."
+        "--mode",
+        help="Measure surface distances between surfels or border voxels: surfel or voxel. Default: surfel.",
     ),
 ]
 Protocol = Annotated[
     str,
     typer.Option(
         "--protocol",
-        help="Measure as a challenge does: promise12, brats2023, brats2023-men or brats2023-met.",
+        help="Measure by the protocol of a challenge: promise12, brats2023, brats2023-men or brats2023-met.",
     ),
 ]
 Anchors = Annotated[
@@ -65,7 +66,10 @@ Out = Annotated[
 ]
 Images = Annotated[
     Path | None,
-    typer.Option("--images", help="Folder of scans with the same names, to report each case with its scan."),
+    typer.Option(
+        "--images",
+        help="Show the scan of each case in its report, from this folder of scans with the same names.",
+    ),
 ]
 Report = Annotated[
     Path | None, typer.Option("--report", help="Write a report of the cohort to this HTML file.")
@@ -183,11 +187,11 @@ def _require_targets(targets: Mapping[str, Path | None], inputs: Sequence[Path],
     _refuse_existing(targets, inputs, overwrite)
     out, page = targets["json"], targets["page"]
     if out is not None and out.suffix != ".json":
-        raise UsageError("the results are written as JSON", source=out, hint="give a .json file, or a folder")
+        raise UsageError("is not a .json file", source=out, hint="give a .json file, or a folder")
 
     if page is not None and page.suffix.lower() not in HTML_SUFFIXES:
         raise UsageError(
-            f"the report of a cohort is an .html file, not {page.suffix or 'one without a suffix'}",
+            f"the report of a cohort must be an .html file, not {page.suffix or 'one without a suffix'}",
             source=page,
             hint=f"name it {page.stem}.html",
         )
@@ -195,7 +199,7 @@ def _require_targets(targets: Mapping[str, Path | None], inputs: Sequence[Path],
 
 def _mode(text: str | None) -> SurfaceMode | None:
     if text not in (None, "surfel", "voxel"):
-        raise UsageError(f"--mode is surfel or voxel, not {text!r}")
+        raise UsageError(f"--mode must be surfel or voxel, not {text!r}")
     return cast("SurfaceMode | None", text)
 
 

@@ -105,5 +105,5 @@ def bytes_of(text: str) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if not found or not float(found[1]):
-        raise UsageError(f"an amount of memory is needed, such as 3G or 800M, not {text!r}")
+        raise UsageError(f"{text!r} is not an amount of memory", hint="give one such as 3G or 800M")
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))

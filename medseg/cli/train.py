@@ -21,10 +21,12 @@ TimeBudget = Annotated[
     str,
     typer.Option(
         "--time-budget",
-        help="Train as many epochs as fit into this time, such as 20m or 2h, by their measured speed.",
+        help="Train as many epochs as fit into this time, such as 20m or 2h, at their measured speed.",
     ),
 ]
-Folds = Annotated[int, typer.Option("--folds", min=2, help="Number of cross-validation folds.")]
+Folds = Annotated[
+    int, typer.Option("--folds", min=2, help="Split the cases into this many cross-validation folds.")
+]
 Fold = Annotated[
     str,
     typer.Option("--fold", help="Hold out and measure this fold, counted from 0, or none."),
@@ -36,13 +38,13 @@ def command(
     data: Annotated[Path, typer.Option("--data", help="Read the dataset in this folder.")],
     out: Annotated[Path, typer.Option("--output", "-o", help="Write the run to this folder.")],
     epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="Number of epochs (overrides the recipe).")
+        int | None, typer.Option("--epochs", min=1, help="Train this many epochs (overrides the recipe).")
     ] = None,
     time_budget: TimeBudget = "",
     folds: Folds = 5,
     fold: Fold = "0",
     seed: Annotated[
-        int | None, typer.Option("--seed", min=0, help="Random seed (overrides the recipe).")
+        int | None, typer.Option("--seed", min=0, help="Use this random seed (overrides the recipe).")
     ] = None,
     init: Annotated[
         str,
@@ -59,14 +61,14 @@ def command(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Train a network. Running the same command again resumes a run that was stopped."""
+    """Train a network. Resumes a stopped run if the same command is repeated."""
     from medseg.model.file import load_model
     from medseg.training.recipe import load_recipe
     from medseg.training.train import TrainOptions, train
 
     loaded = load_recipe(recipe)
     if epochs is not None and time_budget:
-        raise UsageError("--epochs and --time-budget exclude each other", hint="give one")
+        raise UsageError("--epochs and --time-budget exclude each other", hint="give only one of them")
     options = TrainOptions(
         epochs=epochs,
         time_budget_s=_budget(time_budget),
@@ -134,5 +136,5 @@ def _fold(text: str) -> int | None:
     if text == "none":
         return None
     if not text.isdigit():
-        raise UsageError(f"--fold {text!r} is not a fold", hint="give a number from 0, or none")
+        raise UsageError(f"--fold {text!r} is not a fold", hint="give a number from 0 upwards, or none")
     return int(text)

@@ -18,7 +18,6 @@ from medseg.evaluation.pairs import pair_files
 from medseg.evaluation.result import Evaluation, settings_content
 from medseg.io import ReadOptions
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
-from medseg.metrics.cohort import summarise
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.promise12 import Anchors
 from medseg.prediction.requests import find_cases
@@ -139,7 +138,6 @@ def _evaluation(
     cases = tuple(found.case for found in measured if found.case is not None)
     return Evaluation(
         cases,
-        summarise(cases),
         tasks[0].structures,
         tasks[0].options,
         {case: found.digests for case, found in by_id.items()},

@@ -15,7 +15,6 @@ from medseg.evaluation.label_names import ignoring, require_some
 from medseg.evaluation.measure import EvaluationOptions, Maps, measure_maps
 from medseg.evaluation.result import Evaluation
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
-from medseg.metrics.cohort import summarise
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
 
@@ -60,7 +59,5 @@ def evaluate_maps(
     options = EvaluationOptions(tolerance_mm, "", surface, mode, threads, challenge)
     options = with_rules(options, structures, lesions, instances)
     case, rows, _ = measure_maps(Maps(predicted, reference), structures, options)
-    warnings = (*left_out, *ignored_nowhere(ignore, (case,)))
-    return Evaluation(
-        (case,), summarise((case,)), structures, options, warnings=warnings, lesions={case.case_id: rows}
-    )
+    lost = (*left_out, *ignored_nowhere(ignore, (case,)))
+    return Evaluation((case,), structures, options, warnings=lost, lesions={case.case_id: rows})

@@ -41,7 +41,6 @@ class Evaluation:
 
     Attributes:
         cases: in the order of their ids.
-        cohort: one row a structure and metric over all cases.
         structures: what was measured.
         options: how.
         digests: sha256 of the files of each case, by case id: `reference`, `prediction`.
@@ -57,7 +56,6 @@ class Evaluation:
     """
 
     cases: tuple[CaseResult, ...]
-    cohort: tuple[CohortRow, ...]
     structures: StructureSet
     options: EvaluationOptions
     digests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -75,6 +73,14 @@ class Evaluation:
     def scores(self) -> Scores:
         """The measurements by structure and metric."""
         return Scores(self.cases)
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.scores.shown})"
+
+    @property
+    def cohort(self) -> tuple[CohortRow, ...]:
+        """One row a structure and metric over all cases."""
+        return self.scores.cohort
 
     def __getitem__(self, name: str) -> StructureScores:
         """The scores of one structure, such as `found["liver"].dice`.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args
 
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, listed
 
 Severity = Literal["doubt", "warning", "note"]
 """A doubt makes the result doubtful, so that no interval is stated; a warning concerns the files that were
@@ -38,9 +38,6 @@ NO_DOUBT = "No automatic check raised a flag. The outlines can still be wrong; i
 
 DOUBTFUL = "Doubtful: an automatic check speaks against this result, which promises nothing."
 """The verdict on a result of which any finding is a doubt."""
-
-LISTED = 8
-"""Structures that a sentence names before it counts the rest."""
 
 CASES_NAMED = 3
 """Cases that a sentence names before it counts the rest."""
@@ -199,17 +196,6 @@ def sentence(text: str) -> str:
     text = text.strip()
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def listed(names: Sequence[str], detail: Callable[[str], str] | None = None, most: int = LISTED) -> str:
-    """Names as words of a sentence, each with its detail in brackets, the rest counted.
-
-    >>> listed(["stem"]), listed(["stem", "core"], lambda name: f"{len(name)} ml"), listed("abcd", most=2)
-    ('stem', 'stem (4 ml) and core (4 ml)', 'a, b and 2 more')
-    """
-    words = [name if detail is None else f"{name} ({detail(name)})" for name in names[:most]]
-    last = f"{len(names) - most} more" if len(names) > most else words.pop()
-    return f"{', '.join(words)} and {last}" if words else last
 
 
 def who(names: Sequence[str], of: int) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from medseg.findings.finding import Finding, Trained, listed
+from medseg.core.errors import listed
+from medseg.findings.finding import Finding, Trained
 
 CONFIDENCE_MARGIN = 0.05
 """Allowed difference below the lowest mean confidence on the model's own validation scans."""

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.core import affine as aff
-from medseg.core.errors import GeometryError
+from medseg.core.errors import GeometryError, listed
 from medseg.core.numbers import millilitres
 from medseg.core.volume import Grid, Volume
-from medseg.findings.finding import Finding, Least, Trained, listed, sentence
+from medseg.findings.finding import Finding, Least, Trained, sentence
 
 TILTED_DEGREES = 10.0
 """Angle between the scan's axes and the patient's from which a page says that they differ."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from medseg import __version__
 from medseg.core.digest import hexdigest
-from medseg.core.errors import MedsegError, ResourceError
+from medseg.core.errors import MedsegError, ResourceError, out_of_memory, unexpected
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data import bids
@@ -130,7 +130,7 @@ class Looked:
 
 @dataclass
 class Job:
-    """One case: read, segmented, written; its failure contained, in a batch even one that is a fault of ours.
+    """One case: read, segmented, written; its failure contained, in a batch even a bug in medseg.
 
     What one step leaves the next is dropped as soon as it has been used.
     """
@@ -179,9 +179,9 @@ class Job:
         return ScanIdentity(digest_of(source), channels)
 
     def look(self) -> Looked | None:
-        """What the headers say of the scan; None where `outcome` says why it is not to be predicted.
+        """What the headers say of the scan; None if `outcome` states why it is not predicted.
 
-        All that can be refused before a voxel is read is refused here, for a dry run as for a real one.
+        This refuses everything that can be refused before a voxel is read, also in a dry run.
         """
         with self._contained():
             self.looked = self._looked()
@@ -230,7 +230,7 @@ class Job:
         if self.volume is None:
             return
         with self._contained():
-            self.found = self.segmenter(self.volume, self.watch)
+            self.found = self.segmenter(self.volume, watch=self.watch)
             if self.options.strict:
                 refuse(self.found.findings)
 
@@ -342,12 +342,11 @@ class Job:
                 fault.source = str(self.case.first)
             self._failed(fault)
         except MemoryError as fault:
-            self._failed(ResourceError("out of memory", source=self.case.first), fault)
+            self._failed(out_of_memory(self.case.first), fault)
         except Exception as fault:
             if not self.batch:
                 raise
-            text = f"{type(fault).__name__}: {fault}; this is a bug in medseg"
-            self._failed(MedsegError(text, source=self.case.first), fault)
+            self._failed(unexpected(fault, self.case.first), fault)
 
     def _failed(self, error: MedsegError, cause: Exception | None = None) -> None:
         error.__cause__ = cause
@@ -366,7 +365,7 @@ def forecast_of(info: ImageInfo, segmenter: Segmenter) -> Forecast:
     """The forecast from a scan's header.
 
     Raises:
-        ResourceError: there is no room for it.
+        ResourceError: there is not enough memory for it.
     """
     scaled = (info.slope, info.inter) != (1.0, 0.0) or not info.dtype
     try:

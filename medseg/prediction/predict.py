@@ -31,17 +31,17 @@ def predict(
 ) -> tuple[Outcome, ...]:
     """Segment every case that the arguments name.
 
-    In a batch, a case that is finished is passed over, and one that fails holds up no other.
+    In a batch, a finished case is skipped, and a failed case does not stop the others.
 
     Args:
         words: of the command line, see `requests.find_cases`.
         segmenter: makes the segmenter, once the inputs and outputs are known to be in order.
-        out: a file, a folder, or None for beside the input.
+        out: a file, a folder, or None to write beside the input.
         options: what is written.
         on_case: called after each case with the outcome, its number and how many there are; not
             after an only case that failed.
         scheduler: address of a Dask cluster that the cases of a batch are sent to.
-        say: called with what is to be known of a folder that is read.
+        say: called with sentences about the folder that is read.
 
     Raises:
         UsageError: the words, the places or the scheduler make no sense.
@@ -94,7 +94,7 @@ def _placed(
             require_writable(path)
     elif isinstance(options.report, Path):
         raise UsageError(
-            "one report file cannot hold several cases",
+            "one report file cannot show several cases",
             source=options.report,
             hint="give --report alone, or write each with medseg report",
         )

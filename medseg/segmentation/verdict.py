@@ -209,7 +209,7 @@ def require_units(volume: Volume, specs: Sequence[ModelSpec]) -> None:
     """
     for spec in specs:
         if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
-            raise InputError(text, hint="give the scan as reconstructed, or --force")
+            raise InputError(text, hint="give the scan with its original values, or add --force")
 
 
 def _check_evidence(spec: ModelSpec) -> Iterator[Finding]:

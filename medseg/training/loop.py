@@ -80,7 +80,7 @@ class TrainingCase:
     """One prepared case: image (C, I, J, K) float32, label indices (I, J, K) uint8.
 
     Of a label map that scans are made from, the image is empty and the indices are of tissues.
-    `unlabelled` are names of structures that nobody labelled in it.
+    `unlabelled` are names of structures that are not labelled in it.
     """
 
     case_id: str

@@ -72,7 +72,7 @@ class TrainOptions:
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
         init: a model of the same network, whose weights are where the training begins.
-        overwrite: begin anew in a folder that holds a run.
+        overwrite: start again in a folder that contains a run.
         reading: decisions that the files of the dataset leave open.
     """
 
@@ -109,11 +109,11 @@ def train(
 ) -> TrainResult:
     """Train the network of a recipe on a folder of cases.
 
-    The same call goes on where it stopped. A KeyboardInterrupt leaves a run that can go on, and a
+    The same call resumes a stopped run. A KeyboardInterrupt leaves a run that can be resumed, and a
     model made of the best weights so far.
 
     Raises:
-        MedsegError: bad data, a folder that holds another run, a loss that is not finite.
+        MedsegError: bad data, a folder that contains another run, a loss that is not finite.
     """
     started = time.monotonic()
     card = load_card(recipe.card)
@@ -305,7 +305,7 @@ def _require_learnable(
 
 
 def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:
-    """How scans are made, where the card has label maps alone."""
+    """How scans are made, where the card has only label maps."""
     return SyntheticCases(card, recipe.synthesis, recipe.training.seed) if recipe.synthesis else None
 
 

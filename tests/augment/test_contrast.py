@@ -75,7 +75,7 @@ def test_no_change_writes_to_the_image_it_was_given() -> None:
     ],
 )
 def test_changes_drawn_for_another_number_of_channels_are_refused(drawn: ContrastParams) -> None:
-    with pytest.raises(UsageError, match="channels, and the image has 3"):
+    with pytest.raises(UsageError, match="channels, but the image has 3"):
         contrast.apply(drawn, patch((3, 4, 4, 4)), MM)
 
 

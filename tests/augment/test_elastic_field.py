@@ -39,7 +39,7 @@ def test_the_weights_are_those_of_scipys_cubic_b_spline(derivative: bool) -> Non
 
 
 def test_a_position_beyond_the_lattice_is_refused() -> None:
-    with pytest.raises(UsageError, match="serves positions from 0 to 2"):
+    with pytest.raises(UsageError, match="covers positions from 0 to 2"):
         elastic.basis(torch.tensor([2.5]), 5)
 
 

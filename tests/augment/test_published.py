@@ -367,7 +367,9 @@ def test_an_unknown_preset_is_refused_wherever_it_is_named() -> None:
         AugmentSpec(elastic="unet2016")
     with pytest.raises(UsageError, match="unet2016"):
         published.sample("unet2016", seeded(), PATCH, SPACING_MM)
-    with pytest.raises(UsageError, match=r"r.toml: augmentation: .*'unet2016'; did you mean 'unet3d2016'"):
+    with pytest.raises(
+        UsageError, match=r"r.toml: augmentation: .*'unet2016' does not exist; did you mean 'unet3d2016'"
+    ):
         specs.from_mapping(Holder, {"augmentation": {"elastic": "unet2016"}}, source="r.toml")
 
 

@@ -130,11 +130,13 @@ def test_evaluate_says_how_to_ignore_a_value_that_no_prediction_has(tmp_path: Pa
     pred, ref = save(tmp_path / "a.nii.gz", blocks(1).astype(np.uint8)), save(tmp_path / "b.nii.gz", marked)
     (line,) = hints(pred, ref, "--no-surface")
     assert "no prediction has the value 255 of the references" in line
-    assert line.endswith("if nobody labelled such voxels, --ignore 255 leaves them out")
+    assert line.endswith("if such voxels are unlabelled in the reference, --ignore 255 leaves them out")
     assert hints(pred, ref, "--no-surface", "--ignore", 255) == []
     (tmp_path / "names.json").write_text('{"1": "a", "2": "b"}')
     (line,) = hints(pred, ref, "--no-surface", "--labels", tmp_path / "names.json")
-    assert line.endswith("a value without a structure marks unlabelled voxels, give --ignore VALUE")
+    assert line.endswith(
+        "if a value without a structure marks voxels unlabelled in the reference, give --ignore VALUE"
+    )
     assert hints(pred, pred, "--no-surface") == []
 
 

@@ -98,7 +98,7 @@ def test_a_folder_that_is_no_root_has_no_derivative(root: Path, model_path: Path
     assert "root folder of one BIDS dataset" in line
     for name in SCANS:
         (root / name).unlink()
-    assert "without anatomical scans" in refused(3, "predict", root, "-m", model_path)
+    assert "contains no anatomical scan" in refused(3, "predict", root, "-m", model_path)
 
 
 @pytest.mark.fault("reports 14")

@@ -90,5 +90,5 @@ def test_what_is_missing_or_twice_is_said(tmp_path: Path) -> None:
         (file.parent / name).write_bytes(content)
     with pytest.raises(InputError, match=r"contains both a\.dcm and b\.dcm"):
         LAYOUTS["dicom"].read(tmp_path)
-    with pytest.raises(InputError, match="does not contain a case folder"):
+    with pytest.raises(InputError, match="contains no case folder"):
         LAYOUTS["dicom"].read(tmp_path / "p0" / "CT")

@@ -202,9 +202,9 @@ def test_the_settings_that_differ_are_listed(tmp_path: Path) -> None:
         }
         (folder / "case00_seg.json").write_text(json.dumps(content))
     found = compare(a, b)
-    assert ("Mirroring (tta)", "A: as the model says; B: yes") in found.report.facts
+    assert ("Mirroring (tta)", "A: model default; B: yes") in found.report.facts
     assert not any("ngines" in title for title, _ in found.report.facts)
-    assert "A: as the model says; B: yes" in found.page()
+    assert "A: model default; B: yes" in found.page()
 
 
 def test_names_come_from_what_predict_left_beside_the_files(tmp_path: Path) -> None:
@@ -318,8 +318,8 @@ def test_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (("--followup", "--reference", "r"), "takes no --reference"),
-        (("--lesions", "core"), "go with --followup"),
+        (("--followup", "--reference", "r"), "cannot be combined with --reference"),
+        (("--lesions", "core"), "need --followup"),
         (("-o", "page.pdf"), "give -o page.html"),
         (("--followup",), "the same file"),
     ],

@@ -133,7 +133,7 @@ def test_without_the_model_nothing_is_shown_to_be_real(tmp_path: Path) -> None:
             {"engines": ["openvino bf16"]},
             "engines or precisions: openvino f32 and openvino bf16; predict",
         ),
-        ({"tta": True}, r"mirroring \(tta\): as the model says and yes; predict both scans with the same"),
+        ({"tta": True}, r"mirroring \(tta\): model default and yes; predict both scans with the same"),
     ],
 )
 def test_other_models_or_precisions_are_refused_with_both_values(
@@ -180,7 +180,7 @@ def test_a_page_has_the_scans_and_the_dates_that_were_given(tmp_path: Path, mode
     assert "dated 2024-01-01, before the first" in refused(2, *words, "--dates", "2025-01-01,2024-01-01")
     assert "not '1.2.2025'" in refused(2, *words, "--dates", "1.2.2025")
     assert refused(2, *words, "--tolerance", 1).endswith(
-        "takes no --reference, no --tolerance and no --ignore"
+        "cannot be combined with --reference, --tolerance or --ignore"
     )
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.float32), AFFINE), scan)
     assert "scan and segmentation" in refused(4, *words, "--scan-a", scan)
@@ -215,7 +215,7 @@ def test_a_named_model_must_be_the_one_that_predicted(tmp_path: Path, model_file
     one, other = write(tmp_path / "a_seg.nii.gz", [(5, 15)]), write(tmp_path / "b_seg.nii.gz", [(5, 15)])
     with pytest.raises(ModelError, match="the model that predicted has " + "1" * 64):
         followup(one, other, model=str(model_file))
-    with pytest.raises(UsageError, match="no structure named 'tip'"):
+    with pytest.raises(UsageError, match="the structure 'tip' does not exist"):
         followup(one, other, lesions=["tip"])
 
 

@@ -21,6 +21,7 @@ from medseg.evaluation import measure as measuring
 from medseg.evaluation.evaluate import evaluate
 from medseg.evaluation.folder import safe_names
 from medseg.evaluation.result import Evaluation
+from medseg.metrics import cohort
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import LesionRule
 
@@ -459,6 +460,23 @@ def test_hostile_names_are_harmless_everywhere(tmp_path: Path) -> None:
             assert not any(cell.startswith(("=", "+", "@")) for cell in row)
     again = evaluate(pred, ref, out=out, structures=labels, surface=False, lesions=["=1+1"])
     assert [case.case_id for case in again.cases] == sorted(HOSTILE)
+
+
+def test_the_cohort_is_summarised_once(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[tuple[str, str]] = []
+    summarised = cohort._row
+
+    def counted(structure: str, metric: str, values: Any) -> cohort.CohortRow:
+        rows.append((structure, metric))
+        return summarised(structure, metric, values)
+
+    monkeypatch.setattr(cohort, "_row", counted)
+    found = evaluate(*folders, out=tmp_path / "out", surface=False)
+    assert found["1"].cohort["dice"] in found.cohort
+    assert found.content()["cohort"]
+    assert len(rows) == len(set(rows)) == len(found.cohort)
 
 
 # pages

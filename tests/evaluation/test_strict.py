@@ -85,7 +85,7 @@ def test_a_missing_prediction_is_refused_after_everything_is_written(folders: tu
 def test_strict_accepts_what_nothing_speaks_against(folders: tuple[Path, Path]) -> None:
     pair = (folders[0] / "b_seg.nii.gz", folders[1] / "b.nii.gz")
     ran = done("evaluate", *pair, "--no-surface", "--strict", "--ignore", 255)
-    assert "note: b: 1 voxel (0.195 %) is ignored, for nobody labelled it in the reference." in ran.err
+    assert "note: b: 1 voxel (0.195 %) is ignored, because it is unlabelled in the reference." in ran.err
     write(pair[0], stop=5)
     assert "is not the one that the prediction beside it describes" in doubted(
         "evaluate", *pair, "--no-surface", "--strict", "--ignore", 255

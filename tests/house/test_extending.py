@@ -127,7 +127,9 @@ def test_names_are_listed_without_running_the_code_of_other_packages(toy: Path) 
     assert "toy" in NETWORKS.names()
     assert "absolute_error" in LOSSES.names()
     assert "two_folders" in LAYOUTS.names()
-    with pytest.raises(UsageError, match="no loss named 'absolut_error'; did you mean 'absolute_error'"):
+    with pytest.raises(
+        UsageError, match="the loss 'absolut_error' does not exist; did you mean 'absolute_error'"
+    ):
         LOSSES.find("absolut_error")
     assert not [name for name in sys.modules if name.startswith("medseg_toy")]
 

@@ -102,3 +102,6 @@ def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(UsageError, match="0 mm or more"):
         metrics.nsd(one, one, spacing_mm=(1, 1, 1), tolerance_mm=-1)
     assert metrics.surface_dice is metrics.nsd
+    for of in (metrics.hd95, metrics.hd100, metrics.assd):
+        with pytest.raises(UsageError, match="one of surfel, voxel, not 'surfels'"):
+            of(one, one, spacing_mm=(1, 1, 1), mode="surfels")

@@ -91,9 +91,12 @@ def test_evidence_of_a_later_version_is_refused_with_what_to_do(
     [
         ({"volumes": {}}, "evidence.volumes is not a setting; did you mean 'volumes_ml'"),
         ({"volumes_ml": {"core": {"min": 1.0, "max": 2.0, "mean": 1.5}}}, "volumes_ml.core.mean is not a"),
-        ({"volumes_ml": {"core": {"min": 2.0, "max": 1.0}}}, "volumes must ascend from 0 or more"),
+        (
+            {"volumes_ml": {"core": {"min": 2.0, "max": 1.0}}},
+            "the volumes must be an interval (min, max) from 0 upwards",
+        ),
         ({"confidence": {"min": "0.9"}}, "evidence.confidence.min = '0.9'"),
-        ({"confidence": {"min": float("nan")}}, "confidence must lie in"),
+        ({"confidence": {"min": float("nan")}}, "confidence must be in"),
         ({"spacing_mm": {"min": [1.0, 1.0], "max": [1.0, 1.0, 1.0]}}, "evidence.spacing_mm.min"),
     ],
 )

@@ -122,7 +122,7 @@ def test_a_folder_and_its_card_do_not_contradict_each_other(data: Path, tmp_path
     words = ("--data", data, "-o", tmp_path / "run", "--folds", 3)
     told = refused(3, "train", recipe(tmp_path, "nnunet", "ignore = 9"), *words, "-q")
     assert "label 4 is the ignored label here, and not in the card phantom" in told
-    with pytest.raises(UsageError, match="the value 3 cannot be both ignored and a structure"):
+    with pytest.raises(UsageError, match="the value 3 is both the ignored label and a structure"):
         replace(load_card("phantom"), ignore=3).structure_set  # noqa: B018
 
 
@@ -167,7 +167,7 @@ def test_what_is_ignored_counts_in_no_number() -> None:
     assert case.overall["pixel_accuracy"].value == pytest.approx((reference == predicted)[~ignored].mean())
     share = f"{100 * ignored.mean():.3g} %"
     assert case.warnings == (
-        f"{ignored.sum()} voxels ({share}) are ignored, for nobody labelled them in the reference",
+        f"{ignored.sum()} voxels ({share}) are ignored, because they are unlabelled in the reference",
     )
     elsewhere = np.where(ignored, 2, predicted).astype(np.uint8)
     again = evaluate_case(LabelMap(elsewhere, grid), partly, PARTS)
@@ -198,7 +198,7 @@ def test_evaluate_leaves_out_what_is_ignored(data: Path, tmp_path: Path, how: st
     for case in found["cases"]:
         assert {s["label"] for s in case["structures"]} == {1, 2, 3}
         assert {s["metrics"]["dice"] for s in case["structures"]} == {1.0}
-        assert any("are ignored, for nobody labelled them" in text for text in case["qc"])
+        assert any("are ignored, because they are unlabelled" in text for text in case["qc"])
 
 
 @pytest.mark.fault("reports 28")

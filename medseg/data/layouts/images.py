@@ -111,7 +111,7 @@ def _groups(folder: Path, images: dict[str, Path]) -> dict[str, str]:
     for file, group in rows:
         if file not in stems or not group:
             raise InputError(
-                f"lists {file!r} in the group {group!r}, but there is no such image or group", source=path
+                f"lists {file!r} in the group {group!r}, but one of them does not exist", source=path
             )
         if groups.setdefault(stems[file], group) != group:
             raise InputError(f"lists {file!r} in two groups", source=path)

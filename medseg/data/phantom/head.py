@@ -60,7 +60,7 @@ def phantom_case(
         The scan (1, I, J, K) float32, channel "image", and its labels uint8, on one RAS+ grid.
 
     Raises:
-        UsageError: the box is too small to hold the structures.
+        UsageError: the box is too small for the structures.
     """
     require_room(shape)
     grid = upright_grid(rng, shape, spacing_mm)
@@ -75,7 +75,7 @@ def phantom_case(
 
 
 def require_room(shape: Triple) -> None:
-    """Refuse a box that could not hold the structures.
+    """Refuse a box that is too small for the structures.
 
     Raises:
         UsageError: an axis has fewer than 16 voxels.
@@ -93,7 +93,7 @@ def upright_grid(rng: np.random.Generator, shape: Triple, spacing_mm: Spacing) -
 
 
 def head_points(rng: np.random.Generator, shape: Triple, spacing_mm: Spacing) -> Floats:
-    """Where each voxel (I, J, K) lies in the head's own frame (I, J, K, 3), its radii being 1."""
+    """Coordinates (I, J, K, 3) of each voxel in the frame of the head, whose radii are 1."""
     box_mm = np.asarray(shape) * np.asarray(spacing_mm)
     radii_mm = box_mm * 0.44 * rng.uniform(0.86, 1.0) * rng.uniform(0.95, 1.05, 3)
     turn = Rotation.from_euler("xyz", rng.uniform(-12.0, 12.0, 3), degrees=True).as_matrix()

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import GeometryError, InputError, counted, plural
+from medseg.core.errors import GeometryError, InputError, counted, listed, plural
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid, LabelMap
 from medseg.io.dicom import series as dicom
@@ -24,7 +24,7 @@ from medseg.io.dicom.headers import PATIENT, Slice, require_same
 from medseg.io.dicom.library import damage_named, dataset
 from medseg.io.itk.seg_nrrd import distinct_names, tidy_name
 from medseg.io.memory import require_memory
-from medseg.io.name_matching import listed, name_key, names_by_key
+from medseg.io.name_matching import name_key, names_by_key
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.painting import Painting
 from medseg.io.values import smallest_dtype
@@ -164,7 +164,7 @@ def wanted(
     missing = [s.name for s in structures if name_key(s.name) not in by_key]
     said: tuple[str, ...] = ()
     if missing:
-        said = (f"The file contains no {listed(missing)}; taken as absent.",)
+        said = (f"The file lacks {listed(missing)}; taken as absent.",)
     left = len(rois) - len(chosen)
     if left:
         said += (f"Left out: {counted(left, 'structure')} of the file, because not requested.",)

@@ -26,7 +26,6 @@ from medseg.reporting.drawing.style import (
     paler,
     png,
     readable_colour,
-    sideless,
 )
 from medseg.reporting.drawing.views import Place, View, centre_views, place_views, window_of
 
@@ -164,7 +163,9 @@ def _legend(structures: StructureSet, views: Sequence[View]) -> list[_Entry]:
         if twin is None or twin.colour != s.colour:
             entries.append(_Entry(drawable(s.name, longest=30), readable_colour(s.colour)))
         elif s.side == "left":
-            entries.append(_Entry(drawable(sideless(s.name), longest=30), readable_colour(s.colour)))
+            entries.append(
+                _Entry(drawable(structures.unsided(s.name), longest=30), readable_colour(s.colour))
+            )
     return entries
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -123,16 +122,6 @@ def font_only(text: str) -> str:
 def _in_font(char: str) -> bool:
     font = get_font(findfont(FontProperties(family=FONT)))
     return bool(font.get_char_index(ord(char)))
-
-
-def sideless(name: str) -> str:
-    """The name of a left structure without its side.
-
-    >>> sideless("left hippocampus"), sideless("Left-Thalamus"), sideless("left")
-    ('hippocampus', 'Thalamus', 'left')
-    """
-    words = re.findall(r"[^\W_]+|[\W_]+", name)
-    return "".join(w for w in words if w.lower() != "left").strip(" -_.,") or name
 
 
 def nice_length(largest: float) -> float:
