@@ -47,7 +47,7 @@ def test_a_result_is_measured_where_its_series_is_named(results: tuple[Path, Pat
     assert [row["name"] for row in rows] == [row["name"] for row in named]
     assert {row["metrics"]["dice"] for row in rows} - {None} == {1.0}
     assert str(scans) not in ran.out
-    assert "is not the one that the prediction beside it describes" not in ran.err
+    assert "is not the one that its sidecar describes" not in ran.err
     assert "nor in results" in refused(3, *pair, "--series-in", out)
     assert "there is no such folder" in refused(3, *pair, "--series-in", out / "none")
     done("compare", *pair[1:], "--series-in", scans / "one")
@@ -60,7 +60,7 @@ def test_a_page_takes_the_series_for_that_of_its_segmentation(
     out, scans = results
     page = tmp_path / "page.html"
     done("report", out / f"one_{role}.dcm", scans / "one", "-o", page)
-    assert "is not the one that the prediction beside it describes" not in page.read_text()
+    assert "is not the one that its sidecar describes" not in page.read_text()
     for row in json.loads((out / "one_seg.json").read_text())["structures"]:
         assert row["name"] in page.read_text()
 

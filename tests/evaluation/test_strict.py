@@ -87,7 +87,7 @@ def test_strict_accepts_what_nothing_speaks_against(folders: tuple[Path, Path]) 
     ran = done("evaluate", *pair, "--no-surface", "--strict", "--ignore", 255)
     assert "note: b: 1 voxel (0.195 %) is ignored, because it is unlabelled in the reference." in ran.err
     write(pair[0], stop=5)
-    assert "is not the one that the prediction beside it describes" in doubted(
+    assert "is not the one that its sidecar describes" in doubted(
         "evaluate", *pair, "--no-surface", "--strict", "--ignore", 255
     )
 
