@@ -32,6 +32,7 @@ def compare(
     fill_nan: float | None = None,
     volume: int | None = None,
     series: str | None = None,
+    series_in: str | Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Comparison:
     """Compare two segmentations of the same cases, against references or with each other.
@@ -46,10 +47,13 @@ def compare(
         surface: whether to measure distances.
         threads: that work on it; 0 for all processors.
         use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
+        series_in: folder of the DICOM series that a segmentation or structure set refers to, or of folders
+            of them, where it does not lie beside that file.
         progress: called with cases done, cases in all, and the id of the next.
 
     Returns:
-        A `Comparison`: `sentences()`, `table_rows()`, `json()`, `csv()`, `write_page(path)`.
+        A `Comparison`: `sentences()`, `table_rows()`, `json()`, `csv()`, `write_page(path)`; its
+        `report` has the `findings`: doubts, warnings and notes.
 
     Raises:
         UsageError: A and B are the same, files against folders, or no case is in common.
@@ -84,6 +88,8 @@ def compare(
         tolerance_mm=tolerance_mm,
         surface=surface,
         threads=threads,
-        reading=ReadOptions(use_form, assume_ras, fill_nan, volume, series),
+        reading=ReadOptions(
+            use_form, assume_ras, fill_nan, volume, series, None if series_in is None else Path(series_in)
+        ),
         progress=progress,
     )

@@ -62,6 +62,7 @@ def evaluate(
     fill_nan: float | None = None,
     volume: int | None = None,
     series: str | None = None,
+    series_in: str | Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """Measure predictions against references: arrays, images, files, or folders of files.
@@ -87,10 +88,13 @@ def evaluate(
         images: scans under the names of the references, for a page of each case in `output`.
         overwrite: whether another evaluation in `output` may be replaced.
         use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
+        series_in: folder of the DICOM series that a segmentation or structure set refers to, or of folders
+            of them, where it does not lie beside that file.
         progress: called with cases done, cases in all, and the id of the next.
 
     Returns:
-        An `Evaluation`: `["liver"].dice`, `.to_pandas()`, `.cases`, `.cohort`, `.json()` and `.csv()`.
+        An `Evaluation`: `["liver"].dice`, `.to_pandas()`, `.cases`, `.cohort`, `.findings` (doubts, warnings,
+        notes), `.json()` and `.csv()`.
 
     Raises:
         UsageError: settings do not go together, or an array has no affine and no spacing.
@@ -116,7 +120,9 @@ def evaluate(
         instances=InstanceRule() if instances is True else instances or None,
         threads=threads,
     )
-    reading = ReadOptions(use_form, assume_ras, fill_nan, volume, series)
+    reading = ReadOptions(
+        use_form, assume_ras, fill_nan, volume, series, None if series_in is None else Path(series_in)
+    )
     _require_one_place((pred, ref), affine, spacing_mm)
     if not (is_path(pred) and is_path(ref)):
         if output is not None or images is not None:

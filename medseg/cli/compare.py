@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import result, rewrite, say, table
+from medseg.cli.terminal import refuse_doubts, result, rewrite, say_findings, table
 from medseg.core.errors import PartialBatchError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -68,9 +68,11 @@ def command(
     surface: opt.Surface = True,
     csv: opt.Csv = None,
     out: opt.Out = None,
+    strict: opt.Strict = False,
     threads: opt.Threads = 0,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
+    series_in: opt.SeriesIn = None,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -83,7 +85,7 @@ def command(
     _refuse_existing((csv, out), (a, b, reference, labels, scan_a, scan_b), overwrite)
     found: Comparison | Followup
     faulty: tuple[str, ...] = ()
-    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)
     if followup:
         from medseg.evaluation.followup import followup as follow
 
@@ -110,8 +112,15 @@ def command(
     rewrite("")
     _write(found, csv, out, overwrite)
     result(found.json().rstrip() if as_json else _text(found))
+    _refuse(found, faulty, strict)
+
+
+def _refuse(found: Comparison | Followup, faulty: Sequence[str], strict: bool) -> None:
+    """End with a fault where a file could not be used, or with `strict` anything speaks against one."""
     if faulty:
         raise PartialBatchError(f"files of some cases could not be used: {', '.join(faulty)}")
+    if strict:
+        refuse_doubts(found.report.findings)
 
 
 def _tell(done: int, of: int, name: str) -> None:
@@ -161,8 +170,7 @@ def _dates(text: str) -> tuple[date, date] | None:
 
 def _write(found: Comparison | Followup, csv: Path | None, page: Path | None, overwrite: bool) -> None:
     """What is asked for, after what the files warned of."""
-    for warning in found.report.warnings:
-        say(f"warning: {warning}")
+    say_findings(found.report.findings)
     if csv is not None:
         found.write_csv(csv, overwrite=overwrite)
     if page is not None:

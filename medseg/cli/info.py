@@ -84,6 +84,7 @@ def _model(name: str) -> dict[str, Any]:
     spec = model.spec
     return {
         "name": spec.name,
+        "recipe": spec.training.recipe or "",
         "sha256": model.sha256,
         "network": spec.network.name,
         "parameters": int(sum(w.size for w in model.weights.values())),

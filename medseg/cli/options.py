@@ -57,6 +57,13 @@ Series = Annotated[
     str | None,
     typer.Option("--series", help="Read this DICOM series of a folder, or frames of this kind of a file."),
 ]
+SeriesIn = Annotated[
+    Path | None,
+    typer.Option(
+        "--series-in",
+        help="Look for the series of DICOM segmentations and structure sets in this folder, or its folders.",
+    ),
+]
 
 
 def require_reference(ignore: int | None, reference: Path | None) -> None:
@@ -77,6 +84,7 @@ def reading(
     fill_nan: float | None = None,
     volume: int | None = None,
     series: str | None = None,
+    series_in: Path | None = None,
 ) -> ReadOptions:
     """The reading options of a command line.
 
@@ -85,7 +93,7 @@ def reading(
     """
     from medseg.io.options import ReadOptions
 
-    return ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
+    return ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series, series_in)
 
 
 # Of predict.

@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import bytes_of, duration, result, say, table
+from medseg.cli.terminal import bytes_of, duration, result, say, say_findings, table
 from medseg.core.errors import UsageError
 from medseg.core.stopwatch import process_seconds
-
-SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
-"""What a line about a finding begins with."""
 
 if TYPE_CHECKING:
     from medseg.findings.finding import Finding
@@ -221,9 +218,8 @@ def _tell_result(
     say(f"{count}{outcome.target} ({duration(summary.seconds)}{peak}){', ok' if ok and not alone else ''}")
     if ok and alone:
         say(f"ok: {outcome.stem}: {NO_DOUBT}")
-    for finding in summary.findings or ():
-        if alone or not (finding.severity == "note" or _is_of_size(finding)):
-            say(f"{SAID[finding.severity]}: {outcome.stem}: {finding.sentence}")
+    told = (f for f in summary.findings or () if alone or not (f.severity == "note" or _is_of_size(f)))
+    say_findings(told, outcome.stem)
     if verbose:
         say(f"engine: {', '.join(summary.provenance.engines)}")
 

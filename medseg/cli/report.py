@@ -37,6 +37,7 @@ def command(
     lesions: Lesions = None,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
+    series_in: opt.SeriesIn = None,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -56,7 +57,7 @@ def command(
         ignore=ignore,
         tolerance_mm=tolerance,
         lesions=lesions or None,
-        **asdict(opt.reading(use_form, assume_ras, fill_nan, volume, series)),
+        **asdict(opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)),
         overwrite=overwrite,
     )
     say(str(target))

@@ -99,7 +99,8 @@ def evaluate(
         raise UsageError("reports of cases are written to a folder", hint="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref), reading)
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
-    structures = structures if ignore is None else ignoring(structures, ignore)
+    structures, left_out = (structures, ()) if ignore is None else ignoring(structures, ignore)
+    more = (*more, *left_out)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     options = with_rules(options, structures, lesions, instances)
     options = replace(options, reading=(reading or ReadOptions()).of_labels(2))
@@ -148,6 +149,7 @@ def _evaluation(
             t.pair.case_id: (t.pair.reference.name, t.pair.prediction.name if t.pair.prediction else "")
             for t in tasks
         },
+        stated={case: found.stated for case, found in by_id.items()},
         lesions={case: found.lesions for case, found in by_id.items() if found.case is not None},
         pages={case: found.page for case, found in by_id.items() if found.page},
         without_page={case: found.no_page for case, found in by_id.items() if found.no_page},

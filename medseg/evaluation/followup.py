@@ -18,7 +18,7 @@ from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.evaluation.comparison_facts import StatedPrediction, require_same
-from medseg.findings.finding import REFUSED
+from medseg.findings.finding import Finding, from_cases, from_warnings, ordered, refused
 from medseg.findings.finding import sentences as sentences_of
 from medseg.io import ReadOptions, digest_of_files, read_label_file, read_scan
 from medseg.io.atomic import write_text
@@ -81,7 +81,8 @@ class Followup:
             "same_grid": said.same_grid,
             "registered": False,
             "noise_known": said.noise_known,
-            "warnings": list(said.warnings),
+            "warnings": list(sentences_of(said.findings)),
+            "findings": [finding.content() for finding in said.findings],
             "sentences": list(self.sentences()),
             "structures": [
                 _rounded(
@@ -204,7 +205,7 @@ def followup(
         lesions={name: _tracked(structures, name, one, two, smallest) for name in lesions},
         same_grid=one.grid.matches(two.grid),
         noise_known=bool(smallest),
-        warnings=(*why_not, *_warnings(stated)),
+        findings=ordered((*from_warnings(why_not, "noise"), *_stated_doubts(stated))),
         colours={s.name: s.colour for s in structures},
         facts=_facts(stated),
         dates=dates,
@@ -322,16 +323,16 @@ def _unlike(first: Grid, second: Grid) -> Iterator[str]:
             return
 
 
-def _warnings(stated: Sequence[StatedPrediction]) -> tuple[str, ...]:
-    """What the predictions warned of, and another version of the software."""
-    said = []
+def _stated_doubts(stated: Sequence[StatedPrediction]) -> tuple[Finding, ...]:
+    """What speaks against the predictions, and another version of the software."""
+    said: list[Finding] = []
     versions = [one.summary.provenance.software.version for one in stated]
     if versions[0] != versions[1]:
-        said.append(f"different versions of medseg made the predictions: {versions[0]} and {versions[1]}")
-    for when, one in zip(("first", "second"), stated, strict=True):
-        findings = one.summary.stated_findings() or ()
-        said += [f"{when}: {text}" for text in sentences_of(findings, *REFUSED)]
-    return tuple(dict.fromkeys(said))
+        text = f"different versions of medseg made the predictions: {versions[0]} and {versions[1]}"
+        said += from_warnings([text], "versions")
+    both = {"first": stated[0].summary, "second": stated[1].summary}
+    doubts = ((when, f) for when, summary in both.items() for f in refused(summary.stated_findings() or ()))
+    return (*said, *from_cases(doubts, " and ".join))
 
 
 def _facts(stated: Sequence[StatedPrediction]) -> tuple[tuple[str, str], ...]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
 from medseg.evaluation.measure import MISSING, EvaluationOptions
 from medseg.evaluation.scores import case_table, cohort_table
+from medseg.findings.finding import Finding, from_cases, from_warnings, ordered, sentence, who
 from medseg.io.atomic import write_text
 from medseg.io.pictures.slices import NO_SIZE
-from medseg.metrics.case import CaseResult, tolerances_mm
+from medseg.metrics.case import CaseResult, findings_of, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, document_head, lesions_csv, report_json
 from medseg.metrics.lesions import LesionRow
@@ -48,6 +49,7 @@ class Evaluation:
         title: what the cases are called together.
         excluded: why a case is in no number, by case id.
         files: names of reference and prediction of each case, by case id.
+        stated: doubts and warnings that the predictions' summaries state of them, by case id.
         lesions: of the structures that were measured lesion by lesion, by case id.
         pages: the page of each case that has one, by case id.
         without_page: why a page that was wanted could not be made, by case id.
@@ -62,6 +64,7 @@ class Evaluation:
     title: str = ""
     excluded: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    stated: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     lesions: Mapping[str, tuple[LesionRow, ...]] = field(default_factory=dict)
     pages: Mapping[str, Path] = field(default_factory=dict)
     without_page: Mapping[str, str] = field(default_factory=dict)
@@ -106,6 +109,22 @@ class Evaluation:
         unusable = (case.case_id for case in self.failures if case.failure != MISSING)
         return tuple(dict.fromkeys((*unusable, *self.excluded, *self.without_page)))
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All that a reader must know, most severe first: of the whole, and of each case by its id."""
+        of = partial(who, of=len(self.cases) + len(self.excluded))
+        return ordered((*from_warnings(self.warnings, "evaluation"), *from_cases(self._of_each(), of)))
+
+    def _of_each(self) -> Iterator[tuple[str, Finding]]:
+        """Each case's findings, with its id."""
+        for case in self.cases:
+            for finding in (*findings_of(case), *self.stated.get(case.case_id, ())):
+                yield case.case_id, finding
+        for name, reason in self.excluded.items():
+            yield name, Finding("excluded", "doubt", sentence(f"{reason}; excluded from all numbers"))
+        for name, reason in self.without_page.items():
+            yield name, Finding("no_page", "warning", sentence(f"no report was written: {reason}"))
+
     def table_rows(self) -> tuple[tuple[str, ...], ...]:
         """The table to show, header first: the structures of one case, or of the cohort."""
         protocol = self.options.protocol
@@ -141,6 +160,7 @@ class Evaluation:
             "model": self.model or None,
             "settings": settings_content(self.structures, self.options),
             "warnings": list(self.warnings),
+            "findings": [finding.content() for finding in self.findings],
             "failures": [{"case_id": c.case_id, "reason": c.failure} for c in self.failures],
             "excluded": [{"case_id": case, "reason": reason} for case, reason in self.excluded.items()],
             "cases": [
@@ -182,5 +202,5 @@ def settings_content(structures: StructureSet, options: EvaluationOptions) -> di
         else None,
         **({} if structures.ignore is None else {"ignored_value": structures.ignore}),
         "instances": specs.to_mapping(rule) if (rule := options.instances) else None,
-        "reading": asdict(options.reading),
+        "reading": options.reading.content(),
     }

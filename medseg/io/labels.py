@@ -35,7 +35,8 @@ def read_labels(
     Args:
         path: a file, a folder with a DICOM series, or with `structures` a folder of one mask a
             structure (see `read_mask_folder`). A DICOM structure set (RTSTRUCT) or segmentation (SEG) is
-            painted on the series that it refers to, which lies beside it (see `rtstruct.read_labels`).
+            painted on the series that it refers to, which lies beside it or in `options.series_in` (see
+            `read_rtstruct.read_labels`).
         structures: whose names give masks, the named segments of a `.seg.nrrd` and the structures of an
             RTSTRUCT their values.
         like: the grid wanted: a `.seg.nrrd`, which may be cropped to its segments, is placed on it.
@@ -54,7 +55,7 @@ def read_labels(
             return read_mask_folder(path, {s.name: s.value for s in structures}, others=True)[0]
         if holds_labels(path):
             reader = rtstruct if is_structure_set(path) else dicom_labels
-            drawn = reader.read_labels(path, structures)
+            drawn = reader.read_labels(path, structures, options.series_in)
             return drawn if like is None else on_grid(drawn, like, path)
         found = read_label_values(path, options)
         if format_of(path).holds_labels_only:

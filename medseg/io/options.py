@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ class ReadOptions:
         fill_nan: value for voxels that are NaN or infinite.
         volume: which volume of a 4D file, counted from 0.
         series: which DICOM series of a folder: its number in the list of series, or its UID.
+        series_in: folder of the series that a DICOM segmentation or structure set refers to, or of folders
+            of them, where it does not lie beside that file.
 
     Raises:
         UsageError: a value that no file could be read with.
@@ -35,6 +37,7 @@ class ReadOptions:
     fill_nan: float | None = None
     volume: int | None = None
     series: str | None = None
+    series_in: Path | None = None
 
     def __post_init__(self) -> None:
         if self.use_form not in (None, "sform", "qform"):
@@ -43,6 +46,12 @@ class ReadOptions:
             raise UsageError(f"fill_nan is {self.fill_nan}; it must be a finite float32")
         if self.volume is not None and self.volume < 0:
             raise UsageError(f"volume is {self.volume}; volumes are counted from 0")
+
+    def content(self) -> dict[str, Any]:
+        """The decisions as a result states them, which states no path."""
+        content = asdict(self)
+        del content["series_in"]
+        return content
 
     def require_assumed(self, fault: str, source: Path) -> tuple[str]:
         """Whether a file without orientation may be read as RAS+.

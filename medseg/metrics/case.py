@@ -11,6 +11,7 @@ from medseg.core import affine
 from medseg.core.errors import UsageError, counted, listed, plural
 from medseg.core.structures import Side, Structure, StructureSet, edge_values
 from medseg.core.volume import Grid, LabelMap
+from medseg.findings.finding import Finding, from_warnings, sentence
 from medseg.findings.scan import SHEARED_DEGREES
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
@@ -276,6 +277,22 @@ def ignored_nowhere(ignore: int | None, cases: Iterable[CaseResult]) -> tuple[st
     if ignore is None or any(case.ignored for case in cases):
         return ()
     return (f"the value to ignore, {ignore}, occurs in no reference: nothing is ignored",)
+
+
+def findings_of(result: CaseResult) -> tuple[Finding, ...]:
+    """What a reader must know of a case: that nothing was measured, and what the measurement warns of.
+
+    What the reference leaves unlabelled is a note: it is no fault of a file.
+    """
+    found = [
+        replace(f, severity="note") if UNLABELLED in text else f
+        for text in result.warnings
+        for f in from_warnings([text], "measurement")
+    ]
+    if result.failure is not None:
+        text = sentence(f"{result.failure}; its structures count as missed")
+        found.insert(0, Finding("not_measured", "doubt", text))
+    return tuple(found)
 
 
 def _warnings(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -73,6 +73,8 @@ class Model:
 def load_model(name_or_path: str | Path) -> Model:
     """Read a model file, or a packaged model by its name.
 
+    A packaged model is called as it is asked for, whatever recipe trained it; `training.recipe` says which.
+
     Raises:
         ModelError: no such model, damaged, of another schema, contradicting itself, or holding
             values that are not finite.
@@ -107,7 +109,8 @@ def load_model(name_or_path: str | Path) -> Model:
     graph = None
     if GRAPH_XML in tensors and GRAPH_BIN in tensors:
         graph = tensors[GRAPH_XML].tobytes(), tensors[GRAPH_BIN].tobytes()
-    return Model(spec, weights, graph, hexdigest(data))
+    packaged = {file: name for name, file in packaged_models().items()}
+    return Model(replace(spec, name=packaged.get(path, spec.name)), weights, graph, hexdigest(data))
 
 
 def find_model(name_or_path: str | Path) -> Path:

@@ -148,7 +148,7 @@ class ModelSpec:
     """The description of a model without its weights.
 
     Attributes:
-        name: what the model is called.
+        name: what the model is called; a packaged one is called as it is asked for, see `load_model`.
         network: the architecture.
         facts: what tiling must know of it.
         channels: names of the images it takes, in order.

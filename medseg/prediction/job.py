@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,11 @@ import numpy as np
 
 from medseg import __version__
 from medseg.core.digest import hexdigest
-from medseg.core.errors import InputError, MedsegError, ResourceError, out_of_memory, unexpected
+from medseg.core.errors import MedsegError, ResourceError, out_of_memory, unexpected
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data import bids
-from medseg.findings.finding import REFUSED, sentences
+from medseg.findings.finding import refuse
 from medseg.inference.planner import Forecast
 from medseg.io import (
     ReadOptions,
@@ -53,8 +53,6 @@ from medseg.segmentation.segmenter import Segmentation, Segmenter
 
 if TYPE_CHECKING:
     from medseg.reporting.case.content import ReportCase
-
-STRICT_HINT = "check the scan and the model, or drop --strict and inspect the result"
 
 
 @dataclass(frozen=True)
@@ -167,7 +165,7 @@ class Job:
                 tuple(self.segmenter.engine_names),
                 ran.tta,
                 ran.refine,
-                asdict(reading) | {"series": _hidden(reading.series)},
+                reading.content() | {"series": _hidden(reading.series)},
             ),
             self.options.dicom_seg if self.options.dicom else None,
             Software("medseg", __version__),
@@ -233,10 +231,8 @@ class Job:
             return
         with self._contained():
             self.found = self.segmenter(self.volume, watch=self.watch)
-            refused = sentences(self.found.findings, *REFUSED)
-            if self.options.strict and refused:
-                said = "; ".join(text.removesuffix(".") for text in refused)
-                raise InputError(f"doubtful: {said}", hint=STRICT_HINT)
+            if self.options.strict:
+                refuse(self.found.findings)
 
     def write(self) -> Outcome:
         """Write the result, and return the outcome of the case."""
@@ -286,6 +282,7 @@ class Job:
                 expected,
                 provenance=self.identity,
                 labels_sha256=digest_of(outputs.labels),
+                dicom_sha256=tuple(map(digest_of, outputs.dicom)),
                 timing_s=self.watch.seconds,
             )
             summary.write(outputs.summary)

@@ -24,7 +24,7 @@ from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, from_warnings, ordered, sentence
 from medseg.io import digest_of
 from medseg.io.atomic import write_text
-from medseg.io.names import stem_and_suffix
+from medseg.io.names import stem_of_labels
 
 SCHEMA = "medseg.prediction/1"
 
@@ -202,6 +202,7 @@ class PredictionSummary:
         totals: volumes that several structures make up together.
         warnings: what the readers of the files warned of.
         labels_sha256: of the label file that this describes; None in files of older versions.
+        dicom_sha256: of the DICOM objects that were written with it.
         seconds, timing_s: what reading to writing took, in all and by step.
         peak_memory_bytes: the most that was held, where the system says.
         provenance: what the result depends on.
@@ -215,6 +216,7 @@ class PredictionSummary:
     totals: tuple[TotalSummary, ...] = ()
     warnings: tuple[str, ...] = ()
     labels_sha256: str | None = None
+    dicom_sha256: tuple[str, ...] = left_out(())
     seconds: float = 0.0
     timing_s: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
@@ -248,12 +250,12 @@ class PredictionSummary:
         return ordered([*doubts, *from_warnings(self.warnings)])
 
     def describes(self, labels: Path) -> bool:
-        """Whether this states that it is of that very file.
+        """Whether this states that it is of that very label file or DICOM object.
 
         Raises:
             InputError: the label file cannot be read.
         """
-        return self.labels_sha256 == digest_of(labels)
+        return digest_of(labels) in (self.labels_sha256, *self.dicom_sha256)
 
     def fits(self, labels: Path) -> bool:
         """Whether this is of that very file, as far as it says of which; older versions did not.
@@ -295,10 +297,10 @@ def plain(value: Any) -> Any:
 def summary_path(labels: Path) -> Path:
     """The path of the summary of a label file.
 
-    >>> summary_path(Path("scan_seg.nii.gz")).name
-    'scan_seg.json'
+    >>> summary_path(Path("scan_seg.nii.gz")).name, summary_path(Path("scan_rtstruct.dcm")).name
+    ('scan_seg.json', 'scan_seg.json')
     """
-    return labels.with_name(f"{stem_and_suffix(labels)[0]}.json")
+    return labels.with_name(f"{stem_of_labels(labels)}.json")
 
 
 def read_summary(path: Path) -> PredictionSummary | None:

@@ -21,6 +21,7 @@ from medseg.core.errors import InputError, ModelError, UsageError
 from medseg.core.structures import from_labels
 from medseg.data.phantom import write_phantom_scan
 from medseg.evaluation.followup import Followup, followup
+from medseg.findings.finding import sentences
 from medseg.io import digest_of_files
 from medseg.model.file import Model, load_model
 from medseg.reporting.comparison.followup import NOT_KNOWN
@@ -30,6 +31,10 @@ EVIL = "<script>alert(1)</script>"
 CANARY = "JANE^CANARY"
 
 Boxes = list[tuple[int, int]]
+
+
+def texts(found: Followup) -> tuple[str, ...]:
+    return sentences(found.report.findings)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +117,7 @@ def test_without_the_model_nothing_is_shown_to_be_real(tmp_path: Path) -> None:
     assert found.report.noise_known is False
     assert all(change.percent is None for change in found.report.changes)
     assert "The measurement noise is unknown" in found.sentences()[0]
-    assert any("--model" in warning for warning in found.report.warnings)
+    assert any("--model" in warning for warning in texts(found))
     assert NOT_KNOWN in found.page()
 
 
@@ -183,7 +188,7 @@ def test_a_page_has_the_scans_and_the_dates_that_were_given(tmp_path: Path, mode
 
 def test_what_only_the_file_decides_may_differ(tmp_path: Path) -> None:
     found = two(tmp_path, [(5, 15)], [(5, 15)], reading={"volume": 3}, software={"version": "2"})
-    assert "different versions of medseg made the predictions: 1 and 2" in found.report.warnings[-1]
+    assert "Different versions of medseg made the predictions: 1 and 2." in texts(found)
 
 
 def test_only_predictions_as_they_were_written_are_compared(tmp_path: Path) -> None:
@@ -219,8 +224,8 @@ def test_a_packaged_model_is_found_by_its_hash(tmp_path: Path) -> None:
     one, other = (write(tmp_path / f"{n}_seg.nii.gz", [(5, 15)], model=packaged) for n in "ab")
     found = followup(one, other)
     measured = packaged.spec.evidence.repeatability is not None
-    assert any("was not measured" in warning for warning in found.report.warnings) != measured
-    assert not any("not packaged" in warning for warning in found.report.warnings)
+    assert any("was not measured" in warning for warning in texts(found)) != measured
+    assert not any("not packaged" in warning for warning in texts(found))
 
 
 def test_lesions_new_gone_grown_and_merged(tmp_path: Path, model_file: Path) -> None:
@@ -253,7 +258,7 @@ def test_scans_of_other_voxels_show_no_change_to_be_real(
     thicker = AFFINE @ np.diag([factor, 1, 1, 1])
     found = two(tmp_path, [(5, 15)], [(5, 25)], model=model_file, affine=thicker)
     assert found.report.noise_known is alike
-    said = [text for text in found.report.warnings if "voxels of the two scans differ" in text]
+    said = [text for text in texts(found) if "voxels of the two scans differ" in text]
     assert len(said) == (0 if alike else 1)
     assert alike or "The voxels of the two scans differ" in found.page()
 

@@ -179,7 +179,7 @@ def test_with_faults_everything_else_is_written_and_the_exit_code_says_so(
     ran = medseg("evaluate", pred, ref, "-o", tmp_path / "out", "--no-surface")
     assert ran.code == 7
     assert ran.err.splitlines()[-1] == "medseg: error: 2 of 4 cases failed: b, c"
-    assert "b: the prediction cannot be used" in ran.err
+    assert "doubtful: b: The prediction cannot be used" in ran.err
     assert "excluded from all numbers" in ran.err
     assert ran.out
     page = (tmp_path / "out" / "cohort.html").read_text()
@@ -489,8 +489,8 @@ def test_scans_give_each_case_its_page(folders: Folders, tmp_path: Path) -> None
     scan(images / "c.nii.gz", affine=np.eye(4))
     ran = medseg("evaluate", pred, ref, "-o", out, "--images", images, "--no-surface")
     assert ran.code == 7
-    assert "c: no report was written" in ran.err
-    assert "no report was written for cases without a scan: d" in ran.err
+    assert "warning: c: No report was written" in ran.err
+    assert "No report was written for cases without a scan: d" in ran.err
     assert names(out / "cases") == {*(f"{n}.json" for n in "abcd"), "a.html", "b.html", "a.png", "b.png"}
     page = (out / "cohort.html").read_text()
     assert 'href="cases/a.html"' in page

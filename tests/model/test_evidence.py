@@ -44,7 +44,7 @@ def test_an_older_model_saved_again_gains_the_settings_that_came_later_and_nothi
     load_model("hippocampus").save(tmp_path / "again.safetensors")
     stored, again = (stored_spec(p) for p in (PACKAGED["hippocampus"], tmp_path / "again.safetensors"))
     stored["postprocess"] |= {"one_side": False, "one_piece": []}
-    assert again == stored | {"refinement": None}
+    assert again == stored | {"name": "hippocampus", "refinement": None}
 
 
 def test_what_was_not_measured_is_left_out() -> None:

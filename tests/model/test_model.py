@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import done
 from safetensors.numpy import save as save_tensors
 
 from medseg.core import specs
@@ -19,7 +20,7 @@ from medseg.core.errors import ModelError, UsageError
 from medseg.core.structures import from_labels
 from medseg.model import file as model_module
 from medseg.model.evidence import Confidence, Evidence
-from medseg.model.file import Model, find_model, load_model
+from medseg.model.file import Model, find_model, load_model, packaged_models
 from medseg.model.provenance import CaseCounts, Provenance
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
 
@@ -290,11 +291,21 @@ def test_a_description_that_makes_no_sense_is_refused(tmp_path: Path, spec: str,
     refused(tmp_path / "m.safetensors", fault)
 
 
+@pytest.mark.parametrize("name", list(packaged_models()))
+def test_a_packaged_model_has_one_name_and_its_recipe_another(name: str) -> None:
+    shown = done("info", name, "--json").json()
+    assert isinstance(shown, dict)
+    assert (shown["name"], shown["recipe"]) == (name, load_model(name).spec.training.recipe)
+
+
 def test_a_model_is_found_by_path_or_packaged_name(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_model(saved) == saved
     monkeypatch.setattr(model_module, "packaged_models", lambda: {"tiny": saved})
     assert find_model("tiny") == saved
     assert load_model("tiny").spec.name == "tiny"
+    monkeypatch.setattr(model_module, "packaged_models", lambda: {"head": saved})
+    assert load_model("head").spec.name == load_model(saved).spec.name == "head"
+    monkeypatch.setattr(model_module, "packaged_models", lambda: {"tiny": saved})
     with pytest.raises(ModelError, match=r"packaged model; .* choose from tiny"):
         find_model("tinier")
 

@@ -16,7 +16,7 @@ from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.findings.finding import Finding, from_warnings, is_doubtful, ordered
 from medseg.findings.labels import Expected, check_label_map
 from medseg.findings.scan import check_grid
-from medseg.io import ReadOptions, digest_of, read_label_file, read_scan
+from medseg.io import ReadOptions, digest_of, is_dicom_folder, read_label_file, read_scan
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import require_page, stem_and_suffix
 from medseg.metrics.case import Tolerance, ignored_nowhere
@@ -126,7 +126,8 @@ def report(
     refuse_existing(out, overwrite, [p for p in (seg, reference, *scans) if p is not None])
     require_page(out)
     volume = read_scan(scan, reading)
-    read = partial(read_label_file, reading=reading, structures=structures, like=volume.grid)
+    of_labels = replace(reading, series_in=reading.series_in or _series_of(scan))
+    read = partial(read_label_file, reading=of_labels, structures=structures, like=volume.grid)
     labels, truth = read(seg), None if reference is None else read(reference)
     volume.grid.require(labels.grid, "scan and segmentation", str(seg))
     if truth is not None:
@@ -193,6 +194,11 @@ def report_maps(
     case = replace(case, facts=(*case.facts, *(hashes or {}).items()))
     write_page(out, case, created=options.created, overwrite=overwrite)
     return case
+
+
+def _series_of(scan: Scan) -> Path | None:
+    """The folder of a scan that is a DICOM series, on which its segmentation may have been drawn."""
+    return scan if isinstance(scan, Path) and is_dicom_folder(scan) else None
 
 
 def write_page(

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from medseg.core.colours import PALETTE
 from medseg.core.errors import counted, listed, plural
 from medseg.core.numbers import MINUS, millilitres, number
-from medseg.findings.finding import sentence
+from medseg.findings.finding import Finding, sentence
 from medseg.metrics.case import CaseResult
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow
 from medseg.metrics.paired import PairedCase, PairedRow
@@ -43,10 +43,10 @@ class ReportComparison:
         rows: one a structure and metric, with a reference; empty without.
         agreement: one a structure and metric of B against A, without a reference; empty with one.
         agreed: the cases behind `agreement`.
-        missing_a: cases for which there is no A; with a reference `warnings` name them too.
+        missing_a: cases for which there is no A; `findings` name them too.
         missing_b: likewise B.
         colours: of the structures.
-        warnings: sentences a reader must see.
+        findings: what a reader must know, most severe first.
         facts: label and value pairs on provenance.
         figures: title, picture (a PNG) and what it shows.
     """
@@ -60,7 +60,7 @@ class ReportComparison:
     missing_a: tuple[str, ...] = ()
     missing_b: tuple[str, ...] = ()
     colours: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     figures: tuple[tuple[str, bytes, str], ...] = ()
 

@@ -30,6 +30,8 @@ LARGEST_PNG_BYTES = 262_000
 """The resolution is lowered until the picture is smaller than this; base64 adds a third."""
 PALETTE_GREYS = 64
 """Colours of a picture's palette that are grey, of 256."""
+PALETTE_AREAS = 16
+"""Entries of a palette for the commonest colours."""
 LEAST_CHROMA = 8
 """Difference of the largest and the smallest of red, green and blue from which a pixel is coloured."""
 
@@ -152,16 +154,27 @@ def png(figure: Figure, dots_per_inch: Sequence[int] = DOTS_PER_INCH) -> bytes:
 
 
 def indexed(image: Image.Image) -> Image.Image:
-    """An RGB picture with a palette, a third of the bytes: even greys, and the rest for what is coloured."""
+    """An RGB picture with a palette, a third of the bytes: even greys, and the rest for what is coloured.
+
+    The commonest colours, those of areas, are exact.
+    """
     pixels = np.asarray(image).reshape(-1, 3)
     is_coloured = np.ptp(pixels, axis=1) > LEAST_CHROMA
     places = np.rint(pixels.mean(axis=1) * ((PALETTE_GREYS - 1) / 255)).astype(np.uint8)
     palette = np.repeat(np.linspace(0, 255, PALETTE_GREYS).round().astype(np.uint8), 3).tolist()
     if is_coloured.any():
-        coloured = Image.fromarray(pixels[is_coloured][None])
-        few = coloured.quantize(256 - PALETTE_GREYS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        places[is_coloured] = PALETTE_GREYS + np.asarray(few)[0]
-        palette += few.getpalette() or []
+        colours, which, counts = np.unique(
+            pixels[is_coloured], axis=0, return_inverse=True, return_counts=True
+        )
+        common = np.argsort(-counts, kind="stable")[:PALETTE_AREAS]
+        room = 256 - PALETTE_GREYS - PALETTE_AREAS
+        few = Image.fromarray(colours[None]).quantize(
+            room, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
+        entries = np.asarray(few)[0] + np.uint8(PALETTE_GREYS + len(common))
+        entries[common] = PALETTE_GREYS + np.arange(len(common))
+        places[is_coloured] = entries[which.ravel()]
+        palette += [*colours[common].ravel().tolist(), *(few.getpalette() or [])]
     made = Image.fromarray(places.reshape(image.height, image.width))
     made.putpalette(palette[: 3 * 256])
     return made
