@@ -330,10 +330,13 @@ def _placed(digest: str, grid: Grid) -> str:
 
 def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
     if digest in seen:
-        raise InputError(
-            f"contains the same voxels as {seen[digest]}", source=files.image, hint="remove one of them"
-        )
+        raise InputError(same_voxels(seen[digest]), source=files.image, hint="remove one of them")
     seen[digest] = files.case_id
+
+
+def same_voxels(other: str) -> str:
+    """The fault of a case that is a copy of another."""
+    return f"contains the same voxels as {other}"
 
 
 def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:

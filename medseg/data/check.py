@@ -24,6 +24,7 @@ from medseg.data.cases import (
     ignored_share,
     much_ignored,
     read_on_grid,
+    same_voxels,
     swapped_labels,
     voxel_digest,
     without_voxels,
@@ -308,11 +309,7 @@ def _duplicates(facts: list[CaseFacts]) -> list[Issue]:
     by_digest: defaultdict[str, list[str]] = defaultdict(list)
     for case in facts:
         by_digest[case.digest].append(case.case_id)
-    return [
-        Issue("error", name, f"holds the same voxels as {names[0]}")
-        for names in by_digest.values()
-        for name in names[1:]
-    ]
+    return [Issue("error", name, same_voxels(names[0])) for names in by_digest.values() for name in names[1:]]
 
 
 def _outliers(facts: list[CaseFacts]) -> list[Issue]:
