@@ -52,7 +52,7 @@ coverage: $(INSTALLED)
 docs: $(INSTALLED)
 	$(PIP) -e ".[test,demo,docs]"
 	$(BIN)/python docs/reference.py
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 # The peers of the benchmarks, in an environment of their own: panoptica needs older
 # versions of four packages.

@@ -35,7 +35,7 @@ from medseg import load
 from medseg.augment.preview import Drawn, Preview
 from medseg.augment.spec import ELASTIC_PRESETS, SynthesisSpec
 from medseg.augment.synthesis import Synthesiser
-from medseg.core.structures import from_labels
+from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.cards import load_card
 from medseg.data.cases import read_case
@@ -44,15 +44,17 @@ from medseg.data.phantom.tumour import tumour_case
 from medseg.data.synthetic import SyntheticCases
 from medseg.evaluation.evaluate import evaluate
 from medseg.io import read_volume
+from medseg.metrics.measurement import Measurement, measure
 from medseg.metrics.signed import compare
 from medseg.prediction.demo import mni152
 from medseg.prediction.job import PredictOptions
 from medseg.prediction.predict import predict
 from medseg.preparation.preparation import Preparation, PreparationSpec
-from medseg.reporting.case.page import ReportOptions, case_of, measurement
+from medseg.reporting.case.page import ReportOptions, case_of
 from medseg.reporting.drawing.draws import Column, Panel, draws_png, panel_of
 from medseg.reporting.drawing.figures import overlay_png
 from medseg.reporting.drawing.planes import planes
+from medseg.reporting.drawing.style import indexed, png
 from medseg.reporting.drawing.views import window_of, worst_places
 from medseg.reporting.html import case_page
 from medseg.segmentation.member import SegmenterOptions
@@ -74,9 +76,7 @@ ELASTIC_WORDS = {
 
 
 WIDE, NARROW = 1280, 420
-LARGEST_BYTES = 400_000
-GREYS, AREAS, COLOURS = 20, 8, 36
-"""Of the palette of a page's picture; outlines are few pixels, and would get none of their own by count."""
+LARGEST_BYTES = 600_000
 
 READY = "[...document.querySelectorAll('.viewer')].every(e => e.dataset.ready === 'yes')"
 
@@ -121,15 +121,13 @@ def synthesis(data: Path) -> bytes:
     files = card.read(data / "brain_labels").cases
     maker = Synthesiser(spec, cases.table, (1.0, 1.0, 1.0))
     for n, axes in enumerate(figure.subplots(3, 4).flat):
-        labels = cases.training_case(files[n]).labels
+        labels = torch.from_numpy(cases.generation_map(files[n]))
         centre = [(size - 1) / 2 for size in labels.shape]
         image, _ = maker.draw(generator, torch.empty(0), labels, centre, (SAMPLE_VOXELS,) * 3)
         plane = np.take(image[0].numpy(), SAMPLE_VOXELS // 2, axis=(2, 1, 0)[n % 3])
         axes.imshow(plane.T[::-1, ::-1], cmap="gray", vmin=0, vmax=1)
         axes.axis("off")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=100, facecolor="black", metadata={"Software": None})
-    return buffer.getvalue()
+    return png(figure, dots_per_inch=(100,))
 
 
 def elastic(scan: Volume) -> bytes:
@@ -154,7 +152,7 @@ def elastic(scan: Volume) -> bytes:
             shape=(n, n, slices),
         )
         plain, bent = preview.draws(1, ELASTIC_SEED)
-        columns = columns or [Column("as it is", (), _grid_and_slice(plain))]
+        columns = columns or [Column("original", (), _grid_and_slice(plain))]
         columns.append(Column(name, ELASTIC_WORDS[name], _grid_and_slice(bent)))
     heading = f"Elastic deformation as published, in voxels: {n} x {n} (x {ELASTIC_SLICES})"
     window = window_of(prepared.array[0])
@@ -219,7 +217,7 @@ def case_report(folder: Path, data: Path) -> Path:
         case_id=files.case_id, tolerance_mm=1.0, facts={"Model": segmenter.models[0].spec.name}
     )
     labels, structures = segmenter(volume).labels, segmenter.structures
-    against = measurement(labels, reference, structures, options)
+    against = _measured(labels, reference, structures, options)
     case = case_of(volume, labels, structures, against=against, options=options)
     return _page(folder / "case.html", case_page(case))
 
@@ -232,9 +230,16 @@ def tumour_report(folder: Path) -> Path:
     found = LabelMap(labels, truth.grid)
     options = ReportOptions(case_id="phantom tumour", channel="flair", tolerance_mm=1.0)
     structures = load_card("brats").structure_set
-    against = measurement(found, truth, structures, options)
+    against = _measured(found, truth, structures, options)
     case = case_of(volume, found, structures, against=against, options=options)
     return _page(folder / "tumour.html", case_page(case))
+
+
+def _measured(
+    labels: LabelMap, reference: LabelMap, structures: StructureSet, options: ReportOptions
+) -> Measurement:
+    """What the page of a case says of its accuracy."""
+    return measure(labels, reference, structures, tolerance_mm=options.tolerance_mm, case_id=options.case_id)
 
 
 def unmeasured_report(folder: Path, data: Path) -> Path:
@@ -293,32 +298,18 @@ def photograph(made: dict[str, Path], folder: Path) -> None:
     (HERE / "report_print.png").write_bytes(small_png((folder / "sheet.png").read_bytes()))
 
 
-def small_png(png: bytes, shares: Sequence[float] = (1.0, 0.85, 0.75, 0.65, 0.55, 0.45)) -> bytes:
-    """The picture in a few colours, and at a share of its size if it must."""
-    whole, data = Image.open(io.BytesIO(png)).convert("RGB"), b""
+def small_png(screen: bytes, shares: Sequence[float] = (1.0, 0.85, 0.75, 0.65, 0.55, 0.45)) -> bytes:
+    """A picture of a screen with a palette, and at a share of its size if it must."""
+    whole, data = Image.open(io.BytesIO(screen)).convert("RGB"), b""
     for share in shares:
         size = round(whole.width * share), round(whole.height * share)
         image = whole if share == 1 else whole.resize(size, Image.Resampling.LANCZOS)
         buffer = io.BytesIO()
-        image.quantize(palette=_palette(image), dither=Image.Dither.NONE).save(buffer, "PNG", optimize=True)
+        indexed(image).save(buffer, "PNG", optimize=True)
         data = buffer.getvalue()
         if len(data) <= LARGEST_BYTES:
             break
     return data
-
-
-def _palette(image: Image.Image) -> Image.Image:
-    """Even greys, the colours of areas, and those of what else is no grey."""
-    pixels = np.asarray(image).reshape(-1, 3)
-    tinted = pixels[np.ptp(pixels, axis=1) > 8]
-    areas, counts = np.unique(tinted, axis=0, return_counts=True)
-    common = areas[np.argsort(counts, kind="stable")[::-1][:AREAS]]
-    vivid = Image.fromarray(tinted[np.ptp(tinted, axis=1) > 40][None])
-    few = (vivid.quantize(COLOURS, Image.Quantize.MAXCOVERAGE).getpalette() or [])[: 3 * COLOURS]
-    greys = np.repeat(np.linspace(0, 255, GREYS).round().astype(np.uint8), 3)
-    palette = Image.new("P", (1, 1))
-    palette.putpalette([*greys.tolist(), *common.ravel().tolist(), *few])
-    return palette
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
-"""Write docs/reference/commands.md and python.md, from the command line and the public names.
+"""Write the pages of docs/reference/: commands, public names, recipes and cards.
 
-python docs/reference.py          # `make docs` runs it; neither page is kept in the repository
+python docs/reference.py          # `make docs` runs it; no page of them is kept in the repository
 """
 
 from __future__ import annotations
@@ -15,7 +15,11 @@ from typer.main import get_command
 
 from medseg.cli.main import app
 
-FOLDER = Path(__file__).parent / "reference"
+ROOT = Path(__file__).parents[1]
+FOLDER = ROOT / "docs" / "reference"
+READMES = {"recipes.md": "pipelines", "cards.md": "datasets"}
+"""Pages that are the README of a folder."""
+
 PUBLIC = ("medseg", "medseg.losses", "medseg.networks", "medseg.augment", "medseg.metrics")
 """Modules whose `__all__` is public."""
 
@@ -31,12 +35,25 @@ These names are public: they stay, or leave with a note in the changelog. What i
 at any time.
 """
 
+OVERVIEW = """
+::: {path}
+    options:
+      members: []
+      show_root_heading: false
+      show_root_toc_entry: false
+"""
 
 BLOCK = """
 ::: {path}
     options:
       heading: {name}
       toc_label: {name}
+"""
+
+SHARED = """
+### What they share
+
+The arguments below are those of several of these classes. These base classes are not public themselves.
 """
 
 
@@ -63,25 +80,43 @@ def python() -> str:
     """The page of the public names, in the notation of mkdocstrings."""
     parts = [PYTHON]
     for name in PUBLIC:
-        parts.append(f"\n## {name}\n")
-        parts += [BLOCK.format(name=shown, path=path) for shown, path in _documented(name)]
+        parts += [f"\n## {name}\n", OVERVIEW.format(path=name)]
+        parts += [BLOCK.format(name=shown, path=_path(thing)) for shown, thing in _documented(name)]
+        shared = _shared([thing for _, thing in _documented(name)])
+        parts += [SHARED] * bool(shared)
+        parts += [BLOCK.format(name=thing.__name__, path=_path(thing)) for thing in shared]
     return "".join(parts)
 
 
-def _documented(module: str) -> Iterator[tuple[str, str]]:
-    """The public name of each function and class of a module, and the path at which it is defined."""
+def _documented(module: str) -> Iterator[tuple[str, Any]]:
+    """The public name of each function and class of a module, and the thing itself."""
     home = importlib.import_module(module)
     for name in getattr(home, "__all__", ()):
         thing = getattr(home, name)
         if inspect.isclass(thing) or inspect.isfunction(thing):
-            yield f"{module}.{name}", f"{thing.__module__}.{thing.__qualname__}"
+            yield f"{module}.{name}", thing
+
+
+def _shared(things: list[Any]) -> list[type]:
+    """The base classes of our own that explain arguments, and are not among the things."""
+    bases = [base for thing in things if inspect.isclass(thing) for base in thing.__mro__]
+    ours = [base for base in bases if base.__module__.startswith("medseg.") and base not in things]
+    return [base for base in dict.fromkeys(ours) if "Args:" in (base.__doc__ or "")]
+
+
+def _path(thing: Any) -> str:
+    """Where a function or a class is defined."""
+    return f"{thing.__module__}.{thing.__qualname__}"
 
 
 def main() -> None:
-    """Write both pages."""
+    """Write the pages."""
     FOLDER.mkdir(exist_ok=True)
     (FOLDER / "commands.md").write_text(commands(), "utf-8")
     (FOLDER / "python.md").write_text(python(), "utf-8")
+    for page, folder in READMES.items():
+        text = (ROOT / folder / "README.md").read_text("utf-8")
+        (FOLDER / page).write_text(text.replace("../docs/", "../"), "utf-8")
 
 
 if __name__ == "__main__":

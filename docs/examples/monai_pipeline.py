@@ -1,22 +1,22 @@
-"""medseg within a pipeline of MONAI: its transforms and data set, our augmentation and our loss.
+"""medseg in a pipeline of MONAI: its transforms, data set and inferer; our augmentation, network and loss.
 
     python docs/examples/monai_pipeline.py
 
-The network is MONAI's, too; `medseg.networks.create` makes ours just as well.
+Any network of MONAI can stand in the place of ours. Of files, the transforms begin with `LoadImaged`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
-from monai.data import DataLoader, Dataset
-from monai.inferers import sliding_window_inference
-from monai.networks.nets import UNet
+from monai.data import CacheDataset, DataLoader
+from monai.inferers import SlidingWindowInferer
 from monai.transforms import Compose, EnsureChannelFirstd, NormalizeIntensityd, ToTensord
 
 from medseg import metrics
 from medseg.augment import ElasticDeformation, RandomIntensity
 from medseg.losses import DiceCELoss
+from medseg.networks import create
 
 KEYS = ("image", "label")
 
@@ -47,18 +47,20 @@ def main(epochs: int = 15) -> float:
         ]
     )
     made = cases(5)
-    loader = DataLoader(Dataset(made[1:], steps), batch_size=2, shuffle=True)
-    network = UNet(3, in_channels=1, out_channels=2, channels=(8, 16), strides=(2,))
-    loss, optimiser = DiceCELoss(), torch.optim.Adam(network.parameters(), lr=0.02)
+    cached = CacheDataset(made[1:], steps, progress=False)  # up to our transforms, which draw at each call
+    loader = DataLoader(cached, batch_size=2, shuffle=True)
+    network = create("unet3d", in_channels=1, out_channels=2, widths=(8, 16))
+    loss, optimiser = DiceCELoss(), torch.optim.Adam(network.parameters(), lr=0.01)
     for _ in range(epochs):
         for batch in loader:
             optimiser.zero_grad()
             loss(network(batch["image"]), batch["label"]).backward()
             optimiser.step()
     network.eval()
+    infer = SlidingWindowInferer((12, 12, 12), sw_batch_size=2)
     held_out = Compose(steps.transforms[:3])(made[0])
     with torch.no_grad():
-        logits = sliding_window_inference(held_out["image"][None], (12, 12, 12), 2, network)
+        logits = infer(held_out["image"][None], network)
     predicted = logits.argmax(1)[0] == 1
     return metrics.dice(predicted.numpy(), held_out["label"][0].numpy() == 1)
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from medseg.api.options import Structures, structures_of
-from medseg.core.errors import UsageError
+from medseg.core.errors import UsageError, counted
 from medseg.core.keywords import hinted
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
@@ -18,7 +18,7 @@ from medseg.evaluation.evaluate import evaluate as evaluate_files
 from medseg.evaluation.maps import evaluate_maps
 from medseg.evaluation.result import Evaluation
 from medseg.io import ReadOptions
-from medseg.io.objects import Source, as_labels, is_path
+from medseg.io.objects import Source, array_of, as_labels, is_path, is_placed
 from medseg.metrics.case import SurfaceMode, Tolerance
 from medseg.metrics.instances import InstanceRule
 
@@ -52,12 +52,17 @@ def evaluate(
     protocol: str = "",
     lesions: Sequence[str] = (),
     instances: bool | InstanceRule = False,
-    threads: int = -1,
+    threads: int = 0,
     workers: int = 1,
     output: str | Path | None = None,
     images: str | Path | None = None,
     overwrite: bool = False,
-    reading: ReadOptions | None = None,
+    use_form: Literal["sform", "qform"] | None = None,
+    assume_ras: bool = False,
+    fill_nan: float | None = None,
+    volume: int | None = None,
+    series: str | None = None,
+    series_in: str | Path | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """Measure predictions against references: arrays, images, files, or folders of files.
@@ -77,17 +82,19 @@ def evaluate(
         protocol: of a challenge: "promise12", "brats2023", "brats2023-men", "brats2023-met".
         lesions: structures to measure lesion by lesion.
         instances: match the connected pieces of each structure: panoptic quality.
-        threads: that work on one case; -1 for all processors.
+        threads: that work on one case; 0 for all processors.
         workers: processes that measure the files of a folder, a case each.
         output: a folder, to which everything about files is written.
         images: scans under the names of the references, for a page of each case in `output`.
         overwrite: whether another evaluation in `output` may be replaced.
-        reading: decisions that the files leave open.
+        use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
+        series_in: folder of the DICOM series that a segmentation or structure set refers to, or of folders
+            of them, where it does not lie beside that file.
         progress: called with cases done, cases in all, and the id of the next.
 
     Returns:
-        An `Evaluation`: `found["liver"].dice`, `found.to_pandas()`, `found.cases`, `found.cohort`,
-        `found.json()`, `found.csv()`.
+        An `Evaluation`: `["liver"].dice`, `.to_pandas()`, `.cases`, `.cohort`, `.findings` (doubts, warnings,
+        notes), `.json()` and `.csv()`.
 
     Raises:
         UsageError: settings do not go together, or an array has no affine and no spacing.
@@ -113,13 +120,15 @@ def evaluate(
         instances=InstanceRule() if instances is True else instances or None,
         threads=threads,
     )
+    reading = ReadOptions(
+        use_form, assume_ras, fill_nan, volume, series, None if series_in is None else Path(series_in)
+    )
+    _require_one_place((pred, ref), affine, spacing_mm)
     if not (is_path(pred) and is_path(ref)):
         if output is not None or images is not None:
             raise UsageError("only an evaluation of files is written to a folder", hint="leave out output=")
         maps = (_labels(side, affine, spacing_mm, reading) for side in (pred, ref))
         return evaluate_maps(*maps, **settings)
-    if affine is not None or spacing_mm is not None:
-        raise UsageError("files say themselves where voxels lie", hint="leave out affine= and spacing_mm=")
     return evaluate_files(
         Path(pred),
         Path(ref),
@@ -133,20 +142,32 @@ def evaluate(
     )
 
 
+def _require_one_place(
+    sources: Sequence[Any], affine: ArrayLike | None, spacing_mm: Sequence[float] | None
+) -> None:
+    """Refuse two answers to where voxels lie."""
+    if affine is not None and spacing_mm is not None:
+        raise UsageError("affine= and spacing_mm= both say where voxels lie", hint="give one")
+    if not (affine is None and spacing_mm is None) and all(map(is_placed, sources)):
+        raise UsageError(
+            "prediction and reference say themselves where their voxels lie",
+            hint="leave out affine= and spacing_mm=",
+        )
+
+
 def _labels(
-    source: Any, affine: ArrayLike | None, spacing_mm: Sequence[float] | None, reading: ReadOptions | None
+    source: Any, affine: ArrayLike | None, spacing_mm: Sequence[float] | None, reading: ReadOptions
 ) -> LabelMap:
     """Labels of any kind; affine and spacing are of arrays alone."""
-    if affine is not None and spacing_mm is not None:
-        raise UsageError("affine= and spacing_mm= are two answers to one question", hint="give one")
-    placed = not isinstance(source, np.ndarray) and (
-        is_path(source) or any(hasattr(source, name) for name in ("grid", "affine", "GetSpacing"))
-    )
-    if placed:
-        return as_labels(source, options=reading or ReadOptions())
-    array = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
+    if is_placed(source):
+        return as_labels(source, options=reading)
+    array = array_of(source)
     if spacing_mm is not None:
-        flat = array if array.ndim == 3 else array.reshape(*array.shape, 1)
-        affine = np.diag([*map(float, spacing_mm), *(1.0,) * (4 - len(spacing_mm))])
-        return as_labels(flat, affine=affine)
+        if not len(spacing_mm) == array.ndim in (2, 3):
+            raise UsageError(
+                f"spacing_mm= has {counted(len(spacing_mm), 'length')}, and an array is {array.shape}",
+                hint="give arrays (I, J, K) or (I, J), and one length in mm for each axis",
+            )
+        affine = np.diag([*map(float, spacing_mm), *(1.0,) * (4 - array.ndim)])
+        array = np.atleast_3d(array)
     return as_labels(array, affine=affine)

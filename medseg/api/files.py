@@ -8,10 +8,12 @@ from typing import Literal
 
 from numpy.typing import ArrayLike
 
+from medseg.api.options import Structures, structures_of
+from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
-from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap, Volume
-from medseg.io import ReadOptions, write_labels
+from medseg.data.label_files import read_structures
+from medseg.io import ReadOptions, write_image, write_labels
 from medseg.io.objects import Source, as_volume
 
 
@@ -63,30 +65,45 @@ def read(
 @hinted
 def write(
     path: str | Path,
-    labels: LabelMap,
+    image: LabelMap | Volume,
     *,
-    structures: StructureSet | None = None,
+    structures: Structures = None,
     overwrite: bool = False,
 ) -> None:
-    """Write labels on their grid, in the form of the file they belong to, and read them back.
+    """Write labels or a scan on their grid, in the form of the file they belong to, and read them back.
 
     Args:
         path: the target; its suffix chooses the format.
-        labels: (I, J, K), with their grid.
-        structures: names and colours, for `.seg.nrrd`, which alone holds them.
+        image: labels (I, J, K), or a scan (C, I, J, K); only NIfTI and pictures hold several channels.
+            Integers of up to 32 bits stay what they are; all other numbers of a scan become float32.
+        structures: what the label values mean, for `.seg.nrrd`, which alone holds it: names by value, a
+            `StructureSet`, or a JSON file.
         overwrite: whether an existing file may be replaced.
 
     Raises:
-        UsageError: the target exists, has no image suffix, or cannot hold such values.
+        UsageError: the target exists, has no image suffix, or cannot hold such values; or it is no image with
+            a grid.
         ResourceError: there is no room, or no right to write.
-        SelfCheckError: what was read back differs; nothing is left at `path`.
+        SelfCheckError: values are not finite, or what was read back differs; nothing is left at `path`.
 
     >>> import medseg, numpy as np, pathlib, tempfile
-    >>> from medseg.core.volume import Grid, LabelMap
-    >>> labels = LabelMap(np.ones((4, 5, 6), np.uint8), Grid((4, 5, 6), np.eye(4)))
+    >>> labels = medseg.LabelMap(np.ones((4, 5, 6), np.uint8), medseg.Grid((4, 5, 6), np.eye(4)))
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     medseg.write(pathlib.Path(folder) / "labels.nii.gz", labels)
     ...     int(medseg.read(pathlib.Path(folder) / "labels.nii.gz").array.sum())
     120
     """
-    write_labels(path, labels, structures=structures, overwrite=overwrite)
+    named = structures_of(structures)
+    if isinstance(image, LabelMap):
+        named = read_structures(named) if isinstance(named, Path) else named
+        write_labels(path, image, structures=named, overwrite=overwrite)
+    elif not isinstance(image, Volume):
+        raise UsageError(
+            f"what is written is a LabelMap or a Volume, not {type(image).__name__}",
+            hint="wrap an array: medseg.LabelMap(array, grid), or medseg.read(array, affine=...)",
+        )
+    elif named is not None:
+        raise UsageError("structures are of labels, and a Volume is a scan", hint="leave out structures=")
+    else:
+        array = image.array[0] if len(image.channels) == 1 else image.array
+        write_image(path, array, image.grid, form=image.form, overwrite=overwrite)

@@ -12,6 +12,10 @@ Structures: TypeAlias = StructureSet | Mapping[int, str] | str | Path | None
 """What label values mean: a set, names by value, or a JSON file that says so; None for what the files say."""
 
 
+def silent(_: object) -> None:
+    """For callers who want no sentences."""
+
+
 def structures_of(structures: Structures) -> StructureSet | Path | None:
     """The structures, or the file that says what they are.
 

@@ -8,6 +8,7 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Literal, overload
 
+from medseg.api.options import silent
 from medseg.core.errors import UsageError, counted
 from medseg.core.keywords import hinted
 from medseg.findings.finding import Finding, is_doubtful
@@ -15,7 +16,6 @@ from medseg.io import ReadOptions
 from medseg.io.names import require_page
 from medseg.model.file import DEFAULT_MODEL
 from medseg.prediction.job import Outcome, PredictOptions
-from medseg.prediction.outputs import Outputs
 from medseg.prediction.predict import predict as predict_cases
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.prediction import PredictionSummary
@@ -188,7 +188,7 @@ def predict(
     names = [model] if isinstance(model, str | Path) else list(model)
     loader = Loader(tuple(map(str, names)), settings).absolute()
     out = None if output is None else Path(output)
-    outcomes = predict_cases(_words(scan), loader, out, options, say=say or _silent)
+    outcomes = predict_cases(_words(scan), loader, out, options, say=say or silent)
     return Predictions([_prediction(outcome, options) for outcome in outcomes])
 
 
@@ -203,8 +203,7 @@ def _prediction(outcome: Outcome, options: PredictOptions) -> Prediction:
     """What became of a case that did not fail."""
     summary = outcome.summary or PredictionSummary()
     volumes = {row.name: row.volume_ml for row in summary.structures}
-    names = tuple(volumes) if options.probabilities else ()
-    files = Outputs.of(outcome.target, names, report=options.report, dicom=options.dicom, bids=options.bids)
+    files = options.outputs(outcome.target, volumes)
     return Prediction(
         outcome.stem,
         files.labels,
@@ -215,7 +214,3 @@ def _prediction(outcome: Outcome, options: PredictOptions) -> Prediction:
         summary.stated_findings() or (),
         outcome.skipped,
     )
-
-
-def _silent(_: str) -> None:
-    """For callers who want no sentences."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from medseg.api.options import Structures, structures_of
 from medseg.core.errors import UsageError
@@ -13,12 +13,12 @@ from medseg.core.keywords import hinted
 from medseg.core.structures import StructureSet
 from medseg.data.label_files import read_structures
 from medseg.evaluation.label_names import ignoring
+from medseg.findings.finding import from_warnings
 from medseg.io import ReadOptions, stem_and_suffix
 from medseg.io.names import require_page
 from medseg.io.objects import Source, as_labels, as_volume, is_path
 from medseg.metrics.case import Tolerance
-from medseg.metrics.measurement import measure
-from medseg.reporting.case.page import ReportOptions, case_of, write_page
+from medseg.reporting.case.page import ReportOptions, report_maps
 from medseg.reporting.case.page import report as report_files
 from medseg.segmentation.label_sources import known_structures
 from medseg.segmentation.prediction import stated_intervals
@@ -37,7 +37,12 @@ def report(
     ignore: int | None = None,
     tolerance_mm: Tolerance = None,
     lesions: Sequence[str] | None = None,
-    reading: ReadOptions | None = None,
+    use_form: Literal["sform", "qform"] | None = None,
+    assume_ras: bool = False,
+    fill_nan: float | None = None,
+    volume: int | None = None,
+    series: str | None = None,
+    series_in: str | Path | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Write one page about a segmentation: slices with outlines, and the table of structures.
@@ -52,7 +57,9 @@ def report(
         ignore: value of the reference's voxels that nobody labelled.
         tolerance_mm: of the surface Dice, for all structures or by name.
         lesions: structures whose lesions are listed; None lists those whose name says tumour or lesion.
-        reading: decisions that the files leave open.
+        use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
+        series_in: folder of the DICOM series that a segmentation or structure set refers to, or of folders
+            of them, where it does not lie beside that file.
         overwrite: whether an existing page may be replaced.
 
     Returns:
@@ -73,6 +80,9 @@ def report(
     """
     if ignore is not None and reference is None:
         raise UsageError("the voxels to ignore are those of a reference", hint="give both, or neither")
+    reading = ReadOptions(
+        use_form, assume_ras, fill_nan, volume, series, None if series_in is None else Path(series_in)
+    )
     wanted = structures_of(structures)
     named_lesions = None if lesions is None else tuple(lesions)
     options = ReportOptions(tolerance_mm=tolerance_mm, lesions=named_lesions, ignore=ignore)
@@ -81,7 +91,7 @@ def report(
             raise UsageError("labels in memory lie beside no file", hint="give output=")
         named = read_structures(wanted) if isinstance(wanted, Path) else wanted
         target = _target(Path(output), "case")
-        _in_memory(seg, scan, target, reference, named, ignore, options, reading, overwrite)
+        _in_memory(seg, scan, target, reference, named, options, reading, overwrite)
         return target
     stem = stem_and_suffix(Path(seg))[0].removesuffix("_seg")
     target = _target(Path(output) if output else Path(seg).with_name(f"{stem}_report.html"), stem)
@@ -91,11 +101,12 @@ def report(
         )
         wanted = known.structures
         options = replace(options, expected_ml=known.expected_ml, totals=known.totals)
+    wanted, options = _ignoring(wanted, options)
     report_files(
         Path(seg),
         {name: _scan(part) for name, part in scan.items()} if isinstance(scan, Mapping) else _scan(scan),
         reference=_file(reference),
-        structures=wanted if ignore is None else ignoring(wanted, ignore),
+        structures=wanted,
         out=target,
         options=replace(options, intervals_ml=stated_intervals(Path(seg))),
         reading=reading,
@@ -104,15 +115,22 @@ def report(
     return target
 
 
+def _ignoring(structures: StructureSet, options: ReportOptions) -> tuple[StructureSet, ReportOptions]:
+    """The structures without one that is to be ignored, and the options with what is said of it."""
+    if options.ignore is None:
+        return structures, options
+    kept, said = ignoring(structures, options.ignore)
+    return kept, replace(options, findings=(*options.findings, *from_warnings(said)))
+
+
 def _in_memory(
     seg: Any,
     scan: Any,
     target: Path,
     reference: Any,
     structures: StructureSet | None,
-    ignore: int | None,
     options: ReportOptions,
-    reading: ReadOptions | None,
+    reading: ReadOptions,
     overwrite: bool,
 ) -> None:
     """Write the page about labels that lie in no file."""
@@ -124,23 +142,16 @@ def _in_memory(
         options = replace(options, verdict_known=False)
     if structures is None:
         raise UsageError("nothing says what the labels mean", hint="give structures={1: NAME, ...}")
-    structures = structures if ignore is None else ignoring(structures, ignore)
-    reading = reading or ReadOptions()
-    options = replace(options, viewer=not require_page(target), case_id=target.stem.removesuffix("_report"))
-    labels, against = as_labels(seg, options=reading), None
-    if reference is not None:
-        truth = replace(as_labels(reference, options=reading), ignore=structures.ignore)
-        against = measure(
-            labels,
-            truth,
-            structures,
-            tolerance_mm=options.tolerance_mm,
-            lesions=options.lesions,
-            rule=options.rule,
-            case_id=options.case_id,
-        )
-    case = case_of(as_volume(scan, options=reading), labels, structures, against=against, options=options)
-    write_page(target, case, overwrite=overwrite)
+    structures, options = _ignoring(structures, options)
+    report_maps(
+        as_volume(scan, options=reading),
+        as_labels(seg, options=reading),
+        structures,
+        reference=None if reference is None else as_labels(reference, options=reading),
+        out=target,
+        options=replace(options, case_id=target.stem.removesuffix("_report")),
+        overwrite=overwrite,
+    )
 
 
 def _target(output: Path, stem: str) -> Path:

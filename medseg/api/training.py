@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from medseg.api.options import silent
 from medseg.core.keywords import hinted
 from medseg.io import ReadOptions
 from medseg.metrics.scores import Scores
@@ -114,10 +115,6 @@ def train(
     )
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     done = train_recipe(
-        loaded, Path(data), Path(output), options, say=say or _silent, on_epoch=on_epoch or _silent
+        loaded, Path(data), Path(output), options, say=say or silent, on_epoch=on_epoch or silent
     )
     return TrainingRun(Path(output), done.model_path, done.epochs, done.seconds, Scores(done.validation))
-
-
-def _silent(_: object) -> None:
-    """For callers who want no sentences."""

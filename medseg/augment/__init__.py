@@ -1,4 +1,4 @@
-"""Augmentation as callables for pipelines, on the `Augmenter` of our own training.
+"""Augmentation as callables for pipelines, with the `Augmenter` that medseg trains with.
 
 `ElasticDeformation`, `RandomAffine`, `RandomFlip` and `RandomIntensity` take tensors and arrays (C, *S),
 dicts such as MONAI's, and subjects of TorchIO. Only the names listed here are public.

@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar, cast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor
 
 from medseg.augment import affine, contrast, elastic, flip, published, warp
 from medseg.augment.affine import AffineParams
-from medseg.augment.contrast import BiasFieldParams, ContrastParams
+from medseg.augment.contrast import ContrastParams
 from medseg.augment.elastic import ElasticParams
 from medseg.augment.published import MeshParams, NoiseParams, PublishedParams
 from medseg.augment.spec import ELASTIC_PRESETS, AffineSpec, AugmentSpec, ElasticSpec
 from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet
 
-P = TypeVar("P")
-
 
 @dataclass(frozen=True)
 class Params:
-    """All random parameters of one patch; `dataclasses.asdict` converts them to JSON, `from_dict` back."""
+    """All random parameters of one patch; `dataclasses.asdict` makes plain values of them, ready for JSON."""
 
     elastic: ElasticParams | MeshParams | NoiseParams | None = None
     affine: AffineParams | None = None
@@ -35,21 +33,6 @@ class Params:
         """True when every voxel stays where it is, flips aside."""
         still = self.elastic is None or self.elastic.moves_nothing
         return still and (self.affine is None or self.affine == AffineParams())
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Params:
-        """Params from what `json.loads` makes of `asdict`."""
-        bends, moves, changes = data["elastic"], data["affine"], dict(data["contrast"])
-        bias = changes.pop("bias_field")
-        return cls(
-            None if bends is None else _bends(bends),
-            None if moves is None else _rebuilt(AffineParams, moves),
-            tuple(data["flips"]),
-            _rebuilt(
-                ContrastParams,
-                {**changes, "bias_field": None if bias is None else _rebuilt(BiasFieldParams, bias)},
-            ),
-        )
 
 
 class Augmenter:
@@ -202,19 +185,3 @@ def _check(image: Tensor, labels: Tensor | None, patch_shape: Sequence[int]) -> 
 
 def _probability(part: ElasticSpec | AffineSpec | str) -> float:
     return ELASTIC_PRESETS[part] if isinstance(part, str) else part.probability
-
-
-def _bends(data: Mapping[str, Any]) -> ElasticParams | MeshParams | NoiseParams:
-    """The kind of field that has these names."""
-    if "displacements_mm" in data:
-        return _rebuilt(ElasticParams, data)
-    return _rebuilt(MeshParams, data) if "displacements_voxels" in data else _rebuilt(NoiseParams, data)
-
-
-def _rebuilt(kind: type[P], data: Mapping[str, Any]) -> P:
-    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-    return kind(**{name: _tuples(value) for name, value in data.items() if name in known})
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(v) for v in value) if isinstance(value, list | tuple) else value

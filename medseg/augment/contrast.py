@@ -43,8 +43,8 @@ class BiasFieldParams:
 class ContrastParams:
     """Drawn changes, ready for JSON; None or a magnitude of zero leaves the image as it is.
 
-    Tuples hold one value a channel. `low_resolution` holds the thick voxel's size along each axis, in
-    voxels; `noise_seed` seeds the noise alone.
+    Tuples contain one value per channel. `low_resolution` is the thick voxel's size along each axis, in
+    voxels; `noise_seed` seeds only the noise.
     """
 
     blur_sigma_mm: PerChannel | None = None
@@ -161,7 +161,7 @@ def bias_field(image: Tensor, params: BiasFieldParams, spacing_mm: Sequence[floa
     logarithms = params.logarithms * (len(image) if len(params.logarithms) == 1 else 1)
     if len(logarithms) != len(image):
         raise UsageError(
-            f"a bias field was drawn for {len(logarithms)} channels, and the image has {len(image)}"
+            f"a bias field was drawn for {len(logarithms)} channels, but the image has {len(image)}"
         )
     control = torch.tensor(logarithms, dtype=torch.float64).T.reshape(*params.lattice, -1)
     bases = [
@@ -285,8 +285,8 @@ def _axes(image: Tensor, values: Sequence[float]) -> list[tuple[int, float]]:
 def _for_channels(values: PerChannel, channels: int) -> PerChannel:
     if len(values) not in (1, channels):
         raise UsageError(
-            f"intensity changes were drawn for {len(values)} channels, and the image has {channels}",
-            hint="sample with channels=... as the image has",
+            f"intensity changes were drawn for {len(values)} channels, but the image has {channels}",
+            hint=f"sample the parameters with channels={channels}",
         )
     return values * channels if len(values) == 1 else values
 

@@ -49,7 +49,7 @@ class ElasticParams:
         lattice: control points along each axis; 1 along an axis without extent.
         displacements_mm: displacement of each point, (*lattice, 3) flattened in C order.
         shrunk: what the drawn displacements were multiplied by so as not to fold; 1 as drawn.
-        min_jacobian: smallest determinant found (see `jacobian_determinants`).
+        min_jacobian: smallest determinant found (see `sampled_gradient`).
     """
 
     spacing_mm: float
@@ -79,14 +79,6 @@ class ElasticParams:
     def spline(self, _spacing_mm: Sequence[float]) -> Spline:
         """The field; in millimetres it is the same for every voxel size."""
         return Spline((self.spacing_mm,) * 3, self.tensor())
-
-
-def from_displacements(displacements_mm: Tensor, spacing_mm: float) -> ElasticParams:
-    """Params for given displacements (a, b, c, 3) in mm, with their smallest determinant; not shrunk."""
-    i, j, k = displacements_mm.shape[:3]
-    field = displacements_mm.double()
-    found = float(jacobian_determinants(field, spacing_mm).min())
-    return ElasticParams(spacing_mm, (i, j, k), tuple(field.flatten().tolist()), 1.0, found)
 
 
 def lattice_for(patch_shape: Sequence[int], spacing_mm: Sequence[float], control_mm: float) -> Lattice:
@@ -128,7 +120,7 @@ def basis(positions: Tensor, count: int, *, derivative: bool = False) -> Tensor:
     per lattice interval). A single point is constant.
 
     Raises:
-        UsageError: a position lies outside the lattice.
+        UsageError: a position is outside the lattice.
     """
     positions = positions.double()
     if count == 1:
@@ -136,7 +128,7 @@ def basis(positions: Tensor, count: int, *, derivative: bool = False) -> Tensor:
     intervals = count - 3
     if len(positions) and not (-1e-6 <= float(positions.min()) <= float(positions.max()) <= intervals + 1e-6):
         raise UsageError(
-            f"the lattice of {count} points serves positions from 0 to {intervals}, "
+            f"the lattice of {count} points covers positions from 0 to {intervals}, "
             f"not {float(positions.min()):g} to {float(positions.max()):g}",
             hint="sample the parameters for the patch they are applied to",
         )
@@ -168,24 +160,12 @@ def evaluate(control: Tensor, bases: Sequence[Tensor]) -> Tensor:
     return torch.einsum("kz,ijzc->ijkc", bases[2], out)
 
 
-def jacobian_determinants(displacements_mm: Tensor, spacing_mm: float) -> Tensor:
-    """Determinants of x -> x + u(x), (x, y, z), on a sample of the lattice.
-
-    The derivatives are the B-spline's own, taken at `SAMPLES_PER_INTERVAL` points per interval and
-    axis over all the lattice serves: the patch, and up to an interval more. The whole map's
-    determinant is this times that of the affine part, which is positive. A field folds where it is
-    zero or less.
-    """
-    one, two, three = invariants(_gradient(displacements_mm, spacing_mm))
-    return 1 + one + two + three
-
-
 def unfolding_factor(displacements_mm: Tensor, spacing_mm: float, min_jacobian: float) -> tuple[float, float]:
     """Largest power of `SHRINK` that keeps every determinant at `min_jacobian` or more, and the smallest.
 
     Scaling the field by s turns its determinant into a cubic in s, so the derivatives are taken once.
     """
-    one, two, three = invariants(_gradient(displacements_mm, spacing_mm))
+    one, two, three = invariants(sampled_gradient(displacements_mm, spacing_mm))
     factor = 1.0
     while True:
         found = float((1 + factor * (one + factor * (two + factor * three))).min())
@@ -212,8 +192,22 @@ def invariants(columns: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
     return xx + yy + zz, minor_x + minor_y + minor_z, determinant
 
 
-def _gradient(displacements_mm: Tensor, spacing_mm: float) -> list[Tensor]:
-    """The gradient at the sampled points, a column an axis."""
+def determinants(columns: Sequence[Tensor]) -> Tensor:
+    """Determinants of x -> x + u(x), given the columns (..., 3) of the gradient du/dx.
+
+    A field folds where one is zero or less. The whole map's determinant is this times that of the affine
+    part, which is positive.
+    """
+    one, two, three = invariants(columns)
+    return 1 + one + two + three
+
+
+def sampled_gradient(displacements_mm: Tensor, spacing_mm: float) -> list[Tensor]:
+    """The gradient on a sample of the lattice, a column an axis.
+
+    The derivatives are the B-spline's own, taken at `SAMPLES_PER_INTERVAL` points per interval and
+    axis over all the lattice serves: the patch, and up to an interval more.
+    """
     counts = displacements_mm.shape[:3]
     plain, slope = ([_sampled_basis(n, derivative) for n in counts] for derivative in (False, True))
     return [column / spacing_mm for column in gradient(displacements_mm, plain, slope)]

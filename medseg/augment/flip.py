@@ -30,7 +30,7 @@ def require_twins(axes: Sequence[int], structures: StructureSet) -> None:
     lone = [s.name for s in structures if s.side != "none" and s.twin is None]
     if lone and LEFT_RIGHT in axes:
         raise UsageError(
-            f"flipping left and right would misname {', '.join(lone)}, which have a side and no twin",
+            f"flipping left and right would mislabel {', '.join(lone)}, which have a side but no twin",
             hint="declare the twins, or leave axis 0 out of the flip's axes",
         )
 
@@ -79,7 +79,8 @@ def _twin_labels(structures: StructureSet) -> list[tuple[int, int]]:
     for left, right in structures.twins():
         if len(members[left]) != len(members[right]):
             raise UsageError(
-                f"twin regions {members[left]} and {members[right]} must list as many members, in order"
+                f"the twin regions {members[left]} and {members[right]} must list the same number of "
+                "members, in the same order"
             )
         pairs.extend(zip(members[left], members[right], strict=True))
     return pairs

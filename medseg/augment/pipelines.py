@@ -29,7 +29,7 @@ def image_of(image: Any) -> Tensor:
     """An image as (C, I, J, K) float32 on the CPU."""
     tensor = _tensor(image).detach()
     if tensor.ndim not in (3, 4):
-        raise UsageError(f"an image is (C, I, J, K) or (C, I, J), not {tuple(tensor.shape)}")
+        raise UsageError(f"an image must have the shape (C, I, J, K) or (C, I, J), not {tuple(tensor.shape)}")
     return (tensor if tensor.ndim == 4 else tensor.unsqueeze(-1)).cpu().float()
 
 
@@ -38,7 +38,9 @@ def labels_of(label: Any, image: Tensor) -> Tensor:
     tensor = _tensor(label).detach().cpu()
     flat = tensor.numel() == image[0].numel()
     if not flat or tuple(n for n in tensor.shape if n > 1) != tuple(n for n in image.shape[1:] if n > 1):
-        raise UsageError(f"labels of shape {tuple(tensor.shape)} are not on the image {tuple(image.shape)}")
+        raise UsageError(
+            f"labels of shape {tuple(tensor.shape)} do not fit the image of shape {tuple(image.shape)}"
+        )
     return tensor.reshape(image.shape[1:])
 
 
@@ -47,7 +49,7 @@ def encoded(labels: Tensor) -> tuple[Tensor, Tensor]:
     found, places = torch.unique(labels, return_inverse=True)
     values = torch.cat((found.new_zeros(1), found[found != 0]))
     if len(values) > INDICES:
-        raise UsageError(f"a map of {len(values) - 1} labels cannot be moved (at most {INDICES - 1})")
+        raise UsageError(f"a label map may contain at most {INDICES - 1} labels, not {len(values) - 1}")
     index = (found != 0).cumsum(0) * (found != 0)
     return values, index[places].to(torch.uint8)
 

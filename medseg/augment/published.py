@@ -28,7 +28,7 @@ from torch import Tensor
 from medseg.augment import elastic
 from medseg.augment.contrast import along_axes
 from medseg.augment.elastic import WEIGHTS, Lattice, Spline
-from medseg.core.errors import UsageError
+from medseg.core.errors import UsageError, unknown_name
 
 UNET_NODES, UNET_SIGMA = 3, 10.0
 VNET_INTERVALS, VNET_SIGMA = 2, 15.0
@@ -140,7 +140,7 @@ def sample(
         spacing_mm: says which axis lies across the slices, that V-Net's does not displace along.
 
     Raises:
-        UsageError: there is no such preset.
+        UsageError: the preset does not exist.
     """
     i, j, k = patch_shape
     if preset == "simard2003":
@@ -166,9 +166,9 @@ def from_vectors(preset: str, vectors_voxels: Tensor, patch_shape: Sequence[int]
         [elastic.basis(p, n, derivative=derivative) for p, n in zip(places, counts, strict=True)]
         for derivative in (False, True)
     )
-    one, two, three = elastic.invariants(elastic.gradient(control, plain, slope))
+    least = float(elastic.determinants(elastic.gradient(control, plain, slope)).min())
     values = tuple(vectors_voxels.double().flatten().tolist())
-    return MeshParams(preset, (i, j, k), float((1 + one + two + three).min()), values)
+    return MeshParams(preset, (i, j, k), least, values)
 
 
 def mesh_of(preset: str, patch_shape: Sequence[int]) -> Lattice:
@@ -180,13 +180,13 @@ def mesh_of(preset: str, patch_shape: Sequence[int]) -> Lattice:
     (8, 8, 7)
 
     Raises:
-        UsageError: the preset is none with a mesh.
+        UsageError: the preset does not exist or has no mesh.
     """
     if preset == "unet3d2016":
         return elastic.lattice_for(patch_shape, (1.0, 1.0, 1.0), UNET3D_SPACING)
     counts = {"unet2015": UNET_NODES, "vnet2016": VNET_INTERVALS + 3}
     if preset not in counts:
-        raise UsageError(f"there is no mesh field named {preset!r}")
+        raise unknown_name("mesh field", preset, ("unet3d2016", *counts))
     i, j, k = (1 if n == 1 else counts[preset] for n in patch_shape)
     return i, j, k
 
@@ -224,7 +224,7 @@ def across_slices(patch_shape: Sequence[int], spacing_mm: Sequence[float]) -> in
 
     Spacings within a tenth are alike: resampling to whole voxels leaves them a little apart.
 
-    V-Net's paper says nothing of it; its authors' code displaces along the other two alone.
+    V-Net's paper does not state it; its authors' code displaces only along the other two.
 
     >>> across_slices((128, 128, 64), (1.004, 1.0, 1.0)), across_slices((64, 128, 128), (3.0, 1.0, 1.0))
     (2, 0)
@@ -284,5 +284,4 @@ def _least_determinant(field: Tensor) -> float:
     for axis, n in enumerate(field.shape[:3]):
         slope = field.diff(dim=axis) if n > 1 else torch.zeros_like(field)
         columns.append(slope[: steps[0], : steps[1], : steps[2]])
-    one, two, three = elastic.invariants(columns)
-    return float((1 + one + two + three).min())
+    return float(elastic.determinants(columns).min())

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, unknown_name
 
 Range = tuple[float, float]
 
@@ -37,7 +37,7 @@ class ElasticSpec:
         _check_range("sigma_mm", self.sigma_mm, lowest=0.0)
         _check_positive("spacing_mm", self.spacing_mm)
         if not 0.1 <= self.min_jacobian < 1.0:
-            raise UsageError(f"min_jacobian must lie from 0.1 to below 1, not {self.min_jacobian}")
+            raise UsageError(f"min_jacobian must be at least 0.1 and below 1, not {self.min_jacobian}")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class AffineSpec:
             ("shear", (self.shear,)),
         ):
             if not all(math.isfinite(v) and v >= 0 for v in values):
-                raise UsageError(f"{name} must hold finite magnitudes that are not negative, not {values}")
+                raise UsageError(f"{name} must be finite and not negative, not {values}")
 
 
 @dataclass(frozen=True)
@@ -209,10 +209,7 @@ class AugmentSpec:
 
     def __post_init__(self) -> None:
         if isinstance(self.elastic, str) and self.elastic not in ELASTIC_PRESETS:
-            raise UsageError(
-                f"there is no elastic deformation named {self.elastic!r}",
-                hint=did_you_mean(self.elastic, ELASTIC_PRESETS),
-            )
+            raise unknown_name("elastic deformation", self.elastic, ELASTIC_PRESETS)
 
 
 @dataclass(frozen=True)
@@ -296,12 +293,12 @@ class SynthesisSpec:
             _check_range(name, getattr(self, name), lowest=0.0)
         _check_positive("gamma", self.gamma[0])
         if not self.contrasts:
-            raise UsageError("synthesis.contrasts lists no contrast")
+            raise UsageError("synthesis.contrasts is empty", hint="list at least one contrast")
 
 
 def _check_probability(value: float) -> None:
     if not 0.0 <= value <= 1.0:
-        raise UsageError(f"a probability must lie in [0, 1], not {value}")
+        raise UsageError(f"a probability must be in [0, 1], not {value}")
 
 
 def _check_positive(name: str, value: float) -> None:
@@ -313,10 +310,3 @@ def _check_range(name: str, values: Range, lowest: float = -math.inf) -> None:
     low, high = values
     if not (math.isfinite(low) and math.isfinite(high) and lowest <= low <= high):
         raise UsageError(f"{name} must be a range (low, high) from {lowest:g} upwards, not {values}")
-
-
-ALL_CONTRAST = ContrastSpec(
-    BlurSpec(), LowResolutionSpec(), BiasFieldSpec(), GammaSpec(), LinearSpec(), NoiseSpec()
-)
-STANDARD = AugmentSpec(ElasticSpec(), AffineSpec(), None, ALL_CONTRAST)
-"""Every change at its default; flips are left to the recipe, which knows whether sides matter."""

@@ -21,7 +21,7 @@ from medseg.augment.affine import AffineParams
 from medseg.augment.contrast import BiasFieldParams
 from medseg.augment.elastic import ElasticParams
 from medseg.augment.spec import ContrastSpec, Range, SynthesisSpec, Tissue
-from medseg.core.errors import InputError, UsageError
+from medseg.core.errors import InputError, UsageError, unknown_name
 from medseg.core.structures import MAX_INDICES, StructureSet, unknown_values, value_counts
 
 Triple = tuple[float, float, float]
@@ -64,13 +64,12 @@ class TissueTable:
         object.__setattr__(self, "tissues", (Tissue(0, 0), *self.tissues))
         values = [t.value for t in self.tissues]
         if len(set(values)) != len(values) or len(values) > MAX_INDICES:
-            raise UsageError(f"tissue values must differ and number at most {MAX_INDICES}: {values}")
+            raise UsageError(f"tissues need at most {MAX_INDICES} values, all different, not {values}")
         for t in self.tissues:
             if t.target not in self.structures.index_values:
                 raise UsageError(f"tissue {t.value} belongs to structure {t.target}, which does not exist")
             if t.like and t.like not in BRIGHTNESS["t1"]:
-                known = ", ".join(BRIGHTNESS["t1"])
-                raise UsageError(f"tissue {t.value} is like {t.like!r}; there are {known}")
+                raise unknown_name("kind of tissue", t.like, BRIGHTNESS["t1"])
         for one, other in self.structures.twins():
             a, b = ({t.intensity_class for t in self.tissues if t.target == v} for v in (one, other))
             if a != b:
@@ -91,7 +90,7 @@ class TissueTable:
 
     @property
     def outer_fluid(self) -> int:
-        """Index of the fluid around the brain, 0 where there is none."""
+        """Index of the fluid around the brain, 0 if there is none."""
         return next((n for n, t in enumerate(self.tissues) if t.outer_fluid), 0)
 
     def encode(self, labels: NDArray[np.integer]) -> NDArray[np.uint8]:
@@ -320,7 +319,7 @@ def whole_scan(
     seed: int,
     acquired_mm: Triple | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """A scan of a whole map at its own voxel size, its anatomy unchanged but for a turn and a flip.
+    """A scan of a whole map at its own voxel size, its anatomy unchanged except for a rotation and a flip.
 
     Args:
         spec: the ranges of all else; nothing is cut.

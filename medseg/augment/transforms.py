@@ -33,7 +33,7 @@ from medseg.augment.spec import (
     Range,
 )
 from medseg.core.affine import spacing_mm as spacing_of
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, unknown_name
 from medseg.core.keywords import hinted
 from medseg.core.structures import StructureSet
 
@@ -44,7 +44,7 @@ UNIT: Spacing = (1.0, 1.0, 1.0)
 
 
 class Transform:
-    """A change drawn anew at each call, of a tensor, an array, a dict, or a subject of TorchIO.
+    """A change drawn again at each call, of a tensor, an array, a dict, or a subject of TorchIO.
 
     - A tensor or array is an image (C, I, J, K) or (C, I, J); the same kind comes back, float32.
     - A dict or a subject has images and labels, which go through one map; the labels are (1, *S) or (*S), of
@@ -58,7 +58,7 @@ class Transform:
             the workers of a `DataLoader` seed differently.
         spacing_mm: of the voxels along each axis.
         image_keys, label_keys: of a dict; those it lacks are left out.
-        swap: pairs of label values that trade places when left and right do.
+        swap: pairs of label values that are swapped when left and right are.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class Transform:
         labels = [key for key in self.label_keys if key in data]
         if not images:
             raise UsageError(
-                f"there is no image among {', '.join(map(str, data))}", hint="name it with image_keys="
+                f"none of {', '.join(map(str, data))} is an image", hint="name the images with image_keys="
             )
         first = data[images[0]]
         spacing = self._spacing(first)
@@ -121,7 +121,7 @@ class Transform:
         labels = [name for name, image in found.items() if str(image.type) == "label"]
         images = [name for name in found if name not in labels]
         if not images:
-            raise UsageError("the subject has no image but labels")
+            raise UsageError("the subject contains labels but no image")
         spacing = self._spacing(found[images[0]])
         moved, cut = self._changed([found[n].data for n in images], [found[n].data for n in labels], spacing)
         for name, value in zip((*images, *labels), (*moved, *cut), strict=True):
@@ -215,9 +215,7 @@ class ElasticDeformation(Transform):
         label_keys: Sequence[str] = ("label",),
     ) -> None:
         if preset is not None and preset not in ELASTIC_PRESETS:
-            raise UsageError(
-                f"no elastic deformation is called {preset!r}", hint=did_you_mean(preset, ELASTIC_PRESETS)
-            )
+            raise unknown_name("elastic deformation", preset, ELASTIC_PRESETS)
         own = ElasticSpec(probability, spacing_control_mm, sigma_mm, min_jacobian)
         super().__init__(
             AugmentSpec(elastic=preset or own),
@@ -272,12 +270,12 @@ class RandomAffine(Transform):
 
 
 class RandomFlip(Transform):
-    """Mirror images along axes; labels of the left and the right may trade places with it.
+    """Mirror images along axes; labels of left and right can be swapped with it.
 
     Args:
         axes: spatial axes that may be flipped.
         probability: how often each is, in [0, 1].
-        swap: pairs of label values that trade places when axis 0, left and right, is flipped.
+        swap: pairs of label values that are swapped when axis 0, left and right, is flipped.
         others: see `Transform`.
 
     >>> import torch
@@ -309,7 +307,7 @@ class RandomFlip(Transform):
 
 
 class RandomIntensity(Transform):
-    """Blur, low resolution, bias field, gamma, contrast and brightness, noise: each drawn by itself.
+    """Blur, low resolution, bias field, gamma, contrast and brightness, noise: each drawn independently.
 
     Each argument is the share of calls in which the change is made, 0 for never.
 
@@ -320,8 +318,8 @@ class RandomIntensity(Transform):
         gamma: a contrast curve t ** gamma on intensities scaled to [0, 1], gamma from 0.7 to 1.5.
         linear: contrast from 0.75 to 1.25, and brightness by up to 0.1.
         noise: Gaussian, of a standard deviation up to `noise_sigma`.
-        noise_sigma: range of that, in the image's own units.
-        others: see `Transform`. Labels are left as they are.
+        noise_sigma: range of that standard deviation, in the units of the image.
+        others: see `Transform`. Labels do not change.
 
     >>> import torch
     >>> from medseg.augment import RandomIntensity

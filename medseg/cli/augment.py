@@ -27,8 +27,8 @@ def command(
     labels: Annotated[
         Path | None, typer.Option("--labels", help="Outline this segmentation of the scan.")
     ] = None,
-    count: Annotated[int, typer.Option("--count", min=1, max=8, help="Number of random draws.")] = 3,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed.")] = 0,
+    count: Annotated[int, typer.Option("--count", min=1, max=8, help="Show this many random draws.")] = 3,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Use this random seed.")] = 0,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
     use_form: opt.UseForm = None,
@@ -36,7 +36,7 @@ def command(
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """Preview augmentation on a scan, of a recipe or as published."""
+    """Preview the augmentation of a recipe, or a published one, on a scan."""
     if bool(preset) == bool(recipe):
         raise UsageError("a preview shows either a preset or a recipe", hint="give --preset or --recipe")
     from medseg.io import stem_and_suffix

@@ -29,9 +29,9 @@ def command(
         ),
     ] = "",
     every: Annotated[
-        bool, typer.Option("--every", help="Use every case; the model was trained on none of them.")
+        bool, typer.Option("--every", help="Use every case, if the model was trained on none of them.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Use this random seed.")] = 0,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -41,7 +41,7 @@ def command(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Learn what a model's volumes and confidence are worth, from cases it was not trained on."""
+    """Calibrate a model's volumes and confidence on cases that it was not trained on."""
     from medseg.core import specs
     from medseg.data.cards import load_card
     from medseg.io.atomic import refuse_existing
@@ -50,7 +50,9 @@ def command(
 
     loaded = load_model(model)
     if out.suffix != ".safetensors":
-        raise UsageError("a model is a .safetensors file", source=out)
+        raise UsageError(
+            "is not a .safetensors file", source=out, hint="give a name that ends in .safetensors"
+        )
     refuse_existing(out, overwrite, [data])
     found = load_card(card) if card else card_of(loaded)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)

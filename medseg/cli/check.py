@@ -13,12 +13,12 @@ from medseg.core.errors import InputError, UsageError, counted, printable
 
 
 def command(
-    folder: Annotated[Path, typer.Argument(help="Folder of a dataset in a known layout.")],
+    folder: Annotated[Path, typer.Argument(help="Folder of a dataset.")],
     card: Annotated[
         str,
         typer.Option(
             "--card",
-            help="Read the dataset by this card, a name or .toml file. Default: found by its layout.",
+            help="Read the dataset by this card, a name or .toml file. Default: the card of its layout.",
         ),
     ] = "",
     recipe: Annotated[
@@ -33,13 +33,13 @@ def command(
     as_json: opt.Json = False,
     strict: Annotated[bool, typer.Option("--strict", help="Also fail if there are warnings.")] = False,
 ) -> None:
-    """Check a dataset for faults that would spoil a training."""
+    """Check a dataset for faults before a training."""
     from medseg.data.cards import load_card
     from medseg.data.check import check
     from medseg.training.recipe import load_recipe
 
     if card and recipe:
-        raise UsageError("--card and --recipe exclude each other", hint="give one")
+        raise UsageError("--card and --recipe exclude each other", hint="give only one of them")
     settings = load_recipe(recipe) if recipe else None
     name = settings.card if settings else card
     audit = check(
@@ -57,7 +57,12 @@ def command(
     else:
         for line in audit.lines():
             result(printable(f"{line.severity:7}  {line.who:20}  {line.text}"))
-        say(f"{counted(len(audit.cases), 'case')} read: {', '.join(tally)}")
+        cases = f"{counted(audit.total, 'case')}, {len(audit.faulty)} with errors"
+        say(f"{cases}; the list has {' and '.join(tally)}")
     refused = ("error", "warning") if strict else ("error",)
-    if any(f.severity in refused for f in audit.findings):
-        raise InputError(f"{' and '.join(tally[: len(refused)])} in the dataset", source=folder)
+    if any(f.severity in refused for f in audit.issues):
+        raise InputError(
+            f"contains {' and '.join(tally[: len(refused)])}",
+            source=folder,
+            hint="correct the files that the check lists",
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import result, rewrite, say, table
+from medseg.cli.terminal import refuse_doubts, result, rewrite, say_findings, table
 from medseg.core.errors import PartialBatchError, UsageError, printable
 
 if TYPE_CHECKING:
@@ -38,10 +38,6 @@ ModelName = Annotated[
         "--model", "-m", help="With --followup: take the measurement noise from this model, a file or a name."
     ),
 ]
-Labels = Annotated[
-    Path | None,
-    typer.Option("--labels", help="Read the label names from this JSON file, such as dataset.json."),
-]
 ScanA = Annotated[
     Path | None, typer.Option("--scan-a", help="With --followup: show the scan of A in the report.")
 ]
@@ -50,12 +46,10 @@ ScanB = Annotated[
 ]
 Dates = Annotated[
     str,
-    typer.Option("--dates", help="With --followup: dates of both scans, such as 2025-01-31,2026-02-28."),
+    typer.Option(
+        "--dates", help="With --followup: show these dates of both scans, such as 2025-01-31,2026-02-28."
+    ),
 ]
-
-Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value to this CSV file.")]
-
-Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")]
 
 
 def command(
@@ -71,12 +65,14 @@ def command(
     labels: opt.Labels = None,
     ignore: opt.Ignore = None,
     tolerance: opt.Tolerance = None,
-    surface: Surface = True,
-    csv: Csv = None,
+    surface: opt.Surface = True,
+    csv: opt.Csv = None,
     out: opt.Out = None,
+    strict: opt.Strict = False,
     threads: opt.Threads = 0,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
+    series_in: opt.SeriesIn = None,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -89,7 +85,7 @@ def command(
     _refuse_existing((csv, out), (a, b, reference, labels, scan_a, scan_b), overwrite)
     found: Comparison | Followup
     faulty: tuple[str, ...] = ()
-    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)
     if followup:
         from medseg.evaluation.followup import followup as follow
 
@@ -116,8 +112,15 @@ def command(
     rewrite("")
     _write(found, csv, out, overwrite)
     result(found.json().rstrip() if as_json else _text(found))
+    _refuse(found, faulty, strict)
+
+
+def _refuse(found: Comparison | Followup, faulty: Sequence[str], strict: bool) -> None:
+    """End with a fault where a file could not be used, or with `strict` anything speaks against one."""
     if faulty:
         raise PartialBatchError(f"files of some cases could not be used: {', '.join(faulty)}")
+    if strict:
+        refuse_doubts(found.report.findings)
 
 
 def _tell(done: int, of: int, name: str) -> None:
@@ -143,18 +146,13 @@ def _check(
     from medseg.io.formats import HTML_SUFFIXES
 
     if followup and measured != (None, None, None):
-        raise UsageError(
-            "--followup compares two times, and takes no --reference, no --tolerance and no --ignore"
-        )
-    if measured[0] is None and measured[2] is not None:
-        raise UsageError(
-            "--ignore needs a --reference, whose voxels it excludes", hint="give both, or neither"
-        )
+        raise UsageError("--followup cannot be combined with --reference, --tolerance or --ignore")
+    opt.require_reference(measured[2], measured[0])
     if not followup and only_followup:
-        raise UsageError("--lesions, --model, --scan-a, --scan-b and --dates go with --followup")
+        raise UsageError("--lesions, --model, --scan-a, --scan-b and --dates need --followup")
     if out is not None and out.suffix.lower() not in HTML_SUFFIXES:
         name = f"{out.stem or 'NAME'}.html"
-        raise UsageError("the report is an HTML file", source=out, hint=f"give -o {name}, or use --json")
+        raise UsageError("is not the name of an HTML file", source=out, hint=f"give -o {name}, or use --json")
 
 
 def _dates(text: str) -> tuple[date, date] | None:
@@ -172,8 +170,7 @@ def _dates(text: str) -> tuple[date, date] | None:
 
 def _write(found: Comparison | Followup, csv: Path | None, page: Path | None, overwrite: bool) -> None:
     """What is asked for, after what the files warned of."""
-    for warning in found.report.warnings:
-        say(f"warning: {warning}")
+    say_findings(found.report.findings)
     if csv is not None:
         found.write_csv(csv, overwrite=overwrite)
     if page is not None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 Axis = Annotated[
     str,
-    typer.Option("--axis", help="With --to images: cut sagittal, coronal or axial slices."),
+    typer.Option("--axis", help="With --to images: write sagittal, coronal or axial slices."),
 ]
 
 
@@ -27,14 +27,15 @@ def command(
         str,
         typer.Option(
             "--from",
-            help="Its layout, such as decathlon, nnunet or brats2023, or its card, by name or .toml file.",
+            help="Read the dataset by this layout, such as decathlon or brats2023, or by this card, a name "
+            "or .toml file.",
         ),
     ],
     to: Annotated[
         str,
         typer.Option(
             "--to",
-            help="Layout to write, such as nnunet, decathlon or brats2020; a wrong name lists all.",
+            help="Write this layout, such as decathlon or brats2020. An unknown name prints all layouts.",
         ),
     ],
     axis: Axis = "axial",
@@ -58,7 +59,7 @@ def command(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Convert a dataset to another layout. Voxels and their positions stay the same."""
+    """Convert a dataset to another layout. Does not change voxels or their positions."""
     from medseg.data.convert import convert
 
     done = convert(
@@ -72,7 +73,7 @@ def command(
         anonymous=anonymous,
         overwrite=overwrite,
         reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
-        on_case=lambda number, of: rewrite(f"case {number} of {of}"),
+        on_case=lambda number, of: rewrite(f"converting case {number} of {of}"),
     )
     rewrite("")
     if as_json:
@@ -83,16 +84,16 @@ def command(
 
 def _tell(done: Conversion, out: Path, *, anonymous: bool) -> None:
     """What was done; of an anonymous set, no name that a case had."""
-    result(f"{counted(len(done.cases), 'case')} in {out}, {done.labelled} with labels")
-    result(f"{done.copied} image files copied byte for byte")
+    result(f"wrote {counted(len(done.cases), 'case')} to {out}, {done.labelled} with labels")
+    result(f"copied {counted(done.copied, 'image file')} without a change")
     for before, after in sorted(done.relabelled.items()):
         result(f"label {before} became {after}")
     for warning in done.warnings:
         say(f"warning: {warning}")
     if done.renamed and anonymous:
         example = next(iter(done.renamed.values()))
-        result(f"{counted(len(done.renamed), 'case')} renamed, such as one to {example}")
+        result(f"renamed {counted(len(done.renamed), 'case')}, for example to {example}")
     elif done.renamed:
-        result(f"{counted(len(done.renamed), 'case')} renamed")
+        result(f"renamed {counted(len(done.renamed), 'case')}")
         for old, new in done.renamed.items():
             result(printable(f"{old} became {new}"))

@@ -16,7 +16,7 @@ def command(
     threads: opt.Threads = 0,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """Segment a demonstration scan. Writes labels, JSON, report and picture of an average head."""
+    """Segment a demonstration scan (an average head). Writes labels, JSON, a report and a picture."""
     from medseg.cli.predict import volumes
     from medseg.cli.terminal import result
     from medseg.prediction.demo import demo

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import duration, result, rewrite, say, table
+from medseg.cli.terminal import duration, refuse_doubts, result, rewrite, say, say_findings, table
 from medseg.core.errors import PartialBatchError, UsageError, counted
 
 if TYPE_CHECKING:
@@ -28,18 +28,18 @@ Ref = Annotated[
     Path,
     typer.Argument(help="Reference: a label file, a folder with the same file names, or a dataset."),
 ]
-Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")]
 Mode = Annotated[
     str | None,
     typer.Option(
-        "--mode", help="Measure between surfels or border voxels: surfel or voxel. Default: surfel."
+        "--mode",
+        help="Measure surface distances between surfels or border voxels: surfel or voxel. Default: surfel.",
     ),
 ]
 Protocol = Annotated[
     str,
     typer.Option(
         "--protocol",
-        help="Measure as a challenge does: promise12, brats2023, brats2023-men or brats2023-met.",
+        help="Measure by the protocol of a challenge: promise12, brats2023, brats2023-men or brats2023-met.",
     ),
 ]
 Anchors = Annotated[
@@ -53,7 +53,6 @@ Lesions = Annotated[
 Instances = Annotated[
     bool, typer.Option("--instances", help="Also match connected components (panoptic quality).")
 ]
-Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value to this CSV file.")]
 CohortCsv = Annotated[
     Path | None, typer.Option("--cohort-csv", help="Write the statistics of the cohort to this CSV file.")
 ]
@@ -67,7 +66,10 @@ Out = Annotated[
 ]
 Images = Annotated[
     Path | None,
-    typer.Option("--images", help="Folder of scans with the same names, to report each case with its scan."),
+    typer.Option(
+        "--images",
+        help="Show the scan of each case in its report, from this folder of scans with the same names.",
+    ),
 ]
 Report = Annotated[
     Path | None, typer.Option("--report", help="Write a report of the cohort to this HTML file.")
@@ -87,22 +89,24 @@ def command(
     labels: opt.Labels = None,
     ignore: opt.Ignore = None,
     tolerance: opt.Tolerance = None,
-    surface: Surface = True,
+    surface: opt.Surface = True,
     mode: Mode = None,
     protocol: Protocol = "",
     anchors: Anchors = None,
     lesions: Lesions = None,
     instances: Instances = False,
-    csv: Csv = None,
+    csv: opt.Csv = None,
     cohort_csv: CohortCsv = None,
     out: Out = None,
     images: Images = None,
     report: Report = None,
     name: Name = "",
+    strict: opt.Strict = False,
     workers: Workers = 0,
     threads: opt.Threads = 0,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
+    series_in: opt.SeriesIn = None,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -115,10 +119,8 @@ def command(
 
     folder = out if out is not None and (out.is_dir() or not out.suffix) else None
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
-    _refuse_existing(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
-    _require_json(targets["json"])
-    _require_html(report)
-    workers, threads = _shared(workers, threads, many=ref.is_dir())
+    _require_targets(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
+    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)
     found = evaluate(
         pred,
         ref,
@@ -133,30 +135,34 @@ def command(
         lesions=lesions or (),
         instances=InstanceRule() if instances else None,
         model=name,
-        workers=workers,
-        threads=threads,
+        **_shared(workers, threads, many=ref.is_dir()),
         out=folder,
         images=images,
-        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
+        reading=reading,
         overwrite=overwrite,
         progress=_Meter(),
     )
-    _finish(found, targets, overwrite, as_json)
+    _finish(found, targets, strict, overwrite, as_json)
 
 
-def _finish(found: Evaluation, targets: Mapping[str, Path | None], overwrite: bool, as_json: bool) -> None:
+def _finish(
+    found: Evaluation, targets: Mapping[str, Path | None], strict: bool, overwrite: bool, as_json: bool
+) -> None:
     """Say and write what was found.
 
     Raises:
         PartialBatchError: a file could not be used.
+        InputError: there is a doubt or a warning, and with `strict` none may be.
     """
     rewrite("")
-    _warn(found)
+    say_findings(found.findings)
     _write(found, targets, overwrite)
     result(found.json().rstrip() if as_json else table(found.table_rows()))
     if not as_json:
         _hint(found)
     _refuse_faulty(found)
+    if strict:
+        refuse_doubts(found.findings)
 
 
 def _hint(found: Evaluation) -> None:
@@ -170,27 +176,22 @@ def _hint(found: Evaluation) -> None:
             say(f"hint: {text}")
 
 
-def _require_json(out: Path | None) -> None:
-    """Refuse another file than JSON as that of `-o`.
+def _require_targets(targets: Mapping[str, Path | None], inputs: Sequence[Path], overwrite: bool) -> None:
+    """Refuse files that exist, another than JSON as that of `-o`, and than HTML as the cohort's page.
 
     Raises:
-        UsageError: it is one.
-    """
-    if out is not None and out.suffix != ".json":
-        raise UsageError("the results are written as JSON", source=out, hint="give a .json file, or a folder")
-
-
-def _require_html(page: Path | None) -> None:
-    """Refuse another file than HTML as the page about the cohort.
-
-    Raises:
-        UsageError: it is one.
+        UsageError: a file is refused.
     """
     from medseg.io.formats import HTML_SUFFIXES
 
+    _refuse_existing(targets, inputs, overwrite)
+    out, page = targets["json"], targets["page"]
+    if out is not None and out.suffix != ".json":
+        raise UsageError("is not a .json file", source=out, hint="give a .json file, or a folder")
+
     if page is not None and page.suffix.lower() not in HTML_SUFFIXES:
         raise UsageError(
-            f"the report of a cohort is an .html file, not {page.suffix or 'one without a suffix'}",
+            f"the report of a cohort must be an .html file, not {page.suffix or 'one without a suffix'}",
             source=page,
             hint=f"name it {page.stem}.html",
         )
@@ -198,17 +199,17 @@ def _require_html(page: Path | None) -> None:
 
 def _mode(text: str | None) -> SurfaceMode | None:
     if text not in (None, "surfel", "voxel"):
-        raise UsageError(f"--mode is surfel or voxel, not {text!r}")
+        raise UsageError(f"--mode must be surfel or voxel, not {text!r}")
     return cast("SurfaceMode | None", text)
 
 
-def _shared(workers: int, threads: int, *, many: bool) -> tuple[int, int]:
+def _shared(workers: int, threads: int, *, many: bool) -> dict[str, int]:
     """Cases at a time, and the threads of each."""
     from medseg.inference.engines.base import available_threads
 
     processors = available_threads()
     workers = (workers or max(1, processors // 2)) if many else 1
-    return workers, max(1, (threads or processors) // workers)
+    return {"workers": workers, "threads": max(1, (threads or processors) // workers)}
 
 
 def _refuse_existing(targets: Mapping[str, Path | None], inputs: Sequence[Path], overwrite: bool) -> None:
@@ -245,20 +246,6 @@ class _Meter:
         (since, before), (now, _) = self.seen[0], self.seen[-1]
         left = f", {duration((of - done) * (now - since) / (done - before))} left" if done > before else ""
         rewrite(f"{done} of {counted(of, 'case')} measured{left}: {name}")
-
-
-def _warn(found: Evaluation) -> None:
-    from medseg.findings.finding import gathered
-
-    of_cases = gathered([(c.case_id, text) for c in found.cases for text in c.warnings], len(found.cases))
-    for warning in (*found.warnings, *of_cases):
-        say(f"warning: {warning}")
-    for case in found.failures:
-        say(f"warning: {case.case_id}: {case.failure}; its structures count as missed")
-    for name, reason in found.excluded.items():
-        say(f"warning: {name}: {reason}; excluded from all numbers")
-    for name, reason in found.without_page.items():
-        say(f"warning: {name}: no report was written: {reason}")
 
 
 def _refuse_faulty(found: Evaluation) -> None:

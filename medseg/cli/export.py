@@ -16,7 +16,7 @@ def command(
     out: Annotated[Path, typer.Option("--output", "-o", help="Write to this .onnx or .xml (OpenVINO) file.")],
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """Export a model's network for other programs. Describes pre- and post-processing as JSON."""
+    """Export a model's network for other programs. Writes pre- and post-processing as JSON."""
     from medseg.model.file import load_model
     from medseg.training.export import export
 

@@ -20,7 +20,7 @@ def command(
     series: opt.Series = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Show what a scan's header or a model file states. Reads no voxel."""
+    """Show the header of a scan or the description of a model. Does not read voxels."""
     facts = _model(path) if _is_model(path) else _image(Path(path), use_form, assume_ras, series)
     if as_json:
         result(json.dumps(facts))
@@ -33,7 +33,7 @@ def command(
             result(printable(f"{name:{width}}  {text}"))
     if scores:
         result(_scores(scores))
-        say("Means over cases that the model was not trained on; --json prints its whole description.")
+        say("These are means over cases not used in training; --json prints the whole description.")
     for warning in facts.get("warnings", ()):
         say(f"warning: {warning}")
 
@@ -84,6 +84,7 @@ def _model(name: str) -> dict[str, Any]:
     spec = model.spec
     return {
         "name": spec.name,
+        "recipe": spec.training.recipe or "",
         "sha256": model.sha256,
         "network": spec.network.name,
         "parameters": int(sum(w.size for w in model.weights.values())),

@@ -15,11 +15,18 @@ from typing import Annotated, Any
 import typer
 from typer.main import get_command
 
-from medseg import __version__
 from medseg.cli import predict
 from medseg.cli.terminal import rewrite
-from medseg.core.errors import MedsegError, ResourceError, UsageError, printable
+from medseg.core.errors import (
+    MedsegError,
+    ResourceError,
+    UsageError,
+    out_of_memory,
+    printable,
+    unexpected,
+)
 from medseg.core.extras import missing_in
+from medseg.core.software import SOFTWARE
 
 UsageFault: Any = typer.BadParameter.__mro__[1]
 """Typer's own kind of usage error, whichever copy of click it stands on."""
@@ -78,7 +85,7 @@ def _options(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        typer.echo(f"medseg {__version__}")
+        typer.echo(SOFTWARE)
         raise typer.Exit
 
 
@@ -143,11 +150,11 @@ def _message(fault: BaseException) -> tuple[str, int]:
     if isinstance(fault, Terminated):
         return "terminated", TERMINATED
     if isinstance(fault, MemoryError):
-        return "out of memory; use a smaller scan, or a machine with more memory", ResourceError.exit_code
+        return str(out_of_memory()), ResourceError.exit_code
     if isinstance(fault, OSError) and fault.filename is not None:
         text = f"{fault.filename}: {fault.strerror}; check the path, its permissions and the disk"
         return text, ResourceError.exit_code
-    return f"{type(fault).__name__}: {fault}; this is a bug in medseg: please report it", 1
+    return str(unexpected(fault)), MedsegError.exit_code
 
 
 def _say(text: str, code: int) -> int:

@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from medseg.io.options import FormName, ReadOptions
 
 Out = Annotated[Path | None, typer.Option("--output", "-o", help="Write the result to this file or folder.")]
-Device = Annotated[str, typer.Option("--device", "-d", help="Compute on auto, cpu, cuda, cuda:N or mps.")]
+Device = Annotated[
+    str, typer.Option("--device", "-d", help="Compute on this device: auto, cpu, cuda, cuda:N or mps.")
+]
 Threads = Annotated[
     int, typer.Option("--threads", min=0, help="Use this many CPU threads; 0 uses all available.")
 ]
@@ -33,10 +35,10 @@ Labels = Annotated[
 ]
 Ignore = Annotated[
     int | None,
-    typer.Option(
-        "--ignore", help="Exclude reference voxels with this value (unlabelled) from every measure."
-    ),
+    typer.Option("--ignore", help="Exclude reference voxels with this value (unlabelled) from every metric."),
 ]
+Surface = Annotated[bool, typer.Option("--surface/--no-surface", help="Also measure surface distances.")]
+Csv = Annotated[Path | None, typer.Option("--csv", help="Write every value to this CSV file.")]
 UseForm = Annotated[
     str | None,
     typer.Option("--use-form", help="Use the sform or the qform where the two contradict each other."),
@@ -55,14 +57,34 @@ VolumeNumber = Annotated[
 ]
 Series = Annotated[
     str | None,
-    typer.Option("--series", help="Read this DICOM series of a folder, or this kind of frames of a file."),
+    typer.Option("--series", help="Read this DICOM series of a folder, or frames of this kind of a file."),
 ]
+SeriesIn = Annotated[
+    Path | None,
+    typer.Option(
+        "--series-in",
+        help="Look for the series of DICOM segmentations and structure sets in this folder, or its folders.",
+    ),
+]
+
+
+def require_reference(ignore: int | None, reference: Path | None) -> None:
+    """Refuse a value to ignore without the reference that contains it.
+
+    Raises:
+        UsageError: there is a value, but no reference.
+    """
+    if ignore is not None and reference is None:
+        raise UsageError(
+            "--ignore needs a --reference, whose voxels it excludes", hint="give both or neither"
+        )
+
 
 TimeBudget = Annotated[
     str,
     typer.Option(
         "--time-budget",
-        help="Train as many epochs as fit into this time, such as 20m or 2h, by their measured speed.",
+        help="Train as many epochs as fit into this time, such as 20m or 2h, at their measured speed.",
     ),
 ]
 
@@ -90,6 +112,7 @@ def reading(
     fill_nan: float | None = None,
     volume: int | None = None,
     series: str | None = None,
+    series_in: Path | None = None,
 ) -> ReadOptions:
     """The reading options of a command line.
 
@@ -98,7 +121,7 @@ def reading(
     """
     from medseg.io.options import ReadOptions
 
-    return ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series)
+    return ReadOptions(cast("FormName | None", use_form), assume_ras, fill_nan, volume, series, series_in)
 
 
 # Of predict.
@@ -114,21 +137,27 @@ Models = Annotated[
         help="Use this model file or packaged model; several models are averaged. Default: brain.",
     ),
 ]
-Engine = Annotated[str, typer.Option("--engine", help="Run the network with auto, openvino or torch.")]
-Precision = Annotated[str, typer.Option("--precision", help="Compute in auto, f32, bf16 or f16.")]
-Channels = Annotated[str, typer.Option("--channels", help="Name the volumes of a 4D file, in order: a,b.")]
+Engine = Annotated[
+    str, typer.Option("--engine", help="Run the network with this engine: auto, openvino or torch.")
+]
+Precision = Annotated[
+    str, typer.Option("--precision", help="Compute in this precision: auto, f32, bf16 or f16.")
+]
+Channels = Annotated[
+    str, typer.Option("--channels", help="Name the volumes of a 4D file, in order, such as t1,flair.")
+]
 Tta = Annotated[
     bool | None,
     typer.Option(
         "--tta/--no-tta",
-        help="Average with the prediction of the mirrored scan (slower). Default: as the model says.",
+        help="Average with the prediction of the mirrored scan (slower). Default: the setting of the model.",
     ),
 ]
 Refine = Annotated[
     bool | None,
     typer.Option(
         "--refine/--no-refine",
-        help="Refine borders by the scan's own intensities. Default: as the model says.",
+        help="Refine borders by the scan's own intensities. Default: the setting of the model.",
     ),
 ]
 Prune = Annotated[
@@ -173,7 +202,8 @@ Timing = Annotated[bool, typer.Option("--timing", help="Print the time that each
 MaxMemory = Annotated[
     str | None,
     typer.Option(
-        "--max-memory", help="Use at most this much memory, such as 3G or 800M. Default: 80 % of free memory."
+        "--max-memory",
+        help="Use at most this much memory, such as 3G or 800M. Default: 80 % of the free memory.",
     ),
 ]
 DryRun = Annotated[
@@ -181,9 +211,14 @@ DryRun = Annotated[
 ]
 Scheduler = Annotated[
     str | None,
-    typer.Option("--scheduler", help="Send the cases of a folder to a Dask cluster: tcp://host:8786."),
+    typer.Option(
+        "--scheduler",
+        help="Predict the cases of a folder on the Dask cluster at this address, such as tcp://host:8786.",
+    ),
 ]
 Shard = Annotated[
     str,
-    typer.Option("--shard", help="i/n: predict every n-th case of a folder, from the i-th."),
+    typer.Option(
+        "--shard", help="Predict part i of n of a folder, given as i/n: every n-th case from the i-th."
+    ),
 ]

@@ -33,28 +33,28 @@ RECIPES = {
 
 def command(
     out: Annotated[Path, typer.Argument(help="Folder for a dataset, or a file for one scan.")],
-    cases: Annotated[int, typer.Option("--cases", min=3, help="Number of cases in the dataset.")] = 16,
+    cases: Annotated[int, typer.Option("--cases", min=3, help="Write this many cases.")] = 16,
     layout: Annotated[
         str,
         typer.Option(
             "--layout",
-            help="Layout of the dataset, and what it shows: decathlon, nnunet, masks or images (heads), "
-            "promise12 or prostatex (pelves), brats, brats2013, brats2020, brats2023 (tumours), label_maps.",
+            help="Write this layout. decathlon, nnunet, masks and images show heads, promise12 and prostatex "
+            "pelves, brats, brats2013, brats2020 and brats2023 tumours; label_maps has no scans.",
         ),
     ] = "decathlon",
     overwrite: opt.Overwrite = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Random seed.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Use this random seed.")] = 0,
 ) -> None:
-    """Write phantoms, which are synthetic scans, for trials."""
+    """Write phantoms: synthetic scans to try medseg with."""
     from medseg.data.phantom import write_phantom_scan, write_phantoms
     from medseg.io import format_of
 
     if format_of(out).is_image:
         write_phantom_scan(out, seed=seed, overwrite=overwrite)
-        say(f"one phantom scan was written to {out}")
+        say(f"wrote one phantom scan to {out}")
     else:
         write_phantoms(out, layout, cases, seed, overwrite=overwrite)
-        say(f"{cases} phantom cases were written to {out}")
+        say(f"wrote {cases} phantom cases to {out}")
         say(_next(layout, out))
 
 
@@ -67,7 +67,7 @@ def _next(layout: str, out: Path) -> str:
         near = available("datasets")["phantom"]
         recipe = "slices_unet2d" if layout == "images" else "phantom_unet3d"
         return (
-            f'no packaged card has this layout: copy {near} with layout = "{layout}", '
+            f'no packaged card has this layout; copy {near} with layout = "{layout}", '
             f'and the recipe {recipe} with card = "YOURS.toml"; or medseg check {out}'
         )
     recipe = RECIPES.get(card, "")

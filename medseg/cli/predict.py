@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import bytes_of, duration, result, say, table
+from medseg.cli.terminal import bytes_of, duration, result, say, say_findings, table
 from medseg.core.errors import UsageError
 from medseg.core.stopwatch import process_seconds
-
-SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
-"""What a line about a finding begins with."""
 
 if TYPE_CHECKING:
     from medseg.findings.finding import Finding
@@ -168,7 +165,7 @@ def _loader(names: list[str] | None, quiet: bool, **settings: Any) -> Loader:
     from medseg.segmentation.segmenter import Loader
 
     if not names and not quiet:
-        say(f"model: {DEFAULT_MODEL} (choose another with -m)")
+        say(f"using the model {DEFAULT_MODEL} (choose another with -m)")
     return Loader(tuple(names or [DEFAULT_MODEL]), SegmenterOptions(**settings)).absolute()
 
 
@@ -185,7 +182,7 @@ def _tell_plans(plans: Sequence[CasePlan], as_json: bool) -> None:
             times = f"{plan.redundancy:.2f} times"
             rows.append((case.stem, str(len(plan.tiles)), shape, times, memory, f"{case.seconds:.1f} s"))
     result(table(rows))
-    say("Estimates only; nothing was written.")
+    say("These are estimates; nothing was written.")
 
 
 def _content(outcome: Outcome) -> dict[str, Any]:
@@ -205,7 +202,7 @@ def _tell(
     elif quiet:
         return
     elif outcome.skipped:
-        say(f"{count}{outcome.target} exists already, from the same input and model")
+        say(f"{count}{outcome.target} exists already for the same input and model")
     elif outcome.summary:
         _tell_result(outcome, outcome.summary, count, alone=of == 1, verbose=verbose)
 
@@ -221,9 +218,8 @@ def _tell_result(
     say(f"{count}{outcome.target} ({duration(summary.seconds)}{peak}){', ok' if ok and not alone else ''}")
     if ok and alone:
         say(f"ok: {outcome.stem}: {NO_DOUBT}")
-    for finding in summary.findings or ():
-        if alone or not (finding.severity == "note" or _is_of_size(finding)):
-            say(f"{SAID[finding.severity]}: {outcome.stem}: {finding.sentence}")
+    told = (f for f in summary.findings or () if alone or not (f.severity == "note" or _is_of_size(f)))
+    say_findings(told, outcome.stem)
     if verbose:
         say(f"engine: {', '.join(summary.provenance.engines)}")
 
@@ -289,11 +285,11 @@ def _shard(text: str) -> tuple[int, int]:
     """`2/8` as (2, 8)."""
     part, _, parts = text.partition("/")
     if not (part.isdigit() and parts.isdigit() and 1 <= int(part) <= int(parts)):
-        raise UsageError(f"--shard is i/n, such as 1/8 to 8/8, not {text!r}")
+        raise UsageError(f"--shard must be i/n, such as 1/8 to 8/8, not {text!r}")
     return int(part), int(parts)
 
 
 def _one_of(option: str, value: str, known: Sequence[str]) -> str:
     if value not in known:
-        raise UsageError(f"{option} is {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
+        raise UsageError(f"{option} must be {', '.join(known[:-1])} or {known[-1]}, not {value!r}")
     return value

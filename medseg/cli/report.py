@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,6 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import say
-from medseg.core.errors import UsageError
 
 Lesions = Annotated[
     list[str] | None,
@@ -37,16 +37,16 @@ def command(
     lesions: Lesions = None,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
+    series_in: opt.SeriesIn = None,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
     overwrite: opt.Overwrite = False,
 ) -> None:
-    """One page about a segmentation, .html or .pdf: slices with outlines, and the table."""
+    """Write a page about a segmentation (.html or .pdf): slices with outlines, and a table."""
     from medseg.api.reporting import report
 
-    if ignore is not None and reference is None:
-        raise UsageError("--ignore is of the voxels of a --reference", hint="give both, or neither")
+    opt.require_reference(ignore, reference)
     target = report(
         seg,
         scan,
@@ -57,7 +57,7 @@ def command(
         ignore=ignore,
         tolerance_mm=tolerance,
         lesions=lesions or None,
-        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
+        **asdict(opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)),
         overwrite=overwrite,
     )
     say(str(target))

@@ -4,15 +4,40 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from medseg.core.errors import UsageError, printable
+
+if TYPE_CHECKING:
+    from medseg.findings.finding import Finding
+
+SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
+"""What a line about a finding begins with."""
 
 
 def say(text: str) -> None:
     """Print a message on stderr."""
     sys.stderr.write(f"{printable(text)}\n")
     sys.stderr.flush()
+
+
+def say_findings(findings: Iterable[Finding], case: str = "") -> None:
+    """Print findings on stderr, one a line: the severity, the case if there is a name, the sentence."""
+    of_case = f"{case}: " if case else ""
+    for finding in findings:
+        say(f"{SAID[finding.severity]}: {of_case}{finding.sentence}")
+
+
+def refuse_doubts(findings: Iterable[Finding]) -> None:
+    """End as `--strict` does where anything speaks against results that are written already.
+
+    Raises:
+        InputError: there is a doubt or a warning; every one is named.
+    """
+    from medseg.findings.finding import refuse
+
+    refuse(findings, hint="inspect these segmentations, or drop --strict")
 
 
 def result(text: str) -> None:
@@ -80,5 +105,5 @@ def bytes_of(text: str) -> int:
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?\s*", text, re.IGNORECASE)
     if not found or not float(found[1]):
-        raise UsageError(f"an amount of memory is needed, such as 3G or 800M, not {text!r}")
+        raise UsageError(f"{text!r} is not an amount of memory", hint="give one such as 3G or 800M")
     return int(float(found[1]) * 1024 ** " KMGT".index(found[2].upper() or " "))

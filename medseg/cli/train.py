@@ -37,9 +37,11 @@ Fold = Annotated[
     typer.Option("--fold", help="Train for this fold alone, counted from 0; none trains on every case."),
 ]
 Epochs = Annotated[
-    int | None, typer.Option("--epochs", min=1, help="Number of epochs (overrides the recipe).")
+    int | None, typer.Option("--epochs", min=1, help="Train this many epochs (overrides the recipe).")
 ]
-Seed = Annotated[int | None, typer.Option("--seed", min=0, help="Random seed (overrides the recipe).")]
+Seed = Annotated[
+    int | None, typer.Option("--seed", min=0, help="Use this random seed (overrides the recipe).")
+]
 Init = Annotated[
     str, typer.Option("--init", help="Start from this model, a file or a name, of the same network.")
 ]
@@ -76,17 +78,14 @@ def command(
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Train a network, by a recipe or as planned for the data.
-
-    Running the same command again resumes a run that was stopped.
-    """
+    """Train a network, by a recipe or as planned for the data. Resumes a stopped run if repeated."""
     from medseg.model.file import load_model
     from medseg.training.recipe import load_recipe
     from medseg.training.train import TrainOptions
 
     began = time.monotonic()
     if epochs is not None and time_budget:
-        raise UsageError("--epochs and --time-budget exclude each other", hint="give one")
+        raise UsageError("--epochs and --time-budget exclude each other", hint="give only one of them")
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     every = folds is not None and not fold
     seconds = opt.budget(time_budget)
@@ -201,5 +200,5 @@ def _fold(text: str) -> int | None:
     if text == "none":
         return None
     if not text.isdigit():
-        raise UsageError(f"--fold {text!r} is not a fold", hint="give a number from 0, or none")
+        raise UsageError(f"--fold {text!r} is not a fold", hint="give a number from 0 upwards, or none")
     return int(text)

@@ -14,7 +14,8 @@ TIE_DECIMALS = 5
 """Direction cosines equal to this many decimals tie: a header rounds them to about 1e-7."""
 LPS_TO_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From the world of DICOM and ITK to ours, and back."""
-WORLD_CODES = (("L", "R"), ("P", "A"), ("I", "S"))
+WORLD_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
+"""Letters at the low and the high end of each world axis; RAS+: x grows to the patient's right."""
 
 
 def spacing_mm(affine: Affine) -> tuple[float, float, float]:
@@ -99,7 +100,7 @@ def axis_codes(affine: Affine) -> str:
     >>> axis_codes(np.diag([-1.0, -1.0, 1.0, 1.0]))
     'LPS'
     """
-    return "".join(WORLD_CODES[w][s > 0] for w, s in zip(*axis_order(affine), strict=True))
+    return "".join(WORLD_LETTERS[w][s > 0] for w, s in zip(*axis_order(affine), strict=True))
 
 
 def shifted(affine: Affine, start_voxels: Sequence[float]) -> Affine:

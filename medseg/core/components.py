@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-CONNECTIVITY = 26
+Neighbours = Literal[6, 18, 26]
+"""How many neighbours a voxel has: those that share a face, an edge too, or a corner too."""
+
+CONNECTIVITY: Neighbours = 26
 """Voxels that share a face, an edge or a corner belong to one component."""
 
 

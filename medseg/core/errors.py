@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
+
+NAMED_AT_MOST = 8
+"""Things that a sentence names before it counts the rest."""
 
 
 class MedsegError(Exception):
@@ -26,6 +29,16 @@ class MedsegError(Exception):
         self.source = None if source is None else str(source)
         self.hint = hint
         super().__init__(fault)
+
+    @classmethod
+    def unreadable(cls, fault: OSError, path: Path) -> Self:
+        """The error of a file that the system does not let us read.
+
+        >>> str(InputError.unreadable(PermissionError(13, "Permission denied"), Path("a.json")))
+        'a.json: cannot be read (Permission denied); check the path and its permissions'
+        """
+        hint = "check the path and its permissions"
+        return cls(f"cannot be read ({fault.strerror})", source=path, hint=hint)
 
     def __str__(self) -> str:
         text = self.fault if self.source is None else f"{printable(self.source)}: {self.fault}"
@@ -82,6 +95,22 @@ class SelfCheckError(MedsegError):
     exit_code = 8
 
 
+def out_of_memory(source: str | Path | None = None) -> ResourceError:
+    """The error for a `MemoryError`."""
+    hint = "use a smaller scan, or a machine with more memory"
+    return ResourceError("medseg ran out of memory", source=source, hint=hint)
+
+
+def unexpected(fault: BaseException, source: str | Path | None = None) -> MedsegError:
+    """The error for an exception that only a bug can raise.
+
+    >>> str(unexpected(KeyError("a")))
+    "KeyError: 'a'; this is a bug in medseg: please report it"
+    """
+    hint = "this is a bug in medseg: please report it"
+    return MedsegError(f"{type(fault).__name__}: {fault}", source=source, hint=hint)
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """The hint for an unknown name: the closest known name, or all known names.
 
@@ -95,6 +124,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     names = {name.casefold(): name for name in known}
     close = difflib.get_close_matches(word.casefold(), names, n=1)
     return f"did you mean {names[close[0]]!r}?" if close else f"choose from {', '.join(names.values())}"
+
+
+def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
+    """The error for a name that does not exist, with the closest known name, or all, as its hint.
+
+    >>> str(unknown_name("loss", "Tversk", ["dice", "tversky"]))
+    "the loss 'Tversk' does not exist; did you mean 'tversky'?"
+    """
+    return UsageError(f"the {what} {name!r} does not exist", hint=did_you_mean(name, known))
 
 
 def counted(number: int, thing: str) -> str:
@@ -113,6 +151,23 @@ def plural(number: int, one: str, many: str) -> str:
     ('is', 'are')
     """
     return one if number == 1 else many
+
+
+def listed(
+    names: Sequence[str],
+    detail: Callable[[str], str] | None = None,
+    most: int | None = NAMED_AT_MOST,
+) -> str:
+    """Names as words of a sentence, each with its detail in brackets, the rest counted; all with `most=None`.
+
+    >>> listed([]), listed(["stem"]), listed("abcd", most=2), listed(["stem", "core"], "{} too".format)
+    ('none', 'stem', 'a, b and 2 more', 'stem (stem too) and core (core too)')
+    """
+    if not names:
+        return "none"
+    words = [name if detail is None else f"{name} ({detail(name)})" for name in names[:most]]
+    last = f"{len(names) - most} more" if most is not None and len(names) > most else words.pop()
+    return f"{', '.join(words)} and {last}" if words else last
 
 
 def printable(text: str) -> str:

@@ -8,7 +8,7 @@ from importlib import import_module
 
 
 def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` of a package.
+    """`__getattr__` and `__dir__` of a package; the second lists its public names and no others.
 
     Args:
         package: its `__name__`.
@@ -41,6 +41,6 @@ def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object
         return value
 
     def names() -> list[str]:
-        return sorted({*vars(sys.modules[package]), *homes})
+        return sorted({*(name for name in vars(sys.modules[package]) if name.startswith("__")), *homes})
 
     return getter, names

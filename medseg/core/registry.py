@@ -18,7 +18,7 @@ from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Generic, TypeVar, cast
 
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, unknown_name
 
 T = TypeVar("T")
 
@@ -67,8 +67,7 @@ class Registry(Mapping[str, T], Generic[T]):
             return self[name]
         declared = _declared(self.group).get(name)
         if declared is None:
-            hint = did_you_mean(name, (*self.names(), *further))
-            raise UsageError(f"there is no {self.what} named {name!r}", hint=hint)
+            raise unknown_name(self.what, name, (*self.names(), *further))
         return self._loaded(declared)
 
     def knows(self, name: str) -> bool:

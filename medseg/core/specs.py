@@ -21,6 +21,25 @@ LEFT_OUT = "left out"
 """Key in the metadata of a field that is not written while it has its default."""
 
 
+def left_out(default: Any = None) -> Any:
+    """A field of a dataclass that is not written while it has its default, which stands for: not known."""
+    return dataclasses.field(default=default, metadata={LEFT_OUT: True})
+
+
+def written(value: Any) -> dict[str, Any]:
+    """The fields of a dataclass that are written, by name.
+
+    >>> @dataclasses.dataclass
+    ... class Of:
+    ...     a: int = left_out(0)
+    ...     b: int = 0
+    >>> written(Of()), written(Of(1))
+    ({'b': 0}, {'a': 1, 'b': 0})
+    """
+    held = ((f, getattr(value, f.name)) for f in dataclasses.fields(value))
+    return {f.name: inner for f, inner in held if not (f.metadata.get(LEFT_OUT) and inner == f.default)}
+
+
 def from_mapping(
     cls: type[T], data: Mapping[str, Any], *, source: str, error: type[MedsegError] = UsageError
 ) -> T:
@@ -84,12 +103,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 def _without_left_out(value: Any, plain: Any) -> Any:
     """The plain form of a value, at every depth without the fields that are `LEFT_OUT`."""
     if dataclasses.is_dataclass(value):
-        written = [
-            f.name
-            for f in dataclasses.fields(value)
-            if not (f.metadata.get(LEFT_OUT) and getattr(value, f.name) == f.default)
-        ]
-        return {name: _without_left_out(getattr(value, name), plain[name]) for name in written}
+        return {name: _without_left_out(inner, plain[name]) for name, inner in written(value).items()}
     if isinstance(value, Mapping):
         pairs = zip(value.values(), plain.items(), strict=True)
         return {key: _without_left_out(inner, item) for inner, (key, item) in pairs}

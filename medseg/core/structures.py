@@ -11,21 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import Slices, label_boxes, outer_faces, union
-from medseg.core.errors import InputError, UsageError, counted, did_you_mean
+from medseg.core.colours import PALETTE
+from medseg.core.errors import InputError, UsageError, counted, unknown_name
 from medseg.core.volume import Grid
 
 Side = Literal["left", "right", "none"]
 
 COUNTED_AT_ONCE = 2**20
 """Labels widened to 64 bits at a time while they are counted."""
-
-PALETTE = (
-    "#56b4e9", "#d55e00", "#f0e442", "#cc79a7", "#0072b2", "#e69f00", "#009e73", "#cce6cc",
-    "#99ffff", "#996680", "#ccb380", "#8080ff", "#4d804d", "#b3b3b3", "#b3ff99", "#e600b3",
-)  # fmt: skip
-"""Colours that differ for people with any kind of colour vision: the seven of Okabe and Ito 2008, "Color
-universal design", in the order in which the first few differ most, then those furthest from the others in
-CIEDE2000 under the model of Machado et al. 2009, doi:10.1109/TVCG.2009.113."""
+VALUES_NAMED = 10
+"""Unknown label values named in a message before the rest is counted."""
 
 MIRRORED = {
     style(here): style(there)
@@ -33,7 +28,7 @@ MIRRORED = {
     for style in (str.lower, str.capitalize, str.upper)
 }
 IGNORED = 255
-"""The index of voxels that nobody labelled; label indices are bytes."""
+"""The index of unlabelled voxels; label indices are bytes."""
 
 MAX_INDICES = IGNORED
 
@@ -93,7 +88,7 @@ class StructureSet:
 
     Attributes:
         items: the structures.
-        ignore: label value of voxels that nobody labelled, which may be anything: no training learns from
+        ignore: label value of unlabelled voxels, which may be anything: no training learns from
             them, and no measure counts them. None where there is no such value.
 
     Raises:
@@ -119,7 +114,7 @@ class StructureSet:
         for structure in self.items:
             if structure.name == name:
                 return structure
-        raise UsageError(f"no structure named {name!r}", hint=did_you_mean(name, self.names))
+        raise unknown_name("structure", name, self.names)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -135,7 +130,7 @@ class StructureSet:
 
     @property
     def known_values(self) -> tuple[int, ...]:
-        """Every label value a reference may hold, background 0 included."""
+        """Every label value that a reference may contain, background 0 included."""
         return (0, *self.label_values)
 
     @property
@@ -164,7 +159,7 @@ class StructureSet:
         """
         if len(self.index_values) > MAX_INDICES:
             raise UsageError(
-                f"{len(self.index_values)} label values exceed the {MAX_INDICES} that a training can take"
+                f"a training takes at most {MAX_INDICES} label values, not {len(self.index_values)}"
             )
         index = {value: n for n, value in enumerate(self.index_values)}
         index |= {} if self.ignore is None else {self.ignore: IGNORED}
@@ -184,22 +179,22 @@ class StructureSet:
         if unknown:
             raise InputError(
                 unknown_values(unknown),
-                hint=f"declare them in the card; it has {', '.join(map(str, self.known_values))}",
+                hint=f"declare them in the card, which declares {', '.join(map(str, self.known_values))}",
             )
         return counts
 
     def region_table(self) -> NDArray[np.bool_]:
-        """Whether region r (rows) holds the label of index n (columns) of `index_values`."""
+        """Whether region r (rows) contains the label of index n (columns) of `index_values`."""
         rows = [[v in s.members for v in self.index_values] for s in self.items]
         return np.array(rows, dtype=bool)
 
     @property
     def output_channels(self) -> int:
-        """Network outputs: one a region, or one a label plus the background."""
+        """Network outputs: one per region, or one per label plus the background."""
         return len(self) if self.are_regions else len(self) + 1
 
     def twins(self) -> tuple[tuple[int, int], ...]:
-        """Pairs of label values that trade places when left and right do."""
+        """Pairs of label values that are swapped when left and right are."""
         by_name = {s.name: s for s in self.items}
         return tuple((s.value, by_name[s.twin].value) for s in self.items if s.twin and s.side == "left")
 
@@ -210,19 +205,14 @@ class StructureSet:
         return (*range(offset), *(index[s.twin or s.name] for s in self.items))
 
     def unsided(self, name: str) -> str:
-        """The name of a structure without its side, where it has one and begins with it.
-
-        >>> StructureSet((Structure(1, "left eye", "left"),)).unsided("left eye")
-        'eye'
-        """
-        side = self[name].side
-        return name.removeprefix(f"{side} ") if side != "none" else name
+        """The name of a structure without its side: see `without_side`."""
+        return without_side(name, self[name].side)
 
     def meant(self, name: str) -> tuple[Structure, ...]:
         """The structures that a name stands for: the one of that name, or both sides of a name without side.
 
         Raises:
-            UsageError: there is none.
+            UsageError: no structure has this name.
 
         >>> eyes = StructureSet((Structure(1, "left eye", "left"), Structure(2, "right eye", "right")))
         >>> [s.value for s in eyes.meant("eye")], [s.value for s in eyes.meant("left eye")]
@@ -231,11 +221,11 @@ class StructureSet:
         found = tuple(s for s in self.items if name in (s.name, self.unsided(s.name)))
         if not found:
             known = dict.fromkeys((*self.names, *map(self.unsided, self.names)))
-            raise UsageError(f"no structure named {name!r}", hint=did_you_mean(name, known))
+            raise unknown_name("structure", name, known)
         return found
 
     def voxels(self, count: Mapping[int, int]) -> dict[str, int]:
-        """Voxels of each structure by name, 0 where there is none.
+        """Voxels of each structure by name, 0 if absent.
 
         Args:
             count: voxels of each label value, as `value_counts` gives them.
@@ -243,7 +233,7 @@ class StructureSet:
         return {s.name: sum(count.get(v, 0) for v in s.label_values) for s in self.items}
 
     def volumes_ml(self, count: Mapping[int, int], grid: Grid) -> dict[str, float]:
-        """Volume of each structure by name, 0 where there is none.
+        """Volume of each structure by name, 0 if absent.
 
         Args:
             count: voxels of each label value, as `value_counts` gives them.
@@ -257,14 +247,14 @@ class StructureSet:
         return frozenset(s.name for s in self.items if not outer.isdisjoint(s.label_values))
 
     def boxes(self, labels: NDArray[np.integer]) -> dict[str, Slices]:
-        """The smallest box around each structure that a label array holds, by name."""
+        """The smallest box around each structure of a label array, by name."""
         found = label_boxes(labels, self.label_values)
         inside = {s.name: [found[v] for v in s.label_values if v in found] for s in self.items}
         return {name: union(boxes) for name, boxes in inside.items() if boxes}
 
     @property
     def lesions(self) -> tuple[str, ...]:
-        """Names of the structures whose name says that they are lesions.
+        """Names of the structures whose name marks them as lesions.
 
         >>> from_labels({1: "prostate", 2: "enhancing tumour"}).lesions
         ('enhancing tumour',)
@@ -308,6 +298,16 @@ def side_of(name: str) -> tuple[Side, str | None]:
     return ("left" if sides[0] == "left" else "right"), twin
 
 
+def without_side(name: str, side: Side) -> str:
+    """The name of a structure without its side, wherever the name states it.
+
+    >>> without_side("left eye", "left"), without_side("Left-Thalamus", "left"), without_side("left", "left")
+    ('eye', 'Thalamus', 'left')
+    """
+    word = rf"(?i)\({side}\)|(?<![^\W_]){side}(?![^\W_])[ _.,-]*"
+    return (re.sub(word, "", name).strip(" _.,-") or name) if side != "none" else name
+
+
 def _coloured(structures: Sequence[Structure]) -> tuple[Structure, ...]:
     """The structures with colours: by their values, whatever else is in the set, while the palette lasts."""
     colours = {s.value: s.colour for s in structures if s.colour}
@@ -330,27 +330,32 @@ def _completed(structure: Structure, names: Container[str]) -> Structure:
 def _check(structures: StructureSet) -> None:
     names, values = structures.names, structures.values
     if len(set(names)) != len(names) or len(set(values)) != len(values):
-        raise UsageError(f"structure names and values must differ: {list(zip(values, names, strict=True))}")
+        raise UsageError(
+            f"two structures have the same name or the same value: {list(zip(values, names, strict=True))}"
+        )
     if 0 in values:
         raise UsageError("value 0 is the background and cannot be a structure")
     if structures.ignore is not None and structures.ignore in structures.known_values:
-        raise UsageError(f"the value {structures.ignore} cannot be both ignored and a structure")
+        raise UsageError(f"the value {structures.ignore} is both the ignored label and a structure")
     if structures.are_regions and not all(s.members for s in structures):
-        raise UsageError("labels and regions cannot be mixed: give every region its members")
+        raise UsageError("labels and regions are mixed", hint="give every region its members")
     for s in structures:
         if 0 in s.members:
-            raise UsageError(f"the region {s.name!r} holds 0, the background")
+            raise UsageError(f"the region {s.name!r} contains 0, the background")
         if s.twin is not None:
             _check_twin(s, {other.name: other for other in structures}.get(s.twin))
 
 
 def _check_twin(structure: Structure, twin: Structure | None) -> None:
     if twin is None or twin.twin != structure.name:
-        raise UsageError(f"{structure.name!r} names the twin {structure.twin!r}, which does not name it back")
+        raise UsageError(
+            f"{structure.name!r} has the twin {structure.twin!r}, but {structure.twin!r} does not have "
+            f"the twin {structure.name!r}"
+        )
     if {structure.side, twin.side} != {"left", "right"}:
         raise UsageError(
             f"the twins {structure.name!r} and {twin.name!r} have the sides {structure.side} and {twin.side}",
-            hint="one is left, the other right",
+            hint="set the side of one to left and of the other to right",
         )
 
 
@@ -365,12 +370,16 @@ def edge_values(labels: NDArray[np.integer]) -> frozenset[int]:
 
 
 def unknown_values(counts: Mapping[int, int]) -> str:
-    """The fault of label values that nobody declared.
+    """The fault of label values that are not declared; of many, as an image has them, the rest is counted.
 
     >>> unknown_values({5: 1, 7: 3})
     'unknown label values 5 (1 voxel), 7 (3 voxels)'
+    >>> unknown_values(dict.fromkeys(range(100, 115), 1)).partition("109 (1 voxel)")[2]
+    ' and 5 more'
     """
-    return "unknown label values " + ", ".join(f"{v} ({counted(n, 'voxel')})" for v, n in counts.items())
+    named = [f"{value} ({counted(n, 'voxel')})" for value, n in list(counts.items())[:VALUES_NAMED]]
+    more = len(counts) - len(named)
+    return f"unknown label values {', '.join(named)}" + (f" and {more} more" if more else "")
 
 
 def value_counts(labels: NDArray[np.integer]) -> dict[int, int]:

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from medseg.core import affine as aff
 from medseg.core import images
 from medseg.core.affine import Affine
-from medseg.core.errors import GeometryError, GridMismatchError
+from medseg.core.errors import GeometryError, GridMismatchError, UsageError
 
 SAME_GRID_MM = 1e-3
 """Two grids are the same when the centres of their corner voxels are at most this far apart."""
@@ -49,6 +49,14 @@ class Grid:
         matrix.setflags(write=False)
         object.__setattr__(self, "shape", sizes)
         object.__setattr__(self, "affine", matrix)
+
+    def __repr__(self) -> str:
+        return f"Grid({self._shown})"
+
+    @property
+    def _shown(self) -> str:
+        voxels, mm = map(str, self.shape), (f"{length:.4g}" for length in self.spacing_mm)
+        return f"{' × '.join(voxels)} voxels, {' × '.join(mm)} mm, {self.axis_codes}"
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -179,12 +187,16 @@ class Volume:
     warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        _require_grid(self.grid)
         expected = (len(self.channels), *self.grid.shape)
         if self.array.shape != expected:
             raise GeometryError(
                 f"the array has the shape {self.array.shape}; grid and channels need {expected}"
             )
         _freeze(self)
+
+    def __repr__(self) -> str:
+        return f"Volume({', '.join(self.channels)}: {self.array.dtype}, {self.grid._shown})"
 
     @property
     def spatial_shape(self) -> tuple[int, int, int]:
@@ -254,11 +266,15 @@ class LabelMap:
     unlabelled: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
+        _require_grid(self.grid)
         if self.array.shape != self.grid.shape:
             raise GeometryError(f"the array has the shape {self.array.shape}, and the grid {self.grid.shape}")
         if not np.issubdtype(self.array.dtype, np.integer):
             raise GeometryError(f"labels must be integers, not {self.array.dtype}")
         _freeze(self)
+
+    def __repr__(self) -> str:
+        return f"LabelMap({self.array.dtype}, {self.grid._shown})"
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         return images.as_array(self.array, dtype, copy)
@@ -285,6 +301,13 @@ def _read(image: Any, channels: Sequence[str] | None) -> Volume:
     import medseg
 
     return medseg.read(image, channels=channels)
+
+
+def _require_grid(grid: object) -> None:
+    if not isinstance(grid, Grid):
+        raise UsageError(
+            f"voxels lie on a Grid, not {type(grid).__name__}", hint="give medseg.Grid(shape, affine)"
+        )
 
 
 def _freeze(holder: Volume | LabelMap) -> None:

@@ -43,7 +43,7 @@ def scans(root: Path) -> list[Path]:
     found = sorted(path for place in PLACES for path in root.glob(place) if _is_scan(path))
     if not found:
         raise InputError(
-            "is a BIDS dataset without anatomical scans", source=root, hint="check its anat folders"
+            "is a BIDS dataset but contains no anatomical scan", source=root, hint="check its anat folders"
         )
     return found
 
@@ -66,7 +66,7 @@ def _require_told_apart(into: Path, root: Path, shared: Iterable[tuple[Path, str
                 raise UsageError(
                     "does not state which of the subject's scans it belongs to",
                     source=old,
-                    hint="remove it; the result of each scan will be named for it",
+                    hint="remove it; each result will have the name of its scan",
                 )
 
 

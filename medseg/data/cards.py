@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeVar
 
 from medseg.augment.spec import Tissue
 from medseg.core import specs
-from medseg.core.errors import InputError, UsageError, did_you_mean
+from medseg.core.errors import InputError, UsageError, unknown_name
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.data.layouts import LAYOUTS, CaseFiles, DatasetFiles, read_layout
 from medseg.data.layouts.case import plain
@@ -26,7 +26,7 @@ class Card:
     Attributes:
         name: of the dataset.
         description: one sentence.
-        layout: how its files lie.
+        layout: where its files are.
         channels: names of the images of a case, in the files' order.
         structures: what its label values mean.
         licence: of the data.
@@ -35,10 +35,10 @@ class Card:
         weights_may_be_shared: whether the licence lets models trained on it be passed on.
         tissues: of a dataset of label maps without images: what each value is painted like.
         totals: volumes to report that several structures make up together.
-        ignore: label value of voxels that nobody labelled, of which nothing is learnt or measured.
+        ignore: label value of unlabelled voxels, of which nothing is learnt or measured.
 
     Raises:
-        UsageError: there is no such layout.
+        UsageError: the layout does not exist.
     """
 
     name: str
@@ -56,8 +56,7 @@ class Card:
 
     def __post_init__(self) -> None:
         if not LAYOUTS.knows(self.layout):
-            hint = did_you_mean(self.layout, LAYOUTS.names())
-            raise UsageError(f"no layout named {self.layout!r}", hint=hint)
+            raise unknown_name("layout", self.layout, LAYOUTS.names())
 
     @property
     def structure_set(self) -> StructureSet:
@@ -150,11 +149,13 @@ def _folder(kind: str) -> Path:
         return installed
     if (package.parent / "pyproject.toml").is_file():
         return package.parent / kind
-    raise InputError("the package was installed without its cards and recipes", source=package)
+    raise InputError(
+        "was installed without its cards and recipes", source=package, hint="install medseg again"
+    )
 
 
 def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelines"]) -> T:
-    """What a TOML file says, by path or by the name of one that comes with the package.
+    """The content of a TOML file, by path or by the name of one that comes with the package.
 
     Raises:
         UsageError: there is none, or a setting is unknown or wrong.
@@ -164,12 +165,12 @@ def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelin
         known = available(kind)
         if str(name) not in known:
             what = "recipe" if kind == "pipelines" else "card"
-            raise UsageError(f"no {what} named {str(name)!r}", hint=did_you_mean(str(name), known))
+            raise unknown_name(what, str(name), known)
         path = known[str(name)]
     try:
         data: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as fault:
-        raise UsageError(f"cannot be read ({fault.strerror})", source=path) from None
+        raise UsageError.unreadable(fault, path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise UsageError(f"is not TOML ({fault})", source=path) from None
     return specs.from_mapping(cls, data, source=str(path))

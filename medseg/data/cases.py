@@ -36,7 +36,7 @@ class PreparedCase:
         prepared: the scan.
         indices: of the labels, see `StructureSet.encode`.
         volumes_ml: of each structure that is there, as far as it is labelled.
-        unlabelled: names of structures that nobody labelled.
+        unlabelled: names of structures that are not labelled.
         whole: every voxel is labelled, and every structure.
         spacing_mm: of the scan's own voxels.
         digest: of the scan's voxels, see `voxel_digest`.
@@ -80,7 +80,7 @@ def read_case(files: CaseFiles, card: Card, channels: Sequence[str] = ()) -> tup
 
     Raises:
         InputError: it has no labels, or lacks a channel.
-        GridMismatchError: image and labels lie on different grids.
+        GridMismatchError: image and labels have different grids.
     """
     return read_on_grid(files, card.structure_set, card.channels, channels)
 
@@ -134,7 +134,7 @@ def read_reference(
         like: the scan's grid, on which labels that were cropped are placed.
 
     Raises:
-        InputError: it has none, or they hold a value that would become one with another.
+        InputError: it has none, or they contain a value that would merge with another.
     """
     if files.label is None:
         raise InputError("has no labels", source=files.image)
@@ -148,7 +148,7 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     """Labels in the values they stand for, see `CaseFiles.relabel`.
 
     Raises:
-        InputError: they hold a value that would become one with another.
+        InputError: they contain a value that would merge with another.
     """
     if not relabel:
         return labels
@@ -156,9 +156,9 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     taken = [value for value in relabel.values() if value in found and value not in relabel]
     if taken:
         raise InputError(
-            f"holds the label {taken[0]}, which this BRATS year does not define",
+            f"contains the label {taken[0]}, which this BRATS year does not define",
             source=source,
-            hint="check the labels",
+            hint="correct the label file, or choose the right year",
         )
     array = labels.array.copy()
     for value, becomes in relabel.items():
@@ -184,7 +184,7 @@ def check_case(
         faults.append(_of_file(fault, files.image))
     try:
         if not set(structures.require_known(labels.array)) - {labels.ignore}:
-            raise InputError("nothing is labelled: every voxel has the ignored label")
+            raise InputError("no voxel is labelled: every voxel has the ignored label")
         indices = None if prepared is None else _indices(labels, prepared, structures, preparation)
     except MedsegError as fault:
         faults.append(_of_file(fault, files.label or files.image))
@@ -211,7 +211,7 @@ def _indices(
     if labels.unlabelled:
         indices[indices == structures.index_values.index(0)] = IGNORED
     if (indices == IGNORED).all():
-        raise InputError("nothing is labelled in the part that a training uses")
+        raise InputError("no voxel is labelled in the part that a training uses")
     return indices
 
 
@@ -221,7 +221,7 @@ def is_whole(labels: LabelMap) -> bool:
 
 
 def ignored_share(labels: LabelMap) -> float:
-    """Share of the voxels that nobody labelled, which are to be ignored, in [0, 1]."""
+    """Share of the unlabelled voxels, which are ignored, in [0, 1]."""
     return 0.0 if labels.labelled is None else 1.0 - float(labels.labelled.mean())
 
 
@@ -254,7 +254,7 @@ def prepare_cases(
 
     Raises:
         MedsegError: the first fault of a case, see `check_case`.
-        InputError: two cases hold the same scan, which could end up on both sides of a split.
+        InputError: two cases contain the same scan, which could end up on both sides of a split.
     """
     seen: dict[str, str] = {}
     for files in cases:
@@ -330,10 +330,13 @@ def _placed(digest: str, grid: Grid) -> str:
 
 def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
     if digest in seen:
-        raise InputError(
-            f"holds the same voxels as {seen[digest]}", source=files.image, hint="remove one of them"
-        )
+        raise InputError(same_voxels(seen[digest]), source=files.image, hint="remove one of them")
     seen[digest] = files.case_id
+
+
+def same_voxels(other: str) -> str:
+    """The fault of a case that is a copy of another."""
+    return f"contains the same voxels as {other}"
 
 
 def structure_volumes_ml(labels: LabelMap, structures: StructureSet) -> dict[str, float]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -16,6 +16,7 @@ from medseg.augment.spec import SynthesisSpec, Tissue
 from medseg.core.errors import MedsegError
 from medseg.core.structures import Structure, StructureSet, value_counts
 from medseg.data.cards import Card
+from medseg.data.case_faults import Faults, every_fault
 from medseg.data.cases import (
     CaseCheck,
     channels_of,
@@ -23,6 +24,7 @@ from medseg.data.cases import (
     ignored_share,
     much_ignored,
     read_on_grid,
+    same_voxels,
     swapped_labels,
     voxel_digest,
     without_voxels,
@@ -45,7 +47,7 @@ Severity = Literal["error", "warning", "note"]
 
 
 @dataclass(frozen=True)
-class Finding:
+class Issue:
     """One fault or oddity of a dataset.
 
     Attributes:
@@ -76,7 +78,7 @@ class CaseFacts:
 
 
 class Line(NamedTuple):
-    """A line about one case, or about several that have one finding in common."""
+    """A line about one case, or about several that have one issue in common."""
 
     severity: Severity
     who: str
@@ -85,26 +87,31 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Audit:
-    """All findings, and what the dataset is like: the cases that could be read, of how many in total."""
+    """All issues, and what the dataset is like: the cases that could be read, of how many in total."""
 
     cases: tuple[CaseFacts, ...]
-    findings: tuple[Finding, ...]
+    issues: tuple[Issue, ...]
     structures: StructureSet
     total: int
 
     @property
-    def errors(self) -> tuple[Finding, ...]:
-        return tuple(f for f in self.findings if f.severity == "error")
+    def errors(self) -> tuple[Issue, ...]:
+        return tuple(issue for issue in self.issues if issue.severity == "error")
+
+    @property
+    def faulty(self) -> tuple[str, ...]:
+        """The cases that have an error."""
+        return tuple(dict.fromkeys(issue.case_id for issue in self.errors if issue.case_id))
 
     def lines(self, *severities: Severity) -> tuple[Line, ...]:
-        """The findings of these severities, of all where none is named; what several cases have, once."""
-        groups: defaultdict[tuple[Severity, str], list[Finding]] = defaultdict(list)
-        for finding in self.findings:
-            if not severities or finding.severity in severities:
-                groups[finding.severity, finding.text].append(finding)
+        """The issues of these severities, of all where none is named; what several cases have, once."""
+        groups: defaultdict[tuple[Severity, str], list[Issue]] = defaultdict(list)
+        for issue in self.issues:
+            if not severities or issue.severity in severities:
+                groups[issue.severity, issue.text].append(issue)
         return tuple(self._line(*found) for found in groups.values())
 
-    def _line(self, first: Finding, *others: Finding) -> Line:
+    def _line(self, first: Issue, *others: Issue) -> Line:
         if not others:
             text = f"{first.text} ({first.detail})" if first.detail else first.text
             return Line(first.severity, first.case_id, text)
@@ -114,7 +121,7 @@ class Audit:
     def json(self) -> str:
         content = {
             "schema": "medseg.audit/1",
-            "findings": [asdict(f) for f in self.findings],
+            "issues": [asdict(f) for f in self.issues],
             "cases": [asdict(c) for c in self.cases],
         }
         return json.dumps(content, indent=1, allow_nan=False) + "\n"
@@ -150,60 +157,64 @@ def check(
     read = partial(read_on_grid, structures=structures, there=found.known_channels, wanted=wanted)
     prepare = Preparation(preparation or PreparationSpec())
     facts: list[CaseFacts] = []
-    findings: list[Finding] = []
+    issues: list[Issue] = []
     for number, case in enumerate(cases, start=1):
         if found.tissues and card is not None:
-            looked = _look_at_map(case, card, findings)
+            looked = _look_at_map(case, card, issues)
         else:
             judged = check_case(case, read, structures, prepare)
-            looked = _look(case, judged, structures, findings)
+            if judged.volume is None:
+                more = every_fault(case, judged.faults, structures, found.known_channels, wanted, prepare)
+                judged = replace(judged, faults=more)
+            looked = _look(case, judged, structures, issues)
         facts += [] if looked is None else [looked]
         on_case(number, len(cases))
-    findings += _duplicates(facts) + _outliers(facts) + _names(cases)
-    findings += _of_all(facts, found)
-    return Audit(tuple(facts), tuple(findings), structures, len(cases))
+    issues += _duplicates(facts) + _outliers(facts) + _names(cases)
+    issues += _of_all(facts, found)
+    return Audit(tuple(facts), tuple(issues), structures, len(cases))
 
 
-def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Finding]:
+def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Issue]:
     """What no case has: channels that the card names, and structures."""
     there = channels_of(found.files.cases, found.known_channels)
     lacking = [name for name in found.known_channels if name not in there]
-    findings = []
+    issues = []
     if lacking:
         named = ", ".join(f'"{name}"' for name in there)
         text = f"no case has {', '.join(lacking)}: a recipe must name the others, channels = [{named}]"
-        findings.append(Finding("warning", "", text))
+        issues.append(Issue("warning", "", text))
     parts = _parts(found.structures, found.tissues)
     present = [_present(case.label_voxels, found.structures, parts) for case in facts]
     fault, texts = without_voxels(present, found.structures, "case") if facts else (None, ())
-    findings += [Finding("error", "", fault.fault)] if fault else []
-    findings += [Finding("warning", "", text) for text in texts]
+    issues += [Issue("error", "", fault.fault)] if fault else []
+    issues += [Issue("warning", "", text) for text in texts]
     ignored = much_ignored({case.case_id: case.ignored for case in facts}, found.structures.ignore)
-    return findings + ([Finding("note", "", ignored)] if ignored else [])
+    return issues + ([Issue("note", "", ignored)] if ignored else [])
 
 
 def _message(fault: MedsegError, case: CaseFiles) -> str:
-    """The fault and which of the case's two files has it."""
-    label = case.label is not None and fault.source == str(case.label)
-    return f"{'labels' if label else 'image'}: {fault.fault}"
+    """The fault and which of the case's files has it."""
+    named = {str(path): f"image {name}" for name, path in case.channels.items()}
+    named |= {str(case.label): "labels"} if case.label is not None else {}
+    return f"{named.get(fault.source or '', 'image')}: {fault.fault}"
 
 
 def _look(
-    case: CaseFiles, judged: CaseCheck, structures: StructureSet, findings: list[Finding]
+    case: CaseFiles, judged: CaseCheck, structures: StructureSet, issues: list[Issue]
 ) -> CaseFacts | None:
     """One case by itself; None where it cannot be read."""
-    findings += [Finding("error", case.case_id, _message(fault, case)) for fault in judged.faults]
+    issues += [Issue("error", case.case_id, _message(fault, case)) for fault in judged.faults]
     volume, labels = judged.volume, judged.labels
-    findings += [Finding("warning", case.case_id, text) for text in (volume.warnings if volume else ())]
+    issues += [Issue("warning", case.case_id, text) for text in (volume.warnings if volume else ())]
     if volume is None or labels is None:
         return None
-    findings += [
-        Finding("warning", case.case_id, f"labels: {text}")
+    issues += [
+        Issue("warning", case.case_id, f"labels: {text}")
         for text in labels.warnings
         if text not in volume.warnings
     ]
     voxels = value_counts(labels.array)
-    findings += _small_structures(case.case_id, voxels, structures, _parts(structures, ()))
+    issues += _small_structures(case.case_id, voxels, structures, _parts(structures, ()))
     return CaseFacts(
         case.case_id,
         volume.grid.shape,
@@ -216,20 +227,21 @@ def _look(
     )
 
 
-def _look_at_map(case: CaseFiles, card: Card, findings: list[Finding]) -> CaseFacts | None:
+def _look_at_map(case: CaseFiles, card: Card, issues: list[Issue]) -> CaseFacts | None:
     """One label map without an image, which a training makes scans of; that needs torch, other data none."""
     from medseg.data.synthetic import SyntheticCases
 
-    try:
-        labels = read_labels(case.image)
-        SyntheticCases(card, SynthesisSpec()).generation_map(case)
-    except MedsegError as fault:
-        fault.source = fault.source or str(case.image)
-        findings.append(Finding("error", case.case_id, _message(fault, case)))
+    maps, faults = SyntheticCases(card, SynthesisSpec()), Faults()
+    labels = faults.attempt(case.image, lambda: read_labels(case.image))
+    if labels is not None:
+        faults.attempt(case.image, lambda: maps.require_one_mm(labels.grid, case))
+        faults.attempt(case.image, lambda: maps.generation_map(case))
+    issues += [Issue("error", case.case_id, _message(fault, case)) for fault in faults.met]
+    if labels is None or faults.met:
         return None
     voxels = value_counts(labels.array)
     parts = _parts(card.structure_set, card.tissues)
-    findings += _small_structures(case.case_id, voxels, card.structure_set, parts)
+    issues += _small_structures(case.case_id, voxels, card.structure_set, parts)
     grid = labels.grid
     return CaseFacts(
         case.case_id, grid.shape, grid.spacing_mm, grid.axis_codes, None, voxel_digest(labels), voxels, 0.0
@@ -259,35 +271,31 @@ def _present(
 
 def _small_structures(
     case_id: str, voxels: Mapping[int, int], structures: StructureSet, parts: Mapping[int, Sequence[int]]
-) -> list[Finding]:
+) -> list[Issue]:
     """Structures without voxels or with few."""
-    findings = []
+    issues = []
     for structure in structures:
         count = _voxels_of(structure, voxels, parts)
         if count == 0:
-            findings.append(Finding("warning", case_id, f"{structure.name} is not labelled"))
+            issues.append(Issue("warning", case_id, f"{structure.name} is not labelled"))
         elif count < TINY_VOXELS:
             text = f"{structure.name} has fewer than {TINY_VOXELS} voxels"
-            findings.append(Finding("warning", case_id, text, f"{count}"))
-    return findings
+            issues.append(Issue("warning", case_id, text, f"{count}"))
+    return issues
 
 
-def _duplicates(facts: list[CaseFacts]) -> list[Finding]:
+def _duplicates(facts: list[CaseFacts]) -> list[Issue]:
     by_digest: defaultdict[str, list[str]] = defaultdict(list)
     for case in facts:
         by_digest[case.digest].append(case.case_id)
-    return [
-        Finding("error", name, f"holds the same voxels as {names[0]}")
-        for names in by_digest.values()
-        for name in names[1:]
-    ]
+    return [Issue("error", name, same_voxels(names[0])) for names in by_digest.values() for name in names[1:]]
 
 
-def _outliers(facts: list[CaseFacts]) -> list[Finding]:
+def _outliers(facts: list[CaseFacts]) -> list[Issue]:
     """Cases unlike the others in intensity or voxel size."""
     if len(facts) < 3:
         return []
-    findings = []
+    issues = []
     known = [case.brightness for case in facts if case.brightness is not None]
     brightness = float(np.median(known)) if known else 0.0
     sides = np.median([sorted(case.spacing_mm) for case in facts], axis=0)
@@ -298,28 +306,28 @@ def _outliers(facts: list[CaseFacts]) -> list[Finding]:
                 "its brightness is unlike the median case's, where 95 % of intensities lie below "
                 f"{brightness:.4g}"
             )
-            findings.append(Finding("warning", case.case_id, text, f"{case.brightness:.4g}"))
+            issues.append(Issue("warning", case.case_id, text, f"{case.brightness:.4g}"))
         off = np.sort(case.spacing_mm) / sides
         odd = off.max() > DOUBT_SPACING or off.min() < 1 / DOUBT_SPACING
         if odd and is_usual(case.spacing_mm):  # the file's own warning tells the others
             text = f"its voxels differ from the median case's of {_mm(tuple(sides))} mm"
-            findings.append(Finding("warning", case.case_id, text, f"{_mm(case.spacing_mm)} mm"))
-    return findings
+            issues.append(Issue("warning", case.case_id, text, f"{_mm(case.spacing_mm)} mm"))
+    return issues
 
 
-def _names(cases: tuple[CaseFiles, ...]) -> list[Finding]:
+def _names(cases: tuple[CaseFiles, ...]) -> list[Issue]:
     """Images and labels listed together that are not called alike; those of another case are swapped."""
     swapped = {fault.source: fault.fault for fault in swapped_labels(cases)}
-    findings = []
+    issues = []
     for case in cases:
         if case.label is None or case.case_id in [folder.name for folder in case.label.parents[:2]]:
             continue
         label = stem_and_suffix(case.label)[0]
         if str(case.image) in swapped:
-            findings.append(Finding("error", case.case_id, swapped[str(case.image)]))
+            issues.append(Issue("error", case.case_id, swapped[str(case.image)]))
         elif case.case_id not in label and label not in case.case_id:
-            findings.append(Finding("warning", case.case_id, "its label file has another name", label))
-    return findings
+            issues.append(Issue("warning", case.case_id, "its label file has another name", label))
+    return issues
 
 
 def _mm(sides: tuple[float, ...]) -> str:

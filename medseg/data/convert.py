@@ -63,8 +63,8 @@ def convert(
 ) -> Conversion:
     """Write the cases of a dataset in another layout.
 
-    Every case is read and checked: labels lie on the scan's grid and hold known values. A NIfTI file
-    that stays one is copied byte for byte; what is written anew has the same voxels and the same grid,
+    Every case is read and checked: labels have the scan's grid and contain only known values. A NIfTI file
+    that stays one is copied byte for byte; what is rewritten has the same voxels and the same grid,
     and nothing else of its header. Only slices (`images`) are brought to 8 bits and canonical axes.
 
     Args:
@@ -77,14 +77,14 @@ def convert(
         unlabelled: take cases without labels too, and leave missing files to their reader.
         anonymous: number the cases, and copy no file's header.
         overwrite: whether files of the same names may be replaced; others stay.
-        reading: decisions that the files leave open; what needs one is written anew.
+        reading: decisions that the files leave open; what needs one is rewritten.
         on_case: called after each case with its number and how many there are.
 
     Raises:
-        UsageError: a name is unknown, `out` lies in the source or is not empty, or the layout cannot hold
+        UsageError: a name is unknown, `out` lies in the source or is not empty, or the layout cannot store
             such cases.
-        InputError: the source is not as its layout says, or holds a label value nobody declared.
-        GridMismatchError: labels and scan lie on different grids.
+        InputError: the source is not as its layout requires, or holds a label value that is not declared.
+        GridMismatchError: labels and scan have different grids.
     """
     into = _target(to)
     write = _writer(into, axis)
@@ -94,7 +94,7 @@ def convert(
     done = Conversion()
     names = _names(found.files.cases, into, anonymous)
     if not into.tells_groups and len({case.group for case in found.files.cases}) < len(names):
-        done.warnings.append("cases of one person are no longer told by their names")
+        done.warnings.append("the names no longer state which cases are of the same person")
     said: list[tuple[str, str]] = []
     table = into.values(about.structures)
     cases = _read(found, about, names, table, anonymous, done, said, on_case)
@@ -131,12 +131,12 @@ def _about(found: Origin, channels: tuple[str, ...], to: str, into: Target, anon
     unknown = [name for name in channels if name not in found.channels]
     if unknown:
         raise UsageError(
-            f"no channel named {unknown[0]!r} in every case; there are {', '.join(found.channels)}"
+            f"not every case has the channel {unknown[0]!r}", hint=f"choose from {', '.join(found.channels)}"
         )
     into.require(found.structures)
     if found.structures.ignore is not None and not into.holds_ignored:
         raise UsageError(
-            f"the layout {to} cannot say that the label {found.structures.ignore} is to be ignored",
+            f"the layout {to} cannot mark the label {found.structures.ignore} as ignored",
             hint=f"choose {' or '.join(name for name, other in targets().items() if other.holds_ignored)}",
         )
     name = "dataset" if anonymous else found.name
@@ -144,7 +144,7 @@ def _about(found: Origin, channels: tuple[str, ...], to: str, into: Target, anon
 
 
 def offered() -> tuple[str, ...]:
-    """What `convert` writes, of our own layouts."""
+    """The names of medseg's own layouts that `convert` writes."""
     return tuple(name for name, other in targets().items() if other.offered)
 
 
@@ -166,14 +166,12 @@ def _require_apart(source: Path, out: Path, overwrite: bool) -> None:
     here, there = source.resolve(), out.resolve()
     if there.is_relative_to(here) or here.is_relative_to(there):
         raise UsageError(
-            "the output folder and the source folder contain one another", source=out, hint="choose another"
+            "the output folder and the source folder overlap", source=out, hint="choose another folder"
         )
     if out.exists() and not out.is_dir():
-        raise UsageError("the output is a file", source=out, hint="name a folder")
+        raise UsageError("is a file, not a folder", source=out, hint="choose another folder")
     if not overwrite and out.is_dir() and any(not path.is_dir() for path in out.rglob("*")):
-        raise UsageError(
-            "the output folder is not empty", source=out, hint="add --overwrite to write into it"
-        )
+        raise UsageError("is not empty", source=out, hint="add --overwrite to write into it")
 
 
 def _names(cases: Sequence[CaseFiles], into: Target, anonymous: bool) -> Mapping[str, str]:
@@ -254,7 +252,7 @@ def _labels(files: CaseFiles, structures: StructureSet) -> LabelMap | None:
     strange = sorted(set(value_counts(labels.array)) - {*structures.known_values, structures.ignore})
     if strange:
         raise InputError(
-            f"holds the label {strange[0]}, which is not declared",
+            f"contains the label {strange[0]}, which is not declared",
             source=files.label,
             hint="use a card that declares it",
         )

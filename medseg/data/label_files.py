@@ -14,7 +14,7 @@ from medseg.io.names import format_of
 from medseg.metrics.counts import present_values
 
 MOST_VALUES = 200
-"""More label values than a segmentation has whose values nobody named: what holds them is a scan."""
+"""More label values than a segmentation has whose values have no name: what holds them is a scan."""
 
 
 def read_structures(path: Path) -> StructureSet:
@@ -30,7 +30,7 @@ def read_structures(path: Path) -> StructureSet:
         content = read_json(path)
         stated = stated_labels(content if "labels" in content else {"labels": content}, numbered=True)
     except OSError as fault:
-        raise InputError(f"cannot be read ({fault.strerror})", source=path, hint="check the path") from None
+        raise InputError.unreadable(fault, path) from None
     except InputError:
         raise
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as fault:
@@ -42,7 +42,7 @@ def read_structures(path: Path) -> StructureSet:
     if stated.regions:
         return StructureSet(stated.regions, stated.ignore)
     if not stated.labels:
-        raise InputError("names no structure besides the background", source=path)
+        raise InputError("defines no label besides the background", source=path, hint="add the labels")
     return from_labels(stated.labels, stated.ignore)
 
 
@@ -86,7 +86,7 @@ def segment_names(paths: Iterable[Path]) -> dict[int, str]:
         for s in read_segments(path):
             if names.setdefault(s.value, s.name) != s.name or values.setdefault(s.name, s.value) != s.value:
                 raise InputError(
-                    f"gives the label {s.value} the name {s.name!r}, and another file does not",
+                    f"gives the label {s.value} the name {s.name!r}, which contradicts another file",
                     source=path,
                     hint="define the values with --labels",
                 )
@@ -102,7 +102,7 @@ def require_labels(values: Collection[int], path: Path, structures: StructureSet
     unknown = set(values) - set(structures.known_values if structures else ())
     if len(unknown) > MOST_VALUES:
         raise InputError(
-            f"holds {len(values)} different values: it looks like a scan, not labels",
+            f"contains {len(values)} different values, so it looks like a scan, not like labels",
             source=path,
-            hint="give label files; if this is one, define each value with --labels",
+            hint="give label files, or define each value with --labels",
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.augment.spec import Tissue
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import unknown_name
 from medseg.core.structures import Structure, StructureSet, from_labels, value_counts
 from medseg.data.cards import Card, available, load_card
 from medseg.data.layouts import LAYOUTS, DatasetFiles, layout_of, read_layout
@@ -37,7 +37,7 @@ class Origin:
         channels: that every case has, in order.
         known_channels: that the cases may have, in order.
         structures: what label values mean.
-        tissues: of a dataset of label maps alone, what each value is painted like.
+        tissues: of a dataset that contains only label maps: what each value is painted like.
         name, description, licence: as its card says, or its folder.
     """
 
@@ -70,8 +70,8 @@ def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | 
         reading: decisions that the files leave open.
 
     Raises:
-        UsageError: there is neither a layout nor a card of that name.
-        InputError: the folder is not as its layout or card says.
+        UsageError: neither a layout nor a card has this name.
+        InputError: the folder is not as its layout or card requires.
     """
     described_by = cards().get(layout)
     if described_by or not LAYOUTS.knows(layout):
@@ -98,8 +98,7 @@ def described(folder: Path, card: Card, *, complete: bool, reading: ReadOptions 
 def _card(name: str) -> Card:
     known = available("datasets")
     if Path(name).suffix != ".toml" and name not in known:
-        hint = did_you_mean(name, dict.fromkeys((*sources(), *known)))
-        raise UsageError(f"there is neither a layout nor a card named {name!r}", hint=hint)
+        raise unknown_name("layout or card", name, dict.fromkeys((*sources(), *known)))
     return load_card(name)
 
 

@@ -68,13 +68,22 @@ class SyntheticCases:
             InputError: the map's voxels are not of 1 mm.
         """
         indices, grid = self._head(files)
-        if not np.allclose(grid.spacing_mm, 1.0, atol=0.01):
+        self.require_one_mm(grid, files)
+        return indices
+
+    def require_one_mm(self, grid: Grid, files: CaseFiles) -> None:
+        """Refuse a map that no scan can be made from at every step.
+
+        Raises:
+            InputError: its voxels are not of 1 mm.
+        """
+        sides = canonical(grid).grid(grid).spacing_mm
+        if not np.allclose(sides, 1.0, atol=0.01):
             raise InputError(
-                f"a label map with voxels of {grid.spacing_mm} mm, not 1 mm",
+                f"has voxels of {' x '.join(f'{mm:.3g}' for mm in sides)} mm, but label maps need 1 mm",
                 source=files.image,
                 hint="resample it to 1 mm",
             )
-        return indices
 
     @property
     def spacing_range(self) -> SpacingRange:
@@ -94,7 +103,7 @@ class SyntheticCases:
         indices = self.table.encode(np.ascontiguousarray(reorientation.forward(labels.array)))
         box = bounding_box(indices)
         if box is None:
-            raise InputError("the label map is empty", source=files.image)
+            raise InputError("contains no label", source=files.image)
         room = [math.ceil(MARGIN_MM / mm) for mm in grid.spacing_mm]
         wanted = tuple(slice(s.start - r, s.stop + r) for s, r in zip(box, room, strict=True))
         there = widened(box, room, indices.shape)

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg import __version__
 from medseg.core import specs
 from medseg.core.errors import InputError, MedsegError
+from medseg.core.software import MADE_BY
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
 from medseg.metrics.export import report_json
@@ -18,7 +18,6 @@ from medseg.metrics.lesions import LesionRow
 from medseg.metrics.stored import case_from_mapping, case_mapping
 
 CASE_SCHEMA = "medseg.case/1"
-SOFTWARE = {"name": "medseg", "version": __version__}
 COHORT_PAGE = "cohort.html"
 
 
@@ -92,7 +91,7 @@ class CaseStore:
 
     def _made_of(self, digests: Mapping[str, str]) -> dict[str, Any]:
         """What the numbers depend on, as the file states it."""
-        software, settings = dict(SOFTWARE), dict(self.settings)
+        software, settings = dict(MADE_BY), dict(self.settings)
         return {"schema": CASE_SCHEMA, "software": software, "settings": settings, "sha256": dict(digests)}
 
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medseg import __version__
-from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.errors import UsageError
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, from_labels
 from medseg.data.label_files import held_structures, read_structures
 from medseg.evaluation.comparison_facts import facts_of, stated_structures
@@ -22,17 +21,27 @@ from medseg.evaluation.measure import MISSING
 from medseg.evaluation.pairs import FilePair, pair_files, read_pair
 from medseg.evaluation.protocols import require_surface
 from medseg.evaluation.result import Evaluation
+from medseg.findings.finding import Finding, from_cases, refused, who
+from medseg.findings.finding import sentences as texts_of
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
-from medseg.metrics.case import CaseResult, Tolerance, evaluate_case
+from medseg.metrics.case import CaseResult, Tolerance, evaluate_case, findings_of
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_LEAST_N, BOOTSTRAP_SEED, summarise
-from medseg.metrics.export import CASE_COLUMNS, case_content, cases_csv, number_cell, report_json, text_cell
+from medseg.metrics.export import (
+    CASE_COLUMNS,
+    case_content,
+    cases_csv,
+    document_head,
+    number_cell,
+    report_json,
+    text_cell,
+)
 from medseg.metrics.paired import PairedRow, compare_cases
 from medseg.metrics.ranking import ALPHA, EXACT_UP_TO, LEAST_TESTED
 from medseg.reporting.comparison.comparison import ReportComparison, metric_title, sentences, terminal_table
+from medseg.segmentation.prediction import stated_verdict
 
 SCHEMA = "medseg.comparison/1"
-SOFTWARE = f"medseg {__version__}"
 METRICS = ("dice", "hd95_mm", "nsd")
 """That are compared, the first one first in rank; NSD where a tolerance is given."""
 
@@ -83,15 +92,13 @@ class Comparison:
         """What `json` writes, as plain values."""
         said = self.report
         return {
-            "schema": SCHEMA,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "software": {"name": "medseg", "version": __version__},
-            "intended_use": "research",
+            **document_head(SCHEMA),
             "a": said.name_a,
             "b": said.name_b,
             "reference": said.has_reference,
             "settings": self._settings(),
-            "warnings": list(said.warnings),
+            "warnings": list(texts_of(said.findings)),
+            "findings": [finding.content() for finding in said.findings],
             "missing_a": list(said.missing_a),
             "missing_b": list(said.missing_b),
             "failures": {
@@ -221,15 +228,6 @@ def _measured(a: Path, b: Path, first: Evaluation, second: Evaluation, tolerance
     sides = {"A": first, "B": second}
     excluded = {**first.excluded, **second.excluded}
     failures = {side: {c.case_id: c.failure or "" for c in e.failures} for side, e in sides.items()}
-    left_out = (
-        f"{case} could not be measured and is excluded from all numbers: {why}"
-        for case, why in excluded.items()
-    )
-    failed = (
-        f"{side}: {case}: {why}; its structures count as missed (the worst value)"
-        for side, of_side in failures.items()
-        for case, why in of_side.items()
-    )
     said = ReportComparison(
         name_a=_name(a),
         name_b=_name(b),
@@ -238,11 +236,7 @@ def _measured(a: Path, b: Path, first: Evaluation, second: Evaluation, tolerance
         missing_a=tuple(case.case_id for case in of_a if case.failure == MISSING),
         missing_b=tuple(case.case_id for case in of_b if case.failure == MISSING),
         colours={s.name: s.colour for s in first.structures},
-        warnings=(
-            *left_out,
-            *failed,
-            *_warnings(("A", first.warnings, of_a), ("B", second.warnings, of_b)),
-        ),
+        findings=from_cases(((side, f) for side, e in sides.items() for f in e.findings), " and ".join),
         facts=facts_of(a, b),
     )
     faulty = [
@@ -279,11 +273,12 @@ def _agreement(
         next((pair.reading for pair in pairs), None),
     )
     require_some(structures, a)
-    cases = []
+    cases, found = [], [(case, f) for case, f in _left_out(missing_a, missing_b)]
     for done, pair in enumerate(pairs):
         if progress is not None:
             progress(done, len(pairs), pair.case_id)
         cases.append(_agreed(pair, structures, tolerance_mm, surface, threads))
+        found += [(pair.case_id, f) for f in (*findings_of(cases[-1]), *_stated(pair))]
     said = ReportComparison(
         name_a=_name(a),
         name_b=_name(b),
@@ -293,7 +288,7 @@ def _agreement(
         missing_a=missing_a,
         missing_b=missing_b,
         colours={s.name: s.colour for s in structures},
-        warnings=_warnings(("", (), cases)),
+        findings=from_cases(found, partial(who, of=len(cases) + len(missing_a) + len(missing_b))),
         facts=facts_of(a, b),
     )
     return Comparison(said, structures, tolerance_mm)
@@ -321,11 +316,7 @@ def _agreed(
     first, second = read_pair(pair, structures)
     if second is None:
         raise UsageError("the second segmentation does not exist", source=pair.reference)
-    try:
-        first.grid.require(second.grid, "A and B", str(pair.prediction))
-    except GridMismatchError as fault:
-        fault.hint = "resample one onto the other's grid first"
-        raise
+    first.grid.require(second.grid, "A and B", str(pair.prediction))
     return evaluate_case(
         second,
         first,
@@ -341,14 +332,18 @@ def _name(path: Path) -> str:
     return path.resolve().name
 
 
-def _warnings(*sides: tuple[str, Sequence[str], Sequence[CaseResult]]) -> tuple[str, ...]:
-    """What the files of each side warned of, once each."""
-    said = []
-    for side, general, cases in sides:
-        start = f"{side}: " if side else ""
-        said += [f"{start}{text}" for text in general]
-        said += [f"{start}{case.case_id}: {text}" for case in cases for text in case.warnings]
-    return tuple(dict.fromkeys(said))
+def _left_out(missing_a: Sequence[str], missing_b: Sequence[str]) -> Iterator[tuple[str, Finding]]:
+    """Cases of which one side has no segmentation, each with what is said of it."""
+    for side, missing in (("A", missing_a), ("B", missing_b)):
+        text = f"There is no segmentation by {side}; the case is left out of all numbers."
+        yield from ((case, Finding("missing", "doubt", text)) for case in missing)
+
+
+def _stated(pair: FilePair) -> tuple[Finding, ...]:
+    """Doubts and warnings that `predict` left beside A and B."""
+    found = {"A": pair.reference, "B": pair.prediction}
+    said = ((side, f) for side, path in found.items() if path for f in refused(stated_verdict(path).findings))
+    return from_cases(said, " and ".join)
 
 
 def _row_content(row: PairedRow) -> dict[str, Any]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medseg import __version__
 from medseg.core.errors import InputError, UsageError
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
 from medseg.segmentation.prediction import (
@@ -51,7 +51,7 @@ def _predicted_structures(path: Path) -> StructureSet | None:
 
 def facts_of(a: Path, b: Path) -> tuple[tuple[str, str], ...]:
     """Models and settings that made the segmentations, from their sidecars."""
-    facts = [("Software", f"medseg {__version__}")]
+    facts = [("Software", SOFTWARE)]
     said = {"A": usable_summaries(a), "B": usable_summaries(b)}
     for name, found in said.items():
         models = dict.fromkeys(summary.provenance.models_in_words for summary in found)

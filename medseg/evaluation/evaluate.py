@@ -18,7 +18,6 @@ from medseg.evaluation.pairs import pair_files
 from medseg.evaluation.result import Evaluation, settings_content
 from medseg.io import ReadOptions
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
-from medseg.metrics.cohort import summarise
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.promise12 import Anchors
 from medseg.prediction.requests import find_cases
@@ -100,7 +99,8 @@ def evaluate(
         raise UsageError("reports of cases are written to a folder", hint="give -o FOLDER")
     pairs, warnings = pair_files(Path(pred), Path(ref), reading)
     pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
-    structures = structures if ignore is None else ignoring(structures, ignore)
+    structures, left_out = (structures, ()) if ignore is None else ignoring(structures, ignore)
+    more = (*more, *left_out)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     options = with_rules(options, structures, lesions, instances)
     options = replace(options, reading=(reading or ReadOptions()).of_labels(2))
@@ -138,7 +138,6 @@ def _evaluation(
     cases = tuple(found.case for found in measured if found.case is not None)
     return Evaluation(
         cases,
-        summarise(cases),
         tasks[0].structures,
         tasks[0].options,
         {case: found.digests for case, found in by_id.items()},
@@ -150,6 +149,7 @@ def _evaluation(
             t.pair.case_id: (t.pair.reference.name, t.pair.prediction.name if t.pair.prediction else "")
             for t in tasks
         },
+        stated={case: found.stated for case, found in by_id.items()},
         lesions={case: found.lesions for case, found in by_id.items() if found.case is not None},
         pages={case: found.page for case, found in by_id.items() if found.page},
         without_page={case: found.no_page for case, found in by_id.items() if found.no_page},

@@ -147,7 +147,7 @@ def write_page(
 
     small = {case: picture(page) for case, page in found.pages.items()}
     report_cohort(
-        found.cases,
+        found.scores,
         structures=found.structures,
         out=path,
         title=found.title,

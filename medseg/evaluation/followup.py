@@ -6,23 +6,23 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medseg import __version__
 from medseg.core.errors import ModelError, UsageError
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.evaluation.comparison_facts import StatedPrediction, require_same
-from medseg.findings.finding import REFUSED
+from medseg.findings.finding import Finding, from_cases, from_warnings, ordered, refused
 from medseg.findings.finding import sentences as sentences_of
 from medseg.io import ReadOptions, digest_of_files, read_label_file, read_scan
 from medseg.io.atomic import write_text
-from medseg.metrics.export import number_cell, report_json, text_cell
+from medseg.metrics.export import document_head, number_cell, report_json, text_cell
 from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesions
 from medseg.model.evidence import SmallestChange
 from medseg.model.file import load_model, packaged_models
@@ -35,7 +35,6 @@ SCHEMA = "medseg.followup/1"
 SPACING_RATIO = 1.25
 """Ratio of the sides of two scans' voxels from which their volumes differ by more than repeated scans do."""
 
-SOFTWARE = f"medseg {__version__}"
 DECIMALS = 6
 
 COLUMNS = (
@@ -74,10 +73,7 @@ class Followup:
         """What `json` writes, as plain values."""
         said = self.report
         return {
-            "schema": SCHEMA,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "software": {"name": "medseg", "version": __version__},
-            "intended_use": "research",
+            **document_head(SCHEMA),
             "first": said.name_first,
             "second": said.name_second,
             "dates": None if said.dates is None else [day.isoformat() for day in said.dates],
@@ -85,7 +81,8 @@ class Followup:
             "same_grid": said.same_grid,
             "registered": False,
             "noise_known": said.noise_known,
-            "warnings": list(said.warnings),
+            "warnings": list(sentences_of(said.findings)),
+            "findings": [finding.content() for finding in said.findings],
             "sentences": list(self.sentences()),
             "structures": [
                 _rounded(
@@ -208,7 +205,7 @@ def followup(
         lesions={name: _tracked(structures, name, one, two, smallest) for name in lesions},
         same_grid=one.grid.matches(two.grid),
         noise_known=bool(smallest),
-        warnings=(*why_not, *_warnings(stated)),
+        findings=ordered((*from_warnings(why_not, "noise"), *_stated_doubts(stated))),
         colours={s.name: s.colour for s in structures},
         facts=_facts(stated),
         dates=dates,
@@ -326,16 +323,16 @@ def _unlike(first: Grid, second: Grid) -> Iterator[str]:
             return
 
 
-def _warnings(stated: Sequence[StatedPrediction]) -> tuple[str, ...]:
-    """What the predictions warned of, and another version of the software."""
-    said = []
+def _stated_doubts(stated: Sequence[StatedPrediction]) -> tuple[Finding, ...]:
+    """What speaks against the predictions, and another version of the software."""
+    said: list[Finding] = []
     versions = [one.summary.provenance.software.version for one in stated]
     if versions[0] != versions[1]:
-        said.append(f"different versions of medseg made the predictions: {versions[0]} and {versions[1]}")
-    for when, one in zip(("first", "second"), stated, strict=True):
-        findings = one.summary.stated_findings() or ()
-        said += [f"{when}: {text}" for text in sentences_of(findings, *REFUSED)]
-    return tuple(dict.fromkeys(said))
+        text = f"different versions of medseg made the predictions: {versions[0]} and {versions[1]}"
+        said += from_warnings([text], "versions")
+    both = {"first": stated[0].summary, "second": stated[1].summary}
+    doubts = ((when, f) for when, summary in both.items() for f in refused(summary.stated_findings() or ()))
+    return (*said, *from_cases(doubts, " and ".join))
 
 
 def _facts(stated: Sequence[StatedPrediction]) -> tuple[tuple[str, str], ...]:

@@ -86,8 +86,8 @@ def require_some(structures: StructureSet, source: Path) -> None:
         )
 
 
-def ignoring(structures: StructureSet, value: int) -> StructureSet:
-    """The structures without one that has the value to be ignored.
+def ignoring(structures: StructureSet, value: int) -> tuple[StructureSet, tuple[str, ...]]:
+    """The structures without one that has the value to be ignored, and a warning where that has a name.
 
     Raises:
         UsageError: a region has it, or no other structure is left.
@@ -95,7 +95,9 @@ def ignoring(structures: StructureSet, value: int) -> StructureSet:
     kept = tuple(s for s in structures if s.members or s.value != value)
     if not kept:
         raise UsageError(f"no label remains to measure when {value} is ignored", hint="check --ignore")
-    return StructureSet(kept, value)
+    named = [s.name for s in structures if s not in kept and s.name not in (str(value), f"label {value}")]
+    said = (f"the value to ignore, {value}, is the structure {name}, which is not measured" for name in named)
+    return StructureSet(kept, value), tuple(said)
 
 
 def _regions(challenge: protocols.Protocol, found: StructureSet) -> StructureSet:

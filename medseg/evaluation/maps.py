@@ -15,7 +15,6 @@ from medseg.evaluation.label_names import ignoring, require_some
 from medseg.evaluation.measure import EvaluationOptions, Maps, measure_maps
 from medseg.evaluation.result import Evaluation
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
-from medseg.metrics.cohort import summarise
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
 
@@ -52,14 +51,13 @@ def evaluate_maps(
         values = {v for m in (predicted, reference) for v in present_values(m.array)} - {0}
         structures = from_labels({value: str(value) for value in sorted(values)})
         require_some(structures, Path("labels"))
+    left_out: tuple[str, ...] = ()
     if ignore is not None:
-        structures = ignoring(structures, ignore)
+        structures, left_out = ignoring(structures, ignore)
     if structures.ignore is not None:
         reference = replace(reference, ignore=structures.ignore)
     options = EvaluationOptions(tolerance_mm, "", surface, mode, threads, challenge)
     options = with_rules(options, structures, lesions, instances)
     case, rows, _ = measure_maps(Maps(predicted, reference), structures, options)
-    lost = ignored_nowhere(ignore, (case,))
-    return Evaluation(
-        (case,), summarise((case,)), structures, options, warnings=lost, lesions={case.case_id: rows}
-    )
+    lost = (*left_out, *ignored_nowhere(ignore, (case,)))
+    return Evaluation((case,), structures, options, warnings=lost, lesions={case.case_id: rows})

@@ -18,12 +18,14 @@ from medseg.data.label_files import require_labels
 from medseg.evaluation import protocols
 from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, StoredCase, picture
 from medseg.evaluation.pairs import FilePair, read_pair
+from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions, digest_of, read_scan
 from medseg.io.atomic import atomic_write
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
+from medseg.segmentation.prediction import stated_verdict
 
 MISSING = "the prediction is missing"
 UNUSABLE = "the prediction cannot be used: "
@@ -90,6 +92,7 @@ class Measured:
         digests: sha256 of the files: `reference`, `prediction`.
         lesions: of the structures that were asked for.
         fault: why a file cannot be used; of the prediction, `case` counts it as missed.
+        stated: doubts and warnings that the prediction's summary states of it.
         page: the page of the case, if there is one.
         no_page: why the page that was wanted could not be made.
     """
@@ -98,6 +101,7 @@ class Measured:
     digests: Mapping[str, str] = field(default_factory=dict)
     lesions: tuple[LesionRow, ...] = ()
     fault: MedsegError | None = None
+    stated: tuple[Finding, ...] = ()
     page: Path | None = None
     no_page: str = ""
 
@@ -119,13 +123,21 @@ def measure(task: Task) -> Measured:
         MedsegError: the case is alone and at fault, or its results cannot be written.
     """
     measured, maps = _contained(task)
-    return measured if maps is None else _written(task, measured, maps)
+    measured = measured if maps is None else _written(task, measured, maps)
+    return replace(measured, stated=_stated(task.pair, measured))
 
 
 def died(task: Task) -> Measured:
     """The result of a case whose process died."""
     text = "the process that measured it died, perhaps for lack of memory"
     return Measured(None, fault=ResourceError(text, source=task.pair.case_id, hint="give fewer --workers"))
+
+
+def _stated(pair: FilePair, measured: Measured) -> tuple[Finding, ...]:
+    """Doubts and warnings that `predict` left beside a prediction that was measured."""
+    if pair.prediction is None or measured.case is None or measured.case.failure:
+        return ()
+    return refused(stated_verdict(pair.prediction).findings)
 
 
 def _contained(task: Task) -> tuple[Measured, Maps | None]:
@@ -302,7 +314,6 @@ def _with_page(
     from medseg.metrics.measurement import Measurement
     from medseg.reporting.case.page import ReportOptions, case_of, write_page
     from medseg.reporting.drawing.thumbnails import thumbnail_png
-    from medseg.segmentation.prediction import stated_verdict
 
     options = ReportOptions(
         case_id=task.pair.case_id,
@@ -347,8 +358,6 @@ def _digests(pair: FilePair) -> dict[str, str]:
 
 def _page_digest(task: Task, scan: Scan) -> str:
     """Of what a case's page shows beside its label files: the scan, and what the model said of its result."""
-    from medseg.segmentation.prediction import stated_verdict
-
     verdict = stated_verdict(task.pair.prediction) if task.pair.prediction else None
     said = None if verdict is None else [[f.content() for f in verdict.findings], verdict.known]
     return hexdigest(json.dumps([_digest(scan), said]))

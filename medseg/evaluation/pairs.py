@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medseg.core.errors import InputError, UsageError, counted
+from medseg.core.errors import InputError, UsageError, counted, listed
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.data.cases import relabelled
@@ -127,7 +127,7 @@ def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
         return found, ()
     taken = [f"{files[stem].name} ({files[scan].name})" for stem, scan in marked.items() if scan in files]
     told = f"left out: {counted(len(scans), 'scan')} beside the labels"
-    return found, (f"{told}; taken (left out): {_first(taken)}",)
+    return found, (f"{told}; taken (left out): {listed(taken, most=LISTED)}",)
 
 
 def _predicted(*stems: str) -> tuple[str, ...]:
@@ -144,13 +144,7 @@ def _of_several(references: Iterable[_Reference], predictions: Mapping[str, Path
     if not told:
         return ()
     cases = counted(len(told), "case")
-    return (f"more than one file may be the prediction of {cases}; taken: {_first(told)}",)
-
-
-def _first(names: Sequence[str]) -> str:
-    """The first few names."""
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return f"{', '.join(names[:LISTED])}{more}"
+    return (f"more than one file may be the prediction of {cases}; taken: {listed(told, most=LISTED)}",)
 
 
 def _match(reference: _Reference, predictions: Mapping[str, Path]) -> Path | None:

@@ -188,7 +188,7 @@ def read_anchors(path: Path) -> promise12.Anchors:
         text = path.read_text(encoding="utf-8")
         data = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as fault:
-        raise InputError(f"cannot be read ({fault.strerror})", source=path, hint="check the path") from None
+        raise InputError.unreadable(fault, path) from None
     except (ValueError, RecursionError) as fault:
         raise InputError(f"is neither TOML nor JSON ({fault})", source=path) from None
     if not isinstance(data, dict):

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from medseg.core import specs
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
-from medseg.evaluation.case_file import SOFTWARE
 from medseg.evaluation.measure import MISSING, EvaluationOptions
 from medseg.evaluation.scores import case_table, cohort_table
+from medseg.findings.finding import Finding, from_cases, from_warnings, ordered, sentence, who
 from medseg.io.atomic import write_text
 from medseg.io.pictures.slices import NO_SIZE
-from medseg.metrics.case import CaseResult, tolerances_mm
+from medseg.metrics.case import CaseResult, findings_of, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow
-from medseg.metrics.export import case_content, cases_csv, cohort_csv, lesions_csv, report_json
+from medseg.metrics.export import case_content, cases_csv, cohort_csv, document_head, lesions_csv, report_json
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.scores import Scores, StructureScores
 from medseg.metrics.table import HAUSDORFF_PERCENT
@@ -41,7 +41,6 @@ class Evaluation:
 
     Attributes:
         cases: in the order of their ids.
-        cohort: one row a structure and metric over all cases.
         structures: what was measured.
         options: how.
         digests: sha256 of the files of each case, by case id: `reference`, `prediction`.
@@ -50,13 +49,13 @@ class Evaluation:
         title: what the cases are called together.
         excluded: why a case is in no number, by case id.
         files: names of reference and prediction of each case, by case id.
+        stated: doubts and warnings that the predictions' summaries state of them, by case id.
         lesions: of the structures that were measured lesion by lesion, by case id.
         pages: the page of each case that has one, by case id.
         without_page: why a page that was wanted could not be made, by case id.
     """
 
     cases: tuple[CaseResult, ...]
-    cohort: tuple[CohortRow, ...]
     structures: StructureSet
     options: EvaluationOptions
     digests: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -65,6 +64,7 @@ class Evaluation:
     title: str = ""
     excluded: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    stated: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     lesions: Mapping[str, tuple[LesionRow, ...]] = field(default_factory=dict)
     pages: Mapping[str, Path] = field(default_factory=dict)
     without_page: Mapping[str, str] = field(default_factory=dict)
@@ -73,6 +73,14 @@ class Evaluation:
     def scores(self) -> Scores:
         """The measurements by structure and metric."""
         return Scores(self.cases)
+
+    def __repr__(self) -> str:
+        return f"Evaluation({self.scores.shown})"
+
+    @property
+    def cohort(self) -> tuple[CohortRow, ...]:
+        """One row a structure and metric over all cases."""
+        return self.scores.cohort
 
     def __getitem__(self, name: str) -> StructureScores:
         """The scores of one structure, such as `found["liver"].dice`.
@@ -101,6 +109,22 @@ class Evaluation:
         unusable = (case.case_id for case in self.failures if case.failure != MISSING)
         return tuple(dict.fromkeys((*unusable, *self.excluded, *self.without_page)))
 
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All that a reader must know, most severe first: of the whole, and of each case by its id."""
+        of = partial(who, of=len(self.cases) + len(self.excluded))
+        return ordered((*from_warnings(self.warnings, "evaluation"), *from_cases(self._of_each(), of)))
+
+    def _of_each(self) -> Iterator[tuple[str, Finding]]:
+        """Each case's findings, with its id."""
+        for case in self.cases:
+            for finding in (*findings_of(case), *self.stated.get(case.case_id, ())):
+                yield case.case_id, finding
+        for name, reason in self.excluded.items():
+            yield name, Finding("excluded", "doubt", sentence(f"{reason}; excluded from all numbers"))
+        for name, reason in self.without_page.items():
+            yield name, Finding("no_page", "warning", sentence(f"no report was written: {reason}"))
+
     def table_rows(self) -> tuple[tuple[str, ...], ...]:
         """The table to show, header first: the structures of one case, or of the cohort."""
         protocol = self.options.protocol
@@ -115,8 +139,7 @@ class Evaluation:
 
     def csv(self) -> str:
         """One line a case, structure and metric."""
-        software = f"{SOFTWARE['name']} {SOFTWARE['version']}"
-        return cases_csv(self.cases, surface=self.options.mode, software=software, model=self.model)
+        return cases_csv(self.cases, surface=self.options.mode, software=SOFTWARE, model=self.model)
 
     def cohort_csv(self) -> str:
         """One line a structure and metric over all cases."""
@@ -133,13 +156,11 @@ class Evaluation:
     def content(self) -> dict[str, Any]:
         """What `json` writes, as plain values."""
         return {
-            "schema": SCHEMA,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "software": SOFTWARE,
-            "intended_use": "research",
+            **document_head(SCHEMA),
             "model": self.model or None,
             "settings": settings_content(self.structures, self.options),
             "warnings": list(self.warnings),
+            "findings": [finding.content() for finding in self.findings],
             "failures": [{"case_id": c.case_id, "reason": c.failure} for c in self.failures],
             "excluded": [{"case_id": case, "reason": reason} for case, reason in self.excluded.items()],
             "cases": [
@@ -181,5 +202,5 @@ def settings_content(structures: StructureSet, options: EvaluationOptions) -> di
         else None,
         **({} if structures.ignore is None else {"ignored_value": structures.ignore}),
         "instances": specs.to_mapping(rule) if (rule := options.instances) else None,
-        "reading": asdict(options.reading),
+        "reading": options.reading.content(),
     }

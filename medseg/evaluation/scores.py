@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from medseg.core import numbers
-from medseg.core.errors import printable
-from medseg.findings.finding import listed
-from medseg.metrics.case import UNKNOWN, CaseResult, StructureResult
+from medseg.core.errors import listed, printable
+from medseg.metrics.case import UNKNOWN, UNLABELLED, CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow
 from medseg.metrics.value import not_evaluated
 from medseg.reporting.tables import measure
 
 Rows = tuple[tuple[str, ...], ...]
 
-UNLABELLED = ("255", "-1")
+USUALLY_IGNORED = ("255", "-1")
 """Values that data sets give to voxels that nobody labelled."""
 
 PIXELS_A_ML = 1000
@@ -50,14 +49,14 @@ def hints(cases: Sequence[CaseResult], *, tolerance: bool, ignore: bool) -> tupl
     if not tolerance and any(case.has_distances and case.mode == "surfel" for case in cases):
         said.append("the NSD (surface Dice) needs a tolerance: give --tolerance MM")
     if not ignore and (values := _missed_values(cases)):
-        usual = next((value for value in values if value in UNLABELLED), None)
+        usual = next((value for value in values if value in USUALLY_IGNORED), None)
         what = "give --ignore VALUE" if usual is None else f"--ignore {usual} leaves them out"
         said.append(
             f"no prediction has the value {listed(values)} of the references; "
-            f"if nobody labelled such voxels, {what}"
+            f"if such voxels are {UNLABELLED}, {what}"
         )
     elif not ignore and any(UNKNOWN.format("reference") in text for case in cases for text in case.warnings):
-        said.append("if a value without a structure marks unlabelled voxels, give --ignore VALUE")
+        said.append(f"if a value without a structure marks voxels {UNLABELLED}, give --ignore VALUE")
     return tuple(said)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, get_args
+
+from medseg.core.errors import InputError, listed
 
 Severity = Literal["doubt", "warning", "note"]
 """A doubt makes the result doubtful, so that no interval is stated; a warning concerns the files that were
@@ -12,6 +14,8 @@ read; a note states what a reader must know to use the numbers. `--strict` refus
 
 REFUSED: tuple[Severity, ...] = ("doubt", "warning")
 """What `--strict` refuses."""
+
+STRICT_HINT = "check the scan and the model, or drop --strict and inspect the result"
 
 WORDS: Mapping[Severity, str] = {"doubt": "Doubt", "warning": "Warning", "note": "Note"}
 """What stands before a finding's sentence where findings of several severities are listed."""
@@ -34,9 +38,6 @@ NO_DOUBT = "No automatic check raised a flag. The outlines can still be wrong; i
 
 DOUBTFUL = "Doubtful: an automatic check speaks against this result, which promises nothing."
 """The verdict on a result of which any finding is a doubt."""
-
-LISTED = 8
-"""Structures that a sentence names before it counts the rest."""
 
 CASES_NAMED = 3
 """Cases that a sentence names before it counts the rest."""
@@ -153,6 +154,22 @@ def is_doubtful(findings: Iterable[Finding]) -> bool:
     return any(f.severity == "doubt" for f in findings)
 
 
+def refused(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """The doubts and warnings, which `--strict` refuses."""
+    return tuple(f for f in findings if f.severity in REFUSED)
+
+
+def refuse(findings: Iterable[Finding], hint: str = STRICT_HINT) -> None:
+    """Refuse what `--strict` refuses.
+
+    Raises:
+        InputError: there is a doubt or a warning; every one is named.
+    """
+    if found := refused(findings):
+        said = "; ".join(f.sentence.removesuffix(".") for f in found)
+        raise InputError(f"doubtful: {said}", hint=hint)
+
+
 def ordered(findings: Iterable[Finding]) -> tuple[Finding, ...]:
     """The findings, most severe first, each sentence once; within a severity the order is kept."""
     rank = get_args(Severity).index
@@ -165,7 +182,7 @@ def at_edge(findings: Iterable[Finding]) -> frozenset[str]:
     return frozenset(name for f in findings if f.code in ("at_edge", "cut_short") for name in f.structures)
 
 
-def of_files(warnings: Iterable[str], code: str = "file") -> tuple[Finding, ...]:
+def from_warnings(warnings: Iterable[str], code: str = "file") -> tuple[Finding, ...]:
     """Warnings of the file readers, as findings."""
     return tuple(Finding(code, "warning", sentence(text)) for text in dict.fromkeys(warnings))
 
@@ -179,17 +196,6 @@ def sentence(text: str) -> str:
     text = text.strip()
     text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def listed(names: Sequence[str], detail: Callable[[str], str] | None = None, most: int = LISTED) -> str:
-    """Names as words of a sentence, each with its detail in brackets, the rest counted.
-
-    >>> listed(["stem"]), listed(["stem", "core"], lambda name: f"{len(name)} ml"), listed("abcd", most=2)
-    ('stem', 'stem (4 ml) and core (4 ml)', 'a, b and 2 more')
-    """
-    words = [name if detail is None else f"{name} ({detail(name)})" for name in names[:most]]
-    last = f"{len(names) - most} more" if len(names) > most else words.pop()
-    return f"{', '.join(words)} and {last}" if words else last
 
 
 def who(names: Sequence[str], of: int) -> str:
@@ -215,3 +221,23 @@ def gathered(sentences: Iterable[tuple[str, str]], of: int) -> list[str]:
     for name, text in dict.fromkeys(sentences):
         names.setdefault(text, []).append(name)
     return [f"{who(cases, of)}: {text}" for text, cases in names.items()]
+
+
+def from_cases(
+    findings: Iterable[tuple[str, Finding]], name: Callable[[list[str]], str]
+) -> tuple[Finding, ...]:
+    """Findings about several cases, most severe first, each with whose it is before its sentence.
+
+    Args:
+        findings: each with the name of its case; what holds for several cases is one finding.
+        name: puts the names of cases into words, such as `who`.
+
+    >>> told = from_cases([("a", Finding("x", "note", "It."))], "".join)
+    >>> [f.sentence for f in told]
+    ['a: It.']
+    """
+    found: dict[tuple[Severity, str], tuple[Finding, list[str]]] = {}
+    for case, finding in findings:
+        names = found.setdefault((finding.severity, finding.sentence), (finding, []))[1]
+        names += [case] if case not in names else []
+    return ordered(replace(f, sentence=f"{name(names)}: {f.sentence}") for f, names in found.values())

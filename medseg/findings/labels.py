@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from medseg.core import affine as aff
 from medseg.core.boxes import centroid, profiles
 from medseg.core.components import components
-from medseg.core.errors import counted, plural
+from medseg.core.errors import counted, listed, plural
 from medseg.core.numbers import millilitres
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid
-from medseg.findings.finding import Finding, listed, sentence
+from medseg.findings.finding import Finding, sentence
 
 VOLUME_SLACK = 1.6
 """How many times beyond the volumes of the training cases a structure's volume is doubted.
@@ -53,7 +53,7 @@ class Expected:
     training: str = "the training data"
 
 
-def of_labels(
+def check_label_map(
     labels: Labels,
     grid: Grid,
     structures: StructureSet,

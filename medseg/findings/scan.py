@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from medseg.core import affine as aff
-from medseg.core.errors import GeometryError
+from medseg.core.errors import GeometryError, listed
 from medseg.core.numbers import millilitres
 from medseg.core.volume import Grid, Volume
-from medseg.findings.finding import Finding, Least, Trained, listed, sentence
+from medseg.findings.finding import Finding, Least, Trained, sentence
 
 TILTED_DEGREES = 10.0
 """Angle between the scan's axes and the patient's from which a page says that they differ."""
@@ -36,7 +36,7 @@ NO_ORIENTATION = (
 )
 
 
-def of_grid(grid: Grid, *, orientation_known: bool = True) -> Iterator[Finding]:
+def check_grid(grid: Grid, *, orientation_known: bool = True) -> Iterator[Finding]:
     """Findings about the orientation of the grid, which affect how slices are shown.
 
     Args:
@@ -65,7 +65,7 @@ def of_grid(grid: Grid, *, orientation_known: bool = True) -> Iterator[Finding]:
         )
 
 
-def of_scan(volume: Volume, spec: Trained, spatial_dims: int = 3) -> Iterator[Finding]:
+def check_scan(volume: Volume, spec: Trained, spatial_dims: int = 3) -> Iterator[Finding]:
     """Findings that make this scan unsuitable for this model.
 
     Args:

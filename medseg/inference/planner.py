@@ -44,7 +44,7 @@ MIB, GIB, UNLIMITED = 2**20, 2**30, 2**60
 
 @dataclass(frozen=True)
 class Load:
-    """Bytes that a prediction holds beyond the prepared scan.
+    """Bytes that a prediction needs in addition to the prepared scan.
 
     Attributes:
         network: one tile, its feature maps and its answer.
@@ -63,7 +63,7 @@ class Load:
 
 
 def load_with(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Triple) -> Load:
-    """What a predictor holds; an upper bound, for f32.
+    """An upper bound of the bytes that a predictor needs, in f32.
 
     Args:
         predictor: of the model, with its tiles.
@@ -111,7 +111,7 @@ class Forecast:
     Attributes:
         plans: of each model, on the grid it would see if nothing were cropped away.
         in_slabs: which of them have one tile that is too large for its maps, and runs in slabs.
-        bytes: what the process would hold, the libraries and models it holds now included.
+        bytes: memory that the process would use, including the libraries and models it uses now.
     """
 
     plans: tuple[Plan, ...]
@@ -136,10 +136,10 @@ def forecast(
         members: the models, and how they predict.
         grid: of the scan.
         itemsize: bytes of a voxel.
-        limit: bytes the process may hold; None for most of what is free.
+        limit: bytes that the process may use; None for most of what is free.
 
     Raises:
-        ResourceError: there is no room for it.
+        ResourceError: there is not enough memory for it.
     """
     oriented = canonical(grid).grid(grid)
     plans, loads, scans, preparing, slabs = [], [], [], [], []
@@ -181,7 +181,7 @@ def with_tiles_that_fit(
         limit: of the process, for the message where there is too little room.
 
     Raises:
-        ResourceError: there is too little for the smallest plan; it says how much is needed.
+        ResourceError: there is too little memory for the smallest plan; the error states how much is needed.
     """
     least = None
     for candidate in _candidates(predictor, shape):
@@ -193,16 +193,16 @@ def with_tiles_that_fit(
             return candidate
         least = load if least is None else min(least, load)
     what = f"predicting an image of {'x'.join(map(str, shape))} voxels with {spec.name}"
-    raise _too_much(least or 0, room, f"{what}, beside the scan,", limit)
+    raise _too_much(least or 0, room, what, limit, " in addition to the scan")
 
 
-def _too_much(needed: int, room: int, what: str, limit: int | None = None) -> ResourceError:
+def _too_much(needed: int, room: int, what: str, limit: int | None = None, beside: str = "") -> ResourceError:
     """What is too large, and the least limit that suffices where one was given."""
     enough = "raise --max-memory"
     if limit is not None:
         enough = f"give --max-memory {math.ceil((limit + needed - room) / MIB)}M"
     return ResourceError(
-        f"{what} needs {needed / GIB:.2f} GiB, and {max(0, room) / GIB:.2f} GiB are left",
+        f"{what} needs {needed / GIB:.2f} GiB{beside}, but only {max(0, room) / GIB:.2f} GiB are left",
         hint=f"{enough}, or close other programs",
     )
 

@@ -56,7 +56,7 @@ class Predictor:
         slab_voxels: where not 0, a plan of one tile is answered in slabs of so many voxels.
         slice_axes: of a 2D network, the axes that slices are cut across; averaged where there are several.
         context: neighbours on each side of a slice that a 2D network is given as channels.
-        maps: values a voxel of a tile that an engine holds at once (see `values_alive`).
+        maps: values per voxel of a tile that an engine stores at once (see `values_alive`).
     """
 
     engines: Sequence[Engine]
@@ -82,11 +82,14 @@ class Predictor:
         mirrored = {axis for axes in self.flips for axis in axes}
         if mirrored and (0 in self.slice_axes or (self.context and mirrored & set(self.slice_axes))):
             raise UsageError(
-                f"slices across the axes {self.slice_axes} cannot be averaged with mirrored ones",
+                f"slices across the axes {self.slice_axes} cannot be averaged with mirrored slices",
                 hint="predict without --tta",
             )
         if not self.engines or self.batch < 1:
-            raise UsageError(f"{len(self.engines)} engines with batches of {self.batch}: at least 1 of each")
+            raise UsageError(
+                f"a predictor needs at least 1 engine and a batch of at least 1, not {len(self.engines)} and "
+                f"{self.batch}"
+            )
 
     @classmethod
     def of(
@@ -144,7 +147,7 @@ class Predictor:
             UsageError, ResourceError: see `tiles.plan`.
         """
         if image.ndim != 4 or 0 in image.shape:
-            raise InputError(f"an image (C, i, j, k) is needed, this one has the shape {image.shape}")
+            raise InputError(f"an image must have the shape (C, i, j, k), not {image.shape}")
         if self.context or self.slice_axes != (2,):
             yield from self._sliced(image, watch)
             return
@@ -235,7 +238,7 @@ class Predictor:
 
     @property
     def streams(self) -> bool:
-        """Whether the engine can answer in slabs: it alone, of the scan as it is."""
+        """Whether the engine can run in slabs: only for one engine and without mirrored scans."""
         return len(self.engines) == 1 and not self.flips and isinstance(self.engines[0], RowEngine)
 
     def _streamed(self, cut: Plan, image: FloatArray, watch: Stopwatch) -> Iterator[tuple[slice, FloatArray]]:
@@ -284,7 +287,7 @@ class Predictor:
 
 
 def values_alive(spec: ModelSpec, engine: str) -> int:
-    """Values of feature maps, for each voxel of a tile, that the engine of a name holds at once."""
+    """Values of feature maps, for each voxel of a tile, that the engine of a name stores at once."""
     openvino, torch = MAPS_ALIVE.get(spec.network.name, MOST_MAPS_ALIVE)
     maps = openvino if engine.startswith("openvino") else torch
     return math.ceil(maps * max(spec.network.widths[:1] or (USUAL_WIDTH,)))
@@ -293,18 +296,15 @@ def values_alive(spec: ModelSpec, engine: str) -> int:
 def labels_from_probabilities(
     probabilities: FloatArray, structures: StructureSet
 ) -> NDArray[np.signedinteger | np.unsignedinteger]:
-    """Label values (i, j, k) from probabilities (K, i, j, k), in the smallest type that holds them.
+    """Label values (i, j, k) from probabilities (K, i, j, k), in the smallest suitable type.
 
     Labels: the most probable output, the earlier one where two are equal. Regions: each where
     its probability is above 0.5, painted in the order listed, later over earlier.
 
     Raises:
-        ModelError: there are not as many outputs as the structures make.
+        ModelError: the structures need another number of outputs.
     """
-    if len(probabilities) != structures.output_channels:
-        raise ModelError(
-            f"{len(probabilities)} outputs, where the structures make {structures.output_channels}"
-        )
+    tta.require_outputs(len(probabilities), structures.output_channels)
     values = structures.values
     kind = np.result_type(*(np.min_scalar_type(v) for v in (0, *values)))
     labels = np.zeros(probabilities.shape[1:], dtype=kind)
@@ -378,6 +378,6 @@ def _softmax(logits: FloatArray) -> FloatArray:
 def _three(values: Sequence[int], last: int) -> tuple[int, int, int]:
     """Three values from two (a 2D network, with `last` for axis k) or three."""
     if len(values) not in (2, 3):
-        raise UsageError(f"two or three values are needed, one per axis, not {tuple(values)}")
+        raise UsageError(f"a setting per axis needs two or three values, not {tuple(values)}")
     i, j, k = (*values, last)[:3]
     return int(i), int(j), int(k)

@@ -47,7 +47,7 @@ SLAB_VOXELS, SLAB_ARRAYS = 2**19, 40
 
 
 def bytes_held(prepared: Triple, scan: Triple) -> int:
-    """An upper bound of what refinement holds beside the labels, for grids of these shapes."""
+    """An upper bound of the bytes that refinement needs beside the labels, for grids of these shapes."""
     arrays = np.dtype(np.float32).itemsize * SLAB_ARRAYS * min(SLAB_VOXELS, math.prod(scan))
     return BYTES_PER_VOXEL * math.prod(prepared) + arrays
 

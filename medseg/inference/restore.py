@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import Box, around, bounding_box
-from medseg.core.errors import ModelError
 from medseg.core.structures import StructureSet
 from medseg.inference.tiles import FloatArray
+from medseg.inference.tta import require_outputs
 from medseg.preparation.preparation import Prepared
 from medseg.preparation.resample import reached, resample, sources
 
@@ -33,10 +33,10 @@ Rows = Iterator[tuple[slice, FloatArray]]
 
 
 def restored_labels(prepared: Sequence[Prepared], runs: Sequence[Rows], structures: StructureSet) -> Labels:
-    """Label values (I, J, K) on the scan's grid in RAS+ order, in the smallest type that holds them.
+    """Label values (I, J, K) on the scan's grid in RAS+ order, in the smallest suitable type.
 
     They are those of `labels_from_probabilities` for the mean of what `Prepared.restore` gives, to a voxel
-    in ten thousand, where two outputs differ by rounding alone.
+    in ten thousand, where two outputs differ only by rounding.
 
     Args:
         prepared: the scan as each model saw it.
@@ -44,7 +44,7 @@ def restored_labels(prepared: Sequence[Prepared], runs: Sequence[Rows], structur
         structures: what the outputs are.
 
     Raises:
-        ModelError: there are not as many outputs as the structures make.
+        ModelError: the structures need another number of outputs.
     """
     shape = prepared[0].oriented_shape
     kind = np.result_type(*(np.min_scalar_type(v) for v in (0, *structures.values)))
@@ -83,7 +83,7 @@ class _Window:
     held: FloatArray = field(default_factory=lambda: np.empty((0, 0, 0, 0), np.float32))
 
     def move(self, start: int, stop: int) -> None:
-        """Hold what rows `start` to `stop` of the scan need, and drop what is before."""
+        """Load the rows that rows `start` to `stop` of the scan need, and drop earlier ones."""
         self.slab = (start, stop)
         box = self.way.box
         low, high = max(start, box.start[0]) - box.start[0], min(stop, box.stop[0]) - box.start[0]
@@ -94,10 +94,7 @@ class _Window:
         end = self.first + self.held.shape[1]
         while end < last:
             run, part = next(self.rows)
-            if len(part) != self.structures.output_channels:
-                raise ModelError(
-                    f"{len(part)} outputs, where the structures make {self.structures.output_channels}"
-                )
+            require_outputs(len(part), self.structures.output_channels)
             parts.append(part[:, max(0, first - run.start) :])
             end = run.stop
         self.held = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)

@@ -56,7 +56,7 @@ class Tile:
 class Plan:
     """Tiles that cover a volume, ordered so that rows of axis I are finished one after another.
 
-    The tiles lie in an extended volume: the image with `before` voxels in front of it on each
+    The tiles are boxes of an extended volume: the image with `before` voxels in front of it on each
     axis and as many behind as `extended` asks for, mirrored or zero.
 
     Attributes:
@@ -118,7 +118,7 @@ def plan(
     and see at least `radius` voxels beyond the voxels they answer for, except where the extended
     volume ends. So each voxel is predicted once, and equals what one tile over the whole extended
     volume would give. Tile size and number are those with the fewest voxels computed under
-    `max_voxels`; `tile` and `overlap` have no say.
+    `max_voxels`; `tile` and `overlap` are ignored.
 
     *Sliding window*: tiles of `tile` voxels every int(tile * (1 - overlap)) voxels, the last one
     flush with the volume's end; a volume smaller than the tile is centred in zeros.
@@ -137,14 +137,16 @@ def plan(
 
     Raises:
         UsageError: the settings do not fit the network or each other.
-        ResourceError: `max_voxels` cannot hold an exact tile.
+        ResourceError: an exact tile needs more than `max_voxels`.
     """
     size, steps, halo = _triple(shape), _triple(stride), _triple(radius)
     chosen = strategy
     if strategy == "auto":
         chosen = "overlap_tile" if tile_independent else "sliding_window"
     if min(size) < 1 or min(steps) < 1 or min(halo) < 0:
-        raise UsageError(f"shape {size} and stride {steps} must be positive, radius {halo} not negative")
+        raise UsageError(
+            f"shape {size} and stride {steps} must be positive, and radius {halo} must not be negative"
+        )
     if chosen == "sliding_window":
         return _sliding_window(size, _triple(tile), steps, overlap)
     if not tile_independent:
@@ -182,8 +184,8 @@ def _cheapest(extended: Triple, halo: Triple, stride: Triple, max_voxels: int) -
     smallest = math.prod(min(tile for _, tile in axis) for axis in options)
     if smallest > max_voxels:
         raise ResourceError(
-            f"an exact tile has at least {smallest:,} voxels (halo {halo} voxels a side, volume "
-            f"{extended} with its mirrored border), and the limit is {max_voxels:,}",
+            f"an exact tile needs at least {smallest:,} voxels (halo {halo} voxels a side, volume "
+            f"{extended} with its mirrored border), but the limit is {max_voxels:,}",
             hint="allow more memory, or use the sliding window",
         )
     fitting = (choice for choice in product(*options) if math.prod(tile for _, tile in choice) <= max_voxels)
@@ -221,7 +223,7 @@ def _cores(extended: int, tile: int, halo: int, border: int, size: int) -> list[
 
 def _sliding_window(shape: Triple, tile: Triple, stride: Triple, overlap: float) -> Plan:
     if not 0 <= overlap < 1:
-        raise UsageError(f"overlap {overlap} is not in [0, 1)")
+        raise UsageError(f"overlap must be in [0, 1), not {overlap}")
     if any(t < 1 or t % s for t, s in zip(tile, stride, strict=True)):
         raise UsageError(f"tile {tile} must be a multiple of the network's stride {stride}")
     extended = _triple(map(max, shape, tile))

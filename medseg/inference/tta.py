@@ -20,7 +20,7 @@ class View:
 
     Attributes:
         axes: spatial axes mirrored.
-        twins: for each network output, the output it becomes when left and right trade places;
+        twins: for each network output, the output it becomes when left and right are swapped;
             empty where none does.
     """
 
@@ -35,18 +35,25 @@ class View:
         """The outputs (B, K, I, J, K) where and what they would be on the tile itself.
 
         Raises:
-            ModelError: the network has another number of outputs than `twins` speaks of.
+            ModelError: the network has another number of outputs than `twins` has.
         """
         if not self.axes:
             return logits
         logits = np.flip(logits, tuple(a + 2 for a in self.axes))
         if LEFT_RIGHT not in self.axes or not self.twins:
             return logits
-        if logits.shape[1] != len(self.twins):
-            raise ModelError(
-                f"the network has {logits.shape[1]} outputs, its structures make {len(self.twins)}"
-            )
+        require_outputs(logits.shape[1], len(self.twins))
         return logits[:, list(self.twins)]
+
+
+def require_outputs(outputs: int, needed: int) -> None:
+    """Check that a network has as many outputs as its structures need.
+
+    Raises:
+        ModelError: it has another number.
+    """
+    if outputs != needed:
+        raise ModelError(f"the network has {outputs} outputs, but its structures need {needed}")
 
 
 def views(flips: Sequence[Sequence[int]], twins: Sequence[int]) -> tuple[View, ...]:
@@ -63,6 +70,6 @@ def views(flips: Sequence[Sequence[int]], twins: Sequence[int]) -> tuple[View, .
     wrong = any(len(s) != len(axes) or not s or s - {0, 1, 2} for s, axes in zip(sets, flips, strict=True))
     if wrong or len(set(sets)) != len(sets):
         raise UsageError(
-            f"flips {tuple(flips)}: each must list distinct axes among 0, 1, 2, and all must differ"
+            f"flips must differ, and each must list distinct axes among 0, 1, 2, not {tuple(flips)}"
         )
     return (View(), *(View(tuple(sorted(s)), tuple(twins)) for s in sets))

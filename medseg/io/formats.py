@@ -16,6 +16,7 @@ class Format:
 
     Attributes:
         kind: family of formats; empty for a suffix that means nothing here.
+        content: what such a file holds, in words; `io/contents.py` knows it by its first bytes.
         reader: name of the module that reads it, with `describe`, `read` and `files`; empty where none does.
         writer: name of the module that writes it, with `write` and `targets`; empty where none does.
         part: which file of a pair it is: the header, whose voxels lie in another file, or the voxels of an
@@ -25,6 +26,7 @@ class Format:
     """
 
     kind: Kind = ""
+    content: str = ""
     reader: str = ""
     writer: str = ""
     part: Literal["header", "voxels", ""] = ""
@@ -60,32 +62,32 @@ class Format:
         return import_module(self.writer)
 
 
-def _of(kind: Kind, module: str, **more: str) -> Format:
+def _of(kind: Kind, content: str, module: str, **more: str) -> Format:
     """A format that one module reads and writes."""
-    return Format(kind, f"medseg.io.{module}", f"medseg.io.{module}", **more)  # type: ignore[arg-type]
+    return Format(kind, content, f"medseg.io.{module}", f"medseg.io.{module}", **more)  # type: ignore[arg-type]
 
 
 def _dicom() -> Format:
-    return Format("DICOM", "medseg.io.dicom.series", labels_as=".nii.gz")
+    return Format("DICOM", "DICOM", "medseg.io.dicom.series", labels_as=".nii.gz")
 
 
 FORMATS: dict[str, Format] = {
-    ".nii.gz": _of("NIfTI", "nifti.file"),
-    ".nii": _of("NIfTI", "nifti.file"),
-    ".hdr": _of("NIfTI", "nifti.file", part="header"),
-    ".img": _of("NIfTI", "nifti.file", part="voxels"),
-    ".seg.nrrd": _of("segmentation", "itk.seg_nrrd", fractions_as=".nrrd"),
-    ".mha": _of("ITK", "itk.images"),
-    ".mhd": _of("ITK", "itk.images", part="header"),
-    ".nrrd": _of("ITK", "itk.images"),
-    ".nhdr": _of("ITK", "itk.images", part="header"),
-    ".mgz": _of("MGH", "nifti.mgh"),
-    ".mgh": _of("MGH", "nifti.mgh"),
-    ".png": _of("picture", "pictures.slices", fractions_as=".tif"),
-    ".tif": _of("picture", "pictures.slices"),
-    ".tiff": _of("picture", "pictures.slices"),
-    ".jpg": _of("picture", "pictures.slices", labels_as=".png"),
-    ".jpeg": _of("picture", "pictures.slices", labels_as=".png"),
+    ".nii.gz": _of("NIfTI", "compressed NIfTI", "nifti.file"),
+    ".nii": _of("NIfTI", "NIfTI", "nifti.file"),
+    ".hdr": _of("NIfTI", "the header of a NIfTI pair", "nifti.file", part="header"),
+    ".img": _of("NIfTI", "the header of a NIfTI pair", "nifti.file", part="voxels"),
+    ".seg.nrrd": _of("segmentation", "NRRD", "itk.seg_nrrd", fractions_as=".nrrd"),
+    ".mha": _of("ITK", "MetaImage", "itk.images"),
+    ".mhd": _of("ITK", "MetaImage", "itk.images", part="header"),
+    ".nrrd": _of("ITK", "NRRD", "itk.images"),
+    ".nhdr": _of("ITK", "NRRD", "itk.images", part="header"),
+    ".mgz": _of("MGH", "compressed MGH", "nifti.mgh"),
+    ".mgh": _of("MGH", "MGH", "nifti.mgh"),
+    ".png": _of("picture", "PNG", "pictures.slices", fractions_as=".tif"),
+    ".tif": _of("picture", "TIFF", "pictures.slices"),
+    ".tiff": _of("picture", "TIFF", "pictures.slices"),
+    ".jpg": _of("picture", "JPEG", "pictures.slices", labels_as=".png"),
+    ".jpeg": _of("picture", "JPEG", "pictures.slices", labels_as=".png"),
     ".dcm": _dicom(),
     ".dicom": _dicom(),
     ".ima": _dicom(),

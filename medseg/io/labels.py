@@ -9,6 +9,7 @@ import numpy as np
 
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid, LabelMap
+from medseg.io.contents import require_true_suffix
 from medseg.io.dicom import read_rtstruct as rtstruct
 from medseg.io.dicom import read_seg as dicom_labels
 from medseg.io.dicom.series import holds_labels, is_dicom_folder, is_segmentation, is_structure_set
@@ -34,7 +35,8 @@ def read_labels(
     Args:
         path: a file, a folder with a DICOM series, or with `structures` a folder of one mask a
             structure (see `read_mask_folder`). A DICOM structure set (RTSTRUCT) or segmentation (SEG) is
-            painted on the series that it refers to, which lies beside it (see `rtstruct.read_labels`).
+            painted on the series that it refers to, which lies beside it or in `options.series_in` (see
+            `read_rtstruct.read_labels`).
         structures: whose names give masks, the named segments of a `.seg.nrrd` and the structures of an
             RTSTRUCT their values.
         like: the grid wanted: a `.seg.nrrd`, which may be cropped to its segments, is placed on it.
@@ -53,7 +55,7 @@ def read_labels(
             return read_mask_folder(path, {s.name: s.value for s in structures}, others=True)[0]
         if holds_labels(path):
             reader = rtstruct if is_structure_set(path) else dicom_labels
-            drawn = reader.read_labels(path, structures)
+            drawn = reader.read_labels(path, structures, options.series_in)
             return drawn if like is None else on_grid(drawn, like, path)
         found = read_label_values(path, options)
         if format_of(path).holds_labels_only:
@@ -100,6 +102,7 @@ def read_segments(path: str | Path) -> StructureSet:
         return rtstruct.read_segments(path)
     if is_segmentation(path):
         return dicom_labels.read_segments(path)
+    require_true_suffix(path)
     return seg_nrrd.read_segments(path)
 
 

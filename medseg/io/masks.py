@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, listed
 from medseg.core.structures import value_counts
 from medseg.core.volume import LabelMap
-from medseg.io.name_matching import listed, name_key, names_by_key
+from medseg.io.name_matching import name_key, names_by_key
 from medseg.io.names import names_image, stem_and_suffix, without_pictures
 from medseg.io.painting import Painting
 from medseg.io.read import read_label_values

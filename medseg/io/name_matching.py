@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from medseg.core.errors import InputError, UsageError
+from medseg.core.errors import InputError, UsageError, listed
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import LabelMap
 from medseg.io.values import smallest_dtype
@@ -40,7 +40,7 @@ def renamed(labels: LabelMap, there: StructureSet, wanted: StructureSet, source:
         raise InputError(
             f"contains segments that are not known structures: {listed(strange)}",
             source=source,
-            hint=f"name them in 3D Slicer as one of {listed(wanted.names)}",
+            hint=f"rename them in 3D Slicer; the known structures are {listed(wanted.names)}",
         )
     changes = {s.value: wanted[table[name_key(s.name)]].value for s in present}
     out = np.zeros_like(labels.array, dtype=smallest_dtype(np.array([0, *changes.values()]), source))
@@ -68,9 +68,3 @@ def name_key(name: str) -> str:
     True
     """
     return re.sub(r"[\W_]+", "", name.casefold())
-
-
-def listed(names: Sequence[str], most: int = 8) -> str:
-    """The first names, and how many there are more."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more

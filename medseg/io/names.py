@@ -27,6 +27,9 @@ NO_SCAN_NAMES = ("readme", "license", "licence", "changes", "copying", ".ds_stor
 COLOURS = ("red", "green", "blue")
 """Channels of a picture."""
 
+STRUCTURE_SET = "_rtstruct"
+"""Ending of the name of a DICOM structure set, beside the label map of its scan."""
+
 
 def stem_and_suffix(path: str | Path) -> tuple[str, str]:
     """The file name without its image suffix, and that suffix in lower case.
@@ -74,6 +77,18 @@ def scan_of_result(stem: str) -> str:
     if part:
         return before
     return next((stem.removesuffix(ending) for ending in MADE_BY_US if stem.endswith(ending)), "")
+
+
+def stem_of_labels(path: Path) -> str:
+    """The stem of the label map that a result holds the labels of: its own, or beside a DICOM structure set.
+
+    >>> stem_of_labels(Path("scan_seg.nii.gz")), stem_of_labels(Path("scan_rtstruct.dcm"))
+    ('scan_seg', 'scan_seg')
+    """
+    stem, suffix = stem_and_suffix(path)
+    if suffix == ".dcm" and stem.endswith(STRUCTURE_SET):
+        return f"{stem.removesuffix(STRUCTURE_SET)}_seg"
+    return stem
 
 
 def scan_of_labels(stem: str) -> str:

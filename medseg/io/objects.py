@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 from medseg.core.affine import LPS_TO_RAS
 from medseg.core.errors import InputError, UsageError
 from medseg.core.volume import FileForm, Grid, LabelMap, Volume
-from medseg.io.labels import read_labels
+from medseg.io.labels import read_label_file
 from medseg.io.options import DEFAULT, ImageInfo, ReadOptions, Stored
 from medseg.io.placement import checked_grid
 from medseg.io.read import joined, read_volume, volume_of
@@ -24,7 +24,7 @@ from medseg.io.values import label_values
 Source: TypeAlias = "str | PathLike[str] | Volume | LabelMap | NDArray[Any] | Any"
 """A path, a `Volume`, an image of nibabel or SimpleITK, an array or a tensor."""
 
-NIBABEL, SITK, ARRAY = Path("nibabel image"), Path("SimpleITK image"), Path("array")
+NIBABEL, SITK, ARRAY, VOLUME = map(Path, ("nibabel image", "SimpleITK image", "array", "Volume"))
 """What messages call an image that came from no file."""
 
 
@@ -71,25 +71,23 @@ def as_labels(source: Source, *, affine: ArrayLike | None = None, options: ReadO
 
     Raises:
         UsageError: an array has no affine, something else has one, or it is none of these.
-        MedsegError: as `read_labels`.
+        MedsegError: as `read_label_file`.
     """
     if is_path(source):
         _refuse_affine(affine, "a file")
-        return read_labels(source, options=options)
+        return read_label_file(Path(source), options)
     if isinstance(source, LabelMap):
         _refuse_affine(affine, "a LabelMap")
         return source
     if isinstance(source, Volume):
-        info = ImageInfo(ARRAY, "Volume", source.grid, len(source.channels), source.array.dtype.name,
+        info = ImageInfo(VOLUME, "Volume", source.grid, len(source.channels), source.array.dtype.name,
                          1.0, 0.0, source.form, source.warnings)  # fmt: skip
         stored = Stored(info, source.array)
     else:
         stored = _stored(source, affine, options)
     info = stored.info
     if len(stored.array) != 1:
-        raise InputError(
-            f"a label map has one channel, but this file has {len(stored.array)}", source=info.path
-        )
+        raise InputError(f"a label map has one channel, not {len(stored.array)}", source=info.path)
     values, said = label_values(stored.array[0], info.slope, info.inter, info.path)
     return LabelMap(values, info.grid, info.form, info.warnings + said)  # type: ignore[arg-type]
 
@@ -97,6 +95,25 @@ def as_labels(source: Source, *, affine: ArrayLike | None = None, options: ReadO
 def is_path(source: object) -> TypeGuard[str | Path]:
     """Whether it names a file or folder."""
     return isinstance(source, str | PathLike)
+
+
+def is_placed(source: object) -> bool:
+    """Whether it says itself where its voxels lie: it is no array or tensor."""
+    return is_path(source) or isinstance(source, Volume | LabelMap) or is_nibabel(source) or is_sitk(source)
+
+
+def array_of(source: Any) -> NDArray[Any]:
+    """The voxels of an array, or of a tensor on any device.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not hasattr(source, "__array__"):
+        raise UsageError(
+            f"a scan is not {type(source).__name__}",
+            hint="give a path, a Volume, an image of nibabel or SimpleITK, or an array with affine=",
+        )
+    return np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
 
 
 def is_nibabel(source: object) -> bool:
@@ -118,16 +135,10 @@ def _stored(source: Any, affine: ArrayLike | None, options: ReadOptions) -> Stor
     if is_sitk(source):
         _refuse_affine(affine, "a SimpleITK image")
         return _of_sitk(source)
-    if isinstance(source, np.ndarray) or hasattr(source, "__array__"):
-        return _of_array(source, affine)
-    raise UsageError(
-        f"a scan is not {type(source).__name__}",
-        hint="give a path, a Volume, an image of nibabel or SimpleITK, or an array with affine=",
-    )
+    return _of_array(array_of(source), affine)
 
 
-def _of_array(source: Any, affine: ArrayLike | None) -> Stored:
-    array = np.asarray(source.detach().cpu() if hasattr(source, "detach") else source)
+def _of_array(array: NDArray[Any], affine: ArrayLike | None) -> Stored:
     if affine is None:
         raise UsageError(
             f"an array {array.shape} does not say where its voxels lie",

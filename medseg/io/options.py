@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import UsageError
+from medseg.core.errors import GeometryError, UsageError
 from medseg.core.volume import FileForm, Grid
 
 FormName = Literal["sform", "qform"]
@@ -25,6 +25,8 @@ class ReadOptions:
         fill_nan: value for voxels that are NaN or infinite.
         volume: which volume of a 4D file, counted from 0.
         series: which DICOM series of a folder: its number in the list of series, or its UID.
+        series_in: folder of the series that a DICOM segmentation or structure set refers to, or of folders
+            of them, where it does not lie beside that file.
 
     Raises:
         UsageError: a value that no file could be read with.
@@ -35,6 +37,7 @@ class ReadOptions:
     fill_nan: float | None = None
     volume: int | None = None
     series: str | None = None
+    series_in: Path | None = None
 
     def __post_init__(self) -> None:
         if self.use_form not in (None, "sform", "qform"):
@@ -43,6 +46,31 @@ class ReadOptions:
             raise UsageError(f"fill_nan is {self.fill_nan}; it must be a finite float32")
         if self.volume is not None and self.volume < 0:
             raise UsageError(f"volume is {self.volume}; volumes are counted from 0")
+
+    def content(self) -> dict[str, Any]:
+        """The decisions as a result states them, which states no path."""
+        content = asdict(self)
+        del content["series_in"]
+        return content
+
+    def require_assumed(self, fault: str, source: Path) -> tuple[str]:
+        """Whether a file without orientation may be read as RAS+.
+
+        Args:
+            fault: what the header lacks.
+            source: the file.
+
+        Returns:
+            The warning that goes with its voxels.
+
+        Raises:
+            GeometryError: it may not.
+        """
+        if not self.assume_ras:
+            raise GeometryError(
+                fault, source=source, hint="add --assume-ras if you know that it lies in RAS order"
+            )
+        return ("The file stores no orientation; RAS order was assumed, as requested.",)
 
     def of_labels(self, volumes: int = 1) -> ReadOptions:
         """The decisions that concern a label file of so many volumes, read beside a scan."""

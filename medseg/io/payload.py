@@ -162,6 +162,8 @@ def _inflated(stream: BinaryIO, source: Path, wbits: int, piece_bytes: int = PIE
     """The decoded bytes of all members of a stream, in pieces of at most about `piece_bytes`."""
     decoder = zlib.decompressobj(wbits)
     block = stream.read(BLOCK)
+    if wbits == GZIP and not block.startswith(GZIP_MAGIC):
+        raise InputError("the file is not gzip-compressed", source=source, hint="re-copy it")
     try:
         while block:
             piece = decoder.decompress(block, piece_bytes)

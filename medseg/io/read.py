@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import InputError, counted
 from medseg.core.volume import LabelMap, Volume
+from medseg.io.contents import require_true_suffix
 from medseg.io.dicom import series as dicom
 from medseg.io.memory import out_of_memory_named
 from medseg.io.names import COLOURS, format_of, require_file, stem_and_suffix
@@ -162,10 +163,11 @@ def _reader(path: Path) -> ModuleType:
     found = format_of(path)
     if found.kind != "NIfTI":  # of a pair, either file may be named
         require_file(path)
+    if not found.reader and dicom.is_dicom_file(path):
+        return dicom
+    require_true_suffix(path)
     if found.reader:
         return found.reading()
-    if dicom.is_dicom_file(path):
-        return dicom
     suffix = stem_and_suffix(path)[1]
     hint = "convert it to NIfTI, MetaImage or NRRD"
     raise InputError(

@@ -176,7 +176,7 @@ def _check(
 def _differences(
     temporary: Path, array: NDArray[Any], grid: Grid, form: FileForm, room: ModuleType
 ) -> Iterator[str]:
-    stored, kind = _read_back(temporary, grid, form, room), format_of(temporary).kind
+    stored, kind = _read_back(temporary, grid, room), format_of(temporary).kind
     meant = array if array.ndim == 4 else array[None]
     if stored.array.shape != meant.shape:
         yield f"shape {stored.array.shape} for {meant.shape}"
@@ -188,7 +188,7 @@ def _differences(
         yield from _form_differences(stored.info.form, grid, form)
 
 
-def _read_back(temporary: Path, grid: Grid, form: FileForm, room: ModuleType) -> Stored:
+def _read_back(temporary: Path, grid: Grid, room: ModuleType) -> Stored:
     """Read with the decisions the input was read with: whichever of its forms is the grid."""
     choices = [ReadOptions(assume_ras=True)]
     if format_of(temporary).kind == "NIfTI":

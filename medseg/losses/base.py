@@ -13,7 +13,7 @@ from typing import Literal, cast, get_args
 import torch
 from torch import Tensor, nn
 
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, unknown_name
 
 Reduction = Literal["mean", "sum", "none"]
 
@@ -23,19 +23,17 @@ class Loss(nn.Module, ABC):
 
     Args:
         regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
-        reduction: "mean" is one number of the whole batch; "none" is one of each image alone, (B,); "sum" is
+        reduction: "mean" is one number of the whole batch; "none" is one number per image, (B,); "sum" is
             the sum of those.
 
     Raises:
-        UsageError: there is no such reduction.
+        UsageError: the reduction does not exist.
     """
 
     def __init__(self, *, regions: bool, reduction: Reduction = "mean") -> None:
         super().__init__()
         if reduction not in get_args(Reduction):
-            raise UsageError(
-                f"there is no reduction {reduction!r}", hint=did_you_mean(reduction, get_args(Reduction))
-            )
+            raise unknown_name("reduction", reduction, get_args(Reduction))
         self.regions = regions
         self.reduction: Reduction = reduction
 
@@ -84,7 +82,7 @@ def labels_of(logits: Tensor, target: Tensor) -> Tensor:
     elif target.ndim == logits.ndim and target.shape == logits.shape:
         if target.device.type == "cpu" and not _is_one_hot(target):
             raise UsageError(
-                f"a target of the logits' shape {tuple(target.shape)} must be one-hot",
+                f"a target with the shape of the logits, {tuple(target.shape)}, must be one-hot",
                 hint="give labels (B, *S), or choose regions=True for overlapping outputs",
             )
         return target.argmax(1) if target.dtype != torch.bool else target.byte().argmax(1)
@@ -107,7 +105,7 @@ def mask_of(logits: Tensor, kept: Tensor) -> Tensor:
     mask = kept[:, 0] if kept.ndim == logits.ndim and kept.shape[1] == 1 else kept
     if mask.shape != (logits.shape[0], *logits.shape[2:]):
         raise UsageError(
-            f"voxels that count, of shape {tuple(kept.shape)}, do not fit logits of shape "
+            f"a mask of valid voxels of shape {tuple(kept.shape)} does not fit logits of shape "
             f"{tuple(logits.shape)}"
         )
     return mask.bool()
@@ -121,8 +119,8 @@ def _whole(target: Tensor) -> Tensor:
         return target
     if target.device.type == "cpu" and not torch.equal(target, target.round()):
         raise UsageError(
-            f"labels must be whole numbers, and these {target.dtype} are not",
-            hint="interpolate labels by the nearest voxel",
+            f"labels must be whole numbers, but these {target.dtype} values are not",
+            hint="resample labels by nearest-neighbour interpolation",
         )
     return target.long()
 

@@ -56,7 +56,7 @@ class BCEDiceLoss(DiceAndCrossEntropy):
         reduction: Reduction = "mean",
     ) -> None:
         if not regions:
-            raise UsageError("BCE-Dice is of regions, not of labels", hint="choose DiceCELoss for labels")
+            raise UsageError("BCE-Dice takes regions, not labels", hint="choose DiceCELoss for labels")
         super().__init__(
             regions=True,
             denominator=denominator,

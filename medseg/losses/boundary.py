@@ -15,13 +15,13 @@ from medseg.losses.outputs import at_least_float32, check_labels, check_regions,
 class BoundaryLoss(Measuring):
     """The mean of p times the signed distance to the reference, over structures and voxels, in mm.
 
-    It is least, and below 0, for the reference itself. Of a structure without a border in the patch it is 0,
-    and so is its gradient: the paper adds the boundary loss to one of overlap, with a weight that grows.
+    It has its minimum, below 0, for the reference itself. For a structure without a border in the patch, the
+    loss and its gradient are 0. The paper adds it, with an increasing weight, to an overlap loss.
 
     Args:
         regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
         include_background: whether softmax output 0 counts.
-        spacing_mm: of the axes of a patch.
+        spacing_mm: size of a voxel along each axis of a patch.
         reduction: "mean", "sum" or "none", see `losses.base.Loss`.
 
     >>> import torch

@@ -19,7 +19,7 @@ class DiceAndCrossEntropy(Loss):
         denominator: of the Dice, "linear" or "squared".
         dice_weight: its factor.
         ce_weight: the factor of the cross-entropy.
-        class_weights: of the cross-entropy, one an output; () for 1 each.
+        class_weights: of the cross-entropy, one per output; () for 1 each.
         regions, include_background, batch, smooth: of the Dice, see `OverlapLoss`.
         reduction: "mean", "sum" or "none", see `losses.base.Loss`.
     """

@@ -27,17 +27,17 @@ from medseg.losses.outputs import (
 
 
 class CrossEntropyLoss(Measuring):
-    """sum(-w ln p) / sum(w) over voxels (and regions), p of what is true there; w = w_c + w0 border map.
+    """sum(-w ln p) / sum(w) over voxels (and regions), p of the true class; w = w_c + w0 border map.
 
     w_c is the class weight of the voxel's label, or of the region. The paper's sum is not divided. The map of
     labels is that of all their instances; each region has its own.
 
     Args:
         regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
-        class_weights: one an output; () for 1 each.
+        class_weights: one per output; () for 1 each.
         w0: 0 for no map.
         sigma_mm: the map's width.
-        spacing_mm: of the axes of a patch.
+        spacing_mm: size of a voxel along each axis of a patch.
         reduction: "mean", "sum" or "none", see `losses.base.Loss`.
 
     >>> import torch

@@ -52,7 +52,7 @@ class DiceCELoss(DiceAndCrossEntropy):
         reduction: Reduction = "mean",
     ) -> None:
         if regions:
-            raise UsageError("Dice-CE is of labels, not of regions", hint="choose BCEDiceLoss for regions")
+            raise UsageError("Dice-CE takes labels, not regions", hint="choose BCEDiceLoss for regions")
         super().__init__(
             regions=False,
             denominator=denominator,

@@ -24,7 +24,7 @@ class Measuring(Loss):
     """A loss that measures distances.
 
     Args:
-        spacing_mm: of the axes of a patch.
+        spacing_mm: size of a voxel along each axis of a patch.
         regions, reduction: see `losses.base.Loss`.
 
     Attributes:

@@ -25,15 +25,16 @@ from medseg.losses.outputs import (
 
 
 class FocalLoss(Loss):
-    """The mean of -a (1 - p)^gamma ln p over voxels (and regions), p of what is true there.
+    """The mean of -a (1 - p)^gamma ln p over voxels (and regions), p of the true class.
 
-    Of labels, a is the class weight. Of regions it is also `alpha` within the region and 1 - `alpha` without.
+    For labels, a is the class weight. For regions, that is multiplied by `alpha` inside the region and by
+    1 - `alpha` outside.
 
     Args:
         regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.
         gamma: 0 is cross-entropy.
         alpha: of regions; None is the paper's 0.25.
-        class_weights: one an output; () for 1 each. They are factors, by whose sum nothing is divided.
+        class_weights: one per output; () for 1 each. The loss is not divided by their sum.
         reduction: "mean", "sum" or "none", see `losses.base.Loss`.
 
     Raises:
@@ -62,7 +63,7 @@ class FocalLoss(Loss):
         super().__init__(regions=regions, reduction=reduction)
         if alpha is not None and not regions:
             raise UsageError(
-                "alpha of the focal loss applies to regions only", hint="use class_weights for labels"
+                "alpha of the focal loss applies only to regions", hint="use class_weights for labels"
             )
         self.gamma = gamma
         self.alpha = 0.25 if alpha is None else alpha

@@ -18,9 +18,9 @@ from medseg.losses.outputs import at_least_float32, check_labels, check_regions,
 class LovaszLoss(Loss):
     """Softmax for labels, hinge for regions.
 
-    Of labels the errors are |g - p|, and the loss is the mean over the structures present, in [0, 1]; 0 where
-    none is. Of regions the errors are max(0, 1 - z (2g - 1)) of logits z, and the loss is the mean over the
-    regions, 0 or more; that of a region without a voxel is its largest error.
+    For labels, the errors are |g - p|, and the loss is the mean over the structures present, in [0, 1]; 0 if
+    no structure is present. For regions, the errors are max(0, 1 - z (2g - 1)) of logits z, and the loss is
+    the mean over the regions, 0 or more; the loss of a region without a voxel is its largest error.
 
     Args:
         regions: overlapping sigmoid outputs, rather than exclusive softmax outputs.

@@ -28,7 +28,7 @@ def check_labels(logits: Tensor, target: Tensor) -> None:
         )
     if logits.shape[1] < 2:
         raise UsageError(
-            f"a softmax needs at least two outputs, and the logits have the shape {tuple(logits.shape)}"
+            f"a softmax needs at least two outputs, but the logits have the shape {tuple(logits.shape)}"
         )
     if target.device.type == "cpu" and target.numel():  # elsewhere the look would hold up the queue
         low, high = (int(v) for v in target.aminmax())

@@ -21,11 +21,11 @@ class Scheduled(Protocol):
 
 
 class WeightedSum(nn.Module):
-    """The sum of losses, each times a weight that goes linearly from its first value to its last.
+    """The sum of losses, each multiplied by a weight that changes linearly from its first value to its last.
 
     Args:
         terms: the losses, for one kind of target.
-        weights: (at the beginning, at the end) of each.
+        weights: (at the beginning, at the end) for each term.
 
     >>> import torch
     >>> from medseg.losses import CrossEntropyLoss, DiceLoss, WeightedSum

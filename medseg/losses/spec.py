@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, unknown_name
 from medseg.core.registry import Registry
 
 Denominator = Literal["linear", "squared"]
@@ -76,7 +76,7 @@ class LossSettings:
             labels (softmax), "bce_dice" for regions (sigmoid), the others for either.
         denominator: of the soft Dice: sum(p) + sum(g), or V-Net's sum(p^2) + sum(g^2).
         include_background: whether label outputs average over the background too.
-        batch: pool the voxels of the batch before the ratio, rather than average one a sample.
+        batch: pool the voxels of the batch before the ratio, rather than average one per sample.
         smooth: voxels added to numerator and denominator of the overlap; above 0.
         dice_weight: factor of the Dice part.
         ce_weight: factor of the cross-entropy.
@@ -112,18 +112,12 @@ class LossSettings:
         settings = () if self.name == SUM else LOSSES.find(self.name, SUM).settings
         for setting in fields(LossSettings)[1:]:
             if getattr(self, setting.name) != setting.default and setting.name not in settings:
-                used = ", ".join(settings) or ("terms alone" if self.name == SUM else "none")
+                used = ", ".join(settings) or ("only terms" if self.name == SUM else "none")
                 raise UsageError(f"the loss {self.name!r} does not use {setting.name}; it uses {used}")
         if self.denominator not in get_args(Denominator):
-            raise UsageError(
-                f"there is no Dice denominator named {self.denominator!r}",
-                hint=did_you_mean(self.denominator, get_args(Denominator)),
-            )
+            raise unknown_name("Dice denominator", self.denominator, get_args(Denominator))
         if self.form not in get_args(Form):
-            raise UsageError(
-                f"there is no form of BCE-Dice named {self.form!r}",
-                hint=did_you_mean(self.form, get_args(Form)),
-            )
+            raise unknown_name("form of BCE-Dice", self.form, get_args(Form))
         for name in ("smooth", "sigma_mm", "gamma"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
@@ -151,7 +145,7 @@ class LossTerm(LossSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.name == SUM:
-            raise UsageError("a term of a sum cannot be a sum", hint="list its terms themselves")
+            raise UsageError("a term of a sum cannot be a sum itself", hint="list its terms directly")
         _check_weights(self.weight, self.weight_end)
 
 
@@ -175,7 +169,7 @@ class LossSpec(LossSettings):
                 "a sum of losses needs terms", hint="add [[loss.terms]] with a name and a weight"
             )
         if self.terms and self.name != SUM:
-            raise UsageError(f"the loss {self.name!r} has no terms", hint='set name = "sum"')
+            raise UsageError(f"the loss {self.name!r} does not take terms", hint='set name = "sum"')
 
 
 def _check_weights(*weights: float | None) -> None:

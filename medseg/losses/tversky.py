@@ -19,7 +19,7 @@ from medseg.losses.overlap import OverlapLoss, Sums
 
 
 class JaccardLoss(OverlapLoss):
-    """1 - the mean soft Jaccard of the structures, in [0, 1]; squared sums make it 0 for p = g alone.
+    """1 - the mean soft Jaccard of the structures, in [0, 1]; with squared sums it is 0 only for p = g.
 
     Args: see `OverlapLoss`.
 
@@ -85,11 +85,11 @@ class TverskyLoss(OverlapLoss):
 class FocalTverskyLoss(TverskyLoss):
     """The mean of (1 - T)^(1/gamma), in [0, 1] (Abraham and Khan 2018, arXiv:1810.07842).
 
-    Its slope has no bound where T reaches 1; nearer than the floating-point precision it is taken as 0.
+    Its gradient has no bound as T approaches 1; within floating-point precision of 1 it is set to 0.
 
     Args:
-        gamma: above 1, structures that overlap well pull harder.
-        others: see `TverskyLoss`; alpha and beta are of false positives and false negatives here too.
+        gamma: above 1, structures that overlap well have larger gradients.
+        others: see `TverskyLoss`; alpha weights false positives and beta false negatives here too.
 
     >>> import torch
     >>> from medseg.losses import FocalTverskyLoss

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import get_args
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.core import affine
-from medseg.core.errors import UsageError, counted, plural
+from medseg.core.errors import UsageError, counted, listed, plural
 from medseg.core.structures import Side, Structure, StructureSet, edge_values
 from medseg.core.volume import Grid, LabelMap
-from medseg.findings.finding import listed
+from medseg.findings.finding import Finding, from_warnings, sentence
 from medseg.findings.scan import SHEARED_DEGREES
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
@@ -35,8 +32,8 @@ Tolerance = Mapping[str, float] | float | None
 _Distances = Callable[[Structure], sd.SurfaceDistances]
 _Matches = Callable[[Structure], InstanceMatch]
 
-IGNORED_FOR = "ignored, for nobody labelled"
-"""Words of the warning of a case in which voxels are ignored."""
+UNLABELLED = "unlabelled in the reference"
+"""What is said of voxels and structures that nobody labelled."""
 
 UNKNOWN = "values of the {} that no structure has count as background"
 LISTED_VALUES = 5
@@ -87,6 +84,7 @@ class CaseResult:
         warnings: sentences a report must repeat.
         overall: of all structures together, by the names of `overlap.overall_values`.
         mode: the definition of a surface that the distances have.
+        ignored: voxels of the reference that count in no number.
     """
 
     case_id: str
@@ -96,6 +94,7 @@ class CaseResult:
     warnings: tuple[str, ...] = field(default=())
     overall: Mapping[str, Value] = field(default_factory=dict)
     mode: SurfaceMode = "surfel"
+    ignored: int = 0
 
     @property
     def has_distances(self) -> bool:
@@ -135,7 +134,7 @@ def evaluate_case(
         surface: False leaves the surface metrics `not_evaluated`.
         mode: the definition of a surface, see `metrics.surface`.
         case_id: what to call the case.
-        threads: that work on the surfaces; -1 for all processors.
+        threads: that work on the surfaces; 0 for all processors.
         instances: count and match the connected components of each structure by this rule, and add the
             values of `metrics.instances`.
 
@@ -144,11 +143,9 @@ def evaluate_case(
         UsageError: a tolerance is negative, infinite or names no structure, or the mode is unknown.
     """
     taus = tolerances_mm(structures, tolerance_mm)
-    if mode not in get_args(SurfaceMode):
-        raise UsageError(f"the surface mode is one of {', '.join(get_args(SurfaceMode))}, not {mode!r}")
+    sd.require_mode(mode)
     reference.grid.require(predicted.grid, "prediction and reference", case_id or None)
-    labelled = reference.labelled
-    pair = _Pair(reference, predicted, structures.label_values, labelled)
+    pair = _Pair(reference, predicted, structures.label_values)
     distances_of = pair.distances(structures, mode, threads) if surface else None
     matches_of = pair.instances(structures, instances) if instances else None
     rows = []
@@ -162,26 +159,9 @@ def evaluate_case(
             metrics |= instance_values(matches_of(structure))
         row = _row(structure, counts, reference.grid, pair.touches_fov(structure), tau, metrics)
         rows.append(_unlabelled(row) if set(structure.label_values) & set(reference.unlabelled) else row)
-    warnings = _warnings(predicted, reference, structures, pair.histogram, labelled)
+    warnings = _warnings(predicted, reference, structures, pair)
     overall = overall_values(pair.histogram)
-    return CaseResult(case_id, tuple(rows), reference.grid, warnings=warnings, overall=overall, mode=mode)
-
-
-def missed_case(
-    reference: LabelMap, structures: StructureSet, failure: str, *, tolerance_mm: Tolerance = None,
-    surface: bool = True, mode: SurfaceMode = "surfel", case_id: str = "",
-) -> CaseResult:  # fmt: skip
-    """A case without a prediction, scored as if the prediction were empty.
-
-    Every structure the reference holds is missed: Dice 0, distances +inf, status `pred_empty`.
-    The case stays in the denominator of every mean, and `failure` says why.
-    """
-    nothing = np.broadcast_to(np.uint8(0), reference.grid.shape)
-    empty = LabelMap(nothing, reference.grid, reference.form)
-    case = evaluate_case(
-        empty, reference, structures, tolerance_mm=tolerance_mm, surface=surface, mode=mode, case_id=case_id
-    )
-    return replace(case, failure=failure)
+    return CaseResult(case_id, tuple(rows), reference.grid, None, warnings, overall, mode, pair.ignored)
 
 
 def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str, float]:
@@ -199,28 +179,22 @@ def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str
     for name, tau in taus.items():
         if name not in structures.names:
             raise UsageError(f"a tolerance is given for {name!r}; choose from {', '.join(structures.names)}")
-        if not (math.isfinite(tau) and tau >= 0):
-            raise UsageError(f"the tolerance of {name!r} must be 0 mm or more, not {tau:g}")
+        sd.require_tolerance(tau, name)
     return taus
 
 
 class _Pair:
     """Two label maps renumbered once, with what all structures share."""
 
-    def __init__(
-        self,
-        reference: LabelMap,
-        predicted: LabelMap,
-        values: Sequence[int],
-        labelled: NDArray[np.bool_] | None,
-    ) -> None:
+    def __init__(self, reference: LabelMap, predicted: LabelMap, values: Sequence[int]) -> None:
+        self.labelled, self.ignored = reference.labelled, 0
         self.index = {value: n + 1 for n, value in enumerate(values)}
         self.maps = index_map(reference.array, values), index_map(predicted.array, values)
-        if labelled is not None:
-            self.maps = self.maps[0] * labelled, self.maps[1] * labelled
+        if self.labelled is not None:
+            self.maps = self.maps[0] * self.labelled, self.maps[1] * self.labelled
+            self.ignored = int(np.count_nonzero(~self.labelled))
         self.histogram = histogram_of_indices(*self.maps, values)
-        if labelled is not None:
-            self.histogram.table[0, 0] -= np.count_nonzero(~labelled)
+        self.histogram.table[0, 0] -= self.ignored
         self.grid = reference.grid
         self.at_edge = frozenset().union(*map(edge_values, self.maps))
 
@@ -300,33 +274,49 @@ def without_ignored(predicted: LabelMap, reference: LabelMap) -> tuple[LabelMap,
 
 def ignored_nowhere(ignore: int | None, cases: Iterable[CaseResult]) -> tuple[str, ...]:
     """A warning where the value to be ignored occurs in the reference of no case."""
-    if ignore is None or any(IGNORED_FOR in text for case in cases for text in case.warnings):
+    if ignore is None or any(case.ignored for case in cases):
         return ()
     return (f"the value to ignore, {ignore}, occurs in no reference: nothing is ignored",)
+
+
+def findings_of(result: CaseResult) -> tuple[Finding, ...]:
+    """What a reader must know of a case: that nothing was measured, and what the measurement warns of.
+
+    What the reference leaves unlabelled is a note: it is no fault of a file.
+    """
+    found = [
+        replace(f, severity="note") if UNLABELLED in text else f
+        for text in result.warnings
+        for f in from_warnings([text], "measurement")
+    ]
+    if result.failure is not None:
+        text = sentence(f"{result.failure}; its structures count as missed")
+        found.insert(0, Finding("not_measured", "doubt", text))
+    return tuple(found)
 
 
 def _warnings(
     predicted: LabelMap,
     reference: LabelMap,
     structures: StructureSet,
-    histogram: JointHistogram,
-    labelled: NDArray[np.bool_] | None,
+    pair: _Pair,
 ) -> tuple[str, ...]:
     """What files say, what is ignored, labels of no structure, no shared value, axes too skew."""
     own = []
+    histogram = pair.histogram
     seen = dict(zip(("prediction", "reference"), _seen_values(histogram), strict=True))
-    if labelled is not None:
-        count = labelled.size - int(np.count_nonzero(labelled))
+    if pair.ignored:
+        share = f"{100 * pair.ignored / reference.array.size:.3g} %"
         own.append(
-            f"{counted(count, 'voxel')} ({100 * count / labelled.size:.3g} %) {plural(count, 'is', 'are')} "
-            f"{IGNORED_FOR} {plural(count, 'it', 'them')} in the reference"
+            f"{counted(pair.ignored, 'voxel')} ({share}) {plural(pair.ignored, 'is', 'are')} ignored, "
+            f"because {plural(pair.ignored, 'it is', 'they are')} {UNLABELLED}"
         )
     names = [s.name for s in structures if set(s.label_values) & set(reference.unlabelled)]
     if names:
-        own.append(f"unlabelled in the reference and not measured: {', '.join(names)}")
+        own.append(f"{UNLABELLED} and not measured: {', '.join(names)}")
     known = {"prediction": histogram.table[:, 1:].sum(), "reference": histogram.table[1:].sum()}
     for who, labels in (("prediction", predicted), ("reference", reference)):
-        held = labels.array if labelled is None else labels.array[labelled]
+        held = labels.array if pair.labelled is None else labels.array[pair.labelled]
         if np.count_nonzero(held) > known[who]:
             unknown = {v: n for v, n in present_values(held).items() if v not in structures.known_values}
             seen[who] |= unknown.keys()

@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import GridMismatchError
 from medseg.core.structures import StructureSet
+from medseg.metrics.masks import require_same_shape
 from medseg.metrics.value import Status
 
 SLAB_VOXELS = 1 << 16
@@ -162,8 +162,7 @@ def joint_histogram(
     >>> h.counts([1])
     Counts(tp=1, fp=0, fn=1, tn=2)
     """
-    if reference.shape != predicted.shape:
-        raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
+    require_same_shape(reference, predicted)
     return histogram_of_indices(index_map(reference, values), index_map(predicted, values), values)
 
 

@@ -9,8 +9,10 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from medseg.core.software import MADE_BY
 from medseg.metrics import promise12
 from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow
@@ -106,6 +108,16 @@ def _numbered(lines: Sequence[LesionRow]) -> Iterator[tuple[int, LesionRow]]:
     for line in lines:
         counts[line.structure] += 1
         yield counts[line.structure], line
+
+
+def document_head(schema: str) -> dict[str, Any]:
+    """What a JSON document of measurements begins with: its schema, its making and its use."""
+    return {
+        "schema": schema,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "software": dict(MADE_BY),
+        "intended_use": "research",
+    }
 
 
 def report_json(content: Mapping[str, Any]) -> str:

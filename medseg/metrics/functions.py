@@ -12,10 +12,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike
 
+from medseg.core.components import Neighbours
 from medseg.core.keywords import hinted
 from medseg.metrics import overlap
 from medseg.metrics.counts import Counts, joint_histogram
-from medseg.metrics.instances import InstanceMatch, InstanceRule, Neighbours, match_instances
+from medseg.metrics.instances import InstanceMatch, InstanceRule, match_instances
 from medseg.metrics.masks import masks_of
 
 

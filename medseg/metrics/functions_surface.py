@@ -5,16 +5,16 @@ Private: the names are those of `medseg.metrics`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
 from medseg.metrics import surface as sd
 from medseg.metrics.masks import masks_of
-from medseg.metrics.table import HAUSDORFF_PERCENT
+from medseg.metrics.table import METRICS
 
 
 @hinted
@@ -35,7 +35,7 @@ def hd95(
         spacing_mm: distance between voxel centres along each axis.
         label: value of the structure, of labels.
         mode: what a surface is: "surfel" (area-weighted) or "voxel" (border voxels).
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -51,9 +51,7 @@ def hd95(
     >>> metrics.hd95(predicted, reference, spacing_mm=(1.0, 1.0, 2.0))
     2.0
     """
-    distances = _distances(predicted, reference, spacing_mm, label, mode, threads)
-    of = sd.hausdorff_mm if mode == "surfel" else sd.voxel_hausdorff_mm
-    return of(distances, HAUSDORFF_PERCENT)
+    return _value("hd95_mm", predicted, reference, spacing_mm, label, mode, threads)
 
 
 @hinted
@@ -74,7 +72,7 @@ def hd100(
         spacing_mm: distance between voxel centres along each axis.
         label: value of the structure, of labels.
         mode: what a surface is: "surfel" (area-weighted) or "voxel" (border voxels).
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -87,8 +85,7 @@ def hd100(
     >>> metrics.hd100(predicted, reference, spacing_mm=(1.0, 1.0, 2.0))
     2.0
     """
-    distances = _distances(predicted, reference, spacing_mm, label, mode, threads)
-    return (sd.hausdorff_mm if mode == "surfel" else sd.voxel_hausdorff_mm)(distances)
+    return _value("hd100_mm", predicted, reference, spacing_mm, label, mode, threads)
 
 
 @hinted
@@ -109,7 +106,7 @@ def assd(
         spacing_mm: distance between voxel centres along each axis.
         label: value of the structure, of labels.
         mode: what a surface is: "surfel" (area-weighted) or "voxel" (border voxels).
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -122,7 +119,7 @@ def assd(
     >>> round(metrics.assd(predicted, reference, spacing_mm=(1.0, 1.0, 2.0)), 3)
     0.423
     """
-    return sd.average_mm(_distances(predicted, reference, spacing_mm, label, mode, threads))
+    return _value("assd_mm", predicted, reference, spacing_mm, label, mode, threads)
 
 
 @hinted
@@ -141,7 +138,7 @@ def masd(
         reference: the same shape.
         spacing_mm: distance between voxel centres along each axis.
         label: value of the structure, of labels.
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -154,7 +151,7 @@ def masd(
     >>> round(metrics.masd(predicted, reference, spacing_mm=(1.0, 1.0, 2.0)), 3)
     0.643
     """
-    return sd.mean_of_means_mm(_distances(predicted, reference, spacing_mm, label, "voxel", threads))
+    return _value("masd_mm", predicted, reference, spacing_mm, label, "voxel", threads)
 
 
 @hinted
@@ -175,7 +172,7 @@ def nsd(
         spacing_mm: distance between voxel centres along each axis.
         tolerance_mm: distance up to which two surfaces count as the same, inclusive.
         label: value of the structure, of labels.
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -191,25 +188,28 @@ def nsd(
     >>> metrics.nsd(predicted, reference, spacing_mm=(1.0, 1.0, 2.0), tolerance_mm=2.0)
     1.0
     """
-    if not (np.isfinite(tolerance_mm) and tolerance_mm >= 0):
-        raise UsageError(f"a tolerance must be 0 mm or more, not {tolerance_mm:g}")
-    distances = _distances(predicted, reference, spacing_mm, label, "surfel", threads)
-    return sd.normalised_surface_dice(distances, tolerance_mm)
+    sd.require_tolerance(tolerance_mm)
+    return _value("nsd", predicted, reference, spacing_mm, label, "surfel", threads, tolerance_mm)
 
 
 surface_dice = nsd
 """The other name of the same, which the literature uses as often."""
 
 
-def _distances(
+def _value(
+    metric: str,
     predicted: ArrayLike,
     reference: ArrayLike,
     spacing_mm: Sequence[float],
     label: int | None,
     mode: sd.Mode,
     threads: int,
-) -> sd.SurfaceDistances:
+    tolerance_mm: float = math.nan,
+) -> float:
+    """A metric of `METRICS`, as the definition of a surface has it."""
+    sd.require_mode(mode)
     found, truth = masks_of(predicted, reference, label)
     box = sd.box_around_both(truth, found)
-    of = sd.surfel_distances if mode == "surfel" else sd.voxel_distances
-    return of(truth[box], found[box], spacing_mm, threads=threads)
+    masks = truth[box].view(np.uint8), found[box].view(np.uint8)
+    distances = sd.label_distances(*masks, 1, spacing_mm, mode, threads=threads).of(1)
+    return METRICS[metric].by_mode[mode](distances, tolerance_mm)

@@ -17,19 +17,18 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import union
-from medseg.core.components import components
-from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.components import Neighbours, components
+from medseg.core.errors import UsageError
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
+from medseg.metrics.masks import require_same_shape
 from medseg.metrics.value import Status, Value, measured
-
-Neighbours = Literal[6, 18, 26]
 
 UNITS = {
     "pq": "1",
@@ -126,8 +125,7 @@ def match_instances(
         GridMismatchError: the shapes differ.
     """
     rule = rule or InstanceRule()
-    if reference.shape != predicted.shape:
-        raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
+    require_same_shape(reference, predicted)
     boxes = [box for box in map(sd.solid_box, (reference, predicted)) if box is not None]
     if not boxes:
         return (InstanceMatch((), 0, 0),) * count

@@ -28,18 +28,18 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.core.boxes import Slices, label_boxes, union
-from medseg.core.components import components
-from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.components import Neighbours, components
+from medseg.core.errors import UsageError
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
 from medseg.metrics import surface as sd
 from medseg.metrics.counts import Counts
+from medseg.metrics.masks import require_same_shape
 from medseg.metrics.overlap import dice
 from medseg.metrics.value import Status, Value, measured
 
 Mask = NDArray[np.bool_]
 Pieces = NDArray[np.unsignedinteger]
-Neighbours = Literal[6, 18, 26]
 
 HAUSDORFF_PERCENT = 95.0
 
@@ -238,8 +238,7 @@ def match_lesions(
     Raises:
         GridMismatchError: the shapes differ.
     """
-    if reference.shape != predicted.shape:
-        raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
+    require_same_shape(reference, predicted)
     # Dilated lesions that meet outside this box meet inside it too, at the voxels nearest to there.
     box = sd.solid_box(reference | predicted)
     if box is None:

@@ -20,8 +20,7 @@ def masks_of(predicted: ArrayLike, reference: ArrayLike, label: int | None) -> t
         UsageError: nothing says which structure, or an array has not two or three axes.
     """
     both = np.asarray(predicted), np.asarray(reference)
-    if both[0].shape != both[1].shape:
-        raise GridMismatchError(f"prediction has shape {both[0].shape}, reference {both[1].shape}")
+    require_same_shape(both[1], both[0])
     if both[0].ndim not in (2, 3):
         raise UsageError(f"masks are (I, J, K) or (I, J), not {both[0].shape}")
     if label is not None:
@@ -33,6 +32,16 @@ def masks_of(predicted: ArrayLike, reference: ArrayLike, label: int | None) -> t
             hint="choose one with label=, or measure all with medseg.evaluate",
         )
     return both[0] != 0, both[1] != 0
+
+
+def require_same_shape(reference: NDArray[Any], predicted: NDArray[Any]) -> None:
+    """Refuse two arrays that are not on one grid.
+
+    Raises:
+        GridMismatchError: with both shapes.
+    """
+    if reference.shape != predicted.shape:
+        raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
 
 
 def _values(array: NDArray[Any]) -> NDArray[Any]:

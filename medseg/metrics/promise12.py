@@ -24,10 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core import affine
-from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.errors import UsageError
 from medseg.core.volume import Grid
 from medseg.metrics import surface as sd
 from medseg.metrics.counts import Counts, joint_histogram
+from medseg.metrics.masks import require_same_shape
 from medseg.metrics.overlap import dice, relative_volume_difference_percent
 from medseg.metrics.value import Status, Value, measured, not_evaluated
 
@@ -154,8 +155,7 @@ def promise12_values(
     Raises:
         GridMismatchError: the shapes differ.
     """
-    if reference.shape != predicted.shape:
-        raise GridMismatchError(f"reference has shape {reference.shape}, prediction {predicted.shape}")
+    require_same_shape(reference, predicted)
     box = sd.solid_box(reference | predicted)
     if box is not None:
         reference, predicted = reference[box], predicted[box]

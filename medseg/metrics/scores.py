@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, counted, did_you_mean, listed
 from medseg.core.extras import optional_packages
+from medseg.core.numbers import number
 from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.cohort import CohortRow, summarise
 from medseg.metrics.export import cases_csv
@@ -36,6 +37,11 @@ class StructureScores:
     name: str
     rows: tuple[StructureResult, ...]
     cohort: Mapping[str, CohortRow]
+
+    def __repr__(self) -> str:
+        names = dict.fromkeys(name for row in self.rows for name in row.metrics)
+        values = (f"{name} {'n/a' if (v := self[name]) is None else f'{v:.4g}'}" for name in names)
+        return f"StructureScores({', '.join((self.name, counted(len(self.rows), 'case'), *values))})"
 
     def __getitem__(self, metric: str) -> float | None:
         """A metric by name.
@@ -119,8 +125,13 @@ class Scores(Mapping[str, StructureScores]):
         return len(list(iter(self)))
 
     def __repr__(self) -> str:
-        means = ", ".join(f"{name}: {_said(self[name]['dice'])}" for name in self)
-        return f"Scores of {len(self.cases)} cases, Dice {{{means}}}"
+        return f"Scores({self.shown})"
+
+    @property
+    def shown(self) -> str:
+        """How many cases there are, and the mean Dice of the structures, in a line."""
+        means = listed([f"{name} {number(self[name].dice, 3)}" for name in self])
+        return f"{counted(len(self.cases), 'case')}, mean Dice: {means}"
 
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame`, one row a case, structure and metric, in the columns of `evaluate --csv`.
@@ -132,7 +143,3 @@ class Scores(Mapping[str, StructureScores]):
             import pandas
         mode = self.cases[0].mode if self.cases else "surfel"
         return pandas.read_csv(io.StringIO(cases_csv(self.cases, surface=mode, software="")))
-
-
-def _said(value: float | None) -> str:
-    return "n/a" if value is None else f"{value:.3f}"

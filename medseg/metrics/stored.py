@@ -29,6 +29,7 @@ class _Stored:
     failure: str | None
     warnings: tuple[str, ...]
     mode: SurfaceMode
+    ignored: int
 
 
 def case_mapping(case: CaseResult) -> dict[str, Any]:
@@ -42,6 +43,7 @@ def case_mapping(case: CaseResult) -> dict[str, Any]:
         case.failure,
         case.warnings,
         case.mode,
+        case.ignored,
     )
     mapping: dict[str, Any] = _exchanged(specs.to_mapping(stored), math.inf, INFINITE)
     return mapping
@@ -57,7 +59,14 @@ def case_from_mapping(mapping: Mapping[str, Any], *, source: str) -> CaseResult:
     stored = specs.from_mapping(_Stored, data, source=source, error=InputError)
     grid = Grid(stored.shape, stored.affine)
     return CaseResult(
-        stored.case_id, stored.rows, grid, stored.failure, stored.warnings, stored.overall, stored.mode
+        stored.case_id,
+        stored.rows,
+        grid,
+        stored.failure,
+        stored.warnings,
+        stored.overall,
+        stored.mode,
+        stored.ignored,
     )
 
 

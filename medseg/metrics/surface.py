@@ -20,13 +20,13 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import Slices, bounding_box, union
-from medseg.core.errors import GridMismatchError
+from medseg.core.errors import GridMismatchError, UsageError
 from medseg.metrics import surfels
 from medseg.metrics.borders import Borders, Labels, find_borders
 from medseg.metrics.nearest import frame_of, nearest_mm
@@ -37,6 +37,31 @@ Numbers = NDArray[np.float64]
 
 _LENGTH_AT, _LABEL_AT = 8, 40
 """The bits of a packed point at which its distance and its label begin."""
+
+
+def require_mode(mode: str) -> None:
+    """Refuse what is no definition of a surface.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if mode not in get_args(Mode):
+        raise UsageError(f"the surface mode is one of {', '.join(get_args(Mode))}, not {mode!r}")
+
+
+def require_tolerance(tolerance_mm: float, of: str = "") -> None:
+    """Refuse what is no tolerance; at 0 mm, surfaces must coincide.
+
+    Args:
+        tolerance_mm: distance up to which two surfaces count as the same.
+        of: the structure that it was given for.
+
+    Raises:
+        UsageError: it is negative, infinite or NaN.
+    """
+    if not (math.isfinite(tolerance_mm) and tolerance_mm >= 0):
+        what = f"the tolerance of {of!r}" if of else "a tolerance"
+        raise UsageError(f"{what} must be 0 mm or more, not {tolerance_mm:g}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,7 +154,7 @@ def label_distances(
         count: the largest label.
         spacing_mm: distance between voxel centres along I, J, K.
         mode: what a surface is.
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.
@@ -158,7 +183,7 @@ def surfel_distances(
         reference: bool (I, J, K); a box around both masks gives the same answer sooner.
         predicted: bool, the same shape.
         spacing_mm: distance between voxel centres along I, J, K.
-        threads: that work on it; -1 for all processors.
+        threads: that work on it; 0 for all processors.
 
     Raises:
         GridMismatchError: the shapes differ.

@@ -65,9 +65,11 @@ class Metric:
     of_voxels: OfDistances | None = None
     needs_tolerance: bool = False
 
-    def of_mode(self, mode: sd.Mode) -> OfDistances | None:
-        """How it is computed from distances in a mode."""
-        return self.of_surfels if mode == "surfel" else self.of_voxels
+    @property
+    def by_mode(self) -> Mapping[sd.Mode, OfDistances]:
+        """How it is computed from distances, in each mode in which it has a meaning."""
+        both: dict[sd.Mode, OfDistances | None] = {"surfel": self.of_surfels, "voxel": self.of_voxels}
+        return {mode: compute for mode, compute in both.items() if compute is not None}
 
 
 METRICS: Mapping[str, Metric] = {
@@ -124,11 +126,6 @@ SURFACE_METRICS = frozenset(name for name, m in METRICS.items() if m.of_counts i
 """Those that depend on what a surface is."""
 
 
-def surface_metrics(mode: sd.Mode) -> Mapping[str, Metric]:
-    """The metrics of distances in a mode, in table order."""
-    return {name: metric for name, metric in METRICS.items() if metric.of_mode(mode) is not None}
-
-
 def overlap_values(counts: Counts, grid: Grid) -> dict[str, Value]:
     """Every metric of one structure's voxels, by name."""
     return {
@@ -144,7 +141,7 @@ def surface_values(
     """Every metric of one structure's surfaces, by name; not evaluated where there are no distances."""
     values = {}
     for name, metric in METRICS.items():
-        if (compute := metric.of_mode(mode)) is None:
+        if (compute := metric.by_mode.get(mode)) is None:
             continue
         if distances is None or (metric.needs_tolerance and tolerance_mm is None):
             values[name] = not_evaluated(metric.unit)

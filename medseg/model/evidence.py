@@ -14,18 +14,13 @@ from typing import Any
 
 from medseg.core.errors import ModelError, UsageError
 from medseg.core.lines import Line
-from medseg.core.specs import LEFT_OUT
+from medseg.core.specs import left_out
 
 VERSION = 1
 """Of what `Evidence` holds. A file without a version has the first."""
 
 Ends = tuple[float | None, float | None]
 """Lower and upper end of an interval."""
-
-
-def _unmeasured() -> Any:
-    """A field that is None, and left out of the file, until it is measured."""
-    return field(default=None, metadata={LEFT_OUT: True})
 
 
 @dataclass(frozen=True)
@@ -74,7 +69,7 @@ class Confidence:
     """How sure the model was of its own validation scans: mean probability of the winning output, in [0, 1].
 
     Raises:
-        UsageError: the least confidence does not lie in [0, 1].
+        UsageError: the least confidence is not in [0, 1].
     """
 
     min: float
@@ -83,7 +78,7 @@ class Confidence:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min <= 1:
-            raise UsageError(f"the least confidence must lie in [0, 1], not {self.min}")
+            raise UsageError(f"the least confidence must be in [0, 1], not {self.min}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +95,9 @@ class VolumeRange:
 
     def __post_init__(self) -> None:
         if not 0 <= self.min <= self.max < math.inf:
-            raise UsageError(f"volumes must ascend from 0 or more, not {self.min} to {self.max} ml")
+            raise UsageError(
+                f"the volumes must be an interval (min, max) from 0 upwards, not {self.min} to {self.max} ml"
+            )
 
 
 @dataclass(frozen=True)
@@ -116,7 +113,9 @@ class SpacingRange:
 
     def __post_init__(self) -> None:
         if not all(0 < low <= high < math.inf for low, high in zip(self.min, self.max, strict=True)):
-            raise UsageError(f"sides of voxels must be positive and ascend, not {self.min} to {self.max} mm")
+            raise UsageError(
+                f"the sides of voxels must be positive intervals (min, max), not {self.min} to {self.max} mm"
+            )
 
 
 @dataclass(frozen=True)
@@ -131,8 +130,8 @@ class StructureCalibration:
     """
 
     n: int = 0
-    volume_log_ratio: Ends | None = _unmeasured()
-    dice: Line | None = _unmeasured()
+    volume_log_ratio: Ends | None = left_out()
+    dice: Line | None = left_out()
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ class Coverage:
     volumes: int = 0
     dice_coverage: float | None = None
     dices: int = 0
-    shifts: dict[str, float] | None = _unmeasured()
+    shifts: dict[str, float] | None = left_out()
 
 
 @dataclass(frozen=True)
@@ -156,7 +155,7 @@ class Calibration:
     """How far off volumes and confidence are, learnt from `n` cases with references.
 
     Attributes:
-        coverage: share of new cases that the intervals hold.
+        coverage: share of new cases whose value is within the intervals.
         structures: by name.
         shifted: what the intervals hold of scans made unlike those they were learnt from.
     """
@@ -164,7 +163,7 @@ class Calibration:
     coverage: float
     n: int = 0
     structures: dict[str, StructureCalibration] = field(default_factory=dict)
-    shifted: Coverage | None = _unmeasured()
+    shifted: Coverage | None = left_out()
 
 
 @dataclass(frozen=True)
@@ -187,9 +186,11 @@ class Usual:
     def __post_init__(self) -> None:
         for name, (mean, spread) in self.features.items():
             if not (math.isfinite(mean) and 0 < spread < math.inf):
-                raise UsageError(f"{name!r}: mean must be finite, spread positive, not {mean}, {spread}")
+                raise UsageError(
+                    f"{name!r} must have a finite mean and a positive spread, not {mean} and {spread}"
+                )
         if not 0 <= self.limit < math.inf:
-            raise UsageError(f"the limit must be 0 standard deviations or more, not {self.limit}")
+            raise UsageError(f"the limit must be at least 0 standard deviations, not {self.limit}")
 
 
 @dataclass(frozen=True)
@@ -283,18 +284,18 @@ class Evidence:
         version: see `VERSION`.
     """
 
-    validation: tuple[Score, ...] | None = _unmeasured()
-    engines: dict[str, EngineAgreement] | None = _unmeasured()
-    confidence: Confidence | None = _unmeasured()
-    volumes_ml: dict[str, VolumeRange] | None = _unmeasured()
-    spacing_mm: SpacingRange | None = _unmeasured()
-    calibration: Calibration | None = _unmeasured()
-    usual: Usual | None = _unmeasured()
-    pieces: dict[str, int] | None = _unmeasured()
-    repeatability: Repeatability | None = _unmeasured()
-    rounding: dict[str, Rounding] | None = _unmeasured()
-    real_heads: RealHeads | None = _unmeasured()
-    version: int = field(default=VERSION, metadata={LEFT_OUT: True})
+    validation: tuple[Score, ...] | None = left_out()
+    engines: dict[str, EngineAgreement] | None = left_out()
+    confidence: Confidence | None = left_out()
+    volumes_ml: dict[str, VolumeRange] | None = left_out()
+    spacing_mm: SpacingRange | None = left_out()
+    calibration: Calibration | None = left_out()
+    usual: Usual | None = left_out()
+    pieces: dict[str, int] | None = left_out()
+    repeatability: Repeatability | None = left_out()
+    rounding: dict[str, Rounding] | None = left_out()
+    real_heads: RealHeads | None = left_out()
+    version: int = left_out(VERSION)
 
     @property
     def volume_ranges(self) -> dict[str, tuple[float, float]]:
@@ -321,7 +322,7 @@ def require_version(spec: Any, source: Path) -> None:
     version = evidence.get("version", VERSION) if isinstance(evidence, Mapping) else VERSION
     if version != VERSION:
         raise ModelError(
-            f"its evidence has version {version!r}, and this medseg reads version {VERSION}",
+            f"its evidence has version {version!r}, but this medseg reads version {VERSION}",
             source=source,
             hint="update medseg, or calibrate the model again",
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 
@@ -54,6 +54,16 @@ class Model:
     graph: tuple[bytes, bytes] | None = None
     sha256: str = ""
 
+    def require_graph(self, hint: str) -> tuple[bytes, bytes]:
+        """The graph.
+
+        Raises:
+            ModelError: the model has none; with the hint.
+        """
+        if self.graph is None:
+            raise ModelError("the model contains no OpenVINO graph", hint=hint)
+        return self.graph
+
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the model as one file, whole or not at all; the same model makes the same bytes."""
         tensors = {f"{WEIGHT}{key}": np.asarray(value, order="C") for key, value in self.weights.items()}
@@ -70,6 +80,8 @@ class Model:
 def load_model(name_or_path: str | Path) -> Model:
     """Read a model file, or a packaged model by its name.
 
+    A packaged model is called as it is asked for, whatever recipe trained it; `training.recipe` says which.
+
     Raises:
         ModelError: no such model, damaged, of another schema, contradicting itself, or holding
             values that are not finite.
@@ -78,11 +90,11 @@ def load_model(name_or_path: str | Path) -> Model:
     try:
         data = path.read_bytes()
     except OSError as fault:
-        raise ModelError(f"cannot be read ({fault.strerror})", source=path) from None
+        raise ModelError.unreadable(fault, path) from None
     metadata = _metadata(data, path)
     if metadata.get("schema") != SCHEMA:
         raise ModelError(
-            f"the file has the schema {metadata.get('schema')!r}, and this version reads {SCHEMA!r}",
+            f"the file has the schema {metadata.get('schema')!r}, but this medseg reads {SCHEMA!r}",
             source=path,
             hint="update medseg, or train the model again",
         )
@@ -93,18 +105,19 @@ def load_model(name_or_path: str | Path) -> Model:
     except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as fault:
         raise _damaged(path, str(fault)) from None
     if not intact:
-        raise _damaged(path, "its digest differs")
+        raise _damaged(path, "its digest does not match its content")
     require_version(plain, path)
     spec = specs.from_mapping(ModelSpec, plain, source=str(path), error=ModelError)
     _check(spec, path)
     weights = {key.removeprefix(WEIGHT): v for key, v in tensors.items() if key.startswith(WEIGHT)}
     for key, value in weights.items():
         if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
-            raise ModelError(f"weight {key} holds values that are not finite", source=path)
+            raise ModelError(f"the weight {key} contains values that are not finite", source=path)
     graph = None
     if GRAPH_XML in tensors and GRAPH_BIN in tensors:
         graph = tensors[GRAPH_XML].tobytes(), tensors[GRAPH_BIN].tobytes()
-    return Model(spec, weights, graph, hexdigest(data))
+    packaged = {file: name for name, file in packaged_models().items()}
+    return Model(replace(spec, name=packaged.get(path, spec.name)), weights, graph, hexdigest(data))
 
 
 def find_model(name_or_path: str | Path) -> Path:
@@ -136,9 +149,11 @@ def find_models(name_or_path: str | Path) -> tuple[Path, ...]:
     if str(name_or_path) in packaged:
         return (packaged[str(name_or_path)],)
     raise ModelError(
-        "there is no such model file, and no packaged model of that name",
+        "is neither a model file nor the name of a packaged model",
         source=str(name_or_path),
-        hint=f"packaged models: {', '.join(packaged) or 'none'}",
+        hint=f"give the path of a model file, or choose from {', '.join(packaged)}"
+        if packaged
+        else "give the path of a model file",
     )
 
 
@@ -187,20 +202,21 @@ def _check(spec: ModelSpec, path: Path) -> None:
     inputs = len(spec.channels) * spec.slices.slices_seen
     if (network.in_channels, network.out_channels) != (inputs, outputs):
         raise ModelError(
-            f"a network from {network.in_channels} to {network.out_channels} channels, "
-            f"for {inputs} images and {outputs} outputs",
+            f"the network has {network.in_channels} inputs and {network.out_channels} outputs, but the "
+            f"description needs {inputs} and {outputs}",
             source=path,
         )
     if network.spatial_dims == 3 and spec.slices != SliceSpec():
-        raise ModelError("a 3D network does not take slices", source=path)
+        raise ModelError("a 3D network cannot be combined with settings for slices", source=path)
     facts, dims = spec.facts, network.spatial_dims
     fitting = len(facts.stride) == len(facts.receptive_radius) == dims
     if not fitting or min(facts.stride) < 1 or min(facts.receptive_radius) < 0:
         raise ModelError(
-            f"no network of {dims} axes has the strides {facts.stride} and radii {facts.receptive_radius}",
+            f"the strides {facts.stride} and radii {facts.receptive_radius} are impossible for a network of "
+            f"{dims} axes",
             source=path,
         )
 
 
 def _damaged(path: Path, fault: str) -> ModelError:
-    return ModelError(f"is not a readable model file ({fault})", source=path, hint="copy it again")
+    return ModelError(f"is not a readable model file ({fault})", source=path, hint="copy the file again")

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from medseg.core.specs import LEFT_OUT
-
-
-def _not_said() -> Any:
-    """A field that is None, and left out of the file, until it is known."""
-    return field(default=None, metadata={LEFT_OUT: True})
+from medseg.core.specs import left_out
 
 
 @dataclass(frozen=True)
@@ -57,20 +51,20 @@ class Provenance:
         began_from: the model that its weights began as.
     """
 
-    software: str | None = _not_said()
-    recipe: str | None = _not_said()
-    dataset: str | None = _not_said()
-    licence_of_data: str | None = _not_said()
-    source_of_data: str | None = _not_said()
-    weights_may_be_shared: bool | None = _not_said()
-    cases: CaseCounts | None = _not_said()
+    software: str | None = left_out()
+    recipe: str | None = left_out()
+    dataset: str | None = left_out()
+    licence_of_data: str | None = left_out()
+    source_of_data: str | None = left_out()
+    weights_may_be_shared: bool | None = left_out()
+    cases: CaseCounts | None = left_out()
     fold: int | None = None
-    folds: int | None = _not_said()
-    seed: int | None = _not_said()
-    epochs: int | None = _not_said()
-    of_epochs: int | None = _not_said()
-    steps: int | None = _not_said()
-    seconds: int | None = _not_said()
-    selection_dice: float | None = _not_said()
-    device: str | None = _not_said()
-    began_from: BeganFrom | None = _not_said()
+    folds: int | None = left_out()
+    seed: int | None = left_out()
+    epochs: int | None = left_out()
+    of_epochs: int | None = left_out()
+    steps: int | None = left_out()
+    seconds: int | None = left_out()
+    selection_dice: float | None = left_out()
+    device: str | None = left_out()
+    began_from: BeganFrom | None = left_out()

@@ -46,11 +46,11 @@ class Trust:
 
     def __post_init__(self) -> None:
         if not 0 <= self.likelihood <= 1:
-            raise UsageError(f"refinement: likelihood must lie in [0, 1], not {self.likelihood}")
+            raise UsageError(f"refinement.likelihood must be in [0, 1], not {self.likelihood}")
         if not 0 <= self.width_mm <= 10:
-            raise UsageError(f"refinement: width_mm must lie in [0, 10], not {self.width_mm}")
+            raise UsageError(f"refinement.width_mm must be in [0, 10], not {self.width_mm}")
         if not (math.isfinite(self.scale) and self.scale > 0):
-            raise UsageError(f"refinement: scale must be positive, not {self.scale}")
+            raise UsageError(f"refinement.scale must be positive, not {self.scale}")
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class RefinementSpec:
         wrong = next((name for name, found in owners.items() if len(found) != 1), None)
         if wrong is not None:
             raise UsageError(
-                f"refinement: {wrong} is in {len(owners[wrong])} classes",
-                hint="name each structure in one of refinement.classes",
+                f"refinement.classes has {wrong!r} in {len(owners[wrong])} classes, not in one",
+                hint="name each structure in exactly one class",
             )
         return tuple(found[0] for found in owners.values())

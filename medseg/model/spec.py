@@ -16,7 +16,7 @@ Norm = Literal["batch", "instance", "group", "layer", "none"]
 WeightType = Literal["float32", "float16"]
 Scalar = bool | int | float | str
 Option = Scalar | tuple[Scalar, ...] | tuple[tuple[Scalar, ...], ...]
-"""What an option of a network can be: one value, a list of them, or a list of lists, one a level."""
+"""What an option of a network can be: one value, a list of them, or a list of lists, one per level."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class SliceSpec:
         context: neighbours on each side that are handed to the network as further channels (2.5D).
 
     Raises:
-        UsageError: an axis is none or comes twice, or the context is negative.
+        UsageError: an axis does not exist or occurs twice, or the context is negative.
     """
 
     axes: tuple[int, ...] = (2,)
@@ -111,7 +111,7 @@ class InferenceSpec:
 class PostprocessSpec:
     """What is done to the labels of each structure; nothing by default.
 
-    A name without "left" and "right" stands for both sides.
+    A name without "left" and "right" means both sides.
 
     Attributes:
         largest_component: structures of which only the largest component is kept.
@@ -148,7 +148,7 @@ class ModelSpec:
     """The description of a model without its weights.
 
     Attributes:
-        name: what the model is called.
+        name: what the model is called; a packaged one is called as it is asked for, see `load_model`.
         network: the architecture.
         facts: what tiling must know of it.
         channels: names of the images it takes, in order.

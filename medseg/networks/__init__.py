@@ -1,6 +1,6 @@
-"""Networks for segmentation (B, C, *S) -> logits (B, K, *S), each as its paper has it.
+"""Networks for segmentation (B, C, *S) -> logits (B, K, *S), each as its paper describes it.
 
-Of each, the first arguments are `spatial_dims` (2 or 3), `in_channels` and `out_channels`; all others are
+The first arguments of each are `spatial_dims` (2 or 3), `in_channels` and `out_channels`; all others are
 keywords, whose defaults are the paper's. `create` makes one by name. Only the names listed here are public.
 
 >>> from medseg.networks import available, create

@@ -39,9 +39,9 @@ OPEN = 3.0
 
 
 class AttentionUNet(Segmenter):
-    """A U-Net whose shortcuts pass a gate that the next coarser map of the decoder works: figure 1.
+    """A U-Net with gates on its shortcuts, controlled by the next coarser map of the decoder: figure 1.
 
-    The finest shortcut has no gate: its map holds too little to be judged by, says section 2.
+    The finest shortcut has no gate, because its map contains too little information (section 2).
 
     Args:
         spatial_dims: 2 or 3.
@@ -55,7 +55,7 @@ class AttentionUNet(Segmenter):
         bias: the convolutions' bias; up-convolutions, gates and head keep theirs.
 
     Raises:
-        UsageError: an argument makes no network.
+        UsageError: an argument is not valid for this network.
 
     >>> import torch
     >>> from medseg.networks import AttentionUNet

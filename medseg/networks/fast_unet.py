@@ -47,11 +47,11 @@ class FastUNet(Segmenter):
         strides: of the stem, then between neighbouring levels, per axis; () for 2 everywhere.
         activation: see `layers.ACTIVATION`.
         depth: convolutions of each level of the analysis path below the first, which has one.
-        detail: channels of one convolution of the image itself at full resolution, added to what comes
-            from below before the last activation; 0 for none. It changes nothing at first.
+        detail: channels of one convolution of the image itself at full resolution, added to the
+            coarser map before the last activation; 0 for none. It has no effect at initialisation.
 
     Raises:
-        UsageError: an argument makes no network.
+        UsageError: an argument is not valid for this network.
 
     >>> import torch
     >>> from medseg.networks import FastUNet
@@ -166,9 +166,8 @@ class FastUNet(Segmenter):
 def _require(widths: Sequence[int], depth: int, detail: int) -> None:
     if len(widths) < 2 or min(widths) < 1 or depth < 1 or detail < 0:
         raise UsageError(
-            "at least two widths, a depth of at least 1 and a detail of at least 0 are needed, not "
-            f"{tuple(widths)}, "
-            f"{depth}, {detail}"
+            "fast_unet needs at least two widths, a depth of at least 1 and a detail of at least 0, not "
+            f"{tuple(widths)}, {depth} and {detail}"
         )
 
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, unknown_name
 from medseg.model.spec import Norm
 from medseg.networks import reach
 
@@ -47,7 +47,7 @@ ACTIVATION: dict[str, Build] = {
 def choose(table: dict[str, Build], name: str, what: str) -> Build:
     """`table[name]`, or a UsageError that lists the names."""
     if name not in table:
-        raise UsageError(f"there is no {what} named {name!r}", hint=did_you_mean(name, table))
+        raise unknown_name(what, name, table)
     return table[name]
 
 
@@ -133,7 +133,7 @@ def dropping(share: float) -> nn.Module:
         UsageError: the share is not in [0, 1).
     """
     if not 0 <= share < 1:
-        raise UsageError(f"dropout must lie in [0, 1), not {share}")
+        raise UsageError(f"dropout must be in [0, 1), not {share}")
     return nn.Dropout(share) if share else nn.Identity()
 
 
@@ -259,9 +259,7 @@ class InputGate(nn.Module):
     def _check(self, shape: tuple[int, ...]) -> None:
         if len(shape) != len(self.stride) + 2 or shape[1] != self.channels:
             axes = " x ".join("IJK"[: len(self.stride)])
-            raise UsageError(
-                f"the network takes an input of B x {self.channels} x {axes}, not the shape {shape}"
-            )
+            raise UsageError(f"the network takes an input of shape B x {self.channels} x {axes}, not {shape}")
         sizes = zip(shape[2:], self.stride, self.rest, self.above, strict=True)
         if any((n - r) % s or n <= a for n, s, r, a in sizes):
             raise UsageError(
@@ -313,7 +311,7 @@ class Segmenter(nn.Module):
 
     @property
     def tile_independent(self) -> bool:
-        """Whether, in eval mode, a voxel's output depends on its receptive field alone."""
+        """Whether, in eval mode, a voxel's output depends only on its receptive field."""
         return reach.tile_independent(self)
 
 

@@ -58,7 +58,7 @@ class MonaiNetwork(Segmenter):
         """Logits (B, K, *S) of an image (B, C, *S).
 
         Raises:
-            UsageError: the network's answer is none of that shape.
+            UsageError: the network's output has another shape.
         """
         logits: object = self.network(self.gate(x))
         if torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
@@ -68,8 +68,8 @@ class MonaiNetwork(Segmenter):
             return logits
         told = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
         raise UsageError(
-            f"{PREFIX}{self.name} answers with {told} where logits of shape {expected} are needed",
-            hint="leave its deep supervision off, and choose a network that segments",
+            f"{PREFIX}{self.name} returns {told} instead of logits of shape {expected}",
+            hint="switch its deep supervision off, or choose a segmentation network",
         )
 
     @cached_property
@@ -84,7 +84,7 @@ class MonaiNetwork(Segmenter):
 
     @property
     def receptive_radius(self) -> PerAxis:
-        """0, for it is not known; the sliding window does not ask."""
+        """0, because it is not known; the sliding window does not need it."""
         return (0,) * self.spatial_dims
 
     @property
@@ -100,13 +100,13 @@ def build(spec: NetworkSpec) -> MonaiNetwork:
     `stride` (default 32): one number or one per axis.
 
     Raises:
-        UsageError: there is no such class, it takes no such option, or the arguments make no network.
+        UsageError: there is no such class, it takes no such option, or an argument is not valid.
     """
     name = spec.name.removeprefix(PREFIX)
     if spec.widths or spec.norm or spec.kernels or spec.strides:
         raise UsageError(
             f"{spec.name} does not take widths, norm, kernels or strides",
-            hint="give its own settings under options",
+            hint="give the settings that MONAI defines under options",
         )
     network_class = _find(name)
     known = list(inspect.signature(network_class).parameters)
@@ -130,7 +130,7 @@ def _find(name: str) -> type[nn.Module]:
         return classes[name]
     close = difflib.get_close_matches(name, classes, n=3)
     raise UsageError(
-        f"MONAI has no network named {name!r}",
+        f"MONAI does not define the network {name!r}",
         hint=f"did you mean {' or '.join(close)}?" if close else "see the list in monai.networks.nets",
     )
 
@@ -153,7 +153,8 @@ def _stride(spec: NetworkSpec) -> PerAxis:
     whole = [n for n in axes if isinstance(n, int) and not isinstance(n, bool) and n > 0]
     if not len(whole) == len(axes) == spec.spatial_dims:
         raise UsageError(
-            f"{spec.name}'s stride is one whole number or {spec.spatial_dims} of them above 0, not {given!r}"
+            f"the stride of {spec.name} must be one positive integer or {spec.spatial_dims} of them, "
+            f"not {given!r}"
         )
     return tuple(whole)
 

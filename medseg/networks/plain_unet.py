@@ -35,7 +35,7 @@ class PlainUNet(Segmenter):
     """Two convolutions per level and path, the first of a level strided; a head on each level but the lowest.
 
     The heads below the first are for deep supervision: those of all levels of the decoder but the coarsest,
-    with weights that halve from level to level. They stand in the weights whether or not they are trained.
+    with weights that halve from level to level. The weights contain them whether or not they are trained.
 
     Args:
         spatial_dims: 2 or 3.
@@ -47,10 +47,10 @@ class PlainUNet(Segmenter):
         strides: between neighbouring levels per axis, () for 2 everywhere.
         activation: see `layers.ACTIVATION`.
         bias: the bias of convolutions and up-convolutions; heads keep theirs. Without it, 1 -> 2 channels
-            in three dimensions has 31,189,410 parameters beside the further heads.
+            in three dimensions has 31,189,410 parameters without the further heads.
 
     Raises:
-        UsageError: an argument makes no network.
+        UsageError: an argument is not valid for this network.
 
     >>> import torch
     >>> from medseg.networks import PlainUNet

@@ -124,7 +124,7 @@ class AxisReach:
         """After concatenation or addition of two feature maps of one resolution."""
         if (self.jump, self.origin) != (other.jump, other.origin):
             raise TypeError(
-                f"maps of different grids are combined: jump {self.jump} from {self.origin}, "
+                f"the network combines maps of different grids: jump {self.jump} from {self.origin}, "
                 f"and jump {other.jump} from {other.origin}"
             )
         place = np.arange(math.lcm(len(self.low), len(other.low)), dtype=np.int64)
@@ -135,7 +135,7 @@ class AxisReach:
     def _finer(self, stride: int) -> int:
         jump, rest = divmod(self.jump, stride)
         if rest:
-            raise TypeError(f"a transposed stride of {stride} would pass the input's own resolution")
+            raise TypeError(f"a transposed stride of {stride} would exceed the resolution of the input")
         return jump
 
     def _centres(self) -> Indices:
@@ -165,7 +165,7 @@ def trace(network: nn.Module, spatial_dims: int) -> dict[str, Reach]:
         spatial_dims: the length of S.
 
     Raises:
-        TypeError: the network holds an operation without a rule here.
+        TypeError: the network contains an operation without a rule here.
     """
     graph = _Tracer().trace(network)
     start = AxisReach(1, np.zeros(1, np.int64), np.zeros(1, np.int64))
@@ -181,7 +181,7 @@ def trace(network: nn.Module, spatial_dims: int) -> dict[str, Reach]:
         elif node.op == "call_function" and node.target in MERGES:
             known[node] = _merged(known, node.all_input_nodes)
         elif node.op != "output":
-            raise TypeError(f"there is no rule for the receptive field of {node.op} {node.target}")
+            raise TypeError(f"the receptive field of {node.op} {node.target} has no rule")
     return named
 
 
@@ -209,7 +209,7 @@ def _through(module: nn.Module, reach: Reach) -> Reach:
     if isinstance(module, POINTWISE):
         return reach
     if not isinstance(module, (*WINDOWS, *TRANSPOSED)):
-        raise TypeError(f"there is no rule for the receptive field of {type(module).__name__}")
+        raise TypeError(f"the receptive field of {type(module).__name__} has no rule")
     kernel, stride, padding, dilation = (
         _per_axis(getattr(module, name, 1), len(reach))
         for name in ("kernel_size", "stride", "padding", "dilation")

@@ -41,7 +41,7 @@ def build(spec: NetworkSpec) -> Segmenter:
     What the spec leaves empty is the paper's.
 
     Raises:
-        UsageError: the name or an option is unknown, or the arguments make no network.
+        UsageError: the name or an option is unknown, or an argument is not valid for this network.
     """
     if spec.spatial_dims not in (2, 3):
         raise UsageError(f"a network has 2 or 3 spatial dimensions, not {spec.spatial_dims}")
@@ -72,11 +72,11 @@ def _check_options(spec: NetworkSpec, network: type[Segmenter], others: set[str]
             TypeAdapter(types[name]).validate_python(value, strict=True)
         except ValidationError as fault:
             told = fault.errors()[0]["msg"]
-            raise UsageError(f"{spec.name}'s option {name} = {value!r}: {told}") from None
+            raise UsageError(f"{spec.name} does not accept {name} = {value!r} ({told})") from None
 
 
 def available() -> tuple[str, ...]:
-    """Names of the networks that `create` makes; beside them are MONAI's, as "monai:" and a class's name.
+    """Names of the networks that `create` makes; MONAI's are "monai:" and the name of a class.
 
     >>> "vnet" in available()
     True
@@ -97,12 +97,12 @@ def create(
     strides: Sequence[Sequence[int]] = (),
     options: Mapping[str, Option] | None = None,
 ) -> Segmenter:
-    """A network by name, its weights drawn from torch's global generator.
+    """A network by name, with weights drawn from torch's global generator.
 
     Args:
         name: one of `available`, or "monai:" and the name of a class of `monai.networks.nets`.
         in_channels: of the images (B, C, *S).
-        out_channels: of the logits (B, K, *S), the background among them where outputs are exclusive.
+        out_channels: of the logits (B, K, *S), including the background if the outputs are exclusive.
         spatial_dims: 2 or 3.
         widths: channels of each level, finest first; () for the paper's.
         norm: "batch", "instance", "group", "layer" or "none"; "" for the paper's.
@@ -111,7 +111,7 @@ def create(
         options: further keywords of the network's constructor, such as {"dropout": 0.1}.
 
     Raises:
-        UsageError: the name or an option is unknown, or the arguments make no network.
+        UsageError: the name or an option is unknown, or an argument is not valid for this network.
         TypeError: there is no such keyword; the message names the nearest.
 
     >>> network = create("vnet", 1, 2, widths=(4, 8), norm="batch")
@@ -119,7 +119,7 @@ def create(
     ('VNet', (2, 2, 2))
     >>> create("vnett")
     Traceback (most recent call last):
-    medseg.core.errors.UsageError: there is no network named 'vnett'; did you mean 'vnet'?
+    medseg.core.errors.UsageError: the network 'vnett' does not exist; did you mean 'vnet'?
     """
     return build(
         NetworkSpec(

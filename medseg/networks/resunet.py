@@ -39,7 +39,7 @@ INPLACE = (nn.ReLU, nn.LeakyReLU, nn.ELU)
 class ResUNet(Segmenter):
     """A residual pair of convolutions per level and path, the first of a level strided: table 1 of the paper.
 
-    Norm and activation stand before each convolution but the very first.
+    Norm and activation precede each convolution except the first.
 
     Args:
         spatial_dims: 2 or 3.
@@ -50,10 +50,10 @@ class ResUNet(Segmenter):
         kernels: odd kernel of each level per axis, () for 3 everywhere.
         strides: between neighbouring levels per axis, () for 2 everywhere.
         activation: see `layers.ACTIVATION`.
-        bias: the convolutions' bias, but for those of 1 beside a pair, which have none.
+        bias: the convolutions' bias; the 1x1 convolutions beside a pair have none.
 
     Raises:
-        UsageError: an argument makes no network.
+        UsageError: an argument is not valid for this network.
 
     >>> import torch
     >>> from medseg.networks import ResUNet

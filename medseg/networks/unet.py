@@ -60,7 +60,7 @@ class UNet(Segmenter):
             taken to be its last two levels. The paper gives no share.
 
     Raises:
-        UsageError: an argument makes no network.
+        UsageError: an argument is not valid for this network.
 
     >>> import torch
     >>> from medseg.networks import UNet

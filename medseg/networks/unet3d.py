@@ -54,11 +54,11 @@ class UNet3D(Segmenter):
         activation: see `layers.ACTIVATION`.
         padding: False for the paper's valid convolutions: the default network then maps n = 28 + 8m
             to n - 88 voxels.
-        bias: the convolutions' bias. The paper's count has it; before a normalisation it changes
-            nothing, and False saves its time.
+        bias: the convolutions' bias. The paper counts it; before a normalisation it has
+            no effect, and False saves its time.
 
     Raises:
-        UsageError: an argument makes no network.
+        UsageError: an argument is not valid for this network.
 
     >>> import torch
     >>> from medseg.networks import UNet3D

@@ -43,9 +43,9 @@ class UNetPlusPlus(Segmenter):
     """Nodes x(i, j) on nested, dense skip pathways: figure 1 and equation 1 of the paper.
 
     Node (i, 0) works on the pooled node (i - 1, 0); node (i, j) on the nodes (i, 0) to (i, j - 1) and
-    the up-convolved node (i + 1, j - 1). Each has two convolutions. A head stands on each of (0, 1),
-    (0, 2) ..., at full resolution. With the defaults, 1 -> 1 channels has 9,041,700 parameters in two
-    dimensions, 99 of them of the heads below the last.
+    the up-convolved node (i + 1, j - 1). Each has two convolutions. The nodes
+    (0, 1), (0, 2) ... have a head each, at full resolution. With the defaults, 1 -> 1 channels has 9,041,700
+    parameters in two dimensions, 99 of them of the heads below the last.
 
     Args:
         spatial_dims: 2 or 3.
@@ -58,13 +58,13 @@ class UNetPlusPlus(Segmenter):
         activation: see `layers.ACTIVATION`.
         bias: the convolutions' bias.
         dropout: share of the values dropped in training after each activation.
-        mode: "accurate" averages the probabilities of all heads; "fast" takes the last head alone.
-        prune: 0 for the whole network; k for L^k of the paper, the nodes i + j <= k and head k alone.
+        mode: "accurate" averages the probabilities of all heads; "fast" uses only the last head.
+        prune: 0 for the whole network; k for L^k of the paper, the nodes i + j <= k with only head k.
         exclusive: structures exclude each other, so that their probabilities are a softmax; otherwise,
-            and where there is one output, each has its sigmoid. Only the average asks.
+            and where there is one output, each has its sigmoid. Only the average needs this.
 
     Raises:
-        UsageError: an argument makes no network.
+        UsageError: an argument is not valid for this network.
 
     >>> import torch
     >>> from medseg.networks import UNetPlusPlus
@@ -98,8 +98,8 @@ class UNetPlusPlus(Segmenter):
         pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
         if mode not in ("accurate", "fast") or not 0 <= prune < levels:
             raise UsageError(
-                f"a UNet++ of {levels} levels is accurate or fast, and pruned to 0..{levels - 1}, "
-                f"not {mode!r} and {prune}"
+                f"a UNet++ of {levels} levels takes the mode accurate or fast and a prune level of "
+                f"0 to {levels - 1}, not {mode!r} and {prune}"
             )
         self.depth = prune or levels - 1
         unit = partial(ConvUnit, spatial_dims, norm=norm, activation=activation, bias=bias, dropout=dropout)
@@ -158,14 +158,14 @@ def pruned_weights(weights: Mapping[str, T], level: int) -> dict[str, T]:
     They fit the network that is built with `prune = level`.
 
     Raises:
-        UsageError: there is no such head among them.
+        UsageError: the weights do not contain this head.
     """
     kept = {key: value for key, value in weights.items() if not level or _within(key, level)}
     if not any(key.startswith("head.") for key in kept):
         levels = sorted({int(key.split(".")[1]) for key in weights if key.startswith("head.")})
         raise UsageError(
-            f"these weights do not have a level {level} to prune a UNet++ to",
-            hint=f"choose from the levels {', '.join(map(str, levels))}",
+            f"a UNet++ with these weights cannot be pruned to level {level}",
+            hint=f"choose one of the levels {', '.join(map(str, levels))}",
         )
     return kept
 

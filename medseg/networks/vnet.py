@@ -57,7 +57,7 @@ class VNet(Segmenter):
         bias: the convolutions' bias.
 
     Raises:
-        UsageError: an argument makes no network.
+        UsageError: an argument is not valid for this network.
 
     >>> import torch
     >>> from medseg.networks import VNet

@@ -102,7 +102,7 @@ def _lost(stem: str, target: Path, fault: BaseException | None) -> Outcome:
     """A case given up."""
     if isinstance(fault, MedsegError):
         return Outcome(stem, target, error=fault)
-    text = f"the cluster gave this case up: {type(fault).__name__}: {fault}"
+    text = f"this case failed on the cluster: {type(fault).__name__}: {fault}"
     return Outcome(stem, target, error=InputError(text, source=stem))
 
 
@@ -113,7 +113,7 @@ def _connected(address: str) -> tuple[Any, Any]:
         client = Client(address, timeout=CONNECT_SECONDS, set_as_default=False)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as fault:
         raise UsageError(
-            f"no Dask scheduler answers at {address} ({fault})",
+            f"the Dask scheduler at {address} cannot be reached ({fault})",
             hint="give an address such as tcp://host:8786",
         ) from None
     return client, as_completed

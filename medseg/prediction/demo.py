@@ -14,11 +14,10 @@ from medseg.io import read_labels, read_volume, write_image
 from medseg.io.atomic import atomic_write
 from medseg.model.file import DEFAULT_MODEL
 from medseg.prediction.job import Outcome, PredictOptions
-from medseg.prediction.outputs import Outputs
 from medseg.prediction.predict import predict
 from medseg.reporting.drawing.figures import overlay_png
 from medseg.segmentation.member import SegmenterOptions
-from medseg.segmentation.segmenter import Loader, Segmenter
+from medseg.segmentation.segmenter import Loader
 
 SCAN = "mni152_t1.nii.gz"
 
@@ -48,14 +47,15 @@ def demo(out: Path, *, threads: int = 0, overwrite: bool = False) -> Demo:
     out.mkdir(parents=True, exist_ok=True)
     write_image(scan, image, grid, form=FileForm(), overwrite=overwrite)
     segmenter = Loader((DEFAULT_MODEL,), SegmenterOptions(threads=threads))()
-    outcome = _segmented(scan, segmenter, overwrite)
+    options = PredictOptions(report=True, overwrite=overwrite)
+    (outcome,) = predict([str(scan)], lambda: segmenter, None, options)
     labels = read_labels(outcome.target)
     drawn = overlay_png(
         read_volume(scan).array[0], labels.array, labels.grid, segmenter.structures, closeup=False
     )
     with atomic_write(picture, overwrite=overwrite) as temporary:
         temporary.write_bytes(drawn)
-    outputs = Outputs.of(outcome.target, report=True)
+    outputs = options.outputs(outcome.target)
     written = (scan, outputs.labels, outputs.summary, outputs.report, picture)
     return Demo(outcome, tuple(path for path in written if path is not None))
 
@@ -76,9 +76,3 @@ def mni152() -> tuple[np.ndarray[tuple[int, int, int], np.dtype[np.float32]], Gr
         template = load_mni152_template(resolution=1)
     image = np.asarray(template.dataobj, dtype=np.float32)
     return image, Grid(image.shape, template.affine)
-
-
-def _segmented(scan: Path, segmenter: Segmenter, overwrite: bool) -> Outcome:
-    options = PredictOptions(report=True, overwrite=overwrite)
-    (outcome,) = predict([str(scan)], lambda: segmenter, None, options)
-    return outcome

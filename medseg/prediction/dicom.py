@@ -45,7 +45,7 @@ def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind
     """
     if kind == "labelmap" and structures.are_regions:
         raise UsageError(
-            "the model's regions overlap, which a DICOM label map cannot hold",
+            "the model's regions overlap, which a DICOM label map cannot store",
             source=series,
             hint="leave out --dicom-seg, or give --dicom-seg binary",
         )
@@ -103,7 +103,7 @@ def write_dicom(
     Raises:
         UsageError: an object exists, would replace an input, or highdicom is not installed.
         InputError: the series lacks what the objects must name, or a label has no structure.
-        GeometryError: the labels lie elsewhere.
+        GeometryError: the labels have another grid than the scan.
         ResourceError: there is no room, or no right to write.
         SelfCheckError: what was read back differs; nothing is left.
     """

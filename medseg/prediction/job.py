@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,11 +13,11 @@ import numpy as np
 
 from medseg import __version__
 from medseg.core.digest import hexdigest
-from medseg.core.errors import InputError, MedsegError, ResourceError
+from medseg.core.errors import MedsegError, ResourceError, out_of_memory, unexpected
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data import bids
-from medseg.findings.finding import REFUSED, sentences
+from medseg.findings.finding import refuse
 from medseg.inference.planner import Forecast
 from medseg.io import (
     ReadOptions,
@@ -54,8 +54,6 @@ from medseg.segmentation.segmenter import Segmentation, Segmenter
 if TYPE_CHECKING:
     from medseg.reporting.case.content import ReportCase
 
-STRICT_HINT = "check the scan and the model, or drop --strict and inspect the result"
-
 
 @dataclass(frozen=True)
 class PredictOptions:
@@ -85,6 +83,15 @@ class PredictOptions:
     shard: tuple[int, int] = (1, 1)
     bids: bool = False
     dicom_seg: SegmentationKind = "binary"
+
+    def outputs(self, labels: Path, structures: Iterable[str] = ()) -> Outputs:
+        """The files of a case beside its label file; of `structures` the probabilities, if they are wanted.
+
+        >>> [path.name for path in PredictOptions(bids=True).outputs(Path("sub-01_dseg.nii"), ["stem"]).paths]
+        ['sub-01_dseg.tsv', 'sub-01_dseg.nii', 'sub-01_dseg.json']
+        """
+        names = structures if self.probabilities else ()
+        return Outputs.of(labels, names, report=self.report, dicom=self.dicom, bids=self.bids)
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ class Looked:
 
 @dataclass
 class Job:
-    """One case: read, segmented, written; its failure contained, in a batch even one that is a fault of ours.
+    """One case: read, segmented, written; its failure contained, in a batch even a bug in medseg.
 
     What one step leaves the next is dropped as soon as it has been used.
     """
@@ -145,9 +152,7 @@ class Job:
 
     @property
     def outputs(self) -> Outputs:
-        names = self.segmenter.structures.names if self.options.probabilities else ()
-        options = self.options
-        return Outputs.of(self.target, names, report=options.report, dicom=options.dicom, bids=options.bids)
+        return self.options.outputs(self.target, self.segmenter.structures.names)
 
     @cached_property
     def identity(self) -> Provenance:
@@ -160,7 +165,7 @@ class Job:
                 tuple(self.segmenter.engine_names),
                 ran.tta,
                 ran.refine,
-                asdict(reading) | {"series": _hidden(reading.series)},
+                reading.content() | {"series": _hidden(reading.series)},
             ),
             self.options.dicom_seg if self.options.dicom else None,
             Software("medseg", __version__),
@@ -174,9 +179,9 @@ class Job:
         return ScanIdentity(digest_of(source), channels)
 
     def look(self) -> Looked | None:
-        """What the headers say of the scan; None where `outcome` says why it is not to be predicted.
+        """What the headers say of the scan; None if `outcome` states why it is not predicted.
 
-        All that can be refused before a voxel is read is refused here, for a dry run as for a real one.
+        This refuses everything that can be refused before a voxel is read, also in a dry run.
         """
         with self._contained():
             self.looked = self._looked()
@@ -225,11 +230,9 @@ class Job:
         if self.volume is None:
             return
         with self._contained():
-            self.found = self.segmenter(self.volume, self.watch)
-            refused = sentences(self.found.findings, *REFUSED)
-            if self.options.strict and refused:
-                said = "; ".join(text.removesuffix(".") for text in refused)
-                raise InputError(f"doubtful: {said}", hint=STRICT_HINT)
+            self.found = self.segmenter(self.volume, watch=self.watch)
+            if self.options.strict:
+                refuse(self.found.findings)
 
     def write(self) -> Outcome:
         """Write the result, and return the outcome of the case."""
@@ -279,6 +282,7 @@ class Job:
                 expected,
                 provenance=self.identity,
                 labels_sha256=digest_of(outputs.labels),
+                dicom_sha256=tuple(map(digest_of, outputs.dicom)),
                 timing_s=self.watch.seconds,
             )
             summary.write(outputs.summary)
@@ -338,12 +342,11 @@ class Job:
                 fault.source = str(self.case.first)
             self._failed(fault)
         except MemoryError as fault:
-            self._failed(ResourceError("out of memory", source=self.case.first), fault)
+            self._failed(out_of_memory(self.case.first), fault)
         except Exception as fault:
             if not self.batch:
                 raise
-            text = f"{type(fault).__name__}: {fault}; this is a bug in medseg"
-            self._failed(MedsegError(text, source=self.case.first), fault)
+            self._failed(unexpected(fault, self.case.first), fault)
 
     def _failed(self, error: MedsegError, cause: Exception | None = None) -> None:
         error.__cause__ = cause
@@ -362,7 +365,7 @@ def forecast_of(info: ImageInfo, segmenter: Segmenter) -> Forecast:
     """The forecast from a scan's header.
 
     Raises:
-        ResourceError: there is no room for it.
+        ResourceError: there is not enough memory for it.
     """
     scaled = (info.slope, info.inter) != (1.0, 0.0) or not info.dtype
     try:

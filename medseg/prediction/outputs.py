@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg.core.errors import UsageError
-from medseg.findings.finding import listed
+from medseg.core.errors import UsageError, listed
 from medseg.io import files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
 from medseg.io.names import format_of
@@ -80,7 +79,7 @@ class Outputs:
     ) -> None:
         """Refuse to replace an input, always, and any file that exists, unless it may be.
 
-        A summary whose labels are gone may be replaced, if it is one of ours.
+        A summary whose labels are gone may be replaced, if medseg wrote it.
 
         Args:
             overwrite: whether what exists may be replaced.
@@ -91,7 +90,9 @@ class Outputs:
             UsageError: nothing is changed.
         """
         if len(set(self.paths)) < len(self.paths):
-            raise UsageError("two structures would have the same probability file", source=self.labels)
+            raise UsageError(
+                "two structures would be written to the same probability file", source=self.labels
+            )
         changed = [] if overwrite or identity is None else self._changes(identity)
         for path in self.paths:
             mine = path == self.summary and usable_summary(path) is not None

@@ -15,9 +15,8 @@ from medseg.inference.planner import Forecast
 from medseg.io.atomic import require_writable
 from medseg.prediction import cluster, pipeline
 from medseg.prediction.job import Job, Outcome, PredictOptions
-from medseg.prediction.outputs import Outputs
 from medseg.prediction.requests import InputCase, Say, check_out, find_cases, is_batch
-from medseg.segmentation.prediction import GridSummary, plain
+from medseg.segmentation.prediction import GridSummary, plain, summary_path
 from medseg.segmentation.segmenter import Segmenter
 
 
@@ -32,17 +31,17 @@ def predict(
 ) -> tuple[Outcome, ...]:
     """Segment every case that the arguments name.
 
-    In a batch, a case that is finished is passed over, and one that fails holds up no other.
+    In a batch, a finished case is skipped, and a failed case does not stop the others.
 
     Args:
-        words: of the command line, see `inputs.find_cases`.
+        words: of the command line, see `requests.find_cases`.
         segmenter: makes the segmenter, once the inputs and outputs are known to be in order.
-        out: a file, a folder, or None for beside the input.
+        out: a file, a folder, or None to write beside the input.
         options: what is written.
         on_case: called after each case with the outcome, its number and how many there are; not
             after an only case that failed.
         scheduler: address of a Dask cluster that the cases of a batch are sent to.
-        say: called with what is to be known of a folder that is read.
+        say: called with sentences about the folder that is read.
 
     Raises:
         UsageError: the words, the places or the scheduler make no sense.
@@ -89,13 +88,13 @@ def _placed(
     for target in targets:
         require_writable(target)
     if not batch:
-        outputs = Outputs.of(targets[0], report=options.report, dicom=options.dicom)
+        outputs = options.outputs(targets[0])
         outputs.refuse_existing(options.overwrite, cases[0].files)
         for path in outputs.paths:
             require_writable(path)
     elif isinstance(options.report, Path):
         raise UsageError(
-            "one report file cannot hold several cases",
+            "one report file cannot show several cases",
             source=options.report,
             hint="give --report alone, or write each with medseg report",
         )
@@ -199,7 +198,7 @@ def dry_run(
 def _targets(cases: Sequence[InputCase], out: Path | None) -> list[Path]:
     """Where each case goes; two cases never to one place, nor to files that differ by suffix only."""
     targets = [case.target(out) for case in cases]
-    summaries = [Outputs.of(target).summary for target in targets]
+    summaries = [summary_path(target) for target in targets]
     twice = [str(t) for t, summary in zip(targets, summaries, strict=True) if summaries.count(summary) > 1]
     if twice:
         raise UsageError(

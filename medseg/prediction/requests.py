@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medseg.core.errors import InputError, MedsegError, UsageError, counted
+from medseg.core.errors import InputError, MedsegError, UsageError, counted, listed
 from medseg.data import bids
 from medseg.data.layouts import CaseFiles, detect, read_layout
 from medseg.data.layouts.case import plain
 from medseg.data.layouts.description import description_of
-from medseg.findings.finding import listed
 from medseg.io import files_of, is_dicom_folder, stem_and_suffix
+from medseg.io.contents import require_true_suffix
 from medseg.io.formats import FORMATS
 from medseg.io.names import (
     MADE_BY_US,
@@ -34,7 +34,7 @@ FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]*")
 ASIDE = 3
 """Files or folders left aside that are named before the rest is counted."""
 NUMBERED = re.compile(r"(.+)_(\d{4})")
-"""A file a channel, as nnU-Net names them."""
+"""A file per channel, as nnU-Net names them."""
 
 Say = Callable[[str], None]
 """Takes a sentence about what was found in a folder."""
@@ -94,11 +94,11 @@ class InputCase:
 def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCase, ...]:
     """Cases named by `scan.nii.gz`, `flair=a.nii.gz t1c=b.nii.gz`, a DICOM folder, or a folder of scans.
 
-    A folder without scans of its own may be a dataset in a layout that is known. Label files beside their
+    A folder without scans of its own may be a dataset in a layout that medseg knows. Label files beside their
     scans are left out.
 
     Raises:
-        UsageError: channel names stand beside plain paths, or one comes twice.
+        UsageError: some inputs lack a channel name, or a name occurs twice.
         InputError: a path does not exist, a folder contains no scan, or numbered channels without names.
     """
     if not words:
@@ -107,7 +107,7 @@ def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCa
     if all(name for name, _ in pairs):
         return (_channels_case(pairs),)
     if any(name for name, _ in pairs):
-        raise UsageError("channel names are mixed with plain paths", hint="give NAME=FILE for every channel")
+        raise UsageError("some inputs lack a channel name", hint="give NAME=FILE for every channel")
     return tuple(case for _, path in pairs for case in _cases_at(path, say))
 
 
@@ -134,16 +134,20 @@ def check_out(words: Sequence[str], out: Path | None, batch: bool) -> None:
     if out is None:
         return
     if names_folder(out) and out.exists() and not out.is_dir():
-        raise UsageError("is neither a folder nor an image name", source=out, hint="give another -o")
+        raise UsageError(
+            "is neither a folder nor the name of an image",
+            source=out,
+            hint="give a folder or an image name with -o",
+        )
     if names_folder(out) and not out.exists() and FILE_SUFFIX.fullmatch(out.suffix):
         raise UsageError(
-            f"{out.suffix} is not a format for labels",
+            f"{out.suffix} is not a format for label maps",
             source=out,
             hint=f"give a name such as {out.stem}.nii.gz, or create the folder first",
         )
     for word in words:
         if Path(word).is_dir() and out.resolve().is_relative_to(Path(word).resolve()):
-            raise UsageError("lies inside the input folder", source=out, hint="choose a folder outside it")
+            raise UsageError("is inside the input folder", source=out, hint="choose a folder outside it")
 
 
 def _channel(word: str) -> tuple[str, Path]:
@@ -160,7 +164,7 @@ def _channels_case(pairs: Sequence[tuple[str, Path]]) -> InputCase:
         raise UsageError(f"a channel is given twice: {', '.join(names)}")
     for name, path in pairs:
         if not path.exists():
-            raise InputError(f"channel {name}: there is no such file", source=path)
+            raise InputError(f"the file of channel {name} does not exist", source=path)
     first = pairs[0][1]
     stems = [stem_and_suffix(path)[0] for _, path in pairs]
     stem = _common_start(stems) or stems[0]
@@ -183,17 +187,17 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
         raise InputError("there is no such file or folder", source=path)
     if path.is_file():
         return [_file_case(path)]
-    if is_dicom_folder(path):
-        _tell_aside([p for p in _entries(path) if p.is_dir() or is_no_scan(p)], path, say)
-        return [_dicom_case(path)]
     if bids.is_root(path):
         found = [_file_case(scan) for scan in bids.scans(path)]
         say(f"{path.resolve().name} is read as a BIDS dataset: {counted(len(found), 'scan')}")
         return found
+    if is_dicom_folder(path):
+        _tell_aside([p for p in _entries(path) if p.is_dir() or is_no_scan(p)], path, say)
+        return [_dicom_case(path)]
     entries = _entries(path)
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
     scans = without_pictures([*series, *(p for p in entries if p.is_file() and _is_scan(p))])
-    files = _without_labels([p for p in scans if p not in series], path, say)
+    files = _without_labels([p for p in scans if p not in series], say)
     cases = _numbered_cases(files, path) or [_file_case(p) for p in files]
     cases += [_dicom_case(p) for p in series]
     if not cases and (layout := detect(path)):
@@ -202,6 +206,9 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     elif cases:
         _tell_aside(_passed_over(entries, cases), path, say)
     if not cases:
+        for entry in entries:
+            if not is_no_scan(entry):
+                require_true_suffix(entry)
         seen = ", ".join(sorted({p.suffix or p.name for p in entries})[:8])
         without = bids.lacks_description(path)
         hint = f"add {bids.DESCRIPTION}, which marks a BIDS dataset" if without else None
@@ -242,7 +249,7 @@ def _tell_aside(paths: Sequence[Path], folder: Path, say: Say) -> None:
         say(f"ignored in {folder.resolve().name}: {' and '.join(told)}")
 
 
-def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]:
+def _without_labels(files: Sequence[Path], say: Say) -> list[Path]:
     """Files of a folder but labels, which are named after a scan beside them; how many they were is said."""
     stems = {stem_and_suffix(path)[0] for path in files}
     labels = [path for path in files if scan_of_labels(stem_and_suffix(path)[0]) in stems]
@@ -252,7 +259,7 @@ def _without_labels(files: Sequence[Path], folder: Path, say: Say) -> list[Path]
 
 
 def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
-    """The cases of a folder with a file a channel, as nnU-Net names them; none if it is not such a folder.
+    """The cases of a folder with a file per channel, as nnU-Net names them; none if it is not such a folder.
 
     Raises:
         InputError: all cases have the same several channels, and no `dataset.json` names them.
@@ -275,8 +282,8 @@ def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
         ]
     if all(found) and len(sources) > 1 and (numbers := _shared_numbers(list(sources.values()))):
         raise InputError(
-            f"contains one file per channel ({', '.join(numbers)}), and no dataset.json beside it "
-            "names the channels",
+            f"contains one file per channel ({', '.join(numbers)}), but there is no dataset.json beside it "
+            "that names the channels",
             source=folder,
             hint="give NAME=FILE for each channel of a case",
         )

@@ -52,6 +52,7 @@ def summary_of(
     *,
     provenance: Provenance,
     labels_sha256: str,
+    dicom_sha256: tuple[str, ...],
     timing_s: Mapping[str, float],
 ) -> PredictionSummary:
     """What `scan_seg.json` says of the result; nothing about the patient, no path.
@@ -62,6 +63,7 @@ def summary_of(
         expected: of each structure.
         provenance: what the result depends on.
         labels_sha256: of the label file.
+        dicom_sha256: of the DICOM objects, if there are any.
         timing_s: what each step took.
     """
     totals = zip(found.totals, found.totals_ml().values(), strict=True)
@@ -73,6 +75,7 @@ def summary_of(
         totals=tuple(TotalSummary(t.name, t.values, round(ml, 6)) for t, ml in totals),
         warnings=found.warnings,
         labels_sha256=labels_sha256,
+        dicom_sha256=dicom_sha256,
         seconds=round(sum(timing_s.values()), 2),
         timing_s={step: round(taken, 3) for step, taken in timing_s.items()},
         peak_memory_bytes=peak_memory_bytes(),

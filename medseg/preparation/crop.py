@@ -53,7 +53,7 @@ def foreground_box(
 
 
 def object_box(array: NDArray[np.generic], margin_voxels: Sequence[int]) -> Box:
-    """The box of what differs from what lies at the faces of a scan, such as a head in noisy air.
+    """The box of the object that differs from the faces of a scan, such as a head in noisy air.
 
     A voxel differs from the median of the faces if a channel of it does, by more than a tenth of the distance
     of the percentiles 0.5 and 99.5; a plane counts if one in two hundred of its voxels differs.
@@ -63,7 +63,7 @@ def object_box(array: NDArray[np.generic], margin_voxels: Sequence[int]) -> Box:
         margin_voxels: how far the box reaches beyond, along each axis.
 
     Returns:
-        The box, or the whole where nothing stands out from the faces.
+        The box, or the whole scan if nothing differs from the faces.
     """
     seen = np.zeros(array.shape[1:], np.bool_)
     for channel in array:

@@ -50,9 +50,9 @@ class NormalisationSpec:
 
     def __post_init__(self) -> None:
         if self.percentiles is not None and not 0 <= self.percentiles[0] < self.percentiles[1] <= 100:
-            raise UsageError(f"percentiles must increase within 0 to 100, not {self.percentiles}")
+            raise UsageError(f"percentiles must increase and be within 0 to 100, not {self.percentiles}")
         if (self.kind == "window") != (self.window is not None):
-            raise UsageError('a window needs the kind "window", and the kind needs a window')
+            raise UsageError('the kind "window" and the setting window must be given together')
         if self.window is not None and not self.window[0] < self.window[1]:
             raise UsageError(f"a window must be (low, high) with low < high, not {self.window}")
 
@@ -100,7 +100,7 @@ def check_intensities(array: Real, channels: Sequence[str] | None = None) -> Non
         InputError: a voxel of (C, I, J, K) is NaN or infinite, or a channel is constant.
     """
     if array.dtype.kind not in "biuf":
-        raise InputError(f"intensities must be real numbers, not {array.dtype}")
+        raise InputError(f"intensities must be real numbers, not of type {array.dtype}")
     for index, channel in enumerate(array):
         low, high = channel.min(), channel.max()
         if not (np.isfinite(low) and np.isfinite(high)):
@@ -132,8 +132,8 @@ def rescaled(array: Real, spec: NormalisationSpec, channels: Sequence[str] | Non
         least, most = float(channel.min()), float(channel.max())
         if least >= 0 and most <= DISPLAY_MOST:
             return (
-                f"{_name(index, channels)} holds {least:g} to {most:g}, which are not Hounsfield units: "
-                f"the model takes {low} to {high}"
+                f"{_name(index, channels)} has values from {least:g} to {most:g}, which are not Hounsfield "
+                f"units: the model takes values from {low} to {high}"
             )
     return None
 
@@ -166,7 +166,7 @@ def _scale(channel: Real, spec: NormalisationSpec, background: float | None, nam
     region = channel.ravel() if background is None else channel[channel != background]
     low, high = _ends(region, spec.percentiles)
     if low == high:
-        raise InputError(f"{name} is constant where it is not background: every such voxel is {low:g}")
+        raise InputError(f"{name} is constant outside the background: every voxel there is {low:g}")
     if spec.kind == "range":
         return _Scale(low, high, low, high - low)
     mean, sd = _mean_and_sd(region, low, high)

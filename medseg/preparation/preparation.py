@@ -95,11 +95,11 @@ class Prepared:
             (K, rows, J, K), newly allocated.
 
         Raises:
-            GeometryError: the probabilities do not lie on `grid`.
+            GeometryError: the probabilities do not have the shape of `grid`.
         """
         if probabilities.shape[1:] != self.grid.shape:
             raise GeometryError(
-                f"the probabilities have the shape {probabilities.shape[1:]}, and the prepared grid "
+                f"the probabilities have the shape {probabilities.shape[1:]}, but the prepared grid has "
                 f"{self.grid.shape}"
             )
         first, last, _ = (rows or slice(None)).indices(self.oriented_shape[0])
@@ -119,11 +119,11 @@ class Prepared:
         """Array (I, J, K) in RAS+ order, as a contiguous array in the file's own axis order.
 
         Raises:
-            GeometryError: the array does not lie on the oriented grid.
+            GeometryError: the array does not have the shape of the oriented grid.
         """
         if labels.shape != self.oriented_shape:
             raise GeometryError(
-                f"the labels have the shape {labels.shape}, and the oriented input {self.oriented_shape}"
+                f"the labels have the shape {labels.shape}, but the oriented scan has {self.oriented_shape}"
             )
         return np.ascontiguousarray(self.reorientation.backward(labels))
 
@@ -177,7 +177,7 @@ class Preparation:
             (i, j, k) in the dataset's own values, contiguous, newly allocated.
 
         Raises:
-            GridMismatchError: the labels do not lie on the scan's grid (in any axis order).
+            GridMismatchError: the labels do not have the scan's grid (in any axis order).
         """
         reorientation = canonical(labels.grid)
         prepared.oriented_grid.require(reorientation.grid(labels.grid), "image and labels")

@@ -44,7 +44,8 @@ def resampled_grid(grid: Grid, spacing_mm: tuple[float, float, float]) -> Grid:
     )
     if i * j * k > MAX_VOXELS:
         raise ResourceError(
-            f"{grid.shape} voxels of {grid.spacing_mm} mm resampled to {spacing_mm} mm are {i}x{j}x{k}",
+            f"resampling {grid.shape} voxels of {grid.spacing_mm} mm to {spacing_mm} mm would make "
+            f"{i}x{j}x{k}, more than {MAX_VOXELS:,} voxels",
             hint="choose a coarser spacing",
         )
     return Grid((i, j, k), aff.rescaled(grid.affine, grid.shape, (i, j, k)))
@@ -125,7 +126,7 @@ def reached(n_in: int, n_out: int, start: int, stop: int) -> tuple[int, int]:
 
 
 def resample_labels(labels: NDArray[np.integer], shape: Triple) -> NDArray[np.integer]:
-    """Labels (I, J, K) on `shape` over the same box: each voxel takes the value it holds most of.
+    """Labels (I, J, K) on `shape` over the same box: each voxel takes the value that fills most of it.
 
     Every value's mask is resampled as `resample` does an image, and the largest wins; an exact
     tie goes to the larger value on every other voxel, as on a chessboard. So labels keep their

@@ -35,11 +35,10 @@ from reportlab.platypus import Table as Grid
 
 from medseg.reporting.case.content import Picture, ReportCase
 from medseg.reporting.case.sections import Block, Figure, Flags, Pairs, Section, Text, case_sections
-from medseg.reporting.drawing.style import BANNER, FONT, font_only, readable_colour, visible
+from medseg.reporting.drawing.style import BANNER, FAINT, FONT, INK, RULE, font_only, readable_colour, visible
 from medseg.reporting.tables import Table
 
 REGULAR, BOLD = "medseg-regular", "medseg-bold"
-INK, FAINT, RULE, STRONG = "#1f2328", "#59636e", "#d8dde3", "#59636e"
 AMBER, AMBER_PAPER, AMBER_INK, GREY_PAPER = "#e0c88a", "#fdf8ea", "#5c4400", "#f6f8fa"
 
 SIDE, TOP, FOOT = 15 * mm, 24 * mm, 17 * mm
@@ -208,7 +207,7 @@ def _grid(table: Table) -> Flowable:
         *_padding(2),
         ("VALIGN", (0, 0), (-1, 0), "BOTTOM"),
         ("VALIGN", (0, 1), (-1, -1), "TOP"),
-        ("LINEBELOW", (0, 0), (-1, 0), 0.9, HexColor(STRONG)),
+        ("LINEBELOW", (0, 0), (-1, 0), 0.9, HexColor(FAINT)),
         ("LINEBELOW", (0, 1), (-1, -1), 0.4, HexColor(RULE)),
         ("FONTSIZE", (0, 0), (-1, -1), size),
         ("LEADING", (0, 0), (-1, -1), size * LEADING),

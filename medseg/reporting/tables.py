@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from medseg.core.numbers import millilitres, number, three_figures
+from medseg.core.structures import without_side
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
 from medseg.metrics.volumes import relative_difference_percent
 from medseg.reporting.case.content import ReportCase, StructureRow
-from medseg.reporting.drawing.style import sideless
 
 FIGURE_SPACE = "\u2007"
 POINT_SPACE = "\u2008"
@@ -181,7 +181,7 @@ def asymmetry_table(case: ReportCase) -> Table:
     """The volumes of both sides and what they differ by."""
     rows = case.asymmetry
     columns = [
-        [sideless(r.left) for r in rows],
+        [without_side(r.left, "left") for r in rows],
         [millilitres(r.left_ml) for r in rows],
         [millilitres(r.right_ml) for r in rows],
         [number(r.percent, 1, signed=True) if r.percent is not None else ONE_SIDE for r in rows],

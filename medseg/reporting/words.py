@@ -123,7 +123,7 @@ LIMITS = (
     "The outlines come from a statistical model. They can be wrong even if no check above has raised a flag, "
     "above all on scans unlike the training data, with implants, motion or unusual anatomy, and next to "
     "disease. If a structure has no voxels, the model labelled none; the patient may still have the "
-    "structure. If there is no flag, no automatic check failed; the outlines can still be wrong."
+    "structure."
 )
 
 

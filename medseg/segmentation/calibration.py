@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.findings.answer import LIKENESS_SLACK
 from medseg.findings.labels import component_counts
+from medseg.findings.prediction import LIKENESS_SLACK
 from medseg.metrics.conformal import COVERAGE, calibrated_line, conformal_interval, least_cases
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
@@ -35,7 +35,7 @@ class Observation:
     """One case with a reference, as predicted by a model.
 
     Attributes:
-        predicted_ml, reference_ml: volume of each structure, 0 where there is none.
+        predicted_ml, reference_ml: volume of each structure, 0 if absent.
         dice: of each structure that prediction or reference has.
         estimated_dice: what the model's probabilities promised for each structure it labelled.
         features: of scan and result.
@@ -55,10 +55,10 @@ class Expected:
     """Expected accuracy of one structure in a new case.
 
     Attributes:
-        interval_ml: that holds the volume of a reference segmentation with the calibrated probability; None
+        interval_ml: contains the volume of a reference segmentation with the calibrated probability; None
             where too few cases were there to tell.
         dice: with a reference segmentation.
-        dice_interval: that holds it.
+        dice_interval: contains it with that probability.
     """
 
     interval_ml: tuple[float, float] | None = None
@@ -122,7 +122,7 @@ def may_show_dice(evidence: Evidence) -> bool:
 
 
 def coverage(cases: Sequence[Observation], evidence: Evidence) -> Coverage:
-    """Share of the structures of new cases that the intervals hold."""
+    """Share of the structures of new cases whose value is within the intervals."""
     volumes, scores = [], []
     for case in cases:
         for name, expected in expectations(case.predicted_ml, case.estimated_dice, evidence).items():

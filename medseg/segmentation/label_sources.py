@@ -55,6 +55,6 @@ def known_structures(
     beside = summary_path(seg)
     if summary := read_summary(beside):
         if not summary.structures:
-            raise InputError("names no structures", source=beside, hint="predict the scan again")
+            raise InputError("does not name any structure", source=beside, hint="predict the scan again")
         return KnownStructures(summary.structure_set, totals=summary.totals_stated)
     return KnownStructures(held_structures([seg, *([] if reference is None else [reference])], reading))

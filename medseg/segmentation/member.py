@@ -24,9 +24,9 @@ class SegmenterOptions:
         engine: "openvino", "torch", or "auto": OpenVINO on a CPU where the model has its graph.
         precision: of the arithmetic; "auto" see `engines.best_precision`.
         threads: of the processor; 0 takes what there is.
-        max_memory: bytes this process may hold; None takes most of what is free.
-        tta: average over the mirrored scan too; None does what the model says.
-        refine: follow the intensities of the scan; None does what the model says.
+        max_memory: bytes that this process may use; None takes most of what is free.
+        tta: average over the mirrored scan too; None takes the setting of the model.
+        refine: follow the intensities of the scan; None takes the setting of the model.
         prune: level a UNet++ is cut down to; 0 for the whole.
         keep_probabilities: keep the probabilities of the whole scan in the result.
         observe: find features and the promised Dice, even for a model that was not calibrated.
@@ -84,7 +84,7 @@ def _precision(model: Model, options: SegmenterOptions, name: EngineName, device
     able = engines.precisions(name, device)
     if name == "openvino" and options.precision not in able:
         raise UsageError(
-            f"this processor does not compute in {options.precision} with OpenVINO ({', '.join(able)})",
+            f"OpenVINO computes in {', '.join(able)} on this processor, not in {options.precision}",
             hint="leave out --precision, or use --engine torch",
         )
     return options.precision

@@ -7,7 +7,6 @@ older versions; a key that no field has is passed over.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
@@ -16,22 +15,23 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
+from medseg.core.colours import COLOUR
 from medseg.core.errors import InputError
+from medseg.core.software import INTENDED_USE
+from medseg.core.specs import left_out, written
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.core.volume import Grid
-from medseg.findings.finding import Finding, of_files, ordered, sentence
+from medseg.findings.finding import Finding, from_warnings, ordered, sentence
 from medseg.io import digest_of
 from medseg.io.atomic import write_text
-from medseg.io.names import stem_and_suffix
+from medseg.io.names import stem_of_labels
 
 SCHEMA = "medseg.prediction/1"
-
-COLOUR = re.compile("#[0-9a-fA-F]{6}")
 
 TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
 """What settings are called."""
 
-UNSET = "as the model says"
+UNSET = "model default"
 """In the place of a setting that was not chosen."""
 
 PARTS = {
@@ -46,12 +46,9 @@ PARTS = {
 CHANGED = Finding(
     "changed",
     "warning",
-    "The segmentation is not the one that the prediction beside it describes; what the model said of its "
-    "result is left out.",
+    "The segmentation is not the one that its sidecar describes, so the model's findings about its result "
+    "are left out.",
 )
-
-IF_ANY: Mapping[str, Any] = {"if_any": True}
-"""Marks a field that is written only where it holds something."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +82,7 @@ class StructureSummary:
         value, name, colour, members: as a `Structure` has them.
         voxels, volume_ml: how large it is.
         truncated: whether it reaches the edge of the scan.
-        interval_ml: holds the volume of a reference segmentation with the calibrated probability.
+        interval_ml: contains the volume of a reference segmentation with the calibrated probability.
         expected_dice, expected_dice_interval: with a reference segmentation.
     """
 
@@ -95,10 +92,10 @@ class StructureSummary:
     voxels: int = 0
     volume_ml: float = 0.0
     truncated: bool = False
-    interval_ml: tuple[float, float] | None = field(default=None, metadata=IF_ANY)
-    expected_dice: float | None = field(default=None, metadata=IF_ANY)
-    expected_dice_interval: tuple[float, float] | None = field(default=None, metadata=IF_ANY)
-    members: tuple[int, ...] = field(default=(), metadata=IF_ANY)
+    interval_ml: tuple[float, float] | None = left_out()
+    expected_dice: float | None = left_out()
+    expected_dice_interval: tuple[float, float] | None = left_out()
+    members: tuple[int, ...] = left_out(())
 
     @property
     def structure(self) -> Structure:
@@ -168,7 +165,7 @@ class Provenance:
     input: ScanIdentity | None = None
     models: tuple[ModelIdentity, ...] = ()
     settings: Settings | None = None
-    dicom_seg: str | None = field(default=None, metadata=IF_ANY)
+    dicom_seg: str | None = left_out()
     software: Software = Software()
 
     @property
@@ -205,12 +202,13 @@ class PredictionSummary:
         totals: volumes that several structures make up together.
         warnings: what the readers of the files warned of.
         labels_sha256: of the label file that this describes; None in files of older versions.
+        dicom_sha256: of the DICOM objects that were written with it.
         seconds, timing_s: what reading to writing took, in all and by step.
         peak_memory_bytes: the most that was held, where the system says.
         provenance: what the result depends on.
     """
 
-    intended_use: str = "research only; not a medical device"
+    intended_use: str = INTENDED_USE
     grid: GridSummary | None = None
     quality: QualitySummary | None = None
     findings: tuple[Finding, ...] | None = None
@@ -218,6 +216,7 @@ class PredictionSummary:
     totals: tuple[TotalSummary, ...] = ()
     warnings: tuple[str, ...] = ()
     labels_sha256: str | None = None
+    dicom_sha256: tuple[str, ...] = left_out(())
     seconds: float = 0.0
     timing_s: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
@@ -248,15 +247,15 @@ class PredictionSummary:
         if self.findings is not None or self.quality is None:
             return self.findings
         doubts = [Finding("stated", "doubt", sentence(text)) for text in self.quality.reasons]
-        return ordered([*doubts, *of_files(self.warnings)])
+        return ordered([*doubts, *from_warnings(self.warnings)])
 
     def describes(self, labels: Path) -> bool:
-        """Whether this states that it is of that very file.
+        """Whether this states that it is of that very label file or DICOM object.
 
         Raises:
             InputError: the label file cannot be read.
         """
-        return self.labels_sha256 == digest_of(labels)
+        return digest_of(labels) in (self.labels_sha256, *self.dicom_sha256)
 
     def fits(self, labels: Path) -> bool:
         """Whether this is of that very file, as far as it says of which; older versions did not.
@@ -289,20 +288,19 @@ def plain(value: Any) -> Any:
     if isinstance(value, Finding):
         return value.content()
     if is_dataclass(value):
-        held = ((f, getattr(value, f.name)) for f in fields(value))
-        return {f.name: plain(v) for f, v in held if "if_any" not in f.metadata or v not in (None, ())}
+        return {name: plain(inner) for name, inner in written(value).items()}
     if isinstance(value, Mapping):
         return {key: plain(inner) for key, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value
 
 
 def summary_path(labels: Path) -> Path:
-    """Where the summary of a label file lies.
+    """The path of the summary of a label file.
 
-    >>> summary_path(Path("scan_seg.nii.gz")).name
-    'scan_seg.json'
+    >>> summary_path(Path("scan_seg.nii.gz")).name, summary_path(Path("scan_rtstruct.dcm")).name
+    ('scan_seg.json', 'scan_seg.json')
     """
-    return labels.with_name(f"{stem_and_suffix(labels)[0]}.json")
+    return labels.with_name(f"{stem_of_labels(labels)}.json")
 
 
 def read_summary(path: Path) -> PredictionSummary | None:
@@ -323,7 +321,7 @@ def read_summary(path: Path) -> PredictionSummary | None:
         raise InputError(
             f"cannot be read as a prediction ({_in_words(fault)})",
             source=path,
-            hint="predict the scan again, or delete the file to do without it",
+            hint="predict the scan again, or delete the file",
         ) from None
     return summary
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from medseg.core.errors import InputError, ModelError, UsageError
+from medseg.core.errors import InputError, ModelError, UsageError, counted, plural
 from medseg.core.keywords import hinted
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.structures import StructureSet, Total, value_counts
@@ -26,7 +26,7 @@ from medseg.inference.predictor import Predictor
 from medseg.inference.refine import refined_labels
 from medseg.inference.restore import Labels, Rows, restored_labels
 from medseg.io.objects import Source, as_volume
-from medseg.io.options import DEFAULT, ReadOptions
+from medseg.io.options import ReadOptions
 from medseg.model.file import Model, find_models, load_model
 from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import Preparation, Prepared
@@ -38,7 +38,7 @@ TIMED_EDGE, SLAB_COST = 96, 1.4
 """Voxels of an edge that is timed where all would be too many, and what slabs take beside one tile."""
 
 UNNAMED = "image"
-"""What a single channel is called when nobody named it."""
+"""What a single channel is called without a name."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,9 +63,13 @@ class Segmentation:
     estimated_dice: dict[str, float] = field(default_factory=dict)
     probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        found = counted(len(self.structures), "structure")
+        return f"Segmentation({self.verdict.flag}, {found}, {self.labels!r})"
+
     @property
     def findings(self) -> tuple[Finding, ...]:
-        """All that speaks against the result or that its reader must know, the gravest first."""
+        """What is doubtful about the result or must be known by its reader, the most severe first."""
         return self.verdict.findings
 
     @property
@@ -74,11 +78,11 @@ class Segmentation:
         return sentences(self.findings, "warning")
 
     def voxels(self) -> dict[str, int]:
-        """Voxels of each structure, 0 where there is none of it."""
+        """Voxels of each structure, 0 if it is absent."""
         return self.structures.voxels(value_counts(self.labels.array))
 
     def volumes_ml(self) -> dict[str, float]:
-        """Volume of each structure, 0 where there is none of it."""
+        """Volume of each structure, 0 if it is absent."""
         return self.structures.volumes_ml(value_counts(self.labels.array), self.labels.grid)
 
     def totals_ml(self) -> dict[str, float]:
@@ -110,7 +114,7 @@ class Segmenter:
         level = self.options.prune
         self.models = tuple(engines.pruned(model, level) if level else model for model in models)
         if not self.models:
-            raise ModelError("no model was given")
+            raise ModelError("no model was given", hint="give at least one model")
         first = self.models[0].spec
         for other in self.models[1:]:
             if (other.spec.structures, other.spec.channels) != (first.structures, first.channels):
@@ -119,6 +123,11 @@ class Segmenter:
         self.structures = first.structure_set
         self.refinement = self._refinement()
         self.members = [Member(model, self.options) for model in self.models]
+
+    def __repr__(self) -> str:
+        names = ", ".join(model.spec.name for model in self.models)
+        found = counted(len(self.structures), "structure")
+        return f"Segmenter({names}: {', '.join(self.channels)} to {found})"
 
     def _refinement(self) -> RefinementSpec | None:
         """How the one model's answer follows the scan; the mean of several is left as it is.
@@ -131,7 +140,7 @@ class Segmenter:
             raise UsageError(
                 "refinement is not possible with several models"
                 if len(self.models) > 1
-                else f"{self.models[0].spec.name} has no refinement",
+                else f"{self.models[0].spec.name} does not have settings for refinement",
                 hint="leave out --refine",
             )
         return None if self.options.refine is False else spec
@@ -140,21 +149,25 @@ class Segmenter:
     def __call__(
         self,
         scan: Source | Mapping[str, Source],
-        watch: Stopwatch | None = None,
         *,
         affine: ArrayLike | None = None,
         channels: Sequence[str] | None = None,
-        options: ReadOptions = DEFAULT,
+        use_form: Literal["sform", "qform"] | None = None,
+        assume_ras: bool = False,
+        fill_nan: float | None = None,
+        volume: int | None = None,
+        series: str | None = None,
+        watch: Stopwatch | None = None,
     ) -> Segmentation:
         """Segment one scan.
 
         Args:
             scan: a path, a `Volume`, an image of nibabel or SimpleITK, an array (I, J, K) or (C, I, J, K),
                 or one of them for each channel by name.
-            watch: counts what the steps take.
             affine: 4x4, voxel index to RAS+ mm, of an array.
             channels: what several channels of one file or array are called; their order is never guessed.
-            options: decisions that a file leaves open.
+            use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
+            watch: counts what the steps take.
 
         Returns:
             Labels on the scan's own grid, their volumes, and the verdict.
@@ -162,8 +175,11 @@ class Segmenter:
         Raises:
             MedsegError: the scan cannot be read, does not suit the model, or does not fit in memory.
         """
-        volume = as_volume(scan, affine=affine, channels=channels, options=options)
-        watch = watch or Stopwatch()
+        options = ReadOptions(use_form, assume_ras, fill_nan, volume, series)
+        read = as_volume(scan, affine=affine, channels=channels, options=options)
+        return self._segmented(read, watch or Stopwatch())
+
+    def _segmented(self, volume: Volume, watch: Stopwatch) -> Segmentation:
         self.require(volume.channels, volume.grid)
         volume = self._bound(volume)
         if not self.options.force:
@@ -256,7 +272,7 @@ class Segmenter:
         return {name: prepared[0].to_input(output) for name, output in named}
 
     def forecast(self, grid: Grid, itemsize: int) -> Forecast:
-        """How a scan would be predicted, from what its header says; see `planner.forecast`."""
+        """How a scan would be predicted, from its header; see `planner.forecast`."""
         members = [(m.model.spec, m.predictor) for m in self.members]
         return planner.forecast(members, grid, itemsize, self.options.max_memory)
 
@@ -285,7 +301,7 @@ class Segmenter:
         return tuple(f"{m.engine.name} {m.engine.precision}" for m in self.members)
 
     def require(self, channels: Sequence[str], grid: Grid) -> None:
-        """Refuse a scan that the models do not take, by what its header says.
+        """Refuse a scan that the models do not accept, by its header.
 
         Args:
             channels: what its channels are called; one that has no name is the only one.
@@ -293,12 +309,14 @@ class Segmenter:
 
         Raises:
             InputError: they take other channels.
-            GeometryError: they know no voxels of such a size.
+            GeometryError: the models were not trained on voxels of this size.
         """
         unnamed = len(self.channels) == 1 and tuple(channels) == (UNNAMED,)
         if not unnamed and sorted(channels) != sorted(self.channels):
             raise InputError(
-                f"the model takes {', '.join(self.channels)}; the scan has {', '.join(channels)}",
+                f"the model takes the {plural(len(self.channels), 'channel', 'channels')} "
+                f"{', '.join(self.channels)}, but the scan has "
+                f"{', '.join(channels)}",
                 hint="give " + " ".join(f"{name}=FILE" for name in self.channels),
             )
         require_spacing(grid, [m.spec for m in self.models])

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from medseg.core.errors import InputError
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import LabelMap, Volume
-from medseg.findings import answer, finding
+from medseg.findings import finding, prediction
 from medseg.findings.finding import Finding
-from medseg.findings.labels import Expected, of_labels
-from medseg.findings.scan import of_grid, of_scan
+from medseg.findings.labels import Expected, check_label_map
+from medseg.findings.scan import check_grid, check_scan
 from medseg.inference.predictor import labels_from_probabilities
 from medseg.inference.restore import Labels
 from medseg.inference.tiles import FloatArray
@@ -159,20 +159,20 @@ def assess(
     """
     spec = specs[0]
     known = volume.form.orientation_known
-    found = [*_of_scans(volume, specs), *of_grid(volume.grid, orientation_known=known)]
-    found += answer.of_contrast(contrast)
+    found = [*_check_scans(volume, specs), *check_grid(volume.grid, orientation_known=known)]
+    found += prediction.check_contrast(contrast)
     if seen.voxels:
-        found += answer.of_confidence(seen.confidence, spec)
-    found += of_labels(
+        found += prediction.check_confidence(seen.confidence, spec)
+    found += check_label_map(
         labels.array, volume.grid, spec.structure_set, expected_of(spec), orientation_known=known
     )
-    found += _of_evidence(spec)
-    found += answer.of_likeness(features, spec)
+    found += _check_evidence(spec)
+    found += prediction.check_likeness(features, spec)
     sides = None
     if _sides_in_doubt(found, labels, spec.structure_set):
         sides = sides_agreement(seen.labels, mirrored().labels, spec.structure_set)
-        found += answer.of_sides(sides)
-    found += finding.of_files(volume.warnings)
+        found += prediction.check_sides(sides)
+    found += finding.from_warnings(volume.warnings)
     return Quality(finding.ordered(found), seen.confidence, sides)
 
 
@@ -187,7 +187,7 @@ def expected_of(spec: ModelSpec) -> Expected:
     )
 
 
-def _of_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
+def _check_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
     """Findings that make the scan unsuitable for these models, of which one may be unsuitable.
 
     Of a further one only what none before it said.
@@ -195,8 +195,8 @@ def _of_scans(volume: Volume, specs: Sequence[ModelSpec]) -> list[Finding]:
     found: list[Finding] = []
     for spec in specs:
         codes = {f.code for f in found}
-        of_voxels = of_scan(volume, spec, spec.network.spatial_dims)
-        about = [*of_voxels, *_of_units(volume, spec), *answer.of_scores(spec)]
+        scan = check_scan(volume, spec, spec.network.spatial_dims)
+        about = [*scan, *_check_units(volume, spec), *prediction.check_scores(spec)]
         found += [f for f in about if f.code not in codes]
     return found
 
@@ -209,10 +209,10 @@ def require_units(volume: Volume, specs: Sequence[ModelSpec]) -> None:
     """
     for spec in specs:
         if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
-            raise InputError(text, hint="give the scan as reconstructed, or --force")
+            raise InputError(text, hint="give the scan with its original values, or add --force")
 
 
-def _of_evidence(spec: ModelSpec) -> Iterator[Finding]:
+def _check_evidence(spec: ModelSpec) -> Iterator[Finding]:
     """What a model cannot know of its own results."""
     if spec.evidence.volumes_ml == {}:
         yield Finding(
@@ -223,7 +223,7 @@ def _of_evidence(spec: ModelSpec) -> Iterator[Finding]:
         )
 
 
-def _of_units(volume: Volume, spec: ModelSpec) -> Iterator[Finding]:
+def _check_units(volume: Volume, spec: ModelSpec) -> Iterator[Finding]:
     """Findings about the values of a scan that was accepted with --force, see `require_units`."""
     if text := rescaled(volume.array, spec.preparation.normalisation, volume.channels):
         yield Finding("rescaled", "doubt", finding.sentence(text))
@@ -262,4 +262,4 @@ def _sides_in_doubt(found: Iterable[Finding], labels: LabelMap, structures: Stru
     pairs = [(voxels[s.name], voxels[s.twin]) for s in structures if s.side == "left" and s.twin]
     if not any(map(any, pairs)):
         return False
-    return finding.is_doubtful(found) or any(max(pair) > answer.PAIR_RATIO * min(pair) for pair in pairs)
+    return finding.is_doubtful(found) or any(max(pair) > prediction.PAIR_RATIO * min(pair) for pair in pairs)

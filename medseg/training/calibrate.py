@@ -62,7 +62,7 @@ def calibrate(
         card: of the folder's layout; its structures must be the model's.
         data: a folder of cases with references.
         options: how.
-        say: told what is done.
+        say: called with each step.
 
     Raises:
         UsageError: the model writes other structures, the cases it was not trained on cannot be told from
@@ -71,15 +71,16 @@ def calibrate(
     """
     if card.structure_set.names != model.spec.structure_set.names:
         raise UsageError(
-            f"{model.spec.name} writes {', '.join(model.spec.structure_set.names)}; the card {card.name} has "
-            f"{', '.join(card.structure_set.names)}"
+            f"{model.spec.name} writes {', '.join(model.spec.structure_set.names)}, but the card {card.name} "
+            f"has {', '.join(card.structure_set.names)}",
+            hint="give the card of the model's structures with --card",
         )
     found = card.read(data, reading=options.reading)
     card = card.adopting(found)
     files = found.cases if options.every else held_out(model, card, data, options.reading)
     if len(files) < least_cases():
         raise UsageError(
-            f"too few cases with a reference: {len(files)}; an interval needs {least_cases()}",
+            f"an interval needs at least {least_cases()} cases with a reference, not {len(files)}",
             source=data,
             hint="give more cases that the model was not trained on",
         )
@@ -90,7 +91,7 @@ def calibrate(
     )
     plain, other = _observations(segmenter, files, read, options)
     evidence = _with_shifted(calibrated(plain, segmenter.structures), other, options.shifts)
-    say(f"predicting {min(len(files), REPEATED_CASES)} of them again and again, moved a little")
+    say(f"predicting {min(len(files), REPEATED_CASES)} of them repeatedly, each time moved slightly")
     scans = [read(case)[0] for case in files[:REPEATED_CASES]]
     repeated = repeatability(model, scans, seed=options.seed, threads=options.threads)
     say("comparing bf16 with f32")
@@ -125,7 +126,7 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
         raise UsageError(
             f"it is unknown which of these cases {model.spec.name} was trained on",
             source=data,
-            hint="give --every, if it was trained on none of them",
+            hint="if it was trained on none of them, add --every",
         )
     split = make_split(
         {case.case_id: case.group for case in found},
@@ -137,9 +138,10 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
     measured = cases.measured
     if len(split.validation) != measured:
         raise UsageError(
-            f"the fold holds out {len(split.validation)} of these cases, and {measured} when it was trained",
+            f"the fold holds out {len(split.validation)} of these cases, but "
+            f"held out {measured} in the training",
             source=data,
-            hint="give the folder as it was at the training",
+            hint="give the folder with the cases of the training, unchanged",
         )
     by_id = {case.case_id: case for case in found}
     return [by_id[name] for name in split.validation]
@@ -149,7 +151,7 @@ def card_of(model: Model) -> Card:
     """The card that comes with the package and describes what a model was trained on.
 
     Raises:
-        UsageError: there is none.
+        UsageError: no packaged card describes it.
     """
     dataset = model.spec.training.dataset
     for name in available("datasets"):

@@ -21,6 +21,7 @@ from medseg.core.errors import InputError
 from medseg.io.atomic import atomic_write
 
 SCHEMA = "medseg.checkpoint/1"
+MEND = "train into another folder, or add --overwrite"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def load(path: Path) -> Checkpoint:
     """Read and verify a checkpoint.
 
     Raises:
-        InputError: it cannot be read, is damaged, or none of ours.
+        InputError: it cannot be read, is damaged, or was not written by medseg.
     """
     try:
         data = path.read_bytes()
@@ -72,13 +73,13 @@ def load(path: Path) -> Checkpoint:
         tensors = load_tensors(data)
         values = json.loads(text)
     except (SafetensorError, OSError, ValueError, LookupError, TypeError, RecursionError) as fault:
-        raise InputError(f"damaged checkpoint ({fault})", source=path) from None
+        raise InputError(f"the checkpoint is damaged ({fault})", source=path) from None
     if schema != SCHEMA:
         raise InputError(
-            f"the checkpoint has the schema {schema!r}, and this version reads {SCHEMA!r}", source=path
+            f"the checkpoint has the schema {schema!r}, but this medseg reads {SCHEMA!r}", source=path
         )
     if stated != _digest(tensors, text):
-        raise InputError("damaged checkpoint (its digest differs)", source=path)
+        raise InputError("the checkpoint is damaged (its digest does not match its content)", source=path)
     return Checkpoint(tensors, values)
 
 
@@ -103,9 +104,9 @@ def load_latest(path: Path) -> tuple[Checkpoint | None, str | None]:
         return found, ("; ".join([*faults, "the checkpoint before it is used"]) if faults else None)
     if faults:
         raise InputError(
-            "no checkpoint can be read",
+            "none of the checkpoints can be read",
             source=path.parent,
-            hint="train into another folder, or add --overwrite",
+            hint=MEND,
         )
     return None, None
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from medseg import __version__
 from medseg.core import specs
-from medseg.core.errors import ModelError, SelfCheckError, UsageError
+from medseg.core.errors import SelfCheckError, UsageError
+from medseg.core.software import INTENDED_USE, SOFTWARE
 from medseg.inference import engines
 from medseg.inference.engines.base import FloatArray
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
@@ -54,7 +54,11 @@ def export(model: Model, out: Path, *, overwrite: bool = False) -> Export:
         SelfCheckError: the graph does not compute what the network does.
     """
     if out.suffix not in (".xml", ".onnx"):
-        raise UsageError("is neither .xml (OpenVINO) nor .onnx", source=out, hint="give one of them with -o")
+        raise UsageError(
+            "is neither .xml (OpenVINO) nor .onnx",
+            source=out,
+            hint="give another -o",
+        )
     parts = _xml(model) if out.suffix == ".xml" else _onnx(model)
     files = tuple(out.with_suffix(suffix) for suffix in (*parts, ".json"))
     for path in files:
@@ -76,9 +80,8 @@ def export(model: Model, out: Path, *, overwrite: bool = False) -> Export:
 
 
 def _xml(model: Model) -> dict[str, bytes]:
-    if model.graph is None:
-        raise ModelError("the model carries no graph for OpenVINO", hint="export it as .onnx")
-    return {".xml": model.graph[0], ".bin": model.graph[1]}
+    xml, constants = model.require_graph("export it as .onnx")
+    return {".xml": xml, ".bin": constants}
 
 
 def _onnx(model: Model) -> dict[str, bytes]:
@@ -129,8 +132,8 @@ def _description(model: Model, out: Path) -> dict[str, Any]:
     copied = ("channels", "structures", "preparation", "inference", "postprocess", "facts", "training")
     return {
         "schema": SCHEMA,
-        "software": f"medseg {__version__}",
-        "intended_use": "research only; not a medical device",
+        "software": SOFTWARE,
+        "intended_use": INTENDED_USE,
         "model": {"name": model.spec.name, "sha256": model.sha256},
         "axes": axes,
         "type": "float32",

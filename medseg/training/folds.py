@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medseg import __version__
 from medseg.core.errors import UsageError
+from medseg.core.software import SOFTWARE
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
@@ -66,7 +66,7 @@ def train_folds(
         )
         done.append(train(recipe, data, out / f"{FOLD}{fold}", own, say=say, on_epoch=on_epoch))
     cases = tuple(sorted((c for fold in done for c in fold.validation), key=lambda case: case.case_id))
-    table = cases_csv(cases, surface="surfel", software=f"medseg {__version__}", model=recipe.name)
+    table = cases_csv(cases, surface="surfel", software=SOFTWARE, model=recipe.name)
     write_text(out / SCORES, table, overwrite=True)
     write_page(
         out,

@@ -25,7 +25,7 @@ def fix_length(
         begun: what `Run.begin` returned.
         run: the training's.
         left_s: of the time that was given; None where none was.
-        say: told what fits.
+        say: called with what fits.
     """
     recipes = trainer.spec.steps_per_epoch
     epochs, steps = begun.epochs or trainer.spec.epochs, begun.steps_per_epoch
@@ -48,6 +48,6 @@ def _fitting(length: Length, steps: int, left_s: float) -> str:
     shorter = f"one of {counted(length.steps_per_epoch, 'step')} takes {length.seconds:.0f} s"
     over = ", the shortest possible epoch" if length.steps_per_epoch == 1 else ""
     return (
-        f"an epoch of {counted(steps, 'step')} takes {length.whole_epoch_s:.0f} s, and {left_s:.0f} s "
+        f"an epoch of {counted(steps, 'step')} takes {length.whole_epoch_s:.0f} s, but only {left_s:.0f} s "
         f"remain: {shorter}{over}"
     )

@@ -18,10 +18,10 @@ class TrainingLog:
 
     Args:
         folder: the run; the log is `log.csv`, the events are in `tensorboard/`.
-        epochs_done: epochs of the checkpoint the training goes on from.
+        epochs_done: epochs of the checkpoint from which the training continues.
 
     Raises:
-        InputError: there is a `log.csv` that is not such a log.
+        InputError: `log.csv` is not the log of a training.
     """
 
     def __init__(self, folder: Path, epochs_done: int) -> None:
@@ -55,5 +55,5 @@ class TrainingLog:
                 return [row for row in csv.DictReader(lines) if int(row["epoch"]) <= epochs_done]
         except (ValueError, KeyError, TypeError, csv.Error) as fault:
             raise InputError(
-                f"is not the log of a training ({fault!r})", source=self.path, hint="move it away"
+                f"is not the log of a training ({fault!r})", source=self.path, hint="move it elsewhere"
             ) from None

@@ -80,7 +80,7 @@ class TrainingCase:
     """One prepared case: image (C, I, J, K) float32, label indices (I, J, K) uint8.
 
     Of a label map that scans are made from, the image is empty and the indices are of tissues.
-    `unlabelled` are names of structures that nobody labelled in it.
+    `unlabelled` are names of structures that are not labelled in it.
     """
 
     case_id: str
@@ -333,7 +333,7 @@ class Trainer:
             raise InputError(
                 f"the checkpoint belongs to another training ({fault})",
                 source=self.last_path,
-                hint="train into another folder, or add --overwrite",
+                hint=checkpoints.MEND,
             ) from None
         best, best_warning = checkpoints.load_latest(self.best_path)
         if best is not None and best_warning:

@@ -39,7 +39,7 @@ def training_material(
     files: Mapping[str, CaseFiles],
     split: Split,
 ) -> Material:
-    """Patches of prepared scans; or scans made anew at every step, where there are label maps alone."""
+    """Patches of prepared scans; or scans made again at every step, where there are only label maps."""
 
     def part(names: Sequence[str]) -> list[TrainingCase]:
         return [

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from medseg import __version__
 from medseg.core.errors import SelfCheckError, counted
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import IGNORED
 from medseg.data.cards import Card
 from medseg.data.cases import PreparedCase, Reader, is_whole
@@ -47,7 +47,7 @@ COMPARED_CASES = 5
 def provenance(recipe: Recipe, card: Card, split: Split) -> Provenance:
     """What a model was trained on; no case is named."""
     return Provenance(
-        software=f"medseg {__version__}, torch {version('torch')}",
+        software=f"{SOFTWARE}, torch {version('torch')}",
         recipe=recipe.name,
         dataset=card.description,
         licence_of_data=card.licence,
@@ -178,7 +178,7 @@ def _agreement(
     """How OpenVINO in f32, and both in bf16, differ from torch in f32 on whole prepared scans.
 
     Returns:
-        The largest differences, and how sure the model was of each scan (see `quality.confidence`).
+        The largest differences, and how sure the model was of each scan (see `ConfidenceTally.confidence`).
     """
     structures = model.spec.structure_set
     values = structures.values_by_index

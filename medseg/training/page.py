@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from medseg import __version__
 from medseg.core.errors import counted
 from medseg.core.numbers import number
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
@@ -49,7 +49,7 @@ def write_page(
         ("Patch", " × ".join(map(str, recipe.training.patch)) + " voxels"),
         ("Length", f"{counted(epochs, 'epoch')} in {number(seconds / 60, 1)} minutes"),
         ("Cases measured", str(len(results))),
-        ("Software", f"medseg {__version__}"),
+        ("Software", SOFTWARE),
     )
     cohort = _cohort(recipe.name, results, structures, thumbnails)
     report = TrainingReport(recipe.name, facts, read_reasons(folder), curves, cohort)

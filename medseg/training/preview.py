@@ -85,7 +85,7 @@ def plan_of_preset(name: str) -> Plan:
     """A deformation as published, on the scan's own voxels.
 
     Raises:
-        UsageError: there is none of that name.
+        UsageError: the preset does not exist.
     """
     AugmentSpec(elastic=name)
     return Plan(name, name)
@@ -95,13 +95,13 @@ def plan_of_recipe(name: str | Path) -> Plan:
     """All of a recipe's augmentation, on a patch of its size of the scan as it prepares it.
 
     Raises:
-        UsageError: there is no such recipe or card, or it makes its scans instead of changing them.
+        UsageError: the recipe or its card does not exist, or it synthesises its scans.
     """
     recipe = load_recipe(name)
     card = load_card(recipe.card)
     if recipe.synthesis is not None:
         raise UsageError(
-            f"the recipe {recipe.name} synthesises its scans from label maps and has no augmentation",
+            f"the recipe {recipe.name} synthesises its scans from label maps, so it has no augmentation",
             hint="give a recipe with an [augmentation] section",
         )
     i, j, k = recipe.training.patch
@@ -178,17 +178,17 @@ def words(params: Params) -> tuple[str, ...]:
     """The random parameters as short text.
 
     >>> words(Params())
-    ('not moved',)
+    ('no spatial change',)
     """
     moves = {
-        "bent": params.elastic is not None,
-        "turned and scaled": params.affine is not None,
+        "deformed": params.elastic is not None,
+        "rotated and scaled": params.affine is not None,
         "mirrored": bool(params.flips),
     }
-    lines = [", ".join(word for word, there in moves.items() if there) or "not moved"]
+    lines = [", ".join(word for word, there in moves.items() if there) or "no spatial change"]
     if params.elastic is not None:
         least = params.elastic.min_jacobian
-        lines.append(f"smallest Jacobian {least:.2f}{'' if least > 0 else ': it folds'}")
+        lines.append(f"smallest Jacobian {least:.2f}{'' if least > 0 else ', so the field folds'}")
     changes = [word for name, word in CHANGES.items() if getattr(params.contrast, name) is not None]
     return (*lines, ", ".join(changes)) if changes else tuple(lines)
 
@@ -249,5 +249,5 @@ def _column(number: int, drawn: Drawn, scene: _Scene) -> Column:
         panel_of(view, scene.point[view.axis], drawn.image[0], values, drawn.positions_voxels)
         for view in scene.views
     )
-    title, lines = (f"draw {number}", words(drawn.params)) if number else ("as it is", ())
+    title, lines = (f"draw {number}", words(drawn.params)) if number else ("original", ())
     return Column(title, lines, tuple(panels))

@@ -17,7 +17,7 @@ from medseg.training.spec import TrainingSpec
 
 @dataclass(frozen=True)
 class MetricsSpec:
-    """What is measured beside overlap.
+    """What is measured in addition to overlap.
 
     Attributes:
         tolerance_mm: of the surface Dice, for every structure; None leaves it out.
@@ -40,7 +40,7 @@ class Recipe:
         channels: which of the card's the network takes, in what order; empty for all.
         weights: what the model stores its parameters as; "float16" rounds them, and halves the file. All
             that is measured is measured with the rounded ones. Computation is in float32 either way.
-        synthesis: how scans are made, where the card has label maps alone; augmentation is then part
+        synthesis: how scans are made, where the card has only label maps; augmentation is then part
             of it.
         slices: what a 2D network sees of a volume.
         refinement: how a prediction follows the intensities of the scan; not at all where it is left out.
@@ -69,34 +69,33 @@ class Recipe:
 
         Raises:
             UsageError: post-processing names a structure or the recipe a channel that the card has not,
-                or the card has label maps alone and the recipe does not say how scans are made (or the
+                or the card has only label maps and the recipe does not say how scans are made (or the
                 reverse).
         """
         structures = card.structure_set
         if bool(card.tissues) != (self.synthesis is not None):
             raise UsageError(
-                f"the card {card.name} has {'' if card.tissues else 'no '}tissues to synthesise "
-                "scans from, and "
-                f"the recipe {self.name} has {'no ' if self.synthesis is None else ''}[synthesis] section"
+                f"the card {card.name} has {'' if card.tissues else 'no '}tissues to synthesise scans from, "
+                f"but the recipe {self.name} has {'no ' if self.synthesis is None else ''}[synthesis] section"
             )
         if self.synthesis is not None and self.preparation.spacing_mm is None:
-            raise UsageError("synthetic scans need preparation.spacing_mm, their voxel size")
+            raise UsageError("synthetic scans need their voxel size, preparation.spacing_mm")
         for name in self.postprocess.names:
             structures.meant(name)
         channels = self.channels or card.channels
         unknown = [name for name in channels if name not in card.channels]
         if unknown or len(set(channels)) < len(channels):
             raise UsageError(
-                f"the recipe {self.name} takes the channels {', '.join(channels)}; "
+                f"the recipe {self.name} takes the channels {', '.join(channels)}, but "
                 f"the card {card.name} has {', '.join(card.channels)}"
             )
         flat = self.network.spatial_dims == 2
         if not flat and self.slices != SliceSpec():
-            raise UsageError(f"the recipe {self.name} has [slices], and a network of 3 spatial_dims")
+            raise UsageError(f"the recipe {self.name} has [slices], but its network has 3 spatial_dims")
         if flat and self.synthesis is not None:
-            raise UsageError(f"the recipe {self.name} has [synthesis], and a network of 2 spatial_dims")
+            raise UsageError(f"the recipe {self.name} has [synthesis], but its network has 2 spatial_dims")
         if flat and self.training.patch[2] != 1:
-            raise UsageError(f"a patch of slices must be (i, j, 1), not {self.training.patch}")
+            raise UsageError(f"a patch of slices must have the shape (i, j, 1), not {self.training.patch}")
         options = dict(self.network.options)
         if self.network.name == "unetpp":
             options["exclusive"] = not structures.are_regions
@@ -129,10 +128,11 @@ def _fitted_refinement(spec: RefinementSpec | None, card: Card) -> RefinementSpe
         return None
     structures = card.structure_set
     if structures.are_regions:
-        raise UsageError(f"refinement takes structures that exclude one another; {card.name} has regions")
+        raise UsageError(f"refinement needs structures that do not overlap, but {card.name} has regions")
     if spec.channel not in ("", *card.channels):
         raise UsageError(
-            f"refinement: no channel {spec.channel!r}", hint=did_you_mean(spec.channel, card.channels)
+            f"the card {card.name} does not have the channel {spec.channel!r} of refinement.channel",
+            hint=did_you_mean(spec.channel, card.channels),
         )
     spec = spec if spec.classes else replace(spec, classes=_classes_of(card))
     spec.class_numbers(structures)
@@ -154,7 +154,7 @@ def _classes_of(card: Card) -> tuple[IntensityClass, ...]:
 def load_recipe(name: str | Path) -> Recipe:
     """A recipe by path, or by the name of one that comes with the package.
 
-    A card that a recipe names as a `.toml` file is looked for beside the recipe.
+    If a recipe gives its card as a `.toml` file, the path is relative to the recipe.
     """
     recipe = load_toml(Recipe, name, "pipelines")
     if recipe.card.endswith(".toml"):

@@ -44,7 +44,7 @@ class Perturbations:
     Attributes:
         runs: versions of each scan.
         shift_voxels: along each axis, to either side.
-        rotation_degrees: about an axis drawn anew, through the middle of the scan.
+        rotation_degrees: about a random axis, through the middle of the scan.
         noise_percent: standard deviation of the noise, least and most, of the range of intensities.
         bias_percent: by which a smooth shading changes the intensities at most.
 
@@ -86,7 +86,7 @@ def repeatability(
         model: the model.
         scans: in which the structures are; one at a time is held.
         perturbations: what versions of one scan differ by.
-        seed: of all that is drawn.
+        seed: of all random draws.
         threads: of the processor; 0 takes what there is.
         progress: called with versions done, versions of one scan, and the number of the scan.
 

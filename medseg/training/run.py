@@ -16,7 +16,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from medseg.core import specs
-from medseg.core.errors import InputError, UsageError
+from medseg.core.errors import InputError, UsageError, listed
 from medseg.io.atomic import write_text
 from medseg.model.file import RUN_MODEL
 from medseg.training.recipe import Recipe
@@ -61,7 +61,7 @@ class Begun:
 
 @dataclass(frozen=True)
 class Run:
-    """Where the files of a training lie."""
+    """The paths of the files of a training."""
 
     folder: Path
 
@@ -102,13 +102,13 @@ class Run:
             recipe: every setting, resolved.
             split: who trains and who is measured.
             command: further settings the result depends on.
-            anew: a run that stands here is deleted first.
+            anew: delete an existing run first.
 
         Returns:
             What was stored when the run was begun, with its length once that is fixed.
 
         Raises:
-            UsageError: the folder holds another run, or something that is no run.
+            UsageError: the folder contains another run, or something else.
             InputError: what was stored is damaged.
         """
         stated = json.loads(json.dumps(asdict(split)))
@@ -127,7 +127,8 @@ class Run:
             raise UsageError(
                 f"contains a run with other settings ({', '.join(different)})",
                 source=self.folder,
-                hint="repeat the same command to resume, or give another folder with -o, or --overwrite",
+                hint="repeat the command of that run to resume it, choose "
+                " another folder with -o, or add --overwrite",
             )
         return stored
 
@@ -172,7 +173,7 @@ class Run:
         return self._store(replace(begun, epochs=epochs, steps_per_epoch=steps_per_epoch))
 
     def clear(self) -> None:
-        """Delete the run, and nothing else that lies in its folder.
+        """Delete the run, and nothing else in its folder.
 
         Raises:
             UsageError: a process that is alive is training there.
@@ -197,7 +198,7 @@ class Run:
         The lock ends with its process, and holds between containers and hosts that share the disk.
 
         Raises:
-            UsageError: another process holds it.
+            UsageError: another process trains in it.
         """
         lock = FileLock(self.lock_path)
         try:
@@ -250,7 +251,7 @@ class Run:
         try:
             values = json.loads(self.settings_path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as fault:
-            raise InputError(f"not readable ({fault})", source=self.settings_path) from None
+            raise InputError(f"cannot be read ({fault})", source=self.settings_path) from None
         source = str(self.settings_path)
         return specs.from_mapping(Begun, values, source=source, error=InputError)
 
@@ -281,6 +282,4 @@ def _changes(before: Digests, now: Digests) -> str:
         for kind in ("image", "labels")
         if before.get(case, {}).get(kind) != now.get(case, {}).get(kind)
     ]
-    more = len(changed) - LISTED_CHANGES
-    listed = ", ".join(changed[:LISTED_CHANGES]) + (f" and {more} more" if more > 0 else "")
-    return f"{listed} changed"
+    return f"{listed(changed, most=LISTED_CHANGES)} changed"

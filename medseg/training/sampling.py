@@ -44,7 +44,7 @@ class PatchSampler:
 
     def __init__(self, labels: Sequence[Tensor], patch: Sequence[int], foreground_share: float) -> None:
         if not labels:
-            raise UsageError("there is no case to sample patches from")
+            raise UsageError("patches cannot be sampled without a case")
         self.shapes = [tuple(int(n) for n in lab.shape) for lab in labels]
         self.patch = tuple(int(n) for n in patch)
         self.foreground_share = foreground_share
@@ -99,7 +99,7 @@ def _labelled(labels: Tensor) -> Tensor | None:
     if bool(known.all()):
         return None
     if not bool(known.any()):
-        raise UsageError("a case to sample patches from has no labelled voxel")
+        raise UsageError("patches cannot be sampled from a case without a labelled voxel")
     return _thinned(known)
 
 

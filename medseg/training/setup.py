@@ -69,8 +69,8 @@ def check_trainable(
     """
     if training.deep_supervision and not isinstance(network, Supervised):
         raise UsageError(
-            "training.deep_supervision needs a network with several heads, and this one has one head",
-            hint="choose unetpp or plain_unet, or leave it out",
+            "training.deep_supervision needs a network with several heads, but this one has one head",
+            hint="choose unetpp or plain_unet, or leave the setting out",
         )
     if any(axis.origin for axis in network.output_reach):
         raise UsageError(
@@ -131,7 +131,7 @@ def _require_multiple(patch: Sequence[int], stride: Sequence[int]) -> None:
     )
     raise UsageError(
         f"training.patch must be a multiple of {steps} along each axis, not {[*patch]}",
-        hint=f"take {lower} or {upper}" if lower != upper else f"take {upper}",
+        hint=f"use {lower} or {upper}" if lower != upper else f"use {upper}",
     )
 
 
@@ -149,14 +149,14 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
     raise UsageError(
         f"a patch of {[*training.patch]} shrinks to one voxel in this network (stride {[*steps]}), and "
         f"{norm} norm needs more than one value (training.batch is {training.batch})",
-        hint=f"take a larger training.patch, such as {larger}{remedy}",
+        hint=f"use a larger training.patch, such as {larger}{remedy}",
     )
 
 
 def training_case(
     case_id: str, image: NDArray[np.float32], indices: NDArray[np.uint8], unlabelled: tuple[str, ...] = ()
 ) -> TrainingCase:
-    """A case from arrays: image (C, I, J, K), label indices (I, J, K), structures nobody labelled."""
+    """A case from arrays: image (C, I, J, K), label indices (I, J, K), unlabelled structures."""
     return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(indices), unlabelled)
 
 
@@ -178,7 +178,7 @@ def best_of(
         kept_as: type of the parameters; float16 rounds them, the graph's too. Statistics stay float32.
 
     Raises:
-        SelfCheckError: the converted graph of a network of ours does not compute what the network does, or
+        SelfCheckError: the converted graph of a medseg network does not compute what the network does, or
             a parameter is too large for float16.
     """
     weights = trainer.best_weights()
@@ -201,7 +201,7 @@ def _halved(weights: Mapping[str, Tensor], parameters: Container[str]) -> dict[s
     for key, value in halved.items():
         if not value.isfinite().all():
             raise SelfCheckError(
-                f"the weight {key} reaches {float(weights[key].abs().max()):g}, too large for float16",
+                f"the weight {key} is too large for float16: it reaches {float(weights[key].abs().max()):g}",
                 hint='keep weights = "float32"',
             )
     return halved

@@ -27,7 +27,7 @@ class TrainingSpec:
         foreground_share: share of patches centred on a structure.
         ema_decay: of the exponential moving average of the weights, which is what is validated
             and kept; 0 switches it off.
-        sampled_loss: compute logits and loss at one in eight voxels, drawn anew each step, with networks
+        sampled_loss: compute logits and loss at one in eight voxels, drawn again at each step, with networks
             that can (`fast_unet`); a fraction of the cost of the full resolution.
         deep_supervision: take the loss of every head of a network that has several (`unetpp`,
             `plain_unet`), each with its weight.

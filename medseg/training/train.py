@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from medseg import __version__
 from medseg.core.errors import counted
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap, Volume
 from medseg.data.cards import Card, load_card
@@ -26,8 +26,8 @@ from medseg.data.cases import (
 )
 from medseg.data.layouts import CaseFiles, DatasetFiles
 from medseg.data.synthetic import SyntheticCases
-from medseg.findings.answer import of_scores
 from medseg.findings.finding import gathered
+from medseg.findings.prediction import check_scores
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
@@ -73,7 +73,7 @@ class TrainOptions:
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
         init: a model of the same network, whose weights are where the training begins.
-        overwrite: begin anew in a folder that holds a run.
+        overwrite: start again in a folder that contains a run.
         reading: decisions that the files of the dataset leave open.
         spent_s: seconds of the time budget that are spent already.
     """
@@ -123,11 +123,11 @@ def train(
 ) -> TrainResult:
     """Train the network of a recipe on a folder of cases.
 
-    The same call goes on where it stopped. A KeyboardInterrupt leaves a run that can go on, and a
+    The same call resumes a stopped run. A KeyboardInterrupt leaves a run that can be resumed, and a
     model made of the best weights so far.
 
     Raises:
-        MedsegError: bad data, a folder that holds another run, a loss that is not finite.
+        MedsegError: bad data, a folder that contains another run, a loss that is not finite.
     """
     started = time.monotonic() - options.spent_s
     card = load_card(recipe.card)
@@ -255,11 +255,9 @@ def _measured(
     """Measure the model on the fold's own cases, and store the scores in it and beside it."""
     found = measure(model, held, read, metrics, threads, say)
     found.model.save(run.model_path, overwrite=True)
-    for doubt in of_scores(found.model.spec):
+    for doubt in check_scores(found.model.spec):
         say(f"warning: {doubt.sentence}")
-    table = cases_csv(
-        found.results, surface="surfel", software=f"medseg {__version__}", model=model.spec.name
-    )
+    table = cases_csv(found.results, surface="surfel", software=SOFTWARE, model=model.spec.name)
     write_text(run.scores_path, table, overwrite=True)
     return found
 
@@ -325,7 +323,7 @@ def _require_learnable(
 
 
 def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:
-    """How scans are made, where the card has label maps alone."""
+    """How scans are made, where the card has only label maps."""
     return SyntheticCases(card, recipe.synthesis, recipe.training.seed) if recipe.synthesis else None
 
 

@@ -9,14 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medseg.core.errors import ModelError, plural
+from medseg.core.errors import ModelError, listed, plural
 from medseg.core.structures import StructureSet
 from medseg.model.file import Model
 from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import Segmenter
-
-LISTED = 8
 
 
 @dataclass(frozen=True)
@@ -78,7 +76,7 @@ def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, .
         raise ModelError(
             "none of its weights fits the recipe's network",
             source=spec.name,
-            hint="give a model of the same network, or the widths of its network in the recipe",
+            hint="give a model of the same network, or set the widths of its network in the recipe",
         )
     network.load_state_dict(own | taken)
     return (*_said("structures", wanted.structures.names, there.structures.names),
@@ -122,11 +120,11 @@ def _said(what: str, wanted: Sequence[str], there: Sequence[str]) -> list[str]:
     dropped = [name for name in there if name not in wanted]
     said = []
     if shared != [name for name in there if name in wanted]:
-        said.append(f"{what} have another order there; each keeps its own weights: {', '.join(shared)}")
+        said.append(f"{what} are in another order in this model; each keeps its weights: {', '.join(shared)}")
     if fresh:
-        said.append(f"{what} that are new start from random weights: {_listed(fresh)}")
+        said.append(f"new {what} start from random weights: {listed(fresh)}")
     if dropped:
-        said.append(f"{what} that the recipe lacks are left out: {_listed(dropped)}")
+        said.append(f"{what} that are not in the recipe are left out: {listed(dropped)}")
     return said
 
 
@@ -135,10 +133,5 @@ def _new(names: Sequence[str], of: int) -> list[str]:
         return []
     return [
         f"{len(names)} of {of} weights {plural(len(names), 'does', 'do')} not fit and "
-        f"{plural(len(names), 'starts', 'start')} from random weights: {_listed(names)}"
+        f"{plural(len(names), 'starts', 'start')} from random weights: {listed(names)}"
     ]
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(names[:LISTED]) + more

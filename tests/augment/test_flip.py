@@ -38,7 +38,7 @@ def test_the_image_is_reversed_along_the_axes_named() -> None:
 @pytest.mark.fault("reliability 53")
 def test_a_side_without_a_twin_forbids_the_left_right_flip_only() -> None:
     lone = from_labels({1: "left lung", 2: "heart"})
-    with pytest.raises(UsageError, match="misname left lung"):
+    with pytest.raises(UsageError, match="mislabel left lung"):
         flip.require_twins((0, 1), lone)
     flip.require_twins((1, 2), lone)
     flip.require_twins((0, 1), KIDNEYS)

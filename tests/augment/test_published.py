@@ -311,7 +311,7 @@ def test_a_patch_of_one_voxel_is_the_plain_crop(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_the_same_seed_gives_the_same_params_and_bits_and_json_keeps_them(name: str) -> None:
+def test_the_same_seed_gives_the_same_params_which_are_plain_json_and_bits(name: str) -> None:
     image, labels = volume(), blocks()
     spec = AugmentSpec(name, AffineSpec(1.0))
     maker = Augmenter(spec, STRUCTURES, SPACING_MM)
@@ -320,9 +320,7 @@ def test_the_same_seed_gives_the_same_params_and_bits_and_json_keeps_them(name: 
     assert first == second
     text = json.dumps(dataclasses.asdict(first), allow_nan=False)
     assert len(text) < 20_000
-    again = Params.from_dict(json.loads(text))
-    assert again == first
-    one, two = (maker.apply(p, image, labels, CENTRE, PATCH) for p in (first, again))
+    one, two = (maker.apply(p, image, labels, CENTRE, PATCH) for p in (first, second))
     assert torch.equal(one[0], two[0])
     assert one[1] is not None
     assert two[1] is not None
@@ -369,7 +367,9 @@ def test_an_unknown_preset_is_refused_wherever_it_is_named() -> None:
         AugmentSpec(elastic="unet2016")
     with pytest.raises(UsageError, match="unet2016"):
         published.sample("unet2016", seeded(), PATCH, SPACING_MM)
-    with pytest.raises(UsageError, match=r"r.toml: augmentation: .*'unet2016'; did you mean 'unet3d2016'"):
+    with pytest.raises(
+        UsageError, match=r"r.toml: augmentation: .*'unet2016' does not exist; did you mean 'unet3d2016'"
+    ):
         specs.from_mapping(Holder, {"augmentation": {"elastic": "unet2016"}}, source="r.toml")
 
 

@@ -167,7 +167,7 @@ def test_only_the_contrasts_that_are_listed_come_up() -> None:
     typical = [BRIGHTNESS["t2"][like] for like in ("white", "grey", "fluid", "bone")]
     far = [np.abs(np.subtract(drawn(s, spec).means[1:5], typical)).max() for s in range(40)]
     assert max(far) < 0.25
-    with pytest.raises(UsageError, match="lists no contrast"):
+    with pytest.raises(UsageError, match="contrasts is empty"):
         SynthesisSpec(contrasts=())
 
 
@@ -288,10 +288,13 @@ def test_maps_are_encoded_and_unknown_values_named() -> None:
 @pytest.mark.parametrize(
     ("tissues", "fault"),
     [
-        ((Tissue(1, 1, 1), Tissue(1, 2, 2)), "values must differ"),
-        ((Tissue(0, 1),), "values must differ"),
+        ((Tissue(1, 1, 1), Tissue(1, 2, 2)), "tissues need at most 255 values, all different"),
+        ((Tissue(0, 1),), "tissues need at most 255 values, all different"),
         ((Tissue(1, 1, 9),), "tissue 1 belongs to structure 9, which does not exist"),
-        ((Tissue(1, 1, 1, "jelly"), Tissue(2, 1, 2)), "tissue 1 is like 'jelly'; there are white, grey"),
+        (
+            (Tissue(1, 1, 1, "jelly"), Tissue(2, 1, 2)),
+            "the kind of tissue 'jelly' does not exist; choose from white, grey",
+        ),
         ((Tissue(1, 1, 1), Tissue(2, 2, 2)), "left lobe and right lobe .* intensity classes"),
     ],
 )

@@ -161,5 +161,5 @@ def test_what_makes_no_sense_is_refused() -> None:
         RandomAffine()(torch.zeros(20, 18))
     with pytest.raises(UsageError, match="image_keys="):
         RandomAffine()({"scan": torch.zeros(1, 4, 4, 4)})
-    with pytest.raises(UsageError, match="not on the image"):
+    with pytest.raises(UsageError, match="do not fit the image"):
         RandomAffine()({"image": torch.zeros(1, 4, 4, 4), "label": torch.zeros(1, 4, 4, 5)})

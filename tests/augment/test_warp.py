@@ -44,7 +44,12 @@ def blocks() -> torch.Tensor:
 def wavy(spacing_mm: tuple[float, float, float] = SPACING_MM, sigma_mm: float = 1.5) -> ElasticParams:
     lattice = elastic.lattice_for(PATCH, spacing_mm, 8.0)
     drawn = torch.randn((*lattice, 3), generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    return elastic.from_displacements(sigma_mm * drawn, 8.0)
+    return bends_of(sigma_mm * drawn, 8.0)
+
+
+def bends_of(displacements_mm: torch.Tensor, spacing_mm: float) -> ElasticParams:
+    i, j, k = displacements_mm.shape[:3]
+    return ElasticParams(spacing_mm, (i, j, k), tuple(displacements_mm.flatten().tolist()))
 
 
 def oracle_positions(bends: ElasticParams | None, moves: AffineParams | None) -> np.ndarray:
@@ -110,7 +115,7 @@ def test_a_translation_in_millimetres_is_half_the_voxels_at_double_the_spacing()
     for mm in (1.0, 2.0):
         flat = torch.zeros(8, 8, 8, 3, dtype=torch.float64)
         flat[..., 0] = 3.0
-        params = Params(elastic=elastic.from_displacements(flat, 10.0))
+        params = Params(elastic=bends_of(flat, 10.0))
         patch, _ = augmenter((mm, mm, mm)).apply(params, ramp, None, (15.0, 3.5, 3.5), (10, 4, 4))
         shifts.append(float((patch - ramp[:, 11:21, 2:6, 2:6]).mean()))
     assert shifts == pytest.approx([3.0, 1.5], abs=1e-4)

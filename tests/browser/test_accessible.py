@@ -21,6 +21,7 @@ from io_files import save
 
 from medseg.core.structures import from_labels
 from medseg.data.phantom import phantom_case
+from medseg.findings.finding import Finding
 from medseg.metrics.followup import Change
 from medseg.reporting.case.pictures import followup_picture
 from medseg.reporting.comparison.followup import ReportFollowup, followup_page
@@ -78,7 +79,7 @@ def page_of(tmp_path_factory: pytest.TempPathFactory) -> Maker:
         "b.nii.gz",
         (Change("core", 1.0, 2.0, 0.1), Change("left lobe", 3.0, 3.01, 0.1)),
         noise_known=True,
-        warnings=("first: a doubt",),
+        findings=(Finding("x", "doubt", "First: a doubt."),),
         facts=(("Software", "medseg"),),
         colours={s.name: s.colour for s in structures},
         dates=(date(2025, 1, 31), date(2026, 2, 28)),

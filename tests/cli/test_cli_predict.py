@@ -214,11 +214,13 @@ def test_rows_43_45_46_channels_that_do_not_fit(tmp_path: Path, pair_model: Path
     same = Path(shutil.copy(t1, tmp_path / "copy.nii.gz"))
     moved = write(tmp_path / "moved.nii.gz", 2, srow_x__3=7.0, qoffset_x=7.0)
     before = tree(tmp_path)
-    assert "takes t1, t2" in refused(3, "predict", t1, "-m", pair_model)
-    assert "takes t1, t2; the scan has t1, t3" in refused(
+    assert "takes the channels t1, t2" in refused(3, "predict", t1, "-m", pair_model)
+    assert "takes the channels t1, t2, but the scan has t1, t3" in refused(
         3, "predict", f"t1={t1}", f"t3={t2}", "-m", pair_model
     )
-    assert "takes image; the scan has t1" in refused(3, "predict", f"t1={t1}", "-m", model_path)
+    assert "takes the channel image, but the scan has t1" in refused(
+        3, "predict", f"t1={t1}", "-m", model_path
+    )
     assert "are the same image" in refused(3, "predict", f"t1={t1}", f"t2={same}", "-m", pair_model)
     assert "different grids" in refused(4, "predict", f"t1={t1}", f"t2={moved}", "-m", pair_model)
     assert tree(tmp_path) == before
@@ -362,7 +364,7 @@ def test_dicom_segments_are_binary_unless_a_label_map_is_asked_for(
         done("predict", scan, "-m", model_path, "--dicom", *words)
     assert asked == ["binary", "labelmap"]
     line = refused(2, "predict", scan, "-m", model_path, "--dicom-seg", "fractional")
-    assert "--dicom-seg is binary or labelmap, not 'fractional'" in line
+    assert "--dicom-seg must be binary or labelmap, not 'fractional'" in line
 
 
 # What a result says

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -129,11 +130,13 @@ def test_evaluate_says_how_to_ignore_a_value_that_no_prediction_has(tmp_path: Pa
     pred, ref = save(tmp_path / "a.nii.gz", blocks(1).astype(np.uint8)), save(tmp_path / "b.nii.gz", marked)
     (line,) = hints(pred, ref, "--no-surface")
     assert "no prediction has the value 255 of the references" in line
-    assert line.endswith("if nobody labelled such voxels, --ignore 255 leaves them out")
+    assert line.endswith("if such voxels are unlabelled in the reference, --ignore 255 leaves them out")
     assert hints(pred, ref, "--no-surface", "--ignore", 255) == []
     (tmp_path / "names.json").write_text('{"1": "a", "2": "b"}')
     (line,) = hints(pred, ref, "--no-surface", "--labels", tmp_path / "names.json")
-    assert line.endswith("a value without a structure marks unlabelled voxels, give --ignore VALUE")
+    assert line.endswith(
+        "if a value without a structure marks voxels unlabelled in the reference, give --ignore VALUE"
+    )
     assert hints(pred, pred, "--no-surface") == []
 
 
@@ -146,7 +149,7 @@ def test_a_value_to_ignore_that_no_reference_has_is_warned_of(tmp_path: Path) ->
         save(tmp_path / "pred" / f"{case}.nii.gz", blocks(1).astype(np.uint8), affine)
         save(tmp_path / "ref" / f"{case}.nii.gz", reference, affine)
     pair = [tmp_path / folder / "b.nii.gz" for folder in ("pred", "ref")]
-    words = "the value to ignore, 7, occurs in no reference"
+    words = "The value to ignore, 7, occurs in no reference"
     for given in (pair, (tmp_path / "pred", tmp_path / "ref")):
         assert words in done("evaluate", *given, "--no-surface", "--ignore", 7).err
     both = done("evaluate", tmp_path / "pred", tmp_path / "ref", "--no-surface", "--ignore", 255)
@@ -154,6 +157,32 @@ def test_a_value_to_ignore_that_no_reference_has_is_warned_of(tmp_path: Path) ->
     scan, page = scan_of(tmp_path / "scan.nii.gz"), tmp_path / "x.html"
     done("report", pair[0], scan, "--reference", pair[1], "-o", page, "--ignore", 7)
     assert "The value to ignore, 7, occurs in no reference" in page.read_text()
+    ref, other = tmp_path / "ref", tmp_path / "other"
+    shutil.copytree(ref, other)
+    ran = done("compare", tmp_path / "pred", other, "--reference", ref, "--no-surface", "--ignore", 7)
+    assert f"warning: A and B: {words}" in ran.err
+
+
+def test_a_structure_to_ignore_is_warned_of_by_every_verb_that_ignores(tmp_path: Path) -> None:
+    affine = np.diag([1.0, 2.0, 3.0, 1.0])
+    held = blocks().astype(np.uint8)
+    first, second, ref = (
+        save(tmp_path / f"{name}.nii.gz", blocks(shift).astype(np.uint8), affine)
+        for name, shift in (("first", 1), ("second", 2), ("ref", 0))
+    )
+    names = tmp_path / "names.json"
+    values = [int(value) for value in np.unique(held)[1:]]
+    names.write_text(json.dumps({"labels": {value: f"part {value}" for value in values}}))
+    words = f"The value to ignore, {values[0]}, is the structure part {values[0]}, which is not measured."
+    ignore = ("--labels", names, "--ignore", values[0])
+    assert f"warning: {words}" in done("evaluate", first, ref, "--no-surface", *ignore).err
+    ran = done("compare", first, second, "--reference", ref, "--no-surface", *ignore)
+    assert f"warning: A and B: {words}" in ran.err
+    page = tmp_path / "x.html"
+    done("report", first, scan_of(tmp_path / "scan.nii.gz"), "--reference", ref, "-o", page, *ignore)
+    assert f"Warning: {words}" in page.read_text()
+    unnamed = done("evaluate", first, ref, "--no-surface", "--ignore", values[0]).err
+    assert "is the structure" not in unnamed
 
 
 def scan_of(path: Path, **fields: object) -> Path:

@@ -44,7 +44,7 @@ def scan(bank: Path, tmp_path: Path) -> Path:
 def refused_both_ways(code: int, *words: object) -> str:
     """What a real run and a dry run refuse in the same words, before a network runs."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Segmenter, "__call__", lambda *_: pytest.fail("a network ran"))
+        patch.setattr(Segmenter, "__call__", lambda *_, **__: pytest.fail("a network ran"))
         lines = {refused(code, *words, *more) for more in ((), ("--dry-run",))}
     (line,) = lines
     return line
@@ -60,10 +60,10 @@ def test_a_dry_run_refuses_dicom_of_a_nifti(scan: Path, model_path: Path) -> Non
 
 def test_a_dry_run_refuses_channels_that_do_not_fit(scan: Path, model_path: Path, pair_model: Path) -> None:
     other = Path(shutil.copy(scan, scan.parent / "other.nii.gz"))
-    assert "takes t1, t2" in refused_both_ways(3, "predict", scan, "-m", pair_model)
+    assert "takes the channels t1, t2" in refused_both_ways(3, "predict", scan, "-m", pair_model)
     line = refused_both_ways(3, "predict", f"t1={scan}", f"t3={other}", "-m", pair_model)
-    assert "takes t1, t2; the scan has t1, t3" in line
-    assert "takes image" in refused_both_ways(3, "predict", f"t1={scan}", "-m", model_path)
+    assert "takes the channels t1, t2, but the scan has t1, t3" in line
+    assert "takes the channel image" in refused_both_ways(3, "predict", f"t1={scan}", "-m", model_path)
     edit(other, srow_x__3=7.0, qoffset_x=7.0)
     assert "different grids" in refused_both_ways(4, "predict", f"t1={scan}", f"t2={other}", "-m", pair_model)
 
@@ -133,7 +133,7 @@ def test_a_dry_run_of_a_folder_tells_each_bad_case_and_plans_the_others(
 @pytest.mark.parametrize("name", ["x5.txt", "x5.dcm", "x5.nii.tgz"])
 def test_a_file_of_no_known_format_is_no_folder(scan: Path, model_path: Path, name: str) -> None:
     line = refused_both_ways(2, "predict", scan, "-m", model_path, "-o", scan.parent / name)
-    assert f"{Path(name).suffix} is not a format for labels" in line
+    assert f"{Path(name).suffix} is not a format for label maps" in line
     assert ".nii.gz" in line
     assert "create the folder first" in line
     assert names(scan.parent) == {"scan.nii.gz"}

@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 
 from medseg.core import structures
+from medseg.core.colours import PALETTE
 from medseg.core.errors import InputError, UsageError
-from medseg.core.structures import (
-    PALETTE,
-    Structure,
-    StructureSet,
-    Total,
-    from_labels,
-    side_of,
-    value_counts,
-)
+from medseg.core.structures import Structure, StructureSet, Total, from_labels, side_of, value_counts
 from medseg.core.volume import Grid
 
 ORGANS = from_labels({7: "left kidney", 3: "liver", 5: "right kidney"})
@@ -107,7 +100,7 @@ def test_the_region_table_gives_the_masks() -> None:
 
 def test_a_mask_is_the_voxels_of_the_value() -> None:
     assert ORGANS.mask(labels_of(3, 5, 3), ORGANS["liver"]).ravel().tolist() == [True, False, True]
-    with pytest.raises(UsageError, match=r"no structure named 'spleen'.*liver"):
+    with pytest.raises(UsageError, match=r"the structure 'spleen' does not exist.*liver"):
         ORGANS["spleen"]
 
 
@@ -172,13 +165,13 @@ A, B = Structure(1, "a"), Structure(2, "b")
 @pytest.mark.parametrize(
     ("items", "fault"),
     [
-        ((A, Structure(1, "b")), "must differ"),
-        ((A, Structure(2, "a")), "must differ"),
+        ((A, Structure(1, "b")), "the same name or the same value"),
+        ((A, Structure(2, "a")), "the same name or the same value"),
         ((Structure(0, "air"),), "background"),
         ((A, Structure(2, "b", members=(1, 2))), "mixed"),
-        ((Structure(1, "a", members=(0, 1)),), "holds 0"),
-        ((Structure(1, "a", side="left", twin="c"), B), "name it back"),
-        ((Structure(1, "a", side="left", twin="b"), B), "name it back"),
+        ((Structure(1, "a", members=(0, 1)),), "contains 0, the background"),
+        ((Structure(1, "a", side="left", twin="c"), B), "does not have the twin"),
+        ((Structure(1, "a", side="left", twin="b"), B), "does not have the twin"),
         ((Structure(1, "a", side="left", twin="a"),), "sides"),
         ((Structure(1, "a", twin="b"), Structure(2, "b", twin="a")), "sides none and none"),
         (
@@ -216,8 +209,20 @@ def test_a_name_without_a_side_means_both() -> None:
     assert [s.value for s in eyes.meant("eye")] == [1, 2]
     assert [s.value for s in eyes.meant("right eye")] == [2]
     assert [eyes.unsided(name) for name in eyes.names] == ["eye", "eye", "nose"]
-    with pytest.raises(UsageError, match="no structure named 'ear'"):
+    with pytest.raises(UsageError, match="the structure 'ear' does not exist"):
         eyes.meant("ear")
+
+
+@pytest.mark.parametrize(
+    "style", ["Left-Thalamus", "thalamus_left", "LEFT thalamus", "Thalamus (left)", "left thalamus"]
+)
+def test_a_name_loses_its_side_wherever_it_stands(style: str) -> None:
+    other = style.replace("Left", "Right").replace("left", "right").replace("LEFT", "RIGHT")
+    both = from_labels({1: style, 2: other, 3: "uprightness"})
+    plain, twin, other = (both.unsided(name) for name in both.names)
+    assert plain.lower() == twin.lower() == "thalamus"
+    assert other == "uprightness"
+    assert [s.value for s in both.meant(plain)] == [1, 2]
 
 
 def test_a_structure_consists_of_its_members_or_of_itself() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from commands import done, refused
+from io_files import write_dicom
 
 from medseg import io
 from medseg.data.phantom import STRUCTURES, write_phantom_scan
@@ -53,6 +54,15 @@ def test_the_anatomical_scans_of_a_root_are_found(root: Path, model_path: Path, 
     assert found == {Path(name).name.replace(".nii", "_seg.nii") for name in SCANS}
 
 
+def test_a_dicom_file_beside_the_description_does_not_make_a_root_a_series(
+    root: Path, model_path: Path, tmp_path: Path
+) -> None:
+    write_dicom(root, 2)
+    ran = done("predict", root, "--bids", "-m", model_path, "-o", tmp_path / "out")
+    assert "study is read as a BIDS dataset: 4 scans" in ran.err
+    assert (tmp_path / "out" / f"{RESULTS[0]}.tsv").is_file()
+
+
 @pytest.mark.fault("reports 14")
 def test_the_results_are_a_derivative(root: Path, model_path: Path) -> None:
     before = {path for path in root.rglob("*") if path.is_file()}
@@ -88,7 +98,7 @@ def test_a_folder_that_is_no_root_has_no_derivative(root: Path, model_path: Path
     assert "root folder of one BIDS dataset" in line
     for name in SCANS:
         (root / name).unlink()
-    assert "without anatomical scans" in refused(3, "predict", root, "-m", model_path)
+    assert "contains no anatomical scan" in refused(3, "predict", root, "-m", model_path)
 
 
 @pytest.mark.fault("reports 14")

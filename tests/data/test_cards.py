@@ -80,7 +80,7 @@ def test_cards_and_recipes_are_found_by_path_too() -> None:
 
 @pytest.mark.parametrize(("load", "known"), [(load_card, "hippocampus"), (load_recipe, "phantom_unet3d")])
 def test_an_unknown_name_is_answered_with_the_known_ones(load: Any, known: str) -> None:
-    with pytest.raises(UsageError, match=rf"named 'nothing'; choose from .*{known}"):
+    with pytest.raises(UsageError, match=rf"'nothing' does not exist; choose from .*{known}"):
         load("nothing")
 
 
@@ -89,7 +89,7 @@ def test_an_unknown_name_is_answered_with_the_known_ones(load: Any, known: str) 
     [(load_card, "hipocampus", "hippocampus"), (load_recipe, "Phantom-UNet3D", "phantom_unet3d")],
 )
 def test_a_near_miss_is_answered_with_the_name_that_was_meant(load: Any, given: str, meant: str) -> None:
-    with pytest.raises(UsageError, match=rf"named '{given}'; did you mean '{meant}'\?"):
+    with pytest.raises(UsageError, match=rf"'{given}' does not exist; did you mean '{meant}'\?"):
         load(given)
 
 
@@ -183,13 +183,13 @@ def test_a_recipe_may_take_some_of_the_cards_channels() -> None:
     recipe = replace(load_recipe("phantom_unet3d"), channels=("T1w",))
     assert recipe.fitted_to(CARD).network.in_channels == 1
     for wrong in (("T1w", "T1w"), ("CT",)):
-        with pytest.raises(UsageError, match=r"takes the channels .*; the card .* has FLAIR, T1w"):
+        with pytest.raises(UsageError, match=r"takes the channels .*, but the card .* has FLAIR, T1w"):
             replace(recipe, channels=wrong).fitted_to(CARD)
 
 
 def test_post_processing_of_what_is_not_there_is_refused_before_any_training() -> None:
     recipe: Recipe = replace(load_recipe("phantom_unet3d"), postprocess=PostprocessSpec(("edema",)))
-    with pytest.raises(UsageError, match="no structure named 'edema'; choose from left lobe"):
+    with pytest.raises(UsageError, match="the structure 'edema' does not exist; choose from left lobe"):
         recipe.fitted_to(load_card("phantom"))
 
 
@@ -231,8 +231,8 @@ def test_label_maps_go_with_a_recipe_that_makes_scans() -> None:
     [
         (MAPS, {"synthesis": None}, r"tumours has tissues .* phantom_unet3d has no \[synthesis\] section"),
         (CARD, {}, r"tumours has no tissues .* phantom_unet3d has \[synthesis\] section"),
-        (MAPS, {"preparation": PreparationSpec()}, "need preparation.spacing_mm"),
-        (MAPS, {"network": NetworkSpec("unet", spatial_dims=2)}, "a network of 2 spatial_dims"),
+        (MAPS, {"preparation": PreparationSpec()}, "need their voxel size, preparation.spacing_mm"),
+        (MAPS, {"network": NetworkSpec("unet", spatial_dims=2)}, "its network has 2 spatial_dims"),
     ],
 )
 def test_a_card_and_a_recipe_that_disagree_on_label_maps_are_refused(

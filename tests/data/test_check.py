@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -134,9 +135,9 @@ FAULTS: dict[str, tuple[Callable[[Path], None], str, str]] = {
 }
 
 
-def test_a_good_dataset_has_no_finding(bank: Path) -> None:
+def test_a_good_dataset_has_no_issue(bank: Path) -> None:
     audit = check(bank)
-    assert audit.findings == ()
+    assert audit.issues == ()
     assert [c.case_id for c in audit.cases] == [f"phantom_{n:03d}" for n in range(6)]
     assert sum(audit.cases[0].label_voxels.values()) == np.prod(SHAPE)
     assert done("check", bank).out == ""
@@ -153,7 +154,7 @@ def test_a_planted_fault_is_found(data: Path, name: str) -> None:
     plant(data)
     counted: list[int] = []
     found = [
-        f for f in check(data, on_case=lambda n, _: counted.append(n)).findings if f.case_id == "phantom_002"
+        f for f in check(data, on_case=lambda n, _: counted.append(n)).issues if f.case_id == "phantom_002"
     ]
     assert any(f.severity == severity and text in f"{f.text} ({f.detail})" for f in found), found
     assert counted == [1, 2, 3, 4, 5, 6]
@@ -162,6 +163,109 @@ def test_a_planted_fault_is_found(data: Path, name: str) -> None:
     assert (ran.code, strict.code) == (3 if severity == "error" else 0, 3)
     assert strict.err.splitlines()[-1].startswith(f"medseg: error: {data}: ")
     assert "0 errors in" not in strict.err
+
+
+def told_of(data: Path, n: int = 2) -> list[str]:
+    """The errors of a case, each with the file that has it."""
+    return [issue.text for issue in check(data).errors if issue.case_id == f"phantom_{n:03d}"]
+
+
+def own_values(data: Path, edit: Callable[[np.ndarray], np.ndarray]) -> None:
+    """Labels with other values, as numbers with digits after the point."""
+    change(label(data, 2), lambda a: edit(a.astype(np.float32)))
+
+
+def half(array: np.ndarray) -> np.ndarray:
+    array[0, 0, 0] = 0.5
+    return array
+
+
+def seven_and_half(array: np.ndarray) -> np.ndarray:
+    array[1, :2, 0] = 7
+    return half(array)
+
+
+OFF_GRID = "labels: image and labels lie on different grids: "
+CONSTANT = "image: channel 'image' is constant: every voxel is 1"
+HALF = "labels: a label is 0.5, which is not an integer"
+SEVEN = "labels: unknown label values 7 (2 voxels)"
+
+
+def test_every_fault_of_a_case_is_told_at_once(data: Path) -> None:
+    own_values(data, seven_and_half)
+    move_grid(data)
+    constant(data)
+    found = told_of(data)
+    assert len(found) == 4
+    for text in (OFF_GRID, CONSTANT, HALF, SEVEN):
+        assert sum(line.startswith(text) for line in found) == 1, text
+
+
+@pytest.mark.parametrize(
+    ("plant", "told"),
+    [
+        ((move_grid, unknown_value), (OFF_GRID, "labels: unknown label values 7 (10 voxels)")),
+        ((constant, move_grid), (CONSTANT, OFF_GRID)),
+        ((cut, move_grid), ("image: ", OFF_GRID)),
+        ((cut, unknown_value), ("image: ", "labels: unknown label values 7 (10 voxels)")),
+        ((constant, unknown_value), (CONSTANT, "labels: unknown label values 7 (10 voxels)")),
+        ((lambda data: own_values(data, half),), (HALF,)),
+        ((move_grid,), (OFF_GRID,)),
+        ((cut,), ("image: ",)),
+    ],
+)
+def test_faults_that_are_there_are_told_once_and_no_others(
+    data: Path, plant: tuple[Callable[[Path], None], ...], told: tuple[str, ...]
+) -> None:
+    for one in plant:
+        one(data)
+    found = told_of(data)
+    assert len(found) == len(told), found
+    assert all(any(line.startswith(text) for line in found) for text in told), found
+
+
+def test_a_file_that_is_missing_hides_no_fault_of_the_other(data: Path) -> None:
+    image(data, 2).unlink()
+    unknown_value(data)
+    assert told_of(data) == [
+        "image: there is no such file",
+        "labels: unknown label values 7 (10 voxels)",
+    ]
+    image(data, 3).write_bytes(b"x" * 400)
+    label(data, 3).unlink()
+    assert sorted(line.split(":")[0] for line in told_of(data, 3)) == ["image", "labels"]
+
+
+def test_every_channel_that_is_damaged_is_told(tumours: Path, tmp_path: Path) -> None:
+    data = Path(shutil.copytree(tumours, tmp_path / "data"))
+    patient = sorted(p for p in data.iterdir() if p.is_dir())[1]
+    for name in ("flair", "t2"):
+        channel(patient, name).write_bytes(b"\x1f\x8b")
+    change(patient / f"{patient.name}_seg.nii.gz", lambda a: np.where(a == 1, 9, a))
+    flair, t2, labels = sorted(issue.text for issue in check(data).errors)
+    assert flair == "image flair: the compressed data are cut off"
+    assert t2 == "image t2: the compressed data are cut off"
+    assert labels.startswith("labels: unknown label values 9 (")
+
+
+def test_an_image_in_place_of_labels_is_not_told_value_by_value(data: Path) -> None:
+    for edit in (lambda a: a, lambda a: a + 0.25 * (a > a.max() - 1)):
+        shutil.copy(image(data, 2), label(data, 2))
+        change(label(data, 2), lambda a, edit=edit: edit(np.round(a.astype(np.float64) * 10)))
+        found = told_of(data)
+        assert any(re.search(r"^labels: unknown label values .* and \d+ more$", text) for text in found)
+        assert max(map(len, found)) < 300
+
+
+def test_the_last_line_counts_cases_and_what_is_listed(data: Path) -> None:
+    own_values(data, seven_and_half)
+    move_grid(data)
+    change(label(data, 3), lambda a: np.where(a == 3, 0, a).astype(np.uint8))
+    change(label(data, 4), lambda a: np.where(a == 3, 0, a).astype(np.uint8))
+    ran = medseg("check", data)
+    assert "6 cases, 1 with errors; the list has 3 errors and 1 warning" in ran.err
+    assert f"{data}: contains 3 errors" in ran.err
+    assert "2 of 6 cases (phantom_003 and phantom_004)" in ran.out
 
 
 def test_every_copy_is_told_not_just_the_first(data: Path) -> None:
@@ -187,7 +291,7 @@ def test_the_audit_is_strict_json_and_names_no_path(data: Path) -> None:
     assert ran.code == 3
     said = ran.json()
     assert said["schema"] == "medseg.audit/1"
-    assert {f["severity"] for f in said["findings"]} == {"error"}
+    assert {f["severity"] for f in said["issues"]} == {"error"}
     assert len(said["cases"]) == 4
     assert str(data) not in ran.out
 
@@ -229,11 +333,11 @@ def test_row_75_names_do_not_drive_the_terminal(data: Path) -> None:
 @pytest.mark.realdata
 def test_the_real_hippocampi_are_looked_through(data_root: Path) -> None:
     ran = done("check", data_root / "hippocampus", "--card", "hippocampus", "--json")
-    odd = [f["case_id"] for f in ran.json()["findings"] if "% of intensities" in f["text"]]
+    odd = [f["case_id"] for f in ran.json()["issues"] if "% of intensities" in f["text"]]
     listed = json.loads((data_root / "hippocampus" / "dataset.json").read_text())["training"]
     assert ("hippocampus_044" in odd) == any("hippocampus_044" in entry["image"] for entry in listed)
     assert len(ran.json()["cases"]) == len(listed)
-    assert not [f for f in ran.json()["findings"] if f["severity"] == "error"]
+    assert not [f for f in ran.json()["issues"] if f["severity"] == "error"]
 
 
 def test_labels_may_be_a_mask_a_structure(tmp_path: Path) -> None:
@@ -322,14 +426,14 @@ def test_labels_of_another_case_are_refused_by_train_too(data: Path, tmp_path: P
 def test_a_structure_that_no_case_has_is_said_of_the_whole(data: Path) -> None:
     for n in range(6):
         change(label(data, n), lambda a: np.where(a == 3, 0, a).astype(np.uint8))
-    findings = [f for f in check(data).findings if not f.case_id]
-    assert [(f.severity, f.text) for f in findings] == [
+    issues = [f for f in check(data).issues if not f.case_id]
+    assert [(f.severity, f.text) for f in issues] == [
         ("warning", "no case has a voxel of core, so it cannot be learned")
     ]
     for n in range(6):
         change(label(data, n), np.zeros_like)
-    (finding,) = check(data).errors
-    assert finding.text == "no case has a voxel of any structure (left lobe, right lobe, core)"
+    (issue,) = check(data).errors
+    assert issue.text == "no case has a voxel of any structure (left lobe, right lobe, core)"
 
 
 def test_a_card_and_a_recipe_are_one_answer_too_many(bank: Path) -> None:

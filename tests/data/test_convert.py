@@ -150,7 +150,7 @@ def test_channels_may_be_chosen(tumours: Path, tmp_path: Path) -> None:
     assert files.channels["t1c"].read_bytes() == source.read_bytes()
     with pytest.raises(UsageError, match="an image has 1 or 3 channels, not 4: flair, t1, t1c, t2"):
         convert(tumours, tmp_path / "p", layout="brats", to="images")
-    with pytest.raises(UsageError, match="no channel named 'pd' in every case"):
+    with pytest.raises(UsageError, match="not every case has the channel 'pd'"):
         convert(tumours, tmp_path / "p", layout="brats", to="promise12", channels=["pd"])
 
 
@@ -223,29 +223,27 @@ def test_folders_that_a_refusal_left_do_not_bar_the_next_attempt(heads: Path, tm
 def test_what_stands_already_is_not_replaced_unasked(heads: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     convert(heads, out, layout="decathlon", to="nnunet")
-    with pytest.raises(UsageError, match="the output folder is not empty"):
+    with pytest.raises(UsageError, match="out: is not empty"):
         convert(heads, out, layout="decathlon", to="nnunet")
     (out / "labelsTr" / "phantom_000.nii.gz").write_bytes(b"")
     convert(heads, out, layout="decathlon", to="nnunet", overwrite=True)
     same(read(heads, "decathlon", "phantom_000", ("image",)), read(out, "nnunet", "phantom_000", ("image",)))
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match="the output is a file"):
+    with pytest.raises(UsageError, match="file: is a file, not a folder"):
         convert(heads, tmp_path / "file", layout="decathlon", to="nnunet", overwrite=True)
 
 
 @pytest.mark.parametrize("inner", [".", "out", "..", "../set/../set"])
 def test_source_and_output_lie_apart(tmp_path: Path, inner: str) -> None:
     write_phantoms(tmp_path / "a" / "set", "decathlon", 1, 0, SMALL)
-    with pytest.raises(UsageError, match="the output folder and the source folder contain one another"):
+    with pytest.raises(UsageError, match="the output folder and the source folder overlap"):
         convert(tmp_path / "a" / "set", tmp_path / "a" / "set" / inner, layout="decathlon", to="nnunet")
 
 
 def test_wrong_names_are_refused_with_the_right_ones(heads: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"'nii' is not a layout that can be written; choose from .*nnunet"):
         convert(heads, tmp_path / "o", layout="decathlon", to="nii")
-    with pytest.raises(
-        UsageError, match=r"there is neither a layout nor a card named 'x'; .*decathlon.*hippocampus"
-    ):
+    with pytest.raises(UsageError, match=r"the layout or card 'x' does not exist; .*decathlon.*hippocampus"):
         convert(heads, tmp_path / "o", layout="x", to="nnunet")
     with pytest.raises(UsageError, match="the axis must be sagittal, coronal, axial, not 'k'"):
         convert(heads, tmp_path / "o", layout="decathlon", to="images", axis="k")
@@ -260,7 +258,7 @@ def test_labels_nobody_declared_and_grids_that_differ_are_refused(tmp_path: Path
     path = tmp_path / "set" / "labelsTr" / "phantom_000.nii.gz"
     labels = read_labels(path)
     write_labels(path, LabelMap(labels.array * 3, labels.grid, labels.form), overwrite=True)
-    with pytest.raises(InputError, match=r"phantom_000.nii.gz: holds the label 6, which is not declared"):
+    with pytest.raises(InputError, match=r"phantom_000.nii.gz: contains the label 6, which is not declared"):
         convert(tmp_path / "set", tmp_path / "a", layout="decathlon", to="nnunet")
     grid = Grid((17, 20, 16), labels.grid.affine)
     write_labels(path, LabelMap(labels.array[1:], grid, labels.form), overwrite=True)
@@ -304,7 +302,7 @@ def test_the_command_says_what_it_did(tumours: Path, tmp_path: Path) -> None:
     ran = medseg("convert", tumours, tmp_path / "out", "--from", "brats", "--to", "brats2020")
     assert ran.code == 0, ran.err
     assert "2 cases" in ran.out
-    assert "8 image files copied byte for byte" in ran.out
+    assert "copied 8 image files without a change" in ran.out
     assert "label 3 became 4" in ran.out
     ran = medseg("convert", tumours, tmp_path / "j", "--from", "brats", "--to", "nnunet", "--json")
     found = json.loads(ran.out)

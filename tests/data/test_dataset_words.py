@@ -56,10 +56,12 @@ def test_a_folder_that_is_not_there_is_said_to_be_missing(
 def test_a_folder_of_another_layout_is_told_which_it_has(heads: Path, tumours: Path, tmp_path: Path) -> None:
     for layout in ("brats", "brats2013", "brats2020"):
         told = refused(3, "convert", heads, tmp_path / "out", "--from", layout, "--to", "nnunet")
-        assert "is not in the layout brats: it holds a dataset.json that lists training cases" in told
-        assert "which is the layout decathlon; name the layout decathlon, or a card of it" in told
+        assert "is not in the layout brats: it contains a dataset.json that lists training cases" in told
+        assert "as in the layout decathlon; give the layout decathlon, or a card with this layout" in told
     told = refused(3, "check", tumours, "--card", "phantom")
-    assert "is not in the layout decathlon: it holds folders of patients with a file a modality" in told
+    assert (
+        "is not in the layout decathlon: it contains folders of patients with one file per modality" in told
+    )
 
 
 @pytest.mark.parametrize("layout", ["dicom", "masks", "images"])
@@ -105,7 +107,7 @@ def test_what_many_slices_have_in_common_is_one_line(tmp_path: Path) -> None:
     assert " more)  label 3" in line
     assert f"{len(lines)} warnings" in ran.err
     assert any("  18 of 18 cases  " in line and "The file states no size in mm" in line for line in lines)
-    told = json.loads(done("check", tmp_path / "data", "--json").out)["findings"]
+    told = json.loads(done("check", tmp_path / "data", "--json").out)["issues"]
     assert sum(f["text"] == "label 3 is not labelled" for f in told) == int(line.split()[1]), (
         "each has its own"
     )

@@ -76,10 +76,10 @@ def test_channels_come_in_the_order_of_their_numbers(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_a_description_is_refused(tmp_path: Path) -> None:
-    refused(tmp_path, "does not contain dataset.json")
+    refused(tmp_path, "contains no dataset.json")
     (tmp_path / "dataset.json").mkdir()
-    refused(tmp_path, "does not contain dataset.json")
-    refused(tmp_path / "missing", "does not contain dataset.json")
+    refused(tmp_path, "contains no dataset.json")
+    refused(tmp_path / "missing", "contains no dataset.json")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "\x00", "[" * 100_000])
@@ -228,7 +228,7 @@ def test_a_brats_patient_may_lack_a_sequence_but_not_the_labels(tmp_path: Path, 
     files = YEARS[year][1]
     (case, _) = read_brats(patients(tmp_path / "a", year, without=files[1])).cases
     assert list(case.channels) == ["flair", "t1c", "t2"]
-    with pytest.raises(InputError, match="does not contain a label file"):
+    with pytest.raises(InputError, match="contains no label file"):
         read_brats(patients(tmp_path / "b", year, without=files[4]))
     (case, _) = read_brats(tmp_path / "b", complete=False).cases
     assert (case.label, case.relabel) == (None, {})
@@ -247,18 +247,18 @@ def test_visits_of_one_brats_patient_stay_together(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_brats_patients_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not contain a patient folder"):
+    with pytest.raises(InputError, match="contains no patient folder"):
         read_brats(tmp_path / "nowhere")
     (tmp_path / "p1").mkdir()
     (tmp_path / "p1" / "scan.nii.gz").touch()
-    with pytest.raises(InputError, match="does not contain images named as in one BRATS year"):
+    with pytest.raises(InputError, match="contains no images with the names of a BRATS year"):
         read_brats(tmp_path)
 
 
 def test_two_files_of_one_sequence_are_refused(tmp_path: Path) -> None:
     patients(tmp_path, "2013")
     (tmp_path / "00001" / "Flair_y.nii.gz").touch()
-    with pytest.raises(InputError, match="are the same modality"):
+    with pytest.raises(InputError, match="are of the same modality"):
         read_brats(tmp_path)
 
 
@@ -324,7 +324,9 @@ def test_an_nnunet_description_of_another_form_is_refused(tmp_path: Path, change
 def test_an_nnunet_case_must_be_whole_and_inside(tmp_path: Path) -> None:
     folder = nnunet(tmp_path / "set")
     (folder / "imagesTr" / "a_0001.nii.gz").unlink()
-    with pytest.raises(InputError, match=r"labelsTr/a.nii.gz: has no image imagesTr/a_0001.nii.gz; add it"):
+    with pytest.raises(
+        InputError, match=r"labelsTr/a.nii.gz: has no image imagesTr/a_0001.nii.gz; add the image"
+    ):
         read_nnunet(folder)
     assert len(read_nnunet(folder, complete=False).cases) == 2
     (tmp_path / "x.nii.gz").touch()
@@ -333,7 +335,7 @@ def test_an_nnunet_case_must_be_whole_and_inside(tmp_path: Path) -> None:
         read_nnunet(folder)
     with pytest.raises(InputError, match="no training case"):
         read_nnunet(nnunet(tmp_path / "none", cases=()))
-    with pytest.raises(InputError, match=r"does not contain dataset.json"):
+    with pytest.raises(InputError, match=r"contains no dataset.json"):
         read_nnunet(tmp_path / "nowhere")
 
 
@@ -343,7 +345,7 @@ def test_an_nnunet_description_may_name_its_files(tmp_path: Path) -> None:
     (case,) = read_nnunet(nnunet(tmp_path, ("a",), dataset={"first": entry})).cases
     assert (case.case_id, case.image) == ("first", folder / "imagesTr" / "a_0000.nii.gz")
     few = {"first": entry | {"images": entry["images"] * 2}}
-    with pytest.raises(InputError, match="lists 4 images of 'first', and 2 channels"):
+    with pytest.raises(InputError, match="lists 4 images of 'first', but 2 channels"):
         read_nnunet(nnunet(tmp_path, ("a",), dataset=few))
     out = {"first": entry | {"label": "../a.nii.gz"}}
     with pytest.raises(InputError, match="outside the folder"):
@@ -506,7 +508,7 @@ def test_a_folder_of_masks_is_the_label_of_a_case(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
-        (("meta.csv",), "does not contain a case folder"),
+        (("meta.csv",), "contains no case folder"),
         (("s0/ct.nii.gz",), "contains no mask in segmentations"),
         (("s0/segmentations/a.nii.gz",), "contains no scan"),
         (("s0/ct.nii.gz", "s0/mri.nii.gz", "s0/segmentations/a.nii.gz"), "contains both ct.nii.gz and mri"),
@@ -603,7 +605,9 @@ def test_a_decathlon_description_may_name_values_as_nnunet_does(tmp_path: Path) 
 def test_a_label_without_an_image_is_named(tmp_path: Path) -> None:
     folder = nnunet(tmp_path)
     (folder / "labelsTr" / "c.nii.gz").touch()
-    with pytest.raises(InputError, match=r"labelsTr/c.nii.gz: has no image imagesTr/c_0000.nii.gz; add it"):
+    with pytest.raises(
+        InputError, match=r"labelsTr/c.nii.gz: has no image imagesTr/c_0000.nii.gz; add the image"
+    ):
         read_nnunet(folder)
     assert "c" in {f.case_id for f in check(folder).errors}
 
@@ -640,11 +644,11 @@ def test_the_mask_of_case_355_of_2020_is_taken(tmp_path: Path) -> None:
 def test_a_mask_of_any_other_name_is_named_with_what_it_should_be_called(tmp_path: Path) -> None:
     parts = ("p1_flair.nii.gz", "p1_t1.nii.gz", "drawn_by_me.nii.gz")
     place = patient_2020(tmp_path / "set" / "p1", parts)
-    told = r"p1: does not contain a label file, unless drawn_by_me.nii.gz is it; rename it p1_seg.nii.gz"
+    told = r"p1: contains no label file, but perhaps drawn_by_me.nii.gz is one; rename it to p1_seg.nii.gz"
     with pytest.raises(InputError, match=told):
         read_brats(tmp_path / "set")
     (place / "other.nii.gz").touch()
-    with pytest.raises(InputError, match=r"does not contain a label file; add p1_seg.nii.gz, or move"):
+    with pytest.raises(InputError, match=r"contains no label file; add p1_seg.nii.gz, or move"):
         read_brats(tmp_path / "set")
 
 

@@ -224,7 +224,9 @@ def test_a_seed_makes_the_same_phantoms_in_every_layout(tmp_path: Path, layout: 
 
 
 def test_a_layout_without_phantoms_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"there are no phantoms in the layout 'nii'; choose from decathlon"):
+    with pytest.raises(
+        UsageError, match=r"phantoms cannot be written in the layout 'nii'; choose from decathlon"
+    ):
         write_phantoms(tmp_path, "nii")
     with pytest.raises(UsageError, match="at least one"):
         write_phantoms(tmp_path, "brats", 0)

@@ -114,7 +114,7 @@ def test_a_missing_segmentation_is_a_failure_and_not_an_absence(tmp_path: Path) 
     assert (dice.n, dice.mean_a, dice.mean_b, dice.n_failed_a) == (3, pytest.approx(2 / 3), 1.0, 1)
     assert hd95.mean_a == pytest.approx(diagonal_mm(Grid(SHAPE, AFFINE)) / 3)
     assert "case01" in found.page()
-    assert "A: case01: the prediction is missing; its structures count as missed" in found.page()
+    assert "Doubt: A: case01: The prediction is missing; its structures count as missed." in found.page()
     assert found.faulty == ()
 
 
@@ -133,10 +133,11 @@ def test_files_that_cannot_be_used_are_named_with_the_reason_and_end_in_a_fault(
     assert failures == {"A": ["case00"], "B": ["case01", "case10"]}
     assert [found["case_id"] for found in content["excluded"]] == ["case02"]
     assert (content["missing_a"], content["missing_b"]) == ([], ["case10"])
-    for start in ("A: case00: ", "B: case01: ", "B: case10: the prediction is missing; ", "case02 could not"):
+    missing = "B: case10: The prediction is missing; "
+    for start in ("A: case00: ", "B: case01: ", missing, "A and B: case02: The reference cannot"):
         assert sum(warning.startswith(start) for warning in content["warnings"]) == 1
-        assert f"warning: {start}" in ran.stderr
-        assert f"<li>{start}" in page.read_text()
+        assert f"doubtful: {start}" in ran.stderr
+        assert f'<li class="doubt">Doubt: {start}' in page.read_text()
     assert "(11 cases, of which A failed in 1 and B failed in 2; the table" in " ".join(content["sentences"])
     assert str(tmp_path) not in page.read_text() + ran.stdout
 
@@ -146,9 +147,8 @@ def test_a_reference_that_cannot_be_read_is_left_out_and_named(tmp_path: Path) -
     (ref / "case01.nii.gz").write_bytes(b"no image")
     found = compare(a, b, reference=ref, structures=tmp_path / "names.json")
     assert found.report.n_cases == 2
-    assert found.report.warnings[0].startswith(
-        "case01 could not be measured and is excluded from all numbers: "
-    )
+    assert found.report.findings[0].sentence.startswith("A and B: case01: The reference cannot be used: ")
+    assert found.report.findings[0].sentence.endswith("; excluded from all numbers.")
     assert str(tmp_path) not in found.json()
 
 
@@ -202,9 +202,9 @@ def test_the_settings_that_differ_are_listed(tmp_path: Path) -> None:
         }
         (folder / "case00_seg.json").write_text(json.dumps(content))
     found = compare(a, b)
-    assert ("Mirroring (tta)", "A: as the model says; B: yes") in found.report.facts
+    assert ("Mirroring (tta)", "A: model default; B: yes") in found.report.facts
     assert not any("ngines" in title for title, _ in found.report.facts)
-    assert "A: as the model says; B: yes" in found.page()
+    assert "A: model default; B: yes" in found.page()
 
 
 def test_names_come_from_what_predict_left_beside_the_files(tmp_path: Path) -> None:
@@ -318,8 +318,8 @@ def test_the_command_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "match"),
     [
-        (("--followup", "--reference", "r"), "takes no --reference"),
-        (("--lesions", "core"), "go with --followup"),
+        (("--followup", "--reference", "r"), "cannot be combined with --reference"),
+        (("--lesions", "core"), "need --followup"),
         (("-o", "page.pdf"), "give -o page.html"),
         (("--followup",), "the same file"),
     ],

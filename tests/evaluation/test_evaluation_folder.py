@@ -21,6 +21,7 @@ from medseg.evaluation import measure as measuring
 from medseg.evaluation.evaluate import evaluate
 from medseg.evaluation.folder import safe_names
 from medseg.evaluation.result import Evaluation
+from medseg.metrics import cohort
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import LesionRule
 
@@ -178,7 +179,7 @@ def test_with_faults_everything_else_is_written_and_the_exit_code_says_so(
     ran = medseg("evaluate", pred, ref, "-o", tmp_path / "out", "--no-surface")
     assert ran.code == 7
     assert ran.err.splitlines()[-1] == "medseg: error: 2 of 4 cases failed: b, c"
-    assert "b: the prediction cannot be used" in ran.err
+    assert "doubtful: b: The prediction cannot be used" in ran.err
     assert "excluded from all numbers" in ran.err
     assert ran.out
     page = (tmp_path / "out" / "cohort.html").read_text()
@@ -461,6 +462,23 @@ def test_hostile_names_are_harmless_everywhere(tmp_path: Path) -> None:
     assert [case.case_id for case in again.cases] == sorted(HOSTILE)
 
 
+def test_the_cohort_is_summarised_once(
+    folders: Folders, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows: list[tuple[str, str]] = []
+    summarised = cohort._row
+
+    def counted(structure: str, metric: str, values: Any) -> cohort.CohortRow:
+        rows.append((structure, metric))
+        return summarised(structure, metric, values)
+
+    monkeypatch.setattr(cohort, "_row", counted)
+    found = evaluate(*folders, out=tmp_path / "out", surface=False)
+    assert found["1"].cohort["dice"] in found.cohort
+    assert found.content()["cohort"]
+    assert len(rows) == len(set(rows)) == len(found.cohort)
+
+
 # pages
 
 
@@ -471,8 +489,8 @@ def test_scans_give_each_case_its_page(folders: Folders, tmp_path: Path) -> None
     scan(images / "c.nii.gz", affine=np.eye(4))
     ran = medseg("evaluate", pred, ref, "-o", out, "--images", images, "--no-surface")
     assert ran.code == 7
-    assert "c: no report was written" in ran.err
-    assert "no report was written for cases without a scan: d" in ran.err
+    assert "warning: c: No report was written" in ran.err
+    assert "No report was written for cases without a scan: d" in ran.err
     assert names(out / "cases") == {*(f"{n}.json" for n in "abcd"), "a.html", "b.html", "a.png", "b.png"}
     page = (out / "cohort.html").read_text()
     assert 'href="cases/a.html"' in page

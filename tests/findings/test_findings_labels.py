@@ -11,7 +11,7 @@ from medseg.core.boxes import outer_faces
 from medseg.core.structures import Structure, StructureSet, edge_values, from_labels
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, at_edge, is_doubtful
-from medseg.findings.labels import VOLUME_SLACK, Expected, component_counts, of_labels
+from medseg.findings.labels import VOLUME_SLACK, Expected, check_label_map, component_counts
 
 PAIR = from_labels({1: "left kidney", 2: "right kidney"})
 GRID = Grid((12, 10, 8), np.eye(4))
@@ -26,7 +26,7 @@ def found(
     known: bool = True,
     **expected: Any,
 ) -> tuple[Finding, ...]:
-    return of_labels(labels, grid, structures, Expected(**expected), orientation_known=known)
+    return check_label_map(labels, grid, structures, Expected(**expected), orientation_known=known)
 
 
 def texts(labels: np.ndarray, grid: Grid = GRID, structures: StructureSet = PAIR, **more: Any) -> list[str]:

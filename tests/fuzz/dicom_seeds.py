@@ -1,4 +1,4 @@
-"""DICOM files to be spoiled: a slice, an enhanced multi-frame file, a mosaic and a structure set."""
+"""DICOM files to be spoiled: a slice, a multi-frame file, a mosaic, a structure set and segmentations."""
 
 from __future__ import annotations
 
@@ -14,6 +14,11 @@ from dicom_files import Frame, enhanced, item, repainted, save, scanned, structu
 from io_files import write_dicom
 from mutations import INTEGERS, WORDS, Generator, spoiled_bytes
 from pydicom.dataelem import RawDataElement
+
+from medseg.core.structures import Structure, StructureSet
+from medseg.core.volume import LabelMap
+from medseg.io import read_volume
+from medseg.prediction.dicom import write_dicom as write_objects
 
 CSA_OF_SERIES = 0x00291020
 """80 KB of Siemens that no reader looks at."""
@@ -71,6 +76,25 @@ def structures(folder: Path) -> list[bytes]:
     content = made.read_bytes()
     made.unlink()
     return [content]
+
+
+def segmentations(folder: Path) -> list[bytes]:
+    """Segments, a label map and overlapping regions of a series that lies beside them."""
+    write_dicom(folder / "ct", 3, size=(12, 10), tags={0x00200052: ("UI", "1.2.826.0.1.3680043.2.1125.99")})
+    grid = read_volume(folder / "ct").grid
+    array = np.zeros(grid.shape, np.uint8)
+    array[2:9, 1:8], array[4:6, 3:5, 1:] = 1, 2
+    plain = StructureSet((Structure(1, "liver"), Structure(2, "lesion")))
+    regions = StructureSet((Structure(1, "liver", members=(1, 2)), Structure(2, "lesion", members=(2,))))
+    contents = []
+    for structures, kind in ((plain, "binary"), (plain, "labelmap"), (regions, "binary")):
+        made = write_objects(
+            folder / "seed", folder / "ct", LabelMap(array, grid), structures, model="tiny", kind=kind,  # type: ignore[arg-type]
+        )  # fmt: skip
+        contents.append(made[0].read_bytes())
+        for path in made:
+            path.unlink()
+    return contents
 
 
 def spoiled(blob: bytes, generator: Generator) -> bytes:

@@ -413,6 +413,9 @@ TARGETS: dict[str, Target] = {
     "dicom_frames": Target("x.dcm", dicom.frames, dicom.spoiled, (*IMAGE, each_kind)),
     "dicom_mosaic": Target("x.dcm", dicom.mosaic, dicom.spoiled, IMAGE),
     "dicom_structures": Target("x.dcm", dicom.structures, dicom.spoiled, (whole_labels, io.read_segments)),
+    "dicom_segmentations": Target(
+        "x.dcm", dicom.segmentations, dicom.spoiled, (whole_labels, named_labels)
+    ),
     "model": Target("m.safetensors", model_file, spoiled_model, (load_model,)),
     "checkpoint": Target("last.safetensors", training_state, spoiled_bytes(600), (checkpoint.load,)),
     "card": Target("c.toml", texts("datasets"), spoiled_text, (load_card,)),

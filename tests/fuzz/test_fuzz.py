@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from mmap import mmap
 from pathlib import Path
 
 import fuzzing
@@ -75,7 +76,8 @@ def test_the_fuzzer_notices_what_is_no_value_and_no_refusal(
             pass
 
     def greedy(_: Path) -> None:
-        np.ones(80_000_000)
+        """New pages, for the heap of a process that ran other tests has room for an array."""
+        np.frombuffer(mmap(-1, 640_000_000), np.uint8)[:] = 1
 
     for reader, limit, fault in (
         (endless, 0.2, "took more than"),

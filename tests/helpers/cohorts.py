@@ -10,6 +10,7 @@ from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid
 from medseg.metrics.case import CaseResult, StructureResult
 from medseg.metrics.counts import Counts
+from medseg.metrics.scores import Scores
 from medseg.metrics.value import Status, Value
 from medseg.reporting.cohort.content import ReportCohort, cohort_from_results
 
@@ -51,7 +52,8 @@ def results(cases: Sequence[Mapping[str, Measured]]) -> tuple[list[CaseResult], 
 
 
 def cohort(cases: Sequence[Mapping[str, Measured]]) -> ReportCohort:
-    return cohort_from_results("a cohort", *results(cases))
+    measured, structures = results(cases)
+    return cohort_from_results("a cohort", Scores(measured), structures)
 
 
 def many(cases: int, names: Sequence[str] = ("liver", "spleen"), seed: int = 0) -> ReportCohort:

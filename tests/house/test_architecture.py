@@ -23,6 +23,7 @@ OWNERS = {
     r"\bfind_objects\b": ("core/boxes.py",),
     r"\bcc3d\b": ("core/components.py",),
     r"members or \(": ("core/structures.py",),
+    r"\[0-9a-fA-F\]\{6\}|\bcolour\[": ("core/colours.py",),
     r"mm3[ \w.]*/ (1000|MM3)": ("core/volume.py",),
 }
 """How a fact is spelled, and the modules that own it: all others ask them."""

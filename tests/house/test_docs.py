@@ -1,15 +1,20 @@
-"""What the pages show in TOML is read as it stands."""
+"""What the pages show in TOML is read as it stands, and what draws their pictures uses what there is."""
 
 from __future__ import annotations
 
 import dataclasses
+import io
 import re
+import runpy
 import tomllib
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from medseg.core import specs
+from medseg.reporting.drawing.style import indexed
 from medseg.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]
@@ -40,3 +45,21 @@ def test_an_example_is_toml_and_sections_of_a_recipe_are_read_as_one(page: Path)
         assert data
         if data.keys() <= SECTIONS:
             specs.from_mapping(Recipe, LEAST | data, source=page.name)
+
+
+def test_the_pictures_are_drawn_with_the_palette_of_the_pages() -> None:
+    drawn = runpy.run_path(str(ROOT / "docs" / "pictures.py"))
+    screen = np.linspace(0, 255, 30 * 40 * 3).reshape(30, 40, 3).astype(np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(screen).save(stream, "PNG")
+    small = Image.open(io.BytesIO(drawn["small_png"](stream.getvalue())))
+    assert small.mode == "P"
+    np.testing.assert_array_equal(small.convert("RGB"), indexed(Image.fromarray(screen)).convert("RGB"))
+
+
+def test_the_colour_of_an_area_is_exact_among_many_colours() -> None:
+    """The banner of a page is a pale area beside thousands of colours of edges."""
+    picture = np.random.default_rng(0).integers(0, 256, (120, 120, 3)).astype(np.uint8)
+    picture[:40] = banner = (255, 248, 235)
+    shown = np.asarray(indexed(Image.fromarray(picture)).convert("RGB"))
+    assert (shown[:40] == banner).all()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 from models import tiny_model
 
 import medseg
-from medseg.core.errors import MissingPackageError, UsageError
+from medseg.core.errors import GeometryError, MissingPackageError, UsageError
 from medseg.core.volume import Grid, LabelMap
 from medseg.io import write_labels
+from medseg.segmentation.segmenter import Segmenter
 
 ROOMS = ("augment", "losses", "metrics", "networks")
 
@@ -40,6 +42,14 @@ def test_every_public_name_is_there_and_says_what_it_is(room: str) -> None:
             assert shown or name == "MedsegError", f"{room}.{name} shows no example"
     with pytest.raises(AttributeError, match="did you mean"):
         getattr(module, module.__all__[1] + "x")
+
+
+@pytest.mark.parametrize("room", ["", *ROOMS])
+def test_the_tab_key_offers_the_public_names_and_no_others(room: str) -> None:
+    module = getattr(medseg, room) if room else medseg
+    assert [name for name in dir(module) if not name.startswith("_")] == sorted(
+        name for name in module.__all__ if not name.startswith("_")
+    )
 
 
 CLASSES = [
@@ -69,6 +79,98 @@ def labels(shift: int = 0) -> np.ndarray:
     return array
 
 
+READING = ("use_form", "assume_ras", "fill_nan", "volume", "series")
+"""Keywords of whatever reads files, as the options of the commands."""
+
+
+@pytest.mark.parametrize("verb", ["read", "predict", "evaluate", "compare", "report", "segment"])
+def test_what_a_file_leaves_open_is_decided_by_the_same_keywords_everywhere(verb: str) -> None:
+    called = Segmenter.__call__ if verb == "segment" else getattr(medseg, verb)
+    known = inspect.signature(called).parameters
+    assert set(READING) <= set(known)
+    assert not any("ReadOptions" in str(p.annotation) for p in known.values())
+
+
+def test_a_file_without_orientation_is_read_as_it_is_told(tmp_path: Path) -> None:
+    for name, array in (("a", labels()), ("b", labels(1))):
+        nib.save(nib.Nifti1Image(array, None), tmp_path / f"{name}.nii.gz")
+    a, b = (tmp_path / f"{name}.nii.gz" for name in "ab")
+    with pytest.raises(GeometryError, match="no orientation"):
+        medseg.evaluate(a, b)
+    assert medseg.evaluate(a, b, assume_ras=True)["1"].dice == 0.75
+    mixed = medseg.evaluate(nib.load(a), medseg.read(b, assume_ras=True), assume_ras=True)
+    assert mixed["1"].dice == 0.75
+    assert len(medseg.compare(a, b, reference=a, assume_ras=True).table_rows()) > 1
+    page = medseg.report(nib.load(a), a, tmp_path / "a.html", structures={1: "liver"}, assume_ras=True)
+    assert "liver" in page.read_text("utf-8")
+
+
+class TestWrite:
+    @pytest.mark.parametrize("channels", [("image",), ("t1", "t2")])
+    @pytest.mark.parametrize("dtype", [np.float32, np.int16])
+    def test_a_scan_is_written_as_it_was_read(
+        self, tmp_path: Path, channels: tuple[str, ...], dtype: type[np.number]
+    ) -> None:
+        array = (np.arange(len(channels) * 120) + 0.25).astype(dtype).reshape(-1, 4, 5, 6)
+        scan = medseg.read(array, affine=np.diag([-1.0, 1.0, 2.0, 1.0]), channels=channels)
+        medseg.write(tmp_path / "scan.nii.gz", scan)
+        again = medseg.read(tmp_path / "scan.nii.gz", channels=channels)
+        assert again.array.dtype == dtype
+        assert np.array_equal(again.array, array)
+        assert again.grid.matches(scan.grid)
+
+    def test_what_lies_on_no_grid_is_refused(self, tmp_path: Path) -> None:
+        with pytest.raises(UsageError, match="not ndarray; wrap an array"):
+            medseg.write(tmp_path / "a.nii.gz", labels())
+        scan = medseg.read(labels(), affine=np.eye(4))
+        with pytest.raises(UsageError, match="structures are of labels"):
+            medseg.write(tmp_path / "a.nii.gz", scan, structures={1: "liver"})
+        assert not any(tmp_path.iterdir())
+
+    def test_labels_take_names_by_value(self, tmp_path: Path) -> None:
+        found = LabelMap(labels(), Grid(labels().shape, np.eye(4)))
+        medseg.write(tmp_path / "a.seg.nrrd", found, structures={1: "liver", 2: "spleen"})
+        (tmp_path / "names.json").write_text('{"1": "liver", "2": "spleen"}')
+        medseg.write(tmp_path / "b.seg.nrrd", found, structures=tmp_path / "names.json")
+        for name in ("a.seg.nrrd", "b.seg.nrrd"):
+            assert b"Segment0_Name:=liver" in (tmp_path / name).read_bytes()
+
+
+def test_an_affine_in_the_place_of_a_grid_is_refused_with_the_way_to_make_one() -> None:
+    for make in (LabelMap, lambda array, grid: medseg.Volume(array[None], grid, ("t1",))):
+        with pytest.raises(UsageError, match=r"not ndarray; give medseg.Grid\(shape, affine\)"):
+            make(labels(), np.eye(4))
+
+
+def test_arrays_are_not_compared_but_measured() -> None:
+    with pytest.raises(UsageError, match=r"files or folders, not ndarray; .* medseg\.evaluate"):
+        medseg.compare(labels(), labels(1))
+
+
+class TestShown:
+    def test_an_image_is_shown_in_a_line(self) -> None:
+        grid = Grid((12, 13, 14), np.diag([-1.0, 1.0, 2.5, 1.0]))
+        assert repr(grid) == "Grid(12 × 13 × 14 voxels, 1 × 1 × 2.5 mm, LAS)"
+        assert repr(LabelMap(labels(), grid)) == f"LabelMap(uint8, {repr(grid)[5:-1]})"
+        scan = medseg.read(np.zeros((2, 12, 13, 14), np.int16), affine=grid.affine, channels=("t1", "t2"))
+        assert repr(scan) == f"Volume(t1, t2: int16, {repr(grid)[5:-1]})"
+
+    def test_an_evaluation_is_shown_in_a_line(self) -> None:
+        found = medseg.evaluate(labels(1), labels(), spacing_mm=(1, 1, 2), structures={1: "liver", 2: "x"})
+        assert repr(found) == "Evaluation(1 case, mean Dice: liver 0.750 and x 1.000)"
+        assert repr(found.scores) == "Scores(1 case, mean Dice: liver 0.750 and x 1.000)"
+        assert repr(found["liver"]).startswith("StructureScores(liver, 1 case, dice 0.75, jaccard 0.6, ")
+
+    def test_a_model_and_its_result_are_shown_in_a_line(self, tmp_path: Path) -> None:
+        segmenter = medseg.load(tiny(tmp_path), threads=1)
+        count = f"{len(segmenter.structures)} structures"
+        name, channels = segmenter.models[0].spec.name, ", ".join(segmenter.channels)
+        assert repr(segmenter) == f"Segmenter({name}: {channels} to {count})"
+        found = segmenter(noise())
+        assert repr(found) == f"Segmentation({found.verdict.flag}, {count}, {found.labels})"
+        assert "20 × 21 × 22 voxels" in repr(found)
+
+
 class TestEvaluate:
     def test_arrays_images_and_files_give_the_same_numbers(self, tmp_path: Path) -> None:
         affine = np.diag([-1.0, 1.0, 2.0, 1.0])
@@ -91,6 +193,30 @@ class TestEvaluate:
             assert found["liver"].hd95_mm == 2.0
             assert found["spleen"]["pq"] == 1.0
             assert found["liver"].nsd == found.cases[0]["liver"].metrics["nsd"].value
+
+    def test_a_tensor_that_carries_an_affine_of_its_own_is_an_array(self) -> None:
+        from monai.data import MetaTensor
+
+        pair = (MetaTensor(array.astype(np.int64), affine=np.eye(4)) for array in (labels(1), labels()))
+        found = medseg.evaluate(*pair, affine=np.diag([1.0, 1.0, 3.0, 1.0]))
+        assert found["1"].hd95_mm == 3.0
+
+    @pytest.mark.parametrize(
+        "more", [{"affine": np.eye(4)}, {"spacing_mm": (1, 1, 2)}], ids=["affine", "spacing"]
+    )
+    def test_an_affine_that_neither_side_needs_is_refused(self, tmp_path: Path, more: dict[str, Any]) -> None:
+        placed = LabelMap(labels(), Grid(labels().shape, np.eye(4)))
+        write_labels(tmp_path / "a.nii.gz", placed)
+        for pred, ref in itertools.product((placed, placed.to_nibabel(), tmp_path / "a.nii.gz"), repeat=2):
+            with pytest.raises(UsageError, match="where their voxels lie"):
+                medseg.evaluate(pred, ref, **more)
+        assert medseg.evaluate(placed, labels(), spacing_mm=(1, 1, 1))["1"].dice == 1.0
+
+    def test_a_spacing_has_one_length_an_axis(self) -> None:
+        with pytest.raises(UsageError, match=r"2 lengths.*\(12, 13, 14\)"):
+            medseg.evaluate(labels(), labels(), spacing_mm=(1, 2))
+        flat = medseg.evaluate(labels(1)[..., 4], labels()[..., 4], spacing_mm=(1, 2))
+        assert flat["1"].volume_ref_ml == 0.032
 
     def test_a_name_that_is_not_there_is_answered_with_the_nearest(self) -> None:
         found = medseg.evaluate(labels(), labels(), spacing_mm=(1, 1, 1))

@@ -11,7 +11,9 @@ PACKAGE = Path(__file__).parents[2] / "medseg"
 ODD = re.compile(
     r"(?<!there )\b(is|are) no (?!longer\b)|\bif not said\b|\bnobody knows\b"
     r"|\bis none of (ours|its)\b|\bno .* of ours\b"
-    r"|\bgoes on\b(?! after)|\bbegun\b|\bas told\b|\bdata set\b",
+    r"|\bgoes on\b(?! after)|\bbegun\b|\bas told\b|\bdata set\b"
+    r"|\bin no [a-z ]+ that\b|\bmust lie\b|\bthe model says\b|\bis of (labels|regions|the)\b"
+    r"|\bagain and again\b|\bbeside the scan,|\bno such engine\b",
     re.IGNORECASE,
 )
 

@@ -45,9 +45,9 @@ def test_each_hook_runs_a_tool_of_make_lint() -> None:
 
 
 def test_every_page_of_the_site_exists() -> None:
-    made = {"reference/commands.md", "reference/python.md"}  # by docs/reference.py
     for page in re.findall(r": ([\w/-]+\.md)$", text("mkdocs.yml"), re.MULTILINE):
-        assert page in made or (ROOT / "docs" / page).is_file(), page
+        made = page.startswith("reference/")  # by docs/reference.py
+        assert made or (ROOT / "docs" / page).is_file(), page
 
 
 def test_modules_that_a_guide_names_exist() -> None:

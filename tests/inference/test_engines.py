@@ -18,6 +18,7 @@ from medseg.inference.engines import base
 from medseg.inference.engines.openvino import MAX_COMPILED, OpenVinoEngine
 from medseg.inference.engines.torch import to_graph, torch_engine
 from medseg.model.evidence import EngineAgreement, Evidence
+from medseg.model.file import Model
 from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import MEMORY_FORMATS
@@ -199,15 +200,15 @@ def test_an_unknown_device_or_precision_is_refused(graph):
     net, _ = network()
     with pytest.raises(UsageError, match="the device 'cuda:7' is not available"):
         torch_engine(net, "cuda:7")
-    with pytest.raises(UsageError, match="precision 'f8'"):
+    with pytest.raises(UsageError, match="cannot compute in 'f8'"):
         torch_engine(net, precision="f8")
-    with pytest.raises(UsageError, match="precision 'f8'"):
+    with pytest.raises(UsageError, match="cannot compute in 'f8'"):
         OpenVinoEngine(*graph, precision="f8")
 
 
 def model(net, spec, graph=None):
     weights = {key: value.numpy() for key, value in net.state_dict().items()}
-    return SimpleNamespace(spec=SimpleNamespace(network=spec), weights=weights, graph=graph, sha256="")
+    return Model(SimpleNamespace(network=spec), weights, graph)
 
 
 def test_loading_gives_the_engine_of_a_model(graph):
@@ -222,9 +223,9 @@ def test_loading_gives_the_engine_of_a_model(graph):
 @pytest.mark.parametrize(
     ("settings", "fault", "error"),
     [
-        ({}, "no graph", ModelError),
+        ({}, "contains no OpenVINO graph", ModelError),
         ({"device": "cuda"}, "runs on the CPU", UsageError),
-        ({"name": "onnx"}, "no engine named", UsageError),
+        ({"name": "onnx"}, "the engine 'onnx' does not exist", UsageError),
     ],
 )
 def test_engines_that_cannot_be_had_are_refused(settings, fault, error):

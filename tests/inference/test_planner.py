@@ -63,7 +63,7 @@ def test_with_less_room_the_tiles_are_smaller_and_the_answer_is_the_same(
 @pytest.mark.fault("reliability 88")
 def test_too_little_room_is_refused_with_what_is_needed(predictor: Predictor, model: Model) -> None:
     with pytest.raises(
-        ResourceError, match=r"beside the scan, needs 0\.\d\d GiB, and 0\.01 GiB are left"
+        ResourceError, match=r"needs 0\.\d\d GiB in addition to the scan, but only 0\.01 GiB are left"
     ) as e:
         planner.with_tiles_that_fit(predictor, model.spec, SHAPE, SHAPE, 10_000_000)
     assert "--max-memory" in str(e.value)

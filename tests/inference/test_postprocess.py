@@ -143,7 +143,7 @@ def test_regions_are_worked_on_by_the_value_they_paint() -> None:
 
 
 def test_an_unknown_structure_is_refused() -> None:
-    with pytest.raises(UsageError, match="no structure named 'kidney'"):
+    with pytest.raises(UsageError, match="the structure 'kidney' does not exist"):
         postprocess(empty(), ORGANS, PostprocessSpec(fill_holes=("kidney",)), GRID)
 
 

@@ -242,7 +242,7 @@ def test_an_image_without_voxels_or_channels_is_refused(shape):
 
 
 def test_a_predictor_needs_an_engine():
-    with pytest.raises(UsageError, match="0 engines"):
+    with pytest.raises(UsageError, match="at least 1, not 0 and 1"):
         Predictor(engines=(), stride=(1,) * 3, radius=(0,) * 3, tile_independent=True, tile=(8,) * 3)
 
 
@@ -291,7 +291,7 @@ def test_a_probability_of_exactly_one_half_is_not_painted():
 
 
 def test_outputs_must_be_as_many_as_the_structures_make():
-    with pytest.raises(ModelError, match="2 outputs, where the structures make 3"):
+    with pytest.raises(ModelError, match="2 outputs, but its structures need 3"):
         labels_from_probabilities(np.zeros((2, 1, 1, 1), np.float32), from_labels({1: "a", 2: "b"}))
 
 

@@ -119,5 +119,5 @@ def test_what_cannot_win_is_not_interpolated(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_an_output_too_few_is_refused() -> None:
     way = prepared(scan((8, 8, 8)), 1.0)
-    with pytest.raises(ModelError, match="4 outputs, where the structures make 5"):
+    with pytest.raises(ModelError, match="4 outputs, but its structures need 5"):
         restored([way], [np.zeros((4, *way.array.shape[1:]), np.float32)], LABELS)

@@ -83,6 +83,6 @@ def test_the_image_is_left_alone() -> None:
 
 def test_mirrored_slices_are_refused_where_neighbours_would_trade_places() -> None:
     for axes, context, flips in (((0,), 0, ((1,),)), ((2,), 1, ((2,),)), ((1,), 1, ((0, 1),))):
-        with pytest.raises(UsageError, match="cannot be averaged with mirrored ones"):
+        with pytest.raises(UsageError, match="cannot be averaged with mirrored slices"):
             predictor(axes, context, flips=flips)
     predictor((2,), 1, flips=((0,),))

@@ -142,7 +142,7 @@ def test_what_is_read_is_a_copy():
     ("settings", "fault"),
     [
         ({"strategy": "overlap_tile"}, "does not depend on the tile"),
-        ({"overlap": 1.0}, "not in"),
+        ({"overlap": 1.0}, "overlap must be in"),
         ({"tile": (16, 16, 15)}, "multiple"),
         ({"stride": (0, 4, 4)}, "positive"),
     ],

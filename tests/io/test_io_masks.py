@@ -81,7 +81,7 @@ def test_a_structure_without_a_mask_is_absent_and_said_to_be(folder: Path) -> No
 def test_a_mask_of_no_structure_is_refused_unless_told_otherwise(folder: Path) -> None:
     few = {"liver": 1}
     with pytest.raises(
-        InputError, match=r"not known structures: Kidney_Left\.nii\.gz, spleen\.nii\.gz; declare"
+        InputError, match=r"not known structures: Kidney_Left\.nii\.gz and spleen\.nii\.gz; declare"
     ):
         io.read_mask_folder(folder, few)
     labels, _ = io.read_mask_folder(folder, few, others=True)
@@ -100,7 +100,7 @@ def test_a_mask_has_any_one_value(tmp_path: Path, top: float) -> None:
 @pytest.mark.parametrize(
     ("mask", "fault"),
     [
-        (box(0, 2) + box(1, 3), "is not a mask: it contains the values 1, 2 besides 0"),
+        (box(0, 2) + box(1, 3), "is not a mask: it contains the values 1 and 2 besides 0"),
         (box(0, 2) * np.float32(0.4), "is not an integer"),
         (np.arange(210).reshape(SHAPE).astype(np.uint8), "1, 2, 3, 4, 5, 6, 7, 8 and 201 more"),
     ],

@@ -128,6 +128,10 @@ class TestArrays:
             assert np.array_equal(as_labels(source).array, wanted)
         with pytest.raises(InputError, match="is not an integer"):
             as_labels(nib.Nifti1Image(wanted + np.float32(0.5), np.eye(4)))
+        two = as_volume(np.stack([wanted, wanted]), affine=np.eye(4), channels=("a", "b"))
+        with pytest.raises(InputError) as fault:
+            as_labels(two)
+        assert str(fault.value) == "Volume: a label map has one channel, not 2"
 
 
 class TestNibabel:

@@ -149,7 +149,7 @@ def test_overlaps_points_and_gaps_are_said(tmp_path: Path) -> None:
     )
     alone = io.read_labels(file, structures=from_labels({4: "Tumour", 5: "liver"}))
     assert np.unique(alone.array).tolist() == [0, 4]
-    assert "The file contains no liver; taken as absent." in alone.warnings
+    assert "The file lacks liver; taken as absent." in alone.warnings
     assert "Left out: 1 structure of the file, because not requested." in alone.warnings
     with pytest.raises(InputError, match="none of the structures wanted"):
         io.read_labels(file, structures=from_labels({1: "liver"}))

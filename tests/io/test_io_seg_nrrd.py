@@ -268,12 +268,13 @@ def test_segments_get_the_values_of_the_structures_of_their_names(tmp_path: Path
     labels = io.read_labels(path, structures=wanted)
     np.testing.assert_array_equal(labels.array, np.array([0, 7, 300])[io.read_labels(path).array])
     with pytest.raises(
-        InputError, match="not known structures: tumour; name them in 3D Slicer as one of left"
+        InputError,
+        match="not known structures: tumour; rename them in 3D Slicer; the known structures are left",
     ):
         io.read_labels(path, structures=from_labels({7: "left kidney"}))
     stay = io.read_labels(path, structures=from_labels({1: "liver"}))
     np.testing.assert_array_equal(stay.array, io.read_labels(path).array)
-    assert stay.warnings[-1].startswith("No segment has the name of a structure (Left_Kidney, tumour)")
+    assert stay.warnings[-1].startswith("No segment has the name of a structure (Left_Kidney and tumour)")
 
 
 # Writing

@@ -49,6 +49,6 @@ def test_without_focus_it_is_cross_entropy() -> None:
 
 def test_alpha_is_of_regions() -> None:
     with pytest.raises(
-        UsageError, match="alpha of the focal loss applies to regions only; use class_weights for labels"
+        UsageError, match="alpha of the focal loss applies only to regions; use class_weights for labels"
     ):
         loss("focal", False, alpha=0.25)

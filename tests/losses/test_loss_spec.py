@@ -113,14 +113,17 @@ def test_settings_out_of_range_are_refused(settings: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("settings", "says"),
     [
-        ({"name": "x"}, "there is no loss named 'x'; choose from dice, jaccard, tversky, .*, sum"),
+        ({"name": "x"}, "the loss 'x' does not exist; choose from dice, jaccard, tversky, .*, sum"),
         (
             {"name": "lovasz", "smooth": 2.0},
             "does not use smooth; it uses include_background, batch",
         ),
-        ({"name": "sum", "smooth": 2.0}, "the loss 'sum' does not use smooth; it uses terms alone"),
+        ({"name": "sum", "smooth": 2.0}, "the loss 'sum' does not use smooth; it uses only terms"),
         ({"name": "sum"}, r"a sum of losses needs terms; add \[\[loss.terms\]\]"),
-        ({"name": "dice", "terms": (LossTerm("dice"),)}, "the loss 'dice' has no terms; set name = \"sum\""),
+        (
+            {"name": "dice", "terms": (LossTerm("dice"),)},
+            "the loss 'dice' does not take terms; set name = \"sum\"",
+        ),
     ],
 )
 def test_what_does_not_belong_together_is_refused(settings: dict[str, Any], says: str) -> None:

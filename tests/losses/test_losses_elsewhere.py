@@ -80,7 +80,7 @@ class TestRefused:
 
     def test_a_mask_of_other_shape(self) -> None:
         logits, labels = case()
-        with pytest.raises(UsageError, match="do not fit logits"):
+        with pytest.raises(UsageError, match="does not fit logits"):
             losses.DiceLoss()(logits, labels, torch.ones(3, 6, 5, dtype=torch.bool))
 
     def test_losses_of_one_kind_of_outputs(self) -> None:

@@ -78,7 +78,7 @@ def test_a_batch_whose_labels_all_weigh_nothing_has_no_cross_entropy() -> None:
     ("logits", "target", "says"),
     [
         ((1, 1, 4), torch.zeros(1, 4, dtype=torch.int64), "needs at least two outputs"),
-        ((1, 3, 4), torch.full((1, 4), 0.5), "must be whole numbers, and these torch.float32"),
+        ((1, 3, 4), torch.full((1, 4), 0.5), "must be whole numbers, but these torch.float32"),
         ((1, 3, 4), torch.tensor([[0, 1, 2, 3]]), "labels from 0 to 3 do not fit 3 outputs"),
         ((1, 3, 4), torch.tensor([[0, 1, -1, 2]]), "labels from -1 to 2 do not fit 3 outputs"),
     ],

@@ -6,19 +6,25 @@ import math
 
 import numpy as np
 import pytest
+from missed import missed_case
 from scipy import ndimage
 
 from medseg.core.errors import GridMismatchError, UsageError
 from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.metrics import surface as sd
-from medseg.metrics.case import CaseResult, evaluate_case, missed_case
-from medseg.metrics.table import surface_metrics
+from medseg.metrics.case import CaseResult, evaluate_case
+from medseg.metrics.table import METRICS
 
 AFFINE = np.array([[0, -1.5, 0, 9], [0, 0, 2, -4], [0.7, 0, 0, 1], [0, 0, 0, 1]])
 SHAPE = (16, 14, 12)
 STRUCTURES = from_labels({1: "left kidney", 2: "right kidney", 7: "liver"})
 REGIONS = StructureSet((Structure(1, "both", members=(1, 2)), Structure(7, "all", members=(1, 2, 7))))
+
+
+def distances(mode: str) -> list[str]:
+    """The metrics of distances in a mode."""
+    return [name for name, metric in METRICS.items() if mode in metric.by_mode]
 
 
 def label_map(array: np.ndarray, affine: np.ndarray = AFFINE) -> LabelMap:
@@ -54,7 +60,7 @@ def test_cropping_to_a_structure_changes_no_number(mode: str) -> None:
         percentile = sd.hausdorff_mm if mode == "surfel" else sd.voxel_hausdorff_mm
         assert row.metrics["hd95_mm"].value == percentile(d, 95)
         assert row.metrics["assd_mm"].value == pytest.approx(sd.average_mm(d), rel=1e-13)
-        assert list(row.metrics)[7:] == list(surface_metrics(mode))
+        assert list(row.metrics)[7:] == distances(mode)
 
 
 @pytest.mark.parametrize("mode", ["surfel", "voxel"])
@@ -103,7 +109,7 @@ def test_swapping_the_maps_changes_no_distance(mode: str) -> None:
     one = evaluate_case(predicted, reference, STRUCTURES, tolerance_mm=1.0, mode=mode)
     other = evaluate_case(reference, predicted, STRUCTURES, tolerance_mm=1.0, mode=mode)
     for a, b in zip(one.rows, other.rows, strict=True):
-        for name in ("dice", "jaccard", "volume_similarity", *surface_metrics(mode)):
+        for name in ("dice", "jaccard", "volume_similarity", *distances(mode)):
             assert a.metrics[name].value == pytest.approx(b.metrics[name].value, rel=1e-12)
         assert a.metrics["recall"].value == b.metrics["precision"].value
 
@@ -248,7 +254,7 @@ def test_a_structure_that_nobody_labelled_has_no_number_and_its_neighbours_have_
 def test_surface_metrics_can_be_left_out() -> None:
     reference, predicted = (label_map(a) for a in pair())
     case = evaluate_case(predicted, reference, STRUCTURES, surface=False, tolerance_mm=1.0)
-    for name in surface_metrics("surfel"):
+    for name in distances("surfel"):
         assert case["liver"].metrics[name].status == "not_evaluated"
     assert case["liver"].metrics["dice"].status == "ok"
 

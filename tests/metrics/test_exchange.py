@@ -8,10 +8,11 @@ import json
 
 import numpy as np
 import pytest
+from missed import missed_case
 
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid, LabelMap
-from medseg.metrics.case import CaseResult, evaluate_case, missed_case
+from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.metrics.exchange import CHALLENGER_METRICS, challenger_csv, nnunet_summary
 
 STRUCTURES = StructureSet(

@@ -93,7 +93,7 @@ def test_images_of_two_axes() -> None:
 
 def test_what_makes_no_sense_is_refused() -> None:
     one = np.ones((4, 4, 4), bool)
-    with pytest.raises(GridMismatchError, match=r"\(4, 4, 4\), reference \(4, 4, 2\)"):
+    with pytest.raises(GridMismatchError, match=r"\(4, 4, 2\), prediction \(4, 4, 4\)"):
         metrics.dice(one, one[..., :2])
     with pytest.raises(UsageError, match="labels 1, 2; choose one with label="):
         metrics.dice(one.astype(int) + (np.arange(4) > 1), one.astype(int))
@@ -102,3 +102,6 @@ def test_what_makes_no_sense_is_refused() -> None:
     with pytest.raises(UsageError, match="0 mm or more"):
         metrics.nsd(one, one, spacing_mm=(1, 1, 1), tolerance_mm=-1)
     assert metrics.surface_dice is metrics.nsd
+    for of in (metrics.hd95, metrics.hd100, metrics.assd):
+        with pytest.raises(UsageError, match="one of surfel, voxel, not 'surfels'"):
+            of(one, one, spacing_mm=(1, 1, 1), mode="surfels")

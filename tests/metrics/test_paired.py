@@ -7,12 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from missed import missed_case
 from scipy import stats
 
 from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
-from medseg.metrics.case import CaseResult, evaluate_case, missed_case
+from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.metrics.cohort import bootstrap_interval
 from medseg.metrics.paired import OVERALL, PairedRow, compare_cases, diagonal_mm
 

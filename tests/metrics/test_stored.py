@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from medseg.core.errors import MedsegError
 from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
-from medseg.metrics.case import CaseResult, evaluate_case
+from medseg.metrics.case import CaseResult, evaluate_case, ignored_nowhere
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.stored import case_from_mapping, case_mapping
 
@@ -29,8 +30,9 @@ def measured(seed: int, kind: str = "labels") -> CaseResult:
     affine[:3, :3], affine[:3, 3] = turn, rng.normal(size=3) * 100
     grid = Grid((7, 6, 5), affine)
     reference = rng.integers(0, 3, grid.shape).astype(np.uint8)
+    reference[0] = 9 * (seed % 2)
     predicted = np.where(rng.random(grid.shape) < 0.5, 1, 3).astype(np.uint8)
-    maps = LabelMap(predicted, grid), LabelMap(reference, grid, warnings=("it says so",))
+    maps = LabelMap(predicted, grid), LabelMap(reference, grid, warnings=("it says so",), ignore=9)
     return evaluate_case(*maps, SETS[kind], tolerance_mm=1 / 3, case_id="=1\udcff", instances=InstanceRule())
 
 
@@ -42,6 +44,8 @@ def test_what_is_read_back_is_what_was_measured(seed: int, kind: str) -> None:
     again = case_from_mapping(json.loads(text) | {"case_id": "a"}, source="a")
     assert (again.rows, again.overall) == (case.rows, case.overall)
     assert (again.failure, again.warnings) == (case.failure, case.warnings)
+    assert again.ignored == case.ignored == 30 * (seed % 2)
+    assert bool(ignored_nowhere(9, [replace(again, warnings=())])) == (case.ignored == 0)
     assert again.grid.shape == case.grid.shape
     assert np.array_equal(again.grid.affine, case.grid.affine)
     if kind == "labels":

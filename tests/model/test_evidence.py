@@ -44,7 +44,7 @@ def test_an_older_model_saved_again_gains_the_settings_that_came_later_and_nothi
     load_model("hippocampus").save(tmp_path / "again.safetensors")
     stored, again = (stored_spec(p) for p in (PACKAGED["hippocampus"], tmp_path / "again.safetensors"))
     stored["postprocess"] |= {"one_side": False, "one_piece": []}
-    assert again == stored | {"refinement": None}
+    assert again == stored | {"name": "hippocampus", "refinement": None}
 
 
 def test_what_was_not_measured_is_left_out() -> None:
@@ -91,9 +91,12 @@ def test_evidence_of_a_later_version_is_refused_with_what_to_do(
     [
         ({"volumes": {}}, "evidence.volumes is not a setting; did you mean 'volumes_ml'"),
         ({"volumes_ml": {"core": {"min": 1.0, "max": 2.0, "mean": 1.5}}}, "volumes_ml.core.mean is not a"),
-        ({"volumes_ml": {"core": {"min": 2.0, "max": 1.0}}}, "volumes must ascend from 0 or more"),
+        (
+            {"volumes_ml": {"core": {"min": 2.0, "max": 1.0}}},
+            "the volumes must be an interval (min, max) from 0 upwards",
+        ),
         ({"confidence": {"min": "0.9"}}, "evidence.confidence.min = '0.9'"),
-        ({"confidence": {"min": float("nan")}}, "confidence must lie in"),
+        ({"confidence": {"min": float("nan")}}, "confidence must be in"),
         ({"spacing_mm": {"min": [1.0, 1.0], "max": [1.0, 1.0, 1.0]}}, "evidence.spacing_mm.min"),
     ],
 )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from commands import done
 from safetensors.numpy import save as save_tensors
 
 from medseg.core import specs
@@ -19,7 +20,7 @@ from medseg.core.errors import ModelError, UsageError
 from medseg.core.structures import from_labels
 from medseg.model import file as model_module
 from medseg.model.evidence import Confidence, Evidence
-from medseg.model.file import Model, find_model, load_model
+from medseg.model.file import Model, find_model, load_model, packaged_models
 from medseg.model.provenance import CaseCounts, Provenance
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec
 
@@ -249,7 +250,7 @@ def test_a_model_without_a_digest_is_refused(tmp_path: Path) -> None:
 @pytest.mark.fault("reliability 69")
 def test_another_schema_is_refused(tmp_path: Path, schema: str | None) -> None:
     craft(tmp_path / "m.safetensors", {"schema": schema})
-    assert "medseg.model/1" in str(refused(tmp_path / "m.safetensors", "this version reads"))
+    assert "medseg.model/1" in str(refused(tmp_path / "m.safetensors", "this medseg reads"))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -257,7 +258,7 @@ def test_another_schema_is_refused(tmp_path: Path, schema: str | None) -> None:
 def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
     tensors = {"weight/conv.bias": np.array([0.0, value], np.float32)}
     craft(tmp_path / "m.safetensors", {}, tensors)
-    refused(tmp_path / "m.safetensors", r"weight conv.bias holds values that are not finite")
+    refused(tmp_path / "m.safetensors", r"the weight conv.bias contains values that are not finite")
 
 
 def spec_with(**changes: Any) -> str:
@@ -272,9 +273,9 @@ def spec_with(**changes: Any) -> str:
         ("[]", "object"),
         ("{}", "is missing"),
         (spec_with(colour="red"), "colour is not a setting"),
-        (spec_with(channels=["MRI", "CT"]), "for 2 images and 3 outputs"),
-        (spec_with(structures=[{"value": 1, "name": "a"}]), "for 1 images and 2 outputs"),
-        (spec_with(structures=[{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]), "must differ"),
+        (spec_with(channels=["MRI", "CT"]), "needs 2 and 3"),
+        (spec_with(structures=[{"value": 1, "name": "a"}]), "needs 1 and 2"),
+        (spec_with(structures=[{"value": 1, "name": "a"}, {"value": 1, "name": "b"}]), "the same name"),
         (spec_with(structures=[{"value": 1, "name": "a"}, {"value": 2, "name": "b", "side": "x"}]), "side"),
         (
             spec_with(facts={"stride": [0, 2, 2], "receptive_radius": [1, 1, 1], "tile_independent": True}),
@@ -290,16 +291,26 @@ def test_a_description_that_makes_no_sense_is_refused(tmp_path: Path, spec: str,
     refused(tmp_path / "m.safetensors", fault)
 
 
+@pytest.mark.parametrize("name", list(packaged_models()))
+def test_a_packaged_model_has_one_name_and_its_recipe_another(name: str) -> None:
+    shown = done("info", name, "--json").json()
+    assert isinstance(shown, dict)
+    assert (shown["name"], shown["recipe"]) == (name, load_model(name).spec.training.recipe)
+
+
 def test_a_model_is_found_by_path_or_packaged_name(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert find_model(saved) == saved
     monkeypatch.setattr(model_module, "packaged_models", lambda: {"tiny": saved})
     assert find_model("tiny") == saved
     assert load_model("tiny").spec.name == "tiny"
-    with pytest.raises(ModelError, match=r"no packaged model.*packaged models: tiny"):
+    monkeypatch.setattr(model_module, "packaged_models", lambda: {"head": saved})
+    assert load_model("head").spec.name == load_model(saved).spec.name == "head"
+    monkeypatch.setattr(model_module, "packaged_models", lambda: {"tiny": saved})
+    with pytest.raises(ModelError, match=r"packaged model; .* choose from tiny"):
         find_model("tinier")
 
 
 @pytest.mark.parametrize("name", ["", "/", "missing.safetensors"])
 def test_a_model_that_is_not_there_is_a_model_error(name: str) -> None:
-    with pytest.raises(ModelError, match="no such model"):
+    with pytest.raises(ModelError, match="is neither a model file nor"):
         load_model(name)

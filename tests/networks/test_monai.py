@@ -78,17 +78,20 @@ def test_two_axes_reach_the_class() -> None:
     [
         (
             {"name": "monai:SegResnt"},
-            "MONAI has no network named 'SegResnt'; did you mean SegResNet",
+            "MONAI does not define the network 'SegResnt'; did you mean SegResNet",
         ),
-        ({"name": "monai:xyzzy"}, "MONAI has no network named 'xyzzy'; see "),
+        ({"name": "monai:xyzzy"}, "MONAI does not define the network 'xyzzy'; see "),
         ({"name": "monai:SegResNet", "options": {"init_filter": 8}}, "did you mean init_filters"),
         ({"name": "monai:SegResNet", "options": {"in_channels": 8}}, "no option in_channels"),
         (
             {"name": "monai:SegResNet", "options": {"blocks_up": (1,)}, "widths": (4, 8)},
             "does not take widths",
         ),
-        ({"name": "monai:SegResNet", "options": {"stride": (8, 8)}}, "3 of them above 0, not (8, 8)"),
-        ({"name": "monai:SegResNet", "options": {"stride": 0.5}}, "above 0, not 0.5"),
+        (
+            {"name": "monai:SegResNet", "options": {"stride": (8, 8)}},
+            "one positive integer or 3 of them, not (8, 8)",
+        ),
+        ({"name": "monai:SegResNet", "options": {"stride": 0.5}}, "3 of them, not 0.5"),
         ({"name": "monai:SegResNet", "options": {"norm": "spectral"}}, "monai:SegResNet cannot be built"),
         ({"name": "monai:DynUNet"}, "monai:DynUNet cannot be built"),
     ],
@@ -102,7 +105,7 @@ def test_what_makes_no_network_is_refused_with_a_mend(spec: dict[str, Any], says
 def test_deep_supervision_of_another_make_is_refused_where_it_answers() -> None:
     net = network("DynUNet", deep_supervision=True)
     x = torch.zeros(1, 2, 4, 8, 8)
-    with pytest.raises(UsageError, match=r"answers with \(1, 2, 3, 4, 8, 8\) where .* \(1, 3, 4, 8, 8\)"):
+    with pytest.raises(UsageError, match=r"returns \(1, 2, 3, 4, 8, 8\) instead of .* \(1, 3, 4, 8, 8\)"):
         net(x)
     with torch.no_grad():
         assert net.eval()(x).shape == (1, 3, 4, 8, 8)
@@ -112,7 +115,7 @@ def test_a_network_that_does_not_segment_is_refused_where_it_answers() -> None:
     spec = NetworkSpec("monai:AutoEncoder", options={"channels": (2, 4), "strides": (2, 2), "stride": 4})
     assert build(spec).eval()(torch.zeros(1, 1, 8, 8, 8)).shape == (1, 2, 8, 8, 8)
     spec = NetworkSpec("monai:DenseNet121", options={"init_features": 8})
-    with pytest.raises(UsageError, match=r"answers with \(1, 2\) where logits"):
+    with pytest.raises(UsageError, match=r"returns \(1, 2\) instead of logits"):
         build(spec).eval()(torch.zeros(1, 1, 32, 32, 32))
 
 

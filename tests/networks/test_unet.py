@@ -68,5 +68,5 @@ def test_the_contracting_path_ends_in_dropout() -> None:
 
 @pytest.mark.parametrize("share", [-0.1, 1.0])
 def test_a_dropout_that_is_no_share_is_refused(share: float) -> None:
-    with pytest.raises(UsageError, match=r"dropout must lie in \[0, 1\)"):
+    with pytest.raises(UsageError, match=r"dropout must be in \[0, 1\)"):
         UNet(2, 1, 2, dropout=share)

@@ -98,7 +98,7 @@ def test_a_pruned_network_answers_as_its_head_of_the_whole(level: int) -> None:
 def test_level_0_prunes_nothing_and_a_missing_head_is_told() -> None:
     weights = small().state_dict()
     assert pruned_weights(weights, 0) == dict(weights)
-    with pytest.raises(UsageError, match=r"level 4 .*; choose from the levels 1, 2, 3"):
+    with pytest.raises(UsageError, match=r"level 4; choose one of the levels 1, 2, 3"):
         pruned_weights(weights, 4)
 
 

@@ -123,7 +123,7 @@ def test_nobody_at_the_address(folder: Path, model_path: Path, monkeypatch: pyte
         "predict", folder, "-m", model_path, "-o", folder.parent / "out", "--scheduler", "tcp://127.0.0.1:9"
     )
     assert ran.code == UsageError.exit_code
-    assert "no Dask scheduler answers at tcp://127.0.0.1:9" in ran.err
+    assert "the Dask scheduler at tcp://127.0.0.1:9 cannot be reached" in ran.err
 
 
 def test_one_scan_needs_no_cluster(folder: Path, model_path: Path, address: str) -> None:

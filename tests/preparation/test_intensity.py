@@ -131,7 +131,7 @@ def test_a_constant_channel_is_refused_by_name(kind: Any, value: float) -> None:
 @pytest.mark.fault("reliability 34")
 def test_a_constant_foreground_is_refused() -> None:
     array = (scan() != 0).astype(np.float32)
-    with pytest.raises(InputError, match="where it is not background"):
+    with pytest.raises(InputError, match="outside the background"):
         normalise(array, NormalisationSpec(region="nonzero"))
 
 

@@ -9,13 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cohorts import cohort, many, results
+from missed import missed_case
 
 from medseg.core.errors import UsageError
 from medseg.core.structures import from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.metrics.agreement import agreement
-from medseg.metrics.case import evaluate_case, missed_case
+from medseg.metrics.case import evaluate_case
 from medseg.metrics.cohort import CohortRow
+from medseg.metrics.scores import Scores
 from medseg.metrics.value import Value
 from medseg.reporting import html
 from medseg.reporting.case.content import ReportCase, StructureRow, rows_from_labels
@@ -54,7 +56,7 @@ def test_missed_and_extra_structures_are_counted_with_their_dice_of_zero() -> No
         evaluate_case(label_map(20, 0), label_map(20, 0), PAIR, case_id="absent"),
         missed_case(label_map(20, 5), PAIR, "there is no file", case_id="lost"),
     ]
-    found = cohort_from_results("all", measured, PAIR, failures=[Failure("broken", "unreadable")])
+    found = cohort_from_results("all", Scores(measured), PAIR, failures=[Failure("broken", "unreadable")])
     right = cells(tables.overlap_table(found), 1)
     assert [right[k] for k in ("n", "Present", "Missed", "Extra", "Absent")] == ["4", "3", "2", "1", "1"]
     assert (right["Mean Dice"], right["Minimum"]) == ("0.250", "0.000")
@@ -174,7 +176,7 @@ def test_every_case_with_a_page_is_linked_and_its_name_is_quoted() -> None:
         for case, name in zip(measured, (EVIL, FORMULA, "javascript:alert(1)", "plain"), strict=True)
     ]
     page = html.cohort_page(
-        cohort_from_results(EVIL, named, structures),
+        cohort_from_results(EVIL, Scores(named), structures),
         {
             EVIL: "cases/<script>.html",
             FORMULA: "=cmd|' \".html",
@@ -203,13 +205,12 @@ def test_every_case_is_accounted_for() -> None:
         found,
         cases=(*found.cases, lost),
         failures=(Failure("broken", "cut off"),),
-        excluded=(Failure("twice", "a second scan"), Failure("small", "one slice")),
     )
     text = words(html.cohort_page(found))
-    assert "7 cases were given: 3 with a segmentation, 2 without, 2 excluded." in text
+    assert "5 cases were given: 3 with a segmentation, 2 without." in text
     assert "1 without a segmentation counts as missed in every number below." in text
     assert "1 could not be measured and is in no number below." in text
-    for name in ("lost", "broken", "twice", "small"):
+    for name in ("lost", "broken"):
         assert name in text
 
 

@@ -17,7 +17,8 @@ from io_files import save
 from PIL import Image
 from skimage.color import rgb2lab
 
-from medseg.core.structures import PALETTE, StructureSet, from_labels
+from medseg.core.colours import PALETTE
+from medseg.core.structures import StructureSet, from_labels
 from medseg.data.cards import available, load_card
 from medseg.evaluation.pairs import pair_files
 from medseg.metrics.lesions import BRATS2023_REGIONS

@@ -10,11 +10,13 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from missed import missed_case
 
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid, LabelMap
 from medseg.findings.finding import Finding
-from medseg.metrics.case import evaluate_case, missed_case
+from medseg.metrics.case import evaluate_case
+from medseg.metrics.scores import Scores
 from medseg.reporting import html
 from medseg.reporting.case.content import Picture, ReportCase, rows_from_labels
 from medseg.reporting.cohort.content import Failure, ReportCohort, cohort_from_results
@@ -85,7 +87,7 @@ def case(*, has_reference: bool = False) -> ReportCase:
 def cohort() -> ReportCohort:
     results = [evaluate_case(labels(40, 5), labels(30, 5), STRUCTURES, case_id=EVIL)]
     results.append(missed_case(labels(30, 5), STRUCTURES, ATTRIBUTE, case_id=ATTRIBUTE))
-    return cohort_from_results(EVIL, results, STRUCTURES, failures=[Failure(EVIL, ATTRIBUTE)])
+    return cohort_from_results(EVIL, Scores(results), STRUCTURES, failures=[Failure(EVIL, ATTRIBUTE)])
 
 
 PAGES = {

@@ -17,6 +17,7 @@ from medseg.core.volume import FileForm, Grid, LabelMap, Volume
 from medseg.findings.finding import NO_DOUBT, Finding, sentences
 from medseg.io import digest_of_files, read_labels, read_volume
 from medseg.metrics.case import evaluate_case
+from medseg.metrics.scores import Scores
 from medseg.reporting.case.page import ReportOptions, case_of, report, report_cohort
 from medseg.reporting.drawing.style import LARGEST_PNG_BYTES
 from medseg.segmentation.prediction import CHANGED, SCHEMA, stated_intervals, stated_verdict
@@ -248,7 +249,7 @@ def test_a_cohort_becomes_a_page(tmp_path: Path) -> None:
     labels = LabelMap(np.ones((6, 6, 6), np.uint8), grid)
     results = [evaluate_case(labels, labels, PAIR, case_id=f"case {n}") for n in range(3)]
     out = tmp_path / "cohort.html"
-    report_cohort(results, structures=PAIR, out=out, title="three")
+    report_cohort(Scores(results), structures=PAIR, out=out, title="three")
     page = out.read_text()
     assert "3 cases were given: 3 with a segmentation" in page
     assert "data:image/png" in page

@@ -11,7 +11,7 @@ import pytest
 
 from medseg.core.specs import from_mapping, to_mapping
 from medseg.core.structures import from_labels
-from medseg.findings.answer import distances
+from medseg.findings.prediction import distances
 from medseg.model.evidence import Coverage, Evidence
 from medseg.segmentation.calibration import Observation, calibrated, coverage, expectations, may_show_dice
 from medseg.training.calibrate import table_rows

@@ -86,7 +86,7 @@ def test_a_damaged_summary_is_said(seg: Path, text: str) -> None:
     with pytest.raises(InputError, match=r"a_seg\.json: cannot be read as a prediction \(.+\); predict"):
         known_structures(seg)
     seg.with_name("a_seg.json").write_text(f'{{"schema": "{SCHEMA}"}}')
-    with pytest.raises(InputError, match=r"a_seg\.json: names no structures"):
+    with pytest.raises(InputError, match=r"a_seg\.json: does not name any structure"):
         known_structures(seg)
 
 

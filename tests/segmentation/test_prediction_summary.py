@@ -219,7 +219,7 @@ def test_files_of_older_versions_are_read(tmp_path: Path) -> None:
         ({"structures": [{"value": 1e999, "name": "x"}]}, "structures.0.value"),
         (
             {"structures": [{"value": 1, "name": "x"}, {"value": 2, "name": "x"}]},
-            "names and values must differ",
+            "two structures have the same name or the same value",
         ),
         ({"totals": [{"name": "x"}]}, "totals.0.values"),
         ({"provenance": {"models": 3}}, "provenance.models"),

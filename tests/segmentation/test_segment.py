@@ -117,12 +117,12 @@ def test_row_44_channels_are_bound_by_name(pair_model: Model) -> None:
 @pytest.mark.fault("reliability 43")
 def test_row_43_a_missing_or_strange_channel_is_named(pair_model: Model, segmenter: Segmenter) -> None:
     one = Volume(scan().array, scan().grid, ("t1",))
-    with pytest.raises(InputError, match="takes t1, t2; the scan has t1") as caught:
+    with pytest.raises(InputError, match="takes the channels t1, t2, but the scan has t1") as caught:
         Segmenter([pair_model])(one)
     assert caught.value.hint == "give t1=FILE t2=FILE"
-    with pytest.raises(InputError, match="takes image; the scan has t1"):
+    with pytest.raises(InputError, match="takes the channel image, but the scan has t1"):
         segmenter(one)
-    with pytest.raises(InputError, match="takes image; the scan has t1, t2"):
+    with pytest.raises(InputError, match="takes the channel image, but the scan has t1, t2"):
         segmenter(two_channels(("t1", "t2")))
 
 
@@ -166,7 +166,7 @@ def test_a_ct_that_was_rescaled_is_refused_unless_forced(most: float) -> None:
     share = (array - array.min()) / (array.max() - array.min())
     volume = Volume((share * most).astype(np.float32), scan().grid, ("CT",))
     with pytest.raises(
-        InputError, match=f"'CT' holds 0 to {most:g}, which are not Hounsfield units"
+        InputError, match=f"'CT' has values from 0 to {most:g}, which are not Hounsfield units"
     ) as caught:
         Segmenter([model], ONE_THREAD)(volume)
     assert "--force" in str(caught.value)
@@ -282,7 +282,7 @@ def test_a_precision_openvino_would_not_keep_is_refused(
     model: Model, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "precisions", lambda *_: ("f32",))
-    with pytest.raises(UsageError, match=r"does not compute in bf16 with OpenVINO \(f32\)"):
+    with pytest.raises(UsageError, match=r"OpenVINO computes in f32 on this processor, not in bf16"):
         Segmenter([model], replace(ONE_THREAD, engine="openvino", precision="bf16"))
     asked = Segmenter([model], replace(ONE_THREAD, engine="torch", precision="bf16"))
     assert asked.engine_names == ("torch bf16",)
@@ -306,7 +306,7 @@ def test_a_model_with_refinement_follows_the_scan_unless_told_not_to(model: Mode
 
 
 def test_refinement_that_a_model_has_not_is_refused(model: Model) -> None:
-    with pytest.raises(UsageError, match="has no refinement"):
+    with pytest.raises(UsageError, match="does not have settings for refinement"):
         Segmenter([model], replace(ONE_THREAD, refine=True))
     with pytest.raises(UsageError, match="refinement is not possible with several models"):
         Segmenter([refining(model), refining(model)], replace(ONE_THREAD, refine=True))

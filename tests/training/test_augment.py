@@ -57,9 +57,9 @@ def test_each_preset_says_what_it_did(preset: str, scan: Path, columns: list[Col
     ran = done("augment", scan, "--preset", preset, "--count", 2)
     assert ran.out == ""
     lines = ran.err.splitlines()
-    assert [line.split(";")[0] for line in lines] == ["draw 1: bent", "draw 2: bent", str(lines[-1])]
+    assert [line.split(";")[0] for line in lines] == ["draw 1: deformed", "draw 2: deformed", str(lines[-1])]
     assert "smallest Jacobian " in lines[0]
-    assert [column.title for column in columns] == ["as it is", "draw 1", "draw 2"]
+    assert [column.title for column in columns] == ["original", "draw 1", "draw 2"]
     assert [panel.plane.name for panel in columns[1].panels] == ["axial", "coronal", "sagittal"]
 
 
@@ -142,7 +142,7 @@ def test_a_recipe_is_shown_on_a_patch_of_its_own(name: str, scan: Path) -> None:
 def test_a_recipe_draws_all_of_its_section(recipe: str, scan: Path, columns: list[Column]) -> None:
     told = done("augment", scan, "--recipe", recipe, "--count", 4, "--seed", 1).err
     assert "mirrored" in told
-    assert "turned and scaled" in told
+    assert "rotated and scaled" in told
     assert scan.with_name("scan_augment.png").exists()
     names = [panel.plane.name for panel in columns[0].panels]
     assert names == (["axial"] if recipe == "slices_unet2d" else ["axial", "coronal", "sagittal"])
@@ -152,8 +152,8 @@ def test_words_name_everything_that_was_drawn() -> None:
     field = MeshParams("unet2015", (4, 4, 4), -0.25, (1.0,) * 81)
     changes = ContrastParams(gamma=(1.2,), linear_scale=(1.1,), linear_shift=(0.0,))
     assert words(Params(field, flips=(0,), contrast=changes)) == (
-        "bent, mirrored",
-        "smallest Jacobian -0.25: it folds",
+        "deformed, mirrored",
+        "smallest Jacobian -0.25, so the field folds",
         "gamma, contrast",
     )
 
@@ -170,7 +170,7 @@ def test_help_and_bad_words_need_no_library(tmp_path: Path) -> None:
         ((), "either a preset or a recipe"),
         (("--preset", "unet2015", "--recipe", "phantom_unet3d"), "either a preset or a recipe"),
         (("--preset", "unet"), "did you mean 'unet2015'"),
-        (("--recipe", "nonesuch"), "no recipe named 'nonesuch'"),
+        (("--recipe", "nonesuch"), "the recipe 'nonesuch' does not exist"),
         (("--recipe", "brain"), "synthesises its scans from label maps"),
         (("--preset", "unet2015", "--count", 0), "count"),
         (("--preset", "unet2015", "--count", 9), "count"),

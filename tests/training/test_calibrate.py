@@ -53,7 +53,7 @@ def test_the_cases_held_out_are_those_of_the_training(data: Path) -> None:
     [
         ({"dataset": "another"}, "which of these cases"),
         ({"fold": None}, "which of these cases"),
-        ({"cases": {"measured": 8}}, "holds out 7 of these cases, and 8 when it was trained"),
+        ({"cases": {"measured": 8}}, "holds out 7 of these cases, but held out 8"),
     ],
 )
 def test_cases_that_may_have_trained_are_refused(data: Path, training: dict[str, object], said: str) -> None:
@@ -62,13 +62,13 @@ def test_cases_that_may_have_trained_are_refused(data: Path, training: dict[str,
 
 
 def test_too_few_cases_are_refused(data: Path) -> None:
-    with pytest.raises(UsageError, match="too few cases with a reference: 7; an interval needs 19"):
+    with pytest.raises(UsageError, match="an interval needs at least 19 cases with a reference, not 7"):
         calibrate(model(), load_card("phantom"), data, CalibrateOptions(threads=1), say=lambda _: None)
 
 
 @pytest.mark.fault("reliability 69")
 def test_another_set_of_structures_is_refused(data: Path) -> None:
-    with pytest.raises(UsageError, match="writes left lobe, right lobe, core; the card hippocampus has"):
+    with pytest.raises(UsageError, match="writes left lobe, right lobe, core, but the card hippocampus has"):
         calibrate(model(), load_card("hippocampus"), data, CalibrateOptions(), say=lambda _: None)
 
 
@@ -96,7 +96,7 @@ def test_a_calibrated_model_says_what_to_expect(
     for key, value in raw.weights.items():
         np.testing.assert_array_equal(found.weights[key], value)
 
-    monkeypatch.setattr("medseg.findings.answer.SIDES_AGREE", 0.0)  # a network of chance knows no sides
+    monkeypatch.setattr("medseg.findings.prediction.SIDES_AGREE", 0.0)  # a network of chance knows no sides
     monkeypatch.setattr("medseg.findings.labels._sides", lambda *_: ())
     scan = next((data / "imagesTr").glob("*.nii.gz"))
     for name in ("raw", "new"):

@@ -88,7 +88,7 @@ def test_a_damaged_latest_is_told_and_the_one_before_it_serves(path: Path) -> No
     assert found is not None
     assert same(found, state(1))
     assert warning is not None
-    assert "damaged checkpoint" in warning
+    assert "the checkpoint is damaged" in warning
     assert "the checkpoint before it is used" in warning
 
 
@@ -137,7 +137,7 @@ def test_nothing_there_is_nothing_found(tmp_path: Path) -> None:
 def test_two_damaged_ones_are_never_a_fresh_start(path: Path) -> None:
     damage(path)
     damage(checkpoints.previous_of(path))
-    with pytest.raises(InputError, match=r"no checkpoint can be read.*--overwrite"):
+    with pytest.raises(InputError, match=r"none of the checkpoints can be read.*--overwrite"):
         checkpoints.load_latest(path)
 
 

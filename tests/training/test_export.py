@@ -48,7 +48,7 @@ def test_files_in_the_way_stay(tmp_path: Path) -> None:
 def test_another_suffix_and_a_missing_graph_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="neither"):
         export(tiny_model(), tmp_path / "x.pt")
-    with pytest.raises(ModelError, match="no graph"):
+    with pytest.raises(ModelError, match="contains no OpenVINO graph"):
         export(replace(tiny_model(), graph=None), tmp_path / "x.xml")
 
 

@@ -92,7 +92,7 @@ def recipe(folder: Path, layout: str, ignore: str = "") -> Path:
 @pytest.mark.fault("reports 28")
 def test_nnunets_ignore_label_is_read_trained_and_measured(data: Path, tmp_path: Path) -> None:
     assert LAYOUTS["nnunet"].read(data).ignore == IGNORE
-    assert [f.severity for f in check(data).findings if f.severity == "error"] == []
+    assert [f.severity for f in check(data).issues if f.severity == "error"] == []
     words = (
         recipe(tmp_path, "nnunet"),
         "--data",
@@ -134,7 +134,7 @@ def test_a_folder_and_its_card_do_not_contradict_each_other(data: Path, tmp_path
     words = ("--data", data, "-o", tmp_path / "run", "--folds", 3, "--fold", 0)
     told = refused(3, "train", recipe(tmp_path, "nnunet", "ignore = 9"), *words, "-q")
     assert "label 4 is the ignored label here, and not in the card phantom" in told
-    with pytest.raises(UsageError, match="the value 3 cannot be both ignored and a structure"):
+    with pytest.raises(UsageError, match="the value 3 is both the ignored label and a structure"):
         replace(load_card("phantom"), ignore=3).structure_set  # noqa: B018
 
 
@@ -144,9 +144,9 @@ def test_a_case_of_which_nothing_is_labelled_is_refused(data: Path, tmp_path: Pa
     edit(path, lambda a: np.full_like(a, IGNORE))
     words = ("--data", data, "-o", tmp_path / "run", "--folds", 3, "--fold", 0, "-q")
     told = refused(3, "train", recipe(tmp_path, "nnunet"), *words)
-    assert f"{path}: nothing is labelled: every voxel has the ignored label" in told
+    assert f"{path}: no voxel is labelled: every voxel has the ignored label" in told
     assert [f.text for f in check(data).errors] == [
-        "labels: nothing is labelled: every voxel has the ignored label"
+        "labels: no voxel is labelled: every voxel has the ignored label"
     ]
 
 
@@ -179,7 +179,7 @@ def test_what_is_ignored_counts_in_no_number() -> None:
     assert case.overall["pixel_accuracy"].value == pytest.approx((reference == predicted)[~ignored].mean())
     share = f"{100 * ignored.mean():.3g} %"
     assert case.warnings == (
-        f"{ignored.sum()} voxels ({share}) are ignored, for nobody labelled them in the reference",
+        f"{ignored.sum()} voxels ({share}) are ignored, because they are unlabelled in the reference",
     )
     elsewhere = np.where(ignored, 2, predicted).astype(np.uint8)
     again = evaluate_case(LabelMap(elsewhere, grid), partly, PARTS)
@@ -210,7 +210,7 @@ def test_evaluate_leaves_out_what_is_ignored(data: Path, tmp_path: Path, how: st
     for case in found["cases"]:
         assert {s["label"] for s in case["structures"]} == {1, 2, 3}
         assert {s["metrics"]["dice"] for s in case["structures"]} == {1.0}
-        assert any("are ignored, for nobody labelled them" in text for text in case["qc"])
+        assert any("are ignored, because they are unlabelled" in text for text in case["qc"])
 
 
 @pytest.mark.fault("reports 28")
@@ -269,7 +269,7 @@ def test_a_conversion_keeps_what_is_ignored_or_refuses(data: Path, tmp_path: Pat
     before, after = (nib.load(f / "labelsTr" / name).get_fdata() for f in (data, tmp_path / "back"))
     np.testing.assert_array_equal(before, after)
     with pytest.raises(
-        UsageError, match="masks cannot say that the label 4 is to be ignored; choose decathlon or nnunet"
+        UsageError, match="the layout masks cannot mark the label 4 as ignored; choose decathlon or nnunet"
     ):
         convert(data, tmp_path / "masks", layout="nnunet", to="masks")
 

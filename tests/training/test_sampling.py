@@ -119,7 +119,7 @@ def test_a_case_without_foreground_is_cut_anywhere() -> None:
 
 
 def test_no_case_at_all_is_refused() -> None:
-    with pytest.raises(UsageError, match="no case"):
+    with pytest.raises(UsageError, match="without a case"):
         PatchSampler([], (4, 4, 4), 0.5)
 
 
@@ -180,5 +180,5 @@ def test_of_a_case_labelled_in_part_every_patch_is_cut_near_a_labelled_voxel() -
 
 @pytest.mark.fault("reports 28")
 def test_a_case_of_which_nothing_is_labelled_has_no_patch() -> None:
-    with pytest.raises(UsageError, match="no labelled voxel"):
+    with pytest.raises(UsageError, match="without a labelled voxel"):
         PatchSampler([torch.full((8, 8, 8), IGNORED, dtype=torch.uint8)], (4, 4, 4), 0.5)

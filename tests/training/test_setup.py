@@ -156,7 +156,7 @@ def test_a_training_begins_from_half_weights_in_float32(tmp_path: Path) -> None:
 def test_a_weight_beyond_half_precision_is_refused(tmp_path: Path) -> None:
     trainer = unlike_new(tmp_path)
     trainer.averaged.tensors["head.bias"][0] = 70_000.0
-    with pytest.raises(SelfCheckError, match=r"head\.bias reaches 70000, too large for float16"):
+    with pytest.raises(SelfCheckError, match=r"head\.bias is too large for float16: it reaches 70000"):
         best_of(trainer, 1, "float16")
 
 
@@ -198,9 +198,9 @@ def test_a_network_without_padding_is_refused() -> None:
 @pytest.mark.parametrize(
     ("patch", "hint"),
     [
-        ((16, 15, 18), "[4, 4, 1] along each axis, not [16, 15, 18]; take [16, 12, 18] or [16, 16, 18]"),
-        ((2, 3, 7), "not [2, 3, 7]; take [4, 4, 7]"),
-        ((6, 3, 7), "not [6, 3, 7]; take [4, 4, 7] or [8, 4, 7]"),
+        ((16, 15, 18), "[4, 4, 1] along each axis, not [16, 15, 18]; use [16, 12, 18] or [16, 16, 18]"),
+        ((2, 3, 7), "not [2, 3, 7]; use [4, 4, 7]"),
+        ((6, 3, 7), "not [6, 3, 7]; use [4, 4, 7] or [8, 4, 7]"),
     ],
 )
 def test_a_patch_that_is_no_multiple_of_the_stride_is_answered_with_the_nearest(
@@ -213,7 +213,7 @@ def test_a_patch_that_is_no_multiple_of_the_stride_is_answered_with_the_nearest(
 def test_a_patch_of_slices_is_judged_along_the_slice() -> None:
     flat = NetworkSpec("unet", 1, 4, 2, widths=(2, 2))
     said = told(flat, replace(TRAINING, patch=(16, 15, 1)))
-    assert said.endswith("not [16, 15, 1]; take [16, 14, 1] or [16, 16, 1]")
+    assert said.endswith("not [16, 15, 1]; use [16, 14, 1] or [16, 16, 1]")
 
 
 def test_settings_that_go_together_are_not_refused() -> None:

@@ -153,7 +153,7 @@ def test_a_map_under_two_names_is_refused_before_anything_is_trained(bench: Benc
         shutil.copy(bench.data / f"{one}.nii.gz", changed.data / f"{other}.nii.gz")
         ran = medseg(*changed.words(tmp_path / "run"))
         assert ran.code == 3
-        assert f"{other}.nii.gz: holds the same voxels as {one}" in ran.err
+        assert f"{other}.nii.gz: contains the same voxels as {one}" in ran.err
         assert not (tmp_path / "run").exists()
         shutil.copy(bench.data / f"{other}.nii.gz", changed.data / f"{other}.nii.gz")
 
@@ -173,7 +173,7 @@ def test_maps_of_other_voxels_are_refused(bench: Bench, tmp_path: Path) -> None:
         nib.save(nib.Nifti1Image(np.asarray(old.dataobj), old.affine @ np.diag([1.0, 1.0, 1.5, 1.0])), path)
     ran = medseg(*changed.words(tmp_path / "run"))
     assert ran.code == 3
-    assert "not 1 mm; resample it to 1 mm" in ran.err
+    assert "but label maps need 1 mm; resample it to 1 mm" in ran.err
 
 
 def test_label_maps_do_not_go_with_recipes_of_scans(bench: Bench, tmp_path: Path) -> None:
@@ -200,15 +200,15 @@ def data(bench: Bench, tmp_path: Path) -> Path:
     return Path(shutil.copytree(bench.data, tmp_path / "data"))
 
 
-def test_a_good_folder_of_label_maps_has_no_finding(bench: Bench) -> None:
+def test_a_good_folder_of_label_maps_has_no_issue(bench: Bench) -> None:
     audit = audit_of(bench.data, bench)
-    assert audit.findings == ()
+    assert audit.issues == ()
     assert [case.case_id for case in audit.cases] == [f"map_{n}" for n in range(MAPS)]
     assert set(audit.cases[0].label_voxels) == {0, 1, 2, 3, 30, 515}
     assert audit.cases[0].brightness is None
     said = done("check", bench.data, "--card", bench.folder / "maps.toml", "--json").json()
     assert isinstance(said, dict)
-    assert said["findings"] == []
+    assert said["issues"] == []
 
 
 def test_what_is_wrong_with_label_maps_is_found(bench: Bench, data: Path) -> None:
@@ -217,16 +217,27 @@ def test_what_is_wrong_with_label_maps_is_found(bench: Bench, data: Path) -> Non
     edit(data / "map_2.nii.gz", lambda a: np.where(a == 30, 99, a))
     edit(data / "map_3.nii.gz", np.zeros_like)
     (data / "map_4.nii.gz").write_bytes(b"no image")
-    found = {(f.severity, f.case_id): f.text for f in reversed(audit_of(data, bench).findings)}
-    assert found["error", "map_1"] == "holds the same voxels as map_0"
+    found = {(f.severity, f.case_id): f.text for f in reversed(audit_of(data, bench).issues)}
+    assert found["error", "map_1"] == "contains the same voxels as map_0"
     assert found["error", "map_2"] == "labels: unknown label values 99 (1 voxel)"
-    assert found["error", "map_3"] == "labels: the label map is empty"
+    assert found["error", "map_3"] == "labels: contains no label"
     assert found["error", "map_4"].startswith("labels: ")
     ran = medseg("check", data, "--card", bench.folder / "maps.toml")
     assert ran.code == 3
     assert "4 errors" in ran.err
 
 
+def test_every_fault_of_a_label_map_is_told_at_once(bench: Bench, data: Path) -> None:
+    old = nib.load(data / "map_2.nii.gz")
+    array = np.asarray(old.dataobj)
+    changed = np.where(array == 30, 99, array).astype(np.int16)
+    nib.save(nib.Nifti1Image(changed, old.affine @ np.diag([1, 1, 2, 1])), data / "map_2.nii.gz")
+    found = [issue.text for issue in audit_of(data, bench).errors if issue.case_id == "map_2"]
+    assert len(found) == 2
+    assert "labels: unknown label values 99 (1 voxel)" in found
+    assert any("need 1 mm" in text and " 2" in text for text in found)
+
+
 def test_a_structure_is_all_of_its_tissues(bench: Bench, data: Path) -> None:
     edit(data / "map_0.nii.gz", lambda a: np.where(a == 3, 30, a))
-    assert audit_of(data, bench).findings == ()
+    assert audit_of(data, bench).issues == ()

@@ -276,20 +276,20 @@ def test_row_54_a_scan_under_two_names_is_refused(
         nib.save(image, data / folder / f"{other}.nii.gz")
     ran = train(bench.recipe, data, tmp_path / "run")
     assert ran.code == 3
-    assert f"{other}.nii.gz: holds the same voxels as {one}" in ran.err
+    assert f"{other}.nii.gz: contains the same voxels as {one}" in ran.err
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     ("there", "becomes", "told"),
     [
-        ('name = "unet3d"', 'name = "unet3"', "there is no network named 'unet3'; did you mean 'unet3d'?"),
+        ('name = "unet3d"', 'name = "unet3"', "the network 'unet3' does not exist; did you mean 'unet3d'?"),
         ("widths = [4, 8]", 'widths = [4, 8]\noptions = { activaton = "elu" }', "did you mean 'activation'?"),
         (
             "patch = [16, 16, 16]",
             "patch = [16, 15, 16]",
             "training.patch must be a multiple of [2, 2, 2] along each axis, not [16, 15, 16]; "
-            "take [16, 14, 16] or [16, 16, 16]",
+            "use [16, 14, 16] or [16, 16, 16]",
         ),
         ("[training]", '[loss]\nname = "bce_dice"\n[training]', "'bce_dice' does not take labels"),
         ("[training]", "[training]\ndeep_supervision = true", "needs a network with several heads"),
@@ -299,7 +299,7 @@ def test_row_54_a_scan_under_two_names_is_refused(
             "a patch of [2, 2, 2] shrinks to one voxel in this network",
         ),
         ("widths = [4, 8]", "widths = [4, 8]\noptions = { padding = false }", "an output smaller than"),
-        ('card = "phantom"', 'card = "phantm"', "no card named 'phantm'; did you mean 'phantom'?"),
+        ('card = "phantom"', 'card = "phantm"', "the card 'phantm' does not exist; did you mean 'phantom'?"),
     ],
 )
 def test_a_recipe_is_judged_before_any_data_is_read(
@@ -492,8 +492,8 @@ def test_a_training_that_begins_from_other_structures_says_what_is_new(bench: Be
     ran = train(tmp_path / "tiny.toml", data, tmp_path / "run", "--epochs", 1, "--init", model)
     assert ran.code == 0, ran.err
     lines = ran.err.splitlines()
-    assert "warning: tiny: structures that are new start from random weights: kernel" in lines
-    assert "warning: tiny: structures that the recipe lacks are left out: core" in lines
+    assert "warning: tiny: new structures start from random weights: kernel" in lines
+    assert "warning: tiny: structures that are not in the recipe are left out: core" in lines
 
 
 @pytest.mark.fault("reports 21")
@@ -504,7 +504,7 @@ def test_a_budget_shorter_than_an_epoch_shortens_it_and_says_so(bench: Bench, tm
     ran = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
     assert ran.code == 0, ran.err
     assert re.search(
-        r"an epoch of 100000 steps takes \d+ s, and \d s remain: one of \d+ steps? takes", ran.err
+        r"an epoch of 100000 steps takes \d+ s, but only \d s remain: one of \d+ steps? takes", ran.err
     )
     stored = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (stored["epochs"], stored["steps_per_epoch"] < 10000) == (1, True)

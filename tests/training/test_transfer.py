@@ -67,7 +67,7 @@ def test_structures_keep_their_own_weights_where_their_numbers_are_others() -> N
     name = head(after)
     np.testing.assert_array_equal(after[name].numpy(), given.weights[name][[0, 2, 1, 3]])
     assert said == (
-        "structures have another order there; each keeps its own weights: spleen, liver, left kidney",
+        "structures are in another order in this model; each keeps its weights: spleen, liver, left kidney",
     )
 
 
@@ -80,8 +80,8 @@ def test_other_structures_begin_from_nothing_and_the_rest_is_taken() -> None:
     np.testing.assert_array_equal(after[name].numpy()[:2], given.weights[name][[0, 2]])
     np.testing.assert_array_equal(after[name].numpy()[2], before[name].numpy()[2])
     assert said == (
-        "structures that are new start from random weights: pancreas",
-        "structures that the recipe lacks are left out: liver, left kidney",
+        "new structures start from random weights: pancreas",
+        "structures that are not in the recipe are left out: liver and left kidney",
     )
     for key in after:
         if not key.startswith(name.split(".")[0]):
@@ -97,8 +97,8 @@ def test_channels_are_told_by_their_names() -> None:
     np.testing.assert_array_equal(after[name][:, 2].numpy(), given.weights[name][:, 0])
     np.testing.assert_array_equal(after[name][:, 1].numpy(), before[name][:, 1].numpy())
     assert said == (
-        "channels have another order there; each keeps its own weights: t1, flair",
-        "channels that are new start from random weights: t2",
+        "channels are in another order in this model; each keeps its weights: t1, flair",
+        "new channels start from random weights: t2",
     )
 
 

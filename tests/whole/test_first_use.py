@@ -404,7 +404,9 @@ def test_check_says_what_to_give_where_it_finds_none(sets: Path) -> None:
 
 
 def test_promise12_holds_one_structure(sets: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="promise12 holds one structure, not 3: left lobe, right lobe, core"):
+    with pytest.raises(
+        UsageError, match="promise12 can store one structure, not 3: left lobe, right lobe, core"
+    ):
         convert(sets / "decathlon", tmp_path / "out", layout="decathlon", to="promise12")
     assert not (tmp_path / "out").exists()
 

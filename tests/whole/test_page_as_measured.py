@@ -24,7 +24,7 @@ PACKAGE = Path(__file__).parents[2] / "medseg"
 AFFINE = np.diag([1.0, 2.0, 1.5, 1.0])
 MEASURING = {
     "compare", "evaluate_case", "instance_values", "joint_counts", "label_distances", "lesion_rows",
-    "lesion_values", "match_instances", "match_lesions", "missed_case", "promise12_values", "signed_surfaces",
+    "lesion_values", "match_instances", "match_lesions", "promise12_values", "signed_surfaces",
     "surfel_distances", "voxel_distances",
 }  # fmt: skip
 

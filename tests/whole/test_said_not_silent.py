@@ -36,7 +36,7 @@ def test_masks_of_0_and_255_against_0_and_1_are_told(tmp_path: Path, named: bool
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"labels": {"1": "prostate"}}))
     ran = done("evaluate", pred, ref, *(["--labels", names] if named else []))
-    assert "each file has one value and they differ: 255 in the reference, 1 in the prediction" in ran.err
+    assert "Each file has one value and they differ: 255 in the reference, 1 in the prediction" in ran.err
     scan = save(tmp_path / "scan.nii.gz", ball().astype(np.float32))
     done("report", pred, scan, "--reference", ref, "-o", tmp_path / "page.html")
     assert "ach file has one value and they differ" in (tmp_path / "page.html").read_text()

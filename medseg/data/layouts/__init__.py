@@ -81,7 +81,7 @@ def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetF
         complete: refuse what lacks a file, rather than leave that to its reader.
 
     Raises:
-        InputError: there is no such folder, it has another layout, or is not as its layout says.
+        InputError: there is no such folder, it has another layout, or is not as its layout requires.
         UsageError: there is no such layout.
     """
     found = LAYOUTS.find(layout)
@@ -94,9 +94,9 @@ def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetF
         if other is None:
             raise
     raise InputError(
-        f"is not in the layout {layout}: it holds {LAYOUTS[other].sign}, which is the layout {other}",
+        f"is not in the layout {layout}: it contains {LAYOUTS[other].sign}, as in the layout {other}",
         source=folder,
-        hint=f"name the layout {other}, or a card of it",
+        hint=f"give the layout {other}, or a card with this layout",
     )
 
 

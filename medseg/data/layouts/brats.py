@@ -1,4 +1,4 @@
-"""The layouts of the brain tumour challenges (BRATS): a folder a patient, a file a modality.
+"""The layouts of the brain tumour challenges (BRATS): a folder per patient, a file per modality.
 
 The names changed with the years (Menze et al. 2015, doi:10.1109/TMI.2014.2377694; Baid et al. 2021,
 arXiv:2107.02314; the 2023 challenge), and with them the value of enhancing tumour:
@@ -107,7 +107,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             cases.append(case)
     if not cases:
         raise InputError(
-            "does not contain a patient folder",
+            "contains no patient folder",
             source=folder,
             hint="give the folder with one folder per patient, with Flair_*, ID_flair or ID-t2f in each",
         )
@@ -119,7 +119,7 @@ def _not_whole(patient: Path, case: CaseFiles | None) -> InputError:
     """What a patient's folder lacks; a file of another name may be it."""
     if case is None:
         return InputError(
-            "does not contain images named as in one BRATS year",
+            "contains no images with the names of a BRATS year",
             source=patient,
             hint=f"name them {patient.name}_flair, _t1, _t1ce, _t2, or move the folder elsewhere",
         )
@@ -128,12 +128,12 @@ def _not_whole(patient: Path, case: CaseFiles | None) -> InputError:
     label = f"{patient.name}_seg.nii.gz"
     if len(others) == 1:
         return InputError(
-            f"does not contain a label file, unless {others[0]} is it",
+            f"contains no label file, but perhaps {others[0]} is one",
             source=patient,
-            hint=f"rename it {label}",
+            hint=f"rename it to {label} if it is",
         )
     return InputError(
-        "does not contain a label file", source=patient, hint=f"add {label}, or move the folder elsewhere"
+        "contains no label file", source=patient, hint=f"add {label}, or move the folder elsewhere"
     )
 
 
@@ -170,7 +170,7 @@ def _only(stems: Mapping[str, Path], form: str) -> Path | None:
     found = [path for stem, path in stems.items() if re.fullmatch(form, stem)]
     if len(found) > 1:
         raise InputError(
-            f"{found[0].name} and {found[1].name} are the same modality",
+            f"{found[0].name} and {found[1].name} are of the same modality",
             source=found[0].parent,
             hint="keep one",
         )
@@ -208,9 +208,9 @@ def writer(year: int) -> Writer:
         strange = [name for name in about.channels if name not in form.files]
         if strange or not set(about.structures.known_values) <= set(range(5)):
             raise UsageError(
-                f"{about.name} has the channels {', '.join(about.channels)} and the label values "
-                f"{', '.join(map(str, about.structures.known_values))}; BRATS needs {', '.join(form.files)} "
-                "and 0 to 4"
+                f"the dataset {about.name} has the channels {', '.join(about.channels)} and the label values "
+                f"{', '.join(map(str, about.structures.known_values))}, but BRATS needs "
+                f"{', '.join(form.files)} and 0 to 4"
             )
         return sum(_write_case(folder, case, form, overwrite) for case in cases)
 
@@ -240,7 +240,7 @@ def _of_2023(names: Mapping[str, str]) -> dict[str, str]:
 
 LAYOUT = Layout(
     read,
-    "folders of patients with a file a modality",
+    "folders of patients with one file per modality",
     fits,
     {
         "brats": _target(2020, offered=False),

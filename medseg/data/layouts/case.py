@@ -47,7 +47,7 @@ class CaseFiles:
 class DatasetFiles:
     """The cases of a folder, with the channel, label and region names the folder itself states.
 
-    `ignore` is the label value of voxels that nobody labelled, where it states one; `aside` lists files that
+    `ignore` is the label value of unlabelled voxels, where it states one; `aside` lists files that
     are part of no case, each with the reason.
     """
 
@@ -68,7 +68,7 @@ INCOMPLETE = "add the missing file, or move the other one elsewhere"
 
 
 def group_of(name: str) -> str:
-    """Whose case it is, by its name: what stands before the first `__`.
+    """The person of a case: the part of its name before the first `__`.
 
     >>> group_of("anna__slice003"), group_of("anna_left")
     ('anna', 'anna_left')

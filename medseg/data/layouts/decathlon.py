@@ -43,7 +43,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         complete: refuse a dataset with a missing file, rather than leave that to its reader.
 
     Raises:
-        InputError: `dataset.json` is missing or not as the layout says, names a file that is
+        InputError: `dataset.json` is missing or not as the layout requires, names a file that is
             missing or outside the folder, or two cases of one name.
     """
     path, data = folder / LISTER, required_description(folder)
@@ -80,7 +80,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
     """Write cases with all channels in one file each; those without labels become test cases.
 
     Raises:
-        UsageError: a file exists, or a case is a label map alone.
+        UsageError: a file exists, or a case is a label map without a scan.
     """
     opened(folder, "imagesTr", "labelsTr", description=LISTER, overwrite=overwrite)
     training: list[dict[str, str]] = []

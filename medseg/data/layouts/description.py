@@ -17,7 +17,7 @@ from medseg.data.layouts.case import plain
 LISTER = "dataset.json"
 
 IGNORE = "ignore"
-"""What nnU-Net calls the label of voxels that nobody labelled."""
+"""What nnU-Net calls the label of unlabelled voxels."""
 
 TRAILING_COMMA = re.compile(r'("(?:[^"\\]|\\.)*")|,(?=\s*[}\]])')
 
@@ -29,7 +29,7 @@ class StatedLabels:
     Attributes:
         labels: names by value; empty where there are regions.
         regions: where a name stands for several values.
-        ignore: value of voxels that nobody labelled, if there is one.
+        ignore: value of unlabelled voxels, if there is one.
     """
 
     labels: dict[int, str]
@@ -63,7 +63,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def description_of(folder: Path) -> Mapping[str, Any]:
-    """What the `dataset.json` of a folder holds; nothing where there is none that can be read."""
+    """The content of the `dataset.json` of a folder; empty if none can be read."""
     try:
         return read_json(folder / LISTER)
     except (OSError, InputError):
@@ -71,7 +71,7 @@ def description_of(folder: Path) -> Mapping[str, Any]:
 
 
 def required_description(folder: Path) -> dict[str, Any]:
-    """What the `dataset.json` of a folder holds.
+    """The content of the `dataset.json` of a folder.
 
     Raises:
         InputError: there is none, or it cannot be read.
@@ -79,16 +79,14 @@ def required_description(folder: Path) -> dict[str, Any]:
     path = folder / LISTER
     if not path.is_file():
         raise InputError(
-            f"does not contain {LISTER}",
+            f"contains no {LISTER}",
             source=folder,
             hint=f"give the folder that contains {LISTER} and imagesTr",
         )
     try:
         return read_json(path)
     except OSError as fault:
-        raise InputError(
-            f"cannot be read ({fault.strerror})", source=path, hint="check its permissions"
-        ) from None
+        raise InputError.unreadable(fault, path) from None
 
 
 def stated_labels(data: Mapping[str, Any], *, numbered: bool = False) -> StatedLabels:
@@ -98,11 +96,11 @@ def stated_labels(data: Mapping[str, Any], *, numbered: bool = False) -> StatedL
     is the background, whatever it is called, and left out.
 
     Args:
-        data: what the file holds.
+        data: the content of the file.
         numbered: let regions without that order write 1, 2 and so on.
 
     Raises:
-        ValueError, TypeError, AttributeError, KeyError: that is not what it says.
+        ValueError, TypeError, AttributeError, KeyError: the content has another form.
     """
     named = [_named(str(key), value) for key, value in data["labels"].items()]
     ignored = [values[0] for name, values in named if plain(name) == IGNORE]

@@ -1,4 +1,4 @@
-"""A folder a case with a DICOM series and the structure set (RTSTRUCT) or segmentation (SEG) of it.
+"""A folder per case with a DICOM series and the structure set (RTSTRUCT) or segmentation (SEG) of it.
 
 ID/*.dcm, or in one folder more (ID/CT/*.dcm)       the series
 ID/*.dcm, or in one folder more (ID/RTSTRUCT/*.dcm) structure set or segmentation
@@ -24,7 +24,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The cases of a folder; structures of one name are one, numbered as they first appear.
 
     Args:
-        folder: with a folder a case.
+        folder: with a folder per case.
         complete: refuse a case without structure set, rather than leave that to the reader.
 
     Raises:
@@ -51,7 +51,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     if not cases:
         itself = ", but is a DICOM series itself" if is_dicom_folder(folder) else ""
         raise InputError(
-            f"does not contain a case folder{itself}",
+            f"contains no case folder{itself}",
             source=folder,
             hint="give the folder that contains one folder per case",
         )

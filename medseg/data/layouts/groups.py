@@ -34,7 +34,7 @@ def stated_groups(folder: Path, images: Mapping[str, Path]) -> dict[str, str]:
     for file, group in rows:
         if file not in cases or not group:
             raise InputError(
-                f"lists {file!r} in the group {group!r}, but there is no such image or group", source=path
+                f"lists {file!r} in the group {group!r}, but one of them does not exist", source=path
             )
         if groups.setdefault(cases[file], group) != group:
             raise InputError(f"lists {file!r} in two groups", source=path)

@@ -23,12 +23,11 @@ from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import About, NewCase, Writer, opened, require_scan
 from medseg.io import write_image, write_labels
 from medseg.io.formats import PICTURE_SUFFIXES
+from medseg.io.pictures.overlay import as_bytes
 from medseg.preparation.orient import canonical
 
 IMAGES, MASKS = "images", ("masks", "labels")
 MARKS = ("_mask", "_seg")
-WINDOW_PERCENTILES = (0.5, 99.5)
-"""Of a volume, that become black and white."""
 FORM = FileForm(suffix=".png")
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
@@ -155,13 +154,7 @@ def windowed(volume: Volume) -> NDArray[np.uint8]:
     """
     if volume.array.dtype == np.uint8 and 1 in volume.grid.shape:
         return volume.array.astype(np.uint8, copy=False)
-    found = np.zeros(volume.array.shape, dtype=np.uint8)
-    for channel, target in zip(volume.array, found, strict=True):
-        low, high = np.percentile(channel, WINDOW_PERCENTILES)
-        if high > low:
-            scaled = (channel.astype(np.float64) - low) / (high - low)
-            target[...] = np.rint(255 * np.clip(scaled, 0.0, 1.0))
-    return found
+    return np.stack([as_bytes(channel) for channel in volume.array])
 
 
 LAYOUT = Layout(read, "images (PNG, TIFF) with their masks", fits, {"images": Target(writer(), along=writer)})

@@ -16,7 +16,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """A folder of label maps, NIfTI, without images: each file a case.
 
     Raises:
-        InputError: there is none, or two of one name.
+        InputError: there is no label map, or two have the same name.
     """
     paths = sorted(p for p in folder.glob("*.nii*") if p.is_file())
     if not paths:

@@ -33,9 +33,9 @@ class Target:
     Attributes:
         write: writes the cases.
         offered: whether `convert` writes it; phantoms are written either way.
-        holds_ignored: whether it can say which label value is to be ignored.
+        holds_ignored: whether it can state which label value is ignored.
         tells_groups: whether its names tell which cases are of one person.
-        require: refuses structures that it cannot hold.
+        require: refuses structures that it cannot store.
         values: what becomes of the label values of these structures; {} where all stay.
         names: what cases are called, from what they would be called otherwise, by their old names.
         along: the writer that cuts volumes along an axis of the patient; None where nothing is cut.
@@ -53,13 +53,13 @@ class Target:
 
 @dataclass(frozen=True)
 class Layout:
-    """One way that data sets lie on disk.
+    """One way that datasets are stored on disk.
 
     Attributes:
         read: a folder's cases.
         sign: in words, what it is told by.
         fits: whether a folder has this layout, by the names of its files alone; None where they do not tell.
-        targets: how it is written, by the name that `convert --to` takes: the layout's own, or one a year.
+        targets: how it is written, by the name that `convert --to` takes: the layout's own, or one per year.
         card: of the one data set that has this layout; empty where many have it.
         mask_names: names of the structures, where each has a file of its own.
         of_file: whether it is a file that lists the cases, and not a folder.

@@ -37,7 +37,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The cases of a folder, whose labels are a folder of masks.
 
     Args:
-        folder: with a folder a case.
+        folder: with a folder per case.
         complete: refuse a case without masks, rather than leave that to the reader.
 
     Raises:
@@ -59,7 +59,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             cases.append(CaseFiles(place.name, scans[0], labels, group_of(place.name)))
     if not cases:
         raise InputError(
-            "does not contain a case folder",
+            "contains no case folder",
             source=folder,
             hint="give the folder that contains ID/image.nii.gz",
         )
@@ -76,7 +76,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
     """Write cases with a mask for each structure, of ones, empty where the case lacks it.
 
     Raises:
-        UsageError: a file exists, a case is a label map alone, or structures would share a file.
+        UsageError: a file exists, a case is a label map without a scan, or structures would share a file.
     """
     names = _names(about.structures)
     copied = 0
@@ -101,7 +101,7 @@ def _names(structures: StructureSet) -> dict[str, str]:
     twice = [name for name, count in Counter(names.values()).items() if count > 1]
     if twice:
         raise UsageError(
-            f"two structures would be written to the same file {twice[0]}{ENDING}", hint="rename one"
+            f"two structures would be written to the same file {twice[0]}{ENDING}", hint="rename one of them"
         )
     return names
 

@@ -1,11 +1,11 @@
 """nnU-Net's raw layout, version 2 (Isensee et al. 2021, doi:10.1038/s41592-020-01008-z).
 
     dataset.json          channel_names, labels, numTraining, file_ending, maybe regions_class_order
-    imagesTr/ID_0000.nii.gz, ID_0001.nii.gz, ...      a file a channel
+    imagesTr/ID_0000.nii.gz, ID_0001.nii.gz, ...      a file per channel
     labelsTr/ID.nii.gz                                labels from 0 without gaps
 
 A label that is a list of values is a region; `regions_class_order` then says what each region writes. The
-label called "ignore" is of voxels that nobody labelled.
+label called "ignore" marks unlabelled voxels.
 `dataset` may name the files of each case instead.
 """
 
@@ -56,7 +56,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         complete: refuse a case with a missing file, rather than leave that to the reader.
 
     Raises:
-        InputError: `dataset.json` is missing or not as the layout says, there is no case, or with
+        InputError: `dataset.json` is missing or not as the layout requires, there is no case, or with
             `complete` a file is missing.
     """
     path, data = folder / LISTER, required_description(folder)
@@ -74,7 +74,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         _require_images(folder, listed)
     cases = tuple(_case(folder, name, *files, channels, complete) for name, files in sorted(listed.items()))
     if not cases:
-        raise InputError(f"has no training case (labelsTr/*{ending})", source=folder)
+        raise InputError(f"contains no training case (labelsTr/*{ending})", source=folder)
     licence = str(data.get("licence", data.get("license", "")))
     return DatasetFiles(cases, channels, stated.labels, licence, stated.regions, stated.ignore)
 
@@ -96,17 +96,17 @@ def _require_images(folder: Path, listed: Mapping[str, tuple[list[str], str]]) -
             raise InputError(
                 f"has no image {lacking[0]}",
                 source=folder / label,
-                hint="add it, or remove the labels",
+                hint="add the image, or remove the labels",
             )
 
 
 def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bool = False) -> int:
-    """Write cases with a file a channel; those without labels become test cases.
+    """Write cases with a file per channel; those without labels become test cases.
 
     Values are renumbered where they have gaps, in their order.
 
     Raises:
-        UsageError: a file exists, or a case is a label map alone.
+        UsageError: a file exists, or a case is a label map without a scan.
     """
     opened(folder, "imagesTr", "labelsTr", description=LISTER, overwrite=overwrite)
     table = consecutive(about.structures)
@@ -194,7 +194,7 @@ def _case(
     paths = [inside(folder, image, LISTER, complete=complete) for image in images]
     if len(paths) not in (1, len(channels)):
         raise InputError(
-            f"lists {len(paths)} images of {name!r}, and {len(channels)} channels", source=folder / LISTER
+            f"lists {len(paths)} images of {name!r}, but {len(channels)} channels", source=folder / LISTER
         )
     apart = dict(zip(channels, paths, strict=True)) if len(paths) > 1 else {}
     return CaseFiles(name, paths[0], inside(folder, label, LISTER, complete=complete), group_of(name), apart)

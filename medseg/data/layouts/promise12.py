@@ -85,14 +85,15 @@ def _cases(folder: Path, complete: bool) -> list[CaseFiles]:
 
 
 def require_one(structures: StructureSet) -> None:
-    """Refuse what the layout cannot hold.
+    """Refuse what the layout cannot store.
 
     Raises:
         UsageError: there are several structures.
     """
     if len(structures) > 1:
         raise UsageError(
-            f"the layout promise12 holds one structure, not {len(structures)}: {', '.join(structures.names)}",
+            f"the layout promise12 can store one structure, not {len(structures)}: "
+            f"{', '.join(structures.names)}",
             hint="choose another layout, such as nnunet or decathlon",
         )
 
@@ -117,7 +118,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
     """Write cases as MetaImage.
 
     Raises:
-        UsageError: a file exists, there are several channels or structures, or a case is a label map alone.
+        UsageError: a file exists, there are several channels or structures, or a case has no scan.
     """
     require_channels(about, 1, "promise12")
     require_one(about.structures)

@@ -71,7 +71,7 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
     """Write cases, which are named ProstateX-NUMBER.
 
     Raises:
-        UsageError: a file exists, there are several channels, or a case is a label map alone.
+        UsageError: a file exists, there are several channels, or a case is a label map without a scan.
     """
     require_channels(about, 1, "prostatex")
     opened(folder, IMAGES, MASKS)

@@ -27,8 +27,8 @@ class NewCase:
     """A case to write.
 
     Attributes:
-        case_id: its name; where it has `__`, what stands before it is the person's.
-        volume: the scan; None for a label map alone.
+        case_id: its name; the part before `__`, if any, is the person.
+        volume: the scan; None for a label map without a scan.
         labels: on the scan's grid, in the values of the structures; None without labels.
         files: of a channel that lies in a file of its own, which may be copied as it is.
     """
@@ -70,7 +70,7 @@ def require_scan(case: NewCase) -> Volume:
     """The scan of a case.
 
     Raises:
-        UsageError: it is a label map alone.
+        UsageError: it is a label map without a scan.
     """
     if case.volume is None:
         raise UsageError(
@@ -80,21 +80,21 @@ def require_scan(case: NewCase) -> Volume:
 
 
 def require_channels(about: About, most: int, layout: str) -> None:
-    """Refuse more channels than a layout can hold.
+    """Refuse more channels than a layout can store.
 
     Raises:
         UsageError: there are more.
     """
     if len(about.channels) > most:
         raise UsageError(
-            f"the layout {layout} holds {most} channel{'s' * (most > 1)}, "
+            f"the layout {layout} can store {most} channel{'s' * (most > 1)}, "
             f"not {len(about.channels)}: {', '.join(about.channels)}",
             hint="choose channels with --channels",
         )
 
 
 def write_channel(path: Path, case: NewCase, channel: int, *, overwrite: bool) -> int:
-    """One channel in a file: the bytes of its own file where the format stays, else written anew.
+    """One channel in a file: the bytes of its own file if the format stays the same, else a new file.
 
     Returns:
         1 where it was copied, else 0.

@@ -65,7 +65,7 @@ def brain_map(rng: np.random.Generator, shape: Triple = SHAPE) -> LabelMap:
     """The label map of one head, of random pose, sizes and folds: int16, RAS+, voxels of 1 mm.
 
     Raises:
-        UsageError: the box is too small to hold the tissues.
+        UsageError: the box is too small for the tissues.
     """
     require_room(shape)
     spacing = (1.0, 1.0, 1.0)

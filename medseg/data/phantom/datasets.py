@@ -107,7 +107,7 @@ def write_phantoms(
     Case n depends on the seed and n only.
 
     Args:
-        folder: gets the files; made where it is not there.
+        folder: to write to; created if needed.
         layout: a layout's name; of BRATS also `brats2013`, `brats2020`, `brats2023`, and `brats` is 2020.
         cases: how many; of `images` how many patients, with six slices each.
         seed: the same one gives the same voxels.
@@ -115,10 +115,12 @@ def write_phantoms(
         overwrite: whether files of that name may be replaced.
 
     Raises:
-        UsageError: there is no such layout, no case is asked for, the shape is too small, or a file exists.
+        UsageError: the layout has no phantoms, `cases` is 0, the shape is too small, or a file exists.
     """
     if layout not in KINDS:
-        raise UsageError(f"there are no phantoms in the layout {layout!r}", hint=did_you_mean(layout, KINDS))
+        raise UsageError(
+            f"phantoms cannot be written in the layout {layout!r}", hint=did_you_mean(layout, KINDS)
+        )
     if cases < 1:
         raise UsageError(f"a dataset needs at least one case, not {cases}")
     kind = KINDS[layout]

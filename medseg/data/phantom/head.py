@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.transform import Rotation
 
-from medseg.core.affine import WORLD_CODES
+from medseg.core.affine import WORLD_LETTERS
 from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap, Volume
@@ -60,7 +60,7 @@ def phantom_case(
         The scan (1, I, J, K) float32, channel "image", and its labels uint8, on one RAS+ grid.
 
     Raises:
-        UsageError: the box is too small to hold the structures.
+        UsageError: the box is too small for the structures.
     """
     require_room(shape)
     grid = upright_grid(rng, shape, spacing_mm)
@@ -75,7 +75,7 @@ def phantom_case(
 
 
 def require_room(shape: Triple) -> None:
-    """Refuse a box that could not hold the structures.
+    """Refuse a box that is too small for the structures.
 
     Raises:
         UsageError: an axis has fewer than 16 voxels.
@@ -93,7 +93,7 @@ def upright_grid(rng: np.random.Generator, shape: Triple, spacing_mm: Spacing) -
 
 
 def head_points(rng: np.random.Generator, shape: Triple, spacing_mm: Spacing) -> Floats:
-    """Where each voxel (I, J, K) lies in the head's own frame (I, J, K, 3), its radii being 1."""
+    """Coordinates (I, J, K, 3) of each voxel in the frame of the head, whose radii are 1."""
     box_mm = np.asarray(shape) * np.asarray(spacing_mm)
     radii_mm = box_mm * 0.44 * rng.uniform(0.86, 1.0) * rng.uniform(0.95, 1.05, 3)
     turn = Rotation.from_euler("xyz", rng.uniform(-12.0, 12.0, 3), degrees=True).as_matrix()
@@ -109,7 +109,7 @@ def stored_as(case: tuple[Volume, LabelMap], codes: str) -> tuple[Volume, LabelM
     Raises:
         UsageError: `codes` is no axis order.
     """
-    if [sum(letter in ends for letter in codes) for ends in WORLD_CODES] != [1, 1, 1] or len(codes) != 3:
+    if [sum(letter in ends for letter in codes) for ends in WORLD_LETTERS] != [1, 1, 1] or len(codes) != 3:
         raise UsageError(f"an axis order has three letters such as RAS or PIL, not {codes!r}")
     volume, labels = case
     ras, wanted = (orientations.axcodes2ornt(tuple(letters)) for letters in ("RAS", codes))

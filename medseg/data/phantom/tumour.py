@@ -45,7 +45,7 @@ def tumour_case(rng: np.random.Generator, shape: Triple = SHAPE) -> tuple[Volume
         1 necrosis, 2 oedema, 3 non-enhancing, 4 enhancing, on one LPS grid.
 
     Raises:
-        UsageError: the box is too small to hold the structures.
+        UsageError: the box is too small for the structures.
     """
     require_room(shape)
     spacing = (1.0, 1.0, 1.0)

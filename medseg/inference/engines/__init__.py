@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from medseg.core.errors import ModelError, UsageError
+from medseg.core.errors import UsageError, unknown_name
 from medseg.core.extras import optional_packages
 from medseg.inference.engines import rounding
 from medseg.inference.engines.base import Engine, EngineName, FloatArray, Precision
@@ -30,7 +30,7 @@ def load(
         threads: CPU threads; by default as many as this process may use.
 
     Raises:
-        ModelError: the model carries no graph, or graph or weights do not fit.
+        ModelError: the model contains no graph, or graph or weights do not fit.
         UsageError: the engine does not exist, or has no such device or precision.
         MissingPackageError: torch is not installed.
     """
@@ -40,16 +40,15 @@ def load(
 
         return torch_room.load(model, device=device, precision=precision, threads=threads)
     if name != "openvino":
-        raise UsageError(f"there is no engine named {name!r}; choose torch or openvino")
+        raise unknown_name("engine", name, ("torch", "openvino"))
     if device != "cpu":
         raise UsageError(
             f"the OpenVINO engine runs on the CPU, not on {device!r}", hint="use the torch engine"
         )
-    if model.graph is None:
-        raise ModelError("the model carries no graph for OpenVINO", hint="use the torch engine")
+    graph = model.require_graph("use the torch engine")
     from medseg.inference.engines.openvino import OpenVinoEngine
 
-    return OpenVinoEngine(*model.graph, precision=precision, threads=threads, identity=model.sha256)
+    return OpenVinoEngine(*graph, precision=precision, threads=threads, identity=model.sha256)
 
 
 def pruned(model: Model, level: int) -> Model:

@@ -46,7 +46,7 @@ class RowEngine(Engine, Protocol):
     """An engine that can compute a large tile without holding its largest feature maps (see `slabs`)."""
 
     def slab_bytes(self, shape: Sequence[int], voxels: int) -> int | None:
-        """What `rows` would hold for a tile (i, j, k); None where it cannot."""
+        """Bytes that `rows` needs for a tile (i, j, k); None if the engine cannot run in slabs."""
 
     def rows(self, tile: FloatArray, voxels: int) -> Iterator[tuple[slice, FloatArray]]:
         """Rows of a tile (1, C, I, J, K), first to last, with their logits (K, rows, J, K)."""
@@ -70,7 +70,7 @@ class CardEngine(Engine, Protocol):
         """The array in the accelerator's memory."""
 
     def back(self, array: Any) -> FloatArray:
-        """An array of the accelerator's memory in ours."""
+        """An array in main memory from the accelerator's memory."""
 
     def batch_for(self, tile: Sequence[int], maps: int) -> int:
         """Tiles of a shape whose `maps` feature maps fill most of the accelerator's free memory."""

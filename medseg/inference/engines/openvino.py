@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import openvino as ov
 
-from medseg.core.errors import ModelError, UsageError
+from medseg.core.errors import ModelError, UsageError, did_you_mean
 from medseg.inference.engines import compiled
 from medseg.inference.engines.base import FloatArray, Precision, available_threads, fold_slices, unfold_slices
 from medseg.inference.engines.rewrites import VERSION, rewritten
@@ -33,7 +33,7 @@ HINTS = {"f32": ov.Type.f32, "bf16": ov.Type.bf16, "f16": ov.Type.f16}
 
 
 class OpenVinoEngine:
-    """Runs a graph made by `engines.torch.to_graph`, compiled anew for each shape of tile.
+    """Runs a graph made by `engines.torch.to_graph`, compiled again for each shape of tile.
 
     Precision is always stated, because OpenVINO's own choice on a processor with AMX is bf16,
     and denormal numbers are flushed, because it does not do that by itself. It flushes them in the
@@ -50,7 +50,7 @@ class OpenVinoEngine:
 
     Raises:
         ModelError: the graph cannot be read, or has not one 2D or 3D input and one output.
-        UsageError: no such precision.
+        UsageError: the engine cannot compute in this precision.
     """
 
     name = "openvino"
@@ -65,7 +65,9 @@ class OpenVinoEngine:
         identity: str = "",
     ) -> None:
         if precision not in HINTS:
-            raise UsageError(f"precision {precision!r} must be one of {', '.join(HINTS)}")
+            raise UsageError(
+                f"the OpenVINO engine cannot compute in {precision!r}", hint=did_you_mean(precision, HINTS)
+            )
         self.precision = precision
         self._settings = {
             "INFERENCE_PRECISION_HINT": HINTS[precision],
@@ -83,10 +85,10 @@ class OpenVinoEngine:
             raise ModelError(f"OpenVINO cannot read the model's graph ({_first_line(fault)})") from None
         inputs, outputs = len(self._graph.inputs), len(self._graph.outputs)
         if inputs != 1 or outputs != 1:
-            raise ModelError(f"the graph has {inputs} inputs and {outputs} outputs, not 1 and 1")
+            raise ModelError(f"the graph must have 1 input and 1 output, not {inputs} and {outputs}")
         self.spatial_dims = len(self._graph.inputs[0].get_partial_shape()) - 2
         if self.spatial_dims not in (2, 3):
-            raise ModelError(f"the graph's input has {self.spatial_dims} spatial axes, not 2 or 3")
+            raise ModelError(f"the graph's input must have 2 or 3 spatial axes, not {self.spatial_dims}")
         rewritten(self._graph)
         self._any_shape: Any = None
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
@@ -101,7 +103,7 @@ class OpenVinoEngine:
         return self._worker.submit(self._run, tiles).result()
 
     def slab_bytes(self, shape: Sequence[int], voxels: int) -> int | None:
-        """What `rows` would hold for a tile of shape (i, j, k); None where the graph cannot be cut."""
+        """Bytes that `rows` needs for a tile of shape (i, j, k); None if the graph cannot be cut."""
         found = self._worker.submit(self._slabs, tuple(shape), voxels).result()
         return None if found is None else found.bytes
 

@@ -15,7 +15,7 @@ LOWEST = np.float32(-3e38)
 
 
 def rewritten(graph: ov.Model) -> None:
-    """Change a graph in place; its answers differ by rounding alone."""
+    """Change a graph in place; its outputs differ only by rounding."""
     split_concatenations(graph)
     exact_moments(graph)
 

@@ -60,7 +60,9 @@ class TorchEngine:
         spatial_dims: int = 3,
     ) -> None:
         if precision not in DTYPES or spatial_dims not in MEMORY_FORMATS:
-            raise UsageError(f"precision {precision!r} in {spatial_dims} dimensions: no such engine")
+            raise UsageError(
+                f"the torch engine cannot compute in {precision!r} with {spatial_dims} spatial axes"
+            )
         self.precision = precision
         self.spatial_dims = spatial_dims
         self._device = find_device(device)
@@ -105,7 +107,7 @@ class TorchEngine:
             return _on_device(array, self._device)
 
     def back(self, array: Tensor) -> FloatArray:
-        """A tensor as an array of ours."""
+        """A tensor as a NumPy array."""
         answer: FloatArray = array.float().contiguous().cpu().numpy()
         return answer
 
@@ -148,7 +150,7 @@ def torch_engine(
     """Engine for a network already built, with its weights in it; the network is put in eval mode.
 
     Raises:
-        UsageError: no such device, precision or number of dimensions.
+        UsageError: the device, the precision or the number of dimensions is not available.
     """
     return TorchEngine(
         network, device=device, precision=precision, threads=threads, spatial_dims=spatial_dims
@@ -162,7 +164,7 @@ def load(
 
     Raises:
         ModelError: the weights do not fit the network.
-        UsageError: no such device or precision.
+        UsageError: the device or the precision is not available.
     """
     dims = model.spec.network.spatial_dims
     return torch_engine(_built(model), device, precision, threads=threads, spatial_dims=dims)
@@ -180,16 +182,16 @@ def _built(model: Model) -> Segmenter:
 
 
 def pruned(model: Model, level: int) -> Model:
-    """A model of a UNet++ cut down to its nodes up to `level`, with a graph of its own.
+    """A model of a UNet++ cut down to its nodes up to `level`, with its own graph.
 
     Its `sha256` is that of the whole model with the level, so that results are told apart.
 
     Raises:
-        UsageError: the network is none that can be pruned, or has no such level.
+        UsageError: the network cannot be pruned, or has no such level.
     """
     spec = model.spec
     if spec.network.name != "unetpp":
-        raise UsageError(f"{spec.name} is a {spec.network.name}, and only unetpp can be pruned")
+        raise UsageError(f"{spec.name} is a {spec.network.name}, but only a unetpp can be pruned")
     options = {**spec.network.options, "prune": level}
     small = replace(spec, network=replace(spec.network, options=options))
     cut = replace(model, spec=small, weights=pruned_weights(model.weights, level), graph=None)

@@ -52,7 +52,6 @@ class Outline:
 
     Attributes:
         sop_class: UID of its kind; empty where it has none.
-        transfer_syntax: UID of its encoding; empty where it has no file meta information.
         has_rows: whether it describes an image.
         has_pixels: whether it holds one.
         has_lut: whether its values become units by a table (Modality LUT), not by a slope and intercept.
@@ -61,7 +60,6 @@ class Outline:
     """
 
     sop_class: str
-    transfer_syntax: str
     has_rows: bool
     has_pixels: bool
     has_lut: bool
@@ -124,7 +122,6 @@ def _outline(data: mmap, path: Path) -> Outline:
     walk.elements(end, len(walk.data), form, 0)
     return Outline(
         sop_class=walk.text(SOP_CLASS),
-        transfer_syntax=syntax,
         has_rows=ROWS in walk.seen,
         has_pixels=any(tag in walk.seen for tag in PIXELS),
         has_lut=MODALITY_LUT in walk.seen,

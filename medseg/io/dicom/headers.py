@@ -14,7 +14,7 @@ import numpy as np
 
 from medseg.core.errors import GeometryError, InputError, printable
 from medseg.io import payload
-from medseg.io.dicom.elements import Outline
+from medseg.io.dicom.elements import MEND, Outline
 from medseg.io.dicom.geometry import SlicePlace
 from medseg.io.itk.images import simple_itk
 
@@ -182,10 +182,20 @@ def _by_gdcm(path: Path) -> tuple[dict[str, str], tuple[int, ...], int]:
         size, components = tuple(reader.GetSize()), int(reader.GetNumberOfComponents())
         tags = {key: reader.GetMetaData(key) for key in HEADER_TAGS if reader.HasMetaDataKey(key)}
     except (RuntimeError, UnicodeError, ValueError, TypeError, OverflowError):
-        raise InputError("the DICOM file is cut or damaged", source=path, hint="export it again") from None
+        raise damaged(path) from None
     if len(size) not in (2, 3):
-        raise InputError("the DICOM file does not contain a plain slice", source=path, hint="export it again")
+        raise no_plain_slice(path)
     return tags, size, components
+
+
+def damaged(path: Path) -> InputError:
+    """The fault of a file that the reader of DICOM cannot read."""
+    return InputError("the DICOM file is cut or damaged", source=path, hint=MEND)
+
+
+def no_plain_slice(path: Path) -> InputError:
+    """The fault of a file whose pixels are not one slice of the size that its header states."""
+    return InputError("the DICOM file does not contain a plain slice", source=path, hint=MEND)
 
 
 def _is_mosaic(tags: Mapping[str, str], found: Outline) -> bool:

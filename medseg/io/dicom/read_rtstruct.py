@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import GeometryError, InputError, counted, plural
+from medseg.core.errors import GeometryError, InputError, counted, listed, plural
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid, LabelMap
 from medseg.io.dicom import series as dicom
@@ -24,7 +24,7 @@ from medseg.io.dicom.headers import PATIENT, Slice, require_same
 from medseg.io.dicom.library import damage_named, dataset
 from medseg.io.itk.seg_nrrd import distinct_names, tidy_name
 from medseg.io.memory import require_memory
-from medseg.io.name_matching import listed, name_key, names_by_key
+from medseg.io.name_matching import name_key, names_by_key
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.painting import Painting
 from medseg.io.values import smallest_dtype
@@ -69,7 +69,9 @@ def read_segments(path: Path) -> StructureSet:
     return StructureSet(tuple(structure_of(roi) for roi in rois))
 
 
-def read_labels(path: Path, structures: StructureSet | None = None) -> LabelMap:
+def read_labels(
+    path: Path, structures: StructureSet | None = None, series_in: Path | None = None
+) -> LabelMap:
     """The structures of a file painted on the grid of the series that it refers to, which lies beside it.
 
     Holes are kept (see `contours.filled`). Where structures overlap, the smaller one counts, or with
@@ -80,6 +82,7 @@ def read_labels(path: Path, structures: StructureSet | None = None) -> LabelMap:
             beside it.
         structures: whose names give structures their values; capitals, blanks and signs do not count, and
             others are left out. None numbers the structures in the file's order, from 1.
+        series_in: a folder in which, and in whose folders, the series is looked for first.
 
     Raises:
         InputError: the file is damaged, has none of the structures, or its series is not beside it.
@@ -88,7 +91,7 @@ def read_labels(path: Path, structures: StructureSet | None = None) -> LabelMap:
     """
     header = _header(path)
     rois, said = _rois(header, path)
-    info, slices = series_beside(_uids(header, path), path, WHAT)
+    info, slices = series_beside(_uids(header, path), path, WHAT, series_in)
     require_same_place(header, rois, slices, path, WHAT)
     require_memory(4 * info.grid.voxels, path)
     if structures is not None:
@@ -161,7 +164,7 @@ def wanted(
     missing = [s.name for s in structures if name_key(s.name) not in by_key]
     said: tuple[str, ...] = ()
     if missing:
-        said = (f"The file contains no {listed(missing)}; taken as absent.",)
+        said = (f"The file lacks {listed(missing)}; taken as absent.",)
     left = len(rois) - len(chosen)
     if left:
         said += (f"Left out: {counted(left, 'structure')} of the file, because not requested.",)
@@ -202,18 +205,21 @@ def _uids(header: Any, path: Path) -> list[str]:
         return list(dict.fromkeys(_referenced(header)))
 
 
-def series_beside(uids: Sequence[str], path: Path, what: str) -> tuple[ImageInfo, Sequence[Slice]]:
-    """The series that a file refers to, beside it.
+def series_beside(
+    uids: Sequence[str], path: Path, what: str, series_in: Path | None = None
+) -> tuple[ImageInfo, Sequence[Slice]]:
+    """The series that a file refers to, in a folder that is named, or beside it.
 
     Raises:
         InputError: it refers to none or several, or the series is not there; `what` says what the file is.
     """
-    found = [(folder, uid) for uid in uids for folder in _folders(path) if _holds(folder, uid)]
+    found = [(folder, uid) for uid in uids for folder in _folders(path, series_in) if _holds(folder, uid)]
     if not found:
         raise InputError(
-            f"{what} whose series is not beside it (in its folder, or a folder in or beside that)",
+            f"{what} whose series is not beside it (in its folder, or a folder in or beside that)"
+            + (f", nor in {series_in.name}" if series_in else ""),
             source=path,
-            hint="put the series on which it was drawn there",
+            hint="name the folder of the series on which it was drawn with --series-in, or put it there",
         )
     if len({uid for _, uid in found}) > 1:
         raise InputError(
@@ -230,8 +236,13 @@ def _referenced(header: Any) -> Iterator[str]:
                 yield str(series.SeriesInstanceUID)
 
 
-def _folders(path: Path) -> Iterator[Path]:
-    """Where the series may be, the nearest first."""
+def _folders(path: Path, series_in: Path | None) -> Iterator[Path]:
+    """Where the series may be, the likeliest first."""
+    if series_in is not None:
+        if not series_in.is_dir():
+            raise InputError("there is no such folder", source=series_in, hint="check --series-in")
+        yield series_in
+        yield from sorted(p for p in series_in.iterdir() if p.is_dir())
     here = path.resolve().parent
     yield here
     for parent in (here, here.parent):

@@ -41,15 +41,18 @@ def read_segments(path: Path) -> StructureSet:
     return StructureSet(tuple(structure_of(roi) for roi in _rois(_opened(path), path)))
 
 
-def read_labels(path: Path, structures: StructureSet | None = None) -> LabelMap:
+def read_labels(
+    path: Path, structures: StructureSet | None = None, series_in: Path | None = None
+) -> LabelMap:
     """The segments of a file on the grid of the series that it refers to, which lies beside it.
 
     Of a segment inside another one the inner counts, and a warning says so.
 
     Args:
-        path: of the segmentation; its series is looked for as `rtstruct.read_labels` does.
+        path: of the segmentation; its series is looked for as `read_rtstruct.read_labels` does.
         structures: whose names give segments their values; capitals, blanks and signs do not count, and
             others are left out. None takes the numbers of the segments.
+        series_in: see `read_rtstruct.read_labels`.
 
     Raises:
         InputError: the file is damaged, has none of the structures, two segments overlap and neither is
@@ -61,7 +64,7 @@ def read_labels(path: Path, structures: StructureSet | None = None) -> LabelMap:
     opened = _opened(path)
     rois = _rois(opened, path)
     said: tuple[str, ...] = ()
-    info, slices = series_beside([_referenced(opened, path)], path, WHAT)
+    info, slices = series_beside([_referenced(opened, path)], path, WHAT, series_in)
     require_same_place(opened, rois, slices, path, WHAT)
     require_memory((4 + len(rois)) * info.grid.voxels, path)
     if structures is not None:

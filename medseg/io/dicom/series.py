@@ -13,10 +13,19 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import InputError, MedsegError, counted
 from medseg.core.volume import FileForm
+from medseg.io.contents import require_true_suffix
 from medseg.io.dicom import frames as dicom_frames
 from medseg.io.dicom.elements import SEGMENTATIONS, Outline, looks_like_dicom, outline
 from medseg.io.dicom.geometry import stack
-from medseg.io.dicom.headers import MODALITIES, PATIENT, Slice, require_one_volume, require_same
+from medseg.io.dicom.headers import (
+    MODALITIES,
+    PATIENT,
+    Slice,
+    damaged,
+    no_plain_slice,
+    require_one_volume,
+    require_same,
+)
 from medseg.io.dicom.slices import read_slices
 from medseg.io.itk.images import simple_itk
 from medseg.io.memory import require_memory
@@ -24,7 +33,7 @@ from medseg.io.names import format_of, is_no_scan, require_file
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 
 OUR_IMPLEMENTATION = "2.25.194411524594002913822187401268556170234"
-"""Implementation class UID in the head of the objects that we write, see `dicom_source`."""
+"""Implementation class UID in the head of the objects that we write, see `source.finish`."""
 STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 HEAD = 1024
 INDEX = "DICOMDIR"
@@ -286,6 +295,8 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
 def _require_no_slice(path: Path) -> None:
     """Refuse a file that is not DICOM where it may be what is left of a slice."""
     empty = not any(_head(path))
+    if format_of(path).kind == "DICOM":
+        require_true_suffix(path)
     if empty or format_of(path).kind == "DICOM":
         raise InputError(
             f"the file among the slices is {'empty' if empty else 'not DICOM'}",
@@ -356,14 +367,10 @@ def _pixels(reader: Any, header: Slice) -> NDArray[Any]:
         reader.SetFileName(os.fspath(header.path))
         plane = simple_itk().GetArrayFromImage(reader.Execute())
     except (RuntimeError, UnicodeError, MemoryError):
-        raise InputError(
-            "the DICOM file is cut or damaged", source=header.path, hint="export it again"
-        ) from None
+        raise damaged(header.path) from None
     plane = plane.reshape(plane.shape[-2:]).T
     if plane.shape != (header.columns, header.rows) or plane.dtype.kind not in "iuf":
-        raise InputError(
-            "the DICOM file does not contain a plain slice", source=header.path, hint="export it again"
-        )
+        raise no_plain_slice(header.path)
     return np.asarray(plane)
 
 

@@ -14,16 +14,17 @@ from typing import Any
 import numpy as np
 
 from medseg.core import affine as aff
+from medseg.core.colours import rgb
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import LabelMap
 from medseg.findings.finding import TITLES, about
 from medseg.io.dicom.codes import text
 from medseg.io.dicom.rings import rings
+from medseg.io.dicom.series import STRUCTURE_SET
 from medseg.io.dicom.source import RESEARCH_ONLY, UTF_8, Maker, Source, content_time, finish, highdicom
 from medseg.io.dicom.write_seg import LONGEST_DESCRIPTION, numbered
 
 SERIES_NUMBER = 9005
-RT_STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
 STUDY_COMPONENT = "1.2.840.10008.3.1.2.3.1"
 """What the standard, though it is retired, has a structure set name its study by."""
 LABEL, DOUBTFUL_LABEL = "medseg", "medseg DOUBTFUL"
@@ -49,7 +50,7 @@ def structure_set(source: Source, labels: LabelMap, structures: StructureSet, ma
         series_instance_uid=maker.uid("RTSTRUCT series"),
         series_number=SERIES_NUMBER,
         sop_instance_uid=maker.uid("RTSTRUCT"),
-        sop_class_uid=RT_STRUCTURE_SET,
+        sop_class_uid=STRUCTURE_SET,
         instance_number=1,
         modality="RTSTRUCT",
         transfer_syntax_uid=ImplicitVRLittleEndian,  # the contours of a large slice exceed 64 KB
@@ -114,8 +115,7 @@ def _contours(
     number: int, structure: Structure, source: Source, labels: LabelMap, structures: StructureSet
 ) -> Any:
     """The rings of a structure on every slice that shows it."""
-    colour = [int(structure.colour[n : n + 2], 16) for n in (1, 3, 5)]
-    item = _item(ROIDisplayColor=colour, ReferencedROINumber=number)
+    item = _item(ROIDisplayColor=list(rgb(structure.colour)), ReferencedROINumber=number)
     mask = structures.mask(labels.array, structure)
     found = [
         _contour(ring, k, source)

@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.affine import LPS_TO_RAS, Affine
-from medseg.core.errors import GeometryError, InputError, ResourceError
+from medseg.core.affine import LPS_TO_RAS, Affine, spacing_mm
+from medseg.core.errors import InputError, ResourceError
 from medseg.core.images import to_sitk
 from medseg.core.volume import FileForm, Grid
 from medseg.io import payload
@@ -126,14 +126,8 @@ def _describe(path: Path, layout: Layout, options: ReadOptions) -> ImageInfo:
 
 
 def _assumed(path: Path, affine: Affine, options: ReadOptions) -> tuple[Affine, tuple[str, ...]]:
-    if not options.assume_ras:
-        raise GeometryError(
-            "the header stores no orientation",
-            source=path,
-            hint="add --assume-ras if you know that it lies in RAS order",
-        )
-    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    return np.diag([*spacing, 1.0]), ("The file stores no orientation; RAS order was assumed, as requested.",)
+    said = options.require_assumed("the header stores no orientation", path)
+    return np.diag([*spacing_mm(affine), 1.0]), said
 
 
 def _affine(path: Path, sizes: tuple[int, ...]) -> Affine:

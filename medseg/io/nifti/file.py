@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from nibabel import nifti1, nifti2
@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from medseg.core import affine as aff
 from medseg.core.affine import Affine
-from medseg.core.errors import InputError
 from medseg.core.volume import FileForm, Grid
 from medseg.io import payload
 from medseg.io.memory import require_memory
@@ -22,7 +21,6 @@ from medseg.io.nifti.forms import MM_PER_UNIT, QUATERNION, file_form, place
 from medseg.io.nifti.header import LONGEST, RawHeader, check_extensions, parse
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 
-NIFTI_STARTS = (348, 540, 0x5C010000, 0x1C020000)
 LARGEST_NIFTI1_SIZE = 32767
 EXACT_SHEAR_DEGREES = 1e-4
 
@@ -200,17 +198,11 @@ def _raw_header(path: Path) -> RawHeader:
     for member in _members(path) if pair else (path,):
         require_file(member)
     with opened(head) as stream:
-        _right_suffix(stream, head)
         if stem_and_suffix(head)[1] == ".nii.gz":
             blob = payload.inflate_start(stream, LONGEST, head)
         else:
             blob = stream.read(LONGEST)
-    raw = parse(blob, head)
-    if raw.single == pair:
-        what = "one file" if raw.single else "a pair of files"
-        hint = "rename it to .nii" if raw.single else "rename the pair to .hdr and .img"
-        raise InputError(f"its header says that it is {what}", source=head, hint=hint)
-    return raw
+    return parse(blob, head)
 
 
 def _require_whole(path: Path, raw: RawHeader) -> None:
@@ -222,20 +214,6 @@ def _require_whole(path: Path, raw: RawHeader) -> None:
             payload.require_plausible(voxels.stat().st_size, needed, voxels)
         else:
             payload.require_length(stream, needed, voxels)
-
-
-def _right_suffix(stream: BinaryIO, path: Path) -> None:
-    packed = stream.read(2) == payload.GZIP_MAGIC
-    stream.seek(0)
-    stem, suffix = stem_and_suffix(path)
-    if packed and suffix != ".nii.gz":
-        hint = f"rename it to {stem}.nii.gz" if suffix == ".nii" else "unpack it with gunzip"
-        raise InputError("the file is compressed", source=path, hint=hint)
-    if not packed and suffix == ".nii.gz":
-        first = int.from_bytes(stream.read(4), "little")
-        stream.seek(0)
-        hint = f"rename it to {stem}.nii" if first in NIFTI_STARTS else "re-copy it"
-        raise InputError("the file is not gzip-compressed", source=path, hint=hint)
 
 
 def _members(path: Path) -> tuple[Path, Path]:

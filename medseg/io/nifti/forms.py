@@ -142,14 +142,8 @@ def _chosen(
     source: Path,
 ) -> tuple[str, Affine, tuple[str, ...]]:
     if not forms:
-        if not options.assume_ras:
-            raise GeometryError(
-                "the header stores no orientation (sform and qform codes are 0)",
-                source=source,
-                hint="add --assume-ras if you know that it lies in RAS order",
-            )
-        affine = np.diag([*pixdim_mm, 1.0])
-        return "voxel size", affine, ("The file stores no orientation; RAS order was assumed, as requested.",)
+        fault = "the header stores no orientation (sform and qform codes are 0)"
+        return "voxel size", np.diag([*pixdim_mm, 1.0]), options.require_assumed(fault, source)
     if options.use_form is not None and len(forms) == 1 and options.use_form not in forms:
         raise GeometryError(f"the header has no {options.use_form}", source=source, hint="drop --use-form")
     if options.use_form is not None:

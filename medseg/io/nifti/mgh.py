@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import zlib
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from nibabel.freesurfer import mghformat
@@ -148,7 +148,6 @@ def _fields(path: Path) -> Any:
     require_file(path)
     size = mghformat.header_dtype.itemsize
     with opened(path) as stream:
-        _require_suffix(stream, path)
         blob = payload.inflate_start(stream, size, path) if _is_packed(path) else stream.read(size)
     if len(blob) < size:
         raise InputError("the header is cut off", source=path, hint="re-copy it")
@@ -178,15 +177,6 @@ def _require_whole(path: Path, needed: int) -> None:
             payload.require_plausible(path.stat().st_size, needed, path)
         else:
             payload.require_length(stream, needed, path)
-
-
-def _require_suffix(stream: BinaryIO, path: Path) -> None:
-    packed = stream.read(2) == payload.GZIP_MAGIC
-    stream.seek(0)
-    if packed != _is_packed(path):
-        stem = stem_and_suffix(path)[0]
-        what, right = ("compressed", PACKED) if packed else ("not gzip-compressed", PLAIN)
-        raise InputError(f"the file is {what}", source=path, hint=f"rename it to {stem}{right}")
 
 
 def _is_packed(path: Path) -> bool:

@@ -8,15 +8,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.colours import rgb
 from medseg.core.errors import GeometryError, UsageError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap, Volume
 from medseg.io.atomic import atomic_write
-from medseg.io.names import stem_and_suffix
+from medseg.io.names import COLOURS, stem_and_suffix
 from medseg.io.pictures import png
 
 WINDOW_PERCENTILES = (0.5, 99.5)
-"""Intensities shown black and white, where they are not bytes already."""
+"""Intensities that become black and white, where they are not bytes already."""
 PIXELS_A_LINE = 512
 """An outline is one pixel wide, and one more for each so many pixels of the shorter side."""
 
@@ -60,7 +61,7 @@ def write_overlay(
     width = 1 + min(image.grid.shape[:2]) // PIXELS_A_LINE
     for structure in structures:
         mask = structures.mask(labels.array[..., 0], structure)
-        picture[outline(mask, width)] = np.frombuffer(bytes.fromhex(structure.colour[1:]), np.uint8)
+        picture[outline(mask, width)] = rgb(structure.colour)
     with atomic_write(path, overwrite, inputs=inputs) as temporary:
         temporary.write_bytes(png.encode(picture.transpose(1, 0, 2)))
 
@@ -84,17 +85,20 @@ def outline(mask: NDArray[np.bool_], width: int = 1) -> NDArray[np.bool_]:
 
 def _shown(image: Volume) -> NDArray[np.uint8]:
     """The slice as bytes (I, J, 3)."""
-    colour = image.channels == ("red", "green", "blue")
+    colour = image.channels == COLOURS
     channels = image.array[..., 0] if colour else np.repeat(image.array[:1, ..., 0], 3, axis=0)
     if image.array.dtype != np.uint8:
-        channels = _windowed(channels)
+        channels = as_bytes(channels)
     return np.array(channels.transpose(1, 2, 0), dtype=np.uint8)
 
 
-def _windowed(values: NDArray[np.generic]) -> NDArray[np.float64]:
-    """Values from 0 to 255; all channels share one window, so that colours stay."""
+def as_bytes(values: NDArray[np.generic]) -> NDArray[np.uint8]:
+    """Values from 0 to 255 between their percentiles; all share one window, so that colours stay.
+
+    >>> as_bytes(np.array([0.0, 1.0, 2.0])).tolist(), as_bytes(np.array([7, 7])).tolist()
+    ([0, 128, 255], [0, 0])
+    """
     numbers = values.astype(np.float64)
     low, high = np.percentile(numbers, WINDOW_PERCENTILES)
     scaled = (numbers - low) / (high - low) if high > low else np.zeros_like(numbers)
-    shown: NDArray[np.float64] = np.rint(255 * np.clip(scaled, 0.0, 1.0))
-    return shown
+    return np.rint(255 * np.clip(scaled, 0.0, 1.0)).astype(np.uint8)

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid
-from medseg.findings.finding import Finding, of_files, sentence
-from medseg.metrics.case import CaseResult, StructureResult, SurfaceMode
+from medseg.findings.finding import Finding
+from medseg.metrics.case import CaseResult, StructureResult, SurfaceMode, findings_of
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value, not_evaluated
 from medseg.metrics.volumes import Asymmetry
@@ -156,14 +156,11 @@ def case_from_result(
         flags: shown before the numbers, ahead of the warnings of the measurement.
     """
     said = {flag.sentence for flag in flags}
-    warnings = [f for f in of_files(result.warnings, "measurement") if f.sentence not in said]
-    if result.failure is not None:
-        text = sentence(f"no segmentation was measured: {result.failure}")
-        warnings.insert(0, Finding("not_measured", "doubt", text))
+    more = [finding for finding in findings_of(result) if finding.sentence not in said]
     return ReportCase(
         case_id=result.case_id,
         rows=tuple(_row(row, structures[row.name].colour) for row in result.rows),
-        flags=(*flags, *warnings),
+        flags=(*flags, *more),
         has_reference=True,
         failure=result.failure,
         mode=result.mode,

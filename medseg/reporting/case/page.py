@@ -10,18 +10,19 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg import __version__
+from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, Total
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg.findings.finding import Finding, is_doubtful, of_files, ordered
-from medseg.findings.labels import Expected, of_labels
-from medseg.findings.scan import of_grid
-from medseg.io import ReadOptions, digest_of, read_label_file, read_scan
+from medseg.findings.finding import Finding, from_warnings, is_doubtful, ordered
+from medseg.findings.labels import Expected, check_label_map
+from medseg.findings.scan import check_grid
+from medseg.io import ReadOptions, digest_of, is_dicom_folder, read_label_file, read_scan
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import require_page, stem_and_suffix
-from medseg.metrics.case import CaseResult, Tolerance, ignored_nowhere
+from medseg.metrics.case import Tolerance, ignored_nowhere
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows
 from medseg.metrics.measurement import Measurement, measure
+from medseg.metrics.scores import Scores
 from medseg.metrics.volumes import asymmetries, intracranial_ml
 from medseg.reporting import html, words
 from medseg.reporting.case.content import ReportCase, case_from_result, rows_from_labels
@@ -123,35 +124,81 @@ def report(
     reading = reading or ReadOptions()
     scans = tuple(scan.values()) if isinstance(scan, Mapping) else (scan,)
     refuse_existing(out, overwrite, [p for p in (seg, reference, *scans) if p is not None])
-    is_pdf = require_page(out)
+    require_page(out)
     volume = read_scan(scan, reading)
-    read = partial(read_label_file, reading=reading, structures=structures, like=volume.grid)
+    of_labels = replace(reading, series_in=reading.series_in or _series_of(scan))
+    read = partial(read_label_file, reading=of_labels, structures=structures, like=volume.grid)
     labels, truth = read(seg), None if reference is None else read(reference)
     volume.grid.require(labels.grid, "scan and segmentation", str(seg))
     if truth is not None:
         volume.grid.require(truth.grid, "scan and reference", str(reference))
-        truth = replace(truth, ignore=structures.ignore)
     case_id = options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg")
-    options = replace(options, case_id=case_id, viewer=options.viewer and not is_pdf)
-    options = options.with_verdict(stated_verdict(seg))
+    options = replace(options, case_id=case_id).with_verdict(stated_verdict(seg))
+    hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
+    if reference is not None:
+        hashes["Reference SHA-256"] = digest_of(reference)
+    return report_maps(
+        volume,
+        labels,
+        structures,
+        reference=truth,
+        out=out,
+        options=options,
+        hashes=hashes,
+        overwrite=overwrite,
+    )
+
+
+def report_maps(
+    volume: Volume,
+    labels: LabelMap,
+    structures: StructureSet,
+    *,
+    reference: LabelMap | None = None,
+    out: Path,
+    options: ReportOptions,
+    hashes: Mapping[str, str] | None = None,
+    overwrite: bool = False,
+) -> ReportCase:
+    """Write the page about a segmentation in memory.
+
+    Args:
+        volume: the scan.
+        labels: its segmentation, on the same grid.
+        structures: what the label values mean.
+        reference: a reference segmentation on the same grid; without one no accuracy is stated.
+        out: the page.
+        options: what else the page is told.
+        hashes: of the files, by what the page calls them.
+        overwrite: whether an existing page may be replaced.
+
+    Returns:
+        What the page says.
+
+    Raises:
+        MedsegError: the grids differ, or the page cannot be written.
+    """
+    options = replace(options, viewer=options.viewer and not require_page(out))
     against = None
-    if truth is not None:
+    if reference is not None:
         against = measure(
             labels,
-            truth,
+            replace(reference, ignore=structures.ignore),
             structures,
             tolerance_mm=options.tolerance_mm,
             lesions=options.lesions,
             rule=options.rule,
-            case_id=case_id,
+            case_id=options.case_id,
         )
     case = case_of(volume, labels, structures, against=against, options=options)
-    hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
-    if reference is not None:
-        hashes["Reference SHA-256"] = digest_of(reference)
-    case = replace(case, facts=(*case.facts, *hashes.items()))
+    case = replace(case, facts=(*case.facts, *(hashes or {}).items()))
     write_page(out, case, created=options.created, overwrite=overwrite)
     return case
+
+
+def _series_of(scan: Scan) -> Path | None:
+    """The folder of a scan that is a DICOM series, on which its segmentation may have been drawn."""
+    return scan if isinstance(scan, Path) and is_dicom_folder(scan) else None
 
 
 def write_page(
@@ -208,7 +255,7 @@ def case_of(
         lesions = lesion_rows(labels.array, None, labels.grid, structures, names, options.rule)
     else:
         unmeasured = [finding for finding in raised if finding.code not in MEASURED]
-        unmeasured += of_files(ignored_nowhere(options.ignore, (against.result,)))
+        unmeasured += from_warnings(ignored_nowhere(options.ignore, (against.result,)))
         case, lesions = case_from_result(against.result, structures, flags=unmeasured), against.lesions
     case = replace(
         _with_derived(case, labels, structures, _kept(options, raised), known),
@@ -218,7 +265,7 @@ def case_of(
         verdict_known=options.verdict_known,
     )
     channel = volume.channels.index(options.channel) if options.channel in volume.channels else 0
-    facts = {"Software": f"medseg {__version__}", **options.facts, "Channel shown": volume.channels[channel]}
+    facts = {"Software": SOFTWARE, **options.facts, "Channel shown": volume.channels[channel]}
     if case.lesions and case.has_reference:
         facts["Rule of lesions"] = words.lesion_rule(options.rule)
     true = None if against is None else against.reference.array
@@ -244,11 +291,11 @@ def _findings(
     known: bool,
 ) -> tuple[Finding, ...]:
     """All that the reader of a page must know: what the prediction found, or else what its labels show."""
-    found = [*options.findings, *of_files((*volume.warnings, *labels.warnings))]
-    found += of_grid(volume.grid, orientation_known=known)
+    found = [*options.findings, *from_warnings((*volume.warnings, *labels.warnings))]
+    found += check_grid(volume.grid, orientation_known=known)
     if not options.labels_judged:
         expected = Expected(options.expected_ml, dict.fromkeys(lesions, math.inf))
-        found += of_labels(labels.array, volume.grid, structures, expected, orientation_known=known)
+        found += check_label_map(labels.array, volume.grid, structures, expected, orientation_known=known)
     return ordered(found)
 
 
@@ -282,13 +329,12 @@ def _with_derived(
 
 
 def report_cohort(
-    results: Sequence[CaseResult],
+    scores: Scores,
     *,
     structures: StructureSet,
     out: Path,
     title: str,
     failures: Sequence[Failure] = (),
-    excluded: Sequence[Failure] = (),
     lesions: Mapping[str, Sequence[LesionRow]] | None = None,
     lesions_of: Sequence[str] = (),
     thumbnails: Mapping[str, bytes] | None = None,
@@ -299,15 +345,14 @@ def report_cohort(
     """Write the page about many measured cases.
 
     Args:
-        results: the measurements; one with a `failure` counts as missed.
+        scores: the measurements; a case with a `failure` counts as missed.
         structures: what was measured.
         out: the page, an `.html` file.
         title: what to call the cohort.
         failures: cases that could not be measured at all.
-        excluded: cases left out on purpose.
         lesions: of each case, by its id; see `metrics.lesions.lesion_rows`.
         lesions_of: structures whose lesions were looked for in every case.
-        thumbnails: a small PNG of a case, by its id; see `report.thumbnails`.
+        thumbnails: a small PNG of a case, by its id; see `thumbnails.thumbnail_png`.
         links: name of each case's page relative to this one, by case id, not quoted.
         options: `facts`, `created` and, where lesions were looked for, `rule` are used.
         overwrite: whether an existing page may be replaced.
@@ -318,14 +363,13 @@ def report_cohort(
     options = options or ReportOptions()
     cohort = cohort_from_results(
         title,
-        results,
+        scores,
         structures,
         failures=failures,
-        excluded=excluded,
         lesions=lesions,
         lesions_of=lesions_of,
     )
-    facts = {"Software": f"medseg {__version__}", **options.facts}
+    facts = {"Software": SOFTWARE, **options.facts}
     if lesions_of:
         facts["Lesion by lesion"] = f"{words.lesion_rule(options.rule)}. {words.penalty(options.rule)}"
     cohort = replace(

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.structures import StructureSet
-from medseg.metrics.case import CaseResult, SurfaceMode
-from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow, summarise
+from medseg.metrics.case import SurfaceMode
+from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow
 from medseg.metrics.lesions import LesionRow
+from medseg.metrics.scores import Scores
 from medseg.reporting.case.content import Picture, ReportCase, StructureRow, case_from_result
 
 Numbers = NDArray[np.float64]
@@ -70,7 +71,6 @@ class ReportCohort:
         failures: those that could not be measured, left out of every number.
         summary: one row a structure and metric; empty without references.
         facts: label and value pairs on provenance.
-        excluded: those that whoever made the page left out, and why.
         lesions_of: structures whose lesions were looked for in every case.
         pictures: the plots.
         thumbnails: a small PNG of a case, by case id.
@@ -81,7 +81,6 @@ class ReportCohort:
     failures: tuple[Failure, ...] = ()
     summary: tuple[CohortRow, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
-    excluded: tuple[Failure, ...] = ()
     lesions_of: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
@@ -145,11 +144,10 @@ class ReportCohort:
 
 def cohort_from_results(
     title: str,
-    results: Sequence[CaseResult],
+    scores: Scores,
     structures: StructureSet,
     *,
     failures: Sequence[Failure] = (),
-    excluded: Sequence[Failure] = (),
     lesions: Mapping[str, Sequence[LesionRow]] | None = None,
     lesions_of: Sequence[str] = (),
 ) -> ReportCohort:
@@ -157,20 +155,18 @@ def cohort_from_results(
 
     Args:
         title: name of the cohort.
-        results: the measurements; one with a `failure` counts as missed.
+        scores: the measurements; a case with a `failure` counts as missed.
         structures: colours of the structures.
         failures: cases that could not be measured at all.
-        excluded: cases left out on purpose.
         lesions: of each case, by its id; see `metrics.lesions.lesion_rows`.
         lesions_of: structures whose lesions were looked for in every case.
     """
     found = lesions or {}
-    cases = (case_from_result(result, structures) for result in results)
+    cases = (case_from_result(result, structures) for result in scores.cases)
     return ReportCohort(
         title=title,
         cases=tuple(replace(case, lesions=tuple(found.get(case.case_id, ()))) for case in cases),
         failures=tuple(failures),
-        summary=summarise(results),
-        excluded=tuple(excluded),
+        summary=scores.cohort,
         lesions_of=tuple(lesions_of),
     )

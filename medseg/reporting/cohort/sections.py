@@ -151,20 +151,17 @@ def relative_address(name: str) -> str:
 
 def _flow(cohort: ReportCohort) -> tuple[Block, ...]:
     """How many cases there are, with and without a result, and who is missing."""
-    missing, failed, excluded = len(cohort.missing), len(cohort.failures), len(cohort.excluded)
-    total = len(cohort.cases) + failed + excluded
+    missing, failed = len(cohort.missing), len(cohort.failures)
+    total = len(cohort.cases) + failed
     said = [
         f"{counted(total, 'case')} {plural(total, 'was', 'were')} given: "
-        f"{len(cohort.cases) - missing} with a segmentation, "
-        f"{missing + failed} without{f', {excluded} excluded' if excluded else ''}."
+        f"{len(cohort.cases) - missing} with a segmentation, {missing + failed} without."
     ]
     if missing:
         verb = "counts" if missing == 1 else "count"
         said.append(f"{missing} without a segmentation {verb} as missed in every number below.")
     if failed:
         said.append(f"{failed} could not be measured and {plural(failed, 'is', 'are')} in no number below.")
-    if excluded:
-        said.append(f"{excluded} {plural(excluded, 'was', 'were')} excluded for the reason stated.")
     table = tables.flow_table(cohort)
     text = Text(" ".join(said))
     return (text,) if table is None else (text, Numbers(table))

@@ -185,7 +185,6 @@ def flow_table(cohort: ReportCohort) -> Table | None:
     rows = [
         *((c.case_id, "counted as missed", c.failure or "") for c in cohort.missing),
         *((f.case_id, "failed, left out", f.reason) for f in cohort.failures),
-        *((e.case_id, "excluded, left out", e.reason) for e in cohort.excluded),
     ]
     head = ("Case", "Status", "Reason")
     return Table(head, tuple(rows), texts=head[1:]) if rows else None

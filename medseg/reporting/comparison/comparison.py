@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from medseg.core.errors import counted, plural
+from medseg.core.colours import PALETTE
+from medseg.core.errors import counted, listed, plural
 from medseg.core.numbers import MINUS, millilitres, number
-from medseg.core.structures import PALETTE
-from medseg.findings.finding import sentence
+from medseg.findings.finding import Finding, sentence
 from medseg.metrics.case import CaseResult
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow
 from medseg.metrics.paired import PairedCase, PairedRow
@@ -43,10 +43,10 @@ class ReportComparison:
         rows: one a structure and metric, with a reference; empty without.
         agreement: one a structure and metric of B against A, without a reference; empty with one.
         agreed: the cases behind `agreement`.
-        missing_a: cases for which there is no A; with a reference `warnings` name them too.
+        missing_a: cases for which there is no A; `findings` name them too.
         missing_b: likewise B.
         colours: of the structures.
-        warnings: sentences a reader must see.
+        findings: what a reader must know, most severe first.
         facts: label and value pairs on provenance.
         figures: title, picture (a PNG) and what it shows.
     """
@@ -60,7 +60,7 @@ class ReportComparison:
     missing_a: tuple[str, ...] = ()
     missing_b: tuple[str, ...] = ()
     colours: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     figures: tuple[tuple[str, bytes, str], ...] = ()
 
@@ -92,7 +92,7 @@ def _metric_sentences(rows: Sequence[PairedRow]) -> Iterator[str]:
         yield from (_shown(row) for row in alone)
         if more := [row for row in shown if row not in alone]:
             yield (
-                f"{who} is better in {_title(more[0])} for {_listed([_named(r) for r in more])} "
+                f"{who} is better in {_title(more[0])} for {listed([_named(r) for r in more], most=None)} "
                 f"({_counted([r.n for r in more])}{_failures(more)}; the table lists the values)."
             )
     open_ = [row for row in rows if row.p is not None and row.better == "neither"]
@@ -101,19 +101,20 @@ def _metric_sentences(rows: Sequence[PairedRow]) -> Iterator[str]:
     else:
         yield (
             f"No difference in {_title(rows[0])} was shown for "
-            f"{_listed([_named(r) for r in open_])} ({_counted([r.n for r in open_])}{_failures(open_)}; "
-            "the table lists the values)."
+            f"{listed([_named(r) for r in open_], most=None)} "
+            f"({_counted([r.n for r in open_])}{_failures(open_)}; the table lists the values)."
         )
     few = [row for row in rows if row.cases and row.p is None]
     if few:
         yield (
-            f"{_capital(_title(rows[0]))} was not tested for {_listed([_named(r) for r in few])}: "
+            f"{_capital(_title(rows[0]))} was not tested for {listed([_named(r) for r in few], most=None)}: "
             f"there {plural(max(r.n for r in few), 'is', 'are')} {_counted([r.n for r in few])} and a test "
             f"needs {LEAST_TESTED}. The differences in the table alone show nothing."
         )
     if none := [row.structure for row in rows if not row.cases]:
         verb = plural(len(none), "was", "were")
-        yield sentence(f"{_listed(none)} {verb} not compared: no reference, A or B contains any of it.")
+        names = listed(none, most=None)
+        yield sentence(f"{names} {verb} not compared: no reference, A or B contains any of it.")
 
 
 def _shown(row: PairedRow) -> str:
@@ -155,10 +156,10 @@ def _failures(rows: Sequence[PairedRow]) -> str:
     names: dict[str, list[str]] = {}
     for row in rows:
         counts = (("A", row.n_failed_a), ("B", row.n_failed_b))
-        if counted := " and ".join(f"{who} failed in {n}" for who, n in counts if n):
-            names.setdefault(counted, []).append(_named(row))
+        if said := " and ".join(f"{who} failed in {n}" for who, n in counts if n):
+            names.setdefault(said, []).append(_named(row))
     parts = [
-        counted if len(of) == len(rows) else f"{counted} for {_listed(of)}" for counted, of in names.items()
+        said if len(of) == len(rows) else f"{said} for {listed(of, most=None)}" for said, of in names.items()
     ]
     return f", of which {'; '.join(parts)}" if parts else ""
 
@@ -201,10 +202,6 @@ def p_value(p: float | None) -> str:
     if p < 0.001:
         return "< 0.001"
     return f"{p:.3f}" if p < 0.01 else f"{p:#.2g}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def _counted(numbers: Sequence[int]) -> str:

@@ -8,7 +8,7 @@ from datetime import date
 from types import MappingProxyType
 
 from medseg.core.numbers import millilitres, number
-from medseg.findings.finding import sentence
+from medseg.findings.finding import Finding, sentence
 from medseg.metrics.followup import Change, LesionChange
 from medseg.reporting import html
 from medseg.reporting.case.content import Picture
@@ -52,7 +52,7 @@ class ReportFollowup:
         lesions: of the structures that were followed, by name.
         same_grid: whether both scans have one grid.
         noise_known: whether the smallest change that is more than noise is known.
-        warnings: sentences a reader must see.
+        findings: what a reader must know, most severe first.
         colours: of the structures.
         facts: label and value pairs on provenance.
         dates: of both scans, as whoever made the page stated them; None where nobody did.
@@ -65,7 +65,7 @@ class ReportFollowup:
     lesions: Mapping[str, tuple[LesionChange, ...]] = field(default_factory=lambda: MappingProxyType({}))
     same_grid: bool = True
     noise_known: bool = False
-    warnings: tuple[str, ...] = ()
+    findings: tuple[Finding, ...] = ()
     colours: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     facts: tuple[tuple[str, str], ...] = ()
     dates: tuple[date, date] | None = None

@@ -13,12 +13,20 @@ from matplotlib.figure import Figure
 from medseg.metrics.paired import PairedCase, PairedRow
 from medseg.metrics.table import SCALES
 from medseg.reporting.comparison.comparison import metric_title
-from medseg.reporting.drawing.style import BANNER, STYLE, drawable, png, readable_colour
+from medseg.reporting.drawing.style import (
+    BANNER,
+    FAINT,
+    GOLDEN,
+    GRID,
+    INK,
+    NEUTRAL,
+    STYLE,
+    drawable,
+    png,
+    readable_colour,
+)
 
 WIDTH_IN, ROW_IN = 7.4, 0.42
-INK, FAINT, GRID = "#1f2328", "#59636e", "#e3e6ea"
-GOLDEN = 0.6180339887498949
-NEUTRAL = "#b0b0b0"
 
 NOTE = (
     "Every point is a case and shows the value of B minus the value of A. The diamond is the mean; with ten "

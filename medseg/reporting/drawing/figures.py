@@ -15,10 +15,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Ellipse
 from numpy.typing import NDArray
 
-from medseg.core.errors import GeometryError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
-from medseg.reporting.drawing.planes import Plane, planes, position
+from medseg.reporting.drawing.planes import Plane, planes, position, require_shape
 from medseg.reporting.drawing.style import (
     BANNER,
     STYLE,
@@ -27,7 +26,6 @@ from medseg.reporting.drawing.style import (
     paler,
     png,
     readable_colour,
-    sideless,
 )
 from medseg.reporting.drawing.views import Place, View, centre_views, place_views, window_of
 
@@ -99,9 +97,7 @@ def overlay_png(
     Raises:
         GeometryError: an array is not of the grid's shape.
     """
-    for what, array in (("image", image), ("label", labels), ("reference", reference)):
-        if array is not None and array.shape != grid.shape:
-            raise GeometryError(f"{what} array of shape {array.shape}, the grid says {grid.shape}")
+    require_shape(grid, image=image, label=labels, reference=reference)
     views = centre_views(image, labels, reference, grid, structures, closeup=closeup)
     if reference is not None:
         views += place_views(image, labels, reference, grid, structures, places, closeup=closeup)
@@ -167,7 +163,9 @@ def _legend(structures: StructureSet, views: Sequence[View]) -> list[_Entry]:
         if twin is None or twin.colour != s.colour:
             entries.append(_Entry(drawable(s.name, longest=30), readable_colour(s.colour)))
         elif s.side == "left":
-            entries.append(_Entry(drawable(sideless(s.name), longest=30), readable_colour(s.colour)))
+            entries.append(
+                _Entry(drawable(structures.unsided(s.name), longest=30), readable_colour(s.colour))
+            )
     return entries
 
 

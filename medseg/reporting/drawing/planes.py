@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core import affine as aff
+from medseg.core.affine import WORLD_LETTERS
+from medseg.core.errors import GeometryError
 from medseg.core.volume import Grid
-
-WORLD_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
-"""Letters at the low and the high end of each world axis; RAS+: x grows to the patient's right."""
 
 VIEWS = (("axial", 2, 1, 0), ("coronal", 1, 2, 0), ("sagittal", 0, 2, 1))
 """Name, world axis across the slice, world axis down the image, world axis along the image."""
@@ -113,3 +112,14 @@ def position(grid: Grid, plane: Plane, point: tuple[float, float, float]) -> str
         return ""
     millimetres = round(float(aff.apply(grid.affine, point)[plane.world_axis]), 1)
     return f"{WORLD_LETTERS[plane.world_axis][millimetres >= 0]} {abs(millimetres):.1f} mm"
+
+
+def require_shape(grid: Grid, **arrays: NDArray[Any] | None) -> None:
+    """Refuse arrays that are not of the grid's shape.
+
+    Raises:
+        GeometryError: which array, with both shapes.
+    """
+    for what, array in arrays.items():
+        if array is not None and array.shape != grid.shape:
+            raise GeometryError(f"{what} array of shape {array.shape}, the grid says {grid.shape}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import math
-import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -15,6 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from PIL import Image
 
+from medseg.core.colours import COLOUR, rgb
 from medseg.core.errors import printable
 
 BANNER = "Research use only. Not a medical device. Not for diagnosis or treatment."
@@ -30,6 +30,8 @@ LARGEST_PNG_BYTES = 262_000
 """The resolution is lowered until the picture is smaller than this; base64 adds a third."""
 PALETTE_GREYS = 64
 """Colours of a picture's palette that are grey, of 256."""
+PALETTE_AREAS = 16
+"""Entries of a palette for the commonest colours."""
 LEAST_CHROMA = 8
 """Difference of the largest and the smallest of red, green and blue from which a pixel is coloured."""
 
@@ -40,7 +42,11 @@ CONTROLS = {
 }  # fmt: skip
 """Characters a file's name may hold that are no text or turn text round, and what is shown for them."""
 
+INK, FAINT, RULE, GRID, AMBER = "#1f2328", "#59636e", "#d8dde3", "#e3e6ea", "#7a5a00"
+"""Text, lines and what is to be noticed on white paper, as in `style.css`."""
 NEUTRAL = "#b0b0b0"
+GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo one, spread points evenly however many they are."""
 DARKEST = 0.16
 """Least relative luminance of an outline on a dark image."""
 
@@ -51,7 +57,7 @@ def readable_colour(colour: str) -> str:
     >>> readable_colour("#46f0f0"), readable_colour("red; }"), readable_colour("#800000")
     ('#46f0f0', '#b0b0b0', '#b36666')
     """
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
+    if not COLOUR.fullmatch(colour):
         return NEUTRAL
     shade = colour.lower()
     share = 0.0
@@ -70,20 +76,15 @@ def paler(colour: str) -> str:
     return _towards_white(colour, 0.55)
 
 
-def _channels(colour: str) -> tuple[int, ...]:
-    return tuple(int(colour[n : n + 2], 16) for n in (1, 3, 5))
-
-
 def _towards_white(colour: str, share: float) -> str:
-    mixed = (round(c + (255 - c) * share) for c in _channels(colour))
+    mixed = (round(c + (255 - c) * share) for c in rgb(colour))
     return "#" + "".join(f"{c:02x}" for c in mixed)
 
 
 def _luminance(colour: str) -> float:
     """Relative luminance, WCAG 2.2: linear light weighted for the eye."""
     linear = (
-        c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4
-        for c in _channels(colour)
+        c / 255 / 12.92 if c / 255 <= 0.04045 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb(colour)
     )
     return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
@@ -123,16 +124,6 @@ def _in_font(char: str) -> bool:
     return bool(font.get_char_index(ord(char)))
 
 
-def sideless(name: str) -> str:
-    """The name of a left structure without its side.
-
-    >>> sideless("left hippocampus"), sideless("Left-Thalamus"), sideless("left")
-    ('hippocampus', 'Thalamus', 'left')
-    """
-    words = re.findall(r"[^\W_]+|[\W_]+", name)
-    return "".join(w for w in words if w.lower() != "left").strip(" -_.,") or name
-
-
 def nice_length(largest: float) -> float:
     """The greatest 1, 2 or 5 times a power of ten that is not above `largest`.
 
@@ -163,16 +154,27 @@ def png(figure: Figure, dots_per_inch: Sequence[int] = DOTS_PER_INCH) -> bytes:
 
 
 def indexed(image: Image.Image) -> Image.Image:
-    """An RGB picture with a palette, a third of the bytes: even greys, and the rest for what is coloured."""
+    """An RGB picture with a palette, a third of the bytes: even greys, and the rest for what is coloured.
+
+    The commonest colours, those of areas, are exact.
+    """
     pixels = np.asarray(image).reshape(-1, 3)
     is_coloured = np.ptp(pixels, axis=1) > LEAST_CHROMA
     places = np.rint(pixels.mean(axis=1) * ((PALETTE_GREYS - 1) / 255)).astype(np.uint8)
     palette = np.repeat(np.linspace(0, 255, PALETTE_GREYS).round().astype(np.uint8), 3).tolist()
     if is_coloured.any():
-        coloured = Image.fromarray(pixels[is_coloured][None])
-        few = coloured.quantize(256 - PALETTE_GREYS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-        places[is_coloured] = PALETTE_GREYS + np.asarray(few)[0]
-        palette += few.getpalette() or []
+        colours, which, counts = np.unique(
+            pixels[is_coloured], axis=0, return_inverse=True, return_counts=True
+        )
+        common = np.argsort(-counts, kind="stable")[:PALETTE_AREAS]
+        room = 256 - PALETTE_GREYS - PALETTE_AREAS
+        few = Image.fromarray(colours[None]).quantize(
+            room, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
+        entries = np.asarray(few)[0] + np.uint8(PALETTE_GREYS + len(common))
+        entries[common] = PALETTE_GREYS + np.arange(len(common))
+        places[is_coloured] = entries[which.ravel()]
+        palette += [*colours[common].ravel().tolist(), *(few.getpalette() or [])]
     made = Image.fromarray(places.reshape(image.height, image.width))
     made.putpalette(palette[: 3 * 256])
     return made

@@ -20,11 +20,12 @@ from scipy.spatial import cKDTree
 from skimage.measure import marching_cubes
 
 from medseg.core import affine as aff
+from medseg.core.affine import WORLD_LETTERS
 from medseg.core.volume import Grid
 from medseg.metrics.signed import SignedSurfaces
 from medseg.reporting.drawing.figures import put_text
-from medseg.reporting.drawing.planes import ARRAY_NAMES, WORLD_LETTERS
-from medseg.reporting.drawing.style import BANNER, STYLE, drawable, nice_length, png
+from medseg.reporting.drawing.planes import ARRAY_NAMES
+from medseg.reporting.drawing.style import AMBER, BANNER, FAINT, INK, RULE, STYLE, drawable, nice_length, png
 
 Numbers = NDArray[np.float64]
 Faces = NDArray[np.integer]
@@ -37,7 +38,6 @@ HISTOGRAM_IN = (0.5, 2.2)
 """Left edge and width of the histogram's axes."""
 VIEWS_IN = (3.05, 7.28)
 FOOT_IN = 0.98
-INK, FAINT, RULE, AMBER = "#1f2328", "#59636e", "#d8dde3", "#7a5a00"
 
 COLOURS = matplotlib.colormaps["coolwarm"]
 """Diverging, grey in the middle, told apart by the colour-blind (Moreland 2009)."""

@@ -11,10 +11,11 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from medseg.core.errors import GeometryError, printable
+from medseg.core.affine import WORLD_LETTERS
+from medseg.core.errors import printable
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
-from medseg.reporting.drawing.planes import WORLD_LETTERS, Plane, planes
+from medseg.reporting.drawing.planes import Plane, planes, require_shape
 from medseg.reporting.drawing.style import BANNER, paler, readable_colour
 from medseg.reporting.drawing.views import window_of
 from medseg.reporting.viewer.layers import (
@@ -79,9 +80,7 @@ def viewer(
     Raises:
         GeometryError: an array is not of the grid's shape.
     """
-    for what, array in (("image", image), ("label", labels), ("reference", reference)):
-        if array is not None and array.shape != grid.shape:
-            raise GeometryError(f"{what} array of shape {array.shape}, the grid says {grid.shape}")
+    require_shape(grid, image=image, label=labels, reference=reference)
     maps = {"labels": label_layer(labels, grid, structures)}
     if reference is not None:
         maps["reference"] = label_layer(reference, grid, structures)

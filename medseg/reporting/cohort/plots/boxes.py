@@ -11,9 +11,6 @@ from medseg.core.errors import counted
 from medseg.reporting.case.content import Picture
 from medseg.reporting.cohort.content import LEAST_N, ReportCohort
 from medseg.reporting.cohort.plots.panels import (
-    FAINT,
-    GRID,
-    INK,
     WIDTH_IN,
     Look,
     Numbers,
@@ -25,7 +22,7 @@ from medseg.reporting.cohort.plots.panels import (
     sheet,
     spread,
 )
-from medseg.reporting.drawing.style import drawable, png
+from medseg.reporting.drawing.style import FAINT, GRID, INK, drawable, png
 
 ROW_IN = 0.34
 MOST_ROWS = 24

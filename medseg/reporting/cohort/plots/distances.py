@@ -8,9 +8,9 @@ from matplotlib.axes import Axes
 from medseg.core.errors import counted
 from medseg.reporting.case.content import Picture
 from medseg.reporting.cohort.content import LEAST_N, ReportCohort
-from medseg.reporting.cohort.plots.panels import FAINT, INK, Look, Numbers, looks, panels, points
+from medseg.reporting.cohort.plots.panels import Look, Numbers, looks, panels, points
 from medseg.reporting.cohort.plots.volumes import left_out, shown_structures
-from medseg.reporting.drawing.style import png
+from medseg.reporting.drawing.style import FAINT, INK, png
 
 
 def distance_steps(cohort: ReportCohort) -> Picture | None:

@@ -15,8 +15,8 @@ from matplotlib.ticker import FuncFormatter
 from medseg.core.errors import counted
 from medseg.reporting.case.content import Picture, ReportCase
 from medseg.reporting.cohort.content import ReportCohort
-from medseg.reporting.cohort.plots.panels import FAINT, INK, WIDTH_IN, Numbers, place_axes, plain, sheet
-from medseg.reporting.drawing.style import drawable, png
+from medseg.reporting.cohort.plots.panels import WIDTH_IN, Numbers, place_axes, plain, sheet
+from medseg.reporting.drawing.style import FAINT, INK, drawable, png
 
 ROWS_EACH = 60
 """Cases on one map; the others continue on the next."""
@@ -44,7 +44,7 @@ def heat_maps(cohort: ReportCohort) -> tuple[Picture, ...]:
     return tuple(
         Picture(
             "Dice, case by structure" + (f" ({n} of {len(pages)})" if len(pages) > 1 else ""),
-            _map(cohort, page, names, low),
+            _map(page, names, low),
             f"Dice of {counted(len(page), 'case')} and {counted(len(names), 'structure')} as colours, "
             "the worst case on top",
             _reading(cohort, len(cases), names, low) if n == len(pages) else "",
@@ -75,7 +75,7 @@ def _lowest_shown(cohort: ReportCohort, names: Sequence[str]) -> float:
     return float(min(np.floor(np.percentile(values, 4) * 10) / 10, 0.9)) if values else 0.0
 
 
-def _map(cohort: ReportCohort, cases: Sequence[ReportCase], names: Sequence[str], low: float) -> bytes:
+def _map(cases: Sequence[ReportCase], names: Sequence[str], low: float) -> bytes:
     values = _values(cases, names)
     wide = min(WIDTH_IN - NAME_IN - BAR_IN, WIDEST_CELL_IN * len(names))
     angled = wide / len(names) < 0.5 or any(len(name) > wide / len(names) / 0.062 for name in names)

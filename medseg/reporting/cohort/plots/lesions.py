@@ -13,8 +13,6 @@ from medseg.metrics.lesions import LesionRow
 from medseg.reporting.case.content import Picture
 from medseg.reporting.cohort.content import ReportCohort
 from medseg.reporting.cohort.plots.panels import (
-    FAINT,
-    INK,
     MOST_PANELS,
     WIDTH_IN,
     Look,
@@ -25,7 +23,7 @@ from medseg.reporting.cohort.plots.panels import (
     sheet,
     spread,
 )
-from medseg.reporting.drawing.style import drawable, png
+from medseg.reporting.drawing.style import FAINT, INK, drawable, png
 
 EDGES_ML = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Between which sizes of lesions recall is stated."""

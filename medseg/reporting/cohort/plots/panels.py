@@ -17,7 +17,17 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from numpy.typing import NDArray
 
 from medseg.reporting.cohort.content import ReportCohort
-from medseg.reporting.drawing.style import BANNER, STYLE, drawable, readable_colour
+from medseg.reporting.drawing.style import (
+    AMBER,
+    BANNER,
+    FAINT,
+    GOLDEN,
+    GRID,
+    INK,
+    STYLE,
+    drawable,
+    readable_colour,
+)
 
 Numbers = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -26,9 +36,7 @@ WIDTH_IN = 7.4
 MOST_PANELS = 12
 """Structures that get a small plot of their own."""
 
-INK, FAINT, GRID, AMBER = "#1f2328", "#59636e", "#e3e6ea", "#7a5a00"
 MARKERS = "os^Dv<>phd*8"
-GOLDEN = 0.6180339887498949
 
 COLUMNS = {1: 1, 2: 2, 4: 2}
 """How many plots stand side by side, by their number; three in all other cases."""

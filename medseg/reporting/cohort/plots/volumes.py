@@ -10,8 +10,6 @@ from medseg.metrics.agreement import Agreement, agreement, spread_grows
 from medseg.reporting.case.content import Picture
 from medseg.reporting.cohort.content import LEAST_N, ReportCohort, Volumes
 from medseg.reporting.cohort.plots.panels import (
-    FAINT,
-    INK,
     MOST_PANELS,
     Look,
     Mask,
@@ -22,7 +20,7 @@ from medseg.reporting.cohort.plots.panels import (
     panels,
     points,
 )
-from medseg.reporting.drawing.style import png
+from medseg.reporting.drawing.style import FAINT, INK, png
 
 MANY_FOLD = 30.0
 """Volumes that differ by more than this factor are drawn on logarithmic scales."""

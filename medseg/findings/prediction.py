@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from medseg.findings.finding import Finding, Trained, listed
+from medseg.core.errors import listed
+from medseg.findings.finding import Finding, Trained
 
 CONFIDENCE_MARGIN = 0.05
 """Allowed difference below the lowest mean confidence on the model's own validation scans."""
@@ -32,7 +33,7 @@ NAMED = 3
 """Features that a sentence names before it counts the rest."""
 
 
-def of_scores(spec: Trained) -> Iterator[Finding]:
+def check_scores(spec: Trained) -> Iterator[Finding]:
     """Structures that the model segmented poorly in its own held-out cases.
 
     Args:
@@ -56,7 +57,7 @@ def of_scores(spec: Trained) -> Iterator[Finding]:
         )
 
 
-def of_contrast(contrast: Mapping[str, float]) -> Iterator[Finding]:
+def check_contrast(contrast: Mapping[str, float]) -> Iterator[Finding]:
     """Tissues with almost the same brightness, whose border the scan does not show.
 
     Args:
@@ -74,7 +75,7 @@ def of_contrast(contrast: Mapping[str, float]) -> Iterator[Finding]:
         )
 
 
-def of_confidence(confidence: float, spec: Trained) -> Iterator[Finding]:
+def check_confidence(confidence: float, spec: Trained) -> Iterator[Finding]:
     """A confidence below that of every validation scan of the model, by more than the margin.
 
     Args:
@@ -94,7 +95,7 @@ def of_confidence(confidence: float, spec: Trained) -> Iterator[Finding]:
         )
 
 
-def of_likeness(features: Mapping[str, float], spec: Trained) -> Iterator[Finding]:
+def check_likeness(features: Mapping[str, float], spec: Trained) -> Iterator[Finding]:
     """Features of scan and result further from their mean than in any calibration case.
 
     Args:
@@ -128,7 +129,7 @@ def distances(features: Mapping[str, float], usual: Mapping[str, tuple[float, fl
     return {n: abs(features[n] - mean) / spread for n, (mean, spread) in usual.items() if n in features}
 
 
-def of_sides(agreement: float) -> Iterator[Finding]:
+def check_sides(agreement: float) -> Iterator[Finding]:
     """Left and right labels that change when the scan is mirrored.
 
     Args:
