@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import bytes_of, result, rewrite, say, table
-from medseg.core.errors import UsageError, counted, did_you_mean
+from medseg.core.errors import UsageError, counted, unknown_name
 
 if TYPE_CHECKING:
     from medseg.io import ReadOptions
@@ -52,7 +52,7 @@ def command(
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Look at a folder of scans and labels, and plan a training: every choice with its reason."""
+    """Plan a training for a folder of scans, every choice with its reason."""
     from medseg.training.planning.dataset import planned, survey, write_plan
 
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
@@ -90,7 +90,7 @@ def plan_options(
     from medseg.training.planning.plan import PROFILES
 
     if profile not in PROFILES:
-        raise UsageError(f"there is no profile named {profile!r}", hint=did_you_mean(profile, PROFILES))
+        raise unknown_name("profile", profile, PROFILES)
     return PlanOptions(
         profile=profile,
         time_budget_s=time_budget_s,
@@ -150,7 +150,7 @@ def _channels(seen: Survey) -> list[tuple[str, str]]:
     rows = []
     for number, name in enumerate(seen.like.channels):
         values = [case.intensities[number] for case in seen.like.cases]
-        low, high = (float(np.median([getattr(v, end) for v in values])) for end in ("low", "high"))
+        low, high = (median(getattr(v, end) for v in values) for end in ("low", "high"))
         kind = "CT, in HU" if seen.like.is_ct(number) else "no unit"
         rows.append((name, f"{low:.4g} to {high:.4g} ({kind})"))
     return rows
@@ -160,8 +160,8 @@ def _structures(seen: Survey) -> list[tuple[str, str, str, str, str]]:
     rows = []
     for structure in seen.like.structures:
         held = [case for case in seen.like.cases if structure.name in case.voxels]
-        voxels = np.median([case.voxels[structure.name] for case in held]) if held else 0
-        ml = np.median([case.volumes_ml[structure.name] for case in held]) if held else 0
+        voxels = median(case.voxels[structure.name] for case in held) if held else 0
+        ml = median(case.volumes_ml[structure.name] for case in held) if held else 0
         values = "+".join(map(str, structure.label_values))
         rows.append(
             (structure.name, values, f"{len(held)} of {len(seen.like.cases)}", f"{voxels:.0f}", f"{ml:.1f}")
@@ -175,8 +175,8 @@ def _spread(sizes: list[tuple[float, float, float]] | list[tuple[int, int, int]]
     >>> _spread([(1, 2, 3)]), _spread([(1, 2, 3), (2, 2, 4)])
     ('1x2x3', '1-2 x 2 x 3-4')
     """
-    least, most = np.min(sizes, axis=0), np.max(sizes, axis=0)
-    if (least == most).all():
+    least, most = ([end(axis) for axis in zip(*sizes, strict=True)] for end in (min, max))
+    if least == most:
         return "x".join(f"{v:.3g}" for v in least)
     return " x ".join(f"{a:.3g}" if a == b else f"{a:.3g}-{b:.3g}" for a, b in zip(least, most, strict=True))
 

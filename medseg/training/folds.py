@@ -95,7 +95,7 @@ def require_folds_folder(out: Path) -> None:
     ]
     if others:
         raise UsageError(
-            f"contains {sorted(others)[0]}, which is no part of a training of several folds",
+            f"contains {sorted(others)[0]}, which does not belong to a training of several folds",
             source=out,
             hint="choose another folder with -o",
         )

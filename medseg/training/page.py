@@ -14,6 +14,7 @@ from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
+from medseg.metrics.scores import Scores
 from medseg.reporting.cohort.content import ReportCohort, cohort_from_results
 from medseg.reporting.cohort.plots.every import cohort_pictures
 from medseg.reporting.training import Curve, TrainingReport, training_page
@@ -63,7 +64,7 @@ def _cohort(
 ) -> ReportCohort | None:
     if not results:
         return None
-    cohort = cohort_from_results(title, results, structures)
+    cohort = cohort_from_results(title, Scores(tuple(results)), structures)
     return replace(cohort, pictures=cohort_pictures(cohort), thumbnails=thumbnails)
 
 

@@ -36,6 +36,7 @@ from medseg.data.phantom import write_phantom_scan
 
 VERBS = (
     "predict",
+    "plan",
     "train",
     "evaluate",
     "compare",

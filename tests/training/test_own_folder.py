@@ -214,7 +214,7 @@ def test_a_folder_with_other_files_is_no_place_for_folds(tmp_path: Path) -> None
     (run / "thesis.txt").write_text("mine")
     refused = medseg("train", "--data", data, "-o", run, "--epochs", 1, "--folds", 3)
     assert refused.code == 2
-    assert "contains thesis.txt, which is no part of a training of several folds" in refused.err
+    assert "contains thesis.txt, which does not belong to a training of several folds" in refused.err
 
 
 def test_profile_and_names_that_are_wrong_are_refused(tmp_path: Path) -> None:

@@ -116,8 +116,8 @@ def alike(
     """Label files and images by words in which those of one case agree, as far as their names tell.
 
     - Of a folder at the top with one scan and one label file, both are of the case that the folder names.
-    - Words that all labels, or all images, have first or last are left out where more match so: `T2_001` and
-      `expert_001` belong together where all scans begin with T2, and all labels with expert.
+    - Words that all labels, or all images, have first or last are left out where more match so: "T2_001" and
+      "expert_001" belong together where all scans begin with T2, and all labels with expert.
     """
     paired = _single_pairs(labels, images)
     stripped = _stripped(paired[0]), _stripped(paired[1])

@@ -63,7 +63,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
 def _rows(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
     """The names of the columns, and the rows that are not empty."""
     if not path.is_file():
-        raise InputError("there is no such file", source=path, hint="check the path")
+        raise InputError("does not exist", source=path, hint="check the path")
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             lines = list(csv.reader(stream, delimiter=SEPARATORS.get(path.suffix.lower(), ","), strict=True))
