@@ -16,7 +16,8 @@ from medseg.networks.layers import MEMORY_FORMATS
 from medseg.training.processor import autocast_dtype
 from medseg.training.setup import build_network
 
-SIDE, BATCH, WARM, ROUNDS = 48, 2, 1, 3
+SIDE, BATCH, WARM, ROUNDS = 48, 2, 2, 12
+MOST_SECONDS = 10.0
 BASE = 16
 """Width of the first level of the network that is measured."""
 
@@ -37,7 +38,7 @@ class Speed:
 
 
 def measured_speed(channels: int, outputs: int, *, device: str, threads: int) -> Speed:
-    """Train a few steps on noise, and time the fastest, which other work disturbed least; takes some seconds.
+    """Train a few steps on noise, and time the fastest, which other work disturbed least; seconds at most.
 
     Args:
         channels: of a scan.
@@ -57,7 +58,10 @@ def measured_speed(channels: int, outputs: int, *, device: str, threads: int) ->
         labels = torch.randint(outputs, (BATCH, SIDE, SIDE, SIDE), device=where)
     dtype = autocast_dtype(where, "auto")
     times = []
-    for _ in range(WARM + ROUNDS):
+    began = time.monotonic()
+    for number in range(WARM + ROUNDS):
+        if number > WARM and time.monotonic() - began > MOST_SECONDS:
+            break
         start = time.monotonic()
         with torch.autocast(where.type, dtype=dtype, enabled=dtype is not None):
             answer = network(images)
