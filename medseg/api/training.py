@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from medseg.model.file import load_model
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Loader, Segmenter
 from medseg.training.loop import Epoch
+from medseg.training.planning.dataset import PlanOptions, plan_of_run
 from medseg.training.recipe import Recipe, load_recipe
 from medseg.training.train import TrainOptions
 from medseg.training.train import train as train_recipe
@@ -49,8 +51,11 @@ class TrainingRun:
 def train(
     data: str | Path,
     *,
-    recipe: str | Path | Recipe,
     output: str | Path,
+    recipe: str | Path | Recipe | None = None,
+    names: Mapping[int, str] | None = None,
+    profile: Literal["fast", "standard", "large"] = "standard",
+    max_memory: int | None = None,
     epochs: int | None = None,
     time_budget_s: float | None = None,
     seed: int | None = None,
@@ -66,14 +71,17 @@ def train(
     say: Callable[[str], None] | None = None,
     on_epoch: Callable[[Epoch], None] | None = None,
 ) -> TrainingRun:
-    """Train the network of a recipe on a folder of cases, as `medseg train` does.
+    """Train a network on a folder of cases, by a recipe or as planned for them, as `medseg train` does.
 
     The same call goes on where it stopped.
 
     Args:
-        data: folder of the data set, in the layout that the recipe's card names.
-        recipe: the name of a recipe ("hippocampus_unet3d"), a `.toml` file, or a `Recipe`.
+        data: folder of the dataset; without a recipe, scans and labels in any usual arrangement, or a table.
         output: folder of the run.
+        recipe: the name of a recipe ("hippocampus_unet3d"), a `.toml` file, or a `Recipe`; None plans one.
+        names: of label values, for a plan; None for those that the files state.
+        profile: of a plan, where neither `epochs` nor `time_budget_s` is given: 10 minutes, an hour, 8 hours.
+        max_memory: bytes that a plan keeps to; None for half of what is free.
         epochs: number of epochs; None for the recipe's.
         time_budget_s: as many epochs as fit into so many seconds, measured first.
         seed: None for the recipe's.
@@ -101,6 +109,20 @@ def train(
     Traceback (most recent call last):
     TypeError: train() has no keyword 'epoch'; did you mean 'epochs'?
     """
+    began = time.monotonic()
+    reading = ReadOptions(use_form, assume_ras, fill_nan)
+    if recipe is None:
+        plan = PlanOptions(
+            profile,
+            time_budget_s,
+            max_memory=max_memory,
+            names=names,
+            device=device,
+            threads=threads,
+            reading=reading,
+        )
+        recipe = plan_of_run(Path(data), Path(output), plan, overwrite=overwrite)
+        time_budget_s = None if epochs else plan.seconds
     options = TrainOptions(
         epochs=epochs,
         time_budget_s=time_budget_s,
@@ -111,7 +133,8 @@ def train(
         threads=threads,
         init=None if init is None else load_model(str(init)),
         overwrite=overwrite,
-        reading=ReadOptions(use_form, assume_ras, fill_nan),
+        reading=reading,
+        spent_s=time.monotonic() - began,
     )
     loaded = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
     done = train_recipe(

@@ -148,24 +148,31 @@ def _planned(
     data: Path, out: Path, options: PlanOptions, *, overwrite: bool, dry_run: bool, quiet: bool
 ) -> str:
     """The recipe of a run that is planned for its data, or was when it began; tells what was found."""
-    from medseg.training.planning.dataset import planned, survey, write_plan
-    from medseg.training.run import Run
+    from medseg.training.planning.dataset import plan_of_run, planned, survey
 
-    run = Run(out)
-    if run.recipe_path.is_file() and not overwrite:
-        return str(run.recipe_path)
-    seen = survey(data, options, _nothing if quiet else progress)
-    rewrite("")
-    if not quiet:
+    if dry_run:
+        seen = survey(data, options, progress)
         _say_lines(understood(seen))
-    made = planned(seen, options)
-    if not quiet:
-        _say_lines(f"\n{choices(made)}\n")
-    return str(run.recipe_path if dry_run else write_plan(made, out, overwrite=overwrite))
+        _say_lines(choices(planned(seen, options)))
+        return ""
+    if quiet:
+        return str(plan_of_run(data, out, options, overwrite=overwrite))
+    path = plan_of_run(
+        data,
+        out,
+        options,
+        overwrite=overwrite,
+        on_case=progress,
+        on_survey=lambda seen: _say_lines(understood(seen)),
+        on_plan=lambda made: _say_lines(choices(made)),
+    )
+    return str(path)
 
 
 def _say_lines(text: str) -> None:
-    for line in text.splitlines():
+    """A table and an empty line after it."""
+    rewrite("")
+    for line in (*text.splitlines(), ""):
         say(line)
 
 

@@ -70,11 +70,6 @@ class Run:
         return self.folder / RUN_MODEL
 
     @property
-    def recipe_path(self) -> Path:
-        """The recipe of a run that was planned."""
-        return self.folder / RECIPE
-
-    @property
     def settings_path(self) -> Path:
         return self.folder / "run.json"
 

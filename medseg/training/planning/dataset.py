@@ -136,6 +136,40 @@ def _card_of(seen: Survey) -> Card:
     )
 
 
+def plan_of_run(
+    data: Path,
+    out: Path,
+    options: PlanOptions,
+    *,
+    overwrite: bool = False,
+    on_case: Callable[[int, int], None] = lambda *_: None,
+    on_survey: Callable[[Survey], None] = lambda _: None,
+    on_plan: Callable[[Plan], None] = lambda _: None,
+) -> Path:
+    """The recipe of a run: the one that lies there already, or one that is planned now and written there.
+
+    Args:
+        data: a folder of scans and labels, or a table.
+        out: folder of the run.
+        options: what the plan keeps to.
+        overwrite: plan anew where a plan lies.
+        on_case: called after each case with its number and how many there are.
+        on_survey: called with what was found.
+        on_plan: called with the plan, before it is written.
+
+    Raises:
+        MedsegError: see `survey`.
+    """
+    path = out / RECIPE
+    if path.is_file() and not overwrite:
+        return path
+    seen = survey(data, options, on_case)
+    on_survey(seen)
+    made = planned(seen, options)
+    on_plan(made)
+    return write_plan(made, out, overwrite=overwrite)
+
+
 def write_plan(made: Plan, folder: Path, *, overwrite: bool = False) -> Path:
     """Write card, recipe and reasons, and return the path of the recipe."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -121,23 +121,18 @@ def _geometry(like: Fingerprint, limits: Limits, reasons: list[Reason]) -> tuple
     by_memory = limits.memory_bytes / (BATCH * BYTES_PER_VOXEL)
     voxels = min(max(min(by_time, by_memory), LEAST_VOXELS), MOST_VOXELS)
     seen = geometry(like.extent_mm, like.spacing_mm, like.smallest_mm, voxels)
-    finer = seen.spacing_mm == like.spacing_mm
-    bound = "memory" if by_memory < by_time else f"steps of {step_s:.2g} s"
+    bound = "the memory" if by_memory < by_time else f"a step of {step_s:.2g} s"
+    native = _by(like.spacing_mm)
+    needed = math.prod(e / side for e, side in zip(like.extent_mm, like.spacing_mm, strict=True))
+    coarser = f"{bound} allows {_millions(voxels)}; a whole scan of {native} mm has {_millions(needed)}"
+    fits = f"{'a whole scan' if seen.whole else 'as much of a scan as fits'} ({_by(like.extent_mm)} mm)"
     reasons += [
         Reason(
             "voxels",
             f"{_by(seen.spacing_mm)} mm",
-            "the usual voxels of the scans"
-            if finer
-            else f"the scans have {_by(like.spacing_mm)} mm; of these, a patch that {bound} allow would show "
-            "too little",
+            "as the scans have them" if seen.spacing_mm == like.spacing_mm else coarser,
         ),
-        Reason(
-            "patch",
-            f"{_by(seen.patch)} voxels",
-            f"{'a whole scan' if seen.whole else 'as much of a scan as fits'} ({_by(like.extent_mm)} mm) "
-            f"within {bound}",
-        ),
+        Reason("patch", f"{_by(seen.patch)} voxels", f"{fits}; {bound} allows {_millions(voxels)}"),
     ]
     spare = min(by_time, by_memory) / math.prod(seen.patch)
     width = BASE if spare < 3 else 24 if spare < 6 else 32
@@ -256,6 +251,15 @@ def _training(like: Fingerprint, seen: Geometry, limits: Limits, reasons: list[R
         ema_decay=round(min(0.999, max(0.98, 1 - 20 / steps)), 4),
         selection_share=0.0 if few else 0.1,
     )
+
+
+def _millions(voxels: float) -> str:
+    """A number of voxels for people.
+
+    >>> _millions(2_460_000.0), _millions(63_400.0)
+    ('2.5 million voxels', '63 thousand voxels')
+    """
+    return f"{voxels / 1e6:.2g} million voxels" if voxels >= 1e6 else f"{voxels / 1e3:.0f} thousand voxels"
 
 
 def _by(values: tuple[float, ...] | tuple[int, ...]) -> str:
