@@ -10,11 +10,12 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure as Drawing
+from matplotlib.ticker import MaxNLocator
 
 from medseg.reporting.case.content import Picture
 from medseg.reporting.case.sections import Figure, Numbers, Pairs, Text
 from medseg.reporting.cohort.content import ReportCohort
-from medseg.reporting.cohort.sections import CohortSection, cohort_sections
+from medseg.reporting.cohort.sections import Block, CohortSection, Gallery, Thumbnail, cohort_sections
 from medseg.reporting.drawing.style import BANNER, STYLE, drawable, png
 from medseg.reporting.html import page
 from medseg.reporting.tables import Table
@@ -27,6 +28,11 @@ MOST_CURVES = 8
 NOTHING_MEASURED = (
     "Every case was used for training, so no case is left to measure the model on. Train with --folds 5 to "
     "measure every case once, or evaluate the model on other cases."
+)
+
+SUSPECTS_NOTE = (
+    "These cases have a far lower Dice than the others with a model that did not see them. Look at their "
+    "labels before you trust the numbers."
 )
 
 
@@ -55,6 +61,7 @@ class TrainingReport:
         plan: setting, value and reason of every choice; empty where a recipe was given.
         curves: of every fold.
         cohort: the cases that did not train, measured; None where every case trained.
+        suspects: of each case that stands out, name, Dice, median of all, Dice when learnt, what it may be.
     """
 
     title: str
@@ -62,6 +69,7 @@ class TrainingReport:
     plan: tuple[tuple[str, str, str], ...]
     curves: tuple[Curve, ...]
     cohort: ReportCohort | None
+    suspects: tuple[tuple[str, str, str, str, str], ...] = ()
 
 
 def training_page(report: TrainingReport) -> str:
@@ -78,10 +86,26 @@ def _sections(report: TrainingReport) -> tuple[CohortSection, ...]:
         CohortSection("Training", (Pairs(report.facts),)),
         CohortSection("Plan", () if plan is None else (Numbers(plan),)),
         CohortSection("Curves", () if drawn is None else (Figure(_picture(report, drawn)),)),
+        CohortSection("Cases to look at", _suspects(report)),
         *measured,
         *(() if measured else (CohortSection("Accuracy", (Text(NOTHING_MEASURED),)),)),
     )
     return tuple(section for section in sections if section.blocks)
+
+
+def _suspects(report: TrainingReport) -> tuple[Block, ...]:
+    """Cases that stand out, with their pictures; nothing where none does."""
+    if not report.suspects:
+        return ()
+    head = ("Case", "Mean Dice", "Median of all", "When learnt", "What it may be")
+    pictures = {} if report.cohort is None else report.cohort.thumbnails
+    items = tuple(
+        Thumbnail(name, f"mean Dice {dice}", pictures[name])
+        for name, dice, *_ in report.suspects
+        if name in pictures
+    )
+    table = Numbers(Table(head, report.suspects, texts=("What it may be",)))
+    return (Text(SUSPECTS_NOTE), table, Gallery("Prediction (solid) and reference (dashed)", items))
 
 
 def _picture(report: TrainingReport, drawn: bytes) -> Picture:
@@ -142,6 +166,7 @@ def _mean(values: Sequence[float]) -> float:
 def _dress(axes: Axes, title: str, *, legend: bool) -> None:
     axes.set_title(title, size=9, color=INK, loc="left")
     axes.set_xlabel("Epoch", size=8, color=FAINT)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.tick_params(labelsize=7, colors=FAINT)
     axes.grid(visible=True, color="#e3e6ea", linewidth=0.6)
     for side in ("top", "right"):

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from medseg.core.errors import UsageError
 from medseg.core.software import SOFTWARE
+from medseg.data.cards import load_card
+from medseg.data.cases import read_case
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
-from medseg.model.file import FOLD
+from medseg.model.file import FOLD, load_model
+from medseg.reporting.case.content import case_from_result
 from medseg.training.loop import Epoch
+from medseg.training.package import measure
 from medseg.training.page import write_page
 from medseg.training.recipe import Recipe
-from medseg.training.run import CARD, PAGE, REASONS, RECIPE
+from medseg.training.run import CARD, PAGE, REASONS, RECIPE, SUSPECTS
 from medseg.training.train import Say, TrainOptions, TrainResult, train
 
 SCORES = "cross_validation.csv"
@@ -68,7 +74,7 @@ def train_folds(
     cases = tuple(sorted((c for fold in done for c in fold.validation), key=lambda case: case.case_id))
     table = cases_csv(cases, surface="surfel", software=SOFTWARE, model=recipe.name)
     write_text(out / SCORES, table, overwrite=True)
-    write_page(
+    found = write_page(
         out,
         recipe,
         done[0].structures,
@@ -76,8 +82,30 @@ def train_folds(
         cases,
         {name: picture for fold in done for name, picture in fold.thumbnails.items()},
         sum(fold.seconds for fold in done),
+        lambda case: _learnt(case, recipe, data, done, options),
     )
+    for case in found:
+        say(f"warning: {case.sentence}")
     return FoldsResult(out, tuple(done), cases)
+
+
+def _learnt(
+    case_id: str, recipe: Recipe, data: Path, folds: Sequence[TrainResult], options: TrainOptions
+) -> float:
+    """The mean Dice of a case with the model of a fold that did not hold it out."""
+    trained = next(fold for fold in folds if case_id not in {c.case_id for c in fold.validation})
+    card = load_card(recipe.card)
+    found = card.read(data, reading=options.reading)
+    files = next(case for case in found.cases if case.case_id == case_id)
+    model = load_model(trained.model_path)
+    read = partial(read_case, card=card.adopting(found), channels=model.spec.channels)
+    seen = measure(model, [files], read, recipe.metrics, options.threads, _unsaid)
+    mean = case_from_result(seen.results[0], model.spec.structure_set).mean_dice
+    return math.nan if mean is None else mean
+
+
+def _unsaid(_: str) -> None:
+    """For what is measured once more."""
 
 
 def require_folds_folder(out: Path) -> None:
@@ -91,7 +119,7 @@ def require_folds_folder(out: Path) -> None:
     others = [
         path.name
         for path in (out.iterdir() if out.is_dir() else ())
-        if not path.name.startswith(FOLD) and path.name not in (CARD, RECIPE, REASONS, SCORES, PAGE)
+        if not path.name.startswith(FOLD) and path.name not in (CARD, RECIPE, REASONS, SCORES, PAGE, SUSPECTS)
     ]
     if others:
         raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from medseg.reporting.cohort.content import ReportCohort, cohort_from_results
 from medseg.reporting.cohort.plots.every import cohort_pictures
 from medseg.reporting.training import Curve, TrainingReport, training_page
 from medseg.training.recipe import Recipe
-from medseg.training.run import PAGE, REASONS
+from medseg.training.run import PAGE, REASONS, SUSPECTS
+from medseg.training.suspects import Suspect, suspects, write_suspects
 
 
 def write_page(
@@ -30,8 +31,9 @@ def write_page(
     results: Sequence[CaseResult],
     thumbnails: Mapping[str, bytes],
     seconds: float,
-) -> Path:
-    """Write `report.html` into a folder, and return its path.
+    learnt: Callable[[str], float] | None = None,
+) -> tuple[Suspect, ...]:
+    """Write `report.html` into a folder, and `suspects.csv`; return the cases that stand out.
 
     Args:
         folder: of the run; its plan is told if there is one.
@@ -41,6 +43,7 @@ def write_page(
         results: of the cases that did not train.
         thumbnails: pictures of those, by case.
         seconds: the trainings took together.
+        learnt: the mean Dice of a case with a model that trained on it.
     """
     curves = tuple(_curve(name, run) for name, run in runs.items())
     epochs = sum(len(curve.loss) for curve in curves)
@@ -53,10 +56,16 @@ def write_page(
         ("Software", SOFTWARE),
     )
     cohort = _cohort(recipe.name, results, structures, thumbnails)
-    report = TrainingReport(recipe.name, facts, read_reasons(folder), curves, cohort)
-    path = folder / PAGE
-    write_text(path, training_page(report), overwrite=True)
-    return path
+    found = suspects(cohort.cases, learnt) if cohort else []
+    rows = tuple(
+        (case.case_id, number(case.dice, 3), number(case.median, 3), number(case.learnt, 3), case.reading)
+        for case in found
+    )
+    report = TrainingReport(recipe.name, facts, read_reasons(folder), curves, cohort, rows)
+    write_text(folder / PAGE, training_page(report), overwrite=True)
+    if cohort:
+        write_suspects(folder / SUSPECTS, found)
+    return tuple(found)
 
 
 def _cohort(

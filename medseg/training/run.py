@@ -27,8 +27,8 @@ SCHEMA = "medseg.run/1"
 CARD, RECIPE, REASONS = "card.toml", "recipe.toml", "plan.csv"
 """Files of a plan, which lie in the folder before the run begins."""
 
-PAGE = "report.html"
-"""The page of a training."""
+PAGE, SUSPECTS = "report.html", "suspects.csv"
+"""The page of a training, and the cases that stand out in it."""
 
 Digests = Mapping[str, Mapping[str, str]]
 """Of what was read of each case, by its id: `image` and `labels`."""
@@ -227,7 +227,7 @@ class Run:
     def _remove(self) -> None:
         for folder in (self.checkpoints_path, self.folder / "tensorboard"):
             shutil.rmtree(folder, ignore_errors=True)
-        for name in ("log.csv", PAGE):
+        for name in ("log.csv", PAGE, SUSPECTS):
             (self.folder / name).unlink(missing_ok=True)
         for path in (self.scores_path, self.model_path, self.settings_path):
             path.unlink(missing_ok=True)

@@ -175,7 +175,11 @@ def train(
             seen = _measured(model, held, read, recipe.metrics, options.threads, run, say)
             done = replace(done, validation=seen.results, thumbnails=seen.thumbnails)
         runs = {"training": run.folder}
-        write_page(run.folder, recipe, card.structure_set, runs, done.validation, done.thumbnails, seconds)
+        structures = card.structure_set
+        for case in write_page(
+            run.folder, recipe, structures, runs, done.validation, done.thumbnails, seconds
+        ):
+            say(f"warning: {case.sentence}")
         return done
 
 

@@ -7,14 +7,19 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from medseg.core.volume import FileForm
+from medseg.core.structures import from_labels
+from medseg.core.volume import FileForm, Grid, LabelMap
 from medseg.data.phantom import write_phantoms
 from medseg.io import read_volume, write_image
 from medseg.io.labels import read_labels
+from medseg.metrics.case import CaseResult, evaluate_case
+from medseg.reporting.case.content import case_from_result
 from medseg.training.planning import dataset
 from medseg.training.planning.speed import Speed
+from medseg.training.suspects import suspects, write_suspects
 from tests.helpers.commands import medseg
 
 SHAPE = (20, 24, 16)
@@ -223,3 +228,28 @@ def test_profile_and_names_that_are_wrong_are_refused(tmp_path: Path) -> None:
     words = ("plan", "--data", tmp_path / "scans")
     assert "did you mean 'standard'?" in medseg(*words, "--profile", "standart").err
     assert "write 1=liver,2=tumour" in medseg(*words, "--names", "liver").err
+
+
+def test_a_case_with_wrong_labels_is_named(tmp_path: Path) -> None:
+    """Its own fold's model and one that trained on it are asked; here a table of results stands for them."""
+    structures = from_labels({1: "lobe"})
+    grid = Grid((8, 8, 8), np.eye(4))
+    whole = np.zeros((8, 8, 8), np.uint8)
+    whole[2:6, 2:6, 2:6] = 1
+
+    def case(name: str, shift: int) -> CaseResult:
+        moved = LabelMap(np.roll(whole, shift, axis=0), grid)
+        return evaluate_case(moved, LabelMap(whole, grid), structures, case_id=name)
+
+    shifts = {"a": 0, "b": 0, "c": 0, "d": 0, "e": 0, "odd": 3}
+    cases = [case_from_result(case(name, n), structures) for name, n in shifts.items()]
+    (found,) = suspects(cases)
+    assert (found.case_id, found.dice, found.median) == ("odd", pytest.approx(0.25), 1.0)
+    assert "unlike the others" in found.sentence
+    (wrong,) = suspects(cases, lambda _: 0.3)
+    assert "likely wrong" in wrong.sentence
+    (hard,) = suspects(cases, lambda _: 0.97)
+    assert "agrees with its labels" in hard.sentence
+    assert suspects(cases[:4]) == []
+    write_suspects(tmp_path / "suspects.csv", [wrong])
+    assert "odd,0.2500,1.0000,0.3000,its labels are likely wrong" in (tmp_path / "suspects.csv").read_text()
