@@ -278,7 +278,7 @@ def _agreement(
         if progress is not None:
             progress(done, len(pairs), pair.case_id)
         cases.append(_agreed(pair, structures, tolerance_mm, surface, threads))
-        found += [(pair.case_id, f) for f in (*findings_of(cases[-1]), *_stated(pair))]
+        found += [(pair.case_id, f) for f in (*_of_labels(cases[-1]), *_stated(pair))]
     said = ReportComparison(
         name_a=_name(a),
         name_b=_name(b),
@@ -337,6 +337,13 @@ def _left_out(missing_a: Sequence[str], missing_b: Sequence[str]) -> Iterator[tu
     for side, missing in (("A", missing_a), ("B", missing_b)):
         text = f"There is no segmentation by {side}; the case is left out of all numbers."
         yield from ((case, Finding("missing", "doubt", text)) for case in missing)
+
+
+def _of_labels(case: CaseResult) -> tuple[Finding, ...]:
+    """What is to be said of a case, and the doubts that the labels of A and of B raise, by whose they are."""
+    doubts = {"A": case.reference_doubts, "B": case.doubts}
+    said = from_cases(((side, f) for side, found in doubts.items() for f in found), " and ".join)
+    return (*findings_of(replace(case, doubts=(), reference_doubts=())), *said)
 
 
 def _stated(pair: FilePair) -> tuple[Finding, ...]:

@@ -208,7 +208,8 @@ def measure_maps(
         threads=options.threads,
         instances=options.instances,
     )
-    case = replace(case, failure=failure)
+    if failure is not None:
+        case = replace(case, failure=failure, doubts=())
     maps = Maps(*without_ignored(*maps))
     if options.protocol is not None:
         case = options.protocol.extended(case, maps.predicted, maps.reference, structures, options.threads)

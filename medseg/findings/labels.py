@@ -33,6 +33,8 @@ UNLIKE_SHARE = 1 / 3
 COMPONENT_SHARE = 0.05
 """A connected component with a smaller share of its structure is a speck, and does not count."""
 
+NOTHING_FOUND = Finding("nothing_found", "doubt", "The model labelled no voxels in this scan.")
+
 EDGE_OF_MANY = "reach the edge of the scan; parts of them"
 
 Labels = NDArray[np.integer[Any]]
@@ -75,8 +77,8 @@ def check_label_map(
     strange = tuple(_strange_values(count, structures))
     volumes = structures.volumes_ml(count, grid)
     if not any(volumes.values()):
-        return (Finding("nothing_found", "doubt", "The model labelled no voxels in this scan."), *strange)
-    sides = tuple(_sides(labels, grid, structures)) if orientation_known else ()
+        return (NOTHING_FOUND, *strange)
+    sides = exchanged_sides(labels, grid, structures) if orientation_known else ()
     return (
         *_about_volumes(volumes, structures.at_edge(labels), expected),
         *sides,
@@ -219,8 +221,16 @@ def _counted(sizes: NDArray[np.integer[Any]]) -> int:
     return int(np.count_nonzero(sizes >= COMPONENT_SHARE * sizes.sum()))
 
 
-def _sides(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[Finding]:
-    """Twins whose centres lie the wrong way round: a left structure's centre has the smaller world x."""
+def exchanged_sides(labels: Labels, grid: Grid, structures: StructureSet) -> tuple[Finding, ...]:
+    """A doubt about twins whose centres lie the wrong way round; none where all lie as they should.
+
+    The centre of a left structure has the smaller world x.
+
+    Args:
+        labels: label values, (I, J, K).
+        grid: where the voxels are; its orientation must be known.
+        structures: what the values mean.
+    """
     right_mm = dict(_places_right(labels, grid, structures))
     wrong = [
         (s.name, s.twin)
@@ -228,10 +238,10 @@ def _sides(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[Fin
         if s.side == "left" and s.twin in right_mm and right_mm.get(s.name, -np.inf) >= right_mm[s.twin]
     ]
     if not wrong:
-        return
+        return ()
     left, right = wrong[0]
     more = f", and so do those of {counted(len(wrong) - 1, 'more pair')}" if len(wrong) > 1 else ""
-    yield Finding(
+    found = Finding(
         "sides_exchanged",
         "doubt",
         f"The centre of {left} lies to the right of the centre of {right}{more}: "
@@ -239,6 +249,7 @@ def _sides(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[Fin
         tuple(name for pair in wrong for name in pair),
         evidence={"right_mm": {name: round(right_mm[name], 2) for pair in wrong for name in pair}},
     )
+    return (found,)
 
 
 def _places_right(labels: Labels, grid: Grid, structures: StructureSet) -> Iterator[tuple[str, float]]:

@@ -12,6 +12,7 @@ from medseg.core.errors import UsageError, counted, listed, plural
 from medseg.core.structures import Side, Structure, StructureSet, edge_values
 from medseg.core.volume import Grid, LabelMap
 from medseg.findings.finding import Finding, from_warnings, sentence
+from medseg.findings.labels import NOTHING_FOUND, exchanged_sides
 from medseg.findings.scan import SHEARED_DEGREES
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
@@ -85,6 +86,8 @@ class CaseResult:
         overall: of all structures together, by the names of `overlap.overall_values`.
         mode: the definition of a surface that the distances have.
         ignored: voxels of the reference that count in no number.
+        doubts: that the labels of the prediction raise by themselves.
+        reference_doubts: likewise of the reference.
     """
 
     case_id: str
@@ -95,6 +98,8 @@ class CaseResult:
     overall: Mapping[str, Value] = field(default_factory=dict)
     mode: SurfaceMode = "surfel"
     ignored: int = 0
+    doubts: tuple[Finding, ...] = ()
+    reference_doubts: tuple[Finding, ...] = ()
 
     @property
     def has_distances(self) -> bool:
@@ -161,7 +166,18 @@ def evaluate_case(
         rows.append(_unlabelled(row) if set(structure.label_values) & set(reference.unlabelled) else row)
     warnings = _warnings(predicted, reference, structures, pair)
     overall = overall_values(pair.histogram)
-    return CaseResult(case_id, tuple(rows), reference.grid, None, warnings, overall, mode, pair.ignored)
+    return CaseResult(
+        case_id,
+        tuple(rows),
+        reference.grid,
+        None,
+        warnings,
+        overall,
+        mode,
+        pair.ignored,
+        (*pair.nothing_found(), *_sides(predicted, structures)),
+        _sides(reference, structures),
+    )
 
 
 def tolerances_mm(structures: StructureSet, tolerance_mm: Tolerance) -> dict[str, float]:
@@ -198,6 +214,11 @@ class _Pair:
         self.grid = reference.grid
         self.at_edge = frozenset().union(*map(edge_values, self.maps))
 
+    def nothing_found(self) -> tuple[Finding, ...]:
+        """A doubt where the prediction has no structure, and the reference has one."""
+        of_reference, of_prediction = (self.histogram.table[1:].any(), self.histogram.table[:, 1:].any())
+        return (NOTHING_FOUND,) if of_reference and not of_prediction else ()
+
     def touches_fov(self, structure: Structure) -> bool:
         """Whether the structure reaches the image's edge along an axis of more than one voxel."""
         return any(self.index[v] in self.at_edge for v in structure.label_values)
@@ -228,6 +249,12 @@ class _Pair:
         box = sd.box_around_both(*maps)
         reference, predicted = (m[box] for m in maps)
         return sd.label_distances(reference, predicted, count, self.grid.spacing_mm, mode, threads=threads)
+
+
+def _sides(labels: LabelMap, structures: StructureSet) -> tuple[Finding, ...]:
+    """A doubt where left and right may be exchanged, as far as the file says where they are."""
+    known = labels.form.orientation_known
+    return exchanged_sides(labels.array, labels.grid, structures) if known else ()
 
 
 def _row(
@@ -280,7 +307,7 @@ def ignored_nowhere(ignore: int | None, cases: Iterable[CaseResult]) -> tuple[st
 
 
 def findings_of(result: CaseResult) -> tuple[Finding, ...]:
-    """What a reader must know of a case: that nothing was measured, and what the measurement warns of.
+    """What a reader must know of a case: that nothing was measured, doubts of the labels, and warnings.
 
     What the reference leaves unlabelled is a note: it is no fault of a file.
     """
@@ -292,7 +319,8 @@ def findings_of(result: CaseResult) -> tuple[Finding, ...]:
     if result.failure is not None:
         text = sentence(f"{result.failure}; its structures count as missed")
         found.insert(0, Finding("not_measured", "doubt", text))
-    return tuple(found)
+    of_reference = (replace(f, sentence=f"In the reference: {f.sentence}") for f in result.reference_doubts)
+    return (*found, *result.doubts, *of_reference)
 
 
 def _warnings(

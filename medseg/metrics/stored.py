@@ -10,6 +10,7 @@ from typing import Any
 from medseg.core import specs
 from medseg.core.errors import InputError
 from medseg.core.volume import Grid
+from medseg.findings.finding import Finding
 from medseg.metrics.case import CaseResult, StructureResult, SurfaceMode
 from medseg.metrics.value import Value
 
@@ -30,6 +31,8 @@ class _Stored:
     warnings: tuple[str, ...]
     mode: SurfaceMode
     ignored: int
+    doubts: tuple[Finding, ...]
+    reference_doubts: tuple[Finding, ...]
 
 
 def case_mapping(case: CaseResult) -> dict[str, Any]:
@@ -44,6 +47,8 @@ def case_mapping(case: CaseResult) -> dict[str, Any]:
         case.warnings,
         case.mode,
         case.ignored,
+        case.doubts,
+        case.reference_doubts,
     )
     mapping: dict[str, Any] = _exchanged(specs.to_mapping(stored), math.inf, INFINITE)
     return mapping
@@ -67,6 +72,8 @@ def case_from_mapping(mapping: Mapping[str, Any], *, source: str) -> CaseResult:
         stored.overall,
         stored.mode,
         stored.ignored,
+        stored.doubts,
+        stored.reference_doubts,
     )
 
 

@@ -128,3 +128,51 @@ def test_a_followup_of_a_doubtful_prediction_is_refused(tmp_path: Path) -> None:
     assert "doubtful: second: The model is unsure." in done(*words).err.splitlines()
     assert '<li class="doubt">Doubt: second: The model is unsure.</li>' in page.read_text()
     assert "second: The model is unsure; " in doubted(*words, "--overwrite", "--strict")
+
+
+def sided(path: Path, left: int, right: int) -> Path:
+    """Two boxes with the values given, the first at the patient's left."""
+    labels = np.zeros((12, 8, 8), np.uint8)
+    labels[1:4, 2:6, 2:6], labels[8:11, 2:6, 2:6] = left, right
+    path.parent.mkdir(exist_ok=True)
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), path)
+    return path
+
+
+def test_exchanged_sides_are_doubted_of_predictions_and_references(tmp_path: Path) -> None:
+    right_way, wrong = (sided(tmp_path / f"{n}.nii.gz", *v) for n, v in (("a", (1, 2)), ("b", (2, 1))))
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"1": "left kidney", "2": "right kidney"}))
+    doubt = "The centre of left kidney lies to the right of the centre of right kidney"
+    for pair, whose in (((wrong, right_way), "a: The centre"), ((right_way, wrong), "b: In the reference: ")):
+        words = ("evaluate", *pair, "--labels", names, "--no-surface")
+        ran = done(*words, "--json")
+        assert [f["code"] for f in ran.json()["findings"]] == ["sides_exchanged"]  # type: ignore[index]
+        assert ran.err.startswith(f"doubtful: {whose}") and doubt in ran.err
+        assert doubt in doubted(*words, "--strict")
+    done("evaluate", right_way, right_way.with_name("b.nii.gz"), "--no-surface", "--strict")
+    words = ("compare", right_way, wrong, "--labels", names, "--no-surface")
+    assert f"a: B: {doubt}" in doubted(*words, "--strict")
+    assert f"a: B: {doubt}" in done(*words, "--json").json()["findings"][0]["sentence"]  # type: ignore[index]
+    reference = shutil.copy(right_way, tmp_path / "r.nii.gz")
+    assert f"B: r: {doubt}" in doubted(*words, "--strict", "--reference", reference)
+
+
+def test_a_resumed_case_keeps_the_doubts_of_its_labels(tmp_path: Path) -> None:
+    pred, ref = sided(tmp_path / "pred" / "a.nii.gz", 2, 1), sided(tmp_path / "ref" / "a.nii.gz", 1, 2)
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"1": "left kidney", "2": "right kidney"}))
+    words = ("evaluate", pred.parent, ref.parent, "--labels", names, "--no-surface", "-o", tmp_path / "out")
+    first = doubted(*words, "--strict")
+    assert "left and right may be exchanged" in first
+    assert doubted(*words, "--strict") == first
+
+
+def test_a_prediction_without_a_label_is_doubted_where_the_reference_has_one(tmp_path: Path) -> None:
+    full, empty = sided(tmp_path / "ref.nii.gz", 1, 1), sided(tmp_path / "pred.nii.gz", 0, 0)
+    words = ("evaluate", empty, full, "--no-surface", "--strict")
+    assert "labelled no voxels in this scan" in doubted(*words)
+    none = sided(tmp_path / "none.nii.gz", 0, 0)
+    names = tmp_path / "names.json"
+    names.write_text('{"1": "lesion"}')
+    done("evaluate", empty, none, "--labels", names, "--no-surface", "--strict")
