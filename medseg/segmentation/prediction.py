@@ -26,7 +26,10 @@ from medseg.io import digest_of
 from medseg.io.atomic import write_text
 from medseg.io.names import stem_of_labels
 
-SCHEMA = "medseg.prediction/1"
+SCHEMA_FAMILY = "medseg.prediction/"
+SCHEMA = f"{SCHEMA_FAMILY}1"
+OWN_ENDING = "_seg"
+"""Of the names of our sidecars; beside other names, such as those of BIDS, other programs write JSON too."""
 
 TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
 """What settings are called."""
@@ -304,17 +307,23 @@ def summary_path(labels: Path) -> Path:
 
 
 def read_summary(path: Path) -> PredictionSummary | None:
-    """What a file states; None where there is none, or JSON of something else.
+    """What a file states; None where there is none, or an object of JSON that another program wrote.
+
+    A `_seg.json` is taken for ours whatever it says.
 
     Raises:
-        InputError: it is damaged.
+        InputError: it is damaged, or no sidecar that this version reads.
     """
     if not path.is_file():
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not (isinstance(content, dict) and content.get("schema") == SCHEMA):
-            return None
+        if not isinstance(content, dict):
+            raise ValueError("it holds no JSON object")
+        if (schema := content.get("schema")) != SCHEMA:
+            if not (path.stem.endswith(OWN_ENDING) or str(schema).startswith(SCHEMA_FAMILY)):
+                return None
+            raise ValueError(f"its schema is {schema}, not {SCHEMA}")
         summary = _reader().validate_python(content)
         _ = summary.structure_set
     except (OSError, ValueError, OverflowError, RecursionError) as fault:
@@ -355,8 +364,13 @@ class Verdict(NamedTuple):
 
 
 def stated_verdict(labels: Path) -> Verdict:
-    """The findings in the summary beside a label file; not known where there is none that is whole."""
-    summary = usable_summary(summary_path(labels))
+    """The findings in the summary beside a label file; one that cannot be read is a doubt itself."""
+    path = summary_path(labels)
+    try:
+        summary = read_summary(path)
+    except InputError as fault:
+        text = f"The sidecar {path.name} {fault.fault}, so what the model said of its result is unknown."
+        return Verdict((Finding("sidecar_unreadable", "doubt", text),))
     if summary is None:
         return Verdict()
     if not summary.fits(labels):

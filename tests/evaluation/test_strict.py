@@ -176,3 +176,15 @@ def test_a_prediction_without_a_label_is_doubted_where_the_reference_has_one(tmp
     names = tmp_path / "names.json"
     names.write_text('{"1": "lesion"}')
     done("evaluate", empty, none, "--labels", names, "--no-surface", "--strict")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"a": 1}', '{"schema": "medseg.prediction/1", "grid": 3}'])
+def test_a_sidecar_that_cannot_be_read_is_a_doubt_that_names_it(
+    folders: tuple[Path, Path], text: str
+) -> None:
+    pred, ref = folders
+    (pred / "b_seg.json").write_text(text)
+    said = "The sidecar b_seg.json cannot be read as a prediction"
+    assert f"b: {said}" in doubted("evaluate", *folders, "--no-surface", "--strict")
+    pair = (pred / "b_seg.nii.gz", ref / "b.nii.gz")
+    assert said in doubted("evaluate", *pair, "--no-surface", "--strict")

@@ -237,6 +237,9 @@ def test_a_doubtful_result_says_so_in_every_object(tmp_path: Path) -> None:
         assert len(series) <= 64
     contours = pydicom.dcmread(paths[2])
     assert contours.StructureSetLabel == "medseg DOUBTFUL"
+    for path in (paths[0], paths[2]):
+        told = [text for text in read_labels(path).warnings if "series description says DOUBTFUL" in text]
+        assert len(told) == 1
 
 
 @pytest.mark.fault("reports 32")
@@ -296,6 +299,7 @@ def test_a_result_without_doubt_is_for_research_too(tmp_path: Path) -> None:
     assert "Research use only" in described
     assert len(described) <= 64
     assert not [path for path in paths if b"DOUBTFUL" in path.read_bytes()]
+    assert not [text for text in read_labels(paths[0]).warnings if "DOUBTFUL" in text]
 
 
 @pytest.mark.fault("reports 33")

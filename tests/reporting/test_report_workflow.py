@@ -149,15 +149,14 @@ def test_a_page_repeats_what_the_model_said_of_its_result(files: dict[str, Path]
     predicted(files["seg"], ["unlike"], labels_sha256="0")
     assert stated_verdict(files["seg"]) == ((CHANGED,), False, False)
     assert stated_intervals(files["seg"]) == {}
-    for torn in (
-        "{",
-        "[]",
-        '{"schema": "medseg.prediction/1"}',
-        '{"schema": "other", "quality": 1}',
-        NOT_OURS,
-    ):
+    beside.write_text('{"schema": "medseg.prediction/1"}')
+    assert stated_verdict(files["seg"]) == ((), False, False)
+    for torn in ("{", "[]", '{"schema": "other", "quality": 1}', NOT_OURS):
         beside.write_text(torn)
-        assert stated_verdict(files["seg"]) == ((), False, False)
+        verdict = stated_verdict(files["seg"])
+        assert [(f.code, f.severity) for f in verdict.findings] == [("sidecar_unreadable", "doubt")]
+        assert beside.name in verdict.findings[0].sentence
+        assert not verdict.known
 
 
 NOT_OURS = (

@@ -80,7 +80,7 @@ ROWS = ("3", "[3]", '[{"value": "x", "name": "y"}]', '[{"value": 0, "name": "y"}
         '[{"value": 1, "name": "y", "members": 3}]')  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["", "{", *(f'{{"schema": "{SCHEMA}", "structures": {r}}}' for r in ROWS)])
+@pytest.mark.parametrize("text", ["", "{", "[]", *(f'{{"schema": "{SCHEMA}", "structures": {r}}}' for r in ROWS)])
 def test_a_damaged_summary_is_said(seg: Path, text: str) -> None:
     seg.with_name("a_seg.json").write_text(text)
     with pytest.raises(InputError, match=r"a_seg\.json: cannot be read as a prediction \(.+\); predict"):
@@ -90,11 +90,15 @@ def test_a_damaged_summary_is_said(seg: Path, text: str) -> None:
         known_structures(seg)
 
 
-@pytest.mark.parametrize("text", ["[]", "{}", '{"RepetitionTime": 2.5}', '{"schema": "other/1"}'])
+@pytest.mark.parametrize("text", ["{}", '{"RepetitionTime": 2.5}', '{"schema": "other/1"}'])
 def test_json_of_another_program_beside_a_segmentation_is_passed_over(seg: Path, text: str) -> None:
-    """Such as the sidecars of BIDS."""
-    seg.with_name("a_seg.json").write_text(text)
-    assert known_structures(seg).structures.names == ("label 2", "label 5")
+    """Such as the sidecars of BIDS; a `_seg.json` is nobody's but ours."""
+    other = seg.rename(seg.with_name("sub-01_dseg.nii.gz"))
+    other.with_name("sub-01_dseg.json").write_text(text)
+    assert known_structures(other).structures.names == ("label 2", "label 5")
+    other.rename(seg).with_name("a_seg.json").write_text(text)
+    with pytest.raises(InputError, match=r"a_seg\.json: cannot be read as a prediction \(its schema is"):
+        known_structures(seg)
 
 
 @pytest.mark.fault("reports 29")

@@ -235,6 +235,20 @@ def test_a_damaged_file_is_an_input_error_that_names_file_and_place(
     assert usable_summary(path) is None
 
 
+def test_json_of_another_program_is_a_damaged_sidecar_only_under_a_name_of_ours(tmp_path: Path) -> None:
+    ours, other = tmp_path / "scan_seg.json", tmp_path / "sub-01_dseg.json"
+    for text in ("", "{", "[]", "\0\0", '{"schema": "medseg.prediction/2"}'):
+        for path in (ours, other):
+            path.write_text(text)
+            with pytest.raises(InputError, match=path.name):
+                read_summary(path)
+    for path in (ours, other):
+        path.write_text('{"Manual": true}')
+    assert read_summary(other) is None
+    with pytest.raises(InputError, match="its schema is None, not medseg.prediction/1"):
+        read_summary(ours)
+
+
 KEYS = {
     "quality", "flag", "reasons", "truncated", "interval_ml", "expected_dice", "expected_dice_interval",
     "labels_sha256", "timing_s", "peak_memory_bytes", "provenance",

@@ -22,6 +22,7 @@ from medseg.io.dicom.elements import outline
 from medseg.io.dicom.geometry import LPS_TO_RAS
 from medseg.io.dicom.headers import PATIENT, Slice, require_same
 from medseg.io.dicom.library import damage_named, dataset
+from medseg.io.dicom.source import stated_doubt
 from medseg.io.itk.seg_nrrd import distinct_names, tidy_name
 from medseg.io.memory import require_memory
 from medseg.io.name_matching import name_key, names_by_key
@@ -94,6 +95,7 @@ def read_labels(
     info, slices = series_beside(_uids(header, path), path, WHAT, series_in)
     require_same_place(header, rois, slices, path, WHAT)
     require_memory(4 * info.grid.voxels, path)
+    said += stated_doubt(header)
     if structures is not None:
         rois, more = wanted(rois, structures, path, WHAT)
         said += more

@@ -18,7 +18,7 @@ from medseg.core.volume import Grid, LabelMap
 from medseg.io.dicom.elements import outline
 from medseg.io.dicom.library import damage_named
 from medseg.io.dicom.read_rtstruct import Roi, require_same_place, series_beside, structure_of, wanted
-from medseg.io.dicom.source import highdicom
+from medseg.io.dicom.source import highdicom, stated_doubt
 from medseg.io.itk.seg_nrrd import distinct_names, tidy_name
 from medseg.io.memory import require_memory
 from medseg.io.painting import Painting
@@ -63,12 +63,13 @@ def read_labels(
     """
     opened = _opened(path)
     rois = _rois(opened, path)
-    said: tuple[str, ...] = ()
+    said = stated_doubt(opened)
     info, slices = series_beside([_referenced(opened, path)], path, WHAT, series_in)
     require_same_place(opened, rois, slices, path, WHAT)
     require_memory((4 + len(rois)) * info.grid.voxels, path)
     if structures is not None:
-        rois, said = wanted(rois, structures, path, WHAT)
+        rois, more = wanted(rois, structures, path, WHAT)
+        said += more
     masks = [(roi, _mask(opened, roi, info.grid, path)) for roi in rois]
     masks.sort(key=lambda pair: -int(np.count_nonzero(pair[1])))
     painting = Painting(info.shape, smallest_dtype(np.array([0, *(roi.value for roi in rois)]), path))

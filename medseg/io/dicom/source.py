@@ -41,6 +41,15 @@ GEOMETRY = (
 RESEARCH_ONLY = "Research use only. Not a medical device."
 UTF_8 = "ISO_IR 192"
 MANUFACTURER = "medseg"
+DOUBTFUL = "DOUBTFUL"
+"""With which the description of a doubtful result begins."""
+
+
+def stated_doubt(header: Any) -> tuple[str, ...]:
+    """A warning where the description of a DICOM object begins as that of a doubtful result does."""
+    description = str(header.get("SeriesDescription") or "")
+    doubted = description.upper().startswith(DOUBTFUL)
+    return (f"its series description says {DOUBTFUL}: a check spoke against this result",) if doubted else ()
 
 
 @dataclass(frozen=True)
@@ -73,7 +82,7 @@ class Maker:
         >>> Maker("m", "", datetime(2026, 1, 1), findings=blurred).described("medseg report")
         'DOUBTFUL medseg report'
         """
-        return f"DOUBTFUL {what}" if self.is_doubtful else what
+        return f"{DOUBTFUL} {what}" if self.is_doubtful else what
 
     @property
     def algorithm(self) -> str:
