@@ -8,13 +8,12 @@ from pathlib import Path
 
 from medseg.core.errors import InputError, MedsegError, UsageError
 from medseg.core.structures import Structure, StructureSet, from_labels
-from medseg.data.label_files import read_structures, require_labels, segment_names
+from medseg.data.label_files import label_values, read_structures, segment_names
 from medseg.evaluation import pool, protocols
 from medseg.evaluation.pairs import FilePair, in_predicted_values, stated_structures
 from medseg.io import ReadOptions, read_label_file, read_segments
 from medseg.io.dicom.series import holds_labels
 from medseg.io.name_matching import name_key
-from medseg.metrics.counts import present_values
 from medseg.segmentation.prediction import summary_path, usable_summary
 
 
@@ -182,8 +181,7 @@ def _in_predicted_colours(structures: StructureSet, pairs: Iterable[FilePair]) -
 
 def _values(path: Path, reading: ReadOptions) -> frozenset[int] | None:
     try:
-        found = present_values(read_label_file(path, reading).array)
-        require_labels(found, path)
+        found = label_values(read_label_file(path, reading).array, path)
     except (MedsegError, MemoryError):
         return None
     return frozenset(found)

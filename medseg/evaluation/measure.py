@@ -14,7 +14,6 @@ from medseg.core.digest import hexdigest
 from medseg.core.errors import GridMismatchError, MedsegError, ResourceError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.data.label_files import require_labels
 from medseg.evaluation import protocols
 from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, StoredCase, picture
 from medseg.evaluation.pairs import FilePair, read_pair
@@ -22,7 +21,6 @@ from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions, digest_of, read_scan
 from medseg.io.atomic import atomic_write
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
-from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
 from medseg.segmentation.prediction import stated_verdict
@@ -225,7 +223,7 @@ def _read(task: Task) -> tuple[Maps, MedsegError | None]:
     pair, structures, fault = task.pair, task.structures, None
     try:
         reference, predicted = read_pair(pair, structures)
-        _check(pair, structures, reference, predicted)
+        _require_one_grid(pair, reference, predicted)
     except ResourceError:
         raise
     except MedsegError as found:
@@ -233,19 +231,16 @@ def _read(task: Task) -> tuple[Maps, MedsegError | None]:
             raise
         fault, predicted = found, None
         reference, _ = read_pair(replace(pair, prediction=None), structures)
-        _check(pair, structures, reference, None)
     if predicted is None:
         nothing = np.broadcast_to(np.uint8(0), reference.grid.shape)
         predicted = LabelMap(nothing, reference.grid, reference.form)
     return Maps(predicted, reference), fault
 
 
-def _check(pair: FilePair, structures: StructureSet, reference: LabelMap, predicted: LabelMap | None) -> None:
-    """Refuse what is no label map, and two grids."""
-    require_labels(present_values(reference.array), pair.reference, structures)
+def _require_one_grid(pair: FilePair, reference: LabelMap, predicted: LabelMap | None) -> None:
+    """Refuse two grids."""
     if predicted is None or pair.prediction is None:
         return
-    require_labels(present_values(predicted.array), pair.prediction, structures)
     what = f"the reference {pair.reference.name} and the prediction {pair.prediction.name}"
     try:
         reference.grid.require(predicted.grid, what, str(pair.prediction))

@@ -10,6 +10,7 @@ from medseg.core.errors import InputError, UsageError, counted, listed
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.data.cases import relabelled
+from medseg.data.label_files import label_values
 from medseg.data.layouts import detect, read_layout
 from medseg.io import ReadOptions, read_label_file, states_segments
 from medseg.io.names import (
@@ -175,9 +176,17 @@ def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, Label
     grid: each is placed on the grid of the other, with the values of the structures of their names.
 
     Raises:
-        InputError: a file cannot be read as labels.
+        InputError: a file cannot be read as labels, or is a scan by the looks of it.
         GridMismatchError: a cropped segmentation is no part of the other's grid.
     """
+    reference, predicted = _read_pair(pair, structures)
+    label_values(reference.array, pair.reference, structures)
+    if predicted is not None and pair.prediction is not None:
+        label_values(predicted.array, pair.prediction, structures)
+    return reference, predicted
+
+
+def _read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, LabelMap | None]:
     if pair.prediction is None:
         return _reference(pair, structures), None
     if states_segments(pair.prediction):

@@ -74,7 +74,7 @@ def check_label_map(
     """
     expected = expected or Expected()
     count = value_counts(labels)
-    strange = tuple(_strange_values(count, structures))
+    strange = values_without_structure(count, structures)
     volumes = structures.volumes_ml(count, grid)
     if not any(volumes.values()):
         return (NOTHING_FOUND, *strange)
@@ -87,15 +87,16 @@ def check_label_map(
     )
 
 
-def _strange_values(count: Mapping[int, int], structures: StructureSet) -> Iterator[Finding]:
+def values_without_structure(count: Mapping[int, int], structures: StructureSet) -> tuple[Finding, ...]:
+    """A doubt about values that no structure has, by how many voxels have each; none where there are none."""
     known = set(structures.known_values) | set(structures.values)
     strange = {value: n for value, n in count.items() if value not in known}
-    if strange:
-        said = listed([str(v) for v in strange], lambda v: counted(strange[int(v)], "voxel"))
-        text = f"The label map contains values without a structure, which are left out here: {said}."
-        yield Finding(
-            "unknown_values", "note", text, evidence={"voxels": {str(v): n for v, n in strange.items()}}
-        )
+    if not strange:
+        return ()
+    said = listed([str(v) for v in strange], lambda v: counted(strange[int(v)], "voxel"))
+    text = f"The label map contains values without a structure, which are left out here: {said}."
+    voxels = {str(v): n for v, n in strange.items()}
+    return (Finding("unknown_values", "doubt", text, evidence={"voxels": voxels}),)
 
 
 def _about_volumes(

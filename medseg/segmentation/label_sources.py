@@ -7,11 +7,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
 
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, UsageError
 from medseg.core.structures import StructureSet, Total
 from medseg.data.label_files import held_structures, read_structures
 from medseg.io import ReadOptions
 from medseg.model.file import load_model
+from medseg.model.spec import ModelSpec
 from medseg.segmentation.prediction import read_summary, summary_path
 
 
@@ -46,9 +47,11 @@ def known_structures(
     Raises:
         ModelError: there is no such model.
         InputError: a file cannot be read, or is a damaged summary.
+        UsageError: the summary names the values differently from the model.
     """
     if model:
         spec = load_model(model).spec
+        _require_named_alike(seg, spec)
         return KnownStructures(spec.structure_set, spec.evidence.volume_ranges, spec.totals)
     if labels is not None:
         return KnownStructures(read_structures(labels))
@@ -58,3 +61,24 @@ def known_structures(
             raise InputError("does not name any structure", source=beside, hint="predict the scan again")
         return KnownStructures(summary.structure_set, totals=summary.totals_stated)
     return KnownStructures(held_structures([seg, *([] if reference is None else [reference])], reading))
+
+
+def _require_named_alike(seg: Path, spec: ModelSpec) -> None:
+    """Refuse a model that does not mean what the summary beside a label file says of its values.
+
+    Raises:
+        InputError: the summary is damaged.
+        UsageError: a value has another name, or none; both are named.
+    """
+    beside = summary_path(seg)
+    summary = read_summary(beside)
+    of_model = {s.value: s.name for s in spec.structure_set}
+    for stated in summary.listed if summary else ():
+        name = of_model.get(stated.value)
+        if name != stated.name:
+            raise UsageError(
+                f"{beside.name} names the value {stated.value} {stated.name!r}, and the model {spec.name} "
+                f"{'has no such value' if name is None else f'names it {name!r}'}",
+                source=seg,
+                hint="give the model that predicted it, or leave out --model",
+            )

@@ -148,7 +148,8 @@ def test_exchanged_sides_are_doubted_of_predictions_and_references(tmp_path: Pat
         words = ("evaluate", *pair, "--labels", names, "--no-surface")
         ran = done(*words, "--json")
         assert [f["code"] for f in ran.json()["findings"]] == ["sides_exchanged"]  # type: ignore[index]
-        assert ran.err.startswith(f"doubtful: {whose}") and doubt in ran.err
+        assert ran.err.startswith(f"doubtful: {whose}")
+        assert doubt in ran.err
         assert doubt in doubted(*words, "--strict")
     done("evaluate", right_way, right_way.with_name("b.nii.gz"), "--no-surface", "--strict")
     words = ("compare", right_way, wrong, "--labels", names, "--no-surface")

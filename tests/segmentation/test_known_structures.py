@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from commands import done
+from commands import medseg as medseg_run
 from io_files import save
 from models import evidence_of, tiny_model
 
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, UsageError
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.core.volume import FileForm, Grid, LabelMap
 from medseg.data.phantom import STRUCTURES, write_phantom_scan
@@ -80,7 +81,9 @@ ROWS = ("3", "[3]", '[{"value": "x", "name": "y"}]', '[{"value": 0, "name": "y"}
         '[{"value": 1, "name": "y", "members": 3}]')  # fmt: skip
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", *(f'{{"schema": "{SCHEMA}", "structures": {r}}}' for r in ROWS)])
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", *(f'{{"schema": "{SCHEMA}", "structures": {r}}}' for r in ROWS)]
+)
 def test_a_damaged_summary_is_said(seg: Path, text: str) -> None:
     seg.with_name("a_seg.json").write_text(text)
     with pytest.raises(InputError, match=r"a_seg\.json: cannot be read as a prediction \(.+\); predict"):
@@ -125,3 +128,64 @@ def test_segments_of_prediction_and_reference_are_united_by_name(tmp_path: Path)
         write_labels(tmp_path / f"{name}.seg.nrrd", image, structures=from_labels(told))
     found = known_structures(tmp_path / "a.seg.nrrd", reference=tmp_path / "b.seg.nrrd").structures
     assert {s.name: s.value for s in found} == {"liver": 1, "spleen": 2, "colon": 3}
+
+
+def smooth_scan(path: Path, levels: int) -> Path:
+    """A scan of this many grey levels whose intensity changes from voxel to voxel, as tissue does."""
+    along = np.indices((20, 20, 20)).sum(axis=0)
+    noise = np.random.default_rng(0).integers(0, levels, (20, 20, 20))
+    return save(path, (1 + (along + noise) % (levels - 1)).astype(np.uint8))
+
+
+def parcels(path: Path) -> Path:
+    """A label map of 125 parcels of 4 voxels each way, without background between them."""
+    i, j, k = np.indices((20, 20, 20)) // 4
+    return save(path, (1 + i + 5 * j + 25 * k).astype(np.uint8))
+
+
+@pytest.mark.parametrize("levels", [60, 139, 200])
+def test_a_scan_of_few_grey_levels_is_no_segmentation(tmp_path: Path, levels: int) -> None:
+    scan = smooth_scan(tmp_path / "scan.nii.gz", levels)
+    with pytest.raises(InputError, match="different values, so it looks like a scan"):
+        known_structures(scan)
+    atlas = parcels(tmp_path / "atlas.nii.gz")
+    assert len(known_structures(atlas).structures) == 125
+    for words in (("report", scan, atlas), ("evaluate", scan, atlas), ("compare", scan, atlas)):
+        ran = medseg_run(*words, "--no-surface") if words[0] != "report" else medseg_run(*words)
+        assert (ran.code, "looks like a scan" in ran.err) == (3, True), (words, ran.err)
+    assert not (tmp_path / "scan_report.html").exists()
+
+
+def test_a_model_that_names_the_values_otherwise_than_the_sidecar_is_refused(
+    seg: Path, tmp_path: Path
+) -> None:
+    model = tiny_model()
+    model.save(tmp_path / "m.safetensors")
+    structures = [{"value": s.value, "name": s.name} for s in model.spec.structure_set]
+    for stated, said in (
+        ({"value": structures[0]["value"], "name": "spleen"}, "and the model tiny-0 names it 'left lobe'"),
+        (
+            {"value": 77, "name": "spleen"},
+            "names the value 77 'spleen', and the model tiny-0 has no such value",
+        ),
+    ):
+        summary = {"schema": SCHEMA, "structures": [stated]}
+        (tmp_path / "a_seg.json").write_text(json.dumps(summary))
+        with pytest.raises(UsageError, match=said):
+            known_structures(seg, model=str(tmp_path / "m.safetensors"))
+    (tmp_path / "a_seg.json").write_text(json.dumps({"schema": SCHEMA, "structures": structures}))
+    known_structures(seg, model=str(tmp_path / "m.safetensors"))
+
+
+def test_values_without_a_structure_make_a_page_doubtful(seg: Path, tmp_path: Path) -> None:
+    scan = save(tmp_path / "scan.nii.gz", np.ones((6, 6, 6), np.float32))
+    names = tmp_path / "names.json"
+    names.write_text('{"2": "core"}')
+    state = {"schema": SCHEMA, "structures": [{"value": 2, "name": "core"}], "findings": []}
+    for sidecar in (None, state):
+        if sidecar:
+            (tmp_path / "a_seg.json").write_text(json.dumps(sidecar))
+        done("report", seg, scan, "--labels", names, "-o", tmp_path / "page.html", "--overwrite")
+        page = (tmp_path / "page.html").read_text()
+        assert "Doubtful: an automatic check speaks against this result" in page
+        assert "values without a structure, which are left out here: 5 (1 voxel)" in page

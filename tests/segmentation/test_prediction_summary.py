@@ -245,7 +245,7 @@ def test_json_of_another_program_is_a_damaged_sidecar_only_under_a_name_of_ours(
     for path in (ours, other):
         path.write_text('{"Manual": true}')
     assert read_summary(other) is None
-    with pytest.raises(InputError, match="its schema is None, not medseg.prediction/1"):
+    with pytest.raises(InputError, match="its schema is None, not medseg"):
         read_summary(ours)
 
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from medseg.core.software import SOFTWARE
-from medseg.core.structures import StructureSet, Total
+from medseg.core.structures import StructureSet, Total, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
+from medseg.data.label_files import label_values
 from medseg.findings.finding import Finding, from_warnings, is_doubtful, ordered
-from medseg.findings.labels import Expected, check_label_map
+from medseg.findings.labels import Expected, check_label_map, values_without_structure
 from medseg.findings.scan import check_grid
 from medseg.io import ReadOptions, digest_of, is_dicom_folder, read_label_file, read_scan
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
@@ -31,8 +32,8 @@ from medseg.reporting.cohort.content import Failure, cohort_from_results
 from medseg.reporting.cohort.plots.every import cohort_pictures
 from medseg.segmentation.prediction import Verdict, stated_verdict
 
-MEASURED = ("unknown_values", "sheared")
-"""Findings that the measurement against a reference states itself, of both files."""
+MEASURED = ("sheared",)
+"""Findings that the measurement against a reference states itself."""
 
 Scan = Path | Mapping[str, Path]
 
@@ -129,6 +130,7 @@ def report(
     of_labels = replace(reading, series_in=reading.series_in or _series_of(scan))
     read = partial(read_label_file, reading=of_labels, structures=structures, like=volume.grid)
     labels, truth = read(seg), None if reference is None else read(reference)
+    label_values(labels.array, seg, structures)
     volume.grid.require(labels.grid, "scan and segmentation", str(seg))
     if truth is not None:
         volume.grid.require(truth.grid, "scan and reference", str(reference))
@@ -293,7 +295,9 @@ def _findings(
     """All that the reader of a page must know: what the prediction found, or else what its labels show."""
     found = [*options.findings, *from_warnings((*volume.warnings, *labels.warnings))]
     found += check_grid(volume.grid, orientation_known=known)
-    if not options.labels_judged:
+    if options.labels_judged:
+        found += values_without_structure(value_counts(labels.array), structures)
+    else:
         expected = Expected(options.expected_ml, dict.fromkeys(lesions, math.inf))
         found += check_label_map(labels.array, volume.grid, structures, expected, orientation_known=known)
     return ordered(found)
