@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import re
@@ -9,6 +10,7 @@ import signal
 import sys
 import traceback
 from importlib import import_module
+from itertools import pairwise
 from types import FrameType
 from typing import Annotated, Any
 
@@ -56,6 +58,9 @@ VERBS = (
     "demo",
 )
 """Each a file of this folder with a `command`, in the order of the help (see docs/extending.md)."""
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Faults of a stream that cannot take what is written, such as stdout on a full disk."""
 
 OR = ", or "
 OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
@@ -106,14 +111,11 @@ def main(arguments: list[str] | None = None) -> None:
 def _run(arguments: list[str], *, debug: bool) -> int:
     """The exit code; every fault becomes one line on stderr."""
     try:
-        command = get_command(app)
-        with command.make_context("medseg", arguments) as context:
-            command.invoke(context)
+        code = _invoked(arguments)
         sys.stdout.flush()
-    except typer.Exit as end:
-        return end.exit_code
+        return code
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
     except (KeyboardInterrupt, Exception, Terminated) as fault:
         if isinstance(fault, MedsegError):
@@ -121,8 +123,43 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         text, code = _message(fault)
         if debug:
             traceback.print_exception(fault)
+        if code not in (INTERRUPTED, TERMINATED):
+            _drop_output()
         return _say(text, code)
+
+
+def _invoked(arguments: list[str]) -> int:
+    """The exit code of a verb that ended by itself."""
+    _refuse_empty(arguments)
+    command = get_command(app)
+    try:
+        with command.make_context("medseg", arguments) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
     return 0
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """Refuse an empty argument, which as a path would be the current folder.
+
+    Raises:
+        UsageError: what it stands after is named.
+    """
+    for before, word in pairwise(["medseg", *arguments]):
+        if not word or (word.startswith("--") and word.endswith("=")):
+            raise UsageError(
+                f"an empty path or value after {before if not word else word.rstrip('=')}",
+                hint="give one; a variable of the shell may be unset",
+            )
+
+
+def _drop_output() -> None:
+    """Write what stdout still holds, or nowhere if it cannot be written: else Python would try again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _keep_to_options(fault: MedsegError, verb: str) -> None:
@@ -153,6 +190,9 @@ def _message(fault: BaseException) -> tuple[str, int]:
         return str(out_of_memory()), ResourceError.exit_code
     if isinstance(fault, OSError) and fault.filename is not None:
         text = f"{fault.filename}: {fault.strerror}; check the path, its permissions and the disk"
+        return text, ResourceError.exit_code
+    if isinstance(fault, OSError) and fault.errno in NO_ROOM:
+        text = f"the output cannot be written: {fault.strerror}; free some room, or write to another disk"
         return text, ResourceError.exit_code
     return str(unexpected(fault)), MedsegError.exit_code
 

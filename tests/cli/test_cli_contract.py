@@ -231,17 +231,30 @@ def test_a_closed_pipe_is_no_error(tmp_path: Path) -> None:
     assert (ran.returncode, ran.stderr) == (0, b"")
 
 
-def test_a_full_disk_behind_stdout_is_said(tmp_path: Path) -> None:
+@pytest.mark.parametrize("words", ["--help", "--version", "evaluate --help", "info brain", "evaluate A B"])
+def test_a_full_disk_behind_stdout_is_said(pair: tuple[Path, Path], words: str) -> None:
     if not Path("/dev/full").exists():
-        return
-    write_phantom_scan(tmp_path / "scan.nii.gz", shape=(16, 16, 16))
+        pytest.skip("this system has no /dev/full")
+    files = {"A": str(pair[0]), "B": str(pair[1])}
     with open("/dev/full", "w") as full:
         ran = subprocess.run(
-            [*ENTRY, "info", str(tmp_path / "scan.nii.gz")], stdout=full, stderr=subprocess.PIPE, text=True,
-            check=False,
+            [*ENTRY, *(files.get(word, word) for word in words.split())], stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
         )  # fmt: skip
-    assert ran.returncode != 0
-    assert ran.stderr.startswith("medseg: error: ")
+    assert ran.returncode == ResourceError.exit_code
+    assert ran.stderr.splitlines()[-1].startswith("medseg: error: the output cannot be written: No space")
+    assert "bug" not in ran.stderr
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_empty_argument_is_refused_by_every_verb(
+    verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a path it would be the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for words in (("",), ("x", "-o", ""), ("x", "--output=")):
+        assert "an empty path or value after" in refused(2, verb, *words)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.fault("reliability 92")
