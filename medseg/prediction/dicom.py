@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,12 @@ def dicom_paths(stem: Path, *, pdf: bool = False, picture: bool = False) -> tupl
     return tuple(stem.with_name(f"{stem.name}_{role}.dcm") for role in roles)
 
 
-def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind = "binary") -> None:
+def require_dicom(
+    series: Path,
+    structures: StructureSet,
+    kind: SegmentationKind = "binary",
+    reading: ReadOptions = DEFAULT,
+) -> None:
     """Refuse a case for which no DICOM objects can be written, before any computation.
 
     Raises:
@@ -50,7 +56,8 @@ def require_dicom(series: Path, structures: StructureSet, kind: SegmentationKind
             hint="leave out --dicom-seg, or give --dicom-seg binary",
         )
     if is_dicom_file(series):
-        require_slices(inspect(series))
+        first = reading if reading.series else replace(reading, series="1")  # all in a file are frames alike
+        require_slices(inspect(series, options=first))
     if not is_dicom_folder(series):
         raise UsageError(
             "DICOM objects can be written only for a DICOM series",
@@ -107,7 +114,7 @@ def write_dicom(
         ResourceError: there is no room, or no right to write.
         SelfCheckError: what was read back differs; nothing is left.
     """
-    require_dicom(series, structures, kind)
+    require_dicom(series, structures, kind, reading)
     paths = dicom_paths(stem, pdf=pdf is not None, picture=picture is not None)
     inputs = files_of(series)
     with atomic_files(paths[::-1], overwrite, inputs=inputs) as folder, unwarned():

@@ -190,7 +190,7 @@ class Job:
     def _looked(self) -> Looked | None:
         if self.options.dicom:
             structures, kind = self.segmenter.structures, self.options.dicom_seg
-            dicom_out.require_dicom(self.case.first, structures, kind)
+            dicom_out.require_dicom(self.case.first, structures, kind, self.options.reading)
         identity = self.identity if self.outputs.summary.is_file() else None
         stored = self.outputs.finished(identity) if self.batch and identity is not None else None
         if stored is not None:

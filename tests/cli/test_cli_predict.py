@@ -156,7 +156,17 @@ def test_a_file_of_frames_gets_a_nifti_beside_it(tmp_path: Path, model_path: Pat
     (tmp_path / "s").mkdir()
     (tmp_path / name).rename(tmp_path / "s" / name)
     line = refused(2, "predict", tmp_path / "s", "-m", model_path, "--dicom")
-    assert "a file a slice, and this is Enhanced DICOM; leave out --dicom" in line
+    assert "one file per slice, and this is Enhanced DICOM; leave out --dicom" in line
+
+
+@pytest.mark.parametrize("more", [(), ("--series", "1"), ("--series", "2")])
+def test_objects_for_a_file_of_two_kinds_of_frames_are_refused_for_the_true_reason(
+    tmp_path: Path, model_path: Path, more: tuple[str, ...]
+) -> None:
+    frames = [Frame(2.0 * n, kind) for kind in ("M", "P") for n in range(8)]
+    enhanced(tmp_path / "frames.dcm", frames)
+    line = refused(2, "predict", tmp_path / "frames.dcm", "-m", model_path, "--dicom", *more)
+    assert "one file per slice, and this is Enhanced DICOM; leave out --dicom" in line
 
 
 @pytest.mark.fault("reliability 80")

@@ -161,10 +161,10 @@ def require_slices(info: ImageInfo) -> None:
     """
     if info.format != dicom.SINGLE_FRAMES:
         raise UsageError(
-            f"DICOM objects are made from a series with a file a slice, and this is {info.format}"
+            f"DICOM objects are made from a series with one file per slice, and this is {info.format}"
             + (": many slices tiled in one picture" if info.format == dicom.MOSAIC else ""),
             source=info.path,
-            hint="leave out --dicom, or export the series with a file a slice",
+            hint="leave out --dicom, or export the series with one file per slice",
         )
 
 
