@@ -48,6 +48,11 @@ def scans(root: Path) -> list[Path]:
     return found
 
 
+def segmentations(root: Path) -> list[Path]:
+    """The discrete segmentations (`_dseg`) of all subjects and sessions, sorted."""
+    return sorted(path for place in PLACES for path in root.glob(place) if _is_segmentation(path))
+
+
 def lacks_description(folder: Path) -> bool:
     """Whether a folder has the scans of a BIDS dataset, and no description of one."""
     return not (folder / DESCRIPTION).exists() and any(next(folder.glob(place), None) for place in PLACES)
@@ -131,6 +136,11 @@ def _description(folder: Path) -> Mapping[str, Any]:
     with suppress(InputError, OSError):
         return read_json(folder / DESCRIPTION)
     return {}
+
+
+def _is_segmentation(path: Path) -> bool:
+    stem, suffix = stem_and_suffix(path)
+    return suffix in NIFTI_SUFFIXES and stem.endswith("_dseg") and path.is_file()
 
 
 def _is_scan(path: Path) -> bool:

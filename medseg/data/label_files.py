@@ -137,6 +137,6 @@ def _equal_neighbours(labels: NDArray[Any], background: int) -> float:
         along = np.moveaxis(labels, axis, 0)
         one, other = along[1:], along[:-1]
         both = (one != background) & (other != background)
-        pairs += np.count_nonzero(both)
-        equal += np.count_nonzero(both & (one == other))
+        pairs += int(np.count_nonzero(both))
+        equal += int(np.count_nonzero(both & (one == other)))
     return equal / pairs if pairs else 1.0

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from medseg.core.errors import InputError, UsageError
 from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
+from medseg.evaluation.pairs import images_in
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED
 from medseg.segmentation.prediction import (
     UNSET,
@@ -44,8 +45,8 @@ def stated_structures(a: Path, b: Path) -> StructureSet | None:
 
 def _predicted_structures(path: Path) -> StructureSet | None:
     """Of the first prediction that has a summary beside it."""
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    stored = (read_summary(summary_path(file)) for file in files if file.suffix != ".json")
+    files = images_in(path).values() if path.is_dir() else [path]
+    stored = (read_summary(summary_path(file)) for file in files)
     return next((summary.structure_set for summary in stored if summary and summary.structures), None)
 
 

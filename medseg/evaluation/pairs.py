@@ -9,6 +9,7 @@ from pathlib import Path
 from medseg.core.errors import InputError, UsageError, counted, listed
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
+from medseg.data.bids import segmentations
 from medseg.data.cases import relabelled
 from medseg.data.label_files import label_values
 from medseg.data.layouts import detect, read_layout
@@ -18,10 +19,11 @@ from medseg.io.names import (
     scan_of_labels,
     scan_of_result,
     stem_and_suffix,
+    stem_of_labels,
     without_pictures,
 )
 
-PREDICTION_ENDING = "_seg"
+PREDICTION_ENDING, DICOM_SUFFIX = "_seg", ".dcm"
 
 LISTED = 5
 """Files that a warning names."""
@@ -70,14 +72,9 @@ def pair_files(
         raise UsageError("predictions and references are in the same folder", source=ref)
     layout = detect(ref)
     references, said = _of_dataset(ref, layout) if layout else _of_folder(ref)
-    predictions = _images(pred)
+    predictions = images_in(pred)
     matched = {case: _match(reference, predictions) for case, reference in references.items()}
-    if not any(matched.values()):
-        raise UsageError(
-            f"none of the {len(references)} references has a prediction in {pred.name}",
-            source=ref,
-            hint=f"name the prediction of X.nii.gz X{PREDICTION_ENDING}.nii.gz or X.nii.gz",
-        )
+    _require_matches(matched, pred, ref)
     pairs = tuple(
         FilePair(c, r.path, matched[c], r.relabel, reading or ReadOptions()) for c, r in references.items()
     )
@@ -115,7 +112,7 @@ def _of_dataset(folder: Path, layout: str) -> tuple[dict[str, _Reference], tuple
 
 def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
     """The label files of a folder by case: all but scans that lie beside their labels."""
-    files = _images(folder)
+    files = images_in(folder)
     marked = {stem: scan for stem in files if (scan := scan_of_labels(stem))}
     scans = [stem for stem in files if stem in marked.values()]
     found: dict[str, _Reference] = {}
@@ -213,8 +210,15 @@ def stated_structures(ref: Path) -> StructureSet:
     return from_labels(files.labels, files.ignore)
 
 
-def _images(folder: Path) -> dict[str, Path]:
-    """Images of a folder by stem, sorted, but results that hold no labels; `.img` is part of its `.hdr`."""
+def images_in(folder: Path) -> dict[str, Path]:
+    """Images of a folder by stem, sorted, but results that hold no labels; `.img` is part of its `.hdr`.
+
+    A DICOM segmentation or structure set counts where no other file has its stem. Of a BIDS dataset, which
+    has no images itself, these are the segmentations (`_dseg`) of all subjects.
+
+    Raises:
+        UsageError: two files differ only by suffix.
+    """
     out: dict[str, Path] = {}
     files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.is_file()]
     for path in without_pictures([path for path in files if names_image(path)]):
@@ -222,7 +226,30 @@ def _images(folder: Path) -> dict[str, Path]:
         if stem in out:
             raise UsageError(f"{out[stem].name} and {path.name} belong to the same case", source=folder)
         out[stem] = path
+    objects = [path for path in files if path.suffix.lower() == DICOM_SUFFIX and states_segments(path)]
+    for path in sorted(objects, key=lambda path: stem_of_labels(path) != stem_and_suffix(path)[0]):
+        out.setdefault(stem_of_labels(path), path)
+    out = out or {stem_and_suffix(path)[0]: path for path in segmentations(folder)}
     return {stem: path for stem, path in out.items() if not _is_another_result(stem, out)}
+
+
+def _require_matches(matched: Mapping[str, Path | None], pred: Path, ref: Path) -> None:
+    """Refuse folders of which no two files have the same name.
+
+    Raises:
+        UsageError: how many there are, and how many lie in folders inside, which were not looked at.
+    """
+    if any(matched.values()):
+        return
+    within = {f: sum(names_image(p) for p in f.glob("*/**/*")) for f in (pred, ref) if not images_in(f)}
+    unseen = [f"{f.name} holds {counted(n, 'image')} in sub-folders" for f, n in within.items() if n]
+    raise UsageError(
+        f"none of the {counted(len(matched), 'reference')} has a prediction in {pred.name}"
+        + (f"; {' and '.join(unseen)}, which were not looked at" if unseen else ""),
+        source=ref,
+        hint=f"name the prediction of X.nii.gz X{PREDICTION_ENDING}.nii.gz or X.nii.gz"
+        + (", and give the folder that holds the files" if unseen else ""),
+    )
 
 
 def _is_another_result(stem: str, files: Mapping[str, Path]) -> bool:

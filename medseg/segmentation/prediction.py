@@ -26,10 +26,7 @@ from medseg.io import digest_of
 from medseg.io.atomic import write_text
 from medseg.io.names import stem_of_labels
 
-SCHEMA_FAMILY = "medseg.prediction/"
-SCHEMA = f"{SCHEMA_FAMILY}1"
-OWN_ENDING = "_seg"
-"""Of the names of our sidecars; beside other names, such as those of BIDS, other programs write JSON too."""
+SCHEMA = "medseg.prediction/1"
 
 TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
 """What settings are called."""
@@ -307,9 +304,7 @@ def summary_path(labels: Path) -> Path:
 
 
 def read_summary(path: Path) -> PredictionSummary | None:
-    """What a file states; None where there is none, or an object of JSON that another program wrote.
-
-    A `_seg.json` is taken for ours whatever it says.
+    """What a file states; None where there is none, or JSON of another program whose name ends not in `_seg`.
 
     Raises:
         InputError: it is damaged, or no sidecar that this version reads.
@@ -318,10 +313,10 @@ def read_summary(path: Path) -> PredictionSummary | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it holds no JSON object")
-        if (schema := content.get("schema")) != SCHEMA:
-            if not (path.stem.endswith(OWN_ENDING) or str(schema).startswith(SCHEMA_FAMILY)):
+        schema = content.get("schema") if isinstance(content, dict) else None
+        if schema != SCHEMA:
+            ours = path.stem.endswith("_seg") or str(schema).startswith(SCHEMA[:-1])
+            if isinstance(content, dict) and not ours:
                 return None
             raise ValueError(f"its schema is {schema}, not {SCHEMA}")
         summary = _reader().validate_python(content)
@@ -365,9 +360,8 @@ class Verdict(NamedTuple):
 
 def stated_verdict(labels: Path) -> Verdict:
     """The findings in the summary beside a label file; one that cannot be read is a doubt itself."""
-    path = summary_path(labels)
     try:
-        summary = read_summary(path)
+        summary = read_summary(path := summary_path(labels))
     except InputError as fault:
         text = f"The sidecar {path.name} {fault.fault}, so what the model said of its result is unknown."
         return Verdict((Finding("sidecar_unreadable", "doubt", text),))

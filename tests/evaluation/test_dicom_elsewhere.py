@@ -76,3 +76,24 @@ def test_a_structure_set_alone_has_the_names_that_it_states(
     assert held
     for row in held:
         assert f"{row['name']} " in ran.out
+
+
+@pytest.mark.parametrize("role", ["seg", "rtstruct"])
+def test_folders_of_dicom_labels_are_paired_by_name(
+    results: tuple[Path, Path], tmp_path: Path, role: str
+) -> None:
+    out, scans = results
+    for folder in ("pred", "ref"):
+        (tmp_path / folder).mkdir()
+    shutil.copy(out / f"one_{role}.dcm", tmp_path / "ref" / "one.dcm")
+    for name in ("one_seg.nii.gz", "one_seg.json", "one_rtstruct.dcm", "one_seg.dcm", "one_sr.dcm"):
+        shutil.copy(out / name, tmp_path / "pred")
+    words = ("evaluate", tmp_path / "pred", tmp_path / "ref", "--series-in", scans, "--no-surface", "--json")
+    for more in ("one_seg.nii.gz", "one_seg.dcm", "one_rtstruct.dcm"):
+        content = done(*words).json()
+        assert isinstance(content, dict)
+        (case,) = content["cases"]
+        assert case["case_id"] == "one"
+        assert {row["metrics"]["dice"] for row in case["structures"]} - {None} == {1.0}
+        (tmp_path / "pred" / more).unlink()
+    assert "none of the 1 reference has a prediction in pred; name" in refused(2, *words)

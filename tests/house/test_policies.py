@@ -59,7 +59,7 @@ CALIBRATION = {
 @pytest.fixture
 def scan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A phantom. A network of chance knows no sides, so that nobody asks for them."""
-    monkeypatch.setattr("medseg.findings.labels._sides", lambda *_: ())
+    monkeypatch.setattr("medseg.findings.labels.exchanged_sides", lambda *_: ())
     monkeypatch.setattr("medseg.segmentation.verdict._sides_in_doubt", lambda *_: False)
     write_phantom_scan(tmp_path / "scan.nii.gz", seed=1, shape=(20, 24, 18))
     return tmp_path / "scan.nii.gz"

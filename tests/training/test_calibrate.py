@@ -97,7 +97,7 @@ def test_a_calibrated_model_says_what_to_expect(
         np.testing.assert_array_equal(found.weights[key], value)
 
     monkeypatch.setattr("medseg.findings.prediction.SIDES_AGREE", 0.0)  # a network of chance knows no sides
-    monkeypatch.setattr("medseg.findings.labels._sides", lambda *_: ())
+    monkeypatch.setattr("medseg.findings.labels.exchanged_sides", lambda *_: ())
     scan = next((data / "imagesTr").glob("*.nii.gz"))
     for name in ("raw", "new"):
         out = ["-o", str(tmp_path / f"{name}.nii.gz"), "--threads", "1", "-q"]

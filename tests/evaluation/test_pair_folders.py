@@ -1,0 +1,38 @@
+"""Which files of two folders are paired: those of BIDS derivatives, and what is said of sub-folders."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from commands import done, refused
+from io_files import save
+
+
+def segmented(root: Path, *names: str) -> Path:
+    """A folder with label maps under these names."""
+    labels = np.zeros((6, 6, 6), np.uint8)
+    labels[2:4, 2:4, 2:4] = 1
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        save(root / name, labels)
+    return root
+
+
+def test_bids_derivatives_are_paired_by_the_names_of_their_segmentations(tmp_path: Path) -> None:
+    names = ("sub-01/anat/sub-01_dseg.nii.gz", "sub-02/ses-1/anat/sub-02_ses-1_desc-T1w_dseg.nii.gz")
+    pred, ref = (segmented(tmp_path / side / "medseg", *names) for side in ("study", "ref"))
+    save(ref / "sub-01" / "anat" / "sub-01_T1w.nii.gz", np.ones((6, 6, 6), np.float32))
+    content = done("evaluate", pred, ref, "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    assert [case["case_id"] for case in content["cases"]] == ["sub-01_dseg", "sub-02_ses-1_desc-T1w_dseg"]
+    assert content["failures"] == []
+    assert "2 cases" in done("compare", pred, ref, "--no-surface").out
+
+
+def test_files_in_sub_folders_are_counted_where_none_is_paired(tmp_path: Path) -> None:
+    pred = segmented(tmp_path / "pred", "deep/a.nii.gz", "deep/er/b.nii.gz")
+    ref = segmented(tmp_path / "ref", "a.nii.gz")
+    line = refused(2, "evaluate", pred, ref)
+    assert "pred holds 2 images in sub-folders, which were not looked at" in line
+    assert "ref holds" not in line
