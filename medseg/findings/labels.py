@@ -232,6 +232,8 @@ def exchanged_sides(labels: Labels, grid: Grid, structures: StructureSet) -> tup
         grid: where the voxels are; its orientation must be known.
         structures: what the values mean.
     """
+    if not any(s.twin for s in structures):
+        return ()
     right_mm = dict(_places_right(labels, grid, structures))
     wrong = [
         (s.name, s.twin)
