@@ -125,7 +125,7 @@ def label_values(
         raise InputError(
             f"contains {len(found)} different values, so it looks like a scan, not like labels",
             source=path,
-            hint="give label files, or define each value with --labels",
+            hint="give label files" + (", or define each value with --labels" if many else ""),
         )
     return found
 
