@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from medseg.api.options import Structures, structures_of
-from medseg.core.errors import UsageError, counted
+from medseg.core.affine import checked_spacing
+from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
@@ -163,11 +164,8 @@ def _labels(
         return as_labels(source, options=reading)
     array = array_of(source)
     if spacing_mm is not None:
-        if not len(spacing_mm) == array.ndim in (2, 3):
-            raise UsageError(
-                f"spacing_mm= has {counted(len(spacing_mm), 'length')}, and an array is {array.shape}",
-                hint="give arrays (I, J, K) or (I, J), and one length in mm for each axis",
-            )
-        affine = np.diag([*map(float, spacing_mm), *(1.0,) * (4 - array.ndim)])
+        if array.ndim not in (2, 3):
+            raise UsageError(f"labels are (I, J, K) or (I, J), not {array.shape}")
+        affine = np.diag([*checked_spacing(spacing_mm, array.ndim), *(1.0,) * (4 - array.ndim)])
         array = np.atleast_3d(array)
     return as_labels(array, affine=affine)
