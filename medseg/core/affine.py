@@ -15,7 +15,7 @@ Affine = NDArray[np.float64]
 TIE_DECIMALS = 5
 """Direction cosines equal to this many decimals tie: a header rounds them to about 1e-7."""
 SHORTEST_MM, LONGEST_MM = 1e-9, 1e9
-"""Lengths of a voxel beyond these are no lengths of a voxel; their squares are far from what a float holds."""
+"""A voxel is no shorter and no longer; the squares of such lengths are far from the limits of a float."""
 SPACING_HINT = "give the distance between voxel centres in mm, one for each axis of the array"
 LPS_TO_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From the world of DICOM and ITK to ours, and back."""
@@ -47,7 +47,7 @@ def checked_spacing(given_mm: Sequence[float], *axes: int) -> tuple[float, ...]:
     (1.0, 1.0, 2.5)
     """
     try:
-        lengths = () if isinstance(given_mm, str) else tuple(map(float, given_mm))
+        lengths = tuple(map(float, given_mm))
     except (TypeError, ValueError):
         lengths = ()
     if len(lengths) not in (axes or (3,)):
@@ -55,7 +55,7 @@ def checked_spacing(given_mm: Sequence[float], *axes: int) -> tuple[float, ...]:
         raise UsageError(f"spacing_mm is {given_mm!r}, and it must be {wanted} lengths", hint=SPACING_HINT)
     if not all(SHORTEST_MM <= length <= LONGEST_MM for length in lengths):
         raise UsageError(
-            f"spacing_mm is {given_mm!r}, and every length must be between {SHORTEST_MM:g} and {LONGEST_MM:g}",
+            f"spacing_mm is {given_mm!r}, and lengths must be {SHORTEST_MM:g} to {LONGEST_MM:g}",
             hint=SPACING_HINT,
         )
     return lengths

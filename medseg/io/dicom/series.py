@@ -41,6 +41,10 @@ SINGLE_FRAMES = "DICOM series"
 """The format of a series with a file a slice."""
 MOSAIC = "DICOM mosaic"
 """The format of a file whose one picture is tiled with slices (Siemens)."""
+ANNOTATED = (
+    "The scan's pixels may show the patient's name, as its header states (BurnedInAnnotation); so may every "
+    "picture made of them."
+)
 MOST_LISTED = 20
 """Series named in a message; of more, only their number."""
 
@@ -215,7 +219,7 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
         slope=1.0,
         inter=0.0,
         form=FileForm(suffix=".nii.gz"),
-        warnings=said + warnings,
+        warnings=said + warnings + (ANNOTATED,) * any(s.annotated for s in series.slices),
     )
     return info, [series.slices[n] for n in order]
 
