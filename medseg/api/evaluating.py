@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -18,10 +19,12 @@ from medseg.core.volume import LabelMap
 from medseg.evaluation.evaluate import evaluate as evaluate_files
 from medseg.evaluation.maps import evaluate_maps
 from medseg.evaluation.result import Evaluation
+from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions
 from medseg.io.objects import Source, array_of, as_labels, is_path, is_placed
 from medseg.metrics.case import SurfaceMode, Tolerance
 from medseg.metrics.instances import InstanceRule
+from medseg.segmentation.segmenter import Segmentation
 
 
 class Settings(TypedDict):
@@ -40,7 +43,7 @@ class Settings(TypedDict):
 
 @hinted
 def evaluate(
-    pred: Source,
+    pred: Source | Segmentation,
     ref: Source,
     *,
     affine: ArrayLike | None = None,
@@ -69,13 +72,13 @@ def evaluate(
     """Measure predictions against references: arrays, images, files, or folders of files.
 
     Args:
-        pred: labels: an array (I, J, K), an image of nibabel or SimpleITK, a `LabelMap`, a file, or a
-            folder of files.
+        pred: labels: what `medseg.load()(scan)` returns, an array (I, J, K), an image of nibabel or
+            SimpleITK, a `LabelMap`, a file, or a folder of files.
         ref: likewise; folders go with folders, under the same names.
         affine: 4x4, voxel index to RAS+ mm, of arrays.
         spacing_mm: of the axes of arrays, instead of an affine.
         structures: what the label values mean: names by value, a `StructureSet`, or a JSON file; None takes
-            what the files say, or else calls every value by its number.
+            what the files or the segmentation say, or else calls every value by its number.
         ignore: value of the references' voxels that nobody labelled, which count in no number.
         tolerance_mm: of the NSD, for all structures or by name; without one there is no NSD.
         surface: whether to measure distances.
@@ -110,6 +113,11 @@ def evaluate(
     >>> scores["liver"].dice, scores["liver"].hd95_mm, scores["liver"].volume_ref_ml
     (0.75, 2.0, 0.128)
     """
+    findings: tuple[Finding, ...] = ()
+    if isinstance(pred, Segmentation):
+        structures = pred.structures if structures is None else structures
+        findings = refused(pred.findings)
+        pred = pred.labels
     settings = Settings(
         structures=structures_of(structures),
         ignore=ignore,
@@ -129,7 +137,8 @@ def evaluate(
         if output is not None or images is not None:
             raise UsageError("only an evaluation of files is written to a folder", hint="leave out output=")
         maps = (_labels(side, affine, spacing_mm, reading) for side in (pred, ref))
-        return evaluate_maps(*maps, **settings)
+        found = evaluate_maps(*maps, **settings)
+        return replace(found, stated={found.cases[0].case_id: findings})
     return evaluate_files(
         Path(pred),
         Path(ref),

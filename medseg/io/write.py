@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -130,13 +130,19 @@ def _write(
 
 @contextmanager
 def _target(path: Path, room: ModuleType, overwrite: bool, inputs: Iterable[Path]) -> Iterator[Path]:
+    """The temporary file to write; of what it cannot hold, the error names the target."""
     files = room.targets(path)
-    if len(files) == 1:
-        with atomic_write(path, overwrite, inputs=inputs) as temporary:
+    with ExitStack() as stack:
+        if len(files) == 1:
+            temporary = stack.enter_context(atomic_write(path, overwrite, inputs=inputs))
+        else:
+            temporary = stack.enter_context(atomic_files(files, overwrite, inputs=inputs)) / path.name
+        try:
             yield temporary
-        return
-    with atomic_files(files, overwrite, inputs=inputs) as folder:
-        yield folder / path.name
+        except MedsegError as fault:
+            if fault.source == str(temporary):
+                fault.source = str(path)
+            raise
 
 
 def _writer(path: Path) -> ModuleType:

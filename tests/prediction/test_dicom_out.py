@@ -387,12 +387,12 @@ def test_what_is_no_date_stays_out_of_the_objects(tmp_path: Path) -> None:
     assert not left_out(a_series(tmp_path / "t", tags={0x00080020: ("DA", "20260203")}), DEFAULT)
     for path in written(tmp_path, series=series):
         header = pydicom.dcmread(path)
-        assert not header.StudyDate and not header.StudyTime and not header.PatientBirthDate
+        assert not any(header[name].value for name in ("StudyDate", "StudyTime", "PatientBirthDate"))
         assert header.PatientName == "Canary^Patient"
         assert b"garbage" not in path.read_bytes()
 
 
-@pytest.mark.parametrize("tags, words", [(BURNED, "may show the patient's name"), (NO_DATE, "no valid")])
+@pytest.mark.parametrize(("tags", "words"), [(BURNED, "may show the patient's name"), (NO_DATE, "no valid")])
 def test_a_prediction_says_what_its_objects_must_not_hide(
     tmp_path: Path, tags: dict[int, Any], words: str
 ) -> None:

@@ -248,7 +248,7 @@ def _patient(header: Any) -> Any:
 
 
 def _is_valid(element: Any) -> bool:
-    """Whether a date or time is one, or empty (PS3.5, 6.2), a date one of the calendar; other texts are taken as they stand."""
+    """Whether a date is empty or in the calendar, and a time one (PS3.5, 6.2); other texts stay so."""
     from pydicom.config import RAISE
     from pydicom.valuerep import validate_value
 
