@@ -46,4 +46,4 @@ def structures_of(structures: Structures) -> StructureSet | Path | None:
 
 def _is_named(value: Any, name: Any) -> bool:
     """Whether they are a label value, of Python or NumPy, and a name."""
-    return isinstance(value, Integral) and not isinstance(value, bool) and isinstance(name, str)
+    return isinstance(value, Integral) and type(value) is not bool and isinstance(name, str)
