@@ -8,7 +8,6 @@ from pathlib import Path
 
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import LabelMap
-from medseg.data.label_files import read_structures
 from medseg.evaluation import protocols
 from medseg.evaluation.evaluate import challenge_of, with_rules
 from medseg.evaluation.label_names import ignoring, require_some
@@ -17,6 +16,7 @@ from medseg.evaluation.result import Evaluation
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
+from medseg.segmentation.label_sources import named_structures
 
 
 def evaluate_maps(
@@ -44,7 +44,7 @@ def evaluate_maps(
     mode = challenge.mode if challenge else mode or "surfel"
     protocols.require_surface(tolerance_mm, surface, mode)
     if isinstance(structures, Path):
-        structures = read_structures(structures)
+        structures = named_structures(structures)
     if structures is None and challenge and challenge.regions:
         structures = challenge.regions
     if structures is None:

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -71,6 +72,13 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     for name, shift in (("ref", 0), ("pred", 1)):
         save(tmp_path / f"{name}.nii.gz", np.roll(labels, shift, 0), np.eye(4))
     return tmp_path / "pred.nii.gz", tmp_path / "ref.nii.gz"
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A scan that a tiny model segments at once."""
+    write_phantom_scan(tmp_path / "scan.nii.gz", shape=(18, 20, 16))
+    return tmp_path / "scan.nii.gz"
 
 
 # Help and version
@@ -328,6 +336,36 @@ def test_evaluate_checks_where_it_writes_before_it_measures(
     ran = done("evaluate", *pair, "--tolerance", 1, *(part for word in words for part in word))
     assert ran.err == ""
     assert all(file.stat().st_size for file in files)
+
+
+def test_nothing_that_is_read_is_written_over(scan: Path, model_path: Path, tmp_path: Path) -> None:
+    """Labels, their sidecars and a dataset's description; an own result beside them may be."""
+    folder = tmp_path / "pred"
+    done("predict", scan, "-m", model_path, "-o", f"{folder}/")
+    (folder / "dataset.json").write_text('{"labels": {"left lobe": 1}}')
+    labels, sidecar = folder / "scan_seg.nii.gz", folder / "scan_seg.json"
+    before = tree(folder)
+    for source in (labels, folder):
+        for verb in (("evaluate", source, source), ("compare", source, source, "--reference", source)):
+            for target in (labels, sidecar, *[folder / "dataset.json"] * (source == folder)):
+                line = refused(2, *verb, "--csv", target, "--overwrite")
+                assert f"{target}: the output would replace an input" in line
+    assert tree(folder) == before
+    (folder / "own.csv").write_text("old")
+    shutil.copytree(folder, tmp_path / "ref")
+    done("evaluate", folder, tmp_path / "ref", "--csv", folder / "own.csv", "--overwrite")
+    assert (folder / "own.csv").read_text() != "old"
+
+
+def test_a_sidecar_names_the_labels_as_a_dataset_does(scan: Path, model_path: Path, tmp_path: Path) -> None:
+    done("predict", scan, "-m", model_path, "-o", f"{tmp_path / 'out'}/")
+    labels = Path(shutil.move(tmp_path / "out" / "scan_seg.nii.gz", tmp_path))
+    sidecar = tmp_path / "out" / "scan_seg.json"
+    names = [row["name"] for row in json.loads(sidecar.read_text())["structures"]]
+    said = done("evaluate", labels, labels, "--labels", sidecar, "--json").json()
+    assert [row["structure"] for row in said["cohort"] if row["metric"] == "dice"] == names
+    done("report", labels, scan, "--labels", sidecar, "-o", tmp_path / "page.html")
+    assert all(name in (tmp_path / "page.html").read_text() for name in names)
 
 
 @pytest.mark.fault("reliability 47")
