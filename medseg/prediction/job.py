@@ -212,12 +212,10 @@ class Job:
             looked = self._looked()
             if looked is not None:
                 _ = self.identity  # of the bytes as they are read
-                self.volume = read_volume(
-                    self.case.source, channels=looked.channels, options=self.options.reading
-                )
-                if self.options.dicom:
-                    said = left_out(self.case.first, self.options.reading)
-                    self.volume = replace(self.volume, warnings=(*self.volume.warnings, *said))
+                reading = self.options.reading
+                volume = read_volume(self.case.source, channels=looked.channels, options=reading)
+                said = left_out(self.case.first, reading) if self.options.dicom else ()
+                self.volume = replace(volume, warnings=(*volume.warnings, *self.case.warnings, *said))
 
     def _grey(self) -> tuple[str, ...] | None:
         """The model's one channel, where the scan is a picture in colour, which may be grey."""
