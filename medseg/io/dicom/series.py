@@ -321,7 +321,7 @@ def _files(folder: Path) -> list[Path]:
     try:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as fault:
-        raise InputError("the folder cannot be read", source=folder, hint="check its rights") from fault
+        raise InputError.unreadable(fault, folder) from None
     return [p for p in names if p.name.upper() != INDEX and p.is_file() and not _is_ours(p)]
 
 
