@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, TypedDict
 
@@ -113,11 +112,7 @@ def evaluate(
     >>> scores["liver"].dice, scores["liver"].hd95_mm, scores["liver"].volume_ref_ml
     (0.75, 2.0, 0.128)
     """
-    findings: tuple[Finding, ...] = ()
-    if isinstance(pred, Segmentation):
-        structures = pred.structures if structures is None else structures
-        findings = refused(pred.findings)
-        pred = pred.labels
+    pred, structures, findings = _taken_apart(pred, structures)
     settings = Settings(
         structures=structures_of(structures),
         ignore=ignore,
@@ -137,8 +132,7 @@ def evaluate(
         if output is not None or images is not None:
             raise UsageError("only an evaluation of files is written to a folder", hint="leave out output=")
         maps = (_labels(side, affine, spacing_mm, reading) for side in (pred, ref))
-        found = evaluate_maps(*maps, **settings)
-        return replace(found, stated={found.cases[0].case_id: findings})
+        return evaluate_maps(*maps, **settings, findings=findings)
     return evaluate_files(
         Path(pred),
         Path(ref),
@@ -150,6 +144,15 @@ def evaluate(
         reading=reading,
         progress=progress,
     )
+
+
+def _taken_apart(
+    pred: Source | Segmentation, structures: Structures
+) -> tuple[Source, Structures, tuple[Finding, ...]]:
+    """Labels, what they mean, and what speaks against them, where a segmenter made them."""
+    if not isinstance(pred, Segmentation):
+        return pred, structures, ()
+    return pred.labels, pred.structures if structures is None else structures, refused(pred.findings)
 
 
 def _require_one_place(

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from numbers import Integral
 from pathlib import Path
 from typing import Any, TypeAlias
+
+import numpy as np
 
 from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet, from_labels
@@ -46,4 +47,4 @@ def structures_of(structures: Structures) -> StructureSet | Path | None:
 
 def _is_named(value: Any, name: Any) -> bool:
     """Whether they are a label value, of Python or NumPy, and a name."""
-    return isinstance(value, Integral) and type(value) is not bool and isinstance(name, str)
+    return isinstance(value, int | np.integer) and not isinstance(value, bool) and isinstance(name, str)

@@ -46,7 +46,7 @@ def is_root(folder: Path) -> bool:
         except OSError as fault:
             raise InputError.unreadable(fault, path) from None
         hint = f'add "BIDSVersion": "{VERSION}"'
-        raise InputError("states no BIDSVersion, so this is no BIDS dataset", source=path, hint=hint)
+        raise InputError("states no BIDSVersion", source=path, hint=hint)
     return False
 
 

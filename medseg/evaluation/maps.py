@@ -13,6 +13,7 @@ from medseg.evaluation.evaluate import challenge_of, with_rules
 from medseg.evaluation.label_names import ignoring, require_some
 from medseg.evaluation.measure import EvaluationOptions, Maps, measure_maps
 from medseg.evaluation.result import Evaluation
+from medseg.findings.finding import Finding
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
@@ -32,8 +33,12 @@ def evaluate_maps(
     lesions: Sequence[str] = (),
     instances: InstanceRule | None = None,
     threads: int = 1,
+    findings: tuple[Finding, ...] = (),
 ) -> Evaluation:
     """Measure a prediction in memory; arguments as `evaluate`, which measures files.
+
+    Args:
+        findings: doubts and warnings about the prediction.
 
     Raises:
         InputError: neither map holds a label, and nobody says what to measure.
@@ -60,4 +65,5 @@ def evaluate_maps(
     options = with_rules(options, structures, lesions, instances)
     case, rows, _ = measure_maps(Maps(predicted, reference), structures, options)
     lost = (*left_out, *ignored_nowhere(ignore, (case,)))
-    return Evaluation((case,), structures, options, warnings=lost, lesions={case.case_id: rows})
+    lesions_of, stated = {case.case_id: rows}, {case.case_id: findings}
+    return Evaluation((case,), structures, options, warnings=lost, lesions=lesions_of, stated=stated)

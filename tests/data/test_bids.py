@@ -123,7 +123,7 @@ def test_a_data_set_without_description_is_told_what_it_lacks(root: Path, model_
     [
         ("{", "is not JSON: Expecting property name"),
         ("[]", "is not a JSON object"),
-        ('{"Name": "study"}', "states no BIDSVersion, so this is no BIDS dataset; add"),
+        ('{"Name": "study"}', "states no BIDSVersion; add"),
     ],
 )
 @pytest.mark.parametrize("more", [(), ("--bids",)])
