@@ -38,7 +38,6 @@ PARTS = {
     "input": "the input",
     "models": "the model",
     "settings": "the settings",
-    "dicom_seg": "the settings",
     "software": "the version of medseg",
 }
 """What a result is made of, in words."""
@@ -184,9 +183,12 @@ class Provenance:
         return {} if self.settings is None else self.settings.in_words()
 
     def changes(self, now: Provenance) -> list[str]:
-        """What differs now, in words."""
-        differ = (f.name for f in fields(self) if getattr(self, f.name) != getattr(now, f.name))
-        return list(dict.fromkeys(PARTS[name] for name in differ))
+        """What differs now, in words; not that DICOM objects are there which nobody asks for."""
+        differ = {f.name for f in fields(self) if getattr(self, f.name) != getattr(now, f.name)}
+        wanted = now.dicom_seg is not None and "dicom_seg" in differ
+        said = [words for name, words in PARTS.items() if name in differ]
+        kinds = f" ({self.dicom_seg or 'none'} then, {now.dicom_seg} now)"
+        return said + [f"the DICOM objects asked for{kinds}"] * wanted
 
 
 @dataclass(frozen=True)
@@ -315,8 +317,7 @@ def read_summary(path: Path) -> PredictionSummary | None:
         content = json.loads(path.read_text(encoding="utf-8"))
         schema = content.get("schema") if isinstance(content, dict) else None
         if schema != SCHEMA:
-            ours = path.stem.endswith("_seg") or str(schema).startswith(SCHEMA[:-1])
-            if isinstance(content, dict) and not ours:
+            if isinstance(content, dict) and path.stem[-4:] != "_seg" and SCHEMA[:-1] not in str(schema):
                 return None
             raise ValueError(f"its schema is {schema}, not {SCHEMA}")
         summary = _reader().validate_python(content)
@@ -363,8 +364,7 @@ def stated_verdict(labels: Path) -> Verdict:
     try:
         summary = read_summary(path := summary_path(labels))
     except InputError as fault:
-        text = f"The sidecar {path.name} {fault.fault}, so what the model said of its result is unknown."
-        return Verdict((Finding("sidecar_unreadable", "doubt", text),))
+        return Verdict((Finding("sidecar_unreadable", "doubt", f"The sidecar {path.name} {fault.fault}."),))
     if summary is None:
         return Verdict()
     if not summary.fits(labels):
