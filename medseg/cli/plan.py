@@ -16,6 +16,7 @@ from medseg.core.errors import UsageError, counted, unknown_name
 
 if TYPE_CHECKING:
     from medseg.io import ReadOptions
+    from medseg.model.file import Model
     from medseg.training.planning.dataset import PlanOptions, Survey
     from medseg.training.planning.plan import Plan
 
@@ -80,6 +81,7 @@ def plan_options(
     device: str,
     threads: int,
     reading: ReadOptions,
+    start: Model | None = None,
 ) -> PlanOptions:
     """What a plan keeps to, as the command line says it.
 
@@ -99,6 +101,7 @@ def plan_options(
         device=device,
         threads=threads,
         reading=reading,
+        start=None if start is None else start.spec,
     )
 
 

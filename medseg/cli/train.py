@@ -45,6 +45,10 @@ Seed = Annotated[
 Init = Annotated[
     str, typer.Option("--init", help="Start from this model, a file or a name, of the same network.")
 ]
+Freeze = Annotated[
+    str,
+    typer.Option("--freeze", help="Keep the weights of these parts of the network, such as encoder."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what was found in the data and the plan; write nothing.")
 ]
@@ -67,6 +71,7 @@ def command(
     fold: Fold = "",
     seed: Seed = None,
     init: Init = "",
+    freeze: Freeze = "",
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -89,8 +94,9 @@ def command(
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     every = folds is not None and not fold
     seconds = opt.budget(time_budget)
+    start = load_model(init) if init else None
     if recipe is None:
-        planning = plan_options(names, profile, seconds, max_memory, device, threads, reading)
+        planning = plan_options(names, profile, seconds, max_memory, device, threads, reading, start)
         planning = planning.shared_by(folds if every and folds else 1)
         recipe = _planned(data, out, planning, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
         seconds = None if epochs else planning.seconds * planning.trainings
@@ -104,7 +110,8 @@ def command(
         fold=_fold(fold or "0"),
         device=device,
         threads=threads,
-        init=load_model(init) if init else None,
+        init=start,
+        frozen=tuple(part.strip() for part in freeze.split(",") if part.strip()),
         overwrite=overwrite,
         reading=reading,
         spent_s=time.monotonic() - began,

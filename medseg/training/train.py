@@ -73,6 +73,7 @@ class TrainOptions:
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
         init: a model of the same network, whose weights are where the training begins.
+        frozen: parts of the network whose weights do not change, beside the recipe's.
         overwrite: start again in a folder that contains a run.
         reading: decisions that the files of the dataset leave open.
         spent_s: seconds of the time budget that are spent already.
@@ -86,6 +87,7 @@ class TrainOptions:
     device: str = "auto"
     threads: int = 0
     init: Model | None = None
+    frozen: tuple[str, ...] = ()
     overwrite: bool = False
     reading: ReadOptions = ReadOptions()
     spent_s: float = 0.0
@@ -269,7 +271,9 @@ def _measured(
 def _resolved(recipe: Recipe, card: Card, options: TrainOptions) -> Recipe:
     seed = recipe.training.seed if options.seed is None else options.seed
     epochs = options.epochs or recipe.training.epochs
-    return replace(recipe.fitted_to(card), training=replace(recipe.training, seed=seed, epochs=epochs))
+    frozen = tuple(dict.fromkeys((*recipe.training.frozen, *options.frozen)))
+    training = replace(recipe.training, seed=seed, epochs=epochs, frozen=frozen)
+    return replace(recipe.fitted_to(card), training=training)
 
 
 def _learnable(

@@ -16,6 +16,7 @@ from medseg.data.phantom import write_phantoms
 from medseg.io import read_volume, write_image
 from medseg.io.labels import read_labels
 from medseg.metrics.case import CaseResult, evaluate_case
+from medseg.model.file import load_model
 from medseg.reporting.case.content import case_from_result
 from medseg.training.planning import dataset
 from medseg.training.planning.speed import Speed
@@ -253,3 +254,24 @@ def test_a_case_with_wrong_labels_is_named(tmp_path: Path) -> None:
     assert suspects(cases[:4]) == []
     write_suspects(tmp_path / "suspects.csv", [wrong])
     assert "odd,0.2500,1.0000,0.3000,its labels are likely wrong" in (tmp_path / "suspects.csv").read_text()
+
+
+def test_a_model_is_where_the_training_of_a_folder_starts(tmp_path: Path) -> None:
+    data, first, run = tmp_path / "scans", tmp_path / "first", tmp_path / "run"
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(data, *case)
+    assert medseg("plan", "--data", data, "-o", first).code == 0
+    shrunk(first / "recipe.toml")
+    words = ("--epochs", 1, "--fold", "none", "--threads", 1)
+    assert medseg("train", "--data", data, "-o", first, *words).code == 0
+    more = ("--names", "1=left lobe,2=right lobe", "--init", first, "--freeze", "encoder")
+    told = medseg("train", "--data", data, "-o", run, *words, *more)
+    assert told.code == 0, told.err
+    assert "the training starts from the weights of scans" in told.err
+    assert "new structures start from random weights: left lobe and right lobe" in told.err
+    before, after = (load_model(folder / "model.safetensors") for folder in (first, run))
+    assert after.spec.network.widths == (4, 8)
+    assert after.spec.training.began_from is not None
+    kept = [name for name in before.weights if name.startswith("encoder.")]
+    assert all(np.array_equal(before.weights[name], after.weights[name]) for name in kept)
+    assert "does not exist" in medseg("train", "--data", data, "-o", run, *words, "--freeze", "encode").err
