@@ -171,18 +171,20 @@ def train(
         make = partial(package, trainer, spec, known, options.threads, recipe.weights, spacing)
         model = _trained(trainer, make, run, say, on_epoch)
         held = [by_id[name] for name in split.validation]
-        seconds = trainer.progress.seconds
-        done = TrainResult(run.model_path, trainer.epochs, seconds, card.structure_set)
+        done = TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, card.structure_set)
         if held:
             seen = _measured(model, held, read, recipe.metrics, options.threads, run, say)
             done = replace(done, validation=seen.results, thumbnails=seen.thumbnails)
-        runs = {"training": run.folder}
-        structures = card.structure_set
-        for case in write_page(
-            run.folder, recipe, structures, runs, done.validation, done.thumbnails, seconds
-        ):
-            say(f"warning: {case.sentence}")
+        _tell_page(run, recipe, done, say)
         return done
+
+
+def _tell_page(run: Run, recipe: Recipe, done: TrainResult, say: Say) -> None:
+    """Write the page of a training; say which cases stand out."""
+    where = {"training": run.folder}
+    results = done.validation, done.thumbnails
+    for case in write_page(run.folder, recipe, done.structures, where, *results, done.seconds):
+        say(f"warning: {case.sentence}")
 
 
 class _Listening:

@@ -275,3 +275,15 @@ def test_a_model_is_where_the_training_of_a_folder_starts(tmp_path: Path) -> Non
     kept = [name for name in before.weights if name.startswith("encoder.")]
     assert all(np.array_equal(before.weights[name], after.weights[name]) for name in kept)
     assert "does not exist" in medseg("train", "--data", data, "-o", run, *words, "--freeze", "encode").err
+
+
+def test_slurm_gets_a_job_for_each_fold_and_nothing_is_trained(tmp_path: Path) -> None:
+    data, run = tmp_path / "scans", tmp_path / "run"
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(data, *case)
+    told = medseg("train", "--data", data, "-o", run, "--folds", 3, "--epochs", 7, "--slurm")
+    assert told.code == 0, told.err
+    assert "#SBATCH --array=0-2" in told.out
+    words = f"medseg train {run}/recipe.toml --data {data} -o {run}/fold_${{SLURM_ARRAY_TASK_ID}} --folds 3"
+    assert f"exec {words} --fold ${{SLURM_ARRAY_TASK_ID}} --epochs 7" in told.out
+    assert {path.name for path in run.iterdir()} == {"card.toml", "plan.csv", "recipe.toml"}

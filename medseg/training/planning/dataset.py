@@ -62,10 +62,6 @@ class PlanOptions:
         budget = self.time_budget_s
         return PROFILES[self.profile] if budget is None else budget / self.trainings
 
-    def shared_by(self, trainings: int) -> PlanOptions:
-        """The same for several trainings."""
-        return replace(self, trainings=trainings)
-
 
 @dataclass(frozen=True)
 class Survey:
