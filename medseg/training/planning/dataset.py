@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.core import specs
-from medseg.core.errors import UsageError
+from medseg.core.errors import UsageError, counted
 from medseg.core.structures import StructureSet, from_labels
 from medseg.data.cards import Card, load_card
 from medseg.data.fingerprint import Fingerprint, fingerprint
@@ -123,7 +123,7 @@ def _card_of(seen: Survey) -> Card:
     found = seen.found
     return Card(
         found.name,
-        found.description,
+        f"{counted(len(found.files.cases), 'case')} of {found.name}",
         seen.layout,
         found.channels,
         found.structures.items,
