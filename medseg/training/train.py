@@ -37,6 +37,7 @@ from medseg.model.provenance import BeganFrom
 from medseg.model.spec import ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.preparation.preparation import Preparation
+from medseg.training.largest import Gains
 from medseg.training.length import fix_length
 from medseg.training.loop import Epoch, Trainer
 from medseg.training.material import patch_maker, training_material
@@ -104,6 +105,7 @@ class TrainResult:
         structures: that the model labels.
         validation: the cases that did not train, measured.
         thumbnails: a picture of each of those, by case.
+        gains: what it would do to each to keep the largest component of a structure alone.
     """
 
     model_path: Path
@@ -112,6 +114,11 @@ class TrainResult:
     structures: StructureSet
     validation: tuple[CaseResult, ...] = ()
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    gains: tuple[Gains, ...] = ()
+
+    def measured(self, seen: Measured) -> TrainResult:
+        """The result with what a measurement showed."""
+        return replace(self, validation=seen.results, thumbnails=seen.thumbnails, gains=seen.gains)
 
 
 def train(
@@ -173,8 +180,7 @@ def train(
         held = [by_id[name] for name in split.validation]
         done = TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, card.structure_set)
         if held:
-            seen = _measured(model, held, read, recipe.metrics, options.threads, run, say)
-            done = replace(done, validation=seen.results, thumbnails=seen.thumbnails)
+            done = done.measured(measured(model, held, read, recipe.metrics, options.threads, run, say))
         _tell_page(run, recipe, done, say)
         return done
 
@@ -251,7 +257,7 @@ def _trained(
     return model
 
 
-def _measured(
+def measured(
     model: Model,
     held: Sequence[CaseFiles],
     read: Reader,

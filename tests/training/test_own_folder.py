@@ -18,6 +18,8 @@ from medseg.io.labels import read_labels
 from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.model.file import load_model
 from medseg.reporting.case.content import case_from_result
+from medseg.training import folds
+from medseg.training.largest import gains_of, improved_by_largest
 from medseg.training.planning import dataset
 from medseg.training.planning.speed import Speed
 from medseg.training.suspects import suspects, write_suspects
@@ -287,3 +289,34 @@ def test_slurm_gets_a_job_for_each_fold_and_nothing_is_trained(tmp_path: Path) -
     words = f"medseg train {run}/recipe.toml --data {data} -o {run}/fold_${{SLURM_ARRAY_TASK_ID}} --folds 3"
     assert f"exec {words} --fold ${{SLURM_ARRAY_TASK_ID}} --epochs 7" in told.out
     assert {path.name for path in run.iterdir()} == {"card.toml", "plan.csv", "recipe.toml"}
+
+
+def test_the_largest_component_is_kept_where_that_helps_over_all_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = tmp_path / "scans", tmp_path / "run"
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(data, *case)
+    assert medseg("plan", "--data", data, "-o", run).code == 0
+    shrunk(run / "recipe.toml")
+    monkeypatch.setattr(folds, "improved_by_largest", lambda gains: {"label 1": (0.5, 0.6)} if gains else {})
+    words = ("--data", data, "-o", run, "--epochs", 1, "--folds", 3, "--threads", 1)
+    told = medseg("train", *words)
+    assert "the largest component alone of label 1 (mean Dice 0.5000, then 0.6000)" in told.err
+    assert "the largest component alone of label 1" in (run / "report.html").read_text("utf-8")
+    for path in run.glob("fold_*/model.safetensors"):
+        assert load_model(path).spec.postprocess.largest_component == ("label 1",)
+
+
+def test_what_the_largest_component_would_do_is_measured() -> None:
+    structures = from_labels({1: "lobe", 2: "core"})
+    reference = np.zeros((12, 12, 12), np.uint8)
+    reference[2:6, 2:6, 2:6] = 1
+    predicted = reference.copy()
+    predicted[9:11, 9:11, 9:11] = 1
+    maps = [LabelMap(array, Grid((12, 12, 12), np.eye(4))) for array in (predicted, reference)]
+    found = gains_of(*maps, structures)
+    assert found == {"lobe": (pytest.approx(2 * 64 / (64 + 72)), 1.0)}
+    assert set(improved_by_largest([found] * 5)) == {"lobe"}
+    assert improved_by_largest([found] * 4) == {}
+    assert improved_by_largest([{"lobe": (0.9, 0.9005)}] * 5) == {}
