@@ -12,9 +12,9 @@ from medseg.api.options import Structures, structures_of
 from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
 from medseg.core.volume import LabelMap, Volume
-from medseg.data.label_files import read_structures
 from medseg.io import ReadOptions, write_image, write_labels
 from medseg.io.objects import Source, as_volume
+from medseg.segmentation.label_sources import named_structures
 
 
 @hinted
@@ -95,7 +95,7 @@ def write(
     """
     named = structures_of(structures)
     if isinstance(image, LabelMap):
-        named = read_structures(named) if isinstance(named, Path) else named
+        named = named_structures(named) if isinstance(named, Path) else named
         write_labels(path, image, structures=named, overwrite=overwrite)
     elif not isinstance(image, Volume):
         raise UsageError(

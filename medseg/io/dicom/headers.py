@@ -41,9 +41,10 @@ STATED = {
 NUMBER = {"SeriesNumber": "0020|0011"}
 """Compared too where no SeriesInstanceUID says which slices are one series."""
 VOLUME = {**IDENTIFYING, **STATED, **NUMBER}
+BURNED_IN = "0028|0301"
 HEADER_TAGS = (
     SERIES, IMAGE_TYPE, POSITION, ORIENTATION, PIXEL_SPACING, THICKNESS, BETWEEN, PHOTOMETRIC, SLOPE,
-    INTERCEPT, *VOLUME.values(),
+    INTERCEPT, BURNED_IN, *VOLUME.values(),
 )  # fmt: skip
 
 PLAUSIBLE_BYTES = 2**26
@@ -71,6 +72,7 @@ class Slice:
         kind: what its frame is, in words that differ between frames of different volumes.
         inverted: whether its header wants it displayed inverted (MONOCHROME1), which its values are not.
         mosaic: whether it is a tile of its file's only frame.
+        annotated: whether its header states that its pixels show what identifies the patient.
         holds: why it is not a slice of a scan; empty if it is one.
     """
 
@@ -87,6 +89,7 @@ class Slice:
     kind: tuple[str, ...] = ()
     inverted: bool = False
     mosaic: bool = False
+    annotated: bool = False
     holds: str = ""
 
 
@@ -113,8 +116,18 @@ def plain_slice(path: Path, found: Outline) -> Slice | None:
         slope=slope[0] if slope else 1.0,
         inter=inter[0] if inter else 0.0,
         inverted=_text(tags, PHOTOMETRIC) == "MONOCHROME1",
+        annotated=is_annotated(_text(tags, BURNED_IN)),
         holds=COLOURS if components != 1 else FRAMES if frames != 1 else TABLE if found.has_lut else "",
     )
+
+
+def is_annotated(burned_in: str) -> bool:
+    """Whether a BurnedInAnnotation says that pixels show what identifies the patient (PS3.3, C.7.6.1).
+
+    >>> is_annotated("YES"), is_annotated("NO"), is_annotated("")
+    (True, False, False)
+    """
+    return burned_in.strip(" \0").upper() == "YES"
 
 
 def require_plausible(path: Path, *sizes: int) -> None:

@@ -41,6 +41,10 @@ SINGLE_FRAMES = "DICOM series"
 """The format of a series with a file a slice."""
 MOSAIC = "DICOM mosaic"
 """The format of a file whose one picture is tiled with slices (Siemens)."""
+ANNOTATED = (
+    "The scan's pixels may show the patient's name, as its header states (BurnedInAnnotation); so may every "
+    "picture made of them."
+)
 MOST_LISTED = 20
 """Series named in a message; of more, only their number."""
 
@@ -215,7 +219,7 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
         slope=1.0,
         inter=0.0,
         form=FileForm(suffix=".nii.gz"),
-        warnings=said + warnings,
+        warnings=said + warnings + (ANNOTATED,) * any(s.annotated for s in series.slices),
     )
     return info, [series.slices[n] for n in order]
 
@@ -317,7 +321,7 @@ def _files(folder: Path) -> list[Path]:
     try:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as fault:
-        raise InputError("the folder cannot be read", source=folder, hint="check its rights") from fault
+        raise InputError.unreadable(fault, folder) from None
     return [p for p in names if p.name.upper() != INDEX and p.is_file() and not _is_ours(p)]
 
 
