@@ -69,7 +69,7 @@ def command(
         result(understood(seen))
     made = planned(seen, options)
     if as_json:
-        result(json.dumps({"reasons": [reason._asdict() for reason in made.reasons]}, indent=1))
+        result(json.dumps({"choices": [reason._asdict() for reason in made.reasons]}, indent=1))
     else:
         result("")
         result(choices(made))
