@@ -25,7 +25,9 @@ def command(
     card: Annotated[
         str,
         typer.Option(
-            "--card", help="Read the folder by this card. Default: the card of the model's training data."
+            "--card",
+            help="Read the folder by this card. Default: the card of the model's training data, or the names "
+            "of the files.",
         ),
     ] = "",
     every: Annotated[
@@ -53,7 +55,7 @@ def command(
             "is not a .safetensors file", source=out, hint="give a name that ends in .safetensors"
         )
     opt.refuse_targets((out,), (data,), overwrite)
-    found = load_card(card) if card else card_of(loaded)
+    found = load_card(card) if card else card_of(loaded, data)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     options = CalibrateOptions(every=every, seed=seed, threads=threads, reading=reading)
     done, evidence = calibrate(loaded, found, data, options, say=say)

@@ -23,14 +23,6 @@ Axis = Annotated[
 def command(
     source: Annotated[Path, typer.Argument(help="Folder of the dataset to convert.")],
     out: Annotated[Path, typer.Argument(help="Folder to write the converted dataset to.")],
-    layout: Annotated[
-        str,
-        typer.Option(
-            "--from",
-            help="Read the dataset by this layout, such as decathlon or brats2023, or by this card, a name "
-            "or .toml file.",
-        ),
-    ],
     to: Annotated[
         str,
         typer.Option(
@@ -38,6 +30,14 @@ def command(
             help="Write this layout, such as decathlon or brats2020. An unknown name prints all layouts.",
         ),
     ],
+    layout: Annotated[
+        str,
+        typer.Option(
+            "--from",
+            help="Read the dataset by this layout, such as decathlon or brats2023, or by this card, a name "
+            "or .toml file. Default: found by the names of its files.",
+        ),
+    ] = "",
     axis: Axis = "axial",
     channels: Annotated[
         str,

@@ -92,6 +92,15 @@ TimeBudget = Annotated[
 ]
 
 
+def words(text: str) -> tuple[str, ...]:
+    """The words of a list with commas.
+
+    >>> words("encoder, bottom"), words("")
+    (('encoder', 'bottom'), ())
+    """
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
 def budget(text: str) -> float | None:
     """The seconds of `--time-budget`; None where it is left out.
 

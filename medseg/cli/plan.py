@@ -15,9 +15,9 @@ from medseg.cli.terminal import bytes_of, result, rewrite, say, table
 from medseg.core.errors import UsageError, counted, unknown_name
 
 if TYPE_CHECKING:
-    from medseg.io import ReadOptions
     from medseg.training.planning.dataset import PlanOptions, Survey
     from medseg.training.planning.plan import Plan
+    from medseg.training.train import TrainOptions
 
 Names = Annotated[
     str,
@@ -54,16 +54,22 @@ def command(
 ) -> None:
     """Plan a training for a folder of scans, every choice with its reason."""
     from medseg.training.planning.dataset import planned, survey, write_plan
+    from medseg.training.train import TrainOptions
 
-    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
-    options = plan_options(names, profile, opt.budget(time_budget), max_memory, device, threads, reading)
+    training = TrainOptions(
+        time_budget_s=opt.budget(time_budget),
+        device=device,
+        threads=threads,
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
+    )
+    options = plan_options(names, profile, max_memory, training)
     seen = survey(data, options, progress)
     rewrite("")
     if not as_json:
         result(understood(seen))
     made = planned(seen, options)
     if as_json:
-        result(json.dumps({"reasons": [reason._asdict() for reason in made.reasons]}, indent=1))
+        result(json.dumps({"choices": [reason._asdict() for reason in made.reasons]}, indent=1))
     else:
         result("")
         result(choices(made))
@@ -73,15 +79,14 @@ def command(
 
 
 def plan_options(
-    names: str,
-    profile: str,
-    time_budget_s: float | None,
-    max_memory: str | None,
-    device: str,
-    threads: int,
-    reading: ReadOptions,
+    names: str, profile: str, max_memory: str | None, training: TrainOptions, trainings: int = 1
 ) -> PlanOptions:
     """What a plan keeps to, as the command line says it.
+
+    Args:
+        names, profile, max_memory: as given.
+        training: the options of the training that is planned.
+        trainings: how many share its time budget.
 
     Raises:
         UsageError: an option is not as it should be.
@@ -93,12 +98,14 @@ def plan_options(
         raise unknown_name("profile", profile, PROFILES)
     return PlanOptions(
         profile=profile,
-        time_budget_s=time_budget_s,
+        time_budget_s=training.time_budget_s,
+        trainings=trainings,
         max_memory=None if max_memory is None else bytes_of(max_memory),
         names=_names(names),
-        device=device,
-        threads=threads,
-        reading=reading,
+        device=training.device,
+        threads=training.threads,
+        reading=training.reading,
+        start=None if training.init is None else training.init.spec,
     )
 
 

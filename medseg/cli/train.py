@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -45,6 +46,15 @@ Seed = Annotated[
 Init = Annotated[
     str, typer.Option("--init", help="Start from this model, a file or a name, of the same network.")
 ]
+Freeze = Annotated[
+    str,
+    typer.Option("--freeze", help="Keep the weights of these parts of the network, such as encoder."),
+]
+Anew = Annotated[bool, typer.Option("--overwrite", help="Delete the run and start again.")]
+Slurm = Annotated[
+    bool,
+    typer.Option("--slurm", help="Print a SLURM script that trains each fold as a job; train nothing."),
+]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Print what was found in the data and the plan; write nothing.")
 ]
@@ -67,6 +77,8 @@ def command(
     fold: Fold = "",
     seed: Seed = None,
     init: Init = "",
+    freeze: Freeze = "",
+    slurm: Slurm = False,
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -74,7 +86,7 @@ def command(
     series: opt.Series = None,
     device: opt.Device = "auto",
     threads: opt.Threads = 0,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Delete the run and start again.")] = False,
+    overwrite: Anew = False,
     as_json: opt.Json = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -84,33 +96,46 @@ def command(
     from medseg.training.train import TrainOptions
 
     began = time.monotonic()
-    if epochs is not None and time_budget:
-        raise UsageError("--epochs and --time-budget exclude each other", hint="give only one of them")
-    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
-    every = folds is not None and not fold
-    seconds = opt.budget(time_budget)
-    if recipe is None:
-        planning = plan_options(names, profile, seconds, max_memory, device, threads, reading)
-        planning = planning.shared_by(folds if every and folds else 1)
-        recipe = _planned(data, out, planning, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
-        seconds = None if epochs else planning.seconds * planning.trainings
-    if dry_run:
-        return
     options = TrainOptions(
         epochs=epochs,
-        time_budget_s=seconds,
+        time_budget_s=_seconds(epochs, time_budget),
         seed=seed,
         folds=folds or FOLDS,
         fold=_fold(fold or "0"),
         device=device,
         threads=threads,
         init=load_model(init) if init else None,
+        frozen=opt.words(freeze),
         overwrite=overwrite,
-        reading=reading,
-        spent_s=time.monotonic() - began,
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
     )
+    every = folds is not None and not fold
+    if recipe is None:
+        planning = plan_options(names, profile, max_memory, options, folds if every and folds else 1)
+        recipe = _planned(data, out, planning, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
+        seconds = None if epochs else planning.seconds * planning.trainings
+        options = replace(options, time_budget_s=seconds, spent_s=time.monotonic() - began)
+    if slurm:
+        _tell_script(recipe, data, out, options, time_budget)
+    if slurm or dry_run:
+        return
     done = _train(load_recipe(recipe), data, out, options, every=every, quiet=quiet)
     _tell_result(done, as_json=as_json, quiet=quiet)
+
+
+def _tell_script(recipe: str, data: Path, out: Path, options: TrainOptions, time_budget: str) -> None:
+    from medseg.training.slurm import array_script
+
+    if time_budget:
+        raise UsageError("--slurm needs a length that does not depend on the machine", hint="give --epochs")
+    words = [] if options.epochs is None else ["--epochs", str(options.epochs)]
+    result(array_script(recipe, data, out, options.folds, words).rstrip())
+
+
+def _seconds(epochs: int | None, time_budget: str) -> float | None:
+    if epochs is not None and time_budget:
+        raise UsageError("--epochs and --time-budget exclude each other", hint="give only one of them")
+    return opt.budget(time_budget)
 
 
 class _Done(NamedTuple):

@@ -13,7 +13,7 @@ from medseg.core.errors import InputError, UsageError, did_you_mean
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import FileForm, LabelMap, Volume
 from medseg.data.cases import read_image, read_reference
-from medseg.data.layouts import About, CaseFiles, NewCase, Target, Writer, target, targets
+from medseg.data.layouts import About, CaseFiles, NewCase, Target, Writer, layout_of, target, targets
 from medseg.data.layouts.case import group_of
 from medseg.data.layouts.images import AXES
 from medseg.data.source import Origin, origin
@@ -51,8 +51,8 @@ def convert(
     source: Path,
     out: Path,
     *,
-    layout: str,
     to: str,
+    layout: str = "",
     axis: str = "axial",
     channels: Sequence[str] = (),
     unlabelled: bool = False,
@@ -70,7 +70,8 @@ def convert(
     Args:
         source: folder of the dataset.
         out: folder to write; outside the source.
-        layout: of the source: one of `source.sources`, or the name or path of a card.
+        layout: of the source: one of `source.sources`, or the name or path of a card; found by the names of
+            its files where it is empty.
         to: one of `offered`.
         axis: along which `images` are cut: sagittal, coronal or axial.
         channels: which are written, in what order; all when empty.
@@ -89,7 +90,7 @@ def convert(
     into = _target(to)
     write = _writer(into, axis)
     _require_apart(source, out, overwrite)
-    found = _origin(source, layout, unlabelled, reading)
+    found = _origin(source, layout or layout_of(source), unlabelled, reading)
     about = _about(found, tuple(channels), to, into, anonymous)
     done = Conversion()
     names = _names(found.files.cases, into, anonymous)

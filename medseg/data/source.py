@@ -77,7 +77,8 @@ def origin(folder: Path, layout: str, *, complete: bool, reading: ReadOptions | 
     if described_by or not LAYOUTS.knows(layout):
         return described(folder, _card(described_by or layout), complete=complete, reading=reading)
     files = read_layout(folder, layout, complete=complete).read_with(reading or ReadOptions())
-    about = folder.resolve().name, f"Converted from {layout}", files.licence
+    name = folder.resolve().stem if folder.is_file() else folder.resolve().name
+    about = name, f"Converted from {layout}", files.licence
     channels = _channels(files)
     return Origin(files, channels, channels, _structures(files, layout), (), *about)
 

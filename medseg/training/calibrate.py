@@ -14,7 +14,7 @@ from medseg.core import numbers
 from medseg.core.errors import UsageError, counted, printable
 from medseg.data.cards import Card, available, load_card
 from medseg.data.cases import Reader, is_whole, read_case
-from medseg.data.layouts import CaseFiles
+from medseg.data.layouts import CaseFiles, layout_of
 from medseg.io import ReadOptions
 from medseg.metrics.conformal import least_cases
 from medseg.model.evidence import Evidence, SmallestChange, StructureCalibration
@@ -147,18 +147,22 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
     return [by_id[name] for name in split.validation]
 
 
-def card_of(model: Model) -> Card:
-    """The card that comes with the package and describes what a model was trained on.
+def card_of(model: Model, data: Path) -> Card:
+    """The card of a folder with cases for a model.
+
+    It is the packaged one that describes what the model was trained on, else one by the names of the folder's
+    files, whose channels and structures are the model's.
 
     Raises:
-        UsageError: no packaged card describes it.
+        InputError: there is neither.
     """
     dataset = model.spec.training.dataset
     for name in available("datasets"):
         card = load_card(name)
         if card.description == dataset:
             return card
-    raise UsageError(f"no packaged card describes the training data of {model.spec.name}", hint="give --card")
+    spec = model.spec
+    return Card(spec.name, dataset or "", layout_of(data), spec.channels, spec.structures, totals=spec.totals)
 
 
 def table_rows(evidence: Evidence) -> tuple[tuple[str, ...], ...]:

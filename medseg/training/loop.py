@@ -33,6 +33,7 @@ from medseg.training.schedule import (
     learning_rate,
 )
 from medseg.training.spec import TrainingSpec
+from medseg.training.transfer import freeze
 
 Weights = Mapping[str, Tensor]
 Phase = tuple[int, ...]
@@ -155,6 +156,7 @@ class Trainer:
         self.dtype = autocast_dtype(self.device, self.spec.precision)
         if self.dtype is not None and self.device.type == "cpu":
             compute_thin_maps_in_f32(self.network)
+        self.frozen = freeze(self.network, self.spec.frozen)
         self.optimizer = build_optimizer(self.network, self.spec)
         self.averaged = AveragedWeights(self.network, self.spec.ema_decay)
         self.generator = Generator().manual_seed(self.spec.seed)
@@ -219,6 +221,8 @@ class Trainer:
         total = self.epochs * self.spec.steps_per_epoch
         frozen = frozen_from(total, self.spec)
         self.network.train()
+        for module in self.frozen:
+            module.eval()
         if self.progress.step >= frozen:
             freeze_norms(self.network, self.averaged, first=self.progress.step == frozen)
         rate = learning_rate(self.progress.step, total, self.spec)

@@ -31,6 +31,7 @@ from medseg.segmentation.calibration import calibrated, observed
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Segmenter
 from medseg.segmentation.verdict import ConfidenceTally
+from medseg.training.largest import Gains, gains_of
 from medseg.training.loop import Trainer
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.setup import best_of
@@ -110,11 +111,13 @@ class Measured:
         model: with how well it did, and what to expect.
         results: of each case it had not seen.
         thumbnails: a picture of each, by its id.
+        gains: what it would do to each to keep the largest component of a structure alone.
     """
 
     model: Model
     results: tuple[CaseResult, ...]
     thumbnails: dict[str, bytes]
+    gains: tuple[Gains, ...]
 
 
 def measure(
@@ -125,6 +128,7 @@ def measure(
     segmenter = Segmenter([model], SegmenterOptions(threads=threads, observe=True))
     results, seen = [], []
     thumbnails: dict[str, bytes] = {}
+    gains = []
     for case in files:
         volume, reference = read(case)
         found = segmenter(volume)
@@ -139,6 +143,7 @@ def measure(
                 case_id=case.case_id,
             )
         )
+        gains.append(gains_of(found.labels, reference, segmenter.structures))
         thumbnails[case.case_id] = thumbnail_png(
             found.labels.array,
             volume.grid,
@@ -150,7 +155,7 @@ def measure(
     learnt = replace(calibrated(seen, segmenter.structures), validation=_scores(results))
     evidence = model.spec.evidence.updated(learnt)
     spec = replace(model.spec, evidence=evidence)
-    return Measured(replace(model, spec=spec), tuple(results), thumbnails)
+    return Measured(replace(model, spec=spec), tuple(results), thumbnails, tuple(gains))
 
 
 def _scores(results: Sequence[CaseResult]) -> tuple[Score, ...]:

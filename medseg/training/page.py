@@ -32,6 +32,7 @@ def write_page(
     thumbnails: Mapping[str, bytes],
     seconds: float,
     learnt: Callable[[str], float] | None = None,
+    more: Sequence[tuple[str, str]] = (),
 ) -> tuple[Suspect, ...]:
     """Write `report.html` into a folder, and `suspects.csv`; return the cases that stand out.
 
@@ -44,6 +45,7 @@ def write_page(
         thumbnails: pictures of those, by case.
         seconds: the trainings took together.
         learnt: the mean Dice of a case with a model that trained on it.
+        more: further facts, as pairs.
     """
     curves = tuple(_curve(name, run) for name, run in runs.items())
     epochs = sum(len(curve.loss) for curve in curves)
@@ -53,6 +55,7 @@ def write_page(
         ("Patch", " × ".join(map(str, recipe.training.patch)) + " voxels"),
         ("Length", f"{counted(epochs, 'epoch')} in {number(seconds / 60, 1)} minutes"),
         ("Cases measured", str(len(results))),
+        *more,
         ("Software", SOFTWARE),
     )
     cohort = _cohort(recipe.name, results, structures, thumbnails)

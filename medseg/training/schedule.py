@@ -11,8 +11,9 @@ from medseg.training.spec import TrainingSpec
 
 def build_optimizer(network: nn.Module, spec: TrainingSpec) -> Optimizer:
     """Weight decay acts on weights of convolutions only, not on biases, norms and slopes."""
-    weights = [p for p in network.parameters() if p.ndim > 1]
-    others = [p for p in network.parameters() if p.ndim <= 1]
+    trained = [p for p in network.parameters() if p.requires_grad]
+    weights = [p for p in trained if p.ndim > 1]
+    others = [p for p in trained if p.ndim <= 1]
     groups = [
         {"params": weights, "weight_decay": spec.weight_decay},
         {"params": others, "weight_decay": 0.0},

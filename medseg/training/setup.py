@@ -25,6 +25,7 @@ from medseg.training.loop import PatchMaker, Trainer, TrainingCase
 from medseg.training.processor import keep_memory
 from medseg.training.schedule import BATCH_NORMS
 from medseg.training.spec import TrainingSpec
+from medseg.training.transfer import freeze
 from medseg.training.validation import WholeVolumeValidator
 
 INSTANCE_NORMS = (nn.InstanceNorm2d, nn.InstanceNorm3d)
@@ -63,10 +64,11 @@ def check_trainable(
         loss, training: sections of the recipe.
 
     Raises:
-        UsageError: deep supervision is asked of a network without further heads, the network's output is
-            smaller than its input, the patch is not a multiple of its stride or shrinks to one voxel that a
-            norm cannot take, or the loss does not take its outputs.
+        UsageError: a part to freeze does not exist, deep supervision is asked of a network without further
+            heads, the network's output is smaller than its input, the patch is not a multiple of its stride
+            or shrinks to one voxel that a norm cannot take, or the loss does not take its outputs.
     """
+    freeze(network, training.frozen)
     if training.deep_supervision and not isinstance(network, Supervised):
         raise UsageError(
             "training.deep_supervision needs a network with several heads, but this one has one head",

@@ -35,6 +35,7 @@ class TrainingSpec:
             statistics, as it will in prediction, and no longer with those of the batch.
         clip_norm: limit of the gradient's norm.
         precision: "bf16" autocast, "f32", or "auto": bf16 where the processor computes in it.
+        frozen: parts of the network whose weights do not change, such as "encoder".
         selection_share: share of the training cases that choose the checkpoint; with 0 all train, and
             the last one is kept.
         seed: of everything random.
@@ -60,6 +61,7 @@ class TrainingSpec:
     frozen_norm_share: float = 0.0
     clip_norm: float = 12.0
     precision: Literal["auto", "f32", "bf16"] = "auto"
+    frozen: tuple[str, ...] = ()
     selection_share: float = 0.1
     seed: int = 0
 

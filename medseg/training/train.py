@@ -37,6 +37,7 @@ from medseg.model.provenance import BeganFrom
 from medseg.model.spec import ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.preparation.preparation import Preparation
+from medseg.training.largest import Gains
 from medseg.training.length import fix_length
 from medseg.training.loop import Epoch, Trainer
 from medseg.training.material import patch_maker, training_material
@@ -73,6 +74,7 @@ class TrainOptions:
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
         init: a model of the same network, whose weights are where the training begins.
+        frozen: parts of the network whose weights do not change, beside the recipe's.
         overwrite: start again in a folder that contains a run.
         reading: decisions that the files of the dataset leave open.
         spent_s: seconds of the time budget that are spent already.
@@ -86,6 +88,7 @@ class TrainOptions:
     device: str = "auto"
     threads: int = 0
     init: Model | None = None
+    frozen: tuple[str, ...] = ()
     overwrite: bool = False
     reading: ReadOptions = ReadOptions()
     spent_s: float = 0.0
@@ -102,6 +105,7 @@ class TrainResult:
         structures: that the model labels.
         validation: the cases that did not train, measured.
         thumbnails: a picture of each of those, by case.
+        gains: what it would do to each to keep the largest component of a structure alone.
     """
 
     model_path: Path
@@ -110,6 +114,11 @@ class TrainResult:
     structures: StructureSet
     validation: tuple[CaseResult, ...] = ()
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    gains: tuple[Gains, ...] = ()
+
+    def measured(self, seen: Measured) -> TrainResult:
+        """The result with what a measurement showed."""
+        return replace(self, validation=seen.results, thumbnails=seen.thumbnails, gains=seen.gains)
 
 
 def train(
@@ -169,18 +178,19 @@ def train(
         make = partial(package, trainer, spec, known, options.threads, recipe.weights, spacing)
         model = _trained(trainer, make, run, say, on_epoch)
         held = [by_id[name] for name in split.validation]
-        seconds = trainer.progress.seconds
-        done = TrainResult(run.model_path, trainer.epochs, seconds, card.structure_set)
+        done = TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, card.structure_set)
         if held:
-            seen = _measured(model, held, read, recipe.metrics, options.threads, run, say)
-            done = replace(done, validation=seen.results, thumbnails=seen.thumbnails)
-        runs = {"training": run.folder}
-        structures = card.structure_set
-        for case in write_page(
-            run.folder, recipe, structures, runs, done.validation, done.thumbnails, seconds
-        ):
-            say(f"warning: {case.sentence}")
+            done = done.measured(measured(model, held, read, recipe.metrics, options.threads, run, say))
+        _tell_page(run, recipe, done, say)
         return done
+
+
+def _tell_page(run: Run, recipe: Recipe, done: TrainResult, say: Say) -> None:
+    """Write the page of a training; say which cases stand out."""
+    where = {"training": run.folder}
+    results = done.validation, done.thumbnails
+    for case in write_page(run.folder, recipe, done.structures, where, *results, done.seconds):
+        say(f"warning: {case.sentence}")
 
 
 class _Listening:
@@ -247,7 +257,7 @@ def _trained(
     return model
 
 
-def _measured(
+def measured(
     model: Model,
     held: Sequence[CaseFiles],
     read: Reader,
@@ -269,7 +279,9 @@ def _measured(
 def _resolved(recipe: Recipe, card: Card, options: TrainOptions) -> Recipe:
     seed = recipe.training.seed if options.seed is None else options.seed
     epochs = options.epochs or recipe.training.epochs
-    return replace(recipe.fitted_to(card), training=replace(recipe.training, seed=seed, epochs=epochs))
+    frozen = tuple(dict.fromkeys((*recipe.training.frozen, *options.frozen)))
+    training = replace(recipe.training, seed=seed, epochs=epochs, frozen=frozen)
+    return replace(recipe.fitted_to(card), training=training)
 
 
 def _learnable(

@@ -1,4 +1,9 @@
-"""Starting from a model with other structures or channels: matching weights are copied, others reported."""
+"""Starting from a model with other structures, channels or dimensions: what matches is copied.
+
+Weights of a 2D network start a 3D one by inflation (Carreira and Zisserman 2017, arXiv:1705.07750, section
+3): a kernel is repeated along the third axis and divided by its length there, so that a volume of equal
+slices gives what each slice gave.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +12,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from medseg.core.errors import ModelError, listed, plural
+from medseg.core.errors import ModelError, UsageError, listed, plural, unknown_name
 from medseg.core.structures import StructureSet
 from medseg.model.file import Model
 from medseg.model.spec import NetworkSpec
@@ -58,12 +63,14 @@ def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, .
         ModelError: no weight fits.
     """
     spec = model.spec
-    there = Wanted(spec.network, spec.structure_set, spec.channels)
+    there = Wanted(spec.network, spec.structure_set, _called_alike(wanted.channels, spec.channels))
     outputs, inputs = (_axes(wanted.network, key) for key in ("out_channels", "in_channels"))
     own, taken, new = network.state_dict(), dict[str, Tensor](), list[str]()
     for name, value in own.items():
         found = model.weights.get(name)
         tensor = None if found is None else torch.from_numpy(np.array(found)).to(value)
+        if tensor is not None:
+            tensor = _inflated(value, tensor, network.get_submodule(name.rpartition(".")[0]))
         if tensor is not None and name in outputs:
             tensor = _matched(value, tensor, outputs[name], wanted.outputs, there.outputs)
         if tensor is not None and name in inputs:
@@ -79,9 +86,56 @@ def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, .
             hint="give a model of the same network, or set the widths of its network in the recipe",
         )
     network.load_state_dict(own | taken)
-    return (*_said("structures", wanted.structures.names, there.structures.names),
+    return (*_said_of_channel(wanted.channels, spec.channels),
+            *_said("structures", wanted.structures.names, there.structures.names),
             *_said("channels", wanted.channels, there.channels),
             *_new(new, len(own)))  # fmt: skip
+
+
+def freeze(network: Segmenter, parts: Sequence[str]) -> tuple[nn.Module, ...]:
+    """Keep the weights of parts of a network as they are.
+
+    Args:
+        network: of the training.
+        parts: names of its modules, such as "encoder".
+
+    Returns:
+        The modules, whose norms must compute with their stored statistics.
+
+    Raises:
+        UsageError: the network has no such part, or none would be left to train.
+    """
+    modules = dict(network.named_children())
+    for part in parts:
+        if part not in modules:
+            raise unknown_name("part of the network", part, modules)
+        modules[part].requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in network.parameters()):
+        raise UsageError(f"nothing is left to train when {listed(parts)} do not change")
+    return tuple(modules[part] for part in parts)
+
+
+def _called_alike(wanted: tuple[str, ...], there: tuple[str, ...]) -> tuple[str, ...]:
+    """The channels of a model; its only one is called as the only one wanted."""
+    return wanted if len(wanted) == len(there) == 1 else there
+
+
+def _said_of_channel(wanted: tuple[str, ...], there: tuple[str, ...]) -> list[str]:
+    if wanted == there or _called_alike(wanted, there) != wanted:
+        return []
+    return [f"the channel {wanted[0]} starts from the weights of {there[0]}"]
+
+
+def _inflated(value: Tensor, given: Tensor, module: nn.Module) -> Tensor:
+    """The kernels (O, I, h, w) of a 2D network for those of a 3D one, (O, I, h, w, d); others as they are.
+
+    A transposed convolution whose stride is its kernel sees a voxel once along an axis, and is not divided.
+    """
+    if given.ndim != 4 or value.ndim != 5 or given.shape[2:] != value.shape[2:4]:
+        return given
+    depth = value.shape[-1]
+    repeated = given.unsqueeze(-1).expand(*given.shape, depth).clone()
+    return repeated if isinstance(module, nn.ConvTranspose3d) else repeated / depth
 
 
 def _axes(spec: NetworkSpec, setting: str) -> Mapping[str, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +46,7 @@ def test_the_cases_held_out_are_those_of_the_training(data: Path) -> None:
     groups = {case.case_id: case.group for case in card.read(data).cases}
     split = make_split(groups, folds=3, fold=1, selection_share=0.1, seed=5)
     assert [case.case_id for case in cases] == list(split.validation)
-    assert card_of(model()).name == "phantom"
+    assert card_of(model(), data).name == "phantom"
 
 
 @pytest.mark.parametrize(
@@ -113,3 +114,12 @@ def test_a_calibrated_model_says_what_to_expect(
         assert 0 <= low <= high
         assert 0 <= row["expected_dice_interval"][0] <= row["expected_dice"] <= 1
     assert may_show_dice(found.spec.evidence) == (evidence["calibration"]["shifted"]["dice_coverage"] >= 0.85)
+
+
+def test_a_model_of_an_own_folder_is_calibrated_by_the_names_of_its_files(data: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(data, tmp_path / "scans")
+    (own / "dataset.json").unlink()
+    found = card_of(model(dataset="21 cases of scans"), own)
+    assert found.layout == "folder"
+    assert found.structures == model().spec.structures
+    assert len(found.read(own).cases) == CASES

@@ -16,7 +16,10 @@ from medseg.data.phantom import write_phantoms
 from medseg.io import read_volume, write_image
 from medseg.io.labels import read_labels
 from medseg.metrics.case import CaseResult, evaluate_case
+from medseg.model.file import load_model
 from medseg.reporting.case.content import case_from_result
+from medseg.training import folds
+from medseg.training.largest import gains_of, improved_by_largest
 from medseg.training.planning import dataset
 from medseg.training.planning.speed import Speed
 from medseg.training.suspects import suspects, write_suspects
@@ -207,8 +210,7 @@ def test_every_fold_is_trained_and_their_models_predict_together(tmp_path: Path)
     assert medseg("predict", listed[0][1], "-m", run, "-o", tmp_path / "out.nii.gz").code == 0
     again = medseg("train", *words)
     assert "resuming after epoch 1 of 1" in again.err
-    one = medseg("info", run)
-    assert one.code != 0
+    assert medseg("info", run).out.count("model.safetensors") == 3
 
 
 def test_a_folder_with_other_files_is_no_place_for_folds(tmp_path: Path) -> None:
@@ -253,3 +255,67 @@ def test_a_case_with_wrong_labels_is_named(tmp_path: Path) -> None:
     assert suspects(cases[:4]) == []
     write_suspects(tmp_path / "suspects.csv", [wrong])
     assert "odd,0.2500,1.0000,0.3000,its labels are likely wrong" in (tmp_path / "suspects.csv").read_text()
+
+
+def test_a_model_is_where_the_training_of_a_folder_starts(tmp_path: Path) -> None:
+    data, first, run = tmp_path / "scans", tmp_path / "first", tmp_path / "run"
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(data, *case)
+    assert medseg("plan", "--data", data, "-o", first).code == 0
+    shrunk(first / "recipe.toml")
+    words = ("--epochs", 1, "--fold", "none", "--threads", 1)
+    assert medseg("train", "--data", data, "-o", first, *words).code == 0
+    more = ("--names", "1=left lobe,2=right lobe", "--init", first, "--freeze", "encoder")
+    told = medseg("train", "--data", data, "-o", run, *words, *more)
+    assert told.code == 0, told.err
+    assert "the training starts from the weights of scans" in told.err
+    assert "new structures start from random weights: left lobe and right lobe" in told.err
+    before, after = (load_model(folder / "model.safetensors") for folder in (first, run))
+    assert after.spec.network.widths == (4, 8)
+    assert after.spec.training.began_from is not None
+    kept = [name for name in before.weights if name.startswith("encoder.")]
+    assert all(np.array_equal(before.weights[name], after.weights[name]) for name in kept)
+    assert "does not exist" in medseg("train", "--data", data, "-o", run, *words, "--freeze", "encode").err
+
+
+def test_slurm_gets_a_job_for_each_fold_and_nothing_is_trained(tmp_path: Path) -> None:
+    data, run = tmp_path / "scans", tmp_path / "run"
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(data, *case)
+    told = medseg("train", "--data", data, "-o", run, "--folds", 3, "--epochs", 7, "--slurm")
+    assert told.code == 0, told.err
+    assert "#SBATCH --array=0-2" in told.out
+    words = f"medseg train {run}/recipe.toml --data {data} -o {run}/fold_${{SLURM_ARRAY_TASK_ID}} --folds 3"
+    assert f"exec {words} --fold ${{SLURM_ARRAY_TASK_ID}} --epochs 7" in told.out
+    assert {path.name for path in run.iterdir()} == {"card.toml", "plan.csv", "recipe.toml"}
+
+
+def test_the_largest_component_is_kept_where_that_helps_over_all_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = tmp_path / "scans", tmp_path / "run"
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(data, *case)
+    assert medseg("plan", "--data", data, "-o", run).code == 0
+    shrunk(run / "recipe.toml")
+    monkeypatch.setattr(folds, "improved_by_largest", lambda gains: {"label 1": (0.5, 0.6)} if gains else {})
+    words = ("--data", data, "-o", run, "--epochs", 1, "--folds", 3, "--threads", 1)
+    told = medseg("train", *words)
+    assert "the largest component alone of label 1 (mean Dice 0.5000, then 0.6000)" in told.err
+    assert "the largest component alone of label 1" in (run / "report.html").read_text("utf-8")
+    for path in run.glob("fold_*/model.safetensors"):
+        assert load_model(path).spec.postprocess.largest_component == ("label 1",)
+
+
+def test_what_the_largest_component_would_do_is_measured() -> None:
+    structures = from_labels({1: "lobe", 2: "core"})
+    reference = np.zeros((12, 12, 12), np.uint8)
+    reference[2:6, 2:6, 2:6] = 1
+    predicted = reference.copy()
+    predicted[9:11, 9:11, 9:11] = 1
+    maps = [LabelMap(array, Grid((12, 12, 12), np.eye(4))) for array in (predicted, reference)]
+    found = gains_of(*maps, structures)
+    assert found == {"lobe": (pytest.approx(2 * 64 / (64 + 72)), 1.0)}
+    assert set(improved_by_largest([found] * 5)) == {"lobe"}
+    assert improved_by_largest([found] * 4) == {}
+    assert improved_by_largest([{"lobe": (0.9, 0.9005)}] * 5) == {}

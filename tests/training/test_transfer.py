@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_training import NETWORK, model_spec
+from tiny_training import NETWORK, TRAINING, model_spec, tiny_trainer
 
-from medseg.core.errors import ModelError
+from medseg.core.errors import ModelError, UsageError
 from medseg.core.structures import StructureSet, from_labels
 from medseg.model.file import Model
 from medseg.model.spec import NetworkSpec
 from medseg.networks.layers import Segmenter
 from medseg.training.setup import build_network
-from medseg.training.transfer import Wanted, start_from
+from medseg.training.transfer import Wanted, freeze, start_from
 
 OURS = from_labels({1: "liver", 2: "spleen", 3: "left kidney"})
 CHANNELS = ("image",)
@@ -111,3 +112,47 @@ def test_what_does_not_fit_is_listed_and_a_model_of_which_nothing_fits_is_refuse
     assert set(after) == set(network_of(wider, 0).state_dict())
     with pytest.raises(ModelError, match="none of its weights fits the recipe's network; give a model of"):
         begun(OURS, CHANNELS, model(spec=replace(NETWORK, widths=(2, 6))))
+
+
+def test_the_only_channel_is_taken_whatever_it_is_called() -> None:
+    given = model(channels=("MRI",))
+    _, after, said = begun(OURS, ("image",), given)
+    assert said == ("the channel image starts from the weights of MRI",)
+    for name, value in after.items():
+        np.testing.assert_array_equal(value.numpy(), given.weights[name])
+
+
+def test_a_network_of_slices_starts_one_of_volumes() -> None:
+    """A volume of equal slices gives what each slice gave, away from its ends."""
+    flat = replace(NETWORK, spatial_dims=2)
+    spec = replace(flat, out_channels=OURS.output_channels)
+    slices = network_of(spec, 7).eval()
+    given = Model(
+        replace(model_spec(spec, OURS), channels=CHANNELS),
+        {k: v.numpy() for k, v in slices.state_dict().items()},
+    )
+    solid = replace(NETWORK, out_channels=OURS.output_channels)
+    volumes = network_of(solid, 1)
+    assert start_from(volumes, Wanted(solid, OURS, CHANNELS), given) == ()
+    image = torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = slices(image)
+        found = volumes.eval()(image[..., None].repeat(1, 1, 1, 1, 48))[..., 24]
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_parts_do_not_change(tmp_path: Path) -> None:
+    made = tiny_trainer(tmp_path, training=replace(TRAINING, epochs=1, frozen=("encoder",)))
+    before = {k: v.clone() for k, v in made.network.state_dict().items()}
+    made.run(lambda _: None)
+    after = made.network.state_dict()
+    assert all(torch.equal(after[k], v) for k, v in before.items() if k.startswith("encoder."))
+    assert any(not torch.equal(after[k], v) for k, v in before.items() if k.startswith("decoder."))
+
+
+def test_unknown_part_to_freeze_is_refused() -> None:
+    network = network_of(NETWORK, 1)
+    with pytest.raises(UsageError, match="the part of the network 'encode' does not exist"):
+        freeze(network, ("encode",))
+    with pytest.raises(UsageError, match="nothing is left to train"):
+        freeze(network, tuple(dict(network.named_children())))

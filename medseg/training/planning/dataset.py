@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.core import specs
-from medseg.core.errors import UsageError
+from medseg.core.errors import UsageError, counted
 from medseg.core.structures import StructureSet, from_labels
 from medseg.data.cards import Card, load_card
 from medseg.data.fingerprint import Fingerprint, fingerprint
@@ -18,8 +18,9 @@ from medseg.data.source import Origin, cards, origin
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.io.memory import available_bytes
-from medseg.training.planning.plan import PROFILES, Limits, Plan, plan
-from medseg.training.planning.speed import measured_speed
+from medseg.model.spec import ModelSpec
+from medseg.training.planning.plan import PROFILES, Limits, Plan, kept_network, plan
+from medseg.training.planning.speed import measured_network, measured_speed
 from medseg.training.run import CARD, REASONS, RECIPE
 
 MEMORY_SHARE = 0.5
@@ -42,6 +43,7 @@ class PlanOptions:
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
         reading: decisions that the files leave open.
+        start: the model whose weights the training starts from; its network and preparation are kept.
     """
 
     profile: str = "standard"
@@ -52,16 +54,13 @@ class PlanOptions:
     device: str = "auto"
     threads: int = 0
     reading: ReadOptions = ReadOptions()
+    start: ModelSpec | None = None
 
     @property
     def seconds(self) -> float:
         """How long one training may take."""
         budget = self.time_budget_s
         return PROFILES[self.profile] if budget is None else budget / self.trainings
-
-    def shared_by(self, trainings: int) -> PlanOptions:
-        """The same for several trainings."""
-        return replace(self, trainings=trainings)
 
 
 @dataclass(frozen=True)
@@ -107,16 +106,13 @@ def _named(structures: StructureSet, names: Mapping[int, str]) -> StructureSet:
 
 def planned(seen: Survey, options: PlanOptions) -> Plan:
     """The plan for a dataset on this machine; the speed of the machine is measured for some seconds."""
-    structures = seen.found.structures
-    speed = measured_speed(
-        len(seen.found.channels),
-        max(2, structures.output_channels),
-        device=options.device,
-        threads=options.threads,
-    )
+    channels, outputs = len(seen.found.channels), max(2, seen.found.structures.output_channels)
+    kept = None if options.start is None else kept_network(options.start)
+    spec = replace(kept or measured_network(), in_channels=channels, out_channels=outputs)
+    speed = measured_speed(spec, device=options.device, threads=options.threads)
     memory = options.max_memory or int(MEMORY_SHARE * (available_bytes() or USUAL_BYTES))
     limits = Limits(options.seconds, memory, speed)
-    return plan(seen.like, _card_of(seen), limits)
+    return plan(seen.like, _card_of(seen), limits, options.start)
 
 
 def _card_of(seen: Survey) -> Card:
@@ -127,7 +123,7 @@ def _card_of(seen: Survey) -> Card:
     found = seen.found
     return Card(
         found.name,
-        found.description,
+        f"{counted(len(found.files.cases), 'case')} of {found.name}",
         seen.layout,
         found.channels,
         found.structures.items,

@@ -66,7 +66,7 @@ def geometry(extent_mm: Lengths, spacing_mm: Lengths, smallest_mm: float, voxels
 
     >>> found = geometry((125.0, 87.5, 55.0), (0.625, 0.625, 0.625), 48.0, 300_000)
     >>> found.spacing_mm, found.patch, found.levels, found.whole
-    ((1.22, 1.22, 1.22), (96, 64, 48), 5, True)
+    ((1.25, 1.25, 1.25), (96, 64, 48), 5, True)
     """
     coarsest = max(min(spacing_mm), min(MOST_COARSE * min(spacing_mm), smallest_mm / VOXELS_ACROSS))
     seen = _coarsened(extent_mm, spacing_mm, coarsest, voxels)
@@ -78,6 +78,26 @@ def geometry(extent_mm: Lengths, spacing_mm: Lengths, smallest_mm: float, voxels
     rounded = _rounded(patch, steps, voxels)
     whole = all(p >= 0.9 * n for p, n in zip(rounded, sizes, strict=True))
     return Geometry(seen, rounded, kernels, strides, whole)
+
+
+def fixed_geometry(extent_mm: Lengths, spacing_mm: Lengths, steps: Sizes, voxels: float) -> Geometry:
+    """The patch for a network whose voxel size and total strides are given.
+
+    Args:
+        extent_mm: of a usual scan.
+        spacing_mm: that the network sees.
+        steps: its total stride along each axis.
+        voxels: that a patch may have.
+
+    >>> fixed_geometry((120.0, 90.0, 55.0), (1.0, 1.0, 1.0), (8, 8, 8), 200_000).patch
+    (64, 64, 56)
+    """
+    sizes = [
+        max(step, math.ceil(e / s - 1e-6)) for e, s, step in zip(extent_mm, spacing_mm, steps, strict=True)
+    ]
+    patch = _rounded(_shrunk(sizes, spacing_mm, voxels), steps, voxels)
+    whole = all(p >= 0.9 * n for p, n in zip(patch, sizes, strict=True))
+    return Geometry(spacing_mm, patch, (), (), whole)
 
 
 def _coarsened(extent: Lengths, spacing: Lengths, coarsest: float, voxels: float) -> Lengths:

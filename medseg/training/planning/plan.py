@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
 from medseg.augment.spec import (
@@ -21,10 +21,10 @@ from medseg.core.errors import counted
 from medseg.data.cards import Card
 from medseg.data.fingerprint import Fingerprint
 from medseg.losses.spec import LossSpec
-from medseg.model.spec import NetworkSpec
+from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
-from medseg.training.planning.patches import Geometry, geometry
+from medseg.training.planning.patches import Geometry, fixed_geometry, geometry
 from medseg.training.planning.speed import BASE, Speed
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.run import CARD
@@ -89,23 +89,24 @@ class Plan:
     reasons: tuple[Reason, ...]
 
 
-def plan(like: Fingerprint, card: Card, limits: Limits) -> Plan:
+def plan(like: Fingerprint, card: Card, limits: Limits, start: ModelSpec | None = None) -> Plan:
     """Choose every setting of a training.
 
     Args:
         like: what the cases of the dataset are like.
         card: of the dataset.
         limits: what the training may use.
+        start: the model whose weights the training starts from: network, voxels and intensities are its own.
     """
     reasons: list[Reason] = []
-    seen, width = _geometry(like, limits, reasons)
+    seen, width = _geometry(like, limits, start, reasons)
     recipe = Recipe(
         name=card.name,
         card=CARD,
         description=f"Planned for {counted(len(like.cases), 'case')} of {card.name}",
         channels=() if like.channels == card.channels else like.channels,
-        network=_network(seen, width, reasons),
-        preparation=_preparation(like, seen, reasons),
+        network=_network(seen, width, start, reasons),
+        preparation=_preparation(like, seen, start, reasons),
         augmentation=_augmentation(like, seen, reasons),
         loss=_loss(like, reasons),
         training=_training(like, seen, limits, reasons),
@@ -114,13 +115,33 @@ def plan(like: Fingerprint, card: Card, limits: Limits) -> Plan:
     return Plan(card, recipe, tuple(reasons))
 
 
-def _geometry(like: Fingerprint, limits: Limits, reasons: list[Reason]) -> tuple[Geometry, int]:
+def kept_network(start: ModelSpec) -> NetworkSpec:
+    """The network of a model to start from; one of slices becomes one of volumes, which takes its weights."""
+    network = start.network
+    if network.spatial_dims == 3:
+        return network
+    return replace(
+        network,
+        spatial_dims=3,
+        kernels=tuple((*kernel, 3) for kernel in network.kernels),
+        strides=tuple((*stride, 2) for stride in network.strides),
+    )
+
+
+def _geometry(
+    like: Fingerprint, limits: Limits, start: ModelSpec | None, reasons: list[Reason]
+) -> tuple[Geometry, int]:
     """What the network sees, and the width of its first level."""
     step_s = STEPS_SHARE * limits.seconds / _steps(limits.seconds)
     by_time = step_s / (BATCH * limits.speed.seconds_per_voxel)
     by_memory = limits.memory_bytes / (BATCH * BYTES_PER_VOXEL)
     voxels = min(max(min(by_time, by_memory), LEAST_VOXELS), MOST_VOXELS)
-    seen = geometry(like.extent_mm, like.spacing_mm, like.smallest_mm, voxels)
+    if start is None:
+        seen = geometry(like.extent_mm, like.spacing_mm, like.smallest_mm, voxels)
+    else:
+        i, j, *k = start.facts.stride
+        steps = (i, j, k[0] if k else i)
+        seen = fixed_geometry(like.extent_mm, start.preparation.spacing_mm or like.spacing_mm, steps, voxels)
     bound = "the memory" if by_memory < by_time else f"a step of {step_s:.2g} s"
     native = _by(like.spacing_mm)
     needed = math.prod(e / side for e, side in zip(like.extent_mm, like.spacing_mm, strict=True))
@@ -130,7 +151,11 @@ def _geometry(like: Fingerprint, limits: Limits, reasons: list[Reason]) -> tuple
         Reason(
             "voxels",
             f"{_by(seen.spacing_mm)} mm",
-            "as the scans have them" if seen.spacing_mm == like.spacing_mm else coarser,
+            f"as {start.name} has them"
+            if start is not None
+            else "as the scans have them"
+            if seen.spacing_mm == like.spacing_mm
+            else coarser,
         ),
         Reason("patch", f"{_by(seen.patch)} voxels", f"{fits}; {bound} allows {_millions(voxels)}"),
     ]
@@ -144,7 +169,12 @@ def _steps(seconds: float) -> float:
     return HOUR_STEPS * math.sqrt(seconds / 3600.0)
 
 
-def _network(seen: Geometry, width: int, reasons: list[Reason]) -> NetworkSpec:
+def _network(seen: Geometry, width: int, start: ModelSpec | None, reasons: list[Reason]) -> NetworkSpec:
+    if start is not None:
+        reasons.append(
+            Reason("network", start.network.name, f"the training starts from the weights of {start.name}")
+        )
+        return replace(kept_network(start), in_channels=1, out_channels=2)
     widths = tuple(min(width * 2**n, width * WIDEST) for n in range(seen.levels))
     same = all(len(set(sizes)) == 1 for sizes in (*seen.kernels, *seen.strides))
     reasons.append(
@@ -165,7 +195,14 @@ def _network(seen: Geometry, width: int, reasons: list[Reason]) -> NetworkSpec:
     )
 
 
-def _preparation(like: Fingerprint, seen: Geometry, reasons: list[Reason]) -> PreparationSpec:
+def _preparation(
+    like: Fingerprint, seen: Geometry, start: ModelSpec | None, reasons: list[Reason]
+) -> PreparationSpec:
+    if start is not None:
+        reasons.append(
+            Reason("intensities", start.preparation.normalisation.kind, f"as {start.name} has them")
+        )
+        return start.preparation
     region: Literal["foreground", "all"] = "foreground" if like.has_background else "all"
     normalisation = NormalisationSpec("zscore", region)
     why, value = "MR and other scans without units", "z-score, percentiles 0.5 to 99.5 clipped"

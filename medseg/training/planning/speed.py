@@ -27,7 +27,8 @@ class Speed:
     """What a step costs.
 
     Attributes:
-        seconds_per_voxel: of a batch, for a network whose first level has `BASE` channels.
+        seconds_per_voxel: of a batch; where no network was given, for one whose first level has `BASE`
+            channels.
         device: it was measured on.
         bf16: whether it computes in bfloat16.
     """
@@ -37,25 +38,28 @@ class Speed:
     bf16: bool
 
 
-def measured_speed(channels: int, outputs: int, *, device: str, threads: int) -> Speed:
+def measured_network() -> NetworkSpec:
+    """The network that is measured where none is given."""
+    widths = tuple(BASE * n for n in (1, 2, 4, 8))
+    return NetworkSpec("unet3d", widths=widths, norm="batch", options={"bias": False})
+
+
+def measured_speed(spec: NetworkSpec, *, device: str, threads: int) -> Speed:
     """Train a few steps on noise, and time the fastest, which other work disturbed least; seconds at most.
 
     Args:
-        channels: of a scan.
-        outputs: of the network.
+        spec: the network, of three dimensions.
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
     """
     where = find_device(best_device() if device == "auto" else device)
-    widths = tuple(BASE * n for n in (1, 2, 4, 8))
-    spec = NetworkSpec("unet3d", channels, outputs, widths=widths, norm="batch", options={"bias": False})
     with torch.random.fork_rng():
         network = build_network(spec, seed=0, device=device, threads=threads).train()
         loss = losses.build(LossSpec("dice_ce"), regions=False)
         optimizer = torch.optim.AdamW(network.parameters())
-        images = torch.randn(BATCH, channels, SIDE, SIDE, SIDE, device=where)
+        images = torch.randn(BATCH, spec.in_channels, SIDE, SIDE, SIDE, device=where)
         images = images.to(memory_format=MEMORY_FORMATS[3])
-        labels = torch.randint(outputs, (BATCH, SIDE, SIDE, SIDE), device=where)
+        labels = torch.randint(spec.out_channels, (BATCH, SIDE, SIDE, SIDE), device=where)
     dtype = autocast_dtype(where, "auto")
     times = []
     began = time.monotonic()
