@@ -399,7 +399,7 @@ def test_check_finds_the_layout_by_itself(sets: Path, layout: str) -> None:
 
 def test_check_says_what_to_give_where_it_finds_none(sets: Path) -> None:
     line = refused(3, "check", sets / "label_maps")
-    assert "matches no known dataset layout" in line
+    assert "no label file by its name" in line
     assert "--card brain" in line
 
 

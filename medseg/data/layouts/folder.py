@@ -160,7 +160,7 @@ def _require_both(folder: Path, labels: Sequence[FileName], images: Sequence[Fil
         f"contains {counted(len(images), 'image')} and no label file by its name, such as "
         f"{_of(folder, images[0])}",
         source=folder,
-        hint=f"name them like {EXAMPLES}, or {TABLE}",
+        hint=f"name them like {EXAMPLES}; or {TABLE}; or of label maps alone, their card: --card brain",
     )
 
 
