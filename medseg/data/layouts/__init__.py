@@ -103,7 +103,7 @@ def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetF
 def _tells(layout: Layout, folder: Path) -> bool:
     try:
         return layout.fits is not None and layout.fits(folder)
-    except InputError:  # a link out of the folder, or two files of one name
+    except InputError:  # two files of one name
         return False
 
 
