@@ -21,6 +21,8 @@ from medseg.io.itk.images import simple_itk
 MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "CR", "DX", "SC", "SEG", "RTDOSE")
 
 SERIES, MODALITY, IMAGE_TYPE = "0020|000e", "0008|0060", "0008|0008"
+IMAGES = "0020|1002"
+"""How many images the acquisition has."""
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
 PIXEL_SPACING, THICKNESS, BETWEEN = "0028|0030", "0018|0050", "0018|0088"
 PHOTOMETRIC, SLOPE, INTERCEPT = "0028|0004", "0028|1053", "0028|1052"
@@ -42,7 +44,7 @@ NUMBER = {"SeriesNumber": "0020|0011"}
 """Compared too where no SeriesInstanceUID says which slices are one series."""
 VOLUME = {**IDENTIFYING, **STATED, **NUMBER}
 HEADER_TAGS = (
-    SERIES, IMAGE_TYPE, POSITION, ORIENTATION, PIXEL_SPACING, THICKNESS, BETWEEN, PHOTOMETRIC, SLOPE,
+    SERIES, IMAGE_TYPE, IMAGES, POSITION, ORIENTATION, PIXEL_SPACING, THICKNESS, BETWEEN, PHOTOMETRIC, SLOPE,
     INTERCEPT, *VOLUME.values(),
 )  # fmt: skip
 
@@ -72,6 +74,7 @@ class Slice:
         inverted: whether its header wants it displayed inverted (MONOCHROME1), which its values are not.
         mosaic: whether it is a tile of its file's only frame.
         holds: why it is not a slice of a scan; empty if it is one.
+        images: of its acquisition, as its header counts them; 0 where it does not.
     """
 
     path: Path
@@ -88,6 +91,7 @@ class Slice:
     inverted: bool = False
     mosaic: bool = False
     holds: str = ""
+    images: int = 0
 
 
 def plain_slice(path: Path, found: Outline) -> Slice | None:
@@ -113,6 +117,7 @@ def plain_slice(path: Path, found: Outline) -> Slice | None:
         slope=slope[0] if slope else 1.0,
         inter=inter[0] if inter else 0.0,
         inverted=_text(tags, PHOTOMETRIC) == "MONOCHROME1",
+        images=int(max((0.0, *_decimals(tags.get(IMAGES, ""), 1)))),
         holds=COLOURS if components != 1 else FRAMES if frames != 1 else TABLE if found.has_lut else "",
     )
 

@@ -166,7 +166,8 @@ def ordered_slices(source: Path, options: ReadOptions) -> tuple[ImageInfo, Seque
         UsageError: as `describe`.
     """
     slices, said = _slices(source)
-    return _describe(source, _chosen(source, _listed(slices), options), said)
+    series = _chosen(source, _listed(slices), options)
+    return _describe(source, series, said + _lacking(series, slices))
 
 
 def read(source: Path, options: ReadOptions) -> Stored:
@@ -218,6 +219,23 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
         warnings=said + warnings,
     )
     return info, [series.slices[n] for n in order]
+
+
+def _lacking(series: Series, every: Sequence[Slice]) -> tuple[str, ...]:
+    """What is said of a series whose headers count more images than there are.
+
+    An acquisition can fill several series, so all that lie there count; whoever lacks the number in one
+    slice, or states several, is not held to it.
+    """
+    stated = {one.images for one in series.slices}
+    images = max(stated)
+    there = sum(one.images == images for one in every)
+    if len(stated) > 1 or there >= images:
+        return ()
+    return (
+        f"The headers state {counted(images, 'image')} in the acquisition, and {there} are there: "
+        "the series may lack slices at an end.",
+    )
 
 
 def _format(one: Slice) -> str:
