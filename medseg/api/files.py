@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -13,7 +14,7 @@ from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
 from medseg.core.volume import LabelMap, Volume
 from medseg.data.label_files import read_structures
-from medseg.io import ReadOptions, write_image, write_labels
+from medseg.io import ReadOptions, lost_in, write_image, write_labels
 from medseg.io.objects import Source, as_volume
 
 
@@ -76,6 +77,8 @@ def write(
         path: the target; its suffix chooses the format.
         image: labels (I, J, K), or a scan (C, I, J, K); only NIfTI and pictures hold several channels.
             Integers of up to 32 bits stay what they are; all other numbers of a scan become float32.
+            A picture (PNG, TIFF) holds no size, place and orientation; where `image` has them, a
+            `UserWarning` says so.
         structures: what the label values mean, for `.seg.nrrd`, which alone holds it: names by value, a
             `StructureSet`, or a JSON file.
         overwrite: whether an existing file may be replaced.
@@ -94,6 +97,8 @@ def write(
     120
     """
     named = structures_of(structures)
+    for text in lost_in(path, image.form) if isinstance(image, LabelMap | Volume) else ():
+        warnings.warn(text, stacklevel=3)
     if isinstance(image, LabelMap):
         named = read_structures(named) if isinstance(named, Path) else named
         write_labels(path, image, structures=named, overwrite=overwrite)

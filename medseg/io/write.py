@@ -71,6 +71,19 @@ def require_holds(path: str | Path, grid: Grid) -> None:
         room.require_holds(path, grid)
 
 
+def lost_in(path: str | Path, form: FileForm) -> tuple[str, ...]:
+    """What a file of this name cannot hold of the file that its labels or image belong to, as a sentence.
+
+    Args:
+        path: the target; its suffix chooses the format.
+        form: of the file they belong to.
+    """
+    found = format_of(path)
+    if not found.is_picture or not form.orientation_known:
+        return ()
+    return (f"A {found.content} stores no size, place and orientation: the result lacks those of its scan.",)
+
+
 def write_image(
     path: str | Path,
     array: NDArray[Any],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from medseg.io import (
     digest_of,
     inspect,
     inspect_channels,
+    lost_in,
     read_volume,
     require_holds,
     write_image,
@@ -212,9 +213,9 @@ class Job:
             looked = self._looked()
             if looked is not None:
                 _ = self.identity  # of the bytes as they are read
-                self.volume = read_volume(
-                    self.case.source, channels=looked.channels, options=self.options.reading
-                )
+                volume = read_volume(self.case.source, channels=looked.channels, options=self.options.reading)
+                lost = lost_in(self.target, volume.form)
+                self.volume = replace(volume, warnings=volume.warnings + lost)
 
     def _grey(self) -> tuple[str, ...] | None:
         """The model's one channel, where the scan is a picture in colour, which may be grey."""
