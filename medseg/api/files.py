@@ -78,7 +78,7 @@ def write(
         image: labels (I, J, K), or a scan (C, I, J, K); only NIfTI and pictures hold several channels.
             Integers of up to 32 bits stay what they are; all other numbers of a scan become float32.
             A picture (PNG, TIFF) holds no size, place and orientation; where `image` has them, a
-            `UserWarning` says so.
+            Python warning says so.
         structures: what the label values mean, for `.seg.nrrd`, which alone holds it: names by value, a
             `StructureSet`, or a JSON file.
         overwrite: whether an existing file may be replaced.

@@ -173,6 +173,15 @@ def test_check_names_one(tmp_path: Path) -> None:
     assert [issue.case_id for issue in found.errors if "is a broken link" in issue.text] == ["b"]
 
 
+@kinds
+def test_one_as_description_of_a_dataset_is_refused(tmp_path: Path, make: Make, fault: str) -> None:
+    make(dataset(tmp_path, "folder") / "dataset.json")
+    ran = medseg("check", tmp_path)
+    assert (ran.code, f"dataset.json: {fault}" in ran.err) == (3, True), ran.err
+    with pytest.raises(InputError, match=fault):
+        read_layout(tmp_path, "decathlon")
+
+
 def test_a_table_names_one(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("case,image,label\na,a.nii.gz,b.nii.gz\n")
