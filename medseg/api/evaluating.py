@@ -10,17 +10,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from medseg.api.options import Structures, structures_of
-from medseg.core.errors import UsageError, counted
+from medseg.core.affine import checked_spacing
+from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.evaluation.evaluate import evaluate as evaluate_files
 from medseg.evaluation.maps import evaluate_maps
 from medseg.evaluation.result import Evaluation
+from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions
 from medseg.io.objects import Source, array_of, as_labels, is_path, is_placed
 from medseg.metrics.case import SurfaceMode, Tolerance
 from medseg.metrics.instances import InstanceRule
+from medseg.segmentation.segmenter import Segmentation
 
 
 class Settings(TypedDict):
@@ -39,7 +42,7 @@ class Settings(TypedDict):
 
 @hinted
 def evaluate(
-    pred: Source,
+    pred: Source | Segmentation,
     ref: Source,
     *,
     affine: ArrayLike | None = None,
@@ -68,13 +71,13 @@ def evaluate(
     """Measure predictions against references: arrays, images, files, or folders of files.
 
     Args:
-        pred: labels: an array (I, J, K), an image of nibabel or SimpleITK, a `LabelMap`, a file, or a
-            folder of files.
+        pred: labels: what `medseg.load()(scan)` returns, an array (I, J, K), an image of nibabel or
+            SimpleITK, a `LabelMap`, a file, or a folder of files.
         ref: likewise; folders go with folders, under the same names.
         affine: 4x4, voxel index to RAS+ mm, of arrays.
         spacing_mm: of the axes of arrays, instead of an affine.
         structures: what the label values mean: names by value, a `StructureSet`, or a JSON file; None takes
-            what the files say, or else calls every value by its number.
+            what the files or the segmentation say, or else calls every value by its number.
         ignore: value of the references' voxels that nobody labelled, which count in no number.
         tolerance_mm: of the NSD, for all structures or by name; without one there is no NSD.
         surface: whether to measure distances.
@@ -109,6 +112,7 @@ def evaluate(
     >>> scores["liver"].dice, scores["liver"].hd95_mm, scores["liver"].volume_ref_ml
     (0.75, 2.0, 0.128)
     """
+    pred, structures, findings = _taken_apart(pred, structures)
     settings = Settings(
         structures=structures_of(structures),
         ignore=ignore,
@@ -128,7 +132,7 @@ def evaluate(
         if output is not None or images is not None:
             raise UsageError("only an evaluation of files is written to a folder", hint="leave out output=")
         maps = (_labels(side, affine, spacing_mm, reading) for side in (pred, ref))
-        return evaluate_maps(*maps, **settings)
+        return evaluate_maps(*maps, **settings, findings=findings)
     return evaluate_files(
         Path(pred),
         Path(ref),
@@ -140,6 +144,15 @@ def evaluate(
         reading=reading,
         progress=progress,
     )
+
+
+def _taken_apart(
+    pred: Source | Segmentation, structures: Structures
+) -> tuple[Source, Structures, tuple[Finding, ...]]:
+    """Labels, what they mean, and what speaks against them, where a segmenter made them."""
+    if not isinstance(pred, Segmentation):
+        return pred, structures, ()
+    return pred.labels, pred.structures if structures is None else structures, refused(pred.findings)
 
 
 def _require_one_place(
@@ -163,11 +176,8 @@ def _labels(
         return as_labels(source, options=reading)
     array = array_of(source)
     if spacing_mm is not None:
-        if not len(spacing_mm) == array.ndim in (2, 3):
-            raise UsageError(
-                f"spacing_mm= has {counted(len(spacing_mm), 'length')}, and an array is {array.shape}",
-                hint="give arrays (I, J, K) or (I, J), and one length in mm for each axis",
-            )
-        affine = np.diag([*map(float, spacing_mm), *(1.0,) * (4 - array.ndim)])
+        if array.ndim not in (2, 3):
+            raise UsageError(f"labels are (I, J, K) or (I, J), not {array.shape}")
+        affine = np.diag([*checked_spacing(spacing_mm, array.ndim), *(1.0,) * (4 - array.ndim)])
         array = np.atleast_3d(array)
     return as_labels(array, affine=affine)

@@ -13,9 +13,9 @@ from medseg.api.options import Structures, structures_of
 from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
 from medseg.core.volume import LabelMap, Volume
-from medseg.data.label_files import read_structures
 from medseg.io import ReadOptions, lost_in, write_image, write_labels
 from medseg.io.objects import Source, as_volume
+from medseg.segmentation.label_sources import named_structures
 
 
 @hinted
@@ -100,7 +100,7 @@ def write(
     for text in lost_in(path, image.form) if isinstance(image, LabelMap | Volume) else ():
         warnings.warn(text, stacklevel=3)
     if isinstance(image, LabelMap):
-        named = read_structures(named) if isinstance(named, Path) else named
+        named = named_structures(named) if isinstance(named, Path) else named
         write_labels(path, image, structures=named, overwrite=overwrite)
     elif not isinstance(image, Volume):
         raise UsageError(

@@ -14,6 +14,7 @@ from medseg.core.keywords import hinted
 from medseg.findings.finding import Finding, is_doubtful
 from medseg.io import ReadOptions
 from medseg.io.names import require_page
+from medseg.io.objects import is_path
 from medseg.model.file import DEFAULT_MODEL
 from medseg.prediction.job import Outcome, PredictOptions
 from medseg.prediction.predict import predict as predict_cases
@@ -195,8 +196,17 @@ def predict(
 def _words(scan: Scan) -> list[str]:
     """The scan as a command line names it."""
     if isinstance(scan, Mapping):
-        return [f"{name}={fspath(path)}" for name, path in scan.items()]
-    return [fspath(scan)] if isinstance(scan, str | PathLike) else [fspath(path) for path in scan]
+        return [f"{name}={_path(path)}" for name, path in scan.items()]
+    return [_path(part) for part in (scan if isinstance(scan, list | tuple) else [scan])]
+
+
+def _path(scan: object) -> str:
+    if not is_path(scan):
+        raise UsageError(
+            f"a scan to predict into files is a path, not {type(scan).__name__}",
+            hint="segment images and arrays with medseg.load(MODEL)(scan)",
+        )
+    return fspath(scan)
 
 
 def _prediction(outcome: Outcome, options: PredictOptions) -> Prediction:

@@ -11,7 +11,6 @@ from medseg.api.options import Structures, structures_of
 from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
 from medseg.core.structures import StructureSet
-from medseg.data.label_files import read_structures
 from medseg.evaluation.label_names import ignoring
 from medseg.findings.finding import from_warnings
 from medseg.io import ReadOptions, stem_and_suffix
@@ -20,7 +19,7 @@ from medseg.io.objects import Source, as_labels, as_volume, is_path
 from medseg.metrics.case import Tolerance
 from medseg.reporting.case.page import ReportOptions, report_maps
 from medseg.reporting.case.page import report as report_files
-from medseg.segmentation.label_sources import known_structures
+from medseg.segmentation.label_sources import known_structures, named_structures
 from medseg.segmentation.prediction import stated_intervals
 from medseg.segmentation.segmenter import Segmentation
 
@@ -89,7 +88,7 @@ def report(
     if not is_path(seg):
         if output is None:
             raise UsageError("labels in memory lie beside no file", hint="give output=")
-        named = read_structures(wanted) if isinstance(wanted, Path) else wanted
+        named = named_structures(wanted) if isinstance(wanted, Path) else wanted
         target = _target(Path(output), "case")
         _in_memory(seg, scan, target, reference, named, options, reading, overwrite)
         return target

@@ -32,6 +32,7 @@ from medseg.augment.spec import (
     NoiseSpec,
     Range,
 )
+from medseg.core.affine import checked_spacing
 from medseg.core.affine import spacing_mm as spacing_of
 from medseg.core.errors import UsageError, unknown_name
 from medseg.core.keywords import hinted
@@ -72,7 +73,7 @@ class Transform:
         swap: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.spec = spec
-        self.spacing_mm = spacing_mm
+        self.spacing_mm = None if spacing_mm is None else checked_spacing(spacing_mm, 2, 3)
         self.image_keys, self.label_keys = keys_of(image_keys), keys_of(label_keys)
         self.swap = {a: b for left, right in swap for a, b in ((left, right), (right, left))}
         self.generator: torch.Generator | None = None
@@ -133,8 +134,7 @@ class Transform:
     def _spacing(self, image: Any) -> Spacing:
         """Of an image that may state its affine."""
         if self.spacing_mm is not None:
-            given = tuple(map(float, self.spacing_mm))
-            a, b, c = (*given, *UNIT)[:3]
+            a, b, c = (*self.spacing_mm, *UNIT)[:3]
             return a, b, c
         affine = getattr(image, "affine", None)
         if affine is None or tuple(np.shape(affine)) != (4, 4):

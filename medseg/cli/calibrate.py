@@ -44,7 +44,6 @@ def command(
     """Calibrate a model's volumes and confidence on cases that it was not trained on."""
     from medseg.core import specs
     from medseg.data.cards import load_card
-    from medseg.io.atomic import refuse_existing
     from medseg.model.file import load_model
     from medseg.training.calibrate import CalibrateOptions, calibrate, card_of, table_rows
 
@@ -53,7 +52,7 @@ def command(
         raise UsageError(
             "is not a .safetensors file", source=out, hint="give a name that ends in .safetensors"
         )
-    refuse_existing(out, overwrite, [data])
+    opt.refuse_targets((out,), (data,), overwrite)
     found = load_card(card) if card else card_of(loaded)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     options = CalibrateOptions(every=every, seed=seed, threads=threads, reading=reading)

@@ -82,7 +82,7 @@ def command(
     """Compare two segmentations, with a statistical test. With -o FILE.html, writes a report."""
     only_followup = [bool(option) for option in (lesions, model, scan_a, scan_b, dates)]
     _check((reference, tolerance, ignore), followup, any(only_followup), out)
-    _refuse_existing((csv, out), (a, b, reference, labels, scan_a, scan_b), overwrite)
+    opt.refuse_targets((csv, out), (a, b, reference, labels, scan_a, scan_b), overwrite)
     found: Comparison | Followup
     faulty: tuple[str, ...] = ()
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)
@@ -126,14 +126,6 @@ def _refuse(found: Comparison | Followup, faulty: Sequence[str], strict: bool) -
 def _tell(done: int, of: int, name: str) -> None:
     """Which case is measured now."""
     rewrite(f"measuring {done + 1} of {of}: {name}")
-
-
-def _refuse_existing(targets: Sequence[Path | None], read: Sequence[Path | None], overwrite: bool) -> None:
-    from medseg.io.atomic import refuse_existing
-
-    for path in targets:
-        if path is not None:
-            refuse_existing(path, overwrite, [p for p in read if p is not None])
 
 
 def _check(

@@ -119,7 +119,7 @@ def command(
 
     folder = out if out is not None and (out.is_dir() or not out.suffix) else None
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
-    _require_targets(targets, [p for p in (pred, ref, labels, anchors) if p is not None], overwrite)
+    _require_targets(targets, (pred, ref, labels, anchors, images), overwrite)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)
     found = evaluate(
         pred,
@@ -176,7 +176,9 @@ def _hint(found: Evaluation) -> None:
             say(f"hint: {text}")
 
 
-def _require_targets(targets: Mapping[str, Path | None], inputs: Sequence[Path], overwrite: bool) -> None:
+def _require_targets(
+    targets: Mapping[str, Path | None], inputs: Sequence[Path | None], overwrite: bool
+) -> None:
     """Refuse files that exist, another than JSON as that of `-o`, and than HTML as the cohort's page.
 
     Raises:
@@ -184,7 +186,7 @@ def _require_targets(targets: Mapping[str, Path | None], inputs: Sequence[Path],
     """
     from medseg.io.formats import HTML_SUFFIXES
 
-    _refuse_existing(targets, inputs, overwrite)
+    opt.refuse_targets(targets.values(), inputs, overwrite)
     out, page = targets["json"], targets["page"]
     if out is not None and out.suffix != ".json":
         raise UsageError("is not a .json file", source=out, hint="give a .json file, or a folder")
@@ -210,14 +212,6 @@ def _shared(workers: int, threads: int, *, many: bool) -> dict[str, int]:
     processors = available_threads()
     workers = (workers or max(1, processors // 2)) if many else 1
     return {"workers": workers, "threads": max(1, (threads or processors) // workers)}
-
-
-def _refuse_existing(targets: Mapping[str, Path | None], inputs: Sequence[Path], overwrite: bool) -> None:
-    from medseg.io.atomic import refuse_existing
-
-    for path in targets.values():
-        if path is not None:
-            refuse_existing(path, overwrite, inputs)
 
 
 def _write(found: Evaluation, targets: Mapping[str, Path | None], overwrite: bool) -> None:

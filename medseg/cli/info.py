@@ -14,17 +14,30 @@ from medseg.core.errors import printable
 
 
 def command(
-    path: Annotated[str, typer.Argument(help="A scan, a DICOM folder, or a model (file or name).")],
+    path: Annotated[
+        str, typer.Argument(help="A scan, a DICOM folder, a model (file or name), or the folder of a run.")
+    ],
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     series: opt.Series = None,
     as_json: opt.Json = False,
 ) -> None:
     """Show the header of a scan or the description of a model. Does not read voxels."""
-    facts = _model(path) if _is_model(path) else _image(Path(path), use_form, assume_ras, series)
+    models = _models(path)
+    found = [_model(model) for model in models] or [_image(Path(path), use_form, assume_ras, series)]
+    if len(models) > 1:
+        found = [{"file": str(model)} | facts for model, facts in zip(models, found, strict=True)]
     if as_json:
-        result(json.dumps(facts))
+        result(json.dumps(found[0] if len(found) == 1 else found))
         return
+    for number, facts in enumerate(found):
+        if number:
+            result("")
+        _show(facts)
+
+
+def _show(facts: dict[str, Any]) -> None:
+    """One fact a line, and the scores as a table."""
     scores = facts.pop("evidence", {}).get("validation", ())  # as the file holds them
     width = max(map(len, facts))
     for name, value in facts.items():
@@ -52,12 +65,15 @@ def _scores(rows: list[dict[str, Any]]) -> str:
     return table(lines)
 
 
-def _is_model(path: str) -> bool:
-    if path.endswith(".safetensors") or Path(path).exists():
-        return path.endswith(".safetensors")
-    from medseg.model.file import packaged_models
+def _models(path: str) -> tuple[str | Path, ...]:
+    """The models that a word means: one, those of a run's folds, or none, as of a scan."""
+    from medseg.model.file import models_of_run, packaged_models
 
-    return path in packaged_models()
+    if path.endswith(".safetensors"):
+        return (path,)
+    if Path(path).exists():
+        return models_of_run(Path(path))
+    return (path,) if path in packaged_models() else ()
 
 
 def _image(path: Path, use_form: str | None, assume_ras: bool, series: str | None) -> dict[str, Any]:
@@ -76,7 +92,7 @@ def _image(path: Path, use_form: str | None, assume_ras: bool, series: str | Non
     }
 
 
-def _model(name: str) -> dict[str, Any]:
+def _model(name: str | Path) -> dict[str, Any]:
     from medseg.core import specs
     from medseg.model.file import load_model
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -31,7 +32,9 @@ Tolerance = Annotated[
 ]
 Labels = Annotated[
     Path | None,
-    typer.Option("--labels", help="Read the label names from this JSON file, such as dataset.json."),
+    typer.Option(
+        "--labels", help="Read the label names from this JSON file, such as dataset.json or scan_seg.json."
+    ),
 ]
 Ignore = Annotated[
     int | None,
@@ -222,3 +225,37 @@ Shard = Annotated[
         "--shard", help="Predict part i of n of a folder, given as i/n: every n-th case from the i-th."
     ),
 ]
+
+
+def refuse_targets(targets: Iterable[Path | None], read: Sequence[Path | None], overwrite: bool) -> None:
+    """Refuse to write over what a command reads, and over any file that may not be replaced.
+
+    Args:
+        targets: files to write; None for one that is not asked for.
+        read: files, whose sidecars are read too, and folders of images with theirs.
+        overwrite: whether an existing file may be replaced, unless it is read.
+
+    Raises:
+        UsageError: which, and why.
+    """
+    from medseg.io.atomic import refuse_existing
+    from medseg.segmentation.prediction import summary_path
+
+    sources = [path for path in read if path is not None]
+    inputs = [*sources, *(summary_path(path) for path in sources if path.is_file())]
+    folders = [path.resolve() for path in sources if path.is_dir()]
+    for target in targets:
+        if target is not None:
+            inside = any(map(target.resolve().is_relative_to, folders))
+            refuse_existing(target, overwrite, [*inputs, *[target] * (inside and _is_read(target))])
+
+
+def _is_read(path: Path) -> bool:
+    """Whether a file of a folder is what is read from one: an image, a sidecar or a description."""
+    from medseg.data.layouts.description import LISTER
+    from medseg.io.names import format_of
+    from medseg.segmentation.prediction import usable_summary
+
+    return path.exists() and (
+        format_of(path).is_image or path.name == LISTER or usable_summary(path) is not None
+    )

@@ -8,10 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from medseg.core.errors import UsageError
+
 Affine = NDArray[np.float64]
 
 TIE_DECIMALS = 5
 """Direction cosines equal to this many decimals tie: a header rounds them to about 1e-7."""
+SHORTEST_MM, LONGEST_MM = 1e-9, 1e9
+"""A voxel is no shorter and no longer; the squares of such lengths are far from the limits of a float."""
+SPACING_HINT = "give the distance between voxel centres in mm, one for each axis of the array"
 LPS_TO_RAS: Affine = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From the world of DICOM and ITK to ours, and back."""
 WORLD_LETTERS = (("L", "R"), ("P", "A"), ("I", "S"))
@@ -26,6 +31,34 @@ def spacing_mm(affine: Affine) -> tuple[float, float, float]:
     """
     i, j, k = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     return float(i), float(j), float(k)
+
+
+def checked_spacing(given_mm: Sequence[float], *axes: int) -> tuple[float, ...]:
+    """The distance between voxel centres along each axis, as a caller gives it.
+
+    Args:
+        given_mm: one length for each axis.
+        axes: how many there may be; without any, three.
+
+    Raises:
+        UsageError: it is not one length in mm for each axis, or a length is not between 1e-9 and 1e9.
+
+    >>> checked_spacing((1, 1, 2.5))
+    (1.0, 1.0, 2.5)
+    """
+    try:
+        lengths = tuple(map(float, given_mm))
+    except (TypeError, ValueError):
+        lengths = ()
+    if len(lengths) not in (axes or (3,)):
+        wanted = " or ".join(map(str, axes or (3,)))
+        raise UsageError(f"spacing_mm is {given_mm!r}, and it must be {wanted} lengths", hint=SPACING_HINT)
+    if not all(SHORTEST_MM <= length <= LONGEST_MM for length in lengths):
+        raise UsageError(
+            f"spacing_mm is {given_mm!r}, and lengths must be {SHORTEST_MM:g} to {LONGEST_MM:g}",
+            hint=SPACING_HINT,
+        )
+    return lengths
 
 
 def voxel_volume_mm3(affine: Affine) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar
 
 NAMED_AT_MOST = 8
 """Things that a sentence names before it counts the rest."""
@@ -31,14 +31,17 @@ class MedsegError(Exception):
         super().__init__(fault)
 
     @classmethod
-    def unreadable(cls, fault: OSError, path: Path) -> Self:
-        """The error of a file that the system does not let us read.
+    def unreadable(cls, fault: OSError | ValueError, path: Path) -> MedsegError:
+        """The error of a file or folder that cannot be read; a `ResourceError` where rights lack.
 
-        >>> str(InputError.unreadable(PermissionError(13, "Permission denied"), Path("a.json")))
-        'a.json: cannot be read (Permission denied); check the path and its permissions'
+        >>> denied = InputError.unreadable(PermissionError(13, "Permission denied"), Path("a.json"))
+        >>> str(denied), denied.exit_code
+        ('a.json: cannot be read (Permission denied); check the path and its permissions', 6)
         """
+        kind = ResourceError if isinstance(fault, PermissionError) else cls
+        reason = (fault.strerror if isinstance(fault, OSError) else None) or fault
         hint = "check the path and its permissions"
-        return cls(f"cannot be read ({fault.strerror})", source=path, hint=hint)
+        return kind(f"cannot be read ({reason})", source=path, hint=hint)
 
     def __str__(self) -> str:
         text = self.fault if self.source is None else f"{printable(self.source)}: {self.fault}"

@@ -32,8 +32,24 @@ VERSION = "1.10.0"
 
 
 def is_root(folder: Path) -> bool:
-    """Whether a folder is the root of a BIDS dataset: its description states a version of BIDS."""
-    return folder.is_dir() and "BIDSVersion" in _description(folder)
+    """Whether a folder is the root of a BIDS dataset: its description states a version of BIDS.
+
+    Raises:
+        InputError: it has the scans of one, and a description that cannot be read or states no version.
+    """
+    if not folder.is_dir():
+        return False
+    if "BIDSVersion" in _description(folder):
+        return True
+    path = folder / DESCRIPTION
+    if path.exists() and _has_subjects(folder):
+        try:
+            read_json(path)
+        except OSError as fault:
+            raise InputError.unreadable(fault, path) from None
+        hint = f'add "BIDSVersion": "{VERSION}"'
+        raise InputError("states no BIDSVersion", source=path, hint=hint)
+    return False
 
 
 def scans(root: Path) -> list[Path]:
@@ -55,7 +71,20 @@ def scans(root: Path) -> list[Path]:
 
 def lacks_description(folder: Path) -> bool:
     """Whether a folder has the scans of a BIDS dataset, and no description of one."""
-    return not (folder / DESCRIPTION).exists() and any(next(folder.glob(place), None) for place in PLACES)
+    return not (folder / DESCRIPTION).exists() and _has_subjects(folder)
+
+
+def misplaced(scan: Path, root: Path) -> tuple[str, ...]:
+    """A warning about a scan that is named after another subject or session than the folder it lies in.
+
+    >>> misplaced(Path("study/sub-01/anat/sub-01_T1w.nii"), Path("study"))
+    ()
+    """
+    wanted = [*scan.relative_to(root).parts[:-2]]  # subject, perhaps session, anat, file
+    stated = [part for part in scan.name.split("_") if part.startswith(("sub-", "ses-"))]
+    if stated == wanted:
+        return ()
+    return ("The name of the file states another subject or session than its folder (BIDS).",)
 
 
 def _require_told_apart(into: Path, root: Path, shared: Iterable[tuple[Path, str]]) -> None:
@@ -129,6 +158,10 @@ def table(structures: StructureSet) -> str:
     rows = [("index", "name", "color"), ("0", "background", "#000000")]
     rows += [(str(s.value), " ".join(s.name.split()), s.colour) for s in structures]
     return "".join("\t".join(row) + "\n" for row in rows)
+
+
+def _has_subjects(folder: Path) -> bool:
+    return any(next(folder.glob(place), None) for place in PLACES)
 
 
 def _description(folder: Path) -> Mapping[str, Any]:

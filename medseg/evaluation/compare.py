@@ -13,7 +13,7 @@ from typing import Any
 from medseg.core.errors import UsageError
 from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, from_labels
-from medseg.data.label_files import held_structures, read_structures
+from medseg.data.label_files import held_structures
 from medseg.evaluation.comparison_facts import facts_of, stated_structures
 from medseg.evaluation.evaluate import evaluate
 from medseg.evaluation.label_names import require_some
@@ -39,6 +39,7 @@ from medseg.metrics.export import (
 from medseg.metrics.paired import PairedRow, compare_cases
 from medseg.metrics.ranking import ALPHA, EXACT_UP_TO, LEAST_TESTED
 from medseg.reporting.comparison.comparison import ReportComparison, metric_title, sentences, terminal_table
+from medseg.segmentation.label_sources import named_structures
 from medseg.segmentation.prediction import stated_verdict
 
 SCHEMA = "medseg.comparison/1"
@@ -198,7 +199,7 @@ def compare(
     _require_two(a, b)
     require_surface(tolerance_mm, surface)
     if isinstance(structures, Path):
-        structures = read_structures(structures)
+        structures = named_structures(structures)
     named = structures or stated_structures(a, b)
     if reference is None:
         files = _common(a, b, reading or ReadOptions())

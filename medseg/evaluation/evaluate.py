@@ -63,7 +63,7 @@ def evaluate(
         pred: a label file, or a folder of them.
         ref: likewise.
         structures: what the label values mean, or a JSON file that says so (see
-            `read_structures`); without, every value found is a structure, named as the folder of references
+            `named_structures`); without, every value found is a structure, named as the folder of references
             says where it does, else by its value.
         ignore: value of the references' voxels that nobody labelled, which count in no number; that which
             `structures` or the folder of references states, if None.

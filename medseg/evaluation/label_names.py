@@ -8,13 +8,14 @@ from pathlib import Path
 
 from medseg.core.errors import InputError, MedsegError, UsageError
 from medseg.core.structures import Structure, StructureSet, from_labels
-from medseg.data.label_files import read_structures, require_labels, segment_names
+from medseg.data.label_files import require_labels, segment_names
 from medseg.evaluation import pool, protocols
 from medseg.evaluation.pairs import FilePair, in_predicted_values, stated_structures
 from medseg.io import ReadOptions, read_label_file, read_segments
 from medseg.io.dicom.series import holds_labels
 from medseg.io.name_matching import name_key
 from medseg.metrics.counts import present_values
+from medseg.segmentation.label_sources import named_structures
 from medseg.segmentation.prediction import summary_path, usable_summary
 
 
@@ -45,7 +46,7 @@ def known_values(
         InputError: no file holds a label and nobody says what to measure.
     """
     if isinstance(structures, Path):
-        structures = _in_predicted_colours(read_structures(structures), pairs)
+        structures = _in_predicted_colours(named_structures(structures), pairs)
     if structures is None and (nameless := _without_values(pairs)):
         structures = _named_structures(pairs, nameless[0])
     if structures is not None and not any(pair.relabel for pair in pairs):

@@ -8,15 +8,16 @@ from pathlib import Path
 
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import LabelMap
-from medseg.data.label_files import read_structures
 from medseg.evaluation import protocols
 from medseg.evaluation.evaluate import challenge_of, with_rules
 from medseg.evaluation.label_names import ignoring, require_some
 from medseg.evaluation.measure import EvaluationOptions, Maps, measure_maps
 from medseg.evaluation.result import Evaluation
+from medseg.findings.finding import Finding
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
 from medseg.metrics.counts import present_values
 from medseg.metrics.instances import InstanceRule
+from medseg.segmentation.label_sources import named_structures
 
 
 def evaluate_maps(
@@ -32,8 +33,12 @@ def evaluate_maps(
     lesions: Sequence[str] = (),
     instances: InstanceRule | None = None,
     threads: int = 1,
+    findings: tuple[Finding, ...] = (),
 ) -> Evaluation:
     """Measure a prediction in memory; arguments as `evaluate`, which measures files.
+
+    Args:
+        findings: doubts and warnings about the prediction.
 
     Raises:
         InputError: neither map holds a label, and nobody says what to measure.
@@ -44,7 +49,7 @@ def evaluate_maps(
     mode = challenge.mode if challenge else mode or "surfel"
     protocols.require_surface(tolerance_mm, surface, mode)
     if isinstance(structures, Path):
-        structures = read_structures(structures)
+        structures = named_structures(structures)
     if structures is None and challenge and challenge.regions:
         structures = challenge.regions
     if structures is None:
@@ -60,4 +65,5 @@ def evaluate_maps(
     options = with_rules(options, structures, lesions, instances)
     case, rows, _ = measure_maps(Maps(predicted, reference), structures, options)
     lost = (*left_out, *ignored_nowhere(ignore, (case,)))
-    return Evaluation((case,), structures, options, warnings=lost, lesions={case.case_id: rows})
+    lesions_of, stated = {case.case_id: rows}, {case.case_id: findings}
+    return Evaluation((case,), structures, options, warnings=lost, lesions=lesions_of, stated=stated)

@@ -90,6 +90,16 @@ class Evaluation:
         """
         return self.scores[name]
 
+    def __iter__(self) -> Iterator[str]:
+        """The names of the structures."""
+        return iter(self.scores)
+
+    def __len__(self) -> int:
+        return len(self.scores)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.scores
+
     def to_pandas(self) -> Any:
         """A `pandas.DataFrame`, one row a case, structure and metric.
 

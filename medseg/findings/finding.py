@@ -229,7 +229,8 @@ def from_cases(
     """Findings about several cases, most severe first, each with whose it is before its sentence.
 
     Args:
-        findings: each with the name of its case; what holds for several cases is one finding.
+        findings: each with the name of its case, which may have none; what holds for several cases is one
+            finding.
         name: puts the names of cases into words, such as `who`.
 
     >>> told = from_cases([("a", Finding("x", "note", "It."))], "".join)
@@ -240,4 +241,5 @@ def from_cases(
     for case, finding in findings:
         names = found.setdefault((finding.severity, finding.sentence), (finding, []))[1]
         names += [case] if case not in names else []
-    return ordered(replace(f, sentence=f"{name(names)}: {f.sentence}") for f, names in found.values())
+    told = ((finding, name(names)) for finding, names in found.values())
+    return ordered(replace(f, sentence=f"{of}: {f.sentence}") if of else f for f, of in told)

@@ -98,7 +98,7 @@ def _files(folder: Path) -> dict[str, Path]:
     try:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and lists_file(p))
     except OSError as fault:
-        raise InputError("the folder cannot be read", source=folder, hint="check its permissions") from fault
+        raise InputError.unreadable(fault, folder) from None
     images = [path for path in names if names_image(path)]
     files: dict[str, Path] = {}
     for path in without_pictures(images):

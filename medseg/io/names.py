@@ -185,9 +185,7 @@ def require_file(path: Path) -> None:
     except (OSError, ValueError) as fault:
         if isinstance(fault, InputError):
             raise
-        raise InputError(
-            "the file cannot be opened", source=path, hint="check its path and permissions"
-        ) from None
+        raise InputError.unreadable(fault, path) from None
 
 
 @contextmanager
@@ -204,9 +202,7 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     except OSError as fault:
         if isinstance(fault, MedsegError):
             raise
-        raise InputError(
-            "the file cannot be read", source=path, hint="check its permissions and the disk"
-        ) from fault
+        raise InputError.unreadable(fault, path) from fault
 
 
 def partner(path: Path, suffix: str) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -47,9 +47,9 @@ def write_labels(
         inputs: files that are never replaced.
 
     Raises:
-        UsageError: the target exists, is an input, has no image suffix, or cannot hold such values.
+        UsageError: the target exists, is an input, has no image suffix, or cannot hold such values or so
+            many slices.
         InputError: values go beyond 32 bits, or in a `.seg.nrrd` below 0.
-        GeometryError: a PNG is to hold more than one slice.
         ResourceError: there is no room, or no right to write.
         SelfCheckError: what was read back differs; nothing is left at `path`.
     """
@@ -62,8 +62,8 @@ def require_holds(path: str | Path, grid: Grid) -> None:
     """Refuse a name whose format cannot hold labels on a grid, before they are made.
 
     Raises:
-        UsageError: it has no image suffix, or one of a format that changes values.
-        GeometryError: a PNG is to hold more than one slice.
+        UsageError: it has no image suffix, one of a format that changes values, or of a PNG for several
+            slices.
     """
     path = Path(path)
     room = _writer(path)
@@ -98,9 +98,9 @@ def write_image(
     Integers of up to 32 bits stay what they are; all else becomes float32.
 
     Raises:
-        UsageError: the target exists, is an input, has no image suffix, or cannot hold such values or
-            channels.
-        GeometryError: the array is not on the grid, or a PNG is to hold more than one slice.
+        UsageError: the target exists, is an input, has no image suffix, or cannot hold such values, channels
+            or so many slices.
+        GeometryError: the array is not on the grid.
         ResourceError: there is no room, or no right to write.
         SelfCheckError: values are not finite, or what was read back differs; nothing is left.
     """
@@ -143,13 +143,19 @@ def _write(
 
 @contextmanager
 def _target(path: Path, room: ModuleType, overwrite: bool, inputs: Iterable[Path]) -> Iterator[Path]:
+    """The temporary file to write; of what it cannot hold, the error names the target."""
     files = room.targets(path)
-    if len(files) == 1:
-        with atomic_write(path, overwrite, inputs=inputs) as temporary:
+    with ExitStack() as stack:
+        if len(files) == 1:
+            temporary = stack.enter_context(atomic_write(path, overwrite, inputs=inputs))
+        else:
+            temporary = stack.enter_context(atomic_files(files, overwrite, inputs=inputs)) / path.name
+        try:
             yield temporary
-        return
-    with atomic_files(files, overwrite, inputs=inputs) as folder:
-        yield folder / path.name
+        except MedsegError as fault:
+            if fault.source == str(temporary):
+                fault.source = str(path)
+            raise
 
 
 def _writer(path: Path) -> ModuleType:

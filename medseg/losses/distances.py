@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from medseg.core.affine import checked_spacing
 from medseg.core.boxes import label_boxes, widened
 from medseg.core.components import components
 from medseg.losses.base import Loss, Reduction
@@ -33,7 +34,8 @@ class Measuring(Loss):
 
     def __init__(self, spacing_mm: SpacingMm, *, regions: bool, reduction: Reduction) -> None:
         super().__init__(regions=regions, reduction=reduction)
-        self.patch_spacing_mm = self.spacing_mm = spacing_mm
+        a, b, c = checked_spacing(spacing_mm)
+        self.patch_spacing_mm = self.spacing_mm = a, b, c
 
 
 def measure_at(loss: nn.Module, steps: Sequence[int]) -> None:

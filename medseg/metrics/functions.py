@@ -31,7 +31,7 @@ def dice(predicted: ArrayLike, reference: ArrayLike, *, label: int | None = None
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; or an array is not of labels.
 
     References:
         Dice 1945, doi:10.2307/1932409.
@@ -57,7 +57,7 @@ def jaccard(predicted: ArrayLike, reference: ArrayLike, *, label: int | None = N
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; or an array is not of labels.
 
     References:
         Jaccard 1912, doi:10.1111/j.1469-8137.1912.tb05611.x.
@@ -83,7 +83,7 @@ def recall(predicted: ArrayLike, reference: ArrayLike, *, label: int | None = No
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; or an array is not of labels.
 
     >>> import numpy as np
     >>> from medseg import metrics
@@ -106,7 +106,7 @@ def precision(predicted: ArrayLike, reference: ArrayLike, *, label: int | None =
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; or an array is not of labels.
 
     >>> import numpy as np
     >>> from medseg import metrics
@@ -129,7 +129,7 @@ def volume_similarity(predicted: ArrayLike, reference: ArrayLike, *, label: int 
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; or an array is not of labels.
 
     References:
         Taha and Hanbury 2015, doi:10.1186/s12880-015-0068-x.
@@ -164,7 +164,7 @@ def panoptic_quality(
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; or an array is not of labels.
 
     References:
         Kirillov et al. 2019, arXiv:1801.00868, section 4.
@@ -199,7 +199,7 @@ def recognition_quality(
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; or an array is not of labels.
 
     References:
         Kirillov et al. 2019, arXiv:1801.00868, section 4.
@@ -234,7 +234,7 @@ def segmentation_quality(
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; or an array is not of labels.
 
     References:
         Kirillov et al. 2019, arXiv:1801.00868, section 4.

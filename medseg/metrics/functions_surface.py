@@ -39,7 +39,8 @@ def hd95(
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; an array is not of labels; or a
+            length is not positive and finite.
 
     References:
         Nikolov et al. 2018, arXiv:1809.04430 (surfel).
@@ -76,7 +77,8 @@ def hd100(
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; an array is not of labels; or a
+            length is not positive and finite.
 
     >>> import numpy as np
     >>> from medseg import metrics
@@ -110,7 +112,8 @@ def assd(
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; an array is not of labels; or a
+            length is not positive and finite.
 
     >>> import numpy as np
     >>> from medseg import metrics
@@ -142,7 +145,8 @@ def masd(
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; an array is not of labels; or a
+            length is not positive and finite.
 
     >>> import numpy as np
     >>> from medseg import metrics
@@ -176,7 +180,8 @@ def nsd(
 
     Raises:
         GridMismatchError: the shapes differ.
-        UsageError: labels have several values, and `label` chooses none.
+        UsageError: labels have several values, and `label` chooses none; an array is not of labels; or a
+            length is not positive and finite.
 
     References:
         Nikolov et al. 2018, arXiv:1809.04430, "surface DSC".

@@ -25,10 +25,12 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.affine import checked_spacing
 from medseg.core.boxes import Slices, bounding_box, union
-from medseg.core.errors import GridMismatchError, UsageError
+from medseg.core.errors import UsageError
 from medseg.metrics import surfels
 from medseg.metrics.borders import Borders, Labels, find_borders
+from medseg.metrics.masks import require_same_shape
 from medseg.metrics.nearest import frame_of, nearest_mm
 
 Mode = Literal["surfel", "voxel"]
@@ -158,6 +160,7 @@ def label_distances(
 
     Raises:
         GridMismatchError: the shapes differ.
+        UsageError: the spacing is none.
     """
     reference, predicted, spacing = _prepared(reference, predicted, spacing_mm)
     areas = surfels.areas_mm2(spacing) if mode == "surfel" else np.ones(1)
@@ -187,6 +190,7 @@ def surfel_distances(
 
     Raises:
         GridMismatchError: the shapes differ.
+        UsageError: the spacing is none.
     """
     masks = reference.view(np.uint8), predicted.view(np.uint8)
     return label_distances(*masks, 1, spacing_mm, "surfel", threads=threads).of(1)
@@ -296,12 +300,8 @@ def mean_of_means_mm(distances: SurfaceDistances) -> float:
 def _prepared(
     reference: Labels, predicted: Labels, spacing_mm: Sequence[float]
 ) -> tuple[Labels, Labels, tuple[float, ...]]:
-    if reference.shape != predicted.shape or reference.ndim != len(spacing_mm):
-        raise GridMismatchError(
-            f"reference has shape {reference.shape}, prediction {predicted.shape}, "
-            f"and there are {len(spacing_mm)} spacings"
-        )
-    spacing = tuple(float(s) for s in spacing_mm)
+    require_same_shape(reference, predicted)
+    spacing = checked_spacing(spacing_mm, reference.ndim)
     if reference.ndim == 3 and reference.shape[2] == 1:
         return reference[..., 0], predicted[..., 0], spacing[:2]
     return reference, predicted, spacing

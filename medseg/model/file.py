@@ -142,9 +142,8 @@ def find_models(name_or_path: str | Path) -> tuple[Path, ...]:
     path = Path(name_or_path)
     if path.is_file():
         return (path,)
-    in_run = [path / RUN_MODEL] if (path / RUN_MODEL).is_file() else sorted(path.glob(f"{FOLD}*/{RUN_MODEL}"))
-    if in_run:
-        return tuple(in_run)
+    if in_run := models_of_run(path):
+        return in_run
     packaged = packaged_models()
     if str(name_or_path) in packaged:
         return (packaged[str(name_or_path)],)
@@ -155,6 +154,12 @@ def find_models(name_or_path: str | Path) -> tuple[Path, ...]:
         if packaged
         else "give the path of a model file",
     )
+
+
+def models_of_run(folder: Path) -> tuple[Path, ...]:
+    """The model of a run, or the models of its folds; none of another folder."""
+    whole = folder / RUN_MODEL
+    return (whole,) if whole.is_file() else tuple(sorted(folder.glob(f"{FOLD}*/{RUN_MODEL}")))
 
 
 def packaged_models() -> dict[str, Path]:

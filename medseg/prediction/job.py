@@ -32,7 +32,7 @@ from medseg.io import (
     write_overlay,
 )
 from medseg.io.atomic import write_text
-from medseg.io.dicom.source import require_slices
+from medseg.io.dicom.source import left_out, require_slices
 from medseg.io.dicom.write_seg import SegmentationKind
 from medseg.io.dicom.write_sr import Volumes
 from medseg.io.names import COLOURS, format_of
@@ -213,9 +213,11 @@ class Job:
             looked = self._looked()
             if looked is not None:
                 _ = self.identity  # of the bytes as they are read
-                volume = read_volume(self.case.source, channels=looked.channels, options=self.options.reading)
-                lost = lost_in(self.target, volume.form)
-                self.volume = replace(volume, warnings=volume.warnings + lost)
+                reading = self.options.reading
+                volume = read_volume(self.case.source, channels=looked.channels, options=reading)
+                said = left_out(self.case.first, reading) if self.options.dicom else ()
+                said += lost_in(self.target, volume.form)
+                self.volume = replace(volume, warnings=(*volume.warnings, *self.case.warnings, *said))
 
     def _grey(self) -> tuple[str, ...] | None:
         """The model's one channel, where the scan is a picture in colour, which may be grey."""

@@ -109,7 +109,7 @@ class Outputs:
         stored = usable_summary(self.summary)
         if stored is None or not all(path.is_file() for path in self.paths):
             return None
-        return stored if stored.provenance == identity and stored.describes(self.labels) else None
+        return stored if not stored.provenance.changes(identity) and stored.describes(self.labels) else None
 
     def _changes(self, identity: Provenance) -> list[str]:
         """What changed since the result was made that stands there; nothing where it is none of ours."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medseg.core.errors import PartialBatchError, UsageError, counted
+from medseg.core.errors import MedsegError, PartialBatchError, UsageError, counted, listed
 from medseg.core.volume import Grid
 from medseg.data import bids
 from medseg.inference.planner import Forecast
@@ -48,13 +49,13 @@ def predict(
         PartialBatchError: of several cases some failed; the others are written.
         MedsegError: the only case failed.
     """
-    mine, batch = _placed(words, out, options, scheduler, say)
+    mine, clashing, batch = _placed(words, out, options, scheduler, say)
     outcomes: list[Outcome] = []
-    for outcome in _run(mine, segmenter, options, batch, scheduler):
+    for outcome in itertools.chain(clashing, _run(mine, segmenter, options, batch, scheduler)):
         if outcome.error is not None and not batch:
             raise outcome.error
         outcomes.append(outcome)
-        on_case(outcome, len(outcomes), len(mine))
+        on_case(outcome, len(outcomes), len(clashing) + len(mine))
     if options.bids and any(outcome.error is None for outcome in outcomes):
         bids.describe(words, out)
     refuse_failed(outcomes, len(outcomes))
@@ -74,8 +75,12 @@ def refuse_failed(outcomes: Sequence[Outcome], of: int) -> None:
 
 def _placed(
     words: Sequence[str], out: Path | None, options: PredictOptions, scheduler: str | None, say: Say
-) -> tuple[list[tuple[InputCase, Path]], bool]:
-    """The cases of this part with their label files, and whether they are a batch; all places make sense."""
+) -> tuple[list[tuple[InputCase, Path]], list[Outcome], bool]:
+    """The cases of this part with their label files, those whose results clash, and whether they are a batch.
+
+    Raises:
+        UsageError: a place makes no sense, or no case has one of its own.
+    """
     cases = find_cases(words, say)
     batch = is_batch(words, cases)
     if scheduler is not None and not batch:
@@ -84,7 +89,7 @@ def _placed(
         targets = bids.targets(words, [case.first for case in cases], out)
     else:
         check_out(words, out, batch)
-        targets = _targets(cases, out)
+        targets = [case.target(out) for case in cases]
     for target in targets:
         require_writable(target)
     if not batch:
@@ -98,8 +103,13 @@ def _placed(
             source=options.report,
             hint="give --report alone, or write each with medseg report",
         )
+    faults = _clashes(cases, targets)
+    if len(faults) == len(cases):
+        raise next(iter(faults.values()))
     part, parts = options.shard
-    return list(zip(cases, targets, strict=True))[part - 1 :: parts], batch
+    mine = range(part - 1, len(cases), parts)
+    clashing = [Outcome(cases[n].stem, targets[n], error=faults[n]) for n in mine if n in faults]
+    return [(cases[n], targets[n]) for n in mine if n not in faults], clashing, batch
 
 
 def _run(
@@ -175,17 +185,20 @@ def dry_run(
     Raises:
         MedsegError: what `predict` raises before it reads a voxel.
     """
-    places, batch = _placed(words, out, options, scheduler, say)
+    places, clashing, batch = _placed(words, out, options, scheduler, say)
+    of = len(clashing) + len(places)
+    for number, outcome in enumerate(clashing, start=1):
+        on_case(outcome, number, of)
     ready = segmenter()
     plans = []
     seconds: dict[tuple[bool, ...], float] = {}
-    for number, (case, target) in enumerate(places, start=1):
+    for number, (case, target) in enumerate(places, start=len(clashing) + 1):
         job = Job(case, target, ready, options, batch)
         looked = job.look()
         if looked is None:
             if job.outcome is not None and job.outcome.error is not None and not batch:
                 raise job.outcome.error
-            on_case(job.outcome or Outcome(case.stem, target), number, len(places))
+            on_case(job.outcome or Outcome(case.stem, target), number, of)
             continue
         forecast = looked.forecast
         voxels = sum(len(plan.tiles) * math.prod(plan.tile_shape) for plan in forecast.plans)
@@ -195,14 +208,18 @@ def dry_run(
     return tuple(plans)
 
 
-def _targets(cases: Sequence[InputCase], out: Path | None) -> list[Path]:
-    """Where each case goes; two cases never to one place, nor to files that differ by suffix only."""
-    targets = [case.target(out) for case in cases]
-    summaries = [summary_path(target) for target in targets]
-    twice = [str(t) for t, summary in zip(targets, summaries, strict=True) if summaries.count(summary) > 1]
-    if twice:
-        raise UsageError(
-            f"two cases would be written to the same file: {', '.join(dict.fromkeys(twice))}",
-            hint="rename one, or predict them into different folders",
-        )
-    return targets
+def _clashes(cases: Sequence[InputCase], targets: Sequence[Path]) -> dict[int, MedsegError]:
+    """Why cases, by number, cannot be written: the labels or summaries of several are one file."""
+    sharing: dict[Path, list[int]] = {}
+    for number, target in enumerate(targets):
+        sharing.setdefault(summary_path(target), []).append(number)
+    faults: dict[int, MedsegError] = {}
+    for summary, numbers in sharing.items():
+        if len(numbers) > 1:
+            names = listed([str(cases[n].first) for n in numbers])
+            apart = len({targets[n] for n in numbers}) > 1
+            what, file = ("summaries", summary) if apart else ("labels", targets[numbers[0]])
+            fault = f"the {what} of {names} would be the same file, {file.name}"
+            for n in numbers:
+                faults[n] = UsageError(fault, hint="rename one, or predict them into different folders")
+    return faults

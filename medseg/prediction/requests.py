@@ -53,12 +53,14 @@ class InputCase:
         stem: what its results are called after.
         folder: where it lies.
         of_dataset: found in a data set, which may have more channels than a model takes.
+        warnings: about where its files lie, which name nobody.
     """
 
     source: Path | Mapping[str, Path]
     stem: str
     folder: Path
     of_dataset: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def suffix(self) -> str:
@@ -192,7 +194,7 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     if not path.is_dir():
         return [_file_case(path)]
     if bids.is_root(path):
-        found = [_file_case(scan) for scan in bids.scans(path)]
+        found = [replace(_file_case(scan), warnings=bids.misplaced(scan, path)) for scan in bids.scans(path)]
         say(f"{path.resolve().name} is read as a BIDS dataset: {counted(len(found), 'scan')}")
         return found
     if is_dicom_folder(path):

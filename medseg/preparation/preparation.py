@@ -16,8 +16,9 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.affine import checked_spacing
 from medseg.core.boxes import Box, whole
-from medseg.core.errors import GeometryError, UsageError
+from medseg.core.errors import GeometryError
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.preparation.crop import corner_values, foreground_box, object_box
 from medseg.preparation.intensity import NormalisationSpec, check_intensities, normalise
@@ -50,8 +51,8 @@ class PreparationSpec:
     normalisation: NormalisationSpec = field(default_factory=NormalisationSpec)
 
     def __post_init__(self) -> None:
-        if self.spacing_mm is not None and not all(math.isfinite(s) and s > 0 for s in self.spacing_mm):
-            raise UsageError(f"spacing must be positive, not {self.spacing_mm} mm")
+        if self.spacing_mm is not None:
+            checked_spacing(self.spacing_mm)
 
 
 @dataclass(frozen=True, eq=False)

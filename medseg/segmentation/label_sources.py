@@ -12,7 +12,7 @@ from medseg.core.structures import StructureSet, Total
 from medseg.data.label_files import held_structures, read_structures
 from medseg.io import ReadOptions
 from medseg.model.file import load_model
-from medseg.segmentation.prediction import read_summary, summary_path
+from medseg.segmentation.prediction import read_summary, summary_path, usable_summary
 
 
 class KnownStructures(NamedTuple):
@@ -51,10 +51,20 @@ def known_structures(
         spec = load_model(model).spec
         return KnownStructures(spec.structure_set, spec.evidence.volume_ranges, spec.totals)
     if labels is not None:
-        return KnownStructures(read_structures(labels))
+        return KnownStructures(named_structures(labels))
     beside = summary_path(seg)
     if summary := read_summary(beside):
         if not summary.structures:
             raise InputError("does not name any structure", source=beside, hint="predict the scan again")
         return KnownStructures(summary.structure_set, totals=summary.totals_stated)
     return KnownStructures(held_structures([seg, *([] if reference is None else [reference])], reading))
+
+
+def named_structures(path: Path) -> StructureSet:
+    """Structures from a JSON file: the summary that `predict` left beside labels, or see `read_structures`.
+
+    Raises:
+        InputError, UsageError: as `read_structures`.
+    """
+    summary = usable_summary(path)
+    return summary.structure_set if summary and summary.structures else read_structures(path)

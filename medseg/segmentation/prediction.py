@@ -38,7 +38,6 @@ PARTS = {
     "input": "the input",
     "models": "the model",
     "settings": "the settings",
-    "dicom_seg": "the settings",
     "software": "the version of medseg",
 }
 """What a result is made of, in words."""
@@ -184,9 +183,12 @@ class Provenance:
         return {} if self.settings is None else self.settings.in_words()
 
     def changes(self, now: Provenance) -> list[str]:
-        """What differs now, in words."""
-        differ = (f.name for f in fields(self) if getattr(self, f.name) != getattr(now, f.name))
-        return list(dict.fromkeys(PARTS[name] for name in differ))
+        """What differs now, in words; not that DICOM objects are there which nobody asks for."""
+        differ = {f.name for f in fields(self) if getattr(self, f.name) != getattr(now, f.name)}
+        wanted = now.dicom_seg is not None and "dicom_seg" in differ
+        said = [words for name, words in PARTS.items() if name in differ]
+        kinds = f" ({self.dicom_seg or 'none'} then, {now.dicom_seg} now)"
+        return said + [f"the DICOM objects asked for{kinds}"] * wanted
 
 
 @dataclass(frozen=True)

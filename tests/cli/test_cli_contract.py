@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -71,6 +75,13 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     for name, shift in (("ref", 0), ("pred", 1)):
         save(tmp_path / f"{name}.nii.gz", np.roll(labels, shift, 0), np.eye(4))
     return tmp_path / "pred.nii.gz", tmp_path / "ref.nii.gz"
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Path:
+    """A scan that a tiny model segments at once."""
+    write_phantom_scan(tmp_path / "scan.nii.gz", shape=(18, 20, 16))
+    return tmp_path / "scan.nii.gz"
 
 
 # Help and version
@@ -298,6 +309,22 @@ def test_info_knows_a_model(model_path: Path) -> None:
     assert done("info", model_path).out.startswith("name ")
 
 
+def test_info_knows_the_models_of_a_run(model_path: Path, tmp_path: Path) -> None:
+    folds = [tmp_path / f"fold_{n}" / "model.safetensors" for n in range(2)]
+    for file in folds:
+        file.parent.mkdir()
+        shutil.copy(model_path, file)
+    said = done("info", tmp_path, "--json").json()
+    alone = done("info", model_path, "--json").json()
+    assert said == [{"file": str(file)} | alone for file in folds]
+    shown = done("info", tmp_path).out.splitlines()
+    assert [line.split()[1] for line in shown if line.startswith("file ")] == [str(file) for file in folds]
+    assert done("info", folds[0].parent, "--json").json() == alone
+    shutil.copy(model_path, tmp_path)
+    shutil.move(tmp_path / model_path.name, tmp_path / "model.safetensors")
+    assert done("info", tmp_path, "--json").json() == alone
+
+
 def test_a_header_without_orientation_is_read_when_told_so(tmp_path: Path) -> None:
     save(tmp_path / "a.nii.gz", sform=0, qform=0)
     assert "--assume-ras" in refused(4, "info", tmp_path / "a.nii.gz")
@@ -328,6 +355,84 @@ def test_evaluate_checks_where_it_writes_before_it_measures(
     ran = done("evaluate", *pair, "--tolerance", 1, *(part for word in words for part in word))
     assert ran.err == ""
     assert all(file.stat().st_size for file in files)
+
+
+def test_nothing_that_is_read_is_written_over(scan: Path, model_path: Path, tmp_path: Path) -> None:
+    """Labels, their sidecars and a dataset's description; an own result beside them may be."""
+    folder = tmp_path / "pred"
+    done("predict", scan, "-m", model_path, "-o", f"{folder}/")
+    (folder / "dataset.json").write_text('{"labels": {"left lobe": 1}}')
+    labels, sidecar = folder / "scan_seg.nii.gz", folder / "scan_seg.json"
+    before = tree(folder)
+    for source in (labels, folder):
+        for verb in (("evaluate", source, source), ("compare", source, source, "--reference", source)):
+            for target in (labels, sidecar, *[folder / "dataset.json"] * (source == folder)):
+                line = refused(2, *verb, "--csv", target, "--overwrite")
+                assert f"{target}: the output would replace an input" in line
+    assert tree(folder) == before
+    (folder / "own.csv").write_text("old")
+    shutil.copytree(folder, tmp_path / "ref")
+    done("evaluate", folder, tmp_path / "ref", "--csv", folder / "own.csv", "--overwrite")
+    assert (folder / "own.csv").read_text() != "old"
+
+
+UNREADABLE = [
+    ("predict", "X", "-m", "hippocampus", "-o", "out/"),
+    ("info", "X"),
+    ("evaluate", "X", "REF"),
+    ("evaluate", "REF", "X"),
+    ("compare", "X", "REF"),
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [*itertools.product(["folder", "file"], UNREADABLE), ("folder", ("check", "X"))],
+)
+def test_what_may_not_be_read_has_one_code(
+    kind: str, words: tuple[str, ...], pair: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the system answers who has no rights, which a test that may run as root has to play."""
+    monkeypatch.chdir(pair[0].parent)
+    closed, ref = (pair[0].parent / name for name in ("closed", "refs"))
+    for folder, source in ((closed, pair[0]), (ref, pair[1])):
+        folder.mkdir()
+        shutil.copy(source, folder / "case.nii.gz")
+    real_iterdir, real_open, real_access = Path.iterdir, Path.open, os.access
+
+    def denied(path: Path) -> bool:
+        return closed in (path.absolute(), path.absolute().parent)
+
+    def iterdir(path: Path) -> Iterator[Path]:
+        if denied(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real_iterdir(path)
+
+    def opened(path: Path, *more: Any, **named: Any) -> Any:
+        if denied(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real_open(path, *more, **named)
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr(Path, "open", opened)
+    monkeypatch.setattr(os, "access", lambda path, mode: not denied(Path(path)) and real_access(path, mode))
+    names = {"X": closed, "REF": ref}
+    if kind == "file":
+        names = {name: folder / "case.nii.gz" for name, folder in names.items()}
+    line = refused(6, *(names.get(word, word) for word in words))
+    assert "closed" in line
+    assert "Permission denied" in line
+
+
+def test_a_sidecar_names_the_labels_as_a_dataset_does(scan: Path, model_path: Path, tmp_path: Path) -> None:
+    done("predict", scan, "-m", model_path, "-o", f"{tmp_path / 'out'}/")
+    labels = Path(shutil.move(tmp_path / "out" / "scan_seg.nii.gz", tmp_path))
+    sidecar = tmp_path / "out" / "scan_seg.json"
+    names = [row["name"] for row in json.loads(sidecar.read_text())["structures"]]
+    said = done("evaluate", labels, labels, "--labels", sidecar, "--json").json()
+    assert [row["structure"] for row in said["cohort"] if row["metric"] == "dice"] == names
+    done("report", labels, scan, "--labels", sidecar, "-o", tmp_path / "page.html")
+    assert all(name in (tmp_path / "page.html").read_text() for name in names)
 
 
 @pytest.mark.fault("reliability 47")

@@ -191,8 +191,26 @@ def test_two_scans_never_share_a_result(scan: Path, model_path: Path) -> None:
     shutil.copy(scan, folder / "a.nii.gz")
     (folder / "a.nii").write_bytes(gzip.decompress(scan.read_bytes()))
     line = refused(2, "predict", folder, "-m", model_path, "-o", scan.parent / "out")
-    assert "written to the same file" in line
-    refused(2, "predict", scan, scan, "-m", model_path, "-o", scan.parent / "out")
+    assert "would be the same file, a_seg.json; rename one" in line
+    line = refused(2, "predict", scan, scan, "-m", model_path, "-o", scan.parent / "out")
+    assert "would be the same file, scan_seg.nii.gz; rename one" in line
+
+
+def test_of_a_folder_only_the_scans_fail_whose_results_would_be_one_file(scan: Path, tmp_path: Path) -> None:
+    tiny_model().save(tmp_path / "m.safetensors")
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.nii.gz", "b.nii.gz"):
+        shutil.copy(scan, folder / name)
+    (folder / "a.nii").write_bytes(gzip.decompress(scan.read_bytes()))
+    command = ("predict", folder, "-m", tmp_path / "m.safetensors", "-o", tmp_path / "out")
+    plan = medseg(*command, "--dry-run")
+    assert plan.code == 7
+    ran = medseg(*command, "--json")
+    assert ran.code == 7
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"b_seg.nii.gz", "b_seg.json"}
+    assert ran.err.count("would be the same file, a_seg.json") >= 2
+    assert "2 of 3 cases failed: a, a" in ran.err
 
 
 # Channels
@@ -324,6 +342,27 @@ def test_a_batch_goes_on_where_it_stopped(tmp_path: Path, model_path: Path) -> N
     assert [o["skipped"] for o in done(*run, "--json", "--probabilities", "--overwrite").json()] == [
         False
     ] * 3
+
+
+def test_dicom_objects_that_are_asked_for_later_are_no_change_of_settings(
+    tmp_path: Path, model_path: Path
+) -> None:
+    pytest.importorskip("highdicom")
+    space = {0x00200052: ("UI", "1.2.826.0.1.3680043.2.1125.99")}
+    (tmp_path / "in").mkdir()
+    write_dicom(tmp_path / "in" / "series", 8, size=(12, 10), tags=space)
+    run = ("predict", tmp_path / "in", "-m", model_path, "-o", tmp_path / "out")
+    done(*run, "-q")
+    later = medseg(*run, "--dicom")
+    assert later.code == 7
+    said = "but the DICOM objects asked for (none then, binary now) changed since it was written"
+    assert said in later.err
+    assert "settings" not in later.err
+    done(*run, "--dicom", "--overwrite")
+    before = tree(tmp_path / "out")
+    assert [o["skipped"] for o in done(*run, "--json").json()] == [True]  # nobody asks for the objects
+    assert "(binary then, labelmap now)" in medseg(*run, "--dicom", "--dicom-seg", "labelmap").err
+    assert tree(tmp_path / "out") == before
 
 
 @pytest.mark.parametrize("change", ["model", "input", "settings", "refinement", "labels"])

@@ -116,3 +116,35 @@ def test_a_data_set_without_description_is_told_what_it_lacks(root: Path, model_
     (root / "dataset_description.json").unlink()
     line = refused(3, "predict", root, "-m", model_path, "-o", root.parent / "out")
     assert "add dataset_description.json, which marks a BIDS dataset" in line
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "is not JSON: Expecting property name"),
+        ("[]", "is not a JSON object"),
+        ('{"Name": "study"}', "states no BIDSVersion; add"),
+    ],
+)
+@pytest.mark.parametrize("more", [(), ("--bids",)])
+def test_a_description_that_cannot_be_read_is_named(
+    root: Path, model_path: Path, tmp_path: Path, text: str, said: str, more: tuple[str, ...]
+) -> None:
+    (root / "dataset_description.json").write_text(text)
+    line = refused(3, "predict", root, "-m", model_path, "-o", tmp_path / "out", *more)
+    assert f"{root / 'dataset_description.json'}: {said}" in line
+
+
+@pytest.mark.parametrize(
+    "name", ["sub-01/anat/sub-03_T1w.nii.gz", "sub-02/ses-a/anat/sub-02_ses-b_T2w.nii.gz"]
+)
+def test_a_scan_under_the_name_of_another_subject_is_told(
+    root: Path, model_path: Path, tmp_path: Path, name: str
+) -> None:
+    write_phantom_scan(root / name, seed=7, shape=SHAPE)
+    ran = done("predict", root, "-m", model_path, "-o", tmp_path / "out")
+    said = "The name of the file states another subject or session than its folder"
+    sidecars = {path.name: path.read_text() for path in (tmp_path / "out").glob("*.json")}
+    wrong = Path(name).name.replace(".nii.gz", "_seg.json")
+    assert [file for file, text in sidecars.items() if said in text] == [wrong]
+    assert said in ran.err

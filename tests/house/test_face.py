@@ -6,6 +6,7 @@ import inspect
 import itertools
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,12 @@ import pytest
 from models import tiny_model
 
 import medseg
-from medseg.core.errors import GeometryError, MissingPackageError, UsageError
+from medseg.core.errors import GeometryError, MedsegError, MissingPackageError, UsageError
 from medseg.core.volume import Grid, LabelMap
+from medseg.findings.finding import Finding
 from medseg.io import write_labels
 from medseg.segmentation.segmenter import Segmenter
+from medseg.segmentation.verdict import Quality
 
 ROOMS = ("augment", "losses", "metrics", "networks")
 
@@ -213,7 +216,7 @@ class TestEvaluate:
         assert medseg.evaluate(placed, labels(), spacing_mm=(1, 1, 1))["1"].dice == 1.0
 
     def test_a_spacing_has_one_length_an_axis(self) -> None:
-        with pytest.raises(UsageError, match=r"2 lengths.*\(12, 13, 14\)"):
+        with pytest.raises(UsageError, match=r"\(1, 2\), and it must be 3 lengths"):
             medseg.evaluate(labels(), labels(), spacing_mm=(1, 2))
         flat = medseg.evaluate(labels(1)[..., 4], labels()[..., 4], spacing_mm=(1, 2))
         assert flat["1"].volume_ref_ml == 0.032
@@ -300,3 +303,57 @@ class TestSegment:
         assert page.read_text("utf-8").startswith("<!")
         with pytest.raises(UsageError, match="exists"):
             medseg.predict(tmp_path / "scan.nii.gz", model=model, threads=1)
+
+
+NO_STRUCTURES = [["a", "b"], {"a": 1}, {"1": "a"}, {1: 2}, {True: "a"}, {1.5: "a"}, {}, 3]
+
+
+@pytest.mark.parametrize("structures", NO_STRUCTURES, ids=str)
+def test_structures_that_name_nothing_are_refused(structures: Any, tmp_path: Path) -> None:
+    mask = np.ones((4, 4, 4), np.uint8)
+    labels = LabelMap(mask, Grid(mask.shape, np.eye(4)))
+    with pytest.raises(UsageError, match=r"structures= .*give names by label value"):
+        medseg.evaluate(mask, mask, affine=np.eye(4), structures=structures)
+    with pytest.raises(UsageError, match=r"structures= .*give names by label value"):
+        medseg.write(tmp_path / "a.seg.nrrd", labels, structures=structures)
+
+
+def test_an_evaluation_is_gone_through_by_the_names_of_its_structures() -> None:
+    mask = np.ones((4, 4, 4), np.uint8)
+    found = medseg.evaluate(mask, mask, affine=np.eye(4), structures={np.int16(1): "a", 2: "b"})
+    assert list(found) == ["a", "b"]
+    assert len(found) == 2
+    assert "a" in found
+    assert "liver" not in found
+    assert [found[name].dice for name in found] == [1.0, None]
+
+
+@pytest.mark.parametrize(
+    "scan", [nib.Nifti1Image(np.ones((4, 4, 4)), np.eye(4)), np.ones((4, 4, 4)), None, 3]
+)
+def test_what_is_predicted_into_files_lies_in_files(scan: Any) -> None:
+    for given in (scan, [scan], {"T1": scan}):
+        with pytest.raises(UsageError, match=r"is a path, not .*medseg\.load\(MODEL\)\(scan\)"):
+            medseg.predict(given)
+
+
+def test_a_segmentation_is_evaluated_with_its_names_and_what_was_found_of_it(tmp_path: Path) -> None:
+    tiny_model().save(tmp_path / "m.safetensors")
+    scan = np.random.default_rng(0).normal(size=(16, 16, 16)).astype(np.float32)
+    result = medseg.load(tmp_path / "m.safetensors", threads=1)(scan, affine=np.eye(4))
+    findings = (
+        Finding("blurred", "doubt", "The scan is blurred."),
+        Finding("absent", "note", "It has no core."),
+    )
+    found = medseg.evaluate(replace(result, verdict=Quality(findings)), result.labels)
+    assert tuple(found) == result.structures.names
+    assert findings[0] in found.findings
+    assert findings[1] not in found.findings
+
+
+def test_an_error_of_writing_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    labels = LabelMap(np.ones((4, 4, 4), np.uint8), Grid((4, 4, 4), np.eye(4)))
+    with pytest.raises(MedsegError) as fault:
+        medseg.write(tmp_path / "x.png", labels)
+    assert fault.value.source == str(tmp_path / "x.png")
+    assert not list(tmp_path.iterdir())

@@ -506,7 +506,7 @@ def test_a_tiff_holds_slices_and_fractions_and_negative_labels(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("array", "error", "fault"),
     [
-        (np.zeros((4, 3, 2), int), GeometryError, "stores one slice, and the grid has 2"),
+        (np.zeros((4, 3, 2), int), UsageError, "stores one slice, and the grid has 2"),
         (np.full((4, 3, 1), 65536), UsageError, "whole numbers from 0 to 65535"),
         (np.full((4, 3, 1), -1), UsageError, "whole numbers from 0 to 65535"),
     ],
@@ -527,8 +527,8 @@ def test_a_format_is_judged_before_there_is_anything_to_write(tmp_path: Path) ->
     io.require_holds(tmp_path / "a.png", slice_grid())
     io.require_holds(tmp_path / "a.tif", slice_grid((4, 4, 4)))
     io.require_holds(tmp_path / "a.nii.gz", slice_grid((4, 4, 4)))
-    for name, error in (("a.png", GeometryError), ("a.jpg", UsageError), ("a.txt", UsageError)):
-        with pytest.raises(error):
+    for name in ("a.png", "a.jpg", "a.txt"):
+        with pytest.raises(UsageError):
             io.require_holds(tmp_path / name, slice_grid((4, 4, 4)))
 
 

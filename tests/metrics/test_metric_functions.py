@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg import metrics
+from medseg import evaluate, metrics
 from medseg.core.errors import GridMismatchError, UsageError
 from medseg.core.structures import from_labels
 from medseg.core.volume import Grid, LabelMap
@@ -105,3 +105,43 @@ def test_what_makes_no_sense_is_refused() -> None:
     for of in (metrics.hd95, metrics.hd100, metrics.assd):
         with pytest.raises(UsageError, match="one of surfel, voxel, not 'surfels'"):
             of(one, one, spacing_mm=(1, 1, 1), mode="surfels")
+
+
+DISTANCES = (metrics.hd95, metrics.hd100, metrics.assd, metrics.masd, metrics.nsd)
+NO_SPACING = [(1, -1, 3), (1, 0, 1), (1, math.inf, 1), (1, math.nan, 1), 2, None, (1, 1), "1,1", (1, "a", 1)]
+NO_SPACING += [(1e200,) * 3, (1e-200,) * 3]
+
+
+@pytest.mark.parametrize("spacing", NO_SPACING, ids=str)
+def test_a_spacing_that_is_none_is_refused(spacing: Any) -> None:
+    predicted, reference = np.zeros((2, 8, 8, 8), bool)
+    predicted[2:6, 2:6, 2:6], reference[2:6, 2:6, 3:7] = True, True
+    for of in DISTANCES:
+        more = {"tolerance_mm": 1.0} if of is metrics.nsd else {}
+        with pytest.raises(UsageError, match=r"spacing_mm is .*lengths? must be|spacing_mm is .*3 lengths"):
+            of(predicted, reference, spacing_mm=spacing, **more)
+    if spacing is not None:
+        with pytest.raises(UsageError, match="spacing_mm is"):
+            evaluate(predicted, reference, spacing_mm=spacing)
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("label", [None, 1])
+@pytest.mark.parametrize("odd", [0.7, -2.3, math.nan, math.inf])
+def test_probabilities_logits_and_nan_are_no_mask(odd: float, label: int | None, side: int) -> None:
+    mask = maps((12, 13, 9), 1, values=1)[0]
+    both = [mask.astype(np.float32), mask]
+    both[0][both[0] > 0] = odd
+    for function, keywords in FUNCTIONS.values():
+        with pytest.raises(UsageError, match=r"which is not an integer; .*threshold"):
+            function(*(both if side == 0 else both[::-1]), label=label, **keywords)
+    with pytest.raises(UsageError, match="holds complex"):
+        metrics.dice(mask + 0j, mask)
+
+
+def test_whole_numbers_of_any_type_are_labels() -> None:
+    predicted, reference = maps((12, 13, 9), 1, values=1)
+    for function, keywords in FUNCTIONS.values():
+        wanted = function(predicted, reference, **keywords)
+        for kind in (bool, np.int64, np.float16, np.float64):
+            same(function(predicted.astype(kind), reference, **keywords), wanted)

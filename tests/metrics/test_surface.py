@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.core.errors import GridMismatchError
+from medseg.core.errors import GridMismatchError, UsageError
 from medseg.metrics import surface as sd
 from medseg.metrics.surfels import areas_mm2, codes
 
@@ -272,5 +272,5 @@ def test_two_empty_masks_have_no_distance(measure: Measure) -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(GridMismatchError, match=r"\(2, 2, 2\).*\(2, 2, 3\)"):
         sd.surfel_distances(np.ones((2, 2, 2), bool), np.ones((2, 2, 3), bool), SPACING)
-    with pytest.raises(GridMismatchError, match="2 spacings"):
+    with pytest.raises(UsageError, match="3 lengths"):
         sd.voxel_distances(np.ones((2, 2, 2), bool), np.ones((2, 2, 2), bool), SPACING[:2])

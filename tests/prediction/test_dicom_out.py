@@ -19,9 +19,10 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from commands import done
+from commands import done, medseg
 from io_files import rotation
 from io_files import write_dicom as write_series
+from models import tiny_model
 from PIL import Image
 from skimage.measure import grid_points_in_poly
 
@@ -32,7 +33,7 @@ from medseg.findings.finding import Finding
 from medseg.io import ReadOptions, is_dicom_folder, read_labels, read_volume, write_labels
 from medseg.io.dicom import write_seg as dicom_seg
 from medseg.io.dicom.rings import rings
-from medseg.io.dicom.source import PATIENT_AND_STUDY, Maker, read_source
+from medseg.io.dicom.source import PATIENT_AND_STUDY, Maker, left_out, read_source
 from medseg.io.dicom.write_objects import said_in_pixels, strip
 from medseg.io.dicom.write_seg import require_same
 from medseg.io.dicom.write_sr import Volumes
@@ -362,6 +363,47 @@ def test_the_pdf_and_the_picture_are_kept_as_they_are(tmp_path: Path) -> None:
     assert pdf.MIMETypeOfEncapsulatedDocument == "application/pdf"
     np.testing.assert_array_equal(picture.pixel_array[-21:], a_picture()[0])
     assert picture.BurnedInAnnotation == pdf.BurnedInAnnotation == "NO"
+
+
+BURNED = {0x00280301: ("CS", "YES")}
+NO_DATE = {0x00080020: ("DA", "garbage"), 0x00080030: ("TM", "noon"), 0x00100030: ("DA", "19500231")}
+
+
+@pytest.mark.parametrize("stated", ["YES", "NO"])
+def test_a_name_burned_into_the_scan_is_told_of_whatever_shows_its_pixels(
+    tmp_path: Path, stated: str
+) -> None:
+    series = a_series(tmp_path / "s", tags={0x00280301: ("CS", stated)})
+    said = [text for text in read_volume(series).warnings if "may show the patient's name" in text]
+    assert len(said) == (stated == "YES")
+    for path in written(tmp_path, series=series)[3:]:
+        assert pydicom.dcmread(path).BurnedInAnnotation == stated
+
+
+def test_what_is_no_date_stays_out_of_the_objects(tmp_path: Path) -> None:
+    series = a_series(tmp_path / "s", tags=NO_DATE)
+    (said,) = left_out(series, DEFAULT)
+    assert all(name in said for name in ("StudyDate", "StudyTime", "PatientBirthDate"))
+    assert not left_out(a_series(tmp_path / "t", tags={0x00080020: ("DA", "20260203")}), DEFAULT)
+    for path in written(tmp_path, series=series):
+        header = pydicom.dcmread(path)
+        assert not any(header[name].value for name in ("StudyDate", "StudyTime", "PatientBirthDate"))
+        assert header.PatientName == "Canary^Patient"
+        assert b"garbage" not in path.read_bytes()
+
+
+@pytest.mark.parametrize(("tags", "words"), [(BURNED, "may show the patient's name"), (NO_DATE, "no valid")])
+def test_a_prediction_says_what_its_objects_must_not_hide(
+    tmp_path: Path, tags: dict[int, Any], words: str
+) -> None:
+    tiny_model().save(tmp_path / "m.safetensors")
+    series = a_series(tmp_path / "s", count=8, size=(12, 10), tags=tags)
+    command = ("predict", series, "-m", tmp_path / "m.safetensors", "-o", f"{tmp_path / 'out'}/", "--dicom")
+    ran = medseg(*command, "--strict")
+    assert ran.code == 3
+    assert words in ran.err
+    done(*command)
+    assert words in (tmp_path / "out" / "s_seg.json").read_text()
 
 
 def test_only_the_patient_and_study_reach_the_objects(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import InputError
 from medseg.io.dicom.geometry import SlicePlace
-from medseg.io.dicom.headers import COLOURS, VOLUME, Slice, numbers, require_plausible
+from medseg.io.dicom.headers import COLOURS, VOLUME, Slice, is_annotated, numbers, require_plausible
 from medseg.io.dicom.library import damage_named, dataset
 from medseg.io.dicom.pixels import stored_pixels
 
@@ -157,6 +157,7 @@ def _slice(header: Any, path: Path, place: SlicePlace) -> Slice:
         rows=int(header.Rows),
         place=place,
         volume={name: _text(header.get(name)) for name in VOLUME},
+        annotated=is_annotated(_text(header.get("BurnedInAnnotation"))),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.core.errors import GeometryError, InputError, printable
+from medseg.core.errors import GeometryError, InputError, counted, printable
 from medseg.io import payload
 from medseg.io.dicom.elements import MEND, Outline
 from medseg.io.dicom.geometry import SlicePlace
@@ -43,9 +43,10 @@ STATED = {
 NUMBER = {"SeriesNumber": "0020|0011"}
 """Compared too where no SeriesInstanceUID says which slices are one series."""
 VOLUME = {**IDENTIFYING, **STATED, **NUMBER}
+BURNED_IN = "0028|0301"
 HEADER_TAGS = (
     SERIES, IMAGE_TYPE, IMAGES, POSITION, ORIENTATION, PIXEL_SPACING, THICKNESS, BETWEEN, PHOTOMETRIC, SLOPE,
-    INTERCEPT, *VOLUME.values(),
+    INTERCEPT, BURNED_IN, *VOLUME.values(),
 )  # fmt: skip
 
 PLAUSIBLE_BYTES = 2**26
@@ -73,6 +74,7 @@ class Slice:
         kind: what its frame is, in words that differ between frames of different volumes.
         inverted: whether its header wants it displayed inverted (MONOCHROME1), which its values are not.
         mosaic: whether it is a tile of its file's only frame.
+        annotated: whether its header states that its pixels show what identifies the patient.
         holds: why it is not a slice of a scan; empty if it is one.
         images: of its acquisition, as its header counts them; 0 where it does not.
     """
@@ -90,6 +92,7 @@ class Slice:
     kind: tuple[str, ...] = ()
     inverted: bool = False
     mosaic: bool = False
+    annotated: bool = False
     holds: str = ""
     images: int = 0
 
@@ -118,8 +121,18 @@ def plain_slice(path: Path, found: Outline) -> Slice | None:
         inter=inter[0] if inter else 0.0,
         inverted=_text(tags, PHOTOMETRIC) == "MONOCHROME1",
         images=int(max((0.0, *_decimals(tags.get(IMAGES, ""), 1)))),
+        annotated=is_annotated(_text(tags, BURNED_IN)),
         holds=COLOURS if components != 1 else FRAMES if frames != 1 else TABLE if found.has_lut else "",
     )
+
+
+def is_annotated(burned_in: str) -> bool:
+    """Whether a BurnedInAnnotation says that pixels show what identifies the patient (PS3.3, C.7.6.1).
+
+    >>> is_annotated("YES"), is_annotated("NO"), is_annotated("")
+    (True, False, False)
+    """
+    return burned_in.strip(" \0").upper() == "YES"
 
 
 def require_plausible(path: Path, *sizes: int) -> None:
@@ -154,6 +167,27 @@ def require_one_volume(slices: Sequence[Slice], source: Path) -> None:
                 source=source,
                 hint="separate the slices into their series, or export the original series",
             )
+
+
+def lacking(slices: Sequence[Slice], every: Sequence[Slice]) -> tuple[str, ...]:
+    """What is said of a series whose headers count more images than there are.
+
+    An acquisition can fill several series, so all that lie there count; a series of which one slice lacks the
+    number, or states another, is not held to it.
+
+    Args:
+        slices: of the series.
+        every: slice that lies there, of any series.
+    """
+    stated = {one.images for one in slices}
+    images = max(stated)
+    there = sum(one.images == images for one in every)
+    if len(stated) > 1 or there >= images:
+        return ()
+    return (
+        f"The headers state {counted(images, 'image')} in the acquisition, and {there} are there: "
+        "the series may lack slices at an end.",
+    )
 
 
 def require_same(stated: Mapping[str, str], one: Slice, what: str, source: Path) -> None:

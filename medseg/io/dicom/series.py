@@ -22,6 +22,7 @@ from medseg.io.dicom.headers import (
     PATIENT,
     Slice,
     damaged,
+    lacking,
     no_plain_slice,
     require_one_volume,
     require_same,
@@ -41,6 +42,10 @@ SINGLE_FRAMES = "DICOM series"
 """The format of a series with a file a slice."""
 MOSAIC = "DICOM mosaic"
 """The format of a file whose one picture is tiled with slices (Siemens)."""
+ANNOTATED = (
+    "The scan's pixels may show the patient's name, as its header states (BurnedInAnnotation); so may every "
+    "picture made of them."
+)
 MOST_LISTED = 20
 """Series named in a message; of more, only their number."""
 
@@ -167,7 +172,7 @@ def ordered_slices(source: Path, options: ReadOptions) -> tuple[ImageInfo, Seque
     """
     slices, said = _slices(source)
     series = _chosen(source, _listed(slices), options)
-    return _describe(source, series, said + _lacking(series, slices))
+    return _describe(source, series, said + lacking(series.slices, slices))
 
 
 def read(source: Path, options: ReadOptions) -> Stored:
@@ -216,26 +221,9 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
         slope=1.0,
         inter=0.0,
         form=FileForm(suffix=".nii.gz"),
-        warnings=said + warnings,
+        warnings=said + warnings + (ANNOTATED,) * any(s.annotated for s in series.slices),
     )
     return info, [series.slices[n] for n in order]
-
-
-def _lacking(series: Series, every: Sequence[Slice]) -> tuple[str, ...]:
-    """What is said of a series whose headers count more images than there are.
-
-    An acquisition can fill several series, so all that lie there count; whoever lacks the number in one
-    slice, or states several, is not held to it.
-    """
-    stated = {one.images for one in series.slices}
-    images = max(stated)
-    there = sum(one.images == images for one in every)
-    if len(stated) > 1 or there >= images:
-        return ()
-    return (
-        f"The headers state {counted(images, 'image')} in the acquisition, and {there} are there: "
-        "the series may lack slices at an end.",
-    )
 
 
 def _format(one: Slice) -> str:
@@ -336,7 +324,7 @@ def _files(folder: Path) -> list[Path]:
     try:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as fault:
-        raise InputError("the folder cannot be read", source=folder, hint="check its rights") from fault
+        raise InputError.unreadable(fault, folder) from None
     return [p for p in names if p.name.upper() != INDEX and lists_file(p) and not _is_ours(p)]
 
 

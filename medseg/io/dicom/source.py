@@ -14,7 +14,7 @@ from typing import Any
 
 from medseg import __version__
 from medseg.core.digest import digest
-from medseg.core.errors import InputError, UsageError
+from medseg.core.errors import InputError, UsageError, listed
 from medseg.core.extras import optional_packages
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, is_doubtful, sentences
@@ -115,11 +115,13 @@ class Source:
         grid: of its voxels; the last axis counts the slices.
         headers: of each slice in that order, without patient.
         patient: the patient and study attributes.
+        burned_in: BurnedInAnnotation, YES or NO, of what shows its pixels.
     """
 
     grid: Grid
     headers: tuple[Any, ...]
     patient: Any = field(repr=False)
+    burned_in: str = "NO"
 
     @property
     def instances(self) -> list[str]:
@@ -174,7 +176,21 @@ def read_source(folder: Path, options: ReadOptions) -> Source:
     patient = _patient(headers[0])
     for header in headers:
         header.update(_patient({}))
-    return Source(info.grid, tuple(headers), patient)
+    burned_in = "YES" if any(s.annotated for s in slices) else "NO"
+    return Source(info.grid, tuple(headers), patient, burned_in)
+
+
+def left_out(folder: Path, options: ReadOptions) -> tuple[str, ...]:
+    """A sentence about dates and times of the series that objects made from it leave out, if there are any.
+
+    Raises:
+        InputError, GeometryError: as `read_source`.
+    """
+    header = _header(dicom.ordered_slices(folder, options)[1][0].path)
+    names = [keyword for keyword in PATIENT_AND_STUDY if keyword in header and not _is_valid(header[keyword])]
+    if not names:
+        return ()
+    return (f"The series states no valid {listed(names)}; the DICOM objects made from it leave that out.",)
 
 
 def finish(made: Any, source: Source, maker: Maker) -> Any:
@@ -219,13 +235,29 @@ def _header(path: Path) -> Any:
 
 
 def _patient(header: Any) -> Any:
-    """The patient and study attributes of a header; empty where it has none."""
+    """The patient and study attributes of a header; empty where it has none, or no valid date or time."""
     import pydicom
 
     patient = pydicom.Dataset()
     for keyword in PATIENT_AND_STUDY:
-        if keyword in header:
+        if keyword in header and _is_valid(header[keyword]):
             patient[keyword] = header[keyword]
         else:
             setattr(patient, keyword, "")
     return patient
+
+
+def _is_valid(element: Any) -> bool:
+    """Whether a date is empty or in the calendar, and a time one (PS3.5, 6.2); other texts stay so."""
+    from pydicom.config import RAISE
+    from pydicom.valuerep import validate_value
+
+    if element.VR not in ("DA", "TM"):
+        return True
+    try:
+        validate_value(element.VR, element.value, RAISE)
+        if element.VR == "DA" and element.value:
+            datetime.strptime(str(element.value).strip(), "%Y%m%d")
+    except ValueError:
+        return False
+    return True

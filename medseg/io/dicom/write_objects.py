@@ -49,7 +49,7 @@ def encapsulated_pdf(source: Source, pdf: bytes, maker: Maker) -> Any:
     )
     made.ConversionType = "SYN"
     made.AcquisitionDateTime = None
-    made.BurnedInAnnotation = "NO"
+    made.BurnedInAnnotation = source.burned_in
     made.SourceInstanceSequence = [_reference(header) for header in source.headers]
     made.DocumentTitle = maker.described(TITLE)
     made.ConceptNameCodeSequence = []
@@ -84,7 +84,7 @@ def secondary_capture(source: Source, picture: bytes, maker: Maker) -> Any:
         **content_time(maker),
     )
     made.PatientOrientation = made.Laterality = None  # the picture shows several planes
-    made.BurnedInAnnotation = "NO"  # nothing of the patient
+    made.BurnedInAnnotation = source.burned_in  # nothing of the patient is added
     made.DateOfSecondaryCapture = f"{maker.created:%Y%m%d}"
     made.TimeOfSecondaryCapture = f"{maker.created:%H%M%S}"
     return finish(made, source, maker)

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import GeometryError, InputError, UsageError
+from medseg.core.errors import InputError, UsageError
 from medseg.core.volume import FileForm, Grid
 from medseg.io.memory import require_memory
 from medseg.io.names import COLOURS, format_of, opened, require_file, stem_and_suffix
@@ -88,8 +88,7 @@ def write(path: Path, array: NDArray[Any], grid: Grid) -> None:
     """Write pixels (I, J, K) or (C, I, J, K), 1 or 3 channels; where they lie cannot be stored.
 
     Raises:
-        UsageError: the format cannot hold such values or channels.
-        GeometryError: a PNG is to hold more than one slice.
+        UsageError: the format cannot hold such values or channels, or a PNG more than one slice.
     """
     require_holds(path, grid)
     pixels = (array if array.ndim == 4 else array[None]).transpose(3, 2, 1, 0)
@@ -111,8 +110,7 @@ def require_holds(path: Path, grid: Grid) -> None:
     """Refuse a format that cannot hold the voxels of a grid as they are.
 
     Raises:
-        UsageError: the format is JPEG.
-        GeometryError: a PNG is to hold more than one slice.
+        UsageError: the format is JPEG, or a PNG is to hold more than one slice.
     """
     found, suffix = format_of(path), stem_and_suffix(path)[1]
     if found.is_lossy:
@@ -120,7 +118,7 @@ def require_holds(path: Path, grid: Grid) -> None:
             "a JPEG would change the values", source=path, hint=f"end the name in {found.labels_as}"
         )
     if suffix == ".png" and grid.shape[2] != 1:
-        raise GeometryError(
+        raise UsageError(
             f"a PNG stores one slice, and the grid has {grid.shape[2]}",
             source=path,
             hint="end the name in .tif or .nii.gz",
