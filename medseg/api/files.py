@@ -97,8 +97,6 @@ def write(
     120
     """
     named = structures_of(structures)
-    for text in lost_in(path, image.form) if isinstance(image, LabelMap | Volume) else ():
-        warnings.warn(text, stacklevel=3)
     if isinstance(image, LabelMap):
         named = named_structures(named) if isinstance(named, Path) else named
         write_labels(path, image, structures=named, overwrite=overwrite)
@@ -112,3 +110,5 @@ def write(
     else:
         array = image.array[0] if len(image.channels) == 1 else image.array
         write_image(path, array, image.grid, form=image.form, overwrite=overwrite)
+    for text in lost_in(path, image.form):
+        warnings.warn(text, stacklevel=3)
