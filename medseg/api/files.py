@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
@@ -12,7 +13,7 @@ from medseg.api.options import Structures, structures_of
 from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
 from medseg.core.volume import LabelMap, Volume
-from medseg.io import ReadOptions, write_image, write_labels
+from medseg.io import ReadOptions, lost_in, write_image, write_labels
 from medseg.io.objects import Source, as_volume
 from medseg.segmentation.label_sources import named_structures
 
@@ -76,6 +77,8 @@ def write(
         path: the target; its suffix chooses the format.
         image: labels (I, J, K), or a scan (C, I, J, K); only NIfTI and pictures hold several channels.
             Integers of up to 32 bits stay what they are; all other numbers of a scan become float32.
+            A picture (PNG, TIFF) holds no size, place and orientation; where `image` has them, a
+            Python warning says so.
         structures: what the label values mean, for `.seg.nrrd`, which alone holds it: names by value, a
             `StructureSet`, or a JSON file.
         overwrite: whether an existing file may be replaced.
@@ -107,3 +110,5 @@ def write(
     else:
         array = image.array[0] if len(image.channels) == 1 else image.array
         write_image(path, array, image.grid, form=image.form, overwrite=overwrite)
+    for text in lost_in(path, image.form):
+        warnings.warn(text, stacklevel=3)

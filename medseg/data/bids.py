@@ -20,10 +20,12 @@ from medseg.data.layouts.description import read_json
 from medseg.io import stem_and_suffix
 from medseg.io.atomic import write_text
 from medseg.io.formats import NIFTI_SUFFIXES
+from medseg.io.names import lists_file, require_regular
 
 DESCRIPTION = "dataset_description.json"
 DERIVATIVES = Path("derivatives") / "medseg"
 PLACES = ("sub-*/anat/sub-*", "sub-*/ses-*/anat/sub-*")
+FOLDERS = ("sub-*", "sub-*/anat", "sub-*/ses-*", "sub-*/ses-*/anat")
 NO_SCANS = ("mask", "dseg", "probseg")
 """Endings of files among the anatomy that are no scans."""
 VERSION = "1.10.0"
@@ -54,8 +56,11 @@ def scans(root: Path) -> list[Path]:
     """The anatomical scans of all subjects and sessions, sorted.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or the folder of a subject or session is a broken link.
     """
+    for place in FOLDERS:
+        for path in sorted(root.glob(place)):
+            require_regular(path)
     found = sorted(path for place in PLACES for path in root.glob(place) if _is_scan(path))
     if not found:
         raise InputError(
@@ -178,4 +183,4 @@ def _is_segmentation(path: Path) -> bool:
 
 def _is_scan(path: Path) -> bool:
     stem, suffix = stem_and_suffix(path)
-    return suffix in NIFTI_SUFFIXES and not stem.endswith(NO_SCANS) and path.is_file()
+    return suffix in NIFTI_SUFFIXES and not stem.endswith(NO_SCANS) and lists_file(path)

@@ -15,7 +15,9 @@ from medseg.data.label_files import label_values
 from medseg.data.layouts import detect, read_layout
 from medseg.io import ReadOptions, read_label_file, states_segments
 from medseg.io.names import (
+    lists_file,
     names_image,
+    require_there,
     scan_of_labels,
     scan_of_result,
     stem_and_suffix,
@@ -62,8 +64,7 @@ def pair_files(
         InputError: a path does not exist, or a dataset has no labels.
     """
     for path in (pred, ref):
-        if not path.exists():
-            raise InputError("there is no such file or folder", source=path, hint="check the path")
+        require_there(path)
     if pred.is_dir() != ref.is_dir():
         raise UsageError(f"{pred.name} and {ref.name} must both be files or both be folders")
     if not ref.is_dir():
@@ -220,7 +221,7 @@ def images_in(folder: Path) -> dict[str, Path]:
         UsageError: two files differ only by suffix.
     """
     out: dict[str, Path] = {}
-    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and p.is_file()]
+    files = [p for p in sorted(folder.iterdir()) if not p.name.startswith(".") and lists_file(p)]
     for path in without_pictures([path for path in files if names_image(path)]):
         stem = stem_and_suffix(path)[0]
         if stem in out:

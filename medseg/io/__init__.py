@@ -9,7 +9,7 @@ from medseg.io.names import format_of, stem_and_suffix
 from medseg.io.options import ImageInfo, ReadOptions
 from medseg.io.pictures.overlay import write_overlay
 from medseg.io.read import files_of, grey, inspect, inspect_channels, read_scan, read_volume
-from medseg.io.write import require_holds, write_image, write_labels
+from medseg.io.write import lost_in, require_holds, write_image, write_labels
 
 __all__ = [
     "SUFFIXES",
@@ -25,6 +25,7 @@ __all__ = [
     "inspect_channels",
     "is_dicom_folder",
     "list_series",
+    "lost_in",
     "read_label_file",
     "read_labels",
     "read_mask_folder",

@@ -14,7 +14,7 @@ from medseg.core.errors import InputError, listed
 from medseg.core.structures import value_counts
 from medseg.core.volume import LabelMap
 from medseg.io.name_matching import name_key, names_by_key
-from medseg.io.names import names_image, stem_and_suffix, without_pictures
+from medseg.io.names import lists_file, names_image, stem_and_suffix, without_pictures
 from medseg.io.painting import Painting
 from medseg.io.read import read_label_values
 from medseg.io.values import smallest_dtype
@@ -96,7 +96,7 @@ def _binary(mask: LabelMap, path: Path) -> NDArray[np.bool_]:
 def _files(folder: Path) -> dict[str, Path]:
     """The masks of a folder by the key of their names, sorted; `.img` is part of its `.hdr`."""
     try:
-        names = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file())
+        names = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and lists_file(p))
     except OSError as fault:
         raise InputError.unreadable(fault, folder) from None
     images = [path for path in names if names_image(path)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,9 @@ NO_SCAN_NAMES = ("readme", "license", "licence", "changes", "copying", ".ds_stor
 
 COLOURS = ("red", "green", "blue")
 """Channels of a picture."""
+
+BROKEN_LINK = "is a broken link"
+MEND_LINK = "restore the file that it leads to, or remove the link"
 
 STRUCTURE_SET = "_rtstruct"
 """Ending of the name of a DICOM structure set, beside the label map of its scan."""
@@ -123,6 +127,48 @@ def without_pictures(files: Sequence[Path]) -> list[Path]:
     return volumes or list(files)
 
 
+def lists_file(path: Path) -> bool:
+    """Whether a folder lists anything under a path but a folder.
+
+    A link that leads nowhere and a pipe are files by their names, so that whoever reads them refuses them
+    by name, and no listing passes over them.
+    """
+    return os.path.lexists(path) and not path.is_dir()
+
+
+def is_broken_link(path: Path) -> bool:
+    """Whether a path is a link that leads nowhere."""
+    return path.is_symlink() and not path.exists()
+
+
+def require_there(path: Path, what: str = "file or folder") -> None:
+    """Refuse a path at which there is nothing.
+
+    Args:
+        path: of a file or folder.
+        what: it should be.
+
+    Raises:
+        InputError: nothing is there, or a link that leads nowhere.
+    """
+    if is_broken_link(path):
+        raise InputError(BROKEN_LINK, source=path, hint=MEND_LINK)
+    if not path.exists():
+        raise InputError(f"there is no such {what}", source=path, hint="check the path")
+
+
+def require_regular(path: Path) -> None:
+    """Refuse a link that leads nowhere, a pipe and a device; a folder and a regular file are neither.
+
+    Raises:
+        InputError: which of these it is.
+    """
+    if is_broken_link(path):
+        raise InputError(BROKEN_LINK, source=path, hint=MEND_LINK)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise InputError("is not a regular file", source=path, hint="copy it to a file first")
+
+
 def require_file(path: Path) -> None:
     """Refuse what is missing, a folder, a device or empty.
 
@@ -130,12 +176,10 @@ def require_file(path: Path) -> None:
         InputError: there is nothing to read at `path`.
     """
     try:
-        if not path.exists():
-            raise InputError("there is no such file", source=path, hint="check the path")
+        require_there(path, "file")
         if path.is_dir():
             raise InputError("this is a folder, not an image file", source=path, hint="give a file in it")
-        if not path.is_file():
-            raise InputError("this is not a regular file", source=path, hint="copy it to a file first")
+        require_regular(path)
         if path.stat().st_size == 0:
             raise InputError("the file is empty", source=path, hint="copy it again")
     except (OSError, ValueError) as fault:
@@ -149,9 +193,10 @@ def opened(path: Path) -> Iterator[BinaryIO]:
     """The file, open for reading bytes.
 
     Raises:
-        InputError: it may not or cannot be read.
+        InputError: it may not or cannot be read, or is no regular file: a pipe may never end.
     """
     try:
+        require_regular(path)
         with path.open("rb") as stream:
             yield stream
     except OSError as fault:

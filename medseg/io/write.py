@@ -71,6 +71,19 @@ def require_holds(path: str | Path, grid: Grid) -> None:
         room.require_holds(path, grid)
 
 
+def lost_in(path: str | Path, form: FileForm) -> tuple[str, ...]:
+    """What a file of this name cannot hold of the file that its labels or image belong to, as a sentence.
+
+    Args:
+        path: the target; its suffix chooses the format.
+        form: of the file they belong to.
+    """
+    found = format_of(path)
+    if not found.is_picture or not form.orientation_known:
+        return ()
+    return (f"A {found.content} stores no size, place and orientation: the result lacks those of its scan.",)
+
+
 def write_image(
     path: str | Path,
     array: NDArray[Any],
@@ -182,7 +195,8 @@ def _check(
 def _differences(
     temporary: Path, array: NDArray[Any], grid: Grid, form: FileForm, room: ModuleType
 ) -> Iterator[str]:
-    stored, kind = _read_back(temporary, grid, room), format_of(temporary).kind
+    stored: Stored = room.read(temporary, ReadOptions(assume_ras=True))
+    kind = format_of(temporary).kind
     meant = array if array.ndim == 4 else array[None]
     if stored.array.shape != meant.shape:
         yield f"shape {stored.array.shape} for {meant.shape}"
@@ -192,23 +206,6 @@ def _differences(
         yield f"its grid lies {stored.info.grid.offset_mm(grid):.4g} mm off"
     if kind == "NIfTI":
         yield from _form_differences(stored.info.form, grid, form)
-
-
-def _read_back(temporary: Path, grid: Grid, room: ModuleType) -> Stored:
-    """Read with the decisions the input was read with: whichever of its forms is the grid."""
-    choices = [ReadOptions(assume_ras=True)]
-    if format_of(temporary).kind == "NIfTI":
-        choices += [ReadOptions(use_form="sform"), ReadOptions(use_form="qform")]
-    for options in choices:
-        try:
-            if room.describe(temporary, options).grid.matches(grid):
-                break
-        except GeometryError:
-            continue
-    else:
-        options = choices[0]
-    stored: Stored = room.read(temporary, options)
-    return stored
 
 
 def _form_differences(found: FileForm, grid: Grid, form: FileForm) -> Iterator[str]:

@@ -24,6 +24,7 @@ from medseg.io import (
     digest_of,
     inspect,
     inspect_channels,
+    lost_in,
     read_volume,
     require_holds,
     write_image,
@@ -215,6 +216,7 @@ class Job:
                 reading = self.options.reading
                 volume = read_volume(self.case.source, channels=looked.channels, options=reading)
                 said = left_out(self.case.first, reading) if self.options.dicom else ()
+                said += lost_in(self.target, volume.form)
                 self.volume = replace(volume, warnings=(*volume.warnings, *self.case.warnings, *said))
 
     def _grey(self) -> tuple[str, ...] | None:

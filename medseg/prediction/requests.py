@@ -21,8 +21,12 @@ from medseg.io.names import (
     MADE_BY_US,
     PROBABILITIES,
     format_of,
+    is_broken_link,
     is_no_scan,
+    lists_file,
     names_image,
+    require_regular,
+    require_there,
     scan_of_labels,
     scan_of_result,
     without_pictures,
@@ -165,6 +169,7 @@ def _channels_case(pairs: Sequence[tuple[str, Path]]) -> InputCase:
     if len(set(names)) != len(names):
         raise UsageError(f"a channel is given twice: {', '.join(names)}")
     for name, path in pairs:
+        require_regular(path)
         if not path.exists():
             raise InputError(f"the file of channel {name} does not exist", source=path)
     first = pairs[0][1]
@@ -185,9 +190,8 @@ def _common_start(stems: Sequence[str]) -> str:
 
 
 def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
-    if not path.exists():
-        raise InputError("there is no such file or folder", source=path)
-    if path.is_file():
+    require_there(path)
+    if not path.is_dir():
         return [_file_case(path)]
     if bids.is_root(path):
         found = [replace(_file_case(scan), warnings=bids.misplaced(scan, path)) for scan in bids.scans(path)]
@@ -198,7 +202,7 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
         return [_dicom_case(path)]
     entries = _entries(path)
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
-    scans = without_pictures([*series, *(p for p in entries if p.is_file() and _is_scan(p))])
+    scans = without_pictures([*series, *(p for p in entries if lists_file(p) and _is_scan(p))])
     files = _without_labels([p for p in scans if p not in series], say)
     cases = _numbered_cases(files, path) or [_file_case(p) for p in files]
     cases += [_dicom_case(p) for p in series]
@@ -236,12 +240,15 @@ def _is_of_scan(path: Path, scans: Collection[str]) -> bool:
     """Whether a file is named as a result or as labels of one of the scans."""
     stem = stem_and_suffix(path)[0]
     page = stem.removesuffix("_report") if stem.endswith("_report") else ""
-    return path.is_file() and not {scan_of_result(stem), scan_of_labels(stem), page}.isdisjoint(scans)
+    return lists_file(path) and not {scan_of_result(stem), scan_of_labels(stem), page}.isdisjoint(scans)
 
 
 def _tell_aside(paths: Sequence[Path], folder: Path, say: Say) -> None:
     """Say in one line what in a folder is read for no case."""
-    groups = {"file": [p.name for p in paths if p.is_file()], "folder": [p.name for p in paths if p.is_dir()]}
+    groups = {
+        "file": [p.name for p in paths if lists_file(p)],
+        "folder": [p.name for p in paths if p.is_dir()],
+    }
     told = [
         f"{counted(len(names), what)} ({listed(names, most=ASIDE)})"
         for what, names in groups.items()
@@ -317,7 +324,10 @@ def _dicom_case(folder: Path) -> InputCase:
 
 
 def _is_scan(path: Path) -> bool:
-    """Whether a file of a folder is read: an image, no result, and of a pair the header."""
+    """Whether a file of a folder is read: an image, no result, and of a pair the header.
+
+    A broken link may have led to a series or a DICOM file, whose names have no suffix.
+    """
     stem, _ = stem_and_suffix(path)
     result = stem.endswith(MADE_BY_US) or PROBABILITIES in stem or format_of(path).holds_labels_only
-    return names_image(path) and not result
+    return (names_image(path) or (is_broken_link(path) and not is_no_scan(path))) and not result

@@ -62,16 +62,20 @@ def train_folds(
     """
     require_folds_folder(out)
     budget = options.time_budget_s
+    share = replace(
+        options,
+        time_budget_s=None if budget is None else budget / options.folds,
+        spent_s=options.spent_s / options.folds,
+    )
     done = []
-    for fold in range(options.folds):
-        say(f"fold {fold} of {options.folds}")
-        own = replace(
-            options,
-            fold=fold,
-            time_budget_s=None if budget is None else budget / options.folds,
-            spent_s=options.spent_s / options.folds,
-        )
-        done.append(train(recipe, data, out / f"{FOLD}{fold}", own, say=say, on_epoch=on_epoch))
+    try:
+        for fold in range(options.folds):
+            say(f"fold {fold} of {options.folds}")
+            own = replace(share, fold=fold)
+            done.append(train(recipe, data, out / f"{FOLD}{fold}", own, say=say, on_epoch=on_epoch))
+    finally:
+        if out.is_dir() and not any(out.iterdir()):  # a fold that failed at once leaves nothing
+            out.rmdir()
     own_cases = _Cases(recipe, data, options)
     done, told = _postprocessed(done, own_cases, say)
     cases = tuple(sorted((c for fold in done for c in fold.validation), key=lambda case: case.case_id))

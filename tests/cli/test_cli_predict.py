@@ -517,9 +517,15 @@ def test_row_20_two_forms_need_a_choice(tmp_path: Path, model_path: Path) -> Non
     assert "--use-form" in refused(4, "predict", scan, "-m", model_path)
     for form in ("sform", "qform"):
         out = tmp_path / f"{form}.nii.gz"
-        done("predict", scan, "-m", model_path, "--use-form", form, "-o", out, "-q")
-        for key in ("qoffset_x", "sform_code", "qform_code"):
-            assert nib.load(out).header[key] == nib.load(scan).header[key]
+        words = ("predict", scan, "-m", model_path, "--use-form", form)
+        done(*words, "-o", out, "-q", "--probabilities")
+        assert f"the {form} was used, as requested" in refused(
+            3, *words, "-o", tmp_path / "no.nii", "--strict"
+        )
+        chosen = getattr(nib.load(scan).header, f"get_{form}")()
+        for path in (out, *tmp_path.glob(f"{form}_prob-*.nii.gz")):
+            for stored in (nib.load(path).header.get_sform(), nib.load(path).header.get_qform()):
+                np.testing.assert_allclose(stored, chosen, atol=1e-4)
     assert "'sform' or 'qform'" in refused(2, "predict", scan, "-m", model_path, "--use-form", "both")
 
 

@@ -86,7 +86,7 @@ def in_folder(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
 
 
 def whole_volume(path: Path, series: str | None = None) -> Volume:
-    found = io.read_volume(path, options=io.ReadOptions(series=series))
+    found = io.read_volume(path, options=io.ReadOptions(series=series, assume_ras=path.suffix == ".tif"))
     assert found.array.shape[1:] == found.grid.shape
     assert np.isfinite(found.array).all()
     assert np.isfinite(found.grid.affine).all()
@@ -94,7 +94,7 @@ def whole_volume(path: Path, series: str | None = None) -> Volume:
 
 
 def whole_labels(path: Path) -> LabelMap:
-    found = io.read_labels(path)
+    found = io.read_labels(path, options=io.ReadOptions(assume_ras=path.suffix == ".tif"))
     assert found.array.shape == found.grid.shape
     assert found.array.dtype.kind in "iu"
     return found

@@ -19,7 +19,7 @@ from io_files import AFFINE, save
 from PIL import Image
 
 from medseg.core.errors import InputError
-from medseg.io import inspect, read_labels, read_segments, read_volume
+from medseg.io import ReadOptions, inspect, read_labels, read_segments, read_volume
 from medseg.io.contents import CONTENTS
 from medseg.io.formats import FORMATS
 from medseg.io.names import stem_and_suffix
@@ -106,7 +106,7 @@ def test_a_suffix_that_lies_is_named_with_the_right_one(tmp_path: Path, name: st
             f"{path}: holds {content}, though its suffix says {FORMATS[suffix].content}; "
             f"rename it to {name}{voxels}"
         )
-    assert inspect(path.rename(tmp_path / name)).grid.shape
+    assert inspect(path.rename(tmp_path / name), options=ReadOptions(assume_ras=True)).grid.shape
 
 
 @pytest.mark.parametrize("name", KINDS)

@@ -231,3 +231,26 @@ def test_damaged_headers_are_a_value_or_a_refusal(tmp_path: Path) -> None:
             continue
         assert volume.array.shape[1:] == volume.grid.shape
         assert np.isfinite(volume.array).all()
+
+
+@pytest.mark.parametrize("kept", [32, 31, 27])
+def test_a_series_with_fewer_images_than_its_headers_count_is_told(tmp_path: Path, kept: int) -> None:
+    files = write_dicom(tmp_path / "ct", 32, tags={0x00201002: ("IS", "32")})
+    for path in files[kept:]:
+        path.unlink()
+    told = [text for text in io.read_volume(tmp_path / "ct").warnings if "The headers state" in text]
+    expected = f"The headers state 32 images in the acquisition, and {kept} are there"
+    assert [text.startswith(expected) for text in told] == [True] * (kept < 32)
+
+
+def test_an_acquisition_may_fill_two_series_and_some_slices_may_not_count(tmp_path: Path) -> None:
+    tags = {0x00201002: ("IS", "12")}
+    write_dicom(tmp_path / "two", 6, uid="1.2.3.1", tags=tags)
+    write_dicom(tmp_path / "two", 6, uid="1.2.3.2", first=6, tags=tags)
+    assert io.read_volume(tmp_path / "two", options=io.ReadOptions(series="1")).warnings == ()
+    for number in ("", "0", "7"):
+        folder = tmp_path / f"one{number}"
+        first = write_dicom(folder, 6, tags=tags)[0]
+        write_dicom(folder, 1, tags={0x00201002: ("IS", number)})
+        assert first.exists()
+        assert io.read_volume(folder).warnings == ()

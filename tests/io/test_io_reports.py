@@ -228,7 +228,7 @@ def test_pages_of_a_tiff_that_form_a_loop_are_refused(
 def test_more_pages_than_a_volume_has_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "scan.tif"
     tifffile.imwrite(path, np.zeros((5, 8, 9), np.uint8), photometric="minisblack", metadata=None)
-    assert io.inspect(path).shape == (9, 8, 5)
+    assert io.inspect(path, options=io.ReadOptions(assume_ras=True)).shape == (9, 8, 5)
     monkeypatch.setattr(tiff, "MOST_PAGES", 4)
     with pytest.raises(InputError, match="more than 4 pages"):
         io.inspect(path)

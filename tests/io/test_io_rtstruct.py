@@ -13,6 +13,7 @@ from commands import done, refused
 from dicom_files import contour, structure_set
 from io_files import rotation, write_dicom
 from matplotlib.path import Path as Outline
+from pydicom import dcmread
 from pydicom.data import get_testdata_file
 
 from medseg import io
@@ -132,6 +133,64 @@ def test_a_contour_between_the_slices_is_refused(tmp_path: Path, off: float, fau
         return
     with pytest.raises(GeometryError, match=fault):
         io.read_labels(file)
+
+
+@pytest.mark.parametrize(
+    ("shift_mm", "lost"),
+    [((500.0, 0, 0), "9 voxels"), ((0, -300.0, 0), "9 voxels"), ((-1.6, 0, 0), "3 voxels"), ((0, 0, 0), "")],
+)
+def test_a_structure_outside_the_image_is_refused(
+    tmp_path: Path, shift_mm: tuple[float, float, float], lost: str
+) -> None:
+    slices = series(tmp_path / "ct")
+    points = np.add(contour(slices[1], box((1, 1), (3, 3))), shift_mm)
+    file = structure_set(tmp_path / "rt.dcm", slices[0], {"a": [points]})
+    if not lost:
+        assert np.count_nonzero(io.read_labels(file).array) == 9
+        return
+    with pytest.raises(GeometryError, match=rf"{lost} of 'a' lies? outside the series"):
+        io.read_labels(file)
+
+
+def test_contours_that_span_more_than_any_image_are_refused(tmp_path: Path) -> None:
+    slices = series(tmp_path / "ct")
+    points = np.add(contour(slices[1], box((1, 1), (3, 3))), [[0, 0, 0], [1e9, 0, 0], [1e9, 0, 0], [0, 0, 0]])
+    file = structure_set(tmp_path / "rt.dcm", slices[0], {"a": [points]})
+    with pytest.raises(GeometryError, match="reach over"):
+        io.read_labels(file)
+
+
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        ("POINT", "POINT"),
+        ("OPEN_PLANAR", "OPEN_PLANAR"),
+        ("OPEN_NONPLANAR", "OPEN_NONPLANAR"),
+        ("CANARY", ""),
+    ],
+)
+def test_contours_that_are_not_closed_are_told_beside_closed_ones(
+    tmp_path: Path, kind: str, said: str
+) -> None:
+    slices = series(tmp_path / "ct")
+    drawn = [contour(path, box((1, 1), (3, 3))) for path in slices[:3]]
+    file = structure_set(tmp_path / "rt.dcm", slices[0], {"a": drawn})
+    header = dcmread(file)
+    header.ROIContourSequence[0].ContourSequence[2].ContourGeometricType = kind
+    header.save_as(file)
+    labels = io.read_labels(file)
+    assert np.count_nonzero(labels.array) == 18
+    kinds = f" ({said})" if said else ""
+    assert labels.warnings == (f"Left out: 1 contour of a that is not a closed polygon{kinds}.",)
+
+
+def test_a_structure_too_small_for_a_voxel_is_told(tmp_path: Path) -> None:
+    slices = series(tmp_path / "ct")
+    drawn = {"a": [contour(slices[1], box((1, 1), (3, 3)))]}
+    drawn["dot"] = [contour(slices[1], [(5.2, 5.2), (5.4, 5.2), (5.4, 5.4)])]
+    file = structure_set(tmp_path / "rt.dcm", slices[0], drawn)
+    told = "The contours of dot surround the centre of no voxel; taken as absent."
+    assert io.read_labels(file).warnings == (told,)
 
 
 def test_overlaps_points_and_gaps_are_said(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from medseg.io.pictures.slices import NO_SIZE
 from medseg.preparation.orient import canonical
 
 ROWS, COLUMNS = 5, 7
+AS_RAS = io.ReadOptions(assume_ras=True)
 PICTURES = (".png", ".tif", ".tiff")
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -185,20 +186,37 @@ def test_pages_of_a_tiff_are_slices(tmp_path: Path, dtype: str, compression: str
     tifffile.imwrite(
         tmp_path / "a.tif", stored, photometric="minisblack", compression=compression, byteorder=">"
     )
-    volume = io.read_volume(tmp_path / "a.tif")
+    volume = io.read_volume(tmp_path / "a.tif", options=AS_RAS)
     assert volume.grid.shape == (COLUMNS, ROWS, 4)
     np.testing.assert_array_equal(volume.array[0].T, stored)
     colours = np.stack([stored] * 3, axis=-1)
     tifffile.imwrite(tmp_path / "b.tif", colours, photometric="rgb", compression=compression)
-    np.testing.assert_array_equal(io.read_volume(tmp_path / "b.tif").array[2].T, stored)
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "b.tif", options=AS_RAS).array[2].T, stored)
+
+
+@pytest.mark.parametrize("read", [io.inspect, io.read_volume, io.read_labels])
+def test_several_pages_are_a_volume_without_orientation(tmp_path: Path, read: Any) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((4, ROWS, COLUMNS), np.uint8), photometric="minisblack")
+    with pytest.raises(GeometryError, match=r"state no orientation; add --assume-ras"):
+        read(tmp_path / "a.tif")
+    found = read(tmp_path / "a.tif", options=AS_RAS)
+    assert found.warnings[0] == "The file stores no orientation; RAS order was assumed, as requested."
+    assert not found.form.orientation_known
+
+
+@pytest.mark.parametrize(("name", "what"), [("a.tif", "A TIFF"), ("a.png", "A PNG"), ("a.nii.gz", "")])
+def test_a_picture_loses_where_its_scan_lies(tmp_path: Path, name: str, what: str) -> None:
+    told = f"{what} stores no size, place and orientation: the result lacks those of its scan."
+    assert io.lost_in(tmp_path / name, FileForm()) == ((told,) if what else ())
+    assert io.lost_in(tmp_path / name, FileForm(".png", sform_code=0, qform_code=0)) == ()
 
 
 def test_channels_of_imagej_are_channels(tmp_path: Path) -> None:
     stored = np.arange(2 * 3 * ROWS * COLUMNS).reshape(2, 3, ROWS, COLUMNS).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", stored, imagej=True, metadata={"axes": "ZCYX"})
     with pytest.raises(InputError, match="3 volumes"):
-        io.read_volume(tmp_path / "a.tif")
-    volume = io.read_volume(tmp_path / "a.tif", channels=("a", "b", "c"))
+        io.read_volume(tmp_path / "a.tif", options=AS_RAS)
+    volume = io.read_volume(tmp_path / "a.tif", channels=("a", "b", "c"), options=AS_RAS)
     np.testing.assert_array_equal(volume.array[1, :, :, 1].T, stored[1, 1])
     tifffile.imwrite(tmp_path / "b.tif", stored, imagej=True, metadata={"axes": "TZYX"})
     with pytest.raises(InputError, match="axes other than pages and channels"):
@@ -478,11 +496,11 @@ def test_a_tiff_holds_slices_and_fractions_and_negative_labels(tmp_path: Path) -
     shape = (COLUMNS, ROWS, 3)
     fractions = np.random.default_rng(0).random(shape, dtype=np.float32)
     io.write_image(tmp_path / "p.tif", fractions, slice_grid(shape), form=FileForm())
-    np.testing.assert_array_equal(io.read_volume(tmp_path / "p.tif").array[0], fractions)
+    np.testing.assert_array_equal(io.read_volume(tmp_path / "p.tif", options=AS_RAS).array[0], fractions)
     for low in (-1, -70_000):
         array = np.full(shape, low)
         io.write_labels(tmp_path / "l.tif", LabelMap(array, slice_grid(shape)), overwrite=True)
-        np.testing.assert_array_equal(io.read_labels(tmp_path / "l.tif").array, array)
+        np.testing.assert_array_equal(io.read_labels(tmp_path / "l.tif", options=AS_RAS).array, array)
 
 
 @pytest.mark.parametrize(

@@ -70,16 +70,34 @@ def test_a_result_has_the_inputs_geometry_to_the_bit(
     assert io.read_labels(tmp_path / f"out{suffix}").grid.offset_mm(labels.grid) == 0.0
 
 
-@pytest.mark.parametrize("choice", ["sform", "qform"])
-def test_contradicting_forms_are_kept_as_they_were(tmp_path: Path, choice: str) -> None:
+@pytest.mark.parametrize(("choice", "code"), [("sform", 1), ("qform", 2)])
+@pytest.mark.parametrize("units", [10, 1])
+def test_the_form_that_was_chosen_becomes_both_forms_of_a_result(
+    tmp_path: Path, choice: str, code: int, units: int
+) -> None:
     image = nib.Nifti1Image(ramp(), AFFINE)
     image.set_sform(AFFINE, 1)
-    image.set_qform(oblique(), 2)
+    image.set_qform(AFFINE @ np.diag([-1, 1, 1, 1]), 2)
     nib.save(image, tmp_path / "in.nii.gz")
-    edit(tmp_path / "in.nii.gz", pixdim__1=0.95)
+    edit(tmp_path / "in.nii.gz", pixdim__1=0.95, xyzt_units=units)
     labels = labels_like(tmp_path / "in.nii.gz", use_form=choice)
+    scan = io.read_volume(tmp_path / "in.nii.gz", options=io.ReadOptions(use_form=choice))  # type: ignore[arg-type]
+    assert f"the {choice} was used, as requested" in scan.warnings[0]
     io.write_labels(tmp_path / "out.nii.gz", labels)
-    assert geometry_fields(tmp_path / "out.nii.gz") == geometry_fields(tmp_path / "in.nii.gz")
+    header = nib.load(tmp_path / "out.nii.gz").header
+    scale = 1e3 if units == 1 else 1.0
+    for matrix, stated in (header.get_sform(coded=True), header.get_qform(coded=True)):
+        assert stated == code
+        scaled = matrix * np.array([[scale]] * 3 + [[1]])
+        np.testing.assert_allclose(scaled, labels.grid.affine, rtol=1e-5, atol=1e-4 * scale)
+    assert io.read_labels(tmp_path / "out.nii.gz").grid.matches(labels.grid)
+
+
+def test_forms_that_agree_are_kept_as_they_were_whichever_is_named(tmp_path: Path) -> None:
+    source = save(tmp_path / "in.nii.gz", affine=oblique(), sform=1, qform=2)
+    labels = labels_like(source, use_form="qform")
+    io.write_labels(tmp_path / "out.nii.gz", labels)
+    assert geometry_fields(tmp_path / "out.nii.gz") == geometry_fields(source)
 
 
 def test_a_file_without_orientation_stays_without(tmp_path: Path) -> None:

@@ -68,7 +68,8 @@ class Bench:
 
 
 def train(recipe: Path, data: Path, out: Path, *more: object) -> Ran:
-    return medseg("train", recipe, "--data", data, "-o", out, "--threads", 1, "--folds", 3, *more)
+    folds = ("--folds", 3, "--fold", 0)
+    return medseg("train", recipe, "--data", data, "-o", out, "--threads", 1, *folds, *more)
 
 
 @pytest.fixture(scope="module")
@@ -220,6 +221,8 @@ def test_an_interrupted_training_leaves_a_usable_model_and_goes_on_to_the_same_e
             1,
             "--folds",
             3,
+            "--fold",
+            0,
         ]
         assert main._run([str(word) for word in words], debug=False) == 130
     halfway = load_model(tmp_path / "run" / "model.safetensors")
@@ -240,7 +243,19 @@ def test_an_interruption_before_the_first_epoch_leaves_nothing(
     from medseg.cli import main
 
     interrupted(0, monkeypatch)
-    words = ["train", bench.recipe, "--data", bench.data, "-o", tmp_path / "run", "--folds", 3, "-q"]
+    words = [
+        "train",
+        bench.recipe,
+        "--data",
+        bench.data,
+        "-o",
+        tmp_path / "run",
+        "--folds",
+        3,
+        "-q",
+        "--fold",
+        0,
+    ]
     assert main._run([str(word) for word in words], debug=False) == 130
     assert list(tmp_path.iterdir()) == []
 
@@ -529,6 +544,8 @@ def test_training_asks_nobody_outside(bench: Bench, tmp_path: Path) -> None:
         1,
         "--folds",
         3,
+        "--fold",
+        0,
     )
     found = apart(tmp_path, *words, "-q")
     assert found.ran.code == 0, found.ran.err

@@ -10,6 +10,7 @@ import pytest
 from commands import done, names, refused
 from PIL import Image
 
+import medseg
 from medseg import io
 from medseg.core.affine import shifted
 from medseg.core.structures import from_labels
@@ -97,6 +98,17 @@ def test_a_volume_is_not_predicted_into_a_png(scan: Path, model_path: Path) -> N
     ran = refused(2, "predict", scan, "-m", model_path, "-o", scan.parent / "out" / "a.png")
     assert "a PNG stores one slice, and the grid has 18; end the name in .tif or .nii.gz" in ran
     assert not (scan.parent / "out").exists()
+
+
+def test_what_a_tiff_loses_of_its_scan_is_told(scan: Path, model_path: Path) -> None:
+    told = "A TIFF stores no size, place and orientation: the result lacks those of its scan"
+    assert told in done("predict", scan, "-m", model_path, "-o", scan.parent / "a.tif").err
+    assert told in refused(3, "predict", scan, "-m", model_path, "-o", scan.parent / "b.tif", "--strict")
+    assert not (scan.parent / "b.tif").exists()
+    labels = LabelMap(np.zeros((4, 5, 6), np.uint8), Grid((4, 5, 6), np.eye(4)))
+    with pytest.warns(UserWarning, match="stores no size, place and orientation"):
+        medseg.write(scan.parent / "c.tif", labels)
+    assert "--assume-ras" in refused(4, "info", scan.parent / "c.tif")
 
 
 @pytest.mark.parametrize("role", ["prediction", "reference"])

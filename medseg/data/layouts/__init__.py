@@ -11,6 +11,7 @@ from medseg.data.layouts.case import CaseFiles, DatasetFiles, require_folder
 from medseg.data.layouts.description import LISTER, required_description
 from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import About, NewCase, Writer
+from medseg.io.names import require_regular
 
 LAYOUTS = Registry[Layout](
     "layout",
@@ -58,8 +59,10 @@ def layout_of(source: Path) -> str:
     """The layout of a folder or table: what its names tell, else `folder`, which reads any usual names.
 
     Raises:
-        InputError: there is nothing, a file that is no table, or a `dataset.json` of neither known form.
+        InputError: there is nothing, a file that is no table, or a `dataset.json` of neither known form or
+            that is no regular file.
     """
+    require_regular(source / LISTER)
     if found := detect(source):
         return found
     require_folder(source)
@@ -103,7 +106,7 @@ def read_layout(folder: Path, layout: str, *, complete: bool = True) -> DatasetF
 def _tells(layout: Layout, folder: Path) -> bool:
     try:
         return layout.fits is not None and layout.fits(folder)
-    except InputError:  # a link out of the folder, or two files of one name
+    except InputError:  # two files of one name
         return False
 
 

@@ -18,10 +18,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.core.errors import InputError, UsageError
-from medseg.data.layouts.case import CaseFiles, DatasetFiles, folders_in, require_distinct, without_results
+from medseg.data.layouts.case import (
+    CaseFiles,
+    DatasetFiles,
+    entries,
+    folders_in,
+    require_distinct,
+    require_no_broken_links,
+    without_results,
+)
 from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import ENDING, About, NewCase, Writer, opened, revalued, write_channel
 from medseg.io import stem_and_suffix, write_labels
+from medseg.io.names import lists_file
 
 
 def _as_named(patient: str) -> str:
@@ -139,13 +148,15 @@ def _not_whole(patient: Path, case: CaseFiles | None) -> InputError:
 
 def _patients(folder: Path) -> Iterator[Path]:
     """Folders with images, in the folder itself or one further down."""
+    require_no_broken_links(entries(folder))
     for path in folders_in(folder):
+        require_no_broken_links(entries(path))
         inner = [p for p in folders_in(path) if _stems(p)]
         yield from inner or [path]
 
 
 def _stems(folder: Path) -> dict[str, Path]:
-    found = {stem_and_suffix(p)[0]: p for p in sorted(folder.glob("*.nii*")) if p.is_file()}
+    found = {stem_and_suffix(p)[0]: p for p in sorted(folder.glob("*.nii*")) if lists_file(p)}
     return without_results(found, marks=MARKS)
 
 

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.core.errors import InputError
 from medseg.core.structures import Structure
 from medseg.io import ReadOptions, stem_and_suffix
-from medseg.io.names import scan_of_result
+from medseg.io.names import (
+    BROKEN_LINK,
+    MEND_LINK,
+    is_broken_link,
+    is_no_scan,
+    lists_file,
+    names_image,
+    require_regular,
+    scan_of_result,
+)
 
 
 @dataclass(frozen=True)
@@ -99,16 +108,20 @@ def require_folder(folder: Path) -> None:
 def inside(folder: Path, name: str, lister: str, *, complete: bool) -> Path:
     """The path of a file that the file `lister` of a folder names.
 
+    A link in the folder may lead anywhere, for whoever owns the folder made it; a name may not.
+
     Raises:
-        InputError: it lies outside the folder; with `complete`, it is not there.
+        InputError: its name leads out of the folder; with `complete`, it is not there.
     """
     path = folder / name
     try:
-        within, there = path.resolve().is_relative_to(folder.resolve()), path.is_file()
+        broken, there, within = is_broken_link(path), path.is_file(), _is_within(folder, name)
     except (OSError, ValueError, RuntimeError):  # a zero byte, a name too long, a loop of links
-        within, there = True, False
+        broken, there, within = False, False, True
     if not within:
         raise InputError(f"names {name!r}, which is outside the folder", source=folder / lister)
+    if complete and broken:
+        raise InputError(f"names {name!r}, which {BROKEN_LINK}", source=folder / lister, hint=MEND_LINK)
     if complete and not there:
         raise InputError(
             f"names {name!r}, which does not exist",
@@ -118,21 +131,23 @@ def inside(folder: Path, name: str, lister: str, *, complete: bool) -> Path:
     return path
 
 
+def _is_within(folder: Path, name: str) -> bool:
+    """Whether a name stays in a folder: it neither climbs nor begins at the root, or comes back."""
+    stays = ".." not in Path(name).parts and not Path(name).is_absolute()
+    return stays or (folder / name).resolve().is_relative_to(folder.resolve())
+
+
 def files_in(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """The images in a folder, by stem, in the order of their names; hidden files are none.
 
     Raises:
-        InputError: two have one stem, or a link leads out of the folder.
+        InputError: two have one stem.
     """
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         stem, suffix = stem_and_suffix(path)
-        if suffix not in suffixes or path.name.startswith(".") or not path.is_file():
+        if suffix not in suffixes or path.name.startswith(".") or not lists_file(path):
             continue
-        if not path.resolve().is_relative_to(folder.resolve()):
-            raise InputError(
-                "is a link to a file outside the folder", source=path, hint="copy the file into it"
-            )
         if stem in found:
             raise InputError(
                 f"lists {stem!r} more than once", source=folder, hint="give each case its own name"
@@ -158,10 +173,29 @@ def _is_result(stem: str, path: Path, files: Mapping[str, Path], marks: Sequence
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """Folders in a folder, in the order of their names; hidden ones and links to nothing are none."""
-    if not folder.is_dir():
-        return []
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    """Folders in a folder, in the order of their names; hidden ones and links to nothing are none.
+
+    Who reads cases of them calls `require_no_broken_links` first.
+    """
+    return [path for path in entries(folder) if path.is_dir()]
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, in the order of the names; what is hidden does not count."""
+    return sorted(p for p in folder.iterdir() if p.name[:1] != ".") if folder.is_dir() else []
+
+
+def require_no_broken_links(paths: Iterable[Path]) -> None:
+    """Refuse a link that leads nowhere and may have led to a folder or a DICOM file.
+
+    What is named as an image is left to who reads it, as the fault of one case.
+
+    Raises:
+        InputError: naming the first such link.
+    """
+    for path in paths:
+        if not (names_image(path) or is_no_scan(path)):
+            require_regular(path)
 
 
 def require_distinct(cases: Sequence[CaseFiles], path: Path) -> None:

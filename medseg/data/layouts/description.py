@@ -13,6 +13,7 @@ from typing import Any
 from medseg.core.errors import InputError
 from medseg.core.structures import Structure
 from medseg.data.layouts.case import plain
+from medseg.io.names import require_regular
 
 LISTER = "dataset.json"
 
@@ -64,6 +65,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 def description_of(folder: Path) -> Mapping[str, Any]:
     """The content of the `dataset.json` of a folder; empty if none can be read."""
+    if not (folder / LISTER).is_file():  # a pipe may never end
+        return {}
     try:
         return read_json(folder / LISTER)
     except (OSError, InputError):
@@ -77,6 +80,7 @@ def required_description(folder: Path) -> dict[str, Any]:
         InputError: there is none, or it cannot be read.
     """
     path = folder / LISTER
+    require_regular(path)
     if not path.is_file():
         raise InputError(
             f"contains no {LISTER}",

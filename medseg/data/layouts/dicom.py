@@ -9,7 +9,15 @@ from __future__ import annotations
 from pathlib import Path
 
 from medseg.core.errors import InputError
-from medseg.data.layouts.case import CaseFiles, DatasetFiles, folders_in, group_of, plain
+from medseg.data.layouts.case import (
+    CaseFiles,
+    DatasetFiles,
+    entries,
+    folders_in,
+    group_of,
+    plain,
+    require_no_broken_links,
+)
 from medseg.data.layouts.layout import Layout
 from medseg.io import is_dicom_folder, read_segments
 from medseg.io.dicom.series import holds_labels
@@ -33,7 +41,10 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """
     cases = []
     names: dict[str, str] = {}
+    require_no_broken_links(entries(folder))
     for place in folders_in(folder):
+        for inner in _places(place):
+            require_no_broken_links(entries(inner))
         series, sets = _series(place), _structure_sets(place)
         for found in (series, sets):
             if len(found) > 1:

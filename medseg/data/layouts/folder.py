@@ -22,10 +22,12 @@ from medseg.core.errors import InputError, counted
 from medseg.data.layouts.case import (
     CaseFiles,
     DatasetFiles,
+    entries,
     group_of,
     plain,
     require_distinct,
     require_folder,
+    require_no_broken_links,
 )
 from medseg.data.layouts.description import LISTER, StatedLabels, description_of, form_fault, stated_labels
 from medseg.data.layouts.file_roles import (
@@ -39,7 +41,7 @@ from medseg.data.layouts.groups import stated_groups
 from medseg.data.layouts.layout import Layout
 from medseg.io import is_dicom_folder, read_segments, states_segments, stem_and_suffix
 from medseg.io.dicom.series import holds_labels
-from medseg.io.names import names_image, scan_of_result, without_pictures
+from medseg.io.names import lists_file, names_image, scan_of_result, without_pictures
 
 DEEPEST = 6
 """Levels of folders that are looked into."""
@@ -110,8 +112,9 @@ def _stated(folder: Path) -> StatedLabels:
 
 def _files(folder: Path, depth: int = 0) -> Iterator[Path]:
     """Scans and label files, a DICOM series by its folder; results of medseg are none."""
-    inner = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in inner if path.is_file()]
+    inner = entries(folder)
+    files = [path for path in inner if lists_file(path)]
+    require_no_broken_links(files)
     if is_dicom_folder(folder):
         yield folder
         yield from (path for path in files if holds_labels(path))

@@ -10,6 +10,7 @@ from medseg.data.layouts.case import CaseFiles, DatasetFiles, require_distinct
 from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import ENDING, About, NewCase, opened
 from medseg.io import stem_and_suffix, write_labels
+from medseg.io.names import lists_file
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
@@ -18,7 +19,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     Raises:
         InputError: there is no label map, or two have the same name.
     """
-    paths = sorted(p for p in folder.glob("*.nii*") if p.is_file())
+    paths = sorted(p for p in folder.glob("*.nii*") if lists_file(p))
     if not paths:
         raise InputError("contains no label map (.nii, .nii.gz)", source=folder)
     names = [stem_and_suffix(path)[0] for path in paths]

@@ -15,7 +15,16 @@ import numpy as np
 from medseg.core.errors import InputError, UsageError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.data.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, folders_in, group_of
+from medseg.data.layouts.case import (
+    INCOMPLETE,
+    CaseFiles,
+    DatasetFiles,
+    entries,
+    files_in,
+    folders_in,
+    group_of,
+    require_no_broken_links,
+)
 from medseg.data.layouts.layout import Layout, Target
 from medseg.data.layouts.writing import ENDING, About, NewCase, file_name, opened, write_scan
 from medseg.io import write_labels
@@ -44,7 +53,9 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         InputError: there is no case, one has two scans, or with `complete` one has no scan or no mask.
     """
     cases = []
+    require_no_broken_links(entries(folder))
     for place in folders_in(folder):
+        require_no_broken_links(entries(place))
         scans = [path for stem, path in files_in(place, NIFTI_SUFFIXES).items() if stem in SCANS]
         masks = files_in(place / MASKS, NIFTI_SUFFIXES)
         if len(scans) > 1:

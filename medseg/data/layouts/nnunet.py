@@ -38,6 +38,7 @@ from medseg.data.layouts.writing import (
     write_description,
 )
 from medseg.io import stem_and_suffix, write_labels
+from medseg.io.names import lists_file
 
 FLAT_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 """Of natural images, which hold all their colours in one file."""
@@ -91,8 +92,8 @@ def _require_images(folder: Path, listed: Mapping[str, tuple[list[str], str]]) -
         InputError: of the first such case.
     """
     for images, label in listed.values():
-        lacking = [name for name in images if not (folder / name).is_file()]
-        if lacking and (folder / label).is_file():
+        lacking = [name for name in images if not lists_file(folder / name)]
+        if lacking and lists_file(folder / label):
             raise InputError(
                 f"has no image {lacking[0]}",
                 source=folder / label,
@@ -169,7 +170,7 @@ def _trained(folder: Path, data: Mapping[str, Any]) -> dict[str, tuple[list[str]
     if not isinstance(entries, list) or not entries:
         return None
     pairs = [(str(entry["image"]), str(entry["label"])) for entry in entries]
-    if not all((folder / image).is_file() for image, _ in pairs):
+    if not all(lists_file(folder / image) for image, _ in pairs):
         return None
     return {stem_and_suffix(Path(label))[0]: ([image], label) for image, label in pairs}
 
@@ -179,7 +180,7 @@ def _found(folder: Path, ending: str, channels: int) -> dict[str, tuple[list[str
     names = [
         path.name.removesuffix(ending)
         for path in sorted((folder / "labelsTr").glob(f"*{ending}"))
-        if path.is_file() and not path.name.startswith(".")
+        if lists_file(path) and not path.name.startswith(".")
     ]
     files = 1 if ending.lower() in FLAT_ENDINGS and channels == 3 else channels
     return {

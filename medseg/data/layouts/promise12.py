@@ -16,10 +16,12 @@ from medseg.data.layouts.case import (
     INCOMPLETE,
     CaseFiles,
     DatasetFiles,
+    entries,
     files_in,
     folders_in,
     group_of,
     require_distinct,
+    require_no_broken_links,
     without_results,
 )
 from medseg.data.layouts.layout import Layout, Target
@@ -57,6 +59,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     Raises:
         InputError: there is no case, two have one name, or with `complete` one is not whole.
     """
+    require_no_broken_links(entries(folder))
     cases = [case for place in (folder, *folders_in(folder)) for case in _cases(place, complete)]
     if not cases:
         raise InputError(

@@ -18,6 +18,7 @@ from medseg.data.layouts.case import CaseFiles, DatasetFiles, group_of, require_
 from medseg.data.layouts.folder import segments_of
 from medseg.data.layouts.layout import Layout
 from medseg.io import stem_and_suffix
+from medseg.io.names import BROKEN_LINK, is_broken_link
 
 CASE, LABEL, GROUP, IMAGE = "case", "label", "group", "image"
 _ALSO_CALLED = {
@@ -104,8 +105,9 @@ def _case(
         raise InputError(f"has no {lacking[0]} in line {number}", source=table, hint="add the file")
     absent = [path for path in (*files.values(), label) if path is not None and not path.exists()]
     if absent and complete:
+        fault = BROKEN_LINK if is_broken_link(absent[0]) else "does not exist"
         raise InputError(
-            f"lists {absent[0]} in line {number}, which does not exist",
+            f"lists {absent[0]} in line {number}, which {fault}",
             source=table,
             hint=f"give paths from {table.parent}, or whole ones",
         )

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.core.errors import GeometryError, InputError, printable
+from medseg.core.errors import GeometryError, InputError, counted, printable
 from medseg.io import payload
 from medseg.io.dicom.elements import MEND, Outline
 from medseg.io.dicom.geometry import SlicePlace
@@ -21,6 +21,8 @@ from medseg.io.itk.images import simple_itk
 MODALITIES = ("CT", "MR", "PT", "NM", "US", "XA", "CR", "DX", "SC", "SEG", "RTDOSE")
 
 SERIES, MODALITY, IMAGE_TYPE = "0020|000e", "0008|0060", "0008|0008"
+IMAGES = "0020|1002"
+"""How many images the acquisition has."""
 POSITION, ORIENTATION = "0020|0032", "0020|0037"
 PIXEL_SPACING, THICKNESS, BETWEEN = "0028|0030", "0018|0050", "0018|0088"
 PHOTOMETRIC, SLOPE, INTERCEPT = "0028|0004", "0028|1053", "0028|1052"
@@ -43,7 +45,7 @@ NUMBER = {"SeriesNumber": "0020|0011"}
 VOLUME = {**IDENTIFYING, **STATED, **NUMBER}
 BURNED_IN = "0028|0301"
 HEADER_TAGS = (
-    SERIES, IMAGE_TYPE, POSITION, ORIENTATION, PIXEL_SPACING, THICKNESS, BETWEEN, PHOTOMETRIC, SLOPE,
+    SERIES, IMAGE_TYPE, IMAGES, POSITION, ORIENTATION, PIXEL_SPACING, THICKNESS, BETWEEN, PHOTOMETRIC, SLOPE,
     INTERCEPT, BURNED_IN, *VOLUME.values(),
 )  # fmt: skip
 
@@ -74,6 +76,7 @@ class Slice:
         mosaic: whether it is a tile of its file's only frame.
         annotated: whether its header states that its pixels show what identifies the patient.
         holds: why it is not a slice of a scan; empty if it is one.
+        images: of its acquisition, as its header counts them; 0 where it does not.
     """
 
     path: Path
@@ -91,6 +94,7 @@ class Slice:
     mosaic: bool = False
     annotated: bool = False
     holds: str = ""
+    images: int = 0
 
 
 def plain_slice(path: Path, found: Outline) -> Slice | None:
@@ -116,6 +120,7 @@ def plain_slice(path: Path, found: Outline) -> Slice | None:
         slope=slope[0] if slope else 1.0,
         inter=inter[0] if inter else 0.0,
         inverted=_text(tags, PHOTOMETRIC) == "MONOCHROME1",
+        images=int(max((0.0, *_decimals(tags.get(IMAGES, ""), 1)))),
         annotated=is_annotated(_text(tags, BURNED_IN)),
         holds=COLOURS if components != 1 else FRAMES if frames != 1 else TABLE if found.has_lut else "",
     )
@@ -162,6 +167,27 @@ def require_one_volume(slices: Sequence[Slice], source: Path) -> None:
                 source=source,
                 hint="separate the slices into their series, or export the original series",
             )
+
+
+def lacking(slices: Sequence[Slice], every: Sequence[Slice]) -> tuple[str, ...]:
+    """What is said of a series whose headers count more images than there are.
+
+    An acquisition can fill several series, so all that lie there count; a series of which one slice lacks the
+    number, or states another, is not held to it.
+
+    Args:
+        slices: of the series.
+        every: slice that lies there, of any series.
+    """
+    stated = {one.images for one in slices}
+    images = max(stated)
+    there = sum(one.images == images for one in every)
+    if len(stated) > 1 or there >= images:
+        return ()
+    return (
+        f"The headers state {counted(images, 'image')} in the acquisition, and {there} are there: "
+        "the series may lack slices at an end.",
+    )
 
 
 def require_same(stated: Mapping[str, str], one: Slice, what: str, source: Path) -> None:

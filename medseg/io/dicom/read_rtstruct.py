@@ -31,8 +31,12 @@ from medseg.io.painting import Painting
 from medseg.io.values import smallest_dtype
 
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+OTHER_TYPES = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR", "CLOSED_NONPLANAR")
+"""Types of contours that bound no pixels of a slice; C.8.8.6.3."""
 OFF_SLICE = 0.25
 """Share of the step by which a contour's points may lie off a slice's plane."""
+WIDEST = 2**14
+"""Pixels along a side of the area that the contours of one slice may reach over."""
 SEARCHED_BYTES = 2**16
 """Of each file beside the structure set, in which the UID of its series is looked for."""
 CONTOUR_DATA = 0x30060050
@@ -50,6 +54,7 @@ class Roi:
         contours: closed polygons (n, 3), LPS mm.
         frame_of_reference: of their positions; identifies the examination, so it is never shown.
         number: of its segment, in a DICOM segmentation, which has no contours.
+        left_out: the type of each contour that is no closed polygon of three points or more.
     """
 
     name: str
@@ -58,6 +63,7 @@ class Roi:
     contours: tuple[Points, ...]
     frame_of_reference: str
     number: int = 0
+    left_out: tuple[str, ...] = ()
 
 
 def read_segments(path: Path) -> StructureSet:
@@ -87,7 +93,8 @@ def read_labels(
 
     Raises:
         InputError: the file is damaged, has none of the structures, or its series is not beside it.
-        GeometryError: the series is another patient's, or a contour lies between its slices.
+        GeometryError: the series is another patient's, a contour lies between its slices, or a structure
+            outside its image.
         ResourceError: the labels cannot fit in memory.
     """
     header = _header(path)
@@ -99,6 +106,7 @@ def read_labels(
     if structures is not None:
         rois, more = wanted(rois, structures, path, WHAT)
         said += more
+    said += tuple(text for roi in rois for text in _left_out(roi))
     masks = [(roi, _mask(roi, info.grid, path)) for roi in rois]
     if structures is None:
         masks.sort(key=lambda pair: -int(np.count_nonzero(pair[1])))
@@ -175,15 +183,21 @@ def wanted(
 
 def _roi(stated: Any, drawn: Any, name: str) -> Roi:
     items = [] if drawn is None else drawn.get("ContourSequence") or ()
-    closed = [c for c in items if str(c.get("ContourGeometricType") or "") in CLOSED]
+    types = [str(c.get("ContourGeometricType") or "") for c in items]
+    drawn_points = [_points(c) if kind in CLOSED else None for c, kind in zip(items, types, strict=True)]
     shares = [] if drawn is None else list(drawn.get("ROIDisplayColor") or ())
     good = len(shares) == 3 and all(0 <= int(s) <= 255 for s in shares)
     return Roi(
         name=name,
         value=0,
         colour="#" + "".join(f"{int(s):02x}" for s in shares) if good else "",
-        contours=tuple(points for c in closed if len(points := _points(c)) > 2),
+        contours=tuple(points for points in drawn_points if points is not None and len(points) > 2),
         frame_of_reference=str(stated.get("ReferencedFrameOfReferenceUID") or ""),
+        left_out=tuple(
+            kind
+            for kind, points in zip(types, drawn_points, strict=True)
+            if points is None or len(points) < 3
+        ),
     )
 
 
@@ -310,15 +324,51 @@ def _mask(roi: Roi, grid: Grid, path: Path) -> NDArray[np.bool_]:
             hint="give the whole series",
         )
     mask = np.zeros(grid.shape, dtype=np.bool_)
+    lost = 0
     for k, contours in planes.items():
         mask[:, :, k] = filled(contours, grid.shape[:2])
+        lost += _pixels(roi, contours, path) - int(np.count_nonzero(mask[:, :, k]))
+    if lost:
+        raise GeometryError(
+            f"{counted(lost, 'voxel')} of {roi.name!r} {plural(lost, 'lies', 'lie')} outside the series",
+            source=path,
+            hint="give the series on which it was drawn",
+        )
     return mask
 
 
+def _pixels(roi: Roi, contours: Sequence[Points], path: Path) -> int:
+    """The pixels of a slice that contours (n, 2) surround, in the image or beyond it."""
+    every = np.concatenate(contours)
+    low = np.floor(every.min(axis=0))
+    columns, rows = (int(n) for n in np.ceil(every.max(axis=0)) - low + 1)
+    if max(columns, rows) > WIDEST:
+        raise GeometryError(
+            f"the contours of {roi.name!r} in a slice reach over {columns} x {rows} pixels",
+            source=path,
+            hint="export it again",
+        )
+    return int(np.count_nonzero(filled([points - low for points in contours], (columns, rows))))
+
+
+def _left_out(roi: Roi) -> tuple[str, ...]:
+    """What is said of contours that were not read, beside others that were."""
+    if not roi.left_out:
+        return ()
+    count = len(roi.left_out)
+    kinds = sorted({kind for kind in roi.left_out if kind in OTHER_TYPES})
+    return (
+        f"Left out: {counted(count, 'contour')} of {roi.name} that {plural(count, 'is', 'are')} not a closed "
+        f"polygon{f' ({listed(kinds)})' if kinds else ''}.",
+    )
+
+
 def _gaps(roi: Roi, mask: NDArray[np.bool_]) -> tuple[str, ...]:
-    """What is said of slices without a contour between two that have one."""
+    """What is said of a structure without voxels, and of slices without any between two that have some."""
     there = np.flatnonzero(mask.any(axis=(0, 1)))
-    missing = int(there[-1] - there[0] + 1 - there.size) if there.size else 0
+    if not there.size:
+        return (f"The contours of {roi.name} surround the centre of no voxel; taken as absent.",)
+    missing = int(there[-1] - there[0] + 1 - there.size)
     if not missing:
         return ()
     return (f"{roi.name} has no contour on {counted(missing, 'slice')} between its first and last.",)

@@ -22,6 +22,7 @@ from medseg.io.dicom.headers import (
     PATIENT,
     Slice,
     damaged,
+    lacking,
     no_plain_slice,
     require_one_volume,
     require_same,
@@ -29,7 +30,7 @@ from medseg.io.dicom.headers import (
 from medseg.io.dicom.slices import read_slices
 from medseg.io.itk.images import simple_itk
 from medseg.io.memory import require_memory
-from medseg.io.names import format_of, is_no_scan, require_file
+from medseg.io.names import format_of, is_no_scan, lists_file, require_file, require_regular
 from medseg.io.options import ImageInfo, ReadOptions, Stored
 
 OUR_IMPLEMENTATION = "2.25.194411524594002913822187401268556170234"
@@ -148,7 +149,7 @@ def require_one_patient(sources: Mapping[str, Path], options: ReadOptions) -> tu
 
 def files(source: Path) -> tuple[Path, ...]:
     """The files a folder's series are read from, sorted by name; a file itself."""
-    return tuple(_files(source)) if source.is_dir() else (source,)
+    return tuple(p for p in _files(source) if p.is_file()) if source.is_dir() else (source,)
 
 
 def describe(source: Path, options: ReadOptions) -> ImageInfo:
@@ -170,7 +171,8 @@ def ordered_slices(source: Path, options: ReadOptions) -> tuple[ImageInfo, Seque
         UsageError: as `describe`.
     """
     slices, said = _slices(source)
-    return _describe(source, _chosen(source, _listed(slices), options), said)
+    series = _chosen(source, _listed(slices), options)
+    return _describe(source, series, said + lacking(series.slices, slices))
 
 
 def read(source: Path, options: ReadOptions) -> Stored:
@@ -297,7 +299,8 @@ def _slices(source: Path) -> tuple[list[Slice], tuple[str, ...]]:
 
 
 def _require_no_slice(path: Path) -> None:
-    """Refuse a file that is not DICOM where it may be what is left of a slice."""
+    """Refuse a file that is not DICOM where it may be what is left of a slice, or leads to none."""
+    require_regular(path)
     empty = not any(_head(path))
     if format_of(path).kind == "DICOM":
         require_true_suffix(path)
@@ -322,7 +325,7 @@ def _files(folder: Path) -> list[Path]:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
     except OSError as fault:
         raise InputError.unreadable(fault, folder) from None
-    return [p for p in names if p.name.upper() != INDEX and p.is_file() and not _is_ours(p)]
+    return [p for p in names if p.name.upper() != INDEX and lists_file(p) and not _is_ours(p)]
 
 
 def _may_hold_a_scan(path: Path) -> bool:
@@ -337,7 +340,7 @@ def _may_hold_a_scan(path: Path) -> bool:
 
 def _is_ours(path: Path) -> bool:
     """Whether it is an object that we wrote beside a scan, which is never taken for a slice of one."""
-    return path.suffix == ".dcm" and OUR_IMPLEMENTATION.encode() in _head(path)
+    return path.suffix == ".dcm" and path.is_file() and OUR_IMPLEMENTATION.encode() in _head(path)
 
 
 def _head(path: Path) -> bytes:

@@ -188,7 +188,7 @@ def _placed(
     raw: RawHeader, suffix: str, options: ReadOptions, path: Path
 ) -> tuple[Grid, FileForm, tuple[str, ...]]:
     form, said = file_form(raw, suffix, options, path)
-    grid, warnings = place(form, raw.shape, options, path)
+    grid, form, warnings = place(form, raw.shape, options, path)
     return grid, form, said + warnings
 
 

@@ -6,6 +6,7 @@ Source: the NIfTI-1 data format, methods 1 to 3 of nifti1.h.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +15,9 @@ from nibabel import quaternions
 from medseg.core import affine as aff
 from medseg.core.affine import Affine
 from medseg.core.errors import GeometryError, InputError
-from medseg.core.volume import FileForm, Grid
+from medseg.core.volume import SAME_GRID_MM, FileForm, Grid
 from medseg.io.nifti.header import RawHeader
-from medseg.io.options import ReadOptions
+from medseg.io.options import FormName, ReadOptions
 from medseg.io.placement import checked_grid, numbers, require_invertible
 
 MM_PER_UNIT = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}
@@ -110,8 +111,10 @@ def _way_on(name: str, raw: RawHeader, broken: Mapping[str, GeometryError]) -> s
 
 def place(
     form: FileForm, shape: tuple[int, int, int], options: ReadOptions, source: Path
-) -> tuple[Grid, tuple[str, ...]]:
+) -> tuple[Grid, FileForm, tuple[str, ...]]:
     """The grid in RAS+ mm that the forms agree on, or that the options choose.
+
+    Where the options decide between forms that differ, a result is stored with the chosen one as both.
 
     Raises:
         GeometryError: the forms contradict each other or pixdim, are absent, or place no voxels.
@@ -127,11 +130,36 @@ def place(
     }
     pixdim_mm = np.asarray((form.stored_pixdim or (1.0,) * 4)[1:]) * scale
     name, affine, warnings = _chosen(forms, shape, pixdim_mm, options, source)
+    spacings: tuple[str, ...] = ()
     if form.stored_pixdim is not None:
-        warnings += _spacings_agree(name, affine, pixdim_mm, options, source)
+        spacings = _spacings_agree(name, affine, pixdim_mm, options, source)
+    if options.use_form is not None and (spacings or _apart_mm(forms, shape) > SAME_GRID_MM):
+        form = _decided(form, name)
     units = (UNIT_NAMES.get(form.xyzt_units & 7, "millimetres"),)
     grid, more = checked_grid(shape, affine, source, name, units)
-    return grid, warnings + more
+    return grid, form, warnings + spacings + more
+
+
+def _decided(form: FileForm, name: str) -> FileForm:
+    """A form that stores the grid alone, under the code of the chosen form wherever there was one."""
+    code = form.qform_code if name == "qform" else form.sform_code
+    return replace(
+        form,
+        sform=None,
+        sform_code=code if form.sform_code else 0,
+        qform=None,
+        qform_code=code if form.qform_code else 0,
+        stored_pixdim=None,
+        stored_quaternion=None,
+    )
+
+
+def _apart_mm(forms: Mapping[str, Affine], shape: tuple[int, int, int]) -> float:
+    """How far the corners of the image lie apart in the two forms; 0 where there is one."""
+    if len(forms) < 2:
+        return 0.0
+    first, second = (aff.corner_centres_mm(affine, shape) for affine in forms.values())
+    return float(np.linalg.norm(first - second, axis=1).max())
 
 
 def _chosen(
@@ -148,17 +176,24 @@ def _chosen(
         raise GeometryError(f"the header has no {options.use_form}", source=source, hint="drop --use-form")
     if options.use_form is not None:
         require_invertible(forms[options.use_form], source, options.use_form)
-        return options.use_form, forms[options.use_form], ()
+        return options.use_form, forms[options.use_form], _overruled(forms, shape, options.use_form)
     for name, affine in forms.items():
         require_invertible(affine, source, name)
     if len(forms) == 2:
-        return "sform", forms["sform"], _forms_agree(forms["sform"], forms["qform"], shape, source)
+        return "sform", forms["sform"], _forms_agree(forms, shape, source)
     return (*next(iter(forms.items())), ())
 
 
-def _forms_agree(s: Affine, q: Affine, shape: tuple[int, int, int], source: Path) -> tuple[str, ...]:
-    corners = aff.corner_centres_mm(s, shape) - aff.corner_centres_mm(q, shape)
-    apart = float(np.linalg.norm(corners, axis=1).max())
+def _overruled(forms: Mapping[str, Affine], shape: tuple[int, int, int], name: FormName) -> tuple[str, ...]:
+    """What is said of a form that was not chosen, where it places the image elsewhere."""
+    apart = _apart_mm(forms, shape)
+    if apart <= FORMS_NOTICED_MM:
+        return ()
+    return (f"The sform and qform lie {apart:.2g} mm apart; the {name} was used, as requested.",)
+
+
+def _forms_agree(forms: Mapping[str, Affine], shape: tuple[int, int, int], source: Path) -> tuple[str, ...]:
+    s, q, apart = forms["sform"], forms["qform"], _apart_mm(forms, shape)
     cosines = (_unit(s) * _unit(q)).sum(axis=0)
     if apart > FORMS_AGREE_MM or cosines.min() < AXES_AGREE_COSINE:
         raise GeometryError(

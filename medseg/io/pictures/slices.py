@@ -1,7 +1,8 @@
 """Pictures: PNG, TIFF and JPEG as images (C, I, J, K), I the column, J the row, K the page.
 
 They have no place in the world: the affine is the identity, a pixel counts as 1 mm, and what a file says
-of resolution, which programs fill with dots per inch, is ignored.
+of resolution, which programs fill with dots per inch, is ignored. One page is a slice by itself; several are
+a volume without orientation, and read like any other that states none.
 """
 
 from __future__ import annotations
@@ -31,9 +32,10 @@ def describe(path: Path, options: ReadOptions) -> ImageInfo:
 
     Raises:
         InputError: the file is damaged or of a kind that is not read.
+        GeometryError: it has several pages, a volume whose orientation nothing states.
         ResourceError: it has too many pixels.
     """
-    return _info(path, _load(path))
+    return _info(path, _load(path), options)
 
 
 def read(path: Path, options: ReadOptions) -> Stored:
@@ -41,16 +43,18 @@ def read(path: Path, options: ReadOptions) -> Stored:
 
     Raises:
         InputError: the file is damaged or of a kind that is not read, or pixels are transparent.
+        GeometryError: it has several pages, a volume whose orientation nothing states.
         ResourceError: the pixels cannot fit in memory.
     """
     picture = _load(path)
+    info = _info(path, picture, options)
     pixels = _decoded(picture, path, as_stored=False)
     if picture.alpha:
         full = np.iinfo(pixels.dtype).max if pixels.dtype.kind in "iu" else 1.0
         if (pixels[..., -1] != full).any():
             raise InputError("pixels are transparent", source=path, hint="save it without transparency")
         pixels = pixels[..., :-1]
-    return Stored(_info(path, picture), pixels.transpose(3, 2, 1, 0))
+    return Stored(info, pixels.transpose(3, 2, 1, 0))
 
 
 def read_labels(path: Path, options: ReadOptions) -> Stored:
@@ -58,14 +62,16 @@ def read_labels(path: Path, options: ReadOptions) -> Stored:
 
     Raises:
         InputError: the file is damaged, has colours, or is in a format that changes values (JPEG).
+        GeometryError: it has several pages, a volume whose orientation nothing states.
         ResourceError: the pixels cannot fit in memory.
     """
     picture = _load(path)
     if picture.labels != 1:
         what = "has colours" if picture.labels else "is a JPEG, which changes values"
         raise InputError(f"{what}, and labels are numbers", source=path, hint="save it as a grey PNG")
+    info = _info(path, picture, options, channels=1)
     pixels = _decoded(picture, path, as_stored=True)
-    return Stored(_info(path, picture, channels=1), pixels.transpose(3, 2, 1, 0))
+    return Stored(info, pixels.transpose(3, 2, 1, 0))
 
 
 def files(path: Path) -> tuple[Path, ...]:
@@ -128,7 +134,10 @@ def _load(path: Path) -> Picture:
     return picture
 
 
-def _info(path: Path, picture: Picture, channels: int = 0) -> ImageInfo:
+def _info(path: Path, picture: Picture, options: ReadOptions, channels: int = 0) -> ImageInfo:
+    said = (
+        options.require_assumed("pages of a picture state no orientation", path) if picture.pages > 1 else ()
+    )
     channels = channels or picture.samples - picture.alpha
     suffix = stem_and_suffix(path)[1]
     return ImageInfo(
@@ -140,7 +149,7 @@ def _info(path: Path, picture: Picture, channels: int = 0) -> ImageInfo:
         slope=1.0,
         inter=0.0,
         form=FileForm(format_of(path).labels_as or suffix, sform_code=0, qform_code=0),
-        warnings=(NO_SIZE,),
+        warnings=(*said, NO_SIZE),
         names=COLOURS if picture.colour and channels == len(COLOURS) else (),
     )
 
