@@ -54,7 +54,8 @@ selection_share = 0.2
 tolerance_mm = 1.0
 """
 
-FILES = {"checkpoints", "log.csv", "model.safetensors", "run.json", "tensorboard", "validation.csv"}
+MEASURED = {"validation.csv", "suspects.csv"}
+FILES = {"checkpoints", "log.csv", "model.safetensors", "report.html", "run.json", "tensorboard", *MEASURED}
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,7 @@ def test_overwrite_begins_anew_and_spares_what_is_not_its_own(bench: Bench, run:
     ran = train(bench.recipe, bench.data, run, "--overwrite", "--epochs", 1, "--fold", "none")
     assert ran.code == 0, ran.err
     assert "resuming" not in ran.err
-    assert {p.name for p in run.iterdir()} == FILES - {"validation.csv"} | {"notes.txt"}
+    assert {p.name for p in run.iterdir()} == FILES - MEASURED | {"notes.txt"}
     assert load_model(run / "model.safetensors").spec.training.epochs == 1
     assert "trained 1 epoch in" in ran.err
 
