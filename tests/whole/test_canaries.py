@@ -83,7 +83,7 @@ NEEDED = {
     "SOPClassUID", "Modality", "SpecificCharacterSet", "PhotometricInterpretation", "InstanceNumber",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "NumberOfFrames",
     "SpacingBetweenSlices", "RescaleSlope", "RescaleIntercept", "LossyImageCompression",
-    "LossyImageCompressionRatio", "LossyImageCompressionMethod",
+    "LossyImageCompressionRatio", "LossyImageCompressionMethod", "ImagesInAcquisition",
 }  # fmt: skip
 """What a reader of slices makes sense of, so that no canary can stand there."""
 
