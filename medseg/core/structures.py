@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.boxes import Slices, label_boxes, outer_faces, union
+from medseg.core.boxes import Slices, cut_at, label_boxes, outer_faces, union
 from medseg.core.colours import PALETTE
 from medseg.core.errors import InputError, UsageError, counted, unknown_name
 from medseg.core.volume import Grid
@@ -365,7 +365,7 @@ def edge_values(labels: NDArray[np.integer]) -> frozenset[int]:
     >>> sorted(edge_values(np.pad([[5, 5]], 1)[:, :3]))
     [0, 5]
     """
-    faces = (np.take(labels, end, axis) for axis, end in outer_faces(labels.shape))
+    faces = (cut_at(labels, end, axis) for axis, end in outer_faces(labels.shape))
     return frozenset(value for face in faces for value in value_counts(np.asarray(face)))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.boxes import Box, bounding_box, whole, widened
+from medseg.core.boxes import Box, bounding_box, cut_at, whole, widened
 from medseg.core.errors import InputError
 
 STANDS_OUT, PLANE_SHARE = 0.1, 0.005
@@ -69,7 +69,7 @@ def object_box(array: NDArray[np.generic], margin_voxels: Sequence[int]) -> Box:
     for channel in array:
         thin = channel[tuple(slice(None, None, max(1, n // THIN_VOXELS)) for n in channel.shape)]
         low, high = np.percentile(thin, [0.5, 99.5])
-        faces = [np.take(channel, end, axis).ravel() for axis in range(3) for end in (0, -1)]
+        faces = [cut_at(channel, end, axis).ravel() for axis in range(3) for end in (0, -1)]
         level = float(np.median(np.concatenate(faces)))
         reach = STANDS_OUT * (high - low)
         seen |= (channel > level + reach) | (channel < level - reach)

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.boxes import cut_at
 from medseg.core.errors import InputError, UsageError
 from medseg.core.volume import FileForm, Grid, LabelMap, Volume
 from medseg.data.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, group_of, without_results
@@ -130,11 +131,11 @@ def _write_slices(folder: Path, case: NewCase, axis: str, overwrite: bool) -> No
     count = scan.shape[1 + AXES[axis]]
     for number in range(count):
         name = f"{case.case_id}.png" if count == 1 else slice_name(case.case_id, axis, number)
-        image = np.take(scan, number, axis=1 + AXES[axis])[..., None]
+        image = cut_at(scan, number, 1 + AXES[axis])[..., None]
         grid = Grid(image.shape[1:], np.eye(4))
         write_image(folder / IMAGES / name, image, grid, form=FORM, overwrite=overwrite)
         if labels is not None:
-            mask = np.take(labels, number, axis=AXES[axis])[..., None]
+            mask = cut_at(labels, number, AXES[axis])[..., None]
             write_labels(folder / MASKS[0] / name, LabelMap(mask, grid, FORM), overwrite=overwrite)
 
 

@@ -15,6 +15,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Ellipse
 from numpy.typing import NDArray
 
+from medseg.core.boxes import cut_at
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
 from medseg.reporting.drawing.planes import Plane, planes, position, require_shape
@@ -155,7 +156,7 @@ def _legend(structures: StructureSet, views: Sequence[View]) -> list[_Entry]:
         for array in (view.labels, view.reference):
             if array is not None:
                 for axis, index in enumerate(view.point):
-                    present |= set(np.unique(np.take(array, index, axis=axis)).tolist())
+                    present |= set(np.unique(cut_at(array, index, axis)).tolist())
     shown = [s for s in structures if present & set(s.label_values)]
     names = {s.name: s for s in shown}
     for s in shown:

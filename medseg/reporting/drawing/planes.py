@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core import affine as aff
 from medseg.core.affine import WORLD_LETTERS
+from medseg.core.boxes import cut_at
 from medseg.core.errors import GeometryError
 from medseg.core.volume import Grid
 
@@ -49,7 +49,7 @@ class Plane:
 
     def cut(self, array: NDArray[Any], index: int) -> NDArray[Any]:
         """Slice `index` of an array (I, J, K) as an image (rows, columns), row 0 on top."""
-        image: NDArray[Any] = np.take(array, index, axis=self.axis)
+        image: NDArray[Any] = cut_at(array, index, self.axis)
         if self.row_axis > self.column_axis:
             image = image.T
         return image[:: -1 if self.flip_rows else 1, :: -1 if self.flip_columns else 1]
