@@ -71,7 +71,7 @@ def pair_files(
         return (FilePair(stem_and_suffix(ref)[0], ref, pred, reading=reading or ReadOptions()),), ()
     if pred.resolve() == ref.resolve():
         raise UsageError("predictions and references are in the same folder", source=ref)
-    layout = detect(ref)
+    layout = _layout(ref)
     references, said = _of_dataset(ref, layout) if layout else _of_folder(ref)
     predictions = images_in(pred)
     matched = {case: _match(reference, predictions) for case, reference in references.items()}
@@ -85,6 +85,18 @@ def pair_files(
     if strays:
         said = (*said, f"predictions without a reference were left out: {', '.join(strays)}")
     return pairs, said
+
+
+def _layout(ref: Path) -> str | None:
+    """The layout of a folder of references; None for one that holds label files alone."""
+    found = detect(ref)
+    if found or images_in(ref):
+        return found
+    try:
+        read_layout(ref, "folder", complete=False)
+    except InputError:
+        return None
+    return "folder"
 
 
 @dataclass(frozen=True)
@@ -202,7 +214,7 @@ def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = Non
 
 def stated_structures(ref: Path) -> StructureSet:
     """The structures that a folder of references, which is a dataset, states itself; else none."""
-    layout = detect(ref) if ref.is_dir() else None
+    layout = _layout(ref) if ref.is_dir() else None
     if layout is None:
         return StructureSet()
     files = read_layout(ref, layout, complete=False)

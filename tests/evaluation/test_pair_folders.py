@@ -36,3 +36,14 @@ def test_files_in_sub_folders_are_counted_where_none_is_paired(tmp_path: Path) -
     line = refused(2, "evaluate", pred, ref)
     assert "pred holds 2 images in sub-folders, which were not looked at" in line
     assert "ref holds" not in line
+
+
+def test_labels_of_a_folder_of_own_scans_are_the_references(tmp_path: Path) -> None:
+    ref = segmented(tmp_path / "scans", "masks/a.nii.gz", "masks/b.nii.gz")
+    for name in ("a", "b"):
+        (ref / "images").mkdir(exist_ok=True)
+        save(ref / "images" / f"{name}.nii.gz", np.arange(216, dtype=np.float32).reshape(6, 6, 6))
+    pred = segmented(tmp_path / "results", "a_seg.nii.gz", "b_seg.nii.gz")
+    content = done("evaluate", pred, ref, "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    assert [case["case_id"] for case in content["cases"]] == ["a", "b"]
