@@ -182,7 +182,7 @@ def _network(seen: Geometry, width: int, start: ModelSpec | None, reasons: list[
             "network",
             f"unet3d, widths {', '.join(map(str, widths))}",
             f"{seen.levels} levels until a map has under 8 voxels a side"
-            + ("" if same else "; kernels and strides spare axes of longer voxels"),
+            + ("" if same else "; axes of longer voxels, or of fewer, are pooled less"),
         )
     )
     return NetworkSpec(
