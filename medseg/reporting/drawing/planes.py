@@ -105,6 +105,7 @@ def _as_stored(grid: Grid) -> tuple[Plane, ...]:
 def position(grid: Grid, plane: Plane, point: tuple[float, float, float]) -> str:
     """Where a slice lies, by letter and millimetres; empty when the orientation is unknown.
 
+    >>> import numpy as np
     >>> position(Grid((9, 9, 9), np.eye(4)), planes(Grid((9, 9, 9), np.eye(4)))[0], (0, 0, 5))
     'S 5.0 mm'
     """
