@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from medseg.core.errors import InputError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.data.cases import Reader, ignored_share, read_on_grid, structure_volumes_ml
+from medseg.data.cases import Reader, read_on_grid, structure_volumes_ml
 from medseg.data.layouts import CaseFiles
 from medseg.data.source import Origin
 from medseg.preparation.crop import corner_values, foreground_box
@@ -66,7 +66,6 @@ class CasePrint:
         intensities: of each channel.
         volumes_ml: of each structure that is there.
         voxels: of each structure that is there.
-        ignored: share of the voxels that nobody labelled.
     """
 
     case_id: str
@@ -78,7 +77,6 @@ class CasePrint:
     intensities: tuple[Intensities, ...]
     volumes_ml: Mapping[str, float]
     voxels: Mapping[str, int]
-    ignored: float
 
 
 @dataclass(frozen=True)
@@ -173,7 +171,6 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet) -> CasePrin
         tuple(_intensities(channel, labels) for channel in volume.array),
         volumes,
         {name: round(1000.0 * ml / grid.voxel_volume_mm3) for name, ml in volumes.items()},
-        ignored_share(labels),
     )
 
 

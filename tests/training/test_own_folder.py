@@ -32,7 +32,7 @@ TINY = {"widths": "[4, 8]", "steps_per_epoch": "2", "patch": "[16, 16, 16]"}
 @pytest.fixture(autouse=True)
 def machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """One whose speed is known, and need not be measured."""
-    monkeypatch.setattr(dataset, "measured_speed", lambda *_, **__: Speed(1e-6, "cpu", bf16=False))
+    monkeypatch.setattr(dataset, "measured_speed", lambda *_, **__: Speed(1e-6))
 
 
 def cases(folder: Path) -> list[tuple[str, Path, Path]]:

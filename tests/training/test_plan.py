@@ -22,7 +22,7 @@ from medseg.training.planning.plan import Limits, Plan, plan
 from medseg.training.planning.speed import Speed
 from medseg.training.recipe import Recipe, load_recipe
 
-SPEED = Speed(1e-6, "cpu", bf16=True)
+SPEED = Speed(1e-6)
 HOUR = Limits(3600.0, 16 << 30, SPEED)
 MR = Intensities(0.0, 1000.0, 0.0, whole=True, inside_low=100.0, inside_high=800.0)
 CT = Intensities(-1000.0, 900.0, -1024.0, whole=True, inside_low=-120.0, inside_high=240.0)
@@ -44,7 +44,6 @@ def like(
             (intensities,),
             dict.fromkeys(structures.names, 8.0),
             dict.fromkeys(structures.names, 8000),
-            0.0,
         )
         for n in range(count)
     ]

@@ -11,7 +11,6 @@ from medseg.inference.engines.torch import best_device, find_device
 from medseg.losses import registry as losses
 from medseg.losses.spec import LossSpec
 from medseg.model.spec import NetworkSpec
-from medseg.networks.arithmetic import computes_in_bf16
 from medseg.networks.layers import MEMORY_FORMATS
 from medseg.training.processor import autocast_dtype
 from medseg.training.setup import build_network
@@ -29,13 +28,9 @@ class Speed:
     Attributes:
         seconds_per_voxel: of a batch; where no network was given, for one whose first level has `BASE`
             channels.
-        device: it was measured on.
-        bf16: whether it computes in bfloat16.
     """
 
     seconds_per_voxel: float
-    device: str
-    bf16: bool
 
 
 def measured_network() -> NetworkSpec:
@@ -75,4 +70,4 @@ def measured_speed(spec: NetworkSpec, *, device: str, threads: int) -> Speed:
         if where.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.monotonic() - start)
-    return Speed(min(times[WARM:]) / (BATCH * SIDE**3), str(where), computes_in_bf16(where))
+    return Speed(min(times[WARM:]) / (BATCH * SIDE**3))
