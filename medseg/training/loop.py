@@ -104,6 +104,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     best: float = -math.inf
+    best_epoch: int = 0
     seconds: float = 0.0
     averaged: int = 0
 
@@ -169,23 +170,29 @@ class Trainer:
         return self.folder / "checkpoints" / "best.safetensors"
 
     def run(self, on_epoch: Callable[[Epoch], None]) -> None:
-        """Train to the last epoch, from the checkpoint there is.
+        """Train to the last epoch that pays, from the checkpoint there is.
 
         Raises:
             SelfCheckError: the loss is not finite; the last good checkpoint stays.
         """
         if not self.team.leads:
-            while self.progress.epoch < self.epochs:
+            while self._goes_on():
                 self._learn()
                 self.progress.epoch += 1
             return
         self.last_path.parent.mkdir(parents=True, exist_ok=True)
         log = TrainingLog(self.folder, self.progress.epoch)
         try:
-            while self.progress.epoch < self.epochs:
+            while self._goes_on():
                 on_epoch(self._epoch(log))
         finally:
             log.close()
+
+    def _goes_on(self) -> bool:
+        """Whether there is another epoch: not after the last, nor after many that brought nothing."""
+        idle = self.progress.epoch - self.progress.best_epoch
+        settled = bool(self.spec.patience) and idle >= self.spec.patience
+        return self.team.agreed(self.progress.epoch < self.epochs and not settled)
 
     def _learn(self) -> float:
         """The steps of an epoch, of which each process computes its share; their mean loss."""
@@ -207,6 +214,8 @@ class Trainer:
         self.progress.epoch += 1
         self.progress.averaged = self.averaged.updates
         better = not known or score > self.progress.best
+        if better:
+            self.progress.best_epoch = self.progress.epoch
         self.progress.best = max(score, self.progress.best)
         self.progress.seconds += time.monotonic() - start
         if better:
@@ -349,7 +358,8 @@ class Trainer:
         checkpoints.restore_optimizer(self.optimizer, found.section("optimizer"))
         self.generator.set_state(found.tensors["generator"])
         torch.set_rng_state(found.tensors["torch_rng"])
-        self.progress = Progress(**{key: found.values[key] for key in vars(self.progress)})
+        kept = {"best_epoch": found.values["epoch"]} | dict(found.values)  # older ones do not state it
+        self.progress = Progress(**{key: kept[key] for key in vars(self.progress)})
 
     def best_weights(self) -> dict[str, Tensor]:
         """The averaged weights of the epoch that scored best."""

@@ -146,7 +146,8 @@ def train(
         spacing = maps.spacing_range if maps else None
         make = partial(package, trainer, spec, [*cases.values()], options.threads, recipe.weights, spacing)
         model = _trained(trainer, make, run, say, on_epoch)
-        done = TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, card.structure_set)
+        epochs, seconds = trainer.progress.epoch, trainer.progress.seconds
+        done = TrainResult(run.model_path, epochs, seconds, card.structure_set)
         if model is None:
             return done
         held = [by_id[name] for name in split.validation]
@@ -226,6 +227,9 @@ def _trained(
             make().save(run.model_path, overwrite=True)
             say(f"stopped; the best weights so far are in {run.model_path}; repeat the command to resume")
         raise
+    if trainer.progress.epoch < trainer.epochs:
+        idle = counted(trainer.spec.patience, "epoch")
+        say(f"ended after epoch {trainer.progress.epoch} of {trainer.epochs}: no better for {idle}")
     model = make()
     model.save(run.model_path, overwrite=True)
     return model

@@ -303,7 +303,7 @@ def _training(like: Fingerprint, seen: Geometry, limits: Limits, reasons: list[R
             "checkpoint",
             "the last" if few else "the best on whole volumes of a tenth of the cases",
             f"{counted(groups, 'patient')}: "
-            + ("all are needed to train" if few else "enough to spare some"),
+            + ("all are needed to train" if few else f"enough to spare some; {EPOCHS // 2} in vain end it"),
         ),
     ]
     return TrainingSpec(
@@ -315,6 +315,7 @@ def _training(like: Fingerprint, seen: Geometry, limits: Limits, reasons: list[R
         foreground_share=0.3 if seen.whole else 0.7,
         ema_decay=round(min(0.999, max(0.98, 1 - 20 / steps)), 4),
         selection_share=0.0 if few else 0.1,
+        patience=0 if few else EPOCHS // 2,
     )
 
 
