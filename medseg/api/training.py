@@ -11,6 +11,7 @@ from typing import Literal
 
 from medseg.api.options import silent
 from medseg.core.keywords import hinted
+from medseg.data.label_files import read_structures
 from medseg.io import ReadOptions
 from medseg.metrics.scores import Scores
 from medseg.model.file import load_model
@@ -54,7 +55,7 @@ def train(
     *,
     output: str | Path,
     recipe: str | Path | Recipe | None = None,
-    names: Mapping[int, str] | None = None,
+    names: Mapping[int, str] | str | Path | None = None,
     profile: Literal["fast", "standard", "large"] = "standard",
     max_memory: int | None = None,
     epochs: int | None = None,
@@ -80,7 +81,7 @@ def train(
         data: folder of the dataset; without a recipe, scans and labels in any usual arrangement, or a table.
         output: folder of the run.
         recipe: the name of a recipe ("hippocampus_unet3d"), a `.toml` file, or a `Recipe`; None plans one.
-        names: of label values, for a plan; None for those that the files state.
+        names: of label values, for a plan, or a JSON file of them; None for those that the files state.
         profile: of a plan, where neither `epochs` nor `time_budget_s` is given: 10 minutes, an hour, 8 hours.
         max_memory: bytes that a plan keeps to; None for half of what is free.
         epochs: number of epochs; None for the recipe's.
@@ -119,7 +120,7 @@ def train(
                 profile,
                 time_budget_s,
                 max_memory=max_memory,
-                names=names,
+                names=read_structures(Path(names)) if isinstance(names, str | Path) else names,
                 device=device,
                 threads=threads,
                 team=team,

@@ -15,13 +15,19 @@ from medseg.cli.terminal import bytes_of, result, rewrite, say, table
 from medseg.core.errors import UsageError, counted, unknown_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from medseg.core.structures import StructureSet
     from medseg.training.options import TrainOptions
     from medseg.training.planning.dataset import PlanOptions, Survey
     from medseg.training.planning.plan import Plan
 
 Names = Annotated[
     str,
-    typer.Option("--names", help="Name label values, such as 1=liver,2=tumour. Default: as the files say."),
+    typer.Option(
+        "--names",
+        help="Name label values, such as 1=liver,2=tumour, or by a JSON file. Default: as the files say.",
+    ),
 ]
 Profile = Annotated[
     str,
@@ -110,13 +116,20 @@ def plan_options(
     )
 
 
-def _names(text: str) -> dict[int, str] | None:
-    """Names by value, from `1=liver,2=tumour`."""
+def _names(text: str) -> Mapping[int, str] | StructureSet | None:
+    """Names by value, from `1=liver,2=tumour`; or structures, from a JSON file."""
+    from medseg.data.label_files import read_structures
+
     if not text:
         return None
+    if text.endswith(".json"):
+        return read_structures(Path(text))
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(value.strip().isdigit() and name.strip() for value, _, name in pairs):
-        raise UsageError(f"--names {text!r} does not name label values", hint="write 1=liver,2=tumour")
+        raise UsageError(
+            f"--names {text!r} does not name label values",
+            hint="write 1=liver,2=tumour, or give a .json file",
+        )
     return {int(value): name.strip() for value, _, name in pairs}
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from medseg.core.structures import from_labels
 from medseg.core.volume import FileForm, Grid, LabelMap
+from medseg.data.cards import load_card
 from medseg.data.phantom import write_phantoms
 from medseg.io import read_volume, write_image
 from medseg.io.labels import read_labels
@@ -230,6 +231,22 @@ def test_profile_and_names_that_are_wrong_are_refused(tmp_path: Path) -> None:
     words = ("plan", "--data", tmp_path / "scans")
     assert "did you mean 'standard'?" in medseg(*words, "--profile", "standart").err
     assert "write 1=liver,2=tumour" in medseg(*words, "--names", "liver").err
+    assert "none.json" in medseg(*words, "--names", tmp_path / "none.json").err
+
+
+def test_a_file_names_the_label_values(tmp_path: Path) -> None:
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(tmp_path / "scans", *case)
+    (tmp_path / "labels.json").write_text('{"1": "left lobe", "2": "right lobe", "3": "core", "4": "cyst"}')
+    words = ("plan", "--data", tmp_path / "scans", "-o", tmp_path / "plan")
+    told = medseg(*words, "--names", tmp_path / "labels.json")
+    assert told.code == 0, told.err
+    card = load_card(str(tmp_path / "plan" / "card.toml"))
+    assert card.structure_set.names == ("left lobe", "right lobe", "core", "cyst")
+    (tmp_path / "labels.json").write_text('{"1": "left lobe"}')
+    refused = medseg(*words, "--names", tmp_path / "labels.json", "--overwrite")
+    assert refused.code != 0
+    assert "2" in refused.err
 
 
 def test_a_case_with_wrong_labels_is_named(tmp_path: Path) -> None:

@@ -40,7 +40,7 @@ class PlanOptions:
         time_budget_s: how long all trainings together may take; None for the profile's, each.
         trainings: one, or one for each fold.
         max_memory: bytes it may need; None for half of what is free.
-        names: of label values, instead of those that the dataset states.
+        names: of label values, instead of those that the dataset states; or all structures there are.
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
         team: the processes that train together; the first plans.
@@ -52,7 +52,7 @@ class PlanOptions:
     time_budget_s: float | None = None
     trainings: int = 1
     max_memory: int | None = None
-    names: Mapping[int, str] | None = None
+    names: Mapping[int, str] | StructureSet | None = None
     device: str = "auto"
     threads: int = 0
     team: Team = ALONE
@@ -95,7 +95,9 @@ def survey(data: Path, options: PlanOptions, on_case: Callable[[int, int], None]
     """
     layout = layout_of(data)
     found = origin(data, layout, complete=True, reading=options.reading)
-    if options.names:
+    if isinstance(options.names, StructureSet):
+        found = replace(found, structures=options.names)
+    elif options.names:
         found = replace(found, structures=_named(found.structures, options.names))
     return Survey(layout, found, fingerprint(found, on_case))
 
