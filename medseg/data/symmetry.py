@@ -1,4 +1,4 @@
-"""Axes along which scans look like their own mirror images, as heads do from left to right."""
+"""Axes along which scans look like mirror images, their own and each other's, as heads do from left to right."""
 
 from __future__ import annotations
 
@@ -13,8 +13,14 @@ from scipy import ndimage
 SIDE = 24
 """Voxels along each axis of a thumbnail."""
 
-LONE_LIKENESS = 0.5
-"""Correlation with another patient's scan that is assumed where there is none."""
+LEAST_LIKENESS = 0.5
+"""Correlation of a scan and its mirror image below which they are not alike."""
+
+LONE_LIKENESS = 0.8
+"""Correlation of two patients' scans that is assumed where there is one patient."""
+
+TOLERANCE = 0.05
+"""By which another's mirror image may be less like a scan than the other is."""
 
 MOST_SCANS = 16
 """Scans that are compared with one another; more would not change a median by much."""
@@ -34,16 +40,25 @@ def thumbnail(channel: NDArray[Any]) -> Thumbnail:
 
 
 def mirror_axes(scans: Sequence[Thumbnail]) -> tuple[int, ...]:
-    """Axes along which a scan and its mirror image are far more alike than two patients' scans are.
+    """Axes along which a mirrored scan could be another patient's.
 
-    Likeness is the correlation of voxels, a median over scans; that with the mirror image must lie in the
-    upper half of what two patients' leaves up to 1.
+    Likeness is the correlation of voxels, a median over scans or pairs of them. A scan must be as like its
+    own mirror image as it is like another patient's scan, and as like another's mirror image.
 
     Args:
         scans: thumbnails of different patients.
     """
     some = scans[:MOST_SCANS]
-    others = [float((a * b).sum()) for a, b in combinations(some, 2)]
-    likeness = float(np.median(others)) if others else LONE_LIKENESS
-    mirrored = [np.median([float((a * np.flip(a, axis)).sum()) for a in some]) for axis in range(3)]
-    return tuple(axis for axis, own in enumerate(mirrored) if own >= (1.0 + likeness) / 2.0)
+    pairs = list(combinations(some, 2))
+    others = _likeness(pairs) if pairs else LONE_LIKENESS
+    found = []
+    for axis in range(3):
+        own = _likeness([(a, np.flip(a, axis)) for a in some])
+        crossed = _likeness([(a, np.flip(b, axis)) for a, b in pairs]) if pairs else others
+        if own >= max(others, LEAST_LIKENESS) and others - crossed <= TOLERANCE:
+            found.append(axis)
+    return tuple(found)
+
+
+def _likeness(pairs: Sequence[tuple[Thumbnail, Thumbnail]]) -> float:
+    return float(np.median([float((a * b).sum()) for a, b in pairs]))
