@@ -156,6 +156,7 @@ class Contestant:
             stdout=subprocess.PIPE,
             stderr=log.open("w", encoding="utf-8"),
             text=True,
+            env={**os.environ, "TMPDIR": str(log.parent)},
             start_new_session=True,
         )
 
