@@ -17,9 +17,10 @@ from medseg.model.file import load_model
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Loader, Segmenter
 from medseg.training.loop import Epoch
+from medseg.training.options import TrainOptions
 from medseg.training.planning.dataset import PlanOptions, plan_of_run
 from medseg.training.recipe import Recipe, load_recipe
-from medseg.training.train import TrainOptions
+from medseg.training.team import started
 from medseg.training.train import train as train_recipe
 
 
@@ -111,33 +112,38 @@ def train(
     """
     began = time.monotonic()
     reading = ReadOptions(use_form, assume_ras, fill_nan)
-    if recipe is None:
-        plan = PlanOptions(
-            profile,
-            time_budget_s,
-            max_memory=max_memory,
-            names=names,
+    start = None if init is None else load_model(str(init))
+    with started() as team:
+        if recipe is None:
+            plan = PlanOptions(
+                profile,
+                time_budget_s,
+                max_memory=max_memory,
+                names=names,
+                device=device,
+                threads=threads,
+                team=team,
+                reading=reading,
+                start=None if start is None else start.spec,
+            )
+            recipe = plan_of_run(Path(data), Path(output), plan, overwrite=overwrite)
+            time_budget_s = None if epochs else plan.seconds
+        options = TrainOptions(
+            epochs=epochs,
+            time_budget_s=time_budget_s,
+            seed=seed,
+            folds=folds,
+            fold=fold,
             device=device,
             threads=threads,
+            init=start,
+            overwrite=overwrite,
             reading=reading,
+            spent_s=time.monotonic() - began,
+            team=team,
         )
-        recipe = plan_of_run(Path(data), Path(output), plan, overwrite=overwrite)
-        time_budget_s = None if epochs else plan.seconds
-    options = TrainOptions(
-        epochs=epochs,
-        time_budget_s=time_budget_s,
-        seed=seed,
-        folds=folds,
-        fold=fold,
-        device=device,
-        threads=threads,
-        init=None if init is None else load_model(str(init)),
-        overwrite=overwrite,
-        reading=reading,
-        spent_s=time.monotonic() - began,
-    )
-    loaded = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
-    done = train_recipe(
-        loaded, Path(data), Path(output), options, say=say or silent, on_epoch=on_epoch or silent
-    )
+        loaded = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
+        done = train_recipe(
+            loaded, Path(data), Path(output), options, say=say or silent, on_epoch=on_epoch or silent
+        )
     return TrainingRun(Path(output), done.model_path, done.epochs, done.seconds, Scores(done.validation))

@@ -15,9 +15,9 @@ from medseg.cli.terminal import bytes_of, result, rewrite, say, table
 from medseg.core.errors import UsageError, counted, unknown_name
 
 if TYPE_CHECKING:
+    from medseg.training.options import TrainOptions
     from medseg.training.planning.dataset import PlanOptions, Survey
     from medseg.training.planning.plan import Plan
-    from medseg.training.train import TrainOptions
 
 Names = Annotated[
     str,
@@ -53,8 +53,8 @@ def command(
     as_json: opt.Json = False,
 ) -> None:
     """Plan a training for a folder of scans, every choice with its reason."""
+    from medseg.training.options import TrainOptions
     from medseg.training.planning.dataset import planned, survey, write_plan
-    from medseg.training.train import TrainOptions
 
     training = TrainOptions(
         time_budget_s=opt.budget(time_budget),
@@ -104,6 +104,7 @@ def plan_options(
         names=_names(names),
         device=training.device,
         threads=training.threads,
+        team=training.team,
         reading=training.reading,
         start=None if training.init is None else training.init.spec,
     )

@@ -20,9 +20,10 @@ from medseg.core.errors import UsageError, counted
 if TYPE_CHECKING:
     from medseg.metrics.case import CaseResult
     from medseg.training.loop import Epoch
+    from medseg.training.options import TrainOptions
     from medseg.training.planning.dataset import PlanOptions
-    from medseg.training.recipe import Recipe
-    from medseg.training.train import TrainOptions, TrainResult
+    from medseg.training.team import Team
+    from medseg.training.train import TrainResult
 
 FOLDS = 5
 """Of which the first is held out, where nobody says otherwise."""
@@ -92,35 +93,35 @@ def command(
 ) -> None:
     """Train a network, by a recipe or as planned for the data. Resumes a stopped run if repeated."""
     from medseg.model.file import load_model
-    from medseg.training.recipe import load_recipe
-    from medseg.training.train import TrainOptions
+    from medseg.training.options import TrainOptions
+    from medseg.training.team import started
 
     began = time.monotonic()
-    options = TrainOptions(
-        epochs=epochs,
-        time_budget_s=_seconds(epochs, time_budget),
-        seed=seed,
-        folds=folds or FOLDS,
-        fold=_fold(fold or "0"),
-        device=device,
-        threads=threads,
-        init=load_model(init) if init else None,
-        frozen=opt.words(freeze),
-        overwrite=overwrite,
-        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
-    )
-    every = folds is not None and not fold
-    if recipe is None:
-        planning = plan_options(names, profile, max_memory, options, folds if every and folds else 1)
-        recipe = _planned(data, out, planning, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
-        seconds = None if epochs else planning.seconds * planning.trainings
-        options = replace(options, time_budget_s=seconds, spent_s=time.monotonic() - began)
-    if slurm:
-        _tell_script(recipe, data, out, options, time_budget)
-    if slurm or dry_run:
-        return
-    done = _train(load_recipe(recipe), data, out, options, every=every, quiet=quiet)
-    _tell_result(done, as_json=as_json, quiet=quiet)
+    with started() as team:
+        options = TrainOptions(
+            epochs=epochs,
+            time_budget_s=_seconds(epochs, time_budget),
+            seed=seed,
+            folds=folds or FOLDS,
+            fold=_fold(fold or "0"),
+            device=device,
+            threads=threads,
+            init=load_model(init) if init else None,
+            frozen=opt.words(freeze),
+            overwrite=overwrite,
+            reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
+            team=team,
+        )
+        if recipe is None:
+            planning = plan_options(names, profile, max_memory, options, 1 if fold else folds or 1)
+            recipe = _planned(data, out, planning, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
+            seconds = None if epochs else planning.all_seconds
+            options = replace(options, time_budget_s=seconds, spent_s=time.monotonic() - began)
+        if slurm:
+            _tell_script(recipe, data, out, options, time_budget)
+        elif not dry_run:
+            done = _train(recipe, data, out, options, every=bool(folds and not fold), quiet=quiet)
+            _tell_result(done, team, as_json=as_json, quiet=quiet)
 
 
 def _tell_script(recipe: str, data: Path, out: Path, options: TrainOptions, time_budget: str) -> None:
@@ -146,14 +147,16 @@ class _Done(NamedTuple):
     validation: Sequence[CaseResult]
 
 
-def _train(
-    recipe: Recipe, data: Path, out: Path, options: TrainOptions, *, every: bool, quiet: bool
-) -> _Done:
+def _train(name: str, data: Path, out: Path, options: TrainOptions, *, every: bool, quiet: bool) -> _Done:
     from medseg.training.folds import train_folds
+    from medseg.training.recipe import load_recipe
     from medseg.training.train import train
 
-    speak: Callable[[str], None] = _nothing if quiet else say
-    on_epoch: Callable[[Epoch], None] = _nothing if quiet else _tell
+    recipe = load_recipe(name)
+
+    silent = quiet or not options.team.leads
+    speak: Callable[[str], None] = _nothing if silent else say
+    on_epoch: Callable[[Epoch], None] = _nothing if silent else _tell
     runs: Sequence[TrainResult]
     if every:
         joined = train_folds(recipe, data, out, options, say=speak, on_epoch=on_epoch)
@@ -201,9 +204,12 @@ def _say_lines(text: str) -> None:
         say(line)
 
 
-def _tell_result(done: _Done, *, as_json: bool, quiet: bool) -> None:
+def _tell_result(done: _Done, team: Team, *, as_json: bool, quiet: bool) -> None:
     from medseg.evaluation.scores import cohort_table
     from medseg.metrics.cohort import summarise
+
+    if not team.leads:
+        return
 
     if as_json:
         result(json.dumps(done.content))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -17,6 +17,7 @@ from medseg.core.volume import LabelMap
 from medseg.data.cases import Reader, read_on_grid, structure_volumes_ml
 from medseg.data.layouts import CaseFiles
 from medseg.data.source import Origin
+from medseg.data.symmetry import Thumbnail, mirror_axes, thumbnail
 from medseg.preparation.crop import corner_values, foreground_box
 from medseg.preparation.orient import canonical
 
@@ -66,6 +67,7 @@ class CasePrint:
         intensities: of each channel.
         volumes_ml: of each structure that is there.
         voxels: of each structure that is there.
+        thumbnail: of the first channel, without background.
     """
 
     case_id: str
@@ -77,6 +79,7 @@ class CasePrint:
     intensities: tuple[Intensities, ...]
     volumes_ml: Mapping[str, float]
     voxels: Mapping[str, int]
+    thumbnail: Thumbnail = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,12 @@ class Fingerprint:
             float(np.median([getattr(v, end) for v in values])) for end in ("inside_low", "inside_high")
         )
         return low, high
+
+    @property
+    def mirror_axes(self) -> tuple[int, ...]:
+        """Axes along which scans look like their mirror images."""
+        first = {case.group: case.thumbnail for case in self.cases}
+        return mirror_axes([*first.values()])
 
     @property
     def smallest_mm(self) -> float:
@@ -158,7 +167,8 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet) -> CasePrin
     turn = canonical(volume.grid)
     grid = turn.grid(volume.grid)
     corners = corner_values(volume.array)
-    box = foreground_box(turn.forward(volume.array), background=corners)
+    turned = turn.forward(volume.array)
+    box = foreground_box(turned, background=corners)
     same = [float((channel == value).mean()) for channel, value in zip(volume.array, corners, strict=True)]
     volumes = structure_volumes_ml(labels, structures)
     return CasePrint(
@@ -171,6 +181,7 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet) -> CasePrin
         tuple(_intensities(channel, labels) for channel in volume.array),
         volumes,
         {name: round(1000.0 * ml / grid.voxel_volume_mm3) for name, ml in volumes.items()},
+        thumbnail(turned[0][box.slices]),
     )
 
 

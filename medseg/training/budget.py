@@ -40,6 +40,8 @@ class Length:
 def length_within(trainer: Trainer, seconds: float) -> Length:
     """The training that fits into `seconds`, validation and this measuring included; at least one step.
 
+    All processes of a team measure together, and the first one's clock counts.
+
     The trainer's weights, optimiser and random state are as before afterwards, and so is torch's.
     """
     start = time.monotonic()
@@ -50,7 +52,8 @@ def length_within(trainer: Trainer, seconds: float) -> Length:
     finally:
         trainer.network.load_state_dict(weights)
         trainer.network.zero_grad(set_to_none=True)
-    left = MARGIN * (seconds - (time.monotonic() - start))
+    step, validation, spent = trainer.team.agreed((step, validation, time.monotonic() - start))
+    left = MARGIN * (seconds - spent)
     steps = trainer.spec.steps_per_epoch
     whole = step * steps + validation
     epochs = max(1, int(left / whole))
@@ -68,12 +71,13 @@ def _seconds(trial: Trainer, most_s: float) -> tuple[float, float]:
     """What a step takes, and a validation; once two steps are measured, none begins after `most_s`."""
     times: list[float] = []
     for _ in range(WARM_STEPS + MEASURED_STEPS):
-        if len(times) > 1 and sum(times) > most_s:
+        if trial.team.agreed(len(times) > 1 and sum(times) > most_s):
             break
         start = time.monotonic()
-        order = trial.sampler.order(trial.spec.batch, trial.generator)
+        order = trial.team.share(trial.sampler.order(trial.spec.batch, trial.generator))
         trial.step(trial.batch(order, trial.progress.step))
         times.append(time.monotonic() - start)
     start = time.monotonic()
-    trial.validate(trial.averaged.tensors)
+    if trial.team.leads:
+        trial.validate(trial.averaged.tensors)
     return statistics.median(times[WARM_STEPS:] or times[-1:]), time.monotonic() - start

@@ -19,11 +19,12 @@ from medseg.model.file import FOLD, Model, load_model
 from medseg.reporting.case.content import case_from_result
 from medseg.training.largest import improved_by_largest
 from medseg.training.loop import Epoch
+from medseg.training.options import TrainOptions
 from medseg.training.package import measure
 from medseg.training.page import write_page
 from medseg.training.recipe import Recipe
 from medseg.training.run import CARD, PAGE, REASONS, RECIPE, SUSPECTS, Run
-from medseg.training.train import Say, TrainOptions, TrainResult, measured, train
+from medseg.training.train import Say, TrainResult, measured, train
 
 SCORES = "cross_validation.csv"
 
@@ -76,6 +77,8 @@ def train_folds(
     finally:
         if out.is_dir() and not any(out.iterdir()):  # a fold that failed at once leaves nothing
             out.rmdir()
+    if not options.team.leads:
+        return FoldsResult(out, tuple(done), ())
     own_cases = _Cases(recipe, data, options)
     done, told = _postprocessed(done, own_cases, say)
     cases = tuple(sorted((c for fold in done for c in fold.validation), key=lambda case: case.case_id))

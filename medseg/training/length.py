@@ -28,6 +28,7 @@ def fix_length(
         say: called with what fits.
     """
     recipes = trainer.spec.steps_per_epoch
+    begun, left_s = trainer.team.agreed((begun, left_s))
     epochs, steps = begun.epochs or trainer.spec.epochs, begun.steps_per_epoch
     if begun.epochs is None and left_s is not None:
         length = length_within(trainer, left_s)

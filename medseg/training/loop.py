@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import reduce
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import torch
 from torch import Generator, Tensor, nn
@@ -21,6 +21,7 @@ from medseg.losses.distances import measure_at
 from medseg.losses.scheduled import Scheduled
 from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
 from medseg.training import checkpoint as checkpoints
+from medseg.training.answers import Answer, Asked, Phase
 from medseg.training.checkpoint import Checkpoint
 from medseg.training.log import TrainingLog
 from medseg.training.processor import autocast_dtype, compute_thin_maps_in_f32
@@ -33,26 +34,10 @@ from medseg.training.schedule import (
     learning_rate,
 )
 from medseg.training.spec import TrainingSpec
+from medseg.training.team import ALONE, Team
 from medseg.training.transfer import freeze
 
 Weights = Mapping[str, Tensor]
-Phase = tuple[int, ...]
-
-
-class Answer(NamedTuple):
-    """What a part of the loss is taken of.
-
-    Attributes:
-        share: of the loss.
-        logits: (B, K, *S).
-        labels: (B, *S) of those voxels.
-        steps: every n-th voxel of a patch, per axis.
-    """
-
-    share: float
-    logits: Tensor
-    labels: Tensor
-    steps: Phase
 
 
 class PatchMaker(Protocol):
@@ -119,6 +104,7 @@ class Progress:
     epoch: int = 0
     step: int = 0
     best: float = -math.inf
+    best_epoch: int = 0
     seconds: float = 0.0
     averaged: int = 0
 
@@ -138,6 +124,7 @@ class Trainer:
         spec: the settings.
         epochs: how many.
         folder: the run; checkpoints and logs go there.
+        team: the processes that train together.
     """
 
     network: Segmenter
@@ -149,7 +136,10 @@ class Trainer:
     spec: TrainingSpec
     epochs: int
     folder: Path
+    team: Team = ALONE
     progress: Progress = field(default_factory=Progress)
+    joined: nn.Module | None = None
+    """The network as all processes of the team ask it; made once, whatever trainer it is handed on to."""
 
     def __post_init__(self) -> None:
         self.device = next(self.network.parameters()).device
@@ -157,6 +147,11 @@ class Trainer:
         if self.dtype is not None and self.device.type == "cpu":
             compute_thin_maps_in_f32(self.network)
         self.frozen = freeze(self.network, self.spec.frozen)
+        self.asked = Asked(self.network, every_head=self.spec.deep_supervision)
+        if self.joined is None:
+            some_unused = isinstance(self.network, Supervised) and not self.asked.every_head
+            self.joined = self.team.joined(self.asked, some_unused=some_unused)
+        self.ask = self.joined
         self.optimizer = build_optimizer(self.network, self.spec)
         self.averaged = AveragedWeights(self.network, self.spec.ema_decay)
         self.generator = Generator().manual_seed(self.spec.seed)
@@ -175,35 +170,56 @@ class Trainer:
         return self.folder / "checkpoints" / "best.safetensors"
 
     def run(self, on_epoch: Callable[[Epoch], None]) -> None:
-        """Train to the last epoch, from the checkpoint there is.
+        """Train to the last epoch that pays, from the checkpoint there is.
 
         Raises:
             SelfCheckError: the loss is not finite; the last good checkpoint stays.
         """
+        if not self.team.leads:
+            while self._goes_on():
+                self._learn()
+                self.progress.epoch += 1
+            return
         self.last_path.parent.mkdir(parents=True, exist_ok=True)
         log = TrainingLog(self.folder, self.progress.epoch)
         try:
-            while self.progress.epoch < self.epochs:
+            while self._goes_on():
                 on_epoch(self._epoch(log))
         finally:
             log.close()
 
+    def _goes_on(self) -> bool:
+        """Whether there is another epoch: not after the last, nor after many that brought nothing."""
+        idle = self.progress.epoch - self.progress.best_epoch
+        settled = bool(self.spec.patience) and idle >= self.spec.patience
+        return self.team.agreed(self.progress.epoch < self.epochs and not settled)
+
+    def _learn(self) -> float:
+        """The steps of an epoch, of which each process computes its share; their mean loss."""
+        total = self.spec.steps_per_epoch
+        order = self.team.agreed(self.sampler.order(total * self.spec.batch, self.generator))
+        if not self.team.leads:  # its patches are its own, and the same after a resumption
+            seed = self.spec.seed + 1_000_003 * (self.progress.epoch * self.team.size + self.team.rank)
+            self.generator.manual_seed(seed % 2**63)
+            torch.manual_seed(seed % 2**63)
+        losses = [self.step(batch) for batch in self._batches(order, total)]
+        return self.team.mean(sum(losses) / len(losses))
+
     def _epoch(self, log: TrainingLog) -> Epoch:
         start = time.monotonic()
-        total = self.spec.steps_per_epoch
-        order = self.sampler.order(total * self.spec.batch, self.generator)
-        losses = [self.step(batch) for batch in self._batches(order, total)]
+        mean_loss = self._learn()
         dice = dict(self.validate(self.averaged.tensors))
         known = [value for value in dice.values() if not math.isnan(value)]
         score = sum(known) / len(known) if known else 0.0
         self.progress.epoch += 1
         self.progress.averaged = self.averaged.updates
         better = not known or score > self.progress.best
+        if better:
+            self.progress.best_epoch = self.progress.epoch
         self.progress.best = max(score, self.progress.best)
         self.progress.seconds += time.monotonic() - start
         if better:
             checkpoints.save(self.best_path, Checkpoint(dict(self.averaged.tensors), {"score": score}))
-        mean_loss = sum(losses) / len(losses)
         rate = self.optimizer.param_groups[0]["lr"]
         scores = {f"dice/{name}": value for name, value in dice.items()}
         log.add(
@@ -229,7 +245,8 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            answers = self._answers(images, labels, batch.phase)
+            logits = self.ask(images, batch.phase)
+        answers = self.asked.answers(logits, labels, batch.phase)
         if isinstance(self.loss, Scheduled):
             self.loss.progress = self.progress.step / total
         loss = reduce(operator.add, map(self._part, answers))
@@ -252,17 +269,6 @@ class Trainer:
                 hint="lower training.learning_rate, or run `medseg check` on the data",
             )
 
-    def _answers(self, images: Tensor, labels: Tensor, phase: Phase | None) -> list[Answer]:
-        """What the loss is taken of: all voxels, those of one phase, or those of every head."""
-        if self.spec.deep_supervision and isinstance(self.network, Supervised):
-            found = zip(self.network.head_weights, self.network.heads(images), strict=True)
-            return [_thinned(share, logits, labels) for share, logits in found]
-        if phase is None or not isinstance(self.network, Phased):
-            return [Answer(1.0, self.network(images), labels, ())]
-        steps = self.network.phases
-        taken = (slice(None), *(slice(p, None, s) for p, s in zip(phase, steps, strict=True)))
-        return [Answer(1.0, self.network.at_phase(images, phase), labels[taken], steps)]
-
     def _part(self, answer: Answer) -> Tensor:
         """The loss of one answer, of voxels that are labelled, times its share."""
         measure_at(self.loss, answer.steps)
@@ -275,15 +281,16 @@ class Trainer:
         return answer.share * loss
 
     def _batches(self, order: Sequence[int], total: int) -> Iterator[Batch]:
-        """The batches of an epoch; each is made while the step before it is computed."""
+        """This process's part of the batches of an epoch; each is made while the one before is learnt."""
         size = self.spec.batch
+        parts = [self.team.share(order[n * size : (n + 1) * size]) for n in range(total)]
         with ThreadPoolExecutor(1, "batches") as maker:
             start = self.progress.step
-            coming = maker.submit(self.batch, order[:size], start)
+            coming = maker.submit(self.batch, parts[0], start)
             for n in range(1, total + 1):
                 batch = coming.result()
                 if n < total:
-                    coming = maker.submit(self.batch, order[n * size : (n + 1) * size], start + n)
+                    coming = maker.submit(self.batch, parts[n], start + n)
                 yield batch
 
     def batch(self, case_numbers: Sequence[int], step: int) -> Batch:
@@ -320,7 +327,7 @@ class Trainer:
         checkpoints.save(self.last_path, Checkpoint(tensors, {"epochs": self.epochs, **vars(self.progress)}))
 
     def resume(self) -> str | None:
-        """Go on from the last checkpoint, if there is one.
+        """Go on from the last checkpoint of the first process, if there is one.
 
         Returns:
             A warning when a checkpoint was damaged and the one before it served.
@@ -328,7 +335,8 @@ class Trainer:
         Raises:
             InputError: no checkpoint can be read, or it is of another network.
         """
-        found, warning = checkpoints.load_latest(self.last_path)
+        latest = checkpoints.load_latest(self.last_path) if self.team.leads else (None, None)
+        found, warning = self.team.agreed(latest)
         if found is None:
             return None
         try:
@@ -339,7 +347,7 @@ class Trainer:
                 source=self.last_path,
                 hint=checkpoints.MEND,
             ) from None
-        best, best_warning = checkpoints.load_latest(self.best_path)
+        best, best_warning = checkpoints.load_latest(self.best_path) if self.team.leads else (None, None)
         if best is not None and best_warning:
             self.progress.best = best.values["score"]
         return "; ".join(text for text in (warning, best_warning) if text) or None
@@ -350,15 +358,10 @@ class Trainer:
         checkpoints.restore_optimizer(self.optimizer, found.section("optimizer"))
         self.generator.set_state(found.tensors["generator"])
         torch.set_rng_state(found.tensors["torch_rng"])
-        self.progress = Progress(**{key: found.values[key] for key in vars(self.progress)})
+        kept = {"best_epoch": found.values["epoch"]} | dict(found.values)  # older ones do not state it
+        self.progress = Progress(**{key: kept[key] for key in vars(self.progress)})
 
     def best_weights(self) -> dict[str, Tensor]:
         """The averaged weights of the epoch that scored best."""
         found, _ = checkpoints.load_latest(self.best_path)
         return dict(self.averaged.tensors) if found is None else found.tensors
-
-
-def _thinned(share: float, logits: Tensor, labels: Tensor) -> Answer:
-    """The logits (B, K, *S / n) of a head, and of labels (B, *S) those of every n-th voxel."""
-    steps = tuple(n // m for n, m in zip(labels.shape[1:], logits.shape[2:], strict=True))
-    return Answer(share, logits, labels[(slice(None), *(slice(None, None, n) for n in steps))], steps)

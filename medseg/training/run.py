@@ -251,6 +251,28 @@ class Run:
         return specs.from_mapping(Begun, values, source=source, error=InputError)
 
 
+@dataclass(frozen=True)
+class FollowedRun(Run):
+    """A run as those see it that train along with the process which keeps it: they write nothing."""
+
+    def begin(self, recipe: Recipe, split: Split, command: Mapping[str, Any], *, anew: bool = False) -> Begun:
+        return Begun(SCHEMA, specs.to_mapping(recipe), {}, command)
+
+    def fix_data(self, begun: Begun, digests: Digests) -> tuple[Begun, bool]:
+        return begun, False
+
+    def fix_length(self, begun: Begun, epochs: int, steps_per_epoch: int | None = None) -> Begun:
+        return replace(begun, epochs=epochs, steps_per_epoch=steps_per_epoch)
+
+    @contextmanager
+    def begun(self) -> Iterator[None]:
+        yield
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        yield
+
+
 def _this_process() -> dict[str, Any]:
     """Who trains, for whoever finds the run held."""
     return {

@@ -25,6 +25,7 @@ from medseg.training.loop import PatchMaker, Trainer, TrainingCase
 from medseg.training.processor import keep_memory
 from medseg.training.schedule import BATCH_NORMS
 from medseg.training.spec import TrainingSpec
+from medseg.training.team import ALONE, Team
 from medseg.training.transfer import freeze
 from medseg.training.validation import WholeVolumeValidator
 
@@ -95,6 +96,7 @@ def build_trainer(
     selection: Sequence[TrainingCase],
     folder: Path,
     spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    team: Team = ALONE,
 ) -> Trainer:
     """A trainer that is ready to run or to resume.
 
@@ -107,6 +109,7 @@ def build_trainer(
         selection: what chooses the checkpoint.
         folder: the run.
         spacing_mm: of a patch's axes, for losses that measure distances.
+        team: the processes that train together.
     """
     structures = model.structure_set
     device = next(network.parameters()).device
@@ -120,6 +123,7 @@ def build_trainer(
         spec=training,
         epochs=training.epochs,
         folder=folder,
+        team=team,
     )
 
 

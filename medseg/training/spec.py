@@ -38,6 +38,7 @@ class TrainingSpec:
         frozen: parts of the network whose weights do not change, such as "encoder".
         selection_share: share of the training cases that choose the checkpoint; with 0 all train, and
             the last one is kept.
+        patience: epochs without a better checkpoint after which the training ends early; 0 trains on.
         seed: of everything random.
 
     Raises:
@@ -63,12 +64,13 @@ class TrainingSpec:
     precision: Literal["auto", "f32", "bf16"] = "auto"
     frozen: tuple[str, ...] = ()
     selection_share: float = 0.1
+    patience: int = 0
     seed: int = 0
 
     def __post_init__(self) -> None:
         for name in ("batch", "epochs", "steps_per_epoch"):
             _require(getattr(self, name) >= 1, name, getattr(self, name), "at least 1")
-        for name in ("warmup_steps", "weight_decay", "schedule_power"):
+        for name in ("warmup_steps", "weight_decay", "schedule_power", "patience"):
             _require(0 <= getattr(self, name) < math.inf, name, getattr(self, name), "finite and at least 0")
         for name in ("learning_rate", "clip_norm"):
             _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "finite and above 0")

@@ -28,7 +28,6 @@ from medseg.data.layouts import CaseFiles, DatasetFiles
 from medseg.data.synthetic import SyntheticCases
 from medseg.findings.finding import gathered
 from medseg.findings.prediction import check_scores
-from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
@@ -41,10 +40,11 @@ from medseg.training.largest import Gains
 from medseg.training.length import fix_length
 from medseg.training.loop import Epoch, Trainer
 from medseg.training.material import patch_maker, training_material
+from medseg.training.options import TrainOptions
 from medseg.training.package import Measured, measure, package, provenance
 from medseg.training.page import write_page
 from medseg.training.recipe import MetricsSpec, Recipe
-from medseg.training.run import Digests, Run
+from medseg.training.run import Digests, FollowedRun, Run
 from medseg.training.setup import (
     build_network,
     build_trainer,
@@ -62,41 +62,8 @@ UNKNOWN_DATA = (
 
 
 @dataclass(frozen=True)
-class TrainOptions:
-    """Options of a training beyond its recipe.
-
-    Attributes:
-        epochs: instead of the recipe's.
-        time_budget_s: fix the number of epochs by measuring a few steps.
-        seed: instead of the recipe's.
-        folds: number of folds.
-        fold: the fold that is measured at the end; None trains on every case.
-        device: "cpu", "cuda", "cuda:N", "mps" or "auto".
-        threads: of the processor; 0 takes what there is.
-        init: a model of the same network, whose weights are where the training begins.
-        frozen: parts of the network whose weights do not change, beside the recipe's.
-        overwrite: start again in a folder that contains a run.
-        reading: decisions that the files of the dataset leave open.
-        spent_s: seconds of the time budget that are spent already.
-    """
-
-    epochs: int | None = None
-    time_budget_s: float | None = None
-    seed: int | None = None
-    folds: int = 5
-    fold: int | None = 0
-    device: str = "auto"
-    threads: int = 0
-    init: Model | None = None
-    frozen: tuple[str, ...] = ()
-    overwrite: bool = False
-    reading: ReadOptions = ReadOptions()
-    spent_s: float = 0.0
-
-
-@dataclass(frozen=True)
 class TrainResult:
-    """The result of a training.
+    """The result of a training; measured by the process that leads, where several train together.
 
     Attributes:
         model_path: of the model, in the folder of the run.
@@ -139,14 +106,16 @@ def train(
         MedsegError: bad data, a folder that contains another run, a loss that is not finite.
     """
     started = time.monotonic() - options.spent_s
+    team = options.team
     card = load_card(recipe.card)
     recipe = _resolved(recipe, card, options)
+    team.require_shares(recipe.training.batch)
     maps = _label_maps(recipe, card)
     network, notes = _network(recipe, card.structure_set, maps, options)
     found = card.read(data, reading=options.reading)
     card = card.adopting(found)
     split = _split(found, recipe, options)
-    run = Run(out)
+    run = Run(out) if team.leads else FollowedRun(out)
     begun = run.begin(recipe, split, _command(options), anew=options.overwrite)
     with run.locked(), run.begun():
         for text in (_describe(split, recipe), *notes):
@@ -169,16 +138,19 @@ def train(
             selection=material.selection,
             folder=run.folder,
             spacing_mm=material.spacing_mm,
+            team=team,
         )
         left = options.time_budget_s and options.time_budget_s - (time.monotonic() - started)
         fix_length(trainer, begun, run, left, say)
         _resume(trainer, say)
         spacing = maps.spacing_range if maps else None
-        known = [*cases.values()]
-        make = partial(package, trainer, spec, known, options.threads, recipe.weights, spacing)
+        make = partial(package, trainer, spec, [*cases.values()], options.threads, recipe.weights, spacing)
         model = _trained(trainer, make, run, say, on_epoch)
+        epochs, seconds = trainer.progress.epoch, trainer.progress.seconds
+        done = TrainResult(run.model_path, epochs, seconds, card.structure_set)
+        if model is None:
+            return done
         held = [by_id[name] for name in split.validation]
-        done = TrainResult(run.model_path, trainer.epochs, trainer.progress.seconds, card.structure_set)
         if held:
             done = done.measured(measured(model, held, read, recipe.metrics, options.threads, run, say))
         _tell_page(run, recipe, done, say)
@@ -243,8 +215,11 @@ def _resume(trainer: Trainer, say: Say) -> None:
 
 def _trained(
     trainer: Trainer, make: Callable[[], Model], run: Run, say: Say, on_epoch: Callable[[Epoch], None]
-) -> Model:
-    """Train to the end, or to the interruption; either way the best weights become a model."""
+) -> Model | None:
+    """Train to the end, or to the interruption; either way the best weights become a model, of who leads."""
+    if not trainer.team.leads:
+        trainer.run(on_epoch)
+        return None
     try:
         trainer.run(on_epoch)
     except KeyboardInterrupt:
@@ -252,6 +227,9 @@ def _trained(
             make().save(run.model_path, overwrite=True)
             say(f"stopped; the best weights so far are in {run.model_path}; repeat the command to resume")
         raise
+    if trainer.progress.epoch < trainer.epochs:
+        idle = counted(trainer.spec.patience, "epoch")
+        say(f"ended after epoch {trainer.progress.epoch} of {trainer.epochs}: no better for {idle}")
     model = make()
     model.save(run.model_path, overwrite=True)
     return model
@@ -351,7 +329,10 @@ def _network(
     A recipe at fault is refused before data is read.
     """
     network = build_network(
-        recipe.network, seed=recipe.training.seed, device=options.device, threads=options.threads
+        recipe.network,
+        seed=recipe.training.seed,
+        device=options.team.device(options.device),
+        threads=options.threads,
     )
     check_trainable(network, structures, recipe.loss, recipe.training)
     patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))

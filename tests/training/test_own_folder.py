@@ -205,7 +205,7 @@ def test_every_fold_is_trained_and_their_models_predict_together(tmp_path: Path)
     assert {row[header.index("case_id")] for row in found} == {name for name, _, _ in listed}
     told = (run / "report.html").read_text("utf-8")
     assert told.count("Outlines of case phantom_") == 3
-    assert "no name has a side" in told
+    assert "structures exclude one another" in told
     assert "Overlap with the reference" in told
     assert medseg("predict", listed[0][1], "-m", run, "-o", tmp_path / "out.nii.gz").code == 0
     again = medseg("train", *words)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import shutil
 import tomllib
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from medseg.core import specs
 from medseg.core.errors import UsageError
@@ -16,6 +18,7 @@ from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.data.cards import Card
 from medseg.data.fingerprint import CasePrint, Fingerprint, Intensities
 from medseg.data.phantom import write_phantoms
+from medseg.data.symmetry import thumbnail
 from medseg.training.planning import dataset
 from medseg.training.planning.dataset import PlanOptions, planned, survey, write_plan
 from medseg.training.planning.plan import Limits, Plan, plan
@@ -29,9 +32,13 @@ CT = Intensities(-1000.0, 900.0, -1024.0, whole=True, inside_low=-120.0, inside_
 
 
 def like(
-    structures: StructureSet | None = None, count: int = 6, intensities: Intensities = MR, empty: float = 0.0
+    structures: StructureSet | None = None,
+    count: int = 6,
+    intensities: Intensities = MR,
+    empty: float = 0.0,
+    scans: Sequence[NDArray[np.float64]] = (np.zeros((1, 1, 1)),),
 ) -> Fingerprint:
-    """A dataset of cases that are all alike: 100 x 100 x 50 mm at 1 mm."""
+    """A dataset of cases that are all alike: 100 x 100 x 50 mm at 1 mm; what they look like comes in turn."""
     structures = structures or from_labels({1: "liver"})
     cases = [
         CasePrint(
@@ -44,6 +51,7 @@ def like(
             (intensities,),
             dict.fromkeys(structures.names, 8.0),
             dict.fromkeys(structures.names, 8000),
+            thumbnail(scans[n % len(scans)]),
         )
         for n in range(count)
     ]
@@ -80,13 +88,28 @@ def test_names_of_values_bring_their_sides(tmp_path: Path) -> None:
         survey(tmp_path, PlanOptions(names={9: "left lobe"}))
 
 
+def flips(found: Plan) -> tuple[int, ...]:
+    flip = found.recipe.augmentation.flip
+    return () if flip is None else flip.axes
+
+
+def test_scans_are_mirrored_along_axes_where_they_look_like_their_mirror_images() -> None:
+    noise = np.random.default_rng(0)
+    heads = [noise.normal(size=(40, 50, 30)) for _ in range(4)]
+    heads = [scan + scan[::-1] for scan in heads]
+    assert flips(made(like(scans=heads))) == (0,)
+    assert flips(made(like(scans=[*noise.normal(size=(4, 40, 50, 30))]))) == ()
+    assert flips(made(like(scans=[np.ones((40, 50, 30))]))) == ()
+
+
 def test_left_and_right_are_not_mirrored_where_names_have_sides() -> None:
-    sided = made(like(from_labels({1: "left lung", 2: "right lung"})))
-    plain = made(like())
-    assert sided.recipe.augmentation.flip is not None
-    assert plain.recipe.augmentation.flip is not None
-    assert (sided.recipe.augmentation.flip.axes, plain.recipe.augmentation.flip.axes) == ((1, 2), (0, 1, 2))
-    assert "names have sides" in reason(sided, "augmentation")
+    scans = [np.random.default_rng(0).normal(size=(24, 24, 24))]
+    scans = [scan + scan[::-1] + scan[:, ::-1] + scan[::-1, ::-1] for scan in scans]
+    lungs = from_labels({1: "left lung", 2: "right lung"})
+    sided, plain = (made(like(names, count=1, scans=scans)) for names in (lungs, None))
+    assert (flips(sided), flips(plain)) == ((1,), (0, 1))
+    heads = [scan + scan[::-1] for scan in np.random.default_rng(1).normal(size=(1, 24, 24, 24))]
+    assert "names have sides" in reason(made(like(lungs, count=1, scans=heads)), "augmentation")
 
 
 def test_ct_is_told_by_its_numbers_and_windowed_by_its_structures() -> None:

@@ -534,3 +534,33 @@ def test_the_checkpoint_is_chosen_by_labelled_voxels_alone(tmp_path: Path) -> No
         assert found[structure.name] == pytest.approx(2 * (t & p).sum() / (t.sum() + p.sum()))
     lacking = tiny_trainer(tmp_path / "b", selection=[replace(chosen[0], unlabelled=("core",))])
     assert np.isnan(lacking.validate(lacking.averaged.tensors)["core"])
+
+
+@pytest.mark.parametrize(
+    ("scores", "patience", "epochs"),
+    [
+        ((0.1, 0.5, 0.4, 0.5, 0.3, 0.9), 2, 4),
+        ((0.1, 0.2, 0.1, 0.3, 0.1, 0.4), 2, 6),
+        ((0.9, *(0.1,) * 5), 0, 6),
+    ],
+)
+def test_a_training_ends_when_it_no_longer_pays(
+    tmp_path: Path, scores: tuple[float, ...], patience: int, epochs: int
+) -> None:
+    training = replace(TRAINING, epochs=6, steps_per_epoch=1, patience=patience)
+    told = iter(scores)
+    trainer = tiny_trainer(tmp_path, training=training)
+    trainer.validate = lambda _: {"core": next(told)}
+    trainer.run(ignore)
+    assert trainer.progress.epoch == epochs
+    again = tiny_trainer(tmp_path, training=training)
+    again.resume()
+    again.run(ignore)
+    assert again.progress.epoch == epochs, "nor does it go on when the command is repeated"
+
+
+def test_a_training_without_cases_to_choose_by_goes_to_its_end(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, training=replace(TRAINING, epochs=4, steps_per_epoch=1, patience=1))
+    trainer.validate = lambda _: {}
+    trainer.run(ignore)
+    assert trainer.progress.epoch == 4

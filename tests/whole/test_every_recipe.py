@@ -15,8 +15,9 @@ from medseg.data.phantom import write_phantoms
 from medseg.io import read_labels, write_labels
 from medseg.model.file import load_model
 from medseg.networks import registry
+from medseg.training.options import TrainOptions
 from medseg.training.recipe import Recipe, load_recipe
-from medseg.training.train import TrainOptions, train
+from medseg.training.train import train
 
 CASES = 4
 

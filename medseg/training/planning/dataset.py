@@ -22,6 +22,7 @@ from medseg.model.spec import ModelSpec
 from medseg.training.planning.plan import PROFILES, Limits, Plan, kept_network, plan
 from medseg.training.planning.speed import measured_network, measured_speed
 from medseg.training.run import CARD, REASONS, RECIPE
+from medseg.training.team import ALONE, Team
 
 MEMORY_SHARE = 0.5
 """Share of the memory that is free which a training may take, where nobody stated how much."""
@@ -42,6 +43,7 @@ class PlanOptions:
         names: of label values, instead of those that the dataset states.
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
+        team: the processes that train together; the first plans.
         reading: decisions that the files leave open.
         start: the model whose weights the training starts from; its network and preparation are kept.
     """
@@ -53,6 +55,7 @@ class PlanOptions:
     names: Mapping[int, str] | None = None
     device: str = "auto"
     threads: int = 0
+    team: Team = ALONE
     reading: ReadOptions = ReadOptions()
     start: ModelSpec | None = None
 
@@ -61,6 +64,11 @@ class PlanOptions:
         """How long one training may take."""
         budget = self.time_budget_s
         return PROFILES[self.profile] if budget is None else budget / self.trainings
+
+    @property
+    def all_seconds(self) -> float:
+        """How long all trainings together may take."""
+        return self.seconds * self.trainings
 
 
 @dataclass(frozen=True)
@@ -111,7 +119,7 @@ def planned(seen: Survey, options: PlanOptions) -> Plan:
     spec = replace(kept or measured_network(), in_channels=channels, out_channels=outputs)
     speed = measured_speed(spec, device=options.device, threads=options.threads)
     memory = options.max_memory or int(MEMORY_SHARE * (available_bytes() or USUAL_BYTES))
-    limits = Limits(options.seconds, memory, speed)
+    limits = Limits(options.seconds, memory, speed, options.team.size)
     return plan(seen.like, _card_of(seen), limits, options.start)
 
 
@@ -157,13 +165,13 @@ def plan_of_run(
         MedsegError: see `survey`.
     """
     path = out / RECIPE
-    if path.is_file() and not overwrite:
-        return path
-    seen = survey(data, options, on_case)
-    on_survey(seen)
-    made = planned(seen, options)
-    on_plan(made)
-    return write_plan(made, out, overwrite=overwrite)
+    if options.team.leads and (overwrite or not path.is_file()):
+        seen = survey(data, options, on_case)
+        on_survey(seen)
+        made = planned(seen, options)
+        on_plan(made)
+        write_plan(made, out, overwrite=overwrite)
+    return options.team.agreed(path)
 
 
 def write_plan(made: Plan, folder: Path, *, overwrite: bool = False) -> Path:

@@ -17,7 +17,7 @@ from medseg.augment.spec import (
     LowResolutionSpec,
     NoiseSpec,
 )
-from medseg.core.errors import counted
+from medseg.core.errors import counted, listed
 from medseg.data.cards import Card
 from medseg.data.fingerprint import Fingerprint
 from medseg.losses.spec import LossSpec
@@ -53,8 +53,14 @@ FEW_GROUPS = 20
 """Patients below which all train and the last weights are kept: none can be spared to choose a checkpoint."""
 
 BATCH = 2
+"""Patches of a step, or one for each process where there are more."""
+
 PROFILES = {"fast": 600.0, "standard": 3600.0, "large": 8 * 3600.0}
 """Seconds of a training whose length nobody stated."""
+
+
+AXES = ("from left to right", "from front to back", "from top to bottom")
+"""Along which scans may be mirrored."""
 
 
 class Reason(NamedTuple):
@@ -73,11 +79,23 @@ class Limits:
         seconds: it may take.
         memory_bytes: it may need.
         speed: of the machine.
+        processes: that share every batch, with so much memory each.
     """
 
     seconds: float
     memory_bytes: int
     speed: Speed
+    processes: int = 1
+
+    @property
+    def own_batch(self) -> int:
+        """Patches of a batch that are a process's own."""
+        return max(1, BATCH // self.processes)
+
+    @property
+    def batch(self) -> int:
+        """Patches of a step."""
+        return self.own_batch * self.processes
 
 
 @dataclass(frozen=True)
@@ -133,8 +151,8 @@ def _geometry(
 ) -> tuple[Geometry, int]:
     """What the network sees, and the width of its first level."""
     step_s = STEPS_SHARE * limits.seconds / _steps(limits.seconds)
-    by_time = step_s / (BATCH * limits.speed.seconds_per_voxel)
-    by_memory = limits.memory_bytes / (BATCH * BYTES_PER_VOXEL)
+    by_time = step_s / (limits.own_batch * limits.speed.seconds_per_voxel)
+    by_memory = limits.memory_bytes / (limits.own_batch * BYTES_PER_VOXEL)
     voxels = min(max(min(by_time, by_memory), LEAST_VOXELS), MOST_VOXELS)
     if start is None:
         seen = geometry(like.extent_mm, like.spacing_mm, like.smallest_mm, voxels)
@@ -237,18 +255,26 @@ def _augmentation(like: Fingerprint, seen: Geometry, reasons: list[Reason]) -> A
     lattice = float(
         min(max(min(p * s for p, s in zip(seen.patch, seen.spacing_mm, strict=True)) / 3, 8.0), 32.0)
     )
-    flips = (1, 2) if sides else (0, 1, 2)
+    alike = like.mirror_axes
+    flips = tuple(axis for axis in alike if not (sides and axis == 0))
+    if flips:
+        why = f"scans look like their mirror images {listed([AXES[axis] for axis in flips])}"
+    elif alike:
+        why = "no left-right mirror: names have sides"
+    else:
+        why = "no mirrors: scans are unlike their mirror images"
+    mirrors = "mirrors, " if flips else ""
     reasons.append(
         Reason(
             "augmentation",
-            f"elastic at {lattice:.0f} mm, rotation, scaling, mirrors, contrast, noise",
-            "no left-right mirror: names have sides" if sides else "mirrors of all axes: no name has a side",
+            f"elastic at {lattice:.0f} mm, rotation, scaling, {mirrors}contrast, noise",
+            why,
         )
     )
     return AugmentSpec(
         ElasticSpec(0.3, round(lattice, 1), (0.0, round(0.25 * lattice, 1))),
         AffineSpec(0.5, (5.0, 5.0, 15.0) if thick else (15.0, 15.0, 15.0), (0.85, 1.18)),
-        FlipSpec(flips),
+        FlipSpec(flips) if flips else None,
         ContrastSpec(
             low_resolution=LowResolutionSpec(0.15),
             gamma=GammaSpec(0.3),
@@ -270,23 +296,26 @@ def _training(like: Fingerprint, seen: Geometry, limits: Limits, reasons: list[R
     groups = len({case.group for case in like.cases})
     few = groups < FEW_GROUPS
     reasons += [
-        Reason("length", f"{steps} steps of {BATCH} patches", f"for {limits.seconds / 60:.0f} minutes"),
+        Reason(
+            "length", f"{steps} steps of {limits.batch} patches", f"for {limits.seconds / 60:.0f} minutes"
+        ),
         Reason(
             "checkpoint",
             "the last" if few else "the best on whole volumes of a tenth of the cases",
             f"{counted(groups, 'patient')}: "
-            + ("all are needed to train" if few else "enough to spare some"),
+            + ("all are needed to train" if few else f"enough to spare some; {EPOCHS // 2} in vain end it"),
         ),
     ]
     return TrainingSpec(
         patch=seen.patch,
-        batch=BATCH,
+        batch=limits.batch,
         epochs=EPOCHS,
         steps_per_epoch=max(10, round(steps / EPOCHS)),
         learning_rate=2e-3,
         foreground_share=0.3 if seen.whole else 0.7,
         ema_decay=round(min(0.999, max(0.98, 1 - 20 / steps)), 4),
         selection_share=0.0 if few else 0.1,
+        patience=0 if few else EPOCHS // 2,
     )
 
 
