@@ -14,6 +14,9 @@ from torch.nn import functional
 
 from medseg.core.errors import UsageError
 
+VECTOR_FLOATS = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 8
+"""Values that torch's kernels on this CPU compute at once."""
+
 
 def check_labels(logits: Tensor, target: Tensor) -> None:
     """Refuses labels that do not belong to the logits.
@@ -51,9 +54,13 @@ def check_regions(logits: Tensor, target: Tensor) -> None:
 def log_softmax(logits: Tensor) -> Tensor:
     """Log-probabilities (B, *S, K), float32 or float64, of logits (B, K, *S).
 
-    Of logits in a channels-last layout, as networks on a CPU make them, nothing is copied.
+    Logits in a channels-last layout, as networks make them, are not copied, but for few outputs on a CPU:
+    torch's kernel for the last axis computes those one by one, which takes two to four times as long.
     """
-    return functional.log_softmax(at_least_float32(logits).movedim(1, -1), dim=-1)
+    wide = at_least_float32(logits)
+    if wide.device.type == "cpu" and wide.shape[1] < VECTOR_FLOATS:
+        return functional.log_softmax(wide, dim=1).movedim(1, -1)
+    return functional.log_softmax(wide.movedim(1, -1), dim=-1)
 
 
 def log_at(log_p: Tensor, labels: Tensor) -> Tensor:

@@ -20,7 +20,7 @@ def build_optimizer(network: nn.Module, spec: TrainingSpec) -> Optimizer:
     ]
     if spec.optimizer == "sgd":
         return SGD(groups, lr=spec.learning_rate, momentum=spec.momentum, nesterov=spec.momentum > 0)
-    return AdamW(groups, lr=spec.learning_rate)
+    return AdamW(groups, lr=spec.learning_rate, fused=True)
 
 
 def learning_rate(step: int, total_steps: int, spec: TrainingSpec) -> float:

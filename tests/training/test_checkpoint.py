@@ -224,7 +224,9 @@ def test_no_change_of_bytes_is_missed(path: Path) -> None:
 
 
 OPTIMIZERS = {
-    "adamw": lambda p: AdamW([{"params": p[:1], "weight_decay": 0.1}, {"params": p[1:]}], lr=0.01),
+    "adamw": lambda p: AdamW(
+        [{"params": p[:1], "weight_decay": 0.1}, {"params": p[1:]}], lr=0.01, fused=True
+    ),
     "sgd": lambda p: SGD([{"params": p[:1]}, {"params": p[1:]}], lr=0.01, momentum=0.9, nesterov=True),
     "plain sgd": lambda p: SGD([{"params": p[:1]}, {"params": p[1:]}], lr=0.01),
 }

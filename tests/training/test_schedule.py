@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
@@ -55,6 +57,26 @@ def test_weight_decay_acts_on_convolutions_only(name: str, kind: type) -> None:
         "1.bias": 0.0,
         "2.weight": 0.0,
     }
+
+
+def test_adamw_takes_each_gradient_for_its_own_weight() -> None:
+    """Its fused kernel reads memory in order, in whatever layout weights and gradients lie."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv3d(2, 4, 3, bias=False), nn.ReLU(), nn.ConvTranspose3d(4, 3, 2, stride=2))
+    network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    optimizers = (
+        build_optimizer(network, TrainingSpec(learning_rate=0.01, weight_decay=0.0)),
+        AdamW(plain.parameters(), lr=0.01, weight_decay=0.0, foreach=False),
+    )
+    for _ in range(4):
+        images = torch.randn(2, 2, 6, 6, 6)
+        for each, optimizer in zip((network, plain), optimizers, strict=True):
+            optimizer.zero_grad()
+            each(images).square().mean().backward()
+            optimizer.step()
+    for found, wanted in zip(network.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
 
 
 def test_sgd_without_momentum_is_plain() -> None:
