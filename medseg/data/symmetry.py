@@ -1,4 +1,4 @@
-"""Axes along which scans look like mirror images, their own and each other's, as heads do from left to right."""
+"""Axes along which scans look like mirror images, as heads do from left to right."""
 
 from __future__ import annotations
 
