@@ -293,14 +293,18 @@ def dice_of_cases(table: Path) -> Table:
     found: Table = {}
     with table.open(newline="", encoding="utf-8") as lines:
         for row in csv.DictReader(lines):
-            if row["metric"] == "dice":
+            if row["metric"] == "dice" and row["value"]:
                 found.setdefault(row["case_id"], {})[row["structure"]] = round(float(row["value"]), 4)
     return found
 
 
 def mean_of(cases: Table) -> dict[str, float]:
-    names = next(iter(cases.values()))
-    return {name: round(statistics.fmean(case[name] for case in cases.values()), 4) for name in names}
+    """The mean of each structure over the cases that have it."""
+    names = dict.fromkeys(name for case in cases.values() for name in case)
+    return {
+        name: round(statistics.fmean(case[name] for case in cases.values() if name in case), 4)
+        for name in names
+    }
 
 
 def processor() -> str:
