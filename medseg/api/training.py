@@ -17,12 +17,12 @@ from medseg.metrics.scores import Scores
 from medseg.model.file import load_model
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Loader, Segmenter
+from medseg.training.cascade import train_stages
 from medseg.training.loop import Epoch
 from medseg.training.options import TrainOptions
 from medseg.training.planning.dataset import PlanOptions, plan_of_run
 from medseg.training.recipe import Recipe, load_recipe
 from medseg.training.team import started
-from medseg.training.train import train as train_recipe
 
 
 @dataclass(frozen=True)
@@ -144,7 +144,7 @@ def train(
             team=team,
         )
         loaded = recipe if isinstance(recipe, Recipe) else load_recipe(str(recipe))
-        done = train_recipe(
+        done = train_stages(
             loaded, Path(data), Path(output), options, say=say or silent, on_epoch=on_epoch or silent
         )
     return TrainingRun(Path(output), done.model_path, done.epochs, done.seconds, Scores(done.validation))

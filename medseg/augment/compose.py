@@ -9,14 +9,16 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from medseg.augment import affine, contrast, elastic, flip, published, warp
+from medseg.augment import affine, coarse, contrast, elastic, flip, published, warp
 from medseg.augment.affine import AffineParams
+from medseg.augment.coarse import CoarseParams
 from medseg.augment.contrast import ContrastParams
 from medseg.augment.elastic import ElasticParams
 from medseg.augment.published import MeshParams, NoiseParams, PublishedParams
-from medseg.augment.spec import ELASTIC_PRESETS, AffineSpec, AugmentSpec, ElasticSpec
+from medseg.augment.spec import ELASTIC_PRESETS, AffineSpec, AugmentSpec, CoarseSpec, ElasticSpec
 from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet
+from medseg.model.spec import coarse_twins
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Params:
     affine: AffineParams | None = None
     flips: tuple[int, ...] = ()
     contrast: ContrastParams = field(default_factory=ContrastParams)
+    coarse: CoarseParams = CoarseParams()
 
     @property
     def moves_nothing(self) -> bool:
@@ -42,6 +45,8 @@ class Augmenter:
         spec: what may happen, and how often.
         structures: what the labels mean; a left-right flip exchanges twins.
         spacing_mm: voxel size of the volumes, canonical (RAS+) axes.
+        coarse: what may happen to what a coarse stage found, where the last channels of the volumes are
+            that: a probability of each structure. Intensities change in the others only.
 
     Raises:
         UsageError: the spec flips left and right, and a structure has a side but no twin.
@@ -53,7 +58,11 @@ class Augmenter:
     """
 
     def __init__(
-        self, spec: AugmentSpec, structures: StructureSet, spacing_mm: tuple[float, float, float]
+        self,
+        spec: AugmentSpec,
+        structures: StructureSet,
+        spacing_mm: tuple[float, float, float],
+        coarse: CoarseSpec | None = None,
     ) -> None:
         if spec.flip is not None and spec.flip.probability > 0:
             flip.require_twins(spec.flip.axes, structures)
@@ -61,6 +70,8 @@ class Augmenter:
         self.spacing_mm = spacing_mm
         self.swapped = flip.swapped_indices(structures)
         self.structures = structures
+        self.coarse = coarse
+        self.coarse_twins = coarse_twins(structures) if coarse else ()
 
     def target(self, labels: Tensor) -> Tensor:
         """The labels unchanged: they are the training target."""
@@ -90,7 +101,7 @@ class Augmenter:
         Args:
             generator: its state decides everything; the same state gives the same params.
             patch_shape: (I, J, K) voxels; nothing moves along an axis of one voxel.
-            channels: intensity changes are drawn for each.
+            channels: intensity changes are drawn for each that is an image.
         """
         spec = self.spec
         bends, moves = (
@@ -102,7 +113,10 @@ class Augmenter:
             self._sample_elastic(spec.elastic, generator, patch_shape) if spec.elastic and bends else None,
             affine.sample(spec.affine, generator, patch_shape) if spec.affine and moves else None,
             flip.sample(spec.flip, generator) if spec.flip else (),
-            contrast.sample(spec.contrast, generator, patch_shape, self.spacing_mm, channels),
+            contrast.sample(
+                spec.contrast, generator, patch_shape, self.spacing_mm, channels - len(self.coarse_twins)
+            ),
+            coarse.sample(self.coarse, generator, len(self.structures)) if self.coarse else CoarseParams(),
         )
 
     def _sample_elastic(
@@ -146,7 +160,12 @@ class Augmenter:
         patch = flip.flip_image(patch, params.flips)
         if cut is not None:
             cut = flip.flip_labels(cut, params.flips, self.swapped)
-        return contrast.apply(params.contrast, patch, self.spacing_mm), cut
+        if not self.coarse_twins:
+            return contrast.apply(params.contrast, patch, self.spacing_mm), cut
+        images = len(patch) - len(self.coarse_twins)
+        found = coarse.swapped(patch[images:], params.flips, self.coarse_twins)
+        image = contrast.apply(params.contrast, patch[:images], self.spacing_mm)
+        return torch.cat([image, coarse.apply(params.coarse, found)]), cut
 
     def _read(
         self,

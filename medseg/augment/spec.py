@@ -213,6 +213,32 @@ class AugmentSpec:
 
 
 @dataclass(frozen=True)
+class CoarseSpec:
+    """Changes of what a coarse stage found, so that the fine stage does not rely on it too much.
+
+    A coarse stage is better on the cases it was trained on than on others. nnU-Net (Isensee et al. 2021,
+    doi:10.1038/s41592-020-01008-z) dilates, erodes, opens or closes its labels with probability 0.4 and
+    removes small components with probability 0.2; here the same is done to probabilities, patch by patch.
+
+    Attributes:
+        moved: probability that the borders of every structure move: probabilities are raised to a power.
+        exponent: range of that power, drawn with a uniform logarithm for each structure; below 1 a
+            structure grows, above 1 it shrinks.
+        missed: probability that one structure is missed: its probability is 0.
+    """
+
+    moved: float = 0.4
+    exponent: Range = (0.25, 4.0)
+    missed: float = 0.2
+
+    def __post_init__(self) -> None:
+        for probability in (self.moved, self.missed):
+            _check_probability(probability)
+        _check_range("exponent", self.exponent, lowest=0.0)
+        _check_positive("exponent", self.exponent[0])
+
+
+@dataclass(frozen=True)
 class Tissue:
     """The tissue that a label value stands for in synthesis.
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, say, table
 from medseg.core.errors import printable
+
+if TYPE_CHECKING:
+    from medseg.model.file import Model
 
 
 def command(
@@ -108,5 +111,19 @@ def _model(name: str | Path) -> dict[str, Any]:
         "structures": {s.name: s.value for s in spec.structures},
         "trained_on": spec.training.dataset or "",
         "licence_of_data": spec.training.licence_of_data or "",
+        **({} if model.coarse is None else {"coarse_stage": _stage(model.coarse)}),
         "evidence": json.loads(json.dumps(specs.to_mapping(spec.evidence), sort_keys=True)),
+    }
+
+
+def _stage(coarse: Model) -> dict[str, Any]:
+    """What a cascade's coarse stage is."""
+    spec = coarse.spec
+    dice = {row.structure: row.mean for row in spec.evidence.validation or () if row.metric == "dice"}
+    return {
+        "sha256": coarse.sha256,
+        "network": spec.network.name,
+        "parameters": int(sum(w.size for w in coarse.weights.values())),
+        "spacing_mm": spec.preparation.spacing_mm,
+        "dice": {name: None if mean is None else round(mean, 3) for name, mean in dice.items()},
     }

@@ -148,9 +148,9 @@ class _Done(NamedTuple):
 
 
 def _train(name: str, data: Path, out: Path, options: TrainOptions, *, every: bool, quiet: bool) -> _Done:
+    from medseg.training.cascade import train_stages
     from medseg.training.folds import train_folds
     from medseg.training.recipe import load_recipe
-    from medseg.training.train import train
 
     recipe = load_recipe(name)
 
@@ -162,7 +162,7 @@ def _train(name: str, data: Path, out: Path, options: TrainOptions, *, every: bo
         joined = train_folds(recipe, data, out, options, say=speak, on_epoch=on_epoch)
         runs, model, validation = joined.folds, joined.folder, joined.validation
     else:
-        one = train(recipe, data, out, options, say=speak, on_epoch=on_epoch)
+        one = train_stages(recipe, data, out, options, say=speak, on_epoch=on_epoch)
         runs, model, validation = (one,), one.model_path, one.validation
     epochs, seconds = sum(run.epochs for run in runs), sum(run.seconds for run in runs)
     content = {"model": str(model), "epochs": epochs, "seconds": round(seconds, 1)}

@@ -99,9 +99,10 @@ def scan_bytes(spec: ModelSpec, scan_shape: Triple, prepared_shape: Triple, item
 
     While it is prepared there is a copy of the scan in RAS+ order, and one of what is made.
     """
-    channels = len(spec.channels)
+    images, given = len(spec.channels), len(spec.inputs) * spec.slices.slices_seen
     scan, prepared = itemsize * math.prod(scan_shape), FLOAT * math.prod(prepared_shape)
-    return channels * 2 * (scan + prepared), channels * (scan + spec.slices.slices_seen * prepared)
+    joined = len(spec.inputs) * prepared if spec.cascade else 0
+    return images * 2 * (scan + prepared) + joined, images * scan + given * prepared
 
 
 @dataclass(frozen=True)

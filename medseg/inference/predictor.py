@@ -51,6 +51,7 @@ class Predictor:
         weight: blending weight of the sliding window.
         regions: sigmoid instead of softmax.
         twin_channels: for each output, the output it becomes under a left-right flip.
+        coarse_twins: the same for the structures that a coarse stage found, the last channels of the image.
         flips: axes to mirror, one further prediction an entry.
         batch: tiles an engine is given at once.
         slab_voxels: where not 0, a plan of one tile is answered in slabs of so many voxels.
@@ -71,6 +72,7 @@ class Predictor:
     weight: blend.Weight = "gaussian"
     regions: bool = False
     twin_channels: tuple[int, ...] = ()
+    coarse_twins: tuple[int, ...] = ()
     flips: tuple[tuple[int, ...], ...] = ()
     batch: int = 1
     slab_voxels: int = 0
@@ -109,6 +111,7 @@ class Predictor:
             weight=how.weight,
             regions=structures.are_regions,
             twin_channels=structures.twin_channels(),
+            coarse_twins=spec.coarse_twins,
             flips=how.flips,
             batch=batch,
             slice_axes=spec.slices.axes,
@@ -278,7 +281,7 @@ class Predictor:
 
     def _variants(self, content: FloatArray) -> blend.Logits:
         """Logits (B, K, *tile) for tiles (B, C, *tile), of every engine under every flip."""
-        views = tta.views(self.flips, self.twin_channels)
+        views = tta.views(self.flips, self.twin_channels, self.coarse_twins)
         return [
             view.backward(_checked(engine, view.forward(content)))
             for engine in self.engines

@@ -22,14 +22,22 @@ class View:
         axes: spatial axes mirrored.
         twins: for each network output, the output it becomes when left and right are swapped;
             empty where none does.
+        coarse_twins: the same for the last inputs, the structures that a coarse stage found.
     """
 
     axes: tuple[int, ...] = ()
     twins: tuple[int, ...] = ()
+    coarse_twins: tuple[int, ...] = ()
 
     def forward(self, tiles: FloatArray) -> FloatArray:
-        """The mirrored tiles (B, C, I, J, K), a view of what is given."""
-        return np.flip(tiles, tuple(a + 2 for a in self.axes)) if self.axes else tiles
+        """The mirrored tiles (B, C, I, J, K), a view of what is given where no channels trade places."""
+        if not self.axes:
+            return tiles
+        tiles = np.flip(tiles, tuple(a + 2 for a in self.axes))
+        if LEFT_RIGHT not in self.axes or not self.coarse_twins:
+            return tiles
+        images = tiles.shape[1] - len(self.coarse_twins)
+        return tiles[:, [*range(images), *(images + n for n in self.coarse_twins)]]
 
     def backward(self, logits: FloatArray) -> FloatArray:
         """The outputs (B, K, I, J, K) where and what they would be on the tile itself.
@@ -56,7 +64,9 @@ def require_outputs(outputs: int, needed: int) -> None:
         raise ModelError(f"the network has {outputs} outputs, but its structures need {needed}")
 
 
-def views(flips: Sequence[Sequence[int]], twins: Sequence[int]) -> tuple[View, ...]:
+def views(
+    flips: Sequence[Sequence[int]], twins: Sequence[int], coarse_twins: Sequence[int] = ()
+) -> tuple[View, ...]:
     """The plain view, and one for each flip.
 
     Raises:
@@ -72,4 +82,4 @@ def views(flips: Sequence[Sequence[int]], twins: Sequence[int]) -> tuple[View, .
         raise UsageError(
             f"flips must differ, and each must list distinct axes among 0, 1, 2, not {tuple(flips)}"
         )
-    return (View(), *(View(tuple(sorted(s)), tuple(twins)) for s in sets))
+    return (View(), *(View(tuple(sorted(s)), tuple(twins), tuple(coarse_twins)) for s in sets))

@@ -308,7 +308,7 @@ class Evidence:
         return replace(self, **measured)
 
 
-def require_version(spec: Any, source: Path) -> None:
+def require_version(spec: Any, source: str | Path) -> None:
     """Refuse a model's description whose evidence a later version of the software wrote.
 
     Args:

@@ -26,6 +26,8 @@ HEADER_LIMIT_BYTES = 100_000_000
 ALIGNMENT = 8
 """Of the tensors in a safetensors file, to bytes; its header is padded with spaces."""
 WEIGHT, GRAPH_XML, GRAPH_BIN = "weight/", "graph/xml", "graph/bin"
+COARSE = "coarse"
+"""The tensor that holds the file of the coarse stage of a cascade, byte for byte."""
 
 DEFAULT_MODEL = "brain"
 """The packaged model that is used where none is named."""
@@ -47,12 +49,14 @@ class Model:
         weights: arrays by `state_dict` key; parameters are float32, or float16 to compute with in float32.
         graph: the converted network as (xml, bin) bytes, or None.
         sha256: of the file it was loaded from; empty when it was not.
+        coarse: the coarse stage of a cascade; None of a model that is no cascade.
     """
 
     spec: ModelSpec
     weights: dict[str, NDArray[np.generic]]
     graph: tuple[bytes, bytes] | None = None
     sha256: str = ""
+    coarse: Model | None = None
 
     def require_graph(self, hint: str) -> tuple[bytes, bytes]:
         """The graph.
@@ -66,15 +70,21 @@ class Model:
 
     def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Write the model as one file, whole or not at all; the same model makes the same bytes."""
+        with atomic_write(path, overwrite=overwrite) as temporary:
+            temporary.write_bytes(self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The content of the model's file; that of a coarse stage lies in it as a tensor."""
         tensors = {f"{WEIGHT}{key}": np.asarray(value, order="C") for key, value in self.weights.items()}
         if self.graph is not None:
             xml, weights = self.graph
             tensors[GRAPH_XML] = np.frombuffer(xml, dtype=np.uint8)
             tensors[GRAPH_BIN] = np.frombuffer(weights, dtype=np.uint8)
+        if self.coarse is not None:
+            tensors[COARSE] = np.frombuffer(self.coarse.to_bytes(), dtype=np.uint8)
         spec = json.dumps(specs.to_mapping(self.spec), sort_keys=True)
         header = {"schema": SCHEMA, "spec": spec, "digest": _digest(spec, tensors)}
-        with atomic_write(path, overwrite=overwrite) as temporary:
-            temporary.write_bytes(_ordered(save_tensors(tensors, metadata=header)))
+        return _ordered(save_tensors(tensors, metadata=header))
 
 
 def load_model(name_or_path: str | Path) -> Model:
@@ -91,6 +101,19 @@ def load_model(name_or_path: str | Path) -> Model:
         data = path.read_bytes()
     except OSError as fault:
         raise ModelError.unreadable(fault, path) from None
+    model = _model_of(data, path)
+    packaged = {file: name for name, file in packaged_models().items()}
+    return replace(model, spec=replace(model.spec, name=packaged.get(path, model.spec.name)))
+
+
+def _model_of(data: bytes, path: str | Path, *, coarse: bool = False) -> Model:
+    """The model that the bytes of a file hold, checked; errors name the file.
+
+    Args:
+        data: of a file, or of the coarse stage in it.
+        path: of the file.
+        coarse: whether it is a coarse stage, which has none of its own.
+    """
     metadata = _metadata(data, path)
     if metadata.get("schema") != SCHEMA:
         raise ModelError(
@@ -109,6 +132,8 @@ def load_model(name_or_path: str | Path) -> Model:
     require_version(plain, path)
     spec = specs.from_mapping(ModelSpec, plain, source=str(path), error=ModelError)
     _check(spec, path)
+    if coarse and spec.cascade:
+        raise ModelError("the coarse stage is a cascade itself; a cascade has two stages", source=path)
     weights = {key.removeprefix(WEIGHT): v for key, v in tensors.items() if key.startswith(WEIGHT)}
     for key, value in weights.items():
         if np.issubdtype(value.dtype, np.floating) and not np.isfinite(value).all():
@@ -116,8 +141,45 @@ def load_model(name_or_path: str | Path) -> Model:
     graph = None
     if GRAPH_XML in tensors and GRAPH_BIN in tensors:
         graph = tensors[GRAPH_XML].tobytes(), tensors[GRAPH_BIN].tobytes()
-    packaged = {file: name for name, file in packaged_models().items()}
-    return Model(replace(spec, name=packaged.get(path, spec.name)), weights, graph, hexdigest(data))
+    return Model(spec, weights, graph, hexdigest(data), _coarse_of(tensors.get(COARSE), spec, path))
+
+
+def _coarse_of(stored: NDArray[np.generic] | None, spec: ModelSpec, path: str | Path) -> Model | None:
+    """The coarse stage of a model, from the bytes that its file holds of it.
+
+    Raises:
+        ModelError: it is missing or damaged, is not wanted, or does not go with the fine stage.
+    """
+    if spec.cascade != (stored is not None):
+        fault = (
+            "its coarse stage is missing"
+            if spec.cascade
+            else "it contains a coarse stage for a network that takes none"
+        )
+        raise _damaged(path, fault)
+    if stored is None:
+        return None
+    coarse = _model_of(stored.tobytes(), f"{path}, coarse stage", coarse=True)
+    _check_stages(coarse.spec, spec, path)
+    return coarse
+
+
+def _check_stages(coarse: ModelSpec, fine: ModelSpec, path: str | Path) -> None:
+    """Refuse two stages of a cascade that do not go together.
+
+    Raises:
+        ModelError: they take other channels, write other structures or crop otherwise.
+    """
+    stages = {
+        "channels": (coarse.channels, fine.channels),
+        "structures": (coarse.structure_set.names, fine.structure_set.names),
+        "crop": (coarse.preparation.crop, fine.preparation.crop),
+    }
+    for name, (one, other) in stages.items():
+        if one != other:
+            raise ModelError(
+                f"the {name} of the coarse stage are {one}, of the fine stage {other}", source=path
+            )
 
 
 def find_model(name_or_path: str | Path) -> Path:
@@ -168,7 +230,7 @@ def packaged_models() -> dict[str, Path]:
     return {path.stem: path for path in sorted(folder.glob("*.safetensors"))}
 
 
-def _metadata(data: bytes, path: Path) -> dict[str, str]:
+def _metadata(data: bytes, path: str | Path) -> dict[str, str]:
     """The header's free entries, read before any tensor is."""
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(HEADER_LIMIT_BYTES, len(data) - 8):
@@ -197,14 +259,14 @@ def _digest(spec: str, tensors: Mapping[str, NDArray[np.generic]]) -> str:
     )
 
 
-def _check(spec: ModelSpec, path: Path) -> None:
+def _check(spec: ModelSpec, path: str | Path) -> None:
     """Refuse a description whose parts do not go together."""
     try:
         outputs = spec.structure_set.output_channels
     except MedsegError as fault:
         raise ModelError(fault.fault, source=path) from None
     network = spec.network
-    inputs = len(spec.channels) * spec.slices.slices_seen
+    inputs = len(spec.inputs) * spec.slices.slices_seen
     if (network.in_channels, network.out_channels) != (inputs, outputs):
         raise ModelError(
             f"the network has {network.in_channels} inputs and {network.out_channels} outputs, but the "
@@ -213,6 +275,8 @@ def _check(spec: ModelSpec, path: Path) -> None:
         )
     if network.spatial_dims == 3 and spec.slices != SliceSpec():
         raise ModelError("a 3D network cannot be combined with settings for slices", source=path)
+    if network.spatial_dims == 2 and spec.cascade:
+        raise ModelError("a 2D network cannot be the fine stage of a cascade", source=path)
     facts, dims = spec.facts, network.spatial_dims
     fitting = len(facts.stride) == len(facts.receptive_radius) == dims
     if not fitting or min(facts.stride) < 1 or min(facts.receptive_radius) < 0:
@@ -223,5 +287,5 @@ def _check(spec: ModelSpec, path: Path) -> None:
         )
 
 
-def _damaged(path: Path, fault: str) -> ModelError:
+def _damaged(path: str | Path, fault: str) -> ModelError:
     return ModelError(f"is not a readable model file ({fault})", source=path, hint="copy the file again")

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from medseg.core.errors import UsageError
+from medseg.core.specs import left_out
 from medseg.core.structures import Structure, StructureSet, Total
 from medseg.model.evidence import Evidence
 from medseg.model.provenance import Provenance
@@ -161,6 +162,8 @@ class ModelSpec:
         training: what it was trained on, and how.
         evidence: what validation showed of it.
         totals: volumes to report that several structures make up together.
+        cascade: whether this is the fine stage of a cascade: behind the images, its network takes the
+            probability of each structure that a coarse stage found in the whole scan.
     """
 
     name: str
@@ -176,7 +179,31 @@ class ModelSpec:
     training: Provenance = field(default_factory=Provenance)
     evidence: Evidence = field(default_factory=Evidence)
     totals: tuple[Total, ...] = ()
+    cascade: bool = left_out(False)
 
     @property
     def structure_set(self) -> StructureSet:
         return StructureSet(self.structures)
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the network's input channels, of each slice that it sees."""
+        coarse = (f"coarse {s.name}" for s in self.structures) if self.cascade else ()
+        return (*self.channels, *coarse)
+
+    @property
+    def coarse_twins(self) -> tuple[int, ...]:
+        """For each channel of the coarse stage, the one that a left-right flip makes of it."""
+        return coarse_twins(self.structure_set) if self.cascade else ()
+
+
+def coarse_twins(structures: StructureSet) -> tuple[int, ...]:
+    """For each structure, the number of the one it becomes under a left-right flip.
+
+    >>> from medseg.core.structures import from_labels
+    >>> coarse_twins(from_labels({1: "left eye", 2: "right eye", 3: "nose"}))
+    (1, 0, 2)
+    """
+    outputs = structures.twin_channels()
+    background = len(outputs) - len(structures)
+    return tuple(n - background for n in outputs[background:])

@@ -37,6 +37,7 @@ from medseg.io.dicom.write_seg import SegmentationKind
 from medseg.io.dicom.write_sr import Volumes
 from medseg.io.names import COLOURS, format_of
 from medseg.io.options import ImageInfo
+from medseg.model.file import Model
 from medseg.prediction import dicom as dicom_out
 from medseg.prediction.outputs import Outputs
 from medseg.prediction.requests import InputCase
@@ -161,7 +162,7 @@ class Job:
         ran, reading = self.segmenter.options, self.options.reading
         return Provenance(
             self._scan,
-            tuple(ModelIdentity(m.spec.name, m.sha256) for m in self.segmenter.models),
+            tuple(map(_identity, self.segmenter.models)),
             Settings(
                 tuple(self.segmenter.engine_names),
                 ran.tta,
@@ -362,6 +363,12 @@ def _hidden(series: str | None) -> str | None:
     if series is None or series.isdigit():
         return series
     return hexdigest(series)
+
+
+def _identity(model: Model) -> ModelIdentity:
+    """What a result states of a model."""
+    coarse = None if model.coarse is None else model.coarse.sha256
+    return ModelIdentity(model.spec.name, model.sha256, coarse)
 
 
 def forecast_of(info: ImageInfo, segmenter: Segmenter) -> Forecast:

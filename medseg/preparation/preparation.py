@@ -161,6 +161,15 @@ class Preparation:
         array = normalise(array, self.spec.normalisation, volume.channels)
         return Prepared(array, grid, oriented_grid, box, reorientation)
 
+    def mirrored(self, volume: Volume, prepared: Prepared) -> NDArray[np.float32]:
+        """What the network would be given of the scan with left and right exchanged, (C, i, j, k).
+
+        Args:
+            volume: the scan.
+            prepared: from it.
+        """
+        return np.ascontiguousarray(prepared.array[:, ::-1])
+
     def _box(self, oriented: NDArray[np.generic], grid: Grid) -> Box:
         """What is kept of a scan (C, I, J, K)."""
         if self.spec.crop == "none":

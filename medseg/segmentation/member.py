@@ -11,6 +11,8 @@ from medseg.inference import engines
 from medseg.inference.engines.base import EngineName, Precision
 from medseg.inference.predictor import Predictor
 from medseg.model.file import Model
+from medseg.preparation.preparation import Preparation, PreparationSpec
+from medseg.segmentation.cascade import CascadePreparation
 
 CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
 
@@ -47,7 +49,7 @@ class SegmenterOptions:
 
 
 class Member:
-    """A model with its engine."""
+    """A model with its engine, and what prepares a scan for it, by its coarse stage where it is a cascade."""
 
     def __init__(self, model: Model, options: SegmenterOptions) -> None:
         self.model = model
@@ -64,6 +66,25 @@ class Member:
             flips = (spec.inference.flips or ((0,),)) if options.tta else ()
             spec = replace(spec, inference=replace(spec.inference, flips=flips))
         self.predictor = Predictor.of(spec, [self.engine])
+        self.preparation = preparation_of(spec.preparation, model.coarse, options)
+
+
+def preparation_of(
+    spec: PreparationSpec, coarse: Model | None, options: SegmenterOptions
+) -> Preparation | CascadePreparation:
+    """What prepares a scan.
+
+    Args:
+        spec: its settings.
+        coarse: the coarse stage of a cascade; None for a model that is no cascade.
+        options: how the coarse stage runs.
+    """
+    if coarse is None:
+        return Preparation(spec)
+    stage = Member(coarse, options)
+    return CascadePreparation(
+        spec, coarse=coarse.spec, predictor=stage.predictor, max_memory=options.max_memory
+    )
 
 
 def _device(name: str) -> str:

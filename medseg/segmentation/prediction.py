@@ -1,7 +1,6 @@
 """A prediction on disk: the `.json` beside its labels, which only this module writes and reads.
 
-Each key of the file is the name of a field below. A field with a default may be missing, as it is in files of
-older versions; a key that no field has is passed over.
+Each key is the name of a field below. One with a default may be missing; an unknown key is passed over.
 """
 
 from __future__ import annotations
@@ -122,10 +121,11 @@ class ScanIdentity:
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """Name and digest of a model."""
+    """Name and digest of a model, and the digest of its coarse stage where it is a cascade."""
 
     name: str
     sha256: str
+    coarse_sha256: str | None = left_out()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,7 +30,8 @@ from medseg.io.objects import Source, as_volume
 from medseg.io.options import ReadOptions
 from medseg.model.file import Model, find_models, load_model
 from medseg.model.refinement import RefinementSpec
-from medseg.preparation.preparation import Preparation, Prepared
+from medseg.preparation.preparation import Prepared
+from medseg.segmentation.cascade import CascadePreparation
 from medseg.segmentation.features import features_of
 from medseg.segmentation.member import Member, SegmenterOptions
 from medseg.segmentation.verdict import ConfidenceTally, Quality, assess, require_units
@@ -185,7 +187,7 @@ class Segmenter:
         if not self.options.force:
             require_units(volume, [m.spec for m in self.models])
         with watch.step("prepare"):
-            prepared = [Preparation(m.model.spec.preparation).apply(volume) for m in self.members]
+            prepared = [m.preparation.apply(volume) for m in self.members]
         calibrated = self.members[0].model.spec.evidence.calibration is not None
         seen = ConfidenceTally(self.structures, promised=self.options.observe or calibrated)
         predictors = self._fitted(prepared)
@@ -196,6 +198,7 @@ class Segmenter:
             canonical = postprocess(restored, self.structures, first.model.spec.postprocess, grid)
             labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
         with watch.step("check"):
+            mirrored = partial(first.preparation.mirrored, volume, prepared[0])
             features = self._features(prepared[0], seen, canonical, grid)
             verdict = assess(
                 volume,
@@ -204,7 +207,7 @@ class Segmenter:
                 seen,
                 features,
                 contrast,
-                lambda: _mirrored(predictors[0], prepared[0].array, self.structures, watch),
+                lambda: _predicted(predictors[0], mirrored(), self.structures, watch),
             )
         return Segmentation(
             labels,
@@ -234,7 +237,8 @@ class Segmenter:
         if not seen.promised:
             return {}
         names, promised = self.channels, seen.estimated_dice
-        return features_of(prepared.array, seen.labels, labels, grid, self.structures, names, promised)
+        images = prepared.array[: len(names)]
+        return features_of(images, seen.labels, labels, grid, self.structures, names, promised)
 
     def _fitted(self, prepared: Sequence[Prepared]) -> list[Predictor]:
         """Each model's predictor, its tiles as large as there is room for."""
@@ -272,9 +276,20 @@ class Segmenter:
         return {name: prepared[0].to_input(output) for name, output in named}
 
     def forecast(self, grid: Grid, itemsize: int) -> Forecast:
-        """How a scan would be predicted, from its header; see `planner.forecast`."""
+        """How a scan would be predicted, from its header; see `planner.forecast`.
+
+        The plans are those of fine stages; the memory is enough for coarse stages too.
+        """
+        limit = self.options.max_memory
         members = [(m.model.spec, m.predictor) for m in self.members]
-        return planner.forecast(members, grid, itemsize, self.options.max_memory)
+        found = planner.forecast(members, grid, itemsize, limit)
+        most = found.bytes
+        for member, fine in zip(self.members, found.plans, strict=True):
+            if isinstance(stage := member.preparation, CascadePreparation):
+                coarse = planner.forecast([(stage.coarse, stage.predictor)], grid, itemsize, limit)
+                waiting = planner.FLOAT * len(self.channels) * math.prod(fine.shape)
+                most = max(most, coarse.bytes + waiting)
+        return replace(found, bytes=most)
 
     def tile_seconds(self, forecast: Forecast) -> float:
         """What the networks take for all tiles of a forecast, from one of each, timed here and now.
@@ -286,7 +301,7 @@ class Segmenter:
             stride = member.model.spec.facts.stride
             most = [TIMED_EDGE // s * s if slabs else n for n, s in zip(plan.tile_shape, stride, strict=True)]
             shape = [min(n, m) for n, m in zip(plan.tile_shape, most, strict=True)]
-            tile = np.zeros((1, len(self.channels), *shape), np.float32)
+            tile = np.zeros((1, member.model.spec.network.in_channels, *shape), np.float32)
             member.engine(tile)
             start = time.monotonic()
             member.engine(tile)
@@ -351,11 +366,11 @@ class Loader:
         return replace(self, models=tuple(names))
 
 
-def _mirrored(
+def _predicted(
     predictor: Predictor, array: NDArray[np.float32], structures: StructureSet, watch: Stopwatch
 ) -> ConfidenceTally:
-    """What is predicted of the mirrored scan."""
-    rows = replace(predictor, flips=()).rows(np.ascontiguousarray(array[:, ::-1]), watch)
+    """What is predicted of a prepared scan, not averaged with its mirror image."""
+    rows = replace(predictor, flips=()).rows(array, watch)
     return ConfidenceTally.all_of(watch.over("tiles", rows), structures)
 
 

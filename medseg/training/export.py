@@ -49,7 +49,7 @@ def export(model: Model, out: Path, *, overwrite: bool = False) -> Export:
         overwrite: replace files that exist.
 
     Raises:
-        UsageError: another suffix, or files are in the way.
+        UsageError: another suffix, files are in the way, or the model is a cascade.
         ModelError: the model has no graph, or onnx is not installed.
         SelfCheckError: the graph does not compute what the network does.
     """
@@ -58,6 +58,12 @@ def export(model: Model, out: Path, *, overwrite: bool = False) -> Export:
             "is neither .xml (OpenVINO) nor .onnx",
             source=out,
             hint="give another -o",
+        )
+    if model.coarse is not None:
+        raise UsageError(
+            f"{model.spec.name} is a cascade: the graph of its fine stage takes what its coarse stage finds, "
+            "which no graph computes",
+            hint="predict with medseg, or export the model in the folder coarse/ of its run",
         )
     parts = _xml(model) if out.suffix == ".xml" else _onnx(model)
     files = tuple(out.with_suffix(suffix) for suffix in (*parts, ".json"))

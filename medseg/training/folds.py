@@ -17,6 +17,7 @@ from medseg.metrics.case import CaseResult
 from medseg.metrics.export import cases_csv
 from medseg.model.file import FOLD, Model, load_model
 from medseg.reporting.case.content import case_from_result
+from medseg.training.cascade import train_stages
 from medseg.training.largest import improved_by_largest
 from medseg.training.loop import Epoch
 from medseg.training.options import TrainOptions
@@ -24,7 +25,7 @@ from medseg.training.package import measure
 from medseg.training.page import write_page
 from medseg.training.recipe import Recipe
 from medseg.training.run import CARD, PAGE, REASONS, RECIPE, SUSPECTS, Run
-from medseg.training.train import Say, TrainResult, measured, train
+from medseg.training.train import Say, TrainResult, measured
 
 SCORES = "cross_validation.csv"
 
@@ -73,7 +74,7 @@ def train_folds(
         for fold in range(options.folds):
             say(f"fold {fold} of {options.folds}")
             own = replace(share, fold=fold)
-            done.append(train(recipe, data, out / f"{FOLD}{fold}", own, say=say, on_epoch=on_epoch))
+            done.append(train_stages(recipe, data, out / f"{FOLD}{fold}", own, say=say, on_epoch=on_epoch))
     finally:
         if out.is_dir() and not any(out.iterdir()):  # a fold that failed at once leaves nothing
             out.rmdir()

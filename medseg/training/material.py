@@ -70,5 +70,6 @@ def patch_maker(
     """
     if maps is not None:
         return maps.synthesiser(spacing_mm)
-    augmenter = Augmenter(recipe.augmentation, structures, spacing_mm)
+    coarse = None if recipe.cascade is None else recipe.cascade.augmentation
+    augmenter = Augmenter(recipe.augmentation, structures, spacing_mm, coarse)
     return augmenter if recipe.network.spatial_dims == 3 else SliceAugmenter(augmenter, recipe.slices)

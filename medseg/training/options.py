@@ -26,6 +26,7 @@ class TrainOptions:
         overwrite: start again in a folder that contains a run.
         reading: decisions that the files of the dataset leave open.
         spent_s: seconds of the time budget that are spent already.
+        coarse: the coarse stage of a cascade, trained.
         team: the processes that train together.
     """
 
@@ -41,4 +42,5 @@ class TrainOptions:
     overwrite: bool = False
     reading: ReadOptions = ReadOptions()
     spent_s: float = 0.0
+    coarse: Model | None = None
     team: Team = ALONE

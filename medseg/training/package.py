@@ -68,6 +68,7 @@ def package(
     threads: int,
     kept_as: WeightType = "float32",
     spacing_mm: SpacingRange | None = None,
+    coarse: Model | None = None,
 ) -> Model:
     """The best weights of a training as a model, its engines compared on whole scans.
 
@@ -78,6 +79,7 @@ def package(
         threads: of the processor; 0 takes what there is.
         kept_as: type the weights are stored in.
         spacing_mm: voxel sizes met in training, where the cases do not show them.
+        coarse: the coarse stage of a cascade.
 
     Raises:
         SelfCheckError: the converted graph does not compute what the network does, or a weight does not fit
@@ -92,7 +94,7 @@ def package(
         seconds=round(trainer.progress.seconds),
         selection_dice=round(trainer.progress.best, 4),
     )
-    model = Model(replace(spec, training=training), weights, graph)
+    model = Model(replace(spec, training=training), weights, graph, coarse=coarse)
     agreement, sure = _agreement(model, cases[:COMPARED_CASES], threads or None)
     evidence = Evidence(
         engines=agreement,

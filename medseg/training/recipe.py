@@ -7,12 +7,13 @@ from pathlib import Path
 
 from medseg.augment.spec import AugmentSpec, SynthesisSpec
 from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.specs import left_out
 from medseg.data.cards import Card, load_toml
 from medseg.losses.spec import LossSpec
 from medseg.model.refinement import IntensityClass, RefinementSpec
 from medseg.model.spec import InferenceSpec, NetworkSpec, PostprocessSpec, SliceSpec, WeightType
 from medseg.preparation.preparation import PreparationSpec
-from medseg.training.spec import TrainingSpec
+from medseg.training.spec import CascadeSpec, TrainingSpec
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Recipe:
             of it.
         slices: what a 2D network sees of a volume.
         refinement: how a prediction follows the intensities of the scan; not at all where it is left out.
+        cascade: a coarse stage, whose answer the network is given; none where it is left out.
         preparation, augmentation, loss, training, inference, postprocess, metrics: the settings of each.
     """
 
@@ -63,6 +65,7 @@ class Recipe:
     refinement: RefinementSpec | None = None
     postprocess: PostprocessSpec = field(default_factory=PostprocessSpec)
     metrics: MetricsSpec = field(default_factory=MetricsSpec)
+    cascade: CascadeSpec | None = left_out()
 
     def fitted_to(self, card: Card) -> Recipe:
         """The recipe with the channels and outputs that the card asks for.
@@ -70,7 +73,7 @@ class Recipe:
         Raises:
             UsageError: post-processing names a structure or the recipe a channel that the card has not,
                 or the card has only label maps and the recipe does not say how scans are made (or the
-                reverse).
+                reverse), or the recipe has a coarse stage that cannot be.
         """
         structures = card.structure_set
         if bool(card.tissues) != (self.synthesis is not None):
@@ -96,18 +99,38 @@ class Recipe:
             raise UsageError(f"the recipe {self.name} has [synthesis], but its network has 2 spatial_dims")
         if flat and self.training.patch[2] != 1:
             raise UsageError(f"a patch of slices must have the shape (i, j, 1), not {self.training.patch}")
+        if self.cascade is not None and (flat or self.synthesis is not None):
+            what = "its network has 2 spatial_dims" if flat else "its scans are synthesised"
+            raise UsageError(f"the recipe {self.name} has [cascade], but {what}")
         options = dict(self.network.options)
         if self.network.name == "unetpp":
             options["exclusive"] = not structures.are_regions
         network = replace(
             self.network,
             options=options,
-            in_channels=len(channels) * self.slices.slices_seen,
+            in_channels=len(channels) * self.slices.slices_seen + (len(structures) if self.cascade else 0),
             out_channels=structures.output_channels,
         )
         return replace(
             self, network=network, channels=channels, refinement=_fitted_refinement(self.refinement, card)
         )
+
+
+def coarse_stage(recipe: Recipe, cascade: CascadeSpec) -> Recipe:
+    """The recipe of the coarse stage of a recipe."""
+    network = recipe.network
+    widths = cascade.widths or network.widths
+    return replace(
+        recipe,
+        name=f"{recipe.name}, coarse stage",
+        network=replace(network, widths=widths, kernels=cascade.kernels, strides=cascade.strides),
+        preparation=replace(recipe.preparation, spacing_mm=cascade.spacing_mm),
+        training=replace(recipe.training, patch=cascade.patch, frozen=()),
+        inference=replace(recipe.inference, tile=()),
+        refinement=None,
+        postprocess=PostprocessSpec(),
+        cascade=None,
+    )
 
 
 KINDS = {

@@ -30,6 +30,9 @@ CARD, RECIPE, REASONS = "card.toml", "recipe.toml", "plan.csv"
 PAGE, SUSPECTS = "report.html", "suspects.csv"
 """The page of a training, and the cases that stand out in it."""
 
+COARSE = "coarse"
+"""The run of a cascade's coarse stage, in the folder of the whole run."""
+
 Digests = Mapping[str, Mapping[str, str]]
 """Of what was read of each case, by its id: `image` and `labels`."""
 
@@ -111,7 +114,7 @@ class Run:
         if anew and self.settings_path.exists():
             self.clear()
         elif not self.settings_path.exists():
-            self._require_empty()
+            self.require_empty()
         if not self.settings_path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             return self._store(wanted)
@@ -214,10 +217,20 @@ class Run:
             if not any(self.folder.iterdir()):
                 self.folder.rmdir()
 
-    def _require_empty(self) -> None:
+    def require_empty(self) -> None:
+        """Refuse a folder that holds anything but a plan and the coarse stage of a run.
+
+        Raises:
+            UsageError: what is the matter.
+        """
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError("is a file, not a folder", source=self.folder, hint="choose another -o")
-        if self.folder.exists() and {path.name for path in self.folder.iterdir()} - {CARD, RECIPE, REASONS}:
+        if self.folder.exists() and {path.name for path in self.folder.iterdir()} - {
+            CARD,
+            RECIPE,
+            REASONS,
+            COARSE,
+        }:
             raise UsageError(
                 "is not empty and does not contain a run",
                 source=self.folder,

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from medseg.augment.spec import CoarseSpec
 from medseg.core.errors import UsageError
 
 
@@ -80,6 +81,37 @@ class TrainingSpec:
         for name in ("foreground_share", "frozen_norm_share"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")
         _require(min(self.patch) >= 1, "patch", self.patch, "three positive sizes")
+
+
+@dataclass(frozen=True)
+class CascadeSpec:
+    """A coarse stage that is trained first, on whole scans, and whose answer the recipe's network is given.
+
+    In all that is not listed here, the coarse stage has the settings of the recipe.
+
+    Attributes:
+        spacing_mm: voxels that it sees.
+        patch: patch size in these voxels; a whole scan, or as much of it as names a structure.
+        widths, kernels, strides: of its network, see `NetworkSpec`; the recipe's widths where there are none.
+        time_share: share of a time budget that it is trained for.
+        augmentation: changes of its answer in the training of the fine stage.
+
+    Raises:
+        UsageError: a value is out of range.
+    """
+
+    spacing_mm: tuple[float, float, float]
+    patch: tuple[int, int, int]
+    widths: tuple[int, ...] = ()
+    kernels: tuple[tuple[int, ...], ...] = ()
+    strides: tuple[tuple[int, ...], ...] = ()
+    time_share: float = 0.25
+    augmentation: CoarseSpec = CoarseSpec()
+
+    def __post_init__(self) -> None:
+        _require(min(self.spacing_mm) > 0, "cascade.spacing_mm", self.spacing_mm, "three positive sizes")
+        _require(min(self.patch) >= 1, "cascade.patch", self.patch, "three positive sizes")
+        _require(0 < self.time_share < 1, "cascade.time_share", self.time_share, "above 0 and below 1")
 
 
 def _require(fits: bool, name: str, value: object, rule: str) -> None:

@@ -12,21 +12,10 @@ from typing import Any
 from medseg.core.errors import counted
 from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
-from medseg.core.volume import LabelMap, Volume
 from medseg.data.cards import Card, load_card
-from medseg.data.cases import (
-    PreparedCase,
-    Reader,
-    ignored_share,
-    much_ignored,
-    prepare_cases,
-    read_case,
-    swapped_labels,
-    without_voxels,
-)
+from medseg.data.cases import PreparedCase, Reader, read_case, swapped_labels
 from medseg.data.layouts import CaseFiles, DatasetFiles
 from medseg.data.synthetic import SyntheticCases
-from medseg.findings.finding import gathered
 from medseg.findings.prediction import check_scores
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
@@ -35,7 +24,7 @@ from medseg.model.file import Model
 from medseg.model.provenance import BeganFrom
 from medseg.model.spec import ModelSpec
 from medseg.networks.layers import Segmenter
-from medseg.preparation.preparation import Preparation
+from medseg.segmentation.member import SegmenterOptions, preparation_of
 from medseg.training.largest import Gains
 from medseg.training.length import fix_length
 from medseg.training.loop import Epoch, Trainer
@@ -43,8 +32,9 @@ from medseg.training.material import patch_maker, training_material
 from medseg.training.options import TrainOptions
 from medseg.training.package import Measured, measure, package, provenance
 from medseg.training.page import write_page
+from medseg.training.reading import learnable
 from medseg.training.recipe import MetricsSpec, Recipe
-from medseg.training.run import Digests, FollowedRun, Run
+from medseg.training.run import FollowedRun, Run
 from medseg.training.setup import (
     build_network,
     build_trainer,
@@ -122,7 +112,8 @@ def train(
             say(text)
         by_id = {case.case_id: case for case in found.cases}
         read = maps.read if maps else partial(read_case, card=card, channels=recipe.channels)
-        cases, digests = _learnable(by_id, split, read, recipe, card, say)
+        preparation = preparation_of(recipe.preparation, options.coarse, _running(options))
+        cases, digests = learnable(by_id, split, read, preparation, card, say)
         begun, unknown = run.fix_data(begun, digests)
         if unknown:
             say(f"warning: {UNKNOWN_DATA}")
@@ -143,8 +134,7 @@ def train(
         left = options.time_budget_s and options.time_budget_s - (time.monotonic() - started)
         fix_length(trainer, begun, run, left, say)
         _resume(trainer, say)
-        spacing = maps.spacing_range if maps else None
-        make = partial(package, trainer, spec, [*cases.values()], options.threads, recipe.weights, spacing)
+        make = partial(_packaged, trainer, spec, cases, recipe, options, maps)
         model = _trained(trainer, make, run, say, on_epoch)
         epochs, seconds = trainer.progress.epoch, trainer.progress.seconds
         done = TrainResult(run.model_path, epochs, seconds, card.structure_set)
@@ -157,32 +147,37 @@ def train(
         return done
 
 
+def require_trainable(recipe: Recipe, options: TrainOptions) -> None:
+    """Refuse a recipe with which no training is possible, before anything is done.
+
+    Raises:
+        MedsegError: see `train`.
+    """
+    card = load_card(recipe.card)
+    recipe = _resolved(recipe, card, options)
+    _network(recipe, card.structure_set, _label_maps(recipe, card), options)
+
+
+def _packaged(
+    trainer: Trainer,
+    spec: ModelSpec,
+    cases: Mapping[str, PreparedCase],
+    recipe: Recipe,
+    options: TrainOptions,
+    maps: SyntheticCases | None,
+) -> Model:
+    """The model of a training, with its coarse stage where it is a cascade."""
+    spacing = maps.spacing_range if maps else None
+    known = [*cases.values()]
+    return package(trainer, spec, known, options.threads, recipe.weights, spacing, options.coarse)
+
+
 def _tell_page(run: Run, recipe: Recipe, done: TrainResult, say: Say) -> None:
     """Write the page of a training; say which cases stand out."""
     where = {"training": run.folder}
     results = done.validation, done.thumbnails
     for case in write_page(run.folder, recipe, done.structures, where, *results, done.seconds):
         say(f"warning: {case.sentence}")
-
-
-class _Listening:
-    """Reads cases, and remembers what their label files say of themselves, and how much is to be ignored."""
-
-    def __init__(self, read: Reader) -> None:
-        self.read = read
-        self.heard: dict[str, tuple[str, ...]] = {}
-        self.ignored: dict[str, float] = {}
-
-    def __call__(self, files: CaseFiles) -> tuple[Volume, LabelMap]:
-        volume, labels = self.read(files)
-        self.heard[files.case_id] = labels.warnings
-        self.ignored[files.case_id] = ignored_share(labels)
-        return volume, labels
-
-    def tell(self, say: Say) -> None:
-        sentences = [(name, text) for name, texts in self.heard.items() for text in texts]
-        for text in gathered(sentences, len(self.heard)):
-            say(f"warning: labels of {text}")
 
 
 def _split(found: DatasetFiles, recipe: Recipe, options: TrainOptions) -> Split:
@@ -202,6 +197,11 @@ def _command(options: TrainOptions) -> dict[str, Any]:
     """What a run depends on beside its recipe and its split."""
     length = {"epochs": options.epochs, "time_budget_s": options.time_budget_s}
     return length if options.init is None else length | {"init": options.init.sha256}
+
+
+def _running(options: TrainOptions) -> SegmenterOptions:
+    """How the coarse stage of a cascade looks at the cases."""
+    return SegmenterOptions(device=options.team.device(options.device), threads=options.threads)
 
 
 def _resume(trainer: Trainer, say: Say) -> None:
@@ -262,60 +262,6 @@ def _resolved(recipe: Recipe, card: Card, options: TrainOptions) -> Recipe:
     return replace(recipe.fitted_to(card), training=training)
 
 
-def _learnable(
-    files: Mapping[str, CaseFiles], split: Split, read: Reader, recipe: Recipe, card: Card, say: Say
-) -> tuple[dict[str, PreparedCase], Digests]:
-    """As `_prepared`, with all that is to be said of the cases.
-
-    Raises:
-        InputError: there is nothing to learn.
-    """
-    listening = _Listening(read)
-    cases, digests = _prepared(files, split, listening, recipe, card, say)
-    listening.tell(say)
-    _require_learnable(cases, split, card.structure_set, say)
-    if ignored := much_ignored(listening.ignored, card.ignore):
-        say(f"note: {ignored}")
-    return cases, digests
-
-
-def _prepared(
-    files: Mapping[str, CaseFiles], split: Split, read: Reader, recipe: Recipe, card: Card, say: Say
-) -> tuple[dict[str, PreparedCase], Digests]:
-    """The cases that train and that choose the checkpoint, and the digests of all.
-
-    Those measured at the end are read and prepared too, so that none is found unusable after hours.
-    """
-    kept = (*split.train, *split.selection)
-    names = (*kept, *split.validation)
-    say(f"reading {counted(len(names), 'case')}")
-    preparation = Preparation(recipe.preparation)
-    prepared: dict[str, PreparedCase] = {}
-    digests: dict[str, Mapping[str, str]] = {}
-    for case in prepare_cases((files[n] for n in names), read, card.structure_set, preparation):
-        digests[case.case_id] = case.digests
-        if case.case_id in kept:
-            prepared[case.case_id] = case
-    return prepared, digests
-
-
-def _require_learnable(
-    cases: Mapping[str, PreparedCase], split: Split, structures: StructureSet, say: Say
-) -> None:
-    """Warn of structures that no case trains.
-
-    Raises:
-        InputError: there is no other.
-    """
-    fault, said = without_voxels((cases[n].volumes_ml for n in split.train), structures, "training case")
-    if fault is not None:
-        raise fault
-    for text in said:
-        say(f"warning: {text}")
-    if not any(case.whole for case in cases.values()):
-        say("warning: no case is labelled in full, so the model will not notice an implausible volume")
-
-
 def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:
     """How scans are made, where the card has only label maps."""
     return SyntheticCases(card, recipe.synthesis, recipe.training.seed) if recipe.synthesis else None
@@ -338,7 +284,11 @@ def _network(
     patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
     if options.init is None:
         return network, ()
-    said = start_from(network, Wanted(recipe.network, structures, recipe.channels), options.init)
+    said = start_from(
+        network,
+        Wanted(recipe.network, structures, recipe.channels, cascade=recipe.cascade is not None),
+        options.init,
+    )
     return network, tuple(f"warning: {options.init.spec.name}: {text}" for text in said)
 
 
@@ -359,6 +309,7 @@ def _model_spec(
         postprocess=recipe.postprocess,
         training=replace(provenance(recipe, card, split), began_from=None if init is None else _origin(init)),
         totals=card.totals,
+        cascade=recipe.cascade is not None,
     )
 
 

@@ -29,12 +29,14 @@ class Wanted:
     Attributes:
         network: its architecture.
         structures: what its outputs are.
-        channels: what its inputs are, in order.
+        channels: the images it takes, in order.
+        cascade: whether it takes what a coarse stage found, too.
     """
 
     network: NetworkSpec
     structures: StructureSet
     channels: tuple[str, ...]
+    cascade: bool = False
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -43,9 +45,14 @@ class Wanted:
 
     @property
     def inputs(self) -> tuple[str, ...]:
-        """A name for each input: the channels, of each slice that is seen."""
-        slices = self.network.in_channels // max(1, len(self.channels))
-        return tuple(f"{n} {name}" for n in range(slices) for name in self.channels)
+        """A name for each input: the channels of each slice that is seen, and what a coarse stage found."""
+        slices = (self.network.in_channels - len(self.coarse)) // max(1, len(self.channels))
+        return (*(f"{n} {name}" for n in range(slices) for name in self.channels), *self.coarse)
+
+    @property
+    def coarse(self) -> tuple[str, ...]:
+        """Names of what a coarse stage found."""
+        return tuple(f"coarse {name}" for name in self.structures.names) if self.cascade else ()
 
 
 def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, ...]:
@@ -63,7 +70,8 @@ def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, .
         ModelError: no weight fits.
     """
     spec = model.spec
-    there = Wanted(spec.network, spec.structure_set, _called_alike(wanted.channels, spec.channels))
+    alike = _called_alike(wanted.channels, spec.channels)
+    there = Wanted(spec.network, spec.structure_set, alike, spec.cascade)
     outputs, inputs = (_axes(wanted.network, key) for key in ("out_channels", "in_channels"))
     own, taken, new = network.state_dict(), dict[str, Tensor](), list[str]()
     for name, value in own.items():
@@ -88,7 +96,7 @@ def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, .
     network.load_state_dict(own | taken)
     return (*_said_of_channel(wanted.channels, spec.channels),
             *_said("structures", wanted.structures.names, there.structures.names),
-            *_said("channels", wanted.channels, there.channels),
+            *_said("channels", (*wanted.channels, *wanted.coarse), (*there.channels, *there.coarse)),
             *_new(new, len(own)))  # fmt: skip
 
 

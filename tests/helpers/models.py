@@ -29,6 +29,7 @@ def tiny_model(
     channels: Sequence[str] = ("image",),
     structures: StructureSet = phantom.STRUCTURES,
     background: float = 0.0,
+    coarse: Model | None = None,
     **settings: object,
 ) -> Model:
     """A batch-norm 3D U-Net of widths 4 and 8 whose labels follow the scan, if they mean nothing.
@@ -38,9 +39,11 @@ def tiny_model(
         channels: what the model takes.
         structures: what it writes.
         background: added to the background's logit; a large one makes a model that finds nothing.
+        coarse: makes the model the fine stage of a cascade.
         settings: further fields of `ModelSpec`.
     """
-    spec = NetworkSpec("unet3d", len(channels), structures.output_channels, widths=(4, 8), norm="batch")
+    inputs = len(channels) + (0 if coarse is None else len(structures))
+    spec = NetworkSpec("unet3d", inputs, structures.output_channels, widths=(4, 8), norm="batch")
     network = build_network(spec, seed=seed, device="cpu", threads=1)
     _unlike_new(network, seed)
     network.eval()
@@ -55,10 +58,11 @@ def tiny_model(
         facts=facts_of(network),
         channels=tuple(channels),
         structures=structures.items,
+        cascade=coarse is not None,
         **settings,  # type: ignore[arg-type]
     )
     weights = {key: value.numpy().copy() for key, value in network.state_dict().items()}
-    return Model(model, weights, to_graph(network, len(channels), 3))
+    return Model(model, weights, to_graph(network, inputs, 3), coarse=coarse)
 
 
 def evidence_of(plain: object) -> Evidence:

@@ -23,7 +23,8 @@ from medseg.training.planning import dataset
 from medseg.training.planning.dataset import PlanOptions, planned, survey, write_plan
 from medseg.training.planning.plan import Limits, Plan, plan
 from medseg.training.planning.speed import Speed
-from medseg.training.recipe import Recipe, load_recipe
+from medseg.training.recipe import Recipe, coarse_stage, load_recipe
+from medseg.training.setup import build_network, check_trainable
 
 SPEED = Speed(1e-6)
 HOUR = Limits(3600.0, 16 << 30, SPEED)
@@ -61,6 +62,13 @@ def like(
 def made(fingerprint: Fingerprint, limits: Limits = HOUR) -> Plan:
     card = Card("set", "A set.", "folder", ("image",), fingerprint.structures.items)
     return plan(fingerprint, card, limits)
+
+
+def large(extent: tuple[int, int, int]) -> Fingerprint:
+    """Cases of another extent in mm, with structures so small that voxels stay as they are."""
+    whole = like()
+    cases = [replace(c, shape=extent, kept=extent, volumes_ml={"liver": 0.05}) for c in whole.cases]
+    return replace(whole, cases=tuple(cases))
 
 
 def reason(found: Plan, setting: str) -> str:
@@ -142,6 +150,34 @@ def test_less_time_and_less_memory_mean_smaller_patches() -> None:
     assert "memory" in reason(small, "patch")
 
 
+def test_a_coarse_stage_comes_first_where_a_patch_sees_little_of_a_scan() -> None:
+    found = made(large((400, 400, 300)))
+    cascade = found.recipe.cascade
+    assert cascade is not None
+    assert found.recipe.preparation.spacing_mm is None
+    sides = zip(cascade.patch, cascade.spacing_mm, (400, 400, 300), strict=True)
+    assert all(n * mm >= 0.9 * extent for n, mm, extent in sides)
+    assert np.prod(cascade.patch) <= 1.15 * np.prod(found.recipe.training.patch)
+    assert len(cascade.widths) == len(cascade.kernels) == len(cascade.strides) + 1
+    assert "a patch sees 0.85 % of a scan, less than 10 %" in reason(found, "cascade")
+
+
+@pytest.mark.parametrize("extent", [(100, 100, 50), (150, 150, 120)])
+def test_no_coarse_stage_is_needed_where_a_patch_sees_a_tenth(extent: tuple[int, int, int]) -> None:
+    found = made(large(extent))
+    assert found.recipe.cascade is None
+    assert "cascade" not in [r.setting for r in found.reasons]
+
+
+def test_both_stages_of_a_planned_cascade_can_be_trained() -> None:
+    found = made(large((400, 400, 300)), replace(HOUR, seconds=60.0))
+    assert found.recipe.cascade is not None
+    fitted = found.recipe.fitted_to(found.card)
+    for recipe in (fitted, coarse_stage(fitted, found.recipe.cascade).fitted_to(found.card)):
+        network = build_network(recipe.network, seed=0, device="cpu", threads=1)
+        check_trainable(network, found.card.structure_set, recipe.loss, recipe.training)
+
+
 def test_a_faster_machine_gets_a_wider_network() -> None:
     fast = made(like(), replace(HOUR, speed=replace(SPEED, seconds_per_voxel=1e-8)))
     assert fast.recipe.network.widths[0] > made(like()).recipe.network.widths[0]
@@ -154,6 +190,8 @@ def test_few_patients_all_train() -> None:
 
 def test_files_of_a_plan_say_what_was_planned(tmp_path: Path) -> None:
     found = made(like(from_labels({1: "left lung", 2: "right lung"}, ignore=9), intensities=CT, empty=0.5))
+    with_stages = replace(found.recipe, cascade=made(large((400, 400, 300))).recipe.cascade)
+    found = replace(found, recipe=with_stages)
     path = write_plan(found, tmp_path)
     written = [tomllib.loads((tmp_path / name).read_text("utf-8")) for name in ("recipe.toml", "card.toml")]
     assert specs.from_mapping(Recipe, written[0], source="recipe") == found.recipe

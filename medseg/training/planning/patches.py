@@ -69,7 +69,20 @@ def geometry(extent_mm: Lengths, spacing_mm: Lengths, smallest_mm: float, voxels
     ((1.25, 1.25, 1.25), (96, 64, 48), 5, True)
     """
     coarsest = max(min(spacing_mm), min(MOST_COARSE * min(spacing_mm), smallest_mm / VOXELS_ACROSS))
-    seen = _coarsened(extent_mm, spacing_mm, coarsest, voxels)
+    return _geometry_at(_coarsened(extent_mm, spacing_mm, coarsest, voxels), extent_mm, voxels)
+
+
+def whole_geometry(extent_mm: Lengths, spacing_mm: Lengths, voxels: float) -> Geometry:
+    """As `geometry`, with voxels as long as it takes for a patch to hold a whole scan.
+
+    >>> whole_geometry((300.0, 300.0, 400.0), (1.0, 1.0, 2.0), 300_000).spacing_mm
+    (4.93, 4.93, 4.93)
+    """
+    return _geometry_at(_coarsened(extent_mm, spacing_mm, max(extent_mm), voxels), extent_mm, voxels)
+
+
+def _geometry_at(seen: Lengths, extent_mm: Lengths, voxels: float) -> Geometry:
+    """Patch and levels for a voxel size."""
     sizes = [math.ceil(e / s - 1e-6) for e, s in zip(extent_mm, seen, strict=True)]
     sizes = [max(2 * LEAST_MAP, n) if n > 1 else 1 for n in sizes]
     patch = _shrunk(sizes, seen, voxels)

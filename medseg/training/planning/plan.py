@@ -24,11 +24,11 @@ from medseg.losses.spec import LossSpec
 from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
-from medseg.training.planning.patches import Geometry, fixed_geometry, geometry
+from medseg.training.planning.patches import Geometry, fixed_geometry, geometry, whole_geometry
 from medseg.training.planning.speed import BASE, Speed
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.run import CARD
-from medseg.training.spec import TrainingSpec
+from medseg.training.spec import CascadeSpec, TrainingSpec
 
 HOUR_STEPS = 4000.0
 """Steps of a training of an hour; of another length, by the square root of its hours: the rest of the time
@@ -51,6 +51,10 @@ EPOCHS = 30
 
 FEW_GROUPS = 20
 """Patients below which all train and the last weights are kept: none can be spared to choose a checkpoint."""
+
+CASCADE_SHARE = 0.1
+"""Share of a usual scan that a patch sees at least without a coarse stage. nnU-Net trains a cascade below a
+quarter, and takes it only where cross-validation prefers it; here it is not compared."""
 
 BATCH = 2
 """Patches of a step, or one for each process where there are more."""
@@ -128,6 +132,7 @@ def plan(like: Fingerprint, card: Card, limits: Limits, start: ModelSpec | None 
         augmentation=_augmentation(like, seen, reasons),
         loss=_loss(like, reasons),
         training=_training(like, seen, limits, reasons),
+        cascade=None if start is not None else _cascade(like, seen, width, reasons),
         metrics=MetricsSpec(round(2 * max(like.spacing_mm), 2), "twice the longest side of a usual voxel"),
     )
     return Plan(card, recipe, tuple(reasons))
@@ -182,6 +187,32 @@ def _geometry(
     return seen, width
 
 
+def _cascade(like: Fingerprint, seen: Geometry, width: int, reasons: list[Reason]) -> CascadeSpec | None:
+    """A coarse stage that sees a whole scan, where a patch sees little of it."""
+    patch = math.prod(seen.patch)
+    share = patch / math.prod(e / side for e, side in zip(like.extent_mm, seen.spacing_mm, strict=True))
+    if share >= CASCADE_SHARE:
+        return None
+    coarse = whole_geometry(like.extent_mm, seen.spacing_mm, patch)
+    cascade = CascadeSpec(
+        coarse.spacing_mm, coarse.patch, _widths(coarse, width), coarse.kernels, coarse.strides
+    )
+    reasons.append(
+        Reason(
+            "cascade",
+            f"a coarse stage first: {_by(coarse.spacing_mm)} mm, {_by(coarse.patch)} voxels, "
+            f"{100 * cascade.time_share:.0f} % of the time",
+            f"a patch sees {100 * share:.2g} % of a scan, less than {100 * CASCADE_SHARE:.0f} %",
+        )
+    )
+    return cascade
+
+
+def _widths(seen: Geometry, width: int) -> tuple[int, ...]:
+    """Channels of each level."""
+    return tuple(min(width * 2**n, width * WIDEST) for n in range(seen.levels))
+
+
 def _steps(seconds: float) -> float:
     """How many steps a training of so many seconds should have."""
     return HOUR_STEPS * math.sqrt(seconds / 3600.0)
@@ -193,7 +224,7 @@ def _network(seen: Geometry, width: int, start: ModelSpec | None, reasons: list[
             Reason("network", start.network.name, f"the training starts from the weights of {start.name}")
         )
         return replace(kept_network(start), in_channels=1, out_channels=2)
-    widths = tuple(min(width * 2**n, width * WIDEST) for n in range(seen.levels))
+    widths = _widths(seen, width)
     same = all(len(set(sizes)) == 1 for sizes in (*seen.kernels, *seen.strides))
     reasons.append(
         Reason(
