@@ -17,7 +17,7 @@ from medseg.core.volume import LabelMap
 from medseg.data.cases import Reader, read_on_grid, structure_volumes_ml
 from medseg.data.layouts import CaseFiles
 from medseg.data.source import Origin
-from medseg.data.symmetry import Thumbnail, mirror_axes, thumbnail
+from medseg.data.symmetry import Place, Thumbnail, mirror_axes, one_sided, place, thumbnail
 from medseg.preparation.crop import corner_values, foreground_box
 from medseg.preparation.orient import canonical
 
@@ -67,6 +67,7 @@ class CasePrint:
         intensities: of each channel.
         volumes_ml: of each structure that is there.
         voxels: of each structure that is there.
+        places: of each structure that is there, in the box without background.
         thumbnail: of the first channel, without background.
     """
 
@@ -79,6 +80,7 @@ class CasePrint:
     intensities: tuple[Intensities, ...]
     volumes_ml: Mapping[str, float]
     voxels: Mapping[str, int]
+    places: Mapping[str, Place]
     thumbnail: Thumbnail = field(repr=False, compare=False)
 
 
@@ -122,9 +124,23 @@ class Fingerprint:
 
     @property
     def mirror_axes(self) -> tuple[int, ...]:
-        """Axes along which scans look like their mirror images."""
-        first = {case.group: case.thumbnail for case in self.cases}
-        return mirror_axes([*first.values()])
+        """Axes along which scans look like their mirror images; none is of one voxel."""
+        found = mirror_axes([case.thumbnail for case in self._of_patients])
+        return tuple(axis for axis in found if axis not in self.flat_axes)
+
+    def one_sided(self, axis: int) -> tuple[str, str] | None:
+        """A structure that no mirror image has on the side where it lies: see `symmetry.one_sided`."""
+        return one_sided([case.places for case in self._of_patients], axis)
+
+    @property
+    def flat_axes(self) -> tuple[int, ...]:
+        """Axes along which no scan has more than one voxel."""
+        return tuple(n for n in range(3) if all(case.shape[n] == 1 for case in self.cases))
+
+    @property
+    def _of_patients(self) -> tuple[CasePrint, ...]:
+        """One case of each patient."""
+        return tuple({case.group: case for case in self.cases}.values())
 
     @property
     def smallest_mm(self) -> float:
@@ -171,6 +187,8 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet) -> CasePrin
     box = foreground_box(turned, background=corners)
     same = [float((channel == value).mean()) for channel, value in zip(volume.array, corners, strict=True)]
     volumes = structure_volumes_ml(labels, structures)
+    marks = turn.forward(labels.array)[box.slices]
+    boxes = structures.boxes(marks).items()
     return CasePrint(
         files.case_id,
         files.group,
@@ -181,6 +199,10 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet) -> CasePrin
         tuple(_intensities(channel, labels) for channel in volume.array),
         volumes,
         {name: round(1000.0 * ml / grid.voxel_volume_mm3) for name, ml in volumes.items()},
+        {
+            name: place(structures.mask(marks[where], structures[name]), [w.start for w in where], box.shape)
+            for name, where in boxes
+        },
         thumbnail(turned[0][box.slices]),
     )
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,7 +19,7 @@ from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.data.cards import Card
 from medseg.data.fingerprint import CasePrint, Fingerprint, Intensities
 from medseg.data.phantom import write_phantoms
-from medseg.data.symmetry import thumbnail
+from medseg.data.symmetry import Place, thumbnail
 from medseg.training.planning import dataset
 from medseg.training.planning.dataset import PlanOptions, planned, survey, write_plan
 from medseg.training.planning.plan import Limits, Plan, plan
@@ -38,8 +39,12 @@ def like(
     intensities: Intensities = MR,
     empty: float = 0.0,
     scans: Sequence[NDArray[np.float64]] = (np.zeros((1, 1, 1)),),
+    places: Sequence[dict[str, float]] = ({},),
 ) -> Fingerprint:
-    """A dataset of cases that are all alike: 100 x 100 x 50 mm at 1 mm; what they look like comes in turn."""
+    """A dataset of cases that are all alike: 100 x 100 x 50 mm at 1 mm; what they look like comes in turn.
+
+    So does where structures are from left to right, whose spread is 0.1.
+    """
     structures = structures or from_labels({1: "liver"})
     cases = [
         CasePrint(
@@ -52,6 +57,7 @@ def like(
             (intensities,),
             dict.fromkeys(structures.names, 8.0),
             dict.fromkeys(structures.names, 8000),
+            {k: Place((x, 0.5, 0.5), (0.1, 0.1, 0.1)) for k, x in places[n % len(places)].items()},
             thumbnail(scans[n % len(scans)]),
         )
         for n in range(count)
@@ -118,6 +124,52 @@ def test_left_and_right_are_not_mirrored_where_names_have_sides() -> None:
     assert (flips(sided), flips(plain)) == ((1,), (0, 1))
     heads = [scan + scan[::-1] for scan in np.random.default_rng(1).normal(size=(1, 24, 24, 24))]
     assert "names have sides" in reason(made(like(lungs, count=1, scans=heads)), "augmentation")
+
+
+HEADS = [scan + scan[::-1] for scan in np.random.default_rng(1).normal(size=(1, 24, 24, 24))]
+
+
+@pytest.mark.parametrize(
+    ("places", "why"),
+    [
+        ([{"a": 0.3, "b": 0.7}], "a lies on one side of the middle"),
+        ([{"a": 0.47, "b": 0.67}, {"a": 0.33, "b": 0.53}], "b lies on one side of a"),
+    ],
+)
+def test_what_labels_refute_is_not_mirrored(places: list[dict[str, float]], why: str) -> None:
+    found = made(like(from_labels({1: "a", 2: "b"}), scans=HEADS, places=places))
+    assert flips(found) == ()
+    assert reason(found, "augmentation").endswith(f"no mirror from left to right, where {why}")
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [{"whole": 0.3, "core": 0.32}, {"whole": 0.7, "core": 0.72}],  # a tumour on either side
+        [{"whole": 0.48, "core": 0.52}],  # a prostate and its zones
+        [{"whole": 0.5, "core": 0.9}, {"whole": 0.5}, {"whole": 0.5}],  # seen in too few patients to say
+    ],
+)
+def test_structures_of_either_side_are_mirrored(places: list[dict[str, float]]) -> None:
+    found = made(like(from_labels({1: "whole", 2: "core"}), scans=HEADS, places=places))
+    assert flips(found) == (0,)
+    assert reason(found, "augmentation").endswith("scans look like their mirror images from left to right")
+
+
+def test_places_are_shares_of_the_scan(tmp_path: Path) -> None:
+    voxels = np.zeros((20, 10, 10), np.uint8)
+    voxels[2:6, 4:6, 9] = 1
+    voxels[14:18, 4:6, 9] = 2
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    to_left = nib.Nifti1Image(voxels, np.diag([-1.0, 1.0, 1.0, 1.0]))
+    nib.save(to_left, tmp_path / "masks" / "a.nii.gz")
+    noise = np.random.default_rng(0).normal(size=voxels.shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, to_left.affine), tmp_path / "images" / "a.nii.gz")
+    places = survey(tmp_path, PlanOptions()).like.cases[0].places
+    assert places["label 1"].centre == pytest.approx((0.8, 0.5, 0.95))
+    assert places["label 2"].centre == pytest.approx((0.2, 0.5, 0.95))
+    assert places["label 1"].spread == pytest.approx((np.std([2, 3, 4, 5]) / 20, 0.05, 0.0))
 
 
 def test_ct_is_told_by_its_numbers_and_windowed_by_its_structures() -> None:

@@ -281,19 +281,11 @@ def _same_everywhere(like: Fingerprint, seen: Geometry) -> bool:
 
 
 def _augmentation(like: Fingerprint, seen: Geometry, reasons: list[Reason]) -> AugmentSpec:
-    sides = any(s.side != "none" for s in like.structures)
     thick = max(seen.spacing_mm) > 3 * min(seen.spacing_mm)
     lattice = float(
         min(max(min(p * s for p, s in zip(seen.patch, seen.spacing_mm, strict=True)) / 3, 8.0), 32.0)
     )
-    alike = like.mirror_axes
-    flips = tuple(axis for axis in alike if not (sides and axis == 0))
-    if flips:
-        why = f"scans look like their mirror images {listed([AXES[axis] for axis in flips])}"
-    elif alike:
-        why = "no left-right mirror: names have sides"
-    else:
-        why = "no mirrors: scans are unlike their mirror images"
+    flips, why = _mirrors(like)
     mirrors = "mirrors, " if flips else ""
     reasons.append(
         Reason(
@@ -313,6 +305,24 @@ def _augmentation(like: Fingerprint, seen: Geometry, reasons: list[Reason]) -> A
             noise=NoiseSpec(0.2, (0.0, 0.15)),
         ),
     )
+
+
+def _mirrors(like: Fingerprint) -> tuple[tuple[int, ...], str]:
+    """Axes along which scans and their labels may be mirrored, and why these."""
+    alike = like.mirror_axes
+    against = {axis: why for axis in alike if (why := _one_sided(like, axis))}
+    flips = tuple(axis for axis in alike if axis not in against)
+    found = [f"scans look like their mirror images {listed([AXES[axis] for axis in flips])}"] if flips else []
+    found += [f"no mirror {AXES[axis]}, where {why}" for axis, why in against.items()]
+    return flips, "; ".join(found) or "no mirrors: scans are unlike their mirror images"
+
+
+def _one_sided(like: Fingerprint, axis: int) -> str:
+    """Why no scan may be mirrored along an axis though it looks like its mirror image; empty if it may."""
+    if axis == 0 and any(s.side != "none" for s in like.structures):
+        return "names have sides"
+    found = like.one_sided(axis)
+    return f"{found[0]} lies on one side of {found[1]}" if found else ""
 
 
 def _loss(like: Fingerprint, reasons: list[Reason]) -> LossSpec:
