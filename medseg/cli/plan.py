@@ -13,6 +13,7 @@ import typer
 from medseg.cli import options as opt
 from medseg.cli.terminal import bytes_of, result, rewrite, say, table
 from medseg.core.errors import UsageError, counted, unknown_name
+from medseg.core.numbers import millilitres
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -75,7 +76,8 @@ def command(
         result(understood(seen))
     made = planned(seen, options)
     if as_json:
-        result(json.dumps({"choices": [reason._asdict() for reason in made.reasons]}, indent=1))
+        said = [reason._asdict() for reason in made.reasons]
+        result(json.dumps({"choices": said, "warnings": list(seen.like.doubts)}, indent=1))
     else:
         result("")
         result(choices(made))
@@ -157,6 +159,8 @@ def understood(seen: Survey) -> str:
         table([("channel", "values"), *_channels(seen)]),
         "",
         table([("structure", "value", "cases", "voxels", "ml"), *_structures(seen)]),
+        *([""] if like.doubts else []),
+        *(f"warning: {text}" for text in like.doubts),
     ]
     if files.aside:
         reasons = Counter(reason for _, reason in files.aside)
@@ -172,7 +176,8 @@ def _channels(seen: Survey) -> list[tuple[str, str]]:
     for number, name in enumerate(seen.like.channels):
         values = [case.intensities[number] for case in seen.like.cases]
         low, high = (median(getattr(v, end) for v in values) for end in ("low", "high"))
-        kind = "CT, in HU" if seen.like.is_ct(number) else "no unit"
+        modality = ", ".join(sorted({v.modality for v in values} - {""}))
+        kind = "CT, in HU" if seen.like.is_ct(number) else f"{modality}, no unit" if modality else "no unit"
         rows.append((name, f"{low:.4g} to {high:.4g} ({kind})"))
     return rows
 
@@ -184,9 +189,8 @@ def _structures(seen: Survey) -> list[tuple[str, str, str, str, str]]:
         voxels = median(case.voxels[structure.name] for case in held) if held else 0
         ml = median(case.volumes_ml[structure.name] for case in held) if held else 0
         values = "+".join(map(str, structure.label_values))
-        rows.append(
-            (structure.name, values, f"{len(held)} of {len(seen.like.cases)}", f"{voxels:.0f}", f"{ml:.1f}")
-        )
+        count = f"{len(held)} of {len(seen.like.cases)}"
+        rows.append((structure.name, values, count, f"{voxels:.0f}", millilitres(ml)))
     return rows
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,13 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, counted
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.data.cases import Reader, read_on_grid, structure_volumes_ml
+from medseg.data.cases import Reader, read_on_grid, structure_volumes_ml, without_voxels
 from medseg.data.layouts import CaseFiles
 from medseg.data.source import Origin
 from medseg.data.symmetry import Place, Thumbnail, mirror_axes, one_sided, place, thumbnail
+from medseg.findings.finding import who
+from medseg.io import inspect
 from medseg.preparation.crop import corner_values, foreground_box
 from medseg.preparation.orient import canonical
 
@@ -26,6 +29,17 @@ Lengths = tuple[float, float, float]
 
 HOUNSFIELD_AIR = -500.0
 """A scan of whole numbers that reaches below it is one of CT: nothing else has such values of air."""
+
+LEAST_RANGE = 50.0
+"""Hounsfield units that a scan of CT spans at least; one of other numbers was rescaled."""
+
+MODALITIES = {
+    **dict.fromkeys(("ct", "cta", "cbct"), "CT"),
+    **dict.fromkeys(("mr", "mri", "t1", "t1w", "t2", "t2w", "flair", "dwi", "adc"), "MR"),
+    **dict.fromkeys(("pt", "pet"), "PT"),
+    **dict.fromkeys(("us", "ultrasound"), "US"),
+}
+"""What words in the name of a channel state, as DICOM calls it."""
 
 EMPTY_SHARE = 0.25
 """Share of a scan from which voxels of the value of its corners are background that is cut off."""
@@ -43,6 +57,7 @@ class Intensities:
         least: the smallest value.
         whole: every value is a whole number.
         inside_low, inside_high: the same percentiles of the voxels of structures; NaN without any.
+        modality: that the file states, or the name of the channel; empty where neither does.
     """
 
     low: float
@@ -51,6 +66,14 @@ class Intensities:
     whole: bool
     inside_low: float
     inside_high: float
+    modality: str = ""
+
+    @property
+    def is_ct(self) -> bool:
+        """Whether they are Hounsfield units, as is stated or else by the numbers."""
+        if self.modality:
+            return self.modality == "CT" and self.high - self.low >= LEAST_RANGE
+        return self.whole and self.least <= HOUNSFIELD_AIR
 
 
 @dataclass(frozen=True)
@@ -68,6 +91,7 @@ class CasePrint:
         volumes_ml: of each structure that is there.
         voxels: of each structure that is there.
         places: of each structure that is there, in the box without background.
+        said: of the files of its labels, sentences that a report must repeat.
         thumbnail: of the first channel, without background.
     """
 
@@ -81,6 +105,7 @@ class CasePrint:
     volumes_ml: Mapping[str, float]
     voxels: Mapping[str, int]
     places: Mapping[str, Place]
+    said: tuple[str, ...]
     thumbnail: Thumbnail = field(repr=False, compare=False)
 
 
@@ -110,9 +135,29 @@ class Fingerprint:
         return bool(np.median([case.empty for case in self.cases]) >= EMPTY_SHARE)
 
     def is_ct(self, channel: int) -> bool:
-        """Whether a channel holds Hounsfield units, by its numbers."""
+        """Whether a channel holds Hounsfield units: as is stated of every case, or else by its numbers."""
         values = [case.intensities[channel] for case in self.cases]
+        if any(v.modality for v in values):
+            return all(v.is_ct for v in values)
         return all(v.whole for v in values) and float(np.median([v.least for v in values])) <= HOUNSFIELD_AIR
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Sentences on channels of which only some are CT, and on structures that are in no case."""
+        told = []
+        for number, name in enumerate(self.channels):
+            others = [case.case_id for case in self.cases if not case.intensities[number].is_ct]
+            if 0 < len(others) < len(self.cases):
+                some = counted(len(self.cases) - len(others), "case")
+                told.append(
+                    f"{name} is CT in {some}, and not in {who(others, len(self.cases))}: separate them"
+                )
+        present = {name for case in self.cases for name in case.voxels}
+        told += without_voxels([present], self.structures, "case")[1]
+        for name in self.structures.names:
+            hidden = [f"{case.case_id}: {text}" for case in self.cases for text in case.said if name in text]
+            told += hidden[:1] if name not in present else []
+        return tuple(told)
 
     def window(self) -> tuple[float, float]:
         """The range of intensities inside structures: the medians of both ends over cases and channels."""
@@ -196,18 +241,31 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet) -> CasePrin
         _triple(grid.spacing_mm),
         box.shape,
         min(same),
-        tuple(_intensities(channel, labels) for channel in volume.array),
+        tuple(
+            _intensities(channel, labels, modality)
+            for channel, modality in zip(volume.array, _modalities(files, volume.channels), strict=True)
+        ),
         volumes,
         {name: round(1000.0 * ml / grid.voxel_volume_mm3) for name, ml in volumes.items()},
         {
             name: place(structures.mask(marks[where], structures[name]), [w.start for w in where], box.shape)
             for name, where in boxes
         },
+        labels.warnings,
         thumbnail(turned[0][box.slices]),
     )
 
 
-def _intensities(channel: NDArray[Any], labels: LabelMap) -> Intensities:
+def _modalities(files: CaseFiles, channels: Sequence[str]) -> list[str]:
+    """What a case's files state of each channel, or else its name."""
+    paths = [files.channels.get(name, files.image) for name in channels]
+    stated = {path: inspect(path, options=files.reading).modality for path in dict.fromkeys(paths)}
+    words = [re.findall(r"[^\W_]+", name.lower()) for name in channels]
+    named = [next((MODALITIES[w] for w in found if w in MODALITIES), "") for found in words]
+    return [stated[path] or name for path, name in zip(paths, named, strict=True)]
+
+
+def _intensities(channel: NDArray[Any], labels: LabelMap, modality: str) -> Intensities:
     every = max(1, channel.size // MOST_SAMPLES)
     sample = channel.ravel()[::every].astype(np.float64)
     inside = channel[labels.array > 0]
@@ -221,6 +279,7 @@ def _intensities(channel: NDArray[Any], labels: LabelMap) -> Intensities:
         bool((sample == np.rint(sample)).all()),
         float(ends[0]),
         float(ends[1]),
+        modality,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tomllib
 from collections.abc import Sequence
@@ -11,8 +12,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_files import ct_slices
 from numpy.typing import NDArray
 
+from medseg.cli.plan import understood
 from medseg.core import specs
 from medseg.core.errors import UsageError
 from medseg.core.structures import Structure, StructureSet, from_labels
@@ -20,6 +23,7 @@ from medseg.data.cards import Card
 from medseg.data.fingerprint import CasePrint, Fingerprint, Intensities
 from medseg.data.phantom import write_phantoms
 from medseg.data.symmetry import Place, thumbnail
+from medseg.io import inspect
 from medseg.training.planning import dataset
 from medseg.training.planning.dataset import PlanOptions, planned, survey, write_plan
 from medseg.training.planning.plan import Limits, Plan, plan
@@ -58,6 +62,7 @@ def like(
             dict.fromkeys(structures.names, 8.0),
             dict.fromkeys(structures.names, 8000),
             {k: Place((x, 0.5, 0.5), (0.1, 0.1, 0.1)) for k, x in places[n % len(places)].items()},
+            (),
             thumbnail(scans[n % len(scans)]),
         )
         for n in range(count)
@@ -176,8 +181,54 @@ def test_ct_is_told_by_its_numbers_and_windowed_by_its_structures() -> None:
     of_ct, of_mr = made(like(intensities=CT)), made(like())
     assert of_ct.recipe.preparation.normalisation.window == (-120, 240)
     assert of_mr.recipe.preparation.normalisation.kind == "zscore"
+    stated = replace(MR, low=-50.0, high=178.0, least=-60.0, modality="CT")
+    assert made(like(intensities=stated)).recipe.preparation.normalisation.window == (100, 800)
+    for other in (replace(CT, modality="MR"), replace(stated, low=0.0, high=1.0)):
+        assert made(like(intensities=other)).recipe.preparation.normalisation.kind == "zscore"
     fractions = replace(CT, whole=False)
     assert made(like(intensities=fractions)).recipe.preparation.normalisation.kind == "zscore"
+
+
+def test_scans_of_another_kind_are_told() -> None:
+    found = like(intensities=replace(CT, modality="CT"))
+    assert found.doubts == ()
+    other = replace(found.cases[3], intensities=(replace(MR, modality="MR"),))
+    mixed = replace(found, cases=(*found.cases[:3], other, *found.cases[4:]))
+    assert mixed.doubts == ("image is CT in 5 cases, and not in case 3: separate them",)
+    assert "not all scans or channels are CT" in reason(made(mixed), "intensities")
+
+
+def test_structures_without_a_voxel_are_told_with_what_hides_them() -> None:
+    found = like(from_labels({1: "liver", 2: "body"}))
+    hidden = "60 voxels lie in both liver and body, and count as body."
+    cases = [replace(c, voxels={"body": 9}, said=(hidden,)) for c in found.cases]
+    assert replace(found, cases=tuple(cases)).doubts == (
+        "no case has a voxel of liver, so it cannot be learned",
+        f"case 0: {hidden}",
+    )
+
+
+def test_a_dicom_header_states_the_modality(tmp_path: Path) -> None:
+    ct_slices(tmp_path / "scan")
+    assert inspect(tmp_path / "scan").modality == "CT"
+
+
+def test_a_plan_shows_small_volumes_and_warns(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, "nnunet", 3, 0, (20, 24, 16))
+    found = survey(tmp_path, PlanOptions())
+    names = found.like.structures.names
+    cases = [replace(c, volumes_ml={names[0]: 0.0123}, voxels={names[0]: 12}) for c in found.like.cases]
+    text = understood(replace(found, like=replace(found.like, cases=tuple(cases))))
+    assert "0.0123" in text
+    assert f"warning: no case has a voxel of {names[1]}, so it cannot be learned" in text
+
+
+@pytest.mark.parametrize(("channel", "modality"), [("CT", "CT"), ("T2_MRI", "MR"), ("image", "")])
+def test_the_name_of_a_channel_states_its_modality(tmp_path: Path, channel: str, modality: str) -> None:
+    write_phantoms(tmp_path, "nnunet", 3, 0, (20, 24, 16))
+    stated = json.loads((tmp_path / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps(stated | {"channel_names": {"0": channel}}))
+    assert survey(tmp_path, PlanOptions()).like.cases[0].intensities[0].modality == modality
 
 
 def test_scans_that_were_cut_out_are_cropped() -> None:

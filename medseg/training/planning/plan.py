@@ -255,7 +255,10 @@ def _preparation(
     region: Literal["foreground", "all"] = "foreground" if like.has_background else "all"
     normalisation = NormalisationSpec("zscore", region)
     why, value = "MR and other scans without units", "z-score, percentiles 0.5 to 99.5 clipped"
-    if all(like.is_ct(n) for n in range(len(like.channels))):
+    of_ct = [like.is_ct(n) for n in range(len(like.channels))]
+    if any(case.intensities[n].is_ct for case in like.cases for n in range(len(of_ct))) and not all(of_ct):
+        why = "not all scans or channels are CT"
+    if all(of_ct):
         low, high = like.window()
         normalisation = NormalisationSpec("window", window=(round(low), round(max(high, low + 1))))
         why, value = "Hounsfield units: structures lie within it", f"window {low:.0f} to {high:.0f}"
