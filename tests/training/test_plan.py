@@ -272,6 +272,31 @@ def test_no_coarse_stage_is_needed_where_a_patch_sees_a_tenth(extent: tuple[int,
     assert "cascade" not in [r.setting for r in found.reasons]
 
 
+@pytest.mark.parametrize(("shape", "across"), [((40, 48, 1), 2), ((1, 48, 40), 0)])
+def test_single_slices_get_a_network_of_slices(shape: tuple[int, int, int], across: int) -> None:
+    heads = [
+        scan + scan[::-1] + scan[:, :, ::-1] for scan in np.random.default_rng(1).normal(size=(1, *shape))
+    ]
+    whole = like(scans=heads)
+    mm = [1.0, 1.0, 1.0]
+    mm[across] = 8.0
+    cases = [replace(c, shape=shape, kept=shape, spacing_mm=(mm[0], mm[1], mm[2])) for c in whole.cases]
+    found = made(replace(whole, cases=tuple(cases)))
+    recipe = found.recipe
+    assert recipe.network.spatial_dims == 2
+    assert recipe.slices.axes == (across,)
+    assert recipe.preparation.spacing_mm is None
+    assert sorted(recipe.training.patch) == [1, 40, 48]
+    assert recipe.training.patch[2] == 1
+    assert recipe.training.batch == 16
+    assert recipe.metrics.tolerance_mm == 2.0
+    assert across not in flips(found)
+    assert "every scan is a single slice" in reason(found, "network")
+    fitted = recipe.fitted_to(found.card)
+    network = build_network(fitted.network, seed=0, device="cpu", threads=1)
+    check_trainable(network, found.card.structure_set, recipe.loss, recipe.training)
+
+
 def test_both_stages_of_a_planned_cascade_can_be_trained() -> None:
     found = made(large((400, 400, 300)), replace(HOUR, seconds=60.0))
     assert found.recipe.cascade is not None

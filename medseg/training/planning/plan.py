@@ -6,24 +6,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from medseg.augment.spec import (
-    AffineSpec,
-    AugmentSpec,
-    ContrastSpec,
-    ElasticSpec,
-    FlipSpec,
-    GammaSpec,
-    LinearSpec,
-    LowResolutionSpec,
-    NoiseSpec,
-)
-from medseg.core.errors import counted, listed
+from medseg.augment.slices import turned
+from medseg.augment.spec import AugmentSpec
+from medseg.core.errors import counted
 from medseg.data.cards import Card
 from medseg.data.fingerprint import Fingerprint
 from medseg.losses.spec import LossSpec
-from medseg.model.spec import ModelSpec, NetworkSpec
+from medseg.model.spec import InferenceSpec, ModelSpec, NetworkSpec, SliceSpec
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
+from medseg.training.planning.augmenting import augmentation
 from medseg.training.planning.patches import Geometry, fixed_geometry, geometry, whole_geometry
 from medseg.training.planning.speed import BASE, Speed
 from medseg.training.recipe import MetricsSpec, Recipe
@@ -59,12 +51,11 @@ quarter, and takes it only where cross-validation prefers it; here it is not com
 BATCH = 2
 """Patches of a step, or one for each process where there are more."""
 
+SLICES = 16
+"""Patches of a step at most where they are slices."""
+
 PROFILES = {"fast": 600.0, "standard": 3600.0, "large": 8 * 3600.0}
 """Seconds of a training whose length nobody stated."""
-
-
-AXES = ("from left to right", "from front to back", "from top to bottom")
-"""Along which scans may be mirrored."""
 
 
 class Reason(NamedTuple):
@@ -121,19 +112,23 @@ def plan(like: Fingerprint, card: Card, limits: Limits, start: ModelSpec | None 
         start: the model whose weights the training starts from: network, voxels and intensities are its own.
     """
     reasons: list[Reason] = []
-    seen, width = _geometry(like, limits, start, reasons)
+    across = like.flat_axes[0] if len(like.flat_axes) == 1 and start is None else None
+    sides = [mm for axis, mm in enumerate(like.spacing_mm) if axis != across]
+    seen, width, batch = _geometry(like, limits, start, across, reasons)
     recipe = Recipe(
         name=card.name,
         card=CARD,
         description=f"Planned for {counted(len(like.cases), 'case')} of {card.name}",
         channels=() if like.channels == card.channels else like.channels,
-        network=_network(seen, width, start, reasons),
+        network=_network(seen, width, start, across, reasons),
         preparation=_preparation(like, seen, start, reasons),
         augmentation=_augmentation(like, seen, reasons),
         loss=_loss(like, reasons),
-        training=_training(like, seen, limits, reasons),
-        cascade=None if start is not None else _cascade(like, seen, width, reasons),
-        metrics=MetricsSpec(round(2 * max(like.spacing_mm), 2), "twice the longest side of a usual voxel"),
+        training=_training(like, seen, limits, batch, across, reasons),
+        inference=InferenceSpec() if across is None else InferenceSpec("sliding_window"),
+        slices=SliceSpec() if across is None else SliceSpec((across,)),
+        cascade=None if start is not None or across is not None else _cascade(like, seen, width, reasons),
+        metrics=MetricsSpec(round(2 * max(sides), 2), "twice the longest side of a usual voxel"),
     )
     return Plan(card, recipe, tuple(reasons))
 
@@ -152,9 +147,9 @@ def kept_network(start: ModelSpec) -> NetworkSpec:
 
 
 def _geometry(
-    like: Fingerprint, limits: Limits, start: ModelSpec | None, reasons: list[Reason]
-) -> tuple[Geometry, int]:
-    """What the network sees, and the width of its first level."""
+    like: Fingerprint, limits: Limits, start: ModelSpec | None, across: int | None, reasons: list[Reason]
+) -> tuple[Geometry, int, int]:
+    """What the network sees, the width of its first level, and the patches of a step."""
     step_s = STEPS_SHARE * limits.seconds / _steps(limits.seconds)
     by_time = step_s / (limits.own_batch * limits.speed.seconds_per_voxel)
     by_memory = limits.memory_bytes / (limits.own_batch * BYTES_PER_VOXEL)
@@ -183,8 +178,10 @@ def _geometry(
         Reason("patch", f"{_by(seen.patch)} voxels", f"{fits}; {bound} allows {_millions(voxels)}"),
     ]
     spare = min(by_time, by_memory) / math.prod(seen.patch)
+    times = 1 if across is None else max(1, min(SLICES // limits.batch, math.floor(spare)))
+    spare /= times
     width = BASE if spare < 3 else 24 if spare < 6 else 32
-    return seen, width
+    return seen, width, times * limits.batch
 
 
 def _cascade(like: Fingerprint, seen: Geometry, width: int, reasons: list[Reason]) -> CascadeSpec | None:
@@ -218,28 +215,38 @@ def _steps(seconds: float) -> float:
     return HOUR_STEPS * math.sqrt(seconds / 3600.0)
 
 
-def _network(seen: Geometry, width: int, start: ModelSpec | None, reasons: list[Reason]) -> NetworkSpec:
+def _network(
+    seen: Geometry, width: int, start: ModelSpec | None, across: int | None, reasons: list[Reason]
+) -> NetworkSpec:
     if start is not None:
         reasons.append(
             Reason("network", start.network.name, f"the training starts from the weights of {start.name}")
         )
         return replace(kept_network(start), in_channels=1, out_channels=2)
     widths = _widths(seen, width)
-    same = all(len(set(sizes)) == 1 for sizes in (*seen.kernels, *seen.strides))
+    kernels: tuple[tuple[int, ...], ...] = seen.kernels
+    strides: tuple[tuple[int, ...], ...] = seen.strides
+    if across is not None:
+        kernels, strides = (
+            tuple(turned(sizes, across)[:2] for sizes in levels) for levels in (kernels, strides)
+        )
+    same = all(len(set(sizes)) == 1 for sizes in (*kernels, *strides))
+    name, flat = ("unet3d", "") if across is None else ("unet", "every scan is a single slice; ")
     reasons.append(
         Reason(
             "network",
-            f"unet3d, widths {', '.join(map(str, widths))}",
-            f"{seen.levels} levels until a map has under 8 voxels a side"
+            f"{name}{' of two dimensions' if flat else ''}, widths {', '.join(map(str, widths))}",
+            f"{flat}{seen.levels} levels until a map has under 8 voxels a side"
             + ("" if same else "; axes of longer voxels, or of fewer, are pooled less"),
         )
     )
     return NetworkSpec(
-        "unet3d",
+        name,
+        spatial_dims=2 if flat else 3,
         widths=widths,
         norm="batch",
-        kernels=() if same else seen.kernels,
-        strides=() if same else seen.strides,
+        kernels=() if same else kernels,
+        strides=() if same else strides,
         options={"bias": False},
     )
 
@@ -284,48 +291,9 @@ def _same_everywhere(like: Fingerprint, seen: Geometry) -> bool:
 
 
 def _augmentation(like: Fingerprint, seen: Geometry, reasons: list[Reason]) -> AugmentSpec:
-    thick = max(seen.spacing_mm) > 3 * min(seen.spacing_mm)
-    lattice = float(
-        min(max(min(p * s for p, s in zip(seen.patch, seen.spacing_mm, strict=True)) / 3, 8.0), 32.0)
-    )
-    flips, why = _mirrors(like)
-    mirrors = "mirrors, " if flips else ""
-    reasons.append(
-        Reason(
-            "augmentation",
-            f"elastic at {lattice:.0f} mm, rotation, scaling, {mirrors}contrast, noise",
-            why,
-        )
-    )
-    return AugmentSpec(
-        ElasticSpec(0.3, round(lattice, 1), (0.0, round(0.25 * lattice, 1))),
-        AffineSpec(0.5, (5.0, 5.0, 15.0) if thick else (15.0, 15.0, 15.0), (0.85, 1.18)),
-        FlipSpec(flips) if flips else None,
-        ContrastSpec(
-            low_resolution=LowResolutionSpec(0.15),
-            gamma=GammaSpec(0.3),
-            linear=LinearSpec(0.3),
-            noise=NoiseSpec(0.2, (0.0, 0.15)),
-        ),
-    )
-
-
-def _mirrors(like: Fingerprint) -> tuple[tuple[int, ...], str]:
-    """Axes along which scans and their labels may be mirrored, and why these."""
-    alike = like.mirror_axes
-    against = {axis: why for axis in alike if (why := _one_sided(like, axis))}
-    flips = tuple(axis for axis in alike if axis not in against)
-    found = [f"scans look like their mirror images {listed([AXES[axis] for axis in flips])}"] if flips else []
-    found += [f"no mirror {AXES[axis]}, where {why}" for axis, why in against.items()]
-    return flips, "; ".join(found) or "no mirrors: scans are unlike their mirror images"
-
-
-def _one_sided(like: Fingerprint, axis: int) -> str:
-    """Why no scan may be mirrored along an axis though it looks like its mirror image; empty if it may."""
-    if axis == 0 and any(s.side != "none" for s in like.structures):
-        return "names have sides"
-    found = like.one_sided(axis)
-    return f"{found[0]} lies on one side of {found[1]}" if found else ""
+    spec, value, why = augmentation(like, seen)
+    reasons.append(Reason("augmentation", value, why))
+    return spec
 
 
 def _loss(like: Fingerprint, reasons: list[Reason]) -> LossSpec:
@@ -335,14 +303,20 @@ def _loss(like: Fingerprint, reasons: list[Reason]) -> LossSpec:
     return LossSpec(name)
 
 
-def _training(like: Fingerprint, seen: Geometry, limits: Limits, reasons: list[Reason]) -> TrainingSpec:
+def _training(
+    like: Fingerprint,
+    seen: Geometry,
+    limits: Limits,
+    batch: int,
+    across: int | None,
+    reasons: list[Reason],
+) -> TrainingSpec:
     steps = round(_steps(limits.seconds))
+    i, j, k = seen.patch if across is None else turned(seen.patch, across)
     groups = len({case.group for case in like.cases})
     few = groups < FEW_GROUPS
     reasons += [
-        Reason(
-            "length", f"{steps} steps of {limits.batch} patches", f"for {limits.seconds / 60:.0f} minutes"
-        ),
+        Reason("length", f"{steps} steps of {batch} patches", f"for {limits.seconds / 60:.0f} minutes"),
         Reason(
             "checkpoint",
             "the last" if few else "the best on whole volumes of a tenth of the cases",
@@ -351,8 +325,8 @@ def _training(like: Fingerprint, seen: Geometry, limits: Limits, reasons: list[R
         ),
     ]
     return TrainingSpec(
-        patch=seen.patch,
-        batch=limits.batch,
+        patch=(i, j, k),
+        batch=batch,
         epochs=EPOCHS,
         steps_per_epoch=max(10, round(steps / EPOCHS)),
         learning_rate=2e-3,
