@@ -23,6 +23,12 @@ from medseg.preparation.preparation import Preparation, Prepared
 MOST_IGNORED = 0.5
 """Share of a case's voxels beyond which it is named as one of which most is to be ignored."""
 
+FEW_VALUES = 20
+"""Values up to which labels are not taken for a scan."""
+
+MOST_SAMPLES = 200_000
+"""Voxels of a scan, evenly spread, that percentiles and the number of values are taken of."""
+
 Reader = Callable[[CaseFiles], tuple[Volume, LabelMap]]
 """From the files of a case to its scan and labels, on one grid."""
 
@@ -176,18 +182,19 @@ def check_case(
     try:
         volume, labels = read(files)
     except MedsegError as fault:
-        return CaseCheck((_of_file(fault, files.image),))
+        return CaseCheck((of_file(fault, files.image),))
     faults, prepared = [], None
     try:
         prepared = preparation.apply(volume)
     except MedsegError as fault:
-        faults.append(_of_file(fault, files.image))
+        faults.append(of_file(fault, files.image))
     try:
+        require_not_swapped(files, volume, labels)
         if not set(structures.require_known(labels.array)) - {labels.ignore}:
             raise InputError("no voxel is labelled: every voxel has the ignored label")
         indices = None if prepared is None else _indices(labels, prepared, structures, preparation)
     except MedsegError as fault:
-        faults.append(_of_file(fault, files.label or files.image))
+        faults.append(of_file(fault, files.label or files.image))
     if faults or prepared is None or indices is None:
         return CaseCheck(tuple(faults), volume, labels)
     case = PreparedCase(
@@ -240,7 +247,7 @@ def much_ignored(shares: Mapping[str, float], value: int | None) -> str:
     return f"{text}; more than half in {who(most, len(shares))}" if most else text
 
 
-def _of_file(fault: MedsegError, path: Path) -> MedsegError:
+def of_file(fault: MedsegError, path: Path) -> MedsegError:
     """The fault with the file that has it, where it names none."""
     if fault.source is None:
         fault.source = str(path)
@@ -261,7 +268,7 @@ def prepare_cases(
         found = check_case(files, read, structures, preparation)
         if found.prepared is None:
             raise found.faults[0]
-        _note(found.prepared.digest, files, seen)
+        require_new(found.prepared.digest, files, seen)
         yield found.prepared
 
 
@@ -302,7 +309,8 @@ def without_voxels(
     found = {name for names in present for name in names}
     lacking = [name for name in structures.names if name not in found]
     if len(lacking) == len(structures):
-        fault = f"no {of} has a voxel of any structure ({', '.join(lacking)})"
+        named = f" ({', '.join(lacking)})" if lacking else ": every voxel of the labels is background, 0"
+        fault = f"no {of} has a voxel of any structure{named}"
         return InputError(fault, hint="check the label files and the label values of the card"), ()
     return None, tuple(f"no {of} has a voxel of {name}, so it cannot be learned" for name in lacking)
 
@@ -328,10 +336,46 @@ def _placed(digest: str, grid: Grid) -> str:
     return hexdigest(digest, affine.tobytes())
 
 
-def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
+def require_new(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
+    """Refuse a case whose scan was seen before, and note it.
+
+    Args:
+        digest: of its scan, see `voxel_digest`.
+        files: of the case.
+        seen: cases by digest.
+
+    Raises:
+        InputError: another case has the same voxels.
+    """
     if digest in seen:
-        raise InputError(same_voxels(seen[digest]), source=files.image, hint="remove one of them")
+        raise InputError(
+            same_voxels(seen[digest]),
+            source=files.image,
+            hint=f"remove one of the two cases, {seen[digest]} or {files.case_id}",
+        )
     seen[digest] = files.case_id
+
+
+def require_not_swapped(files: CaseFiles, volume: Volume, labels: LabelMap) -> None:
+    """Refuse labels that look like a scan beside a scan that looks like labels, by how many values they have.
+
+    Raises:
+        InputError: the label file has the many values of a scan, and the scan the few of labels.
+    """
+    if files.label == files.image or files.label is None:
+        return
+    every = slice(None, None, max(1, labels.array.size // MOST_SAMPLES))
+    many = np.unique(labels.array.ravel()[every]).size
+    if many <= FEW_VALUES:
+        return
+    few = np.unique(volume.array[0].ravel()[every]).size
+    if 2 * few < many:
+        raise InputError(
+            f"is listed as labels and has {many} values, and its scan {files.image} has {few}: "
+            "they look exchanged",
+            source=files.label,
+            hint="exchange scan and label file of the case",
+        )
 
 
 def same_voxels(other: str) -> str:

@@ -11,10 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, MedsegError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.data.cases import Reader, read_on_grid, structure_volumes_ml
+from medseg.data.cases import (
+    MOST_SAMPLES,
+    Reader,
+    of_file,
+    read_on_grid,
+    require_new,
+    require_not_swapped,
+    structure_volumes_ml,
+    voxel_digest,
+    without_voxels,
+)
 from medseg.data.layouts import CaseFiles
 from medseg.data.source import Origin
 from medseg.data.symmetry import Thumbnail, mirror_axes, thumbnail
@@ -29,9 +39,6 @@ HOUNSFIELD_AIR = -500.0
 
 EMPTY_SHARE = 0.25
 """Share of a scan from which voxels of the value of its corners are background that is cut off."""
-
-MOST_SAMPLES = 200_000
-"""Voxels of a scan, evenly spread, that percentiles are taken of."""
 
 
 @dataclass(frozen=True)
@@ -146,30 +153,42 @@ def fingerprint(found: Origin, on_case: Callable[[int, int], None] = lambda *_: 
 
     Raises:
         MedsegError: a case cannot be read, or its image and labels do not belong together.
-        InputError: no case has a voxel of any structure.
+        InputError: no case has a voxel of any structure, or two cases contain the same scan.
     """
     read = partial(
         read_on_grid, structures=found.structures, there=found.known_channels, wanted=found.channels
     )
     cases = []
+    seen: dict[str, str] = {}
     for number, files in enumerate(found.files.cases, start=1):
-        cases.append(_print(files, read, found.structures))
+        cases.append(_print(files, read, found.structures, seen))
         on_case(number, len(found.files.cases))
-    if not any(case.voxels for case in cases):
-        names = ", ".join(found.structures.names)
-        raise InputError(f"no case has a voxel of any structure ({names})", hint="check the label files")
+    fault, _ = without_voxels([case.voxels for case in cases], found.structures, "case")
+    if fault:
+        raise fault
     return Fingerprint(tuple(cases), found.channels, found.structures)
 
 
-def _print(files: CaseFiles, read: Reader, structures: StructureSet) -> CasePrint:
+def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[str, str]) -> CasePrint:
     volume, labels = read(files)
-    structures.require_known(labels.array)
+    require_not_swapped(files, volume, labels)
+    try:
+        structures.require_known(labels.array)
+    except MedsegError as fault:
+        raise of_file(fault, files.label or files.image) from None
     turn = canonical(volume.grid)
     grid = turn.grid(volume.grid)
     corners = corner_values(volume.array)
+    same = [float((channel == value).mean()) for channel, value in zip(volume.array, corners, strict=True)]
+    if min(same) == 1.0:
+        raise InputError(
+            f"every voxel has the value {volume.array.flat[0]:g}",
+            source=files.image,
+            hint="replace the file by the scan, or leave the case out",
+        )
+    require_new(voxel_digest(volume), files, seen)
     turned = turn.forward(volume.array)
     box = foreground_box(turned, background=corners)
-    same = [float((channel == value).mean()) for channel, value in zip(volume.array, corners, strict=True)]
     volumes = structure_volumes_ml(labels, structures)
     return CasePrint(
         files.case_id,
