@@ -23,12 +23,6 @@ from medseg.preparation.preparation import Preparation, Prepared
 MOST_IGNORED = 0.5
 """Share of a case's voxels beyond which it is named as one of which most is to be ignored."""
 
-FEW_VALUES = 20
-"""Values up to which labels are not taken for a scan."""
-
-MOST_SAMPLES = 200_000
-"""Voxels of a scan, evenly spread, that percentiles and the number of values are taken of."""
-
 Reader = Callable[[CaseFiles], tuple[Volume, LabelMap]]
 """From the files of a case to its scan and labels, on one grid."""
 
@@ -189,7 +183,6 @@ def check_case(
     except MedsegError as fault:
         faults.append(of_file(fault, files.image))
     try:
-        require_not_swapped(files, volume, labels)
         if not set(structures.require_known(labels.array)) - {labels.ignore}:
             raise InputError("no voxel is labelled: every voxel has the ignored label")
         indices = None if prepared is None else _indices(labels, prepared, structures, preparation)
@@ -354,28 +347,6 @@ def require_new(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
             hint=f"remove one of the two cases, {seen[digest]} or {files.case_id}",
         )
     seen[digest] = files.case_id
-
-
-def require_not_swapped(files: CaseFiles, volume: Volume, labels: LabelMap) -> None:
-    """Refuse labels that look like a scan beside a scan that looks like labels, by how many values they have.
-
-    Raises:
-        InputError: the label file has the many values of a scan, and the scan the few of labels.
-    """
-    if files.label == files.image or files.label is None:
-        return
-    every = slice(None, None, max(1, labels.array.size // MOST_SAMPLES))
-    many = np.unique(labels.array.ravel()[every]).size
-    if many <= FEW_VALUES:
-        return
-    few = np.unique(volume.array[0].ravel()[every]).size
-    if 2 * few < many:
-        raise InputError(
-            f"is listed as labels and has {many} values, and its scan {files.image} has {few}: "
-            "they look exchanged",
-            source=files.label,
-            hint="exchange scan and label file of the case",
-        )
 
 
 def same_voxels(other: str) -> str:

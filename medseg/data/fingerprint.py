@@ -15,12 +15,10 @@ from medseg.core.errors import InputError, MedsegError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.data.cases import (
-    MOST_SAMPLES,
     Reader,
     of_file,
     read_on_grid,
     require_new,
-    require_not_swapped,
     structure_volumes_ml,
     voxel_digest,
     without_voxels,
@@ -39,6 +37,10 @@ HOUNSFIELD_AIR = -500.0
 
 EMPTY_SHARE = 0.25
 """Share of a scan from which voxels of the value of its corners are background that is cut off."""
+
+
+MOST_SAMPLES = 200_000
+"""Voxels of a scan, evenly spread, that percentiles are taken of."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +173,6 @@ def fingerprint(found: Origin, on_case: Callable[[int, int], None] = lambda *_: 
 
 def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[str, str]) -> CasePrint:
     volume, labels = read(files)
-    require_not_swapped(files, volume, labels)
     try:
         structures.require_known(labels.array)
     except MedsegError as fault:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from medseg.augment.spec import Tissue
 from medseg.core.errors import InputError, counted, plural, unknown_name
-from medseg.core.structures import Structure, StructureSet, from_labels, value_counts
+from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.data.cards import Card, available, load_card
+from medseg.data.label_files import label_values
 from medseg.data.layouts import LAYOUTS, DatasetFiles, layout_of, read_layout
 from medseg.io import ReadOptions, inspect, read_label_file
 from medseg.io.names import COLOURS
@@ -134,16 +135,21 @@ def _values(label: Path, reading: ReadOptions) -> frozenset[int]:
     """The values of a label file that stand for structures.
 
     Raises:
-        InputError: one is below 0.
+        InputError: it is a scan, by the looks of it, or a value is below 0.
     """
-    counts = value_counts(read_label_file(label, reading).array)
+    array = read_label_file(label, reading).array
+    try:
+        counts = label_values(array, label)
+    except InputError as fault:
+        fault.hint = "exchange it with the scan where the two are exchanged"
+        raise
     if below := {value: n for value, n in counts.items() if value < 0}:
         least = min(below)
         raise InputError(
             f"contains the label value {least} ({counted(below[least], 'voxel')}), and the values of "
             "structures are 1 and more",
             source=label,
-            hint="write 0 or another value there; where this is the scan, exchange it with its label file",
+            hint="write 0 or another value there",
         )
     return frozenset(counts) - {0}
 

@@ -68,7 +68,10 @@ FAULTS: dict[str, tuple[Edit, str]] = {
         as_pictures,
         "masks/c1.nii.gz: marks its structure with 255, as 2 label files of 3 do, and ",
     ),
-    "scan and labels exchanged": (exchanged, "images/c2.nii.gz has 2: they look exchanged"),
+    "scan and labels exchanged": (
+        exchanged,
+        "different values, so it looks like a scan, not like labels; exchange",
+    ),
     "a scan of one value": (constant, "images/c2.nii.gz: every voxel has the value 7"),
     "no structure": (empty, "no case has a voxel of any structure: every voxel of the labels is background"),
     "a scan twice": (copied, "images/c2.nii.gz: contains the same voxels as c0; remove one of the two cases"),
