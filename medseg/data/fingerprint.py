@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from medseg.core.errors import InputError, MedsegError
 from medseg.core.structures import StructureSet
@@ -26,11 +28,16 @@ from medseg.data.cases import (
 from medseg.data.layouts import CaseFiles
 from medseg.data.source import Origin
 from medseg.data.symmetry import Thumbnail, mirror_axes, thumbnail
+from medseg.inference.postprocess import postprocess
+from medseg.model.spec import PostprocessSpec
 from medseg.preparation.crop import corner_values, foreground_box
 from medseg.preparation.orient import canonical
 
 Sizes = tuple[int, int, int]
 Lengths = tuple[float, float, float]
+
+FEWEST = 5
+"""Cases that show what a structure is like."""
 
 HOUNSFIELD_AIR = -500.0
 """A scan of whole numbers that reaches below it is one of CT: nothing else has such values of air."""
@@ -38,6 +45,11 @@ HOUNSFIELD_AIR = -500.0
 EMPTY_SHARE = 0.25
 """Share of a scan from which voxels of the value of its corners are background that is cut off."""
 
+ONE_PIECE = 0.999
+"""Share of a structure's voxels in its largest component, from which the rest are slips of the annotation."""
+
+INNER = 0.5
+"""Share of a structure's voxels whose six neighbours belong to it too."""
 
 MOST_SAMPLES = 200_000
 """Voxels of a scan, evenly spread, that percentiles are taken of."""
@@ -77,6 +89,7 @@ class CasePrint:
         volumes_ml: of each structure that is there.
         voxels: of each structure that is there.
         thumbnail: of the first channel, without background.
+        compact: structures in one piece (`ONE_PIECE`) that are no mere shells or threads (`INNER`).
     """
 
     case_id: str
@@ -89,6 +102,7 @@ class CasePrint:
     volumes_ml: Mapping[str, float]
     voxels: Mapping[str, int]
     thumbnail: Thumbnail = field(repr=False, compare=False)
+    compact: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -134,6 +148,13 @@ class Fingerprint:
         """Axes along which scans look like their mirror images."""
         first = {case.group: case.thumbnail for case in self.cases}
         return mirror_axes([*first.values()])
+
+    @property
+    def compact(self) -> tuple[str, ...]:
+        """Structures that are compact in every case which has them, and `FEWEST` have them."""
+        counts = Counter(name for case in self.cases for name in case.voxels)
+        compact = Counter(name for case in self.cases for name in case.compact)
+        return tuple(n for n in self.structures.names if FEWEST <= counts[n] == compact[n])
 
     @property
     def smallest_mm(self) -> float:
@@ -202,7 +223,29 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[
         volumes,
         {name: round(1000.0 * ml / grid.voxel_volume_mm3) for name, ml in volumes.items()},
         thumbnail(turned[0][box.slices]),
+        _compact(labels, structures, tuple(volumes)),
     )
+
+
+def _compact(labels: LabelMap, structures: StructureSet, there: Sequence[str]) -> tuple[str, ...]:
+    """Those of the structures that are there; none where labels are missing or overlap."""
+    if labels.ignore is not None or structures.are_regions:
+        return ()
+    kept = postprocess(labels.array, structures, PostprocessSpec(largest_component=tuple(there)), labels.grid)
+    found = []
+    for structure in structures:
+        if structure.name not in there:
+            continue
+        mask = structures.mask(labels.array, structure)
+        count = int(mask.sum())
+        whole = int(structures.mask(kept, structure).sum()) >= ONE_PIECE * count
+        if (
+            whole
+            and int(ndimage.binary_erosion(mask[ndimage.find_objects(mask.view(np.uint8))[0]]).sum())
+            >= INNER * count
+        ):
+            found.append(structure.name)
+    return tuple(found)
 
 
 def _intensities(channel: NDArray[Any], labels: LabelMap) -> Intensities:
