@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medseg.core.boxes import bounding_box
 from medseg.core.errors import InputError, MedsegError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
@@ -237,13 +238,9 @@ def _compact(labels: LabelMap, structures: StructureSet, there: Sequence[str]) -
         if structure.name not in there:
             continue
         mask = structures.mask(labels.array, structure)
-        count = int(mask.sum())
+        box, count = bounding_box(mask), int(mask.sum())
         whole = int(structures.mask(kept, structure).sum()) >= ONE_PIECE * count
-        if (
-            whole
-            and int(ndimage.binary_erosion(mask[ndimage.find_objects(mask.view(np.uint8))[0]]).sum())
-            >= INNER * count
-        ):
+        if whole and box is not None and int(ndimage.binary_erosion(mask[box]).sum()) >= INNER * count:
             found.append(structure.name)
     return tuple(found)
 
