@@ -121,7 +121,7 @@ def planned(seen: Survey, options: PlanOptions) -> Plan:
     spec = replace(kept or measured_network(), in_channels=channels, out_channels=outputs)
     speed = measured_speed(spec, device=options.device, threads=options.threads)
     memory = options.max_memory or int(MEMORY_SHARE * (available_bytes() or USUAL_BYTES))
-    limits = Limits(options.seconds, memory, speed, options.team.size)
+    limits = Limits(options.seconds, memory, speed, options.team.size, options.trainings)
     return plan(seen.like, _card_of(seen), limits, options.start)
 
 

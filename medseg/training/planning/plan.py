@@ -8,11 +8,11 @@ from typing import Literal, NamedTuple
 
 from medseg.augment.slices import turned
 from medseg.augment.spec import AugmentSpec
-from medseg.core.errors import counted
+from medseg.core.errors import counted, listed
 from medseg.data.cards import Card
 from medseg.data.fingerprint import Fingerprint
 from medseg.losses.spec import LossSpec
-from medseg.model.spec import InferenceSpec, ModelSpec, NetworkSpec, SliceSpec
+from medseg.model.spec import InferenceSpec, ModelSpec, NetworkSpec, PostprocessSpec, SliceSpec
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
 from medseg.training.planning.augmenting import augmentation
@@ -75,12 +75,14 @@ class Limits:
         memory_bytes: it may need.
         speed: of the machine.
         processes: that share every batch, with so much memory each.
+        trainings: of the plan; of more than one, each leaves cases for the others to compare settings on.
     """
 
     seconds: float
     memory_bytes: int
     speed: Speed
     processes: int = 1
+    trainings: int = 1
 
     @property
     def own_batch(self) -> int:
@@ -125,9 +127,10 @@ def plan(like: Fingerprint, card: Card, limits: Limits, start: ModelSpec | None 
         augmentation=_augmentation(like, seen, reasons),
         loss=_loss(like, reasons),
         training=_training(like, seen, limits, batch, across, reasons),
-        inference=InferenceSpec() if across is None else InferenceSpec("sliding_window"),
         slices=SliceSpec() if across is None else SliceSpec((across,)),
         cascade=None if start is not None or across is not None else _cascade(like, seen, width, reasons),
+        inference=_inference(seen, across, reasons),
+        postprocess=_postprocess(like, limits, reasons),
         metrics=MetricsSpec(round(2 * max(sides), 2), "twice the longest side of a usual voxel"),
     )
     return Plan(card, recipe, tuple(reasons))
@@ -301,6 +304,26 @@ def _loss(like: Fingerprint, reasons: list[Reason]) -> LossSpec:
     why = "structures overlap" if like.structures.are_regions else "structures exclude one another"
     reasons.append(Reason("loss", name, why))
     return LossSpec(name)
+
+
+def _inference(seen: Geometry, across: int | None, reasons: list[Reason]) -> InferenceSpec:
+    """As the network was trained: one that saw whole scans knows where their borders are."""
+    if not seen.whole and across is None:
+        return InferenceSpec()
+    why = "whole scans only" if seen.whole else "the borders of patches of its size only"
+    reasons.append(Reason("tiles", "sliding window of the patch", f"the network has seen {why}"))
+    return InferenceSpec("sliding_window")
+
+
+def _postprocess(like: Fingerprint, limits: Limits, reasons: list[Reason]) -> PostprocessSpec:
+    """By what the labels are like, where no cases are left to compare it on."""
+    if limits.trainings > 1:
+        reasons.append(Reason("post-processing", "chosen at the end", "over the cases of all folds"))
+        return PostprocessSpec()
+    if like.compact:
+        value = f"the largest component of {listed(like.compact)}"
+        reasons.append(Reason("post-processing", value, "in one compact piece in every case"))
+    return PostprocessSpec(largest_component=like.compact)
 
 
 def _training(
