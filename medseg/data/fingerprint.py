@@ -266,7 +266,7 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[
     same = [float((channel == value).mean()) for channel, value in zip(volume.array, corners, strict=True)]
     if min(same) == 1.0:
         raise InputError(
-            f"every voxel has the value {volume.array.flat[0]:g}",
+            f"every voxel has the value {corners[0]:g}",
             source=files.image,
             hint="replace the file by the scan, or leave the case out",
         )
