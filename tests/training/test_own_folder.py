@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
 from medseg.core.errors import UsageError
 from medseg.core.structures import from_labels
@@ -19,9 +20,13 @@ from medseg.io import read_volume, write_image
 from medseg.io.labels import read_labels
 from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.model.file import load_model
+from medseg.reporting import training
 from medseg.reporting.case.content import case_from_result
+from medseg.reporting.training import TrainingReport, training_page
 from medseg.training import folds
+from medseg.training.budget import Length
 from medseg.training.largest import gains_of, improved_by_largest
+from medseg.training.length import _fitting
 from medseg.training.planning import dataset
 from medseg.training.planning.speed import Speed
 from medseg.training.run import require_place
@@ -273,6 +278,8 @@ def test_a_case_with_wrong_labels_is_named(tmp_path: Path) -> None:
     assert "likely wrong" in wrong.sentence
     (hard,) = suspects(cases, lambda _: 0.97)
     assert "agrees with its labels" in hard.sentence
+    (learnt,) = suspects(cases, lambda _: 0.887)
+    assert "agrees with its labels" in learnt.sentence, "far above the 0.25 of a model that did not see it"
     assert suspects(cases[:4]) == []
     write_suspects(tmp_path / "suspects.csv", [wrong])
     assert "odd,0.2500,1.0000,0.3000,its labels are likely wrong" in (tmp_path / "suspects.csv").read_text()
@@ -458,3 +465,28 @@ def test_a_plan_for_seconds_says_seconds_and_small_volumes_have_figures(scans: P
     told = medseg("plan", "--data", scans, "--time-budget", "50s")
     assert "for 50 seconds" in told.out
     assert "0.108" in told.out
+
+
+def test_the_page_says_that_a_plan_is_no_account_of_the_training() -> None:
+    plan = (("length", "4000 steps of 2 patches", "for 60 minutes"),)
+    page = training_page(TrainingReport("lr", (("Length", "8 epochs"),), plan, (), None))
+    assert "what was trained is stated under Training" in page
+
+
+def test_a_curve_of_one_epoch_has_an_axis_of_whole_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float]] = []
+    honest = training._dress
+
+    def dress(axes: Axes, title: str, *, legend: bool) -> None:
+        honest(axes, title, legend=legend)
+        seen.append(axes.get_xlim())
+
+    monkeypatch.setattr(training, "_dress", dress)
+    assert training.curves_png([training.Curve("fold 0", (0.5,))])
+    assert seen == [(0, 2)]
+
+
+def test_a_budget_that_reading_used_up_is_said_without_a_negative_time() -> None:
+    told = _fitting(Length(1, 1, 4.0, 24.0), 6, -2.0)
+    assert "reading the cases took the whole time budget and 2 s more" in told
+    assert "-2" not in told
