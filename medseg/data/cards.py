@@ -63,10 +63,18 @@ class Card:
         """The structures, with the sides and twins their names state.
 
         Raises:
-            UsageError: they contradict each other, or a region could not be told from what it writes.
+            UsageError: they contradict each other, a value is below 0, or a region could not be told from
+                what it writes.
         """
         structures = from_labels(self.structures, self.ignore)
         for s in structures:
+            least = min(s.value, *s.label_values)
+            if least < 0:
+                raise UsageError(
+                    f"the structure {s.name!r} has the label value {least}, and the values of structures are "
+                    "1 and more",
+                    hint="write another value in the label files",
+                )
             if s.members and s.value not in s.members:
                 raise UsageError(f"the region {s.name!r} writes {s.value}, which is not one of its members")
         return structures

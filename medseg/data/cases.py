@@ -176,18 +176,18 @@ def check_case(
     try:
         volume, labels = read(files)
     except MedsegError as fault:
-        return CaseCheck((_of_file(fault, files.image),))
+        return CaseCheck((of_file(fault, files.image),))
     faults, prepared = [], None
     try:
         prepared = preparation.apply(volume)
     except MedsegError as fault:
-        faults.append(_of_file(fault, files.image))
+        faults.append(of_file(fault, files.image))
     try:
         if not set(structures.require_known(labels.array)) - {labels.ignore}:
             raise InputError("no voxel is labelled: every voxel has the ignored label")
         indices = None if prepared is None else _indices(labels, prepared, structures, preparation)
     except MedsegError as fault:
-        faults.append(_of_file(fault, files.label or files.image))
+        faults.append(of_file(fault, files.label or files.image))
     if faults or prepared is None or indices is None:
         return CaseCheck(tuple(faults), volume, labels)
     case = PreparedCase(
@@ -240,7 +240,7 @@ def much_ignored(shares: Mapping[str, float], value: int | None) -> str:
     return f"{text}; more than half in {who(most, len(shares))}" if most else text
 
 
-def _of_file(fault: MedsegError, path: Path) -> MedsegError:
+def of_file(fault: MedsegError, path: Path) -> MedsegError:
     """The fault with the file that has it, where it names none."""
     if fault.source is None:
         fault.source = str(path)
@@ -261,7 +261,7 @@ def prepare_cases(
         found = check_case(files, read, structures, preparation)
         if found.prepared is None:
             raise found.faults[0]
-        _note(found.prepared.digest, files, seen)
+        require_new(found.prepared.digest, files, seen)
         yield found.prepared
 
 
@@ -302,7 +302,8 @@ def without_voxels(
     found = {name for names in present for name in names}
     lacking = [name for name in structures.names if name not in found]
     if len(lacking) == len(structures):
-        fault = f"no {of} has a voxel of any structure ({', '.join(lacking)})"
+        named = f" ({', '.join(lacking)})" if lacking else ": every voxel of the labels is background, 0"
+        fault = f"no {of} has a voxel of any structure{named}"
         return InputError(fault, hint="check the label files and the label values of the card"), ()
     return None, tuple(f"no {of} has a voxel of {name}, so it cannot be learned" for name in lacking)
 
@@ -328,9 +329,23 @@ def _placed(digest: str, grid: Grid) -> str:
     return hexdigest(digest, affine.tobytes())
 
 
-def _note(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
+def require_new(digest: str, files: CaseFiles, seen: dict[str, str]) -> None:
+    """Refuse a case whose scan was seen before, and note it.
+
+    Args:
+        digest: of its scan, see `voxel_digest`.
+        files: of the case.
+        seen: cases by digest.
+
+    Raises:
+        InputError: another case has the same voxels.
+    """
     if digest in seen:
-        raise InputError(same_voxels(seen[digest]), source=files.image, hint="remove one of them")
+        raise InputError(
+            same_voxels(seen[digest]),
+            source=files.image,
+            hint=f"remove one of the two cases, {seen[digest]} or {files.case_id}",
+        )
     seen[digest] = files.case_id
 
 

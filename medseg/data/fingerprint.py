@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -10,25 +11,46 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from medseg.core.errors import InputError
+from medseg.core.boxes import bounding_box
+from medseg.core.errors import InputError, MedsegError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.data.cases import Reader, read_on_grid, structure_volumes_ml
+from medseg.data.cases import (
+    Reader,
+    of_file,
+    read_on_grid,
+    require_new,
+    structure_volumes_ml,
+    voxel_digest,
+    without_voxels,
+)
 from medseg.data.layouts import CaseFiles
 from medseg.data.source import Origin
 from medseg.data.symmetry import Thumbnail, mirror_axes, thumbnail
+from medseg.inference.postprocess import postprocess
+from medseg.model.spec import PostprocessSpec
 from medseg.preparation.crop import corner_values, foreground_box
 from medseg.preparation.orient import canonical
 
 Sizes = tuple[int, int, int]
 Lengths = tuple[float, float, float]
 
+FEWEST = 5
+"""Cases that show what a structure is like."""
+
 HOUNSFIELD_AIR = -500.0
 """A scan of whole numbers that reaches below it is one of CT: nothing else has such values of air."""
 
 EMPTY_SHARE = 0.25
 """Share of a scan from which voxels of the value of its corners are background that is cut off."""
+
+ONE_PIECE = 0.999
+"""Share of a structure's voxels in its largest component, from which the rest are slips of the annotation."""
+
+INNER = 0.5
+"""Share of a structure's voxels whose six neighbours belong to it too."""
 
 MOST_SAMPLES = 200_000
 """Voxels of a scan, evenly spread, that percentiles are taken of."""
@@ -68,6 +90,7 @@ class CasePrint:
         volumes_ml: of each structure that is there.
         voxels: of each structure that is there.
         thumbnail: of the first channel, without background.
+        compact: structures in one piece (`ONE_PIECE`) that are no mere shells or threads (`INNER`).
     """
 
     case_id: str
@@ -80,6 +103,7 @@ class CasePrint:
     volumes_ml: Mapping[str, float]
     voxels: Mapping[str, int]
     thumbnail: Thumbnail = field(repr=False, compare=False)
+    compact: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +151,13 @@ class Fingerprint:
         return mirror_axes([*first.values()])
 
     @property
+    def compact(self) -> tuple[str, ...]:
+        """Structures that are compact in every case which has them, and `FEWEST` have them."""
+        counts = Counter(name for case in self.cases for name in case.voxels)
+        compact = Counter(name for case in self.cases for name in case.compact)
+        return tuple(n for n in self.structures.names if FEWEST <= counts[n] == compact[n])
+
+    @property
     def smallest_mm(self) -> float:
         """Diameter of a sphere as large as the smallest structure usually is."""
         volumes: dict[str, list[float]] = {}
@@ -146,30 +177,41 @@ def fingerprint(found: Origin, on_case: Callable[[int, int], None] = lambda *_: 
 
     Raises:
         MedsegError: a case cannot be read, or its image and labels do not belong together.
-        InputError: no case has a voxel of any structure.
+        InputError: no case has a voxel of any structure, or two cases contain the same scan.
     """
     read = partial(
         read_on_grid, structures=found.structures, there=found.known_channels, wanted=found.channels
     )
     cases = []
+    seen: dict[str, str] = {}
     for number, files in enumerate(found.files.cases, start=1):
-        cases.append(_print(files, read, found.structures))
+        cases.append(_print(files, read, found.structures, seen))
         on_case(number, len(found.files.cases))
-    if not any(case.voxels for case in cases):
-        names = ", ".join(found.structures.names)
-        raise InputError(f"no case has a voxel of any structure ({names})", hint="check the label files")
+    fault, _ = without_voxels([case.voxels for case in cases], found.structures, "case")
+    if fault:
+        raise fault
     return Fingerprint(tuple(cases), found.channels, found.structures)
 
 
-def _print(files: CaseFiles, read: Reader, structures: StructureSet) -> CasePrint:
+def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[str, str]) -> CasePrint:
     volume, labels = read(files)
-    structures.require_known(labels.array)
+    try:
+        structures.require_known(labels.array)
+    except MedsegError as fault:
+        raise of_file(fault, files.label or files.image) from None
     turn = canonical(volume.grid)
     grid = turn.grid(volume.grid)
     corners = corner_values(volume.array)
+    same = [float((channel == value).mean()) for channel, value in zip(volume.array, corners, strict=True)]
+    if min(same) == 1.0:
+        raise InputError(
+            f"every voxel has the value {volume.array.flat[0]:g}",
+            source=files.image,
+            hint="replace the file by the scan, or leave the case out",
+        )
+    require_new(voxel_digest(volume), files, seen)
     turned = turn.forward(volume.array)
     box = foreground_box(turned, background=corners)
-    same = [float((channel == value).mean()) for channel, value in zip(volume.array, corners, strict=True)]
     volumes = structure_volumes_ml(labels, structures)
     return CasePrint(
         files.case_id,
@@ -182,7 +224,25 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet) -> CasePrin
         volumes,
         {name: round(1000.0 * ml / grid.voxel_volume_mm3) for name, ml in volumes.items()},
         thumbnail(turned[0][box.slices]),
+        _compact(labels, structures, tuple(volumes)),
     )
+
+
+def _compact(labels: LabelMap, structures: StructureSet, there: Sequence[str]) -> tuple[str, ...]:
+    """Those of the structures that are there; none where labels are missing or overlap."""
+    if labels.ignore is not None or structures.are_regions:
+        return ()
+    kept = postprocess(labels.array, structures, PostprocessSpec(largest_component=tuple(there)), labels.grid)
+    found = []
+    for structure in structures:
+        if structure.name not in there:
+            continue
+        mask = structures.mask(labels.array, structure)
+        box, count = bounding_box(mask), int(mask.sum())
+        whole = int(structures.mask(kept, structure).sum()) >= ONE_PIECE * count
+        if whole and box is not None and int(ndimage.binary_erosion(mask[box]).sum()) >= INNER * count:
+            found.append(structure.name)
+    return tuple(found)
 
 
 def _intensities(channel: NDArray[Any], labels: LabelMap) -> Intensities:

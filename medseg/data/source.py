@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from medseg.augment.spec import Tissue
-from medseg.core.errors import unknown_name
-from medseg.core.structures import Structure, StructureSet, from_labels, value_counts
+from medseg.core.errors import InputError, counted, plural, unknown_name
+from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.data.cards import Card, available, load_card
+from medseg.data.label_files import label_values
 from medseg.data.layouts import LAYOUTS, DatasetFiles, layout_of, read_layout
 from medseg.io import ReadOptions, inspect, read_label_file
 from medseg.io.names import COLOURS
+
+GREATEST = (255, 65535)
+"""Values of white in pictures, which masks have that were saved as such."""
 
 
 def cards() -> dict[str, str]:
@@ -122,6 +126,52 @@ def _structures(files: DatasetFiles, layout: str) -> StructureSet:
         return from_labels([Structure(n, name.replace("_", " ")) for n, name in enumerate(names, start=1)])
     if files.labels:
         return from_labels(files.labels, files.ignore)
-    labels = (read_label_file(case.label, case.reading) for case in files.cases if case.label)
-    found = {value for held in labels for value in value_counts(held.array)}
-    return from_labels({value: f"label {value}" for value in sorted(found - {0})})
+    held = {case.label: _values(case.label, case.reading) for case in files.cases if case.label}
+    _require_one_convention(held)
+    return from_labels({value: f"label {value}" for value in sorted(frozenset().union(*held.values()))})
+
+
+def _values(label: Path, reading: ReadOptions) -> frozenset[int]:
+    """The values of a label file that stand for structures.
+
+    Raises:
+        InputError: it is a scan, by the looks of it, or a value is below 0.
+    """
+    array = read_label_file(label, reading).array
+    try:
+        counts = label_values(array, label)
+    except InputError as fault:
+        fault.hint = "exchange it with the scan where the two are exchanged"
+        raise
+    if below := {value: n for value, n in counts.items() if value < 0}:
+        least = min(below)
+        raise InputError(
+            f"contains the label value {least} ({counted(below[least], 'voxel')}), and the values of "
+            "structures are 1 and more",
+            source=label,
+            hint="write 0 or another value there",
+        )
+    return frozenset(counts) - {0}
+
+
+def _require_one_convention(held: Mapping[Path, frozenset[int]]) -> None:
+    """Refuse masks of which some mark their structure with 1 and others with the greatest value there is.
+
+    Args:
+        held: values of each label file.
+
+    Raises:
+        InputError: naming one file of each kind.
+    """
+    marks = frozenset().union(*held.values())
+    if len(marks) != 2 or 1 not in marks or max(marks) not in GREATEST or max(map(len, held.values())) > 1:
+        return
+    ones, others = ([path for path, values in held.items() if mark in values] for mark in sorted(marks))
+    raise InputError(
+        f"marks its structure with {max(marks)}, as {counted(len(others), 'label file')} of {len(held)} "
+        f"{plural(len(others), 'does', 'do')}, and {ones[0]} with 1, as {len(ones)} do: they would count as "
+        "two structures",
+        source=others[0],
+        hint="write 1 in all of them; two structures are named in a dataset.json, "
+        f'{{"labels": {{"1": "NAME", "{max(marks)}": "OTHER"}}}}',
+    )

@@ -131,6 +131,45 @@ def test_visits_are_of_one_person(tmp_path: Path) -> None:
     assert {case.group for case in found(tmp_path, *names).cases} == {"anna"}
 
 
+ONE_PERSON: dict[str, tuple[list[str], list[str]]] = {
+    "frames of a patient": (
+        [f"p{n}/p{n}_frame0{f}{m}.nii" for n in (0, 1) for f in (1, 2) for m in ("", "_gt")],
+        ["p0", "p0", "p1", "p1"],
+    ),
+    "before and after, and a patient with one scan": (
+        [f"{scan}{m}.nii" for scan in ("anna/pre", "anna/post", "ben/a") for m in ("", "_mask")],
+        ["anna", "anna", "ben"],
+    ),
+    "patients inside folders of roles": (
+        [f"{role}/{p}/{n}.nii" for role in ("images", "masks") for p in ("anna", "ben") for n in (1, 2)],
+        ["anna", "anna", "ben", "ben"],
+    ),
+    "one folder with all cases": (
+        [f"hospital/{n}{m}.nii" for n in "ab" for m in ("", "_mask")],
+        ["hospital_a", "hospital_b"],
+    ),
+    "parts of a dataset": (
+        [f"{part}/{role}/{n}.nii" for part in ("test", "train") for role in ("img", "seg") for n in "ab"],
+        ["test_a", "test_b", "train_a", "train_b"],
+    ),
+    "two folders at the top": (["images/a.nii", "images/b.nii", "masks/a.nii", "masks/b.nii"], ["a", "b"]),
+    "names that begin alike": (
+        [f"{role}/{n}.nii" for role in ("images", "masks") for n in ("anna__1", "anna__2", "ben__1")],
+        ["anna", "anna", "ben"],
+    ),
+    "a mark behind a word of a role": (
+        [f"{role}__{n}.nii" for role in ("image", "mask") for n in (1, 2)],
+        ["1", "2"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", ONE_PERSON)
+def test_scans_of_a_person_are_one_group(shape: str, tmp_path: Path) -> None:
+    names, groups = ONE_PERSON[shape]
+    assert sorted(case.group for case in found(tmp_path, *names).cases) == groups
+
+
 def test_groups_are_those_of_their_table(tmp_path: Path) -> None:
     (tmp_path / "groups.csv").write_text("file,group\na,anna\nb.mha,anna\n")
     names, _ = SHAPES["side by side, and of two formats"]
@@ -144,6 +183,18 @@ def test_results_of_medseg_are_no_cases(tmp_path: Path) -> None:
 
 AMBIGUOUS: dict[str, tuple[list[str], str]] = {
     "two label files of a scan": (["a.nii", "a_mask.nii", "a_seg.nii"], "are both labels of a"),
+    "two folders of labels": (
+        ["images/a.nii", "labels/a.nii", "masks/a.nii"],
+        "labels/a.nii and masks/a.nii are both labels of a; move one of the two elsewhere",
+    ),
+    "two names that are alike without their breaks": (
+        ["p 0/image.nii", "p 0/seg.nii", "p_0/image.nii", "p_0/seg.nii"],
+        "p 0/seg.nii and p_0/seg.nii are both labels of p_0",
+    ),
+    "a second folder of labels by number": (
+        ["images/a.nii", "masks/a.nii", "masks2/a.nii"],
+        "masks2/a.nii: has no image by its name",
+    ),
     "a mask a structure": (
         ["a.nii", "a_liver_mask.nii", "a_tumour_mask.nii", "b.nii", "b_liver_mask.nii"],
         "no two belong together by their names",
@@ -170,7 +221,7 @@ AMBIGUOUS: dict[str, tuple[list[str], str]] = {
     ),
     "one scan in two formats": (
         ["images/a.nii", "images/a.mha", "masks/a.nii"],
-        "are both the image of a.nii",
+        "images/a.mha and images/a.nii are both the image of masks/a.nii",
     ),
 }
 

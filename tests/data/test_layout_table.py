@@ -57,6 +57,15 @@ def test_case_without_labels_is_kept_where_a_dataset_may_be_incomplete(tmp_path:
         ("image,label\nc.nii,m.nii\n", "c.nii in line 2, which does not exist"),
         ("image,label,mask\na.nii,m.nii,n.nii\n", "has two columns for 'label'"),
         ("case,image,label\nx,a.nii,m.nii\nx,b.nii,n.nii\n", "lists 'x' more than once"),
+        (
+            "case,image,label\nx,m.nii,m.nii\n",
+            "lists m.nii as both image and label of x; list the image with",
+        ),
+        ("case,image,label\nx,a.nii,m.nii\ny,a.nii,m.nii\n", "lists a.nii as the image of x and of y"),
+        (
+            "case;image;label\nx;a.nii;m.nii\n",
+            "separates its columns with semicolons, and a .csv file has commas",
+        ),
         ('image,label\n"a.nii,m.nii\n', "is not a table"),
     ],
 )

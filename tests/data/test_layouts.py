@@ -474,8 +474,10 @@ def test_groups_may_be_told_by_a_table(tmp_path: Path) -> None:
         ("file,group\nx.png,anna\n", "does not list 'y'"),
         ("file,group\nx,a\ny,b\nx,c\n", "lists 'x' in two groups"),
         ("file,group\nx,a\ny,b\nz,c\n", "lists 'z' in the group 'c'"),
-        ("file,group\nx,a\ny,\n", "in the group ''"),
-        ("name,patient\nx,a\ny,b\n", "not a table with the columns"),
+        ("file,group\nx,a\ny,\n", "lists 'y' in no group; name a group"),
+        ("file,group\nx,a\ny\n", "lists 'y' in no group; name a group"),
+        ("patient,file\na,x\nb,y\n", "has the columns patient, file; it needs file and group; begin it with"),
+        ("file;group\nx;a\n", "has the columns file;group; it needs file and group"),
     ):
         table.write_text(text)
         with pytest.raises(InputError, match=fault):

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ def like(
     intensities: Intensities = MR,
     empty: float = 0.0,
     scans: Sequence[NDArray[np.float64]] = (np.zeros((1, 1, 1)),),
+    compact: Sequence[tuple[str, ...]] = ((),),
 ) -> Fingerprint:
     """A dataset of cases that are all alike: 100 x 100 x 50 mm at 1 mm; what they look like comes in turn."""
     structures = structures or from_labels({1: "liver"})
@@ -53,6 +55,7 @@ def like(
             dict.fromkeys(structures.names, 8.0),
             dict.fromkeys(structures.names, 8000),
             thumbnail(scans[n % len(scans)]),
+            compact[n % len(compact)],
         )
         for n in range(count)
     ]
@@ -213,3 +216,35 @@ def phantoms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_memory_that_is_stated_bounds_a_plan(phantoms: Path) -> None:
     options = PlanOptions(max_memory=105 << 20)
     assert np.prod(planned(survey(phantoms, options), options).recipe.training.patch) <= 1.15 * 32**3
+
+
+def test_the_largest_component_is_kept_of_what_is_compact_in_every_case() -> None:
+    both = from_labels({1: "liver", 2: "vessels"})
+    found = made(like(both, compact=[("liver", "vessels"), ("liver",)]))
+    assert found.recipe.postprocess.largest_component == ("liver",)
+    assert "compact piece" in reason(found, "post-processing")
+    few = made(like(both, count=4, compact=[("liver",)]))
+    assert few.recipe.postprocess.largest_component == ()
+    folds = made(like(both, compact=[("liver",)]), replace(HOUR, trainings=5))
+    assert folds.recipe.postprocess.largest_component == (), "which is decided over all cases then"
+
+
+def test_a_network_that_saw_whole_scans_predicts_in_windows_of_its_patch() -> None:
+    assert made(like(), replace(HOUR, speed=Speed(1e-7))).recipe.inference.strategy == "sliding_window"
+    small = replace(HOUR, memory_bytes=100_000_000)
+    assert made(like(), small).recipe.inference.strategy == "auto"
+
+
+def test_what_is_compact_hangs_together_and_has_a_core(tmp_path: Path) -> None:
+    labels = np.zeros((30, 30, 30), np.uint8)
+    labels[2:12, 2:12, 2:12] = 1  # a block
+    labels[2:12, 16:26, 2:7] = labels[2:12, 16:26, 9:14] = 2  # two blocks
+    labels[20:22, 2:28, 20:22] = 3  # a thread
+    labels[28, 28, 28] = 1  # a slip
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    scan = np.random.default_rng(0).normal(100, 10, labels.shape).astype(np.float32)
+    for n in range(5):
+        nib.save(nib.Nifti1Image(scan + n, np.eye(4)), tmp_path / "images" / f"c{n}.nii.gz")
+        nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "masks" / f"c{n}.nii.gz")
+    assert survey(tmp_path, PlanOptions()).like.compact == ("label 1",)

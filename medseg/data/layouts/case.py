@@ -198,6 +198,34 @@ def require_no_broken_links(paths: Iterable[Path]) -> None:
             require_regular(path)
 
 
+def require_own_files(cases: Iterable[CaseFiles], path: Path) -> None:
+    """Refuse a case whose labels are its image, and a file that is the image of two cases.
+
+    Args:
+        cases: as a list names them.
+        path: of the list.
+
+    Raises:
+        InputError: naming case and file.
+    """
+    seen: dict[Path, str] = {}
+    for case in cases:
+        for image in case.channels.values() or (case.image,):
+            if image == case.label:
+                raise InputError(
+                    f"lists {image.name} as both image and label of {case.case_id}",
+                    source=path,
+                    hint="list the image with the label file that belongs to it",
+                )
+            other = seen.setdefault(image, case.case_id)
+            if other != case.case_id:
+                raise InputError(
+                    f"lists {image.name} as the image of {other} and of {case.case_id}",
+                    source=path,
+                    hint="list each image once",
+                )
+
+
 def require_distinct(cases: Sequence[CaseFiles], path: Path) -> None:
     """Refuse two cases of one name."""
     twice = sorted(name for name, count in Counter(case.case_id for case in cases).items() if count > 1)

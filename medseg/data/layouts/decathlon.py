@@ -7,7 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from medseg.core.errors import InputError
-from medseg.data.layouts.case import CaseFiles, DatasetFiles, group_of, inside, require_distinct
+from medseg.data.layouts.case import (
+    CaseFiles,
+    DatasetFiles,
+    group_of,
+    inside,
+    require_distinct,
+    require_own_files,
+)
 from medseg.data.layouts.description import (
     IGNORE,
     LISTER,
@@ -57,6 +64,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     if not cases:
         raise InputError("lists no training case", source=path)
     require_distinct(cases, path)
+    require_own_files(cases, path)
     licence = str(data.get("licence", data.get("license", "")))
     return DatasetFiles(cases, channels, stated.labels, licence, stated.regions, stated.ignore)
 

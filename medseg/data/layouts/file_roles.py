@@ -47,6 +47,9 @@ NUMBERED = re.compile(r"\d{4}")
 """How nnU-Net numbers channels."""
 
 _BREAKS = re.compile(r"[\s_.,;()\[\]-]+")
+_NUMBERED_MASKS = re.compile(r"(?i)(annotations|contours|labels|masks|rois|segmentations|segs)(\d+)$")
+"""Folders of a second set of labels, such as masks2/."""
+
 _JOINED = re.compile(r"(?i)(ground)[\s_.-]*(truth)|(label)[\s_.-]*(maps?)\b")
 
 
@@ -79,7 +82,8 @@ def name_of(path: Path, root: Path = Path()) -> FileName:
     inner = path.relative_to(root)
     is_dicom = holds_labels(path)
     stem = "" if is_dicom else path.name if path.is_dir() else stem_and_suffix(path)[0]
-    spelt = [_words(part) for part in (*inner.parent.parts, stem)]
+    outside = (_NUMBERED_MASKS.sub(r"\1 \2", part) for part in inner.parent.parts)
+    spelt = [_words(part) for part in (*outside, stem)]
     *outer, last = (tuple(w for w in words if w.lower() not in LABEL_WORDS | IMAGE_WORDS) for words in spelt)
     repeated = max((len(place) for place in outer if place == last[: len(place)]), default=0)
     kept = [*outer, last[repeated:]]

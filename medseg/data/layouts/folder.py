@@ -2,7 +2,7 @@
 
     images/NAME.nii.gz and masks/NAME.nii.gz            equal names in two folders
     NAME.nii.gz and NAME_mask.nii.gz                    side by side, or NAME_seg, NAME_label, NAME_gt ...
-    PATIENT/image.nii.gz and PATIENT/seg.nii.gz         a folder a patient, maybe with a folder a visit
+    PATIENT/image.nii.gz and PATIENT/seg.nii.gz         a folder a patient, maybe with several scans
     PATIENT/t1.nii.gz, PATIENT/flair.nii.gz, ...        several channels, by name or as NAME_0000, NAME_0001
     imagesTr/NAME_0000.nii.gz and labelsTr/NAME.nii.gz  without a dataset.json
     PATIENT/*.dcm and PATIENT/RTSTRUCT.dcm              DICOM series with a structure set or segmentation
@@ -46,6 +46,11 @@ from medseg.io.names import lists_file, names_image, scan_of_result, without_pic
 DEEPEST = 6
 """Levels of folders that are looked into."""
 
+PARTS = frozenset(
+    ("test", "testing", "tr", "train", "training", "trainset", "ts", "val", "valid", "validation")
+)
+"""Names of folders that hold a part of a dataset, and not the scans of a person."""
+
 TABLE = "give a table instead: a .csv file with the columns case, image and label"
 EXAMPLES = "images/NAME.nii.gz and masks/NAME.nii.gz, or NAME.nii.gz and NAME_mask.nii.gz"
 
@@ -73,7 +78,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     files = [name_of(path, folder) for path in _files(folder)]
     labels, images = [f for f in files if f.is_label], [f for f in files if not f.is_label]
     _require_both(folder, labels, images)
-    found, aside = _matched(*alike(labels, images), complete=complete)
+    found, aside = _matched(folder, *alike(labels, images), complete=complete)
     if not found:
         raise InputError(
             f"contains {counted(len(images), 'image')} and {counted(len(labels), 'label file')}, "
@@ -83,7 +88,8 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             hint=f"name them alike ({EXAMPLES}), or {TABLE}",
         )
     channels = _channels(folder, found)
-    cases = tuple(_case(case, channels) for case in found)
+    persons = _persons(found)
+    cases = tuple(_case(case, channels, person) for case, person in zip(found, persons, strict=True))
     require_distinct(cases, folder)
     groups = stated_groups(folder, {case.case_id: case.image for case in cases})
     cases = tuple(replace(case, group=groups.get(case.case_id, case.group)) for case in cases)
@@ -178,7 +184,7 @@ def _alike(images: Sequence[FileName]) -> tuple[str, str] | None:
 
 
 def _matched(
-    labels: Sequence[FileName], images: Sequence[FileName], *, complete: bool
+    folder: Path, labels: Sequence[FileName], images: Sequence[FileName], *, complete: bool
 ) -> tuple[list[_Found], list[tuple[Path, str]]]:
     """Label files with their images, and what is left aside with the reason.
 
@@ -186,7 +192,7 @@ def _matched(
         InputError: two label files are of one case, two images of one channel, or with `complete` a label
             file has no image.
     """
-    by_words = _by_words(labels)
+    by_words = _by_words(folder, labels)
     pairs = [(image, _label_of(image, by_words)) for image in images]
     of_label: defaultdict[Path, dict[tuple[str, ...], FileName]] = defaultdict(dict)
     aside = [(image.path, "it has no label file") for image, label in pairs if label is None]
@@ -197,8 +203,8 @@ def _matched(
         other = of_label[label.path].setdefault(rest, image)
         if other is not image:
             raise InputError(
-                f"{other.path.name} and {image.path.name} are both the image of {label.path.name}",
-                source=image.path.parent,
+                f"{_of(folder, other)} and {_of(folder, image)} are both the image of {_of(folder, label)}",
+                source=folder,
                 hint=f"keep one, or name their channels ({label.case_id}_t1, {label.case_id}_t2)",
             )
     for label in labels:
@@ -212,7 +218,7 @@ def _matched(
     return found, aside
 
 
-def _by_words(labels: Iterable[FileName]) -> dict[tuple[str, ...], FileName]:
+def _by_words(folder: Path, labels: Iterable[FileName]) -> dict[tuple[str, ...], FileName]:
     """Label files by what they are called.
 
     Raises:
@@ -222,11 +228,15 @@ def _by_words(labels: Iterable[FileName]) -> dict[tuple[str, ...], FileName]:
     for label in labels:
         other = found.setdefault(label.words, label)
         if other is not label:
+            together = other.path.parent == label.path.parent
             raise InputError(
-                f"{other.path.name} and {label.path.name} are both labels of {label.case_id or 'the scan'}",
-                source=label.path.parent,
+                f"{_of(folder, other)} and {_of(folder, label)} are both labels of "
+                f"{label.case_id or 'the scan'}",
+                source=folder,
                 hint="keep one; of masks with one structure each, put all of a case into a folder "
-                "CASE/segmentations/, with the scan as CASE/image.nii.gz",
+                "CASE/segmentations/, with the scan as CASE/image.nii.gz"
+                if together
+                else f"move one of the two elsewhere, or rename it where they are of two cases; or {TABLE}",
             )
     return found
 
@@ -282,16 +292,34 @@ def _folder_of(case: _Found) -> Path:
     return next(iter(case.images.values())).path.parent
 
 
-def _case(found: _Found, channels: Mapping[tuple[str, ...], str]) -> CaseFiles:
-    """The files of one case; visits in folders of a folder are of one person."""
+def _persons(found: Sequence[_Found]) -> list[str]:
+    """Whose each case is, as far as folders and names tell; empty where they do not.
+
+    All cases below a folder are of one person, but not where the one folder without others in it has all
+    cases, nor in folders such as train/. Else names that begin alike, up to the first `__`, are of one.
+    """
+    places = [tuple(p for p in case.label.places if p.lower() not in PARTS) for case in found]
+    if len({p[:1] for p in places}) == 1 and not any(p[1:] for p in places):
+        places = [()] * len(places)
+    return [p[0] if p else _before_mark(case.label.path) for case, p in zip(found, places, strict=True)]
+
+
+def _before_mark(path: Path) -> str:
+    """The words before the first `__` of a file's name, without those of roles; empty without such a mark."""
+    stem = stem_and_suffix(path)[0]
+    before = group_of(stem)
+    return "" if before == stem or holds_labels(path) else name_of(Path(before)).case_id
+
+
+def _case(found: _Found, channels: Mapping[tuple[str, ...], str], person: str) -> CaseFiles:
+    """The files of one case."""
     label = found.label
     first = next(iter(found.images.values()))
     one = len(found.images) == 1
     name = (first.case_id if one and not _is_channel(found) else label.case_id) or first.path.parent.name
-    group = label.places[0] if len(label.places) > 1 and label.words[-1:] else group_of(name)
     apart = {} if one else {n: found.images[words].path for words, n in channels.items()}
     image = first.path if one else next(iter(apart.values()))
-    return CaseFiles(name, image, label.path, group, apart)
+    return CaseFiles(name, image, label.path, person or name, apart)
 
 
 def _is_channel(found: _Found) -> bool:

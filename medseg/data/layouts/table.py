@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medseg.core.errors import InputError
-from medseg.data.layouts.case import CaseFiles, DatasetFiles, group_of, require_distinct
+from medseg.data.layouts.case import CaseFiles, DatasetFiles, group_of, require_distinct, require_own_files
 from medseg.data.layouts.folder import segments_of
 from medseg.data.layouts.layout import Layout
 from medseg.io import stem_and_suffix
@@ -28,6 +28,7 @@ _ALSO_CALLED = {
     "scan": IMAGE,
 }  # fmt: skip
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
+SPELT = {";": "semicolons", "\t": "tabs", ",": "commas"}
 
 
 def fits(path: Path) -> bool:
@@ -43,11 +44,13 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
         complete: refuse a file that does not exist and a case without labels.
 
     Raises:
-        InputError: it is no such table, it lists no case or one twice, or with `complete` a file is missing.
+        InputError: it is no such table, it lists no case, or a case or an image twice, or with `complete` a
+            file is missing.
     """
     header, rows = _rows(folder)
     channels = tuple(name for name in header if name not in (CASE, LABEL, GROUP))
     if not channels or LABEL not in header:
+        _require_separator(folder, header)
         raise InputError(
             f"has the columns {', '.join(header)}; it needs label and image, or label and several channels",
             source=folder,
@@ -57,8 +60,21 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     if not cases:
         raise InputError("lists no case", source=folder, hint="add a line for each case")
     require_distinct(cases, folder)
+    require_own_files(cases, folder)
     names = channels if len(channels) > 1 else ()
     return DatasetFiles(cases, names, segments_of(cases))
+
+
+def _require_separator(path: Path, header: Sequence[str]) -> None:
+    """Refuse a table whose one column has other separators in its name, as some spreadsheets write it."""
+    wanted = SEPARATORS.get(path.suffix.lower(), ",")
+    other = next((name for mark, name in SPELT.items() if mark != wanted and mark in header[0]), "")
+    if len(header) == 1 and other:
+        raise InputError(
+            f"separates its columns with {other}, and a {path.suffix.lower()} file has {SPELT[wanted]}",
+            source=path,
+            hint=f"save it with {SPELT[wanted]} between the columns",
+        )
 
 
 def _rows(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:

@@ -138,7 +138,7 @@ def planned(seen: Survey, options: PlanOptions) -> Plan:
     spec = replace(kept or measured_network(), in_channels=channels, out_channels=outputs)
     speed = measured_speed(spec, device=options.device, threads=options.threads)
     memory = options.max_memory or int(MEMORY_SHARE * (available_bytes() or USUAL_BYTES))
-    limits = Limits(options.seconds, memory, speed, options.team.size)
+    limits = Limits(options.seconds, memory, speed, options.team.size, options.trainings)
     if memory < limits.least_bytes:
         raise UsageError(
             f"a memory of {memory / 2**20:.0f} MB is too little: the smallest patches need "

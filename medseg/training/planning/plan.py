@@ -21,7 +21,7 @@ from medseg.core.errors import counted, listed
 from medseg.data.cards import Card
 from medseg.data.fingerprint import Fingerprint
 from medseg.losses.spec import LossSpec
-from medseg.model.spec import ModelSpec, NetworkSpec
+from medseg.model.spec import InferenceSpec, ModelSpec, NetworkSpec, PostprocessSpec
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
 from medseg.training.planning.patches import Geometry, fixed_geometry, geometry, whole_geometry
@@ -84,12 +84,14 @@ class Limits:
         memory_bytes: it may need.
         speed: of the machine.
         processes: that share every batch, with so much memory each.
+        trainings: of the plan; of more than one, each leaves cases for the others to compare settings on.
     """
 
     seconds: float
     memory_bytes: int
     speed: Speed
     processes: int = 1
+    trainings: int = 1
 
     @property
     def own_batch(self) -> int:
@@ -138,6 +140,8 @@ def plan(like: Fingerprint, card: Card, limits: Limits, start: ModelSpec | None 
         loss=_loss(like, reasons),
         training=_training(like, seen, limits, reasons),
         cascade=None if start is not None else _cascade(like, seen, width, reasons),
+        inference=_inference(seen, reasons),
+        postprocess=_postprocess(like, limits, reasons),
         metrics=MetricsSpec(round(2 * max(like.spacing_mm), 2), "twice the longest side of a usual voxel"),
     )
     return Plan(card, recipe, tuple(reasons))
@@ -325,6 +329,25 @@ def _loss(like: Fingerprint, reasons: list[Reason]) -> LossSpec:
     why = "structures overlap" if like.structures.are_regions else "structures exclude one another"
     reasons.append(Reason("loss", name, why))
     return LossSpec(name)
+
+
+def _inference(seen: Geometry, reasons: list[Reason]) -> InferenceSpec:
+    """As the network was trained: one that saw whole scans knows where their borders are."""
+    if not seen.whole:
+        return InferenceSpec()
+    reasons.append(Reason("tiles", "sliding window of the patch", "the network has seen whole scans only"))
+    return InferenceSpec("sliding_window")
+
+
+def _postprocess(like: Fingerprint, limits: Limits, reasons: list[Reason]) -> PostprocessSpec:
+    """By what the labels are like, where no cases are left to compare it on."""
+    if limits.trainings > 1:
+        reasons.append(Reason("post-processing", "chosen at the end", "over the cases of all folds"))
+        return PostprocessSpec()
+    if like.compact:
+        value = f"the largest component of {listed(like.compact)}"
+        reasons.append(Reason("post-processing", value, "in one compact piece in every case"))
+    return PostprocessSpec(largest_component=like.compact)
 
 
 def _training(like: Fingerprint, seen: Geometry, limits: Limits, reasons: list[Reason]) -> TrainingSpec:
