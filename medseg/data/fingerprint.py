@@ -15,7 +15,6 @@ from scipy import ndimage
 
 from medseg.core.boxes import bounding_box
 from medseg.core.errors import InputError, MedsegError
-from medseg.core.numbers import number
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.data.cases import (
@@ -206,7 +205,7 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[
     same = [float((channel == value).mean()) for channel, value in zip(volume.array, corners, strict=True)]
     if min(same) == 1.0:
         raise InputError(
-            f"every voxel has the value {number(float(volume.array.flat[0]))}",
+            f"every voxel has the value {corners[0]:g}",
             source=files.image,
             hint="replace the file by the scan, or leave the case out",
         )
