@@ -78,7 +78,7 @@ def command(
         result(understood(seen))
     made = planned(seen, options)
     if as_json:
-        result(choices_json(made.reasons))
+        result(choices_json(made.reasons, seen.like.doubts))
     else:
         result("")
         result(choices(made.reasons))
@@ -170,6 +170,8 @@ def understood(seen: Survey) -> str:
         table([("channel", "values"), *_channels(seen)]),
         "",
         table([("structure", "value", "cases", "voxels", "ml"), *_structures(seen)]),
+        *([""] if like.doubts else []),
+        *(f"warning: {text}" for text in like.doubts),
     ]
     if files.aside:
         reasons = Counter(reason for _, reason in files.aside)
@@ -185,7 +187,8 @@ def _channels(seen: Survey) -> list[tuple[str, str]]:
     for number, name in enumerate(seen.like.channels):
         values = [case.intensities[number] for case in seen.like.cases]
         low, high = (median(getattr(v, end) for v in values) for end in ("low", "high"))
-        kind = "CT, in HU" if seen.like.is_ct(number) else "no unit"
+        modality = ", ".join(sorted({v.modality for v in values} - {""}))
+        kind = "CT, in HU" if seen.like.is_ct(number) else f"{modality}, no unit" if modality else "no unit"
         rows.append((name, f"{low:.4g} to {high:.4g} ({kind})"))
     return rows
 
@@ -197,15 +200,8 @@ def _structures(seen: Survey) -> list[tuple[str, str, str, str, str]]:
         voxels = median(case.voxels[structure.name] for case in held) if held else 0
         ml = median(case.volumes_ml[structure.name] for case in held) if held else 0
         values = "+".join(map(str, structure.label_values))
-        rows.append(
-            (
-                structure.name,
-                values,
-                f"{len(held)} of {len(seen.like.cases)}",
-                f"{voxels:.0f}",
-                millilitres(ml),
-            )
-        )
+        count = f"{len(held)} of {len(seen.like.cases)}"
+        rows.append((structure.name, values, count, f"{voxels:.0f}", millilitres(ml)))
     return rows
 
 
@@ -227,6 +223,7 @@ def choices(reasons: Sequence[Reason]) -> str:
     return "\n".join(f"{r.setting.ljust(width)}  {r.value}: {r.why}" for r in reasons)
 
 
-def choices_json(reasons: Sequence[Reason]) -> str:
-    """The choices of a plan as JSON."""
-    return json.dumps({"choices": [reason._asdict() for reason in reasons]}, indent=1)
+def choices_json(reasons: Sequence[Reason], doubts: Sequence[str] = ()) -> str:
+    """The choices of a plan as JSON, with what is to be said of its cases."""
+    content = {"choices": [reason._asdict() for reason in reasons], "warnings": [*doubts]}
+    return json.dumps(content, indent=1)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,20 +12,14 @@ from numpy.typing import NDArray
 from medseg.core.boxes import Slices, cut_at, label_boxes, outer_faces, union
 from medseg.core.colours import PALETTE
 from medseg.core.errors import InputError, UsageError, counted, unknown_name
+from medseg.core.sides import Side, side_of, without_side
 from medseg.core.volume import Grid
-
-Side = Literal["left", "right", "none"]
 
 COUNTED_AT_ONCE = 2**20
 """Labels widened to 64 bits at a time while they are counted."""
 VALUES_NAMED = 10
 """Unknown label values named in a message before the rest is counted."""
 
-MIRRORED = {
-    style(here): style(there)
-    for here, there in (("left", "right"), ("right", "left"))
-    for style in (str.lower, str.capitalize, str.upper)
-}
 IGNORED = 255
 """The index of unlabelled voxels; label indices are bytes."""
 
@@ -280,32 +273,6 @@ def from_labels(labels: dict[int, str] | Sequence[Structure], ignore: int | None
         labels = [Structure(value, name) for value, name in labels.items()]
     open_names = {s.name for s in labels if _is_open(s)}
     return StructureSet(tuple(_completed(s, open_names) if _is_open(s) else s for s in labels), ignore)
-
-
-def side_of(name: str) -> tuple[Side, str | None]:
-    """Side a name states (the first, if several), and its name with every side exchanged: the twin's.
-
-    >>> side_of("Left-Thalamus")
-    ('left', 'Right-Thalamus')
-    >>> side_of("brain-stem")
-    ('none', None)
-    """
-    words = re.findall(r"[^\W_]+|[\W_]+", name)
-    sides = [word.lower() for word in words if word in MIRRORED]
-    if not sides:
-        return "none", None
-    twin = "".join(MIRRORED.get(word, word) for word in words)
-    return ("left" if sides[0] == "left" else "right"), twin
-
-
-def without_side(name: str, side: Side) -> str:
-    """The name of a structure without its side, wherever the name states it.
-
-    >>> without_side("left eye", "left"), without_side("Left-Thalamus", "left"), without_side("left", "left")
-    ('eye', 'Thalamus', 'left')
-    """
-    word = rf"(?i)\({side}\)|(?<![^\W_]){side}(?![^\W_])[ _.,-]*"
-    return (re.sub(word, "", name).strip(" _.,-") or name) if side != "none" else name
 
 
 def _coloured(structures: Sequence[Structure]) -> tuple[Structure, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg.core.boxes import bounding_box
-from medseg.core.errors import InputError, MedsegError
+from medseg.core.errors import InputError, MedsegError, counted
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.data.cases import (
@@ -28,8 +29,10 @@ from medseg.data.cases import (
 )
 from medseg.data.layouts import CaseFiles
 from medseg.data.source import Origin
-from medseg.data.symmetry import Thumbnail, mirror_axes, thumbnail
+from medseg.data.symmetry import Place, Thumbnail, mirror_axes, one_sided, place, thumbnail
+from medseg.findings.finding import who
 from medseg.inference.postprocess import postprocess
+from medseg.io import inspect
 from medseg.model.spec import PostprocessSpec
 from medseg.preparation.crop import corner_values, foreground_box
 from medseg.preparation.orient import canonical
@@ -42,6 +45,17 @@ FEWEST = 5
 
 HOUNSFIELD_AIR = -500.0
 """A scan of whole numbers that reaches below it is one of CT: nothing else has such values of air."""
+
+LEAST_RANGE = 50.0
+"""Hounsfield units that a scan of CT spans at least; one of other numbers was rescaled."""
+
+MODALITIES = {
+    **dict.fromkeys(("ct", "cta", "cbct"), "CT"),
+    **dict.fromkeys(("mr", "mri", "t1", "t1w", "t2", "t2w", "flair", "dwi", "adc"), "MR"),
+    **dict.fromkeys(("pt", "pet"), "PT"),
+    **dict.fromkeys(("us", "ultrasound"), "US"),
+}
+"""What words in the name of a channel state, as DICOM calls it."""
 
 EMPTY_SHARE = 0.25
 """Share of a scan from which voxels of the value of its corners are background that is cut off."""
@@ -65,6 +79,7 @@ class Intensities:
         least: the smallest value.
         whole: every value is a whole number.
         inside_low, inside_high: the same percentiles of the voxels of structures; NaN without any.
+        modality: that the file states, or the name of the channel; empty where neither does.
     """
 
     low: float
@@ -73,6 +88,14 @@ class Intensities:
     whole: bool
     inside_low: float
     inside_high: float
+    modality: str = ""
+
+    @property
+    def is_ct(self) -> bool:
+        """Whether they are Hounsfield units, as is stated or else by the numbers."""
+        if self.modality:
+            return self.modality == "CT" and self.high - self.low >= LEAST_RANGE
+        return self.whole and self.least <= HOUNSFIELD_AIR
 
 
 @dataclass(frozen=True)
@@ -89,6 +112,8 @@ class CasePrint:
         intensities: of each channel.
         volumes_ml: of each structure that is there.
         voxels: of each structure that is there.
+        places: of each structure that is there, in the box without background.
+        said: of the files of its labels, sentences that a report must repeat.
         thumbnail: of the first channel, without background.
         compact: structures in one piece (`ONE_PIECE`) that are no mere shells or threads (`INNER`).
     """
@@ -102,6 +127,8 @@ class CasePrint:
     intensities: tuple[Intensities, ...]
     volumes_ml: Mapping[str, float]
     voxels: Mapping[str, int]
+    places: Mapping[str, Place]
+    said: tuple[str, ...]
     thumbnail: Thumbnail = field(repr=False, compare=False)
     compact: tuple[str, ...] = ()
 
@@ -132,9 +159,29 @@ class Fingerprint:
         return bool(np.median([case.empty for case in self.cases]) >= EMPTY_SHARE)
 
     def is_ct(self, channel: int) -> bool:
-        """Whether a channel holds Hounsfield units, by its numbers."""
+        """Whether a channel holds Hounsfield units: as is stated of every case, or else by its numbers."""
         values = [case.intensities[channel] for case in self.cases]
+        if any(v.modality for v in values):
+            return all(v.is_ct for v in values)
         return all(v.whole for v in values) and float(np.median([v.least for v in values])) <= HOUNSFIELD_AIR
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Sentences on channels of which only some are CT, and on structures that are in no case."""
+        told = []
+        for number, name in enumerate(self.channels):
+            others = [case.case_id for case in self.cases if not case.intensities[number].is_ct]
+            if 0 < len(others) < len(self.cases):
+                some = counted(len(self.cases) - len(others), "case")
+                told.append(
+                    f"{name} is CT in {some}, and not in {who(others, len(self.cases))}: separate them"
+                )
+        present = {name for case in self.cases for name in case.voxels}
+        told += without_voxels([present], self.structures, "case")[1]
+        for name in self.structures.names:
+            hidden = [f"{case.case_id}: {text}" for case in self.cases for text in case.said if name in text]
+            told += hidden[:1] if name not in present else []
+        return tuple(told)
 
     def window(self) -> tuple[float, float]:
         """The range of intensities inside structures: the medians of both ends over cases and channels."""
@@ -146,9 +193,23 @@ class Fingerprint:
 
     @property
     def mirror_axes(self) -> tuple[int, ...]:
-        """Axes along which scans look like their mirror images."""
-        first = {case.group: case.thumbnail for case in self.cases}
-        return mirror_axes([*first.values()])
+        """Axes along which scans look like their mirror images; none is of one voxel."""
+        found = mirror_axes([case.thumbnail for case in self._of_patients])
+        return tuple(axis for axis in found if axis not in self.flat_axes)
+
+    def one_sided(self, axis: int) -> tuple[str, str] | None:
+        """A structure that no mirror image has on the side where it lies: see `symmetry.one_sided`."""
+        return one_sided([case.places for case in self._of_patients], axis)
+
+    @property
+    def flat_axes(self) -> tuple[int, ...]:
+        """Axes along which no scan has more than one voxel."""
+        return tuple(n for n in range(3) if all(case.shape[n] == 1 for case in self.cases))
+
+    @property
+    def _of_patients(self) -> tuple[CasePrint, ...]:
+        """One case of each patient."""
+        return tuple({case.group: case for case in self.cases}.values())
 
     @property
     def compact(self) -> tuple[str, ...]:
@@ -213,6 +274,8 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[
     turned = turn.forward(volume.array)
     box = foreground_box(turned, background=corners)
     volumes = structure_volumes_ml(labels, structures)
+    marks = turn.forward(labels.array)[box.slices]
+    boxes = structures.boxes(marks).items()
     return CasePrint(
         files.case_id,
         files.group,
@@ -220,9 +283,17 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[
         _triple(grid.spacing_mm),
         box.shape,
         min(same),
-        tuple(_intensities(channel, labels) for channel in volume.array),
+        tuple(
+            _intensities(channel, labels, modality)
+            for channel, modality in zip(volume.array, _modalities(files, volume.channels), strict=True)
+        ),
         volumes,
         {name: round(1000.0 * ml / grid.voxel_volume_mm3) for name, ml in volumes.items()},
+        {
+            name: place(structures.mask(marks[where], structures[name]), [w.start for w in where], box.shape)
+            for name, where in boxes
+        },
+        labels.warnings,
         thumbnail(turned[0][box.slices]),
         _compact(labels, structures, tuple(volumes)),
     )
@@ -245,7 +316,16 @@ def _compact(labels: LabelMap, structures: StructureSet, there: Sequence[str]) -
     return tuple(found)
 
 
-def _intensities(channel: NDArray[Any], labels: LabelMap) -> Intensities:
+def _modalities(files: CaseFiles, channels: Sequence[str]) -> list[str]:
+    """What a case's files state of each channel, or else its name."""
+    paths = [files.channels.get(name, files.image) for name in channels]
+    stated = {path: inspect(path, options=files.reading).modality for path in dict.fromkeys(paths)}
+    words = [re.findall(r"[^\W_]+", name.lower()) for name in channels]
+    named = [next((MODALITIES[w] for w in found if w in MODALITIES), "") for found in words]
+    return [stated[path] or name for path, name in zip(paths, named, strict=True)]
+
+
+def _intensities(channel: NDArray[Any], labels: LabelMap, modality: str) -> Intensities:
     every = max(1, channel.size // MOST_SAMPLES)
     sample = channel.ravel()[::every].astype(np.float64)
     inside = channel[labels.array > 0]
@@ -259,6 +339,7 @@ def _intensities(channel: NDArray[Any], labels: LabelMap) -> Intensities:
         bool((sample == np.rint(sample)).all()),
         float(ends[0]),
         float(ends[1]),
+        modality,
     )
 
 

@@ -96,6 +96,7 @@ class ImageInfo:
         form: how the grid is stored.
         warnings: sentences that a report must repeat.
         names: of the channels, where the format gives them: red, green, blue.
+        modality: as a DICOM header states it, such as CT; empty where nothing states it.
     """
 
     path: Path
@@ -108,6 +109,7 @@ class ImageInfo:
     form: FileForm
     warnings: tuple[str, ...] = ()
     names: tuple[str, ...] = ()
+    modality: str = ""
 
     @property
     def shape(self) -> tuple[int, int, int]:

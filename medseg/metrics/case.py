@@ -9,7 +9,8 @@ import numpy as np
 
 from medseg.core import affine
 from medseg.core.errors import UsageError, counted, listed, plural
-from medseg.core.structures import Side, Structure, StructureSet, edge_values
+from medseg.core.sides import Side
+from medseg.core.structures import Structure, StructureSet, edge_values
 from medseg.core.volume import Grid, LabelMap
 from medseg.findings.finding import Finding, from_warnings, sentence
 from medseg.findings.labels import NOTHING_FOUND, exchanged_sides

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from medseg.core.numbers import millilitres, number, three_figures
-from medseg.core.structures import without_side
+from medseg.core.sides import without_side
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.value import Value
 from medseg.metrics.volumes import relative_difference_percent

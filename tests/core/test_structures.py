@@ -8,7 +8,8 @@ import pytest
 from medseg.core import structures
 from medseg.core.colours import PALETTE
 from medseg.core.errors import InputError, UsageError
-from medseg.core.structures import Structure, StructureSet, Total, from_labels, side_of, value_counts
+from medseg.core.sides import side_of, without_side
+from medseg.core.structures import Structure, StructureSet, Total, from_labels, value_counts
 from medseg.core.volume import Grid
 
 ORGANS = from_labels({7: "left kidney", 3: "liver", 5: "right kidney"})
@@ -131,6 +132,13 @@ def test_twin_regions_trade_channels_without_a_background() -> None:
         ("LEFT LUNG", "left", "RIGHT LUNG"),
         ("right", "right", "left"),
         ("right lung, left lobe", "right", "left lung, right lobe"),
+        ("kidney_L", "left", "kidney_R"),
+        ("R-Parotid", "right", "L-Parotid"),
+        ("Lung (Lt)", "left", "Lung (Rt)"),
+        ("ctx-lh-insula", "left", "ctx-rh-insula"),
+        ("rh", "right", "lh"),
+        ("vertebra L 1", "none", None),
+        ("RHD", "none", None),
         ("brain-stem", "none", None),
         ("upright cleft", "none", None),
         ("leftover", "none", None),
@@ -141,6 +149,11 @@ def test_a_side_is_a_word_of_the_name(name: str, side: str, twin: str | None) ->
     assert side_of(name) == (side, twin)
     if twin is not None:
         assert side_of(twin)[1] == name
+
+
+@pytest.mark.parametrize("name", ["kidney_L", "kidney (L)", "Lt kidney", "kidney lh", "LEFT kidney"])
+def test_a_name_without_its_side_is_that_of_both(name: str) -> None:
+    assert without_side(name, "left") == "kidney"
 
 
 def test_a_side_without_a_counterpart_has_no_twin() -> None:

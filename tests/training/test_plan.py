@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import tomllib
 from collections.abc import Sequence
@@ -11,15 +12,18 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from dicom_files import ct_slices
 from numpy.typing import NDArray
 
+from medseg.cli.plan import understood
 from medseg.core import specs
 from medseg.core.errors import UsageError
 from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.data.cards import Card
 from medseg.data.fingerprint import CasePrint, Fingerprint, Intensities
 from medseg.data.phantom import write_phantoms
-from medseg.data.symmetry import thumbnail
+from medseg.data.symmetry import Place, thumbnail
+from medseg.io import inspect
 from medseg.training.planning import dataset
 from medseg.training.planning.dataset import PlanOptions, planned, survey, write_plan
 from medseg.training.planning.plan import Limits, Plan, plan
@@ -39,9 +43,13 @@ def like(
     intensities: Intensities = MR,
     empty: float = 0.0,
     scans: Sequence[NDArray[np.float64]] = (np.zeros((1, 1, 1)),),
+    places: Sequence[dict[str, float]] = ({},),
     compact: Sequence[tuple[str, ...]] = ((),),
 ) -> Fingerprint:
-    """A dataset of cases that are all alike: 100 x 100 x 50 mm at 1 mm; what they look like comes in turn."""
+    """A dataset of cases that are all alike: 100 x 100 x 50 mm at 1 mm; what they look like comes in turn.
+
+    So does where structures are from left to right, whose spread is 0.1.
+    """
     structures = structures or from_labels({1: "liver"})
     cases = [
         CasePrint(
@@ -54,6 +62,8 @@ def like(
             (intensities,),
             dict.fromkeys(structures.names, 8.0),
             dict.fromkeys(structures.names, 8000),
+            {k: Place((x, 0.5, 0.5), (0.1, 0.1, 0.1)) for k, x in places[n % len(places)].items()},
+            (),
             thumbnail(scans[n % len(scans)]),
             compact[n % len(compact)],
         )
@@ -123,12 +133,104 @@ def test_left_and_right_are_not_mirrored_where_names_have_sides() -> None:
     assert "names have sides" in reason(made(like(lungs, count=1, scans=heads)), "augmentation")
 
 
+HEADS = [scan + scan[::-1] for scan in np.random.default_rng(1).normal(size=(1, 24, 24, 24))]
+
+
+@pytest.mark.parametrize(
+    ("places", "why"),
+    [
+        ([{"a": 0.3, "b": 0.7}], "a lies on one side of the middle"),
+        ([{"a": 0.47, "b": 0.67}, {"a": 0.33, "b": 0.53}], "b lies on one side of a"),
+    ],
+)
+def test_what_labels_refute_is_not_mirrored(places: list[dict[str, float]], why: str) -> None:
+    found = made(like(from_labels({1: "a", 2: "b"}), scans=HEADS, places=places))
+    assert flips(found) == ()
+    assert reason(found, "augmentation").endswith(f"no mirror from left to right, where {why}")
+
+
+@pytest.mark.parametrize(
+    "places",
+    [
+        [{"whole": 0.3, "core": 0.32}, {"whole": 0.7, "core": 0.72}],  # a tumour on either side
+        [{"whole": 0.48, "core": 0.52}],  # a prostate and its zones
+        [{"whole": 0.5, "core": 0.9}, {"whole": 0.5}, {"whole": 0.5}],  # seen in too few patients to say
+    ],
+)
+def test_structures_of_either_side_are_mirrored(places: list[dict[str, float]]) -> None:
+    found = made(like(from_labels({1: "whole", 2: "core"}), scans=HEADS, places=places))
+    assert flips(found) == (0,)
+    assert reason(found, "augmentation").endswith("scans look like their mirror images from left to right")
+
+
+def test_places_are_shares_of_the_scan(tmp_path: Path) -> None:
+    voxels = np.zeros((20, 10, 10), np.uint8)
+    voxels[2:6, 4:6, 9] = 1
+    voxels[14:18, 4:6, 9] = 2
+    (tmp_path / "images").mkdir()
+    (tmp_path / "masks").mkdir()
+    to_left = nib.Nifti1Image(voxels, np.diag([-1.0, 1.0, 1.0, 1.0]))
+    nib.save(to_left, tmp_path / "masks" / "a.nii.gz")
+    noise = np.random.default_rng(0).normal(size=voxels.shape).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, to_left.affine), tmp_path / "images" / "a.nii.gz")
+    places = survey(tmp_path, PlanOptions()).like.cases[0].places
+    assert places["label 1"].centre == pytest.approx((0.8, 0.5, 0.95))
+    assert places["label 2"].centre == pytest.approx((0.2, 0.5, 0.95))
+    assert places["label 1"].spread == pytest.approx((np.std([2, 3, 4, 5]) / 20, 0.05, 0.0))
+
+
 def test_ct_is_told_by_its_numbers_and_windowed_by_its_structures() -> None:
     of_ct, of_mr = made(like(intensities=CT)), made(like())
     assert of_ct.recipe.preparation.normalisation.window == (-120, 240)
     assert of_mr.recipe.preparation.normalisation.kind == "zscore"
+    stated = replace(MR, low=-50.0, high=178.0, least=-60.0, modality="CT")
+    assert made(like(intensities=stated)).recipe.preparation.normalisation.window == (100, 800)
+    for other in (replace(CT, modality="MR"), replace(stated, low=0.0, high=1.0)):
+        assert made(like(intensities=other)).recipe.preparation.normalisation.kind == "zscore"
     fractions = replace(CT, whole=False)
     assert made(like(intensities=fractions)).recipe.preparation.normalisation.kind == "zscore"
+
+
+def test_scans_of_another_kind_are_told() -> None:
+    found = like(intensities=replace(CT, modality="CT"))
+    assert found.doubts == ()
+    other = replace(found.cases[3], intensities=(replace(MR, modality="MR"),))
+    mixed = replace(found, cases=(*found.cases[:3], other, *found.cases[4:]))
+    assert mixed.doubts == ("image is CT in 5 cases, and not in case 3: separate them",)
+    assert "not all scans or channels are CT" in reason(made(mixed), "intensities")
+
+
+def test_structures_without_a_voxel_are_told_with_what_hides_them() -> None:
+    found = like(from_labels({1: "liver", 2: "body"}))
+    hidden = "60 voxels lie in both liver and body, and count as body."
+    cases = [replace(c, voxels={"body": 9}, said=(hidden,)) for c in found.cases]
+    assert replace(found, cases=tuple(cases)).doubts == (
+        "no case has a voxel of liver, so it cannot be learned",
+        f"case 0: {hidden}",
+    )
+
+
+def test_a_dicom_header_states_the_modality(tmp_path: Path) -> None:
+    ct_slices(tmp_path / "scan")
+    assert inspect(tmp_path / "scan").modality == "CT"
+
+
+def test_a_plan_shows_small_volumes_and_warns(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, "nnunet", 3, 0, (20, 24, 16))
+    found = survey(tmp_path, PlanOptions())
+    names = found.like.structures.names
+    cases = [replace(c, volumes_ml={names[0]: 0.0123}, voxels={names[0]: 12}) for c in found.like.cases]
+    text = understood(replace(found, like=replace(found.like, cases=tuple(cases))))
+    assert "0.0123" in text
+    assert f"warning: no case has a voxel of {names[1]}, so it cannot be learned" in text
+
+
+@pytest.mark.parametrize(("channel", "modality"), [("CT", "CT"), ("T2_MRI", "MR"), ("image", "")])
+def test_the_name_of_a_channel_states_its_modality(tmp_path: Path, channel: str, modality: str) -> None:
+    write_phantoms(tmp_path, "nnunet", 3, 0, (20, 24, 16))
+    stated = json.loads((tmp_path / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps(stated | {"channel_names": {"0": channel}}))
+    assert survey(tmp_path, PlanOptions()).like.cases[0].intensities[0].modality == modality
 
 
 def test_scans_that_were_cut_out_are_cropped() -> None:
@@ -170,6 +272,31 @@ def test_no_coarse_stage_is_needed_where_a_patch_sees_a_tenth(extent: tuple[int,
     found = made(large(extent))
     assert found.recipe.cascade is None
     assert "cascade" not in [r.setting for r in found.reasons]
+
+
+@pytest.mark.parametrize(("shape", "across"), [((40, 48, 1), 2), ((1, 48, 40), 0)])
+def test_single_slices_get_a_network_of_slices(shape: tuple[int, int, int], across: int) -> None:
+    heads = [
+        scan + scan[::-1] + scan[:, :, ::-1] for scan in np.random.default_rng(1).normal(size=(1, *shape))
+    ]
+    whole = like(scans=heads)
+    mm = [1.0, 1.0, 1.0]
+    mm[across] = 8.0
+    cases = [replace(c, shape=shape, kept=shape, spacing_mm=(mm[0], mm[1], mm[2])) for c in whole.cases]
+    found = made(replace(whole, cases=tuple(cases)))
+    recipe = found.recipe
+    assert recipe.network.spatial_dims == 2
+    assert recipe.slices.axes == (across,)
+    assert recipe.preparation.spacing_mm is None
+    assert sorted(recipe.training.patch) == [1, 40, 48]
+    assert recipe.training.patch[2] == 1
+    assert recipe.training.batch == 16
+    assert recipe.metrics.tolerance_mm == 2.0
+    assert across not in flips(found)
+    assert "every scan is a single slice" in reason(found, "network")
+    fitted = recipe.fitted_to(found.card)
+    network = build_network(fitted.network, seed=0, device="cpu", threads=1)
+    check_trainable(network, found.card.structure_set, recipe.loss, recipe.training)
 
 
 def test_both_stages_of_a_planned_cascade_can_be_trained() -> None:

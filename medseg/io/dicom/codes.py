@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from medseg.core.digest import hexdigest
 from medseg.core.errors import printable
-from medseg.core.structures import MIRRORED, Structure
+from medseg.core.sides import side_of, without_side
+from medseg.core.structures import Structure
 
 PRIVATE_SCHEME = "99MEDSEG"
 PRIVATE_SCHEME_NAME = "medseg: structures by a hash of their name; findings"
@@ -161,8 +162,8 @@ def _plain(name: str) -> str:
     >>> _plain("Left-Cerebral-White-Matter"), _plain("brain-stem"), _plain("3rd ventricle")
     ('cerebral white matter', 'brain stem', 'third ventricle')
     """
-    words = re.findall(r"[^\W_]+", name.lower())
-    return " ".join(OTHER_NAMES.get(word, word) for word in words if word not in MIRRORED)
+    words = re.findall(r"[^\W_]+", without_side(name, side_of(name)[0]).lower())
+    return " ".join(OTHER_NAMES.get(word, word) for word in words)
 
 
 def _private(name: str) -> Code:

@@ -222,6 +222,7 @@ def _describe(source: Path, series: Series, said: tuple[str, ...]) -> tuple[Imag
         inter=0.0,
         form=FileForm(suffix=".nii.gz"),
         warnings=said + warnings + (ANNOTATED,) * any(s.annotated for s in series.slices),
+        modality=first.modality,
     )
     return info, [series.slices[n] for n in order]
 

@@ -23,6 +23,9 @@ VOXELS_ACROSS = 8.0
 LEAST_MAP = 4
 """Voxels along an axis of the coarsest map."""
 
+STEP = 1.02
+"""By which voxels are made longer at a time until a patch holds a whole scan."""
+
 MOST_LEVELS = 6
 ANISOTROPIC = 2.0
 WHOLE_SHARE = 1.15
@@ -67,9 +70,19 @@ def geometry(extent_mm: Lengths, spacing_mm: Lengths, smallest_mm: float, voxels
     >>> found = geometry((125.0, 87.5, 55.0), (0.625, 0.625, 0.625), 48.0, 300_000)
     >>> found.spacing_mm, found.patch, found.levels, found.whole
     ((1.25, 1.25, 1.25), (96, 64, 48), 5, True)
+    >>> found = geometry((44.8, 44.8, 60.0), (0.7, 0.7, 6.0), 20.0, 32_768)
+    >>> found.spacing_mm, found.patch, found.whole
+    ((0.8, 0.8, 6.0), (56, 56, 10), True)
     """
-    coarsest = max(min(spacing_mm), min(MOST_COARSE * min(spacing_mm), smallest_mm / VOXELS_ACROSS))
-    return _geometry_at(_coarsened(extent_mm, spacing_mm, coarsest, voxels), extent_mm, voxels)
+    shortest = min(_of_many(extent_mm, spacing_mm))
+    coarsest = max(shortest, min(MOST_COARSE * shortest, smallest_mm / VOXELS_ACROSS))
+    found = _geometry_at(_coarsened(extent_mm, spacing_mm, coarsest, voxels), extent_mm, voxels)
+    longer = min(_of_many(extent_mm, found.spacing_mm))
+    while not found.whole and longer * STEP <= coarsest:  # patches come in multiples, which may not hold it
+        longer *= STEP
+        other = _geometry_at(_lengthened(extent_mm, spacing_mm, round(longer, 2)), extent_mm, voxels)
+        found = other if other.whole else found
+    return found
 
 
 def whole_geometry(extent_mm: Lengths, spacing_mm: Lengths, voxels: float) -> Geometry:
@@ -113,28 +126,40 @@ def fixed_geometry(extent_mm: Lengths, spacing_mm: Lengths, steps: Sizes, voxels
     return Geometry(spacing_mm, patch, (), (), whole)
 
 
+def _of_many(extent: Lengths, spacing: Lengths) -> list[float]:
+    """Sides of the voxels along the axes that have several; all, where none has."""
+    sides = [s for e, s in zip(extent, spacing, strict=True) if e > 1.5 * s]
+    return sides or list(spacing)
+
+
+def _lengthened(extent: Lengths, spacing: Lengths, shortest: float) -> Lengths:
+    """Voxels at least so long along the axes that have several."""
+    i, j, k = (max(s, shortest) if e > 1.5 * s else s for e, s in zip(extent, spacing, strict=True))
+    return i, j, k
+
+
 def _coarsened(extent: Lengths, spacing: Lengths, coarsest: float, voxels: float) -> Lengths:
     """Voxels of which a scan has no more than `voxels`, if the coarsest are enough for that."""
 
     def count(shortest: float) -> float:
-        return math.prod(e / max(s, shortest) for e, s in zip(extent, spacing, strict=True))
+        sides = _lengthened(extent, spacing, shortest)
+        return math.prod(e / s for e, s in zip(extent, sides, strict=True))
 
-    if count(min(spacing)) <= voxels:
+    low, high = min(_of_many(extent, spacing)), coarsest
+    if count(low) <= voxels:
         return spacing
-    low, high = min(spacing), coarsest
     if count(high) < voxels:
         for _ in range(40):
             middle = (low + high) / 2
             low, high = (middle, high) if count(middle) > voxels else (low, middle)
-    i, j, k = (max(s, round(high, 2)) for s in spacing)
-    return i, j, k
+    return _lengthened(extent, spacing, round(high, 2))
 
 
 def _shrunk(sizes: Sequence[int], spacing: Lengths, voxels: float) -> list[int]:
     """Sizes with no more voxels in all: the axis that is longest in mm gives way first."""
     patch = list(sizes)
     while math.prod(patch) > voxels:
-        longest = max(range(3), key=lambda axis: patch[axis] * spacing[axis])
+        longest = max((n for n in range(3) if patch[n] > 1), key=lambda axis: patch[axis] * spacing[axis])
         patch[longest] = max(1, patch[longest] - max(1, patch[longest] // 20))
     return patch
 

@@ -6,24 +6,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple
 
-from medseg.augment.spec import (
-    AffineSpec,
-    AugmentSpec,
-    ContrastSpec,
-    ElasticSpec,
-    FlipSpec,
-    GammaSpec,
-    LinearSpec,
-    LowResolutionSpec,
-    NoiseSpec,
-)
+from medseg.augment.slices import turned
+from medseg.augment.spec import AugmentSpec
 from medseg.core.errors import counted, listed
 from medseg.data.cards import Card
 from medseg.data.fingerprint import Fingerprint
 from medseg.losses.spec import LossSpec
-from medseg.model.spec import InferenceSpec, ModelSpec, NetworkSpec, PostprocessSpec
+from medseg.model.spec import InferenceSpec, ModelSpec, NetworkSpec, PostprocessSpec, SliceSpec
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
+from medseg.training.planning.augmenting import augmentation
 from medseg.training.planning.patches import Geometry, fixed_geometry, geometry, whole_geometry
 from medseg.training.planning.speed import BASE, Speed
 from medseg.training.recipe import MetricsSpec, Recipe
@@ -59,12 +51,11 @@ quarter, and takes it only where cross-validation prefers it; here it is not com
 BATCH = 2
 """Patches of a step, or one for each process where there are more."""
 
+SLICES = 16
+"""Patches of a step at most where they are slices."""
+
 PROFILES = {"fast": 600.0, "standard": 3600.0, "large": 8 * 3600.0}
 """Seconds of a training whose length nobody stated."""
-
-
-AXES = ("from left to right", "from front to back", "from top to bottom")
-"""Along which scans may be mirrored."""
 
 
 class Reason(NamedTuple):
@@ -128,21 +119,24 @@ def plan(like: Fingerprint, card: Card, limits: Limits, start: ModelSpec | None 
         start: the model whose weights the training starts from: network, voxels and intensities are its own.
     """
     reasons: list[Reason] = []
-    seen, width = _geometry(like, limits, start, reasons)
+    across = like.flat_axes[0] if len(like.flat_axes) == 1 and start is None else None
+    sides = [mm for axis, mm in enumerate(like.spacing_mm) if axis != across]
+    seen, width, batch = _geometry(like, limits, start, across, reasons)
     recipe = Recipe(
         name=card.name,
         card=CARD,
         description=f"Planned for {counted(len(like.cases), 'case')} of {card.name}",
         channels=() if like.channels == card.channels else like.channels,
-        network=_network(seen, width, start, reasons),
+        network=_network(seen, width, start, across, reasons),
         preparation=_preparation(like, seen, start, reasons),
         augmentation=_augmentation(like, seen, reasons),
         loss=_loss(like, reasons),
-        training=_training(like, seen, limits, reasons),
-        cascade=None if start is not None else _cascade(like, seen, width, reasons),
-        inference=_inference(seen, reasons),
+        training=_training(like, seen, limits, batch, across, reasons),
+        slices=SliceSpec() if across is None else SliceSpec((across,)),
+        cascade=None if start is not None or across is not None else _cascade(like, seen, width, reasons),
+        inference=_inference(seen, across, reasons),
         postprocess=_postprocess(like, limits, reasons),
-        metrics=MetricsSpec(round(2 * max(like.spacing_mm), 2), "twice the longest side of a usual voxel"),
+        metrics=MetricsSpec(round(2 * max(sides), 2), "twice the longest side of a usual voxel"),
     )
     return Plan(card, recipe, tuple(reasons))
 
@@ -161,9 +155,9 @@ def kept_network(start: ModelSpec) -> NetworkSpec:
 
 
 def _geometry(
-    like: Fingerprint, limits: Limits, start: ModelSpec | None, reasons: list[Reason]
-) -> tuple[Geometry, int]:
-    """What the network sees, and the width of its first level."""
+    like: Fingerprint, limits: Limits, start: ModelSpec | None, across: int | None, reasons: list[Reason]
+) -> tuple[Geometry, int, int]:
+    """What the network sees, the width of its first level, and the patches of a step."""
     step_s = STEPS_SHARE * limits.seconds / _steps(limits.seconds)
     by_time = step_s / (limits.own_batch * limits.speed.seconds_per_voxel)
     by_memory = limits.memory_bytes / (limits.own_batch * BYTES_PER_VOXEL)
@@ -192,8 +186,10 @@ def _geometry(
         Reason("patch", f"{_by(seen.patch)} voxels", f"{fits}; {bound} allows {_millions(voxels)}"),
     ]
     spare = min(by_time, by_memory) / math.prod(seen.patch)
+    times = 1 if across is None else max(1, min(SLICES // limits.batch, math.floor(spare)))
+    spare /= times
     width = BASE if spare < 3 else 24 if spare < 6 else 32
-    return seen, width
+    return seen, width, times * limits.batch
 
 
 def _cascade(like: Fingerprint, seen: Geometry, width: int, reasons: list[Reason]) -> CascadeSpec | None:
@@ -227,28 +223,38 @@ def _steps(seconds: float) -> float:
     return HOUR_STEPS * math.sqrt(seconds / 3600.0)
 
 
-def _network(seen: Geometry, width: int, start: ModelSpec | None, reasons: list[Reason]) -> NetworkSpec:
+def _network(
+    seen: Geometry, width: int, start: ModelSpec | None, across: int | None, reasons: list[Reason]
+) -> NetworkSpec:
     if start is not None:
         reasons.append(
             Reason("network", start.network.name, f"the training starts from the weights of {start.name}")
         )
         return replace(kept_network(start), in_channels=1, out_channels=2)
     widths = _widths(seen, width)
-    same = all(len(set(sizes)) == 1 for sizes in (*seen.kernels, *seen.strides))
+    kernels: tuple[tuple[int, ...], ...] = seen.kernels
+    strides: tuple[tuple[int, ...], ...] = seen.strides
+    if across is not None:
+        kernels, strides = (
+            tuple(turned(sizes, across)[:2] for sizes in levels) for levels in (kernels, strides)
+        )
+    same = all(len(set(sizes)) == 1 for sizes in (*kernels, *strides))
+    name, flat = ("unet3d", "") if across is None else ("unet", "every scan is a single slice; ")
     reasons.append(
         Reason(
             "network",
-            f"unet3d, widths {', '.join(map(str, widths))}",
-            f"{seen.levels} levels until a map has under 8 voxels a side"
+            f"{name}{' of two dimensions' if flat else ''}, widths {', '.join(map(str, widths))}",
+            f"{flat}{seen.levels} levels until a map has under 8 voxels a side"
             + ("" if same else "; axes of longer voxels, or of fewer, are pooled less"),
         )
     )
     return NetworkSpec(
-        "unet3d",
+        name,
+        spatial_dims=2 if flat else 3,
         widths=widths,
         norm="batch",
-        kernels=() if same else seen.kernels,
-        strides=() if same else seen.strides,
+        kernels=() if same else kernels,
+        strides=() if same else strides,
         options={"bias": False},
     )
 
@@ -264,7 +270,10 @@ def _preparation(
     region: Literal["foreground", "all"] = "foreground" if like.has_background else "all"
     normalisation = NormalisationSpec("zscore", region)
     why, value = "MR and other scans without units", "z-score, percentiles 0.5 to 99.5 clipped"
-    if all(like.is_ct(n) for n in range(len(like.channels))):
+    of_ct = [like.is_ct(n) for n in range(len(like.channels))]
+    if any(case.intensities[n].is_ct for case in like.cases for n in range(len(of_ct))) and not all(of_ct):
+        why = "not all scans or channels are CT"
+    if all(of_ct):
         low, high = like.window()
         normalisation = NormalisationSpec("window", window=(round(low), round(max(high, low + 1))))
         why, value = "Hounsfield units: structures lie within it", f"window {low:.0f} to {high:.0f}"
@@ -290,38 +299,9 @@ def _same_everywhere(like: Fingerprint, seen: Geometry) -> bool:
 
 
 def _augmentation(like: Fingerprint, seen: Geometry, reasons: list[Reason]) -> AugmentSpec:
-    sides = any(s.side != "none" for s in like.structures)
-    thick = max(seen.spacing_mm) > 3 * min(seen.spacing_mm)
-    lattice = float(
-        min(max(min(p * s for p, s in zip(seen.patch, seen.spacing_mm, strict=True)) / 3, 8.0), 32.0)
-    )
-    alike = like.mirror_axes
-    flips = tuple(axis for axis in alike if not (sides and axis == 0))
-    if flips:
-        why = f"scans look like their mirror images {listed([AXES[axis] for axis in flips])}"
-    elif alike:
-        why = "no left-right mirror: names have sides"
-    else:
-        why = "no mirrors: scans are unlike their mirror images"
-    mirrors = "mirrors, " if flips else ""
-    reasons.append(
-        Reason(
-            "augmentation",
-            f"elastic at {lattice:.0f} mm, rotation, scaling, {mirrors}contrast, noise",
-            why,
-        )
-    )
-    return AugmentSpec(
-        ElasticSpec(0.3, round(lattice, 1), (0.0, round(0.25 * lattice, 1))),
-        AffineSpec(0.5, (5.0, 5.0, 15.0) if thick else (15.0, 15.0, 15.0), (0.85, 1.18)),
-        FlipSpec(flips) if flips else None,
-        ContrastSpec(
-            low_resolution=LowResolutionSpec(0.15),
-            gamma=GammaSpec(0.3),
-            linear=LinearSpec(0.3),
-            noise=NoiseSpec(0.2, (0.0, 0.15)),
-        ),
-    )
+    spec, value, why = augmentation(like, seen)
+    reasons.append(Reason("augmentation", value, why))
+    return spec
 
 
 def _loss(like: Fingerprint, reasons: list[Reason]) -> LossSpec:
@@ -331,11 +311,12 @@ def _loss(like: Fingerprint, reasons: list[Reason]) -> LossSpec:
     return LossSpec(name)
 
 
-def _inference(seen: Geometry, reasons: list[Reason]) -> InferenceSpec:
+def _inference(seen: Geometry, across: int | None, reasons: list[Reason]) -> InferenceSpec:
     """As the network was trained: one that saw whole scans knows where their borders are."""
-    if not seen.whole:
+    if not seen.whole and across is None:
         return InferenceSpec()
-    reasons.append(Reason("tiles", "sliding window of the patch", "the network has seen whole scans only"))
+    why = "whole scans only" if seen.whole else "the borders of patches of its size only"
+    reasons.append(Reason("tiles", "sliding window of the patch", f"the network has seen {why}"))
     return InferenceSpec("sliding_window")
 
 
@@ -350,12 +331,20 @@ def _postprocess(like: Fingerprint, limits: Limits, reasons: list[Reason]) -> Po
     return PostprocessSpec(largest_component=like.compact)
 
 
-def _training(like: Fingerprint, seen: Geometry, limits: Limits, reasons: list[Reason]) -> TrainingSpec:
+def _training(
+    like: Fingerprint,
+    seen: Geometry,
+    limits: Limits,
+    batch: int,
+    across: int | None,
+    reasons: list[Reason],
+) -> TrainingSpec:
     steps = round(_steps(limits.seconds))
+    i, j, k = seen.patch if across is None else turned(seen.patch, across)
     groups = len({case.group for case in like.cases})
     few = groups < FEW_GROUPS
     reasons += [
-        Reason("length", f"{steps} steps of {limits.batch} patches", f"for {_duration(limits.seconds)}"),
+        Reason("length", f"{steps} steps of {batch} patches", f"for {_duration(limits.seconds)}"),
         Reason(
             "checkpoint",
             "the last" if few else "the best on whole volumes of a tenth of the cases",
@@ -364,8 +353,8 @@ def _training(like: Fingerprint, seen: Geometry, limits: Limits, reasons: list[R
         ),
     ]
     return TrainingSpec(
-        patch=seen.patch,
-        batch=limits.batch,
+        patch=(i, j, k),
+        batch=batch,
         epochs=EPOCHS,
         steps_per_epoch=max(10, round(steps / EPOCHS)),
         learning_rate=2e-3,
