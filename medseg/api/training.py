@@ -56,7 +56,7 @@ def train(
     output: str | Path,
     recipe: str | Path | Recipe | None = None,
     names: Mapping[int, str] | str | Path | None = None,
-    profile: Literal["fast", "standard", "large"] = "standard",
+    profile: Literal["fast", "standard", "large"] | None = None,
     max_memory: int | None = None,
     epochs: int | None = None,
     time_budget_s: float | None = None,
@@ -82,7 +82,8 @@ def train(
         output: folder of the run.
         recipe: the name of a recipe ("hippocampus_unet3d"), a `.toml` file, or a `Recipe`; None plans one.
         names: of label values, for a plan, or a JSON file of them; None for those that the files state.
-        profile: of a plan, where neither `epochs` nor `time_budget_s` is given: 10 minutes, an hour, 8 hours.
+        profile: of a plan, where neither `epochs` nor `time_budget_s` is given: 10 minutes, an
+            hour (None), 8 hours.
         max_memory: bytes that a plan keeps to; None for half of what is free.
         epochs: number of epochs; None for the recipe's.
         time_budget_s: as many epochs as fit into so many seconds, measured first.
@@ -116,18 +117,11 @@ def train(
     start = None if init is None else load_model(str(init))
     with started() as team:
         if recipe is None:
-            plan = PlanOptions(
-                profile,
-                time_budget_s,
-                max_memory=max_memory,
-                names=read_structures(Path(names)) if isinstance(names, str | Path) else names,
-                device=device,
-                threads=threads,
-                team=team,
-                reading=reading,
-                start=None if start is None else start.spec,
-            )
-            recipe = plan_of_run(Path(data), Path(output), plan, overwrite=overwrite)
+            named = read_structures(Path(names)) if isinstance(names, str | Path) else names
+            spec = None if start is None else start.spec
+            limits = profile, time_budget_s, 1, max_memory
+            plan = PlanOptions(*limits, named, device, threads, team, reading, spec, folds, fold)
+            recipe, plan = plan_of_run(Path(data), Path(output), plan, overwrite=overwrite, say=say or silent)
             time_budget_s = None if epochs else plan.seconds
         options = TrainOptions(
             epochs=epochs,

@@ -16,12 +16,12 @@ from medseg.core.errors import UsageError, counted, unknown_name
 from medseg.core.numbers import millilitres
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from medseg.core.structures import StructureSet
     from medseg.training.options import TrainOptions
     from medseg.training.planning.dataset import PlanOptions, Survey
-    from medseg.training.planning.plan import Plan
+    from medseg.training.planning.plan import Reason
 
 Names = Annotated[
     str,
@@ -32,7 +32,9 @@ Names = Annotated[
 ]
 Profile = Annotated[
     str,
-    typer.Option("--profile", help="Train for 10 minutes (fast), an hour (standard) or 8 hours (large)."),
+    typer.Option(
+        "--profile", help="Train for 10 minutes (fast), an hour (standard, the default) or 8 hours (large)."
+    ),
 ]
 Data = Annotated[
     Path,
@@ -46,7 +48,7 @@ def command(
         Path | None, typer.Option("--output", "-o", help="Write card.toml and recipe.toml to this folder.")
     ] = None,
     names: Names = "",
-    profile: Profile = "standard",
+    profile: Profile = "",
     time_budget: opt.TimeBudget = "",
     max_memory: opt.MaxMemory = None,
     use_form: opt.UseForm = None,
@@ -76,11 +78,10 @@ def command(
         result(understood(seen))
     made = planned(seen, options)
     if as_json:
-        said = [reason._asdict() for reason in made.reasons]
-        result(json.dumps({"choices": said, "warnings": list(seen.like.doubts)}, indent=1))
+        result(choices_json(made.reasons, seen.like.doubts))
     else:
         result("")
-        result(choices(made))
+        result(choices(made.reasons))
     if out is not None:
         path = write_plan(made, out, overwrite=overwrite)
         say(f"written: {path}; train with: medseg train {path} --data {data} -o run")
@@ -102,10 +103,10 @@ def plan_options(
     from medseg.training.planning.dataset import PlanOptions
     from medseg.training.planning.plan import PROFILES
 
-    if profile not in PROFILES:
+    if profile and profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
     return PlanOptions(
-        profile=profile,
+        profile=profile or None,
         time_budget_s=training.time_budget_s,
         trainings=trainings,
         max_memory=None if max_memory is None else bytes_of(max_memory),
@@ -115,6 +116,8 @@ def plan_options(
         team=training.team,
         reading=training.reading,
         start=None if training.init is None else training.init.spec,
+        folds=training.folds,
+        fold=training.fold,
     )
 
 
@@ -132,7 +135,15 @@ def _names(text: str) -> Mapping[int, str] | StructureSet | None:
             f"--names {text!r} does not name label values",
             hint="write 1=liver,2=tumour, or give a .json file",
         )
-    return {int(value): name.strip() for value, _, name in pairs}
+    named: dict[int, str] = {}
+    for value, _, name in pairs:
+        if int(value) in named or name.strip() in named.values():
+            raise UsageError(
+                f"--names {text!r} names the value {int(value)} or uses the name {name.strip()!r} twice",
+                hint="give each value one name of its own",
+            )
+        named[int(value)] = name.strip()
+    return named
 
 
 def progress(number: int, of: int) -> None:
@@ -206,7 +217,13 @@ def _spread(sizes: list[tuple[float, float, float]] | list[tuple[int, int, int]]
     return " x ".join(f"{a:.3g}" if a == b else f"{a:.3g}-{b:.3g}" for a, b in zip(least, most, strict=True))
 
 
-def choices(made: Plan) -> str:
+def choices(reasons: Sequence[Reason]) -> str:
     """The choices of a plan, each with its reason, one a line."""
-    width = max(len(reason.setting) for reason in made.reasons)
-    return "\n".join(f"{r.setting.ljust(width)}  {r.value}: {r.why}" for r in made.reasons)
+    width = max(len(reason.setting) for reason in reasons)
+    return "\n".join(f"{r.setting.ljust(width)}  {r.value}: {r.why}" for r in reasons)
+
+
+def choices_json(reasons: Sequence[Reason], doubts: Sequence[str] = ()) -> str:
+    """The choices of a plan as JSON, with what is to be said of its cases."""
+    content = {"choices": [reason._asdict() for reason in reasons], "warnings": [*doubts]}
+    return json.dumps(content, indent=1)

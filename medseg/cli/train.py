@@ -13,15 +13,26 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.plan import Data, Names, Profile, choices, plan_options, progress, understood
+from medseg.cli.plan import (
+    Data,
+    Names,
+    Profile,
+    choices,
+    choices_json,
+    plan_options,
+    progress,
+    understood,
+)
 from medseg.cli.terminal import duration, result, rewrite, say, table
 from medseg.core.errors import UsageError, counted
 
 if TYPE_CHECKING:
     from medseg.metrics.case import CaseResult
+    from medseg.model.file import Model
     from medseg.training.loop import Epoch
     from medseg.training.options import TrainOptions
     from medseg.training.planning.dataset import PlanOptions
+    from medseg.training.planning.plan import Reason
     from medseg.training.team import Team
     from medseg.training.train import TrainResult
 
@@ -62,6 +73,7 @@ DryRun = Annotated[
 
 
 def command(
+    context: typer.Context,
     data: Data,
     out: Annotated[Path, typer.Option("--output", "-o", help="Write the run to this folder.")],
     recipe: Annotated[
@@ -69,7 +81,7 @@ def command(
         typer.Argument(help="Recipe: its name, or a .toml file. Default: planned for the data."),
     ] = None,
     names: Names = "",
-    profile: Profile = "standard",
+    profile: Profile = "",
     max_memory: opt.MaxMemory = None,
     dry_run: DryRun = False,
     epochs: Epochs = None,
@@ -92,45 +104,62 @@ def command(
     quiet: opt.Quiet = False,
 ) -> None:
     """Train a network, by a recipe or as planned for the data. Resumes a stopped run if repeated."""
-    from medseg.model.file import load_model
     from medseg.training.options import TrainOptions
     from medseg.training.team import started
 
-    began = time.monotonic()
     with started() as team:
         options = TrainOptions(
             epochs=epochs,
             time_budget_s=_seconds(epochs, time_budget),
             seed=seed,
             folds=folds or FOLDS,
-            fold=_fold(fold or "0"),
+            fold=_fold(fold, folds, slurm=slurm),
             device=device,
             threads=threads,
-            init=load_model(init) if init else None,
-            frozen=opt.words(freeze),
+            init=_model(init),
+            frozen=_frozen(freeze, init),
             overwrite=overwrite,
             reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
             team=team,
         )
         if recipe is None:
             planning = plan_options(names, profile, max_memory, options, 1 if fold else folds or 1)
-            recipe = _planned(data, out, planning, overwrite=overwrite, dry_run=dry_run, quiet=quiet)
-            seconds = None if epochs else planning.all_seconds
-            options = replace(options, time_budget_s=seconds, spent_s=time.monotonic() - began)
+            how = _Asked(dry_run, quiet, as_json)
+            recipe, options = _planned(data, out, options, planning, how)
         if slurm:
-            _tell_script(recipe, data, out, options, time_budget)
+            _tell_script(recipe, data, out, options, _given(context))
         elif not dry_run:
             done = _train(recipe, data, out, options, every=bool(folds and not fold), quiet=quiet)
             _tell_result(done, team, as_json=as_json, quiet=quiet)
 
 
-def _tell_script(recipe: str, data: Path, out: Path, options: TrainOptions, time_budget: str) -> None:
+def _tell_script(recipe: str, data: Path, out: Path, options: TrainOptions, more: list[str]) -> None:
     from medseg.training.slurm import array_script
 
-    if time_budget:
+    if "--time-budget" in more:
         raise UsageError("--slurm needs a length that does not depend on the machine", hint="give --epochs")
-    words = [] if options.epochs is None else ["--epochs", str(options.epochs)]
-    result(array_script(recipe, data, out, options.folds, words).rstrip())
+    result(array_script(recipe, data, out, options.folds, more).rstrip())
+
+
+OF_SCRIPT = (
+    "data", "out", "recipe", "folds", "fold", "slurm", "names", "profile", "max_memory", "dry_run",
+    "overwrite", "as_json",
+)  # fmt: skip
+"""Parameters that the jobs of a script are not given as they are: it states them itself, or the plan does."""
+
+
+def _given(context: typer.Context) -> list[str]:
+    """The other options of a command line, in the order of its help."""
+    words: list[str] = []
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in OF_SCRIPT or source is None or source.name != "COMMANDLINE":
+            continue
+        words.append(next(word for word in parameter.opts if word.startswith("--")))
+        value = context.params[name]
+        words += [] if value is True else [str(value)]
+    return words
 
 
 def _seconds(epochs: int | None, time_budget: str) -> float | None:
@@ -172,29 +201,45 @@ def _train(name: str, data: Path, out: Path, options: TrainOptions, *, every: bo
     )
 
 
-def _planned(
-    data: Path, out: Path, options: PlanOptions, *, overwrite: bool, dry_run: bool, quiet: bool
-) -> str:
-    """The recipe of a run that is planned for its data, or was when it began; tells what was found."""
-    from medseg.training.planning.dataset import plan_of_run, planned, survey
+class _Asked(NamedTuple):
+    """How a plan is told, as the options of the same names say."""
 
-    if dry_run:
-        seen = survey(data, options, progress)
-        _say_lines(understood(seen))
-        _say_lines(choices(planned(seen, options)))
-        return ""
-    if quiet:
-        return str(plan_of_run(data, out, options, overwrite=overwrite))
-    path = plan_of_run(
+    dry_run: bool
+    quiet: bool
+    as_json: bool
+
+
+def _planned(
+    data: Path, out: Path, options: TrainOptions, planning: PlanOptions, how: _Asked
+) -> tuple[str, TrainOptions]:
+    """The recipe of a run that is planned for its data, or was when it began; tells what was found.
+
+    With it come the options with the time that all trainings may take, and what of it is spent.
+    """
+    from medseg.training.planning.dataset import plan_of_run
+
+    began = time.monotonic()
+    told = not (how.quiet or how.as_json)
+
+    def shown(reasons: Sequence[Reason]) -> None:
+        if told:
+            _say_lines(choices(reasons))
+        if how.dry_run and how.as_json:
+            result(choices_json(reasons))
+
+    path, planning = plan_of_run(
         data,
         out,
-        options,
-        overwrite=overwrite,
-        on_case=progress,
-        on_survey=lambda seen: _say_lines(understood(seen)),
-        on_plan=lambda made: _say_lines(choices(made)),
+        planning,
+        overwrite=options.overwrite,
+        write=not how.dry_run,
+        on_case=_nothing if how.quiet else progress,
+        on_survey=(lambda seen: _say_lines(understood(seen))) if told else _nothing,
+        on_plan=shown,
+        say=_nothing if how.quiet else say,
     )
-    return str(path)
+    seconds = None if options.epochs else planning.all_seconds
+    return str(path), replace(options, time_budget_s=seconds, spent_s=time.monotonic() - began)
 
 
 def _say_lines(text: str) -> None:
@@ -234,9 +279,45 @@ def _nothing(*_: object) -> None:
     """For --quiet."""
 
 
-def _fold(text: str) -> int | None:
+def _fold(text: str, folds: int | None, *, slurm: bool) -> int | None:
+    """The fold to train for; None for none.
+
+    Raises:
+        UsageError: it is not a fold, or other options contradict it.
+    """
+    if slurm and text:
+        raise UsageError(
+            f"--slurm trains every fold as a job, and --fold {text} asks for one",
+            hint="leave one of them out",
+        )
+    if text == "none" and folds is not None:
+        raise UsageError(
+            f"--fold none trains on every case, and --folds {folds} holds some out",
+            hint="give only one of them",
+        )
     if text == "none":
         return None
-    if not text.isdigit():
+    if text and not text.isdigit():
         raise UsageError(f"--fold {text!r} is not a fold", hint="give a number from 0 upwards, or none")
-    return int(text)
+    return int(text or 0)
+
+
+def _model(name: str) -> Model | None:
+    """The model to start from, if there is one."""
+    from medseg.model.file import load_model
+
+    return load_model(name) if name else None
+
+
+def _frozen(freeze: str, init: str) -> tuple[str, ...]:
+    """The parts of the network to freeze.
+
+    Raises:
+        UsageError: their weights would be random.
+    """
+    if freeze and not init:
+        raise UsageError(
+            f"--freeze {freeze!r} keeps weights that are random without --init",
+            hint="give the model to start from with --init, or leave --freeze out",
+        )
+    return opt.words(freeze)

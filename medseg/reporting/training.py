@@ -30,6 +30,11 @@ NOTHING_MEASURED = (
     "measure every case once, or evaluate the model on other cases."
 )
 
+PLAN_NOTE = (
+    "This is what was planned. Settings edited in recipe.toml, and options such as --epochs, take its place: "
+    "what was trained is stated under Training."
+)
+
 SUSPECTS_NOTE = (
     "These cases have a far lower Dice than the others with a model that did not see them. Look at their "
     "labels before you trust the numbers."
@@ -84,7 +89,7 @@ def _sections(report: TrainingReport) -> tuple[CohortSection, ...]:
     drawn = curves_png(report.curves)
     sections = (
         CohortSection("Training", (Pairs(report.facts),)),
-        CohortSection("Plan", () if plan is None else (Numbers(plan),)),
+        CohortSection("Plan", () if plan is None else (Text(PLAN_NOTE), Numbers(plan))),
         CohortSection("Curves", () if drawn is None else (Figure(_picture(report, drawn)),)),
         CohortSection("Cases to look at", _suspects(report)),
         *measured,
@@ -143,7 +148,8 @@ def curves_png(curves: Sequence[Curve]) -> bytes | None:
 
 
 def _draw(axes: Axes, values: Sequence[float], name: str) -> None:
-    axes.plot(range(1, len(values) + 1), values, linewidth=1.2, label=drawable(name) or None)
+    single = "o" if len(values) == 1 else None
+    axes.plot(range(1, len(values) + 1), values, linewidth=1.2, marker=single, label=drawable(name) or None)
 
 
 def _draw_dice(axes: Axes, curve: Curve, *, several: bool) -> None:
@@ -167,6 +173,9 @@ def _dress(axes: Axes, title: str, *, legend: bool) -> None:
     axes.set_title(title, size=9, color=INK, loc="left")
     axes.set_xlabel("Epoch", size=8, color=FAINT)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    low, high = axes.get_xlim()
+    if high - low < 1:  # one epoch: an axis that reaches from the one before to the one after
+        axes.set_xlim(0, 2)
     axes.tick_params(labelsize=7, colors=FAINT)
     axes.grid(visible=True, color="#e3e6ea", linewidth=0.6)
     for side in ("top", "right"):

@@ -43,8 +43,8 @@ JACCARD: Pair = (
 )
 SURFACE_DICE: Pair = (
     "Surface Dice",
-    "The proportion of both surfaces that lies within the stated tolerance of the other surface. The user "
-    "who made this report chose the tolerance.",
+    "The proportion of both surfaces that lies within the stated tolerance of the other surface. "
+    "The tolerance is a choice; another one gives another value.",
 )
 SURFACE: Mapping[SurfaceMode, tuple[Pair, ...]] = {
     "surfel": (

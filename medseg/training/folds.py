@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from medseg.core.errors import UsageError, listed
+from medseg.core.errors import listed
 from medseg.core.software import SOFTWARE
 from medseg.data.cards import load_card
 from medseg.data.cases import Reader, read_case
@@ -24,10 +24,8 @@ from medseg.training.options import TrainOptions
 from medseg.training.package import measure
 from medseg.training.page import write_page
 from medseg.training.recipe import Recipe
-from medseg.training.run import CARD, PAGE, REASONS, RECIPE, SUSPECTS, Run
+from medseg.training.run import FOLDS_SCORES, Run, require_folds_folder
 from medseg.training.train import Say, TrainResult, measured
-
-SCORES = "cross_validation.csv"
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def train_folds(
     done, told = _postprocessed(done, own_cases, say)
     cases = tuple(sorted((c for fold in done for c in fold.validation), key=lambda case: case.case_id))
     table = cases_csv(cases, surface="surfel", software=SOFTWARE, model=recipe.name)
-    write_text(out / SCORES, table, overwrite=True)
+    write_text(out / FOLDS_SCORES, table, overwrite=True)
     found = write_page(
         out,
         recipe,
@@ -155,24 +153,3 @@ def _postprocessed(
 
 def _unsaid(_: str) -> None:
     """For what is measured once more."""
-
-
-def require_folds_folder(out: Path) -> None:
-    """Refuse a folder that holds something else than folds.
-
-    Raises:
-        UsageError: it does, or is a file.
-    """
-    if out.exists() and not out.is_dir():
-        raise UsageError("is a file, not a folder", source=out, hint="choose another -o")
-    others = [
-        path.name
-        for path in (out.iterdir() if out.is_dir() else ())
-        if not path.name.startswith(FOLD) and path.name not in (CARD, RECIPE, REASONS, SCORES, PAGE, SUSPECTS)
-    ]
-    if others:
-        raise UsageError(
-            f"contains {sorted(others)[0]}, which does not belong to a training of several folds",
-            source=out,
-            hint="choose another folder with -o",
-        )

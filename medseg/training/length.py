@@ -46,6 +46,12 @@ def _fitting(length: Length, steps: int, left_s: float) -> str:
         fit = "fits" if length.epochs == 1 else "fit"
         epochs = counted(length.epochs, "epoch")
         return f"{epochs} of {counted(steps, 'step')} {fit} into the remaining {left_s:.0f} s"
+    if left_s <= 0:
+        return (
+            f"an epoch of {counted(steps, 'step')} takes {length.whole_epoch_s:.0f} s, and reading the cases "
+            f"took the whole time budget and {-left_s:.0f} s more: the training is the shortest possible, of "
+            f"{counted(length.steps_per_epoch, 'step')}; give more with --time-budget"
+        )
     shorter = f"one of {counted(length.steps_per_epoch, 'step')} takes {length.seconds:.0f} s"
     over = ", the shortest possible epoch" if length.steps_per_epoch == 1 else ""
     return (

@@ -18,8 +18,9 @@ from medseg.metrics.scores import Scores
 from medseg.reporting.cohort.content import ReportCohort, cohort_from_results
 from medseg.reporting.cohort.plots.every import cohort_pictures
 from medseg.reporting.training import Curve, TrainingReport, training_page
+from medseg.training.planning.kept import read_reasons
 from medseg.training.recipe import Recipe
-from medseg.training.run import PAGE, REASONS, SUSPECTS
+from medseg.training.run import PAGE, SUSPECTS
 from medseg.training.suspects import Suspect, suspects, write_suspects
 
 
@@ -78,16 +79,6 @@ def _cohort(
         return None
     cohort = cohort_from_results(title, Scores(tuple(results)), structures)
     return replace(cohort, pictures=cohort_pictures(cohort), thumbnails=thumbnails)
-
-
-def read_reasons(folder: Path) -> tuple[tuple[str, str, str], ...]:
-    """The choices of a plan and their reasons; nothing where there was no plan."""
-    path = folder / REASONS
-    if not path.is_file():
-        return ()
-    with path.open(encoding="utf-8", newline="") as lines:
-        rows = csv.DictReader(lines)
-        return tuple((row["setting"], row["value"], row["reason"]) for row in rows)
 
 
 def _curve(name: str, run: Path) -> Curve:

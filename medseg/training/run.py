@@ -8,7 +8,7 @@ import platform
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,9 @@ from filelock import FileLock, Timeout
 
 from medseg.core import specs
 from medseg.core.errors import InputError, UsageError, listed
+from medseg.data.cards import Card
 from medseg.io.atomic import write_text
-from medseg.model.file import RUN_MODEL
+from medseg.model.file import FOLD, RUN_MODEL
 from medseg.training.recipe import Recipe
 from medseg.training.split import Split
 
@@ -30,6 +31,9 @@ CARD, RECIPE, REASONS = "card.toml", "recipe.toml", "plan.csv"
 PAGE, SUSPECTS = "report.html", "suspects.csv"
 """The page of a training, and the cases that stand out in it."""
 
+FOLDS_SCORES = "cross_validation.csv"
+"""The scores of a training of several folds, over all cases."""
+
 COARSE = "coarse"
 """The run of a cascade's coarse stage, in the folder of the whole run."""
 
@@ -37,6 +41,9 @@ Digests = Mapping[str, Mapping[str, str]]
 """Of what was read of each case, by its id: `image` and `labels`."""
 
 LISTED_CHANGES = 3
+
+LONGEST_VALUE = 40
+"""Characters of a setting that a message quotes."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +100,14 @@ class Run:
         """The file that names the owner of the lock; the lock file itself belongs to the library."""
         return self.folder / "run.owner.json"
 
-    def begin(self, recipe: Recipe, split: Split, command: Mapping[str, Any], *, anew: bool = False) -> Begun:
+    def begin(
+        self, recipe: Recipe, card: Card, split: Split, command: Mapping[str, Any], *, anew: bool = False
+    ) -> Begun:
         """Store what this training is, or find that it was begun with the same settings.
 
         Args:
             recipe: every setting, resolved.
+            card: of its dataset; what it says is a setting, where it lies is none.
             split: who trains and who is measured.
             command: further settings the result depends on.
             anew: delete an existing run first.
@@ -110,7 +120,8 @@ class Run:
             InputError: what was stored is damaged.
         """
         stated = json.loads(json.dumps(asdict(split)))
-        wanted = Begun(SCHEMA, specs.to_mapping(recipe), stated, command)
+        settings = specs.to_mapping(recipe) | {"card": specs.to_mapping(card)}
+        wanted = Begun(SCHEMA, settings, stated, command)
         if anew and self.settings_path.exists():
             self.clear()
         elif not self.settings_path.exists():
@@ -118,15 +129,15 @@ class Run:
         if not self.settings_path.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             return self._store(wanted)
-        stored = self._stored()
+        stored = _with_card(self._stored(), settings["card"])
         kept = replace(wanted, data=stored.data, epochs=stored.epochs, steps_per_epoch=stored.steps_per_epoch)
-        different = [f.name for f in fields(kept) if getattr(stored, f.name) != getattr(kept, f.name)]
+        different = [*_differences(asdict(stored), asdict(kept))]
         if different:
             raise UsageError(
-                f"contains a run with other settings ({', '.join(different)})",
+                f"contains a run with other settings: {listed(different, most=LISTED_CHANGES)}",
                 source=self.folder,
-                hint="repeat the command of that run to resume it, choose "
-                " another folder with -o, or add --overwrite",
+                hint="repeat the command of that run to resume it, choose another folder with -o, or add "
+                "--overwrite",
             )
         return stored
 
@@ -225,14 +236,18 @@ class Run:
         """
         if self.folder.exists() and not self.folder.is_dir():
             raise UsageError("is a file, not a folder", source=self.folder, hint="choose another -o")
-        if self.folder.exists() and {path.name for path in self.folder.iterdir()} - {
-            CARD,
-            RECIPE,
-            REASONS,
-            COARSE,
-        }:
+        names = {path.name for path in self.folder.iterdir()} if self.folder.exists() else set()
+        folds = sorted(name for name in names if name.startswith(FOLD))
+        if folds:
             raise UsageError(
-                "is not empty and does not contain a run",
+                f"contains a training of several folds ({listed(folds)})",
+                source=self.folder,
+                hint="repeat its command, with --folds and without --fold, or choose another folder with -o",
+            )
+        others = sorted(names - {CARD, RECIPE, REASONS, COARSE})
+        if others:
+            raise UsageError(
+                f"is not empty and does not contain a run, but {others[0]}",
                 source=self.folder,
                 hint="choose another folder with -o",
             )
@@ -264,11 +279,51 @@ class Run:
         return specs.from_mapping(Begun, values, source=source, error=InputError)
 
 
+def require_place(out: Path, *, every: bool) -> None:
+    """Refuse a folder that no run can be begun or resumed in, before anything is done.
+
+    Args:
+        out: folder of the run.
+        every: whether every fold is trained there, each in a folder of its own.
+
+    Raises:
+        UsageError: it holds something else, or is a file.
+    """
+    if every:
+        require_folds_folder(out)
+    elif not Run(out).settings_path.exists():
+        Run(out).require_empty()
+
+
+def require_folds_folder(out: Path) -> None:
+    """Refuse a folder that holds something else than folds.
+
+    Raises:
+        UsageError: it does, or is a file.
+    """
+    if out.exists() and not out.is_dir():
+        raise UsageError("is a file, not a folder", source=out, hint="choose another -o")
+    own = (CARD, RECIPE, REASONS, FOLDS_SCORES, PAGE, SUSPECTS)
+    others = sorted(
+        path.name
+        for path in (out.iterdir() if out.is_dir() else ())
+        if not path.name.startswith(FOLD) and path.name not in own
+    )
+    if others:
+        raise UsageError(
+            f"contains {others[0]}, which does not belong to a training of several folds",
+            source=out,
+            hint="choose another folder with -o",
+        )
+
+
 @dataclass(frozen=True)
 class FollowedRun(Run):
     """A run as those see it that train along with the process which keeps it: they write nothing."""
 
-    def begin(self, recipe: Recipe, split: Split, command: Mapping[str, Any], *, anew: bool = False) -> Begun:
+    def begin(
+        self, recipe: Recipe, card: Card, split: Split, command: Mapping[str, Any], *, anew: bool = False
+    ) -> Begun:
         return Begun(SCHEMA, specs.to_mapping(recipe), {}, command)
 
     def fix_data(self, begun: Begun, digests: Digests) -> tuple[Begun, bool]:
@@ -284,6 +339,30 @@ class FollowedRun(Run):
     @contextmanager
     def locked(self) -> Iterator[None]:
         yield
+
+
+def _with_card(begun: Begun, card: Mapping[str, Any]) -> Begun:
+    """A run that an older version began: it stored where its card lay, and not what the card said."""
+    if not isinstance((begun.recipe or {}).get("card"), str):
+        return begun
+    return replace(begun, recipe={**(begun.recipe or {}), "card": card})
+
+
+def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
+    """Which settings of a run differ, such as `recipe.training.seed (was 0, is 1)`.
+
+    >>> [*_differences({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 3, "c": 2}, "d": [1] * 99})]
+    ['a.b (was 1, is 3)', 'd']
+    """
+    if before == now:
+        return
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        for key in dict.fromkeys((*before, *now)):
+            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
+        return
+    values = [json.dumps(value) for value in (before, now)]
+    short = all(len(value) <= LONGEST_VALUE for value in values)
+    yield f"{name} (was {values[0]}, is {values[1]})" if short else name
 
 
 def _this_process() -> dict[str, Any]:

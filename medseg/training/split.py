@@ -49,7 +49,8 @@ def make_split(
     chooses = selection_share > 0
     if len(rest) < 1 + chooses or (fold is not None and len(names) < folds):
         parts = "training and selection" if chooses else "training"
-        parts = parts if fold is None else f"{folds} folds, {parts}"
+        if fold is not None:
+            parts = f"{counted(folds, 'fold')}: each fold needs one to measure, and others for {parts}"
         raise InputError(
             f"{counted(len(names), 'case')} (or groups of cases) {plural(len(names), 'is', 'are')} "
             f"too few for {parts}",
@@ -66,9 +67,24 @@ def make_split(
     )
 
 
+def require_folds(groups: Mapping[str, str], *, folds: int, fold: int | None) -> None:
+    """Refuse folds that so few groups of cases cannot be split into, before a training is planned.
+
+    Args:
+        groups: case id -> group.
+        folds: number of folds.
+        fold: the fold measured at the end; None trains on all.
+
+    Raises:
+        UsageError: the fold does not exist.
+        InputError: there are too few groups.
+    """
+    make_split(groups, folds=folds, fold=fold, selection_share=0.0, seed=0)
+
+
 def _mend(there: int, train: int, fold: int | None) -> str:
     """What splits so few groups, where `train` at least must be left beside those that are measured."""
-    if fold is None or there < max(2, train):
+    if fold is None or there < train:
         return "add cases"
     return f"add cases, or give --folds {there}" if there > train else "add cases, or give --fold none"
 

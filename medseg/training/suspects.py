@@ -51,9 +51,9 @@ class Suspect:
         """What it may be."""
         if math.isnan(self.learnt):
             return "its labels may be wrong, or it is unlike the others"
-        if self.median - self.learnt >= LEAST_BELOW:
-            return "its labels are likely wrong: a model that trained on it does not agree with them either"
-        return "it is unlike the others: a model that trained on it agrees with its labels"
+        if self.learnt - self.dice >= (self.median - self.dice) / 2:
+            return "it is unlike the others: a model that trained on it agrees with its labels"
+        return "its labels are likely wrong: a model that trained on it does not agree with them either"
 
 
 def suspects(cases: Sequence[ReportCase], learnt: Callable[[str], float] | None = None) -> list[Suspect]:

@@ -106,7 +106,7 @@ def train(
     card = card.adopting(found)
     split = _split(found, recipe, options)
     run = Run(out) if team.leads else FollowedRun(out)
-    begun = run.begin(recipe, split, _command(options), anew=options.overwrite)
+    begun = run.begin(recipe, card, split, _command(options), anew=options.overwrite)
     with run.locked(), run.begun():
         for text in (_describe(split, recipe), *notes):
             say(text)

@@ -54,10 +54,11 @@ LABELS = (ramp() % 3).astype(np.uint8)
 STRUCTURES = from_labels({1: "front", 2: "back"})
 SETTINGS = (
     load_recipe("phantom_unet3d").fitted_to(load_card("phantom")),
+    load_card("phantom"),
     make_split({f"c{n}": f"c{n}" for n in range(6)}, folds=3, fold=0, selection_share=0.2, seed=0),
     {"epochs": None, "time_budget_s": 60.0},
 )
-"""Recipe, split and command of a training."""
+"""Recipe, card, split and command of a training."""
 
 
 @dataclass(frozen=True)

@@ -207,7 +207,7 @@ def test_every_case_is_accounted_for() -> None:
         failures=(Failure("broken", "cut off"),),
     )
     text = words(html.cohort_page(found))
-    assert "5 cases were given: 3 with a segmentation, 2 without." in text
+    assert "5 cases are in this report: 3 with a segmentation, 2 without." in text
     assert "1 without a segmentation counts as missed in every number below." in text
     assert "1 could not be measured and is in no number below." in text
     for name in ("lost", "broken"):

@@ -209,10 +209,12 @@ def test_words_that_promise_too_much_are_absent(page: str) -> None:
 
 def test_all_cases_are_accounted_for() -> None:
     text = " ".join(parsed(PAGES["cohort"]).text.split())
-    assert "3 cases were given: 1 with a segmentation, 2 without." in text
+    assert "3 cases are in this report: 1 with a segmentation, 2 without." in text
     assert "1 without a segmentation counts as missed" in text
     assert "1 could not be measured and is in no number below" in text
-    assert "0 cases were given: 0 with a segmentation" in " ".join(parsed(PAGES["empty cohort"]).text.split())
+    assert "0 cases are in this report: 0 with a segmentation" in " ".join(
+        parsed(PAGES["empty cohort"]).text.split()
+    )
 
 
 def test_the_same_case_gives_the_same_page_and_a_date_only_when_given() -> None:

@@ -250,7 +250,7 @@ def test_a_cohort_becomes_a_page(tmp_path: Path) -> None:
     out = tmp_path / "cohort.html"
     report_cohort(Scores(results), structures=PAIR, out=out, title="three")
     page = out.read_text()
-    assert "3 cases were given: 3 with a segmentation" in page
+    assert "3 cases are in this report: 3 with a segmentation" in page
     assert "data:image/png" in page
 
 

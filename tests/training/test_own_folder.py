@@ -9,7 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 
+from medseg.core.errors import UsageError
 from medseg.core.structures import from_labels
 from medseg.core.volume import FileForm, Grid, LabelMap
 from medseg.data.cards import load_card
@@ -18,11 +20,16 @@ from medseg.io import read_volume, write_image
 from medseg.io.labels import read_labels
 from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.model.file import load_model
+from medseg.reporting import training
 from medseg.reporting.case.content import case_from_result
+from medseg.reporting.training import TrainingReport, training_page
 from medseg.training import folds
+from medseg.training.budget import Length
 from medseg.training.largest import gains_of, improved_by_largest
+from medseg.training.length import _fitting
 from medseg.training.planning import dataset
 from medseg.training.planning.speed import Speed
+from medseg.training.run import require_place
 from medseg.training.suspects import suspects, write_suspects
 from tests.helpers.commands import medseg
 
@@ -182,7 +189,9 @@ def test_what_was_found_is_told_and_nothing_is_written(tmp_path: Path) -> None:
     for case in cases(tmp_path / "phantoms"):
         two_folders(data, *case)
     put(data / "images" / "phantom_000.nii.gz", data / "images" / "unlabelled.nii.gz")
-    told = medseg("train", "--data", data, "-o", tmp_path / "run", "--dry-run", "--names", "1=left lobe")
+    told = medseg(
+        "train", "--data", data, "-o", tmp_path / "run", "--dry-run", "--names", "1=left lobe", "--folds", 3
+    )
     assert told.code == 0, told.err
     assert "left lobe" in told.err
     assert "unlabelled.nii.gz: it has no label file" in told.err
@@ -269,6 +278,8 @@ def test_a_case_with_wrong_labels_is_named(tmp_path: Path) -> None:
     assert "likely wrong" in wrong.sentence
     (hard,) = suspects(cases, lambda _: 0.97)
     assert "agrees with its labels" in hard.sentence
+    (learnt,) = suspects(cases, lambda _: 0.887)
+    assert "agrees with its labels" in learnt.sentence, "far above the 0.25 of a model that did not see it"
     assert suspects(cases[:4]) == []
     write_suspects(tmp_path / "suspects.csv", [wrong])
     assert "odd,0.2500,1.0000,0.3000,its labels are likely wrong" in (tmp_path / "suspects.csv").read_text()
@@ -292,7 +303,8 @@ def test_a_model_is_where_the_training_of_a_folder_starts(tmp_path: Path) -> Non
     assert after.spec.training.began_from is not None
     kept = [name for name in before.weights if name.startswith("encoder.")]
     assert all(np.array_equal(before.weights[name], after.weights[name]) for name in kept)
-    assert "does not exist" in medseg("train", "--data", data, "-o", run, *words, "--freeze", "encode").err
+    wrong = ("--init", first, "--freeze", "encode")
+    assert "does not exist" in medseg("train", "--data", data, "-o", run, *words, *wrong).err
 
 
 def test_slurm_gets_a_job_for_each_fold_and_nothing_is_trained(tmp_path: Path) -> None:
@@ -336,3 +348,145 @@ def test_what_the_largest_component_would_do_is_measured() -> None:
     assert set(improved_by_largest([found] * 5)) == {"lobe"}
     assert improved_by_largest([found] * 4) == {}
     assert improved_by_largest([{"lobe": (0.9, 0.9005)}] * 5) == {}
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    for case in cases(tmp_path / "phantoms"):
+        two_folders(tmp_path / "scans", *case)
+    return tmp_path / "scans"
+
+
+def test_a_refused_training_writes_nothing_and_a_dry_run_refuses_the_same(
+    scans: Path, tmp_path: Path
+) -> None:
+    full = tmp_path / "full"
+    full.mkdir()
+    (full / "thesis.docx").write_text("hi")
+    new = tmp_path / "new"
+    for out, words, said in (
+        (full, (), "is not empty and does not contain a run, but thesis.docx"),
+        (new, ("--fold", 9), "fold 9 of 5 does not exist"),
+        (new, ("--folds", 20), "3 cases (or groups of cases) are too few for 20 folds"),
+    ):
+        for more in ((), ("--dry-run",)):
+            ran = medseg("train", "--data", scans, "-o", out, *words, *more)
+            assert ran.code in (2, 3)
+            assert said in ran.err
+    assert [path.name for path in full.iterdir()] == ["thesis.docx"]
+    assert not new.exists()
+
+
+def test_a_plan_that_lies_in_the_folder_is_told_and_not_contradicted(scans: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    made = ("--names", "1=left lobe,2=right lobe", "--profile", "fast", "--max-memory", "1G")
+    assert medseg("plan", "--data", scans, "-o", run, *made).code == 0
+    other = Path(shutil.copytree(scans, tmp_path / "other"))
+    words = ("train", "--data", other, "-o", run, "--folds", 3, "--dry-run")
+    for option, said in (
+        (("--names", "1=liver"), "calls 1 'left lobe', and --names calls it 'liver'"),
+        (("--profile", "large"), "was made with --profile fast, not large"),
+        (("--max-memory", "2G"), "was made for a memory of 1073741824 bytes, not of 2147483648 bytes"),
+    ):
+        refused = medseg(*words, *option)
+        assert (refused.code, said in refused.err) == (2, True), refused.err
+        assert "leave the option out to train by this plan, add --overwrite" in refused.err
+    told = medseg(*words, *made)
+    assert told.code == 0, told.err
+    assert (
+        f"trains by the plan in {run}/recipe.toml, which was made for 3 cases of scans, and there are "
+        in (told.err)
+    )
+    assert "3 cases of other now" in told.err
+    assert "for 10 minutes" in told.err, "the plan that the run would use"
+    shown = {row["setting"]: row["value"] for row in medseg(*words, "--json").json()["choices"]}  # type: ignore[index]
+    assert shown["data"] == "3 cases of scans"
+    assert medseg("train", "--data", scans, "-o", run, "--folds", 3, "--dry-run").err.startswith(
+        f"trains by the plan in {run}/recipe.toml; --overwrite"
+    )
+
+
+def test_the_length_is_that_of_the_plan(scans: Path, tmp_path: Path) -> None:
+    options = dataset.PlanOptions(profile="fast", folds=3)
+    path, kept = dataset.plan_of_run(scans, tmp_path / "run", options)
+    assert dataset.plan_of_run(scans, tmp_path / "run", dataset.PlanOptions(folds=3)) == (path, kept)
+    assert kept.seconds == 600
+    short = dataset.PlanOptions(time_budget_s=90.0, folds=3)
+    assert dataset.plan_of_run(scans, tmp_path / "run", short)[1].seconds == 90
+
+
+def test_names_that_repeat_are_refused(scans: Path) -> None:
+    for names, said in (("1=liver,2=liver", "the name 'liver' twice"), ("1=a,1=b", "the value 1")):
+        told = medseg("plan", "--data", scans, "--names", names)
+        assert (told.code, said in told.err) == (2, True), told.err
+
+
+def test_a_fold_is_no_run_in_the_folder_of_all_folds(tmp_path: Path) -> None:
+    (tmp_path / "run" / "fold_0").mkdir(parents=True)
+    with pytest.raises(UsageError, match=r"contains a training of several folds \(fold_0\)"):
+        require_place(tmp_path / "run", every=False)
+    require_place(tmp_path / "run", every=True)
+
+
+def test_a_job_trains_with_every_option_of_the_command(scans: Path, tmp_path: Path) -> None:
+    run, more = (
+        tmp_path / "run",
+        ("--seed", 3, "--fill-nan", "0.0", "-d", "cpu", "--threads", 1, "--assume-ras"),
+    )
+    told = medseg("train", "--data", scans, "-o", run, "--folds", 3, *more, "--slurm", "--profile", "fast")
+    assert told.code == 0, told.err
+    lines = [line for line in told.out.splitlines() if "medseg train" in line]
+    assert len(lines) == 2
+    for line in lines:
+        assert line.endswith("--seed 3 --assume-ras --fill-nan 0.0 --device cpu --threads 1")
+    refused = medseg("train", "--data", scans, "-o", run, "--folds", 3, "--fold", 1, "--slurm")
+    assert (refused.code, refused.out) == (2, "")
+    assert "--slurm trains every fold" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--fold", "none", "--folds", 3), "--fold none trains on every case"),
+        (("--freeze", "encoder"), "--freeze 'encoder' keeps weights that are random without --init"),
+        (("--max-memory", "10M", "--folds", 3), "a memory of 10 MB is too little"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    scans: Path, tmp_path: Path, words: tuple[object, ...], said: str
+) -> None:
+    for more in ((), ("--dry-run",)):
+        ran = medseg("train", "--data", scans, "-o", tmp_path / "run", *words, *more)
+        assert (ran.code, said in ran.err) == (2, True), ran.err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_plan_for_seconds_says_seconds_and_small_volumes_have_figures(scans: Path) -> None:
+    told = medseg("plan", "--data", scans, "--time-budget", "50s")
+    assert "for 50 seconds" in told.out
+    assert "0.108" in told.out
+
+
+def test_the_page_says_that_a_plan_is_no_account_of_the_training() -> None:
+    plan = (("length", "4000 steps of 2 patches", "for 60 minutes"),)
+    page = training_page(TrainingReport("lr", (("Length", "8 epochs"),), plan, (), None))
+    assert "what was trained is stated under Training" in page
+
+
+def test_a_curve_of_one_epoch_has_an_axis_of_whole_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float]] = []
+    honest = training._dress
+
+    def dress(axes: Axes, title: str, *, legend: bool) -> None:
+        honest(axes, title, legend=legend)
+        seen.append(axes.get_xlim())
+
+    monkeypatch.setattr(training, "_dress", dress)
+    assert training.curves_png([training.Curve("fold 0", (0.5,))])
+    assert seen == [(0, 2)]
+
+
+def test_a_budget_that_reading_used_up_is_said_without_a_negative_time() -> None:
+    told = _fitting(Length(1, 1, 4.0, 24.0), 6, -2.0)
+    assert "reading the cases took the whole time budget and 2 s more" in told
+    assert "-2" not in told

@@ -341,7 +341,7 @@ def phantoms(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_memory_that_is_stated_bounds_a_plan(phantoms: Path) -> None:
-    options = PlanOptions(max_memory=1 << 20)
+    options = PlanOptions(max_memory=105 << 20)
     assert np.prod(planned(survey(phantoms, options), options).recipe.training.patch) <= 1.15 * 32**3
 
 

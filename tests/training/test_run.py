@@ -21,7 +21,8 @@ from medseg.training.recipe import load_recipe
 from medseg.training.run import Begun, Run
 from medseg.training.split import Split, make_split
 
-RECIPE = load_recipe("phantom_unet3d").fitted_to(load_card("phantom"))
+CARD = load_card("phantom")
+RECIPE = load_recipe("phantom_unet3d").fitted_to(CARD)
 SPLIT = make_split({f"c{n}": f"c{n}" for n in range(6)}, folds=3, fold=0, selection_share=0.2, seed=0)
 HOLD = """
 import os, sys
@@ -50,7 +51,7 @@ def holding(folder: Path, process: int = 0) -> Iterator[subprocess.Popen[str]]:
 
 
 def begin(run: Run, split: Split = SPLIT, **changes: object) -> Begun:
-    return run.begin(replace(RECIPE, **changes), split, COMMAND)
+    return run.begin(replace(RECIPE, **changes), CARD, split, COMMAND)
 
 
 def test_the_same_settings_go_on_and_others_are_refused_by_name(tmp_path: Path) -> None:
@@ -59,12 +60,28 @@ def test_the_same_settings_go_on_and_others_are_refused_by_name(tmp_path: Path) 
     run.fix_length(stored, 7)
     assert begin(run).epochs == 7
     text = run.settings_path.read_text()
-    for changes, what in (({"description": "x"}, "recipe"), ({"split": replace(SPLIT, seed=1)}, "split")):
-        with pytest.raises(UsageError, match=f"other settings \\({what}\\)"):
+    for changes, what in (
+        ({"name": "x"}, 'recipe.name (was "phantom_unet3d", is "x")'),
+        ({"split": replace(SPLIT, seed=1)}, "split.seed (was 0, is 1)"),
+    ):
+        with pytest.raises(UsageError, match=f"other settings: {re.escape(what)}; repeat the command"):
             begin(run, **changes)
-    with pytest.raises(UsageError, match=r"\(command\)"):
-        run.begin(RECIPE, SPLIT, COMMAND | {"epochs": 3})
+    with pytest.raises(UsageError, match=r"settings: command.epochs \(was null, is 3\)"):
+        run.begin(RECIPE, CARD, SPLIT, COMMAND | {"epochs": 3})
     assert run.settings_path.read_text() == text
+
+
+def test_where_a_card_lies_is_no_setting_and_what_it_says_is_one(tmp_path: Path) -> None:
+    run = Run(tmp_path / "run")
+    begin(run, card="run/card.toml")
+    begin(run, card=str(tmp_path / "moved" / "card.toml"))
+    assert str(tmp_path) not in run.settings_path.read_text()
+    with pytest.raises(UsageError, match=r'recipe.card.layout \(was "decathlon", is "folder"\)'):
+        run.begin(RECIPE, replace(CARD, layout="folder"), SPLIT, COMMAND)
+    stored = json.loads(run.settings_path.read_text())
+    stored["recipe"]["card"] = "where/an/older/version/found/card.toml"
+    run.settings_path.write_text(json.dumps(stored))
+    begin(run)
 
 
 def test_what_a_run_stores_stays_as_it_was(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from medseg.core.errors import InputError, UsageError
-from medseg.training.split import Split, make_split
+from medseg.training.split import Split, make_split, require_folds
 
 CASES = {f"case_{n:02d}": f"case_{n:02d}" for n in range(23)}
 PATIENTS = {f"scan_{n:02d}": f"patient_{n // 3}" for n in range(24)}
@@ -92,6 +92,7 @@ def test_too_few_groups_are_refused(count: int, folds: int, fold: int | None) ->
         (3, 2, 0, "add cases, or give --folds 3"),
         (2, 2, 0, "add cases, or give --fold none"),
         (1, 5, 0, "add cases"),
+        (0, 5, 0, "add cases"),
         (1, 5, None, "add cases"),
     ],
 )
@@ -106,6 +107,16 @@ def test_the_mend_for_too_few_groups_is_one(count: int, folds: int, fold: int | 
         assert split(few, None, folds).train
 
 
+def test_one_case_is_refused_in_a_sentence_and_may_train_alone() -> None:
+    with pytest.raises(InputError) as refusal:
+        require_folds({"c0": "c0"}, folds=5, fold=0)
+    assert str(refusal.value) == (
+        "1 case (or groups of cases) is too few for 5 folds: each fold needs one to measure, and others for "
+        "training; add cases, or give --fold none"
+    )
+    require_folds({"c0": "c0"}, folds=5, fold=None)
+
+
 @pytest.mark.parametrize(
     ("count", "folds", "fold"), [(2, 5, None), (3, 3, 2), (3, 2, 1), (5, 5, 0), (4, 2, 0)]
 )
@@ -118,5 +129,5 @@ def test_just_enough_groups_serve(count: int, folds: int, fold: int | None) -> N
 def test_without_selection_a_group_less_serves() -> None:
     few = {"a": "a", "b": "b"}
     assert len(split(few, 0, 2, share=0.0).train) == 1
-    with pytest.raises(InputError, match="too few for 2 folds, training and selection"):
+    with pytest.raises(InputError, match=r"too few for 2 folds: .* training and selection"):
         split(few, 0, 2)

@@ -168,8 +168,8 @@ def test_the_same_command_does_not_train_again(bench: Bench, run: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "what"),
     [
-        (("--epochs", 3), "recipe, command"), (("--seed", 5), "recipe, split"), (("--fold", 1), "split"),
-        (("--time-budget", "20s"), "command"),
+        (("--epochs", 3), "recipe.training.epochs (was 2, is 3)"), (("--seed", 5), "split.seed"),
+        (("--fold", 1), "split.fold (was 0, is 1)"), (("--time-budget", "20s"), "command.time_budget_s"),
     ],
 )  # fmt: skip
 def test_other_settings_are_refused_and_change_nothing(
@@ -178,7 +178,8 @@ def test_other_settings_are_refused_and_change_nothing(
     before = tree(run)
     ran = train(bench.recipe, bench.data, run, *more)
     assert (ran.code, ran.out) == (2, "")
-    assert f"with other settings ({what})" in ran.err
+    assert "with other settings: " in ran.err
+    assert what in ran.err
     assert tree(run) == before
 
 

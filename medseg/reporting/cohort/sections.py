@@ -154,7 +154,7 @@ def _flow(cohort: ReportCohort) -> tuple[Block, ...]:
     missing, failed = len(cohort.missing), len(cohort.failures)
     total = len(cohort.cases) + failed
     said = [
-        f"{counted(total, 'case')} {plural(total, 'was', 'were')} given: "
+        f"{counted(total, 'case')} {plural(total, 'is', 'are')} in this report: "
         f"{len(cohort.cases) - missing} with a segmentation, {missing + failed} without."
     ]
     if missing:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -14,14 +14,23 @@ from medseg.core.structures import StructureSet, from_labels
 from medseg.data.cards import Card, load_card
 from medseg.data.fingerprint import Fingerprint, fingerprint
 from medseg.data.layouts import layout_of
-from medseg.data.source import Origin, cards, origin
+from medseg.data.source import Origin, cards, found_in, origin
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
 from medseg.io.memory import available_bytes
 from medseg.model.spec import ModelSpec
-from medseg.training.planning.plan import PROFILES, Limits, Plan, kept_network, plan
+from medseg.training.planning.kept import (
+    USUAL_PROFILE,
+    kept_length,
+    made_for,
+    read_reasons,
+    refuse_contradictions,
+    told,
+)
+from medseg.training.planning.plan import PROFILES, Limits, Plan, Reason, kept_network, plan
 from medseg.training.planning.speed import measured_network, measured_speed
-from medseg.training.run import CARD, REASONS, RECIPE
+from medseg.training.run import CARD, REASONS, RECIPE, require_place
+from medseg.training.split import require_folds
 from medseg.training.team import ALONE, Team
 
 MEMORY_SHARE = 0.5
@@ -36,7 +45,7 @@ class PlanOptions:
     """What a plan keeps to.
 
     Attributes:
-        profile: one of `PROFILES`: how long a training is whose length nobody states.
+        profile: one of `PROFILES`: how long a training is whose length nobody states; None for the usual.
         time_budget_s: how long all trainings together may take; None for the profile's, each.
         trainings: one, or one for each fold.
         max_memory: bytes it may need; None for half of what is free.
@@ -46,9 +55,11 @@ class PlanOptions:
         team: the processes that train together; the first plans.
         reading: decisions that the files leave open.
         start: the model whose weights the training starts from; its network and preparation are kept.
+        folds: number of folds.
+        fold: the fold that is measured at the end; None trains on every case.
     """
 
-    profile: str = "standard"
+    profile: str | None = None
     time_budget_s: float | None = None
     trainings: int = 1
     max_memory: int | None = None
@@ -58,12 +69,14 @@ class PlanOptions:
     team: Team = ALONE
     reading: ReadOptions = ReadOptions()
     start: ModelSpec | None = None
+    folds: int = 5
+    fold: int | None = 0
 
     @property
     def seconds(self) -> float:
         """How long one training may take."""
         budget = self.time_budget_s
-        return PROFILES[self.profile] if budget is None else budget / self.trainings
+        return PROFILES[self.profile or USUAL_PROFILE] if budget is None else budget / self.trainings
 
     @property
     def all_seconds(self) -> float:
@@ -115,14 +128,26 @@ def _named(structures: StructureSet, names: Mapping[int, str]) -> StructureSet:
 
 
 def planned(seen: Survey, options: PlanOptions) -> Plan:
-    """The plan for a dataset on this machine; the speed of the machine is measured for some seconds."""
+    """The plan for a dataset on this machine; the speed of the machine is measured for some seconds.
+
+    Raises:
+        UsageError: the memory does not suffice for the smallest patches.
+    """
     channels, outputs = len(seen.found.channels), max(2, seen.found.structures.output_channels)
     kept = None if options.start is None else kept_network(options.start)
     spec = replace(kept or measured_network(), in_channels=channels, out_channels=outputs)
     speed = measured_speed(spec, device=options.device, threads=options.threads)
     memory = options.max_memory or int(MEMORY_SHARE * (available_bytes() or USUAL_BYTES))
     limits = Limits(options.seconds, memory, speed, options.team.size, options.trainings)
-    return plan(seen.like, _card_of(seen), limits, options.start)
+    if memory < limits.least_bytes:
+        raise UsageError(
+            f"a memory of {memory / 2**20:.0f} MB is too little: the smallest patches need "
+            f"{limits.least_bytes / 2**20:.0f} MB",
+            hint="give more with --max-memory",
+        )
+    made = plan(seen.like, _card_of(seen), limits, options.start)
+    asked = made_for(seen.found, options.profile, options.time_budget_s, options.max_memory)
+    return replace(made, reasons=(*asked, *made.reasons))
 
 
 def _card_of(seen: Survey) -> Card:
@@ -148,10 +173,12 @@ def plan_of_run(
     options: PlanOptions,
     *,
     overwrite: bool = False,
+    write: bool = True,
     on_case: Callable[[int, int], None] = lambda *_: None,
     on_survey: Callable[[Survey], None] = lambda _: None,
-    on_plan: Callable[[Plan], None] = lambda _: None,
-) -> Path:
+    on_plan: Callable[[Sequence[Reason]], None] = lambda _: None,
+    say: Callable[[str], None] = lambda _: None,
+) -> tuple[Path, PlanOptions]:
     """The recipe of a run: the one that lies there already, or one that is planned now and written there.
 
     Args:
@@ -159,21 +186,46 @@ def plan_of_run(
         out: folder of the run.
         options: what the plan keeps to.
         overwrite: plan anew where a plan lies.
+        write: the plan; False only shows it.
         on_case: called after each case with its number and how many there are.
         on_survey: called with what was found.
-        on_plan: called with the plan, before it is written.
+        on_plan: called with the choices of a plan that is made now, before it is written, or only shown.
+        say: called where a plan lies, with which it is and what it was made for.
+
+    Returns:
+        The path of the recipe, and the options with the length that the plan was made for.
 
     Raises:
+        UsageError: the folder holds something else, or a plan that the options contradict.
         MedsegError: see `survey`.
     """
-    path = out / RECIPE
-    if options.team.leads and (overwrite or not path.is_file()):
-        seen = survey(data, options, on_case)
-        on_survey(seen)
-        made = planned(seen, options)
-        on_plan(made)
-        write_plan(made, out, overwrite=overwrite)
-    return options.team.agreed(path)
+    path, length = out / RECIPE, (options.profile, options.time_budget_s)
+    if options.team.leads:
+        require_place(out, every=options.trainings > 1)
+        if path.is_file() and not overwrite:
+            found = found_in(data, complete=False, reading=options.reading)
+            _require_folds(found, options)
+            structures = load_card(out / CARD).structure_set if options.names else found.structures
+            refuse_contradictions(out, structures, options.names, options.profile, options.max_memory)
+            say(told(out, found))
+            length = kept_length(out) if length == (None, None) else length
+            if not write:
+                on_plan(read_reasons(out))
+        else:
+            seen = survey(data, options, on_case)
+            on_survey(seen)
+            _require_folds(seen.found, options)
+            made = planned(seen, options)
+            on_plan(made.reasons)
+            if write:
+                write_plan(made, out, overwrite=overwrite)
+    path, (profile, budget) = options.team.agreed((path, length))
+    return path, replace(options, profile=profile, time_budget_s=budget)
+
+
+def _require_folds(found: Origin, options: PlanOptions) -> None:
+    groups = {case.case_id: case.group for case in found.files.cases}
+    require_folds(groups, folds=options.folds, fold=options.fold)
 
 
 def write_plan(made: Plan, folder: Path, *, overwrite: bool = False) -> Path:

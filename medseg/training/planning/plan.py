@@ -94,6 +94,11 @@ class Limits:
         """Patches of a step."""
         return self.own_batch * self.processes
 
+    @property
+    def least_bytes(self) -> int:
+        """Memory that the smallest patches need."""
+        return int(self.own_batch * LEAST_VOXELS * BYTES_PER_VOXEL)
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -339,7 +344,7 @@ def _training(
     groups = len({case.group for case in like.cases})
     few = groups < FEW_GROUPS
     reasons += [
-        Reason("length", f"{steps} steps of {batch} patches", f"for {limits.seconds / 60:.0f} minutes"),
+        Reason("length", f"{steps} steps of {batch} patches", f"for {_duration(limits.seconds)}"),
         Reason(
             "checkpoint",
             "the last" if few else "the best on whole volumes of a tenth of the cases",
@@ -358,6 +363,15 @@ def _training(
         selection_share=0.0 if few else 0.1,
         patience=0 if few else EPOCHS // 2,
     )
+
+
+def _duration(seconds: float) -> str:
+    """A duration for people, in minutes where there are two.
+
+    >>> _duration(3600.0), _duration(50.0)
+    ('60 minutes', '50 seconds')
+    """
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
 
 
 def _millions(voxels: float) -> str:

@@ -134,8 +134,8 @@ def dice_by_volume(cohort: ReportCohort) -> Picture | None:
             extra |= _by_volume(axes[name], cohort, name, known[name])
         data = png(figure)
     said = (
-        " Hollow points are missed structures or, at the left edge, extra structures, which the reference "
-        "does not contain."
+        " Hollow points have no overlap: the structure is missed or lies elsewhere; those at the left "
+        "edge are extra structures, which the reference does not contain."
         if extra
         else ""
     )
