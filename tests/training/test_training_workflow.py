@@ -185,7 +185,8 @@ def test_other_settings_are_refused_and_change_nothing(
 
 def test_overwrite_begins_anew_and_spares_what_is_not_its_own(bench: Bench, run: Path) -> None:
     (run / "notes.txt").write_text("mine")
-    ran = train(bench.recipe, bench.data, run, "--overwrite", "--epochs", 1, "--fold", "none")
+    more = ("--overwrite", "--epochs", 1, "--fold", "none", "--threads", 1)
+    ran = medseg("train", bench.recipe, "--data", bench.data, "-o", run, *more)
     assert ran.code == 0, ran.err
     assert "resuming" not in ran.err
     assert {p.name for p in run.iterdir()} == FILES - MEASURED | {"notes.txt"}
