@@ -16,7 +16,7 @@ What differs is what trainers do about it:
 - patches: nnU-Net reads them from compressed files, larger than the network's for its rotations need the rim,
   and changes them in processes of their own, as MONAI's DataLoader does with crops of cached scans; medseg
   reads a changed patch of a scan in memory in one interpolation, in a thread;
-- augmentation: what medseg plans (elastic 0.3, rotation and scaling 0.5, mirrors, contrast, noise), nnU-Net's
+- augmentation: the recipe's (elastic 0.3, rotation and scaling 0.5, mirrors, contrast, noise), nnU-Net's
   (rotation and scaling 0.2 each, mirrors, blur, low resolution, contrast, noise), MONAI's tutorials'
   (mirrors, scaled and shifted intensities), which is the least;
 - medseg averages the weights at every step, and looks for values that are not finite.

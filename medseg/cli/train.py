@@ -255,7 +255,6 @@ def _tell_result(done: _Done, team: Team, *, as_json: bool, quiet: bool) -> None
 
     if not team.leads:
         return
-
     if as_json:
         result(json.dumps(done.content))
         return
