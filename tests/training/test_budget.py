@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from medseg.training import budget
 from medseg.training import checkpoint as checkpoints
-from medseg.training.budget import MARGIN, Length, length_within
+from medseg.training.budget import ENDING_S, MARGIN, Length, length_within
 from medseg.training.loop import Trainer
 
 
@@ -101,8 +101,8 @@ def test_as_many_epochs_as_fit_by_the_clock(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(Trainer, "step", step)
     trainer.validate = validate
     whole = length_within(trainer, 1000.0)
-    assert whole == Length(int(MARGIN * 992 / 10), 3, whole.epochs * 10.0, 10.0), "8 s are measured"
-    assert length_within(trainer, 16.6) == Length(1, 2, 8.0, 10.0)
+    assert whole == Length(int((MARGIN * 992 - ENDING_S) / 10), 3, whole.epochs * 10.0, 10.0), "8 s are measured"
+    assert length_within(trainer, 22.5) == Length(1, 2, 8.0, 10.0)
     assert length_within(trainer, 5.0) == Length(1, 1, 6.0, 10.0)
     assert length_within(trainer, -5.0) == Length(1, 1, 6.0, 10.0)
 
