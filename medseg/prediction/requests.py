@@ -11,9 +11,11 @@ from pathlib import Path
 
 from medseg.core.errors import InputError, MedsegError, UsageError, counted, listed
 from medseg.data import bids
-from medseg.data.layouts import CaseFiles, detect, read_layout
+from medseg.data.layouts import CaseFiles, detect, read_layout, table
 from medseg.data.layouts.case import plain
 from medseg.data.layouts.description import description_of
+from medseg.data.layouts.file_roles import numbered_channel
+from medseg.data.layouts.scans import scans_of
 from medseg.io import files_of, is_dicom_folder, stem_and_suffix
 from medseg.io.contents import require_true_suffix
 from medseg.io.formats import FORMATS
@@ -100,12 +102,12 @@ class InputCase:
 def find_cases(words: Sequence[str], say: Say = lambda _: None) -> tuple[InputCase, ...]:
     """Cases named by `scan.nii.gz`, `flair=a.nii.gz t1c=b.nii.gz`, a DICOM folder, or a folder of scans.
 
-    A folder without scans of its own may be a dataset in a layout that medseg knows. Label files beside their
-    scans are left out.
+    A folder without scans of its own may be a dataset in a layout that medseg knows, or hold scans in folders
+    of its own; a table lists scans. Label files are left out.
 
     Raises:
         UsageError: some inputs lack a channel name, or a name occurs twice.
-        InputError: a path does not exist, a folder contains no scan, or numbered channels without names.
+        InputError: a path does not exist, a folder contains no scan, or its names can be read in two ways.
     """
     if not words:
         raise UsageError("no input was given", hint="give a scan, NAME=FILE for each channel, or a folder")
@@ -192,7 +194,7 @@ def _common_start(stems: Sequence[str]) -> str:
 def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     require_there(path)
     if not path.is_dir():
-        return [_file_case(path)]
+        return _table_cases(path, say) if table.fits(path) else [_file_case(path)]
     if bids.is_root(path):
         found = [replace(_file_case(scan), warnings=bids.misplaced(scan, path)) for scan in bids.scans(path)]
         say(f"{path.resolve().name} is read as a BIDS dataset: {counted(len(found), 'scan')}")
@@ -209,6 +211,10 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     if not cases and (layout := detect(path)):
         cases = [_dataset_case(case, path) for case in read_layout(path, layout, complete=False).cases]
         say(f"{path.resolve().name} is read in the layout {layout}: {counted(len(cases), 'case')}")
+    elif not cases and not bids.lacks_description(path):
+        cases = [_dataset_case(case, path) for case in scans_of(path)]
+        if cases:
+            say(f"{path.resolve().name} is read with the folders in it: {counted(len(cases), 'case')}")
     elif cases:
         _tell_aside(_passed_over(entries, cases), path, say)
     if not cases:
@@ -220,6 +226,13 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
         hint = f"add {bids.DESCRIPTION}, which marks a BIDS dataset" if without else None
         raise InputError(f"contains no scan (it contains: {seen or 'nothing'})", source=path, hint=hint)
     return cases
+
+
+def _table_cases(path: Path, say: Say) -> list[InputCase]:
+    """The scans that a table lists; its labels are not read."""
+    found = read_layout(path, "table", complete=False).cases
+    say(f"{path.name} is read as a table: {counted(len(found), 'case')}")
+    return [_dataset_case(case, path.parent) for case in found]
 
 
 def _entries(folder: Path) -> list[Path]:
@@ -270,8 +283,7 @@ def _without_labels(files: Sequence[Path], say: Say) -> list[Path]:
 def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
     """The cases of a folder with a file per channel, as nnU-Net names them; none if it is not such a folder.
 
-    Raises:
-        InputError: all cases have the same several channels, and no `dataset.json` names them.
+    Where no `dataset.json` names the channels, those that all cases have are called by their numbers.
     """
     found = [NUMBERED.fullmatch(stem_and_suffix(path)[0]) for path in files]
     sources: dict[str, dict[str, Path]] = {}
@@ -279,31 +291,22 @@ def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
         if match:
             sources.setdefault(match[1], {})[str(int(match[2]))] = path
     described = description_of(folder.parent)
-    names = described.get("channel_names") if "file_ending" in described else None
-    if (
-        all(found)
-        and isinstance(names, dict)
-        and all(n in names for source in sources.values() for n in source)
-    ):
-        return [
-            _numbered_case(stem, {str(names[n]): file for n, file in source.items()}, folder)
-            for stem, source in sources.items()
-        ]
-    if all(found) and len(sources) > 1 and (numbers := _shared_numbers(list(sources.values()))):
-        raise InputError(
-            f"contains one file per channel ({', '.join(numbers)}), but there is no dataset.json beside it "
-            "that names the channels",
-            source=folder,
-            hint="give NAME=FILE for each channel of a case",
-        )
-    return []
+    stated = described.get("channel_names") if "file_ending" in described else None
+    names = stated if isinstance(stated, dict) else {}
+    if not names and len(sources) > 1 and _share_numbers(list(sources.values())):
+        names = {n: numbered_channel(int(n)) for n in next(iter(sources.values()))}
+    if not all(found) or any(n not in names for source in sources.values() for n in source):
+        return []
+    return [
+        _numbered_case(stem, {str(names[n]): file for n, file in source.items()}, folder)
+        for stem, source in sources.items()
+    ]
 
 
-def _shared_numbers(sources: Sequence[Mapping[str, Path]]) -> list[str]:
-    """Endings of the files of every case, where all have the same several ones, counted from 0."""
+def _share_numbers(sources: Sequence[Mapping[str, Path]]) -> bool:
+    """Whether all cases have the same several channels, counted from 0."""
     first = {str(number) for number in range(len(sources[0]))}
-    same = len(first) > 1 and all(source.keys() == first for source in sources)
-    return [f"_{number:04d}" for number in range(len(first))] if same else []
+    return len(first) > 1 and all(source.keys() == first for source in sources)
 
 
 def _numbered_case(stem: str, files: Mapping[str, Path], folder: Path) -> InputCase:

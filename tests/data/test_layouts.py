@@ -17,7 +17,7 @@ from medseg.data.layouts import LAYOUTS, detect
 from medseg.data.layouts.brats import read as read_brats
 from medseg.data.layouts.decathlon import read as read_decathlon
 from medseg.data.layouts.description import read_json
-from medseg.data.layouts.images import read as read_images
+from medseg.data.layouts.folder import read as read_images
 from medseg.data.layouts.label_maps import read as read_label_maps
 from medseg.data.layouts.masks import mask_names
 from medseg.data.layouts.masks import read as read_masks
@@ -487,13 +487,13 @@ def test_groups_may_be_told_by_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
-        ((), "contains no image"),
-        (("images/a.png",), "no mask for 'a'"),
-        (("images/a.png", "masks/a.png", "masks/b.png"), "no image for 'b'"),
-        (("images/a.png", "images/a.tif", "masks/a.png"), "lists 'a' more than once"),
-        (("images/a.png", "masks/a.png", "labels/a.png"), "contains both masks/ and labels/"),
-        (("a.png", "a_mask.png", "a_seg.png"), "two masks of 'a'"),
-        (("a_mask.png",), "contains no image"),
+        ((), "neither scans nor label files"),
+        (("images/a.png",), "1 image and no label file"),
+        (("images/a.png", "masks/a.png", "masks/b.png"), "masks/b.png: has no image"),
+        (("images/a.png", "images/a.tif", "masks/a.png"), "both the image of masks/a.png"),
+        (("images/a.png", "masks/a.png", "labels/a.png"), "both labels of a"),
+        (("a.png", "a_mask.png", "a_seg.png"), "both labels of a"),
+        (("a_mask.png",), "no scan"),
     ],
 )
 def test_images_that_are_not_whole_are_refused(tmp_path: Path, names: tuple[str, ...], fault: str) -> None:

@@ -170,3 +170,55 @@ def test_nothing_is_written_into_a_dicom_folder(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="inside the input folder"):
             check_out([str(tmp_path / "series")], tmp_path / out, batch=False)
     check_out([str(tmp_path / "series")], tmp_path / "series_2", batch=False)
+
+
+@pytest.mark.parametrize(
+    ("names", "cases"),
+    [
+        (["p1/scan.nii.gz", "p2/scan.nii.gz"], {"p1": 1, "p2": 1}),
+        (["p1/image.nii.gz", "p1/seg.nii.gz", "p2/image.nii.gz"], {"p1": 1, "p2": 1}),
+        (["p1/t1.nii.gz", "p1/t2_fat.nii", "p2/t1.nii.gz", "p2/t2_fat.nii"], {"p1": 2, "p2": 2}),
+        (["p1/t1.nii.gz", "p1/t1_post.nii.gz"], {"p1": 2}),
+        (["imagesTr/a_0000.nii.gz", "imagesTr/a_0001.nii.gz", "labelsTr/a.nii.gz"], {"a": 2}),
+        (["site/p1/visit_2019.nii.gz", "site/p1/visit_2020.nii.gz"], {"site_p1_visit_2019": 1} | {
+            "site_p1_visit_2020": 1
+        }),
+        (["x/T2_001.nii.gz", "x/T2_002.nii.gz"], {"x_T2_001": 1, "x_T2_002": 1}),
+    ],
+)  # fmt: skip
+def test_scans_may_lie_in_folders_of_their_own(
+    tmp_path: Path, names: list[str], cases: dict[str, int]
+) -> None:
+    """Files that differ in a channel alone are of one case, which is called after its folder."""
+    for name in names:
+        touch((tmp_path / name).parent, Path(name).name)
+    said: list[str] = []
+    found = find_cases([str(tmp_path)], said.append)
+    assert {case.stem: len(case.files) for case in found} == cases
+    assert "read with the folders in it" in said[0]
+
+
+def test_two_files_of_one_channel_are_a_question(tmp_path: Path) -> None:
+    touch(tmp_path / "p1", "t1.nii.gz", "T1.mha")
+    with pytest.raises(InputError, match="same scan by their names"):
+        find_cases([str(tmp_path)])
+
+
+def test_numbered_channels_without_names_are_called_by_their_numbers(tmp_path: Path) -> None:
+    """As `medseg train` calls them, so that what it trained takes them."""
+    touch(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz")
+    first, second = find_cases([str(tmp_path)])
+    assert (first.stem, second.stem) == ("a", "b")
+    assert isinstance(first.source, dict)
+    assert [*first.source] == ["channel_0", "channel_1"]
+
+
+def test_a_table_lists_scans_with_or_without_labels(tmp_path: Path) -> None:
+    touch(tmp_path, "x.nii.gz", "y.nii.gz")
+    table = tmp_path / "cases.csv"
+    table.write_text("case,image\nanna,x.nii.gz\nbert,y.nii.gz\n")
+    found = find_cases([str(table)])
+    assert [(case.stem, case.first.name) for case in found] == [("anna", "x.nii.gz"), ("bert", "y.nii.gz")]
+    table.write_text("case,t1,t2,mask\nanna,x.nii.gz,y.nii.gz,none.nii.gz\n")
+    (case,) = find_cases([str(table)])
+    assert case.taking(["t2", "t1"]).source == {"t2": tmp_path / "y.nii.gz", "t1": tmp_path / "x.nii.gz"}

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
@@ -46,7 +46,9 @@ MODALITIES = frozenset((
 NUMBERED = re.compile(r"\d{4}")
 """How nnU-Net numbers channels."""
 
-_BREAKS = re.compile(r"[\s_.,;()\[\]-]+")
+_BREAKS = re.compile(r"([\s_.,;()\[\]-]+)")
+_KEPT_MARKS = "_.-"
+"""Breaks that a case's name keeps; others become `_`."""
 _NUMBERED_MASKS = re.compile(r"(?i)(annotations|contours|labels|masks|rois|segmentations|segs)(\d+)$")
 """Folders of a second set of labels, such as masks2/."""
 
@@ -62,7 +64,7 @@ class FileName:
         is_label: whether it holds labels.
         words: in lower case, of the folders and the file, without words of roles.
         places: the folders that gave a word, as they are spelt.
-        case_id: the folders and the stem as they are spelt, without words of roles.
+        spelt: the words as they are spelt, all but the first with what joins each to the one before.
         top: the outermost folder it lies in, below the root; empty for none.
     """
 
@@ -70,8 +72,13 @@ class FileName:
     is_label: bool
     words: tuple[str, ...]
     places: tuple[str, ...]
-    case_id: str
+    spelt: tuple[str, ...]
     top: str
+
+    @property
+    def case_id(self) -> str:
+        """The folders and the stem as they are spelt, without words of roles."""
+        return "".join(self.spelt)
 
 
 def name_of(path: Path, root: Path = Path()) -> FileName:
@@ -83,24 +90,32 @@ def name_of(path: Path, root: Path = Path()) -> FileName:
     is_dicom = holds_labels(path)
     stem = "" if is_dicom else path.name if path.is_dir() else stem_and_suffix(path)[0]
     outside = (_NUMBERED_MASKS.sub(r"\1 \2", part) for part in inner.parent.parts)
-    spelt = [_words(part) for part in (*outside, stem)]
-    *outer, last = (tuple(w for w in words if w.lower() not in LABEL_WORDS | IMAGE_WORDS) for words in spelt)
-    repeated = max((len(place) for place in outer if place == last[: len(place)]), default=0)
+    parts = [_words(part) for part in (*outside, stem)]
+    *outer, last = ([w for w in words if w[1].lower() not in LABEL_WORDS | IMAGE_WORDS] for words in parts)
+    named = [[word for _, word in words] for words in outer]
+    repeated = max((len(words) for words in named if words == [w for _, w in last[: len(words)]]), default=0)
     kept = [*outer, last[repeated:]]
-    marked = any(word.lower() in LABEL_WORDS for words in spelt for word in words)
+    marked = any(word.lower() in LABEL_WORDS for words in parts for _, word in words)
+    first, *others = [word for words in kept for word in words] or [("", "")]
     return FileName(
         path=path,
         is_label=marked or is_dicom or format_of(path).holds_labels_only,
-        words=tuple(word.lower() for words in kept for word in words),
-        places=tuple("_".join(words) for words in kept[:-1] if words),
-        case_id="_".join(word for words in kept for word in words),
+        words=tuple(word.lower() for words in kept for _, word in words),
+        places=tuple("_".join(words) for words in named if words),
+        spelt=(first[1], *(mark + word for mark, word in others)),
         top=inner.parts[0] if len(inner.parts) > 1 or (path.is_dir() and inner.parts) else "",
     )
 
 
-def _words(name: str) -> list[str]:
-    """The words of a name: `ground truth` and `label map` are one each."""
-    return [word for word in _BREAKS.split(_JOINED.sub(r"\1\2\3\4", name)) if word]
+def _words(name: str) -> list[tuple[str, str]]:
+    """The words of a name, each with what comes before it; `ground truth` and `label map` are one each.
+
+    >>> _words("anna__2-seg (old)")
+    [('_', 'anna'), ('__', '2'), ('-', 'seg'), ('_', 'old')]
+    """
+    parts = _BREAKS.split("_" + _JOINED.sub(r"\1\2\3\4", name))[1:]
+    pairs = zip(parts[::2], parts[1::2], strict=True)
+    return [(mark if set(mark) <= set(_KEPT_MARKS) else "_", word) for mark, word in pairs if word]
 
 
 def channel_words(words: tuple[str, ...]) -> bool:
@@ -112,6 +127,36 @@ def channel_words(words: tuple[str, ...]) -> bool:
     return bool(words) and (
         any(word in MODALITIES for word in words) or (len(words) == 1 and bool(NUMBERED.fullmatch(words[0])))
     )
+
+
+def words_of_case(words: tuple[str, ...]) -> int:
+    """How many words come before those that name a channel, which say nothing of a case.
+
+    >>> [words_of_case(tuple(name.split())) for name in ("p1 t1", "p1 t1 post", "t2 001", "p1 t1 02", "p1")]
+    [1, 1, 2, 3, 1]
+    """
+    for n in range(1, len(words)):
+        rest = words[n:]
+        if rest[0] in MODALITIES and all(word in MODALITIES or word.isalpha() for word in rest):
+            return n
+    return len(words)
+
+
+def channel_names(several: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], str]:
+    """What the channels of a case are called, by the words of their files; in their order where numbered.
+
+    >>> channel_names([("0001",), ("0000",)]), channel_names([("t1",), ("t2", "fat")])
+    ({('0000',): 'channel_0', ('0001',): 'channel_1'}, {('t1',): 't1', ('t2', 'fat'): 't2_fat'})
+    """
+    found = list(several)
+    if all(len(words) == 1 and NUMBERED.fullmatch(words[0]) for words in found):
+        return {words: numbered_channel(n) for n, words in enumerate(sorted(found))}
+    return {words: "_".join(words) for words in found}
+
+
+def numbered_channel(number: int) -> str:
+    """What a channel is called that has a number alone."""
+    return f"channel_{number}"
 
 
 def alike(
@@ -143,7 +188,7 @@ def _single_pairs(
 
     def named(file: FileName) -> FileName:
         top = name_of(Path(file.top))
-        return replace(file, words=top.words, case_id=top.case_id) if file.top in alone else file
+        return replace(file, words=top.words, spelt=top.spelt) if file.top in alone else file
 
     return [named(file) for file in labels], [named(file) for file in images]
 

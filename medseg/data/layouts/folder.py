@@ -14,7 +14,7 @@ it has beyond them names its channel. Where two readings are possible, both are 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,29 +22,18 @@ from medseg.core.errors import InputError, counted
 from medseg.data.layouts.case import (
     CaseFiles,
     DatasetFiles,
-    entries,
     group_of,
     plain,
     require_distinct,
     require_folder,
-    require_no_broken_links,
 )
 from medseg.data.layouts.description import LISTER, StatedLabels, description_of, form_fault, stated_labels
-from medseg.data.layouts.file_roles import (
-    NUMBERED,
-    FileName,
-    alike,
-    channel_words,
-    name_of,
-)
+from medseg.data.layouts.file_roles import FileName, alike, channel_names, channel_words, name_of
 from medseg.data.layouts.groups import stated_groups
 from medseg.data.layouts.layout import Layout
-from medseg.io import is_dicom_folder, read_segments, states_segments, stem_and_suffix
+from medseg.data.layouts.scans import files
+from medseg.io import read_segments, states_segments, stem_and_suffix
 from medseg.io.dicom.series import holds_labels
-from medseg.io.names import lists_file, names_image, scan_of_result, without_pictures
-
-DEEPEST = 6
-"""Levels of folders that are looked into."""
 
 PARTS = frozenset(
     ("test", "testing", "tr", "train", "training", "trainset", "ts", "val", "valid", "validation")
@@ -75,11 +64,11 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             channels, or with `complete` a label file has no image.
     """
     require_folder(folder)
-    files = [name_of(path, folder) for path in _files(folder)]
-    labels, images = [f for f in files if f.is_label], [f for f in files if not f.is_label]
+    found = files(folder)
+    labels, images = [f for f in found if f.is_label], [f for f in found if not f.is_label]
     _require_both(folder, labels, images)
-    found, aside = _matched(folder, *alike(labels, images), complete=complete)
-    if not found:
+    pairs, aside = _matched(folder, *alike(labels, images), complete=complete)
+    if not pairs:
         raise InputError(
             f"contains {counted(len(images), 'image')} and {counted(len(labels), 'label file')}, "
             f"but no two belong together by their names, such as {_of(folder, images[0])} and "
@@ -87,9 +76,9 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             source=folder,
             hint=f"name them alike ({EXAMPLES}), or {TABLE}",
         )
-    channels = _channels(folder, found)
-    persons = _persons(found)
-    cases = tuple(_case(case, channels, person) for case, person in zip(found, persons, strict=True))
+    channels = _channels(folder, pairs)
+    persons = _persons(pairs)
+    cases = tuple(_case(case, channels, person) for case, person in zip(pairs, persons, strict=True))
     require_distinct(cases, folder)
     groups = stated_groups(folder, {case.case_id: case.image for case in cases})
     cases = tuple(replace(case, group=groups.get(case.case_id, case.group)) for case in cases)
@@ -114,33 +103,6 @@ def _stated(folder: Path) -> StatedLabels:
         raise InputError(
             f"does not define the labels: {form_fault(fault)}", source=folder / LISTER, hint="correct it"
         ) from None
-
-
-def _files(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """Scans and label files, a DICOM series by its folder; results of medseg are none."""
-    inner = entries(folder)
-    files = [path for path in inner if lists_file(path)]
-    require_no_broken_links(files)
-    if is_dicom_folder(folder):
-        yield folder
-        yield from (path for path in files if holds_labels(path))
-    else:
-        images = {stem_and_suffix(path)[0]: path for path in files if names_image(path)}
-        kept = [path for path in files if names_image(path) and not _is_result(path, images)]
-        yield from without_pictures(kept)
-        yield from (path for path in files if not names_image(path) and holds_labels(path))
-    if depth < DEEPEST:
-        for path in inner:
-            if path.is_dir():
-                yield from _files(path, depth + 1)
-
-
-def _is_result(path: Path, images: Mapping[str, Path]) -> bool:
-    """Whether a file is a result of ours, beside its scan: a label file with a summary, an overlay."""
-    stem = stem_and_suffix(path)[0]
-    if name_of(Path(stem)).is_label:
-        return path.with_name(f"{stem}.json").is_file()
-    return scan_of_result(stem) in images
 
 
 def _require_both(folder: Path, labels: Sequence[FileName], images: Sequence[FileName]) -> None:
@@ -282,9 +244,7 @@ def _channels(folder: Path, found: Sequence[_Found]) -> dict[tuple[str, ...], st
                 source=_folder_of(case),
                 hint="give every case the same channels, or move this one elsewhere",
             )
-    numbered = all(len(words) == 1 and NUMBERED.fullmatch(words[0]) for words in wanted)
-    ordered = sorted(wanted) if numbered else wanted
-    return {w: f"channel_{n}" if numbered else "_".join(w) for n, w in enumerate(ordered)}
+    return channel_names(wanted)
 
 
 def _folder_of(case: _Found) -> Path:

@@ -16,87 +16,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import cut_at
-from medseg.core.errors import InputError, UsageError
+from medseg.core.errors import UsageError
 from medseg.core.volume import FileForm, Grid, LabelMap, Volume
-from medseg.data.layouts.case import INCOMPLETE, CaseFiles, DatasetFiles, files_in, group_of, without_results
-from medseg.data.layouts.groups import stated_groups
+from medseg.data.layouts import folder as folders
+from medseg.data.layouts.case import DatasetFiles, require_folder
 from medseg.data.layouts.layout import Layout, Target
+from medseg.data.layouts.scans import files, scans_of
 from medseg.data.layouts.writing import About, NewCase, Writer, opened, require_scan
 from medseg.io import write_image, write_labels
-from medseg.io.formats import PICTURE_SUFFIXES
 from medseg.io.pictures.overlay import as_bytes
 from medseg.preparation.orient import canonical
 
-IMAGES, MASKS = "images", ("masks", "labels")
-MARKS = ("_mask", "_seg")
+IMAGES, MASKS = "images", "masks"
 FORM = FileForm(suffix=".png")
 AXES = {"sagittal": 0, "coronal": 1, "axial": 2}
 
 
-def fits(folder: Path) -> bool:
-    """Whether there are images in a folder beside one of masks, or a mask beside its image."""
-    if (folder / IMAGES).is_dir():
-        return any((folder / name).is_dir() for name in MASKS) and bool(_pictures(folder / IMAGES))
-    images, masks = _side_by_side(folder)
-    return not images.keys().isdisjoint(masks)
-
-
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
-    """The images of a folder, each a case.
+    """The images of a folder, each a case, as any folder of scans and label files is read.
 
     Args:
         folder: of the dataset.
-        complete: refuse an image without a mask and a mask without an image.
+        complete: refuse a mask without an image, and images without any mask.
 
     Raises:
-        InputError: there is no image, two have one name, `groups.csv` leaves one out or names what is not
-            there, or with `complete` an image has no mask.
+        InputError: see `folder.read`.
     """
-    images, masks = _two_folders(folder) if (folder / IMAGES).is_dir() else _side_by_side(folder)
-    if not images:
-        raise InputError(
-            f"contains no image ({', '.join(PICTURE_SUFFIXES)})",
-            source=folder,
-            hint="give the folder that contains images/ and masks/, or NAME.png and NAME_mask.png",
-        )
-    single = sorted(images.keys() ^ masks.keys())
-    if complete and single:
-        what = "mask" if single[0] in images else "image"
-        raise InputError(f"has no {what} for {single[0]!r}", source=folder, hint=INCOMPLETE)
-    groups = stated_groups(folder, images)
-    cases = tuple(
-        CaseFiles(name, path, masks.get(name), groups.get(name, group_of(name)))
-        for name, path in images.items()
-    )
-    return DatasetFiles(cases, (), {})
-
-
-def _pictures(folder: Path) -> dict[str, Path]:
-    return files_in(folder, PICTURE_SUFFIXES)
-
-
-def _two_folders(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    there = [folder / name for name in MASKS if (folder / name).is_dir()]
-    if len(there) > 1:
-        raise InputError(
-            f"contains both {there[0].name}/ and {there[1].name}/", source=folder, hint="keep one"
-        )
-    scans, labels = _pictures(folder / IMAGES), _pictures(there[0]) if there else {}
-    return without_results(scans), without_results(labels)
-
-
-def _side_by_side(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    images: dict[str, Path] = {}
-    masks: dict[str, Path] = {}
-    for stem, path in without_results(_pictures(folder), marks=MARKS).items():
-        mark = next((mark for mark in MARKS if stem.endswith(mark) and stem != mark), "")
-        if not mark:
-            images[stem] = path
-        elif masks.setdefault(stem.removesuffix(mark), path) != path:
-            raise InputError(
-                f"contains two masks of {stem.removesuffix(mark)!r}", source=folder, hint="keep one"
-            )
-    return images, masks
+    require_folder(folder)
+    if complete or any(file.is_label for file in files(folder)):
+        return folders.read(folder, complete=complete)
+    return DatasetFiles(scans_of(folder), (), {})
 
 
 def writer(axis: str = "axial") -> Writer:
@@ -115,7 +64,7 @@ def writer(axis: str = "axial") -> Writer:
                 f"an image has 1 or 3 channels, not {len(about.channels)}: {', '.join(about.channels)}",
                 hint="choose channels with --channels",
             )
-        opened(folder, IMAGES, MASKS[0])
+        opened(folder, IMAGES, MASKS)
         for case in cases:
             _write_slices(folder, case, axis, overwrite)
         return 0
@@ -136,7 +85,7 @@ def _write_slices(folder: Path, case: NewCase, axis: str, overwrite: bool) -> No
         write_image(folder / IMAGES / name, image, grid, form=FORM, overwrite=overwrite)
         if labels is not None:
             mask = cut_at(labels, number, AXES[axis])[..., None]
-            write_labels(folder / MASKS[0] / name, LabelMap(mask, grid, FORM), overwrite=overwrite)
+            write_labels(folder / MASKS / name, LabelMap(mask, grid, FORM), overwrite=overwrite)
 
 
 def slice_name(case_id: str, axis: str, number: int) -> str:
@@ -158,4 +107,6 @@ def windowed(volume: Volume) -> NDArray[np.uint8]:
     return np.stack([as_bytes(channel) for channel in volume.array])
 
 
-LAYOUT = Layout(read, "images (PNG, TIFF) with their masks", fits, {"images": Target(writer(), along=writer)})
+LAYOUT = Layout(
+    read, "images (PNG, TIFF) with their masks", targets={"images": Target(writer(), along=writer)}
+)

@@ -49,13 +49,14 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """
     header, rows = _rows(folder)
     channels = tuple(name for name in header if name not in (CASE, LABEL, GROUP))
-    if not channels or LABEL not in header:
+    if not channels or (complete and LABEL not in header):
         _require_separator(folder, header)
         raise InputError(
             f"has the columns {', '.join(header)}; it needs label and image, or label and several channels",
             source=folder,
             hint="begin it with the line: case,image,label",
         )
+    rows = [{LABEL: "", **row} for row in rows]
     cases = tuple(_case(folder, number, row, channels, complete) for number, row in enumerate(rows, start=2))
     if not cases:
         raise InputError("lists no case", source=folder, hint="add a line for each case")
