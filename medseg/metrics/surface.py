@@ -172,9 +172,9 @@ def label_distances(
         here, there = (
             find_borders(m, frame, count, pool, surfel=mode == "surfel") for m in (reference, predicted)
         )
-        forth = _packed(here, nearest_mm(here, there, frame, spacing, pool, threads), place)
+        forth = pool.submit(_packed, here, nearest_mm(here, there, frame, spacing, pool, threads), place)
         back = _packed(there, nearest_mm(there, here, frame, spacing, pool, threads), place)
-    return LabelDistances(forth, back, areas[order])
+    return LabelDistances(forth.result(), back, areas[order])
 
 
 def surfel_distances(
