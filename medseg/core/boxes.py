@@ -143,6 +143,10 @@ def _any_but(inside: NDArray[np.bool_], axis: int) -> NDArray[np.bool_]:
     return np.asarray(np.moveaxis(inside, axis, 0).reshape(inside.shape[axis], -1).any(axis=1))
 
 
+SEARCHED_ONE_BY_ONE = 2**26
+"""Voxels to look at, one value after another, that take less time than to import what takes one pass."""
+
+
 def label_boxes(labels: NDArray[np.integer], values: Iterable[int]) -> dict[int, Slices]:
     """The smallest box around each of some values, of those that there are.
 
@@ -153,12 +157,20 @@ def label_boxes(labels: NDArray[np.integer], values: Iterable[int]) -> dict[int,
     >>> label_boxes(np.array([[0, 7, 7], [0, 0, -2]]), (-2, 3, 7))
     {-2: (slice(1, 2, None), slice(2, 3, None)), 7: (slice(0, 1, None), slice(1, 3, None))}
     """
-    from scipy import ndimage  # slow to import, and most models need none of this
-
     limits = np.iinfo(labels.dtype)
     wanted = sorted({value for value in values if limits.min <= value <= limits.max})
     if not wanted or not labels.size:
         return {}
+    if len(wanted) * labels.size <= SEARCHED_ONE_BY_ONE:
+        found = {value: bounding_box(labels == value) for value in wanted}
+        return {value: box for value, box in found.items() if box is not None}
+    return _boxes_in_one_pass(labels, wanted)
+
+
+def _boxes_in_one_pass(labels: NDArray[np.integer], wanted: Sequence[int]) -> dict[int, Slices]:
+    """As `label_boxes`, of values that the type of the labels can hold, ascending."""
+    from scipy import ndimage  # slow to import
+
     numbers = wanted
     if wanted[0] < 1 or wanted[-1] > MOST_NUMBERS:
         order = np.array(wanted, labels.dtype)

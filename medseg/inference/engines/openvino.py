@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import openvino as ov
 
 from medseg.core.errors import ModelError, UsageError, did_you_mean
 from medseg.inference.engines import compiled
 from medseg.inference.engines.base import FloatArray, Precision, available_threads, fold_slices, unfold_slices
+from medseg.inference.engines.lean import ov
 from medseg.inference.engines.rewrites import VERSION, rewritten
 from medseg.inference.engines.slabs import Slabs, find_cut
 

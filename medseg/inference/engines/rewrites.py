@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import openvino as ov
-from openvino import opset13
+
+from medseg.inference.engines.lean import opset13, ov
 
 VERSION = 2
 """Of the rewriting, so that nothing is taken that was compiled of another."""

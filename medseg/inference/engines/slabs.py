@@ -16,10 +16,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import openvino as ov
-from openvino import opset13
 
 from medseg.inference.engines.base import FloatArray
+from medseg.inference.engines.lean import opset13, ov
 
 POINTWISE = frozenset(
     ("Add", "Concat", "Convert", "Divide", "Elu", "Multiply", "PRelu", "Relu", "Sigmoid", "Subtract")

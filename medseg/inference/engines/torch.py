@@ -28,7 +28,7 @@ from medseg.networks.layers import MEMORY_FORMATS, Segmenter
 from medseg.networks.unetpp import pruned_weights
 
 if TYPE_CHECKING:
-    import openvino as ov
+    from medseg.inference.engines.lean import ov
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16}
 ONNX_OPSET = 17
@@ -225,7 +225,7 @@ def to_graph(
     Raises:
         SelfCheckError: the graph's answers differ from the network's.
     """
-    import openvino as ov
+    from medseg.inference.engines.lean import ov
 
     network = copy.deepcopy(network).eval().cpu()
     network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

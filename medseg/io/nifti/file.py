@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from nibabel import nifti1, nifti2
 from numpy.typing import NDArray
 
 from medseg.core import affine as aff
@@ -17,6 +16,7 @@ from medseg.core.volume import FileForm, Grid
 from medseg.io import payload
 from medseg.io.memory import require_memory
 from medseg.io.names import format_of, opened, partner, require_file, stem_and_suffix
+from medseg.io.nifti.fields import fresh_header, set_qform
 from medseg.io.nifti.forms import MM_PER_UNIT, QUATERNION, file_form, place
 from medseg.io.nifti.header import LONGEST, RawHeader, check_extensions, parse
 from medseg.io.options import ImageInfo, ReadOptions, Stored
@@ -104,19 +104,11 @@ def header_bytes(
 ) -> bytes:
     """A fresh header up to the voxels: sizes, type and geometry, every text field empty."""
     version = 2 if form.nifti_version == 2 or max(shape) > LARGEST_NIFTI1_SIZE else 1
-    kinds = {
-        (1, False): nifti1.Nifti1Header, (1, True): nifti1.Nifti1PairHeader,
-        (2, False): nifti2.Nifti2Header, (2, True): nifti2.Nifti2PairHeader,
-    }  # fmt: skip
-    header = kinds[version, pair](endianness="<")
-    header.set_data_shape(shape)
-    header.set_data_dtype(dtype)
-    fields = header.structarr
-    fields["scl_slope"], fields["scl_inter"] = 1.0, 0.0
-    fields["xyzt_units"] = form.xyzt_units
-    fields["vox_offset"] = 0 if pair else {1: 352, 2: 544}[version]
+    header = fresh_header(version, shape, dtype, single=not pair)
+    header["xyzt_units"] = form.xyzt_units
+    header["vox_offset"] = 0 if pair else {1: 352, 2: 544}[version]
     _set_forms(header, grid, form)
-    return bytes(header.binaryblock) + bytes(4)
+    return header.tobytes() + bytes(4)
 
 
 def expected_forms(grid: Grid, form: FileForm) -> tuple[Affine | None, Affine | None]:
@@ -134,24 +126,23 @@ def _qform_code(grid: Grid, form: FileForm) -> int:
     return 0 if sheared and form.qform is None and form.sform_code else form.qform_code
 
 
-def _set_forms(header: Any, grid: Grid, form: FileForm) -> None:
-    fields = header.structarr
+def _set_forms(header: NDArray[Any], grid: Grid, form: FileForm) -> None:
     s, q = expected_forms(grid, form)
     spacing = np.asarray(grid.spacing_mm) / MM_PER_UNIT[form.xyzt_units & 7]
-    fields["pixdim"] = (1.0, *spacing, 1.0, 1.0, 1.0, 1.0)
+    header["pixdim"] = (1.0, *spacing, 1.0, 1.0, 1.0, 1.0)
     if form.stored_quaternion is None and q is not None:
-        header.set_qform(q, _qform_code(grid, form), strip_shears=True)
+        set_qform(header, q, _qform_code(grid, form))
     if form.stored_quaternion is not None:
         for name, value in zip(QUATERNION, form.stored_quaternion, strict=True):
-            fields[name] = value
+            header[name] = value
     if form.stored_pixdim is not None:
-        fields["pixdim"][:4] = form.stored_pixdim
+        header["pixdim"][:4] = form.stored_pixdim
     rows = form.sform if s is None else s
     if rows is not None:
         for name, row in zip(("srow_x", "srow_y", "srow_z"), rows[:3], strict=True):
-            fields[name] = row
-    fields["sform_code"] = form.sform_code
-    fields["qform_code"] = 0 if q is None else _qform_code(grid, form)
+            header[name] = row
+    header["sform_code"] = form.sform_code
+    header["qform_code"] = 0 if q is None else _qform_code(grid, form)
 
 
 def _describe(path: Path, raw: RawHeader, options: ReadOptions) -> ImageInfo:
@@ -173,7 +164,7 @@ def _describe(path: Path, raw: RawHeader, options: ReadOptions) -> ImageInfo:
 
 
 def placed(header: Any, options: ReadOptions, source: Path) -> tuple[Grid, FileForm, tuple[str, ...]]:
-    """The grid and the forms of a header that nibabel holds, checked as one of a file is.
+    """The grid and the forms of a header of nibabel's, checked as one of a file is.
 
     Raises:
         InputError: the header claims what cannot be.

@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from nibabel import quaternions
 
 from medseg.core import affine as aff
 from medseg.core.affine import Affine
 from medseg.core.errors import GeometryError, InputError
 from medseg.core.volume import SAME_GRID_MM, FileForm, Grid
+from medseg.io.nifti.fields import rotation_of
 from medseg.io.nifti.header import RawHeader
 from medseg.io.options import FormName, ReadOptions
 from medseg.io.placement import checked_grid, numbers, require_invertible
@@ -243,7 +243,7 @@ def _qform(raw: RawHeader, source: Path) -> Affine:
         raise GeometryError(f"the qform's handedness is {pixdim[0]:g}, not 1 or -1", source=source)
     rest = 1.0 - norm
     first = np.sqrt(rest) if rest > HALF_TURN_SLACK else 0.0
-    rotation = quaternions.quat2mat(np.concatenate([[first], bcd]))
+    rotation = rotation_of(np.concatenate([[first], bcd]))
     sizes = np.asarray(pixdim[1:]) * (1.0, 1.0, -1.0 if pixdim[0] < 0 else 1.0)
     out = np.eye(4)
     out[:3, :3] = rotation * sizes

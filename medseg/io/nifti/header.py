@@ -9,24 +9,19 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from nibabel import nifti1, nifti2
 from numpy.typing import NDArray
 
 from medseg.core.errors import InputError
+from medseg.io.nifti.fields import DTYPES, HEADERS, MAGICS, NIFTI2_END
 
 SIZES = {348: 1, 540: 2}
 LONGEST = 544
 FARTHEST_OFFSET = 2**26
 """Voxels start at most this many bytes into a file: more is no extension but a claim on memory."""
-MAGICS = {1: {b"n+1": True, b"ni1": False}, 2: {b"n+2": True, b"ni2": False}}
-NIFTI2_END = bytes((13, 10, 26, 10))
 
-DTYPES = {
-    2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8",
-}  # fmt: skip
 REFUSED = {
     1: "bits", 32: "complex numbers", 128: "RGB colours", 1536: "128-bit floats",
     1792: "complex numbers", 2048: "complex numbers", 2304: "RGBA colours",
@@ -89,7 +84,7 @@ def parse(blob: bytes, source: Path) -> RawHeader:
         InputError: no NIfTI header, or one that claims what cannot be.
     """
     version, order = _version_and_order(blob, source)
-    layout = nifti1.header_dtype if version == 1 else nifti2.header_dtype
+    layout = HEADERS[version]
     if len(blob) < layout.itemsize:
         raise InputError("the header is cut off", source=source, hint="re-copy it")
     fields = np.frombuffer(blob, dtype=layout.newbyteorder(order), count=1)[0]
@@ -135,9 +130,10 @@ def check_extensions(region: bytes, little: bool, source: Path) -> None:
         at += size
 
 
-def _version_and_order(blob: bytes, source: Path) -> tuple[int, str]:
-    for order, name in (("<", "little"), (">", "big")):
-        version = SIZES.get(int.from_bytes(blob[:4], name))  # type: ignore[arg-type]
+def _version_and_order(blob: bytes, source: Path) -> tuple[int, Literal["<", ">"]]:
+    orders: tuple[tuple[Literal["<", ">"], Literal["little", "big"]], ...] = (("<", "little"), (">", "big"))
+    for order, name in orders:
+        version = SIZES.get(int.from_bytes(blob[:4], name))
         if version is not None:
             return version, order
     raise InputError("this is not a NIfTI file", source=source, hint="check the file's format, or re-copy it")
