@@ -12,22 +12,12 @@ from pathlib import Path
 from _pace import LEARNING_RATE, WEIGHT_DECAY, WIDTHS, Job, Pace, read_job
 
 import medseg
-from medseg.augment.spec import (
-    AffineSpec,
-    AugmentSpec,
-    ContrastSpec,
-    ElasticSpec,
-    FlipSpec,
-    GammaSpec,
-    LinearSpec,
-    LowResolutionSpec,
-    NoiseSpec,
-)
 from medseg.losses.spec import LossSpec
 from medseg.model.spec import NetworkSpec
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
 from medseg.training.loop import Trainer
+from medseg.training.planning.augmenting import usual_augmentation
 from medseg.training.recipe import Recipe
 from medseg.training.spec import TrainingSpec
 
@@ -61,24 +51,13 @@ def recipe(job: Job, precision: str) -> Recipe:
     about = json.loads((Path(job.data) / "dataset.json").read_text("utf-8"))
     structures = [STRUCTURE.format(n, name) for name, n in about["labels"].items() if n]
     card.write_text(CARD.format([*about["channel_names"].values()]) + "".join(structures), "utf-8")
-    lattice = min(n * mm for n, mm in zip(job.patch, job.spacing_mm, strict=True)) / 3
     i, j, k = job.patch
     return Recipe(
         name="speed",
         card=str(card),
         network=NetworkSpec("unet3d", widths=WIDTHS, norm="batch", options={"bias": False}),
         preparation=PreparationSpec(normalisation=NormalisationSpec("zscore", "all")),
-        augmentation=AugmentSpec(
-            ElasticSpec(0.3, lattice, (0.0, 0.25 * lattice)),
-            AffineSpec(0.5, (15.0, 15.0, 15.0), (0.85, 1.18)),
-            FlipSpec((1, 2)),
-            ContrastSpec(
-                low_resolution=LowResolutionSpec(0.15),
-                gamma=GammaSpec(0.3),
-                linear=LinearSpec(0.3),
-                noise=NoiseSpec(0.2, (0.0, 0.15)),
-            ),
-        ),
+        augmentation=usual_augmentation(job.patch, job.spacing_mm, flips=(1, 2)),
         loss=LossSpec("dice_ce"),
         training=TrainingSpec(
             patch=(i, j, k),

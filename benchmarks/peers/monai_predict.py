@@ -16,6 +16,7 @@ def main() -> None:
     words.add_argument("--tile", type=int, default=96)
     words.add_argument("--overlap", type=float, default=0.5)
     words.add_argument("--threads", type=int, default=2)
+    words.add_argument("--device", default="cpu", help="cuda: under autocast in f16, as MONAI's tutorials do")
     words.add_argument("--crop", action="store_true", help="CropForeground before, paste back after")
     given = words.parse_args()
     began = time.perf_counter()
@@ -35,7 +36,8 @@ def main() -> None:
     )
 
     imported = time.perf_counter()
-    network = network_of(given.model, given.threads)
+    network = network_of(given.model, given.threads).to(given.device)
+    on_card = given.device != "cpu"
     keys = [f"channel{n}" for n in range(len(given.channels))]
     steps = [
         LoadImaged(keys),
@@ -48,12 +50,17 @@ def main() -> None:
     item = Compose(steps)(dict(zip(keys, map(str, given.channels), strict=True)))
     image = item["image"]
     prepared = time.perf_counter()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.autocast("cuda", enabled=on_card):
         logits = sliding_window_inference(
-            image.as_tensor()[None], (given.tile,) * 3, 1, network, overlap=given.overlap, mode="gaussian"
+            image.as_tensor()[None].to(given.device),
+            (given.tile,) * 3,
+            4 if on_card else 1,
+            network,
+            overlap=given.overlap,
+            mode="gaussian",
         )
+        labels = logits.argmax(dim=1)[0].to(torch.uint8).cpu().numpy()
     inferred = time.perf_counter()
-    labels = logits.argmax(dim=1)[0].to(torch.uint8).numpy()
     if given.crop:
         start, end = item["foreground_start_coord"], item["foreground_end_coord"]
         whole = np.zeros(item[keys[0]].shape[1:], np.uint8)

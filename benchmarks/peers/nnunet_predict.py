@@ -29,6 +29,9 @@ def main() -> None:
     words.add_argument("--tile", type=int, default=96)
     words.add_argument("--overlap", type=float, default=0.5)
     words.add_argument("--threads", type=int, default=2)
+    words.add_argument(
+        "--device", default="cpu", help="cuda: under autocast, as the predictor does by itself"
+    )
     given = words.parse_args()
     began = time.perf_counter()
 
@@ -48,8 +51,8 @@ def main() -> None:
             tile_step_size=1 - given.overlap,
             use_gaussian=True,
             use_mirroring=False,
-            perform_everything_on_device=False,
-            device=torch.device("cpu"),
+            perform_everything_on_device=given.device != "cpu",
+            device=torch.device(given.device),
             allow_tqdm=False,
         )
         predictor.manual_initialization(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import Box, Slices, Triple, around, bounding_box, relative, union, widened
+from medseg.core.parallel import each
 from medseg.core.structures import StructureSet
 from medseg.inference import mixture
 from medseg.inference.mixture import Mixture, Sample
@@ -42,13 +43,14 @@ SAMPLED_VOXELS = 50_000
 BACKGROUND = 0.99
 """Voxels that are background with more than this probability are left alone."""
 
-SLAB_VOXELS, SLAB_ARRAYS = 2**19, 40
-"""Voxels of the scan that are labelled at a time, and arrays of them there are at once."""
+SLAB_VOXELS, SLAB_ARRAYS, SLABS = 2**17, 40, 4
+"""Voxels of the scan that are labelled at a time, arrays of them there are at once, and slabs at most that
+are labelled side by side."""
 
 
 def bytes_held(prepared: Triple, scan: Triple) -> int:
     """An upper bound of the bytes that refinement needs beside the labels, for grids of these shapes."""
-    arrays = np.dtype(np.float32).itemsize * SLAB_ARRAYS * min(SLAB_VOXELS, math.prod(scan))
+    arrays = np.dtype(np.float32).itemsize * SLAB_ARRAYS * min(SLABS * SLAB_VOXELS, math.prod(scan))
     return BYTES_PER_VOXEL * math.prod(prepared) + arrays
 
 
@@ -69,7 +71,13 @@ class Refined:
 
 
 def refined_labels(
-    prepared: Prepared, image: NDArray[np.generic], rows: Rows, spec: RefinementSpec, structures: StructureSet
+    prepared: Prepared,
+    image: NDArray[np.generic],
+    rows: Rows,
+    spec: RefinementSpec,
+    structures: StructureSet,
+    *,
+    threads: int = 1,
 ) -> Refined:
     """Labels from the probabilities of a model and the intensities of the scan.
 
@@ -79,6 +87,7 @@ def refined_labels(
         rows: the probabilities, on the grid of `prepared`.
         spec: how far each structure follows the scan.
         structures: what the outputs are; no regions.
+        threads: that label slabs side by side.
     """
     cut = image[prepared.box.slices]
     prior = _Prior.collected(rows, structures)
@@ -92,8 +101,7 @@ def refined_labels(
     if found:
         painter = _Painter(cut, fitted, found, spec.usual.likelihood)
         inner = labels[prepared.box.slices]
-        for part, painted in painter.slabs():
-            inner[part] = painted
+        each(lambda rows: painter.paint(inner, rows), painter.slabs(), min(threads, SLABS))
     contrast = {f"{known[a]} and {known[b]}": value for (a, b), value in fitted.contrast.items()}
     return Refined(labels, contrast, fitted)
 
@@ -206,14 +214,15 @@ class _Painter:
         self.box = around([step.box for step in steps])
         self.kind = np.result_type(*(np.min_scalar_type(step.value) for step in steps))
 
-    def slabs(self) -> Iterator[tuple[tuple[slice, slice, slice], Labels]]:
-        """Parts of the scan and their labels."""
-        _, j, k = self.box.slices
-        plane = (j.stop - j.start) * (k.stop - k.start)
-        step = max(1, SLAB_VOXELS // plane)
-        for first in range(self.box.start[0], self.box.stop[0], step):
-            rows = slice(first, min(first + step, self.box.stop[0]))
-            yield (rows, j, k), self._labels(rows)
+    def slabs(self) -> list[slice]:
+        """Rows of the scan that are labelled at a time."""
+        start, stop = self.box.start[0], self.box.stop[0]
+        step = max(1, SLAB_VOXELS // math.prod(self.box.shape[1:]))
+        return [slice(first, min(first + step, stop)) for first in range(start, stop, step)]
+
+    def paint(self, scan: Labels, rows: slice) -> None:
+        """Write the labels of some rows of the scan."""
+        scan[(rows, *self.box.slices[1:])] = self._labels(rows)
 
     def _labels(self, rows: slice) -> Labels:
         slab = _Slab(self, rows)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import Box, around, bounding_box
+from medseg.core.parallel import each, spans
 from medseg.core.structures import StructureSet
 from medseg.inference.tiles import FloatArray
 from medseg.inference.tta import require_outputs
@@ -32,7 +33,9 @@ Rows = Iterator[tuple[slice, FloatArray]]
 """Runs of rows of axis i, first to last, each with its probabilities (K, rows, j, k)."""
 
 
-def restored_labels(prepared: Sequence[Prepared], runs: Sequence[Rows], structures: StructureSet) -> Labels:
+def restored_labels(
+    prepared: Sequence[Prepared], runs: Sequence[Rows], structures: StructureSet, *, threads: int = 1
+) -> Labels:
     """Label values (I, J, K) on the scan's grid in RAS+ order, in the smallest suitable type.
 
     They are those of `labels_from_probabilities` for the mean of what `Prepared.restore` gives, to a voxel
@@ -42,6 +45,7 @@ def restored_labels(prepared: Sequence[Prepared], runs: Sequence[Rows], structur
         prepared: the scan as each model saw it.
         runs: the probabilities of each model, on the grid it saw.
         structures: what the outputs are.
+        threads: that paint rows side by side.
 
     Raises:
         ModelError: the structures need another number of outputs.
@@ -56,7 +60,7 @@ def restored_labels(prepared: Sequence[Prepared], runs: Sequence[Rows], structur
         slab = labels[start : start + step]
         for window in windows:
             window.move(start, start + len(slab))
-        _paint(slab, windows, structures)
+        _paint(slab, windows, structures, threads)
     for window in windows:
         window.finish()
     return labels
@@ -149,25 +153,40 @@ class _Window:
         return share
 
 
-def _paint(slab: Labels, windows: Sequence[_Window], structures: StructureSet) -> None:
-    """Write the labels of a slab (rows, J, K)."""
+def _paint(slab: Labels, windows: Sequence[_Window], structures: StructureSet, threads: int) -> None:
+    """Write the labels of a slab (rows, J, K), some rows a thread."""
     regions = structures.are_regions
     values = structures.values if regions else (0, *structures.values)
     least = (0.5 if regions else 1 / len(values)) * (1 - ROUNDING)
-    best = np.full(slab.shape, 0.5 if regions else -1.0, np.float32)
-    first, seen = windows[0].slab[0], around([window.way.box for window in windows])
+    seen = around([window.way.box for window in windows])
+    areas = []
     for output, value in enumerate(values):
         places = [place for w in windows if (place := w.place(output, least, seen)) is not None]
-        if not places:
-            continue
-        part = around(places)
-        share = windows[0].share(output, part)
-        for window in windows[1:]:
-            share = share + window.share(output, part)
-        if len(windows) > 1:
-            share /= np.float32(len(windows))
-        inside = (slice(part.start[0] - first, part.stop[0] - first), *part.slices[1:])
-        wins = share > best[inside]
-        slab[inside][wins] = value
-        if not regions:
-            np.maximum(best[inside], share, out=best[inside])
+        if places:
+            areas.append((output, value, around(places)))
+    first = windows[0].slab[0]
+
+    def paint(span: tuple[int, int]) -> None:
+        rows = slab[span[0] - first : span[1] - first]
+        best = np.full(rows.shape, 0.5 if regions else -1.0, np.float32)
+        for output, value, area in areas:
+            low, up = max(area.start[0], span[0]), min(area.stop[0], span[1])
+            if low >= up:
+                continue
+            share = _share(windows, output, Box((low, *area.start[1:]), (up, *area.stop[1:])))
+            inside = (slice(low - span[0], up - span[0]), *area.slices[1:])
+            rows[inside][share > best[inside]] = value
+            if not regions:
+                np.maximum(best[inside], share, out=best[inside])
+
+    each(paint, spans(first, first + len(slab), threads), threads)
+
+
+def _share(windows: Sequence[_Window], output: int, part: Box) -> FloatArray:
+    """One output on a box of the scan, averaged over the models."""
+    share = windows[0].share(output, part)
+    for window in windows[1:]:
+        share = share + window.share(output, part)
+    if len(windows) > 1:
+        share /= np.float32(len(windows))
+    return share

@@ -21,6 +21,7 @@ from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.findings.finding import Finding, sentences
 from medseg.findings.scan import require_spacing
 from medseg.inference import engines, planner
+from medseg.inference.engines.base import available_threads
 from medseg.inference.planner import Forecast
 from medseg.inference.postprocess import postprocess
 from medseg.inference.predictor import Predictor
@@ -223,12 +224,15 @@ class Segmenter:
         self, volume: Volume, prepared: Sequence[Prepared], runs: Sequence[Rows]
     ) -> tuple[Labels, dict[str, float]]:
         """Labels on the scan's grid in RAS+ order, and the contrast of its tissues where it was looked at."""
+        threads = self.options.threads or available_threads()
         if self.refinement is None:
-            return restored_labels(prepared, runs, self.structures), {}
+            return restored_labels(prepared, runs, self.structures, threads=threads), {}
         name = self.refinement.channel or self.channels[0]
         image = volume.array[self.channels.index(name)]
         oriented = prepared[0].reorientation.forward(image)
-        found = refined_labels(prepared[0], oriented, runs[0], self.refinement, self.structures)
+        found = refined_labels(
+            prepared[0], oriented, runs[0], self.refinement, self.structures, threads=threads
+        )
         return found.labels, found.contrast
 
     def _features(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from medseg.augment.spec import (
     AffineSpec,
     AugmentSpec,
@@ -23,14 +25,21 @@ AXES = ("from left to right", "from front to back", "from top to bottom")
 
 def augmentation(like: Fingerprint, seen: Geometry) -> tuple[AugmentSpec, str, str]:
     """How patches are changed, in words too, and why."""
-    sides = [(n * mm, mm) for n, mm in zip(seen.patch, seen.spacing_mm, strict=True) if n > 1]
-    lengths, voxels = zip(*sides, strict=True)
-    thick = max(voxels) > 3 * min(voxels)
-    lattice = float(min(max(min(lengths) / 3, 8.0), 32.0))
     flips, why = _mirrors(like)
+    spec = usual_augmentation(seen.patch, seen.spacing_mm, flips)
+    lattice = _lattice_mm(seen.patch, seen.spacing_mm)
     mirrors = "mirrors, " if flips else ""
-    said = f"elastic at {lattice:.0f} mm, rotation, scaling, {mirrors}contrast, noise"
-    spec = AugmentSpec(
+    return spec, f"elastic at {lattice:.0f} mm, rotation, scaling, {mirrors}contrast, noise", why
+
+
+def usual_augmentation(
+    patch: Sequence[int], spacing_mm: Sequence[float], flips: tuple[int, ...] = ()
+) -> AugmentSpec:
+    """What patches of a size and spacing are changed by; mirrored along the axes of `flips`."""
+    voxels = [mm for n, mm in zip(patch, spacing_mm, strict=True) if n > 1]
+    thick = max(voxels) > 3 * min(voxels)
+    lattice = _lattice_mm(patch, spacing_mm)
+    return AugmentSpec(
         ElasticSpec(0.3, round(lattice, 1), (0.0, round(0.25 * lattice, 1))),
         AffineSpec(0.5, (5.0, 5.0, 15.0) if thick else (15.0, 15.0, 15.0), (0.85, 1.18)),
         FlipSpec(flips) if flips else None,
@@ -41,7 +50,12 @@ def augmentation(like: Fingerprint, seen: Geometry) -> tuple[AugmentSpec, str, s
             noise=NoiseSpec(0.2, (0.0, 0.15)),
         ),
     )
-    return spec, said, why
+
+
+def _lattice_mm(patch: Sequence[int], spacing_mm: Sequence[float]) -> float:
+    """Between the points that are moved: a third of the shortest side, within limits."""
+    shortest = min(n * mm for n, mm in zip(patch, spacing_mm, strict=True) if n > 1)
+    return float(min(max(shortest / 3, 8.0), 32.0))
 
 
 def _mirrors(like: Fingerprint) -> tuple[tuple[int, ...], str]:
