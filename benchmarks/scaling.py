@@ -9,7 +9,7 @@ the logarithms is fitted to what is beyond the start of the program, which an em
 is 1 where twice the voxels take twice the time.
 
 Prints one line of JSON; exits with 1 where a time lies more than a fifth from its line, or a slope is above
-1.1. Takes ten minutes on two cores. `python docs/pictures.py scaling` draws what `results/scaling.json` holds.
+1.1. Takes ten minutes on two cores. `python docs/pictures.py scaling` draws `results/scaling.json`.
 """
 
 from __future__ import annotations
