@@ -20,8 +20,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
+from threading import Lock
 
 import edt
 import numpy as np
@@ -49,7 +51,7 @@ TRANSFORM_VOXELS = 1 << 26
 """Voxels of a transform at most: bounds its memory to 320 MiB."""
 
 SHARED_VOXELS = 1 << 24
-"""Voxels of a transform beside which no other runs."""
+"""Voxels of a transform beside which no other such runs."""
 
 TRANSFORM_ERROR = 2e-6
 """Largest relative error of a squared distance of the transform, which computes in float32."""
@@ -120,18 +122,16 @@ def nearest_mm(
     for _ in pool.map(search, range(len(here.starts) - 1)):
         pass
     left = np.flatnonzero(np.isnan(mm))
-    jobs = [
-        _Job.of(points, here.positions[points], there.positions[sites], frame)
-        for points, sites in _of_each_label(here, there, left)
-    ]
-    alone, together = _by_size(jobs)
-    for job in alone:
-        mm[job.points] = job.distances(spacing_mm, threads)
+    one_large = Lock()
 
-    def find(job: _Job) -> None:
-        mm[job.points] = job.distances(spacing_mm, 1)
+    def find(job: tuple[NDArray[np.intp], NDArray[np.intp]]) -> None:
+        points, sites = job
+        at = _coordinates(here.positions[points], frame)
+        targets = _coordinates(there.positions[sites], frame)
+        mm[points] = _of_one_label(at, targets, spacing_mm, threads, one_large)
 
-    for _ in pool.map(find, together):
+    jobs = sorted(_of_each_label(here, there, left), key=lambda job: len(job[0]), reverse=True)
+    for _ in pool.map(find, jobs):
         pass
     return mm
 
@@ -216,68 +216,31 @@ def _coordinates(positions: Positions, frame: Frame) -> Coordinates:
     return np.stack(along, axis=1)
 
 
-@dataclass(frozen=True, eq=False)
-class _Job:
-    """The points of one label that are left.
+def _of_one_label(
+    points: Coordinates,
+    targets: Coordinates,
+    spacing_mm: tuple[float, ...],
+    threads: int,
+    one_large: AbstractContextManager[object],
+) -> Numbers:
+    """Distance from each point to the nearest target by transform or tree, whichever costs less.
 
-    Attributes:
-        points: their places among all, (N,).
-        at: where they lie, (N, axes).
-        targets: what they are to be near to, (M, axes).
+    Where the transform is large, `one_large` is held, so that no other of those runs beside it.
     """
-
-    points: NDArray[np.intp]
-    at: Coordinates
-    targets: Coordinates
-
-    @classmethod
-    def of(cls, points: NDArray[np.intp], at: Positions, targets: Positions, frame: Frame) -> _Job:
-        return cls(points, *(_coordinates(positions, frame) for positions in (at, targets)))
-
-    @cached_property
-    def box(self) -> tuple[Coordinates, Coordinates]:
-        """First voxel and shape of the box around points and targets."""
-        both = [array for array in (self.at, self.targets) if len(array)]
-        low = np.min([array.min(axis=0) for array in both], axis=0)
-        return low, np.max([array.max(axis=0) for array in both], axis=0) - low + 1
-
-    @property
-    def voxels(self) -> int:
-        """Of the box."""
-        return math.prod(self.box[1].tolist())
-
-    @property
-    def tree_seconds(self) -> float:
-        return len(self.at) * TREE_SECONDS + len(self.targets) * PLANTING_SECONDS
-
-    @property
-    def seconds(self) -> float:
-        """What the cheaper way costs."""
-        return min(self.voxels * TRANSFORM_SECONDS, self.tree_seconds)
-
-    def distances(self, spacing_mm: tuple[float, ...], threads: int) -> Numbers:
-        """Distance from each point to the nearest target by transform or tree, whichever costs less."""
-        if not len(self.targets):
-            return np.full(len(self.at), math.inf)
-        if self.voxels > TRANSFORM_VOXELS or self.voxels * TRANSFORM_SECONDS > self.tree_seconds:
-            return _by_tree(self.at, self.targets, spacing_mm, threads)
-        low, shape = self.box
-        squared = _transform(self.at - low, self.targets - low, shape, spacing_mm, threads)
-        mm, sure = _named(squared, spacing_mm)
-        if not sure.all():
-            mm[~sure] = _by_tree(self.at[~sure], self.targets, spacing_mm, threads)
-        return mm
-
-
-def _by_size(jobs: Sequence[_Job]) -> tuple[list[_Job], list[_Job]]:
-    """Jobs that all threads do together, one after another, and those that each does by itself.
-
-    The first are those that take longer than all others, and whose transforms take much memory.
-    """
-    ordered = sorted(jobs, key=lambda job: job.seconds, reverse=True)
-    total = sum(job.seconds for job in ordered)
-    alone = [job for job in ordered if job.seconds > total / 2 or job.voxels > SHARED_VOXELS]
-    return alone, [job for job in ordered if job not in alone]
+    if not len(targets):
+        return np.full(len(points), math.inf)
+    low = np.minimum(points.min(axis=0), targets.min(axis=0))
+    shape = np.maximum(points.max(axis=0), targets.max(axis=0)) - low + 1
+    tree_seconds = len(points) * TREE_SECONDS + len(targets) * PLANTING_SECONDS
+    voxels = math.prod(shape.tolist())
+    if voxels > TRANSFORM_VOXELS or voxels * TRANSFORM_SECONDS > tree_seconds:
+        return _by_tree(points, targets, spacing_mm, threads)
+    with one_large if voxels > SHARED_VOXELS else nullcontext():
+        squared = _transform(points - low, targets - low, shape, spacing_mm, threads)
+    mm, sure = _named(squared, spacing_mm)
+    if not sure.all():
+        mm[~sure] = _by_tree(points[~sure], targets, spacing_mm, threads)
+    return mm
 
 
 def _transform(

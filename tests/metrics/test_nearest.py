@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -133,6 +134,5 @@ def test_a_box_of_more_voxels_than_memory_was_promised_for_goes_by_tree(
     monkeypatch.setattr(nearest, "TREE_SECONDS", 1e6)
     monkeypatch.setattr(nearest, "_transform", lambda *_: pytest.fail("a transform of 512 MiB"))
     far = np.array([[0, 0, 0], [511, 511, 511]])
-    job = nearest._Job(np.arange(2), far, far[:1])
-    found = job.distances((1.0, 1.0, 1.0), 1)
+    found = nearest._of_one_label(far, far[:1], (1.0, 1.0, 1.0), 1, nullcontext())
     np.testing.assert_allclose(found, [0.0, 511 * math.sqrt(3)])
