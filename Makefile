@@ -8,7 +8,7 @@ endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint wheel unit slow realdata fuzz coverage docs peers clean
+.PHONY: demo test lint wheel unit slow realdata fuzz coverage docs bench peers clean
 
 # A real average head, segmented into 32 structures by the packaged brain model.
 demo: $(INSTALLED)
@@ -53,6 +53,10 @@ docs: $(INSTALLED)
 	$(PIP) -e ".[test,demo,docs]"
 	$(BIN)/python docs/reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# What ten main paths cost beside work that never changes; names what changed by a tenth, and keeps the line.
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/guard.py --keep
 
 # The peers of the benchmarks, in an environment of their own: panoptica needs older
 # versions of four packages.

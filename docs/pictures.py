@@ -4,6 +4,7 @@
     python docs/pictures.py --data ../shared/data synthesis    # one
     python docs/pictures.py elastic                            # needs no data, or takes --scan
     python docs/pictures.py pages                              # the reports, by headless Chromium
+    python docs/pictures.py scaling                            # of benchmarks/results/scaling.json
 
 The hippocampus is of a case that the packaged model was not trained on; the brains are real scans, which
 the brain model never sees in training. The tumour is a phantom: the real ones may not be handed on.
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import shutil
 import subprocess
 import sys
@@ -313,6 +315,26 @@ def small_png(screen: bytes, shares: Sequence[float] = (1.0, 0.85, 0.75, 0.65, 0
     return data
 
 
+def scaling() -> bytes:
+    """Time and memory of a prediction by the size of the scan, and time by the number of scans."""
+    told = json.loads((HERE.parent / "benchmarks" / "results" / "scaling.json").read_text("utf-8"))
+    figure = Figure(figsize=(9.0, 2.9), layout="constrained")
+    FigureCanvasAgg(figure)
+    sizes, cases, lines = told["sizes"], told["cases"], told["lines"]
+    for axes, x, y, label, title in (
+        (figure.add_subplot(1, 3, 1), sizes["voxels"], sizes["seconds"], "voxels", "seconds of a scan"),
+        (figure.add_subplot(1, 3, 2), sizes["voxels"], sizes["peak_gib"], "voxels", "GiB at most"),
+        (figure.add_subplot(1, 3, 3), cases["cases"], cases["seconds"], "scans in one call", "seconds"),
+    ):
+        axes.loglog(x, y, "o-", color="#0072b2", linewidth=1.4, markersize=4)
+        axes.set_xlabel(label)
+        axes.set_title(title, fontsize=10)
+        axes.grid(which="both", alpha=0.25)
+    slopes = [lines[name]["slope"] for name in ("time of sizes", "time of cases")]
+    figure.suptitle(f"Slopes of the times beyond the start: {slopes[0]:.2f} and {slopes[1]:.2f}", fontsize=10)
+    return png(figure)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", help="which, by the name of the file; all if none is named")
@@ -322,6 +344,7 @@ def main() -> None:
     pictures = {
         "hippocampus": lambda: hippocampus(args.data),
         "synthesis": lambda: synthesis(args.data),
+        "scaling": scaling,
         "elastic": lambda: elastic(read_volume(args.scan) if args.scan else average()),
         **brains(args.data),
     }

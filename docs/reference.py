@@ -13,7 +13,7 @@ from typing import Any
 
 from typer.main import get_command
 
-from medseg.cli.main import app
+from medseg.cli.main import application
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "reference"
@@ -60,7 +60,7 @@ The arguments below are those of several of these classes. These base classes ar
 def commands() -> str:
     """The page of the commands: usage, description, arguments and options of each."""
     parts = [COMMANDS]
-    for name, command in get_command(app).commands.items():  # type: ignore[attr-defined]
+    for name, command in get_command(application()).commands.items():  # type: ignore[attr-defined]
         parts.append(f"\n## medseg {name}\n\n{inspect.cleandoc(command.help or '')}\n")
         parts.append("\n| argument or option | meaning | default |\n|---|---|---|\n")
         parts += [_row(parameter) for parameter in command.params if not parameter.hidden]

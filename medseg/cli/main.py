@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from itertools import pairwise
 from types import FrameType
@@ -17,7 +18,6 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.main import get_command
 
-from medseg.cli import predict
 from medseg.cli.terminal import rewrite
 from medseg.core.errors import (
     MedsegError,
@@ -64,13 +64,6 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 OR = ", or "
 OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
-app = typer.Typer(
-    name="medseg",
-    help="Segment medical volumes: train, predict, measure, report. Research use only; not a medical device.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
 
 
 def _left_to_readers(command: Any) -> Any:
@@ -84,11 +77,22 @@ def _left_to_readers(command: Any) -> Any:
     return command
 
 
-for verb in VERBS:
-    app.command(name=verb)(_left_to_readers(import_module(f"medseg.cli.{verb}").command))
+def application(verbs: Sequence[str] = VERBS) -> typer.Typer:
+    """The command line with some of its verbs: each is imported, which takes time."""
+    app = typer.Typer(
+        name="medseg",
+        help="Segment medical volumes: train, predict, measure, report. Research use only; not a medical "
+        "device.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+    )
+    app.callback()(_options)
+    for verb in verbs:
+        app.command(name=verb)(_left_to_readers(import_module(f"medseg.cli.{verb}").command))
+    return app
 
 
-@app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
     version: Annotated[
@@ -114,7 +118,10 @@ def main(arguments: list[str] | None = None) -> None:
         sys.stdout.reconfigure(errors="backslashreplace")
     signal.signal(signal.SIGTERM, _terminate)
     plain = [word for word in arguments if word != "--debug"]
-    plain = predict.spelled(plain) if plain[:1] == ["predict"] else plain
+    if plain[:1] == ["predict"]:
+        from medseg.cli.predict import spelled
+
+        plain = spelled(plain)
     code = _run(plain or ["--help"], debug="--debug" in arguments)
     if code in (INTERRUPTED, TERMINATED):  # a network may still be at work in a thread: do not wait for it
         os._exit(code)
@@ -132,7 +139,7 @@ def _run(arguments: list[str], *, debug: bool) -> int:
         return 0
     except (KeyboardInterrupt, Exception, Terminated) as fault:
         if isinstance(fault, MedsegError):
-            _keep_to_options(fault, arguments[0])
+            _keep_to_options(fault, arguments)
         text, code = _message(fault)
         if debug:
             traceback.print_exception(fault)
@@ -144,13 +151,19 @@ def _run(arguments: list[str], *, debug: bool) -> int:
 def _invoked(arguments: list[str]) -> int:
     """The exit code of a verb that ended by itself."""
     _refuse_empty(arguments)
-    command = get_command(app)
+    command = _command(arguments)
     try:
         with command.make_context("medseg", arguments) as context:
             command.invoke(context)
     except typer.Exit as end:
         return end.exit_code
     return 0
+
+
+def _command(arguments: list[str]) -> Any:
+    """The command line, with the one verb that is asked for, or with all."""
+    verb = arguments[0]
+    return get_command(application([verb] if verb in VERBS else VERBS))
 
 
 def _refuse_empty(arguments: list[str]) -> None:
@@ -175,9 +188,9 @@ def _drop_output() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _keep_to_options(fault: MedsegError, verb: str) -> None:
+def _keep_to_options(fault: MedsegError, arguments: list[str]) -> None:
     """Remove from a hint the alternatives that need an option which the verb does not have."""
-    commands = getattr(get_command(app), "commands", {})
+    commands, verb = getattr(_command(arguments), "commands", {}), arguments[0]
     if verb not in commands:
         return
     known = {word for param in commands[verb].params for word in (*param.opts, *param.secondary_opts)}

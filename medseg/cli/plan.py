@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from medseg.core.structures import StructureSet
+    from medseg.data.fingerprint import Fingerprint
     from medseg.training.options import TrainOptions
     from medseg.training.planning.dataset import PlanOptions, Survey
     from medseg.training.planning.plan import Reason
@@ -164,12 +165,11 @@ def understood(seen: Survey) -> str:
             for name, path in (files.cases[0].channels or {"image": files.cases[0].image}).items()
         ),
         f"  labels: {files.cases[0].label}",
-        f"voxels: {_spread([case.spacing_mm for case in cases])} mm; "
-        f"scans: {_spread([case.shape for case in cases])} voxels",
+        f"voxels: {_side(like)}; scans: {_spread([case.shape for case in cases])} voxels",
         "",
         table([("channel", "values"), *_channels(seen)]),
         "",
-        table([("structure", "value", "cases", "voxels", "ml"), *_structures(seen)]),
+        table(_structures(seen)),
         *([""] if like.doubts else []),
         *(f"warning: {text}" for text in like.doubts),
     ]
@@ -193,16 +193,24 @@ def _channels(seen: Survey) -> list[tuple[str, str]]:
     return rows
 
 
-def _structures(seen: Survey) -> list[tuple[str, str, str, str, str]]:
-    rows = []
+def _structures(seen: Survey) -> list[tuple[str, ...]]:
+    """What is labelled; volumes where a size is known."""
+    sized = seen.like.is_sized
+    rows: list[tuple[str, ...]] = [("structure", "value", "cases", "voxels", *(["ml"] if sized else []))]
     for structure in seen.like.structures:
         held = [case for case in seen.like.cases if structure.name in case.voxels]
         voxels = median(case.voxels[structure.name] for case in held) if held else 0
         ml = median(case.volumes_ml[structure.name] for case in held) if held else 0
         values = "+".join(map(str, structure.label_values))
         count = f"{len(held)} of {len(seen.like.cases)}"
-        rows.append((structure.name, values, count, f"{voxels:.0f}", millilitres(ml)))
+        volume = [millilitres(ml)] if sized else []
+        rows.append((structure.name, values, count, f"{voxels:.0f}", *volume))
     return rows
+
+
+def _side(like: Fingerprint) -> str:
+    """The sizes of voxels, where a file states any."""
+    return f"{_spread([case.spacing_mm for case in like.cases])} mm" if like.is_sized else "of no stated size"
 
 
 def _spread(sizes: list[tuple[float, float, float]] | list[tuple[int, int, int]]) -> str:

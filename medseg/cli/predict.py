@@ -230,9 +230,9 @@ def _unsized(summary: PredictionSummary) -> bool:
 
 
 def _is_of_size(finding: Finding) -> bool:
-    from medseg.io.pictures.slices import NO_SIZE
+    from medseg.io.pictures.slices import states_no_size
 
-    return finding.sentence.endswith(NO_SIZE)
+    return states_no_size([finding.sentence])
 
 
 def volumes(summary: PredictionSummary) -> str:

@@ -33,6 +33,7 @@ from medseg.data.symmetry import Place, Thumbnail, mirror_axes, one_sided, place
 from medseg.findings.finding import who
 from medseg.inference.postprocess import postprocess
 from medseg.io import inspect
+from medseg.io.pictures.slices import states_no_size
 from medseg.model.spec import PostprocessSpec
 from medseg.preparation.crop import corner_values, foreground_box
 from medseg.preparation.orient import canonical
@@ -116,6 +117,7 @@ class CasePrint:
         said: of the files of its labels, sentences that a report must repeat.
         thumbnail: of the first channel, without background.
         compact: structures in one piece (`ONE_PIECE`) that are no mere shells or threads (`INNER`).
+        sized: whether the file states a size in mm, as pictures do not.
     """
 
     case_id: str
@@ -131,6 +133,7 @@ class CasePrint:
     said: tuple[str, ...]
     thumbnail: Thumbnail = field(repr=False, compare=False)
     compact: tuple[str, ...] = ()
+    sized: bool = True
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,11 @@ class Fingerprint:
         sizes = [case.kept if self.has_background else case.shape for case in self.cases]
         sides = [case.spacing_mm for case in self.cases]
         return _triple(np.median(np.multiply(sizes, sides), axis=0))
+
+    @property
+    def is_sized(self) -> bool:
+        """Whether any file states a size in mm."""
+        return any(case.sized for case in self.cases)
 
     @property
     def has_background(self) -> bool:
@@ -296,6 +304,7 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[
         labels.warnings,
         thumbnail(turned[0][box.slices]),
         _compact(labels, structures, tuple(volumes)),
+        not states_no_size(volume.warnings),
     )
 
 

@@ -15,7 +15,7 @@ from medseg.evaluation.measure import MISSING, EvaluationOptions
 from medseg.evaluation.scores import case_table, cohort_table
 from medseg.findings.finding import Finding, from_cases, from_warnings, ordered, sentence, who
 from medseg.io.atomic import write_text
-from medseg.io.pictures.slices import NO_SIZE
+from medseg.io.pictures.slices import states_no_size
 from medseg.metrics.case import CaseResult, findings_of, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, document_head, lesions_csv, report_json
@@ -192,7 +192,7 @@ class Evaluation:
     @property
     def _unsized(self) -> bool:
         """Whether all cases are pictures, whose size in mm nothing states."""
-        return all(any(text.endswith(NO_SIZE) for text in case.warnings) for case in self.cases)
+        return all(states_no_size(case.warnings) for case in self.cases)
 
 
 def settings_content(structures: StructureSet, options: EvaluationOptions) -> dict[str, Any]:

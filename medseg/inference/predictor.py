@@ -15,7 +15,7 @@ from medseg.core.errors import InputError, ModelError, ResourceError, SelfCheckE
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.structures import StructureSet
 from medseg.inference import blend, slices, tta
-from medseg.inference.engines.base import CardEngine, Engine, RowEngine
+from medseg.inference.engines.base import CardEngine, Engine, LendingEngine, RowEngine
 from medseg.inference.tiles import (
     MAPS_ALIVE,
     MAX_VOXELS,
@@ -272,7 +272,7 @@ class Predictor:
             constants = [_constants(content) for content in contents]
             fresh = [n for n, values in enumerate(constants) if values is None or values not in blank]
             with watch.step("engine"):
-                variants = self._variants(np.stack([contents[n] for n in fresh])) if fresh else []
+                variants = self._variants(_together([contents[n] for n in fresh])) if fresh else []
             for n, (tile, values) in enumerate(zip(group, constants, strict=True)):
                 answer = [v[fresh.index(n)] for v in variants] if n in fresh else blank[values or ()]
                 if values is not None and values not in blank:
@@ -280,10 +280,16 @@ class Predictor:
                 yield tile, answer
 
     def _variants(self, content: FloatArray) -> blend.Logits:
-        """Logits (B, K, *tile) for tiles (B, C, *tile), of every engine under every flip."""
+        """Logits (B, K, *tile) for tiles (B, C, *tile), of every engine under every flip.
+
+        They may be in an engine's own memory: what is kept beyond the next tiles is copied.
+        """
         views = tta.views(self.flips, self.twin_channels, self.coarse_twins)
+        engine = self.engines[0]
+        if len(views) == len(self.engines) == 1 and isinstance(engine, LendingEngine):
+            return [_checked(engine, content, engine.lent(content))]
         return [
-            view.backward(_checked(engine, view.forward(content)))
+            view.backward(_checked(engine, seen := view.forward(content), engine(seen)))
             for engine in self.engines
             for view in views
         ]
@@ -330,9 +336,13 @@ def _constants(content: FloatArray) -> tuple[float, ...] | None:
     return tuple(first.ravel().tolist())
 
 
-def _checked(engine: Engine, tiles: FloatArray) -> FloatArray:
-    """The engine's logits, if they have the right shape and are finite."""
-    logits = engine(tiles)
+def _together(contents: Sequence[FloatArray]) -> FloatArray:
+    """Tiles as one batch; a single one is not copied."""
+    return contents[0][None] if len(contents) == 1 else np.stack(contents)
+
+
+def _checked(engine: Engine, tiles: FloatArray, logits: FloatArray) -> FloatArray:
+    """An engine's logits of tiles, if they have the right shape and are finite."""
     if logits.ndim != 5 or (len(logits), *logits.shape[2:]) != (len(tiles), *tiles.shape[2:]):
         raise ModelError(
             f"the engine {engine.name} returned the shape {logits.shape} for tiles of {tiles.shape}"
@@ -341,8 +351,8 @@ def _checked(engine: Engine, tiles: FloatArray) -> FloatArray:
 
 
 def _finite(engine: Engine, logits: FloatArray) -> FloatArray:
-    with np.errstate(invalid="ignore"):
-        finite = math.isfinite(float(np.sum(logits, dtype=np.float64)))
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = bool(np.isfinite(logits.sum())) or bool(np.isfinite(np.sum(logits, dtype=np.float64)))
     if not finite:
         raise SelfCheckError(
             f"the network's output is not finite (engine {engine.name}, precision {engine.precision})",

@@ -96,7 +96,7 @@ def test_every_verb_has_help(verb: str) -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_has_a_sentence_of_help(verb: str) -> None:
-    parameters = vars(get_command(main.app))["commands"][verb].params
+    parameters = vars(get_command(main.application()))["commands"][verb].params
     texts = {p.name: p.help or "" for p in parameters if not getattr(p, "hidden", False)}
     for name, text in texts.items():
         assert text[:1].isupper() or text.startswith("i/n: "), (name, text)

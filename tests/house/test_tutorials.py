@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from typer.main import get_command
 
-from medseg.cli.main import app
+from medseg.cli.main import application
 from medseg.data.phantom import write_phantom_dataset
 
 ROOT = Path(__file__).parents[2]
@@ -53,7 +53,7 @@ def steps(page: Path) -> list[str]:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_verbs_and_options_of_a_page_exist(page: Path) -> None:
-    verbs: dict[str, Any] = get_command(app).commands  # type: ignore[attr-defined]
+    verbs: dict[str, Any] = get_command(application()).commands  # type: ignore[attr-defined]
     for command in commands(page):
         verb, *words = command.split()[1:]
         assert verb in verbs, command

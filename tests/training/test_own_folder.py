@@ -467,6 +467,13 @@ def test_a_plan_for_seconds_says_seconds_and_small_volumes_have_figures(scans: P
     assert "0.108" in told.out
 
 
+def test_pictures_have_pixels_and_no_volumes(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, "images", 3, 0, SHAPE)
+    told = medseg("plan", "--data", tmp_path, "--time-budget", "50s").out
+    assert "voxels: of no stated size" in told
+    assert " ml" not in told
+
+
 def test_the_page_says_that_a_plan_is_no_account_of_the_training() -> None:
     plan = (("length", "4000 steps of 2 patches", "for 60 minutes"),)
     page = training_page(TrainingReport("lr", (("Length", "8 epochs"),), plan, (), None))

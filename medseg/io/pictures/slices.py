@@ -7,6 +7,7 @@ a volume without orientation, and read like any other that states none.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -22,9 +23,15 @@ from medseg.io.pictures import png, tiff
 from medseg.io.pictures.header import Picture, Pixels, damage_named, require_few, require_upright
 
 NO_SIZE = "The file states no size in mm: a pixel counts as 1 mm, so lengths and areas are in pixels."
+
 FRAMES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 """Markers of a JPEG that begin a frame, and tell its size."""
 PNG_DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16))
+
+
+def states_no_size(sentences: Iterable[str]) -> bool:
+    """Whether what is said of a scan says that nothing states its size in mm."""
+    return any(text.endswith(NO_SIZE) for text in sentences)
 
 
 def describe(path: Path, options: ReadOptions) -> ImageInfo:
