@@ -28,7 +28,6 @@ from threading import Lock
 import edt
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from medseg.metrics.borders import BITS, Borders, Frame, Positions
 
@@ -280,6 +279,8 @@ def _lengths(spacing_mm: tuple[float, ...], doublings: int) -> Numbers:
 def _by_tree(
     points: Coordinates, targets: Coordinates, spacing_mm: tuple[float, ...], threads: int
 ) -> Numbers:
+    from scipy.spatial import cKDTree  # slow to import
+
     spacing = np.asarray(spacing_mm)
     tree = cKDTree(targets * spacing, balanced_tree=False, compact_nodes=False)
     nearest = tree.query(points * spacing, workers=threads)[1]
