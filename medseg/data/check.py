@@ -189,6 +189,9 @@ def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Issue]:
     issues += [Issue("error", "", fault.fault)] if fault else []
     issues += [Issue("warning", "", text) for text in texts]
     ignored = much_ignored({case.case_id: case.ignored for case in facts}, found.structures.ignore)
+    issues += [
+        Issue("error", "", f"{path.name} is part of no case: {why}") for path, why in found.files.aside
+    ]
     return issues + ([Issue("note", "", ignored)] if ignored else [])
 
 

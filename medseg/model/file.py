@@ -37,6 +37,7 @@ RUN_MODEL = "model.safetensors"
 """The model in the folder of a training."""
 
 FOLD = "fold_"
+RUN_RECORD, PLANNED = "run.json", "recipe.toml"
 """Beginning of the folders of a run that trains several folds; the number of the fold follows."""
 
 
@@ -209,6 +210,12 @@ def find_models(name_or_path: str | Path) -> tuple[Path, ...]:
     packaged = packaged_models()
     if str(name_or_path) in packaged:
         return (packaged[str(name_or_path)],)
+    if any((path / name).is_file() for name in (RUN_RECORD, PLANNED)):
+        raise ModelError(
+            f"is a run without a model: neither {RUN_MODEL} nor {FOLD}*/{RUN_MODEL} is there",
+            source=path,
+            hint="repeat the command of its training, which goes on where it stopped",
+        )
     raise ModelError(
         "is neither a model file nor the name of a packaged model",
         source=str(name_or_path),

@@ -14,7 +14,7 @@ from medseg.data import bids
 from medseg.data.layouts import CaseFiles, detect, read_layout, table
 from medseg.data.layouts.case import plain
 from medseg.data.layouts.description import description_of
-from medseg.data.layouts.file_roles import numbered_channel
+from medseg.data.layouts.file_roles import name_of, numbered_channel
 from medseg.data.layouts.scans import scans_of
 from medseg.io import files_of, is_dicom_folder, stem_and_suffix
 from medseg.io.contents import require_true_suffix
@@ -272,9 +272,12 @@ def _tell_aside(paths: Sequence[Path], folder: Path, say: Say) -> None:
 
 
 def _without_labels(files: Sequence[Path], say: Say) -> list[Path]:
-    """Files of a folder but labels, which are named after a scan beside them; how many they were is said."""
+    """Files of a folder but labels, by their names beside those of scans; how many they were is said."""
     stems = {stem_and_suffix(path)[0] for path in files}
     labels = [path for path in files if scan_of_labels(stem_and_suffix(path)[0]) in stems]
+    labels = labels or [path for path in files if name_of(Path(path.name)).is_label]
+    if len(labels) == len(files):  # a folder of scans that are called so
+        return list(files)
     if labels:
         say(f"left out: {counted(len(labels), 'label file')} beside the scans, such as {labels[0].name}")
     return [path for path in files if path not in labels]

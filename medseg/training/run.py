@@ -19,13 +19,13 @@ from medseg.core import specs
 from medseg.core.errors import InputError, UsageError, listed
 from medseg.data.cards import Card
 from medseg.io.atomic import write_text
-from medseg.model.file import FOLD, RUN_MODEL
+from medseg.model.file import FOLD, PLANNED, RUN_MODEL, RUN_RECORD
 from medseg.training.recipe import Recipe
 from medseg.training.split import Split
 
 SCHEMA = "medseg.run/1"
 
-CARD, RECIPE, REASONS = "card.toml", "recipe.toml", "plan.csv"
+CARD, RECIPE, REASONS = "card.toml", PLANNED, "plan.csv"
 """Files of a plan, which lie in the folder before the run begins."""
 
 PAGE, SUSPECTS = "report.html", "suspects.csv"
@@ -81,7 +81,7 @@ class Run:
 
     @property
     def settings_path(self) -> Path:
-        return self.folder / "run.json"
+        return self.folder / RUN_RECORD
 
     @property
     def scores_path(self) -> Path:

@@ -260,3 +260,13 @@ def test_description_of_labels_at_fault_is_refused(tmp_path: Path) -> None:
     names, _ = SHAPES["Decathlon's folders without a dataset.json"]
     with pytest.raises(InputError, match="the value 1 has two names"):
         found(tmp_path, *names)
+
+
+def test_scans_without_labels_are_cases_where_that_is_asked_for(tmp_path: Path) -> None:
+    """As `check`, and `convert --unlabelled`, do; a training leaves them aside."""
+    for name in ("images/a.nii", "images/b.nii", "masks/a.nii", "masks/c.nii"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    found = read(tmp_path, complete=False)
+    assert [(case.case_id, case.label is None) for case in found.cases] == [("a", False), ("b", True)]
+    assert [(path.name, why) for path, why in found.aside] == [("c.nii", "it has no image")]

@@ -222,3 +222,18 @@ def test_a_table_lists_scans_with_or_without_labels(tmp_path: Path) -> None:
     table.write_text("case,t1,t2,mask\nanna,x.nii.gz,y.nii.gz,none.nii.gz\n")
     (case,) = find_cases([str(table)])
     assert case.taking(["t2", "t1"]).source == {"t2": tmp_path / "y.nii.gz", "t1": tmp_path / "x.nii.gz"}
+
+
+def test_a_mask_in_the_folder_of_one_patient_is_no_scan(tmp_path: Path) -> None:
+    touch(tmp_path, "T1.NII.GZ", "SEG.NII.GZ")
+    said: list[str] = []
+    (case,) = find_cases([str(tmp_path)], said.append)
+    assert case.stem == "T1"
+    assert "left out: 1 label file" in said[0]
+
+
+def test_a_table_with_semicolons_is_told_so(tmp_path: Path) -> None:
+    table = touch(tmp_path, "x.nii") / "cases.csv"
+    table.write_text("case;t1;label\nanna;x.nii;y.nii\n")
+    with pytest.raises(InputError, match="separates its columns with semicolons"):
+        find_cases([str(table)])

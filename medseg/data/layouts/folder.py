@@ -31,7 +31,7 @@ from medseg.data.layouts.description import LISTER, StatedLabels, description_of
 from medseg.data.layouts.file_roles import FileName, alike, channel_names, channel_words, name_of
 from medseg.data.layouts.groups import stated_groups
 from medseg.data.layouts.layout import Layout
-from medseg.data.layouts.scans import files
+from medseg.data.layouts.scans import cases_of, files
 from medseg.io import read_segments, states_segments, stem_and_suffix
 from medseg.io.dicom.series import holds_labels
 
@@ -39,6 +39,9 @@ PARTS = frozenset(
     ("test", "testing", "tr", "train", "training", "trainset", "ts", "val", "valid", "validation")
 )
 """Names of folders that hold a part of a dataset, and not the scans of a person."""
+
+UNLABELLED, WITHOUT_IMAGE = "it has no label file", "it has no image"
+"""Why a file is part of no case."""
 
 TABLE = "give a table instead: a .csv file with the columns case, image and label"
 EXAMPLES = "images/NAME.nii.gz and masks/NAME.nii.gz, or NAME.nii.gz and NAME_mask.nii.gz"
@@ -57,7 +60,8 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
 
     Args:
         folder: with scans and label files at any depth.
-        complete: refuse a label file without an image, rather than leave it aside.
+        complete: refuse a label file without an image, rather than leave it aside, and leave scans without
+            labels aside, rather than have them as cases.
 
     Raises:
         InputError: there are no scans or no labels, the names can be read in two ways, cases differ in their
@@ -79,6 +83,10 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     channels = _channels(folder, pairs)
     persons = _persons(pairs)
     cases = tuple(_case(case, channels, person) for case, person in zip(pairs, persons, strict=True))
+    if not complete:
+        paired = {image.path for case in pairs for image in case.images.values()}
+        cases += cases_of([image for image in images if image.path not in paired], folder)
+        aside = [(path, why) for path, why in aside if why != UNLABELLED]
     require_distinct(cases, folder)
     groups = stated_groups(folder, {case.case_id: case.image for case in cases})
     cases = tuple(replace(case, group=groups.get(case.case_id, case.group)) for case in cases)
@@ -157,7 +165,7 @@ def _matched(
     by_words = _by_words(folder, labels)
     pairs = [(image, _label_of(image, by_words)) for image in images]
     of_label: defaultdict[Path, dict[tuple[str, ...], FileName]] = defaultdict(dict)
-    aside = [(image.path, "it has no label file") for image, label in pairs if label is None]
+    aside = [(image.path, UNLABELLED) for image, label in pairs if label is None]
     for image, label in pairs:
         if label is None:
             continue
@@ -175,7 +183,7 @@ def _matched(
                 raise InputError(
                     "has no image by its name", source=label.path, hint=f"add the image, or {TABLE}"
                 )
-            aside.append((label.path, "it has no image"))
+            aside.append((label.path, WITHOUT_IMAGE))
     found = [_Found(label, of_label[label.path]) for label in labels if label.path in of_label]
     return found, aside
 

@@ -35,7 +35,15 @@ def scans_of(folder: Path) -> tuple[CaseFiles, ...]:
     Raises:
         InputError: two files are one channel of one case, or two cases have one name.
     """
-    images = [file for file in files(folder) if not file.is_label]
+    return cases_of([file for file in files(folder) if not file.is_label], folder)
+
+
+def cases_of(images: Sequence[FileName], folder: Path) -> tuple[CaseFiles, ...]:
+    """Cases without labels, of images below a folder.
+
+    Raises:
+        InputError: see `scans_of`.
+    """
     found: defaultdict[tuple[str, ...], dict[tuple[str, ...], FileName]] = defaultdict(dict)
     for image, count in zip(images, _case_lengths(images), strict=True):
         other = found[image.words[:count]].setdefault(image.words[count:], image)

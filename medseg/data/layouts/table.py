@@ -49,8 +49,8 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """
     header, rows = _rows(folder)
     channels = tuple(name for name in header if name not in (CASE, LABEL, GROUP))
+    _require_separator(folder, header)
     if not channels or (complete and LABEL not in header):
-        _require_separator(folder, header)
         raise InputError(
             f"has the columns {', '.join(header)}; it needs label and image, or label and several channels",
             source=folder,

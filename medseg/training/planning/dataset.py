@@ -203,7 +203,7 @@ def plan_of_run(
     if options.team.leads:
         require_place(out, every=options.trainings > 1)
         if path.is_file() and not overwrite:
-            found = found_in(data, complete=False, reading=options.reading)
+            found = found_in(data, complete=True, reading=options.reading)
             _require_folds(found, options)
             structures = load_card(out / CARD).structure_set if options.names else found.structures
             refuse_contradictions(out, structures, options.names, options.profile, options.max_memory)
