@@ -67,6 +67,12 @@ class Frame:
         planes = max(SLAB_PLANES, SLAB_VOXELS // self.strides[0])
         return [(start, min(start + planes, stop)) for start in range(first, stop, planes)]
 
+    def slabs_of(self, first: int, last: int) -> slice:
+        """Which slabs hold planes from the first to the last."""
+        slabs = self.slabs()
+        low, planes = slabs[0][0], slabs[0][1] - slabs[0][0]
+        return slice(max(first - low, 0) // planes, max(last - low + planes, 0) // planes)
+
 
 @dataclass(frozen=True, eq=False)
 class Borders:
