@@ -14,6 +14,7 @@ what the one before has left, and all give the same numbers:
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from concurrent.futures import Executor
@@ -24,15 +25,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from medseg.metrics.borders import BITS, Borders, Frame, Positions
-from medseg.metrics.windows import ROUNDING, Axes, Windows, nearest_squares
+from medseg.metrics.borders import BITS, Borders, ByLabel, Frame
+from medseg.metrics.windows import ROUNDING, Windows, nearest_squares
 
 Numbers = NDArray[np.float64]
 
-STEPS, STEPS_FOR_ALL, SHARE_FOR_MORE = 257, 81, 1 / 3
+STEPS, STEPS_FOR_ALL, SHARE_FOR_MORE = 257, 27, 1 / 2
 """Offsets tried at least. After the second number of them the rest is tried only where no more than
 this share of the points is left: elsewhere the surfaces are far from each other, and more steps would
-be in vain. On a grid of cubes they reach 4 voxels, and the square root of 6."""
+be in vain. On a grid of cubes they reach 4 voxels, and the square root of 3."""
 
 POINTS_AT_ONCE = 1 << 15
 """Points looked after at a time, so that they stay in the processor's cache."""
@@ -65,50 +66,6 @@ class _Shell:
     steps: tuple[int, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class _ByLabel:
-    """Points of one map label by label, those of a label slab by slab.
-
-    Attributes:
-        order: which points of the map they are, (N,).
-        positions: where they are, (N,).
-        starts: where the points of each slab of each label begin, and the end.
-        frame: of the map.
-    """
-
-    order: NDArray[np.intp]
-    positions: Positions
-    starts: NDArray[np.intp]
-    frame: Frame
-
-    @classmethod
-    def of(cls, borders: Borders, points: NDArray[np.intp], frame: Frame) -> _ByLabel:
-        """Some points of a map, given in ascending order."""
-        labels, slabs = borders.labels[points], len(borders.starts) - 1
-        order = points[np.argsort(labels, kind="stable")]
-        slab = np.repeat(np.arange(slabs), np.diff(np.searchsorted(points, borders.starts)))
-        counts = np.bincount(labels * np.intp(slabs) + slab, minlength=len(borders.members) * BITS * slabs)
-        return cls(order, borders.positions[order], np.append(0, np.cumsum(counts)), frame)
-
-    def labels(self) -> list[int]:
-        """Those that have points."""
-        return np.flatnonzero(np.diff(self.starts[:: len(self.frame.slabs())])).tolist()
-
-    def part(self, label: int, slabs: slice = slice(None)) -> slice:
-        """Where the points of a label are, or those of some of its slabs."""
-        every = len(self.frame.slabs())
-        first, stop, _ = slabs.indices(every)
-        return slice(int(self.starts[label * every + first]), int(self.starts[label * every + stop]))
-
-    def at(self, part: slice) -> Axes:
-        """Coordinates in the frame of some of the points, (axes, N)."""
-        rest, along = self.positions[part], []
-        for stride in self.frame.strides:
-            along.append(rest // stride)
-            rest = rest - along[-1] * stride
-        return np.stack(along).astype(np.int32)
-
-
 def lengths_mm(offsets: NDArray[np.integer], spacing_mm: Sequence[float]) -> Numbers:
     """Lengths of offsets in voxels, (N, axes): the one formula every distance comes from."""
     mm = offsets * np.asarray(spacing_mm, dtype=np.float64)
@@ -136,41 +93,36 @@ def frame_of(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Frame:
 
 
 def nearest_mm(
-    here: Borders, there: Borders, frame: Frame, spacing_mm: tuple[float, ...], pool: Executor, threads: int
+    here: ByLabel, there: ByLabel, spacing_mm: tuple[float, ...], pool: Executor, threads: int
 ) -> Numbers:
     """Distance from each surface point of one map to the nearest of its label in the other.
 
     Args:
-        here: the points, (M,).
-        there: what they are to be near to.
-        frame: of both, from `frame_of`.
+        here: the points, (M,), in a frame from `frame_of`.
+        there: what they are to be near to, in the same frame.
         spacing_mm: along the axes of the frame.
         pool: what works on parts of the points.
         threads: for the search in trees.
 
     Returns:
-        (M,) in mm, +inf where the other map has no point of the label.
+        (M,) in mm, in the order of the map's borders, +inf where the other map has no point of the label.
     """
-    shells = _shells(frame, spacing_mm)
-    mm = np.empty(here.positions.size)
+    shells = _shells(here.frame, spacing_mm)
+    starts = here.borders.starts
+    mm = np.empty(here.order.size)
 
     def search(slab: int) -> None:
-        mm[here.starts[slab] : here.starts[slab + 1]] = _by_steps(here, there, frame, shells, slab)
+        mm[starts[slab] : starts[slab + 1]] = _by_steps(here.borders, there.borders, here.frame, shells, slab)
 
-    for _ in pool.map(search, range(len(here.starts) - 1)):
+    for _ in pool.map(search, range(len(starts) - 1)):
         pass
-    left = np.flatnonzero(np.isnan(mm))
-    if not left.size:
-        return mm
-    targets = _ByLabel.of(there, np.arange(there.labels.size), frame)
+    left = here.only(np.isnan(mm))
     for reach in REACHES:
-        points = _ByLabel.of(here, left, frame)
-        look = partial(_by_windows, mm, points, targets, Windows.of(spacing_mm, reach), spacing_mm)
-        for _ in pool.map(look, *zip(*_parts(points), strict=True)):
+        look = partial(_by_windows, mm, left, there, Windows.of(spacing_mm, reach), spacing_mm)
+        for _ in pool.map(look, *zip(*_parts(left), strict=True)):
             pass
-        left = left[np.isnan(mm[left])]
-    points = _ByLabel.of(here, left, frame)
-    for _ in pool.map(partial(_by_tree, mm, points, targets, spacing_mm, threads), points.labels()):
+        left = left.only(np.isnan(mm))
+    for _ in pool.map(partial(_by_tree, mm, left, there, spacing_mm, threads), left.labels()):
         pass
     return mm
 
@@ -236,41 +188,37 @@ def _search(
             return
 
 
-def _parts(points: _ByLabel) -> list[tuple[int, slice]]:
+def _parts(points: ByLabel) -> list[tuple[int, slice]]:
     """Labels and some of their slabs, those that have most points first."""
     slabs = points.frame.slabs()
     each = -(-PLANES_AT_ONCE // (slabs[0][1] - slabs[0][0]))
-    sizes = {}
-    for label in points.labels():
-        for first in range(0, len(slabs), each):
-            part = points.part(label, slice(first, first + each))
-            sizes[label, first] = part.stop - part.start
-    most_first = sorted((key for key, size in sizes.items() if size), key=sizes.__getitem__, reverse=True)
-    return [(label, slice(first, first + each)) for label, first in most_first]
+    every = itertools.product(points.labels(), (slice(n, n + each) for n in range(0, len(slabs), each)))
+    sizes = [(points.part(*part).size, part) for part in every]
+    return [part for size, part in sorted(sizes, key=lambda item: -item[0]) if size]
 
 
 def _by_windows(
     mm: Numbers,
-    points: _ByLabel,
-    targets: _ByLabel,
+    points: ByLabel,
+    targets: ByLabel,
     windows: Windows,
     spacing_mm: tuple[float, ...],
     label: int,
     slabs: slice,
 ) -> None:
     """Write the distances of some points as far as the windows reach."""
-    which, every = points.order[points.part(label, slabs)], targets.part(label)
-    if every.start == every.stop:
+    which, every = points.part(label, slabs), targets.part(label)
+    if not every.size:
         mm[which] = math.inf
         return
-    at = points.at(points.part(label, slabs))
-    near = targets.frame.slabs_of(int(at[0].min()) - windows.reach[0], int(at[0].max()) + windows.reach[0])
+    at, reach = points.at(which), windows.reach[0]
+    near = targets.frame.slabs_of(int(at[0].min()) - reach, int(at[0].max()) + reach)
     sites = targets.at(targets.part(label, near))
     if not sites.size:
         return
     voxels = math.prod(windows.box(at, sites)[1])
-    tree_seconds = len(which) * TREE_SECONDS + (every.stop - every.start) * PLANTING_SECONDS
-    if voxels > WINDOW_VOXELS or voxels * windows.reach[1] * VOXEL_SECONDS > tree_seconds:
+    seconds = voxels * (1 + windows.reach[windows.passes[1]]) * VOXEL_SECONDS
+    if voxels > WINDOW_VOXELS or seconds > which.size * TREE_SECONDS + every.size * PLANTING_SECONDS:
         return
     squares = nearest_squares(at, sites, windows)
     found = np.flatnonzero(squares <= windows.limit)
@@ -313,15 +261,15 @@ def _lengths_of_squares(spacing_mm: tuple[float, ...], limit: int) -> Numbers:
 
 def _by_tree(
     mm: Numbers,
-    points: _ByLabel,
-    targets: _ByLabel,
+    points: ByLabel,
+    targets: ByLabel,
     spacing_mm: tuple[float, ...],
     threads: int,
     label: int,
 ) -> None:
     """Write the distances of all points of a label."""
-    at, sites = (side.at(side.part(label)) for side in (points, targets))
-    spacing = np.asarray(spacing_mm)
+    which, spacing = points.part(label), np.asarray(spacing_mm)
+    at, sites = points.at(which), targets.at(targets.part(label))
     tree = cKDTree(sites.T * spacing, balanced_tree=False, compact_nodes=False)
     nearest = tree.query(at.T * spacing, workers=threads)[1]
-    mm[points.order[points.part(label)]] = lengths_mm((at - sites[:, nearest]).T, spacing_mm)
+    mm[which] = lengths_mm((at - sites[:, nearest]).T, spacing_mm)
