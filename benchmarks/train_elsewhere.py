@@ -25,7 +25,6 @@ import os
 import sys
 import tarfile
 import time
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -151,6 +150,7 @@ class Session:
         from medseg.augment.spec import SynthesisSpec, Tissue
         from medseg.augment.synthesis import Synthesiser, TissueTable
         from medseg.core.structures import Structure, StructureSet
+        from medseg.core.structuring import structured
         from medseg.losses import registry as losses
         from medseg.losses.spec import LossSpec
         from medseg.networks import registry as networks
@@ -161,15 +161,15 @@ class Session:
 
         self.given, self.settings = given, json.loads((HERE / SETTINGS).read_text())
         recipe = self.settings["recipe"]
-        structures = StructureSet(tuple(_rebuilt(Structure, s) for s in self.settings["structures"]))
-        tissues = tuple(_rebuilt(Tissue, t) for t in self.settings["tissues"] if t["value"] != 0)
-        self.spec = _rebuilt(TrainingSpec, recipe["training"])
+        structures = StructureSet(tuple(structured(Structure, s) for s in self.settings["structures"]))
+        tissues = tuple(structured(Tissue, t) for t in self.settings["tissues"] if t["value"] != 0)
+        self.spec = structured(TrainingSpec, recipe["training"])
         self.batch = given.batch or self.spec.batch
         self.device = torch.device(given.device)
         with np.load(HERE / MAPS) as maps:
             self.maps = [torch.from_numpy(maps[key]) for key in sorted(maps.files, key=int)]
         self.maker = Synthesiser(
-            _rebuilt(SynthesisSpec, recipe["synthesis"]),
+            structured(SynthesisSpec, recipe["synthesis"]),
             TissueTable(tissues, structures),
             recipe["preparation"]["spacing_mm"],
         )
@@ -182,7 +182,9 @@ class Session:
         network = networks.build(SimpleNamespace(**recipe["network"]))
         self.network = network.to(self.device, memory_format=torch.channels_last_3d).train()
         self.lossy = losses.build(
-            _rebuilt(LossSpec, recipe["loss"]), regions=False, spacing_mm=recipe["preparation"]["spacing_mm"]
+            structured(LossSpec, recipe["loss"]),
+            regions=False,
+            spacing_mm=recipe["preparation"]["spacing_mm"],
         )
         self.dtype = autocast_dtype(self.device, self.spec.precision)
         if self.dtype is not None and self.device.type == "cpu":
@@ -360,7 +362,9 @@ def unpack(weights: Path, output: Path) -> None:
         network=recipe.network,
         facts=facts_of(network),
         channels=tuple(settings["channels"]),
-        structures=tuple(_rebuilt(Structure, s) for s in settings["structures"]),
+        structures=tuple(
+            specs.from_mapping(Structure, s, source=str(weights)) for s in settings["structures"]
+        ),
         preparation=recipe.preparation,
         inference=inference,
         postprocess=recipe.postprocess,
@@ -369,20 +373,6 @@ def unpack(weights: Path, output: Path) -> None:
     graph = to_graph(network, recipe.network.in_channels, recipe.network.spatial_dims)
     Model(spec, arrays, graph).save(output)
     print(json.dumps({"model": str(output), "bytes": output.stat().st_size, **settings["training"]}))
-
-
-def _rebuilt(kind: Any, data: dict[str, Any]) -> Any:
-    """A dataclass of plain values, tuples and further dataclasses, from its JSON."""
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: _value(hints[name], value) for name, value in data.items()})
-
-
-def _value(hint: Any, value: Any) -> Any:
-    """A value of a dataclass, or a tuple of them, as its hint says."""
-    if isinstance(value, list):
-        inner = [*typing.get_args(hint), None]
-        return tuple(_value(inner[0], v) for v in value)
-    return _rebuilt(hint, value) if dataclasses.is_dataclass(hint) else value
 
 
 def _section(arrays: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:

@@ -55,8 +55,9 @@ from medseg.preparation.preparation import Preparation, PreparationSpec
 from medseg.reporting.case.page import ReportOptions, case_of
 from medseg.reporting.drawing.draws import Column, Panel, draws_png, panel_of
 from medseg.reporting.drawing.figures import overlay_png
+from medseg.reporting.drawing.palette import indexed
 from medseg.reporting.drawing.planes import planes
-from medseg.reporting.drawing.style import indexed, png
+from medseg.reporting.drawing.plotting import png
 from medseg.reporting.drawing.views import window_of, worst_places
 from medseg.reporting.html import case_page
 from medseg.segmentation.member import SegmenterOptions

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -84,8 +85,9 @@ def shear_degrees(affine: Affine) -> float:
     0.0
     """
     unit = affine[:3, :3] / np.asarray(spacing_mm(affine))
-    cosines = np.abs((unit.T @ unit)[np.triu_indices(3, 1)]).max()
-    return float(np.degrees(np.arcsin(min(1.0, cosines))))
+    cosines = unit.T @ unit
+    largest = max(abs(float(cosines[pair])) for pair in ((0, 1), (0, 2), (1, 2)))
+    return math.degrees(math.asin(min(1.0, largest)))
 
 
 def axis_order(affine: Affine) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

@@ -29,7 +29,6 @@ def components(
     import cc3d
 
     kind = np.uint8 if labels.dtype == np.bool_ else labels.dtype  # of bools it may run out of numbers
-    found: NDArray[np.unsignedinteger[Any]] = cc3d.connected_components(
-        labels.astype(kind, copy=False), connectivity=connectivity
-    )
+    given = np.require(labels, kind, "W")  # it refuses an array that it may not change, and changes none
+    found: NDArray[np.unsignedinteger[Any]] = cc3d.connected_components(given, connectivity=connectivity)
     return found

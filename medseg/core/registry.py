@@ -15,10 +15,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from medseg.core.errors import UsageError, unknown_name
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 T = TypeVar("T")
 
@@ -108,6 +110,8 @@ def located(place: str) -> Any:
 
 def _declared(group: str) -> dict[str, EntryPoint]:
     """Entry points of a group, by name; a name that several packages declare is nobody's, and warned of."""
+    from importlib.metadata import entry_points  # slow to import, and rarely needed
+
     found: dict[str, EntryPoint] = {}
     twice: dict[str, list[str]] = {}
     for point in entry_points(group=group):

@@ -332,8 +332,8 @@ def edge_values(labels: NDArray[np.integer]) -> frozenset[int]:
     >>> sorted(edge_values(np.pad([[5, 5]], 1)[:, :3]))
     [0, 5]
     """
-    faces = (cut_at(labels, end, axis) for axis, end in outer_faces(labels.shape))
-    return frozenset(value for face in faces for value in value_counts(np.asarray(face)))
+    faces = [cut_at(labels, end, axis).ravel() for axis, end in outer_faces(labels.shape)]
+    return frozenset(value_counts(np.concatenate(faces)) if faces else ())
 
 
 def unknown_values(counts: Mapping[int, int]) -> str:

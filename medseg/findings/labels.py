@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core import affine as aff
-from medseg.core.boxes import centroid, profiles
+from medseg.core.boxes import centroid, profiles, union
 from medseg.core.components import components
 from medseg.core.errors import counted, listed, plural
 from medseg.core.numbers import millilitres
@@ -210,11 +210,24 @@ def component_counts(labels: Labels, structures: StructureSet) -> dict[str, int]
 
 
 def component_sizes(labels: Labels, structures: StructureSet) -> dict[str, NDArray[np.integer[Any]]]:
-    """Voxels of each connected component of each labelled structure, by name."""
+    """Voxels of each connected component of each labelled structure, by name.
+
+    Those of all values are found in one pass; of a structure of several values, those of their union.
+    """
+    boxes = structures.boxes(labels)
+    if not boxes:
+        return {}
+    around = labels[union(boxes.values())]
+    pieces = components(around).ravel()
+    sizes = np.bincount(pieces)
+    value_of = np.zeros(len(sizes), labels.dtype)
+    value_of[pieces] = around.ravel()
     found: dict[str, NDArray[np.integer[Any]]] = {}
-    for name, box in structures.boxes(labels).items():
-        pieces = components(structures.mask(labels[box], structures[name]))
-        found[name] = np.bincount(pieces.ravel())[1:]
+    for name, box in boxes.items():
+        if structures[name].members:
+            found[name] = np.bincount(components(structures.mask(labels[box], structures[name])).ravel())[1:]
+        else:
+            found[name] = sizes[1:][value_of[1:] == structures[name].value]
     return found
 
 

@@ -92,11 +92,12 @@ class _Pending:
         keep = tile.keep.slices
         i, j, k = tile.write.slices
         here = (slice(i.start - self.first, i.stop - self.first), j, k)
-        if self.weights is not None:
-            self.total[here] += self.weights[keep]
+        weights = None if self.weights is None else self.weights[keep]
+        if weights is not None:
+            self.total[here] += weights
         for sums, variant in zip(self.sums, logits, strict=True):
             for channel, values in zip(sums, variant, strict=True):
-                channel[here] += values[keep] if self.weights is None else values[keep] * self.weights[keep]
+                channel[here] += values[keep] if weights is None else values[keep] * weights
 
     def release(self, stop: int) -> Iterator[tuple[slice, Logits]]:
         """The means of the rows up to `stop`, which leave; a few at a time, for they are copies."""

@@ -144,13 +144,14 @@ def forecast(
     """
     oriented = canonical(grid).grid(grid)
     plans, loads, scans, preparing, slabs = [], [], [], [], []
+    free = room(limit)
     for spec, predictor in members:
         wanted = spec.preparation.spacing_mm
         shape = (resampled_grid(oriented, wanted) if wanted else oriented).shape
         while_prepared, kept = scan_bytes(spec, grid.shape, shape, itemsize)
         preparing.append(while_prepared)
         scans.append(kept)
-        left = (room(limit) - kept) // len(members)
+        left = (free - kept) // len(members)
         chosen = with_tiles_that_fit(
             predictor, spec, shape, oriented.shape, left, limit if len(members) == 1 else None
         )
@@ -158,8 +159,8 @@ def forecast(
         loads.append(load_with(chosen, spec, shape, oriented.shape).total)
         slabs.append(chosen.slab_voxels > 0)
     most = max(max(preparing), max(scans) + sum(loads))
-    if most > room(limit):
-        raise _too_much(most, room(limit), "reading and preparing it", limit)
+    if most > free:
+        raise _too_much(most, free, "reading and preparing it", limit)
     return Forecast(tuple(plans), tuple(slabs), held_bytes() + most)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.boxes import label_boxes, union, widened
+from medseg.core.boxes import cut_at, label_boxes, union, widened
 from medseg.core.components import components
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
@@ -84,55 +85,75 @@ def _join_sides(labels: Labels, structures: StructureSet) -> None:
                 exchanged[here], side[here] = there, 1 + (here == pair[1])
     sides = side[labels]
     for here in (1, 2):
-        pieces, small = _small_pieces(sides == here, SIDE_SHARE)
-        if not small.size:
+        pieces = _Pieces.of(sides == here, SIDE_SHARE)
+        if not pieces.small.size:
             continue
-        wrong = small[_neighbours(pieces, small, sides, 3)[:, 3 - here] > 0]
-        moved = np.isin(pieces, wrong)
+        wrong = pieces.neighbours(sides, 3)[:, 3 - here] > 0
+        moved = pieces.places(wrong)
         labels[moved] = exchanged[labels[moved]]
         sides[moved] = 3 - here
 
 
 def _give_away(labels: Labels, value: int) -> set[int]:
     """Relabel small components of `value` as what they touch most, in place; returns the values that grew."""
-    pieces, small = _small_pieces(labels == value, ISLAND_SHARE)
-    if not small.size:
+    pieces = _Pieces.of(labels == value, ISLAND_SHARE)
+    if not pieces.small.size:
         return set()
-    touched = _neighbours(pieces, small, labels, int(labels.max()) + 1)
-    heirs = np.full(int(pieces.max()) + 1, value, labels.dtype)
-    heirs[small] = touched.argmax(axis=1)
-    inside = pieces > 0
-    labels[inside] = heirs[pieces[inside]]
-    return set(heirs[small].tolist()) - {0}
+    heirs = pieces.neighbours(labels, int(labels.max()) + 1).argmax(axis=1).astype(labels.dtype)
+    labels[pieces.where] = heirs[pieces.rows]
+    return set(heirs.tolist()) - {0}
 
 
-def _small_pieces(mask: Mask, share: float) -> tuple[NDArray[np.integer], NDArray[np.intp]]:
-    """Components of a mask, numbered from 1, and the numbers of the small ones; the largest is none."""
-    pieces = components(mask)
-    sizes = np.bincount(pieces.ravel(), minlength=1)
-    sizes[0] = 0
-    small = (sizes > 0) & (sizes <= share * sizes.sum())
-    small[sizes.argmax()] = False
-    return pieces, np.flatnonzero(small)
+@dataclass(frozen=True, eq=False)
+class _Pieces:
+    """The small components of a mask; the largest is none.
 
+    Attributes:
+        numbers: of the component at each voxel of the mask, from 1; 0 elsewhere.
+        small: numbers of the small ones, ascending.
+        where: voxels of these.
+        rows: which of `small` each such voxel belongs to.
+    """
 
-def _neighbours(
-    pieces: NDArray[np.integer], chosen: NDArray[np.intp], values: NDArray[np.integer], kinds: int
-) -> NDArray[np.intp]:
-    """How many faces each chosen piece (rows) shares with voxels of each value that are not its own."""
-    row = np.full(int(pieces.max()) + 1, -1, np.intp)
-    row[chosen] = np.arange(len(chosen))
-    places = np.nonzero(row[pieces] >= 0)
-    own = pieces[places]
-    counts = np.zeros(len(chosen) * kinds, np.intp)
-    for axis, size in enumerate(pieces.shape):
-        for step in (-1, 1):
-            moved = places[axis] + step
-            there = (*places[:axis], np.clip(moved, 0, size - 1), *places[axis + 1 :])
-            touching = (moved >= 0) & (moved < size) & (pieces[there] != own)
-            pairs = row[own[touching]] * kinds + values[there][touching]
-            counts += np.bincount(pairs, minlength=len(counts))
-    return counts.reshape(-1, kinds)
+    numbers: NDArray[np.integer]
+    small: NDArray[np.intp]
+    where: tuple[NDArray[np.intp], ...]
+    rows: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, mask: Mask, share: float) -> _Pieces:
+        """Of the components that hold at most a share of a mask."""
+        numbers = components(mask)
+        sizes = np.bincount(numbers.ravel(), minlength=1)
+        sizes[0] = 0
+        largest = sizes.argmax()
+        small = (sizes > 0) & (sizes <= share * sizes.sum())
+        small[largest] = False
+        others = np.flatnonzero((numbers != 0) & (numbers != largest))  # far quicker than `nonzero`
+        where = np.unravel_index(others, numbers.shape)
+        row = np.cumsum(small) - 1
+        row[~small] = -1
+        rows = row[numbers[where]]
+        kept = rows >= 0
+        return cls(numbers, np.flatnonzero(small), tuple(axis[kept] for axis in where), rows[kept])
+
+    def places(self, chosen: Mask) -> tuple[NDArray[np.intp], ...]:
+        """Voxels of the chosen ones of `small`."""
+        inside = chosen[self.rows]
+        return tuple(axis[inside] for axis in self.where)
+
+    def neighbours(self, values: NDArray[np.integer], kinds: int) -> NDArray[np.intp]:
+        """How many faces each small piece (rows) shares with voxels of each value that are not its own."""
+        own = self.numbers[self.where]
+        counts = np.zeros(len(self.small) * kinds, np.intp)
+        for axis, size in enumerate(self.numbers.shape):
+            for step in (-1, 1):
+                moved = self.where[axis] + step
+                there = (*self.where[:axis], np.clip(moved, 0, size - 1), *self.where[axis + 1 :])
+                touching = (moved >= 0) & (moved < size) & (self.numbers[there] != own)
+                pairs = self.rows[touching] * kinds + values[there][touching]
+                counts += np.bincount(pairs, minlength=len(counts))
+        return counts.reshape(-1, kinds)
 
 
 def _remove_components(labels: Labels, value: int, smallest_voxels: float, largest_only: bool) -> None:
@@ -150,7 +171,12 @@ def _remove_components(labels: Labels, value: int, smallest_voxels: float, large
 
 def _fill_holes(labels: Labels, value: int) -> None:
     """Give `value` the background that it encloses, in place; a hole opens through faces only."""
-    from scipy import ndimage
-
-    filled: Mask = ndimage.binary_fill_holes(labels == value)
-    labels[filled & (labels == 0)] = value
+    if labels.ndim < 2:  # whose voxels enclose nothing but along a line
+        labels = labels.reshape(-1, 1)
+    outside = components(labels != value, 2 * labels.ndim)
+    open_ones = np.zeros(int(outside.max()) + 1, np.bool_)
+    for axis in range(labels.ndim):
+        for end in (0, -1):
+            open_ones[cut_at(outside, end, axis)] = True
+    open_ones[0] = True  # where the structure is
+    labels[~open_ones[outside] & (labels == 0)] = value

@@ -24,7 +24,7 @@ from medseg.inference.restore import Labels, Rows
 from medseg.inference.tiles import FloatArray
 from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import Prepared
-from medseg.preparation.resample import axis_weights
+from medseg.preparation.resample import Bands, axis_weights
 
 LEAST, CORE, MARGIN = 0.005, 0.05, 5
 """A probability below the first counts as none. So does one that lies outside the box of those above the
@@ -140,7 +140,9 @@ class _Step:
         likelihood: how far it follows the scan.
         prior: probabilities in a box of the prepared grid.
         coarse: matrices along the axes that blur them on the prepared grid, rows its voxels.
-        fine: matrices that blur them and carry them to the scan's grid, cut to the rows they reach.
+        fine: matrix that blurs them along the first axis and carries them to the scan's grid, cut to the rows
+            they reach.
+        plane: the same along the others.
         box: of the scan's grid that they reach.
     """
 
@@ -149,7 +151,8 @@ class _Step:
     likelihood: float
     prior: FloatArray
     coarse: Sequence[FloatArray]
-    fine: Sequence[FloatArray]
+    fine: FloatArray
+    plane: Sequence[Bands]
     box: Box
 
     @classmethod
@@ -174,24 +177,27 @@ class _Step:
             whole = axis_weights(n, out) @ blur
             used = np.flatnonzero(whole.any(axis=1))
             coarse.append(blur)
-            fine.append(np.ascontiguousarray(whole[used[0] : used[-1] + 1]))
+            fine.append(whole[used[0] : used[-1] + 1])
             starts.append(int(used[0]))
             stops.append(int(used[-1]) + 1)
         reach = Box((starts[0], starts[1], starts[2]), (stops[0], stops[1], stops[2]))
         scaled = values if trust.scale == 1 else values * np.float32(trust.scale)
-        return cls(structure.value, number, trust.likelihood, scaled, coarse, fine, reach)
+        along_i, *others = fine
+        return cls(
+            structure.value, number, trust.likelihood, scaled, coarse, along_i, [*map(Bands, others)], reach
+        )
 
     def sampled(self) -> tuple[tuple[slice, ...], FloatArray]:
         """Blurred, at every `STRIDE`-th voxel of the prepared grid it reaches."""
         thin = [matrix[::STRIDE] for matrix in self.coarse]
         used = [np.flatnonzero(matrix.any(axis=1)) for matrix in thin]
         parts = tuple(slice(int(u[0]), int(u[-1]) + 1) if u.size else slice(0, 0) for u in used)
-        return parts, _carried(self.prior, [m[p] for m, p in zip(thin, parts, strict=True)])
+        return parts, _carried(self.prior, [Bands(m[p]) for m, p in zip(thin, parts, strict=True)])
 
     def rows(self, first: int, stop: int) -> FloatArray:
         """On rows `first` to `stop` of the scan's grid, within its box."""
         start = self.box.start[0]
-        return _carried(self.prior, [self.fine[0][first - start : stop - start], *self.fine[1:]])
+        return _carried(self.prior, [Bands(self.fine[first - start : stop - start]), *self.plane])
 
 
 class _Painter:
@@ -335,12 +341,11 @@ def _sample(image: NDArray[np.generic], shape: Triple, steps: Sequence[_Step], c
     )
 
 
-def _carried(values: FloatArray, matrices: Sequence[FloatArray]) -> FloatArray:
+def _carried(values: FloatArray, along: Sequence[Bands]) -> FloatArray:
     """Values (i, j, k) after a matrix along each axis."""
-    along_i, along_j, along_k = matrices
-    first = (along_i @ values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
-    found: FloatArray = np.matmul(np.matmul(along_j, first), along_k.T)
-    return found
+    along_i, along_j, along_k = along
+    first = along_i.along_rows(values.reshape(len(values), -1)).reshape(-1, *values.shape[1:])
+    return along_k.along_last(along_j.along_rows(first))
 
 
 def _blur(voxels: int, deviation: float) -> FloatArray:

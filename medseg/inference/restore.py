@@ -139,45 +139,56 @@ class _Window:
         box = self.way.box
         starts = [max(a, b) for a, b in zip(part.start, box.start, strict=True)]
         stops = [min(a, b) for a, b in zip(part.stop, box.stop, strict=True)]
-        background = output == 0 and not self.structures.are_regions
-        share = np.full(part.shape, float(background), np.float32)
-        if any(a >= b for a, b in zip(starts, stops, strict=True)):
-            return share
-        rows, *plane = (slice(a - o, b - o) for a, b, o in zip(starts, stops, box.start, strict=True))
-        of = (self.first, self.way.grid.shape[0])
-        content = self.held[output : output + 1]
-        inner: FloatArray = resample(content, box.shape, rows, (plane[0], plane[1]), part_of=of)[0]
+        inner = np.empty((0, 0, 0), np.float32)
+        if all(a < b for a, b in zip(starts, stops, strict=True)):
+            rows, *plane = (slice(a - o, b - o) for a, b, o in zip(starts, stops, box.start, strict=True))
+            of, content = (self.first, self.way.grid.shape[0]), self.held[output : output + 1]
+            inner = resample(content, box.shape, rows, (plane[0], plane[1]), part_of=of)[0]
         if inner.shape == part.shape:
             return inner
-        share[tuple(slice(a - o, b - o) for a, b, o in zip(starts, stops, part.start, strict=True))] = inner
+        background = output == 0 and not self.structures.are_regions
+        share = np.full(part.shape, float(background), np.float32)
+        if inner.size:
+            share[tuple(slice(a - o, b - o) for a, b, o in zip(starts, stops, part.start, strict=True))] = (
+                inner
+            )
         return share
 
 
 def _paint(slab: Labels, windows: Sequence[_Window], structures: StructureSet, threads: int) -> None:
-    """Write the labels of a slab (rows, J, K), some rows a thread."""
+    """Write the labels of a slab (rows, J, K), some rows a thread.
+
+    Later outputs have larger numbers, so that a maximum notes the one that wins: an assignment where one does
+    takes many times as long.
+    """
     regions = structures.are_regions
     values = structures.values if regions else (0, *structures.values)
     least = (0.5 if regions else 1 / len(values)) * (1 - ROUNDING)
     seen = around([window.way.box for window in windows])
     areas = []
-    for output, value in enumerate(values):
+    for output in range(len(values)):
         places = [place for w in windows if (place := w.place(output, least, seen)) is not None]
         if places:
-            areas.append((output, value, around(places)))
+            areas.append((output, around(places)))
     first = windows[0].slab[0]
+    number = np.min_scalar_type(len(values))
+    table = np.array(values if not regions else (0, *values), slab.dtype)
 
     def paint(span: tuple[int, int]) -> None:
         rows = slab[span[0] - first : span[1] - first]
         best = np.full(rows.shape, 0.5 if regions else -1.0, np.float32)
-        for output, value, area in areas:
+        winner = np.zeros(rows.shape, number)
+        for output, area in areas:
             low, up = max(area.start[0], span[0]), min(area.stop[0], span[1])
             if low >= up:
                 continue
             share = _share(windows, output, Box((low, *area.start[1:]), (up, *area.stop[1:])))
             inside = (slice(low - span[0], up - span[0]), *area.slices[1:])
-            rows[inside][share > best[inside]] = value
+            wins = (share > best[inside]).view(np.uint8)
+            np.maximum(winner[inside], wins * number.type(output + regions), out=winner[inside])
             if not regions:
                 np.maximum(best[inside], share, out=best[inside])
+        rows[...] = table[winner]
 
     each(paint, spans(first, first + len(slab), threads), threads)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from typing import Literal
 
@@ -167,6 +168,7 @@ class _Span:
     stop: int
 
 
+@lru_cache(maxsize=64)
 def _overlap_tile(shape: Triple, stride: Triple, radius: Triple, border: Triple, max_voxels: int) -> Plan:
     extended = _triple(_up(n + 2 * b, s) for n, b, s in zip(shape, border, stride, strict=True))
     halo = _triple(map(_up, radius, stride))

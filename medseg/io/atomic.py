@@ -9,6 +9,7 @@ import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from pathlib import Path
 
 from medseg.core.digest import hexdigest
@@ -121,7 +122,7 @@ def sync(path: Path) -> None:
 def _faults_named(path: Path) -> Iterator[None]:
     if not path.parent.is_dir():
         raise UsageError("the output's folder does not exist", source=path, hint="create it first")
-    _sweep(path.parent)
+    _sweep(path.parent.absolute())
     try:
         yield
     except ResourceError:
@@ -146,8 +147,9 @@ def _temporary_name(path: Path) -> str:
     return f"{PREFIX}{_here()}-{os.getpid()}-{secrets.token_hex(6)}{suffix}"
 
 
+@lru_cache(maxsize=256)
 def _sweep(folder: Path) -> None:
-    """Remove what a killed process of this machine left in `folder`."""
+    """Remove what a killed process of this machine left in `folder`; once, as a batch fills it with files."""
     with suppress(OSError):
         for left in folder.glob(f"{PREFIX}{_here()}-*"):
             pid = left.name.removeprefix(f"{PREFIX}{_here()}-").split("-")[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -45,11 +46,17 @@ def stem_and_suffix(path: str | Path) -> tuple[str, str]:
     >>> stem_and_suffix("notes.TXT")
     ('notes', '.txt')
     """
-    name = Path(path).name
+    return _stem_and_suffix((path if isinstance(path, Path) else Path(path)).name)
+
+
+@lru_cache(maxsize=1024)
+def _stem_and_suffix(name: str) -> tuple[str, str]:
+    """As `stem_and_suffix`, which is asked of every file many times."""
+    lower = name.lower()
     for suffix in SUFFIXES:
-        if name.lower().endswith(suffix) and len(name) > len(suffix):
+        if lower.endswith(suffix) and len(name) > len(suffix):
             return name[: -len(suffix)], suffix
-    return Path(path).stem, Path(path).suffix.lower()
+    return Path(name).stem, Path(name).suffix.lower()
 
 
 def format_of(path: str | Path) -> Format:

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import nctdtrit, ndtri, stdtr, stdtrit
 
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CONFIDENCE
 
@@ -72,6 +71,8 @@ def agreement(differences: Numbers, *, least_n: int = BOOTSTRAP_LEAST_N) -> Agre
     bias = float(differences.mean())
     if n < max(least_n, 2):
         return Agreement(n, bias)
+    from scipy.special import stdtrit  # slow to import, as what it is asked for below
+
     sd = float(differences.std(ddof=1))
     near, far = limit_factors(n)
     half = float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * sd / math.sqrt(n)
@@ -108,6 +109,8 @@ def tolerance_factor(n: int, share: float, confidence: float) -> float:
     >>> round(tolerance_factor(10, 0.95, 0.95), 3)  # as in the tables of one-sided tolerance factors
     2.911
     """
+    from scipy.special import nctdtrit, ndtri
+
     root = math.sqrt(n)
     return float(nctdtrit(n - 1, float(ndtri(share)) * root, confidence)) / root
 
@@ -132,6 +135,8 @@ def spread_grows(sizes: Numbers, differences: Numbers, *, least_n: int = BOOTSTR
     rho = float(np.corrcoef(ranks[0], ranks[1])[0, 1])
     if rho <= 0 or rho >= 1:
         return rho >= 1
+    from scipy.special import stdtr
+
     t = rho * math.sqrt((n - 2) / (1 - rho**2))
     return bool(stdtr(n - 2, -t) < GROWTH_ALPHA)
 
@@ -147,4 +152,6 @@ def _ranks(values: Numbers) -> Numbers:
 
 
 def _normal_quantile() -> float:
+    from scipy.special import ndtri
+
     return float(ndtri((1 + AGREEMENT) / 2))

@@ -25,7 +25,6 @@ from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from medseg.core.boxes import Slices, label_boxes, union
 from medseg.core.components import Neighbours, components
@@ -361,6 +360,8 @@ class _Pair:
 def _dilated(mask: Mask, rule: LesionRule) -> Mask:
     if not rule.dilation_steps:  # to SciPy, 0 steps means as many as change something
         return mask
+    from scipy import ndimage  # slow to import
+
     step = ndimage.generate_binary_structure(3, (6, 18, 26).index(rule.dilation_neighbours) + 1)
     return np.asarray(ndimage.binary_dilation(mask, step, iterations=rule.dilation_steps))
 

@@ -23,7 +23,6 @@ from functools import lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.spatial import cKDTree
 
 from medseg.metrics.borders import BITS, Borders, ByLabel, Frame
 from medseg.metrics.windows import ROUNDING, Windows, nearest_squares
@@ -268,6 +267,8 @@ def _by_tree(
     label: int,
 ) -> None:
     """Write the distances of all points of a label."""
+    from scipy.spatial import cKDTree  # slow to import
+
     which, spacing = points.part(label), np.asarray(spacing_mm)
     at, sites = points.at(which), targets.at(targets.part(label))
     tree = cKDTree(sites.T * spacing, balanced_tree=False, compact_nodes=False)

@@ -15,8 +15,6 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
-from scipy.spatial import cKDTree
 
 from medseg.core.boxes import Slices, bounding_box, union
 from medseg.core.structures import Structure, StructureSet
@@ -136,6 +134,9 @@ def _between_cells(here: Mask, there: Mask, spacing_mm: Sequence[float]) -> _Mea
 
 def _between_voxels(here: Mask, there: Mask, spacing_mm: Sequence[float]) -> _Measured:
     """Of the voxel mode: voxels with a face neighbour outside the mask, each counted once."""
+    from scipy import ndimage  # slow to import, as the next
+    from scipy.spatial import cKDTree
+
     voxels = [np.argwhere(mask & ~ndimage.binary_erosion(mask)) for mask in (here, there)]
     points = [at.astype(np.float64) for at in voxels]
     places = [at * np.asarray(spacing_mm) for at in points]
@@ -150,6 +151,8 @@ def _signed(
     cells: NDArray[np.intp], others: NDArray[np.intp], codes: NDArray[np.uint8], spacing_mm: Iterable[float]
 ) -> Numbers:
     """Distance of each cell to the other surface; positive within the other mask, 0 on its surface."""
+    from scipy.spatial import cKDTree  # slow to import
+
     spacing = np.asarray(tuple(spacing_mm))
     code = codes[tuple(cells.T)]
     inside = code == (1 << (1 << cells.shape[1])) - 1

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from medseg.core.errors import UsageError, did_you_mean
 from medseg.core.keywords import hinted
 from medseg.core.registry import Registry
+from medseg.core.structuring import Misfit, structured
 from medseg.model.spec import NetworkSpec
 from medseg.networks import monai
 from medseg.networks.layers import Segmenter
@@ -62,17 +63,12 @@ def _check_options(spec: NetworkSpec, network: type[Segmenter], others: set[str]
         raise UsageError(
             f"{spec.name} has no option {', '.join(unknown)}", hint=did_you_mean(unknown[0], sorted(known))
         )
-    try:
-        from pydantic import TypeAdapter, ValidationError
-    except ModuleNotFoundError:  # a machine with torch and numpy alone: checked where its pack was made
-        return
     types = typing.get_type_hints(network.__init__)
     for name, value in spec.options.items():
         try:
-            TypeAdapter(types[name]).validate_python(value, strict=True)
-        except ValidationError as fault:
-            told = fault.errors()[0]["msg"]
-            raise UsageError(f"{spec.name} does not accept {name} = {value!r} ({told})") from None
+            structured(types[name], value)
+        except Misfit as fault:
+            raise UsageError(f"{spec.name}: {fault.within(name).fault}", hint=fault.hint) from None
 
 
 def available() -> tuple[str, ...]:

@@ -313,13 +313,14 @@ class Job:
     def _write_page(self, found: Segmentation, page: ReportCase, expected: Mapping[str, Expected]) -> None:
         """The page itself, and the objects of the series' study, among which it is too."""
         from medseg.reporting.case.page import write_page
-        from medseg.reporting.pdf import case_pdf
 
         models, outputs = self.segmenter.models, self.outputs
         if outputs.report:
             write_page(outputs.report, page, overwrite=self.options.overwrite)
         if not outputs.dicom:
             return
+        from medseg.reporting.pdf import case_pdf
+
         dicom_out.write_dicom(
             outputs.labels.with_name(outputs.case),
             self.case.first,

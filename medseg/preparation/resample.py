@@ -8,6 +8,7 @@ matrix products, and any band of output rows can be made without the others.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +52,7 @@ def resampled_grid(grid: Grid, spacing_mm: tuple[float, float, float]) -> Grid:
     return Grid((i, j, k), aff.rescaled(grid.affine, grid.shape, (i, j, k)))
 
 
+@lru_cache(maxsize=64)
 def axis_weights(n_in: int, n_out: int) -> Weights:
     """Linear interpolation along one axis as a matrix (n_out, n_in) whose rows sum to 1.
 
@@ -58,6 +60,8 @@ def axis_weights(n_in: int, n_out: int) -> Weights:
     voxel i with weight max(0, 1 - |i - x| / w), w = max(1, n_in / n_out): plain interpolation
     when the grid becomes finer, a triangle as wide as the new voxels, against aliasing, when it
     becomes coarser. Beyond the edge the last voxel is repeated.
+
+    The matrix is shared, and cannot be changed.
 
     >>> axis_weights(2, 4).tolist()
     [[1.0, 0.0], [0.75, 0.25], [0.25, 0.75], [0.0, 1.0]]
@@ -70,7 +74,47 @@ def axis_weights(n_in: int, n_out: int) -> Weights:
     values = np.clip(1.0 - np.abs(taps - centres[:, None]) / width, 0.0, None)
     matrix = np.zeros((n_out, n_in))
     np.add.at(matrix, (np.arange(n_out)[:, None], np.clip(taps, 0, n_in - 1)), values)
-    return np.asarray(matrix / matrix.sum(axis=1, keepdims=True), dtype=np.float32)
+    found = np.asarray(matrix / matrix.sum(axis=1, keepdims=True), dtype=np.float32)
+    found.flags.writeable = False
+    return found
+
+
+BLOCK = 32
+"""Rows of a matrix that are multiplied together, with the columns that any of them takes."""
+
+
+class Bands:
+    """A matrix along one axis, each of whose rows takes few neighbouring columns, as in interpolation.
+
+    Products are those of the whole matrix to the last bit: what is left out is zeros.
+
+    Args:
+        weights: the matrix (n_out, n_in).
+    """
+
+    def __init__(self, weights: Weights) -> None:
+        self.rows = len(weights)
+        self._blocks: list[tuple[slice, slice, Weights, Weights]] = []
+        for start in range(0, len(weights), BLOCK):
+            rows = slice(start, min(start + BLOCK, len(weights)))
+            used = np.flatnonzero(weights[rows].any(axis=0))
+            taken = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0)
+            block = np.ascontiguousarray(weights[rows, taken])
+            self._blocks.append((rows, taken, block, np.ascontiguousarray(block.T)))
+
+    def along_last(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The products along the last axis of (..., n_in)."""
+        out = np.empty((*array.shape[:-1], self.rows), np.float32)
+        for rows, taken, _, block in self._blocks:
+            np.matmul(array[..., taken], block, out=out[..., rows])
+        return out
+
+    def along_rows(self, array: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The products along the last axis but one of (..., n_in, k)."""
+        out = np.empty((*array.shape[:-2], self.rows, array.shape[-1]), np.float32)
+        for rows, taken, block, _ in self._blocks:
+            np.matmul(block, array[..., taken, :], out=out[..., rows, :])
+        return out
 
 
 def resample(
@@ -99,20 +143,22 @@ def resample(
     first, last, _ = rows.indices(shape[0])
     held, n_in = part_of or (0, array.shape[1])
     along_i = _weights(n_in, shape[0])
-    along_j, used_j = _needed(array.shape[2], shape[1], plane[0])
-    along_k, used_k = _needed(array.shape[3], shape[2], plane[1])
+    (along_j, used_j), (along_k, used_k) = (
+        _bands(n, m, *part.indices(m)[:2])
+        for n, m, part in zip(array.shape[2:], shape[1:], plane, strict=True)
+    )
     array = array[:, :, used_j, used_k]
     sizes = [len(range(n)[part]) for n, part in zip(shape[1:], plane, strict=True)]
     out = np.empty((array.shape[0], max(0, last - first), *sizes), dtype=np.float32)
     k_first = sizes[1] * array.shape[2] < sizes[0] * array.shape[3]
     for n, row in enumerate(range(first, last)):
         content = _row(array, along_i, row, held)
-        if k_first:
-            content = _times(content, along_k)
+        if k_first and along_k is not None:
+            content = along_k.along_last(content)
         if along_j is not None:
-            content = np.matmul(along_j, content)
-        if not k_first:
-            content = _times(content, along_k)
+            content = along_j.along_rows(content)
+        if not k_first and along_k is not None:
+            content = along_k.along_last(content)
         out[:, n] = content
     return out
 
@@ -158,19 +204,19 @@ def _weights(n_in: int, n_out: int) -> Weights | None:
 
 def sources(n_in: int, n_out: int, start: int, stop: int) -> tuple[int, int]:
     """First and behind the last of the input voxels that output voxels `start` to `stop` are made of."""
-    _, taken = _needed(n_in, n_out, slice(start, stop))
-    return int(taken.start), int(taken.stop)
+    if n_in == n_out:
+        return start, stop
+    used = np.flatnonzero(axis_weights(n_in, n_out)[start:stop].any(axis=0))
+    return (int(used[0]), int(used[-1]) + 1) if used.size else (0, 0)
 
 
-def _needed(n_in: int, n_out: int, part: slice) -> tuple[Weights | None, slice]:
-    """The matrix that makes only `part` of an axis, and the input voxels it takes."""
-    weights = _weights(n_in, n_out)
-    if weights is None:
-        return None, part
-    rows = weights[part]
-    used = np.flatnonzero(rows.any(axis=0))
-    taken = slice(int(used[0]), int(used[-1]) + 1) if used.size else slice(0, 0)
-    return rows[:, taken], taken
+@lru_cache(maxsize=256)
+def _bands(n_in: int, n_out: int, start: int, stop: int) -> tuple[Bands | None, slice]:
+    """What makes output voxels `start` to `stop` of an axis, and the input voxels it takes."""
+    if n_in == n_out:
+        return None, slice(start, stop)
+    first, last = sources(n_in, n_out, start, stop)
+    return Bands(axis_weights(n_in, n_out)[start:stop, first:last]), slice(first, last)
 
 
 def _row(array: NDArray[np.generic], weights: Weights | None, row: int, held: int) -> NDArray[np.float32]:
@@ -184,10 +230,6 @@ def _row(array: NDArray[np.generic], weights: Weights | None, row: int, held: in
     return flat.reshape(band.shape[0], *band.shape[2:])
 
 
-def _times(plane: NDArray[np.float32], weights: Weights | None) -> NDArray[np.float32]:
-    return plane if weights is None else np.matmul(plane, weights.T)
-
-
 def _reached(weights: Weights, where: slice) -> tuple[Weights, int, int]:
     """Columns `where` of a matrix, cut to the rows they reach, and which rows those are."""
     columns = weights[:, where]
@@ -196,7 +238,6 @@ def _reached(weights: Weights, where: slice) -> tuple[Weights, int, int]:
 
 
 def _vote(mask: NDArray[np.float32], parts: list[Weights]) -> NDArray[np.float32]:
-    along_i, along_j, along_k = parts
-    planes = np.matmul(along_i, mask.reshape(mask.shape[0], -1)).reshape(-1, *mask.shape[1:])
-    share: NDArray[np.float32] = np.matmul(np.matmul(along_j, planes), along_k.T)
-    return share
+    along_i, along_j, along_k = map(Bands, parts)
+    planes = along_i.along_rows(mask.reshape(mask.shape[0], -1)).reshape(-1, *mask.shape[1:])
+    return along_k.along_last(along_j.along_rows(planes))

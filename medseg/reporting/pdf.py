@@ -9,7 +9,6 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 import PIL.Image
-from matplotlib.font_manager import FontProperties, findfont
 from reportlab.lib.colors import HexColor
 from reportlab.lib.enums import TA_LEFT, TA_RIGHT
 from reportlab.lib.pagesizes import A4
@@ -35,7 +34,8 @@ from reportlab.platypus import Table as Grid
 
 from medseg.reporting.case.content import Picture, ReportCase
 from medseg.reporting.case.sections import Block, Figure, Flags, Pairs, Section, Text, case_sections
-from medseg.reporting.drawing.style import BANNER, FAINT, FONT, INK, RULE, font_only, readable_colour, visible
+from medseg.reporting.drawing.fonts import font_file
+from medseg.reporting.drawing.style import BANNER, FAINT, INK, RULE, font_only, readable_colour, visible
 from medseg.reporting.tables import Table
 
 REGULAR, BOLD = "medseg-regular", "medseg-bold"
@@ -77,9 +77,8 @@ def case_pdf(case: ReportCase, created: str | None = None) -> bytes:
 
 @lru_cache(maxsize=1)
 def _register_fonts() -> None:
-    for name, weight in ((REGULAR, "normal"), (BOLD, "bold")):
-        path = findfont(FontProperties(family=FONT, weight=weight))
-        pdfmetrics.registerFont(TTFont(name, path))
+    for name, bold in ((REGULAR, False), (BOLD, True)):
+        pdfmetrics.registerFont(TTFont(name, str(font_file(bold=bold))))
     pdfmetrics.registerFontFamily(REGULAR, normal=REGULAR, bold=BOLD, italic=REGULAR, boldItalic=BOLD)
 
 

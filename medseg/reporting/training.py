@@ -16,7 +16,8 @@ from medseg.reporting.case.content import Picture
 from medseg.reporting.case.sections import Figure, Numbers, Pairs, Text
 from medseg.reporting.cohort.content import ReportCohort
 from medseg.reporting.cohort.sections import Block, CohortSection, Gallery, Thumbnail, cohort_sections
-from medseg.reporting.drawing.style import BANNER, STYLE, drawable, png
+from medseg.reporting.drawing.plotting import STYLE, png
+from medseg.reporting.drawing.style import BANNER, drawable
 from medseg.reporting.html import page
 from medseg.reporting.tables import Table
 

@@ -83,10 +83,18 @@ def _of_channel(channel: NDArray[np.float32]) -> Iterator[tuple[str, float]]:
         lines = lines[(slice(None), *_steps(lines.shape)[1:])]
         first = np.diff(lines, axis=0)
         edges.append(float(np.abs(first).mean()))
-        grain.append(float(np.median(np.abs(np.diff(first, axis=0)))))
+        grain.append(_median(np.abs(np.diff(first, axis=0)).ravel()))
     if edges:
         yield "sharpness", _log(float(np.mean(edges)) / spread)
         yield "noise", _log(float(np.mean(grain)) / spread)
+
+
+def _median(values: NDArray[np.float32]) -> float:
+    """What `numpy.median` gives, bit for bit, where every value is a number; in half its time."""
+    middle = values.size // 2
+    ordered = np.partition(values, middle)
+    upper = ordered[middle]
+    return float(upper if values.size % 2 else (ordered[:middle].max() + upper) / np.float32(2))
 
 
 def _block_means(channel: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,17 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-
-from pydantic import TypeAdapter, ValidationError
 
 from medseg.core.colours import COLOUR
 from medseg.core.errors import InputError
 from medseg.core.software import INTENDED_USE
 from medseg.core.specs import left_out, written
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
+from medseg.core.structuring import structured
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, from_warnings, ordered, sentence
 from medseg.io import digest_of
@@ -320,11 +318,11 @@ def read_summary(path: Path) -> PredictionSummary | None:
             if isinstance(content, dict) and path.stem[-4:] != "_seg" and SCHEMA[:-1] not in str(schema):
                 return None
             raise ValueError(f"its schema is {schema}, not {SCHEMA}")
-        summary = _reader().validate_python(content)
+        summary: PredictionSummary = structured(PredictionSummary, content, passing_over=True)
         _ = summary.structure_set
     except (OSError, ValueError, OverflowError, RecursionError) as fault:
         raise InputError(
-            f"cannot be read as a prediction ({_in_words(fault)})",
+            f"cannot be read as a prediction ({fault})",
             source=path,
             hint="predict the scan again, or delete the file",
         ) from None
@@ -385,16 +383,3 @@ def stated_intervals(labels: Path) -> dict[str, tuple[float, float]]:
     if summary is None or summary.is_doubtful or not summary.fits(labels):
         return {}
     return {row.name: row.interval_ml for row in summary.structures if row.interval_ml is not None}
-
-
-@cache
-def _reader() -> TypeAdapter[PredictionSummary]:
-    return TypeAdapter(PredictionSummary)
-
-
-def _in_words(fault: Exception) -> str:
-    """What is wrong, and where in the file."""
-    if not isinstance(fault, ValidationError):
-        return str(fault)
-    first = fault.errors()[0]
-    return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"

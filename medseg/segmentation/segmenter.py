@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -80,13 +80,18 @@ class Segmentation:
         """Warnings of the file readers."""
         return sentences(self.findings, "warning")
 
+    @cached_property
+    def _counts(self) -> dict[int, int]:
+        """Voxels of each label value; the labels are read-only."""
+        return value_counts(self.labels.array)
+
     def voxels(self) -> dict[str, int]:
         """Voxels of each structure, 0 if it is absent."""
-        return self.structures.voxels(value_counts(self.labels.array))
+        return self.structures.voxels(self._counts)
 
     def volumes_ml(self) -> dict[str, float]:
         """Volume of each structure, 0 if it is absent."""
-        return self.structures.volumes_ml(value_counts(self.labels.array), self.labels.grid)
+        return self.structures.volumes_ml(self._counts, self.labels.grid)
 
     def totals_ml(self) -> dict[str, float]:
         """Volume of each total."""

@@ -28,3 +28,9 @@ def test_a_mask_has_as_many_pieces_as_it_likes() -> None:
     mask = np.zeros((40, 40, 40), np.bool_)
     mask[::2, ::2, ::2] = True
     assert components(mask).max() == 8000
+
+
+def test_an_array_that_cannot_be_written_is_taken() -> None:
+    labels = np.ones((3, 3, 3), np.uint8)
+    labels.flags.writeable = False
+    assert components(labels).max() == 1

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
-from typing import Any
+import math
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Literal
 
 import pytest
 
@@ -24,6 +28,7 @@ from medseg.augment.spec import (
 from medseg.core import specs
 from medseg.core.errors import InputError, UsageError
 from medseg.core.structures import Structure
+from medseg.core.structuring import Misfit, structured
 from medseg.data.cards import Card
 from medseg.losses.spec import LossSpec
 from medseg.model.evidence import Evidence, Score
@@ -159,20 +164,34 @@ def test_an_unknown_name_is_refused_at_every_depth(place: tuple[str, ...], name:
 def test_an_unknown_name_in_a_list_is_refused() -> None:
     card = json.loads(json.dumps(specs.to_mapping(SPECS[-4])))
     card["structures"][1]["color"] = "#000000"
-    with pytest.raises(UsageError, match=r"structures.color is not a setting; did you mean 'colour'"):
+    with pytest.raises(UsageError, match=r"structures\.1\.color is not a setting; did you mean 'colour'"):
         specs.from_mapping(Card, card, source="c.toml")
 
 
 @pytest.mark.parametrize(
     ("section", "name", "value", "told"),
     [
-        ("training", "epochs", "ten", "training.epochs = 'ten': "),
-        ("training", "epochs", "10", "training.epochs = '10': "),
-        ("training", "epochs", 2.5, "training.epochs = 2.5: "),
-        ("training", "epochs", True, "training.epochs = True: "),
+        ("training", "epochs", "ten", "training.epochs must be a whole number, not 'ten'"),
+        ("training", "epochs", "10", "training.epochs must be a whole number, not '10'"),
+        ("training", "epochs", 2.5, "training.epochs must be a whole number, not 2.5"),
+        ("training", "epochs", True, "training.epochs must be a whole number, not True"),
         ("training", "patch", [8, 8], "training.patch.2 is missing"),
-        ("training", "patch", [8, 8, "x"], "training.patch.2 = 'x': "),
-        ("training", "patch", 8, "training.patch = 8: "),
+        ("training", "patch", [8, 8, 8, 8], "training.patch must be a list of 3, not [8, 8, 8, 8]"),
+        ("training", "patch", [8, 8, "x"], "training.patch.2 must be a whole number, not 'x'"),
+        ("training", "patch", 8, "training.patch must be a list of 3, not 8"),
+        ("training", "learning_rate", "1", "training.learning_rate must be a number, not '1'"),
+        ("training", "learning_rate", 10**400, "training.learning_rate must be a number, not 1000"),
+        ("training", "learning_rate", None, "training.learning_rate must be a number, not None"),
+        ("loss", "batch", 1, "loss.batch must be true or false, not 1"),
+        ("loss", "alpha", "low", "loss.alpha must be a number, not 'low'"),
+        ("network", "name", 3, "network.name must be text, not 3"),
+        ("network", "name", "\ud800", "network.name must be text, not '\\ud800'"),
+        (
+            "network",
+            "norm",
+            3,
+            "network.norm must be 'batch', 'instance', 'group', 'layer', 'none' or '', not 3",
+        ),
         (
             "training",
             "optimizer",
@@ -186,21 +205,26 @@ def test_an_unknown_name_in_a_list_is_refused() -> None:
             "training.optimizer = 'lion' is not an allowed value; choose from adamw, sgd",
         ),
         ("loss", "name", "tverski", "loss: the loss 'tverski' does not exist; did you mean 'tversky'?"),
-        ("network", "spatial_dims", 4, "network.spatial_dims = 4: Input should be 2 or 3"),
+        ("network", "spatial_dims", 4, "network.spatial_dims must be 2 or 3, not 4"),
         ("augmentation", "elastic", "unet2051", "'unet2051' does not exist; did you mean 'unet2015'?"),
         ("training", "batch", 0, "training: batch must be at least 1, not 0"),
         ("network", "norm", "bach", "network.norm = 'bach' is not an allowed value; did you mean 'batch'?"),
-        ("network", "options", {"bias": {"a": 1}}, "network.options.bias = {'a': 1}: "),
-        ("network", "options", {"bias": None}, "network.options.bias = None: "),
-        ("network", "options", {"strides": [[[1]]]}, "network.options.strides = [[[1]]]: "),
-        ("augmentation", "elastic", 3, "augmentation.elastic = 3: "),
+        ("network", "options", {"bias": {"a": 1}}, "network.options.bias must be true or false, a "),
+        ("network", "options", {"bias": None}, "text or a list, not None"),
+        ("network", "options", {"strides": [[[1]]]}, "text or a list, not [[[1]]]"),
+        ("augmentation", "elastic", 3, "augmentation.elastic must be a table or text, not 3"),
         (
             "augmentation",
             "elastic",
             {"probability": 2},
             "augmentation.elastic: a probability must be in [0, 1]",
         ),
-        ("postprocess", "min_volume_mm3", {"a": "b"}, "postprocess.min_volume_mm3.a = 'b': "),
+        (
+            "postprocess",
+            "min_volume_mm3",
+            {"a": "b"},
+            "postprocess.min_volume_mm3.a must be a number, not 'b'",
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_place(section: str, name: str, value: object, told: str) -> None:
@@ -222,7 +246,7 @@ def test_what_is_missing_is_named_without_repeating_the_rest() -> None:
 
 @pytest.mark.parametrize("data", [[], "text", 3, None])
 def test_something_that_is_no_table_is_refused(data: Any) -> None:
-    with pytest.raises(UsageError, match="everything = "):
+    with pytest.raises(UsageError, match=r"r\.toml: everything must be a table, not "):
         read(data)
 
 
@@ -239,3 +263,75 @@ def test_a_misspelt_setting_of_a_named_structure_is_refused() -> None:
         specs.from_mapping(
             RefinementSpec, {"structures": {"vessel": {"liklihood": 0.5}}}, source="recipe.toml"
         )
+
+
+# Of any hint
+
+
+@dataclasses.dataclass(frozen=True)
+class Leaf:
+    """One of the things that a hint can ask for."""
+
+    size: float = 0.5
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "found"),
+    [
+        (dict[int, float], {"1": 2, "-3": 0.5}, {1: 2.0, -3: 0.5}),
+        (Mapping[str, Any], {"a": [1, None]}, {"a": [1, None]}),
+        (list[int | None], (1, None), [1, None]),
+        (tuple[()], [], ()),
+        (float | int, 1, 1),
+        (float | int, 1.0, 1.0),
+        (float, 1, 1.0),
+        (Literal["a", 2] | Literal["b"] | None, "b", "b"),
+        (Literal["a", 2] | Literal["b"] | None, None, None),
+        (Leaf | str, {"size": 1}, Leaf(1.0)),
+        (Leaf | str, "size", "size"),
+        (tuple[int, ...] | tuple[str, ...], ["a"], ("a",)),
+        (str, date(2026, 11, 30), "2026-11-30"),
+    ],
+)
+def test_a_value_becomes_what_its_hint_says(hint: Any, value: Any, found: Any) -> None:
+    made = structured(hint, value)
+    assert (made, type(made)) == (found, type(found))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_numbers_that_are_not_finite_are_numbers(value: float) -> None:
+    assert structured(float, value) is value
+
+
+@pytest.mark.parametrize(
+    ("hint", "value", "told"),
+    [
+        (dict[int, float], {"one": 2}, "one must be a whole number, not 'one'"),
+        (dict[str, Leaf], {"a": {"size": "b"}}, "a.size must be a number, not 'b'"),
+        (tuple[Leaf, ...], [{}, {"sice": 1}], "1.sice is not a setting; did you mean 'size'?"),
+        (tuple[int, ...] | tuple[str, ...], ["a", 1], "everything must be a list, not ['a', 1]"),
+        (tuple[()], [1], "everything must be a list of 0, not [1]"),
+        (Literal[1, 2], True, "everything must be 1 or 2, not True"),
+        (Literal[1, 2], [1], "everything must be 1 or 2, not [1]"),
+        (int, 1.0, "everything must be a whole number, not 1.0"),
+        (list[int], {"a": 1}, "everything must be a list, not {'a': 1}"),
+        (tuple[int, ...], "12", "everything must be a list, not '12'"),
+    ],
+)
+def test_a_value_that_its_hint_does_not_take_is_refused(hint: Any, value: Any, told: str) -> None:
+    with pytest.raises(Misfit) as fault:
+        structured(hint, value)
+    assert str(fault.value) == told
+
+
+def test_names_that_are_passed_over_are_at_every_depth() -> None:
+    data = {"a": [{"size": 1, "colour": "red"}]}
+    hint = dict[str, tuple[Leaf, ...]]
+    assert structured(hint, data, passing_over=True) == {"a": (Leaf(1.0),)}
+    with pytest.raises(Misfit, match=r"a\.0\.colour is not a setting"):
+        structured(hint, data)
+
+
+def test_a_hint_of_something_else_is_the_programmers_fault() -> None:
+    with pytest.raises(TypeError, match="no plain value is made into"):
+        structured(set[int], [1])

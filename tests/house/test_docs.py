@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from medseg.core import specs
-from medseg.reporting.drawing.style import indexed
+from medseg.reporting.drawing.palette import indexed
 from medseg.training.recipe import Recipe
 
 ROOT = Path(__file__).parents[2]

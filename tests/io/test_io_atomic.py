@@ -141,3 +141,14 @@ def test_the_temporary_files_of_a_living_process_are_left_alone(tmp_path: Path) 
     with atomic.atomic_write(tmp_path / "a.txt") as first, atomic.atomic_write(tmp_path / "b.txt") as second:
         assert first.exists()
         assert second.exists()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes are looked for by number")
+def test_a_folder_is_swept_before_the_first_file(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        ended.wait()
+    left = tmp_path / f"{atomic.PREFIX}{atomic._here()}-{ended.pid}-0a.nii.gz"
+    left.write_bytes(b"half")
+    for name in ("a.txt", "b.txt"):
+        atomic.write_text(tmp_path / name, "whole")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.txt", "b.txt"]

@@ -47,7 +47,7 @@ def test_a_recipe_lists_the_terms_of_a_sum() -> None:
 
 def test_a_misspelt_setting_of_a_term_is_refused_with_its_place() -> None:
     data = tomllib.loads(RECIPE.replace("gamma", "gama"))["loss"]
-    with pytest.raises(UsageError, match=r"r.toml: terms.gama is not a setting; did you mean 'gamma'"):
+    with pytest.raises(UsageError, match=r"r.toml: terms\.2\.gama is not a setting; did you mean 'gamma'"):
         from_mapping(LossSpec, data, source="r.toml")
 
 

@@ -95,7 +95,7 @@ def test_evidence_of_a_later_version_is_refused_with_what_to_do(
             {"volumes_ml": {"core": {"min": 2.0, "max": 1.0}}},
             "the volumes must be an interval (min, max) from 0 upwards",
         ),
-        ({"confidence": {"min": "0.9"}}, "evidence.confidence.min = '0.9'"),
+        ({"confidence": {"min": "0.9"}}, "evidence.confidence.min must be a number, not '0.9'"),
         ({"confidence": {"min": float("nan")}}, "confidence must be in"),
         ({"spacing_mm": {"min": [1.0, 1.0], "max": [1.0, 1.0, 1.0]}}, "evidence.spacing_mm.min"),
     ],

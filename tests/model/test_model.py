@@ -270,7 +270,7 @@ def spec_with(**changes: Any) -> str:
     [
         ("{", "readable"),
         ("[" * 200_000, "readable"),
-        ("[]", "object"),
+        ("[]", "must be a table"),
         ("{}", "is missing"),
         (spec_with(colour="red"), "colour is not a setting"),
         (spec_with(channels=["MRI", "CT"]), "needs 2 and 3"),

@@ -51,9 +51,12 @@ def test_options_reach_the_constructor() -> None:
         ({"name": "unet3d", "options": {"widths": 3}}, "unet3d has no option widths"),
         ({"name": "unet3d", "spatial_dims": 1}, "2 or 3 spatial dimensions, not 1"),
         ({"name": "monai:SegResNet", "spatial_dims": 1}, "2 or 3 spatial dimensions, not 1"),
-        ({"name": "unet3d", "options": {"bias": (True,)}}, "unet3d does not accept bias = (True,)"),
-        ({"name": "unetpp", "options": {"prune": True}}, "unetpp does not accept prune = True"),
-        ({"name": "unetpp", "options": {"mode": "slow"}}, "unetpp does not accept mode = 'slow'"),
+        ({"name": "unet3d", "options": {"bias": (True,)}}, "unet3d: bias must be true or false, not (True,)"),
+        ({"name": "unetpp", "options": {"prune": True}}, "unetpp: prune must be a whole number, not True"),
+        (
+            {"name": "unetpp", "options": {"mode": "slow"}},
+            "unetpp: mode = 'slow' is not an allowed value; choose from accurate, fast",
+        ),
     ],
 )
 def test_unknown_names_are_refused_with_the_known_ones(spec: dict[str, Any], says: str) -> None:

@@ -23,7 +23,8 @@ from medseg.data.cards import available, load_card
 from medseg.evaluation.pairs import pair_files
 from medseg.metrics.lesions import BRATS2023_REGIONS
 from medseg.model.file import load_model
-from medseg.reporting.drawing.style import PALETTE_GREYS, indexed, readable_colour
+from medseg.reporting.drawing.palette import PALETTE_GREYS, indexed
+from medseg.reporting.drawing.style import readable_colour
 from medseg.segmentation.label_sources import known_structures
 
 EYES = {

@@ -14,7 +14,7 @@ from medseg.core.errors import GeometryError
 from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.core.volume import Grid
 from medseg.metrics.signed import compare
-from medseg.reporting.drawing import figures, views
+from medseg.reporting.drawing import figures, palette, views
 from medseg.reporting.drawing import style as drawing
 from medseg.reporting.drawing.views import Place
 
@@ -81,7 +81,7 @@ def test_a_noisy_scan_still_makes_a_small_picture() -> None:
     grid = Grid((120, 120, 120), np.eye(4))
     image = np.random.default_rng(0).normal(size=grid.shape).astype(np.float32)
     png = figures.overlay_png(image, np.zeros(grid.shape, np.uint8), grid, STRUCTURES)
-    assert len(png) <= drawing.LARGEST_PNG_BYTES
+    assert len(png) <= palette.LARGEST_PNG_BYTES
 
 
 @pytest.mark.parametrize("shape", [(30, 20, 1), (1, 30, 20), (30, 1, 20), (24, 24, 3), (1, 1, 9)])

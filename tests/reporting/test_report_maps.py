@@ -13,7 +13,7 @@ from medseg.core.structures import Structure, StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.metrics.case import SurfaceMode, evaluate_case
 from medseg.metrics.signed import SignedSurfaces, signed_surfaces
-from medseg.reporting.drawing import style as drawing
+from medseg.reporting.drawing import palette
 from medseg.reporting.drawing import surfaces as maps
 
 ONE = from_labels({1: "liver"})
@@ -112,7 +112,7 @@ def test_any_shape_can_be_drawn_small_and_the_same_every_time(shape: tuple[int, 
     reference[3, 3:7] = 1
     first = drawn(labels, reference, grid, known=False)
     assert first == drawn(labels, reference, grid, known=False)
-    assert len(first) <= drawing.LARGEST_PNG_BYTES
+    assert len(first) <= palette.LARGEST_PNG_BYTES
 
 
 def test_a_single_voxel_is_not_blurred_away() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from commands import apart
 from test_report_pdf import text_of
 
 from medseg.core.errors import GridMismatchError, InputError, UsageError
@@ -19,7 +20,7 @@ from medseg.io import digest_of_files, read_labels, read_volume
 from medseg.metrics.case import evaluate_case
 from medseg.metrics.scores import Scores
 from medseg.reporting.case.page import ReportOptions, case_of, report, report_cohort
-from medseg.reporting.drawing.style import LARGEST_PNG_BYTES
+from medseg.reporting.drawing.palette import LARGEST_PNG_BYTES
 from medseg.segmentation.prediction import CHANGED, SCHEMA, stated_intervals, stated_verdict
 
 CANARY = "CANARY-Jane-Doe-1970"
@@ -73,6 +74,22 @@ def test_a_pdf_says_the_same_and_holds_nothing_of_the_patient_either(files: dict
     assert CANARY[:6].encode() not in content
     assert case.viewer is None
     assert [p.title for p in case.pictures][1].startswith("Largest distances")
+
+
+def test_only_plots_import_what_draws_plots(files: dict[str, Path], model_path: Path, tmp_path: Path) -> None:
+    """It takes longer to import than all other pictures of a case to draw."""
+    seg, scan, out = files["seg"], files["scan"], tmp_path / "pages"
+    runs = {
+        ("report", seg, scan, "-o", out / "a.html"): False,
+        ("report", seg, scan, "-o", out / "a.pdf"): False,
+        ("predict", scan, "-m", model_path, "-o", f"{out}/", "--report"): False,
+        ("report", seg, scan, "--reference", files["reference"], "-o", out / "b.html"): True,
+    }
+    out.mkdir()
+    for words, plots in runs.items():
+        found = apart(tmp_path, *words)
+        assert found.ran.code == 0, found.ran.err
+        assert found.modules & {"matplotlib", "skimage"} == ({"matplotlib", "skimage"} if plots else set())
 
 
 def test_a_page_is_html_or_pdf(files: dict[str, Path]) -> None:

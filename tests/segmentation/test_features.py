@@ -99,3 +99,10 @@ def test_large_scans_are_looked_at_in_steps(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(f, "MOST_VOXELS", 10_000)
     sparse = f.shape_features(two_blocks(), GRID, STRUCTURES)
     assert sparse["volume of front"] == pytest.approx(whole["volume of front"], abs=0.05)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 101, 5000])
+def test_the_median_is_numpys_to_the_last_bit(size: int) -> None:
+    values = np.random.default_rng(size).normal(size=size).astype(np.float32)
+    for kind in (values, values.round(1), np.zeros_like(values)):
+        assert f._median(kind) == float(np.median(kind))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import runpy
 import subprocess
 import sys
 import tarfile
@@ -16,13 +15,9 @@ from commands import done
 from label_maps import CARD, RECIPE, write_map
 
 from medseg import load
-from medseg.augment.spec import ElasticSpec, SynthesisSpec
-from medseg.core import specs
 from medseg.io import read_volume
-from medseg.losses.spec import LossSpec, LossTerm
 from medseg.model.file import load_model
 from medseg.model.provenance import CaseCounts
-from medseg.training.spec import TrainingSpec
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "train_elsewhere.py"
 pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="the benchmarks are not installed")
@@ -122,21 +117,6 @@ def test_a_pack_trains_stops_goes_on_and_comes_back_as_a_model(home: Path, tmp_p
     done(*words, "--threads", 1, "--epochs", 1, "--init", tmp_path / "start.safetensors", "-q")
     began = load_model(tmp_path / "run" / "model.safetensors").spec.training.began_from
     assert (began.steps, began.fold, began.sha256) == (3, 0, model.sha256)
-
-
-@pytest.mark.parametrize(
-    "spec",
-    [
-        LossSpec(),
-        LossSpec("sum", terms=(LossTerm("dice", weight=0.5), LossTerm("focal", gamma=3.0, weight_end=0.0))),
-        TrainingSpec(patch=(8, 16, 32)),
-        SynthesisSpec(elastic=ElasticSpec(sigma_mm=(1.0, 2.0)), voxel_mm=(1.0, 2.0)),
-    ],
-    ids=lambda spec: type(spec).__name__,
-)
-def test_settings_come_back_from_json_without_a_library(spec: object) -> None:
-    rebuilt = runpy.run_path(str(SCRIPT))["_rebuilt"]
-    assert rebuilt(type(spec), json.loads(json.dumps(specs.to_mapping(spec)))) == spec
 
 
 def test_a_sum_of_losses_follows_its_schedule_there(home: Path, tmp_path: Path) -> None:

@@ -29,7 +29,6 @@ from medseg.reporting import html, words
 from medseg.reporting.case.content import ReportCase, case_from_result, rows_from_labels
 from medseg.reporting.case.pictures import with_pictures
 from medseg.reporting.cohort.content import Failure, cohort_from_results
-from medseg.reporting.cohort.plots.every import cohort_pictures
 from medseg.segmentation.prediction import Verdict, stated_verdict
 
 MEASURED = ("sheared",)
@@ -364,6 +363,8 @@ def report_cohort(
     Raises:
         MedsegError: the page cannot be written, or a link leads out of its folder.
     """
+    from medseg.reporting.cohort.plots.every import cohort_pictures  # with matplotlib: slow to import
+
     options = options or ReportOptions()
     cohort = cohort_from_results(
         title,

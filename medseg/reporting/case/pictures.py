@@ -15,7 +15,6 @@ from medseg.core.volume import Grid
 from medseg.metrics.signed import Compared
 from medseg.reporting.case.content import Picture, ReportCase, StructureRow
 from medseg.reporting.drawing.figures import slices_png
-from medseg.reporting.drawing.surfaces import surfaces_png
 from medseg.reporting.drawing.views import Place, centre_views, place_views, window_of, worst_places
 from medseg.reporting.viewer.viewer import viewer
 
@@ -171,6 +170,8 @@ def surface_picture(
     found = [surfaces for _, surfaces in compared if surfaces is not None]
     if not found:
         return None
+    from medseg.reporting.drawing.surfaces import surfaces_png  # with matplotlib: slow to import
+
     tolerances = {row.name: row.tolerance_mm for row in rows}
     dashed = any(tolerance is not None for tolerance in tolerances.values())
     drawn = surfaces_png(found, grid, tolerances_mm=tolerances, orientation_known=orientation_known)

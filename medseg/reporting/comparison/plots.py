@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from medseg.metrics.paired import PairedCase, PairedRow
 from medseg.metrics.table import SCALES
 from medseg.reporting.comparison.comparison import metric_title
+from medseg.reporting.drawing.plotting import STYLE, png
 from medseg.reporting.drawing.style import (
     BANNER,
     FAINT,
@@ -20,9 +21,7 @@ from medseg.reporting.drawing.style import (
     GRID,
     INK,
     NEUTRAL,
-    STYLE,
     drawable,
-    png,
     readable_colour,
 )
 

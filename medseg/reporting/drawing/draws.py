@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+import contourpy
 from numpy.typing import NDArray
+from PIL.Image import Image as Picture
 
 from medseg.core.structures import StructureSet
+from medseg.reporting.drawing.canvas import Canvas, Rectangle
 from medseg.reporting.drawing.figures import (
     AMBER,
     BACKGROUND,
     FAINT,
     FOOT_IN,
-    GREYS,
     INK,
     LETTER_IN,
     MARGIN_IN,
     letters,
     outlines,
-    put_text,
+    placed,
 )
+from medseg.reporting.drawing.palette import smallest_png
 from medseg.reporting.drawing.planes import Plane
-from medseg.reporting.drawing.style import BANNER, STYLE, drawable, nice_length, png
+from medseg.reporting.drawing.style import BANNER, drawable, nice_length
 
 Image = NDArray[Any]
-Place = tuple[float, float, float, float]
 
 COLUMN_IN = 2.1
 """Width of a column, letters left out."""
@@ -116,13 +114,12 @@ def draws_png(
     Returns:
         The PNG file. The same input gives the same bytes.
     """
-    with matplotlib.rc_context(dict(STYLE)):
-        return png(_draw(columns, structures, window, heading), (dots_per_inch,))
+    return smallest_png(partial(_draw, columns, structures, window, heading), (dots_per_inch,))
 
 
 def _draw(
-    columns: Sequence[Column], structures: StructureSet, window: tuple[float, float], heading: str
-) -> Figure:
+    columns: Sequence[Column], structures: StructureSet, window: tuple[float, float], heading: str, dots: int
+) -> Picture:
     first = columns[0].panels
     sizes = [panel.size_mm for panel in first]
     scale = min(COLUMN_IN / max(wide for _, wide in sizes), TALLEST_IN / max(high for high, _ in sizes))
@@ -131,77 +128,52 @@ def _draw(
     heights = [NAME_IN + 2 * LETTER_IN + high * scale for high, _ in sizes]
     width = max(6.0, 2 * MARGIN_IN + slot * len(columns))
     height = MARGIN_IN + 2 * TITLE_IN + texts + sum(heights) + FOOT_IN
-    figure = Figure(figsize=(width, height), facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
+    canvas = Canvas(width, height, dots, BACKGROUND)
     top = height - MARGIN_IN - TITLE_IN
-    put_text(figure, MARGIN_IN, top + 0.12, drawable(heading, longest=90), size=9, colour=INK, weight="bold")
+    canvas.text(MARGIN_IN, top + 0.12, drawable(heading, longest=90), size=9, colour=INK, bold=True)
     step = nice_length(max(max(size) for size in sizes) / LINES_ACROSS)
     for n, column in enumerate(columns):
         middle = width / 2 + slot * (n - (len(columns) - 1) / 2)
-        _titles(figure, column, middle, top)
+        _titles(canvas, column, middle, top)
         below = top - TITLE_IN - texts
         for panel, straight, tall in zip(column.panels, first, heights, strict=True):
-            place = _place(panel, middle, below, scale)
-            axes = _image(figure, panel, place, structures, window)
-            _grid(axes, panel, straight, step)
-            _names(figure, panel.plane, place, below, lettered=n == 0)
+            place = canvas.snapped(_place(panel, middle, below, scale))
+            canvas.greys(panel.pixels, window, place)
+            outlines(canvas, panel.labels, structures, place, dashed=False)
+            _grid(canvas, panel, straight, step, place)
+            if n == 0:
+                _names(canvas, panel.plane, place, below)
             below -= tall
-    put_text(figure, width / 2, 0.13, BANNER, size=7, colour=AMBER, align="center")
-    return figure
+    canvas.text(width / 2, 0.13, BANNER, size=7, colour=AMBER, align="center")
+    return canvas.picture
 
 
-def _titles(figure: Figure, column: Column, middle: float, top: float) -> None:
-    put_text(figure, middle, top - 0.10, column.title, size=8, colour=INK, align="center", weight="bold")
+def _titles(canvas: Canvas, column: Column, middle: float, top: float) -> None:
+    canvas.text(middle, top - 0.10, column.title, size=8, colour=INK, align="center", bold=True)
     for n, line in enumerate(column.lines):
         below = top - TITLE_IN - LINE_IN * (n + 0.3)
-        put_text(figure, middle, below, line, size=6.5, colour=FAINT, align="center")
+        canvas.text(middle, below, line, size=6.5, colour=FAINT, align="center")
 
 
-def _place(panel: Panel, middle: float, top: float, scale: float) -> Place:
-    """Left, lower edge, width and height of a slice, in inches."""
+def _place(panel: Panel, middle: float, top: float, scale: float) -> Rectangle:
+    """Of a slice."""
     high, wide = (mm * scale for mm in panel.size_mm)
     return middle - wide / 2, top - NAME_IN - LETTER_IN - high, wide, high
 
 
-def _names(figure: Figure, plane: Plane, place: Place, top: float, *, lettered: bool) -> None:
-    """The plane's name over the first column, and what the edges face: a draw may be turned or mirrored."""
-    if not lettered:
-        return
+def _names(canvas: Canvas, plane: Plane, place: Rectangle, top: float) -> None:
+    """The plane's name, and what the edges face: of the first column alone, as a draw may be turned."""
     middle = place[0] + place[2] / 2
-    put_text(figure, middle, top - NAME_IN / 2, plane.name, size=7, colour=FAINT, align="center")
-    letters(figure, plane, place)
+    canvas.text(middle, top - NAME_IN / 2, plane.name, size=7, colour=FAINT, align="center")
+    letters(canvas, plane, place)
 
 
-def _image(
-    figure: Figure, panel: Panel, place: Place, structures: StructureSet, window: tuple[float, float]
-) -> Axes:
-    total = figure.get_size_inches()
-    x, y, wide, high = place
-    axes = figure.add_axes((x / total[0], y / total[1], wide / total[0], high / total[1]))
-    axes.set_axis_off()
-    mm_high, mm_wide = panel.size_mm
-    axes.imshow(
-        panel.pixels,
-        cmap=GREYS,
-        vmin=window[0],
-        vmax=window[1],
-        extent=(0, mm_wide, mm_high, 0),
-        aspect="auto",
-        interpolation="bilinear" if min(panel.pixels.shape) > 1 else "nearest",
-    )
-    outlines(axes, panel.labels, panel.plane, structures, dashed=False)
-    axes.set_xlim(0, mm_wide)
-    axes.set_ylim(mm_high, 0)
-    return axes
-
-
-def _grid(axes: Axes, panel: Panel, straight: Panel, step: float) -> None:
+def _grid(canvas: Canvas, panel: Panel, straight: Panel, step: float, place: Rectangle) -> None:
     """Lines of equal position in the scan, the same positions in every column."""
-    rows, columns = panel.pixels.shape
-    if min(rows, columns) < 2:
+    shape = panel.pixels.shape
+    if min(shape) < 2:
         return
     down, along = panel.plane.pixel_mm
-    x, y = (np.arange(columns) + 0.5) * along, (np.arange(rows) + 0.5) * down
     for here, there, mm in (
         (panel.down_mm, straight.down_mm, down),
         (panel.along_mm, straight.along_mm, along),
@@ -210,5 +182,7 @@ def _grid(axes: Axes, panel: Panel, straight: Panel, step: float) -> None:
         low, high = float(here.min()) + mm / 4, float(here.max()) - mm / 4
         count = int(max(abs(low - middle), abs(high - middle)) / step) + 1
         levels = [v for v in (middle + step * n for n in range(-count, count + 1)) if low < v < high]
-        if levels:
-            axes.contour(x, y, here, levels=levels, colors=[GRID], linewidths=0.6, alpha=0.7)
+        contours = contourpy.contour_generator(z=here)
+        found: list[Any] = [line for level in levels for line in contours.lines(level)]
+        drawn = [placed(line, shape, place) for line in found]
+        canvas.lines(drawn, colour=GRID, width=0.6, opacity=0.7, within=place)

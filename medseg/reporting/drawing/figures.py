@@ -4,30 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import matplotlib
+import contourpy
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Circle, Ellipse
 from numpy.typing import NDArray
+from PIL.Image import Image as Picture
 
-from medseg.core.boxes import cut_at
+from medseg.core.boxes import bounding_box, cut_at
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
+from medseg.reporting.drawing.canvas import ROUND, Canvas, Line, Rectangle
+from medseg.reporting.drawing.palette import smallest_png
 from medseg.reporting.drawing.planes import Plane, planes, position, require_shape
-from medseg.reporting.drawing.style import (
-    BANNER,
-    STYLE,
-    drawable,
-    nice_length,
-    paler,
-    png,
-    readable_colour,
-)
+from medseg.reporting.drawing.style import BANNER, drawable, nice_length, paler, readable_colour
 from medseg.reporting.drawing.views import Place, View, centre_views, place_views, window_of
 
 Image = NDArray[Any]
@@ -49,15 +40,14 @@ BESIDE_IN = 2 * LETTER_IN + 0.08
 FRAME_IN = HEADING_IN + TITLE_IN + 2 * LETTER_IN + BAR_IN + 0.1
 """What stands beside a slice, and above and below it."""
 
-GREYS = matplotlib.colormaps["gray"].resampled(128)
-"""Steps too fine to see, and a smaller file than 256."""
-
 LONGEST_HEADING = 96
 RING_MM, RING_SHARE = 3.0, 0.06
 """Radius of the ring around a place: in mm, and at least this share of the slice's longer side."""
 
 BACKGROUND, INK, FAINT, AMBER = "#0b0c0e", "#e8eaed", "#9aa0a6", "#e6c07b"
 RING = "#ffffff"
+KEY_POINTS, RING_POINTS = 1.4, 0.8
+"""Width of the lines of legend and scale bar, and of a ring."""
 
 
 def overlay_png(
@@ -130,8 +120,7 @@ def slices_png(
     """
     shown = planes(views[0].grid, orientation_known=orientation_known)
     legend = _legend(structures, views) if names else []
-    with matplotlib.rc_context(dict(STYLE)):
-        return png(_draw(views, shown, structures, legend, window))
+    return smallest_png(partial(_draw, views, shown, structures, legend, window))
 
 
 @dataclass(frozen=True)
@@ -182,7 +171,8 @@ def _draw(
     structures: StructureSet,
     legend: list[_Entry],
     window: tuple[float, float],
-) -> Figure:
+    dots: int,
+) -> Picture:
     scales = [_scale(view, shown, len(views)) for view in views]
     heights = [
         FRAME_IN + s * max(p.size_mm(v.grid.shape)[0] for p in shown)
@@ -190,20 +180,19 @@ def _draw(
     ]
     lines = -(-len(legend) // _legend_columns(legend)[0])
     height = MARGIN_IN + sum(heights) + LEGEND_LINE_IN * lines + FOOT_IN
-    figure = Figure(figsize=(WIDTH_IN, height), facecolor=BACKGROUND)
-    FigureCanvasAgg(figure)
+    canvas = Canvas(WIDTH_IN, height, dots, BACKGROUND)
     top = height - MARGIN_IN
     for view, scale, tall in zip(views, scales, heights, strict=True):
         heading = drawable(view.heading, longest=LONGEST_HEADING)
-        put_text(figure, MARGIN_IN, top - 0.13, heading, size=8.5, colour=INK, weight="bold")
+        canvas.text(MARGIN_IN, top - 0.13, heading, size=8.5, colour=INK, bold=True)
         left = MARGIN_IN
         for plane, slot in zip(shown, _slots(view, shown, scale), strict=True):
-            _panel(figure, view, plane, structures, window, (left, top, slot, tall), scale)
+            _panel(canvas, view, plane, structures, window, (left, top, slot, tall), scale)
             left += slot
         top -= tall
-    _draw_legend(figure, legend, top)
-    put_text(figure, WIDTH_IN / 2, 0.13, BANNER, size=7, colour=AMBER, align="center")
-    return figure
+    _draw_legend(canvas, legend, top)
+    canvas.text(WIDTH_IN / 2, 0.13, BANNER, size=7, colour=AMBER, align="center")
+    return canvas.picture
 
 
 def _scale(view: View, shown: tuple[Plane, ...], rows: int) -> float:
@@ -225,161 +214,113 @@ def _slots(view: View, shown: tuple[Plane, ...], scale: float) -> list[float]:
 
 
 def _panel(
-    figure: Figure,
+    canvas: Canvas,
     view: View,
     plane: Plane,
     structures: StructureSet,
     window: tuple[float, float],
-    place: tuple[float, float, float, float],
+    slot: Rectangle,
     scale: float,
 ) -> None:
-    """One slice with its title, outlines, letters and scale bar, in inches from the lower left."""
-    left, top, slot, tall = place
+    """One slice with its title, outlines, letters and scale bar, in a slot whose upper left is given."""
+    left, top, across, tall = slot
     mm_high, mm_wide = plane.size_mm(view.grid.shape)
     wide, high = mm_wide * scale, mm_high * scale
     room = tall - FRAME_IN
-    x = left + (slot - wide) / 2
+    x = left + (across - wide) / 2
     y = top - HEADING_IN - TITLE_IN - LETTER_IN - (room + high) / 2
-    total_in = figure.get_size_inches()
-    axes = figure.add_axes((x / total_in[0], y / total_in[1], wide / total_in[0], high / total_in[1]))
-    axes.set_axis_off()
     index = view.point[plane.axis]
-    pixels = np.ma.masked_invalid(plane.cut(view.image, index).astype(np.float64))
-    axes.imshow(
-        pixels,
-        cmap=GREYS,
-        vmin=window[0],
-        vmax=window[1],
-        extent=(0, mm_wide, mm_high, 0),
-        aspect="auto",
-        interpolation="bilinear" if min(pixels.shape) > 1 else "nearest",
-    )
-    outlines(axes, plane.cut(view.labels, index), plane, structures, dashed=False)
+    place = canvas.snapped((x, y, wide, high))
+    canvas.greys(plane.cut(view.image, index), window, place)
+    outlines(canvas, plane.cut(view.labels, index), structures, place, dashed=False)
     if view.reference is not None:
-        outlines(axes, plane.cut(view.reference, index), plane, structures, dashed=True)
+        outlines(canvas, plane.cut(view.reference, index), structures, place, dashed=True)
     if view.marked:
-        _ring(axes, view, plane, (mm_high, mm_wide))
-    axes.set_xlim(0, mm_wide)
-    axes.set_ylim(mm_high, 0)
+        _ring(canvas, view, plane, place)
     number = f"slice {index + view.start[plane.axis] + 1} of {view.full_shape[plane.axis]}"
     where = position(view.grid, plane, view.point)
-    middle, title = left + slot / 2, top - HEADING_IN
-    put_text(
-        figure,
-        middle,
-        title - 0.10,
-        plane.name[:1].upper() + plane.name[1:],
-        size=8,
-        colour=INK,
-        align="center",
-    )
+    middle, title = left + across / 2, top - HEADING_IN
+    name = plane.name[:1].upper() + plane.name[1:]
+    canvas.text(middle, title - 0.10, name, size=8, colour=INK, align="center")
     detail = f"{number}, {where}" if where else number
-    put_text(figure, middle, title - 0.24, detail, size=7, colour=FAINT, align="center")
-    letters(figure, plane, (x, y, wide, high))
-    _scale_bar(figure, nice_length(0.6 / scale), scale, (middle, y - LETTER_IN - BAR_IN / 2))
+    canvas.text(middle, title - 0.24, detail, size=7, colour=FAINT, align="center")
+    letters(canvas, plane, (x, y, wide, high))
+    _scale_bar(canvas, nice_length(0.6 / scale), scale, (middle, y - LETTER_IN - BAR_IN / 2))
 
 
-def _ring(axes: Axes, view: View, plane: Plane, size_mm: tuple[float, float]) -> None:
+def _ring(canvas: Canvas, view: View, plane: Plane, place: Rectangle) -> None:
     """A ring around the view's point, wide enough to leave what it rings free."""
-    at = []
-    axes_of = (plane.row_axis, plane.column_axis)
-    flips = (plane.flip_rows, plane.flip_columns)
-    for axis, flip, mm in zip(axes_of, flips, plane.pixel_mm, strict=True):
-        index = view.point[axis]
-        at.append(((view.grid.shape[axis] - 1 - index if flip else index) + 0.5) * mm)
-    radius = max(RING_MM, RING_SHARE * max(size_mm))
-    axes.add_patch(Circle((at[1], at[0]), radius, fill=False, color=RING, linewidth=0.8, clip_on=True))
+    axes, flips = (plane.row_axis, plane.column_axis), (plane.flip_rows, plane.flip_columns)
+    at = [
+        view.grid.shape[axis] - 1 - view.point[axis] if flip else view.point[axis]
+        for axis, flip in zip(axes, flips, strict=True)
+    ]
+    size_mm = plane.size_mm(view.grid.shape)
+    radius = max(RING_MM, RING_SHARE * max(size_mm)) * place[2] / size_mm[1]
+    middle = placed(np.array([at[::-1]], float), [view.grid.shape[axis] for axis in axes], place)
+    canvas.lines([middle + radius * ROUND], colour=RING, width=RING_POINTS, within=place)
 
 
-def outlines(axes: Axes, cut: Image, plane: Plane, structures: StructureSet, *, dashed: bool) -> None:
-    """The border of each structure; a mask is padded so that one at the edge of the scan closes."""
+def outlines(canvas: Canvas, cut: Image, structures: StructureSet, place: Rectangle, *, dashed: bool) -> None:
+    """The border of each structure in a slice (rows, columns) that fills a place.
+
+    A mask is padded, so that the outline of one at the edge of the scan closes.
+    """
     present = set(np.unique(cut).tolist())
-    down, along = plane.pixel_mm
-    rows = (np.arange(-1, cut.shape[0] + 1) + 0.5) * down
-    columns = (np.arange(-1, cut.shape[1] + 1) + 0.5) * along
     for structure in structures:
         if not present & set(structure.label_values):
             continue
-        mask = np.pad(structures.mask(cut, structure), 1).astype(np.float64)
+        mask = structures.mask(cut, structure)
+        rows, columns = bounding_box(mask) or ()
+        around = np.pad(mask[rows, columns], 1).astype(np.float64)
+        found: Any = contourpy.contour_generator(z=around).lines(0.5)
+        start = columns.start - 1, rows.start - 1
         colour = readable_colour(structure.colour)
-        axes.contour(
-            columns,
-            rows,
-            mask,
-            levels=[0.5],
-            colors=[paler(colour) if dashed else colour],
-            linewidths=0.9 if dashed else 1.1,
-            linestyles=[(0, (3.0, 2.2)) if dashed else "solid"],
+        canvas.lines(
+            [placed(line + start, cut.shape, place) for line in found],
+            colour=paler(colour) if dashed else colour,
+            width=0.9 if dashed else 1.1,
+            dashed=dashed,
+            within=place,
         )
 
 
-def letters(figure: Figure, plane: Plane, place: tuple[float, float, float, float]) -> None:
-    """What the four edges of a slice at (x, y, width, height) in inches face; nothing where unknown."""
+def placed(points: Line, shape: Sequence[int], place: Rectangle) -> Line:
+    """Where points of a slice, column and row of a pixel, lie on a canvas whose place the slice fills."""
+    x, y, wide, high = place
+    rows, columns = shape
+    share = (points + 0.5) / (columns, rows)
+    return np.asarray((x, y + high) + share * (wide, -high))
+
+
+def letters(canvas: Canvas, plane: Plane, place: Rectangle) -> None:
+    """What the four edges of a slice face; nothing where unknown."""
     if plane.letters is None:
         return
     x, y, wide, high = place
-    left, right, top, bottom = plane.letters
     half = LETTER_IN / 2
-    for text, at in (
-        (left, (x - half, y + high / 2)),
-        (right, (x + wide + half, y + high / 2)),
-        (top, (x + wide / 2, y + high + half)),
-        (bottom, (x + wide / 2, y - half)),
-    ):
-        put_text(figure, *at, text, size=8, colour=INK, align="center", weight="bold")
+    middle, level = x + wide / 2, y + high / 2
+    places = (x - half, level), (x + wide + half, level), (middle, y + high + half), (middle, y - half)
+    for text, at in zip(plane.letters, places, strict=True):
+        canvas.text(*at, text, size=8, colour=INK, align="center", bold=True)
 
 
-def _scale_bar(figure: Figure, length_mm: float, scale: float, at: tuple[float, float]) -> None:
+def _scale_bar(canvas: Canvas, length_mm: float, scale: float, at: tuple[float, float]) -> None:
     label = f"{length_mm:g} mm"
     x, y = at[0] - (length_mm * scale + 0.05 + 0.055 * len(label)) / 2, at[1]
-    total = figure.get_size_inches()
-    ends = [x / total[0], (x + length_mm * scale) / total[0]]
-    figure.add_artist(Line2D(ends, [y / total[1]] * 2, color=INK, linewidth=1.4, solid_capstyle="butt"))
-    put_text(figure, x + length_mm * scale + 0.05, y, label, size=6.5, colour=FAINT)
+    end = x + length_mm * scale
+    canvas.lines([np.array([(x, y), (end, y)])], colour=INK, width=KEY_POINTS)
+    canvas.text(end + 0.05, y, label, size=6.5, colour=FAINT)
 
 
-def _draw_legend(figure: Figure, entries: list[_Entry], top: float) -> None:
-    total = figure.get_size_inches()
+def _draw_legend(canvas: Canvas, entries: list[_Entry], top: float) -> None:
     columns, width = _legend_columns(entries)
     left = (WIDTH_IN - columns * width) / 2
     for n, entry in enumerate(entries):
         x = left + width * (n % columns)
         y = top - LEGEND_LINE_IN * (n // columns + 0.5)
+        line, thick = np.array([(x, y), (x + 0.2, y)]), KEY_POINTS
         if entry.ring:
-            round_in = (0.11 / total[0], 0.11 / total[1])
-            middle = ((x + 0.1) / total[0], y / total[1])
-            figure.add_artist(Ellipse(middle, *round_in, fill=False, color=entry.colour, linewidth=0.8))
-            put_text(figure, x + 0.26, y, entry.text, size=7, colour=FAINT)
-            continue
-        style: Any = (0, (3.0, 2.2)) if entry.dashed else "solid"
-        ends = [x / total[0], (x + 0.2) / total[0]]
-        figure.add_artist(
-            Line2D(ends, [y / total[1]] * 2, color=entry.colour, linewidth=1.4, linestyle=style)
-        )
-        put_text(figure, x + 0.26, y, entry.text, size=7, colour=FAINT)
-
-
-def put_text(
-    figure: Figure,
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: float,
-    colour: str,
-    align: str = "left",
-    weight: str = "normal",
-) -> None:
-    """Plain text at a place in inches; dollar signs are dollar signs, never formulas."""
-    total = figure.get_size_inches()
-    figure.text(
-        x / total[0],
-        y / total[1],
-        text,
-        size=size,
-        color=colour,
-        ha=align,
-        va="center_baseline",
-        weight=weight,
-        parse_math=False,
-    )
+            line, thick = (x + 0.1, y) + 0.055 * ROUND, RING_POINTS
+        canvas.lines([line], colour=entry.colour, width=thick, dashed=entry.dashed)
+        canvas.text(x + 0.26, y, entry.text, size=7, colour=FAINT)

@@ -23,9 +23,9 @@ from medseg.core import affine as aff
 from medseg.core.affine import WORLD_LETTERS
 from medseg.core.volume import Grid
 from medseg.metrics.signed import SignedSurfaces
-from medseg.reporting.drawing.figures import put_text
 from medseg.reporting.drawing.planes import ARRAY_NAMES
-from medseg.reporting.drawing.style import AMBER, BANNER, FAINT, INK, RULE, STYLE, drawable, nice_length, png
+from medseg.reporting.drawing.plotting import STYLE, png
+from medseg.reporting.drawing.style import AMBER, BANNER, FAINT, INK, RULE, drawable, nice_length
 
 Numbers = NDArray[np.float64]
 Faces = NDArray[np.integer]
@@ -106,7 +106,7 @@ def surfaces_png(
                 _views(figure, surfaces, grid, top - HEADING_IN, limit, orientation_known)
             top -= row_in
         _colour_bar(figure, limit, top)
-        put_text(figure, WIDTH_IN / 2, 0.13, BANNER, size=7, colour=AMBER, align="center")
+        _put_text(figure, WIDTH_IN / 2, 0.13, BANNER, size=7, colour=AMBER, align="center")
         return png(figure)
 
 
@@ -129,7 +129,7 @@ def _row(
     tolerance_mm: float | None,
 ) -> None:  # fmt: skip
     """The heading and the histogram."""
-    put_text(figure, MARGIN_IN, top - 0.14, drawable(surfaces.name), size=9, colour=INK, weight="bold")
+    _put_text(figure, MARGIN_IN, top - 0.14, drawable(surfaces.name), size=9, colour=INK, weight="bold")
     left, wide = HISTOGRAM_IN
     if grid.shape[2] == 1:
         wide = WIDTH_IN - left - 2 * MARGIN_IN
@@ -171,7 +171,7 @@ def _views(
         middle = VIEWS_IN[0] + slot * (n % 3 + 0.5)
         upper = top - (n // 3) * (NAME_IN + VIEW_IN + GAP_IN)
         title = name if known else _stored_name(towards)
-        put_text(figure, middle, upper - 0.07, title, size=7, colour=FAINT, align="center")
+        _put_text(figure, middle, upper - 0.07, title, size=7, colour=FAINT, align="center")
         wide, high = (side * scale for side in sizes[n])
         place = (middle - wide / 2, upper - NAME_IN - VIEW_IN / 2 - high / 2, wide, high)
         axes = figure.add_axes(_place(figure, place))
@@ -244,7 +244,7 @@ def _sides(
     ):
         axis = int(np.abs(direction).argmax())
         letter = WORLD_LETTERS[axis][int(direction[axis] > 0)]
-        put_text(figure, *at, letter, size=6.5, colour=FAINT, align="center", weight="bold")
+        _put_text(figure, *at, letter, size=6.5, colour=FAINT, align="center", weight="bold")
 
 
 def _colour_bar(figure: Figure, limit: float, top: float) -> None:
@@ -257,14 +257,40 @@ def _colour_bar(figure: Figure, limit: float, top: float) -> None:
     for spine in axes.spines.values():
         spine.set_color(RULE)
     y = top - 0.245
-    put_text(
+    _put_text(
         figure, (WIDTH_IN - wide) / 2 - 0.1, y, "prediction inside the reference", size=7, colour=FAINT,
         align="right",
     )  # fmt: skip
-    put_text(figure, (WIDTH_IN + wide) / 2 + 0.1, y, "outside, mm", size=7, colour=FAINT)
+    _put_text(figure, (WIDTH_IN + wide) / 2 + 0.1, y, "outside, mm", size=7, colour=FAINT)
 
 
 def _place(figure: Figure, inches: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
     wide, high = figure.get_size_inches()
     x, y, w, h = inches
     return x / wide, y / high, w / wide, h / high
+
+
+def _put_text(
+    figure: Figure,
+    x: float,
+    y: float,
+    text: str,
+    *,
+    size: float,
+    colour: str,
+    align: str = "left",
+    weight: str = "normal",
+) -> None:
+    """Plain text at a place in inches; dollar signs are dollar signs, never formulas."""
+    total = figure.get_size_inches()
+    figure.text(
+        x / total[0],
+        y / total[1],
+        text,
+        size=size,
+        color=colour,
+        ha=align,
+        va="center_baseline",
+        weight=weight,
+        parse_math=False,
+    )

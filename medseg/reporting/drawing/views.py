@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from medseg.core import affine as aff
 from medseg.core.boxes import Slices, bounding_box, centroid, profiles, whole, widened
+from medseg.core.lookup import looked_up
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
 from medseg.metrics.signed import Compared, Mask, Point, SignedSurfaces
@@ -132,7 +133,7 @@ def worst_places(
 
 
 def _known(labels: Image, structures: StructureSet) -> NDArray[np.bool_]:
-    return np.isin(labels, structures.label_values)
+    return looked_up(labels, dict.fromkeys(structures.label_values, True), np.bool_)
 
 
 def _closeup(mask: NDArray[np.bool_], grid: Grid) -> Slices:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zlib
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import Slices, bounding_box, centroid, label_boxes, profiles, union
+from medseg.core.lookup import looked_up
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
 
@@ -106,16 +108,17 @@ def label_layer(labels: Image, grid: Grid, structures: StructureSet) -> Layer:
         structures: what the values mean; others become background.
     """
     box = bounding_box(labels) or (slice(0, 1),) * 3
+    start: Voxel = tuple(int(s.start) for s in box)  # type: ignore[assignment]
     indices = _indices(labels[box], index_values(structures))
     for factors in blocks(grid.spacing_mm, indices.shape):
         middle = tuple(
             slice(min(f // 2, n - 1), None, f) for n, f in zip(indices.shape, factors, strict=True)
         )
         array = np.ascontiguousarray(indices[middle])
-        start = tuple(int(s.start) for s in box)
-        layer = Layer(array, start, factors, zlib.compress(array.tobytes(), 6))  # type: ignore[arg-type]
-        if array.size <= MOST_LABELS and len(layer.data) <= LABEL_SHARE * BUDGET_BYTES:
-            break
+        for strategy in (zlib.Z_RLE, zlib.Z_DEFAULT_STRATEGY):  # the first is faster, the second smaller
+            layer = Layer(array, start, factors, _packed(array, strategy))
+            if array.size <= MOST_LABELS and len(layer.data) <= LABEL_SHARE * BUDGET_BYTES:
+                return layer
     return layer
 
 
@@ -156,7 +159,9 @@ def middles(
         inside = [boxes[n] for n in members if n in boxes]
         if inside and structure.name not in known:
             box = union(inside)
-            point = _middle(np.isin(layer.array[box], members), grid.spacing_mm)
+            part = layer.array[box]
+            mask = np.logical_or.reduce([part == member for member in members])
+            point = _middle(mask, grid.spacing_mm)
             found[structure.name] = _voxel(point, box, layer, grid)
     return found
 
@@ -189,25 +194,21 @@ def _middle(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> tuple[int, 
 
 
 def _indices(labels: Image, values: Sequence[int]) -> Image:
-    known = np.asarray(values, dtype=np.int64)
-    order = np.argsort(known)
-    ranked = known[order]
-    out = np.empty(labels.shape, dtype=np.uint8 if len(values) <= 256 else "<u2")
-    for slab, into in zip(labels, out, strict=True):
-        place = np.searchsorted(ranked, slab).clip(max=len(ranked) - 1)
-        into[...] = np.where(ranked[place] == slab, order[place], 0)
-    return out
+    index = {value: n for n, value in enumerate(values)}
+    return looked_up(labels, index, np.uint8 if len(values) <= 256 else "<u2")
 
 
 def _limits(image: Image, window: tuple[float, float]) -> tuple[float, float]:
     """Intensities of the lowest and the highest grey: the window, and half of it more on either side."""
     black, white = window
     half = (white - black) / 2
-    least, most = np.inf, -np.inf
-    for slab in image:
-        finite = slab[np.isfinite(slab)]
-        if finite.size:
-            least, most = min(least, float(finite.min())), max(most, float(finite.max()))
+    least, most = float(image.min()), float(image.max())
+    if not math.isfinite(most - least):
+        least, most = np.inf, -np.inf
+        for slab in image:
+            finite = slab[np.isfinite(slab)]
+            if finite.size:
+                least, most = min(least, float(finite.min())), max(most, float(finite.max()))
     return min(black, max(black - half, least)), max(white, min(white + half, most))
 
 
@@ -217,23 +218,30 @@ def _elements(shape: Voxel, factors: Voxel) -> int:
 
 def _guess(image: Image, factors: Voxel, greys: tuple[float, float, int]) -> float:
     """Bytes the scan would take, from a share of its slabs."""
-    slabs: int = -(-image.shape[0] // factors[0])
-    sample = _greys(image, factors, greys, step=max(1, slabs // SAMPLES))
-    return len(_differences(sample)) * slabs / len(sample)
+    starts = range(0, image.shape[0], factors[0])
+    step = max(1, len(starts) // SAMPLES)
+    slabs = [image[start : start + factors[0]] for start in starts[step // 2 :: step]]
+    sample = _greys(np.concatenate(slabs), factors, greys)
+    return len(_differences(sample)) * len(starts) / len(sample)
 
 
-def _greys(image: Image, factors: Voxel, greys: tuple[float, float, int], step: int = 1) -> Image:
-    """Blocks of voxels averaged, in grey levels; of every `step`-th slab alone."""
+def _greys(image: Image, factors: Voxel, greys: tuple[float, float, int]) -> Image:
+    """Blocks of voxels averaged, in grey levels; slab by slab along the axis that is slowest in memory."""
+    if image.strides[0] < image.strides[-1]:
+        return np.ascontiguousarray(_greys(image.T, factors[::-1], greys).T)
     low, high, levels = greys
-    starts = range(0, image.shape[0], factors[0])[step // 2 :: step]
-    out = []
-    for start in starts:
-        slab = np.asarray(image[start : start + factors[0]], dtype=np.float64)
-        mean = np.nan_to_num(slab, nan=low, posinf=high, neginf=low).mean(axis=0)
+    number = np.result_type(image.dtype, np.float32)
+    out = np.empty([-(-n // f) for n, f in zip(image.shape, factors, strict=True)], np.uint8)
+    for n, into in enumerate(out):
+        slab = image[n * factors[0] : (n + 1) * factors[0]].astype(number)
+        if not np.isfinite(slab).all():
+            slab = np.nan_to_num(slab, nan=low, posinf=high, neginf=low)
+        mean = slab[0] if len(slab) == 1 else slab.mean(axis=0)
         for axis, factor in enumerate(factors[1:]):
             mean = _averaged(mean, factor, axis)
-        out.append(np.rint((mean.clip(low, high) - low) / (high - low) * (levels - 1)).astype(np.uint8))
-    return np.stack(out)
+        mean = (mean.clip(low, high) - low) * ((levels - 1) / (high - low))
+        into[...] = np.rint(mean, out=mean)
+    return out
 
 
 def _averaged(plane: Image, factor: int, axis: int) -> Image:
@@ -248,7 +256,12 @@ def _averaged(plane: Image, factor: int, axis: int) -> Image:
 
 def _differences(array: Image) -> bytes:
     """Differences along K modulo 256, compressed: of a noisy scan a tenth smaller than its greys."""
-    steps = array.copy()
-    steps[..., 1:] -= array[..., :-1]
-    packer = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS, 9, zlib.Z_RLE)
-    return packer.compress(steps.tobytes()) + packer.flush()
+    steps = np.empty_like(array)
+    np.subtract(array.ravel()[1:], array.ravel()[:-1], out=steps.ravel()[1:])
+    steps[..., 0] = array[..., 0]
+    return _packed(steps, zlib.Z_RLE)
+
+
+def _packed(array: Image, strategy: int) -> bytes:
+    packer = zlib.compressobj(6, zlib.DEFLATED, zlib.MAX_WBITS, 9, strategy)
+    return packer.compress(array.data) + packer.flush()

@@ -22,7 +22,8 @@ from medseg.reporting.cohort.plots.panels import (
     sheet,
     spread,
 )
-from medseg.reporting.drawing.style import FAINT, GRID, INK, drawable, png
+from medseg.reporting.drawing.plotting import png
+from medseg.reporting.drawing.style import FAINT, GRID, INK, drawable
 
 ROW_IN = 0.34
 MOST_ROWS = 24

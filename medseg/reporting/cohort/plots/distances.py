@@ -10,7 +10,8 @@ from medseg.reporting.case.content import Picture
 from medseg.reporting.cohort.content import LEAST_N, ReportCohort
 from medseg.reporting.cohort.plots.panels import Look, Numbers, looks, panels, points
 from medseg.reporting.cohort.plots.volumes import left_out, shown_structures
-from medseg.reporting.drawing.style import FAINT, INK, png
+from medseg.reporting.drawing.plotting import png
+from medseg.reporting.drawing.style import FAINT, INK
 
 
 def distance_steps(cohort: ReportCohort) -> Picture | None:

@@ -16,7 +16,8 @@ from medseg.core.errors import counted
 from medseg.reporting.case.content import Picture, ReportCase
 from medseg.reporting.cohort.content import ReportCohort
 from medseg.reporting.cohort.plots.panels import WIDTH_IN, Numbers, place_axes, plain, sheet
-from medseg.reporting.drawing.style import FAINT, INK, drawable, png
+from medseg.reporting.drawing.plotting import png
+from medseg.reporting.drawing.style import FAINT, INK, drawable
 
 ROWS_EACH = 60
 """Cases on one map; the others continue on the next."""

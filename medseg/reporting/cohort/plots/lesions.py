@@ -23,7 +23,8 @@ from medseg.reporting.cohort.plots.panels import (
     sheet,
     spread,
 )
-from medseg.reporting.drawing.style import FAINT, INK, drawable, png
+from medseg.reporting.drawing.plotting import png
+from medseg.reporting.drawing.style import FAINT, INK, drawable
 
 EDGES_ML = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 """Between which sizes of lesions recall is stated."""

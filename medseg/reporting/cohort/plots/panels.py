@@ -17,6 +17,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from numpy.typing import NDArray
 
 from medseg.reporting.cohort.content import ReportCohort
+from medseg.reporting.drawing.plotting import STYLE
 from medseg.reporting.drawing.style import (
     AMBER,
     BANNER,
@@ -24,7 +25,6 @@ from medseg.reporting.drawing.style import (
     GOLDEN,
     GRID,
     INK,
-    STYLE,
     drawable,
     readable_colour,
 )

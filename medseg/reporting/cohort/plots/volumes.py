@@ -20,7 +20,8 @@ from medseg.reporting.cohort.plots.panels import (
     panels,
     points,
 )
-from medseg.reporting.drawing.style import FAINT, INK, png
+from medseg.reporting.drawing.plotting import png
+from medseg.reporting.drawing.style import FAINT, INK
 
 MANY_FOLD = 30.0
 """Volumes that differ by more than this factor are drawn on logarithmic scales."""
