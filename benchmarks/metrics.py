@@ -93,7 +93,7 @@ def main() -> None:
     tasks = {task: measured(task, args) for task in args.tasks.split(",")}
     line = {
         "benchmark": "metrics",
-        "versions": {n: version(n) for n in ("medseg", "numpy", "scipy", "edt", "monai", "surface-distance")},
+        "versions": {n: version(n) for n in ("medseg", "numpy", "scipy", "monai", "surface-distance")},
         "machine": {"processor": platform.machine(), "processors": os.cpu_count(), "threads": args.threads},
         **tasks,
         "targets": {"times faster, shifted": TARGET, "tolerances": TOLERANCES},

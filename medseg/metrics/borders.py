@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,12 @@ class Frame:
         planes = max(SLAB_PLANES, SLAB_VOXELS // self.strides[0])
         return [(start, min(start + planes, stop)) for start in range(first, stop, planes)]
 
+    def slabs_of(self, first: int, last: int) -> slice:
+        """Which slabs hold planes from the first to the last."""
+        slabs = self.slabs()
+        low, planes = slabs[0][0], slabs[0][1] - slabs[0][0]
+        return slice(max(first - low, 0) // planes, max(last - low + planes, 0) // planes)
+
 
 @dataclass(frozen=True, eq=False)
 class Borders:
@@ -87,6 +93,54 @@ class Borders:
     labels: Labels
     codes: NDArray[np.uint8]
     starts: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class ByLabel:
+    """Surface points of one map label by label, those of a label slab by slab.
+
+    Attributes:
+        borders: all points of the map.
+        frame: in which they lie.
+        order: which of them these are, (N,).
+        starts: where the points of each slab of each label begin, and the end.
+    """
+
+    borders: Borders
+    frame: Frame
+    order: NDArray[np.intp]
+    starts: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, borders: Borders, frame: Frame) -> ByLabel:
+        """All points of a map."""
+        slabs = np.repeat(np.arange(len(borders.starts) - 1), np.diff(borders.starts))
+        parts = len(borders.members) * BITS * (len(borders.starts) - 1)
+        counts = np.bincount(borders.labels * np.intp(len(borders.starts) - 1) + slabs, minlength=parts)
+        return cls(borders, frame, np.argsort(borders.labels, kind="stable"), np.append(0, np.cumsum(counts)))
+
+    def only(self, wanted: NDArray[np.bool_]) -> ByLabel:
+        """Those of the points that are wanted, (M,) for all points of the map."""
+        kept = wanted[self.order]
+        return replace(self, order=self.order[kept], starts=np.append(0, np.cumsum(kept))[self.starts])
+
+    def labels(self) -> list[int]:
+        """Those that have points."""
+        return [int(n) for n in np.flatnonzero(np.diff(self.starts[:: len(self.borders.starts) - 1]))]
+
+    def part(self, label: int, slabs: slice = slice(None)) -> NDArray[np.intp]:
+        """Which points a label has, or some of its slabs."""
+        every = len(self.borders.starts) - 1
+        first, stop, _ = slabs.indices(every)
+        return self.order[self.starts[label * every + first] : self.starts[label * every + stop]]
+
+    def at(self, points: NDArray[np.intp]) -> NDArray[np.int32]:
+        """Coordinates of some points of the map in the frame, (axes, N)."""
+        rest, along = self.borders.positions[points], []
+        for stride in self.frame.strides:
+            along.append(rest // stride)
+            rest = rest - along[-1] * stride
+        return np.stack(along).astype(np.int32)
 
 
 @dataclass(frozen=True, eq=False)

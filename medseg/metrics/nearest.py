@@ -1,59 +1,54 @@
 """Distance from every surface point of each label in one map to the surfaces in another.
 
-Distances run between points of a grid, so each is one of few lengths. Three searches find them, and
-all give the same numbers:
+Distances run between points of a grid, so each is one of few lengths. Three searches find them, each
+what the one before has left, and all give the same numbers:
 
 1. *Steps*: the offsets nearest to zero are tried in the order of their length, for all labels at
    once. Where two maps resemble each other this finds nearly all.
-2. *Transform*: what is left of a label gets a Euclidean distance transform of the box around it. Its
-   seven digits name one length of the grid, and that length is the distance. Where they leave two
-   lengths open, the third search decides.
-3. *Tree*: a k-d tree over the other surface, where few points are left in a large box.
-
-References:
-    The transform: Felzenszwalb and Huttenlocher 2012, doi:10.4086/toc.2012.v008a019, as in the
-    package `edt`.
+2. *Windows*: what is left of a label gets a distance transform that reaches some way (`windows`). A
+   square names one length of the grid, and that length is the distance. Where the seven digits of a
+   square leave two lengths open, the third search decides.
+3. *Tree*: a k-d tree over the other surface, for what lies farther, and where few points are left in a
+   large box.
 """
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import lru_cache
-from threading import Lock
+from functools import lru_cache, partial
 
-import edt
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.metrics.borders import BITS, Borders, Frame, Positions
+from medseg.metrics.borders import BITS, Borders, ByLabel, Frame
+from medseg.metrics.windows import ROUNDING, Windows, nearest_squares
 
 Numbers = NDArray[np.float64]
-Coordinates = NDArray[np.int32]
 
-STEPS, STEPS_FOR_ALL, SHARE_FOR_MORE = 257, 81, 1 / 3
+STEPS, STEPS_FOR_ALL, SHARE_FOR_MORE = 257, 27, 1 / 2
 """Offsets tried at least. After the second number of them the rest is tried only where no more than
 this share of the points is left: elsewhere the surfaces are far from each other, and more steps would
-be in vain. On a grid of cubes they reach 4 voxels, and the square root of 6."""
+be in vain. On a grid of cubes they reach 4 voxels, and the square root of 3."""
 
 POINTS_AT_ONCE = 1 << 15
 """Points looked after at a time, so that they stay in the processor's cache."""
 
-TRANSFORM_SECONDS, TREE_SECONDS, PLANTING_SECONDS = 3e-8, 1.5e-6, 2e-7
-"""About what a voxel of a transform, a search in a tree and a point of a tree cost: the choice
-between them goes by these, no number does."""
+REACHES = (32, 64)
+"""How far the windows reach, one time after the other, in voxels where these are cubes."""
 
-TRANSFORM_VOXELS = 1 << 26
-"""Voxels of a transform at most: bounds its memory to 320 MiB."""
+PLANES_AT_ONCE = 64
+"""Planes of points, or little more, whose nearest ones the windows find in one go."""
 
-SHARED_VOXELS = 1 << 24
-"""Voxels of a transform beside which no other such runs."""
+VOXEL_SECONDS, TREE_SECONDS, PLANTING_SECONDS = 1.5e-10, 1.5e-6, 2e-7
+"""About what a voxel costs with each voxel that windows reach, a search in a tree, and a point of a
+tree: the choice between them goes by these, no number does."""
 
-TRANSFORM_ERROR = 2e-6
-"""Largest relative error of a squared distance of the transform, which computes in float32."""
+WINDOW_VOXELS = 1 << 26
+"""Voxels of the windows' box at most: bounds its memory to 64 MiB for each thread."""
 
 SAME_LENGTH = 1e-12
 """Lengths this close, relatively, are one length, summed in another order."""
@@ -97,40 +92,36 @@ def frame_of(shape: tuple[int, ...], spacing_mm: tuple[float, ...]) -> Frame:
 
 
 def nearest_mm(
-    here: Borders, there: Borders, frame: Frame, spacing_mm: tuple[float, ...], pool: Executor, threads: int
+    here: ByLabel, there: ByLabel, spacing_mm: tuple[float, ...], pool: Executor, threads: int
 ) -> Numbers:
     """Distance from each surface point of one map to the nearest of its label in the other.
 
     Args:
-        here: the points, (M,).
-        there: what they are to be near to.
-        frame: of both, from `frame_of`.
+        here: the points, (M,), in a frame from `frame_of`.
+        there: what they are to be near to, in the same frame.
         spacing_mm: along the axes of the frame.
-        pool: what works on the slabs.
-        threads: for the searches that work label by label.
+        pool: what works on parts of the points.
+        threads: for the search in trees.
 
     Returns:
-        (M,) in mm, +inf where the other map has no point of the label.
+        (M,) in mm, in the order of the map's borders, +inf where the other map has no point of the label.
     """
-    shells = _shells(frame, spacing_mm)
-    mm = np.empty(here.positions.size)
+    shells = _shells(here.frame, spacing_mm)
+    starts = here.borders.starts
+    mm = np.empty(here.order.size)
 
     def search(slab: int) -> None:
-        mm[here.starts[slab] : here.starts[slab + 1]] = _by_steps(here, there, frame, shells, slab)
+        mm[starts[slab] : starts[slab + 1]] = _by_steps(here.borders, there.borders, here.frame, shells, slab)
 
-    for _ in pool.map(search, range(len(here.starts) - 1)):
+    for _ in pool.map(search, range(len(starts) - 1)):
         pass
-    left = np.flatnonzero(np.isnan(mm))
-    one_large = Lock()
-
-    def find(job: tuple[NDArray[np.intp], NDArray[np.intp]]) -> None:
-        points, sites = job
-        at = _coordinates(here.positions[points], frame)
-        targets = _coordinates(there.positions[sites], frame)
-        mm[points] = _of_one_label(at, targets, spacing_mm, threads, one_large)
-
-    jobs = sorted(_of_each_label(here, there, left), key=lambda job: len(job[0]), reverse=True)
-    for _ in pool.map(find, jobs):
+    left = here.only(np.isnan(mm))
+    for reach in REACHES:
+        look = partial(_by_windows, mm, left, there, Windows.of(spacing_mm, reach), spacing_mm)
+        for _ in pool.map(look, *zip(*_parts(left), strict=True)):
+            pass
+        left = left.only(np.isnan(mm))
+    for _ in pool.map(partial(_by_tree, mm, left, there, spacing_mm, threads), left.labels()):
         pass
     return mm
 
@@ -196,73 +187,54 @@ def _search(
             return
 
 
-def _of_each_label(
-    here: Borders, there: Borders, left: NDArray[np.intp]
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Points that are left, and all points of the other map, label by label."""
-    if not left.size:
+def _parts(points: ByLabel) -> list[tuple[int, slice]]:
+    """Labels and some of their slabs, those that have most points first."""
+    slabs = points.frame.slabs()
+    each = -(-PLANES_AT_ONCE // (slabs[0][1] - slabs[0][0]))
+    every = itertools.product(points.labels(), (slice(n, n + each) for n in range(0, len(slabs), each)))
+    sizes = [(points.part(*part).size, part) for part in every]
+    return [part for size, part in sorted(sizes, key=lambda item: -item[0]) if size]
+
+
+def _by_windows(
+    mm: Numbers,
+    points: ByLabel,
+    targets: ByLabel,
+    windows: Windows,
+    spacing_mm: tuple[float, ...],
+    label: int,
+    slabs: slice,
+) -> None:
+    """Write the distances of some points as far as the windows reach."""
+    which, every = points.part(label, slabs), targets.part(label)
+    if not every.size:
+        mm[which] = math.inf
         return
-    own = left[np.argsort(here.labels[left], kind="stable")]
-    others = np.argsort(there.labels, kind="stable")
-    labels, starts = np.unique(here.labels[own], return_index=True)
-    ends = np.cumsum(np.bincount(there.labels, minlength=int(labels[-1]) + 1))
-    for label, points in zip(labels.tolist(), np.split(own, starts[1:]), strict=True):
-        yield points, others[ends[label - 1] : ends[label]]
-
-
-def _coordinates(positions: Positions, frame: Frame) -> Coordinates:
-    along = [axis.astype(np.int32) for axis in np.unravel_index(positions, frame.shape)]
-    return np.stack(along, axis=1)
-
-
-def _of_one_label(
-    points: Coordinates,
-    targets: Coordinates,
-    spacing_mm: tuple[float, ...],
-    threads: int,
-    one_large: AbstractContextManager[object],
-) -> Numbers:
-    """Distance from each point to the nearest target by transform or tree, whichever costs less.
-
-    Where the transform is large, `one_large` is held, so that no other of those runs beside it.
-    """
-    if not len(targets):
-        return np.full(len(points), math.inf)
-    low = np.minimum(points.min(axis=0), targets.min(axis=0))
-    shape = np.maximum(points.max(axis=0), targets.max(axis=0)) - low + 1
-    tree_seconds = len(points) * TREE_SECONDS + len(targets) * PLANTING_SECONDS
-    voxels = math.prod(shape.tolist())
-    if voxels > TRANSFORM_VOXELS or voxels * TRANSFORM_SECONDS > tree_seconds:
-        return _by_tree(points, targets, spacing_mm, threads)
-    with one_large if voxels > SHARED_VOXELS else nullcontext():
-        squared = _transform(points - low, targets - low, shape, spacing_mm, threads)
-    mm, sure = _named(squared, spacing_mm)
-    if not sure.all():
-        mm[~sure] = _by_tree(points[~sure], targets, spacing_mm, threads)
-    return mm
-
-
-def _transform(
-    points: Coordinates,
-    targets: Coordinates,
-    shape: Coordinates,
-    spacing_mm: tuple[float, ...],
-    threads: int,
-) -> Numbers:
-    """Squared distance from each point to the nearest target, to seven digits."""
-    elsewhere = np.ones(tuple(shape.tolist()), np.uint8)
-    elsewhere[tuple(targets.T)] = 0
-    squared = edt.edtsq(elsewhere, anisotropy=spacing_mm, parallel=threads)
-    return np.asarray(squared[tuple(points.T)], dtype=np.float64)
+    at, reach = points.at(which), windows.reach[0]
+    near = targets.frame.slabs_of(int(at[0].min()) - reach, int(at[0].max()) + reach)
+    sites = targets.at(targets.part(label, near))
+    if not sites.size:
+        return
+    voxels = math.prod(windows.box(at, sites)[1])
+    seconds = voxels * (1 + windows.reach[windows.passes[1]]) * VOXEL_SECONDS
+    if voxels > WINDOW_VOXELS or seconds > which.size * TREE_SECONDS + every.size * PLANTING_SECONDS:
+        return
+    squares = nearest_squares(at, sites, windows)
+    found = np.flatnonzero(squares <= windows.limit)
+    if windows.whole:
+        mm[which[found]] = _lengths_of_squares(spacing_mm, int(windows.limit))[squares[found]]
+    elif found.size:
+        lengths, sure = _named(squares[found].astype(np.float64), spacing_mm)
+        mm[which[found[sure]]] = lengths[sure]
 
 
 def _named(squared: Numbers, spacing_mm: tuple[float, ...]) -> tuple[Numbers, NDArray[np.bool_]]:
     """The length each squared distance stands for, and whether it is the only one it can stand for."""
-    radius = float(np.sqrt(squared.max())) * (1 + TRANSFORM_ERROR)
+    radius = float(np.sqrt(squared.max())) * (1 + ROUNDING)
     known = _lengths(spacing_mm, math.ceil(math.log2(max(radius / min(spacing_mm), 1.0))))
-    low = np.searchsorted(known * known, squared * (1 - TRANSFORM_ERROR))
-    high = np.searchsorted(known * known, squared * (1 + TRANSFORM_ERROR), side="right")
-    sure = (high - low == 1) & (squared < known[-1] ** 2 * (1 - TRANSFORM_ERROR))
+    low = np.searchsorted(known * known, squared * (1 - ROUNDING))
+    high = np.searchsorted(known * known, squared * (1 + ROUNDING), side="right")
+    sure = (high - low == 1) & (squared < known[-1] ** 2 * (1 - ROUNDING))
     return known[np.minimum(low, known.size - 1)], sure
 
 
@@ -276,12 +248,29 @@ def _lengths(spacing_mm: tuple[float, ...], doublings: int) -> Numbers:
     return np.asarray(every[np.diff(every, prepend=-1.0) > every * SAME_LENGTH])
 
 
+@lru_cache(maxsize=8)
+def _lengths_of_squares(spacing_mm: tuple[float, ...], limit: int) -> Numbers:
+    """The length of each square of voxels that are cubes, up to a limit; NaN where none is listed."""
+    known = _lengths(spacing_mm, math.ceil(math.log2(limit) / 2))
+    squares = np.rint((known / spacing_mm[0]) ** 2).astype(np.intp)
+    out = np.full(limit + 1, math.nan)
+    out[squares[squares <= limit]] = known[squares <= limit]
+    return out
+
+
 def _by_tree(
-    points: Coordinates, targets: Coordinates, spacing_mm: tuple[float, ...], threads: int
-) -> Numbers:
+    mm: Numbers,
+    points: ByLabel,
+    targets: ByLabel,
+    spacing_mm: tuple[float, ...],
+    threads: int,
+    label: int,
+) -> None:
+    """Write the distances of all points of a label."""
     from scipy.spatial import cKDTree  # slow to import
 
-    spacing = np.asarray(spacing_mm)
-    tree = cKDTree(targets * spacing, balanced_tree=False, compact_nodes=False)
-    nearest = tree.query(points * spacing, workers=threads)[1]
-    return lengths_mm(points - targets[nearest], spacing_mm)
+    which, spacing = points.part(label), np.asarray(spacing_mm)
+    at, sites = points.at(which), targets.at(targets.part(label))
+    tree = cKDTree(sites.T * spacing, balanced_tree=False, compact_nodes=False)
+    nearest = tree.query(at.T * spacing, workers=threads)[1]
+    mm[which] = lengths_mm((at - sites[:, nearest]).T, spacing_mm)

@@ -20,6 +20,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal, get_args
 
 import numpy as np
@@ -29,16 +30,13 @@ from medseg.core.affine import checked_spacing
 from medseg.core.boxes import Slices, bounding_box, union
 from medseg.core.errors import UsageError
 from medseg.metrics import surfels
-from medseg.metrics.borders import Borders, Labels, find_borders
+from medseg.metrics.borders import ByLabel, Labels, find_borders
 from medseg.metrics.masks import require_same_shape
 from medseg.metrics.nearest import frame_of, nearest_mm
 
 Mode = Literal["surfel", "voxel"]
 Mask = NDArray[np.bool_]
 Numbers = NDArray[np.float64]
-
-_LENGTH_AT, _LABEL_AT = 8, 40
-"""The bits of a packed point at which its distance and its label begin."""
 
 
 def require_mode(mode: str) -> None:
@@ -98,44 +96,39 @@ class SurfaceDistances:
 
 
 @dataclass(frozen=True, eq=False)
-class Packed:
-    """Points of one map's surfaces by label, distance and weight.
+class Counted:
+    """Points of one surface, those of one distance and weight counted.
 
     Attributes:
-        points: ascending, (M,); from the lowest bit on: 8 of the weight's place in `weights`, 32 of
-            the distance's place in `mm`, the label.
-        mm: distances there are, ascending.
+        mm: distances, ascending, (N,).
+        weight: of a point; ascends where distances are equal, (N,).
+        count: how many points have both, (N,).
     """
 
-    points: NDArray[np.uint64]
     mm: Numbers
+    weight: Numbers
+    count: NDArray[np.intp]
 
-    def of(self, label: int, weights: Numbers) -> tuple[Numbers, Numbers]:
-        """Distances and weights of one label's points, sorted by both."""
-        ends = np.array([label, label + 1], np.uint64) << np.uint64(_LABEL_AT)
-        points = self.points[slice(*np.searchsorted(self.points, ends).tolist())]
-        length = points >> np.uint64(_LENGTH_AT) & np.uint64((1 << _LABEL_AT - _LENGTH_AT) - 1)
-        return self.mm[length], weights[points & np.uint64((1 << _LENGTH_AT) - 1)]
+    def listed(self) -> tuple[Numbers, Numbers]:
+        """Distance and weight of each point."""
+        return np.repeat(self.mm, self.count), np.repeat(self.weight, self.count)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelDistances:
-    """The distances of every label of two maps, packed.
+    """The distances of every label of two maps, label by label from 0, the background.
 
     Attributes:
         reference: of the reference's surfaces.
         predicted: of the prediction's surfaces.
-        weights: what the points of the surfaces can weigh, ascending.
     """
 
-    reference: Packed
-    predicted: Packed
-    weights: Numbers
+    reference: tuple[Counted, ...]
+    predicted: tuple[Counted, ...]
 
     def of(self, label: int) -> SurfaceDistances:
         """Those of one label."""
-        forth, back = (side.of(label, self.weights) for side in (self.reference, self.predicted))
-        return SurfaceDistances(*forth, *back)
+        return SurfaceDistances(*self.reference[label].listed(), *self.predicted[label].listed())
 
 
 def label_distances(
@@ -164,17 +157,19 @@ def label_distances(
     """
     reference, predicted, spacing = _prepared(reference, predicted, spacing_mm)
     areas = surfels.areas_mm2(spacing) if mode == "surfel" else np.ones(1)
-    order = np.argsort(areas, kind="stable")
-    place = np.argsort(order, kind="stable").astype(np.uint64)
     threads = threads if threads > 0 else os.cpu_count() or 1
     frame = frame_of(reference.shape, spacing)
     with ThreadPoolExecutor(threads) as pool:
-        here, there = (
-            find_borders(m, frame, count, pool, surfel=mode == "surfel") for m in (reference, predicted)
-        )
-        forth = pool.submit(_packed, here, nearest_mm(here, there, frame, spacing, pool, threads), place)
-        back = _packed(there, nearest_mm(there, here, frame, spacing, pool, threads), place)
-    return LabelDistances(forth.result(), back, areas[order])
+        both = (find_borders(m, frame, count, pool, surfel=mode == "surfel") for m in (reference, predicted))
+        here, there = pool.map(partial(ByLabel.of, frame=frame), both)
+        sides = [
+            pool.map(
+                partial(_counted, side, nearest_mm(side, other, spacing, pool, threads), areas),
+                range(count + 1),
+            )
+            for side, other in ((here, there), (there, here))
+        ]
+        return LabelDistances(*map(tuple, sides))
 
 
 def surfel_distances(
@@ -307,13 +302,18 @@ def _prepared(
     return reference, predicted, spacing
 
 
-def _packed(borders: Borders, mm: Numbers, place: NDArray[np.uint64]) -> Packed:
-    known = np.unique(mm)
-    points = borders.labels.astype(np.uint64) << np.uint64(_LABEL_AT)
-    points |= np.searchsorted(known, mm).astype(np.uint64) << np.uint64(_LENGTH_AT)
-    points |= place[borders.codes]
-    points.sort()
-    return Packed(points, known)
+def _counted(points: ByLabel, mm: Numbers, areas: Numbers, label: int) -> Counted:
+    which = points.part(label)
+    (known, length), (weights, kind) = _ranked(mm[which]), _ranked(areas)
+    count = np.bincount(length * weights.size + kind[points.borders.codes[which]])
+    some = np.flatnonzero(count)
+    return Counted(known[some // weights.size], weights[some % weights.size], count[some])
+
+
+def _ranked(values: Numbers) -> tuple[Numbers, NDArray[np.intp]]:
+    """The values there are, ascending, and the place of each among them."""
+    known = np.unique(values)
+    return known, np.searchsorted(known, values)
 
 
 def _area_percentile(mm: Numbers, weight: Numbers, percent: float) -> float:

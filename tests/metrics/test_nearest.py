@@ -1,10 +1,9 @@
-"""Three ways to the nearest point, one distance; every one against all pairs."""
+"""Several ways to the nearest point, one distance; every one against all pairs."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -17,6 +16,15 @@ from medseg.metrics import surface as sd
 SPACINGS = pytest.mark.parametrize(
     "spacing", [(1.0, 1.0, 1.0), (0.7, 0.7, 0.7), (0.5859375, 0.5859375, 3.3), (1.3, 0.41, 2.9)]
 )
+
+FAR = {
+    "steps": (),
+    "windows": (32,),
+    "windows, near": (3,),
+    "windows, near and far": (2, 5, 64),
+    "tree": (),
+}
+"""How far the windows reach, for each way to search; the tree gets the rest."""
 
 
 def label_map(seed: int, shape: tuple[int, ...] = (18, 15, 11), count: int = 3) -> np.ndarray:
@@ -33,27 +41,30 @@ def all_pairs(here: np.ndarray, there: np.ndarray, spacing: tuple[float, ...]) -
 
 
 def only(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave as much as possible to one of the three searches."""
+    """Leave as much as possible to one of the searches."""
     nearest.near_offsets.cache_clear()
     monkeypatch.setattr(nearest, "SHARE_FOR_MORE", 1.0)
+    monkeypatch.setattr(nearest, "REACHES", FAR[way])
+    monkeypatch.setattr(nearest, "VOXEL_SECONDS", 0.0)
     if way != "steps":
         monkeypatch.setattr(nearest, "STEPS", 1)
-        monkeypatch.setattr(nearest, "TRANSFORM_SECONDS", math.inf if way == "tree" else 0.0)
 
 
 @SPACINGS
-@pytest.mark.parametrize("way", ["steps", "transform", "tree"])
+@pytest.mark.parametrize("axes", [2, 3])
+@pytest.mark.parametrize("way", FAR)
 def test_each_search_finds_the_nearest_of_all_pairs(
-    way: str, spacing: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+    way: str, axes: int, spacing: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     only(way, monkeypatch)
-    reference, predicted = label_map(1), label_map(2)
+    shape = (18, 15, 11) if axes == 3 else (38, 35, 1)
+    reference, predicted = label_map(1, shape), label_map(2, shape)
     found = sd.label_distances(reference, predicted, 3, spacing, "voxel")
     for label in (1, 2, 3):
-        here, there = (border_voxels(m == label) for m in (reference, predicted))
+        here, there = (border_voxels(m.squeeze() == label) for m in (reference, predicted))
         distances = found.of(label)
-        np.testing.assert_allclose(distances.reference_mm, all_pairs(here, there, spacing), atol=1e-12)
-        np.testing.assert_allclose(distances.predicted_mm, all_pairs(there, here, spacing), atol=1e-12)
+        for mm, of, to in ((distances.reference_mm, here, there), (distances.predicted_mm, there, here)):
+            np.testing.assert_allclose(mm, all_pairs(of, to, spacing[:axes]), rtol=0, atol=1e-12)
     nearest.near_offsets.cache_clear()
 
 
@@ -69,7 +80,7 @@ def test_no_offset_shorter_than_the_longest_is_left_out(spacing: tuple[float, ..
 
 
 def test_a_length_that_seven_digits_leave_open_is_not_named() -> None:
-    """Two lengths of this grid lie within the transform's error of each other."""
+    """Two lengths of this grid lie within the error of a square of each other."""
     spacing = (1.0, 1.0 + 1e-7, 50.3)
     offsets = np.array([[3, 0, 0], [0, 3, 0], [0, 0, 1]])
     squared = nearest.lengths_mm(offsets, spacing) ** 2
@@ -79,7 +90,7 @@ def test_a_length_that_seven_digits_leave_open_is_not_named() -> None:
 
 
 def test_open_lengths_are_settled_by_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
-    only("transform", monkeypatch)
+    only("windows", monkeypatch)
     spacing = (1.0, 1.0 + 1e-7, 1.0 - 3e-7)
     r, p = np.zeros((2, 9, 9, 9), bool)
     r[1, 1, 1] = True
@@ -91,7 +102,7 @@ def test_open_lengths_are_settled_by_the_tree(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_far_lengths_beyond_the_list_are_settled_by_the_tree(monkeypatch: pytest.MonkeyPatch) -> None:
-    only("transform", monkeypatch)
+    only("windows", monkeypatch)
     monkeypatch.setattr(nearest, "LISTED_OFFSETS", 64)
     nearest._lengths.cache_clear()
     reference, predicted = np.zeros((2, 40, 4, 4), bool)
@@ -109,7 +120,9 @@ def test_threads_and_parts_change_no_bit(mode: str, monkeypatch: pytest.MonkeyPa
     whole = sd.label_distances(reference, predicted, 3, (0.8, 1.0, 2.0), mode)
     monkeypatch.setattr("medseg.metrics.borders.SLAB_VOXELS", 1)
     monkeypatch.setattr("medseg.metrics.borders.SLAB_PLANES", 1)
+    monkeypatch.setattr("medseg.metrics.windows.BLOCK_VOXELS", 1)
     monkeypatch.setattr(nearest, "POINTS_AT_ONCE", 7)
+    monkeypatch.setattr(nearest, "PLANES_AT_ONCE", 1)
     parts = sd.label_distances(reference, predicted, 3, (0.8, 1.0, 2.0), mode, threads=3)
     for label in (1, 2, 3):
         for a, b in zip(whole.of(label).directed, parts.of(label).directed, strict=True):
@@ -127,12 +140,15 @@ def test_a_label_only_one_map_has_is_infinitely_far() -> None:
     assert np.isfinite(found.of(1).reference_mm).all()
 
 
-def test_a_box_of_more_voxels_than_memory_was_promised_for_goes_by_tree(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """320 MiB at most, however much quicker the transform would be."""
-    monkeypatch.setattr(nearest, "TREE_SECONDS", 1e6)
-    monkeypatch.setattr(nearest, "_transform", lambda *_: pytest.fail("a transform of 512 MiB"))
-    far = np.array([[0, 0, 0], [511, 511, 511]])
-    found = nearest._of_one_label(far, far[:1], (1.0, 1.0, 1.0), 1, nullcontext())
-    np.testing.assert_allclose(found, [0.0, 511 * math.sqrt(3)])
+@pytest.mark.parametrize("promised", ["WINDOW_VOXELS", "TREE_SECONDS"])
+def test_a_box_of_too_many_voxels_goes_by_tree(promised: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too many for the memory, however much quicker the windows are, or for the time."""
+    only("windows", monkeypatch)
+    monkeypatch.setattr(nearest, "VOXEL_SECONDS", 1e-20)
+    monkeypatch.setattr(nearest, "PLANTING_SECONDS", 0.0)
+    monkeypatch.setattr(nearest, promised, 0)
+    monkeypatch.setattr(nearest, "nearest_squares", lambda *_: pytest.fail("windows of such a box"))
+    reference, predicted = np.zeros((2, 20, 20, 20), bool)
+    reference[0, 0, 0] = predicted[19, 19, 19] = True
+    d = sd.voxel_distances(reference, predicted, (1.0, 1.0, 1.0))
+    np.testing.assert_allclose(d.reference_mm, [19 * math.sqrt(3)])
