@@ -37,8 +37,10 @@ RUN_MODEL = "model.safetensors"
 """The model in the folder of a training."""
 
 FOLD = "fold_"
-RUN_RECORD, PLANNED = "run.json", "recipe.toml"
 """Beginning of the folders of a run that trains several folds; the number of the fold follows."""
+
+RUN_RECORD, PLANNED = "run.json", "recipe.toml"
+"""What a folder of a training holds before it has a model."""
 
 
 @dataclass(frozen=True, eq=False)

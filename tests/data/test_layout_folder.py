@@ -267,6 +267,6 @@ def test_scans_without_labels_are_cases_where_that_is_asked_for(tmp_path: Path) 
     for name in ("images/a.nii", "images/b.nii", "masks/a.nii", "masks/c.nii"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(b"x")
-    found = read(tmp_path, complete=False)
+    found = read_layout(tmp_path, "folder", complete=False)
     assert [(case.case_id, case.label is None) for case in found.cases] == [("a", False), ("b", True)]
     assert [(path.name, why) for path, why in found.aside] == [("c.nii", "it has no image")]
