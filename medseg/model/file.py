@@ -216,7 +216,7 @@ def find_models(name_or_path: str | Path) -> tuple[Path, ...]:
         raise ModelError(
             f"is a run without a model: neither {RUN_MODEL} nor {FOLD}*/{RUN_MODEL} is there",
             source=path,
-            hint="repeat the command of its training, which goes on where it stopped",
+            hint="repeat the command of its training, to go on",
         )
     raise ModelError(
         "is neither a model file nor the name of a packaged model",

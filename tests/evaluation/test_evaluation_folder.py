@@ -60,7 +60,7 @@ def scan(path: Path, affine: np.ndarray = AFFINE) -> Path:
 def no_plots(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     """Pages without their pictures, which take the time, but where a test is about them."""
     if request.function.__name__ != "test_a_single_pair_takes_a_single_scan":
-        monkeypatch.setattr("medseg.reporting.case.page.cohort_pictures", lambda cohort: ())
+        monkeypatch.setattr("medseg.reporting.cohort.plots.every.cohort_pictures", lambda cohort: ())
         monkeypatch.setattr("medseg.reporting.case.page.with_pictures", lambda case, *_, **__: case)
 
 

@@ -46,7 +46,7 @@ class LendingEngine(Engine, Protocol):
     """An engine that can answer in memory of its own, which saves a copy."""
 
     def lent(self, tiles: FloatArray) -> FloatArray:
-        """As a call; the next one may overwrite the answer."""
+        """As a call; the next one from the same thread may overwrite the answer."""
 
 
 @runtime_checkable
