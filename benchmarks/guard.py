@@ -250,7 +250,7 @@ def patches(volume: Volume, labels: LabelMap, structures: StructureSet) -> Work:
     """Eight patches, changed as a training changes them."""
     shape = (64, 64, 64)
     augmenter = Augmenter(usual_augmentation(shape, (1.0, 1.0, 1.0), (0,)), structures, (1.0, 1.0, 1.0))
-    image, indices = torch.from_numpy(volume.array.astype(np.float32)), torch.from_numpy(labels.array)
+    image, indices = torch.from_numpy(volume.array.astype(np.float32)), torch.from_numpy(labels.array.copy())
 
     def work() -> object:
         generator = torch.Generator().manual_seed(0)
@@ -262,7 +262,7 @@ def patches(volume: Volume, labels: LabelMap, structures: StructureSet) -> Work:
 def step(volume: Volume, labels: LabelMap, structures: StructureSet, folder: Path, threads: int) -> Work:
     """A step of a small 3D U-Net in f32, its patches included."""
     shape = (64, 64, 64)
-    spec = NetworkSpec("unet3d", 3, 1, COUNT + 1, widths=(16, 32, 64), norm="batch")
+    spec = NetworkSpec("unet3d", 1, COUNT + 1, widths=(16, 32, 64), norm="batch")
     image = volume.array.astype(np.float32) / 100 - 10
     trainer = Trainer(
         network=build_network(spec, seed=0, device="cpu", threads=threads),
