@@ -6,7 +6,7 @@ Path and reference take turns in one run, so that what the machine is and does f
 compared with the median of the last five lines that were kept of the same processor, where there are any.
 Prints one line of JSON; --keep adds it to `results/guard.jsonl`, which keeps the last twenty. Exits with 1
 where a path takes a tenth more than before; every change by a tenth is named. Everything is made here: no
-data is needed. Takes three minutes on two quiet cores.
+data is needed. Takes a minute on two quiet cores.
 """
 
 from __future__ import annotations
