@@ -15,7 +15,7 @@ from medseg.core.errors import InputError, ModelError, ResourceError, SelfCheckE
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.structures import StructureSet
 from medseg.inference import blend, slices, tta
-from medseg.inference.engines.base import CardEngine, Engine, LendingEngine, RowEngine
+from medseg.inference.engines.base import CardEngine, Engine, RowEngine
 from medseg.inference.tiles import (
     MAPS_ALIVE,
     MAX_VOXELS,
@@ -280,14 +280,8 @@ class Predictor:
                 yield tile, answer
 
     def _variants(self, content: FloatArray) -> blend.Logits:
-        """Logits (B, K, *tile) for tiles (B, C, *tile), of every engine under every flip.
-
-        They may be in an engine's own memory: what is kept beyond the next tiles is copied.
-        """
+        """Logits (B, K, *tile) for tiles (B, C, *tile), of every engine under every flip."""
         views = tta.views(self.flips, self.twin_channels, self.coarse_twins)
-        engine = self.engines[0]
-        if len(views) == len(self.engines) == 1 and isinstance(engine, LendingEngine):
-            return [_checked(engine, content, engine.lent(content))]
         return [
             view.backward(_checked(engine, seen := view.forward(content), engine(seen)))
             for engine in self.engines

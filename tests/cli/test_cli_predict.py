@@ -630,8 +630,10 @@ def test_row_41_logits_that_are_no_numbers(
 ) -> None:
     from medseg.inference.engines.openvino import OpenVinoEngine
 
-    honest = OpenVinoEngine.lent
-    monkeypatch.setattr(OpenVinoEngine, "lent", lambda self, tiles: honest(self, tiles) * np.float32("nan"))
+    honest = OpenVinoEngine.__call__
+    monkeypatch.setattr(
+        OpenVinoEngine, "__call__", lambda self, tiles: honest(self, tiles) * np.float32("nan")
+    )
     before = tree(scan.parent)
     assert "not finite" in refused(8, "predict", scan, "-m", model_path)
     assert tree(scan.parent) == before

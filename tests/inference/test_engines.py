@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import numpy as np
@@ -121,19 +120,6 @@ def test_an_answer_outlives_the_next_call(kind, graph):
     kept = first.copy()
     engine(np.zeros((1, 2, 8, 8, 8), np.float32))
     np.testing.assert_array_equal(first, kept)
-
-
-def test_a_lent_answer_is_the_same_and_belongs_to_its_thread(graph):
-    engine = OpenVinoEngine(*graph)
-    first, second = tiles(1, 2, 8, 8, 8), tiles(1, 2, 8, 8, 8) + 1
-    exact, other = engine(first), engine(second)
-    mine = engine.lent(first)
-    with ThreadPoolExecutor(1) as pool:
-        theirs = pool.submit(engine.lent, second).result()
-    np.testing.assert_array_equal(mine, exact)
-    np.testing.assert_array_equal(theirs, other)
-    assert engine.lent(second) is mine
-    np.testing.assert_array_equal(mine, other)
 
 
 def test_openvino_runs_in_the_precision_asked_for(graph):

@@ -42,14 +42,6 @@ class Engine(Protocol):
 
 
 @runtime_checkable
-class LendingEngine(Engine, Protocol):
-    """An engine that can answer in memory of its own, which saves a copy."""
-
-    def lent(self, tiles: FloatArray) -> FloatArray:
-        """As a call; the next one from the same thread may overwrite the answer."""
-
-
-@runtime_checkable
 class RowEngine(Engine, Protocol):
     """An engine that can compute a large tile without holding its largest feature maps (see `slabs`)."""
 

@@ -1,7 +1,7 @@
 """OpenVINO without its converter of other packages' models, until that is asked for.
 
-`import openvino` imports the converter too, which takes twice as long as all the rest and is needed only to
-make a graph from a network. Whoever asks for `openvino.convert_model` gets it all the same.
+`import openvino` imports the converter too, which takes long and is needed only to make a graph
+from a network. Whoever asks for `openvino.convert_model` gets it all the same.
 """
 
 from __future__ import annotations

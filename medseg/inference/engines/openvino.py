@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from threading import local
 from typing import Any
 
 import numpy as np
@@ -94,7 +93,6 @@ class OpenVinoEngine:
         self._any_shape: Any = None
         self._requests: OrderedDict[tuple[int, ...], Any] = OrderedDict()
         self._worker = ThreadPoolExecutor(1, "medseg-openvino")
-        self._lent = local()
 
     def __call__(self, tiles: FloatArray) -> FloatArray:
         """Logits (B, K, I, J, K) for tiles (B, C, I, J, K).
@@ -103,17 +101,6 @@ class OpenVinoEngine:
             ModelError: the graph does not take tiles of this shape.
         """
         return self._worker.submit(self._run, tiles).result()
-
-    def lent(self, tiles: FloatArray) -> FloatArray:
-        """As a call, in memory that the next such call from the same thread overwrites."""
-        shape = (len(tiles), *tiles.shape[2:])
-        held: FloatArray | None = getattr(self._lent, "held", None)
-        if held is None or (len(held), *held.shape[2:]) != shape:
-            held = self(tiles)
-            self._lent.held = held
-            return held
-        self._worker.submit(self._run, tiles, held).result()
-        return held
 
     def slab_bytes(self, shape: Sequence[int], voxels: int) -> int | None:
         """Bytes that `rows` needs for a tile of shape (i, j, k); None if the graph cannot be cut."""
@@ -151,17 +138,12 @@ class OpenVinoEngine:
         cut = find_cut(graph)
         return None if cut is None else Slabs(graph, cut, self._compile, voxels)
 
-    def _run(self, tiles: FloatArray, into: FloatArray | None = None) -> FloatArray:
+    def _run(self, tiles: FloatArray) -> FloatArray:
         flat = self.spatial_dims == 2
         content = fold_slices(tiles) if flat else np.ascontiguousarray(tiles)
         request = self._request(content.shape)
-        found = request.infer({0: content}, share_inputs=True, share_outputs=into is not None)
-        answer: FloatArray = np.asarray(found[0], np.float32)
-        answer = unfold_slices(answer, len(tiles)) if flat else answer
-        if into is None:
-            return answer
-        into[...] = answer
-        return into
+        answer: FloatArray = np.asarray(request.infer({0: content}, share_inputs=True)[0], np.float32)
+        return unfold_slices(answer, len(tiles)) if flat else answer
 
     def _request(self, shape: tuple[int, ...]) -> Any:
         """The compiled graph for tiles of one shape, most recently used last."""
