@@ -23,13 +23,10 @@ import warnings
 from collections.abc import Callable
 from importlib.metadata import version
 
-import monai.transforms
 import numpy as np
 import SimpleITK
 import torch
 import torch.nn.functional as F
-import torchio
-from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 from scipy import ndimage
 
 from medseg.augment.compose import Augmenter
@@ -73,6 +70,8 @@ def ours(image: torch.Tensor, labels: torch.Tensor) -> Contestant:
 
 
 def with_monai(image: torch.Tensor, labels: torch.Tensor) -> Contestant:
+    import monai.transforms
+
     angle = float(np.radians(DEGREES))
     transform = monai.transforms.Rand3DElasticd(
         keys=("image", "labels"),
@@ -83,6 +82,7 @@ def with_monai(image: torch.Tensor, labels: torch.Tensor) -> Contestant:
         scale_range=((SCALE[0] - 1, SCALE[1] - 1),) * 3,
         mode=("bilinear", "nearest"),
         padding_mode=("border", "zeros"),
+        device=image.device,
     ).set_random_state(0)
 
     def run() -> Pair:
@@ -93,6 +93,8 @@ def with_monai(image: torch.Tensor, labels: torch.Tensor) -> Contestant:
 
 
 def with_torchio(image: torch.Tensor, labels: torch.Tensor) -> Contestant:
+    import torchio
+
     transform = torchio.RandomElasticDeformation(num_control_points=9, max_displacement=10.0)
     subject = torchio.Subject(
         image=torchio.ScalarImage(tensor=image), labels=torchio.LabelMap(tensor=labels[None])
@@ -106,6 +108,8 @@ def with_torchio(image: torch.Tensor, labels: torch.Tensor) -> Contestant:
 
 
 def with_batchgeneratorsv2(image: torch.Tensor, labels: torch.Tensor) -> Contestant:
+    from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
+
     angle = float(np.radians(DEGREES))
     transform = SpatialTransform(
         patch_size=tuple(labels.shape),

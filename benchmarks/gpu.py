@@ -29,15 +29,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import elastic as elastic_bench
 import numpy as np
 import torch
 from inference import PEERS
 from training import PROGRAM
 
 import medseg
-from medseg.augment.compose import Augmenter
-from medseg.augment.spec import AffineSpec, AugmentSpec, ElasticSpec
-from medseg.core.structures import from_labels
 from medseg.core.volume import FileForm, Grid
 from medseg.data.phantom import write_phantoms
 from medseg.io import write_image
@@ -48,7 +46,6 @@ from medseg.training.spec import TrainingSpec
 HERE = Path(__file__).resolve().parent
 PACKAGES = {"nnU-Net": "nnunetv2", "MONAI": "monai"}
 PREDICT_TARGET, TRAIN_TARGET = 3.0, 1.5
-DEGREES, SCALE = 15.0, (0.8, 1.25)
 
 
 def main() -> None:
@@ -174,51 +171,23 @@ def elastic(_: Path, options: argparse.Namespace) -> dict[str, Any]:
     random = torch.Generator().manual_seed(0)
     image = torch.rand((1, size, size, size), generator=random).to(where)
     labels = torch.randint(6, (size,) * 3, generator=random, dtype=torch.uint8).to(where)
-    spec = AugmentSpec(
-        ElasticSpec(1.0, spacing_mm=24.0, sigma_mm=(6.0, 6.0)), AffineSpec(1.0, (DEGREES,) * 3, SCALE)
-    )
-    augmenter = Augmenter(spec, from_labels({n: f"structure {n}" for n in range(1, 6)}), (1.0, 1.0, 1.0))
-
-    def ours() -> None:
-        params = augmenter.sample(random, labels.shape)
-        augmenter.apply(params, image, labels, [(n - 1) / 2 for n in labels.shape], labels.shape)
-        settle(where)
-
-    works: dict[str, Callable[[], object]] = {"medseg": ours}
+    works: dict[str, Callable[[], object]] = {"medseg": settled(elastic_bench.ours(image, labels), where)}
     if installed("monai"):
-        works["MONAI"] = with_monai(image, labels, where)
+        works["MONAI"] = settled(elastic_bench.with_monai(image, labels), where)
     taken = in_turn(works, 4 * options.rounds)
     ratios = {name: round(taken[name] / taken["medseg"], 2) for name in taken if name != "medseg"}
     return {"size": size, "seconds": taken, "ratios": ratios}
 
 
-def with_monai(image: torch.Tensor, labels: torch.Tensor, where: torch.device) -> Callable[[], object]:
-    from monai.transforms import Rand3DElasticd
-
-    angle = float(np.radians(DEGREES))
-    transform = Rand3DElasticd(
-        keys=("image", "labels"),
-        sigma_range=(5.0, 8.0),
-        magnitude_range=(200.0, 400.0),
-        prob=1.0,
-        rotate_range=(angle,) * 3,
-        scale_range=((SCALE[0] - 1, SCALE[1] - 1),) * 3,
-        mode=("bilinear", "nearest"),
-        padding_mode=("border", "zeros"),
-        device=where,
-    )
+def settled(work: Callable[[], object], where: torch.device) -> Callable[[], object]:
+    """The work, with waiting until a card has done what it was told."""
 
     def run() -> None:
-        transform({"image": image, "labels": labels[None]})
-        settle(where)
+        work()
+        if where.type == "cuda":
+            torch.cuda.synchronize()
 
     return run
-
-
-def settle(where: torch.device) -> None:
-    """Wait until the card has done what it was told."""
-    if where.type == "cuda":
-        torch.cuda.synchronize()
 
 
 PARTS: dict[str, Callable[[Path, argparse.Namespace], dict[str, Any]]] = {
