@@ -19,7 +19,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -32,6 +31,7 @@ from typing import Any
 import elastic as elastic_bench
 import numpy as np
 import torch
+from guard import in_turn
 from inference import PEERS
 from training import PROGRAM
 
@@ -136,18 +136,6 @@ def momentary_model(folder: Path, tile: int, options: argparse.Namespace) -> Pat
 
 def running(command: list[str]) -> Callable[[], object]:
     return lambda: subprocess.run(command, check=True, capture_output=True)
-
-
-def in_turn(works: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each, in turn, after one round that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in works}
-    for number in range(rounds + 1):
-        for name, work in works.items():
-            start = time.perf_counter()
-            work()
-            if number:
-                times[name].append(time.perf_counter() - start)
-    return {name: round(statistics.median(each), 4) for name, each in times.items()}
 
 
 def train(_: Path, options: argparse.Namespace) -> dict[str, Any]:

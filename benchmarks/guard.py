@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -127,16 +127,21 @@ def earlier(lines: list[dict[str, Any]], now: dict[str, Any], name: str) -> floa
 
 
 def measured(path: Compared, rounds: int) -> dict[str, Any]:
-    """Medians of both, in turn, after one round that is not counted."""
-    times: dict[str, list[float]] = {"ours": [], "reference": []}
+    """A path's time, its reference's, and their ratio."""
+    ours, reference = in_turn(path._asdict(), rounds).values()
+    return {"ratio": round(ours / reference, 3), "seconds": [ours, reference]}
+
+
+def in_turn(works: Mapping[str, Work], rounds: int) -> dict[str, float]:
+    """Median seconds of each, in turn, after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in works}
     for number in range(rounds + 1):
-        for name, work in path._asdict().items():
+        for name, work in works.items():
             start = time.perf_counter()
             work()
             if number:
                 times[name].append(time.perf_counter() - start)
-    ours, reference = (statistics.median(each) for each in times.values())
-    return {"ratio": round(ours / reference, 3), "seconds": [round(ours, 4), round(reference, 4)]}
+    return {name: round(statistics.median(each), 5) for name, each in times.items()}
 
 
 # The work that never changes.

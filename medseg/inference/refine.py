@@ -19,6 +19,7 @@ from medseg.core.boxes import Box, Slices, Triple, around, bounding_box, relativ
 from medseg.core.parallel import each
 from medseg.core.structures import StructureSet
 from medseg.inference import mixture
+from medseg.inference.engines.base import available_threads
 from medseg.inference.mixture import Mixture, Sample
 from medseg.inference.restore import Labels, Rows
 from medseg.inference.tiles import FloatArray
@@ -50,8 +51,15 @@ are labelled side by side."""
 
 def bytes_held(prepared: Triple, scan: Triple) -> int:
     """An upper bound of the bytes that refinement needs beside the labels, for grids of these shapes."""
-    arrays = np.dtype(np.float32).itemsize * SLAB_ARRAYS * min(SLABS * SLAB_VOXELS, math.prod(scan))
+    arrays = (
+        np.dtype(np.float32).itemsize * SLAB_ARRAYS * min(_slabs_at_once() * SLAB_VOXELS, math.prod(scan))
+    )
     return BYTES_PER_VOXEL * math.prod(prepared) + arrays
+
+
+def _slabs_at_once() -> int:
+    """Slabs at most that are labelled side by side."""
+    return min(SLABS, available_threads())
 
 
 @dataclass(frozen=True)
@@ -101,7 +109,9 @@ def refined_labels(
     if found:
         painter = _Painter(cut, fitted, found, spec.usual.likelihood)
         inner = labels[prepared.box.slices]
-        each(lambda rows: painter.paint(inner, rows), painter.slabs(), min(threads, SLABS))
+        each(
+            lambda rows: painter.paint(inner, rows), painter.slabs(), min(threads, SLABS, available_threads())
+        )
     contrast = {f"{known[a]} and {known[b]}": value for (a, b), value in fitted.contrast.items()}
     return Refined(labels, contrast, fitted)
 

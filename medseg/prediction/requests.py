@@ -274,8 +274,11 @@ def _tell_aside(paths: Sequence[Path], folder: Path, say: Say) -> None:
 def _without_labels(files: Sequence[Path], say: Say) -> list[Path]:
     """Files of a folder but labels, by their names beside those of scans; how many they were is said."""
     stems = {stem_and_suffix(path)[0] for path in files}
-    labels = [path for path in files if scan_of_labels(stem_and_suffix(path)[0]) in stems]
-    labels = labels or [path for path in files if name_of(Path(path.name)).is_label]
+    labels = [
+        path
+        for path in files
+        if scan_of_labels(stem_and_suffix(path)[0]) in stems or name_of(Path(path.name)).is_label
+    ]
     if len(labels) == len(files):  # a folder of scans that are called so
         return list(files)
     if labels:

@@ -237,3 +237,8 @@ def test_a_table_with_semicolons_is_told_so(tmp_path: Path) -> None:
     table.write_text("case;t1;label\nanna;x.nii;y.nii\n")
     with pytest.raises(InputError, match="separates its columns with semicolons"):
         find_cases([str(table)])
+
+
+def test_every_label_file_is_left_out_however_it_is_named(tmp_path: Path) -> None:
+    touch(tmp_path, "T1.nii", "T1_seg.nii", "mask.nii")
+    assert [case.stem for case in find_cases([str(tmp_path)])] == ["T1"]
