@@ -100,3 +100,17 @@ def test_two_processes_train_as_one_does_and_go_on(tmp_path: Path) -> None:
 def losses(run: Path) -> list[float]:
     with (run / "log.csv").open() as file:
         return [float(row["loss"]) for row in csv.DictReader(file)]
+
+
+@pytest.mark.slow
+def test_two_processes_train_both_stages_of_a_cascade(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "data", "decathlon", 4, 0, (20, 24, 16))
+    cascade = "[cascade]\nspacing_mm = [4.0, 4.0, 4.0]\npatch = [8, 8, 8]\nwidths = [4, 8]\n"
+    (tmp_path / "tiny.toml").write_text(TINY + cascade)
+    words = ["train", tmp_path / "tiny.toml", "--data", tmp_path / "data", "--fold", "none"]
+    done = torchrun("-m", "medseg", *words, "-o", tmp_path / "run", "--epochs", "2")
+    assert done.returncode == 0, done.stderr
+    model = load_model(tmp_path / "run")
+    assert model.coarse is not None
+    assert model.coarse.spec.training.steps == model.spec.training.steps == 24
+    assert done.stderr.count("epoch 2/2") == 2
