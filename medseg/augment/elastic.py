@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -155,9 +155,13 @@ def patch_basis(voxels: int, count: int, voxel_mm: float, control_mm: float) -> 
 
 def evaluate(control: Tensor, bases: Sequence[Tensor]) -> Tensor:
     """Spline (I, J, K, c) of coefficients (a, b, c', c), one weight matrix an axis."""
-    out = torch.tensordot(bases[0], control, dims=([1], [0]))
-    out = torch.einsum("jb,ibkc->ijkc", bases[1], out)
-    return torch.einsum("kz,ijzc->ijkc", bases[2], out)
+    return expanded(bases[0], expanded(bases[1], bases[2] @ control, axis=1), axis=0)
+
+
+def expanded(basis: Tensor, control: Tensor, axis: Literal[0, 1]) -> Tensor:
+    """Coefficients (a, b, ...) with one axis at the positions of a weight matrix (positions, points)."""
+    shape = (*control.shape[:axis], len(basis), *control.shape[axis + 1 :])
+    return (basis @ control.flatten(axis + 1)).reshape(shape)
 
 
 def unfolding_factor(displacements_mm: Tensor, spacing_mm: float, min_jacobian: float) -> tuple[float, float]:

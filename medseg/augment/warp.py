@@ -189,7 +189,7 @@ def _folded_bases(control: Tensor, bases: Sequence[Tensor], device: torch.device
     The third matrix carries the three coordinates side by side, so that the product is laid out the
     way `grid_sample` reads it, without a transposition of the full field.
     """
-    half = torch.einsum("ia,jb,abzc->ijzc", bases[0], bases[1], control).flatten(2)
+    half = elastic.expanded(bases[0], elastic.expanded(bases[1], control, axis=1), axis=0).flatten(2)
     last = torch.kron(bases[2].T.contiguous(), torch.eye(3, dtype=torch.float64))
     return half.to(device, torch.float32), last.to(device, torch.float32)
 
