@@ -13,9 +13,9 @@ from medseg.core.errors import InputError, MedsegError, UsageError, counted, lis
 from medseg.data import bids
 from medseg.data.layouts import CaseFiles, detect, read_layout, table
 from medseg.data.layouts.case import plain
-from medseg.data.layouts.description import description_of
-from medseg.data.layouts.file_roles import name_of, numbered_channel
-from medseg.data.layouts.scans import scans_of
+from medseg.data.layouts.file_roles import name_of
+from medseg.data.layouts.nnunet import stated_channels
+from medseg.data.layouts.scans import numbered_cases, scans_of
 from medseg.io import files_of, is_dicom_folder, stem_and_suffix
 from medseg.io.contents import require_true_suffix
 from medseg.io.formats import FORMATS
@@ -39,9 +39,6 @@ FILE_SUFFIX = re.compile(r"\.[A-Za-z][A-Za-z0-9]*")
 """What makes a new name that of a file: `study_1.2` is a folder."""
 ASIDE = 3
 """Files or folders left aside that are named before the rest is counted."""
-NUMBERED = re.compile(r"(.+)_(\d{4})")
-"""A file per channel, as nnU-Net names them."""
-
 Say = Callable[[str], None]
 """Takes a sentence about what was found in a folder."""
 
@@ -206,8 +203,8 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
     scans = without_pictures([*series, *(p for p in entries if lists_file(p) and _is_scan(p))])
     files = _without_labels([p for p in scans if p not in series], say)
-    cases = _numbered_cases(files, path) or [_file_case(p) for p in files]
-    cases += [_dicom_case(p) for p in series]
+    numbered = [_dataset_case(case, path) for case in numbered_cases(files, stated_channels(path.parent))]
+    cases = (numbered or [_file_case(p) for p in files]) + [_dicom_case(p) for p in series]
     if not cases and (layout := detect(path)):
         cases = [_dataset_case(case, path) for case in read_layout(path, layout, complete=False).cases]
         say(f"{path.resolve().name} is read in the layout {layout}: {counted(len(cases), 'case')}")
@@ -284,40 +281,6 @@ def _without_labels(files: Sequence[Path], say: Say) -> list[Path]:
     if labels:
         say(f"left out: {counted(len(labels), 'label file')} beside the scans, such as {labels[0].name}")
     return [path for path in files if path not in labels]
-
-
-def _numbered_cases(files: Sequence[Path], folder: Path) -> list[InputCase]:
-    """The cases of a folder with a file per channel, as nnU-Net names them; none if it is not such a folder.
-
-    Where no `dataset.json` names the channels, those that all cases have are called by their numbers.
-    """
-    found = [NUMBERED.fullmatch(stem_and_suffix(path)[0]) for path in files]
-    sources: dict[str, dict[str, Path]] = {}
-    for path, match in zip(files, found, strict=True):
-        if match:
-            sources.setdefault(match[1], {})[str(int(match[2]))] = path
-    described = description_of(folder.parent)
-    stated = described.get("channel_names") if "file_ending" in described else None
-    names = stated if isinstance(stated, dict) else {}
-    if not names and len(sources) > 1 and _share_numbers(list(sources.values())):
-        names = {n: numbered_channel(int(n)) for n in next(iter(sources.values()))}
-    if not all(found) or any(n not in names for source in sources.values() for n in source):
-        return []
-    return [
-        _numbered_case(stem, {str(names[n]): file for n, file in source.items()}, folder)
-        for stem, source in sources.items()
-    ]
-
-
-def _share_numbers(sources: Sequence[Mapping[str, Path]]) -> bool:
-    """Whether all cases have the same several channels, counted from 0."""
-    first = {str(number) for number in range(len(sources[0]))}
-    return len(first) > 1 and all(source.keys() == first for source in sources)
-
-
-def _numbered_case(stem: str, files: Mapping[str, Path], folder: Path) -> InputCase:
-    source = files if len(files) > 1 else next(iter(files.values()))
-    return InputCase(source, stem, folder, of_dataset=True)
 
 
 def _dataset_case(case: CaseFiles, folder: Path) -> InputCase:

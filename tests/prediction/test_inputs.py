@@ -213,6 +213,18 @@ def test_numbered_channels_without_names_are_called_by_their_numbers(tmp_path: P
     assert [*first.source] == ["channel_0", "channel_1"]
 
 
+def test_two_files_of_one_numbered_channel_are_a_question(tmp_path: Path) -> None:
+    """Neither is passed over, as in folders inside folders."""
+    touch(tmp_path, "a_0000.nii.gz", "a_0000.mha", "a_0001.nii.gz", "b_0000.nii.gz", "b_0001.nii.gz")
+    with pytest.raises(InputError, match=r"a_0000\.mha and a_0000\.nii\.gz are the same scan by their names"):
+        find_cases([str(tmp_path)])
+
+
+def test_numbers_of_one_case_alone_may_be_of_scans(tmp_path: Path) -> None:
+    touch(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz")
+    assert [case.stem for case in find_cases([str(tmp_path)])] == ["a_0000", "a_0001"]
+
+
 def test_a_table_lists_scans_with_or_without_labels(tmp_path: Path) -> None:
     touch(tmp_path, "x.nii.gz", "y.nii.gz")
     table = tmp_path / "cases.csv"

@@ -49,6 +49,19 @@ def fits(folder: Path) -> bool:
     return "file_ending" in description_of(folder)
 
 
+def stated_channels(folder: Path) -> dict[int, str]:
+    """The names of channels by number, as the `dataset.json` of a folder states them; empty without one."""
+    data = description_of(folder)
+    try:
+        return _channels(data) if "file_ending" in data else {}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def _channels(data: Mapping[str, Any]) -> dict[int, str]:
+    return {int(number): str(name) for number, name in data["channel_names"].items()}
+
+
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """The training cases of a raw dataset.
 
@@ -62,7 +75,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """
     path, data = folder / LISTER, required_description(folder)
     try:
-        named = {int(number): str(name) for number, name in data["channel_names"].items()}
+        named = _channels(data)
         channels = tuple(named[number] for number in sorted(named))
         stated = stated_labels(data)
         ending = _ending(data)
