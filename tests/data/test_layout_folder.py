@@ -88,6 +88,13 @@ SHAPES: dict[str, tuple[list[str], dict[str, tuple[list[str], str]]]] = {
             "mr_T2_002": (["mr/T2_002.nii"], "labels/expert_002_v2.nii"),
         },
     ),
+    "spaces, commas and brackets": (
+        [f"{role}/Doe, {name} (2).nii" for role in ("images", "masks") for name in ("Jane", "John A.")],
+        {
+            f"Doe, {name} (2)": ([f"images/Doe, {name} (2).nii"], f"masks/Doe, {name} (2).nii")
+            for name in ("Jane", "John A.")
+        },
+    ),
     "visits": (
         ["anna/v1/image.nii", "anna/v1/seg.nii", "anna/v2/image.nii", "anna/v2/seg.nii"],
         {

@@ -8,6 +8,7 @@ import pytest
 from io_files import save, write_dicom
 
 from medseg.core.errors import InputError, UsageError
+from medseg.data.layouts import read_layout
 from medseg.prediction.requests import check_out, find_cases, is_batch
 
 
@@ -196,6 +197,16 @@ def test_scans_may_lie_in_folders_of_their_own(
     found = find_cases([str(tmp_path)], said.append)
     assert {case.stem: len(case.files) for case in found} == cases
     assert "read with the folders in it" in said[0]
+
+
+@pytest.mark.parametrize("name", ["Doe, John", "a b", "a.b-c", "(a) b", "a (2)", "a,b;c", "A__1"])
+def test_a_scan_has_one_name_in_a_folder_of_scans_and_in_a_dataset(tmp_path: Path, name: str) -> None:
+    touch(tmp_path / "images", f"{name}.nii.gz")
+    touch(tmp_path / "masks", f"{name}.nii.gz")
+    (alone,) = find_cases([str(tmp_path / "images")])
+    (of_folders,) = find_cases([str(tmp_path)])
+    (of_dataset,) = read_layout(tmp_path, "folder").cases
+    assert (alone.stem, of_folders.stem, of_dataset.case_id) == (name, name, name)
 
 
 def test_two_files_of_one_channel_are_a_question(tmp_path: Path) -> None:

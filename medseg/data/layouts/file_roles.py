@@ -18,6 +18,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from itertools import takewhile
 from pathlib import Path
+from typing import NamedTuple
 
 from medseg.io import format_of, stem_and_suffix
 from medseg.io.dicom.series import holds_labels
@@ -47,8 +48,8 @@ NUMBERED = re.compile(r"\d{4}")
 """How nnU-Net numbers channels."""
 
 _BREAKS = re.compile(r"([\s_.,;()\[\]-]+)")
-_KEPT_MARKS = "_.-"
-"""Breaks that a case's name keeps; others become `_`."""
+_CLOSERS, _OPENERS = ")]", "(["
+"""Breaks that belong to the word before them, and to the word behind them."""
 _NUMBERED_MASKS = re.compile(r"(?i)(annotations|contours|labels|masks|rois|segmentations|segs)(\d+)$")
 """Folders of a second set of labels, such as masks2/."""
 
@@ -64,7 +65,8 @@ class FileName:
         is_label: whether it holds labels.
         words: in lower case, of the folders and the file, without words of roles.
         places: the folders that gave a word, as they are spelt.
-        spelt: the words as they are spelt, all but the first with what joins each to the one before.
+        spelt: the words as they are spelt, all but the first with what joins each to the one before. Together
+            they are the name of the case: of a file in no folder, without words of roles, that is its stem.
         top: the outermost folder it lies in, below the root; empty for none.
     """
 
@@ -91,31 +93,54 @@ def name_of(path: Path, root: Path = Path()) -> FileName:
     stem = "" if is_dicom else path.name if path.is_dir() else stem_and_suffix(path)[0]
     outside = (_NUMBERED_MASKS.sub(r"\1 \2", part) for part in inner.parent.parts)
     parts = [_words(part) for part in (*outside, stem)]
-    *outer, last = ([w for w in words if w[1].lower() not in LABEL_WORDS | IMAGE_WORDS] for words in parts)
-    named = [[word for _, word in words] for words in outer]
-    repeated = max((len(words) for words in named if words == [w for _, w in last[: len(words)]]), default=0)
-    kept = [*outer, last[repeated:]]
-    marked = any(word.lower() in LABEL_WORDS for words in parts for _, word in words)
-    first, *others = [word for words in kept for word in words] or [("", "")]
+    *outer, last = ([w for w in words if w.plain not in LABEL_WORDS | IMAGE_WORDS] for words in parts)
+    named = [[word.text for word in words] for words in outer]
+    repeated = max((len(n) for n in named if n == [w.text for w in last[: len(n)]]), default=0)
+    kept = [word for words in (*outer, last[repeated:]) for word in words]
+    marked = any(word.plain in LABEL_WORDS for words in parts for word in words)
     return FileName(
         path=path,
         is_label=marked or is_dicom or format_of(path).holds_labels_only,
-        words=tuple(word.lower() for words in kept for _, word in words),
+        words=tuple(word.plain for word in kept),
         places=tuple("_".join(words) for words in named if words),
-        spelt=(first[1], *(mark + word for mark, word in others)),
+        spelt=tuple(word.behind if n else word.alone for n, word in enumerate(kept)),
         top=inner.parts[0] if len(inner.parts) > 1 or (path.is_dir() and inner.parts) else "",
     )
 
 
-def _words(name: str) -> list[tuple[str, str]]:
-    """The words of a name, each with what comes before it; `ground truth` and `label map` are one each.
+class _Word(NamedTuple):
+    """A word of a name, with the breaks around it that a case's name keeps."""
 
-    >>> _words("anna__2-seg (old)")
-    [('_', 'anna'), ('__', '2'), ('-', 'seg'), ('_', 'old')]
+    mark: str
+    text: str
+    end: str
+
+    @property
+    def plain(self) -> str:
+        return self.text.lower()
+
+    @property
+    def behind(self) -> str:
+        """As it stands behind another word."""
+        return self.mark + self.alone.lstrip(_OPENERS)
+
+    @property
+    def alone(self) -> str:
+        """As it stands first."""
+        return "".join(c for c in self.mark if c in _OPENERS) + self.text + self.end
+
+
+def _words(name: str) -> list[_Word]:
+    """The words of a name; `ground truth` and `label map` are one each.
+
+    >>> [word.behind for word in _words("anna__2-seg (old)_mask")]
+    ['_anna', '__2', '-seg', ' (old)', '_mask']
     """
-    parts = _BREAKS.split("_" + _JOINED.sub(r"\1\2\3\4", name))[1:]
-    pairs = zip(parts[::2], parts[1::2], strict=True)
-    return [(mark if set(mark) <= set(_KEPT_MARKS) else "_", word) for mark, word in pairs if word]
+    breaks = _BREAKS.split("_" + _JOINED.sub(r"\1\2\3\4", name))[1:]
+    marks = [mark.lstrip(_CLOSERS) for mark in breaks[::2]]
+    ends = [mark[: len(mark) - len(mark.lstrip(_CLOSERS))] for mark in (*breaks[2::2], "")]
+    words = zip(marks, breaks[1::2], ends, strict=True)
+    return [_Word(mark, word, end) for mark, word, end in words if word]
 
 
 def channel_words(words: tuple[str, ...]) -> bool:
