@@ -41,11 +41,11 @@ class ReadOptions:
 
     def __post_init__(self) -> None:
         if self.use_form not in (None, "sform", "qform"):
-            raise UsageError(f"use_form is {self.use_form!r}; it can be 'sform' or 'qform'")
+            raise UsageError(f"the form to use must be sform or qform, not {self.use_form!r}")
         if self.fill_nan is not None and not abs(self.fill_nan) <= float(np.finfo(np.float32).max):
-            raise UsageError(f"fill_nan is {self.fill_nan}; it must be a finite float32")
+            raise UsageError(f"the value instead of NaN must be a finite float32, not {self.fill_nan}")
         if self.volume is not None and self.volume < 0:
-            raise UsageError(f"volume is {self.volume}; volumes are counted from 0")
+            raise UsageError(f"the volume to read must be 0 or more, not {self.volume}")
 
     def content(self) -> dict[str, Any]:
         """The decisions as a result states them, which states no path."""

@@ -339,8 +339,7 @@ class Segmenter:
         if not unnamed and sorted(channels) != sorted(self.channels):
             raise InputError(
                 f"the model takes the {plural(len(self.channels), 'channel', 'channels')} "
-                f"{', '.join(self.channels)}, but the scan has "
-                f"{', '.join(channels)}",
+                f"{', '.join(self.channels)}, but the scan has {_called(channels)}",
                 hint="give " + " ".join(f"{name}=FILE" for name in self.channels),
             )
         require_spacing(grid, [m.spec for m in self.models])
@@ -373,6 +372,11 @@ class Loader:
         """The same in another working directory."""
         names = (str(Path(name).resolve()) if Path(name).exists() else name for name in self.models)
         return replace(self, models=tuple(names))
+
+
+def _called(channels: Sequence[str]) -> str:
+    """The channels of a scan in words; what nobody named has no name of its own."""
+    return "one channel, which has no name" if tuple(channels) == (UNNAMED,) else ", ".join(channels)
 
 
 def _predicted(

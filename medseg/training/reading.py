@@ -19,7 +19,7 @@ from medseg.data.cases import (
 from medseg.data.layouts import CaseFiles
 from medseg.findings.finding import gathered
 from medseg.preparation.preparation import Preparation
-from medseg.training.run import Digests
+from medseg.training.differences import Digests
 from medseg.training.split import Split
 
 Say = Callable[[str], None]

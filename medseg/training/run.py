@@ -20,6 +20,7 @@ from medseg.core.errors import InputError, UsageError, listed
 from medseg.data.cards import Card
 from medseg.io.atomic import write_text
 from medseg.model.file import FOLD, PLANNED, RUN_MODEL, RUN_RECORD
+from medseg.training.differences import Digests, files_that_differ, settings_that_differ
 from medseg.training.recipe import Recipe
 from medseg.training.split import Split
 
@@ -36,14 +37,6 @@ FOLDS_SCORES = "cross_validation.csv"
 
 COARSE = "coarse"
 """The run of a cascade's coarse stage, in the folder of the whole run."""
-
-Digests = Mapping[str, Mapping[str, str]]
-"""Of what was read of each case, by its id: `image` and `labels`."""
-
-LISTED_CHANGES = 3
-
-LONGEST_VALUE = 40
-"""Characters of a setting that a message quotes."""
 
 
 @dataclass(frozen=True)
@@ -131,10 +124,9 @@ class Run:
             return self._store(wanted)
         stored = _with_card(self._stored(), settings["card"])
         kept = replace(wanted, data=stored.data, epochs=stored.epochs, steps_per_epoch=stored.steps_per_epoch)
-        different = [*_differences(asdict(stored), asdict(kept))]
-        if different:
+        if different := settings_that_differ(asdict(stored), asdict(kept)):
             raise UsageError(
-                f"contains a run with other settings: {listed(different, most=LISTED_CHANGES)}",
+                f"contains a run with other settings: {different}",
                 source=self.folder,
                 hint="repeat the command of that run to resume it, choose another folder with -o, or add "
                 "--overwrite",
@@ -159,7 +151,7 @@ class Run:
         trained = any(self.checkpoints_path.glob("*"))
         if trained and before is not None and before != now:
             raise UsageError(
-                f"was started with other data: {_changes(before, now)}",
+                f"was started with other data: {files_that_differ(before, now)}",
                 source=self.folder,
                 hint="restore the files to resume, train on the changed files in another folder with -o, "
                 "or start again with --overwrite",
@@ -348,23 +340,6 @@ def _with_card(begun: Begun, card: Mapping[str, Any]) -> Begun:
     return replace(begun, recipe={**(begun.recipe or {}), "card": card})
 
 
-def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
-    """Which settings of a run differ, such as `recipe.training.seed (was 0, is 1)`.
-
-    >>> [*_differences({"a": {"b": 1, "c": 2}, "d": [1]}, {"a": {"b": 3, "c": 2}, "d": [1] * 99})]
-    ['a.b (was 1, is 3)', 'd']
-    """
-    if before == now:
-        return
-    if isinstance(before, Mapping) and isinstance(now, Mapping):
-        for key in dict.fromkeys((*before, *now)):
-            yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
-        return
-    values = [json.dumps(value) for value in (before, now)]
-    short = all(len(value) <= LONGEST_VALUE for value in values)
-    yield f"{name} (was {values[0]}, is {values[1]})" if short else name
-
-
 def _this_process() -> dict[str, Any]:
     """Who trains, for whoever finds the run held."""
     return {
@@ -381,14 +356,3 @@ def _message(owner: Path) -> str:
         return f"process {said['process']} on the host {said['host']} (since {said['since']})"
     except (OSError, ValueError, LookupError, TypeError):
         return "another process"
-
-
-def _changes(before: Digests, now: Digests) -> str:
-    """Which files of which cases are not what they were."""
-    changed = [
-        f"{kind} of {case}"
-        for case in sorted({*before, *now})
-        for kind in ("image", "labels")
-        if before.get(case, {}).get(kind) != now.get(case, {}).get(kind)
-    ]
-    return f"{listed(changed, most=LISTED_CHANGES)} changed"

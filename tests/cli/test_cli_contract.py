@@ -141,6 +141,7 @@ def test_help_imports_nothing_of_size(tmp_path: Path) -> None:
         ("train", "phantom_unet3d", "--data", ".", "-o", "run", "--time-budget", "2m", "--epochs", "3"),
         ("train", "phantom_unet3d", "--data", ".", "-o", "run", "--fold", "last"),
         ("evaluate", "a.nii.gz", "b.nii.gz", "--mode", "fuzzy"),
+        ("check", ".", "--use-form", "third"), ("check", ".", "--fill-nan", "nan"),
         ("phantom", "out", "--cases", "1"), ("info",), ("check", ".", "--card", "nonesuch"),
     ],
 )  # fmt: skip
@@ -150,7 +151,8 @@ def test_what_makes_no_sense_is_a_usage_error_of_one_line(
     monkeypatch.chdir(tmp_path)
     save(tmp_path / "x.nii.gz")
     before = tree(tmp_path)
-    refused(2, *words)
+    line = refused(2, *words)
+    assert not re.search(r"use_form|fill_nan|time_budget|command\.", line), "a name of the code, not an option's"
     assert tree(tmp_path) == before
 
 

@@ -242,7 +242,9 @@ def test_rows_43_45_46_channels_that_do_not_fit(tmp_path: Path, pair_model: Path
     same = Path(shutil.copy(t1, tmp_path / "copy.nii.gz"))
     moved = write(tmp_path / "moved.nii.gz", 2, srow_x__3=7.0, qoffset_x=7.0)
     before = tree(tmp_path)
-    assert "takes the channels t1, t2" in refused(3, "predict", t1, "-m", pair_model)
+    assert "takes the channels t1, t2, but the scan has one channel, which has no name" in refused(
+        3, "predict", t1, "-m", pair_model
+    )
     assert "takes the channels t1, t2, but the scan has t1, t3" in refused(
         3, "predict", f"t1={t1}", f"t3={t2}", "-m", pair_model
     )

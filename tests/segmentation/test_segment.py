@@ -120,6 +120,8 @@ def test_row_43_a_missing_or_strange_channel_is_named(pair_model: Model, segment
     with pytest.raises(InputError, match="takes the channels t1, t2, but the scan has t1") as caught:
         Segmenter([pair_model])(one)
     assert caught.value.hint == "give t1=FILE t2=FILE"
+    with pytest.raises(InputError, match="but the scan has one channel, which has no name"):
+        Segmenter([pair_model])(scan())
     with pytest.raises(InputError, match="takes the channel image, but the scan has t1"):
         segmenter(one)
     with pytest.raises(InputError, match="takes the channel image, but the scan has t1, t2"):

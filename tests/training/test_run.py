@@ -61,13 +61,18 @@ def test_the_same_settings_go_on_and_others_are_refused_by_name(tmp_path: Path) 
     assert begin(run).epochs == 7
     text = run.settings_path.read_text()
     for changes, what in (
-        ({"name": "x"}, 'recipe.name (was "phantom_unet3d", is "x")'),
-        ({"split": replace(SPLIT, seed=1)}, "split.seed (was 0, is 1)"),
+        ({"name": "x"}, 'name of the recipe (was "phantom_unet3d", is "x")'),
+        ({"split": replace(SPLIT, seed=1)}, "--seed (was 0, is 1)"),
+        ({"split": replace(SPLIT, folds=9)}, f"--folds (was {SPLIT.folds}, is 9)"),
     ):
         with pytest.raises(UsageError, match=f"other settings: {re.escape(what)}; repeat the command"):
             begin(run, **changes)
-    with pytest.raises(UsageError, match=r"settings: command.epochs \(was null, is 3\)"):
-        run.begin(RECIPE, CARD, SPLIT, COMMAND | {"epochs": 3})
+    for key, told in (
+        ("epochs", "--epochs (was none, is 3)"),
+        ("time_budget_s", "--time-budget in seconds (was 60.0, is 3)"),
+    ):
+        with pytest.raises(UsageError, match=f"settings: {re.escape(told)}; repeat"):
+            run.begin(RECIPE, CARD, SPLIT, COMMAND | {key: 3})
     assert run.settings_path.read_text() == text
 
 
@@ -76,7 +81,7 @@ def test_where_a_card_lies_is_no_setting_and_what_it_says_is_one(tmp_path: Path)
     begin(run, card="run/card.toml")
     begin(run, card=str(tmp_path / "moved" / "card.toml"))
     assert str(tmp_path) not in run.settings_path.read_text()
-    with pytest.raises(UsageError, match=r'recipe.card.layout \(was "decathlon", is "folder"\)'):
+    with pytest.raises(UsageError, match=r'layout of the card \(was "decathlon", is "folder"\)'):
         run.begin(RECIPE, replace(CARD, layout="folder"), SPLIT, COMMAND)
     stored = json.loads(run.settings_path.read_text())
     stored["recipe"]["card"] = "where/an/older/version/found/card.toml"
