@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import result, rewrite, say
+from medseg.cli.terminal import possible, result, rewrite, say
 from medseg.core.errors import InputError, UsageError, counted, printable
 
 
 def command(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder of a dataset.")],
     card: Annotated[
         str,
@@ -57,6 +58,8 @@ def command(
     else:
         for line in audit.lines():
             result(printable(f"{line.severity:7}  {line.who:20}  {line.text}"))
+            if line.hint:
+                result(printable(f"{'':9}hint: {possible(line.hint, context.command.params)}"))
         cases = f"{counted(audit.total, 'case')}, {len(audit.faulty)} with errors"
         say(f"{cases}; the list has {' and '.join(tally)}")
     refused = ("error", "warning") if strict else ("error",)

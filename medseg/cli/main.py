@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import io
 import os
-import re
 import signal
 import sys
 import traceback
@@ -18,7 +17,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.main import get_command
 
-from medseg.cli.terminal import rewrite
+from medseg.cli.terminal import possible, rewrite
 from medseg.core.errors import (
     MedsegError,
     ResourceError,
@@ -61,9 +60,6 @@ VERBS = (
 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """Faults of a stream that cannot take what is written, such as stdout on a full disk."""
-
-OR = ", or "
-OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 
 
 def _left_to_readers(command: Any) -> Any:
@@ -193,11 +189,8 @@ def _keep_to_options(fault: MedsegError, arguments: list[str]) -> None:
     commands, verb = getattr(_command(arguments), "commands", {}), arguments[0]
     if verb not in commands:
         return
-    known = {word for param in commands[verb].params for word in (*param.opts, *param.secondary_opts)}
-    ways = fault.hint.split(OR) if fault.hint else []
-    kept = [way for way in ways if set(OPTION.findall(way)) <= known]
-    if ways:
-        fault.hint = OR.join(kept) or "correct this and write the file again"
+    if fault.hint:
+        fault.hint = possible(fault.hint, commands[verb].params)
 
 
 def _message(fault: BaseException) -> tuple[str, int]:

@@ -30,6 +30,7 @@ from medseg.data.cases import (
     without_voxels,
 )
 from medseg.data.layouts import CaseFiles
+from medseg.data.layouts.case import plain
 from medseg.data.source import Origin, described, found_in
 from medseg.findings.finding import who
 from medseg.findings.scan import DOUBT_SPACING
@@ -55,12 +56,14 @@ class Issue:
         case_id: of the case, or empty for the dataset.
         text: what it is, as other cases may have it too.
         detail: the value that this case has.
+        hint: what a person can do about it; empty where nothing is known.
     """
 
     severity: Severity
     case_id: str
     text: str
     detail: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ class Line(NamedTuple):
     severity: Severity
     who: str
     text: str
+    hint: str
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,9 @@ class Audit:
     def _line(self, first: Issue, *others: Issue) -> Line:
         if not others:
             text = f"{first.text} ({first.detail})" if first.detail else first.text
-            return Line(first.severity, first.case_id, text)
+            return Line(first.severity, first.case_id, text, first.hint)
         names = [f"{f.case_id}: {f.detail}" if f.detail else f.case_id for f in (first, *others)]
-        return Line(first.severity, who(names, self.total), first.text)
+        return Line(first.severity, who(names, self.total), first.text, first.hint)
 
     def json(self) -> str:
         content = {
@@ -169,13 +173,16 @@ def check(
             looked = _look(case, judged, structures, issues)
         facts += [] if looked is None else [looked]
         on_case(number, len(cases))
+    present = _present(facts, found)
+    told_once = _told_of_all(structures, present)
+    issues = [issue for issue in issues if issue.text not in told_once]
     issues += _duplicates(facts) + _outliers(facts) + _names(cases)
-    issues += _of_all(facts, found)
+    issues += _of_all(facts, found, present)
     return Audit(tuple(facts), tuple(issues), structures, len(cases))
 
 
-def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Issue]:
-    """What no case has: channels that the card names, and structures."""
+def _of_all(facts: Sequence[CaseFacts], found: Origin, present: Sequence[Sequence[str]]) -> list[Issue]:
+    """What no case has: channels that the card names, and structures; `present` has those of each case."""
     there = channels_of(found.files.cases, found.known_channels)
     lacking = [name for name in found.known_channels if name not in there]
     issues = []
@@ -183,10 +190,8 @@ def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Issue]:
         named = ", ".join(f'"{name}"' for name in there)
         text = f"no case has {', '.join(lacking)}: a recipe must name the others, channels = [{named}]"
         issues.append(Issue("warning", "", text))
-    parts = _parts(found.structures, found.tissues)
-    present = [_present(case.label_voxels, found.structures, parts) for case in facts]
     fault, texts = without_voxels(present, found.structures, "case") if facts else (None, ())
-    issues += [Issue("error", "", fault.fault)] if fault else []
+    issues += [_error("", fault.fault, fault)] if fault else []
     issues += [Issue("warning", "", text) for text in texts]
     ignored = much_ignored({case.case_id: case.ignored for case in facts}, found.structures.ignore)
     issues += [
@@ -195,18 +200,22 @@ def _of_all(facts: Sequence[CaseFacts], found: Origin) -> list[Issue]:
     return issues + ([Issue("note", "", ignored)] if ignored else [])
 
 
-def _message(fault: MedsegError, case: CaseFiles) -> str:
-    """The fault and which of the case's files has it."""
-    named = {str(path): f"image {name}" for name, path in case.channels.items()}
+def _error(case_id: str, text: str, fault: MedsegError) -> Issue:
+    return Issue("error", case_id, text, hint=fault.hint or "")
+
+
+def _of_file(fault: MedsegError, case: CaseFiles) -> Issue:
+    """The fault, and which of the case's files has it."""
+    named = {str(path): f"channel {name}" for name, path in case.channels.items()}
     named |= {str(case.label): "labels"} if case.label is not None else {}
-    return f"{named.get(fault.source or '', 'image')}: {fault.fault}"
+    return _error(case.case_id, f"{named.get(fault.source or '', 'image')}: {fault.fault}", fault)
 
 
 def _look(
     case: CaseFiles, judged: CaseCheck, structures: StructureSet, issues: list[Issue]
 ) -> CaseFacts | None:
     """One case by itself; None where it cannot be read."""
-    issues += [Issue("error", case.case_id, _message(fault, case)) for fault in judged.faults]
+    issues += [_of_file(fault, case) for fault in judged.faults]
     volume, labels = judged.volume, judged.labels
     issues += [Issue("warning", case.case_id, text) for text in (volume.warnings if volume else ())]
     if volume is None or labels is None:
@@ -239,7 +248,7 @@ def _look_at_map(case: CaseFiles, card: Card, issues: list[Issue]) -> CaseFacts 
     if labels is not None:
         faults.attempt(case.image, lambda: maps.require_one_mm(labels.grid, case))
         faults.attempt(case.image, lambda: maps.generation_map(case))
-    issues += [Issue("error", case.case_id, _message(fault, case)) for fault in faults.met]
+    issues += [_of_file(fault, case) for fault in faults.met]
     if labels is None or faults.met:
         return None
     voxels = value_counts(labels.array)
@@ -266,10 +275,20 @@ def _voxels_of(structure: Structure, voxels: Mapping[int, int], parts: Mapping[i
     return sum(voxels.get(part, 0) for value in own for part in parts.get(value, ()))
 
 
-def _present(
-    voxels: Mapping[int, int], structures: StructureSet, parts: Mapping[int, Sequence[int]]
-) -> list[str]:
-    return [s.name for s in structures if _voxels_of(s, voxels, parts)]
+def _present(facts: Sequence[CaseFacts], found: Origin) -> list[list[str]]:
+    """Names of the structures that each case has."""
+    parts = _parts(found.structures, found.tissues)
+    return [[s.name for s in found.structures if _voxels_of(s, case.label_voxels, parts)] for case in facts]
+
+
+def _told_of_all(structures: StructureSet, present: Sequence[Sequence[str]]) -> frozenset[str]:
+    """What is not told of each case, for it is of all: the structures that none has."""
+    there = {name for names in present for name in names}
+    return frozenset(_not_labelled(name) for name in structures.names if name not in there)
+
+
+def _not_labelled(name: str) -> str:
+    return f"{name} is not labelled"
 
 
 def _small_structures(
@@ -280,7 +299,7 @@ def _small_structures(
     for structure in structures:
         count = _voxels_of(structure, voxels, parts)
         if count == 0:
-            issues.append(Issue("warning", case_id, f"{structure.name} is not labelled"))
+            issues.append(Issue("warning", case_id, _not_labelled(structure.name)))
         elif count < TINY_VOXELS:
             text = f"{structure.name} has fewer than {TINY_VOXELS} voxels"
             issues.append(Issue("warning", case_id, text, f"{count}"))
@@ -291,7 +310,11 @@ def _duplicates(facts: list[CaseFacts]) -> list[Issue]:
     by_digest: defaultdict[str, list[str]] = defaultdict(list)
     for case in facts:
         by_digest[case.digest].append(case.case_id)
-    return [Issue("error", name, same_voxels(names[0])) for names in by_digest.values() for name in names[1:]]
+    return [
+        Issue("error", name, same_voxels(first), hint="remove one of the two cases")
+        for first, *others in by_digest.values()
+        for name in others
+    ]
 
 
 def _outliers(facts: list[CaseFacts]) -> list[Issue]:
@@ -319,18 +342,36 @@ def _outliers(facts: list[CaseFacts]) -> list[Issue]:
 
 
 def _names(cases: tuple[CaseFiles, ...]) -> list[Issue]:
-    """Images and labels listed together that are not called alike; those of another case are swapped."""
-    swapped = {fault.source: fault.fault for fault in swapped_labels(cases)}
-    issues = []
-    for case in cases:
-        if case.label is None or case.case_id in [folder.name for folder in case.label.parents[:2]]:
-            continue
-        label = stem_and_suffix(case.label)[0]
-        if str(case.image) in swapped:
-            issues.append(Issue("error", case.case_id, swapped[str(case.image)]))
-        elif case.case_id not in label and label not in case.case_id:
-            issues.append(Issue("warning", case.case_id, "its label file has another name", label))
-    return issues
+    """Images listed with the labels of another case; and, where most are called alike, those that are not."""
+    swapped = {fault.source: fault for fault in swapped_labels(cases)}
+    labelled = [case for case in cases if case.label is not None]
+    others = [case for case in labelled if str(case.image) not in swapped and not _called_alike(case)]
+    issues = [
+        _error(case.case_id, swapped[str(case.image)].fault, swapped[str(case.image)])
+        for case in labelled
+        if str(case.image) in swapped
+    ]
+    if 2 * len(others) > len(labelled):
+        return issues  # so they are called, all of them
+    return issues + [
+        Issue(
+            "warning",
+            case.case_id,
+            "its label file has another name",
+            stem_and_suffix(case.label)[0] if case.label else "",
+            "check that it is the label file of this image",
+        )
+        for case in others
+    ]
+
+
+def _called_alike(case: CaseFiles) -> bool:
+    """Whether the label file, or a folder it lies in, is called like the case or its image."""
+    if case.label is None or case.case_id in [folder.name for folder in case.label.parents[:2]]:
+        return True
+    label = plain(stem_and_suffix(case.label)[0])
+    names = (plain(case.case_id), plain(stem_and_suffix(case.image)[0]))
+    return any(name in label or label in name for name in names)
 
 
 def _mm(sides: tuple[float, ...]) -> str:

@@ -152,7 +152,7 @@ def test_what_makes_no_sense_is_a_usage_error_of_one_line(
     save(tmp_path / "x.nii.gz")
     before = tree(tmp_path)
     line = refused(2, *words)
-    assert not re.search(r"use_form|fill_nan|time_budget|command\.", line), "a name of the code, not an option's"
+    assert not re.search(r"use_form|fill_nan|time_budget|command\.", line), "a name of the code"
     assert tree(tmp_path) == before
 
 

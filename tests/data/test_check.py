@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from commands import done, medseg, refused
 
+from medseg.core.errors import InputError
 from medseg.data.cards import load_card
+from medseg.data.cases import of_file
 from medseg.data.check import check
 from medseg.data.phantom import write_phantom_dataset, write_phantoms
 
@@ -243,8 +245,8 @@ def test_every_channel_that_is_damaged_is_told(tumours: Path, tmp_path: Path) ->
         channel(patient, name).write_bytes(b"\x1f\x8b")
     change(patient / f"{patient.name}_seg.nii.gz", lambda a: np.where(a == 1, 9, a))
     flair, t2, labels = sorted(issue.text for issue in check(data).errors)
-    assert flair == "image flair: the compressed data are cut off"
-    assert t2 == "image t2: the compressed data are cut off"
+    assert flair == "channel flair: the compressed data are cut off"
+    assert t2 == "channel t2: the compressed data are cut off"
     assert labels.startswith("labels: unknown label values 9 (")
 
 
@@ -426,7 +428,7 @@ def test_labels_of_another_case_are_refused_by_train_too(data: Path, tmp_path: P
 def test_a_structure_that_no_case_has_is_said_of_the_whole(data: Path) -> None:
     for n in range(6):
         change(label(data, n), lambda a: np.where(a == 3, 0, a).astype(np.uint8))
-    issues = [f for f in check(data).issues if not f.case_id]
+    issues = check(data).issues
     assert [(f.severity, f.text) for f in issues] == [
         ("warning", "no case has a voxel of core, so it cannot be learned")
     ]
@@ -434,6 +436,45 @@ def test_a_structure_that_no_case_has_is_said_of_the_whole(data: Path) -> None:
         change(label(data, n), np.zeros_like)
     (issue,) = check(data).errors
     assert issue.text == "no case has a voxel of any structure (left lobe, right lobe, core)"
+
+
+def test_what_can_be_done_stands_below_each_fault(data: Path) -> None:
+    cut(data)
+    for of in (image, label):
+        shutil.copy(of(data, 1), of(data, 4))
+    lines = done_with_errors(data).splitlines()
+    (fault,) = (n for n, line in enumerate(lines) if "the compressed data are cut off" in line)
+    assert lines[fault + 1] == "         hint: re-copy it"
+    (copy,) = (n for n, line in enumerate(lines) if "same voxels" in line)
+    assert lines[copy + 1] == "         hint: remove one of the two cases"
+    issues = medseg("check", data, "--json").json()["issues"]  # type: ignore[index]
+    assert {issue["hint"] for issue in issues} == {"re-copy it", "remove one of the two cases"}
+
+
+def test_a_hint_offers_no_option_that_check_lacks(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = InputError("is odd", hint="correct it, or add --overwrite")
+    monkeypatch.setattr("medseg.data.check.swapped_labels", lambda cases: [of_file(fault, cases[0].image)])
+    assert "         hint: correct it" in done_with_errors(data).splitlines()
+
+
+def done_with_errors(data: Path) -> str:
+    """What `check` lists of a dataset at fault."""
+    ran = medseg("check", data)
+    assert ran.code == 3, ran.err
+    return ran.out
+
+
+def test_names_that_a_table_states_are_no_oddity(bank: Path, tmp_path: Path) -> None:
+    """Nor are spaces and commas, which one of two programs may have written otherwise."""
+    table = tmp_path / "cases.csv"
+    rows = [f"P{n},{image(bank, n)},{label(bank, n)}" for n in range(6)]
+    table.write_text("\n".join(["case,image,label", *rows]) + "\n")
+    assert done("check", table).out == ""
+    for n in range(6):
+        shutil.copy(label(bank, n), tmp_path / f"liver {n}.nii.gz")
+    rows = [f'"Doe, J. {n}",{image(bank, n)},liver {n}.nii.gz' for n in range(6)]
+    table.write_text("\n".join(["case,image,label", *rows]) + "\n")
+    assert done("check", table).out == ""
 
 
 def test_a_card_and_a_recipe_are_one_answer_too_many(bank: Path) -> None:
