@@ -156,6 +156,7 @@ def write_page(
         lesions_of=found.options.lesions,
         thumbnails={case: png.read_bytes() for case, png in small.items() if png.is_file()},
         links=links,
+        findings=found.findings,
         options=ReportOptions(rule=found.options.rule),
         overwrite=overwrite,
     )

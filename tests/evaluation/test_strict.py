@@ -69,6 +69,17 @@ def test_every_doubt_and_warning_of_the_predictions_is_named(folders: tuple[Path
     )
 
 
+def test_every_doubt_and_warning_stands_on_the_page_of_the_cohort(folders: tuple[Path, Path]) -> None:
+    out = folders[0].parent / "out"
+    page = folders[0].parent / "page.html"
+    done("evaluate", *folders, "--no-surface", "-o", out)
+    done("evaluate", *folders, "--no-surface", "--report", page)
+    for text in ((out / "cohort.html").read_text(), page.read_text()):
+        assert '<li class="doubt">Doubt: a: The model is unsure.</li>' in text
+        assert '<li class="warning">Warning: c: Both forms disagree a little.</li>' in text
+        assert text.index("The model is unsure.") < text.index("<h2>Cases</h2>")
+
+
 def test_a_missing_prediction_is_refused_after_everything_is_written(folders: tuple[Path, Path]) -> None:
     pred, ref = folders
     for name in ("a_seg.nii.gz", "c_seg.nii.gz"):

@@ -342,6 +342,7 @@ def report_cohort(
     lesions_of: Sequence[str] = (),
     thumbnails: Mapping[str, bytes] | None = None,
     links: Mapping[str, str] | None = None,
+    findings: Sequence[Finding] = (),
     options: ReportOptions | None = None,
     overwrite: bool = False,
 ) -> None:
@@ -357,6 +358,7 @@ def report_cohort(
         lesions_of: structures whose lesions were looked for in every case.
         thumbnails: a small PNG of a case, by its id; see `thumbnails.thumbnail_png`.
         links: name of each case's page relative to this one, by case id, not quoted.
+        findings: what a reader must know, of the whole and of each case.
         options: `facts`, `created` and, where lesions were looked for, `rule` are used.
         overwrite: whether an existing page may be replaced.
 
@@ -382,6 +384,7 @@ def report_cohort(
         facts=tuple(facts.items()),
         pictures=cohort_pictures(cohort),
         thumbnails=thumbnails or {},
+        findings=tuple(findings),
     )
     write_text(out, html.cohort_page(cohort, links, created=options.created), overwrite=overwrite)
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.structures import StructureSet
+from medseg.findings.finding import Finding
 from medseg.metrics.case import SurfaceMode
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, CohortRow
 from medseg.metrics.lesions import LesionRow
@@ -74,6 +75,7 @@ class ReportCohort:
         lesions_of: structures whose lesions were looked for in every case.
         pictures: the plots.
         thumbnails: a small PNG of a case, by case id.
+        findings: what a reader must know, most severe first: of the whole, and of each case with its id.
     """
 
     title: str
@@ -84,6 +86,7 @@ class ReportCohort:
     lesions_of: tuple[str, ...] = ()
     pictures: tuple[Picture, ...] = ()
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
 
     @property
     def has_reference(self) -> bool:

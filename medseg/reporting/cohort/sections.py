@@ -11,7 +11,7 @@ from medseg.core.errors import UsageError, counted, plural
 from medseg.core.numbers import number
 from medseg.reporting import words
 from medseg.reporting.case.content import ReportCase
-from medseg.reporting.case.sections import Figure, Numbers, Pairs, Text
+from medseg.reporting.case.sections import Figure, Flags, Numbers, Pairs, Text
 from medseg.reporting.cohort import tables
 from medseg.reporting.cohort.content import LEAST_N, ReportCohort
 
@@ -96,7 +96,7 @@ class Gallery:
     items: tuple[Thumbnail, ...]
 
 
-Block = Text | Pairs | Figure | Numbers | Gallery
+Block = Text | Flags | Pairs | Figure | Numbers | Gallery
 
 
 @dataclass(frozen=True)
@@ -122,6 +122,7 @@ def cohort_sections(
     quoted = {case_id: relative_address(name) for case_id, name in (links or {}).items()}
     worst = ", worst first" if cohort.has_reference else ""
     sections = [
+        CohortSection(words.WARNINGS, (Flags(cohort.findings),) if cohort.findings else ()),
         CohortSection("Cases", _flow(cohort)),
         *(_accuracy(cohort) if cohort.has_reference else _volumes(cohort)),
         CohortSection("Plots", tuple(Figure(picture) for picture in cohort.pictures)),
