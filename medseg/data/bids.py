@@ -28,6 +28,7 @@ PLACES = ("sub-*/anat/sub-*", "sub-*/ses-*/anat/sub-*")
 FOLDERS = ("sub-*", "sub-*/anat", "sub-*/ses-*", "sub-*/ses-*/anat")
 NO_SCANS = ("mask", "dseg", "probseg")
 """Endings of files among the anatomy that are no scans."""
+SEGMENTATION, DESC = "_dseg", "desc-"
 VERSION = "1.10.0"
 
 
@@ -72,6 +73,34 @@ def scans(root: Path) -> list[Path]:
 def segmentations(root: Path) -> list[Path]:
     """The discrete segmentations (`_dseg`) of all subjects and sessions, sorted."""
     return sorted(path for place in PLACES for path in root.glob(place) if _is_segmentation(path))
+
+
+def may_be_of_one_scan(one: str, other: str) -> bool:
+    """Whether two stems, one of a discrete segmentation, may be of one scan: by subject, session and so on.
+
+    >>> may_be_of_one_scan("sub-01_T1w_seg", "sub-01_dseg")
+    True
+    >>> may_be_of_one_scan("sub-01_T1w_seg", "sub-01_desc-T2w_dseg"), may_be_of_one_scan("a_seg", "a_dseg")
+    (False, False)
+    """
+    if not any(stem.endswith(SEGMENTATION) for stem in (one, other)):
+        return False
+    (entities, scan), (others, another) = _entities(one), _entities(other)
+    return bool(entities) and entities == others and (scan == another or not (scan and another))
+
+
+def _entities(stem: str) -> tuple[frozenset[str], str]:
+    """The entities that a stem states, and the scan that it names, if any: its suffix, or what `desc` says.
+
+    >>> _entities("sub-01_T1w_seg") == _entities("sub-01_desc-T1w_dseg") == (frozenset({"sub-01"}), "T1w")
+    True
+    """
+    parts = stem.removesuffix(SEGMENTATION).removesuffix("_seg").split("_")
+    stated = [part for part in parts if "-" in part]
+    named = [part for part in parts if "-" not in part] + [
+        part.removeprefix(DESC) for part in stated if part.startswith(DESC)
+    ]
+    return frozenset(part for part in stated if not part.startswith(DESC)), "_".join(named)
 
 
 def lacks_description(folder: Path) -> bool:
@@ -178,7 +207,7 @@ def _description(folder: Path) -> Mapping[str, Any]:
 
 def _is_segmentation(path: Path) -> bool:
     stem, suffix = stem_and_suffix(path)
-    return suffix in NIFTI_SUFFIXES and stem.endswith("_dseg") and path.is_file()
+    return suffix in NIFTI_SUFFIXES and stem.endswith(SEGMENTATION) and path.is_file()
 
 
 def _is_scan(path: Path) -> bool:

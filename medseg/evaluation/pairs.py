@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from medseg.core.errors import InputError, UsageError, counted, listed
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
-from medseg.data.bids import segmentations
+from medseg.data.bids import may_be_of_one_scan, segmentations
 from medseg.data.cases import relabelled
 from medseg.data.label_files import label_values
 from medseg.data.layouts import detect, read_layout
@@ -74,12 +75,13 @@ def pair_files(
     layout = _layout(ref)
     references, said = _of_dataset(ref, layout) if layout else _of_folder(ref)
     predictions = images_in(pred)
+    references, doubtful = _with_names_of_bids(references, predictions)
     matched = {case: _match(reference, predictions) for case, reference in references.items()}
     _require_matches(matched, pred, ref)
     pairs = tuple(
         FilePair(c, r.path, matched[c], r.relabel, reading or ReadOptions()) for c, r in references.items()
     )
-    said = (*said, *_of_several(references.values(), predictions))
+    said = (*said, *_of_several(references.values(), predictions), *doubtful)
     known = {name for reference in references.values() for name in reference.names}
     strays = [path.name for stem, path in predictions.items() if stem not in known and "_prob-" not in stem]
     if strays:
@@ -156,6 +158,30 @@ def _of_several(references: Iterable[_Reference], predictions: Mapping[str, Path
         return ()
     cases = counted(len(told), "case")
     return (f"more than one file may be the prediction of {cases}; taken: {listed(told, most=LISTED)}",)
+
+
+def _with_names_of_bids(
+    references: Mapping[str, _Reference], predictions: Mapping[str, Path]
+) -> tuple[dict[str, _Reference], tuple[str, ...]]:
+    """The references; one without a prediction of its name has that which BIDS says is of the same scan.
+
+    Where several may be, none is taken, and a message says so.
+    """
+    taken = {name for reference in references.values() for name in reference.names}
+    free = [stem for stem in predictions if stem not in taken]
+    lone = {c: stem_and_suffix(r.path)[0] for c, r in references.items() if not _match(r, predictions)}
+    of = {case: [s for s in free if may_be_of_one_scan(s, stem)] for case, stem in lone.items()}
+    claimed = Counter(stem for stems in of.values() for stem in stems)
+    found, told = dict(references), []
+    for case, stems in of.items():
+        if len(stems) == 1 and claimed[stems[0]] == 1:
+            found[case] = replace(found[case], names=(*found[case].names, stems[0]))
+        elif stems:
+            told.append(f"{case} ({listed(stems)})")
+    if not told:
+        return found, ()
+    many = f"by its name, no file is the prediction of {counted(len(told), 'case')} alone"
+    return found, (f"{many}; none was taken of: {listed(told, most=LISTED)}",)
 
 
 def _match(reference: _Reference, predictions: Mapping[str, Path]) -> Path | None:

@@ -30,6 +30,34 @@ def test_bids_derivatives_are_paired_by_the_names_of_their_segmentations(tmp_pat
     assert "2 cases" in done("compare", pred, ref, "--no-surface").out
 
 
+def test_a_result_named_after_its_scan_is_paired_with_a_segmentation_as_bids_names_it(tmp_path: Path) -> None:
+    ref = segmented(
+        tmp_path / "ref",
+        "sub-01/anat/sub-01_dseg.nii.gz",
+        "sub-02/anat/sub-02_desc-T1w_dseg.nii.gz",
+        "sub-02/anat/sub-02_desc-T2w_dseg.nii.gz",
+    )
+    names = ("sub-01_T1w_seg.nii.gz", "sub-02_T1w_seg.nii.gz", "sub-02_T2w.nii.gz")
+    pred = segmented(tmp_path / "pred", *names)
+    content = done("evaluate", pred, ref, "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    assert (content["failures"], content["warnings"], len(content["cases"])) == ([], [], 3)
+    back = done("evaluate", ref, pred, "--no-surface", "--json").json()
+    assert isinstance(back, dict)
+    assert (back["failures"], back["warnings"], len(back["cases"])) == ([], [], 3)
+
+
+def test_of_several_results_that_bids_may_mean_none_is_taken(tmp_path: Path) -> None:
+    ref = segmented(tmp_path / "ref", *(f"sub-0{n}/anat/sub-0{n}_dseg.nii.gz" for n in (1, 2)))
+    pred = segmented(
+        tmp_path / "pred", "sub-01_T1w_seg.nii.gz", "sub-01_T2w_seg.nii.gz", "sub-02_T1w_seg.nii.gz"
+    )
+    content = done("evaluate", pred, ref, "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    assert [case["case_id"] for case in content["failures"]] == ["sub-01_dseg"]
+    assert "none was taken of: sub-01_dseg (sub-01_T1w_seg and sub-01_T2w_seg)" in content["warnings"][0]
+
+
 def test_files_in_sub_folders_are_counted_where_none_is_paired(tmp_path: Path) -> None:
     pred = segmented(tmp_path / "pred", "deep/a.nii.gz", "deep/er/b.nii.gz")
     ref = segmented(tmp_path / "ref", "a.nii.gz")
