@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Annotated
@@ -79,7 +78,7 @@ def command(
         result(understood(seen))
     made = planned(seen, options)
     if as_json:
-        result(choices_json(made.reasons, seen.like.doubts))
+        result(choices_json(made.reasons, seen.like.doubts, seen.found.files.left_aside))
     else:
         result("")
         result(choices(made.reasons))
@@ -173,12 +172,11 @@ def understood(seen: Survey) -> str:
         *([""] if like.doubts else []),
         *(f"warning: {text}" for text in like.doubts),
     ]
+    if files.parts:
+        parts = ", ".join(f"{part} {count}" for part, count in files.parts.items())
+        lines += ["", f"parts by folder or name, read as one set, which is split anew: {parts}"]
     if files.aside:
-        reasons = Counter(reason for _, reason in files.aside)
-        lines.append("")
-        for reason, count in reasons.items():
-            example = next(path for path, why in files.aside if why == reason)
-            lines.append(f"left aside: {counted(count, 'file')}, such as {example}: {reason}")
+        lines += ["", *(f"left aside: {text}" for text in files.left_aside)]
     return "\n".join(lines)
 
 
@@ -231,7 +229,8 @@ def choices(reasons: Sequence[Reason]) -> str:
     return "\n".join(f"{r.setting.ljust(width)}  {r.value}: {r.why}" for r in reasons)
 
 
-def choices_json(reasons: Sequence[Reason], doubts: Sequence[str] = ()) -> str:
-    """The choices of a plan as JSON, with what is to be said of its cases."""
-    content = {"choices": [reason._asdict() for reason in reasons], "warnings": [*doubts]}
+def choices_json(reasons: Sequence[Reason], doubts: Sequence[str] = (), aside: Sequence[str] = ()) -> str:
+    """The choices of a plan as JSON, with what is to be said of its cases, and of files that are in none."""
+    told = {"warnings": [*doubts], "left_aside": [*aside]}
+    content = {"choices": [reason._asdict() for reason in reasons], **told}
     return json.dumps(content, indent=1)

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from medseg.augment.spec import SynthesisSpec, Tissue
-from medseg.core.errors import MedsegError
+from medseg.core.errors import MedsegError, counted
 from medseg.core.structures import Structure, StructureSet, value_counts
 from medseg.data.cards import Card
 from medseg.data.case_faults import Faults, every_fault
@@ -30,7 +30,7 @@ from medseg.data.cases import (
     without_voxels,
 )
 from medseg.data.layouts import CaseFiles
-from medseg.data.layouts.case import plain
+from medseg.data.layouts.case import TEST, plain
 from medseg.data.source import Origin, described, found_in
 from medseg.findings.finding import who
 from medseg.findings.scan import DOUBT_SPACING
@@ -197,7 +197,10 @@ def _of_all(facts: Sequence[CaseFacts], found: Origin, present: Sequence[Sequenc
     issues += [
         Issue("error", "", f"{path.name} is part of no case: {why}") for path, why in found.files.aside
     ]
-    return issues + ([Issue("note", "", ignored)] if ignored else [])
+    notes = [ignored] if ignored else []
+    if tests := found.files.parts[TEST]:
+        notes.append(f"{counted(tests, 'test case')} by folder or name: a training leaves them out")
+    return issues + [Issue("note", "", text) for text in notes]
 
 
 def _error(case_id: str, text: str, fault: MedsegError) -> Issue:

@@ -9,12 +9,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
-from medseg.core.errors import InputError, UsageError, did_you_mean
+from medseg.core.errors import InputError, UsageError, counted, did_you_mean
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import FileForm, LabelMap, Volume
 from medseg.data.cases import read_image, read_reference
 from medseg.data.layouts import About, CaseFiles, NewCase, Target, Writer, layout_of, target, targets
-from medseg.data.layouts.case import group_of
+from medseg.data.layouts.case import TEST, group_of
 from medseg.data.layouts.images import AXES
 from medseg.data.source import Origin, origin
 from medseg.findings.finding import gathered
@@ -96,6 +96,10 @@ def convert(
     names = _names(found.files.cases, into, anonymous)
     if not into.tells_groups and len({case.group for case in found.files.cases}) < len(names):
         done.warnings.append("the names no longer state which cases are of the same person")
+    if tests := found.files.parts[TEST]:
+        done.warnings.append(
+            f"{counted(tests, 'test case')} by folder or name: what is written does not state which these are"
+        )
     said: list[tuple[str, str]] = []
     table = into.values(about.structures)
     cases = _read(found, about, names, table, anonymous, done, said, on_case)

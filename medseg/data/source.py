@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medseg.augment.spec import Tissue
@@ -53,6 +53,10 @@ class Origin:
     name: str
     description: str
     licence: str
+
+    def for_training(self) -> Origin:
+        """The dataset without its test cases, see `DatasetFiles.for_training`."""
+        return replace(self, files=self.files.for_training())
 
 
 def found_in(source: Path, *, complete: bool, reading: ReadOptions | None = None) -> Origin:

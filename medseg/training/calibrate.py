@@ -119,7 +119,7 @@ def held_out(model: Model, card: Card, data: Path, reading: ReadOptions | None =
         UsageError: it was trained on another dataset, or on every case.
     """
     training = model.spec.training
-    found = card.read(data, reading=reading).cases
+    found = card.read(data, reading=reading).for_training().cases
     fold, folds, seed, cases = training.fold, training.folds, training.seed, training.cases
     same = training.dataset == card.description
     if not same or fold is None or folds is None or seed is None or cases is None:

@@ -104,7 +104,7 @@ class _Cases:
 
     def __init__(self, recipe: Recipe, data: Path, options: TrainOptions) -> None:
         card = load_card(recipe.card)
-        found = card.read(data, reading=options.reading)
+        found = card.read(data, reading=options.reading).for_training()
         self.recipe, self.options = recipe, options
         self.files = {case.case_id: case for case in found.cases}
         self.card = card.adopting(found)

@@ -15,6 +15,7 @@ from medseg.core.structures import StructureSet
 from medseg.data.cards import Card, load_card
 from medseg.data.cases import PreparedCase, Reader, read_case, swapped_labels
 from medseg.data.layouts import CaseFiles, DatasetFiles
+from medseg.data.layouts.case import OF_TEST
 from medseg.data.synthetic import SyntheticCases
 from medseg.findings.prediction import check_scores
 from medseg.io.atomic import write_text
@@ -102,13 +103,13 @@ def train(
     team.require_shares(recipe.training.batch)
     maps = _label_maps(recipe, card)
     network, notes = _network(recipe, card.structure_set, maps, options)
-    found = card.read(data, reading=options.reading)
+    found = card.read(data, reading=options.reading).for_training()
     card = card.adopting(found)
     split = _split(found, recipe, options)
     run = Run(out) if team.leads else FollowedRun(out)
     begun = run.begin(recipe, card, split, _command(options), anew=options.overwrite)
     with run.locked(), run.begun():
-        for text in (_describe(split, recipe), *notes):
+        for text in (_describe(split, recipe, found), *notes):
             say(text)
         by_id = {case.case_id: case for case in found.cases}
         read = maps.read if maps else partial(read_case, card=card, channels=recipe.channels)
@@ -321,10 +322,12 @@ def _origin(model: Model) -> BeganFrom:
     )
 
 
-def _describe(split: Split, recipe: Recipe) -> str:
+def _describe(split: Split, recipe: Recipe, found: DatasetFiles) -> str:
+    tests = sum(why == OF_TEST for _, why in found.aside)
     fold = "all cases are used for training" if split.fold is None else f"fold {split.fold} of {split.folds}"
     return (
         f"{recipe.name}: {fold} (seed {split.seed}): {counted(len(split.train), 'case')} to "
         f"train, {len(split.selection)} to choose the checkpoint, "
         f"{len(split.validation)} to measure at the end"
+        + (f"; {counted(tests, 'test case')} by folder or name left out" if tests else "")
     )

@@ -159,6 +159,10 @@ ONE_PERSON: dict[str, tuple[list[str], list[str]]] = {
         [f"{part}/{role}/{n}.nii" for part in ("test", "train") for role in ("img", "seg") for n in "ab"],
         ["test_a", "test_b", "train_a", "train_b"],
     ),
+    "parts of one name": (
+        [f"BRATS_{part}/{n}{m}.nii" for part in ("train", "test") for n in "ab" for m in ("", "_mask")],
+        ["BRATS_test_a", "BRATS_test_b", "BRATS_train_a", "BRATS_train_b"],
+    ),
     "two folders at the top": (["images/a.nii", "images/b.nii", "masks/a.nii", "masks/b.nii"], ["a", "b"]),
     "names that begin alike": (
         [f"{role}/{n}.nii" for role in ("images", "masks") for n in ("anna__1", "anna__2", "ben__1")],
@@ -175,6 +179,55 @@ ONE_PERSON: dict[str, tuple[list[str], list[str]]] = {
 def test_scans_of_a_person_are_one_group(shape: str, tmp_path: Path) -> None:
     names, groups = ONE_PERSON[shape]
     assert sorted(case.group for case in found(tmp_path, *names).cases) == groups
+
+
+PARTS: dict[str, tuple[list[str], list[str]]] = {
+    "train/ and test/": (
+        [f"{part}/{role}/{n}.nii" for part in ("train", "Testing") for role in ("img", "seg") for n in "ab"],
+        ["Testing_a", "Testing_b"],
+    ),
+    "imagesTs/ and labelsTs/": (
+        [f"{role}{part}/{part}1.nii" for role in ("images", "labels") for part in ("Tr", "Ts")],
+        ["Ts1"],
+    ),
+    "folders that differ in that word alone": (
+        [f"BRATS_{part}/{n}/{f}.nii" for part in ("train", "test") for n in "ab" for f in ("t1", "seg")],
+        ["BRATS_test_a", "BRATS_test_b"],
+    ),
+    "files that differ in that word": (
+        [f"{role}/{n}.nii" for role in ("images", "masks") for n in ("train_1", "train_2", "test_1")],
+        ["test_1"],
+    ),
+    "a validation part": (
+        [f"{part}/{n}.nii" for part in ("train", "val", "test set") for n in ("a", "a_mask")],
+        ["test set_a"],
+    ),
+    "a person of these initials": ([f"{p}/{n}.nii" for p in ("ts", "ab") for n in ("image", "seg")], []),
+    "a word of other names": (
+        [f"{p}/{n}.nii" for p in ("stress_test", "rest") for n in ("image", "seg")],
+        [],
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", PARTS)
+def test_no_training_sees_a_test_case(shape: str, tmp_path: Path) -> None:
+    names, tests = PARTS[shape]
+    dataset = found(tmp_path, *names)
+    assert sorted(case.case_id for case in dataset.cases if case.part == "test") == tests
+    kept = dataset.for_training()
+    assert [c.case_id for c in kept.cases] == [c.case_id for c in dataset.cases if c.case_id not in tests]
+    assert [why for _, why in kept.aside] == [
+        "it is a test case by its folder or name, which no training sees"
+    ] * len(tests)
+
+
+def test_test_cases_alone_train_where_their_own_folder_is_given(tmp_path: Path) -> None:
+    names = [f"test/{role}/{n}.nii" for role in ("images", "masks") for n in "ab"]
+    with pytest.raises(InputError, match="is a test case by its folder, as every case is") as caught:
+        found(tmp_path, *names).for_training()
+    assert caught.value.hint == "give the folder of the test cases itself to train on them"
+    assert len(read_layout(tmp_path / "test", "folder").for_training().cases) == 2
 
 
 def test_groups_are_those_of_their_table(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -197,6 +198,32 @@ def test_what_was_found_is_told_and_nothing_is_written(tmp_path: Path) -> None:
     assert "unlabelled.nii.gz: it has no label file" in told.err
     assert "patch" in told.err
     assert not (tmp_path / "run").exists()
+
+
+def test_cases_of_a_test_folder_never_train_and_are_told(tmp_path: Path) -> None:
+    data, run = tmp_path / "scans", tmp_path / "run"
+    first, *others = cases(tmp_path / "phantoms")
+    two_folders(data / "test", *first)
+    for case in others:
+        two_folders(data / "train", *case)
+    told = medseg("plan", "--data", data, "-o", run)
+    assert told.code == 0, told.err
+    assert "2 cases of 2 patients" in told.out
+    assert "parts by folder or name, read as one set, which is split anew: train 2" in told.out
+    aside = f"1 file, such as {data / 'test' / 'images' / first[0]}.nii.gz: it is a test case by its folder"
+    assert f"left aside: {aside}" in told.out
+    planned = json.loads(medseg("plan", "--data", data, "--json").out)
+    assert planned["left_aside"][0].startswith(aside)
+    shrunk(run / "recipe.toml")
+    trained = medseg("train", "--data", data, "-o", run, "--epochs", 1, "--fold", "none", "--threads", 1)
+    assert trained.code == 0, trained.err
+    assert "2 cases to train" in trained.err
+    assert "1 test case by folder or name left out" in trained.err
+    split = json.loads((run / "run.json").read_text())["split"]
+    assert split["train"] == [f"train_{name}" for name, _, _ in others]
+    assert "1 test case by folder or name: a training leaves them out" in medseg("check", data).out
+    converted = medseg("convert", data, tmp_path / "other", "--to", "nnunet")
+    assert "warning: 1 test case by folder or name: what is written does not state which" in converted.err
 
 
 def test_every_fold_is_trained_and_their_models_predict_together(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, counted
 from medseg.core.structures import Structure
 from medseg.io import ReadOptions, stem_and_suffix
 from medseg.io.names import (
@@ -36,6 +36,7 @@ class CaseFiles:
         channels: a file for each channel by name, where they lie apart.
         relabel: values of the label file that stand for others, where a layout has another convention.
         reading: decisions that its files leave open.
+        part: of the dataset, as names state it: train, validation or test; empty where they do not.
     """
 
     case_id: str
@@ -45,6 +46,7 @@ class CaseFiles:
     channels: Mapping[str, Path] = field(default_factory=dict)
     relabel: Mapping[int, int] = field(default_factory=dict)
     reading: ReadOptions = ReadOptions()
+    part: str = ""
 
     @property
     def source(self) -> Path | Mapping[str, Path]:
@@ -68,10 +70,46 @@ class DatasetFiles:
     ignore: int | None = None
     aside: tuple[tuple[Path, str], ...] = ()
 
+    @property
+    def parts(self) -> Counter[str]:
+        """How many cases each part has that names state."""
+        return Counter(case.part for case in self.cases if case.part)
+
+    @property
+    def left_aside(self) -> tuple[str, ...]:
+        """A sentence on each reason for which files are part of no case."""
+        first: dict[str, Path] = {}
+        for path, why in self.aside:
+            first.setdefault(why, path)
+        count = Counter(why for _, why in self.aside)
+        return tuple(f"{counted(count[why], 'file')}, such as {path}: {why}" for why, path in first.items())
+
+    def for_training(self) -> DatasetFiles:
+        """The dataset without its test cases, which no training sees, and which are left aside.
+
+        Raises:
+            InputError: there are no others.
+        """
+        kept = tuple(case for case in self.cases if case.part != TEST)
+        tests = [case.image for case in self.cases if case.part == TEST]
+        if not kept:
+            raise InputError(
+                "is a test case by its folder, as every case is, and no training sees those",
+                source=tests[0],
+                hint="give the folder of the test cases itself to train on them",
+            )
+        return replace(self, cases=kept, aside=(*self.aside, *((image, OF_TEST) for image in tests)))
+
     def read_with(self, reading: ReadOptions) -> DatasetFiles:
         """The same cases, whose files are read as `reading` says."""
         return replace(self, cases=tuple(replace(case, reading=reading) for case in self.cases))
 
+
+TEST = "test"
+"""The part of a dataset that no training sees."""
+
+OF_TEST = "it is a test case by its folder or name, which no training sees"
+"""Why a case is left aside."""
 
 INCOMPLETE = "add the missing file, or move the other one elsewhere"
 

@@ -143,6 +143,15 @@ def _words(name: str) -> list[_Word]:
     return [_Word(mark, word, end) for mark, word, end in words if word]
 
 
+def words_of(name: str) -> tuple[str, ...]:
+    """The words of a name in lower case, also those of roles.
+
+    >>> words_of("BRATS-Test (images)")
+    ('brats', 'test', 'images')
+    """
+    return tuple(word.plain for word in _words(name))
+
+
 def channel_words(words: tuple[str, ...]) -> bool:
     """Whether what an image is called beyond its case names a channel.
 

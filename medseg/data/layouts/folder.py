@@ -20,6 +20,7 @@ from pathlib import Path
 
 from medseg.core.errors import InputError, counted
 from medseg.data.layouts.case import (
+    TEST,
     CaseFiles,
     DatasetFiles,
     group_of,
@@ -31,14 +32,10 @@ from medseg.data.layouts.description import LISTER, StatedLabels, description_of
 from medseg.data.layouts.file_roles import FileName, alike, channel_names, channel_words, name_of
 from medseg.data.layouts.groups import stated_groups
 from medseg.data.layouts.layout import Layout
+from medseg.data.layouts.parts import Parts
 from medseg.data.layouts.scans import cases_of, files
 from medseg.io import read_segments, states_segments, stem_and_suffix
 from medseg.io.dicom.series import holds_labels
-
-PARTS = frozenset(
-    ("test", "testing", "tr", "train", "training", "trainset", "ts", "val", "valid", "validation")
-)
-"""Names of folders that hold a part of a dataset, and not the scans of a person."""
 
 UNLABELLED, WITHOUT_IMAGE = "it has no label file", "it has no image"
 """Why a file is part of no case."""
@@ -81,8 +78,12 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             hint=f"name them alike ({EXAMPLES}), or {TABLE}",
         )
     channels = _channels(folder, pairs)
-    persons = _persons(pairs)
-    cases = tuple(_case(case, channels, person) for case, person in zip(pairs, persons, strict=True))
+    parts = Parts.of(file.path.relative_to(folder) for file in found)
+    persons = _persons(pairs, parts)
+    cases = tuple(
+        replace(_case(case, channels, person), part=_part(case, parts, folder))
+        for case, person in zip(pairs, persons, strict=True)
+    )
     if not complete:
         paired = {image.path for case in pairs for image in case.images.values()}
         cases += cases_of([image for image in images if image.path not in paired], folder)
@@ -260,13 +261,20 @@ def _folder_of(case: _Found) -> Path:
     return next(iter(case.images.values())).path.parent
 
 
-def _persons(found: Sequence[_Found]) -> list[str]:
+def _part(found: _Found, parts: Parts, folder: Path) -> str:
+    """The part of the dataset that a case is of: test where any of its files is."""
+    files = (found.label, *found.images.values())
+    stated = {parts.part_of(file.path.relative_to(folder)) for file in files} - {""}
+    return TEST if TEST in stated else min(stated, default="")
+
+
+def _persons(found: Sequence[_Found], parts: Parts) -> list[str]:
     """Whose each case is, as far as folders and names tell; empty where they do not.
 
     All cases below a folder are of one person, but not where the one folder without others in it has all
     cases, nor in folders such as train/. Else names that begin alike, up to the first `__`, are of one.
     """
-    places = [tuple(p for p in case.label.places if p.lower() not in PARTS) for case in found]
+    places = [tuple(p for p in case.label.places if not parts.stated_by(p)) for case in found]
     if len({p[:1] for p in places}) == 1 and not any(p[1:] for p in places):
         places = [()] * len(places)
     return [p[0] if p else _before_mark(case.label.path) for case, p in zip(found, places, strict=True)]

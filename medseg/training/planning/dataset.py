@@ -107,7 +107,7 @@ def survey(data: Path, options: PlanOptions, on_case: Callable[[int, int], None]
         UsageError: a name is given for a value that no case has.
     """
     layout = layout_of(data)
-    found = origin(data, layout, complete=True, reading=options.reading)
+    found = origin(data, layout, complete=True, reading=options.reading).for_training()
     if isinstance(options.names, StructureSet):
         found = replace(found, structures=options.names)
     elif options.names:
@@ -203,7 +203,7 @@ def plan_of_run(
     if options.team.leads:
         require_place(out, every=options.trainings > 1)
         if path.is_file() and not overwrite:
-            found = found_in(data, complete=True, reading=options.reading)
+            found = found_in(data, complete=True, reading=options.reading).for_training()
             _require_folds(found, options)
             structures = load_card(out / CARD).structure_set if options.names else found.structures
             refuse_contradictions(out, structures, options.names, options.profile, options.max_memory)
