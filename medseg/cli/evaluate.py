@@ -23,10 +23,19 @@ RECENT = 20
 """Cases from whose times the time that is left is told."""
 
 
-Pred = Annotated[Path, typer.Argument(help="Predicted segmentation: a label file, or a folder of them.")]
-Ref = Annotated[
+Pred = Annotated[
     Path,
-    typer.Argument(help="Reference: a label file, a folder with the same file names, or a dataset."),
+    typer.Argument(
+        help="Predicted segmentation: a label file, a folder of them, or a table (.csv, .tsv) with the "
+        "columns case, prediction and label."
+    ),
+]
+Ref = Annotated[
+    Path | None,
+    typer.Argument(
+        help="Reference: a label file, a folder with the same file names, or a dataset. Leave it out where a "
+        "table of predictions lists the labels."
+    ),
 ]
 Mode = Annotated[
     str | None,
@@ -85,7 +94,7 @@ Workers = Annotated[
 
 def command(
     pred: Pred,
-    ref: Ref,
+    ref: Ref = None,
     labels: opt.Labels = None,
     ignore: opt.Ignore = None,
     tolerance: opt.Tolerance = None,
@@ -115,8 +124,10 @@ def command(
 ) -> None:
     """Measure predictions against references. With -o FOLDER, writes tables, JSON and reports."""
     from medseg.evaluation.evaluate import evaluate
+    from medseg.evaluation.pairs import has_several
     from medseg.metrics.instances import InstanceRule
 
+    _require_reference(pred, ref)
     folder = out if out is not None and (out.is_dir() or not out.suffix) else None
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
     _require_targets(targets, (pred, ref, labels, anchors, images), overwrite)
@@ -135,7 +146,7 @@ def command(
         lesions=lesions or (),
         instances=InstanceRule() if instances else None,
         model=name,
-        **_shared(workers, threads, many=ref.is_dir()),
+        **_shared(workers, threads, many=has_several(ref or pred)),
         out=folder,
         images=images,
         reading=reading,
@@ -143,6 +154,27 @@ def command(
         progress=_Meter(),
     )
     _finish(found, targets, strict, overwrite, as_json)
+
+
+def _require_reference(pred: Path, ref: Path | None) -> None:
+    """Refuse what only a table of predictions may lack, or may not have.
+
+    Raises:
+        UsageError: references are needed, or given beside a table that lists them.
+    """
+    from medseg.data.layouts.table import fits
+
+    if ref is None and not fits(pred):
+        raise UsageError(
+            f"{pred.name} needs a reference to be measured against",
+            hint="give a file or folder of references, or a table with the columns case, prediction, label",
+        )
+    if ref is not None and fits(pred):
+        raise UsageError(
+            "is a table of predictions, which lists the references too",
+            source=pred,
+            hint=f"leave out {ref}",
+        )
 
 
 def _finish(

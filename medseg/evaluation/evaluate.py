@@ -14,7 +14,7 @@ from medseg.evaluation import pool, protocols
 from medseg.evaluation.folder import EvaluationFolder
 from medseg.evaluation.label_names import ignoring, known_values
 from medseg.evaluation.measure import EvaluationOptions, Measured, Scan, Task, died, measure
-from medseg.evaluation.pairs import pair_files
+from medseg.evaluation.pairs import has_several, pair_files
 from medseg.evaluation.result import Evaluation, settings_content
 from medseg.io import ReadOptions
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
@@ -30,7 +30,7 @@ Progress = Callable[[int, int, str], None]
 
 def evaluate(
     pred: Path,
-    ref: Path,
+    ref: Path | None = None,
     *,
     structures: StructureSet | Path | None = None,
     ignore: int | None = None,
@@ -61,7 +61,7 @@ def evaluate(
 
     Args:
         pred: a label file, or a folder of them.
-        ref: likewise.
+        ref: likewise, or a table of a dataset. None where `pred` is a table of predictions and label files.
         structures: what the label values mean, or a JSON file that says so (see
             `named_structures`); without, every value found is a structure, named as the folder of references
             says where it does, else by its value.
@@ -97,15 +97,16 @@ def evaluate(
     protocols.require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
         raise UsageError("reports of cases are written to a folder", hint="give -o FOLDER")
-    pairs, warnings = pair_files(Path(pred), Path(ref), reading)
-    pairs, structures, more = known_values(pairs, structures, Path(ref), challenge, workers)
+    ref = Path(pred if ref is None else ref)
+    pairs, warnings = pair_files(Path(pred), ref, reading)
+    pairs, structures, more = known_values(pairs, structures, ref, challenge, workers)
     structures, left_out = (structures, ()) if ignore is None else ignoring(structures, ignore)
     more = (*more, *left_out)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     options = with_rules(options, structures, lesions, instances)
     options = replace(options, reading=(reading or ReadOptions()).of_labels(2))
     settings = settings_content(structures, options)
-    tasks = [Task(pair, structures, options, alone=not Path(ref).is_dir()) for pair in pairs]
+    tasks = [Task(pair, structures, options, alone=not has_several(ref)) for pair in pairs]
     if images is not None:
         tasks, unseen = _with_scans(tasks, images)
         more = (*more, *unseen)
@@ -117,7 +118,7 @@ def evaluate(
     measured = _measured(tasks, workers, progress)
     cases = [found.case for found in measured if found.case is not None]
     warnings = (*warnings, *more, *(challenge.warnings if challenge else ()), *ignored_nowhere(ignore, cases))
-    found = _evaluation(tasks, measured, warnings, model, Path(ref).resolve().name)
+    found = _evaluation(tasks, measured, warnings, model, ref.resolve().name)
     if folder is not None:
         folder.write(found)
     return found

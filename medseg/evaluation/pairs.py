@@ -13,7 +13,7 @@ from medseg.core.volume import Grid, LabelMap
 from medseg.data.bids import may_be_of_one_scan, segmentations
 from medseg.data.cases import relabelled
 from medseg.data.label_files import label_values
-from medseg.data.layouts import detect, read_layout
+from medseg.data.layouts import detect, read_layout, table
 from medseg.io import ReadOptions, read_label_file, states_segments
 from medseg.io.names import (
     lists_file,
@@ -56,19 +56,23 @@ def pair_files(
 ) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
     """The references with their predictions, by name, and messages about the rest.
 
-    A folder of references may be a dataset in a layout that is known: its label files are taken. In another
-    folder, a scan that lies beside its labels is left out.
+    A folder of references may be a dataset in a layout that is known, or a table of one: its label files are
+    taken. In another folder, a scan that lies beside its labels is left out. A table against itself lists
+    predictions too.
 
     Raises:
         UsageError: file against folder, one folder against itself, no match at all, or two files
             that differ only by suffix.
-        InputError: a path does not exist, or a dataset has no labels.
+        InputError: a path does not exist, a dataset has no labels, or a table is not as it must be.
     """
     for path in (pred, ref):
         require_there(path)
-    if pred.is_dir() != ref.is_dir():
+    if pred == ref and table.fits(ref):
+        listed_pairs = table.read_pairs(ref)
+        return tuple(FilePair(c, r, p, reading=reading or ReadOptions()) for c, r, p in listed_pairs), ()
+    if pred.is_dir() != has_several(ref):
         raise UsageError(f"{pred.name} and {ref.name} must both be files or both be folders")
-    if not ref.is_dir():
+    if not has_several(ref):
         return (FilePair(stem_and_suffix(ref)[0], ref, pred, reading=reading or ReadOptions()),), ()
     if pred.resolve() == ref.resolve():
         raise UsageError("predictions and references are in the same folder", source=ref)
@@ -89,10 +93,15 @@ def pair_files(
     return pairs, said
 
 
+def has_several(ref: Path) -> bool:
+    """Whether a path may have several references: a folder or a table."""
+    return ref.is_dir() or table.fits(ref)
+
+
 def _layout(ref: Path) -> str | None:
     """The layout of a folder of references; None for one that holds label files alone."""
-    found = detect(ref)
-    if found or images_in(ref):
+    found = detect(ref) if has_several(ref) else None
+    if found or not ref.is_dir() or images_in(ref):
         return found
     try:
         read_layout(ref, "folder", complete=False)
@@ -240,7 +249,7 @@ def _reference(pair: FilePair, structures: StructureSet, like: Grid | None = Non
 
 def stated_structures(ref: Path) -> StructureSet:
     """The structures that a folder of references, which is a dataset, states itself; else none."""
-    layout = _layout(ref) if ref.is_dir() else None
+    layout = None if table.lists_predictions(ref) else _layout(ref)
     if layout is None:
         return StructureSet()
     files = read_layout(ref, layout, complete=False)

@@ -58,6 +58,39 @@ def test_of_several_results_that_bids_may_mean_none_is_taken(tmp_path: Path) -> 
     assert "none was taken of: sub-01_dseg (sub-01_T1w_seg and sub-01_T2w_seg)" in content["warnings"][0]
 
 
+def test_a_table_lists_predictions_and_their_references(tmp_path: Path) -> None:
+    """Whatever the files are called; a case without a prediction counts as missed."""
+    segmented(tmp_path, "x/expert one.nii.gz", "y/net.nii.gz", "z/other.nii.gz")
+    table = tmp_path / "pairs.csv"
+    table.write_text("case,Pred,Mask\nanna,y/net.nii.gz,x/expert one.nii.gz\nbert,,z/other.nii.gz\n")
+    content = done("evaluate", table, "--no-surface", "--json", "-o", tmp_path / "out").json()
+    assert isinstance(content, dict)
+    assert [case["case_id"] for case in content["cases"]] == ["anna", "bert"]
+    assert [case["case_id"] for case in content["failures"]] == ["bert"]
+    assert (tmp_path / "out" / "cohort.html").is_file()
+    assert "lists the references too" in refused(2, "evaluate", table, tmp_path / "x")
+    assert "needs a reference" in refused(2, "evaluate", tmp_path / "y")
+    for text, fault in {
+        "case,image,label\n": "has the columns case, image, label, and not prediction",
+        "prediction,label\nno.nii,x/expert one.nii.gz\n": "no.nii in line 2, which does not exist",
+        "prediction,label\ny/net.nii.gz,\n": "has no label in line 2",
+        "case,prediction,label\n": "lists no case",
+        "label,prediction\n" + "z/other.nii.gz,y/net.nii.gz\n" * 2: "lists 'other' more than once",
+    }.items():
+        table.write_text(text)
+        assert fault in refused(3, "evaluate", table)
+
+
+def test_a_table_of_a_dataset_is_a_reference(tmp_path: Path) -> None:
+    segmented(tmp_path, "masks/1.nii.gz", "masks/2.nii.gz", "results/anna_seg.nii.gz", "results/bert.nii.gz")
+    table = tmp_path / "cases.csv"
+    table.write_text("case,image,label\nanna,a.nii.gz,masks/1.nii.gz\nbert,b.nii.gz,masks/2.nii.gz\n")
+    content = done("evaluate", tmp_path / "results", table, "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    assert [case["case_id"] for case in content["cases"]] == ["anna", "bert"]
+    assert content["failures"] == []
+
+
 def test_files_in_sub_folders_are_counted_where_none_is_paired(tmp_path: Path) -> None:
     pred = segmented(tmp_path / "pred", "deep/a.nii.gz", "deep/er/b.nii.gz")
     ref = segmented(tmp_path / "ref", "a.nii.gz")

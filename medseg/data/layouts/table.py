@@ -2,6 +2,7 @@
 
     case,image,label,group                   paths from the folder of the table, or whole ones
     case,t1,flair,label,group                several channels, a column each
+    case,prediction,label                    what `medseg evaluate` measures
 
 `label` may be left empty, and be called mask or seg; `case` and `group` may be left out. A column patient or
 subject is the group.
@@ -10,22 +11,23 @@ subject is the group.
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, listed
 from medseg.data.layouts.case import CaseFiles, DatasetFiles, group_of, require_distinct, require_own_files
 from medseg.data.layouts.folder import segments_of
 from medseg.data.layouts.layout import Layout
 from medseg.io import stem_and_suffix
 from medseg.io.names import BROKEN_LINK, is_broken_link
 
-CASE, LABEL, GROUP, IMAGE = "case", "label", "group", "image"
+CASE, LABEL, GROUP, IMAGE, PREDICTION = "case", "label", "group", "image", "prediction"
 _ALSO_CALLED = {
     "case_id": CASE, "id": CASE, "name": CASE,
     "labels": LABEL, "mask": LABEL, "seg": LABEL, "segmentation": LABEL,
     "patient": GROUP, "subject": GROUP, "person": GROUP,
     "scan": IMAGE,
+    "pred": PREDICTION, "predicted": PREDICTION, "predictions": PREDICTION,
 }  # fmt: skip
 SEPARATORS = {".csv": ",", ".tsv": "\t"}
 SPELT = {";": "semicolons", "\t": "tabs", ",": "commas"}
@@ -64,6 +66,53 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     require_own_files(cases, folder)
     names = channels if len(channels) > 1 else ()
     return DatasetFiles(cases, names, segments_of(cases))
+
+
+def lists_predictions(path: Path) -> bool:
+    """Whether it is a table of predictions, which is none of a dataset."""
+    return fits(path) and PREDICTION in _rows(path)[0]
+
+
+def read_pairs(path: Path) -> list[tuple[str, Path, Path | None]]:
+    """The cases of a table of predictions, each with its label file and its prediction, if it has one.
+
+    Raises:
+        InputError: it is no such table, it lists no case or one twice, or a file is missing.
+    """
+    header, rows = _rows(path)
+    _require_separator(path, header)
+    if lacking := [name for name in (PREDICTION, LABEL) if name not in header]:
+        raise InputError(
+            f"has the columns {', '.join(header)}, and not {listed(lacking)}",
+            source=path,
+            hint="begin it with the line: case,prediction,label",
+        )
+    found: dict[str, tuple[str, Path, Path | None]] = {}
+    for number, row in enumerate(rows, start=2):
+        if not row[LABEL]:
+            raise InputError(f"has no label in line {number}", source=path, hint="add the file")
+        label = path.parent / row[LABEL]
+        prediction = path.parent / row[PREDICTION] if row[PREDICTION] else None
+        _require_there(path, number, [label, prediction])
+        name = row.get(CASE) or stem_and_suffix(label)[0]
+        if name in found:
+            raise InputError(f"lists {name!r} more than once", source=path, hint="name each case once")
+        found[name] = (name, label, prediction)
+    if not found:
+        raise InputError("lists no case", source=path, hint="add a line for each case")
+    return list(found.values())
+
+
+def _require_there(table: Path, number: int, files: Iterable[Path | None]) -> None:
+    """Refuse a file of a line that is not there."""
+    absent = [path for path in files if path is not None and not path.exists()]
+    if absent:
+        fault = BROKEN_LINK if is_broken_link(absent[0]) else "does not exist"
+        raise InputError(
+            f"lists {absent[0]} in line {number}, which {fault}",
+            source=table,
+            hint=f"give paths from {table.parent}, or whole ones",
+        )
 
 
 def _require_separator(path: Path, header: Sequence[str]) -> None:
@@ -108,7 +157,7 @@ def _rows(path: Path) -> tuple[tuple[str, ...], list[dict[str, str]]]:
 def _column(name: str) -> str:
     name = name.strip()
     return _ALSO_CALLED.get(
-        name.lower(), name.lower() if name.lower() in (CASE, LABEL, GROUP, IMAGE) else name
+        name.lower(), name.lower() if name.lower() in (CASE, LABEL, GROUP, IMAGE, PREDICTION) else name
     )
 
 
@@ -120,14 +169,8 @@ def _case(
     lacking = [name for name in (*channels, LABEL) if not row[name]]
     if lacking and (complete or not files):
         raise InputError(f"has no {lacking[0]} in line {number}", source=table, hint="add the file")
-    absent = [path for path in (*files.values(), label) if path is not None and not path.exists()]
-    if absent and complete:
-        fault = BROKEN_LINK if is_broken_link(absent[0]) else "does not exist"
-        raise InputError(
-            f"lists {absent[0]} in line {number}, which {fault}",
-            source=table,
-            hint=f"give paths from {table.parent}, or whole ones",
-        )
+    if complete:
+        _require_there(table, number, [*files.values(), label])
     first = next(iter(files.values()))
     name = row.get(CASE) or stem_and_suffix(first)[0]
     return CaseFiles(name, first, label, row.get(GROUP) or group_of(name), files if len(channels) > 1 else {})
