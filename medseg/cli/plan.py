@@ -74,11 +74,13 @@ def command(
     options = plan_options(names, profile, max_memory, training)
     seen = survey(data, options, progress)
     rewrite("")
+    said = _said_of_labels(seen.like)
     if not as_json:
-        result(understood(seen))
+        result("\n".join((understood(seen), *(f"warning: {text}" for text in said))))
     made = planned(seen, options)
     if as_json:
-        result(choices_json(made.reasons, seen.like.doubts, seen.found.files.left_aside))
+        doubts = (*seen.like.doubts, *said)
+        result(choices_json(made.reasons, doubts, seen.found.files.left_aside))
     else:
         result("")
         result(choices(made.reasons))
@@ -153,9 +155,12 @@ def progress(number: int, of: int) -> None:
 
 def understood(seen: Survey) -> str:
     """What was found in a folder, as tables."""
+    from medseg.data.layouts.mask_folders import is_mask_folder
+
     like, files = seen.like, seen.found.files
     cases = like.cases
     groups = len({case.group for case in cases})
+    of_masks = is_mask_folder(files.cases[0].label)
     lines = [
         f"{counted(len(cases), 'case')} of {counted(groups, 'patient')}, read as the layout {seen.layout}",
         f"first case: {files.cases[0].case_id}",
@@ -163,7 +168,7 @@ def understood(seen: Survey) -> str:
             f"  {name}: {path}"
             for name, path in (files.cases[0].channels or {"image": files.cases[0].image}).items()
         ),
-        f"  labels: {files.cases[0].label}",
+        f"  labels: {files.cases[0].label}" + (", one mask a structure" if of_masks else ""),
         f"voxels: {_side(like)}; scans: {_spread([case.shape for case in cases])} voxels",
         "",
         table([("channel", "values"), *_channels(seen)]),
@@ -178,6 +183,14 @@ def understood(seen: Survey) -> str:
     if files.aside:
         lines += ["", *(f"left aside: {text}" for text in files.left_aside)]
     return "\n".join(lines)
+
+
+def _said_of_labels(like: Fingerprint) -> list[str]:
+    """What label files say of themselves, such as that masks overlap; a training tells it of its cases."""
+    from medseg.findings.finding import gathered
+
+    said = [(case.case_id, text) for case in like.cases for text in case.said]
+    return [f"labels of {text}" for text in gathered(said, len(like.cases))]
 
 
 def _channels(seen: Survey) -> list[tuple[str, str]]:

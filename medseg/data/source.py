@@ -125,8 +125,8 @@ def _structures(files: DatasetFiles, layout: str) -> StructureSet:
     """Structures that a folder states, or that its masks are named for, or else its label values."""
     if files.regions:
         return StructureSet(files.regions, files.ignore)
-    if mask_names := LAYOUTS.find(layout).mask_names:
-        names = mask_names(files.cases)
+    of_masks = LAYOUTS.find(layout).mask_names
+    if of_masks and not files.labels and (names := of_masks(files.cases)):
         return from_labels([Structure(n, name.replace("_", " ")) for n, name in enumerate(names, start=1)])
     if files.labels:
         return from_labels(files.labels, files.ignore)

@@ -45,7 +45,7 @@ def read_mask_folder(
         ResourceError: the masks cannot fit in memory.
     """
     folder = Path(folder)
-    files = _files(folder)
+    files = masks_in(folder)
     if values is None:
         values = {stem_and_suffix(path)[0]: n for n, path in enumerate(files.values(), start=1)}
     wanted = names_by_key(values)
@@ -93,8 +93,12 @@ def _binary(mask: LabelMap, path: Path) -> NDArray[np.bool_]:
     return np.asarray(mask.array != 0)
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """The masks of a folder by the key of their names, sorted; `.img` is part of its `.hdr`."""
+def masks_in(folder: Path) -> dict[str, Path]:
+    """The masks of a folder by the key of their names, sorted; `.img` is part of its `.hdr`.
+
+    Raises:
+        InputError: there is none, or two have one name.
+    """
     try:
         names = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and lists_file(p))
     except OSError as fault:

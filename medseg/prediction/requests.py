@@ -14,8 +14,9 @@ from medseg.data import bids
 from medseg.data.layouts import CaseFiles, detect, read_layout, table
 from medseg.data.layouts.case import plain
 from medseg.data.layouts.file_roles import name_of
+from medseg.data.layouts.mask_folders import is_mask_folder
 from medseg.data.layouts.nnunet import stated_channels
-from medseg.data.layouts.scans import numbered_cases, scans_of
+from medseg.data.layouts.scans import cases_of, files, numbered_cases
 from medseg.io import files_of, is_dicom_folder, stem_and_suffix
 from medseg.io.contents import require_true_suffix
 from medseg.io.formats import FORMATS
@@ -193,25 +194,29 @@ def _cases_at(path: Path, say: Say) -> Sequence[InputCase]:
     if not path.is_dir():
         return _table_cases(path, say) if table.fits(path) else [_file_case(path)]
     if bids.is_root(path):
-        found = [replace(_file_case(scan), warnings=bids.misplaced(scan, path)) for scan in bids.scans(path)]
-        say(f"{path.resolve().name} is read as a BIDS dataset: {counted(len(found), 'scan')}")
-        return found
+        cases = [replace(_file_case(scan), warnings=bids.misplaced(scan, path)) for scan in bids.scans(path)]
+        say(f"{path.resolve().name} is read as a BIDS dataset: {counted(len(cases), 'scan')}")
+        return cases
     if is_dicom_folder(path):
         _tell_aside([p for p in _entries(path) if p.is_dir() or is_no_scan(p)], path, say)
         return [_dicom_case(path)]
     entries = _entries(path)
     series = [p for p in entries if p.is_dir() and is_dicom_folder(p)]
     scans = without_pictures([*series, *(p for p in entries if lists_file(p) and _is_scan(p))])
-    files = _without_labels([p for p in scans if p not in series], say)
-    numbered = [_dataset_case(case, path) for case in numbered_cases(files, stated_channels(path.parent))]
-    cases = (numbered or [_file_case(p) for p in files]) + [_dicom_case(p) for p in series]
+    alone = _without_labels([p for p in scans if p not in series], say)
+    numbered = [_dataset_case(case, path) for case in numbered_cases(alone, stated_channels(path.parent))]
+    cases = (numbered or [_file_case(p) for p in alone]) + [_dicom_case(p) for p in series]
     if not cases and (layout := detect(path)):
         cases = [_dataset_case(case, path) for case in read_layout(path, layout, complete=False).cases]
         say(f"{path.resolve().name} is read in the layout {layout}: {counted(len(cases), 'case')}")
     elif not cases and not bids.lacks_description(path):
-        cases = [_dataset_case(case, path) for case in scans_of(path)]
+        found = files(path)
+        cases = [_dataset_case(case, path) for case in cases_of([f for f in found if not f.is_label], path)]
         if cases:
             say(f"{path.resolve().name} is read with the folders in it: {counted(len(cases), 'case')}")
+        if masks := [f.path for f in found if f.is_label and is_mask_folder(f.path)]:
+            example = masks[0].relative_to(path).as_posix()
+            say(f"left out: one mask a structure in {counted(len(masks), 'folder')}, such as {example}/")
     elif cases:
         _tell_aside(_passed_over(entries, cases), path, say)
     if not cases:

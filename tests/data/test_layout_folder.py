@@ -9,6 +9,7 @@ import pytest
 from medseg.core.errors import InputError
 from medseg.data.layouts import detect, layout_of, read_layout
 from medseg.data.layouts.case import DatasetFiles
+from medseg.data.layouts.mask_folders import mask_names
 
 
 def found(folder: Path, *names: str, complete: bool = True) -> DatasetFiles:
@@ -239,6 +240,75 @@ def test_groups_are_those_of_their_table(tmp_path: Path) -> None:
 def test_results_of_medseg_are_no_cases(tmp_path: Path) -> None:
     dataset = found(tmp_path, "a.nii", "a_mask.nii", "a_seg.nii", "a_seg.json", "a_overlay.png")
     assert listed(dataset, tmp_path) == {"a": (["a.nii"], "a_mask.nii")}
+
+
+MASKS: dict[str, tuple[list[str], dict[str, tuple[list[str], str]]]] = {
+    "in a folder beside the scan": (
+        [f"{p}/{n}.nii" for p in "ab" for n in ("scan_1", "masks/liver", "masks/spleen")],
+        {p: ([f"{p}/scan_1.nii"], f"{p}/masks") for p in "ab"},
+    ),
+    "in a folder beside several channels": (
+        [f"{p}/{n}.nii" for p in "ab" for n in ("t1", "flair", "labels/liver", "labels/spleen")],
+        {p: ([f"{p}/flair.nii", f"{p}/t1.nii"], f"{p}/labels") for p in "ab"},
+    ),
+    "in a folder a case": (
+        ["images/a.nii", "images/b.nii", *(f"masks/{p}/{n}.nii" for p in "ab" for n in ("liver", "spleen"))],
+        {p: ([f"images/{p}.nii"], f"masks/{p}") for p in "ab"},
+    ),
+    "beside the scan": (
+        [f"{p}/{n}.nii" for p in ("ann", "bob") for n in ("image", "liver", "spleen")],
+        {p: ([f"{p}/image.nii"], p) for p in ("ann", "bob")},
+    ),
+    "beside the scan, marked, and not all": (
+        ["a/ct.nii", "a/liver_mask.nii", "a/spleen_mask.nii", "b/ct.nii", "b/liver_mask.nii"],
+        {p: ([f"{p}/ct.nii"], p) for p in "ab"},
+    ),
+    "below parts": (
+        [
+            f"{p}/x/{n}.nii"
+            for p in ("train", "val")
+            for n in ("ct", "segmentations/liver", "segmentations/kidney")
+        ],
+        {f"{p}_x": ([f"{p}/x/ct.nii"], f"{p}/x/segmentations") for p in ("train", "val")},
+    ),
+    "of one person": (
+        ["scan.nii", "masks/liver.nii", "masks/spleen.nii"],
+        {"one": (["scan.nii"], "masks")},
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", MASKS)
+def test_one_mask_a_structure_is_the_label_of_its_case(shape: str, tmp_path: Path) -> None:
+    names, expected = MASKS[shape]
+    expected = expected if len(expected) > 1 else {tmp_path.name: next(iter(expected.values()))}
+    dataset = found(tmp_path, *names)
+    assert {name.removesuffix("_1"): files for name, files in listed(dataset, tmp_path).items()} == expected
+    assert set(mask_names(dataset.cases)) <= {"liver", "spleen", "kidney", "liver_mask", "spleen_mask"}
+    assert len(mask_names(dataset.cases)) == 2
+
+
+NO_MASKS: dict[str, list[str]] = {
+    "of several readers": [f"{p}/{n}.nii" for p in "ab" for n in ("ct", "masks/reader1", "masks/reader2")],
+    "numbers": [f"{p}/{n}.nii" for p in "ab" for n in ("ct", "masks/1", "masks/2")],
+    "names that do not recur": ["a/ct.nii", "a/x.nii", "a/y.nii", "b/ct.nii", "b/v.nii", "b/w.nii"],
+    "scans of several dates": [f"{p}/{n}.nii" for p in "ab" for n in ("ct", "before", "after")],
+    "two scans of a case": [f"{p}/{n}.nii" for p in "ab" for n in ("x", "y", "masks/liver", "masks/spleen")],
+}
+
+
+@pytest.mark.parametrize("shape", NO_MASKS)
+def test_what_may_be_other_than_masks_is_a_question(shape: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError) as caught:
+        found(tmp_path, *NO_MASKS[shape])
+    assert caught.value.hint
+
+
+def test_label_files_and_folders_of_masks_are_not_mixed(tmp_path: Path) -> None:
+    names = [f"{p}/{n}.nii" for p in "ab" for n in ("ct", "masks/liver", "masks/spleen")]
+    dataset = found(tmp_path, *names, "c/ct.nii", "c/seg.nii")
+    with pytest.raises(InputError, match=r"c/seg\.nii: is a label file, and .*a/masks a folder with a mask"):
+        mask_names(dataset.cases)
 
 
 AMBIGUOUS: dict[str, tuple[list[str], str]] = {

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from medseg.core.errors import InputError
-from medseg.data.layouts import detect, read_layout
+from medseg.data.layouts import LAYOUTS, detect, read_layout
 from medseg.data.layouts.case import CaseFiles
 
 
@@ -73,3 +73,14 @@ def test_faulty_table_is_refused_with_its_line(text: str, fault: str, tmp_path: 
     with pytest.raises(InputError) as caught:
         cases(tmp_path, text)
     assert fault in str(caught.value)
+
+
+def test_the_label_of_a_case_may_be_a_folder_of_masks(tmp_path: Path) -> None:
+    for name in ("liver", "spleen"):
+        (tmp_path / "m").mkdir(exist_ok=True)
+        (tmp_path / "m" / f"{name}.nii").write_bytes(b"no image")
+    found = cases(tmp_path, "case,image,label\nx,a.nii,m\n")
+    assert found[0].label == tmp_path / "m"
+    of_masks = LAYOUTS.find("table").mask_names
+    assert of_masks is not None
+    assert of_masks(found) == ("liver", "spleen")

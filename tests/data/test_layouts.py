@@ -19,7 +19,7 @@ from medseg.data.layouts.decathlon import read as read_decathlon
 from medseg.data.layouts.description import read_json
 from medseg.data.layouts.folder import read as read_images
 from medseg.data.layouts.label_maps import read as read_label_maps
-from medseg.data.layouts.masks import mask_names
+from medseg.data.layouts.mask_folders import mask_names
 from medseg.data.layouts.masks import read as read_masks
 from medseg.data.layouts.nnunet import read as read_nnunet
 from medseg.data.layouts.promise12 import read as read_promise12

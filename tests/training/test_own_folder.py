@@ -226,6 +226,47 @@ def test_cases_of_a_test_folder_never_train_and_are_told(tmp_path: Path) -> None
     assert "warning: 1 test case by folder or name: what is written does not state which" in converted.err
 
 
+def masks_beside(to: Path, name: str, scan: Path, labels: Path) -> None:
+    """One mask a structure beside the scan; the two largest overlap in a voxel."""
+    put(scan, to / name / "ct.nii.gz")
+    found = read_labels(labels)
+    for value, structure in enumerate(("spleen", "liver", "core"), start=1):
+        mask = (found.array == value).astype(np.uint8)
+        mask[tuple(np.argwhere(found.array == 2)[0])] |= np.uint8(value == 1)
+        write_image(to / name / f"{structure}.nii.gz", mask, found.grid, form=found.form)
+
+
+def test_one_mask_a_structure_beside_the_scan_is_checked_planned_trained_and_measured(tmp_path: Path) -> None:
+    data, run, results = tmp_path / "scans", tmp_path / "run", tmp_path / "results"
+    listed = cases(tmp_path / "phantoms")
+    for case in listed:
+        masks_beside(data, *case)
+    overlap = "3 of 3 cases: 1 voxel lies in both liver and spleen, and counts as spleen."
+    assert overlap.partition(": ")[2] in medseg("check", data).out
+    told = medseg("plan", "--data", data, "-o", run)
+    assert told.code == 0, told.err
+    assert f"labels: {data / listed[0][0]}, one mask a structure" in told.out
+    rows = [line.split()[:2] for line in told.out.splitlines()]
+    assert [row for row in rows if row[:1] in (["core"], ["liver"], ["spleen"])] == [
+        ["core", "1"], ["liver", "2"], ["spleen", "3"]
+    ]  # fmt: skip
+    assert f"warning: labels of {overlap}" in told.out
+    shrunk(run / "recipe.toml")
+    trained = medseg("train", "--data", data, "-o", run, "--epochs", 1, "--fold", "none", "--threads", 1)
+    assert trained.code == 0, trained.err
+    assert f"warning: labels of {overlap}" in trained.err
+    predicted = medseg("predict", data, "-m", run, "-o", results)
+    assert predicted.code == 0, predicted.err
+    assert "left out: one mask a structure in 3 folders, such as phantom_000/" in predicted.err
+    assert sorted(path.name for path in results.glob("*.nii.gz")) == [f"{n}_seg.nii.gz" for n, _, _ in listed]
+    measured = medseg("evaluate", results, data, "--no-surface", "--json")
+    assert measured.code == 0, measured.err
+    content = measured.json()
+    assert isinstance(content, dict)
+    assert (len(content["cases"]), content["failures"]) == (3, [])
+    assert {row["structure"] for row in content["cohort"]} == {"core", "liver", "spleen"}
+
+
 def test_every_fold_is_trained_and_their_models_predict_together(tmp_path: Path) -> None:
     data, run = tmp_path / "scans", tmp_path / "run"
     listed = cases(tmp_path / "phantoms")

@@ -5,6 +5,7 @@
     PATIENT/image.nii.gz and PATIENT/seg.nii.gz         a folder a patient, maybe with several scans
     PATIENT/t1.nii.gz, PATIENT/flair.nii.gz, ...        several channels, by name or as NAME_0000, NAME_0001
     imagesTr/NAME_0000.nii.gz and labelsTr/NAME.nii.gz  without a dataset.json
+    PATIENT/scan.nii.gz and PATIENT/masks/liver.nii.gz  one mask a structure, see `mask_folders`
     PATIENT/*.dcm and PATIENT/RTSTRUCT.dcm              DICOM series with a structure set or segmentation
 
 `file_roles` says what a name tells. An image belongs to the label file whose words its own begin with; what
@@ -32,6 +33,7 @@ from medseg.data.layouts.description import LISTER, StatedLabels, description_of
 from medseg.data.layouts.file_roles import FileName, alike, channel_names, channel_words, name_of
 from medseg.data.layouts.groups import stated_groups
 from medseg.data.layouts.layout import Layout
+from medseg.data.layouts.mask_folders import mask_names
 from medseg.data.layouts.parts import Parts
 from medseg.data.layouts.scans import cases_of, files
 from medseg.io import read_segments, states_segments, stem_and_suffix
@@ -320,4 +322,4 @@ def _of(folder: Path, file: FileName) -> str:
     return file.path.relative_to(folder).as_posix()
 
 
-LAYOUT = Layout(read, f"scans with label files, {EXAMPLES}")
+LAYOUT = Layout(read, f"scans with label files, {EXAMPLES}", mask_names=mask_names)

@@ -21,6 +21,7 @@ from medseg.core.volume import FileForm, Grid, LabelMap, Volume
 from medseg.data.layouts import folder as folders
 from medseg.data.layouts.case import DatasetFiles, require_folder
 from medseg.data.layouts.layout import Layout, Target
+from medseg.data.layouts.mask_folders import mask_names
 from medseg.data.layouts.scans import files, scans_of
 from medseg.data.layouts.writing import About, NewCase, Writer, opened, require_scan
 from medseg.io import write_image, write_labels
@@ -108,5 +109,8 @@ def windowed(volume: Volume) -> NDArray[np.uint8]:
 
 
 LAYOUT = Layout(
-    read, "images (PNG, TIFF) with their masks", targets={"images": Target(writer(), along=writer)}
+    read,
+    "images (PNG, TIFF) with their masks",
+    targets={"images": Target(writer(), along=writer)},
+    mask_names=mask_names,
 )

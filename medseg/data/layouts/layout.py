@@ -61,7 +61,7 @@ class Layout:
         fits: whether a folder has this layout, by the names of its files alone; None where they do not tell.
         targets: how it is written, by the name that `convert --to` takes: the layout's own, or one per year.
         card: of the one data set that has this layout; empty where many have it.
-        mask_names: names of the structures, where each has a file of its own.
+        mask_names: names of the structures, where each has a file of its own; of other label files none.
         of_file: whether it is a file that lists the cases, and not a folder.
     """
 

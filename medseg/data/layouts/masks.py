@@ -26,6 +26,7 @@ from medseg.data.layouts.case import (
     require_no_broken_links,
 )
 from medseg.data.layouts.layout import Layout, Target
+from medseg.data.layouts.mask_folders import mask_names
 from medseg.data.layouts.writing import ENDING, About, NewCase, file_name, opened, write_scan
 from medseg.io import write_labels
 from medseg.io.formats import NIFTI_SUFFIXES
@@ -75,12 +76,6 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             hint="give the folder that contains ID/image.nii.gz",
         )
     return DatasetFiles(tuple(cases), (), {})
-
-
-def mask_names(cases: Iterable[CaseFiles]) -> tuple[str, ...]:
-    """Names of the structures that any case has a mask of, in alphabetical order."""
-    folders = [case.label for case in cases if case.label is not None]
-    return tuple(sorted({name for folder in folders for name in files_in(folder, NIFTI_SUFFIXES)}))
 
 
 def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bool = False) -> int:

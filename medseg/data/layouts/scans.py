@@ -25,6 +25,7 @@ from medseg.data.layouts.file_roles import (
     numbered_channel,
     words_of_case,
 )
+from medseg.data.layouts.mask_folders import with_mask_folders
 from medseg.io import is_dicom_folder, stem_and_suffix
 from medseg.io.dicom.series import holds_labels
 from medseg.io.names import lists_file, names_image, scan_of_result, without_pictures
@@ -37,8 +38,11 @@ Case = TypeVar("Case")
 
 
 def files(folder: Path) -> list[FileName]:
-    """Scans and label files at any depth, a DICOM series by its folder; results of medseg are none."""
-    return [name_of(path, folder) for path in _files(folder, 0)]
+    """Scans and label files at any depth, a DICOM series by its folder, and one mask a structure by theirs.
+
+    Results of medseg are none.
+    """
+    return with_mask_folders([name_of(path, folder) for path in _files(folder, 0)], folder)
 
 
 def scans_of(folder: Path) -> tuple[CaseFiles, ...]:

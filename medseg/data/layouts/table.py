@@ -4,7 +4,7 @@
     case,t1,flair,label,group                several channels, a column each
     case,prediction,label                    what `medseg evaluate` measures
 
-`label` may be left empty, and be called mask or seg; `case` and `group` may be left out. A column patient or
+`label` may be left empty, be a folder of one mask a structure, and be called mask or seg; `case` and `group` may be left out. A column patient or
 subject is the group.
 """
 
@@ -18,6 +18,7 @@ from medseg.core.errors import InputError, listed
 from medseg.data.layouts.case import CaseFiles, DatasetFiles, group_of, require_distinct, require_own_files
 from medseg.data.layouts.folder import segments_of
 from medseg.data.layouts.layout import Layout
+from medseg.data.layouts.mask_folders import mask_names
 from medseg.io import stem_and_suffix
 from medseg.io.names import BROKEN_LINK, is_broken_link
 
@@ -176,4 +177,6 @@ def _case(
     return CaseFiles(name, first, label, row.get(GROUP) or group_of(name), files if len(channels) > 1 else {})
 
 
-LAYOUT = Layout(read, "a table with the columns case, image and label", fits, of_file=True)
+LAYOUT = Layout(
+    read, "a table with the columns case, image and label", fits, mask_names=mask_names, of_file=True
+)
