@@ -4,8 +4,8 @@
     case,t1,flair,label,group                several channels, a column each
     case,prediction,label                    what `medseg evaluate` measures
 
-`label` may be left empty, be a folder of one mask a structure, and be called mask or seg; `case` and `group` may be left out. A column patient or
-subject is the group.
+`label` may be left empty, name a folder of one mask a structure, and be called mask or seg; `case` and
+`group` may be left out. A column patient or subject is the group.
 """
 
 from __future__ import annotations
