@@ -124,14 +124,12 @@ def command(
 ) -> None:
     """Measure predictions against references. With -o FOLDER, writes tables, JSON and reports."""
     from medseg.evaluation.evaluate import evaluate
-    from medseg.evaluation.pairs import has_several
     from medseg.metrics.instances import InstanceRule
 
     _require_reference(pred, ref)
     folder = out if out is not None and (out.is_dir() or not out.suffix) else None
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
     _require_targets(targets, (pred, ref, labels, anchors, images), overwrite)
-    reading = opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)
     found = evaluate(
         pred,
         ref,
@@ -146,10 +144,10 @@ def command(
         lesions=lesions or (),
         instances=InstanceRule() if instances else None,
         model=name,
-        **_shared(workers, threads, many=has_several(ref or pred)),
+        **_shared(workers, threads, ref or pred),
         out=folder,
         images=images,
-        reading=reading,
+        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in),
         overwrite=overwrite,
         progress=_Meter(),
     )
@@ -237,12 +235,13 @@ def _mode(text: str | None) -> SurfaceMode | None:
     return cast("SurfaceMode | None", text)
 
 
-def _shared(workers: int, threads: int, *, many: bool) -> dict[str, int]:
+def _shared(workers: int, threads: int, ref: Path) -> dict[str, int]:
     """Cases at a time, and the threads of each."""
+    from medseg.evaluation.pairs import has_several
     from medseg.inference.engines.base import available_threads
 
     processors = available_threads()
-    workers = (workers or max(1, processors // 2)) if many else 1
+    workers = (workers or max(1, processors // 2)) if has_several(ref) else 1
     return {"workers": workers, "threads": max(1, (threads or processors) // workers)}
 
 

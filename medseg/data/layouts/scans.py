@@ -82,7 +82,7 @@ def _case_lengths(images: Sequence[FileName]) -> list[int]:
 
 
 def numbered_cases(files: Sequence[Path], stated: Mapping[int, str]) -> tuple[CaseFiles, ...]:
-    """Cases of a folder in which every file is a channel by its number, `NAME_0000`; none of another folder.
+    """Cases of a folder in which every file is a channel by its number (NAME_0000); none of another folder.
 
     Args:
         files: the scans of one folder.
