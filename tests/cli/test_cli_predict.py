@@ -528,7 +528,9 @@ def test_row_20_two_forms_need_a_choice(tmp_path: Path, model_path: Path) -> Non
         for path in (out, *tmp_path.glob(f"{form}_prob-*.nii.gz")):
             for stored in (nib.load(path).header.get_sform(), nib.load(path).header.get_qform()):
                 np.testing.assert_allclose(stored, chosen, atol=1e-4)
-    assert "'sform' or 'qform'" in refused(2, "predict", scan, "-m", model_path, "--use-form", "both")
+    assert "must be sform or qform, not 'both'" in refused(
+        2, "predict", scan, "-m", model_path, "--use-form", "both"
+    )
 
 
 @pytest.mark.fault("reliability 21")

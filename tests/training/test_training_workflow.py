@@ -168,10 +168,12 @@ def test_the_same_command_does_not_train_again(bench: Bench, run: Path) -> None:
 @pytest.mark.parametrize(
     ("more", "what"),
     [
-        (("--epochs", 3), "recipe.training.epochs (was 2, is 3)"), (("--seed", 5), "split.seed"),
-        (("--fold", 1), "split.fold (was 0, is 1)"), (("--time-budget", "20s"), "command.time_budget_s"),
+        (("--epochs", 3), "training.epochs of the recipe (was 2, is 3)"),
+        (("--seed", 5), "--seed (was 0, is 5)"),
+        (("--fold", 1), "--fold (was 0, is 1)"),
+        (("--time-budget", "20s"), "--time-budget in seconds (was none, is 20.0)"),
     ],
-)  # fmt: skip
+)
 def test_other_settings_are_refused_and_change_nothing(
     bench: Bench, run: Path, more: tuple[object, ...], what: str
 ) -> None:
