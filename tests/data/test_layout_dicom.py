@@ -92,3 +92,11 @@ def test_what_is_missing_or_twice_is_said(tmp_path: Path) -> None:
         LAYOUTS["dicom"].read(tmp_path)
     with pytest.raises(InputError, match="contains no case folder"):
         LAYOUTS["dicom"].read(tmp_path / "p0" / "CT")
+
+
+def test_a_series_among_other_scans_lacks_labels(tmp_path: Path) -> None:
+    write_dicom(tmp_path, 4, size=(20, 16))
+    (tmp_path / "scans").mkdir()
+    (tmp_path / "scans" / "head.nii.gz").touch()
+    with pytest.raises(InputError, match="no label file by its name"):
+        LAYOUTS["folder"].read(tmp_path)

@@ -42,7 +42,11 @@ def with_mask_folders(found: Sequence[FileName], root: Path) -> list[FileName]:
     for file in found:
         inside[file.path.parent].append(file)
     names = _Names.of(found)
-    told = (_masks(name_of(folder, root), files, names) for folder, files in inside.items() if folder != root)
+    told = (
+        _masks(name_of(folder, root), files, names)
+        for folder, files in inside.items()
+        if root in folder.parents
+    )
     kept = _recurring([masks for masks in told if masks is not None])
     held = {path for masks in kept for path in masks.named}
     folders = [replace(masks.folder, is_label=True) for masks in kept]
