@@ -97,12 +97,14 @@ def load_with(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: 
 def scan_bytes(spec: ModelSpec, scan_shape: Triple, prepared_shape: Triple, itemsize: int) -> tuple[int, int]:
     """Bytes of a scan and what is made of it: while it is prepared, and afterwards.
 
-    While it is prepared there is a copy of the scan in RAS+ order, and one of what is made.
+    While it is prepared there is a copy of the scan in RAS+ order, and one of what is made; and one of its
+    normalised voxels, where they are resampled afterwards.
     """
     images, given = len(spec.channels), len(spec.inputs) * spec.slices.slices_seen
     scan, prepared = itemsize * math.prod(scan_shape), FLOAT * math.prod(prepared_shape)
     joined = len(spec.inputs) * prepared if spec.cascade else 0
-    return images * 2 * (scan + prepared) + joined, images * scan + given * prepared
+    normalised = FLOAT * math.prod(scan_shape) if spec.preparation.normalises_first else 0
+    return images * (2 * (scan + prepared) + normalised) + joined, images * scan + given * prepared
 
 
 @dataclass(frozen=True)

@@ -32,9 +32,9 @@ class NormalisationSpec:
         kind: "zscore": mean 0 and standard deviation 1; "range": the percentiles (or extremes)
             become 0 and 1; "window": the window's ends become -1 and 1, for modalities with
             absolute units such as Hounsfield; "none": the values as they are.
-        region: voxels the statistics come from; all others become 0. With "nonzero", those that are not
-            zero; with "foreground", those unlike the value that all corners of the scan share (all of
-            them, where corners differ), for scans that were normalised after skull-stripping.
+        region: voxels the statistics come from; all others, its background, become 0. With "nonzero", those
+            that are not zero; with "foreground", those unlike the value that all corners of the scan share
+            (all of them, where corners differ), for scans that were normalised after skull-stripping.
         percentiles: values beyond these percentiles of the region are clipped first ("zscore",
             "range"); None clips nothing.
         window: low and high end for "window".
@@ -67,8 +67,22 @@ class _Scale:
     width: float
 
 
+Background = Sequence[float | None]
+"""The value of voxels that do not count, of each channel; None where all do."""
+
+
+def background_of(scan: Real, spec: NormalisationSpec) -> Background:
+    """What does not count in a whole scan (C, I, J, K), which is told before it is cropped or resampled."""
+    if spec.region == "foreground":
+        return corner_values(scan)
+    return (None if spec.region == "all" else 0.0,) * len(scan)
+
+
 def normalise(
-    array: Real, spec: NormalisationSpec, channels: Sequence[str] | None = None
+    array: Real,
+    spec: NormalisationSpec,
+    channels: Sequence[str] | None = None,
+    background: Background | None = None,
 ) -> NDArray[np.float32]:
     """Every channel of (C, I, J, K) on the scale `spec` asks for.
 
@@ -79,6 +93,7 @@ def normalise(
         array: (C, I, J, K), real numbers of any type.
         spec: what to do.
         channels: names for messages.
+        background: of the scan that the array was cut from; None where it is the whole scan.
 
     Returns:
         (C, I, J, K) float32, contiguous, newly allocated.
@@ -88,8 +103,9 @@ def normalise(
     """
     check_intensities(array, channels)
     out = np.empty(array.shape, dtype=np.float32)
-    for index, channel in enumerate(array):
-        _normalise_channel(channel, out[index], spec, _name(index, channels))
+    outside = background_of(array, spec) if background is None else background
+    for index, (channel, value) in enumerate(zip(array, outside, strict=True)):
+        _normalise_channel(channel, out[index], spec, value, _name(index, channels))
     return out
 
 
@@ -138,11 +154,12 @@ def rescaled(array: Real, spec: NormalisationSpec, channels: Sequence[str] | Non
     return None
 
 
-def _normalise_channel(channel: Real, out: NDArray[np.float32], spec: NormalisationSpec, name: str) -> None:
+def _normalise_channel(
+    channel: Real, out: NDArray[np.float32], spec: NormalisationSpec, background: float | None, name: str
+) -> None:
     if spec.kind == "none":
         out[...] = channel
         return
-    background = _background(channel, spec)
     scale = _scale(channel, spec, background, name)
     for row, source in zip(out, channel, strict=True):
         values = source.astype(np.float64)
@@ -150,13 +167,6 @@ def _normalise_channel(channel: Real, out: NDArray[np.float32], spec: Normalisat
         row[...] = (np.clip(values, scale.low, scale.high) - scale.centre) / scale.width
         if outside is not None:
             row[outside] = 0.0
-
-
-def _background(channel: Real, spec: NormalisationSpec) -> float | None:
-    """The value of voxels that do not count; None where all do."""
-    if spec.region == "all":
-        return None
-    return 0.0 if spec.region == "nonzero" else corner_values(channel[None])[0]
 
 
 def _scale(channel: Real, spec: NormalisationSpec, background: float | None, name: str) -> _Scale:

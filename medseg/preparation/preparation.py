@@ -3,8 +3,9 @@
     oriented -> cropped -> resampled -> normalised
 
 The crop comes before the resampling: zero voxels are found where they were written, not where
-interpolation smeared them, and only what is kept is resampled. Training and prediction both
-come through here, so a scan is never prepared in two ways.
+interpolation smeared them, and only what is kept is resampled. For the same reason a scan whose
+background does not count in its normalisation is normalised before it is resampled. Training and
+prediction both come through here, so a scan is never prepared in two ways.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from medseg.core.boxes import Box, whole
 from medseg.core.errors import GeometryError
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.preparation.crop import corner_values, foreground_box, object_box
-from medseg.preparation.intensity import NormalisationSpec, check_intensities, normalise
+from medseg.preparation.intensity import NormalisationSpec, background_of, check_intensities, normalise
 from medseg.preparation.orient import Reorientation, canonical
 from medseg.preparation.resample import resample, resample_labels, resampled_grid
 
@@ -53,6 +54,11 @@ class PreparationSpec:
     def __post_init__(self) -> None:
         if self.spacing_mm is not None:
             checked_spacing(self.spacing_mm)
+
+    @property
+    def normalises_first(self) -> bool:
+        """Whether intensities are normalised before the scan is resampled, which smears its background."""
+        return self.spacing_mm is not None and self.normalisation.region != "all"
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,12 +159,17 @@ class Preparation:
         box = self._box(oriented, oriented_grid)
         array = np.ascontiguousarray(oriented[(..., *box.slices)])
         grid = box.grid(oriented_grid)
+        settings = self.spec.normalisation
+        background = background_of(oriented, settings)
         if self.spec.spacing_mm is not None:
             check_intensities(array, volume.channels)
             grid = resampled_grid(grid, self.spec.spacing_mm)
+        if self.spec.normalises_first:
+            array = normalise(array, settings, volume.channels, background)
         if array.shape[1:] != grid.shape:
             array = resample(array, grid.shape)
-        array = normalise(array, self.spec.normalisation, volume.channels)
+        if not self.spec.normalises_first:
+            array = normalise(array, settings, volume.channels, background)
         return Prepared(array, grid, oriented_grid, box, reorientation)
 
     def mirrored(self, volume: Volume, prepared: Prepared) -> NDArray[np.float32]:

@@ -251,3 +251,23 @@ def test_real_scans_prepare_and_come_back(data_root: Path) -> None:
         back = prepared.to_input(prepared.restore(given, background=True).argmax(axis=0))
         both = np.count_nonzero((back > 0) & (truth.array > 0))
         assert 2 * both / (np.count_nonzero(back) + np.count_nonzero(truth.array)) > 0.9
+
+
+@pytest.mark.parametrize("shape", [(24, 30, 26), (40, 33, 36)])
+@pytest.mark.parametrize("voxel_mm", [None, 1.6, 2.0, 3.1])
+def test_what_lies_outside_a_head_has_no_part_in_its_intensities(
+    shape: tuple[int, int, int], voxel_mm: float | None
+) -> None:
+    distances = np.linalg.norm((np.indices(shape).T - np.array(shape) / 2 + 0.5) / 11.0, axis=-1).T
+    head = np.random.default_rng(1).normal(1.0, 0.5, shape).astype(np.float32)
+    array = np.where(distances < 1, head, -3.1607306).astype(np.float32)
+    volume = Volume(array[None], Grid(shape, np.eye(4)), ("flair",))
+    spacing = None if voxel_mm is None else (voxel_mm,) * 3
+    spec = PreparationSpec(spacing, "foreground", NormalisationSpec("zscore", "foreground", None))
+    prepared = Preparation(spec).apply(volume)
+    assert prepared.array[0, 0, 0, 0] == 0.0
+    assert prepared.array.mean() == pytest.approx(0, abs=0.02)
+    whole = PreparationSpec(None, "none", spec.normalisation)
+    native = Preparation(whole).apply(volume).array
+    inside = head[distances < 1]
+    np.testing.assert_allclose(native[0][distances < 1], (inside - inside.mean()) / inside.std(), atol=1e-4)
