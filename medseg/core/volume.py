@@ -23,6 +23,9 @@ MM3_PER_ML = 1000.0
 SMALLEST_VOLUME = 1e-6
 """Below this share of the volume its edges would span at right angles, a voxel has none."""
 
+Lacking = tuple[tuple[int, str], ...]
+"""Label values, each with a sentence why its structure may lack voxels."""
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -256,6 +259,7 @@ class LabelMap:
     Attributes:
         ignore: value of voxels that nobody labelled, which may be anything; None where all are labelled.
         unlabelled: values of structures that nobody labelled here: what else is background may be theirs.
+        lacking: of `warnings`, those that say why a structure may lack voxels.
     """
 
     array: NDArray[np.integer]
@@ -264,6 +268,7 @@ class LabelMap:
     warnings: tuple[str, ...] = ()
     ignore: int | None = None
     unlabelled: tuple[int, ...] = ()
+    lacking: Lacking = ()
 
     def __post_init__(self) -> None:
         _require_grid(self.grid)

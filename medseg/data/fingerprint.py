@@ -118,6 +118,7 @@ class CasePrint:
         thumbnail: of the first channel, without background.
         compact: structures in one piece (`ONE_PIECE`) that are no mere shells or threads (`INNER`).
         sized: whether the file states a size in mm, as pictures do not.
+        lacking: names of structures that may lack voxels, each with one of those sentences, which says why.
     """
 
     case_id: str
@@ -134,6 +135,7 @@ class CasePrint:
     thumbnail: Thumbnail = field(repr=False, compare=False)
     compact: tuple[str, ...] = ()
     sized: bool = True
+    lacking: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -187,8 +189,10 @@ class Fingerprint:
         present = {name for case in self.cases for name in case.voxels}
         told += without_voxels([present], self.structures, "case")[1]
         for name in self.structures.names:
-            hidden = [f"{case.case_id}: {text}" for case in self.cases for text in case.said if name in text]
-            told += hidden[:1] if name not in present else []
+            why = [
+                f"{case.case_id}: {text}" for case in self.cases for of, text in case.lacking if of == name
+            ]
+            told += why[:1] if name not in present else []
         return tuple(told)
 
     def window(self) -> tuple[float, float]:
@@ -305,6 +309,9 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[
         thumbnail(turned[0][box.slices]),
         _compact(labels, structures, tuple(volumes)),
         not states_no_size(volume.warnings),
+        tuple(
+            (s.name, text) for value, text in labels.lacking for s in structures if value in s.label_values
+        ),
     )
 
 

@@ -64,7 +64,12 @@ def read_mask_folder(
     found = _painted(there, values, folder)
     if missing:
         unlabelled = tuple(values[name] for name in missing)
-        found = replace(found, warnings=(said, *found.warnings), unlabelled=unlabelled)
+        found = replace(
+            found,
+            warnings=(said, *found.warnings),
+            unlabelled=unlabelled,
+            lacking=(*((value, said) for value in unlabelled), *found.lacking),
+        )
     return found, {value: name for name, value in values.items()}
 
 
@@ -79,7 +84,8 @@ def _painted(files: Mapping[str, Path], values: Mapping[str, int], folder: Path)
         first.grid.require(mask.grid, f"the masks {start.name} and {path.name}", str(path))
         painting.add(name, values[name], _binary(mask, path))
         warnings |= dict.fromkeys(mask.warnings)
-    return LabelMap(painting.array, first.grid, first.form, (*warnings, *painting.warnings))
+    said = (*warnings, *painting.warnings)
+    return LabelMap(painting.array, first.grid, first.form, said, lacking=painting.lacking)
 
 
 def _binary(mask: LabelMap, path: Path) -> NDArray[np.bool_]:

@@ -46,7 +46,9 @@ def renamed(labels: LabelMap, there: StructureSet, wanted: StructureSet, source:
     out = np.zeros_like(labels.array, dtype=smallest_dtype(np.array([0, *changes.values()]), source))
     for value, becomes in changes.items():
         out[labels.array == value] = becomes
-    return replace(labels, array=out)
+    values = {s.value: wanted[table[name_key(s.name)]].value for s in there if name_key(s.name) in table}
+    lacking = tuple((values[value], text) for value, text in labels.lacking if value in values)
+    return replace(labels, array=out, lacking=lacking)
 
 
 def names_by_key(names: Mapping[str, int]) -> dict[str, str]:

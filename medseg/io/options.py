@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.errors import GeometryError, UsageError
-from medseg.core.volume import FileForm, Grid
+from medseg.core.volume import FileForm, Grid, Lacking
 
 FormName = Literal["sform", "qform"]
 
@@ -126,7 +126,11 @@ class ImageInfo:
 
 @dataclass(frozen=True, eq=False)
 class Stored:
-    """A file's voxels (T, I, J, K) as stored, in native byte order, with what its header says."""
+    """A file's voxels (T, I, J, K) as stored, in native byte order, with what its header says.
+
+    Of labels, `lacking` is that of `LabelMap`.
+    """
 
     info: ImageInfo
     array: NDArray[np.generic]
+    lacking: Lacking = ()

@@ -96,7 +96,8 @@ def read_label_values(path: Path, options: ReadOptions = DEFAULT) -> LabelMap:
     array, _ = _volumes(stored, None, options)
     info = stored.info
     labels, warnings = label_values(array[0], info.slope, info.inter, path)
-    return LabelMap(labels, info.grid, info.form, info.warnings + warnings)  # type: ignore[arg-type]
+    said = info.warnings + warnings
+    return LabelMap(labels, info.grid, info.form, said, lacking=stored.lacking)  # type: ignore[arg-type]
 
 
 def _stored_labels(path: Path, options: ReadOptions) -> Stored:

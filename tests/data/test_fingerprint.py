@@ -14,6 +14,7 @@ from medseg.core.errors import InputError, UsageError
 from medseg.core.structures import Structure
 from medseg.data.cards import Card
 from medseg.data.fingerprint import Fingerprint, fingerprint
+from medseg.data.phantom import write_phantoms
 from medseg.data.source import found_in
 
 Voxels = NDArray[np.int16]
@@ -98,3 +99,20 @@ def test_a_card_has_no_values_below_0() -> None:
     card = Card("set", "A set.", "folder", ("image",), (Structure(-1, "liver"),))
     with pytest.raises(UsageError, match="'liver' has the label value -1"):
         _ = card.structure_set
+
+
+def test_a_hidden_structure_is_told_with_what_hides_it_and_with_nothing_else(tmp_path: Path) -> None:
+    """Masks are painted in the order of their names; the sentence on "a lobe" contains the name "lobe"."""
+    write_phantoms(tmp_path, "masks", 3, 0, (20, 24, 16))
+    for case in tmp_path.iterdir():
+        masks = case / "segmentations"
+        large, small = ((masks / f"{name}.nii.gz").read_bytes() for name in ("right_lobe", "core"))
+        for path in masks.iterdir():
+            path.unlink()
+        for name, mask in {"a lobe": large, "b lobe": large, "lobe": small, "shell": small}.items():
+            (masks / f"{name}.nii.gz").write_bytes(mask)
+    told = fingerprint(found_in(tmp_path, complete=True)).doubts
+    assert [text for text in told if text.startswith("phantom")] == [
+        "phantom_000: 97 voxels lie in both a lobe and b lobe, and count as b lobe.",
+        "phantom_000: 63 voxels lie in both lobe and shell, and count as shell.",
+    ]

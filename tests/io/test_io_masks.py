@@ -43,6 +43,7 @@ def test_masks_are_painted_in_the_order_of_the_values(folder: Path) -> None:
         "42 voxels lie in both kidney left and spleen, and count as spleen.",
         "42 voxels lie in both Liver and spleen, and count as spleen.",
     )
+    assert labels.lacking == ((2, labels.warnings[0]), (5, labels.warnings[1]))
     other, _ = io.read_mask_folder(folder, dict(reversed(VALUES.items())))
     np.testing.assert_array_equal(other.array[:, 0, 0], [5, 5, 5, 2, 300])
 

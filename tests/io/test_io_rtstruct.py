@@ -206,7 +206,9 @@ def test_overlaps_points_and_gaps_are_said(tmp_path: Path) -> None:
         "tumour has no contour on 1 slice between its first and last.",
         "8 voxels lie in both Body and tumour, and count as tumour.",
     )
+    assert labels.lacking == ((1, labels.warnings[0]), (2, labels.warnings[1]))
     alone = io.read_labels(file, structures=from_labels({4: "Tumour", 5: "liver"}))
+    assert (5, "The file lacks liver; taken as absent.") in alone.lacking
     assert np.unique(alone.array).tolist() == [0, 4]
     assert "The file lacks liver; taken as absent." in alone.warnings
     assert "Left out: 1 structure of the file, because not requested." in alone.warnings

@@ -116,6 +116,9 @@ def test_values_that_differ_between_layers_are_kept(tmp_path: Path) -> None:
     labels = io.read_labels(slicer_file(tmp_path / "a.seg.nrrd", layers, segments))
     np.testing.assert_array_equal(labels.array, np.where(layers[0] == 3, 3, layers[1]))
     assert labels.warnings == ("2 voxels lie in both lesion and liver, and count as liver.",)
+    assert labels.lacking == ((9, labels.warnings[0]),)
+    named = io.read_labels(tmp_path / "a.seg.nrrd", structures=from_labels({4: "Liver", 7: "Lesion"}))
+    assert named.lacking == ((7, labels.warnings[0]),)
 
 
 def test_files_from_before_layers_were_stated(tmp_path: Path) -> None:

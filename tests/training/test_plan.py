@@ -203,7 +203,9 @@ def test_scans_of_another_kind_are_told() -> None:
 def test_structures_without_a_voxel_are_told_with_what_hides_them() -> None:
     found = like(from_labels({1: "liver", 2: "body"}))
     hidden = "60 voxels lie in both liver and body, and count as body."
-    cases = [replace(c, voxels={"body": 9}, said=(hidden,)) for c in found.cases]
+    other = "8 voxels lie in both spleen and liver, and count as liver."
+    lacking = (("spleen", other), ("liver", hidden))
+    cases = [replace(c, voxels={"body": 9}, lacking=lacking) for c in found.cases]
     assert replace(found, cases=tuple(cases)).doubts == (
         "no case has a voxel of liver, so it cannot be learned",
         f"case 0: {hidden}",

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medseg.core.errors import GeometryError, InputError, counted, listed, plural
 from medseg.core.structures import Structure, StructureSet
-from medseg.core.volume import Grid, LabelMap
+from medseg.core.volume import Grid, LabelMap, Lacking
 from medseg.io.dicom import series as dicom
 from medseg.io.dicom.contours import Points, filled
 from medseg.io.dicom.elements import outline
@@ -103,18 +103,21 @@ def read_labels(
     require_same_place(header, rois, slices, path, WHAT)
     require_memory(4 * info.grid.voxels, path)
     said += stated_doubt(header)
+    lacking: Lacking = ()
     if structures is not None:
-        rois, more = wanted(rois, structures, path, WHAT)
+        rois, more, lacking = wanted(rois, structures, path, WHAT)
         said += more
-    said += tuple(text for roi in rois for text in _left_out(roi))
+    left_out = tuple((roi.value, text) for roi in rois for text in _left_out(roi))
     masks = [(roi, _mask(roi, info.grid, path)) for roi in rois]
     if structures is None:
         masks.sort(key=lambda pair: -int(np.count_nonzero(pair[1])))
     painting = Painting(info.shape, smallest_dtype(np.array([0, *(roi.value for roi, _ in masks)]), path))
     for roi, mask in masks:
         painting.add(roi.name, roi.value, mask)
-    gaps = tuple(text for roi, mask in masks for text in _gaps(roi, mask))
-    return LabelMap(painting.array, info.grid, info.form, info.warnings + said + gaps + painting.warnings)
+    gaps = tuple((roi.value, text) for roi, mask in masks for text in _gaps(roi, mask))
+    own = left_out + gaps
+    said = info.warnings + said + tuple(text for _, text in own) + painting.warnings
+    return LabelMap(painting.array, info.grid, info.form, said, lacking=lacking + own + painting.lacking)
 
 
 def _header(path: Path) -> Any:
@@ -145,8 +148,10 @@ def _rois(header: Any, path: Path) -> tuple[tuple[Roi, ...], tuple[str, ...]]:
 
 def wanted(
     rois: Sequence[Roi], structures: StructureSet, path: Path, what: str
-) -> tuple[tuple[Roi, ...], tuple[str, ...]]:
+) -> tuple[tuple[Roi, ...], tuple[str, ...], Lacking]:
     """The structures that have a name which is wanted, in the order and with the values of these.
+
+    With them comes what is said of the others, and that of it which is `LabelMap.lacking`.
 
     Raises:
         InputError: there is none, or two are one; `what` says what the file is.
@@ -171,14 +176,15 @@ def wanted(
             source=path,
             hint="give their names with --labels",
         )
-    missing = [s.name for s in structures if name_key(s.name) not in by_key]
+    missing = [s for s in structures if name_key(s.name) not in by_key]
     said: tuple[str, ...] = ()
     if missing:
-        said = (f"The file lacks {listed(missing)}; taken as absent.",)
+        said = (f"The file lacks {listed([s.name for s in missing])}; taken as absent.",)
+    lacking = tuple((s.value, said[0]) for s in missing)
     left = len(rois) - len(chosen)
     if left:
         said += (f"Left out: {counted(left, 'structure')} of the file, because not requested.",)
-    return chosen, said
+    return chosen, said, lacking
 
 
 def _roi(stated: Any, drawn: Any, name: str) -> Roi:

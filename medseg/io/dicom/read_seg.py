@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from medseg.core.affine import LPS_TO_RAS
 from medseg.core.errors import InputError, counted
 from medseg.core.structures import StructureSet
-from medseg.core.volume import Grid, LabelMap
+from medseg.core.volume import Grid, LabelMap, Lacking
 from medseg.io.dicom.elements import outline
 from medseg.io.dicom.library import damage_named
 from medseg.io.dicom.read_rtstruct import Roi, require_same_place, series_beside, structure_of, wanted
@@ -64,11 +64,12 @@ def read_labels(
     opened = _opened(path)
     rois = _rois(opened, path)
     said = stated_doubt(opened)
+    lacking: Lacking = ()
     info, slices = series_beside([_referenced(opened, path)], path, WHAT, series_in)
     require_same_place(opened, rois, slices, path, WHAT)
     require_memory((4 + len(rois)) * info.grid.voxels, path)
     if structures is not None:
-        rois, more = wanted(rois, structures, path, WHAT)
+        rois, more, lacking = wanted(rois, structures, path, WHAT)
         said += more
     masks = [(roi, _mask(opened, roi, info.grid, path)) for roi in rois]
     masks.sort(key=lambda pair: -int(np.count_nonzero(pair[1])))
@@ -76,7 +77,8 @@ def read_labels(
     for number, (roi, mask) in enumerate(masks):
         _require_inside(roi, mask, masks[:number], painting, path)
         painting.add(roi.name, roi.value, mask)
-    return LabelMap(painting.array, info.grid, info.form, info.warnings + said + painting.warnings)
+    said = info.warnings + said + painting.warnings
+    return LabelMap(painting.array, info.grid, info.form, said, lacking=lacking + painting.lacking)
 
 
 def _opened(path: Path) -> Any:

@@ -100,7 +100,7 @@ def read(path: Path, options: ReadOptions) -> Stored:
     for segment in segments:
         painting.add(segment.name, segment.value, layers[segment.layer] == segment.stored)
     info = replace(info, warnings=info.warnings + said + painting.warnings)
-    return Stored(info, painting.array[None])
+    return Stored(info, painting.array[None], painting.lacking)
 
 
 def read_segments(path: str | Path) -> StructureSet:
