@@ -21,6 +21,7 @@ from medseg.model.evidence import EngineAgreement, Evidence
 from medseg.model.file import Model
 from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
+from medseg.networks.arithmetic import CONVOLUTIONS, RoundedConvolutions
 from medseg.networks.layers import MEMORY_FORMATS
 
 
@@ -142,6 +143,32 @@ def test_bf16_is_near_f32(kind, graph):
     assert (exact.precision, near.precision) == ("f32", "bf16")
     assert found.dtype == np.float32
     assert np.abs(found - expected).max() < 0.1 * np.abs(expected).max()
+
+
+def test_without_instructions_for_bf16_rounded_factors_are_summed_in_f32(monkeypatch):
+    """Torch's own emulation takes 50 times as long."""
+    monkeypatch.setattr("medseg.inference.engines.torch.computes_in_bf16", lambda _: False)
+    image, weight = torch.randn(1, 3, 6, 6, 6).bfloat16(), torch.randn(4, 3, 3, 3, 3).bfloat16()
+    with RoundedConvolutions(), torch.inference_mode():
+        found = nn.functional.conv3d(image, weight, padding=1)
+        expected = nn.functional.conv3d(image.float(), weight.float(), padding=1).bfloat16()
+    assert found.dtype == torch.bfloat16
+    assert torch.equal(found, expected)
+    content, net = tiles(1, 2, 16, 16, 16), as_trained(network()[0], 3)
+    told = []
+    honest = RoundedConvolutions.__torch_dispatch__
+
+    def counted(self, func, *rest):
+        told.append(func.overloadpacket in CONVOLUTIONS)
+        return honest(self, func, *rest)
+
+    monkeypatch.setattr(RoundedConvolutions, "__torch_dispatch__", counted)
+    own = torch_engine(net, precision="bf16")(content)
+    assert sum(told) > 4
+    monkeypatch.setattr("medseg.inference.engines.torch.computes_in_bf16", lambda _: True)
+    torchs, exact = torch_engine(net, precision="bf16")(content), torch_engine(net)(content)
+    assert not np.array_equal(own, exact)
+    assert np.abs(own - torchs).mean() < np.abs(torchs - exact).mean()
 
 
 def test_openvino_keeps_few_shapes_of_large_tiles_compiled(graph, monkeypatch):

@@ -24,6 +24,7 @@ from medseg.inference.engines.base import FloatArray, Precision, fold_slices, un
 from medseg.model.file import Model
 from medseg.model.spec import NetworkFacts
 from medseg.networks import registry
+from medseg.networks.arithmetic import RoundedConvolutions, computes_in_bf16
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter
 from medseg.networks.unetpp import pruned_weights
 
@@ -133,10 +134,16 @@ class TorchEngine:
                 hint="use smaller tiles or batches, or the CPU",
             ) from None
 
-    def _arithmetic(self) -> AbstractContextManager[object]:
+    @contextmanager
+    def _arithmetic(self) -> Iterator[None]:
         if self.precision == "f32":
-            return nullcontext()
-        return torch.autocast(self._device.type, dtype=DTYPES[self.precision])
+            yield
+            return
+        emulated = self._device.type == "cpu" and not computes_in_bf16(self._device)
+        needed = emulated and self.precision == "bf16"
+        rounded = RoundedConvolutions() if needed else nullcontext()  # type: ignore[no-untyped-call]
+        with torch.autocast(self._device.type, dtype=DTYPES[self.precision]), rounded:
+            yield
 
 
 def torch_engine(
