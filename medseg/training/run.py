@@ -85,6 +85,10 @@ class Run:
         return self.folder / "checkpoints"
 
     @property
+    def has_checkpoints(self) -> bool:
+        return any(self.checkpoints_path.glob("*"))
+
+    @property
     def lock_path(self) -> Path:
         return self.folder / "run.lock"
 
@@ -148,7 +152,7 @@ class Run:
         """
         now = {case: dict(found) for case, found in sorted(digests.items())}
         before = begun.data
-        trained = any(self.checkpoints_path.glob("*"))
+        trained = self.has_checkpoints
         if trained and before is not None and before != now:
             raise UsageError(
                 f"was started with other data: {files_that_differ(before, now)}",
@@ -188,7 +192,7 @@ class Run:
         try:
             yield
         except BaseException:
-            if not any(self.checkpoints_path.glob("*")):
+            if not self.has_checkpoints:
                 self._remove()
             raise
 

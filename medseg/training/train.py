@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -108,7 +109,7 @@ def train(
     split = _split(found, recipe, options)
     run = Run(out) if team.leads else FollowedRun(out)
     begun = run.begin(recipe, card, split, _command(options), anew=options.overwrite)
-    with run.locked(), run.begun():
+    with _interruption_told(run, options, say), run.locked(), run.begun():
         for text in (_describe(split, recipe, found), *notes):
             say(text)
         by_id = {case.case_id: case for case in found.cases}
@@ -214,6 +215,27 @@ def _resume(trainer: Trainer, say: Say) -> None:
         say(f"resuming after epoch {trainer.progress.epoch} of {trainer.epochs}")
 
 
+@contextmanager
+def _interruption_told(run: Run, options: TrainOptions, say: Say) -> Iterator[None]:
+    """Say what a training that is interrupted leaves, and how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if options.team.leads:
+            again = f"repeat the command{' without --overwrite' if options.overwrite else ''}"
+            say(f"stopped; {_left(run)}: {again} to {'resume' if run.has_checkpoints else 'begin again'}")
+        raise
+
+
+def _left(run: Run) -> str:
+    """What there is of a training."""
+    if run.model_path.exists():
+        return f"the best weights so far are in {run.model_path}"
+    if run.has_checkpoints:
+        return f"there is no model yet, but a checkpoint in {run.checkpoints_path}"
+    return f"the first epoch had not ended, so neither a model nor a checkpoint is left in {run.folder}"
+
+
 def _trained(
     trainer: Trainer, make: Callable[[], Model], run: Run, say: Say, on_epoch: Callable[[Epoch], None]
 ) -> Model | None:
@@ -226,7 +248,6 @@ def _trained(
     except KeyboardInterrupt:
         if trainer.progress.epoch:
             make().save(run.model_path, overwrite=True)
-            say(f"stopped; the best weights so far are in {run.model_path}; repeat the command to resume")
         raise
     if trainer.progress.epoch < trainer.epochs:
         idle = counted(trainer.spec.patience, "epoch")
