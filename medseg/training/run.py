@@ -27,6 +27,7 @@ from medseg.training.split import Split
 SCHEMA = "medseg.run/1"
 
 CARD, RECIPE, REASONS = "card.toml", PLANNED, "plan.csv"
+PLAN = (CARD, RECIPE, REASONS)
 """Files of a plan, which lie in the folder before the run begins."""
 
 PAGE, SUSPECTS = "report.html", "suspects.csv"
@@ -240,7 +241,7 @@ class Run:
                 source=self.folder,
                 hint="repeat its command, with --folds and without --fold, or choose another folder with -o",
             )
-        others = sorted(names - {CARD, RECIPE, REASONS, COARSE})
+        others = sorted(names - {*PLAN, COARSE})
         if others:
             raise UsageError(
                 f"is not empty and does not contain a run, but {others[0]}",
@@ -299,7 +300,7 @@ def require_folds_folder(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UsageError("is a file, not a folder", source=out, hint="choose another -o")
-    own = (CARD, RECIPE, REASONS, FOLDS_SCORES, PAGE, SUSPECTS)
+    own = (*PLAN, FOLDS_SCORES, PAGE, SUSPECTS)
     others = sorted(
         path.name
         for path in (out.iterdir() if out.is_dir() else ())
