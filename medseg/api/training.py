@@ -61,7 +61,7 @@ def train(
     epochs: int | None = None,
     time_budget_s: float | None = None,
     seed: int | None = None,
-    folds: int = 5,
+    folds: int | None = None,
     fold: int | None = 0,
     device: str = "auto",
     threads: int = 0,
@@ -84,11 +84,11 @@ def train(
         names: of label values, for a plan, or a JSON file of them; None for those that the files state.
         profile: of a plan, where neither `epochs` nor `time_budget_s` is given: 10 minutes, an
             hour (None), 8 hours.
-        max_memory: bytes that a plan keeps to; None for half of what is free.
+        max_memory: bytes that the process may use, by a plan; None for half of what is free.
         epochs: number of epochs; None for the recipe's.
         time_budget_s: as many epochs as fit into so many seconds, measured first.
         seed: None for the recipe's.
-        folds: number of folds.
+        folds: number of folds; None for 5, or for one of each patient where there are 3 or 4.
         fold: the fold that is measured at the end; None trains on every case.
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
@@ -120,7 +120,7 @@ def train(
             named = read_structures(Path(names)) if isinstance(names, str | Path) else names
             spec = None if start is None else start.spec
             limits = profile, time_budget_s, 1, max_memory
-            plan = PlanOptions(*limits, named, device, threads, team, reading, spec, folds, fold)
+            plan = PlanOptions(*limits, named, device, threads, team, reading, spec, folds, fold, epochs)
             recipe, plan = plan_of_run(Path(data), Path(output), plan, overwrite=overwrite, say=say or silent)
             time_budget_s = None if epochs else plan.seconds
         options = TrainOptions(
@@ -131,6 +131,7 @@ def train(
             fold=fold,
             device=device,
             threads=threads,
+            max_memory=max_memory,
             init=start,
             overwrite=overwrite,
             reading=reading,

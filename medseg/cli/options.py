@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
@@ -90,6 +91,20 @@ TimeBudget = Annotated[
         help="Train as many epochs as fit into this time, such as 20m or 2h, at their measured speed.",
     ),
 ]
+
+
+DEVICES = re.compile(r"auto|cpu|cuda(:\d+)?|mps")
+"""Names of devices; whether there is one is known to the library that computes."""
+
+
+def require_device(name: str) -> None:
+    """Refuse what is not the name of a device.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not DEVICES.fullmatch(name):
+        raise UsageError(f"--device {name!r} is not a device", hint="give auto, cpu, cuda, cuda:N or mps")
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from medseg.core.structures import StructureSet
     from medseg.data.fingerprint import Fingerprint
+    from medseg.io.options import ReadOptions
     from medseg.training.options import TrainOptions
     from medseg.training.planning.dataset import PlanOptions, Survey
     from medseg.training.planning.plan import Reason
@@ -42,7 +43,59 @@ Data = Annotated[
 ]
 
 
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(
+        "--max-memory",
+        help="Train in at most this much memory, such as 3G or 1500M. Default: half of the free memory.",
+    ),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(
+        "--folds",
+        min=2,
+        help="Train and measure every one of this many folds. Default: the first of 5, or of 3 or 4 where "
+        "there are only so many patients.",
+    ),
+]
+Fold = Annotated[
+    str,
+    typer.Option("--fold", help="Train for this fold alone, counted from 0; none trains on every case."),
+]
+
+
+class Asked(NamedTuple):
+    """What the options of `plan` and `train` say by themselves, before anything is read.
+
+    Attributes:
+        seconds: of the time budget.
+        max_memory: bytes.
+        names: of label values.
+        fold: that is measured at the end; None for none.
+        folds: how many; None where nobody says.
+        every: whether every fold is trained.
+        profile: of the plan.
+        reading: decisions that the files leave open.
+    """
+
+    seconds: float | None
+    max_memory: int | None
+    names: Mapping[int, str] | StructureSet | None
+    fold: int | None
+    folds: int | None
+    every: bool
+    profile: str | None
+    reading: ReadOptions
+
+    @property
+    def trainings(self) -> int:
+        """How many share the time budget."""
+        return self.folds or 1 if self.every else 1
+
+
 def command(
+    context: typer.Context,
     data: Data,
     out: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write card.toml and recipe.toml to this folder.")
@@ -50,7 +103,9 @@ def command(
     names: Names = "",
     profile: Profile = "",
     time_budget: opt.TimeBudget = "",
-    max_memory: opt.MaxMemory = None,
+    max_memory: MaxMemory = None,
+    folds: Folds = None,
+    fold: Fold = "",
     use_form: opt.UseForm = None,
     assume_ras: opt.AssumeRas = False,
     fill_nan: opt.FillNan = None,
@@ -62,65 +117,120 @@ def command(
     as_json: opt.Json = False,
 ) -> None:
     """Plan a training for a folder of scans, every choice with its reason."""
+    said = asked(context.params)
     from medseg.training.options import TrainOptions
-    from medseg.training.planning.dataset import planned, survey, write_plan
+    from medseg.training.planning.dataset import MORE_TIME, planned, survey, write_plan
+    from medseg.training.run import PLAN
+    from medseg.training.split import fewer_folds
 
-    training = TrainOptions(
-        time_budget_s=opt.budget(time_budget),
-        device=device,
-        threads=threads,
-        reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
-    )
-    options = plan_options(names, profile, max_memory, training)
+    training = TrainOptions(device=device, threads=threads, reading=said.reading)
+    options = plan_options(said, training)
+    if out is not None:
+        opt.refuse_targets((out / name for name in PLAN), (), overwrite)
     seen = survey(data, options, progress)
     rewrite("")
-    said = _said_of_labels(seen.like)
+    of_labels = _said_of_labels(seen.like)
     if not as_json:
-        result("\n".join((understood(seen), *(f"warning: {text}" for text in said))))
+        result("\n".join((understood(seen), *(f"warning: {text}" for text in of_labels))))
+    for text in fewer_folds(options.folds, options.fold, seen.folds):
+        say(f"note: {text}")
     made = planned(seen, options)
     if as_json:
-        doubts = (*seen.like.doubts, *said)
+        doubts = (*seen.like.doubts, *of_labels, *made.warnings)
         result(choices_json(made.reasons, doubts, seen.found.files.left_aside))
     else:
         result("")
         result(choices(made.reasons))
+        for text in made.warnings:
+            say(f"warning: {text}; {MORE_TIME}")
     if out is not None:
         path = write_plan(made, out, overwrite=overwrite)
-        say(f"written: {path}; train with: medseg train {path} --data {data} -o run")
+        more = "".join([f" --folds {folds}" if folds else "", f" --fold {fold}" if fold else ""])
+        say(f"written: {path}; train with: medseg train {path} --data {data} -o run{more}")
 
 
-def plan_options(
-    names: str, profile: str, max_memory: str | None, training: TrainOptions, trainings: int = 1
-) -> PlanOptions:
-    """What a plan keeps to, as the command line says it.
+def asked(given: Mapping[str, Any]) -> Asked:
+    """What the options that `plan` and `train` share say by themselves.
 
     Args:
-        names, profile, max_memory: as given.
-        training: the options of the training that is planned.
-        trainings: how many share its time budget.
+        given: the parameters by their names.
 
     Raises:
-        UsageError: an option is not as it should be.
+        UsageError: a value is none that there can be, or two options contradict each other.
     """
-    from medseg.training.planning.dataset import PlanOptions
-    from medseg.training.planning.plan import PROFILES
+    from medseg.training.planning.profiles import PROFILES
 
+    opt.require_device(given["device"])
+    profile, time_budget, max_memory = given["profile"], given["time_budget"], given["max_memory"]
+    folds, fold = given["folds"], given["fold"]
+    reading = ("use_form", "assume_ras", "fill_nan", "volume", "series")
     if profile and profile not in PROFILES:
         raise unknown_name("profile", profile, PROFILES)
-    return PlanOptions(
-        profile=profile or None,
-        time_budget_s=training.time_budget_s,
-        trainings=trainings,
+    if profile and time_budget:
+        raise UsageError("--profile and --time-budget exclude each other", hint="give only one of them")
+    return Asked(
+        seconds=opt.budget(time_budget),
         max_memory=None if max_memory is None else bytes_of(max_memory),
-        names=_names(names),
+        fold=_fold(fold, folds),
+        folds=folds,
+        every=bool(folds and not fold),
+        profile=profile or None,
+        reading=opt.reading(*(given[name] for name in reading)),
+        names=_names(given["names"]),
+    )
+
+
+def plan_options(said: Asked, training: TrainOptions) -> PlanOptions:
+    """What a plan keeps to.
+
+    Args:
+        said: by the command line.
+        training: the options of the training that is planned.
+
+    Raises:
+        UsageError: there is no such device.
+    """
+    from medseg.inference.engines.torch import find_device
+    from medseg.training.planning.dataset import PlanOptions
+
+    if training.device != "auto":
+        find_device(training.team.device(training.device))
+    return PlanOptions(
+        profile=said.profile,
+        time_budget_s=said.seconds,
+        trainings=said.trainings,
+        max_memory=said.max_memory,
+        names=said.names,
         device=training.device,
         threads=training.threads,
         team=training.team,
         reading=training.reading,
         start=None if training.init is None else training.init.spec,
-        folds=training.folds,
-        fold=training.fold,
+        folds=said.folds,
+        fold=said.fold,
+        epochs=training.epochs,
     )
+
+
+def _fold(text: str, folds: int | None) -> int | None:
+    """The fold to train for; None for none.
+
+    Raises:
+        UsageError: it is not a fold, or `--folds` contradicts it.
+    """
+    from medseg.training.split import USUAL_FOLDS, require_fold
+
+    if text == "none" and folds is not None:
+        raise UsageError(
+            f"--fold none trains on every case, and --folds {folds} holds some out",
+            hint="give only one of them",
+        )
+    if text == "none":
+        return None
+    if text and not text.isdecimal():
+        raise UsageError(f"--fold {text!r} is not a fold", hint="give a number from 0 upwards, or none")
+    require_fold(int(text or 0), folds or USUAL_FOLDS)
+    return int(text or 0)
 
 
 def _names(text: str) -> Mapping[int, str] | StructureSet | None:

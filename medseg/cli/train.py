@@ -15,8 +15,12 @@ import typer
 from medseg.cli import options as opt
 from medseg.cli.plan import (
     Data,
+    Fold,
+    Folds,
+    MaxMemory,
     Names,
     Profile,
+    asked,
     choices,
     choices_json,
     plan_options,
@@ -27,6 +31,7 @@ from medseg.cli.terminal import duration, result, rewrite, say, table
 from medseg.core.errors import UsageError, counted
 
 if TYPE_CHECKING:
+    from medseg.cli.plan import Asked
     from medseg.metrics.case import CaseResult
     from medseg.model.file import Model
     from medseg.training.loop import Epoch
@@ -36,19 +41,6 @@ if TYPE_CHECKING:
     from medseg.training.team import Team
     from medseg.training.train import TrainResult
 
-FOLDS = 5
-"""Of which the first is held out, where nobody says otherwise."""
-
-Folds = Annotated[
-    int | None,
-    typer.Option(
-        "--folds", min=2, help="Train and measure every one of this many folds. Default: the first of 5."
-    ),
-]
-Fold = Annotated[
-    str,
-    typer.Option("--fold", help="Train for this fold alone, counted from 0; none trains on every case."),
-]
 Epochs = Annotated[
     int | None, typer.Option("--epochs", min=1, help="Train this many epochs (overrides the recipe).")
 ]
@@ -82,7 +74,7 @@ def command(
     ] = None,
     names: Names = "",
     profile: Profile = "",
-    max_memory: opt.MaxMemory = None,
+    max_memory: MaxMemory = None,
     dry_run: DryRun = False,
     epochs: Epochs = None,
     time_budget: opt.TimeBudget = "",
@@ -104,41 +96,79 @@ def command(
     quiet: opt.Quiet = False,
 ) -> None:
     """Train a network, by a recipe or as planned for the data. Resumes a stopped run if repeated."""
+    said = _said(context)
     from medseg.training.options import TrainOptions
     from medseg.training.team import started
 
     with started() as team:
         options = TrainOptions(
             epochs=epochs,
-            time_budget_s=_seconds(epochs, time_budget),
+            time_budget_s=said.seconds,
             seed=seed,
-            folds=folds or FOLDS,
-            fold=_fold(fold, folds, slurm=slurm),
+            folds=folds,
+            fold=said.fold,
             device=device,
             threads=threads,
+            max_memory=said.max_memory,
             init=_model(init),
-            frozen=_frozen(freeze, init),
+            frozen=opt.words(freeze),
             overwrite=overwrite,
-            reading=opt.reading(use_form, assume_ras, fill_nan, volume, series),
+            reading=said.reading,
             team=team,
         )
+        planning = plan_options(said, options)
         if recipe is None:
-            planning = plan_options(names, profile, max_memory, options, 1 if fold else folds or 1)
-            how = _Asked(dry_run, quiet, as_json)
-            recipe, options = _planned(data, out, options, planning, how)
+            recipe, options, folds = _planned(data, out, options, planning, _Asked(dry_run, quiet, as_json))
         if slurm:
-            _tell_script(recipe, data, out, options, _given(context))
+            _tell_script(recipe, data, out, folds, _given(context))
         elif not dry_run:
-            done = _train(recipe, data, out, options, every=bool(folds and not fold), quiet=quiet)
+            done = _train(recipe, data, out, options, every=said.every, quiet=quiet)
             _tell_result(done, team, as_json=as_json, quiet=quiet)
 
 
-def _tell_script(recipe: str, data: Path, out: Path, options: TrainOptions, more: list[str]) -> None:
-    from medseg.training.slurm import array_script
+CONTRADICTIONS = (
+    ("epochs", "time_budget", "--epochs and --time-budget exclude each other"),
+    ("slurm", "fold", "--slurm trains every fold as a job, and --fold asks for one"),
+    ("slurm", "time_budget", "--slurm needs a length that does not depend on the machine, not --time-budget"),
+    ("slurm", "dry_run", "--slurm writes a plan for its jobs, and --dry-run writes nothing"),
+    ("recipe", "names", "--names is for a plan, and a recipe has a card with names"),
+    ("recipe", "profile", "--profile is for a plan, and a recipe is one"),
+    ("recipe", "max_memory", "--max-memory is for a plan, and a recipe is one"),
+    ("recipe", "dry_run", "--dry-run shows a plan, and a recipe is one"),
+)
+"""Parameters that cannot both be given, and why."""
 
-    if "--time-budget" in more:
-        raise UsageError("--slurm needs a length that does not depend on the machine", hint="give --epochs")
-    result(array_script(recipe, data, out, options.folds, more).rstrip())
+
+def _said(context: typer.Context) -> Asked:
+    """What the options say by themselves.
+
+    Raises:
+        UsageError: a value is none that there can be, two options contradict each other, or there is no such
+            recipe.
+    """
+    from medseg.training.recipe import load_recipe
+    from medseg.training.spec import TrainingSpec
+
+    said, given = asked(context.params), {name for name, value in context.params.items() if value}
+    for one, other, fault in CONTRADICTIONS:
+        if {one, other} <= given:
+            raise UsageError(fault, hint="give only one of them")
+    if "freeze" in given and "init" not in given:
+        raise UsageError(
+            f"--freeze {context.params['freeze']!r} keeps weights that are random without --init",
+            hint="give the model to start from with --init, or leave --freeze out",
+        )
+    TrainingSpec(seed=context.params["seed"] or 0)
+    if "recipe" in given:
+        load_recipe(context.params["recipe"])
+    return said
+
+
+def _tell_script(recipe: str, data: Path, out: Path, folds: int | None, more: list[str]) -> None:
+    from medseg.training.slurm import array_script
+    from medseg.training.split import USUAL_FOLDS
+
+    result(array_script(recipe, data, out, folds or USUAL_FOLDS, more).rstrip())
 
 
 OF_SCRIPT = (
@@ -160,12 +190,6 @@ def _given(context: typer.Context) -> list[str]:
         value = context.params[name]
         words += [] if value is True else [str(value)]
     return words
-
-
-def _seconds(epochs: int | None, time_budget: str) -> float | None:
-    if epochs is not None and time_budget:
-        raise UsageError("--epochs and --time-budget exclude each other", hint="give only one of them")
-    return opt.budget(time_budget)
 
 
 class _Done(NamedTuple):
@@ -211,10 +235,11 @@ class _Asked(NamedTuple):
 
 def _planned(
     data: Path, out: Path, options: TrainOptions, planning: PlanOptions, how: _Asked
-) -> tuple[str, TrainOptions]:
+) -> tuple[str, TrainOptions, int | None]:
     """The recipe of a run that is planned for its data, or was when it began; tells what was found.
 
-    With it come the options with the time that all trainings may take, and what of it is spent.
+    With it come the options with the time that all trainings may take, and what of it is spent; and how many
+    folds there are.
     """
     from medseg.training.planning.dataset import plan_of_run
 
@@ -239,7 +264,8 @@ def _planned(
         say=_nothing if how.quiet else say,
     )
     seconds = None if options.epochs else planning.all_seconds
-    return str(path), replace(options, time_budget_s=seconds, spent_s=time.monotonic() - began)
+    options = replace(options, time_budget_s=seconds, spent_s=time.monotonic() - began)
+    return str(path), options, planning.folds
 
 
 def _say_lines(text: str) -> None:
@@ -278,45 +304,8 @@ def _nothing(*_: object) -> None:
     """For --quiet."""
 
 
-def _fold(text: str, folds: int | None, *, slurm: bool) -> int | None:
-    """The fold to train for; None for none.
-
-    Raises:
-        UsageError: it is not a fold, or other options contradict it.
-    """
-    if slurm and text:
-        raise UsageError(
-            f"--slurm trains every fold as a job, and --fold {text} asks for one",
-            hint="leave one of them out",
-        )
-    if text == "none" and folds is not None:
-        raise UsageError(
-            f"--fold none trains on every case, and --folds {folds} holds some out",
-            hint="give only one of them",
-        )
-    if text == "none":
-        return None
-    if text and not text.isdigit():
-        raise UsageError(f"--fold {text!r} is not a fold", hint="give a number from 0 upwards, or none")
-    return int(text or 0)
-
-
 def _model(name: str) -> Model | None:
     """The model to start from, if there is one."""
     from medseg.model.file import load_model
 
     return load_model(name) if name else None
-
-
-def _frozen(freeze: str, init: str) -> tuple[str, ...]:
-    """The parts of the network to freeze.
-
-    Raises:
-        UsageError: their weights would be random.
-    """
-    if freeze and not init:
-        raise UsageError(
-            f"--freeze {freeze!r} keeps weights that are random without --init",
-            hint="give the model to start from with --init, or leave --freeze out",
-        )
-    return opt.words(freeze)

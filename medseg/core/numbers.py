@@ -1,4 +1,4 @@
-"""Number formats of all reports: volumes with three significant figures, signs, no minus zero."""
+"""Number formats: volumes with three significant figures, signs, no minus zero; amounts of memory."""
 
 from __future__ import annotations
 
@@ -47,6 +47,15 @@ def decimals(value: float) -> int:
     (0, 2, 4)
     """
     return len(millilitres(value).partition(".")[2])
+
+
+def memory(count: int) -> str:
+    """An amount of memory, in GiB or, below one, in MiB.
+
+    >>> memory(3 * 2**30), memory(105 * 2**20)
+    ('3.00 GiB', '105 MiB')
+    """
+    return f"{count / 2**30:.2f} GiB" if count >= 2**30 else f"{math.ceil(count / 2**20)} MiB"
 
 
 def number(value: float | None, digits: int, *, signed: bool = False) -> str:

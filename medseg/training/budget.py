@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import math
 import statistics
 import time
 from dataclasses import dataclass
 
 import torch
 
+from medseg.training.ending import Ending
 from medseg.training.loop import Trainer
 
 WARM_STEPS, MEASURED_STEPS = 2, 6
@@ -18,9 +20,6 @@ TRIAL_SHARE = 0.2
 
 MARGIN = 0.95
 """Share of the budget that is planned; the rest is for what the few steps did not show."""
-
-ENDING_S = 5.0
-"""What a training does after its last step: it makes the model, tries it, and writes the page."""
 
 
 @dataclass(frozen=True)
@@ -32,15 +31,17 @@ class Length:
         steps_per_epoch: of each; fewer than the recipe's where one whole epoch does not fit.
         seconds: that they take.
         whole_epoch_s: what an epoch of the recipe takes.
+        ending_s: what is kept for the end.
     """
 
     epochs: int
     steps_per_epoch: int
     seconds: float
     whole_epoch_s: float
+    ending_s: float
 
 
-def length_within(trainer: Trainer, seconds: float) -> Length:
+def length_within(trainer: Trainer, seconds: float, ending: Ending) -> Length:
     """The training that fits into `seconds`, this measuring, validation and the end included.
 
     It is at least one step.
@@ -58,13 +59,14 @@ def length_within(trainer: Trainer, seconds: float) -> Length:
         trainer.network.load_state_dict(weights)
         trainer.network.zero_grad(set_to_none=True)
     step, validation, spent = trainer.team.agreed((step, validation, time.monotonic() - start))
-    left = MARGIN * (seconds - spent) - ENDING_S
+    ending_s = ending.seconds(step / (trainer.spec.batch * math.prod(trainer.spec.patch)))
+    left = MARGIN * (seconds - spent) - ending_s
     steps = trainer.spec.steps_per_epoch
     whole = step * steps + validation
     epochs = max(1, int(left / whole))
     if left < whole:
         steps = min(steps, max(1, int((left - validation) / step)))
-    return Length(epochs, steps, epochs * (step * steps + validation), whole)
+    return Length(epochs, steps, epochs * (step * steps + validation), whole, ending_s)
 
 
 def _trial_of(trainer: Trainer) -> Trainer:

@@ -25,6 +25,7 @@ from medseg.training.package import measure
 from medseg.training.page import write_page
 from medseg.training.recipe import Recipe
 from medseg.training.run import FOLDS_SCORES, Run, require_folds_folder
+from medseg.training.split import USUAL_FOLDS
 from medseg.training.train import Say, TrainResult, measured
 
 
@@ -61,16 +62,17 @@ def train_folds(
         MedsegError: see `train`.
     """
     require_folds_folder(out)
-    budget = options.time_budget_s
+    budget, folds = options.time_budget_s, options.folds or USUAL_FOLDS
     share = replace(
         options,
-        time_budget_s=None if budget is None else budget / options.folds,
-        spent_s=options.spent_s / options.folds,
+        folds=folds,
+        time_budget_s=None if budget is None else budget / folds,
+        spent_s=options.spent_s / folds,
     )
     done = []
     try:
-        for fold in range(options.folds):
-            say(f"fold {fold} of {options.folds}")
+        for fold in range(folds):
+            say(f"fold {fold} of {folds}")
             own = replace(share, fold=fold)
             done.append(train_stages(recipe, data, out / f"{FOLD}{fold}", own, say=say, on_epoch=on_epoch))
     finally:
@@ -117,7 +119,7 @@ class _Cases:
         trained = next(fold for fold in folds if case_id not in {c.case_id for c in fold.validation})
         model = load_model(trained.model_path)
         files, read = [self.files[case_id]], self.reader(model)
-        seen = measure(model, files, read, self.recipe.metrics, self.options.threads, _unsaid)
+        seen = measure(model, files, read, self.recipe.metrics, self.options.measuring, _unsaid)
         mean = case_from_result(seen.results[0], model.spec.structure_set).mean_dice
         return math.nan if mean is None else mean
 
@@ -143,7 +145,7 @@ def _postprocessed(
             held,
             cases.reader(model),
             cases.recipe.metrics,
-            cases.options.threads,
+            cases.options.measuring,
             Run(fold.model_path.parent),
             _unsaid,
         )

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from medseg.core.errors import counted
 from medseg.training.budget import Length, length_within
+from medseg.training.ending import Ending
 from medseg.training.loop import Trainer
 from medseg.training.run import Begun, Run
 
@@ -16,6 +17,7 @@ def fix_length(
     begun: Begun,
     run: Run,
     left_s: float | None,
+    ending: Ending,
     say: Callable[[str], None],
 ) -> None:
     """How many epochs of how many steps: as the run began with, as fit into the time, or the recipe's.
@@ -25,13 +27,14 @@ def fix_length(
         begun: what `Run.begin` returned.
         run: the training's.
         left_s: of the time that was given; None where none was.
+        ending: what follows the last step.
         say: called with what fits.
     """
     recipes = trainer.spec.steps_per_epoch
     begun, left_s = trainer.team.agreed((begun, left_s))
     epochs, steps = begun.epochs or trainer.spec.epochs, begun.steps_per_epoch
     if begun.epochs is None and left_s is not None:
-        length = length_within(trainer, left_s)
+        length = length_within(trainer, left_s, ending)
         say(_fitting(length, recipes, left_s))
         epochs = length.epochs
         steps = None if length.steps_per_epoch == recipes else length.steps_per_epoch
@@ -42,10 +45,11 @@ def fix_length(
 
 def _fitting(length: Length, steps: int, left_s: float) -> str:
     """What fits into the time, and what does not."""
+    end = f" (the end takes about {length.ending_s:.0f} s)"
     if length.steps_per_epoch == steps and length.whole_epoch_s <= left_s:
         fit = "fits" if length.epochs == 1 else "fit"
         epochs = counted(length.epochs, "epoch")
-        return f"{epochs} of {counted(steps, 'step')} {fit} into the remaining {left_s:.0f} s"
+        return f"{epochs} of {counted(steps, 'step')} {fit} into the remaining {left_s:.0f} s{end}"
     if left_s <= 0:
         return (
             f"an epoch of {counted(steps, 'step')} takes {length.whole_epoch_s:.0f} s, and reading the cases "
@@ -56,5 +60,5 @@ def _fitting(length: Length, steps: int, left_s: float) -> str:
     over = ", the shortest possible epoch" if length.steps_per_epoch == 1 else ""
     return (
         f"an epoch of {counted(steps, 'step')} takes {length.whole_epoch_s:.0f} s, but only {left_s:.0f} s "
-        f"remain: {shorter}{over}"
+        f"remain{end}: {shorter}{over}"
     )

@@ -31,8 +31,10 @@ from medseg.segmentation.calibration import calibrated, observed
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.segmenter import Segmenter
 from medseg.segmentation.verdict import ConfidenceTally
+from medseg.training.ending import COMPARED_CASES
 from medseg.training.largest import Gains, gains_of
 from medseg.training.loop import Trainer
+from medseg.training.processor import return_memory
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.setup import best_of
 from medseg.training.split import Split
@@ -41,8 +43,6 @@ Say = Callable[[str], None]
 
 PARITY = 1e-3
 """Largest difference of a probability between OpenVINO and torch, both in float32, on a real scan."""
-
-COMPARED_CASES = 5
 
 
 def provenance(recipe: Recipe, card: Card, split: Split) -> Provenance:
@@ -85,6 +85,7 @@ def package(
         SelfCheckError: the converted graph does not compute what the network does, or a weight does not fit
             the type it is kept as.
     """
+    return_memory()
     weights, graph = best_of(trainer, spec.network.in_channels, kept_as)
     training = replace(
         spec.training,
@@ -123,11 +124,17 @@ class Measured:
 
 
 def measure(
-    model: Model, files: Sequence[CaseFiles], read: Reader, metrics: MetricsSpec, threads: int, say: Say
+    model: Model,
+    files: Sequence[CaseFiles],
+    read: Reader,
+    metrics: MetricsSpec,
+    running: SegmenterOptions,
+    say: Say,
 ) -> Measured:
-    """Predict cases the model has not seen, as a user would."""
+    """Predict cases the model has not seen, as a user would; `running` states how."""
     say(f"measuring {counted(len(files), 'case')} outside the training")
-    segmenter = Segmenter([model], SegmenterOptions(threads=threads, observe=True))
+    return_memory()
+    segmenter = Segmenter([model], replace(running, observe=True))
     results, seen = [], []
     thumbnails: dict[str, bytes] = {}
     gains = []
@@ -200,11 +207,13 @@ def _agreement(
     found = {name: EngineAgreement(0.0, 0.0, len(cases)) for name in others}
     sure = []
     for case in cases:
+        return_memory()
         expected = reference.probabilities(case.prepared.array)
         sure.append(ConfidenceTally.all_of([(slice(None), expected)], structures).confidence)
         labels = labels_from_probabilities(expected, structures)
         truth, labelled = values[case.indices], case.indices != IGNORED
         for name, predictor in others.items():
+            return_memory()
             probabilities = predictor.probabilities(case.prepared.array)
             other = labels_from_probabilities(probabilities, structures)
             figures = {

@@ -27,6 +27,7 @@ from medseg.training.split import Split
 SCHEMA = "medseg.run/1"
 
 CARD, RECIPE, REASONS = "card.toml", PLANNED, "plan.csv"
+PLAN = (CARD, RECIPE, REASONS)
 """Files of a plan, which lie in the folder before the run begins."""
 
 PAGE, SUSPECTS = "report.html", "suspects.csv"
@@ -83,6 +84,10 @@ class Run:
     @property
     def checkpoints_path(self) -> Path:
         return self.folder / "checkpoints"
+
+    @property
+    def has_checkpoints(self) -> bool:
+        return any(self.checkpoints_path.glob("*"))
 
     @property
     def lock_path(self) -> Path:
@@ -148,7 +153,7 @@ class Run:
         """
         now = {case: dict(found) for case, found in sorted(digests.items())}
         before = begun.data
-        trained = any(self.checkpoints_path.glob("*"))
+        trained = self.has_checkpoints
         if trained and before is not None and before != now:
             raise UsageError(
                 f"was started with other data: {files_that_differ(before, now)}",
@@ -188,7 +193,7 @@ class Run:
         try:
             yield
         except BaseException:
-            if not any(self.checkpoints_path.glob("*")):
+            if not self.has_checkpoints:
                 self._remove()
             raise
 
@@ -236,7 +241,7 @@ class Run:
                 source=self.folder,
                 hint="repeat its command, with --folds and without --fold, or choose another folder with -o",
             )
-        others = sorted(names - {CARD, RECIPE, REASONS, COARSE})
+        others = sorted(names - {*PLAN, COARSE})
         if others:
             raise UsageError(
                 f"is not empty and does not contain a run, but {others[0]}",
@@ -295,7 +300,7 @@ def require_folds_folder(out: Path) -> None:
     """
     if out.exists() and not out.is_dir():
         raise UsageError("is a file, not a folder", source=out, hint="choose another -o")
-    own = (CARD, RECIPE, REASONS, FOLDS_SCORES, PAGE, SUSPECTS)
+    own = (*PLAN, FOLDS_SCORES, PAGE, SUSPECTS)
     others = sorted(
         path.name
         for path in (out.iterdir() if out.is_dir() else ())

@@ -9,6 +9,12 @@ import numpy as np
 
 from medseg.core.errors import InputError, UsageError, counted, plural
 
+USUAL_FOLDS = 5
+"""Of which the first is measured at the end, where nobody says otherwise."""
+
+FEW = (3, 4)
+"""Groups of which each is a fold by itself, where nobody says otherwise."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -23,13 +29,13 @@ class Split:
 
 
 def make_split(
-    groups: Mapping[str, str], *, folds: int, fold: int | None, selection_share: float, seed: int
+    groups: Mapping[str, str], *, folds: int | None, fold: int | None, selection_share: float, seed: int
 ) -> Split:
     """Split cases so that all of one group (one patient) stay together.
 
     Args:
         groups: case id -> group.
-        folds: number of folds.
+        folds: number of folds; None for the usual: 5, or as many as groups where there are 3 or 4.
         fold: the fold measured at the end; None trains on all.
         selection_share: share of the training groups set aside to choose the checkpoint; at least
             one is, and at least one is left to train. 0 sets none aside: the last checkpoint is kept.
@@ -39,9 +45,9 @@ def make_split(
         UsageError: the fold does not exist.
         InputError: there are too few groups.
     """
-    if fold is not None and not 0 <= fold < folds:
-        raise UsageError(f"fold {fold} of {folds} does not exist", hint=f"choose 0 to {folds - 1}")
     names = sorted(set(groups.values()))
+    folds = folds or (len(names) if fold is not None and len(names) in FEW else USUAL_FOLDS)
+    require_fold(fold, folds)
     rng = np.random.default_rng(seed)
     shuffled = [names[n] for n in rng.permutation(len(names))]
     held = set() if fold is None else set(shuffled[fold::folds])
@@ -67,19 +73,51 @@ def make_split(
     )
 
 
-def require_folds(groups: Mapping[str, str], *, folds: int, fold: int | None) -> None:
+def require_fold(fold: int | None, folds: int) -> None:
+    """Refuse a fold that is none of so many.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if fold is not None and not 0 <= fold < folds:
+        raise UsageError(f"fold {fold} of {folds} does not exist", hint=f"choose 0 to {folds - 1}")
+
+
+def require_folds(groups: Mapping[str, str], *, folds: int | None, fold: int | None) -> int:
     """Refuse folds that so few groups of cases cannot be split into, before a training is planned.
 
     Args:
         groups: case id -> group.
-        folds: number of folds.
+        folds: number of folds; None for the usual, see `make_split`.
         fold: the fold measured at the end; None trains on all.
+
+    Returns:
+        The number of folds.
 
     Raises:
         UsageError: the fold does not exist.
         InputError: there are too few groups.
     """
-    make_split(groups, folds=folds, fold=fold, selection_share=0.0, seed=0)
+    return make_split(groups, folds=folds, fold=fold, selection_share=0.0, seed=0).folds
+
+
+def fewer_folds(asked: int | None, fold: int | None, folds: int) -> tuple[str, ...]:
+    """What is to be said where nobody stated the number of folds, and there are fewer than usual.
+
+    Args:
+        asked: number of folds; None where nobody stated it.
+        fold: the fold measured at the end; None trains on all.
+        folds: their number.
+
+    >>> fewer_folds(None, 0, 4)
+    ('4 patients are too few for the usual 5 folds, so each is a fold: fold 0 of 4 is measured at the end',)
+    """
+    if asked is not None or fold is None or folds == USUAL_FOLDS:
+        return ()
+    return (
+        f"{folds} patients are too few for the usual {USUAL_FOLDS} folds, so each is a fold: fold {fold} of "
+        f"{folds} is measured at the end",
+    )
 
 
 def _mend(there: int, train: int, fold: int | None) -> str:

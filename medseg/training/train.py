@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from medseg.core.errors import counted
@@ -26,6 +29,7 @@ from medseg.model.provenance import BeganFrom
 from medseg.model.spec import ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.segmentation.member import SegmenterOptions, preparation_of
+from medseg.training.ending import Ending
 from medseg.training.largest import Gains
 from medseg.training.length import fix_length
 from medseg.training.loop import Epoch, Trainer
@@ -42,7 +46,7 @@ from medseg.training.setup import (
     check_trainable,
     facts_of,
 )
-from medseg.training.split import Split, make_split
+from medseg.training.split import Split, fewer_folds, make_split
 from medseg.training.transfer import Wanted, start_from
 
 Say = Callable[[str], None]
@@ -108,8 +112,9 @@ def train(
     split = _split(found, recipe, options)
     run = Run(out) if team.leads else FollowedRun(out)
     begun = run.begin(recipe, card, split, _command(options), anew=options.overwrite)
-    with run.locked(), run.begun():
-        for text in (_describe(split, recipe, found), *notes):
+    with _interruption_told(run, options, say), run.locked(), run.begun():
+        fewer = fewer_folds(options.folds, split.fold, split.folds)
+        for text in (_describe(split, recipe, found), *(f"note: {text}" for text in fewer), *notes):
             say(text)
         by_id = {case.case_id: case for case in found.cases}
         read = maps.read if maps else partial(read_case, card=card, channels=recipe.channels)
@@ -133,7 +138,7 @@ def train(
             team=team,
         )
         left = options.time_budget_s and options.time_budget_s - (time.monotonic() - started)
-        fix_length(trainer, begun, run, left, say)
+        fix_length(trainer, begun, run, left, _ending(cases, split), say)
         _resume(trainer, say)
         make = partial(_packaged, trainer, spec, cases, recipe, options, maps)
         model = _trained(trainer, make, run, say, on_epoch)
@@ -143,7 +148,7 @@ def train(
             return done
         held = [by_id[name] for name in split.validation]
         if held:
-            done = done.measured(measured(model, held, read, recipe.metrics, options.threads, run, say))
+            done = done.measured(measured(model, held, read, recipe.metrics, options.measuring, run, say))
         _tell_page(run, recipe, done, say)
         return done
 
@@ -171,6 +176,12 @@ def _packaged(
     spacing = maps.spacing_range if maps else None
     known = [*cases.values()]
     return package(trainer, spec, known, options.threads, recipe.weights, spacing, options.coarse)
+
+
+def _ending(cases: Mapping[str, PreparedCase], split: Split) -> Ending:
+    """What is done after the last step."""
+    voxels = median(math.prod(case.prepared.grid.shape) for case in cases.values())
+    return Ending(voxels, len(split.train), len(split.validation))
 
 
 def _tell_page(run: Run, recipe: Recipe, done: TrainResult, say: Say) -> None:
@@ -214,6 +225,27 @@ def _resume(trainer: Trainer, say: Say) -> None:
         say(f"resuming after epoch {trainer.progress.epoch} of {trainer.epochs}")
 
 
+@contextmanager
+def _interruption_told(run: Run, options: TrainOptions, say: Say) -> Iterator[None]:
+    """Say what a training that is interrupted leaves, and how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if options.team.leads:
+            again = f"repeat the command{' without --overwrite' if options.overwrite else ''}"
+            say(f"stopped; {_left(run)}: {again} to {'resume' if run.has_checkpoints else 'begin again'}")
+        raise
+
+
+def _left(run: Run) -> str:
+    """What there is of a training."""
+    if run.model_path.exists():
+        return f"the best weights so far are in {run.model_path}"
+    if run.has_checkpoints:
+        return f"there is no model yet, but a checkpoint in {run.checkpoints_path}"
+    return f"the first epoch had not ended, so neither a model nor a checkpoint is left in {run.folder}"
+
+
 def _trained(
     trainer: Trainer, make: Callable[[], Model], run: Run, say: Say, on_epoch: Callable[[Epoch], None]
 ) -> Model | None:
@@ -226,7 +258,6 @@ def _trained(
     except KeyboardInterrupt:
         if trainer.progress.epoch:
             make().save(run.model_path, overwrite=True)
-            say(f"stopped; the best weights so far are in {run.model_path}; repeat the command to resume")
         raise
     if trainer.progress.epoch < trainer.epochs:
         idle = counted(trainer.spec.patience, "epoch")
@@ -241,12 +272,12 @@ def measured(
     held: Sequence[CaseFiles],
     read: Reader,
     metrics: MetricsSpec,
-    threads: int,
+    running: SegmenterOptions,
     run: Run,
     say: Say,
 ) -> Measured:
     """Measure the model on the fold's own cases, and store the scores in it and beside it."""
-    found = measure(model, held, read, metrics, threads, say)
+    found = measure(model, held, read, metrics, running, say)
     found.model.save(run.model_path, overwrite=True)
     for doubt in check_scores(found.model.spec):
         say(f"warning: {doubt.sentence}")

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from medseg.training import budget
 from medseg.training import checkpoint as checkpoints
-from medseg.training.budget import ENDING_S, MARGIN, Length, length_within
+from medseg.training.budget import MARGIN, Length, length_within
+from medseg.training.ending import COMPARISON, ENDING_S, MEASUREMENT, Ending
 from medseg.training.loop import Trainer
 
 
@@ -23,6 +24,10 @@ def everything(trainer: Trainer) -> dict[str, Tensor]:
     out |= {k: v.clone() for k, v in checkpoints.optimizer_tensors(trainer.optimizer).items()}
     out |= {"generator": trainer.generator.get_state(), "torch": torch.get_rng_state()}
     return out
+
+
+NO_SCANS = Ending(0.0, 0, 0)
+"""Of a training after which no scan is predicted."""
 
 
 @pytest.fixture(autouse=True)
@@ -49,7 +54,7 @@ def test_measuring_leaves_no_trace(tmp_path: Path, steps: int) -> None:
     for _ in range(steps):
         take_step(trainer, [0, 1])
     before, progress = everything(trainer), replace(trainer.progress)
-    assert length_within(trainer, 60.0).epochs >= 1
+    assert length_within(trainer, 60.0, NO_SCANS).epochs >= 1
     after = everything(trainer)
     assert after.keys() == before.keys()
     for key, value in before.items():
@@ -61,7 +66,7 @@ def test_measuring_leaves_no_trace(tmp_path: Path, steps: int) -> None:
 
 def test_a_measured_training_equals_one_that_was_not(tmp_path: Path) -> None:
     measured, plain = tiny_trainer(tmp_path), tiny_trainer(tmp_path)
-    length_within(measured, 1.0)
+    length_within(measured, 1.0, NO_SCANS)
     for trainer in (measured, plain):
         take_step(trainer, [0, 1])
         take_step(trainer, [2, 0])
@@ -78,7 +83,7 @@ def test_the_weights_are_as_before_when_measuring_fails(tmp_path: Path) -> None:
 
     trainer.validate = stop
     with pytest.raises(KeyboardInterrupt):
-        length_within(trainer, 1.0)
+        length_within(trainer, 1.0, NO_SCANS)
     for key, value in trainer.network.state_dict().items():
         assert torch.equal(before[key], value)
 
@@ -100,12 +105,17 @@ def test_as_many_epochs_as_fit_by_the_clock(tmp_path: Path, monkeypatch: pytest.
 
     monkeypatch.setattr(Trainer, "step", step)
     trainer.validate = validate
-    whole = length_within(trainer, 1000.0)
+    whole = length_within(trainer, 1000.0, NO_SCANS)
     fit = int((MARGIN * 992 - ENDING_S) / 10)  # 8 s are measured
-    assert whole == Length(fit, 3, fit * 10.0, 10.0)
-    assert length_within(trainer, 22.5) == Length(1, 2, 8.0, 10.0)
-    assert length_within(trainer, 5.0) == Length(1, 1, 6.0, 10.0)
-    assert length_within(trainer, -5.0) == Length(1, 1, 6.0, 10.0)
+    assert whole == Length(fit, 3, fit * 10.0, 10.0, ENDING_S)
+    scans = Ending(2 * 16**3, 3, 1)  # each takes the time of a step's voxels, that is 2 s, some times over
+    end = ENDING_S + 2.0 * (3 * COMPARISON + MEASUREMENT)
+    kept = int((MARGIN * 992 - end) / 10)
+    assert kept < fit
+    assert length_within(trainer, 1000.0, scans) == Length(kept, 3, kept * 10.0, 10.0, pytest.approx(end))
+    assert length_within(trainer, 22.5, NO_SCANS) == Length(1, 2, 8.0, 10.0, ENDING_S)
+    assert length_within(trainer, 5.0, NO_SCANS) == Length(1, 1, 6.0, 10.0, ENDING_S)
+    assert length_within(trainer, -5.0, NO_SCANS) == Length(1, 1, 6.0, 10.0, ENDING_S)
 
 
 @pytest.mark.fault("reports 21")
@@ -122,6 +132,6 @@ def test_measuring_ends_where_little_time_is_given(tmp_path: Path, monkeypatch: 
         return 0.0
 
     monkeypatch.setattr(Trainer, "step", step)
-    found = length_within(tiny_trainer(tmp_path), 20.0)
+    found = length_within(tiny_trainer(tmp_path), 20.0, NO_SCANS)
     assert steps[0] == 2
     assert (found.epochs, found.steps_per_epoch) == (1, 1)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from medseg.core.errors import InputError, UsageError
-from medseg.training.split import Split, make_split, require_folds
+from medseg.training.split import Split, fewer_folds, make_split, require_folds
 
 CASES = {f"case_{n:02d}": f"case_{n:02d}" for n in range(23)}
 PATIENTS = {f"scan_{n:02d}": f"patient_{n // 3}" for n in range(24)}
@@ -124,6 +126,35 @@ def test_just_enough_groups_serve(count: int, folds: int, fold: int | None) -> N
     found = split({f"c{n}": f"c{n}" for n in range(count)}, fold, folds)
     assert found.train
     assert found.selection
+
+
+@pytest.mark.parametrize(
+    ("count", "fold", "folds"),
+    [(3, 0, 3), (4, 0, 4), (4, 3, 4), (5, 0, 5), (6, 4, 5), (4, None, 5), (1, None, 5)],
+)
+def test_three_or_four_patients_are_a_fold_each_where_nobody_says_otherwise(
+    count: int, fold: int | None, folds: int
+) -> None:
+    few = {f"{group}{n}": f"g{n}" for n in range(count) for group in "ab"}
+    assert require_folds(few, folds=None, fold=fold) == folds
+    found = make_split(few, folds=None, fold=fold, selection_share=0.0, seed=0)
+    assert found.folds == folds
+    assert bool(fewer_folds(None, fold, folds)) == (folds < 5)
+    assert fewer_folds(folds, fold, folds) == ()
+    if folds < 5:
+        assert len(found.validation) == 2, "both cases of one patient"
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(2, "2 cases .* too few for 5 folds: .*; add cases, or give --folds 2"), (1, "1 case .* too few")],
+)
+def test_fewer_patients_are_refused_where_nobody_says_otherwise(count: int, said: str) -> None:
+    with pytest.raises(InputError, match="too few") as refusal:
+        require_folds({f"c{n}": f"c{n}" for n in range(count)}, folds=None, fold=0)
+    assert re.match(said, str(refusal.value))
+    with pytest.raises(UsageError, match="fold 4 of 4 does not exist; choose 0 to 3"):
+        require_folds({f"c{n}": f"c{n}" for n in range(4)}, folds=None, fold=4)
 
 
 def test_without_selection_a_group_less_serves() -> None:

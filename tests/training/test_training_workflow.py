@@ -208,6 +208,68 @@ def interrupted(after: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Trainer, "_epoch", epoch)
 
 
+BEST = "the best weights so far are in {}/model.safetensors: repeat the command"
+NOTHING = (
+    "the first epoch had not ended, so neither a model nor a checkpoint is left in {}: repeat the command"
+)
+
+
+@pytest.mark.parametrize(
+    ("when", "overwrite", "said"),
+    [
+        (0, False, f"{NOTHING} to begin again"),
+        (1, False, f"{BEST} to resume"),
+        (1, True, f"{BEST} without --overwrite to resume"),
+        (
+            "package",
+            False,
+            "there is no model yet, but a checkpoint in {}/checkpoints: repeat the command to",
+        ),
+        ("learnable", False, f"{NOTHING} to begin again"),
+    ],
+)
+def test_an_interrupted_training_says_what_it_leaves_and_how_it_goes_on(
+    bench: Bench,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    when: int | str,
+    overwrite: bool,
+    said: str,
+) -> None:
+    from medseg.cli import main
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    if isinstance(when, int):
+        interrupted(when, monkeypatch)
+    else:
+        monkeypatch.setattr(f"medseg.training.train.{when}", stop)
+    run = tmp_path / "run"
+    words = [
+        "train",
+        bench.recipe,
+        "--data",
+        bench.data,
+        "-o",
+        run,
+        "--threads",
+        1,
+        "--folds",
+        3,
+        "--fold",
+        0,
+    ]
+    words += ["--overwrite"] if overwrite else []
+    assert main._run([str(word) for word in words], debug=False) == 130
+    *_, stopped, last = capsys.readouterr().err.splitlines()
+    assert stopped.startswith("stopped; " + said.format(run, run))
+    assert last == "medseg: error: interrupted"
+    assert (run / "model.safetensors").exists() == (when == 1)
+    assert (run / "checkpoints").exists() == (when in (1, "package"))
+
+
 def test_an_interrupted_training_leaves_a_usable_model_and_goes_on_to_the_same_end(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -487,7 +549,7 @@ def test_a_device_that_is_not_there_is_a_usage_error(bench: Bench, tmp_path: Pat
     for device in ("cuda:99", "abacus"):
         ran = train(bench.recipe, bench.data, tmp_path / "run", "--device", device)
         assert ran.code == 2
-        assert "is not available" in ran.err
+        assert "is not available" in ran.err or f"{device!r} is not a device" in ran.err
     assert not (tmp_path / "run").exists()
 
 
@@ -524,7 +586,8 @@ def test_a_budget_shorter_than_an_epoch_shortens_it_and_says_so(bench: Bench, tm
     ran = train(long, bench.data, tmp_path / "run", "--time-budget", "4s")
     assert ran.code == 0, ran.err
     assert re.search(
-        r"an epoch of 100000 steps takes \d+ s, but only \d s remain: one of \d+ steps? takes", ran.err
+        r"an epoch of 100000 steps takes \d+ s, but only \d s remain \(the end takes about \d+ s\): one of",
+        ran.err,
     )
     stored = json.loads((tmp_path / "run" / "run.json").read_text())
     assert (stored["epochs"], stored["steps_per_epoch"] < 10000) == (1, True)

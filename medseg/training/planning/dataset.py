@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from medseg.core import specs
 from medseg.core.errors import UsageError, counted
@@ -17,27 +19,36 @@ from medseg.data.layouts import layout_of
 from medseg.data.source import Origin, cards, found_in, origin
 from medseg.io import ReadOptions
 from medseg.io.atomic import write_text
-from medseg.io.memory import available_bytes
 from medseg.model.spec import ModelSpec
+from medseg.training.ending import Ending
 from medseg.training.planning.kept import (
-    USUAL_PROFILE,
     kept_length,
+    lasting,
     made_for,
     read_reasons,
     refuse_contradictions,
     told,
 )
-from medseg.training.planning.plan import PROFILES, Limits, Plan, Reason, kept_network, plan
-from medseg.training.planning.speed import measured_network, measured_speed
+from medseg.training.planning.limits import Limits, least_step_bytes
+from medseg.training.planning.memory import (
+    longest_voxels,
+    memory_of_steps,
+    need,
+    prepared_voxels,
+    require_some,
+)
+from medseg.training.planning.plan import Plan, Reason, kept_network, plan, told_duration
+from medseg.training.planning.profiles import PROFILES, USUAL_PROFILE
+from medseg.training.planning.speed import Speed, measured_network, measured_speed
+from medseg.training.recipe import Recipe, load_recipe
 from medseg.training.run import CARD, REASONS, RECIPE, require_place
-from medseg.training.split import require_folds
+from medseg.training.split import USUAL_FOLDS, fewer_folds, require_folds
 from medseg.training.team import ALONE, Team
 
-MEMORY_SHARE = 0.5
-"""Share of the memory that is free which a training may take, where nobody stated how much."""
+MORE_TIME = "give more with --time-budget"
 
-USUAL_BYTES = 8 << 30
-"""Memory of a machine that does not tell what is free."""
+SHORT = 0.5
+"""Share of the time below which it is told that reading and measuring leave little of it for training."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +66,9 @@ class PlanOptions:
         team: the processes that train together; the first plans.
         reading: decisions that the files leave open.
         start: the model whose weights the training starts from; its network and preparation are kept.
-        folds: number of folds.
+        folds: number of folds; None for the usual, see `split.require_folds`.
         fold: the fold that is measured at the end; None trains on every case.
+        epochs: how many there will be, whatever is planned; None for as many as fit.
     """
 
     profile: str | None = None
@@ -69,8 +81,9 @@ class PlanOptions:
     team: Team = ALONE
     reading: ReadOptions = ReadOptions()
     start: ModelSpec | None = None
-    folds: int = 5
+    folds: int | None = None
     fold: int | None = 0
+    epochs: int | None = None
 
     @property
     def seconds(self) -> float:
@@ -92,27 +105,36 @@ class Survey:
         layout: it was read as.
         found: the dataset.
         like: what its cases are like.
+        seconds: it took to read them.
+        folds: how many there are.
     """
 
     layout: str
     found: Origin
     like: Fingerprint
+    seconds: float
+    folds: int
 
 
 def survey(data: Path, options: PlanOptions, on_case: Callable[[int, int], None] = lambda *_: None) -> Survey:
     """Look at every case of a folder or a table.
 
     Raises:
-        MedsegError: no dataset is found, its names can be read in two ways, or a case is at fault.
+        MedsegError: no dataset is found, its names can be read in two ways, a case is at fault, or there are
+            too few for the folds.
+        ResourceError: the memory does not suffice, whatever the cases are.
         UsageError: a name is given for a value that no case has.
     """
+    require_some(options.max_memory, least_step_bytes(options.team.size, 2))
+    began = time.monotonic()
     layout = layout_of(data)
     found = origin(data, layout, complete=True, reading=options.reading).for_training()
     if isinstance(options.names, StructureSet):
         found = replace(found, structures=options.names)
     elif options.names:
         found = replace(found, structures=_named(found.structures, options.names))
-    return Survey(layout, found, fingerprint(found, on_case))
+    folds = _folds(found, options)
+    return Survey(layout, found, fingerprint(found, on_case), time.monotonic() - began, folds)
 
 
 def _named(structures: StructureSet, names: Mapping[int, str]) -> StructureSet:
@@ -131,23 +153,53 @@ def planned(seen: Survey, options: PlanOptions) -> Plan:
     """The plan for a dataset on this machine; the speed of the machine is measured for some seconds.
 
     Raises:
-        UsageError: the memory does not suffice for the smallest patches.
+        ResourceError: the memory does not suffice for the smallest patches.
     """
     channels, outputs = len(seen.found.channels), max(2, seen.found.structures.output_channels)
     kept = None if options.start is None else kept_network(options.start)
     spec = replace(kept or measured_network(), in_channels=channels, out_channels=outputs)
+    least = least_step_bytes(options.team.size, outputs)
+    needed = need(seen.like, longest_voxels(seen.like, options.start), spec)
+    memory = memory_of_steps(options.max_memory, needed, least)
+    began = time.monotonic()
     speed = measured_speed(spec, device=options.device, threads=options.threads)
-    memory = options.max_memory or int(MEMORY_SHARE * (available_bytes() or USUAL_BYTES))
-    limits = Limits(options.seconds, memory, speed, options.team.size, options.trainings)
-    if memory < limits.least_bytes:
-        raise UsageError(
-            f"a memory of {memory / 2**20:.0f} MB is too little: the smallest patches need "
-            f"{limits.least_bytes / 2**20:.0f} MB",
-            hint="give more with --max-memory",
-        )
+    spent_s = seen.seconds + time.monotonic() - began
+    limits = Limits(options.seconds, memory, speed, options.team.size, options.trainings, outputs)
     made = plan(seen.like, _card_of(seen), limits, options.start)
+    finer = need(seen.like, made.recipe.preparation.spacing_mm or seen.like.spacing_mm, spec)
+    limits = replace(
+        limits,
+        memory_bytes=max(least, memory - (finer.kept - needed.kept)),
+        beside_s=_beside_s(seen, spent_s, made.recipe, speed, options),
+    )
+    made = plan(seen.like, made.card, limits, options.start)
     asked = made_for(seen.found, options.profile, options.time_budget_s, options.max_memory)
-    return replace(made, reasons=(*asked, *made.reasons))
+    return replace(made, reasons=(*asked, *made.reasons), warnings=_short(seen, limits, options))
+
+
+def _beside_s(seen: Survey, spent_s: float, recipe: Recipe, speed: Speed, options: PlanOptions) -> float:
+    """Seconds of a training that planning took, and that reading and predicting whole scans will take."""
+    cases, stages = len(seen.like.cases), 1 if recipe.cascade is None else 2
+    spacing = recipe.preparation.spacing_mm or seen.like.spacing_mm
+    voxels = median(prepared_voxels(case, seen.like, spacing) for case in seen.like.cases)
+    measured = 0.0 if options.fold is None else cases / seen.folds
+    ending = Ending(voxels, cases, measured).seconds(speed.seconds_per_voxel)
+    return spent_s / options.trainings + stages * (seen.seconds + ending)
+
+
+def _short(seen: Survey, limits: Limits, options: PlanOptions) -> tuple[str, ...]:
+    """What is to be said where little time is left for training, or none."""
+    left = limits.seconds - limits.beside_s
+    if options.epochs is not None or left >= SHORT * limits.seconds:
+        return ()
+    beside, budget, rest = (
+        told_duration(options.trainings * seconds) for seconds in (limits.beside_s, limits.seconds, left)
+    )
+    cases = counted(len(seen.like.cases), "case")
+    return (
+        f"reading {cases} and predicting whole scans at the end are expected to take {beside}, and the time "
+        f"budget is {budget}, which leaves {rest if left > 0 else 'no time'} for training",
+    )
 
 
 def _card_of(seen: Survey) -> Card:
@@ -193,39 +245,44 @@ def plan_of_run(
         say: called where a plan lies, with which it is and what it was made for.
 
     Returns:
-        The path of the recipe, and the options with the length that the plan was made for.
+        The path of the recipe, and the options with the length that the plan was made for, and the number of
+        folds.
 
     Raises:
         UsageError: the folder holds something else, or a plan that the options contradict.
         MedsegError: see `survey`.
     """
-    path, length = out / RECIPE, (options.profile, options.time_budget_s)
+    path, length, folds = out / RECIPE, (options.profile, options.time_budget_s), options.folds
     if options.team.leads:
         require_place(out, every=options.trainings > 1)
         if path.is_file() and not overwrite:
             found = found_in(data, complete=True, reading=options.reading).for_training()
-            _require_folds(found, options)
+            folds = _folds(found, options)
             structures = load_card(out / CARD).structure_set if options.names else found.structures
             refuse_contradictions(out, structures, options.names, options.profile, options.max_memory)
             say(told(out, found))
             length = kept_length(out) if length == (None, None) else length
             if not write:
-                on_plan(read_reasons(out))
+                on_plan(lasting(read_reasons(out), load_recipe(path).training, options.epochs))
         else:
             seen = survey(data, options, on_case)
+            folds = seen.folds
             on_survey(seen)
-            _require_folds(seen.found, options)
             made = planned(seen, options)
-            on_plan(made.reasons)
+            on_plan(lasting(made.reasons, made.recipe.training, options.epochs))
+            for text in made.warnings:
+                say(f"warning: {text}; as many steps are trained as fit, at least one; {MORE_TIME}")
             if write:
                 write_plan(made, out, overwrite=overwrite)
-    path, (profile, budget) = options.team.agreed((path, length))
-    return path, replace(options, profile=profile, time_budget_s=budget)
+    for text in () if write else fewer_folds(options.folds, options.fold, folds or USUAL_FOLDS):
+        say(f"note: {text}")
+    path, (profile, budget), folds = options.team.agreed((path, length, folds))
+    return path, replace(options, profile=profile, time_budget_s=budget, folds=folds)
 
 
-def _require_folds(found: Origin, options: PlanOptions) -> None:
+def _folds(found: Origin, options: PlanOptions) -> int:
     groups = {case.case_id: case.group for case in found.files.cases}
-    require_folds(groups, folds=options.folds, fold=options.fold)
+    return require_folds(groups, folds=options.folds, fold=options.fold)
 
 
 def write_plan(made: Plan, folder: Path, *, overwrite: bool = False) -> Path:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from medseg.core.errors import UsageError, counted
+from medseg.core.numbers import memory
 from medseg.core.structures import StructureSet
 from medseg.data.source import Origin
-from medseg.training.planning.plan import Reason
+from medseg.training.planning.plan import LENGTH, Reason
+from medseg.training.planning.profiles import USUAL_PROFILE
 from medseg.training.run import CARD, REASONS, RECIPE
+from medseg.training.spec import TrainingSpec
 
 DATA, PROFILE, BUDGET, MEMORY = "data", "profile", "time budget", "memory limit"
 """Rows of `plan.csv` that state what the plan was made for; the options only where they were given."""
-
-USUAL_PROFILE = "standard"
 
 
 def read_reasons(folder: Path) -> tuple[Reason, ...]:
@@ -34,10 +35,19 @@ def made_for(
     given = {
         PROFILE: profile,
         BUDGET: None if budget_s is None else f"{budget_s:g} s",
-        MEMORY: None if max_memory is None else f"{max_memory} bytes",
+        MEMORY: None if max_memory is None else memory(max_memory),
     }
     asked = [Reason(name, value, "as asked for") for name, value in given.items() if value is not None]
     return (Reason(DATA, _data(found), "what was found"), *asked)
+
+
+def lasting(reasons: Sequence[Reason], training: TrainingSpec, epochs: int | None) -> tuple[Reason, ...]:
+    """The choices of a plan, with the length of the training where so many epochs were asked for."""
+    if epochs is None:
+        return tuple(reasons)
+    steps = f"{counted(training.steps_per_epoch, 'step')} of {training.batch} patches"
+    length = Reason(LENGTH, f"{counted(epochs, 'epoch')} of {steps}", "as asked for")
+    return tuple(length if reason.setting == LENGTH else reason for reason in reasons)
 
 
 def kept_length(folder: Path) -> tuple[str | None, float | None]:
@@ -84,10 +94,10 @@ def refuse_contradictions(
     if profile is not None and profile != rows.get(PROFILE, USUAL_PROFILE):
         before = rows.get(PROFILE, USUAL_PROFILE)
         raise _contradicted(folder, REASONS, f"was made with --profile {before}, not {profile}")
-    memory = None if max_memory is None else f"{max_memory} bytes"
-    if memory not in (None, rows.get(MEMORY)):
+    limit = None if max_memory is None else memory(max_memory)
+    if limit not in (None, rows.get(MEMORY)):
         before = rows.get(MEMORY, "what was free")
-        raise _contradicted(folder, REASONS, f"was made for a memory of {before}, not of {memory}")
+        raise _contradicted(folder, REASONS, f"was made for a memory of {before}, not of {limit}")
 
 
 def _contradicted(folder: Path, name: str, fault: str) -> UsageError:

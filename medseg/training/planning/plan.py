@@ -16,24 +16,12 @@ from medseg.model.spec import InferenceSpec, ModelSpec, NetworkSpec, Postprocess
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
 from medseg.training.planning.augmenting import augmentation
+from medseg.training.planning.limits import LEAST_VOXELS, STEPS_SHARE, Limits
 from medseg.training.planning.patches import Geometry, fixed_geometry, geometry, whole_geometry
-from medseg.training.planning.speed import BASE, Speed
+from medseg.training.planning.speed import BASE
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.run import CARD
 from medseg.training.spec import CascadeSpec, TrainingSpec
-
-HOUR_STEPS = 4000.0
-"""Steps of a training of an hour; of another length, by the square root of its hours: the rest of the time
-goes into larger patches."""
-
-STEPS_SHARE = 0.85
-"""Share of the time that steps take; the rest goes into reading, validation and the last measurement."""
-
-LEAST_VOXELS, MOST_VOXELS = 32**3, 160**3
-"""Of a patch."""
-
-BYTES_PER_VOXEL = 1600.0
-"""Memory that a step needs for a voxel of a batch, for a network whose first level has 16 channels."""
 
 WIDEST = 10
 """Times the width of the first level that no level goes beyond."""
@@ -48,14 +36,11 @@ CASCADE_SHARE = 0.1
 """Share of a usual scan that a patch sees at least without a coarse stage. nnU-Net trains a cascade below a
 quarter, and takes it only where cross-validation prefers it; here it is not compared."""
 
-BATCH = 2
-"""Patches of a step, or one for each process where there are more."""
+LENGTH = "length"
+"""The choice that tells how long the training is."""
 
 SLICES = 16
 """Patches of a step at most where they are slices."""
-
-PROFILES = {"fast": 600.0, "standard": 3600.0, "large": 8 * 3600.0}
-"""Seconds of a training whose length nobody stated."""
 
 
 class Reason(NamedTuple):
@@ -67,46 +52,13 @@ class Reason(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Limits:
-    """What a training may use.
-
-    Attributes:
-        seconds: it may take.
-        memory_bytes: it may need.
-        speed: of the machine.
-        processes: that share every batch, with so much memory each.
-        trainings: of the plan; of more than one, each leaves cases for the others to compare settings on.
-    """
-
-    seconds: float
-    memory_bytes: int
-    speed: Speed
-    processes: int = 1
-    trainings: int = 1
-
-    @property
-    def own_batch(self) -> int:
-        """Patches of a batch that are a process's own."""
-        return max(1, BATCH // self.processes)
-
-    @property
-    def batch(self) -> int:
-        """Patches of a step."""
-        return self.own_batch * self.processes
-
-    @property
-    def least_bytes(self) -> int:
-        """Memory that the smallest patches need."""
-        return int(self.own_batch * LEAST_VOXELS * BYTES_PER_VOXEL)
-
-
-@dataclass(frozen=True)
 class Plan:
-    """A card, a recipe, and why they are as they are."""
+    """A card, a recipe, and why they are as they are; and what is to be said of it before the training."""
 
     card: Card
     recipe: Recipe
     reasons: tuple[Reason, ...]
+    warnings: tuple[str, ...] = ()
 
 
 def plan(like: Fingerprint, card: Card, limits: Limits, start: ModelSpec | None = None) -> Plan:
@@ -158,20 +110,20 @@ def _geometry(
     like: Fingerprint, limits: Limits, start: ModelSpec | None, across: int | None, reasons: list[Reason]
 ) -> tuple[Geometry, int, int]:
     """What the network sees, the width of its first level, and the patches of a step."""
-    step_s = STEPS_SHARE * limits.seconds / _steps(limits.seconds)
-    by_time = step_s / (limits.own_batch * limits.speed.seconds_per_voxel)
-    by_memory = limits.memory_bytes / (limits.own_batch * BYTES_PER_VOXEL)
-    voxels = min(max(min(by_time, by_memory), LEAST_VOXELS), MOST_VOXELS)
+    voxels, by_time, by_memory = limits.voxels, limits.by_time, limits.by_memory
     if start is None:
         seen = geometry(like.extent_mm, like.spacing_mm, like.smallest_mm, voxels)
     else:
         i, j, *k = start.facts.stride
         steps = (i, j, k[0] if k else i)
         seen = fixed_geometry(like.extent_mm, start.preparation.spacing_mm or like.spacing_mm, steps, voxels)
-    bound = "the memory" if by_memory < by_time else f"a step of {step_s:.2g} s"
+    bound = "the memory" if by_memory < by_time else f"a step of {limits.step_s:.2g} s"
+    allows = f"{bound} allows {_millions(voxels)}"
+    if min(by_time, by_memory) < LEAST_VOXELS:
+        allows = f"no patch has fewer than {_millions(voxels)}"
     native = _by(like.spacing_mm)
     needed = math.prod(e / side for e, side in zip(like.extent_mm, like.spacing_mm, strict=True))
-    coarser = f"{bound} allows {_millions(voxels)}; a whole scan of {native} mm has {_millions(needed)}"
+    coarser = f"{allows}; a whole scan of {native} mm has {_millions(needed)}"
     fits = f"{'a whole scan' if seen.whole else 'as much of a scan as fits'} ({_by(like.extent_mm)} mm)"
     reasons += [
         Reason(
@@ -183,7 +135,7 @@ def _geometry(
             if seen.spacing_mm == like.spacing_mm
             else coarser,
         ),
-        Reason("patch", f"{_by(seen.patch)} voxels", f"{fits}; {bound} allows {_millions(voxels)}"),
+        Reason("patch", f"{_by(seen.patch)} voxels", f"{fits}; {allows}"),
     ]
     spare = min(by_time, by_memory) / math.prod(seen.patch)
     times = 1 if across is None else max(1, min(SLICES // limits.batch, math.floor(spare)))
@@ -216,11 +168,6 @@ def _cascade(like: Fingerprint, seen: Geometry, width: int, reasons: list[Reason
 def _widths(seen: Geometry, width: int) -> tuple[int, ...]:
     """Channels of each level."""
     return tuple(min(width * 2**n, width * WIDEST) for n in range(seen.levels))
-
-
-def _steps(seconds: float) -> float:
-    """How many steps a training of so many seconds should have."""
-    return HOUR_STEPS * math.sqrt(seconds / 3600.0)
 
 
 def _network(
@@ -339,12 +286,12 @@ def _training(
     across: int | None,
     reasons: list[Reason],
 ) -> TrainingSpec:
-    steps = round(_steps(limits.seconds))
+    steps = limits.steps
     i, j, k = seen.patch if across is None else turned(seen.patch, across)
     groups = len({case.group for case in like.cases})
     few = groups < FEW_GROUPS
     reasons += [
-        Reason("length", f"{steps} steps of {batch} patches", f"for {_duration(limits.seconds)}"),
+        _length(limits, batch),
         Reason(
             "checkpoint",
             "the last" if few else "the best on whole volumes of a tenth of the cases",
@@ -365,13 +312,21 @@ def _training(
     )
 
 
-def _duration(seconds: float) -> str:
+def _length(limits: Limits, batch: int) -> Reason:
+    """How many steps there are, and of what time."""
+    value, why = f"{counted(limits.steps, 'step')} of {batch} patches", f"for {told_duration(limits.seconds)}"
+    if limits.beside_s > (1 - STEPS_SHARE) * limits.seconds:
+        why += f", less {told_duration(limits.beside_s)} to read the cases and to measure them"
+    return Reason(LENGTH, value, why)
+
+
+def told_duration(seconds: float) -> str:
     """A duration for people, in minutes where there are two.
 
-    >>> _duration(3600.0), _duration(50.0)
+    >>> told_duration(3600.0), told_duration(50.0)
     ('60 minutes', '50 seconds')
     """
-    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds >= 120 else counted(round(seconds), "second")
 
 
 def _millions(voxels: float) -> str:
