@@ -207,13 +207,13 @@ def test_cases_of_a_test_folder_never_train_and_are_told(tmp_path: Path) -> None
     two_folders(data / "test", *first)
     for case in others:
         two_folders(data / "train", *case)
-    told = medseg("plan", "--data", data, "-o", run)
+    told = medseg("plan", "--data", data, "-o", run, "--fold", "none")
     assert told.code == 0, told.err
     assert "2 cases of 2 patients" in told.out
     assert "parts by folder or name, read as one set, which is split anew: train 2" in told.out
     aside = f"1 file, such as {data / 'test' / 'images' / first[0]}.nii.gz: it is a test case by its folder"
     assert f"left aside: {aside}" in told.out
-    planned = json.loads(medseg("plan", "--data", data, "--json").out)
+    planned = json.loads(medseg("plan", "--data", data, "--fold", "none", "--json").out)
     assert planned["left_aside"][0].startswith(aside)
     shrunk(run / "recipe.toml")
     trained = medseg("train", "--data", data, "-o", run, "--epochs", 1, "--fold", "none", "--threads", 1)
