@@ -42,7 +42,7 @@ from medseg.training.planning.profiles import PROFILES, USUAL_PROFILE
 from medseg.training.planning.speed import Speed, measured_network, measured_speed
 from medseg.training.recipe import Recipe, load_recipe
 from medseg.training.run import CARD, REASONS, RECIPE, require_place
-from medseg.training.split import USUAL_FOLDS, fewer_folds, require_folds
+from medseg.training.split import fewer_folds, require_folds
 from medseg.training.team import ALONE, Team
 
 MORE_TIME = "give more with --time-budget"
@@ -274,8 +274,8 @@ def plan_of_run(
                 say(f"warning: {text}; as many steps are trained as fit, at least one; {MORE_TIME}")
             if write:
                 write_plan(made, out, overwrite=overwrite)
-    for text in () if write else fewer_folds(options.folds, options.fold, folds or USUAL_FOLDS):
-        say(f"note: {text}")
+        for text in () if write else fewer_folds(options.folds, options.fold, folds):
+            say(f"note: {text}")
     path, (profile, budget), folds = options.team.agreed((path, length, folds))
     return path, replace(options, profile=profile, time_budget_s=budget, folds=folds)
 

@@ -96,14 +96,23 @@ def memory_of_steps(limit: int | None, needed: Need, least_bytes: int) -> int:
         least_bytes: of a step with the smallest patches.
 
     Raises:
-        ResourceError: the memory does not suffice for the smallest patches.
+        ResourceError: the limit does not suffice for the smallest patches and all else, or what is free does
+            not hold libraries, cases and a step.
     """
-    held, least = held_bytes(), needed.with_steps(least_bytes)
-    free = (available_bytes() or USUAL_BYTES) if limit is None else limit - held
-    if free < least:
-        raise _too_little(limit, held + least, free)
-    share = MEMORY_SHARE if limit is None else 1.0
-    return max(least_bytes, int(share * free) - needed.kept - needed.predicted)
+    if limit is None:
+        free, least = available_bytes() or USUAL_BYTES, needed.kept + least_bytes
+        if free < least:
+            raise ResourceError(
+                f"{memory(free)} of memory are free, and the training needs {memory(least)} at least",
+                hint="close other programs, or use a machine with more memory",
+            )
+        left = int(MEMORY_SHARE * free)
+    else:
+        held, least = held_bytes(), needed.with_steps(least_bytes)
+        left = limit - held
+        if left < least:
+            raise _too_little(limit, held + least)
+    return max(least_bytes, left - needed.kept - needed.predicted)
 
 
 def require_some(limit: int | None, least_bytes: int) -> None:
@@ -114,17 +123,12 @@ def require_some(limit: int | None, least_bytes: int) -> None:
     """
     least = held_bytes() + Need(LIBRARIES).with_steps(least_bytes)
     if limit is not None and limit < least:
-        raise _too_little(limit, least, limit, "at least ")
+        raise _too_little(limit, least, "at least ")
 
 
-def _too_little(limit: int | None, least: int, free: int, about: str = "") -> ResourceError:
+def _too_little(limit: int, least: int, about: str = "") -> ResourceError:
     """The error of a memory that is not enough, with one that is, also if the process holds a little more."""
     least = math.ceil(1.02 * least / STEP) * STEP
-    if limit is None:
-        return ResourceError(
-            f"{memory(free)} of memory are free, and the training needs {memory(least)}",
-            hint="close other programs, or use a machine with more memory",
-        )
     return ResourceError(
         f"a memory of {memory(limit)} is too little: with the smallest patches, this training needs "
         f"{about}{memory(least)}",
