@@ -14,6 +14,7 @@ its change. medseg ships no such graph: the line says why, or why not. The data 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
@@ -51,7 +52,8 @@ def main() -> int:
     read = [read_case(files, card) for files in found.cases[: options.calibrate + options.cases]]
     model = load_model(options.model)
     tiles = [tile_of(model, volume) for volume, _ in read[: options.calibrate]]
-    kinds = {"f32": model, **quantised(model, tiles)}
+    with contextlib.redirect_stdout(sys.stderr):  # NNCF's progress
+        kinds = {"f32": model, **quantised(model, tiles)}
     precisions = dict.fromkeys(kinds, "f32")
     if "bf16" in engines.precisions("openvino", "cpu"):
         kinds["bf16"], precisions["bf16"] = model, "bf16"
