@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import logging
 import os
 import statistics
 import sys
@@ -47,6 +48,7 @@ ROUNDS = 15
 def main() -> int:
     options = arguments()
     began = time.perf_counter()
+    nncf.set_log_level(logging.ERROR)
     card = load_card(options.card)
     found = card.read(options.data)
     read = [read_case(files, card) for files in found.cases[: options.calibrate + options.cases]]
