@@ -25,8 +25,8 @@ def computes_in_bf16(device: torch.device) -> bool:
 class RoundedConvolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Convolutions of bfloat16 factors, summed in float32 and then rounded, without instructions for it.
 
-    They round where a processor with such instructions does. Torch's own emulation, in torch 2.13, takes 50
-    times as long as float32 on a processor with AVX2; this takes as long as float32.
+    They round where a processor with such instructions does. Torch's own emulation, in torch 2.13, takes many
+    times as long as float32 on a processor with AVX2; this takes about as long as float32.
     """
 
     def __torch_dispatch__(

@@ -12,7 +12,7 @@ COMPARED_CASES = 5
 
 COMPARISON, MEASUREMENT = 3.0, 0.6
 """Time to compare the engines on a whole scan, and to predict and measure one, in the time that the voxels of
-the scan take in training steps; 2.6 and 0.6 were measured on 20 left atria, with torch and OpenVINO."""
+the scan take in training steps: about what they are with torch and OpenVINO on a processor, or more."""
 
 
 @dataclass(frozen=True)

@@ -21,10 +21,10 @@ USUAL_BYTES = 8 << 30
 """Memory of a machine that does not tell what is free."""
 
 LIBRARIES = 400 << 20
-"""What torch, OpenVINO, a small network and the page take once they are in use: 350 MiB were measured."""
+"""What torch, OpenVINO, a small network and the page take once they are in use, or a little more."""
 
 PROBE = 420 << 20
-"""What measuring the speed of the machine takes for some seconds; 410 MiB were measured."""
+"""What measuring the speed of the machine takes for some seconds, or a little more."""
 
 READING = 72
 """Bytes that come and go with each voxel of a channel, where a scan is read and prepared."""
