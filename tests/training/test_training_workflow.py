@@ -214,6 +214,12 @@ NOTHING = (
 )
 
 
+def of_first_fold(bench: Bench, run: Path) -> list[object]:
+    """The words of a command that trains for the first of three folds."""
+    words = ["train", bench.recipe, "--data", bench.data, "-o", run]
+    return [*words, "--threads", 1, "--folds", 3, "--fold", 0]
+
+
 @pytest.mark.parametrize(
     ("when", "overwrite", "said"),
     [
@@ -247,20 +253,7 @@ def test_an_interrupted_training_says_what_it_leaves_and_how_it_goes_on(
     else:
         monkeypatch.setattr(f"medseg.training.train.{when}", stop)
     run = tmp_path / "run"
-    words = [
-        "train",
-        bench.recipe,
-        "--data",
-        bench.data,
-        "-o",
-        run,
-        "--threads",
-        1,
-        "--folds",
-        3,
-        "--fold",
-        0,
-    ]
+    words = of_first_fold(bench, run)
     words += ["--overwrite"] if overwrite else []
     assert main._run([str(word) for word in words], debug=False) == 130
     *_, stopped, last = capsys.readouterr().err.splitlines()
@@ -277,20 +270,7 @@ def test_an_interrupted_training_leaves_a_usable_model_and_goes_on_to_the_same_e
 
     with monkeypatch.context() as patch:
         interrupted(1, patch)
-        words = [
-            "train",
-            bench.recipe,
-            "--data",
-            bench.data,
-            "-o",
-            tmp_path / "run",
-            "--threads",
-            1,
-            "--folds",
-            3,
-            "--fold",
-            0,
-        ]
+        words = of_first_fold(bench, tmp_path / "run")
         assert main._run([str(word) for word in words], debug=False) == 130
     halfway = load_model(tmp_path / "run" / "model.safetensors")
     assert halfway.spec.training.epochs == 1
