@@ -21,7 +21,22 @@ PerAxis = tuple[int, ...]
 
 Build = Callable[..., nn.Module]
 
-CONV: dict[int, Build] = {2: nn.Conv2d, 3: nn.Conv3d}
+
+class Conv2d(nn.Conv2d):
+    """A 2D convolution; one of a single voxel and a stride reads the voxels it needs, then has no stride.
+
+    The gradient of such weights for few channels writes past its memory in oneDNN 3.12, in torch 2.13, in a
+    channels-last layout: wrong gradients, a crash or an endless loop (oneDNN's issue 6035).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if max(self.kernel_size) > 1 or max(self.stride) == 1 or self.padding not in ((0, 0), "valid"):
+            return super().forward(input)
+        rows, columns = self.stride
+        return functional.conv2d(input[..., ::rows, ::columns], self.weight, self.bias, groups=self.groups)
+
+
+CONV: dict[int, Build] = {2: Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Build] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MAX_POOL: dict[int, Build] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}

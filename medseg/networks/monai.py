@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medseg.core.errors import UsageError
 from medseg.model.spec import NetworkSpec
-from medseg.networks.layers import InputGate, PerAxis, Segmenter, SpatialDims
+from medseg.networks.layers import Conv2d, InputGate, PerAxis, Segmenter, SpatialDims
 from medseg.networks.reach import Reach
 
 PREFIX = "monai:"
@@ -160,10 +160,14 @@ def _stride(spec: NetworkSpec) -> PerAxis:
 
 
 def _construct(name: str, network_class: type[nn.Module], arguments: dict[str, Any]) -> nn.Module:
-    """An instance; what its constructor finds wrong is the user's to hint."""
+    """An instance with our `Conv2d`; what its constructor finds wrong is the user's to hint."""
     try:
-        return network_class(**arguments)
+        network = network_class(**arguments)
     except (
         TypeError, ValueError, LookupError, AttributeError, AssertionError, RuntimeError, ImportError,
     ) as fault:  # fmt: skip
         raise UsageError(f"{name} cannot be built with {arguments} ({fault})") from None
+    for module in network.modules():
+        if type(module) is nn.Conv2d:
+            module.__class__ = Conv2d
+    return network
