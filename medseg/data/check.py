@@ -177,6 +177,10 @@ def check(
     told_once = _told_of_all(structures, present)
     issues = [issue for issue in issues if issue.text not in told_once]
     issues += _duplicates(facts) + _outliers(facts) + _names(cases)
+    issues += [
+        Issue("error", "", f"{path.relative_to(folder).as_posix()} is part of no case: {why}")
+        for path, why in found.files.aside
+    ]
     issues += _of_all(facts, found, present)
     return Audit(tuple(facts), tuple(issues), structures, len(cases))
 
@@ -194,9 +198,6 @@ def _of_all(facts: Sequence[CaseFacts], found: Origin, present: Sequence[Sequenc
     issues += [_error("", fault.fault, fault)] if fault else []
     issues += [Issue("warning", "", text) for text in texts]
     ignored = much_ignored({case.case_id: case.ignored for case in facts}, found.structures.ignore)
-    issues += [
-        Issue("error", "", f"{path.name} is part of no case: {why}") for path, why in found.files.aside
-    ]
     notes = [ignored] if ignored else []
     if tests := found.files.parts[TEST]:
         notes.append(f"{counted(tests, 'test case')} by folder or name: a training leaves them out")

@@ -479,3 +479,10 @@ def test_names_that_a_table_states_are_no_oddity(bank: Path, tmp_path: Path) -> 
 
 def test_a_card_and_a_recipe_are_one_answer_too_many(bank: Path) -> None:
     assert refused(2, "check", bank, "--card", "phantom", "--recipe", "phantom_unet3d")
+
+
+def test_labels_without_a_scan_are_told_with_their_folder(data: Path) -> None:
+    (data / "dataset.json").unlink()
+    image(data, 2).unlink()
+    told = [issue.text for issue in check(data).errors]
+    assert told == ["labelsTr/phantom_002.nii.gz is part of no case: it has no image"]

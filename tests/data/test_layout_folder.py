@@ -263,6 +263,10 @@ MASKS: dict[str, tuple[list[str], dict[str, tuple[list[str], str]]]] = {
         ["a/ct.nii", "a/liver_mask.nii", "a/spleen_mask.nii", "b/ct.nii", "b/liver_mask.nii"],
         {p: ([f"{p}/ct.nii"], p) for p in "ab"},
     ),
+    "beside the scan, numbered": (
+        [f"{p}/{n}.nii" for p in ("p1", "p2") for n in ("scan", "rib1", "rib2")],
+        {p: ([f"{p}/scan.nii"], p) for p in ("p1", "p2")},
+    ),
     "below parts": (
         [
             f"{p}/x/{n}.nii"
@@ -284,7 +288,15 @@ def test_one_mask_a_structure_is_the_label_of_its_case(shape: str, tmp_path: Pat
     expected = expected if len(expected) > 1 else {tmp_path.name: next(iter(expected.values()))}
     dataset = found(tmp_path, *names)
     assert {name.removesuffix("_1"): files for name, files in listed(dataset, tmp_path).items()} == expected
-    assert set(mask_names(dataset.cases)) <= {"liver", "spleen", "kidney", "liver_mask", "spleen_mask"}
+    assert set(mask_names(dataset.cases)) <= {
+        "liver",
+        "spleen",
+        "kidney",
+        "liver_mask",
+        "spleen_mask",
+        "rib1",
+        "rib2",
+    }
     assert len(mask_names(dataset.cases)) == 2
 
 
@@ -293,6 +305,8 @@ NO_MASKS: dict[str, list[str]] = {
     "numbers": [f"{p}/{n}.nii" for p in "ab" for n in ("ct", "masks/1", "masks/2")],
     "names that do not recur": ["a/ct.nii", "a/x.nii", "a/y.nii", "b/ct.nii", "b/v.nii", "b/w.nii"],
     "scans of several dates": [f"{p}/{n}.nii" for p in "ab" for n in ("ct", "before", "after")],
+    "numbered scans": [f"{p}/{n}.nii" for p in "ab" for n in ("ct", "scan1", "session2")],
+    "numbers behind a letter": [f"{p}/{n}.nii" for p in "ab" for n in ("ct", "s1", "s2")],
     "two scans of a case": [f"{p}/{n}.nii" for p in "ab" for n in ("x", "y", "masks/liver", "masks/spleen")],
 }
 
@@ -334,6 +348,10 @@ AMBIGUOUS: dict[str, tuple[list[str], str]] = {
         "first.nii and second.nii both belong to seg.nii by their names: they may be two channels",
     ),
     "two folders of equal names": (["mr/a.nii", "expert/a.nii"], "expert/ and mr/ with the same names"),
+    "a folder a patient": (
+        [f"{p}/{n}.nii" for p in "abc" for n in ("ct", "s1")],
+        "contains 6 images and no label file by its name, such as a/ct.nii",
+    ),
     "scans alone": (["a.nii", "b.nii"], "contains 2 images and no label file by its name"),
     "labels alone": (["masks/a.nii", "masks/b.nii"], "contains 2 label files and no scan"),
     "nothing": (["notes.txt"], "contains neither scans nor label files"),

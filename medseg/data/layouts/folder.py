@@ -147,13 +147,14 @@ def _require_both(folder: Path, labels: Sequence[FileName], images: Sequence[Fil
 
 
 def _alike(images: Sequence[FileName]) -> tuple[str, str] | None:
-    """Two folders whose files have the same names."""
+    """Two folders whose files have the same names, where no other folder holds scans."""
     stems: defaultdict[Path, set[str]] = defaultdict(set)
     for image in images:
         stems[image.path.parent].add(stem_and_suffix(image.path)[0])
-    places = sorted(stems)
-    pairs = ((a, b) for n, a in enumerate(places) for b in places[n + 1 :] if stems[a] & stems[b])
-    return next(((a.name, b.name) for a, b in pairs), None)
+    if len(stems) != 2:
+        return None
+    first, second = sorted(stems)
+    return (first.name, second.name) if stems[first] & stems[second] else None
 
 
 def _matched(

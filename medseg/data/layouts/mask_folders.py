@@ -10,6 +10,7 @@ case, and no mask is called like a scan, or after the person who drew it.
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from pathlib import Path
 
 from medseg.core.errors import InputError
 from medseg.data.layouts.case import CaseFiles
-from medseg.data.layouts.file_roles import MODALITIES, NUMBERED, FileName, name_of
+from medseg.data.layouts.file_roles import IMAGE_WORDS, MODALITIES, NUMBERED, FileName, name_of
 from medseg.io import is_dicom_folder, states_segments, stem_and_suffix
 from medseg.io.masks import masks_in
 from medseg.io.name_matching import name_key
@@ -27,6 +28,14 @@ NO_STRUCTURES = frozenset((
     "observer", "old", "post", "pre", "rater", "reader", "sagittal", "visit",
 ))  # fmt: skip
 """Words that say when a scan was made, how it lies, or who drew a label file, and name no structure."""
+
+_SERIES = frozenset((
+    "acq", "acquisition", "day", "echo", "frame", "month", "patient", "phase", "run", "scan", "sequence",
+    "series", "session", "slice", "study", "subject", "time", "timepoint", "volume", "week", "year",
+))  # fmt: skip
+"""Words that number scans: with a number they name no structure, where a word such as vertebra1 does."""
+
+_NUMBERED_WORD = re.compile(r"([a-z]{3,})\d+")
 
 Words = tuple[str, ...]
 
@@ -134,10 +143,16 @@ def _masks(folder: FileName, files: Sequence[FileName], names: _Names) -> _Masks
 def _name_structure(words: Words) -> bool:
     """Whether the words of a mask beyond those of its folder may name a structure."""
     return (
-        any(word.isalpha() for word in words)
+        any(word.isalpha() or _numbers_structures(word) for word in words)
         and not any(word in MODALITIES or NUMBERED.fullmatch(word) for word in words)
         and not any(word.rstrip("0123456789") in NO_STRUCTURES for word in words)
     )
+
+
+def _numbers_structures(word: str) -> bool:
+    """Whether a word is like vertebra1, and not like scan1."""
+    found = _NUMBERED_WORD.fullmatch(word)
+    return found is not None and found[1] not in _SERIES | IMAGE_WORDS
 
 
 def _recurring(found: Sequence[_Masks]) -> list[_Masks]:
