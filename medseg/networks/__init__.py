@@ -4,8 +4,8 @@ The first arguments of each are `spatial_dims` (2 or 3), `in_channels` and `out_
 keywords, whose defaults are the paper's. `create` makes one by name. Only the names listed here are public.
 
 >>> from medseg.networks import available, create
->>> available()
-('attention_unet', 'fast_unet', 'plain_unet', 'resunet', 'unet', 'unet3d', 'unetpp', 'vnet')
+>>> [name for name in available() if "net3" in name or name.startswith("deeplab")]
+['deeplabv1', 'deeplabv2', 'deeplabv3', 'deeplabv3plus', 'unet3d']
 >>> import torch
 >>> network = create("unet3d", in_channels=1, out_channels=3, widths=(8, 16))
 >>> network(torch.zeros(1, 1, 16, 16, 16)).shape

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from collections.abc import Callable, Sequence
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from itertools import pairwise
-from typing import Literal, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.core.errors import UsageError, unknown_name
-from medseg.model.spec import Norm
+from medseg.model.spec import Norm, Option
 from medseg.networks import reach
 
 SpatialDims = Literal[2, 3]
@@ -56,6 +58,7 @@ ACTIVATION: dict[str, Build] = {
     "leaky_relu": lambda channels: nn.LeakyReLU(0.01, inplace=True),
     "elu": lambda channels: nn.ELU(inplace=True),
     "prelu": lambda channels: nn.PReLU(channels),
+    "none": lambda channels: nn.Identity(),
 }
 
 
@@ -124,14 +127,17 @@ class ConvUnit(nn.Module):
         norm: Norm,
         activation: str,
         stride: int | PerAxis = 1,
+        dilation: PerAxis | None = None,
+        groups: int = 1,
         padding: bool = True,
         bias: bool = True,
         dropout: float = 0.0,
     ) -> None:
         super().__init__()
-        pad = tuple(k // 2 if padding else 0 for k in kernel)
+        dilation = dilation or (1,) * spatial_dims
+        pad = tuple(d * (k // 2) if padding else 0 for k, d in zip(kernel, dilation, strict=True))
         self.conv = CONV[spatial_dims](
-            in_channels, out_channels, kernel, stride=stride, padding=pad, bias=bias
+            in_channels, out_channels, kernel, stride, pad, dilation=dilation, groups=groups, bias=bias
         )
         self.norm = choose(NORM, norm, "normalisation")(spatial_dims, out_channels)
         self.activation = choose(ACTIVATION, activation, "activation")(out_channels)
@@ -300,6 +306,12 @@ class Segmenter(nn.Module):
     def __init__(self, spatial_dims: SpatialDims) -> None:
         super().__init__()
         self.spatial_dims = spatial_dims
+
+    @classmethod
+    def keywords(cls, options: Mapping[str, Option]) -> dict[str, Any]:
+        """Names and types of the constructor's keywords, where `options` are among those given."""
+        types = typing.get_type_hints(cls.__init__)
+        return {name: types[name] for name in inspect.signature(cls).parameters}
 
     @cached_property
     def output_reach(self) -> reach.Reach:

@@ -96,7 +96,7 @@ class AxisReach:
             jump,
             self._at(self.low, -((kernel - 1 - place) // stride)),
             self._at(self.high, place // stride),
-            self.origin + (padding - (kernel - stride) // 2) * jump,
+            self.origin + (padding - -(-(kernel - stride) // 2)) * jump,
         )
 
     def blended(self, factor: int) -> AxisReach:
@@ -109,6 +109,10 @@ class AxisReach:
             self._at(self.high, -(-place // (2 * factor))),
             self.origin,
         )
+
+    def shared(self, size: int) -> AxisReach:
+        """After each position has seen all of its window of `size`, and stays where it is."""
+        return replace(self.window(size, size, 0).transposed(size, size, 0), origin=self.origin)
 
     def cropped(self, margin: int) -> AxisReach:
         """After `margin` positions are cut off at each end."""
@@ -186,11 +190,14 @@ def trace(network: nn.Module, spatial_dims: int) -> dict[str, Reach]:
 
 
 def tile_independent(network: nn.Module) -> bool:
-    """Whether no normalisation of `network.eval()` looks at the whole tile."""
+    """Whether nothing in `network.eval()` looks at the whole tile: no normalisation, mean or attention."""
     running = (
         m.track_running_stats for m in network.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)
     )
-    return all(running) and not any(isinstance(m, WHOLE_IMAGE_NORMS) for m in network.modules())
+    whole = (
+        isinstance(m, WHOLE_IMAGE_NORMS) or getattr(m, "sees_the_tile", False) for m in network.modules()
+    )
+    return all(running) and not any(whole)
 
 
 class _Tracer(fx.Tracer):

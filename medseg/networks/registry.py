@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import inspect
-import typing
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.core.errors import UsageError, did_you_mean
-from medseg.core.keywords import hinted
 from medseg.core.registry import Registry
 from medseg.core.structuring import Misfit, structured
 from medseg.model.spec import NetworkSpec
@@ -17,6 +14,13 @@ from medseg.networks.layers import Segmenter
 
 if TYPE_CHECKING:
     from medseg.model.spec import Norm, Option
+
+COMPOSED = (
+    "fcn32s", "fcn16s", "fcn8s", "deconvnet", "segnet", "ternausnet", "unet_encoder", "linknet", "sharpmask",
+    "deeplabv1", "deeplabv2", "deeplabv3", "deeplabv3plus", "pspnet", "danet", "mssa", "fastfcn", "gcn",
+    "fpn", "hrnet", "hrnet_ocr", "spinenet_fpn",
+)  # fmt: skip
+"""Rows of `networks.zoo`, which is imported when one is asked for."""
 
 NETWORKS = Registry[type[Segmenter]](
     "network",
@@ -30,6 +34,9 @@ NETWORKS = Registry[type[Segmenter]](
         "resunet": "medseg.networks.resunet:ResUNet",
         "attention_unet": "medseg.networks.attention_unet:AttentionUNet",
         "plain_unet": "medseg.networks.plain_unet:PlainUNet",
+        "tiramisu": "medseg.networks.tiramisu:Tiramisu",
+        "gridnet": "medseg.networks.gridnet:GridNet",
+        **{name: f"medseg.networks.zoo:{name}" for name in COMPOSED},
     },
     lambda found: isinstance(found, type) and issubclass(found, Segmenter),
 )
@@ -50,20 +57,23 @@ def build(spec: NetworkSpec) -> Segmenter:
         return monai.build(spec)
     network = NETWORKS.find(spec.name, f"{monai.PREFIX}NAME")
     shared = {"widths": spec.widths, "norm": spec.norm, "kernels": spec.kernels, "strides": spec.strides}
-    _check_options(spec, network, {"spatial_dims", "in_channels", "out_channels", *shared})
     given = {name: value for name, value in shared.items() if value}
+    types = network.keywords(spec.options)
+    foreign = sorted(set(given) - set(types))
+    if foreign:
+        raise UsageError(f"{spec.name} takes no {', '.join(foreign)}", hint="leave it out")
+    own = set(types) - {"spatial_dims", "in_channels", "out_channels", *shared}
+    _check_options(spec, {name: types[name] for name in own})
     return network(spec.spatial_dims, spec.in_channels, spec.out_channels, **given, **spec.options)  # type: ignore[call-arg]
 
 
-def _check_options(spec: NetworkSpec, network: type[Segmenter], others: set[str]) -> None:
+def _check_options(spec: NetworkSpec, types: Mapping[str, Any]) -> None:
     """Refuse options the constructor does not have, or of another type."""
-    known = set(inspect.signature(network).parameters) - others
-    unknown = sorted(set(spec.options) - known)
+    unknown = sorted(set(spec.options) - set(types))
     if unknown:
         raise UsageError(
-            f"{spec.name} has no option {', '.join(unknown)}", hint=did_you_mean(unknown[0], sorted(known))
+            f"{spec.name} has no option {', '.join(unknown)}", hint=did_you_mean(unknown[0], sorted(types))
         )
-    types = typing.get_type_hints(network.__init__)
     for name, value in spec.options.items():
         try:
             structured(types[name], value)
@@ -80,7 +90,6 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(NETWORKS))
 
 
-@hinted
 def create(
     name: str,
     in_channels: int = 1,
@@ -92,6 +101,7 @@ def create(
     kernels: Sequence[Sequence[int]] = (),
     strides: Sequence[Sequence[int]] = (),
     options: Mapping[str, Option] | None = None,
+    **further: Option,
 ) -> Segmenter:
     """A network by name, with weights drawn from torch's global generator.
 
@@ -104,11 +114,11 @@ def create(
         norm: "batch", "instance", "group", "layer" or "none"; "" for the paper's.
         kernels: kernel size of each level, per axis; () for the paper's.
         strides: between each level and the next, per axis; () for 2 everywhere.
-        options: further keywords of the network's constructor, such as {"dropout": 0.1}.
+        options: further keywords of the network's constructor, such as {"dropout": 0.1}; they can be given as
+            keywords too: `encoder="resnet50"`.
 
     Raises:
         UsageError: the name or an option is unknown, or an argument is not valid for this network.
-        TypeError: there is no such keyword; the message names the nearest.
 
     >>> network = create("vnet", 1, 2, widths=(4, 8), norm="batch")
     >>> type(network).__name__, network.stride
@@ -127,6 +137,6 @@ def create(
             norm,
             tuple(map(tuple, kernels)),
             tuple(map(tuple, strides)),
-            dict(options or {}),
+            {**(options or {}), **further},
         )
     )

@@ -19,7 +19,7 @@ from medseg.inference.engines.torch import to_onnx
 from medseg.model.file import Model
 from medseg.model.spec import ModelSpec, NetworkSpec
 from medseg.networks.layers import Segmenter, Supervised
-from medseg.networks.registry import NETWORKS, build
+from medseg.networks.registry import build
 from medseg.training.setup import facts_of
 
 NORMS = ("batch", "instance", "group", "layer", "none")
@@ -68,7 +68,7 @@ def image(*shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(3), dtype=dtype)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", WEIGHTS)
 class TestEveryNetwork:
     @pytest.mark.parametrize("norm", NORMS)
     @pytest.mark.parametrize("spatial_dims", [2, 3])

@@ -24,6 +24,11 @@ def test_pooling_and_back_sees_the_pair_it_stands_in() -> None:
     assert (reach.field, reach.period, reach.halo) == (3, 2, 0)
 
 
+def test_a_shared_window_moves_nothing() -> None:
+    reach = START.shared(4)
+    assert (reach.low.tolist(), reach.high.tolist(), reach.origin) == ([0] * 4, [3] * 4, 0)
+
+
 def test_valid_convolutions_stand_for_the_middle_of_what_they_see() -> None:
     reach = START.window(5, 1, 0)
     assert (reach.origin, reach.left, reach.right, reach.halo) == (2, 2, 2, 2)
@@ -34,11 +39,12 @@ def test_valid_convolutions_stand_for_the_middle_of_what_they_see() -> None:
     [
         [nn.Conv3d(1, 1, 3, padding=2, dilation=2)],
         [nn.Conv3d(1, 1, 3, stride=2, padding=1), nn.ConvTranspose3d(1, 1, 4, stride=2, padding=1)],
+        [nn.AvgPool3d(2), nn.ConvTranspose3d(1, 1, 3, stride=2, padding=1, output_padding=1)],
         [nn.AvgPool3d(3, stride=3), nn.ConvTranspose3d(1, 1, 3, stride=3), nn.Conv3d(1, 1, 3, padding=1)],
         [nn.AvgPool3d(3, stride=3), Enlarge((3, 3, 3), "nearest"), nn.Conv3d(1, 1, 3, padding=1)],
         [nn.AvgPool3d((4, 2, 1), stride=(4, 2, 1)), Enlarge((4, 2, 1), "linear")],
     ],
-    ids=["dilated", "overlapping", "thirds", "copied", "blended"],
+    ids=["dilated", "overlapping", "odd", "thirds", "copied", "blended"],
 )
 def test_single_layers_see_what_spoils_them(layers: list[nn.Module]) -> None:
     torch.manual_seed(0)
