@@ -204,21 +204,26 @@ class Enlarge(nn.Module):
     Args:
         factor: per axis.
         kind: "nearest" copies each position; "linear" blends the two nearest along each axis, voxels being
-            boxes whose values stand at their centres (`align_corners=False`).
+            boxes whose values stand at their centres (`align_corners=False`); "nails" puts each value at the
+            first place of its block, and 0 elsewhere ("bed of nails").
     """
 
-    def __init__(self, factor: PerAxis, kind: Literal["nearest", "linear"]) -> None:
+    def __init__(self, factor: PerAxis, kind: Literal["nearest", "linear", "nails"]) -> None:
         super().__init__()
         self.factor, self.kind = factor, kind
-        names = {"nearest": ("nearest", "nearest"), "linear": ("bilinear", "trilinear")}
-        self.mode = names[kind][len(factor) - 2]
+        self.mode = ("bilinear", "trilinear")[len(factor) - 2] if kind == "linear" else "nearest"
 
     def forward(self, x: Tensor) -> Tensor:
-        return functional.interpolate(x, scale_factor=[float(f) for f in self.factor], mode=self.mode)
+        grown = functional.interpolate(x, scale_factor=[float(f) for f in self.factor], mode=self.mode)
+        if self.kind == "nails":
+            for axis, factor in enumerate(self.factor, start=2):
+                place = torch.arange(grown.shape[axis], device=x.device) % factor == 0
+                grown = grown * place.to(x.dtype).reshape(-1, *(1,) * (x.ndim - 1 - axis))
+        return grown
 
     def reach(self, before: reach.Reach) -> reach.Reach:
         axes = zip(before, self.factor, strict=True)
-        if self.kind == "nearest":
+        if self.kind != "linear":
             return tuple(r.transposed(f, f, 0) for r, f in axes)
         return tuple(r.blended(f) for r, f in axes)
 

@@ -10,12 +10,12 @@ import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from medseg.core.errors import UsageError
+from medseg.core.errors import UsageError, unknown_name
 from medseg.model.spec import Norm
 from medseg.networks import reach
 from medseg.networks.layers import (
@@ -30,6 +30,9 @@ from medseg.networks.layers import (
     choose,
     dropping,
 )
+
+Up = Literal["transposed", "nearest", "linear", "nails", "unpool"]
+UPS: tuple[str, ...] = get_args(Up)
 
 
 @dataclass(frozen=True)
@@ -255,6 +258,35 @@ class Answering(Protocol):
 
     def answers(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """What the context makes of the map x, and its logits (B, K, *S)."""
+
+
+class Unpooled(nn.Module):
+    """A convolution of a single voxel, then unpooling by the maxima of a finer map."""
+
+    def __init__(self, conv: nn.Module, window: PerAxis) -> None:
+        super().__init__()
+        self.conv, self.unpool = conv, Unpool(window)
+
+    def forward(self, x: Tensor, pooled: Tensor) -> Tensor:
+        out: Tensor = self.unpool(self.conv(x), pooled)
+        return out
+
+
+def enlarging(
+    kind: Up, style: Style, in_channels: int, out_channels: int, factor: PerAxis, kernel: PerAxis
+) -> nn.Module:
+    """A module that enlarges maps and changes their channels; that of "unpool" takes the finer map too.
+
+    Raises:
+        UsageError: there is no such kind.
+    """
+    if kind == "transposed":
+        return TRANSPOSED[style.spatial_dims](in_channels, out_channels, factor, stride=factor)
+    if kind == "unpool":
+        return Unpooled(style.conv(in_channels, out_channels), factor)
+    if kind not in UPS:
+        raise unknown_name("enlargement", kind, UPS)
+    return nn.Sequential(Enlarge(factor, kind), style.conv(in_channels, out_channels, kernel))
 
 
 class GlobalContext(nn.Module):

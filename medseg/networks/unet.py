@@ -14,12 +14,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from medseg.core.errors import UsageError
 from medseg.core.keywords import hinted
 from medseg.model.spec import Norm
 from medseg.networks.layers import (
     CONV,
     MAX_POOL,
-    TRANSPOSED,
     ConvUnit,
     Segmenter,
     Shrinkage,
@@ -32,6 +32,7 @@ from medseg.networks.layers import (
     odd_kernels,
     per_level,
 )
+from medseg.networks.parts import Style, Unpooled, Up, enlarging
 
 PAPER_WIDTHS = (64, 128, 256, 512, 1024)
 DROPPED_LEVELS = 2
@@ -56,6 +57,9 @@ class UNet(Segmenter):
         padding: False for the paper's valid convolutions: the default network then maps n = 60 + 16m
             to n - 184 voxels, 572 to 388.
         bias: the convolutions' bias; up-convolutions and head keep theirs.
+        up: how maps are enlarged: "transposed" convolutions, the paper's; "nearest", "linear" or "nails", see
+            `layers.Enlarge`, with a convolution of the level's kernel behind; or "unpool", by the maxima of
+            the shortcut, with a convolution of a single voxel before.
         dropout: share of the values dropped in training at the end of the contracting path, which is
             taken to be its last two levels. The paper gives no share.
 
@@ -82,6 +86,7 @@ class UNet(Segmenter):
         activation: str = "relu",
         padding: bool = True,
         bias: bool = True,
+        up: Up = "transposed",
         dropout: float = 0.5,
     ) -> None:
         super().__init__(spatial_dims)
@@ -90,6 +95,8 @@ class UNet(Segmenter):
             per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
         )
         pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        if up == "unpool" and not padding:
+            raise UsageError("a U-Net that unpools needs padding: cropped shortcuts lack the maxima")
         unit = partial(ConvUnit, spatial_dims, norm=norm, activation=activation, padding=padding, bias=bias)
 
         def stage(level: int, first: int) -> nn.Sequential:
@@ -102,8 +109,9 @@ class UNet(Segmenter):
             dropping(dropout if n >= levels - DROPPED_LEVELS else 0.0) for n in range(levels)
         )
         self.pool = nn.ModuleList(MAX_POOL[spatial_dims](s) for s in pool)
+        plain = Style(spatial_dims, "none")
         self.up = nn.ModuleList(
-            TRANSPOSED[spatial_dims](widths[n + 1], widths[n], s, stride=s) for n, s in enumerate(pool)
+            enlarging(up, plain, widths[n + 1], widths[n], s, size[n]) for n, s in enumerate(pool)
         )
         self.crop = nn.ModuleList(shrink.crop(n) if shrink else nn.Identity() for n in range(levels - 1))
         self.decoder = nn.ModuleList(stage(n, 2 * w) for n, w in enumerate(widths[:-1]))
@@ -118,6 +126,8 @@ class UNet(Segmenter):
             skips.append(x)
             x = self.dropout[level](self.encoder[level](pool(x)))
         for level in reversed(range(len(self.decoder))):
-            x = torch.cat((self.crop[level](skips.pop()), self.up[level](x)), dim=1)
-            x = self.decoder[level](x)
+            skip, up = self.crop[level](skips.pop()), self.up[level]
+            x = self.decoder[level](
+                torch.cat((skip, up(x, skip) if isinstance(up, Unpooled) else up(x)), dim=1)
+            )
         return cast(Tensor, self.head(x))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 
 from medseg.core.errors import UsageError
+from medseg.networks.layers import Enlarge
+from medseg.networks.registry import create
 from medseg.networks.unet import UNet
 
 
@@ -70,3 +74,33 @@ def test_the_contracting_path_ends_in_dropout() -> None:
 def test_a_dropout_that_is_no_share_is_refused(share: float) -> None:
     with pytest.raises(UsageError, match=r"dropout must be in \[0, 1\)"):
         UNet(2, 1, 2, dropout=share)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+@pytest.mark.parametrize("up", ["nearest", "linear", "nails", "unpool"])
+def test_maps_are_enlarged_as_asked(up: str, dims: Any) -> None:
+    torch.manual_seed(0)
+    network = create("unet", 1, 2, spatial_dims=dims, widths=(4, 8), up=up).eval()
+    x = torch.randn(1, 1, *(8,) * dims)
+    with torch.no_grad():
+        assert network(x).shape == (1, 2, *x.shape[2:])
+    assert network.stride == (2,) * dims
+
+
+def test_nails_stand_at_the_first_place_of_their_block() -> None:
+    x = torch.arange(1.0, 5).reshape(1, 1, 2, 2)
+    assert Enlarge((1, 2), "nails")(x)[0, 0].tolist() == [[1, 0, 2, 0], [3, 0, 4, 0]]
+    assert Enlarge((2, 2), "nails")(x)[0, 0].tolist() == [[1, 0, 2, 0], [0] * 4, [3, 0, 4, 0], [0] * 4]
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"up": "cubic"}, "unet: up "),
+        ({"up": "unpool", "padding": False}, "a U-Net that unpools needs padding"),
+    ],
+)
+def test_enlargements_that_do_not_fit_are_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError) as refusal:
+        create("unet", widths=(4, 8), **settings)
+    assert told in str(refusal.value)
