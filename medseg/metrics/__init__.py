@@ -25,9 +25,18 @@ from typing import TYPE_CHECKING
 from medseg.core.lazy import lazy
 
 if TYPE_CHECKING:
+    from medseg.metrics.boxes import box_giou, box_iou, non_max_suppression, soft_nms
     from medseg.metrics.case import CaseResult, StructureResult, evaluate_case
     from medseg.metrics.cohort import CohortRow, summarise
+    from medseg.metrics.detection import (
+        CaseDetections,
+        average_precision,
+        cpm,
+        froc,
+        mean_average_precision,
+    )
     from medseg.metrics.functions import (
+        cosine,
         dice,
         jaccard,
         panoptic_quality,
@@ -43,6 +52,7 @@ if TYPE_CHECKING:
     from medseg.metrics.value import Value
 
 __all__ = [
+    "CaseDetections",
     "CaseResult",
     "CohortRow",
     "InstanceRule",
@@ -51,18 +61,27 @@ __all__ = [
     "StructureScores",
     "Value",
     "assd",
+    "average_precision",
+    "box_giou",
+    "box_iou",
+    "cosine",
+    "cpm",
     "dice",
     "evaluate_case",
+    "froc",
     "hd95",
     "hd100",
     "jaccard",
     "masd",
+    "mean_average_precision",
+    "non_max_suppression",
     "nsd",
     "panoptic_quality",
     "precision",
     "recall",
     "recognition_quality",
     "segmentation_quality",
+    "soft_nms",
     "summarise",
     "surface_dice",
     "volume_similarity",
@@ -71,6 +90,7 @@ __all__ = [
 __getattr__, __dir__ = lazy(
     __name__,
     {
+        "CaseDetections": "medseg.metrics.detection",
         "CaseResult": "medseg.metrics.case",
         "CohortRow": "medseg.metrics.cohort",
         "InstanceRule": "medseg.metrics.instances",
@@ -79,18 +99,27 @@ __getattr__, __dir__ = lazy(
         "StructureScores": "medseg.metrics.scores",
         "Value": "medseg.metrics.value",
         "assd": "medseg.metrics.functions_surface",
+        "average_precision": "medseg.metrics.detection",
+        "box_giou": "medseg.metrics.boxes",
+        "box_iou": "medseg.metrics.boxes",
+        "cosine": "medseg.metrics.functions",
+        "cpm": "medseg.metrics.detection",
         "dice": "medseg.metrics.functions",
         "evaluate_case": "medseg.metrics.case",
+        "froc": "medseg.metrics.detection",
         "hd100": "medseg.metrics.functions_surface",
         "hd95": "medseg.metrics.functions_surface",
         "jaccard": "medseg.metrics.functions",
         "masd": "medseg.metrics.functions_surface",
+        "mean_average_precision": "medseg.metrics.detection",
+        "non_max_suppression": "medseg.metrics.boxes",
         "nsd": "medseg.metrics.functions_surface",
         "panoptic_quality": "medseg.metrics.functions",
         "precision": "medseg.metrics.functions",
         "recall": "medseg.metrics.functions",
         "recognition_quality": "medseg.metrics.functions",
         "segmentation_quality": "medseg.metrics.functions",
+        "soft_nms": "medseg.metrics.boxes",
         "summarise": "medseg.metrics.cohort",
         "surface_dice": "medseg.metrics.functions_surface",
         "volume_similarity": "medseg.metrics.functions",

@@ -2,7 +2,8 @@
 
 Arrays are bool masks, or labels with `label=`. (I, J, K) is a volume, (I, J) or (I, J, 1) an image. Where a
 metric is undefined, as of two empty masks, a function says NaN, where a `CaseResult` says None; a distance to
-a surface that is not there is inf. Definitions, ranges and empty rules are tabled in docs/metrics.md.
+a surface that is not there is inf. Only `cosine` is not part of a `CaseResult`. Definitions, ranges and empty
+rules are tabled in docs/metrics.md.
 
 Private: the names are those of `medseg.metrics`.
 """
@@ -70,6 +71,32 @@ def jaccard(predicted: ArrayLike, reference: ArrayLike, *, label: int | None = N
     0.6
     """
     return overlap.jaccard(_counts(predicted, reference, label))
+
+
+@hinted
+def cosine(predicted: ArrayLike, reference: ArrayLike, *, label: int | None = None) -> float:
+    """TP / sqrt((TP + FN) (TP + FP)), in [0, 1]; NaN when both masks are empty, 0 when one is.
+
+    Args:
+        predicted: bool mask, or labels with `label`.
+        reference: the same shape.
+        label: value of the structure, of labels.
+
+    Raises:
+        GridMismatchError: the shapes differ.
+        UsageError: labels have several values, and `label` chooses none; or an array is not of labels.
+
+    References:
+        Ochiai 1957, doi:10.2331/suisan.22.526.
+
+    >>> import numpy as np
+    >>> from medseg import metrics
+    >>> predicted, reference = np.zeros((2, 8, 8, 8), bool)
+    >>> predicted[2:6, 2:6, 2:6], reference[2:6, 2:6, 3:4] = True, True
+    >>> metrics.cosine(predicted, reference)
+    0.5
+    """
+    return overlap.cosine(_counts(predicted, reference, label))
 
 
 @hinted

@@ -32,6 +32,22 @@ def jaccard(counts: Counts) -> float:
     return _ratio(counts.tp, counts.tp + counts.fp + counts.fn)
 
 
+def cosine(counts: Counts) -> float:
+    """TP / sqrt((TP + FN) (TP + FP)), in [0, 1]; NaN when both masks are empty, 0 when one is.
+
+    It is the geometric mean of recall and precision, where Dice is their harmonic mean.
+
+    References:
+        Ochiai 1957, doi:10.2331/suisan.22.526.
+
+    >>> cosine(Counts(tp=2, fp=6, fn=0, tn=0))  # 2 / sqrt(2 * 8)
+    0.5
+    """
+    if not counts.tp:
+        return _ratio(0, counts.fp + counts.fn)
+    return counts.tp / math.sqrt(counts.reference * counts.predicted)
+
+
 def recall(counts: Counts) -> float:
     """TP / (TP + FN), in [0, 1]; NaN when the reference is empty."""
     return _ratio(counts.tp, counts.reference)

@@ -23,6 +23,7 @@ def grid_of(voxel_mm3: float) -> Grid:
 def test_hand_values() -> None:
     assert overlap.dice(HAND) == 12 / 18
     assert overlap.jaccard(HAND) == 6 / 12
+    assert overlap.cosine(HAND) == 6 / math.sqrt(10 * 8)
     assert overlap.recall(HAND) == 6 / 10
     assert overlap.precision(HAND) == 6 / 8
     assert overlap.relative_volume_difference_percent(HAND) == pytest.approx(-20.0)
@@ -42,6 +43,14 @@ def test_jaccard_is_dice_over_two_minus_dice(tp: int, fp: int, fn: int) -> None:
     counts = Counts(tp, fp, fn, 9)
     d = overlap.dice(counts)
     assert overlap.jaccard(counts) == pytest.approx(d / (2 - d), abs=1e-15)
+
+
+def test_the_cosine_is_the_geometric_mean_of_recall_and_precision_and_in_no_table() -> None:
+    assert overlap.cosine(HAND) == pytest.approx(math.sqrt(overlap.recall(HAND) * overlap.precision(HAND)))
+    assert math.isnan(overlap.cosine(Counts(0, 0, 0, 5)))
+    assert overlap.cosine(Counts(0, 3, 0, 2)) == overlap.cosine(Counts(0, 0, 3, 2)) == 0
+    assert overlap.cosine(Counts(3 * 10**9, 0, 0, 1)) == 1  # int64 would not hold the product
+    assert "cosine" not in overlap_values(HAND, grid_of(1.0))
 
 
 def test_swapping_the_masks_swaps_recall_and_precision() -> None:
