@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from medseg.losses.generalised_dice import GeneralisedDiceLoss
     from medseg.losses.lovasz import LovaszLoss
     from medseg.losses.scheduled import WeightedSum
+    from medseg.losses.top_k import TopKLoss
     from medseg.losses.tversky import FocalTverskyLoss, JaccardLoss, TverskyLoss
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "GeneralisedDiceLoss",
     "JaccardLoss",
     "LovaszLoss",
+    "TopKLoss",
     "TverskyLoss",
     "WeightedSum",
 ]
@@ -57,6 +59,7 @@ __getattr__, __dir__ = lazy(
         "GeneralisedDiceLoss": "medseg.losses.generalised_dice",
         "JaccardLoss": "medseg.losses.tversky",
         "LovaszLoss": "medseg.losses.lovasz",
+        "TopKLoss": "medseg.losses.top_k",
         "TverskyLoss": "medseg.losses.tversky",
         "WeightedSum": "medseg.losses.scheduled",
     },

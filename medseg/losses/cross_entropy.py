@@ -26,6 +26,28 @@ from medseg.losses.outputs import (
 )
 
 
+def voxel_entropies(
+    logits: Tensor, target: Tensor, class_weights: Tensor | None, *, regions: bool
+) -> tuple[Tensor, Tensor | None]:
+    """-ln p of each voxel (and region), p of its true class, and the class weight of each; None without any.
+
+    Raises:
+        UsageError: logits, target and weights do not belong together.
+    """
+    if regions:
+        check_regions(logits, target)
+        wide = at_least_float32(logits)
+        truth = target.to(wide.dtype)
+        entropy = functional.binary_cross_entropy_with_logits(wide, truth, reduction="none")
+        per = per_region(class_weights, wide)
+        return entropy, None if per is None else per.expand_as(entropy)
+    check_labels(logits, target)
+    log_p = log_softmax(logits)
+    labels = target.long()
+    per = weights_like(class_weights, log_p.movedim(-1, 1))
+    return -log_at(log_p, labels), None if per is None else per[labels]
+
+
 class CrossEntropyLoss(Measuring):
     """sum(-w ln p) / sum(w) over voxels (and regions), p of the true class; w = w_c + w0 border map.
 
@@ -68,20 +90,7 @@ class CrossEntropyLoss(Measuring):
 
     def of(self, logits: Tensor, target: Tensor, kept: Tensor | None) -> Tensor:
         """The loss, a scalar, of logits (B, K, *S) against labels (B, *S) or regions (B, K, *S)."""
-        if self.regions:
-            check_regions(logits, target)
-            wide = at_least_float32(logits)
-            truth = target.to(wide.dtype)
-            entropy = functional.binary_cross_entropy_with_logits(wide, truth, reduction="none")
-            per = per_region(self.class_weights, wide)
-            weights = None if per is None else per.expand_as(entropy)
-        else:
-            check_labels(logits, target)
-            log_p = log_softmax(logits)
-            labels = target.long()
-            entropy = -log_at(log_p, labels)
-            per = weights_like(self.class_weights, log_p.movedim(-1, 1))
-            weights = None if per is None else per[labels]
+        entropy, weights = voxel_entropies(logits, target, self.class_weights, regions=self.regions)
         if self.w0:
             known = target if kept is None else target * (kept.unsqueeze(1) if self.regions else kept)
             weights = (1 if weights is None else weights) + self.w0 * self._borders(known).to(entropy)

@@ -57,6 +57,7 @@ LOSSES = Registry[Loss](
             distances=True,
         ),
         "focal": Loss("medseg.losses.focal:FocalLoss", ("gamma", "alpha", "class_weights")),
+        "top_k": Loss("medseg.losses.top_k:TopKLoss", ("share", "class_weights")),
         "lovasz": Loss("medseg.losses.lovasz:LovaszLoss", ("include_background", "batch")),
         "boundary": Loss("medseg.losses.boundary:BoundaryLoss", ("include_background",), distances=True),
         "dice_ce": Loss("medseg.losses.dice_ce:DiceCELoss", _PAIR, ("labels",)),
@@ -87,6 +88,7 @@ class LossSettings:
         gamma: focusing exponent (focal), or its inverse (focal Tversky); None is the papers' 2, and 4/3.
         w0: height of the border map of the cross-entropy; 0 for no map, U-Net's 10.
         sigma_mm: its width. U-Net's 5 are pixels: where voxels have no size, they count as 1 mm.
+        share: of the voxels that count, the hardest ones (top-k, or OHEM).
         form: of BCE-Dice: "linear" with 1 - D, "log" with -ln D, "unetpp" as in UNet++ (`losses.bce_dice`).
 
     Raises:
@@ -106,6 +108,7 @@ class LossSettings:
     gamma: float | None = None
     w0: float = 0.0
     sigma_mm: float = 5.0
+    share: float = 0.1
     form: Form = "linear"
 
     def __post_init__(self) -> None:
@@ -122,6 +125,8 @@ class LossSettings:
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"{name} must be above 0, not {value}")
+        if not 0 < self.share <= 1:
+            raise UsageError(f"share must be above 0 and at most 1, not {self.share}")
         _check_weights(self.dice_weight, self.ce_weight, *self.class_weights, self.w0, self.alpha, self.beta)
         if self.name == "focal" and self.alpha is not None and self.alpha > 1:
             raise UsageError(f"alpha of the focal loss must be 1 or less, not {self.alpha}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from medseg.training.spec import TrainingSpec
 
@@ -20,19 +20,22 @@ def build_optimizer(network: nn.Module, spec: TrainingSpec) -> Optimizer:
     ]
     if spec.optimizer == "sgd":
         return SGD(groups, lr=spec.learning_rate, momentum=spec.momentum, nesterov=spec.momentum > 0)
+    if spec.optimizer == "rmsprop":
+        return RMSprop(groups, lr=spec.learning_rate)
     return AdamW(groups, lr=spec.learning_rate, fused=True)
 
 
 def learning_rate(step: int, total_steps: int, spec: TrainingSpec) -> float:
-    """Linear warm-up, then (1 - progress)^power.
+    """Linear warm-up, then (1 - progress)^power; both times the decay of the epochs before.
 
     >>> learning_rate(0, 10, TrainingSpec(warmup_steps=0, learning_rate=1.0))
     1.0
     """
+    highest = spec.learning_rate * spec.epoch_decay ** (step // spec.steps_per_epoch)
     if step < spec.warmup_steps:
-        return spec.learning_rate * (step + 1) / spec.warmup_steps
+        return highest * (step + 1) / spec.warmup_steps
     progress = (step - spec.warmup_steps) / max(1, total_steps - spec.warmup_steps)
-    return float(spec.learning_rate * max(0.0, 1.0 - progress) ** spec.schedule_power)
+    return float(highest * max(0.0, 1.0 - progress) ** spec.schedule_power)
 
 
 BATCH_NORMS = (nn.BatchNorm2d, nn.BatchNorm3d)

@@ -19,12 +19,13 @@ class TrainingSpec:
         batch: patches a step.
         epochs: length of the training; `--epochs` and `--time-budget` override it.
         steps_per_epoch: optimiser steps between two validations and checkpoints.
-        optimizer: "adamw", or "sgd" with Nesterov momentum.
+        optimizer: "adamw", "sgd" with Nesterov momentum, or "rmsprop" without any.
         learning_rate: its highest value.
         momentum: of SGD.
-        weight_decay: decoupled for AdamW, L2 for SGD; not applied to biases and norms.
+        weight_decay: decoupled for AdamW, L2 for the others; not applied to biases and norms.
         warmup_steps: steps of linear warm-up.
         schedule_power: exponent of the polynomial decay to zero after the warm-up.
+        epoch_decay: factor of the learning rate after each epoch; with a power of 0, the whole schedule.
         foreground_share: share of patches centred on a structure.
         ema_decay: of the exponential moving average of the weights, which is what is validated
             and kept; 0 switches it off.
@@ -50,12 +51,13 @@ class TrainingSpec:
     batch: int = 2
     epochs: int = 100
     steps_per_epoch: int = 100
-    optimizer: Literal["adamw", "sgd"] = "adamw"
+    optimizer: Literal["adamw", "sgd", "rmsprop"] = "adamw"
     learning_rate: float = 3e-3
     momentum: float = 0.99
     weight_decay: float = 1e-2
     warmup_steps: int = 50
     schedule_power: float = 0.9
+    epoch_decay: float = 1.0
     foreground_share: float = 0.5
     ema_decay: float = 0.998
     sampled_loss: bool = False
@@ -77,6 +79,7 @@ class TrainingSpec:
             _require(0 < getattr(self, name) < math.inf, name, getattr(self, name), "finite and above 0")
         for name in ("momentum", "ema_decay", "selection_share"):
             _require(0 <= getattr(self, name) < 1, name, getattr(self, name), "in [0, 1)")
+        _require(0 < self.epoch_decay <= 1, "epoch_decay", self.epoch_decay, "above 0 and at most 1")
         _require(0 <= self.seed < 2**63, "seed", self.seed, "at least 0 and below 2^63")
         for name in ("foreground_share", "frozen_norm_share"):
             _require(0 <= getattr(self, name) <= 1, name, getattr(self, name), "in [0, 1]")

@@ -202,7 +202,7 @@ def test_an_unknown_name_in_a_list_is_refused() -> None:
             "training",
             "optimizer",
             "lion",
-            "training.optimizer = 'lion' is not an allowed value; choose from adamw, sgd",
+            "training.optimizer = 'lion' is not an allowed value; choose from adamw, sgd, rmsprop",
         ),
         ("loss", "name", "tverski", "loss: the loss 'tverski' does not exist; did you mean 'tversky'?"),
         ("network", "spatial_dims", 4, "network.spatial_dims must be 2 or 3, not 4"),

@@ -17,6 +17,7 @@ WEIGHTS = (0.5, 2.0, 1.0)
 CHOICES: dict[str, list[dict[str, Any]]] = {
     "cross_entropy": [{}, {"class_weights": WEIGHTS}, {"w0": 10.0, "sigma_mm": 2.0}],
     "focal": [{}, {"gamma": 0.5, "class_weights": WEIGHTS}],
+    "top_k": [{}, {"share": 0.5, "class_weights": WEIGHTS}],
     "dice_ce": [{}, {"class_weights": WEIGHTS}],
     "bce_dice": [{}, {"class_weights": WEIGHTS}, {"form": "log"}, {"form": "unetpp"}],
 }

@@ -101,6 +101,8 @@ def test_every_setting_that_a_loss_uses_changes_its_value(variant: Variant) -> N
         {"name": "cross_entropy", "w0": -1.0},
         {"name": "focal", "gamma": 0.0},
         {"name": "focal", "alpha": 1.5},
+        {"name": "top_k", "share": 0.0},
+        {"name": "top_k", "share": 1.5},
         {"name": "tversky", "beta": math.nan},
         {"name": "bce_dice", "form": "cubic"},
     ],

@@ -15,7 +15,7 @@ from medseg.networks import UNet3D
 
 OF_LABELS = (
     "BoundaryLoss", "CrossEntropyLoss", "DiceCELoss", "DiceLoss", "FocalLoss", "FocalTverskyLoss",
-    "GeneralisedDiceLoss", "JaccardLoss", "LovaszLoss", "TverskyLoss",
+    "GeneralisedDiceLoss", "JaccardLoss", "LovaszLoss", "TopKLoss", "TverskyLoss",
 )  # fmt: skip
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, AdamW, Optimizer, RMSprop
 
 from medseg.core.errors import InputError
 from medseg.training import checkpoint as checkpoints
@@ -228,6 +228,7 @@ OPTIMIZERS = {
         [{"params": p[:1], "weight_decay": 0.1}, {"params": p[1:]}], lr=0.01, fused=True
     ),
     "sgd": lambda p: SGD([{"params": p[:1]}, {"params": p[1:]}], lr=0.01, momentum=0.9, nesterov=True),
+    "rmsprop": lambda p: RMSprop([{"params": p[:1]}, {"params": p[1:]}], lr=0.01),
     "plain sgd": lambda p: SGD([{"params": p[:1]}, {"params": p[1:]}], lr=0.01),
 }
 

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from torch import nn
-from torch.optim import SGD, AdamW
+from torch.optim import SGD, AdamW, RMSprop
 
 from medseg.core.errors import UsageError
 from medseg.training.schedule import (
@@ -37,13 +37,25 @@ def test_the_rate_warms_up_in_a_line_and_decays_to_nothing() -> None:
     assert rates[3:] == sorted(rates[3:], reverse=True)
 
 
+def test_the_rate_falls_by_a_factor_an_epoch() -> None:
+    """As of Tiramisu: RMSprop at 1e-3, times 0.995 after each epoch (arXiv:1611.09326, section 4)."""
+    spec = TrainingSpec(
+        learning_rate=1e-3, warmup_steps=0, schedule_power=0.0, epoch_decay=0.995, steps_per_epoch=10
+    )
+    rates = [learning_rate(step, 1000, spec) for step in (0, 9, 10, 25, 999)]
+    assert rates == pytest.approx([1e-3, 1e-3, 1e-3 * 0.995, 1e-3 * 0.995**2, 1e-3 * 0.995**99])
+    for wrong in (0.0, 1.1):
+        with pytest.raises(UsageError, match="epoch_decay must be above 0 and at most 1"):
+            TrainingSpec(epoch_decay=wrong)
+
+
 def test_steps_beyond_the_last_and_trainings_shorter_than_the_warm_up_have_a_rate() -> None:
     assert learning_rate(20, 12, SPEC) == 0.0
     assert learning_rate(2, 3, SPEC) == pytest.approx(0.075)
     assert learning_rate(0, 1, TrainingSpec(warmup_steps=0, learning_rate=0.5)) == 0.5
 
 
-@pytest.mark.parametrize(("name", "kind"), [("adamw", AdamW), ("sgd", SGD)])
+@pytest.mark.parametrize(("name", "kind"), [("adamw", AdamW), ("sgd", SGD), ("rmsprop", RMSprop)])
 def test_weight_decay_acts_on_convolutions_only(name: str, kind: type) -> None:
     network = small_network()
     optimizer = build_optimizer(network, TrainingSpec(optimizer=name, weight_decay=0.3))  # type: ignore[arg-type]
@@ -77,6 +89,17 @@ def test_adamw_takes_each_gradient_for_its_own_weight() -> None:
             optimizer.step()
     for found, wanted in zip(network.parameters(), plain.parameters(), strict=True):
         torch.testing.assert_close(found, wanted, rtol=1e-3, atol=1e-5)
+
+
+def test_rmsprop_takes_each_gradient_over_its_own_running_size() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2))
+    spec = TrainingSpec(optimizer="rmsprop", learning_rate=0.1, weight_decay=0.0)
+    optimizer = build_optimizer(nn.ParameterList([weight]), spec)
+    weight.grad = torch.tensor([100.0, -0.01])
+    optimizer.step()
+    torch.testing.assert_close(
+        weight.detach(), torch.tensor([-1.0, 1.0]), rtol=1e-4, atol=0
+    )  # 0.1 / 0.01^0.5
 
 
 def test_sgd_without_momentum_is_plain() -> None:
