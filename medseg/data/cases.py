@@ -138,7 +138,10 @@ def read_reference(
     """
     if files.label is None:
         raise InputError("has no labels", source=files.image)
-    labels = read_label_file(files.label, files.reading, structures, like)
+    if files.drawn is None:
+        labels = read_label_file(files.label, files.reading, structures, like)
+    else:
+        labels = files.drawn()
     if structures is not None:
         labels = replace(labels, ignore=structures.ignore)
     return relabelled(labels, files.relabel, files.label)
@@ -156,9 +159,9 @@ def relabelled(labels: LabelMap, relabel: Mapping[int, int], source: Path) -> La
     taken = [value for value in relabel.values() if value in found and value not in relabel]
     if taken:
         raise InputError(
-            f"contains the label {taken[0]}, which this BRATS year does not define",
+            f"contains the label {taken[0]}, which its layout does not define",
             source=source,
-            hint="correct the label file, or choose the right year",
+            hint="correct the label file, or choose the layout (of BRATS the year) that it has",
         )
     array = labels.array.copy()
     for value, becomes in relabel.items():

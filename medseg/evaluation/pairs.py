@@ -122,6 +122,10 @@ class _Reference:
 def _of_dataset(folder: Path, layout: str) -> tuple[dict[str, _Reference], tuple[str, ...]]:
     """The labels of a data set by case."""
     cases = read_layout(folder, layout, complete=False).cases
+    if any(case.drawn for case in cases):
+        raise InputError(
+            "has outlines in place of label files", source=folder, hint="write such with medseg convert first"
+        )
     found = {
         case.case_id: _Reference(
             case.label, _predicted(case.case_id, stem_and_suffix(case.image)[0]), case.relabel

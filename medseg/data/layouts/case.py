@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.core.errors import InputError, counted
 from medseg.core.structures import Structure
+from medseg.core.volume import LabelMap
 from medseg.io import ReadOptions, stem_and_suffix
 from medseg.io.names import (
     BROKEN_LINK,
@@ -36,6 +37,7 @@ class CaseFiles:
         channels: a file for each channel by name, where they lie apart.
         relabel: values of the label file that stand for others, where a layout has another convention.
         reading: decisions that its files leave open.
+        drawn: makes the label map, where `label` is a list of outlines in many images.
         part: of the dataset, as names state it: train, validation or test; empty where they do not.
     """
 
@@ -47,6 +49,7 @@ class CaseFiles:
     relabel: Mapping[int, int] = field(default_factory=dict)
     reading: ReadOptions = ReadOptions()
     part: str = ""
+    drawn: Callable[[], LabelMap] | None = None
 
     @property
     def source(self) -> Path | Mapping[str, Path]:

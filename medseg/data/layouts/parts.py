@@ -74,6 +74,15 @@ class Parts:
         return part if others or not (rest or short) else ""
 
 
+def part_named(word: str) -> str:
+    """The part that a word states; empty where it states none.
+
+    >>> part_named("val"), part_named("trainval")
+    ('validation', '')
+    """
+    return _PARTS.get(word, "")
+
+
 def _cut(words: Words) -> tuple[Words, str, bool]:
     """A folder's words without that of a part, the part, and whether its word may be initials."""
     marks = [word for word in words if word in _PARTS]
