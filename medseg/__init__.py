@@ -5,9 +5,9 @@
     result = medseg.load("brain")("scan.nii.gz")
     medseg.write("labels.nii.gz", result.labels)
 
-Verbs: `load`, `read`, `write`, `predict`, `train`, `evaluate`, `compare`, `report`. Rooms to build with:
-`losses`, `networks`, `augment`, `metrics`. What these names list in `__all__` is public; every other module
-is private, and may change.
+Verbs: `load`, `read`, `write`, `predict`, `train`, `evaluate`, `compare`, `report`, `refine`, `partition`.
+Rooms to build with: `losses`, `networks`, `augment`, `metrics`. What these names list in `__all__` is public;
+every other module is private, and may change.
 
 The names are imported when they are first used, so that `import medseg` is quick.
 """
@@ -18,6 +18,7 @@ from medseg.core.lazy import lazy
 
 if TYPE_CHECKING:
     from medseg import augment, losses, metrics, networks
+    from medseg.api.classical import partition, refine
     from medseg.api.comparing import compare
     from medseg.api.evaluating import evaluate
     from medseg.api.files import read, write
@@ -42,8 +43,10 @@ __all__ = [
     "losses",
     "metrics",
     "networks",
+    "partition",
     "predict",
     "read",
+    "refine",
     "report",
     "train",
     "write",
@@ -63,8 +66,10 @@ __getattr__, __dir__ = lazy(
         "losses": "medseg.losses",
         "metrics": "medseg.metrics",
         "networks": "medseg.networks",
+        "partition": "medseg.api.classical",
         "predict": "medseg.api.predicting",
         "read": "medseg.api.files",
+        "refine": "medseg.api.classical",
         "report": "medseg.api.reporting",
         "train": "medseg.api.training",
         "write": "medseg.api.files",

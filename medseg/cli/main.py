@@ -47,6 +47,8 @@ VERBS = (
     "evaluate",
     "compare",
     "report",
+    "refine",
+    "partition",
     "calibrate",
     "check",
     "convert",

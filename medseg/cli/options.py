@@ -274,6 +274,16 @@ def refuse_targets(targets: Iterable[Path | None], read: Sequence[Path | None], 
             refuse_existing(target, overwrite, [*inputs, *[target] * (inside and _is_read(target))])
 
 
+def result_target(scan: Path, what: str, out: Path | None) -> Path:
+    """The label file of a result: `out`, or in the folder `out` or beside the scan, named after the scan."""
+    from medseg.io import stem_and_suffix
+    from medseg.prediction.requests import InputCase
+
+    place = scan.resolve() if scan.is_dir() else scan
+    stem = place.name if scan.is_dir() else stem_and_suffix(scan)[0]
+    return InputCase(scan, f"{stem}_{what}", place.parent).target(out)
+
+
 def _is_read(path: Path) -> bool:
     """Whether a file of a folder is what is read from one: an image, a sidecar or a description."""
     from medseg.data.layouts.description import LISTER

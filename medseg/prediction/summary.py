@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from medseg.core.volume import Volume
+from medseg.core.volume import LabelMap, Volume
 from medseg.io.memory import peak_memory_bytes
 from medseg.metrics.conformal import COVERAGE
 from medseg.model.evidence import Evidence
@@ -66,13 +66,12 @@ def summary_of(
         dicom_sha256: of the DICOM objects, if there are any.
         timing_s: what each step took.
     """
-    totals = zip(found.totals, found.totals_ml().values(), strict=True)
     return PredictionSummary(
         grid=GridSummary.of(volume.grid),
         quality=_quality(found.verdict),
         findings=found.findings,
         structures=_rows(found, expected),
-        totals=tuple(TotalSummary(t.name, t.values, round(ml, 6)) for t, ml in totals),
+        totals=_totals(found),
         warnings=found.warnings,
         labels_sha256=labels_sha256,
         dicom_sha256=dicom_sha256,
@@ -81,6 +80,31 @@ def summary_of(
         peak_memory_bytes=peak_memory_bytes(),
         provenance=provenance,
     )
+
+
+def corrected(before: PredictionSummary, labels: LabelMap, labels_sha256: str) -> PredictionSummary:
+    """What a sidecar says of labels that were corrected by hand: names and volumes.
+
+    Verdict and provenance of the prediction are left out, which were about other labels.
+
+    Args:
+        before: of the labels that were corrected.
+        labels: that they became.
+        labels_sha256: of their file.
+    """
+    found = Segmentation(labels, before.structure_set, totals=before.totals_stated)
+    return PredictionSummary(
+        grid=GridSummary.of(labels.grid),
+        structures=_rows(found, dict.fromkeys(found.structures.names, Expected())),
+        totals=_totals(found),
+        warnings=labels.warnings,
+        labels_sha256=labels_sha256,
+    )
+
+
+def _totals(found: Segmentation) -> tuple[TotalSummary, ...]:
+    totals = zip(found.totals, found.totals_ml().values(), strict=True)
+    return tuple(TotalSummary(t.name, t.values, round(ml, 6)) for t, ml in totals)
 
 
 def _quality(quality: Quality) -> QualitySummary:

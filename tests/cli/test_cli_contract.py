@@ -45,6 +45,8 @@ VERBS = (
     "evaluate",
     "compare",
     "report",
+    "refine",
+    "partition",
     "calibrate",
     "check",
     "convert",

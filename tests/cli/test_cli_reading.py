@@ -243,6 +243,8 @@ def test_a_reading_reaches_the_scans_of_a_followup(tmp_path: Path) -> None:
 VERBS = (
     "predict",
     "report",
+    "refine",
+    "partition",
     "evaluate",
     "compare",
     "augment",
@@ -262,7 +264,7 @@ def test_every_verb_that_reads_scans_takes_the_options_of_reading(verb: str) -> 
         assert option in text
     if verb != "info":
         assert "--volume" in text
-    if verb in ("predict", "report", "evaluate", "compare"):
+    if verb in ("predict", "report", "refine", "partition", "evaluate", "compare"):
         for option in ("--series", "--fill-nan"):
             assert option in text
 

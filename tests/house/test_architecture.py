@@ -11,7 +11,7 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[2] / "medseg"
 
 ORDER = (
-    ("core",), ("findings",), ("io",), ("preparation",), ("metrics",), ("model",),
+    ("core",), ("findings",), ("io",), ("preparation",), ("metrics",), ("classical",), ("model",),
     ("augment", "networks", "losses"), ("inference",), ("data",), ("segmentation",), ("reporting",),
     ("prediction",), ("training",), ("evaluation",), ("api",), ("cli",),
 )  # fmt: skip

@@ -86,7 +86,9 @@ READING = ("use_form", "assume_ras", "fill_nan", "volume", "series")
 """Keywords of whatever reads files, as the options of the commands."""
 
 
-@pytest.mark.parametrize("verb", ["read", "predict", "evaluate", "compare", "report", "segment"])
+@pytest.mark.parametrize(
+    "verb", ["read", "predict", "evaluate", "compare", "report", "partition", "refine", "segment"]
+)
 def test_what_a_file_leaves_open_is_decided_by_the_same_keywords_everywhere(verb: str) -> None:
     called = Segmenter.__call__ if verb == "segment" else getattr(medseg, verb)
     known = inspect.signature(called).parameters
