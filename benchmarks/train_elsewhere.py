@@ -37,9 +37,9 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 HERE = Path(__file__).resolve().parent
 SETTINGS, MAPS, STATE, WEIGHTS = "settings.json", "maps.npz", "state.npz", "weights.npz"
 LIMIT_BYTES = 60_000_000
-MODULES = ("__init__", "core/*", "augment/*", "losses/*", "networks/*", "training/__init__",
+MODULES = ("__init__", "core/*", "augment/*", "losses/*", "networks/*", "networks/*/*", "training/__init__",
            "training/sampling", "training/spec", "training/schedule", "training/processor")  # fmt: skip
-STAND_IN = '"""Names that the networks mention in annotations."""\n\nNorm = NetworkSpec = object\n'
+STAND_IN = '"""Names that the networks mention in annotations."""\n\nNorm = NetworkSpec = Option = object\n'
 LOOKS = 20
 """Steps between two looks at the loss, each of which waits for the device."""
 
