@@ -42,7 +42,7 @@ def bytes_held(spec: DenseCrfSpec, outputs: int, shape: Sequence[int]) -> int:
     """An upper bound of what `dense_crf` holds beside its probabilities and images."""
     axes, voxels = 3 + max(1, len(spec.channels)), math.prod(shape)
     cells: int = min(MOST_CELLS, INTENSITY_CELLS ** (axes - 3) * math.prod(n + 1 for n in shape))
-    return voxels * ((8 << axes) + 4 * axes + 16 * outputs) + 8 * cells * (outputs + 1)
+    return voxels * ((8 << axes) + 4 * axes + 24 * outputs) + 8 * cells * (outputs + 1)
 
 
 def dense_crf(
@@ -152,7 +152,8 @@ def _linear_weights(
         shares = (a if up else 1 - a for a, up in zip(above, corner, strict=True))
         share[:, number] = math.prod(shares, start=np.ones((), np.float32)).ravel()
         place[:, number] = (first + int(np.dot(corner, steps))).ravel()
-    ends = np.arange(0, share.size + 1, 2**axes)
+    short = np.int32 if share.size < 2**31 else np.int64  # of one type with `place`, which is then not copied
+    ends = np.arange(0, share.size + 1, 2**axes, dtype=short)
     return sparse.csr_array((share.ravel(), place.ravel(), ends), shape=(voxels, math.prod(sizes)))
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from medseg.core.boxes import Triple
 from medseg.core.errors import ResourceError
 from medseg.core.volume import Grid
-from medseg.inference import refine
+from medseg.inference import crf, refine
 from medseg.inference.blend import rows_at_once
 from medseg.inference.engines.base import RowEngine
 from medseg.inference.predictor import Predictor
@@ -48,7 +48,8 @@ class Load:
 
     Attributes:
         network: one tile, its feature maps and its answer.
-        rows: logits that wait for further tiles, and probabilities on their way to labels, refined or not.
+        rows: logits that wait for further tiles, and probabilities on their way to labels, refined
+            or not, with what random fields hold.
         labels: on the scan's grid.
     """
 
@@ -89,7 +90,9 @@ def load_with(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: 
         painted = refine.bytes_held(plan.shape, scan_shape)
     return Load(
         network=ENGINE_BYTES + 2 * FLOAT * tile * spec.network.in_channels + (slab_bytes or maps),
-        rows=FLOAT * (outputs * plane * (variants * (waiting + rows) + 3 * rows) + held) + painted,
+        rows=FLOAT * (outputs * plane * (variants * (waiting + rows) + 3 * rows) + held)
+        + painted
+        + crf.bytes_held(spec, plan.shape),
         labels=itemsize * voxels,
     )
 

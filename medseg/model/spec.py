@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from medseg.classical.spec import DenseCrfSpec, GridCrfSpec
 from medseg.core.errors import UsageError
 from medseg.core.specs import left_out
 from medseg.core.structures import Structure, StructureSet, Total
@@ -110,7 +111,7 @@ class InferenceSpec:
 
 @dataclass(frozen=True)
 class PostprocessSpec:
-    """What is done to the labels of each structure; nothing by default.
+    """What is done to the probabilities, and to the labels of each structure; nothing by default.
 
     A name without "left" and "right" means both sides.
 
@@ -121,6 +122,8 @@ class PostprocessSpec:
         one_side: small components that are separate from the rest of their side and touch the other become
             part of that one.
         one_piece: structures whose small components become what they touch most.
+        dense_crf: a random field of all pairs of voxels, on the probabilities; None for none.
+        grid_crf: a random field of neighbouring voxels, likewise, after the dense one.
 
     Raises:
         UsageError: a volume is not a positive number.
@@ -131,6 +134,8 @@ class PostprocessSpec:
     fill_holes: tuple[str, ...] = ()
     one_side: bool = False
     one_piece: tuple[str, ...] = ()
+    dense_crf: DenseCrfSpec | None = left_out()
+    grid_crf: GridCrfSpec | None = left_out()
 
     def __post_init__(self) -> None:
         for name, volume in self.min_volume_mm3.items():
@@ -142,6 +147,12 @@ class PostprocessSpec:
         """Every structure something is asked for, once."""
         named = (*self.one_piece, *self.largest_component, *self.min_volume_mm3, *self.fill_holes)
         return tuple(dict.fromkeys(named))
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Every channel of the scan that a random field asks for by name."""
+        dense = self.dense_crf.channels if self.dense_crf else ()
+        return (*dense, self.grid_crf.channel) if self.grid_crf and self.grid_crf.channel else dense
 
 
 @dataclass(frozen=True)

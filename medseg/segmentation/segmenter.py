@@ -21,6 +21,7 @@ from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.findings.finding import Finding, sentences
 from medseg.findings.scan import require_spacing
 from medseg.inference import engines, planner
+from medseg.inference.crf import smoothed
 from medseg.inference.engines.base import available_threads
 from medseg.inference.planner import Forecast
 from medseg.inference.postprocess import postprocess
@@ -197,10 +198,10 @@ class Segmenter:
         calibrated = self.members[0].model.spec.evidence.calibration is not None
         seen = ConfidenceTally(self.structures, promised=self.options.observe or calibrated)
         predictors = self._fitted(prepared)
-        runs, probabilities = self._runs(prepared, predictors, watch)
+        runs, probabilities = self._runs(prepared, predictors, seen, watch)
         first, grid = self.members[0], prepared[0].oriented_grid
         with watch.step("restore"):
-            restored, contrast = self._restored(volume, prepared, [seen.add(runs[0]), *runs[1:]])
+            restored, contrast = self._restored(volume, prepared, runs)
             canonical = postprocess(restored, self.structures, first.model.spec.postprocess, grid)
             labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
         with watch.step("check"):
@@ -261,13 +262,15 @@ class Segmenter:
         ]
 
     def _runs(
-        self, prepared: Sequence[Prepared], predictors: Sequence[Predictor], watch: Stopwatch
+        self, prepared: list[Prepared], predictors: list[Predictor], seen: ConfidenceTally, watch: Stopwatch
     ) -> tuple[list[Rows], dict[str, NDArray[np.float32]]]:
         """Rows of probabilities of each model, as its tiles finish; and all of them, where they are kept."""
         runs = [
             watch.over("tiles", predictor.rows(p.array, watch))
             for predictor, p in zip(predictors, prepared, strict=True)
         ]
+        runs[0] = seen.add(runs[0])  # what the network says, before a random field makes it surer
+        runs = list(map(smoothed, runs, prepared, (m.model.spec for m in self.members)))
         if not self.options.keep_probabilities:
             return runs, {}
         whole = [np.concatenate([part for _, part in rows], axis=1) for rows in runs]

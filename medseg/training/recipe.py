@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from medseg.augment.spec import AugmentSpec, SynthesisSpec
-from medseg.core.errors import UsageError, did_you_mean
+from medseg.core.errors import UsageError, did_you_mean, unknown_name
 from medseg.core.specs import left_out
 from medseg.data.cards import Card, load_toml
 from medseg.losses.spec import LossSpec
@@ -92,6 +92,9 @@ class Recipe:
                 f"the recipe {self.name} takes the channels {', '.join(channels)}, but "
                 f"the card {card.name} has {', '.join(card.channels)}"
             )
+        for name in self.postprocess.channels:
+            if name not in channels:
+                raise unknown_name("channel", name, channels)
         flat = self.network.spatial_dims == 2
         if not flat and self.slices != SliceSpec():
             raise UsageError(f"the recipe {self.name} has [slices], but its network has 3 spatial_dims")
