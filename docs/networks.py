@@ -1,0 +1,184 @@
+"""Write docs/networks.md: each network's picture, what it introduced, when to use it, and what it costs.
+
+    python docs/networks.py
+
+A picture is traced from the network with its default settings in two dimensions: a block is a module, as
+wide as its channels are many (by their logarithm), in the row of its resolution, finest on top. The words are
+those of `networks.toml`; parameters and multiplications are counted, with one channel in and two outputs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import math
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+from torch import fx, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from medseg.networks.composed import TABLES
+from medseg.networks.layers import Enlarge
+from medseg.networks.parts import FirstMaximum, GlobalContext
+from medseg.networks.registry import NETWORKS, create
+
+FOLDER = Path(__file__).parent / "networks"
+SIZE = 256
+COLOURS = {"conv": "#4c78a8", "down": "#e45756", "up": "#54a24b", "tile": "#b279a2", "score": "#f2a93b"}
+HEAD = """# Networks
+
+Every network works on slices and on volumes. A recipe names it, `[network] name = "segnet"`, and from Python
+`medseg.networks.create("segnet", in_channels=1, out_channels=2)` makes it. Those composed of parts take
+another encoder, neck, context or decoder by name: `options = { encoder = "resnet18", output_stride = 16 }`.
+In volumes, an encoder's stem keeps the resolution unless `stem = "paper"`.
+
+In the pictures, a block is a module, wide where it has many channels, in the row of its resolution: blue
+keeps the resolution, red lowers it, green raises it, violet sees the whole tile, and yellow gives the scores. All
+of this page is written by `python docs/networks.py`.
+"""
+HIDDEN = (nn.Identity, nn.ReLU, nn.Dropout)
+PARTS = {getattr(part, "func", part) for table in TABLES.values() for part in table.values()}
+"""Opened, so that their inner blocks are drawn."""
+
+
+@dataclass
+class Block:
+    """A module of the drawing: its resolution, channels and place, and the blocks it reads."""
+
+    kind: str
+    level: float
+    channels: int
+    column: float
+    reads: list[Block]
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        lists = any(isinstance(child, nn.ModuleList | nn.ModuleDict) for child in m.modules())
+        return not lists and type(m) not in PARTS
+
+
+class _Shapes(fx.Interpreter):
+    def run_node(self, n: fx.Node) -> object:
+        result = super().run_node(n)
+        if isinstance(result, torch.Tensor):
+            n.meta["shape"] = tuple(result.shape)
+        return result
+
+
+def blocks_of(name: str) -> list[Block]:
+    """The blocks of a network, in the order they are computed."""
+    with torch.device("meta"):
+        network = create(name, 1, 2, spatial_dims=2).eval()
+        graph = fx.GraphModule(network, _Tracer().trace(network))
+        _Shapes(graph).run(torch.zeros(1, 1, SIZE, SIZE))
+    last = next(n for n in graph.graph.nodes if n.op == "output").all_input_nodes[0]
+    told: dict[fx.Node, list[Block]] = {}
+    blocks: list[Block] = []
+    for node in graph.graph.nodes:
+        reads = [block for n in node.all_input_nodes for block in told.get(n, [])]
+        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if node.op == "placeholder":
+            block = Block("conv", 0, 1, 0, [])
+        elif module is None or isinstance(module, HIDDEN) or "shape" not in node.meta or not reads:
+            told[node] = reads or [b for n in node.all_input_nodes for b in told.get(n, [])]
+            continue
+        else:
+            *_, channels, rows, _columns = node.meta["shape"]
+            whole = rows == 1
+            level = reads[0].level if whole else math.log2(SIZE / rows)
+            column = 1 + max(block.column for block in reads)
+            block = Block(_kind(module, level, reads, node is last), level, channels, column, reads)
+        blocks.append(block)
+        told[node] = [block]
+    return blocks
+
+
+def _kind(module: nn.Module, level: float, reads: list[Block], is_last: bool) -> str:
+    if any(isinstance(part, GlobalContext) for part in module.modules()):
+        return "tile"
+    before = min(block.level for block in reads)
+    if is_last and not isinstance(module, Enlarge):
+        return "score"
+    if isinstance(module, FirstMaximum):
+        return "conv"
+    return "down" if level > before else "up" if level < max(b.level for b in reads) else "conv"
+
+
+def drawn(name: str) -> Figure:
+    """A network's picture."""
+    blocks = blocks_of(name)
+    columns = max(block.column for block in blocks)
+    levels = max(block.level for block in blocks)
+    figure = Figure(figsize=(10, 1.2 + 0.42 * (levels + 1)))
+    FigureCanvasAgg(figure)
+    axes = figure.add_axes((0.01, 0.02, 0.98, 0.96))
+    axes.set_axis_off()
+    axes.set_xlim(-1, columns + 2)
+    axes.set_ylim(-levels - 1, 0.8)
+    for block in blocks:
+        for source in block.reads:
+            axes.plot(
+                (source.column, block.column),
+                (-source.level, -block.level),
+                color="#999999",
+                lw=0.7,
+                zorder=1,
+            )
+    for block in blocks:
+        width = 0.12 * (1 + math.log2(max(block.channels, 1))) * columns / 40 + 0.15
+        corner = (block.column - width / 2, -block.level - 0.3)
+        axes.add_patch(Rectangle(corner, width, 0.6, color=COLOURS[block.kind], zorder=2))
+    return figure
+
+
+def cost(name: str, dims: Literal[2, 3]) -> tuple[int, float]:
+    """Parameters, and multiplications of its convolutions for each voxel."""
+    with torch.device("meta"):
+        network = create(name, 1, 2, spatial_dims=dims).eval()
+        size = [2 * s if s > 8 else 16 for s in network.stride]
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            network(torch.zeros(1, 1, *size))
+    parameters = sum(p.numel() for p in network.parameters())
+    return parameters, counter.get_total_flops() / 2 / math.prod(size)
+
+
+def entry(name: str, told: dict[str, str]) -> str:
+    """A network's part of the page."""
+    (flat, _), (volume, products) = cost(name, 2), cost(name, 3)
+    paper = f" ([arXiv:{told['paper']}](https://arxiv.org/abs/{told['paper']}))" if "paper" in told else ""
+    return (
+        f"## {told['title']}\n\n![{told['title']}](networks/{name}.png)\n\n"
+        f"`{name}`{paper}: {told['introduced']}\n\n"
+        f"In volumes: {told['volumes']}\n\n"
+        f"Cost: {flat / 1e6:.1f} million parameters in two dimensions, {volume / 1e6:.1f} million in three, "
+        f"where a voxel takes {products / 1e3:,.0f} thousand multiplications.\n"
+    )
+
+
+def main() -> None:
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    FOLDER.mkdir(exist_ok=True)
+    words = tomllib.loads((FOLDER.parent / "networks.toml").read_text())
+    if missing := set(NETWORKS) ^ set(words):
+        raise SystemExit(f"networks.toml and the registry differ in {', '.join(sorted(missing))}")
+    for name in words:
+        with io.BytesIO() as buffer:
+            drawn(name).savefig(buffer, dpi=90)
+            Image.open(buffer).convert("RGB").quantize(16).save(FOLDER / f"{name}.png", optimize=True)
+    parts = (entry(name, told) for name, told in words.items())
+    (FOLDER.parent / "networks.md").write_text(f"{HEAD}\n" + "\n".join(parts))
+
+
+if __name__ == "__main__":
+    main()
