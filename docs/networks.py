@@ -41,8 +41,8 @@ another encoder, neck, context or decoder by name: `options = { encoder = "resne
 In volumes, an encoder's stem keeps the resolution unless `stem = "paper"`.
 
 In the pictures, a block is a module, wide where it has many channels, in the row of its resolution: blue
-keeps the resolution, red lowers it, green raises it, violet sees the whole tile, and yellow gives the scores. All
-of this page is written by `python docs/networks.py`.
+keeps the resolution, red lowers it, green raises it, violet sees the whole tile, and yellow gives the scores.
+All of this page is written by `python docs/networks.py`.
 """
 HIDDEN = (nn.Identity, nn.ReLU, nn.Dropout)
 PARTS = {getattr(part, "func", part) for table in TABLES.values() for part in table.values()}
@@ -175,7 +175,7 @@ def main() -> None:
     for name in words:
         with io.BytesIO() as buffer:
             drawn(name).savefig(buffer, dpi=90)
-            Image.open(buffer).convert("RGB").quantize(16).save(FOLDER / f"{name}.png", optimize=True)
+            Image.open(buffer).convert("RGB").quantize(64).save(FOLDER / f"{name}.png", optimize=True)
     parts = (entry(name, told) for name, told in words.items())
     (FOLDER.parent / "networks.md").write_text(f"{HEAD}\n" + "\n".join(parts))
 
