@@ -33,7 +33,7 @@ UNITS, MOST = 1000, 2**28
 ROUNDS = 10
 """Most rounds over all labels; two to four are usual."""
 BYTES_PER_EDGE = 80
-"""What a cut holds for each neighbour of a voxel and for source and sink: 50 to 78 were measured."""
+"""At most, what a cut holds for each neighbour of a voxel and for source and sink."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 from torch import Tensor
@@ -26,12 +27,6 @@ from medseg.networks.necks import NECKS
 from medseg.networks.parts import Answering, Maps, Style
 
 AUXILIARY_WEIGHT = 0.4
-OWN = (
-    "widths", "norm", "kernels", "strides", "encoder", "neck", "context", "decoder", "output_stride", "stem",
-    "auxiliary", "smoothing",
-)  # fmt: skip
-"""Keywords of every composed network; those of its parts come on top."""
-
 NONE = "none"
 TABLES: dict[str, Mapping[str, Any]] = {
     "encoder": ENCODERS,
@@ -146,8 +141,7 @@ class Composed(Segmenter):
     @classmethod
     def keywords(cls, options: Mapping[str, Option]) -> dict[str, Any]:
         """The options there are with the parts that these choose, and the type of each."""
-        own = typing.get_type_hints(cls.__init__)
-        known = {name: own[name] for name in OWN}
+        known = _settings(cls)
         chosen = {name: str(options.get(name, "")) for name in TABLES}
         for part, name in _names(cls.row, chosen).items():
             known |= _settings(TABLES[part][name]) if name else {}
@@ -155,14 +149,13 @@ class Composed(Segmenter):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K, *S) of an image (B, C, *S)."""
-        maps = self._maps(x)
+        maps = self._necked(self.encoder(self.gate(x)))
         if self.context is not None:
             maps = [*maps[:-1], self.context(maps[-1])]
         return cast(Tensor, self.enlarge(self.decoder(maps)))
 
-    def _maps(self, x: Tensor) -> list[Tensor]:
-        maps = self.encoder(self.gate(x))
-        return cast("list[Tensor]", maps if self.neck is None else self.neck(maps))
+    def _necked(self, maps: list[Tensor]) -> list[Tensor]:
+        return maps if self.neck is None else cast("list[Tensor]", self.neck(maps))
 
     @property
     def head_weights(self) -> tuple[float, ...]:
@@ -175,7 +168,7 @@ class Composed(Segmenter):
         """Logits (B, K, *S / scale) of every head, the final one first."""
         maps = self.encoder(self.gate(x))
         last = [] if self.auxiliary is None else [self.auxiliary(maps[:-1])]
-        maps = maps if self.neck is None else self.neck(maps)
+        maps = self._necked(maps)
         between: list[Tensor] = []
         if isinstance(self.context, Answering):
             deepest, between = self.context.answers(maps[-1])
@@ -200,8 +193,7 @@ def _names(row: Row, chosen: Mapping[str, str]) -> dict[str, str]:
 
 def _settings(part: Any) -> dict[str, Any]:
     """Keywords of a part and their types."""
-    made = getattr(part, "func", part)
-    bound = getattr(part, "keywords", {})
+    made, bound = (part.func, part.keywords) if isinstance(part, partial) else (part, {})
     types = typing.get_type_hints(made.__init__)
     parameters = inspect.signature(made).parameters.values()
     return {p.name: types[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound}

@@ -211,6 +211,23 @@ class StreamDropout(nn.Module):
         return before
 
 
+def windows(x: Tensor, size: PerAxis) -> Tensor:
+    """The voxels of each window of a map (B, C, *S) behind one another: (B, C, *S / size, voxels)."""
+    dims = len(size)
+    coarse = [n // w for n, w in zip(x.shape[2:], size, strict=True)]
+    split = x.reshape(*x.shape[:2], *(n for pair in zip(coarse, size, strict=True) for n in pair))
+    return split.permute(0, 1, *range(2, 2 + 2 * dims, 2), *range(3, 3 + 2 * dims, 2)).flatten(2 + dims)
+
+
+def unwindowed(cells: Tensor, size: PerAxis) -> Tensor:
+    """The map (B, C, *S) of these windows, see `windows`."""
+    dims = len(size)
+    split = cells.reshape(*cells.shape[:-1], *size)
+    order = (n for pair in zip(range(2, 2 + dims), range(2 + dims, 2 + 2 * dims), strict=True) for n in pair)
+    fine = [n * w for n, w in zip(cells.shape[2:-1], size, strict=True)]
+    return split.permute(0, 1, *order).reshape(*cells.shape[:2], *fine)
+
+
 class FirstMaximum(nn.Module):
     """1 where a voxel is the first maximum of its window, else 0: what max-unpooling needs of a map.
 
@@ -223,15 +240,9 @@ class FirstMaximum(nn.Module):
         self.window = window
 
     def forward(self, x: Tensor) -> Tensor:
-        dims = len(self.window)
-        coarse = [n // w for n, w in zip(x.shape[2:], self.window, strict=True)]
-        split = x.reshape(*x.shape[:2], *(n for pair in zip(coarse, self.window, strict=True) for n in pair))
-        order = (0, 1, *range(2, 2 + 2 * dims, 2), *range(3, 3 + 2 * dims, 2))
-        cells = split.permute(order).flatten(2 + dims)
+        cells = windows(x, self.window)
         highest = (cells >= cells.amax(-1, keepdim=True)).to(x.dtype)
-        first = highest * (highest.cumsum(-1) < 1.5).to(x.dtype)
-        back = [order.index(n) for n in range(2 + 2 * dims)]
-        return first.reshape(*first.shape[:-1], *self.window).permute(back).reshape(x.shape)
+        return unwindowed(highest * (highest.cumsum(-1) < 1.5).to(x.dtype), self.window)
 
     def reach(self, before: reach.Reach) -> reach.Reach:
         return tuple(r.shared(w) for r, w in zip(before, self.window, strict=True))

@@ -21,7 +21,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "deeplabv2": RESNET,
     "deeplabv3": {**RESNET, "width": 8},
     "deeplabv3plus": {**RESNET, "width": 8, "low": 4},
-    "pspnet": RESNET,
+    "pspnet": {**RESNET, "share": 2},
     "danet": RESNET,
     "mssa": {**RESNET, "width": 8, "head": 4},
     "fastfcn": {**RESNET, "width": 4},

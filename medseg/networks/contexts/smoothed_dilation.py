@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from medseg.networks import reach
 from medseg.networks.layers import PerAxis
+from medseg.networks.parts import unwindowed, windows
 
 Smoothing = Literal["", "shared", "interaction"]
 
@@ -49,15 +50,10 @@ class GroupInteraction(nn.Module):
         self.weight = nn.Parameter(torch.eye(math.prod(rate)))
 
     def forward(self, x: Tensor) -> Tensor:
-        dims, size = len(self.rate), x.shape[2:]
+        size = x.shape[2:]
         missing = [-n % d for n, d in zip(size, self.rate, strict=True)]
         x = functional.pad(x, [n for m in reversed(missing) for n in (0, m)])
-        coarse = [n // d for n, d in zip(x.shape[2:], self.rate, strict=True)]
-        split = x.reshape(*x.shape[:2], *(n for pair in zip(coarse, self.rate, strict=True) for n in pair))
-        order = (0, 1, *range(2, 2 + 2 * dims, 2), *range(3, 3 + 2 * dims, 2))
-        mixed = split.permute(order).flatten(2 + dims) @ self.weight
-        mixed = mixed.reshape(*mixed.shape[:-1], *self.rate)
-        mixed = mixed.permute([order.index(n) for n in range(2 + 2 * dims)]).reshape(x.shape)
+        mixed = unwindowed(windows(x, self.rate) @ self.weight, self.rate)
         for axis, n in enumerate(size, start=2):
             mixed = mixed.narrow(axis, 0, n)
         return mixed

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
 from medseg.networks.layers import PerAxis, odd_kernels, per_level
 from medseg.networks.parts import Maps, Style
@@ -72,10 +72,6 @@ class Encoder(nn.Module):
     """
 
     maps: Maps
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """The maps."""
-        raise NotImplementedError
 
 
 def cumulative(strides: Sequence[PerAxis]) -> list[PerAxis]:
