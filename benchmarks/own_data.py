@@ -126,7 +126,7 @@ def medseg(*words: object) -> subprocess.CompletedProcess[str]:
 
 def trained(data: Path, run: Path, part: Part, folds: int, options: argparse.Namespace) -> float | None:
     """Seconds of the command; None where it ended before this one."""
-    if any(run.rglob("report.html")):
+    if (run / "report.html").is_file():
         return None
     words = ["--data", data, "-o", run, "--threads", options.threads, *part.words]
     budget = ["--time-budget", options.budget or part.budget]

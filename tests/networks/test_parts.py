@@ -12,7 +12,7 @@ from torch.nn import functional
 from medseg.core.errors import UsageError
 from medseg.networks.contexts.atrous import AtrousPyramid, AtrousSum
 from medseg.networks.contexts.dual_attention import ChannelAttention, DualAttention, PositionAttention
-from medseg.networks.contexts.pooled import PyramidPooling
+from medseg.networks.contexts.pooled import Bins, PyramidPooling
 from medseg.networks.contexts.smoothed_dilation import smooth_dilations
 from medseg.networks.decoders.score_sum import ScoreSum
 from medseg.networks.encoders import ENCODERS
@@ -111,6 +111,14 @@ def test_pooling_by_one_bin_keeps_a_constant() -> None:
     nn.init.zeros_(pooling.branches[0][1].conv.bias)  # type: ignore[index, union-attr]
     x = torch.full((1, 4, 3, 3, 3), 2.0)
     assert torch.equal(pooling(x), torch.full((1, 8, 3, 3, 3), 2.0))
+
+
+@pytest.mark.parametrize("size", [(6, 6), (7, 5), (4, 9, 5), (2, 3, 1)])
+@pytest.mark.parametrize("count", [1, 2, 3, 6])
+def test_bins_are_torchs_adaptive_pooling(size: tuple[int, ...], count: int) -> None:
+    x = random(2, 3, *size)
+    pool = functional.adaptive_avg_pool2d if len(size) == 2 else functional.adaptive_avg_pool3d
+    torch.testing.assert_close(Bins(count)(x), pool(x, count))
 
 
 def test_bins_that_do_not_divide_the_channels_are_refused() -> None:

@@ -25,15 +25,26 @@ class Spread(GlobalContext):
 
 
 class Bins(GlobalContext):
-    """Means over `count` parts of the tile an axis."""
+    """Means over `count` parts of the tile an axis: adaptive pooling, by a matrix an axis.
+
+    A size that `count` does not divide is pooled too, where exported graphs have no adaptive pooling.
+    """
 
     def __init__(self, count: int) -> None:
         super().__init__()
         self.count = count
 
     def forward(self, x: Tensor) -> Tensor:
-        pool = functional.adaptive_avg_pool3d if x.ndim == 5 else functional.adaptive_avg_pool2d
-        return pool(x, self.count)
+        last = x.ndim - 1
+        for axis in range(2, x.ndim):
+            x = (x.movedim(axis, last) @ self._shares(x.shape[axis]).to(x)).movedim(last, axis)
+        return x
+
+    def _shares(self, size: int) -> Tensor:
+        """What each voxel gives each part, (size, count): parts overlap where the size is no multiple."""
+        parts, voxels = torch.arange(self.count), torch.arange(size)[:, None]
+        inside = (voxels >= parts * size // self.count) & (voxels * self.count < (parts + 1) * size)
+        return inside / inside.sum(dim=0)
 
 
 class PyramidPooling(nn.Module):
