@@ -40,6 +40,12 @@ Every network works on slices and on volumes. A recipe names it, `[network] name
 another encoder, neck, context or decoder by name: `options = { encoder = "resnet18", output_stride = 16 }`.
 In volumes, an encoder's stem keeps the resolution unless `stem = "paper"`.
 
+Two options go on top of any network. `scales = [0.5, 1.0]` looks at the image at several scales, blended by
+attention ([arXiv:2005.10821](https://arxiv.org/abs/2005.10821)) or, with `fusion = "explicit"`, by a softmax
+over the scales ([arXiv:1511.03339](https://arxiv.org/abs/1511.03339)). `crf_rnn = 5` makes five rounds of a
+dense random field its last layer ([arXiv:1502.03240](https://arxiv.org/abs/1502.03240)), for structures that
+exclude one another.
+
 In the pictures, a block is a module, wide where it has many channels, in the row of its resolution: blue
 keeps the resolution, red lowers it, green raises it, violet sees the whole tile, and yellow gives the scores.
 All of this page is written by `python docs/networks.py`.

@@ -24,6 +24,7 @@ def load(
     tta: bool | None = None,
     refine: bool | None = None,
     prune: int = 0,
+    scales: Sequence[float] = (),
     keep_probabilities: bool = False,
     observe: bool = False,
     force: bool = False,
@@ -41,6 +42,7 @@ def load(
         tta: average over the mirrored scan too; None does what the model says.
         refine: follow the intensities of the scan; None does what the model says.
         prune: level a UNet++ is cut down to; 0 for the whole.
+        scales: average over the scan made so many times larger, such as (0.9, 1, 1.1).
         keep_probabilities: keep the probabilities of the whole scan in the result.
         observe: find features and the promised Dice, even for a model that was not calibrated.
         force: take a scan whose intensities look rescaled, with a warning.
@@ -72,6 +74,7 @@ def load(
         tta=tta,
         refine=refine,
         prune=prune,
+        scales=tuple(scales),
         keep_probabilities=keep_probabilities,
         observe=observe,
         force=force,

@@ -116,6 +116,21 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
+def numbers(option: str, text: str) -> tuple[float, ...]:
+    """The numbers of a list with commas.
+
+    Raises:
+        UsageError: a word is no number.
+
+    >>> numbers("--scales", "0.5, 1")
+    (0.5, 1.0)
+    """
+    try:
+        return tuple(map(float, words(text)))
+    except ValueError:
+        raise UsageError(f"{option} must be numbers such as 0.9,1,1.1, not {text!r}") from None
+
+
 def budget(text: str) -> float | None:
     """The seconds of `--time-budget`; None where it is left out.
 
@@ -189,6 +204,10 @@ Refine = Annotated[
 ]
 Prune = Annotated[
     int, typer.Option("--prune", min=0, help="Prune a UNet++ to this level (faster); 0 keeps all levels.")
+]
+Scales = Annotated[
+    str,
+    typer.Option("--scales", help="Average over the scan at these scales, such as 0.9,1,1.1 (slower)."),
 ]
 Probabilities = Annotated[
     bool, typer.Option("--probabilities", help="Also write the probability of each structure.")

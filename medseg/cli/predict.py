@@ -36,6 +36,7 @@ def command(
     tta: opt.Tta = None,
     refine: opt.Refine = None,
     prune: opt.Prune = 0,
+    scales: opt.Scales = "",
     probabilities: opt.Probabilities = False,
     report: opt.Report = False,
     report_file: opt.ReportFile = None,
@@ -62,7 +63,7 @@ def command(
     from medseg.prediction.predict import dry_run as plan
     from medseg.prediction.predict import predict, refuse_failed
 
-    settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune)
+    settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune, scales)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard), bids)
     kind = cast("SegmentationKind", _one_of("--dicom-seg", dicom_seg, ("binary", "labelmap")))
@@ -92,6 +93,7 @@ def _settings(
     tta: bool | None,
     refine: bool | None,
     prune: int,
+    scales: str,
 ) -> dict[str, Any]:
     """How the models run, as `SegmenterOptions` takes it."""
     return {
@@ -103,6 +105,7 @@ def _settings(
         "tta": tta,
         "refine": refine,
         "prune": prune,
+        "scales": opt.numbers("--scales", scales),
     }
 
 

@@ -151,8 +151,9 @@ def forecast(
     plans, loads, scans, preparing, slabs = [], [], [], [], []
     free = room(limit)
     for spec, predictor in members:
-        wanted = spec.preparation.spacing_mm
-        shape = (resampled_grid(oriented, wanted) if wanted else oriented).shape
+        prepared = spec.preparation
+        at = resampled_grid(oriented, prepared.spacing_for(oriented)) if prepared.resamples else oriented
+        shape = at.shape
         while_prepared, kept = scan_bytes(spec, grid.shape, shape, itemsize)
         preparing.append(while_prepared)
         scans.append(kept)

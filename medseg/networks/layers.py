@@ -41,6 +41,7 @@ class Conv2d(nn.Conv2d):
 CONV: dict[int, Build] = {2: Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Build] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 MAX_POOL: dict[int, Build] = {2: nn.MaxPool2d, 3: nn.MaxPool3d}
+AVERAGE_POOL: dict[int, Build] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 """What convolutions prefer, by the number of spatial axes."""
 

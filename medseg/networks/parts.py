@@ -300,6 +300,14 @@ def enlarging(
     return nn.Sequential(Enlarge(factor, kind), style.conv(in_channels, out_channels, kernel))
 
 
+def along(values: Tensor, matrices: list[Tensor]) -> Tensor:
+    """Values (B, K, *S) multiplied by a matrix (s, t) along each axis: (B, K, *T)."""
+    last = values.ndim - 1
+    for axis, matrix in enumerate(matrices, start=2):
+        values = (values.movedim(axis, last) @ matrix).movedim(last, axis)
+    return values
+
+
 class GlobalContext(nn.Module):
     """A module that sees the whole tile; the receptive field is told without it, as of instance norm."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from medseg.core.errors import UsageError, did_you_mean
@@ -14,6 +15,7 @@ from medseg.networks.layers import Segmenter
 
 if TYPE_CHECKING:
     from medseg.model.spec import Norm, Option
+    from medseg.networks.on_top import OnTop
 
 COMPOSED = (
     "fcn32s", "fcn16s", "fcn8s", "deconvnet", "segnet", "ternausnet", "unet_encoder", "linknet", "sharpmask",
@@ -42,6 +44,9 @@ NETWORKS = Registry[type[Segmenter]](
 )
 """Where the class of each network is defined: one line a network (see docs/extending.md)."""
 
+SCALES, CRF_RNN = "scales", "crf_rnn"
+"""Options of every network; see `across_scales` and `crf_rnn`."""
+
 
 def build(spec: NetworkSpec) -> Segmenter:
     """The network of a spec, its weights drawn from the global generator of torch.
@@ -53,6 +58,18 @@ def build(spec: NetworkSpec) -> Segmenter:
     """
     if spec.spatial_dims not in (2, 3):
         raise UsageError(f"a network has 2 or 3 spatial dimensions, not {spec.spatial_dims}")
+    if CRF_RNN in spec.options:
+        from medseg.networks.crf_rnn import CrfRnn
+
+        below, given = _parted(spec, CrfRnn)
+        return CrfRnn(build(below), spec.in_channels, spec.out_channels, **given)
+    if SCALES in spec.options:
+        from medseg.networks.across_scales import AcrossScales
+
+        below, given = _parted(spec, AcrossScales)
+        outputs = spec.out_channels + len(further_outputs(spec.options))
+        below = replace(below, out_channels=outputs)
+        return AcrossScales(build(below), spec.in_channels, **given)
     if spec.name.startswith(monai.PREFIX):
         return monai.build(spec)
     network = NETWORKS.find(spec.name, f"{monai.PREFIX}NAME")
@@ -65,6 +82,19 @@ def build(spec: NetworkSpec) -> Segmenter:
     own = set(types) - {"spatial_dims", "in_channels", "out_channels", *shared}
     _check_options(spec, {name: types[name] for name in own})
     return network(spec.spatial_dims, spec.in_channels, spec.out_channels, **given, **spec.options)  # type: ignore[call-arg]
+
+
+def further_outputs(options: Mapping[str, Option]) -> tuple[str, ...]:
+    """What the last layer has beside an output for each structure: the attention of scales, or nothing."""
+    return ("attention",) if SCALES in options else ()
+
+
+def _parted(spec: NetworkSpec, top: type[OnTop]) -> tuple[NetworkSpec, dict[str, Any]]:
+    """The network below, and the options of what is on top of it."""
+    types = top.options()
+    own = {name: value for name, value in spec.options.items() if name in types}
+    _check_options(replace(spec, options=own), types)
+    return replace(spec, options={k: v for k, v in spec.options.items() if k not in own}), own
 
 
 def _check_options(spec: NetworkSpec, types: Mapping[str, Any]) -> None:

@@ -168,6 +168,7 @@ class Job:
                 ran.tta,
                 ran.refine,
                 reading.content() | {"series": _hidden(reading.series)},
+                ran.scales,
             ),
             self.options.dicom_seg if self.options.dicom else None,
             Software("medseg", __version__),

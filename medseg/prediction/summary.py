@@ -34,7 +34,7 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     """
     options = segmenter.options
     as_calibrated = len(segmenter.models) == 1 and options.tta is None and options.refine is None
-    as_calibrated = as_calibrated and not options.prune
+    as_calibrated = as_calibrated and not options.prune and not options.scales
     known = as_calibrated and found.verdict.flag == "ok"
     evidence = segmenter.models[0].spec.evidence if known else Evidence()
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)

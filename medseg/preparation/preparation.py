@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from medseg.core.affine import checked_spacing
 from medseg.core.boxes import Box, whole
 from medseg.core.errors import GeometryError
+from medseg.core.specs import left_out
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.preparation.crop import corner_values, foreground_box, object_box
 from medseg.preparation.intensity import NormalisationSpec, background_of, check_intensities, normalise
@@ -28,6 +29,7 @@ from medseg.preparation.resample import resample, resample_labels, resampled_gri
 
 T = TypeVar("T", bound=np.generic)
 
+AS_IT_IS = (1.0, 1.0, 1.0)
 OBJECT_MARGIN_MM = 10.0
 """Kept around what stands out from the faces of a scan."""
 
@@ -42,6 +44,7 @@ class PreparationSpec:
             any differs from the value that all corners of the scan share, and nothing where they share none;
             "object" to what stands out from the faces of the scan, with 10 mm around it.
         normalisation: what is done to the intensities.
+        enlarged: the scan is made so many times larger along these axes, for a prediction at several scales.
 
     Raises:
         UsageError: a spacing is not positive and finite.
@@ -50,6 +53,7 @@ class PreparationSpec:
     spacing_mm: tuple[float, float, float] | None = None
     crop: Literal["none", "nonzero", "foreground", "object"] = "none"
     normalisation: NormalisationSpec = field(default_factory=NormalisationSpec)
+    enlarged: tuple[float, float, float] = left_out(AS_IT_IS)
 
     def __post_init__(self) -> None:
         if self.spacing_mm is not None:
@@ -58,7 +62,17 @@ class PreparationSpec:
     @property
     def normalises_first(self) -> bool:
         """Whether intensities are normalised before the scan is resampled, which smears its background."""
-        return self.spacing_mm is not None and self.normalisation.region != "all"
+        return self.resamples and self.normalisation.region != "all"
+
+    @property
+    def resamples(self) -> bool:
+        """Whether voxels may get another size."""
+        return self.spacing_mm is not None or self.enlarged != AS_IT_IS
+
+    def spacing_for(self, grid: Grid) -> tuple[float, float, float]:
+        """Voxel size in mm that a scan on a grid in RAS+ order is resampled to."""
+        i, j, k = (mm / n for mm, n in zip(self.spacing_mm or grid.spacing_mm, self.enlarged, strict=True))
+        return i, j, k
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +175,9 @@ class Preparation:
         grid = box.grid(oriented_grid)
         settings = self.spec.normalisation
         background = background_of(oriented, settings)
-        if self.spec.spacing_mm is not None:
+        if self.spec.resamples:
             check_intensities(array, volume.channels)
-            grid = resampled_grid(grid, self.spec.spacing_mm)
+            grid = resampled_grid(grid, self.spec.spacing_for(grid))
         if self.spec.normalises_first:
             array = normalise(array, settings, volume.channels, background)
         if array.shape[1:] != grid.shape:

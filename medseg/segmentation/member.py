@@ -15,6 +15,8 @@ from medseg.preparation.preparation import Preparation, PreparationSpec
 from medseg.segmentation.cascade import CascadePreparation
 
 CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+MOST_SCALE = 4.0
+"""A scan is made so many times larger or smaller at most."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class SegmenterOptions:
         tta: average over the mirrored scan too; None takes the setting of the model.
         refine: follow the intensities of the scan; None takes the setting of the model.
         prune: level a UNet++ is cut down to; 0 for the whole.
+        scales: average over the scan made so many times larger; empty looks at it once, as it is. What the
+            verdict says of the networks' confidence is that of the first.
         keep_probabilities: keep the probabilities of the whole scan in the result.
         observe: find features and the promised Dice, even for a model that was not calibrated.
         force: take a scan whose intensities look rescaled, with a warning.
@@ -43,9 +47,18 @@ class SegmenterOptions:
     tta: bool | None = None
     refine: bool | None = None
     prune: int = 0
+    scales: tuple[float, ...] = ()
     keep_probabilities: bool = False
     observe: bool = False
     force: bool = False
+
+    def __post_init__(self) -> None:
+        fit = all(1 / MOST_SCALE <= scale <= MOST_SCALE for scale in self.scales)
+        if not fit or len(set(self.scales)) < len(self.scales):
+            raise UsageError(
+                f"scales must be different numbers from {1 / MOST_SCALE:g} to {MOST_SCALE:g}, "
+                f"not {', '.join(map(str, self.scales))}"
+            )
 
 
 class Member:
@@ -67,6 +80,17 @@ class Member:
             spec = replace(spec, inference=replace(spec.inference, flips=flips))
         self.predictor = Predictor.of(spec, [self.engine])
         self.preparation = preparation_of(spec.preparation, model.coarse, options)
+
+
+def at_scale(model: Model, scale: float) -> Model:
+    """The model for a scan that is made so many times larger: voxels are that much smaller.
+
+    Across slices the scan stays as it is for a network of slices.
+    """
+    across = model.spec.slices.axes if model.spec.network.spatial_dims == 2 else ()
+    i, j, k = (1.0 if across == (axis,) else scale for axis in range(3))
+    preparation = replace(model.spec.preparation, enlarged=(i, j, k))
+    return replace(model, spec=replace(model.spec, preparation=preparation))
 
 
 def preparation_of(

@@ -25,7 +25,9 @@ from medseg.io.names import stem_of_labels
 
 SCHEMA = "medseg.prediction/1"
 
-TITLES = {"engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement"}
+TITLES = {
+    "engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement", "scales": "scales",
+}  # fmt: skip
 """What settings are called."""
 
 UNSET = "model default"
@@ -134,16 +136,19 @@ class Settings:
     tta: bool | None = None
     refine: bool | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
+    scales: tuple[float, ...] = left_out(())
 
     def in_words(self) -> dict[str, str]:
         """The settings that were chosen, by title; not what the file decides.
 
-        >>> Settings(("torch f32",), tta=True).in_words()
-        {'engines or precisions': 'torch f32', 'mirroring (tta)': 'yes'}
+        >>> Settings(("torch f32",), tta=True, scales=(1.0, 0.9)).in_words()
+        {'engines or precisions': 'torch f32', 'mirroring (tta)': 'yes', 'scales': '1, 0.9'}
         """
         chosen = {"engines": ", ".join(self.engines)} if self.engines else {}
         switches = {"tta": self.tta, "refine": self.refine}
         chosen |= {name: "yes" if on else "no" for name, on in switches.items() if on is not None}
+        if self.scales:
+            chosen["scales"] = ", ".join(f"{scale:g}" for scale in self.scales)
         return {TITLES[name]: words for name, words in chosen.items()}
 
 

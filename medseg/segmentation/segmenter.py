@@ -35,7 +35,7 @@ from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import Prepared
 from medseg.segmentation.cascade import CascadePreparation
 from medseg.segmentation.features import features_of
-from medseg.segmentation.member import Member, SegmenterOptions
+from medseg.segmentation.member import Member, SegmenterOptions, at_scale
 from medseg.segmentation.verdict import ConfidenceTally, Quality, assess, require_units
 
 TIMED_EDGE, SLAB_COST = 96, 1.4
@@ -130,8 +130,9 @@ class Segmenter:
                 raise ModelError(f"{other.spec.name} and {first.name} write different structures")
         self.channels = first.channels
         self.structures = first.structure_set
+        scaled = [at_scale(model, scale) for model in self.models for scale in self.options.scales or (1.0,)]
+        self.members = [Member(model, self.options) for model in scaled]
         self.refinement = self._refinement()
-        self.members = [Member(model, self.options) for model in self.models]
 
     def __repr__(self) -> str:
         names = ", ".join(model.spec.name for model in self.models)
@@ -139,16 +140,16 @@ class Segmenter:
         return f"Segmenter({names}: {', '.join(self.channels)} to {found})"
 
     def _refinement(self) -> RefinementSpec | None:
-        """How the one model's answer follows the scan; the mean of several is left as it is.
+        """How the one model's answer follows the scan; a mean of several answers is left as it is.
 
         Raises:
-            UsageError: refinement is asked for, and there are several models, or one that has none.
+            UsageError: refinement is asked for, and there are several answers, or the model has none.
         """
-        spec = self.models[0].spec.refinement if len(self.models) == 1 else None
+        spec = self.models[0].spec.refinement if len(self.members) == 1 else None
         if self.options.refine and spec is None:
             raise UsageError(
-                "refinement is not possible with several models"
-                if len(self.models) > 1
+                "refinement is not possible with several models or scales"
+                if len(self.members) > 1
                 else f"{self.models[0].spec.name} does not have settings for refinement",
                 hint="leave out --refine",
             )

@@ -19,6 +19,7 @@ from medseg.losses import registry as loss_registry
 from medseg.losses.spec import LossSpec
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec, WeightType
 from medseg.networks import registry as network_registry
+from medseg.networks.crf_rnn import CrfRnn
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
 from medseg.networks.monai import MonaiNetwork
 from medseg.training.loop import PatchMaker, Trainer, TrainingCase
@@ -70,15 +71,20 @@ def check_trainable(
             or shrinks to one voxel that a norm cannot take, or the loss does not take its outputs.
     """
     freeze(network, training.frozen)
-    if training.deep_supervision and not isinstance(network, Supervised):
+    if training.deep_supervision and not (isinstance(network, Supervised) and len(network.head_weights) > 1):
         raise UsageError(
             "training.deep_supervision needs a network with several heads, but this one has one head",
-            hint="choose unetpp or plain_unet, or leave the setting out",
+            hint="choose unetpp, plain_unet, or a network of parts with auxiliary = true, or leave it out",
         )
     if any(axis.origin for axis in network.output_reach):
         raise UsageError(
             "a network without padding has an output smaller than its patch, and cannot be trained here",
             hint="leave network.options.padding out",
+        )
+    if structures.are_regions and isinstance(network, CrfRnn):
+        raise UsageError(
+            "CRF-RNN takes structures that exclude one another, but these are regions that overlap",
+            hint="leave network.options.crf_rnn out",
         )
     _require_multiple(training.patch, network.stride)
     _require_statistics(network, training)

@@ -20,6 +20,10 @@ from medseg.model.file import Model
 from medseg.model.spec import NetworkSpec
 from medseg.networks import registry
 from medseg.networks.layers import Segmenter
+from medseg.networks.on_top import OnTop
+
+BELOW = "network."
+"""Weights of a network that another is on top of are called so before their own names."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,13 @@ class Wanted:
     @property
     def outputs(self) -> tuple[str, ...]:
         """A name for each output."""
-        return self.structures.names if self.structures.are_regions else ("", *self.structures.names)
+        background = () if self.structures.are_regions else ("",)
+        return (*background, *self.structures.names, *self.further)
+
+    @property
+    def further(self) -> tuple[str, ...]:
+        """Names of outputs that are no structure's."""
+        return registry.further_outputs(self.network.options)
 
     @property
     def inputs(self) -> tuple[str, ...]:
@@ -75,7 +85,8 @@ def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, .
     outputs, inputs = (_axes(wanted.network, key) for key in ("out_channels", "in_channels"))
     own, taken, new = network.state_dict(), dict[str, Tensor](), list[str]()
     for name, value in own.items():
-        found = model.weights.get(name)
+        called = (name, name.removeprefix(BELOW), BELOW + name)
+        found = next((model.weights[n] for n in called if n in model.weights), None)
         tensor = None if found is None else torch.from_numpy(np.array(found)).to(value)
         if tensor is not None:
             tensor = _inflated(value, tensor, network.get_submodule(name.rpartition(".")[0]))
@@ -96,6 +107,7 @@ def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, .
     network.load_state_dict(own | taken)
     return (*_said_of_channel(wanted.channels, spec.channels),
             *_said("structures", wanted.structures.names, there.structures.names),
+            *_said("further outputs", wanted.further, there.further),
             *_said("channels", (*wanted.channels, *wanted.coarse), (*there.channels, *there.coarse)),
             *_new(new, len(own)))  # fmt: skip
 
@@ -114,6 +126,8 @@ def freeze(network: Segmenter, parts: Sequence[str]) -> tuple[nn.Module, ...]:
         UsageError: the network has no such part, or none would be left to train.
     """
     modules = dict(network.named_children())
+    if isinstance(network, OnTop):
+        modules |= dict(network.network.named_children())
     for part in parts:
         if part not in modules:
             raise unknown_name("part of the network", part, modules)

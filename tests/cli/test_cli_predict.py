@@ -377,7 +377,7 @@ def test_dicom_objects_that_are_asked_for_later_are_no_change_of_settings(
     assert tree(tmp_path / "out") == before
 
 
-@pytest.mark.parametrize("change", ["model", "input", "settings", "refinement", "labels"])
+@pytest.mark.parametrize("change", ["model", "input", "settings", "scales", "refinement", "labels"])
 def test_a_result_of_something_else_is_not_passed_over(
     tmp_path: Path, model_path: Path, other_model: Path, change: str
 ) -> None:
@@ -391,6 +391,8 @@ def test_a_result_of_something_else_is_not_passed_over(
         write(scans / "case0.nii.gz", 99)
     elif change == "settings":
         run.append("--tta")
+    elif change == "scales":
+        run += ["--scales", "1,0.9"]
     elif change == "refinement":
         run.append("--no-refine")
     else:

@@ -22,10 +22,10 @@ from medseg.inference.predictor import labels_from_probabilities
 from medseg.model.evidence import Evidence, SpacingRange
 from medseg.model.file import Model
 from medseg.model.refinement import IntensityClass, RefinementSpec, Trust
-from medseg.model.spec import InferenceSpec, PostprocessSpec
+from medseg.model.spec import InferenceSpec, PostprocessSpec, SliceSpec
 from medseg.preparation.intensity import NormalisationSpec
 from medseg.preparation.preparation import PreparationSpec
-from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.member import SegmenterOptions, at_scale
 from medseg.segmentation.segmenter import Segmenter
 
 ONE_THREAD = SegmenterOptions(threads=1)
@@ -202,6 +202,38 @@ def test_mirroring_is_an_average_and_can_be_chosen(model: Model) -> None:
     for options, expected in ((KEEP, mirrored), (replace(KEEP, tta=False), plain)):
         found = Segmenter([always], options)(scan())
         np.testing.assert_array_equal(found.probabilities["core"], expected.probabilities["core"])
+
+
+def test_scales_are_averaged_with_voxels_that_much_smaller() -> None:
+    model = tiny_model(preparation=PreparationSpec(spacing_mm=(1.0, 1.0, 1.0)))
+    coarse = tiny_model(preparation=PreparationSpec(spacing_mm=(2.0, 2.0, 2.0)))
+    found = Segmenter([model], replace(KEEP, scales=(1.0, 0.5)))(scan()).probabilities["core"]
+    both = [Segmenter([m], KEEP)(scan()).probabilities["core"] for m in (model, coarse)]
+    np.testing.assert_allclose(found, (both[0] + both[1]) / 2, atol=1e-6)
+    assert np.abs(found - both[0]).max() > 0.1
+
+
+def test_a_network_of_slices_keeps_its_step_across_them_at_any_scale(model: Model) -> None:
+    prepared = PreparationSpec(spacing_mm=(1.0, 1.0, 3.0))
+    spec = replace(model.spec, preparation=prepared, network=replace(model.spec.network, spatial_dims=2))
+    for axes, expected in (((2,), (2.0, 2.0, 3.0)), ((0, 2), (2.0, 2.0, 6.0))):
+        slices = replace(model, spec=replace(spec, slices=SliceSpec(axes)))
+        assert at_scale(slices, 0.5).spec.preparation.spacing_for(Grid((4, 4, 4), np.eye(4))) == expected
+
+
+@pytest.mark.parametrize("scales", [(0.0, 1.0), (-1.0,), (1.0, 1.0), (5.0,), (float("nan"),)])
+def test_scales_that_make_no_sense_are_refused(scales: tuple[float, ...]) -> None:
+    with pytest.raises(UsageError, match=r"different numbers from 0\.25 to 4"):
+        replace(KEEP, scales=scales)
+
+
+def test_a_model_of_voxels_of_any_size_takes_scales_of_the_scan(model: Model) -> None:
+    coarse = tiny_model(preparation=PreparationSpec(spacing_mm=(2.0, 2.0, 2.0)))
+    found, expected = (
+        Segmenter([m], options)(scan()).probabilities["core"]
+        for m, options in ((model, replace(KEEP, scales=(0.5,))), (coarse, KEEP))
+    )
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_a_mirrored_head_gets_mirrored_labels_with_its_sides_exchanged(model: Model) -> None:

@@ -187,6 +187,19 @@ def test_deep_supervision_of_one_head_is_refused() -> None:
     assert "needs a network with several heads" in told(NETWORK, replace(TRAINING, deep_supervision=True))
 
 
+def test_deep_supervision_of_parts_without_a_further_head_is_refused() -> None:
+    parts = replace(NETWORK, name="linknet", widths=(4, 4, 4, 4), options={"encoder": "resnet18"})
+    training = replace(TRAINING, deep_supervision=True)
+    assert "needs a network with several heads" in told(parts, training)
+
+
+def test_a_random_field_over_regions_is_refused() -> None:
+    built = build_network(replace(NETWORK, options={"crf_rnn": 1}), seed=0, device="cpu", threads=0)
+    regions = StructureSet((Structure(1, "all", members=(1, 2)), Structure(2, "part", members=(2,))))
+    with pytest.raises(UsageError, match=r"leave network\.options\.crf_rnn out"):
+        check_trainable(built, regions, LossSpec("bce_dice"), TRAINING)
+
+
 def test_a_loss_that_does_not_take_the_outputs_is_refused() -> None:
     assert "'bce_dice' does not take labels" in told(NETWORK, TRAINING, LossSpec("bce_dice"))
 

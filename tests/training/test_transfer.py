@@ -122,6 +122,33 @@ def test_the_only_channel_is_taken_whatever_it_is_called() -> None:
         np.testing.assert_array_equal(value.numpy(), given.weights[name])
 
 
+@pytest.mark.parametrize("onto", [True, False])
+def test_a_network_at_several_scales_and_one_alone_start_each_other(onto: bool) -> None:
+    scaled = replace(NETWORK, options={**NETWORK.options, "scales": (0.5, 1.0)})
+    before, after, said = begun(
+        OURS, CHANNELS, model(spec=NETWORK if onto else scaled), scaled if onto else NETWORK
+    )
+    given = model(spec=NETWORK if onto else scaled).weights
+    name = head(after)
+    for key, value in after.items():
+        source = given[key.removeprefix("network.") if onto else f"network.{key}"]
+        outputs = slice(4) if key.startswith(name.rpartition(".")[0]) else slice(None)
+        np.testing.assert_array_equal(
+            value[outputs].numpy() if value.ndim else value, source[outputs] if value.ndim else source
+        )
+    if onto:
+        np.testing.assert_array_equal(after[name][4].numpy(), before[name][4].numpy())
+        assert said == ("new further outputs start from random weights: attention",)
+    else:
+        assert said == ("further outputs that are not in the recipe are left out: attention",)
+
+
+def test_parts_of_a_network_below_another_can_be_frozen() -> None:
+    network = network_of(replace(NETWORK, options={"crf_rnn": 1}), 1)
+    (part,) = freeze(network, ["encoder"])
+    assert part is network.network.encoder  # type: ignore[union-attr]
+
+
 def test_a_network_of_slices_starts_one_of_volumes() -> None:
     """A volume of equal slices gives what each slice gave, away from its ends."""
     flat = replace(NETWORK, spatial_dims=2)

@@ -13,6 +13,14 @@ from small_networks import SMALL
 from medseg.data.phantom import write_phantom_dataset
 
 STEPS = 100
+THIN: dict[str, Any] = {"widths": (8, 16, 32)}
+NETWORKS: dict[str, tuple[str, dict[str, Any]]] = {
+    **{name: (name, settings) for name, settings in SMALL.items()},
+    "attention": ("unet3d", {**THIN, "scales": (0.5, 1.0)}),
+    "explicit": ("unet3d", {**THIN, "scales": (0.5, 1.0), "fusion": "explicit"}),
+    "crf_rnn": ("unet3d", {**THIN, "crf_rnn": 3}),
+}
+"""Name and settings, by what is tested."""
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +37,8 @@ def value(setting: Any) -> str:
     return f"[{', '.join(map(value, setting))}]" if isinstance(setting, Iterable) else str(setting)
 
 
-def recipe(name: str, dims: int) -> str:
-    settings = dict(SMALL[name])
+def recipe(name: str, settings: dict[str, Any], dims: int) -> str:
+    settings = dict(settings)
     widths = f"widths = {value(settings.pop('widths'))}" if "widths" in settings else ""
     options = ", ".join(f"{key} = {value(setting)}" for key, setting in settings.items())
     slices = '[slices]\naxes = [2]\n\n[inference]\nstrategy = "sliding_window"\n' if dims == 2 else ""
@@ -56,10 +64,10 @@ warmup_steps = 10
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dims", [2, 3])
-@pytest.mark.parametrize("name", SMALL)
+@pytest.mark.parametrize("name", NETWORKS)
 def test_a_published_network_is_trained(name: str, dims: int, phantoms: Path, tmp_path: Path) -> None:
     path = tmp_path / f"{name}.toml"
-    path.write_text(recipe(name, dims))
+    path.write_text(recipe(*NETWORKS[name], dims))
     run = tmp_path / "run"
     done("train", path, "--data", phantoms, "-o", run, "--threads", 1, "-q")
     losses = [float(line.split(",")[1]) for line in (run / "log.csv").read_text().splitlines()[1:]]

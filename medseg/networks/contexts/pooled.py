@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg.networks.parts import GlobalContext, Maps, Style, required
+from medseg.networks.parts import GlobalContext, Maps, Style, along, required
 
 
 class GlobalMean(GlobalContext):
@@ -35,10 +35,7 @@ class Bins(GlobalContext):
         self.count = count
 
     def forward(self, x: Tensor) -> Tensor:
-        last = x.ndim - 1
-        for axis in range(2, x.ndim):
-            x = (x.movedim(axis, last) @ self._shares(x.shape[axis]).to(x)).movedim(last, axis)
-        return x
+        return along(x, [self._shares(size).to(x) for size in x.shape[2:]])
 
     def _shares(self, size: int) -> Tensor:
         """What each voxel gives each part, (size, count): parts overlap where the size is no multiple."""
