@@ -17,6 +17,7 @@ from medseg.data.layouts.case import plain
 from medseg.io import ReadOptions
 
 T = TypeVar("T")
+Kind = Literal["datasets", "pipelines"]
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def load_card(name: str | Path) -> Card:
     return load_toml(Card, name, "datasets")
 
 
-def available(kind: Literal["datasets", "pipelines"]) -> dict[str, Path]:
+def available(kind: Kind) -> dict[str, Path]:
     """The cards or recipes that come with the package, by name."""
     folder = _folder(kind)
     return {path.stem: path for path in sorted(folder.glob("*.toml"))}
@@ -162,11 +163,21 @@ def _folder(kind: str) -> Path:
     )
 
 
-def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelines"]) -> T:
+def load_toml(cls: type[T], name: str | Path, kind: Kind) -> T:
     """The content of a TOML file, by path or by the name of one that comes with the package.
 
     Raises:
         UsageError: there is none, or a setting is unknown or wrong.
+    """
+    path, data = read_toml(name, kind)
+    return specs.from_mapping(cls, data, source=str(path))
+
+
+def read_toml(name: str | Path, kind: Kind) -> tuple[Path, dict[str, Any]]:
+    """The place of a TOML file, and what it says.
+
+    Raises:
+        UsageError: there is none.
     """
     path = Path(name)
     if path.suffix != ".toml":
@@ -181,4 +192,4 @@ def load_toml(cls: type[T], name: str | Path, kind: Literal["datasets", "pipelin
         raise UsageError.unreadable(fault, path) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as fault:
         raise UsageError(f"is not TOML ({fault})", source=path) from None
-    return specs.from_mapping(cls, data, source=str(path))
+    return path, data

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any, TypeGuard
 
 from medseg.augment.spec import AugmentSpec, SynthesisSpec
 from medseg.core.errors import UsageError, did_you_mean, unknown_name
-from medseg.core.specs import left_out
-from medseg.data.cards import Card, load_toml
+from medseg.core.specs import from_mapping, left_out
+from medseg.data.cards import Card, read_toml
 from medseg.losses.spec import LossSpec
 from medseg.model.refinement import IntensityClass, RefinementSpec
 from medseg.model.spec import InferenceSpec, NetworkSpec, PostprocessSpec, SliceSpec, WeightType
@@ -180,9 +182,45 @@ def _classes_of(card: Card) -> tuple[IntensityClass, ...]:
 def load_recipe(name: str | Path) -> Recipe:
     """A recipe by path, or by the name of one that comes with the package.
 
-    If a recipe gives its card as a `.toml` file, the path is relative to the recipe.
+    What it leaves out is that of its `base`, another recipe, if it names one. Paths of cards and bases that
+    end with `.toml` are relative to the recipe that gives them.
+
+    Raises:
+        UsageError: there is none, a setting is unknown or wrong, or a recipe is its own base.
     """
-    recipe = load_toml(Recipe, name, "pipelines")
-    if recipe.card.endswith(".toml"):
-        recipe = replace(recipe, card=str(Path(name).parent / recipe.card))
-    return recipe
+    path, settings = _settings(name)
+    return from_mapping(Recipe, settings, source=str(path))
+
+
+def _settings(name: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dict[str, Any]]:
+    """Where a recipe lies, and its settings with those of its bases."""
+    path, own = read_toml(name, "pipelines")
+    if path.resolve() in above:
+        raise UsageError("is its own base", source=path)
+    for key in ("card", "base"):
+        if str(own.get(key, "")).endswith(".toml"):
+            own[key] = str(path.parent / own[key])
+    base = own.pop("base", None)
+    if base is None:
+        return path, own
+    if not isinstance(base, str):
+        raise UsageError(f"base must be the name or path of a recipe, not {base!r}", source=path)
+    _, settings = _settings(base, (*above, path.resolve()))
+    for key in ("name", "description"):
+        settings.pop(key, None)
+    return path, _laid_over(settings, own)
+
+
+def _laid_over(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in the place of a base's; a table that names something else replaces the base's whole."""
+    both = dict(base)
+    for key, value in own.items():
+        under = base.get(key)
+        both[key] = _laid_over(under, value) if _of_one_thing(under, value) else value
+    return both
+
+
+def _of_one_thing(base: Any, own: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether two values are tables of which the second does not name something else."""
+    tables = isinstance(base, Mapping) and isinstance(own, Mapping)
+    return tables and own.get("name", base.get("name")) == base.get("name")
