@@ -21,7 +21,7 @@ from medseg.training.train import train
 
 CASES = 4
 STEPS = 6
-"""After fewer, the averages of batch norm are so far off that logits of a deep network are in the thousands."""
+"""After fewer, averages of batch norm are so far off that logits of a deep network are in the thousands."""
 
 
 def as_the_card_says(card: Card, folder: Path) -> None:
