@@ -27,9 +27,9 @@ from medseg.networks.layers import (
     chain,
     gate_of,
     he_init,
+    level_kernels,
+    level_strides,
     level_widths,
-    odd_kernels,
-    per_level,
 )
 
 PAPER_WIDTHS = (16, 32, 64, 128, 256)
@@ -79,10 +79,8 @@ class AttentionUNet(Segmenter):
     ) -> None:
         super().__init__(spatial_dims)
         levels = len(level_widths(widths))
-        size = odd_kernels(
-            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
-        )
-        pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        size = level_kernels(kernels, levels, spatial_dims)
+        pool = level_strides(strides, levels - 1, spatial_dims)
         unit = partial(ConvUnit, spatial_dims, norm=norm, activation=activation, bias=bias)
 
         def stage(level: int, first: int) -> nn.Sequential:

@@ -27,8 +27,8 @@ from medseg.networks.layers import (
     SpatialDims,
     gate_of,
     he_init,
-    odd_kernels,
-    per_level,
+    level_kernels,
+    level_strides,
 )
 
 WIDTHS = (32, 64, 96, 128)
@@ -77,10 +77,8 @@ class FastUNet(Segmenter):
         super().__init__(spatial_dims)
         _require(widths, depth, detail)
         levels = len(widths)
-        size = odd_kernels(
-            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
-        )
-        steps = per_level(strides, levels=levels, spatial_dims=spatial_dims, default=2, what="strides")
+        size = level_kernels(kernels, levels, spatial_dims)
+        steps = level_strides(strides, levels, spatial_dims)
         conv, transposed = CONV[spatial_dims], TRANSPOSED[spatial_dims]
 
         def stage(level: int, count: int) -> nn.Sequential:

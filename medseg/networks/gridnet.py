@@ -25,9 +25,9 @@ from medseg.networks.layers import (
     choose,
     gate_of,
     he_init,
+    level_kernels,
+    level_strides,
     level_widths,
-    odd_kernels,
-    per_level,
 )
 from medseg.networks.parts import StreamDropout, Style, Transposed, within
 
@@ -79,10 +79,8 @@ class GridNet(Segmenter):
         if columns < 1:
             raise UsageError(f"a GridNet has one column down or more, not {columns}")
         rows = len(level_widths(widths))
-        size = odd_kernels(
-            per_level(kernels, levels=rows, spatial_dims=spatial_dims, default=3, what="kernels")
-        )
-        step = per_level(strides, levels=rows - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        size = level_kernels(kernels, rows, spatial_dims)
+        step = level_strides(strides, rows - 1, spatial_dims)
         style, plain, one = Style(spatial_dims, norm), Style(spatial_dims, "none"), (1,) * spatial_dims
         pair = partial(_pair, style, activation)
 

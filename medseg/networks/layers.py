@@ -70,7 +70,7 @@ def choose(table: dict[str, Build], name: str, what: str) -> Build:
     return table[name]
 
 
-def per_level(
+def _per_level(
     values: Sequence[Sequence[int]], *, levels: int, spatial_dims: SpatialDims, default: int, what: str
 ) -> tuple[PerAxis, ...]:
     """One tuple of `spatial_dims` sizes per level; `default` everywhere where none are given.
@@ -85,15 +85,23 @@ def per_level(
     return given
 
 
-def odd_kernels(kernels: tuple[PerAxis, ...]) -> tuple[PerAxis, ...]:
-    """The kernels, when each has a centre.
+def level_kernels(
+    kernels: Sequence[Sequence[int]], levels: int, spatial_dims: SpatialDims, *, default: int = 3
+) -> tuple[PerAxis, ...]:
+    """The kernel of each level, see `_per_level`, when each has a centre.
 
     Raises:
         UsageError: a kernel is even.
     """
-    if any(k % 2 == 0 for kernel in kernels for k in kernel):
-        raise UsageError(f"kernels must be odd along every axis, not {kernels}")
-    return kernels
+    found = _per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=default, what="kernels")
+    if any(k % 2 == 0 for kernel in found for k in kernel):
+        raise UsageError(f"kernels must be odd along every axis, not {found}")
+    return found
+
+
+def level_strides(strides: Sequence[Sequence[int]], steps: int, dims: SpatialDims) -> tuple[PerAxis, ...]:
+    """The stride of each step from a level to the next, 2 where none are given; see `_per_level`."""
+    return _per_level(strides, levels=steps, spatial_dims=dims, default=2, what="strides")
 
 
 def level_widths(widths: Sequence[int]) -> tuple[int, ...]:

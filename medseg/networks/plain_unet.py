@@ -23,9 +23,9 @@ from medseg.networks.layers import (
     SpatialDims,
     gate_of,
     he_init,
+    level_kernels,
+    level_strides,
     level_widths,
-    odd_kernels,
-    per_level,
 )
 
 PAPER_WIDTHS = (32, 64, 128, 256, 320, 320)
@@ -74,10 +74,8 @@ class PlainUNet(Segmenter):
     ) -> None:
         super().__init__(spatial_dims)
         levels = len(level_widths(widths))
-        size = odd_kernels(
-            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
-        )
-        steps = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        size = level_kernels(kernels, levels, spatial_dims)
+        steps = level_strides(strides, levels - 1, spatial_dims)
         unit = partial(ConvUnit, spatial_dims, norm=norm, activation=activation, bias=bias)
 
         def stage(level: int, first: int, stride: int | Sequence[int] = 1) -> nn.Sequential:

@@ -27,9 +27,9 @@ from medseg.networks.layers import (
     choose,
     gate_of,
     he_init,
+    level_kernels,
+    level_strides,
     level_widths,
-    odd_kernels,
-    per_level,
 )
 
 PAPER_WIDTHS = (64, 128, 256, 512)
@@ -77,10 +77,8 @@ class ResUNet(Segmenter):
     ) -> None:
         super().__init__(spatial_dims)
         levels = len(level_widths(widths))
-        size = odd_kernels(
-            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
-        )
-        steps = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        size = level_kernels(kernels, levels, spatial_dims)
+        steps = level_strides(strides, levels - 1, spatial_dims)
         pair = partial(ResidualPair, spatial_dims, norm=norm, activation=activation, bias=bias)
         one = (1,) * spatial_dims
         inputs = (in_channels, *widths)

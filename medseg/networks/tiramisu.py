@@ -28,8 +28,8 @@ from medseg.networks.layers import (
     dropping,
     gate_of,
     he_init,
-    odd_kernels,
-    per_level,
+    level_kernels,
+    level_strides,
 )
 from medseg.networks.parts import Style, Transposed
 
@@ -95,10 +95,8 @@ class Tiramisu(Segmenter):
             )
         counts, added = layers or DEPTHS[depth][0], growth or DEPTHS[depth][1]
         levels = len(counts)
-        size = odd_kernels(
-            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
-        )
-        pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        size = level_kernels(kernels, levels, spatial_dims)
+        pool = level_strides(strides, levels - 1, spatial_dims)
 
         unit = partial(_unit, spatial_dims, norm, activation, dropout)
 

@@ -28,9 +28,9 @@ from medseg.networks.layers import (
     dropping,
     gate_of,
     he_init,
+    level_kernels,
+    level_strides,
     level_widths,
-    odd_kernels,
-    per_level,
 )
 from medseg.networks.parts import Style, Unpooled, Up, enlarging
 
@@ -91,10 +91,8 @@ class UNet(Segmenter):
     ) -> None:
         super().__init__(spatial_dims)
         levels = len(level_widths(widths))
-        size = odd_kernels(
-            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
-        )
-        pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        size = level_kernels(kernels, levels, spatial_dims)
+        pool = level_strides(strides, levels - 1, spatial_dims)
         if up == "unpool" and not padding:
             raise UsageError("a U-Net that unpools needs padding: cropped shortcuts lack the maxima")
         unit = partial(ConvUnit, spatial_dims, norm=norm, activation=activation, padding=padding, bias=bias)

@@ -28,8 +28,8 @@ from medseg.networks.layers import (
     chain,
     gate_of,
     he_init,
-    odd_kernels,
-    per_level,
+    level_kernels,
+    level_strides,
 )
 
 PAPER_WIDTHS = (64, 128, 256, 512)
@@ -85,10 +85,8 @@ class UNet3D(Segmenter):
         levels = len(widths)
         if levels < 2 or any(w < 2 or w % 2 for w in widths):
             raise UsageError(f"widths must be two or more even numbers, not {tuple(widths)}")
-        size = odd_kernels(
-            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
-        )
-        pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        size = level_kernels(kernels, levels, spatial_dims)
+        pool = level_strides(strides, levels - 1, spatial_dims)
 
         unit = partial(ConvUnit, spatial_dims, norm=norm, activation=activation, padding=padding, bias=bias)
 

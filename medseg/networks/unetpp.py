@@ -28,9 +28,9 @@ from medseg.networks.layers import (
     chain,
     gate_of,
     he_init,
+    level_kernels,
+    level_strides,
     level_widths,
-    odd_kernels,
-    per_level,
 )
 from medseg.networks.reach import Reach
 
@@ -92,10 +92,8 @@ class UNetPlusPlus(Segmenter):
     ) -> None:
         super().__init__(spatial_dims)
         levels = len(level_widths(widths))
-        size = odd_kernels(
-            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=3, what="kernels")
-        )
-        pool = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        size = level_kernels(kernels, levels, spatial_dims)
+        pool = level_strides(strides, levels - 1, spatial_dims)
         if mode not in ("accurate", "fast") or not 0 <= prune < levels:
             raise UsageError(
                 f"a UNet++ of {levels} levels takes the mode accurate or fast and a prune level of "

@@ -29,9 +29,9 @@ from medseg.networks.layers import (
     choose,
     gate_of,
     he_init,
+    level_kernels,
+    level_strides,
     level_widths,
-    odd_kernels,
-    per_level,
 )
 from medseg.networks.reach import Reach
 
@@ -81,10 +81,8 @@ class VNet(Segmenter):
     ) -> None:
         super().__init__(spatial_dims)
         levels = len(level_widths(widths))
-        size = odd_kernels(
-            per_level(kernels, levels=levels, spatial_dims=spatial_dims, default=5, what="kernels")
-        )
-        step = per_level(strides, levels=levels - 1, spatial_dims=spatial_dims, default=2, what="strides")
+        size = level_kernels(kernels, levels, spatial_dims, default=5)
+        step = level_strides(strides, levels - 1, spatial_dims)
 
         def stage(level: int, channels: int, first: int) -> ResidualStage:
             return ResidualStage(

@@ -9,7 +9,7 @@ from typing import Literal
 
 from torch import nn
 
-from medseg.networks.layers import PerAxis, odd_kernels, per_level
+from medseg.networks.layers import PerAxis, level_kernels, level_strides
 from medseg.networks.parts import Maps, Style
 
 Stem = Literal["paper", "volume"]
@@ -44,7 +44,7 @@ class Build:
         """
         dims = self.style.spatial_dims
         given = self.strides or [(stride,) * dims for stride in default]
-        strides = list(per_level(given, levels=len(default), spatial_dims=dims, default=1, what="strides"))
+        strides = list(level_strides(given, len(default), dims))
         left_out = [(1,) * dims] * len(strides)
         for n in reversed(range(len(strides))):
             total = max(math.prod(axis) for axis in zip(*strides, strict=True))
@@ -59,9 +59,7 @@ class Build:
         """Kernels of the stages; `default` where none are given."""
         dims = self.style.spatial_dims
         given = self.kernels or [(kernel,) * dims for kernel in default]
-        return odd_kernels(
-            per_level(given, levels=len(default), spatial_dims=dims, default=3, what="kernels")
-        )
+        return level_kernels(given, len(default), dims)
 
 
 class Encoder(nn.Module):
