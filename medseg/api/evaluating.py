@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, TypedDict, cast
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -43,7 +43,7 @@ class Settings(TypedDict):
 @hinted
 def evaluate(
     pred: Source | Segmentation,
-    ref: Source,
+    ref: Source | None = None,
     *,
     affine: ArrayLike | None = None,
     spacing_mm: Sequence[float] | None = None,
@@ -73,7 +73,8 @@ def evaluate(
     Args:
         pred: labels: what `medseg.load()(scan)` returns, an array (I, J, K), an image of nibabel or
             SimpleITK, a `LabelMap`, a file, or a folder of files.
-        ref: likewise; folders go with folders, under the same names.
+        ref: likewise; folders go with folders, under the same names. None where `pred` is a table that lists
+            predictions and their references.
         affine: 4x4, voxel index to RAS+ mm, of arrays.
         spacing_mm: of the axes of arrays, instead of an affine.
         structures: what the label values mean: names by value, a `StructureSet`, or a JSON file; None takes
@@ -127,15 +128,17 @@ def evaluate(
     reading = ReadOptions(
         use_form, assume_ras, fill_nan, volume, series, None if series_in is None else Path(series_in)
     )
-    _require_one_place((pred, ref), affine, spacing_mm)
-    if not (is_path(pred) and is_path(ref)):
+    sides = (pred,) if ref is None else (pred, ref)
+    _require_one_place(sides, affine, spacing_mm)
+    if not all(map(is_path, sides)):
+        if ref is None:
+            raise UsageError("a prediction needs a reference to be measured against", hint="give ref=")
         if output is not None or images is not None:
             raise UsageError("only an evaluation of files is written to a folder", hint="leave out output=")
-        maps = (_labels(side, affine, spacing_mm, reading) for side in (pred, ref))
+        maps = (_labels(side, affine, spacing_mm, reading) for side in sides)
         return evaluate_maps(*maps, **settings, findings=findings)
     return evaluate_files(
-        Path(pred),
-        Path(ref),
+        *map(Path, cast("tuple[str, ...]", sides)),
         **settings,
         workers=workers,
         out=None if output is None else Path(output),

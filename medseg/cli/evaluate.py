@@ -126,7 +126,6 @@ def command(
     from medseg.evaluation.evaluate import evaluate
     from medseg.metrics.instances import InstanceRule
 
-    _require_reference(pred, ref)
     folder = out if out is not None and (out.is_dir() or not out.suffix) else None
     targets = {"csv": csv, "cohort": cohort_csv, "json": None if folder else out, "page": report}
     _require_targets(targets, (pred, ref, labels, anchors, images), overwrite)
@@ -152,27 +151,6 @@ def command(
         progress=_Meter(),
     )
     _finish(found, targets, strict, overwrite, as_json)
-
-
-def _require_reference(pred: Path, ref: Path | None) -> None:
-    """Refuse what only a table of predictions may lack, or may not have.
-
-    Raises:
-        UsageError: references are needed, or given beside a table that lists them.
-    """
-    from medseg.data.layouts.table import fits
-
-    if ref is None and not fits(pred):
-        raise UsageError(
-            f"{pred.name} needs a reference to be measured against",
-            hint="give a file or folder of references, or a table with the columns case, prediction, label",
-        )
-    if ref is not None and fits(pred):
-        raise UsageError(
-            "is a table of predictions, which lists the references too",
-            source=pred,
-            hint=f"leave out {ref}",
-        )
 
 
 def _finish(

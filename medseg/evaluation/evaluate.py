@@ -14,7 +14,7 @@ from medseg.evaluation import pool, protocols
 from medseg.evaluation.folder import EvaluationFolder
 from medseg.evaluation.label_names import ignoring, known_values
 from medseg.evaluation.measure import EvaluationOptions, Measured, Scan, Task, died, measure
-from medseg.evaluation.pairs import has_several, pair_files
+from medseg.evaluation.pairs import has_several, pair_files, references_of
 from medseg.evaluation.result import Evaluation, settings_content
 from medseg.io import ReadOptions
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
@@ -97,7 +97,7 @@ def evaluate(
     protocols.require_surface(tolerance_mm, surface, mode)
     if images is not None and out is None:
         raise UsageError("reports of cases are written to a folder", hint="give -o FOLDER")
-    ref = Path(pred if ref is None else ref)
+    ref = references_of(Path(pred), ref)
     pairs, warnings = pair_files(Path(pred), ref, reading)
     pairs, structures, more = known_values(pairs, structures, ref, challenge, workers)
     structures, left_out = (structures, ()) if ignore is None else ignoring(structures, ignore)

@@ -51,6 +51,26 @@ class FilePair:
     reading: ReadOptions = field(default_factory=ReadOptions)
 
 
+def references_of(pred: Path, ref: Path | None) -> Path:
+    """Where the references are: of a table of predictions, in the table.
+
+    Raises:
+        UsageError: references are needed, or given beside a table that lists them.
+    """
+    if ref is None and not table.fits(pred):
+        raise UsageError(
+            f"{pred.name} needs a reference to be measured against",
+            hint="give a file or folder of references, or a table with the columns case, prediction, label",
+        )
+    if ref is not None and table.fits(pred):
+        raise UsageError(
+            "is a table of predictions, which lists the references too",
+            source=pred,
+            hint=f"leave out {ref}",
+        )
+    return pred if ref is None else ref
+
+
 def pair_files(
     pred: Path, ref: Path, reading: ReadOptions | None = None
 ) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:

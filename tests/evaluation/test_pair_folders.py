@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pytest
 from commands import done, refused
 from io_files import save
+
+import medseg
+from medseg.core.errors import UsageError
 
 
 def segmented(root: Path, *names: str) -> Path:
@@ -68,6 +72,9 @@ def test_a_table_lists_predictions_and_their_references(tmp_path: Path) -> None:
     assert [case["case_id"] for case in content["cases"]] == ["anna", "bert"]
     assert [case["case_id"] for case in content["failures"]] == ["bert"]
     assert (tmp_path / "out" / "cohort.html").is_file()
+    assert [c.case_id for c in medseg.evaluate(table, surface=False).cases] == ["anna", "bert"]
+    with pytest.raises(UsageError, match="needs a reference"):
+        medseg.evaluate(np.ones((4, 4, 4), np.uint8), spacing_mm=(1.0, 1.0, 1.0))
     assert "lists the references too" in refused(2, "evaluate", table, tmp_path / "x")
     assert "needs a reference" in refused(2, "evaluate", tmp_path / "y")
     for text, fault in {
