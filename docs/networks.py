@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import math
+import operator
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,8 +49,10 @@ exclude one another.
 
 In the pictures, a block is a module, wide where it has many channels, in the row of its resolution: blue
 keeps the resolution, red lowers it, green raises it, violet sees the whole tile, and yellow gives the scores.
+A dot is a sum.
 All of this page is written by `python docs/networks.py`.
 """
+SUMS = (operator.add, operator.iadd, torch.add)
 HIDDEN = (nn.Identity, nn.ReLU, nn.Dropout)
 PARTS = {getattr(part, "func", part) for table in TABLES.values() for part in table.values()}
 """Opened, so that their inner blocks are drawn."""
@@ -94,18 +97,27 @@ def blocks_of(name: str) -> list[Block]:
         module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
         if node.op == "placeholder":
             block = Block("conv", 0, 1, 0, [])
+        elif node.target in SUMS and len(reads) > 1:
+            before = max(block.column for block in reads)
+            column = before + (0.5 if before == int(before) else 0.1)  # between the columns of blocks
+            block = Block("sum", _level(node), 1, column, reads)
         elif module is None or isinstance(module, HIDDEN) or "shape" not in node.meta or not reads:
             told[node] = reads or [b for n in node.all_input_nodes for b in told.get(n, [])]
             continue
         else:
             *_, channels, rows, _columns = node.meta["shape"]
             whole = rows == 1
-            level = reads[0].level if whole else math.log2(SIZE / rows)
-            column = 1 + max(block.column for block in reads)
+            level = reads[0].level if whole else _level(node)
+            column = 1 + int(max(block.column for block in reads))
             block = Block(_kind(module, level, reads, node is last), level, channels, column, reads)
         blocks.append(block)
         told[node] = [block]
     return blocks
+
+
+def _level(node: fx.Node) -> float:
+    """Halvings of the image's resolution."""
+    return math.log2(SIZE / node.meta["shape"][2])
 
 
 def _kind(module: nn.Module, level: float, reads: list[Block], is_last: bool) -> str:
@@ -140,6 +152,9 @@ def drawn(name: str) -> Figure:
                 zorder=1,
             )
     for block in blocks:
+        if block.kind == "sum":
+            axes.plot(block.column, -block.level, "o", color="#666666", ms=3, zorder=2)
+            continue
         width = 0.12 * (1 + math.log2(max(block.channels, 1))) * columns / 40 + 0.15
         corner = (block.column - width / 2, -block.level - 0.3)
         axes.add_patch(Rectangle(corner, width, 0.6, color=COLOURS[block.kind], zorder=2))
