@@ -5,7 +5,6 @@
     python benchmarks/training.py promise12      V-Net on made-up prostates: Dice loss against logistic loss
     python benchmarks/training.py slices         2D U-Net, UNet++ and 3D U-Net, equally long; UNet++ pruned
     python benchmarks/training.py losses         each loss from the same start, equally long
-    python benchmarks/training.py networks       networks in volumes and slices, equally long; what they cost
 
 Each trains, goes on with, or just reads its runs in `runs/` (--runs), and prints one JSON line. Real data is
 looked for in ../shared/data, or where MEDSEG_DATA says. Trainings are as long as --epochs or --budget make
@@ -28,9 +27,6 @@ from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import nibabel as nib
-import numpy as np
 
 from medseg.core.specs import to_mapping
 from medseg.core.stopwatch import Stopwatch
@@ -219,54 +215,6 @@ def losses(options: Options) -> dict[str, Any]:
     return {"recipe": "hippocampus_unet3d", "trainings": efforts, "dice": dice}
 
 
-PUBLISHED = ("fcn8s", "segnet", "linknet", "deeplabv3plus", "pspnet", "fpn", "hrnet")
-NETWORKS = (
-    "hippocampus_unet3d",
-    "hippocampus_vnet",
-    *(f"hippocampus_{name}" for name in PUBLISHED),
-    "slices_unet2d",
-    *(f"slices_{name}" for name in PUBLISHED),
-)
-EDGE = 128
-"""Voxels of an edge of the scan that is predicted, to see what a network costs."""
-
-
-def networks(options: Options) -> dict[str, Any]:
-    """Each network on the hippocampus set, and what it takes for a scan of 128 voxels a side."""
-    found = {}
-    scan = options.runs / "noise.nii.gz"
-    noise = np.random.default_rng(0).normal(100, 20, (EDGE,) * 3).astype(np.float32)
-    options.runs.mkdir(parents=True, exist_ok=True)
-    nib.save(nib.Nifti1Image(noise, np.eye(4)), scan)
-    for name in NETWORKS:
-        run = options.runs / f"networks_{name}"
-        recipe = written(options.runs, name, f"{name}_short", steps=SHORT)
-        spec = trained(recipe, options.data / "hippocampus", run, options, budget="4m")
-        weights = load_model(run / "model.safetensors").weights
-        millions = sum(w.size for key, w in weights.items() if "running" not in key) / 1e6
-        found[name] = {
-            **effort(spec),
-            "dice": scores(spec),
-            "million parameters": round(millions, 2),
-            **cost(scan, run, options.threads),
-        }
-    return {"scan": f"{EDGE}^3 voxels of noise, f32", "networks": found}
-
-
-def cost(scan: Path, run: Path, threads: int) -> dict[str, float]:
-    """Median seconds that the network takes for a scan over three processes, and their peak memory in GiB."""
-    words = ["predict", str(scan), "-m", str(run / "model.safetensors"), "-o", str(run / "noise_seg.nii.gz")]
-    more = ["--overwrite", "--precision", "f32", "--threads", str(threads), "-q"]
-    said = []
-    for _ in range(3):
-        subprocess.run([*PROGRAM, *words, *more], check=True, stdout=sys.stderr)
-        said.append(json.loads((run / "noise_seg.json").read_text()))
-    return {
-        "seconds of a scan": round(statistics.median(s["timing_s"]["engine"] for s in said), 2),
-        "peak gib": round(statistics.median(s["peak_memory_bytes"] for s in said) / 2**30, 2),
-    }
-
-
 def trained(
     recipe: str | Path, data: Path, run: Path, options: Options, *, budget: str, more: list[str] | None = None
 ) -> ModelSpec:
@@ -298,11 +246,13 @@ def written(
     *,
     card: str = "",
     steps: int = 0,
+    **training: Any,
 ) -> Path:
-    """A recipe with another loss, card or number of steps an epoch, as a file."""
+    """A recipe with another loss, card, number of steps an epoch, or settings of its training, as a file."""
     found = load_recipe(recipe)
-    training = replace(found.training, steps_per_epoch=steps or found.training.steps_per_epoch)
-    changed = replace(found, name=name, card=card or found.card, training=training)
+    training |= {"steps_per_epoch": steps} if steps else {}
+    settings_of_training = replace(found.training, **training)
+    changed = replace(found, name=name, card=card or found.card, training=settings_of_training)
     settings = to_mapping(changed) | ({"loss": loss} if loss else {})
     runs.mkdir(parents=True, exist_ok=True)
     path = runs / f"{name}.toml"
@@ -376,7 +326,6 @@ PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {
     "promise12": promise12,
     "slices": slices,
     "losses": losses,
-    "networks": networks,
 }
 
 
