@@ -128,11 +128,8 @@ def evaluate(
     reading = ReadOptions(
         use_form, assume_ras, fill_nan, volume, series, None if series_in is None else Path(series_in)
     )
-    sides = (pred,) if ref is None else (pred, ref)
-    _require_one_place(sides, affine, spacing_mm)
+    sides = _sides(pred, ref, affine, spacing_mm)
     if not all(map(is_path, sides)):
-        if ref is None:
-            raise UsageError("a prediction needs a reference to be measured against", hint="give ref=")
         if output is not None or images is not None:
             raise UsageError("only an evaluation of files is written to a folder", hint="leave out output=")
         maps = (_labels(side, affine, spacing_mm, reading) for side in sides)
@@ -158,10 +155,17 @@ def _taken_apart(
     return pred.labels, pred.structures if structures is None else structures, refused(pred.findings)
 
 
-def _require_one_place(
-    sources: Sequence[Any], affine: ArrayLike | None, spacing_mm: Sequence[float] | None
-) -> None:
-    """Refuse two answers to where voxels lie."""
+def _sides(
+    pred: Source, ref: Source | None, affine: ArrayLike | None, spacing_mm: Sequence[float] | None
+) -> tuple[Source, ...]:
+    """What is measured against what; a table of predictions alone.
+
+    Raises:
+        UsageError: a reference is missing, or there are two answers to where voxels lie.
+    """
+    if ref is None and not is_path(pred):
+        raise UsageError("a prediction needs a reference to be measured against", hint="give ref=")
+    sources = (pred,) if ref is None else (pred, ref)
     if affine is not None and spacing_mm is not None:
         raise UsageError("affine= and spacing_mm= both say where voxels lie", hint="give one")
     if not (affine is None and spacing_mm is None) and all(map(is_placed, sources)):
@@ -169,6 +173,7 @@ def _require_one_place(
             "prediction and reference say themselves where their voxels lie",
             hint="leave out affine= and spacing_mm=",
         )
+    return sources
 
 
 def _labels(

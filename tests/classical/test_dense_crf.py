@@ -81,7 +81,7 @@ def test_the_mean_field_is_that_of_sums_over_all_pairs(
 
 
 def test_a_message_is_within_a_quarter_of_the_spread_of_the_exact_ones() -> None:
-    _, images, given = blob((16, 16, 16))
+    _, images, given = blob((12, 12, 12))
     spec = DenseCrfSpec(bilateral_mm=6.0, intensity=0.3)
     flat = given.reshape(2, -1)
     kernel, scale = crf._normalised(crf._bilateral(images, (1, 1, 1), spec), flat.shape[1])
