@@ -10,11 +10,13 @@ those of `networks.toml`; parameters and multiplications are counted, with one c
 from __future__ import annotations
 
 import argparse
+import inspect
 import io
 import math
 import operator
 import tomllib
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -161,27 +163,44 @@ def drawn(name: str) -> Figure:
     return figure
 
 
-def cost(name: str, dims: Literal[2, 3]) -> tuple[int, float]:
-    """Parameters, and multiplications of its convolutions for each voxel."""
+def parts() -> str:
+    """The names of the parts, with their options."""
+    lines = ["## Parts\n", "| part | names, each with its options |\n|---|---|"]
+    for kind, table in TABLES.items():
+        told = []
+        for name, part in table.items():
+            made, bound = (part.func, part.keywords) if isinstance(part, partial) else (part, {})
+            keywords = inspect.signature(made).parameters.values()
+            own = [p.name for p in keywords if p.kind is p.KEYWORD_ONLY and p.name not in bound]
+            told.append(f"`{name}`" + (f" ({', '.join(own)})" if own else ""))
+        lines.append(f"| {kind} | {', '.join(told)} |")
+    shared = "widths, norm, kernels, strides, output_stride, stem, auxiliary, smoothing"
+    lines.append(f"\nEvery network of parts takes these, and: {shared}.\n")
+    return "\n".join(lines)
+
+
+def cost(name: str, dims: Literal[2, 3]) -> tuple[int, float, int]:
+    """Parameters, multiplications of its convolutions for each voxel, and the stride that sizes must fit."""
     with torch.device("meta"):
         network = create(name, 1, 2, spatial_dims=dims).eval()
         size = [2 * s if s > 8 else 16 for s in network.stride]
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             network(torch.zeros(1, 1, *size))
     parameters = sum(p.numel() for p in network.parameters())
-    return parameters, counter.get_total_flops() / 2 / math.prod(size)
+    return parameters, counter.get_total_flops() / 2 / math.prod(size), max(network.stride)
 
 
 def entry(name: str, told: dict[str, str]) -> str:
     """A network's part of the page."""
-    (flat, _), (volume, products) = cost(name, 2), cost(name, 3)
+    (flat, _, stride), (volume, products, in_volumes) = cost(name, 2), cost(name, 3)
     paper = f" ([arXiv:{told['paper']}](https://arxiv.org/abs/{told['paper']}))" if "paper" in told else ""
     return (
         f"## {told['title']}\n\n![{told['title']}](networks/{name}.png)\n\n"
         f"`{name}`{paper}: {told['introduced']}\n\n"
         f"In volumes: {told['volumes']}\n\n"
         f"Cost: {flat / 1e6:.1f} million parameters in two dimensions, {volume / 1e6:.1f} million in three, "
-        f"where a voxel takes {products / 1e3:,.0f} thousand multiplications.\n"
+        f"where a voxel takes {products / 1e3:,.0f} thousand multiplications. "
+        f"Sizes are multiples of {stride}, in volumes of {in_volumes}.\n"
     )
 
 
@@ -197,8 +216,8 @@ def main() -> None:
         with io.BytesIO() as buffer:
             drawn(name).savefig(buffer, dpi=90)
             Image.open(buffer).convert("RGB").quantize(64).save(FOLDER / f"{name}.png", optimize=True)
-    parts = (entry(name, told) for name, told in words.items())
-    (FOLDER.parent / "networks.md").write_text(f"{HEAD}\n" + "\n".join(parts))
+    entries = (entry(name, told) for name, told in words.items())
+    (FOLDER.parent / "networks.md").write_text("\n".join([HEAD, parts(), *entries]))
 
 
 if __name__ == "__main__":

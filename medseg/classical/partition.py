@@ -49,7 +49,7 @@ def partition(
         raise unknown_name("method", method, tuple(METHODS))
     if not 1 <= parts <= image.size:
         raise UsageError(
-            f"{parts} parts are wanted of {image.size} voxels", hint="give -k from 1 to the voxels"
+            f"{parts} parts are wanted of {image.size} voxels", hint="give -k from 1 to that number"
         )
     if not 0 < compactness < math.inf:
         raise UsageError(f"compactness must be positive, not {compactness}")

@@ -16,7 +16,7 @@ from skimage import segmentation
 from medseg.classical.graph_cut import Neighbours, in_units, least_energy
 from medseg.classical.partition import FloatArray, gradient, scaled
 from medseg.core.boxes import bounding_box, widened
-from medseg.core.errors import unknown_name
+from medseg.core.errors import UsageError, unknown_name
 
 Labels = NDArray[np.integer[Any]]
 Classes = NDArray[np.signedinteger[Any]]
@@ -66,11 +66,16 @@ def refine(
         reach_mm: distance from a scribble at which labels may change.
 
     Raises:
-        UsageError: there is no such method.
+        UsageError: there is no such method, or only background is scribbled on and there is no start.
     """
     if method not in METHODS:
         raise unknown_name("method", method, tuple(METHODS))
     marked = scribbles != 0
+    if start is None and marked.any() and (scribbles[marked] == background).all():
+        raise UsageError(
+            "only the background is scribbled on, so that nothing can be labelled",
+            hint="scribble on a structure too, or give a segmentation to start from",
+        )
     meant = np.where(scribbles == background, 0, scribbles)
     wrong = marked if start is None else marked & (meant != start)
     out = np.where(marked, meant, np.zeros_like(meant) if start is None else start)

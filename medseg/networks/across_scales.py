@@ -20,6 +20,9 @@ from medseg.networks.layers import AVERAGE_POOL, Enlarge, Segmenter, SpatialDims
 from medseg.networks.on_top import OnTop, Voxelwise
 from medseg.networks.reach import Reach
 
+MOST = 8
+"""Times that an image is made larger or smaller."""
+
 Fusion = Literal["attention", "explicit"]
 
 
@@ -119,11 +122,13 @@ def _ordered(scales: Sequence[float]) -> list[float]:
     Raises:
         UsageError: one is neither a whole number nor 1/n, is there twice, or 1 is not there.
     """
-    whole = all(s > 0 and abs(max(s, 1 / s) - round(max(s, 1 / s))) < 1e-2 for s in scales)
+    larger = [max(s, 1 / s) if s > 0 else 0.0 for s in scales]
+    whole = all(1 <= n <= MOST and abs(n - round(n)) < 1e-2 for n in larger)
     exact = [float(round(s)) if s >= 1 else 1 / round(1 / s) for s in scales] if whole else []
     if not whole or len(set(exact)) < len(exact) or 1.0 not in exact:
         raise UsageError(
-            f"scales must be different numbers such as 0.5, 1 and 2, with 1 among them, not {tuple(scales)}"
+            f"scales must be 1 and whole numbers up to {MOST}, or shares of 1 such as 0.5, each once, "
+            f"not {tuple(scales)}"
         )
     return sorted(exact, reverse=True)
 

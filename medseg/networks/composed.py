@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
@@ -24,7 +24,7 @@ from medseg.networks.encoders import ENCODERS
 from medseg.networks.encoders.encoder import Build, Stem
 from medseg.networks.layers import Enlarge, Segmenter, SpatialDims, gate_of, he_init
 from medseg.networks.necks import NECKS
-from medseg.networks.parts import Answering, Maps, Style
+from medseg.networks.parts import Answering, Maps, Style, required
 
 AUXILIARY_WEIGHT = 0.4
 NONE = "none"
@@ -102,13 +102,15 @@ class Composed(Segmenter):
     ) -> None:
         super().__init__(spatial_dims)
         names = _names(self.row, {"encoder": encoder, "neck": neck, "context": context, "decoder": decoder})
-        own = [name for part, chosen in names.items() if chosen for name in _settings(TABLES[part][chosen])]
+        parts = [TABLES[part][chosen] for part, chosen in names.items() if chosen]
+        own = [p.name for part in parts for p in _keywords(part)]
         unknown = sorted(set(settings) - set(own))
         if unknown:
             raise UsageError(
                 f"{' and '.join(filter(None, names.values()))} have no setting {', '.join(unknown)}",
                 hint=did_you_mean(unknown[0], sorted(own)),
             )
+        _require_sizes(settings, {p.name for part in parts for p in _keywords(part) if p.default == 0})
         given = {**self.row.settings, **settings}
         style = Style(spatial_dims, norm or self.row.norm)
         build = Build(
@@ -122,6 +124,11 @@ class Composed(Segmenter):
         )
         self.encoder = _made("encoder", names, given)(build)
         found: Maps = self.encoder.maps
+        reached = sorted({max(stride) for stride in found.strides})
+        required(
+            not output_stride or output_stride == reached[-1],
+            f"output_stride must be one of the encoder's, such as {max(reached[-1], 2)}, not {output_stride}",
+        )
         self.gate = gate_of(in_channels, (tuple(max(s) for s in zip(*found.strides, strict=True)),))
         self.auxiliary = Score(style, found.taken((-2,)), out_channels, share=4) if auxiliary else None
         self.neck = _made("neck", names, given)(style, found, out_channels) if names["neck"] else None
@@ -178,6 +185,19 @@ class Composed(Segmenter):
         return [self.enlarge(self.decoder(maps)), *between, *last]
 
 
+def _require_sizes(settings: Mapping[str, Any], may_be_0: Container[str]) -> None:
+    """Refuse numbers that cannot be sizes: below 1, or below 0 where 0 means something.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for name, value in settings.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        least = 0 if name in may_be_0 or name == "skips" else 1
+        whole = [n for n in numbers if isinstance(n, int) and not isinstance(n, bool)]
+        required(min(whole, default=least) >= least, f"{name} must be at least {least}, not {value}")
+
+
 def _names(row: Row, chosen: Mapping[str, str]) -> dict[str, str]:
     """The part of each kind; "" for none."""
     names = {part: chosen[part] or getattr(row, part) for part in TABLES}
@@ -193,10 +213,15 @@ def _names(row: Row, chosen: Mapping[str, str]) -> dict[str, str]:
 
 def _settings(part: Any) -> dict[str, Any]:
     """Keywords of a part and their types."""
+    types = typing.get_type_hints((part.func if isinstance(part, partial) else part).__init__)
+    return {p.name: types[p.name] for p in _keywords(part)}
+
+
+def _keywords(part: Any) -> list[inspect.Parameter]:
+    """What can be said of a part."""
     made, bound = (part.func, part.keywords) if isinstance(part, partial) else (part, {})
-    types = typing.get_type_hints(made.__init__)
     parameters = inspect.signature(made).parameters.values()
-    return {p.name: types[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound}
+    return [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound]
 
 
 def _made(kind: str, names: Mapping[str, str], given: Mapping[str, Any]) -> Any:

@@ -16,15 +16,16 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from medseg.core.errors import UsageError
 from medseg.networks.layers import Segmenter
 from medseg.networks.on_top import OnTop
-from medseg.networks.parts import GlobalContext, along
+from medseg.networks.parts import GlobalContext, along, required
 
 CELLS = 1.5
 """Cells to a standard deviation."""
 RANGE = 3.0
 """Intensities further from 0 are taken for this one."""
+LEAST_STEP, MOST = 0.05, 100
+"""Least deviation of intensities, and most rounds."""
 SPATIAL_WEIGHT, BILATERAL_WEIGHT = 3.0, 5.0
 """At the start of training."""
 
@@ -59,11 +60,11 @@ class CrfRnn(OnTop):
     ) -> None:
         super().__init__(network, in_channels)
         position = crf_position or (160.0 if network.spatial_dims == 2 else 32.0)
-        if crf_rnn < 1 or min(position, crf_spatial) < 1 or not 0.05 <= crf_intensity <= RANGE:
-            raise UsageError(
-                f"CRF-RNN takes 1 round or more, distances of at least 1 voxel and an intensity in "
-                f"[0.05, {RANGE:g}], not {crf_rnn}, {position:g} and {crf_spatial:g}, {crf_intensity:g}"
-            )
+        required(1 <= crf_rnn <= MOST, f"crf_rnn must be 1 to {MOST} rounds, not {crf_rnn}")
+        for name, width in (("crf_position", position), ("crf_spatial", crf_spatial)):
+            required(width >= 1, f"{name} must be at least 1 voxel, not {width:g}")
+        in_range = LEAST_STEP <= crf_intensity <= RANGE
+        required(in_range, f"crf_intensity must be from {LEAST_STEP} to {RANGE:g}, not {crf_intensity:g}")
         self.rounds = MeanField(out_channels, crf_rnn, position, crf_intensity, crf_spatial)
 
     def forward(self, x: Tensor) -> Tensor:

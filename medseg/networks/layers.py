@@ -285,23 +285,24 @@ class InputGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
-            self._check(tuple(x.shape))
+            self._check(x)
         return x
 
     def reach(self, before: reach.Reach) -> reach.Reach:
         return before
 
-    def _check(self, shape: tuple[int, ...]) -> None:
+    def _check(self, x: Tensor) -> None:
+        shape, axes = tuple(x.shape), " x ".join("IJK"[: len(self.stride)])
+        if not x.is_floating_point():
+            raise UsageError(f"the network takes floating-point numbers, not {x.dtype}")
         if len(shape) != len(self.stride) + 2 or shape[1] != self.channels:
-            axes = " x ".join("IJK"[: len(self.stride)])
             raise UsageError(f"the network takes an input of shape B x {self.channels} x {axes}, not {shape}")
         sizes = zip(shape[2:], self.stride, self.rest, self.above, strict=True)
         if any((n - r) % s or n <= a for n, s, r, a in sizes):
-            raise UsageError(
-                f"the network takes sizes above {self.above} that are {self.rest} plus a multiple of "
-                f"{self.stride}, not {shape[2:]}",
-                hint="pad the input",
-            )
+            taken = f"sizes that are multiples of {self.stride}"
+            if any((*self.rest, *self.above)):
+                taken = f"sizes above {self.above} that are {self.rest} plus a multiple of {self.stride}"
+            raise UsageError(f"the network takes {taken}, not {shape[2:]}", hint="pad the input")
 
 
 def gate_of(in_channels: int, strides: tuple[PerAxis, ...], shrink: Shrinkage | None = None) -> InputGate:

@@ -150,6 +150,10 @@ class Style:
             **more,
         )
 
+    def of_one_voxel(self) -> Style:
+        """The same for maps of a single voxel, which instance norm would make 0."""
+        return replace(self, norm="none") if self.norm == "instance" else self
+
     def separable(self, in_channels: int, out_channels: int, *, dilation: int = 1) -> nn.Sequential:
         """A depthwise convolution of 3 with norm, then a pointwise one with norm and activation."""
         depthwise = self.unit(

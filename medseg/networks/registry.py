@@ -46,6 +46,10 @@ NETWORKS = Registry[type[Segmenter]](
 
 SCALES, CRF_RNN = "scales", "crf_rnn"
 """Options of every network; see `across_scales` and `crf_rnn`."""
+GO_WITH = {
+    "fusion": SCALES, "crf_position": CRF_RNN, "crf_intensity": CRF_RNN, "crf_spatial": CRF_RNN,
+}  # fmt: skip
+"""What says more of one of these."""
 
 
 def build(spec: NetworkSpec) -> Segmenter:
@@ -57,7 +61,12 @@ def build(spec: NetworkSpec) -> Segmenter:
         UsageError: the name or an option is unknown, or an argument is not valid for this network.
     """
     if spec.spatial_dims not in (2, 3):
-        raise UsageError(f"a network has 2 or 3 spatial dimensions, not {spec.spatial_dims}")
+        raise UsageError(f"a network has 2 or 3 spatial dimensions, not {spec.spatial_dims!r}")
+    for what, number in (("input", spec.in_channels), ("output", spec.out_channels)):
+        if not _is_size(number):
+            raise UsageError(f"a network has one {what} channel or more, not {number!r}")
+    if not all(map(_is_size, spec.widths)):
+        raise UsageError(f"widths must be whole numbers of at least 1, not {spec.widths}")
     if CRF_RNN in spec.options:
         from medseg.networks.crf_rnn import CrfRnn
 
@@ -84,6 +93,10 @@ def build(spec: NetworkSpec) -> Segmenter:
     return network(spec.spatial_dims, spec.in_channels, spec.out_channels, **given, **spec.options)  # type: ignore[call-arg]
 
 
+def _is_size(number: object) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and number >= 1
+
+
 def further_outputs(options: Mapping[str, Option]) -> tuple[str, ...]:
     """What the last layer has beside an output for each structure: the attention of scales, or nothing."""
     return ("attention",) if SCALES in options else ()
@@ -101,9 +114,13 @@ def _check_options(spec: NetworkSpec, types: Mapping[str, Any]) -> None:
     """Refuse options the constructor does not have, or of another type."""
     unknown = sorted(set(spec.options) - set(types))
     if unknown:
-        raise UsageError(
-            f"{spec.name} has no option {', '.join(unknown)}", hint=did_you_mean(unknown[0], sorted(types))
+        known = sorted({*types, SCALES, CRF_RNN})
+        hint = (
+            f"it goes with {GO_WITH[unknown[0]]}"
+            if unknown[0] in GO_WITH
+            else did_you_mean(unknown[0], known)
         )
+        raise UsageError(f"{spec.name} has no option {', '.join(unknown)}", hint=hint)
     for name, value in spec.options.items():
         try:
             structured(types[name], value)
@@ -157,6 +174,10 @@ def create(
     Traceback (most recent call last):
     medseg.core.errors.UsageError: the network 'vnett' does not exist; did you mean 'vnet'?
     """
+    if twice := sorted(set(options or {}) & set(further)):
+        raise UsageError(f"{', '.join(twice)} is given as an option and as a keyword", hint="give it once")
+    if isinstance(widths, int):
+        raise UsageError(f"widths are the channels of each level, such as (16, 32, 64), not {widths}")
     return build(
         NetworkSpec(
             name,

@@ -303,6 +303,7 @@ class Job:
             "Model SHA-256": ", ".join(m.sha256 for m in models),
             "Input SHA-256": self._scan.sha256,
             "Engine": ", ".join(self.segmenter.engine_names),
+            **self.identity.switched,
         }
         evidence = models[0].spec.evidence
         page = self.outputs.report

@@ -32,11 +32,12 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     Nothing where the result is doubtful, for what was learnt from other scans says nothing of this one, nor
     where the models do not run as one was calibrated.
     """
-    options = segmenter.options
-    as_calibrated = len(segmenter.models) == 1 and options.tta is None and options.refine is None
-    as_calibrated = as_calibrated and not options.prune and not options.scales
-    known = as_calibrated and found.verdict.flag == "ok"
-    evidence = segmenter.models[0].spec.evidence if known else Evidence()
+    options, spec = segmenter.options, segmenter.models[0].spec
+    own = {"tta": bool(spec.inference.flips), "refine": spec.refinement is not None}
+    switched = any(getattr(options, name) not in (None, usual) for name, usual in own.items())
+    changed = len(segmenter.models) > 1 or switched or options.prune or options.scales
+    known = not changed and found.verdict.flag == "ok"
+    evidence = spec.evidence if known else Evidence()
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)
 
 

@@ -15,7 +15,7 @@ from medseg.preparation.preparation import Preparation, PreparationSpec
 from medseg.segmentation.cascade import CascadePreparation
 
 CUDA_DRIVERS = ("libcuda.so.1", "nvcuda.dll")
-MOST_SCALE = 4.0
+MOST_SCALE = 1.5
 """A scan is made so many times larger or smaller at most."""
 
 
@@ -56,7 +56,7 @@ class SegmenterOptions:
         fit = all(1 / MOST_SCALE <= scale <= MOST_SCALE for scale in self.scales)
         if not fit or len(set(self.scales)) < len(self.scales):
             raise UsageError(
-                f"scales must be different numbers from {1 / MOST_SCALE:g} to {MOST_SCALE:g}, "
+                f"scales must be different numbers from {1 / MOST_SCALE:.2g} to {MOST_SCALE:g}, "
                 f"not {', '.join(map(str, self.scales))}"
             )
 

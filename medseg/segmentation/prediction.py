@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -179,6 +179,12 @@ class Provenance:
     def engines(self) -> tuple[str, ...]:
         """What ran the models, and with which precision."""
         return () if self.settings is None else self.settings.engines
+
+    @property
+    def switched(self) -> dict[str, str]:
+        """The settings that were chosen but for the engine, their titles as those of rows."""
+        chosen = {} if self.settings is None else replace(self.settings, engines=()).in_words()
+        return {title[0].upper() + title[1:]: words for title, words in chosen.items()}
 
     @property
     def chosen(self) -> dict[str, str]:

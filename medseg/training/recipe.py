@@ -196,7 +196,7 @@ def _settings(name: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dic
     """Where a recipe lies, and its settings with those of its bases."""
     path, own = read_toml(name, "pipelines")
     if path.resolve() in above:
-        raise UsageError("is its own base", source=path)
+        raise UsageError(f"is its own base, by way of {above[-1].name}", source=path)
     for key in ("card", "base"):
         if str(own.get(key, "")).endswith(".toml"):
             own[key] = str(path.parent / own[key])
@@ -205,7 +205,12 @@ def _settings(name: str | Path, above: tuple[Path, ...] = ()) -> tuple[Path, dic
         return path, own
     if not isinstance(base, str):
         raise UsageError(f"base must be the name or path of a recipe, not {base!r}", source=path)
-    _, settings = _settings(base, (*above, path.resolve()))
+    try:
+        _, settings = _settings(base, (*above, path.resolve()))
+    except UsageError as fault:
+        if fault.source is not None:
+            raise
+        raise UsageError(f"base: {fault.fault}", source=path, hint=fault.hint) from None
     for key in ("name", "description"):
         settings.pop(key, None)
     return path, _laid_over(settings, own)

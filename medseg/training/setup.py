@@ -153,6 +153,11 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
     deepest = math.prod(n // s for n, s in zip(training.patch, steps, strict=True))
     instance = any(isinstance(m, INSTANCE_NORMS) for m in network.modules())
     batch = any(isinstance(m, BATCH_NORMS) for m in network.modules())
+    if training.batch == 1 and batch and any(getattr(m, "norms_one_voxel", False) for m in network.modules()):
+        raise UsageError(
+            "this network takes the mean of a whole patch, and batch norm needs more than one value of it",
+            hint="use training.batch of 2 or more, or another norm",
+        )
     if deepest > 1 or not (instance or (batch and training.batch == 1)):
         return
     larger = [n + s for n, s in zip(training.patch, steps, strict=True)]

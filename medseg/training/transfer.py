@@ -107,7 +107,7 @@ def start_from(network: Segmenter, wanted: Wanted, model: Model) -> tuple[str, .
     network.load_state_dict(own | taken)
     return (*_said_of_channel(wanted.channels, spec.channels),
             *_said("structures", wanted.structures.names, there.structures.names),
-            *_said("further outputs", wanted.further, there.further),
+            *_said("outputs", wanted.further, there.further),
             *_said("channels", (*wanted.channels, *wanted.coarse), (*there.channels, *there.coarse)),
             *_new(new, len(own)))  # fmt: skip
 
@@ -208,6 +208,6 @@ def _new(names: Sequence[str], of: int) -> list[str]:
     if not names:
         return []
     return [
-        f"{len(names)} of {of} weights {plural(len(names), 'does', 'do')} not fit and "
-        f"{plural(len(names), 'starts', 'start')} from random weights: {listed(names)}"
+        f"{len(names)} of {of} weights {plural(len(names), 'is', 'are')} not there, or of another shape, and "
+        f"{plural(len(names), 'starts', 'start')} as new: {listed(names)}"
     ]

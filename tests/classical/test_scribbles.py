@@ -114,6 +114,15 @@ def test_a_slice_and_a_constant_image_will_do(method: str) -> None:
     assert mean_dice(same, labels) > 0.5
 
 
+def test_scribbles_on_the_background_alone_label_nothing_and_are_refused() -> None:
+    image, labels = scene()
+    scribbles = np.where(np.indices(labels.shape)[0] == 0, 255, 0)
+    with pytest.raises(UsageError, match="only the background is scribbled on"):
+        refine(image, scribbles, None, SPACING_MM, "graph_cut")
+    found = refine(image, scribbles, labels, SPACING_MM, "graph_cut")
+    np.testing.assert_array_equal(found, labels)
+
+
 def test_an_unknown_method_is_named() -> None:
     image, labels = scene()
     with pytest.raises(UsageError, match=r"'graphcut' does not exist; did you mean 'graph_cut'"):

@@ -449,6 +449,15 @@ def test_the_summary_is_strict_and_says_how_the_result_was_made(scan: Path, mode
     )
 
 
+def test_the_page_says_how_the_model_ran(scan: Path, model_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "a_seg.nii.gz"
+    done("predict", scan, "-m", model_path, "-o", out, "--report", "--scales", "1,0.9", "--tta", "-q")
+    (page,) = tmp_path.glob("*.html")
+    told = page.read_text("utf-8")
+    for words in (">Scales<", ">1, 0.9<", ">Mirroring (tta)<"):
+        assert words in told
+
+
 def test_the_names_of_a_result_are_known_to_the_report_and_the_evaluation(
     scan: Path, model_path: Path
 ) -> None:

@@ -56,7 +56,7 @@ def test_a_network_answers_in_the_shape_of_the_image(name: str) -> None:
     assert all(p.grad is not None for p in net.parameters())
     with torch.no_grad():
         assert net.eval()(x).shape == (1, 3, *x.shape[2:])
-    with pytest.raises(UsageError, match="multiple of"):
+    with pytest.raises(UsageError, match="multiples of"):
         net(x[..., :-1])
 
 

@@ -122,13 +122,15 @@ class TestAcrossScales:
         assert not network.tile_independent
         assert network.eval()(torch.zeros(1, 2, 64, 64, 64)).shape == (1, 3, 64, 64, 64)
 
-    @pytest.mark.parametrize("scales", [(0.5,), (0.3, 1.0), (1.0, 1.0), (0.0, 1.0), (-1.0, 1.0), ()])
+    @pytest.mark.parametrize(
+        "scales", [(0.5,), (0.3, 1.0), (1.0, 1.0), (0.0, 1.0), (-1.0, 1.0), (16.0, 1.0), ()]
+    )
     def test_other_scales_are_refused(self, scales: tuple[float, ...]) -> None:
-        with pytest.raises(UsageError, match="with 1 among them"):
+        with pytest.raises(UsageError, match="scales must be 1 and whole numbers"):
             small(scales=scales)
 
     def test_a_size_that_does_not_fit_every_scale_is_refused(self) -> None:
-        with pytest.raises(UsageError, match=r"a multiple of \(4, 4\)"):
+        with pytest.raises(UsageError, match=r"multiples of \(4, 4\)"):
             small(2, scales=(0.5, 1.0))(torch.zeros(1, 2, 6, 6))
 
     def test_valid_convolutions_are_refused(self) -> None:
@@ -226,10 +228,17 @@ class TestCrfRnn:
         assert torch.equal(once(u, u), twice(u, u))
 
     @pytest.mark.parametrize(
-        "options", [{"crf_rnn": 0}, {"crf_rnn": 1, "crf_position": 0.5}, {"crf_rnn": 1, "crf_intensity": 0.0}]
+        ("options", "told"),
+        [
+            ({"crf_rnn": 0}, "crf_rnn must be 1 to 100 rounds, not 0"),
+            ({"crf_rnn": 1, "crf_position": 0.5}, "crf_position must be at least 1 voxel, not 0.5"),
+            ({"crf_rnn": 1, "crf_intensity": 0.0}, "crf_intensity must be from 0.05 to 3, not 0"),
+            ({"crf_position": 9.0}, "unet3d has no option crf_position; it goes with crf_rnn"),
+            ({"fusion": "explicit"}, "unet3d has no option fusion; it goes with scales"),
+        ],
     )
-    def test_settings_out_of_range_are_refused(self, options: dict[str, float]) -> None:
-        with pytest.raises(UsageError, match="CRF-RNN takes 1 round or more"):
+    def test_settings_out_of_range_are_refused(self, options: dict[str, float], told: str) -> None:
+        with pytest.raises(UsageError, match=told):
             small(**options)
 
 

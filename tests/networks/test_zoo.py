@@ -297,3 +297,44 @@ class TestEveryPublishedNetwork:
         expected, tolerance = answer(network, x)
         found = engines.run_file(path, x.reshape(*x.shape, *(1,) * (3 - dims)).numpy())
         np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-4, atol=tolerance)
+
+
+PARTS = {"spatial_dims": 2, "encoder": "resnet18", "widths": (8, 8, 8, 8)}
+
+
+@pytest.mark.parametrize("name", ["deeplabv3", "deeplabv3plus", "pspnet"])
+def test_instance_norm_goes_with_the_mean_of_a_map(name: str) -> None:
+    network = create(name, **PARTS, norm="instance").train()  # type: ignore[arg-type]
+    assert network(torch.randn(1, 1, *(2 * s for s in network.stride))).isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"output_stride": 12}, "output_stride must be one of the encoder's, such as 8, not 12"),
+        ({"output_stride": 64}, "output_stride must be one of the encoder's, such as 32, not 64"),
+        ({"output_stride": -8}, "output_stride must be one of the encoder's, such as 2, not -8"),
+        ({"widths": (0, 8, 8, 8)}, r"widths must be whole numbers of at least 1, not \(0, 8, 8, 8\)"),
+        ({"widths": (8.5, 8, 8, 8)}, "widths must be whole numbers of at least 1"),
+        ({"widths": 8}, "widths are the channels of each level"),
+        ({"width": 0}, "width must be at least 1, not 0"),
+        ({"rates": (2, -1)}, r"rates must be at least 1, not \(2, -1\)"),
+        ({"multi_grid": (1, 2, 4)}, "the last stage has 2 blocks, but multi_grid"),
+        ({"in_channels": 0}, "a network has one input channel or more, not 0"),
+        ({"out_channels": 1.5}, "a network has one output channel or more, not 1.5"),
+        ({"spatial_dims": "3"}, "a network has 2 or 3 spatial dimensions, not '3'"),
+        (
+            {"options": {"encoder": "resnet34"}},
+            "encoder is given as an option and as a keyword; give it once",
+        ),
+    ],
+)
+def test_what_makes_no_network_is_refused_in_one_sentence(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(UsageError, match=told):
+        create("deeplabv3plus", **{**PARTS, **settings})
+
+
+def test_whole_numbers_are_refused() -> None:
+    network = create("unet3d", widths=(4, 8))
+    with pytest.raises(UsageError, match=r"takes floating-point numbers, not torch\.int16"):
+        network(torch.zeros(1, 1, 16, 16, 16, dtype=torch.int16))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ from medseg.core.specs import from_mapping, to_mapping
 from medseg.core.structures import from_labels
 from medseg.findings.prediction import distances
 from medseg.model.evidence import Coverage, Evidence
+from medseg.model.spec import InferenceSpec
+from medseg.prediction.summary import expected_of
 from medseg.segmentation.calibration import Observation, calibrated, coverage, expectations, may_show_dice
+from medseg.segmentation.member import SegmenterOptions
 from medseg.training.calibrate import table_rows
 
 STRUCTURES = from_labels({1: "a", 2: "b"})
@@ -56,6 +61,34 @@ def test_too_few_cases_promise_nothing() -> None:
     found = expectations({"a": 2.0}, {"a": 0.9}, evidence)["a"]
     assert (found.interval_ml, found.dice) == (None, None)
     assert expectations({"a": 2.0}, {"a": 0.9}, Evidence())["a"].interval_ml is None
+
+
+@pytest.mark.parametrize(
+    ("mirrors", "options", "shown"),
+    [
+        (False, {}, True),
+        (True, {}, True),
+        (True, {"tta": True}, True),
+        (False, {"tta": False}, True),
+        (False, {"tta": True}, False),
+        (True, {"tta": False}, False),
+        (False, {"refine": False}, True),
+        (False, {"scales": (1.0, 0.9)}, False),
+        (False, {"prune": 1}, False),
+    ],
+)
+def test_an_interval_is_shown_where_the_model_ran_as_it_was_calibrated(
+    mirrors: bool, options: dict[str, Any], shown: bool
+) -> None:
+    inference = InferenceSpec(flips=((0,),) if mirrors else ())
+    evidence = calibrated(cases(60, 0), STRUCTURES)
+    model = SimpleNamespace(spec=SimpleNamespace(evidence=evidence, inference=inference, refinement=None))
+    segmenter = SimpleNamespace(models=[model], options=SegmenterOptions(**options))
+    found = SimpleNamespace(
+        verdict=SimpleNamespace(flag="ok"), volumes_ml=lambda: {"a": 2.0}, estimated_dice={"a": 0.9}
+    )
+    known = expected_of(cast(Any, found), cast(Any, segmenter))["a"].interval_ml
+    assert (known is not None) == shown
 
 
 def test_a_structure_that_is_often_not_there_has_no_lower_end() -> None:

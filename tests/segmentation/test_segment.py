@@ -206,8 +206,8 @@ def test_mirroring_is_an_average_and_can_be_chosen(model: Model) -> None:
 
 def test_scales_are_averaged_with_voxels_that_much_smaller() -> None:
     model = tiny_model(preparation=PreparationSpec(spacing_mm=(1.0, 1.0, 1.0)))
-    coarse = tiny_model(preparation=PreparationSpec(spacing_mm=(2.0, 2.0, 2.0)))
-    found = Segmenter([model], replace(KEEP, scales=(1.0, 0.5)))(scan()).probabilities["core"]
+    coarse = tiny_model(preparation=PreparationSpec(spacing_mm=(1.25, 1.25, 1.25)))
+    found = Segmenter([model], replace(KEEP, scales=(1.0, 0.8)))(scan()).probabilities["core"]
     both = [Segmenter([m], KEEP)(scan()).probabilities["core"] for m in (model, coarse)]
     np.testing.assert_allclose(found, (both[0] + both[1]) / 2, atol=1e-6)
     assert np.abs(found - both[0]).max() > 0.1
@@ -216,22 +216,22 @@ def test_scales_are_averaged_with_voxels_that_much_smaller() -> None:
 def test_a_network_of_slices_keeps_its_step_across_them_at_any_scale(model: Model) -> None:
     prepared = PreparationSpec(spacing_mm=(1.0, 1.0, 3.0))
     spec = replace(model.spec, preparation=prepared, network=replace(model.spec.network, spatial_dims=2))
-    for axes, expected in (((2,), (2.0, 2.0, 3.0)), ((0, 2), (2.0, 2.0, 6.0))):
+    for axes, expected in (((2,), (1.25, 1.25, 3.0)), ((0, 2), (1.25, 1.25, 3.75))):
         slices = replace(model, spec=replace(spec, slices=SliceSpec(axes)))
-        assert at_scale(slices, 0.5).spec.preparation.spacing_for(Grid((4, 4, 4), np.eye(4))) == expected
+        assert at_scale(slices, 0.8).spec.preparation.spacing_for(Grid((4, 4, 4), np.eye(4))) == expected
 
 
 @pytest.mark.parametrize("scales", [(0.0, 1.0), (-1.0,), (1.0, 1.0), (5.0,), (float("nan"),)])
 def test_scales_that_make_no_sense_are_refused(scales: tuple[float, ...]) -> None:
-    with pytest.raises(UsageError, match=r"different numbers from 0\.25 to 4"):
+    with pytest.raises(UsageError, match=r"different numbers from 0\.67 to 1\.5"):
         replace(KEEP, scales=scales)
 
 
 def test_a_model_of_voxels_of_any_size_takes_scales_of_the_scan(model: Model) -> None:
-    coarse = tiny_model(preparation=PreparationSpec(spacing_mm=(2.0, 2.0, 2.0)))
+    coarse = tiny_model(preparation=PreparationSpec(spacing_mm=(1.25, 1.25, 1.25)))
     found, expected = (
         Segmenter([m], options)(scan()).probabilities["core"]
-        for m, options in ((model, replace(KEEP, scales=(0.5,))), (coarse, KEEP))
+        for m, options in ((model, replace(KEEP, scales=(0.8,))), (coarse, KEEP))
     )
     np.testing.assert_array_equal(found, expected)
 

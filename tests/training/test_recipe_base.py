@@ -45,7 +45,7 @@ def test_bases_of_bases_and_cards_lie_beside_the_recipe_that_names_them(tmp_path
 def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
     first = recipe(tmp_path, "first", 'base = "second.toml"\n')
     recipe(tmp_path, "second", 'base = "first.toml"\n')
-    with pytest.raises(UsageError, match="is its own base"):
+    with pytest.raises(UsageError, match=r"is its own base, by way of second\.toml"):
         load_recipe(first)
 
 
@@ -53,7 +53,7 @@ def test_a_base_that_leads_back_is_refused(tmp_path: Path) -> None:
     ("base", "told"),
     [
         ("3", "base must be the name or path of a recipe, not 3"),
-        ('"hippocampus_unet"', "does not exist; did you"),
+        ('"hippocampus_unet"', "mine.toml: base: the recipe .* does not exist; did you"),
     ],
 )
 def test_a_base_that_is_none_is_refused(tmp_path: Path, base: str, told: str) -> None:

@@ -193,6 +193,14 @@ def test_deep_supervision_of_parts_without_a_further_head_is_refused() -> None:
     assert "needs a network with several heads" in told(parts, training)
 
 
+def test_a_batch_of_one_with_batch_norm_of_a_mean_is_refused() -> None:
+    parts = replace(NETWORK, name="pspnet", widths=(4, 4, 4, 4), options={"encoder": "resnet18", "share": 1})
+    one = replace(TRAINING, batch=1, patch=(32, 32, 32))
+    assert "takes the mean of a whole patch" in told(parts, one)
+    built = build_network(parts, seed=0, device="cpu", threads=0)
+    check_trainable(built, STRUCTURES, LossSpec(), replace(one, batch=2))
+
+
 def test_a_random_field_over_regions_is_refused() -> None:
     built = build_network(replace(NETWORK, options={"crf_rnn": 1}), seed=0, device="cpu", threads=0)
     regions = StructureSet((Structure(1, "all", members=(1, 2)), Structure(2, "part", members=(2,))))

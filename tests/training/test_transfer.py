@@ -108,7 +108,7 @@ def test_what_does_not_fit_is_listed_and_a_model_of_which_nothing_fits_is_refuse
     wider = replace(NETWORK, widths=(4, 12))
     _, after, said = begun(OURS, CHANNELS, model(), wider)
     assert len(said) == 1
-    assert "weights do not fit and start from random weights: " in said[0]
+    assert "weights are not there, or of another shape, and start as new: " in said[0]
     assert set(after) == set(network_of(wider, 0).state_dict())
     with pytest.raises(ModelError, match="none of its weights fits the recipe's network; give a model of"):
         begun(OURS, CHANNELS, model(spec=replace(NETWORK, widths=(2, 6))))
@@ -138,9 +138,9 @@ def test_a_network_at_several_scales_and_one_alone_start_each_other(onto: bool) 
         )
     if onto:
         np.testing.assert_array_equal(after[name][4].numpy(), before[name][4].numpy())
-        assert said == ("new further outputs start from random weights: attention",)
+        assert said == ("new outputs start from random weights: attention",)
     else:
-        assert said == ("further outputs that are not in the recipe are left out: attention",)
+        assert said == ("outputs that are not in the recipe are left out: attention",)
 
 
 def test_parts_of_a_network_below_another_can_be_frozen() -> None:

@@ -70,6 +70,8 @@ class AtrousPyramid(nn.Module):
         dropout: behind the mixture.
     """
 
+    norms_one_voxel = True
+
     def __init__(
         self,
         style: Style,
@@ -86,7 +88,7 @@ class AtrousPyramid(nn.Module):
         rates = rates or (step, 2 * step, 3 * step)
         self.point = style.unit(channels, width, 1)
         self.branches = nn.ModuleList(style.unit(channels, width, dilation=rate) for rate in rates)
-        self.mean = nn.Sequential(GlobalMean(), style.unit(channels, width, 1))
+        self.mean = nn.Sequential(GlobalMean(), style.of_one_voxel().unit(channels, width, 1))
         self.spread = Spread()
         self.mix = nn.Sequential(style.unit((len(rates) + 2) * width, width, 1), dropping(dropout))
         self.channels = width

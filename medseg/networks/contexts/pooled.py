@@ -61,7 +61,11 @@ class PyramidPooling(nn.Module):
             f"pyramid pooling of {channels} channels cannot share them among {len(bins)} bins",
         )
         share = channels // len(bins)
-        self.branches = nn.ModuleList(nn.Sequential(Bins(n), style.unit(channels, share, 1)) for n in bins)
+        styles = [style.of_one_voxel() if n == 1 else style for n in bins]
+        self.branches = nn.ModuleList(
+            nn.Sequential(Bins(n), own.unit(channels, share, 1)) for n, own in zip(bins, styles, strict=True)
+        )
+        self.norms_one_voxel = 1 in bins
         self.spread = Spread()
         self.channels = 2 * channels
 

@@ -30,13 +30,15 @@ class ResNet(Encoder):
             stride is the first stage's; that of a volume is a convolution of 3 without stride or pooling, so
             that small structures reach the first block.
         depth: 18, 34, 50, 101 or 152.
-        multi_grid: factors of the last stage's dilation, block by block.
+        multi_grid: factors of the last stage's dilation, block by block, and again from the first.
     """
 
     def __init__(self, build: Build, *, depth: int, multi_grid: tuple[int, ...] = ()) -> None:
         super().__init__()
         style, widths = build.style, build.widths or PAPER_WIDTHS
         required(len(widths) == 4, f"a ResNet has 4 widths, not {widths}")
+        last = BLOCKS[depth][-1]
+        required(len(multi_grid) <= last, f"the last stage has {last} blocks, but multi_grid {multi_grid}")
         pooled = build.stem == "paper"
         strides, dilation = build.plan((2, 2, 2, 2, 2) if pooled else (1, 2, 2, 2, 2))
         kernels = build.sizes((7 if pooled else 3, 3, 3, 3, 3))
