@@ -30,6 +30,7 @@ from medseg.data.cases import (
 from medseg.data.layouts import CaseFiles
 from medseg.data.source import Origin
 from medseg.data.symmetry import Place, Thumbnail, mirror_axes, one_sided, place, thumbnail
+from medseg.data.thickness import thicknesses_mm
 from medseg.findings.finding import who
 from medseg.inference.postprocess import postprocess
 from medseg.io import inspect
@@ -113,6 +114,7 @@ class CasePrint:
         intensities: of each channel.
         volumes_ml: of each structure that is there.
         voxels: of each structure that is there.
+        thickness_mm: of each structure that is there, see `thicknesses_mm`.
         places: of each structure that is there, in the box without background.
         said: of the files of its labels, sentences that a report must repeat.
         thumbnail: of the first channel, without background.
@@ -130,6 +132,7 @@ class CasePrint:
     intensities: tuple[Intensities, ...]
     volumes_ml: Mapping[str, float]
     voxels: Mapping[str, int]
+    thickness_mm: Mapping[str, float]
     places: Mapping[str, Place]
     said: tuple[str, ...]
     thumbnail: Thumbnail = field(repr=False, compare=False)
@@ -231,14 +234,13 @@ class Fingerprint:
         return tuple(n for n in self.structures.names if FEWEST <= counts[n] == compact[n])
 
     @property
-    def smallest_mm(self) -> float:
-        """Diameter of a sphere as large as the smallest structure usually is."""
-        volumes: dict[str, list[float]] = {}
+    def thinnest_mm(self) -> float:
+        """What the thinnest structure usually measures."""
+        every: dict[str, list[float]] = {}
         for case in self.cases:
-            for name, ml in case.volumes_ml.items():
-                volumes.setdefault(name, []).append(ml)
-        least_ml = min(float(np.median(found)) for found in volumes.values())
-        return 10.0 * float(np.cbrt(6.0 * least_ml / math.pi))
+            for name, mm in case.thickness_mm.items():
+                every.setdefault(name, []).append(mm)
+        return min(float(np.median(found)) for found in every.values())
 
 
 def fingerprint(found: Origin, on_case: Callable[[int, int], None] = lambda *_: None) -> Fingerprint:
@@ -301,6 +303,7 @@ def _print(files: CaseFiles, read: Reader, structures: StructureSet, seen: dict[
         ),
         volumes,
         {name: round(1000.0 * ml / grid.voxel_volume_mm3) for name, ml in volumes.items()},
+        thicknesses_mm(labels, structures, volumes),
         {
             name: place(structures.mask(marks[where], structures[name]), [w.start for w in where], box.shape)
             for name, where in boxes

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import typing
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
@@ -102,15 +102,7 @@ class Composed(Segmenter):
     ) -> None:
         super().__init__(spatial_dims)
         names = _names(self.row, {"encoder": encoder, "neck": neck, "context": context, "decoder": decoder})
-        parts = [TABLES[part][chosen] for part, chosen in names.items() if chosen]
-        own = [p.name for part in parts for p in _keywords(part)]
-        unknown = sorted(set(settings) - set(own))
-        if unknown:
-            raise UsageError(
-                f"{' and '.join(filter(None, names.values()))} have no setting {', '.join(unknown)}",
-                hint=did_you_mean(unknown[0], sorted(own)),
-            )
-        _require_sizes(settings, {p.name for part in parts for p in _keywords(part) if p.default == 0})
+        _require_settings(names, settings)
         given = {**self.row.settings, **settings}
         style = Style(spatial_dims, norm or self.row.norm)
         build = Build(
@@ -124,10 +116,10 @@ class Composed(Segmenter):
         )
         self.encoder = _made("encoder", names, given)(build)
         found: Maps = self.encoder.maps
-        reached = sorted({max(stride) for stride in found.strides})
+        coarsest = max(max(stride) for stride in found.strides)
         required(
-            not output_stride or output_stride == reached[-1],
-            f"output_stride must be one of the encoder's, such as {max(reached[-1], 2)}, not {output_stride}",
+            output_stride in (0, coarsest),
+            f"output_stride must be one of the encoder's, such as {max(coarsest, 2)}, not {output_stride}",
         )
         self.gate = gate_of(in_channels, (tuple(max(s) for s in zip(*found.strides, strict=True)),))
         self.auxiliary = Score(style, found.taken((-2,)), out_channels, share=4) if auxiliary else None
@@ -185,15 +177,23 @@ class Composed(Segmenter):
         return [self.enlarge(self.decoder(maps)), *between, *last]
 
 
-def _require_sizes(settings: Mapping[str, Any], may_be_0: Container[str]) -> None:
-    """Refuse numbers that cannot be sizes: below 1, or below 0 where 0 means something.
+def _require_settings(names: Mapping[str, str], settings: Mapping[str, Any]) -> None:
+    """Refuse what no part has, and numbers that are no sizes: below 1, or below 0 where 0 means something.
 
     Raises:
         UsageError: there is one.
     """
+    keywords = [p for part, name in names.items() if name for p in _keywords(TABLES[part][name])]
+    unknown = sorted(set(settings) - {p.name for p in keywords})
+    if unknown:
+        raise UsageError(
+            f"{' and '.join(filter(None, names.values()))} have no setting {', '.join(unknown)}",
+            hint=did_you_mean(unknown[0], sorted(p.name for p in keywords)),
+        )
+    may_be_0 = {"skips", *(p.name for p in keywords if p.default == 0)}
     for name, value in settings.items():
         numbers = value if isinstance(value, tuple) else (value,)
-        least = 0 if name in may_be_0 or name == "skips" else 1
+        least = 0 if name in may_be_0 else 1
         whole = [n for n in numbers if isinstance(n, int) and not isinstance(n, bool)]
         required(min(whole, default=least) >= least, f"{name} must be at least {least}, not {value}")
 

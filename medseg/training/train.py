@@ -262,6 +262,7 @@ def _trained(
     if trainer.progress.epoch < trainer.epochs:
         idle = counted(trainer.spec.patience, "epoch")
         say(f"ended after epoch {trainer.progress.epoch} of {trainer.epochs}: no better for {idle}")
+    say("packaging the model, and comparing the engines that can run it")
     model = make()
     model.save(run.model_path, overwrite=True)
     return model

@@ -33,9 +33,9 @@ def test_voxels_are_made_longer_by_a_factor_of_two_at_most() -> None:
     assert not found.whole
 
 
-def test_the_smallest_structure_keeps_voxels_across() -> None:
-    found = geometry((200.0, 200.0, 200.0), ISOTROPIC, 12.0, 300_000)
-    assert found.spacing_mm == (1.5, 1.5, 1.5)  # 12 mm in 8 voxels
+def test_the_thinnest_structure_keeps_voxels_across() -> None:
+    found = geometry((200.0, 200.0, 200.0), ISOTROPIC, 24.0, 300_000)
+    assert found.spacing_mm == (1.5, 1.5, 1.5)  # 24 mm in 16 voxels
 
 
 def test_thick_slices_are_neither_pooled_nor_convolved_along_first() -> None:

@@ -60,6 +60,7 @@ def like(
             (intensities,),
             dict.fromkeys(structures.names, 8.0),
             dict.fromkeys(structures.names, 8000),
+            dict.fromkeys(structures.names, 25.0),
             {k: Place((x, 0.5, 0.5), (0.1, 0.1, 0.1)) for k, x in places[n % len(places)].items()},
             (),
             thumbnail(scans[n % len(scans)]),
@@ -78,7 +79,7 @@ def made(fingerprint: Fingerprint, limits: Limits = HOUR) -> Plan:
 def large(extent: tuple[int, int, int]) -> Fingerprint:
     """Cases of another extent in mm, with structures so small that voxels stay as they are."""
     whole = like()
-    cases = [replace(c, shape=extent, kept=extent, volumes_ml={"liver": 0.05}) for c in whole.cases]
+    cases = [replace(c, shape=extent, kept=extent, thickness_mm={"liver": 5.0}) for c in whole.cases]
     return replace(whole, cases=tuple(cases))
 
 

@@ -77,7 +77,7 @@ def longest_voxels(like: Fingerprint, start: ModelSpec | None) -> Lengths:
     """The voxels that a plan with the smallest patches chooses, or those of a model to start from."""
     if start is not None:
         return start.preparation.spacing_mm or like.spacing_mm
-    return geometry(like.extent_mm, like.spacing_mm, like.smallest_mm, LEAST_VOXELS).spacing_mm
+    return geometry(like.extent_mm, like.spacing_mm, like.thinnest_mm, LEAST_VOXELS).spacing_mm
 
 
 def prepared_voxels(case: CasePrint, like: Fingerprint, spacing_mm: Lengths) -> int:

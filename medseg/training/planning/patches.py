@@ -17,8 +17,8 @@ Sizes = tuple[int, int, int]
 MOST_COARSE = 2.0
 """Voxels are made longer than the scans' shortest by this factor at most."""
 
-VOXELS_ACROSS = 8.0
-"""Voxels across the smallest structure that are kept when voxels are made longer."""
+VOXELS_ACROSS = 16.0
+"""Voxels across the thinnest structure that are kept when voxels are made longer."""
 
 LEAST_MAP = 4
 """Voxels along an axis of the coarsest map."""
@@ -55,7 +55,7 @@ class Geometry:
         return len(self.kernels)
 
 
-def geometry(extent_mm: Lengths, spacing_mm: Lengths, smallest_mm: float, voxels: float) -> Geometry:
+def geometry(extent_mm: Lengths, spacing_mm: Lengths, thinnest_mm: float, voxels: float) -> Geometry:
     """Voxel size, patch and levels.
 
     Voxels stay as they are where a whole scan fits into a patch; else they are made longer, the shortest
@@ -64,7 +64,7 @@ def geometry(extent_mm: Lengths, spacing_mm: Lengths, smallest_mm: float, voxels
     Args:
         extent_mm: of a usual scan.
         spacing_mm: of a usual scan.
-        smallest_mm: diameter of the smallest structure.
+        thinnest_mm: what the thinnest structure measures.
         voxels: that a patch may have.
 
     >>> found = geometry((125.0, 87.5, 55.0), (0.625, 0.625, 0.625), 48.0, 300_000)
@@ -75,7 +75,7 @@ def geometry(extent_mm: Lengths, spacing_mm: Lengths, smallest_mm: float, voxels
     ((0.8, 0.8, 6.0), (56, 56, 10), True)
     """
     shortest = min(_of_many(extent_mm, spacing_mm))
-    coarsest = max(shortest, min(MOST_COARSE * shortest, smallest_mm / VOXELS_ACROSS))
+    coarsest = max(shortest, min(MOST_COARSE * shortest, thinnest_mm / VOXELS_ACROSS))
     found = _geometry_at(_coarsened(extent_mm, spacing_mm, coarsest, voxels), extent_mm, voxels)
     longer = min(_of_many(extent_mm, found.spacing_mm))
     while not found.whole and longer * STEP <= coarsest:  # patches come in multiples, which may not hold it

@@ -112,7 +112,7 @@ def _geometry(
     """What the network sees, the width of its first level, and the patches of a step."""
     voxels, by_time, by_memory = limits.voxels, limits.by_time, limits.by_memory
     if start is None:
-        seen = geometry(like.extent_mm, like.spacing_mm, like.smallest_mm, voxels)
+        seen = geometry(like.extent_mm, like.spacing_mm, like.thinnest_mm, voxels)
     else:
         i, j, *k = start.facts.stride
         steps = (i, j, k[0] if k else i)
