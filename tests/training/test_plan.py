@@ -76,9 +76,9 @@ def made(fingerprint: Fingerprint, limits: Limits = HOUR) -> Plan:
     return plan(fingerprint, card, limits)
 
 
-def large(extent: tuple[int, int, int]) -> Fingerprint:
+def large(extent: tuple[int, int, int], count: int = 8) -> Fingerprint:
     """Cases of another extent in mm, with structures so small that voxels stay as they are."""
-    whole = like()
+    whole = like(count=count)
     cases = [replace(c, shape=extent, kept=extent, thickness_mm={"liver": 5.0}) for c in whole.cases]
     return replace(whole, cases=tuple(cases))
 
@@ -298,6 +298,14 @@ def test_single_slices_get_a_network_of_slices(shape: tuple[int, int, int], acro
     fitted = recipe.fitted_to(found.card)
     network = build_network(fitted.network, seed=0, device="cpu", threads=1)
     check_trainable(network, found.card.structure_set, recipe.loss, recipe.training)
+
+
+def test_few_patients_have_no_coarse_stage() -> None:
+    found = made(large((400, 400, 300), count=7))
+    assert found.recipe.cascade is None
+    assert (
+        reason(found, "cascade") == "a patch sees 0.85 % of a scan, but 7 patients would be learnt by heart"
+    )
 
 
 def test_both_stages_of_a_planned_cascade_can_be_trained() -> None:

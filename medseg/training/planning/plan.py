@@ -36,6 +36,9 @@ CASCADE_SHARE = 0.1
 """Share of a usual scan that a patch sees at least without a coarse stage. nnU-Net trains a cascade below a
 quarter, and takes it only where cross-validation prefers it; here it is not compared."""
 
+CASCADE_PATIENTS = 8
+"""Patients below which there is no coarse stage: it knows by heart what the fine one then learns to trust."""
+
 LENGTH = "length"
 """The choice that tells how long the training is."""
 
@@ -149,6 +152,11 @@ def _cascade(like: Fingerprint, seen: Geometry, width: int, reasons: list[Reason
     patch = math.prod(seen.patch)
     share = patch / math.prod(e / side for e, side in zip(like.extent_mm, seen.spacing_mm, strict=True))
     if share >= CASCADE_SHARE:
+        return None
+    patients = len({case.group for case in like.cases})
+    if patients < CASCADE_PATIENTS:
+        why = f"a patch sees {100 * share:.2g} % of a scan, but {patients} patients would be learnt by heart"
+        reasons.append(Reason("cascade", "none", why))
         return None
     coarse = whole_geometry(like.extent_mm, seen.spacing_mm, patch)
     cascade = CascadeSpec(
