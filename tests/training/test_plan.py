@@ -304,7 +304,8 @@ def test_few_patients_have_no_coarse_stage() -> None:
     found = made(large((400, 400, 300), count=7))
     assert found.recipe.cascade is None
     assert (
-        reason(found, "cascade") == "a patch sees 0.85 % of a scan, but 7 patients would be learnt by heart"
+        reason(found, "cascade")
+        == "none: a patch sees 0.85 % of a scan, but 7 patients would be learnt by heart"
     )
 
 
