@@ -213,7 +213,8 @@ def test_row_89_a_signal_ends_the_work_at_once_and_leaves_nothing(
         "from pathlib import Path\n"
         "def slow(path, *_):\n"
         "    with atomic_write(path / 'x.nii') as temporary:\n"
-        "        temporary.write_bytes(b'half'); print('ready', flush=True); time.sleep(60)\n"
+        "        temporary.write_bytes(b'half'); print('ready', flush=True)\n"
+        "        for _ in range(600): time.sleep(0.1)\n"  # a signal before one long sleep may miss it
         "info._image = slow\n"
         "main.main()\n"
     )
