@@ -10,13 +10,11 @@ those of `networks.toml`; parameters and multiplications are counted, with one c
 from __future__ import annotations
 
 import argparse
-import inspect
 import io
 import math
 import operator
 import tomllib
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -30,7 +28,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from medseg.networks.composed import TABLES
 from medseg.networks.layers import Enlarge
-from medseg.networks.parts import FirstMaximum, GlobalContext
+from medseg.networks.parts import FirstMaximum, GlobalContext, keywords_of
 from medseg.networks.registry import NETWORKS, create
 
 FOLDER = Path(__file__).parent / "networks"
@@ -169,9 +167,7 @@ def parts() -> str:
     for kind, table in TABLES.items():
         told = []
         for name, part in table.items():
-            made, bound = (part.func, part.keywords) if isinstance(part, partial) else (part, {})
-            keywords = inspect.signature(made).parameters.values()
-            own = [p.name for p in keywords if p.kind is p.KEYWORD_ONLY and p.name not in bound]
+            own = [p.name for p in keywords_of(part)]
             told.append(f"`{name}`" + (f" ({', '.join(own)})" if own else ""))
         lines.append(f"| {kind} | {', '.join(told)} |")
     shared = "widths, norm, kernels, strides, output_stride, stem, auxiliary, smoothing"

@@ -6,10 +6,7 @@ logits of all, and these are interpolated linearly to the image's grid.
 
 from __future__ import annotations
 
-import inspect
-import typing
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 from torch import Tensor
@@ -24,7 +21,7 @@ from medseg.networks.encoders import ENCODERS
 from medseg.networks.encoders.encoder import Build, Stem
 from medseg.networks.layers import Enlarge, Segmenter, SpatialDims, gate_of, he_init
 from medseg.networks.necks import NECKS
-from medseg.networks.parts import Answering, Maps, Style, required
+from medseg.networks.parts import Answering, Maps, Style, keyword_types, keywords_of, required
 
 AUXILIARY_WEIGHT = 0.4
 NONE = "none"
@@ -140,10 +137,10 @@ class Composed(Segmenter):
     @classmethod
     def keywords(cls, options: Mapping[str, Option]) -> dict[str, Any]:
         """The options there are with the parts that these choose, and the type of each."""
-        known = _settings(cls)
+        known = keyword_types(cls)
         chosen = {name: str(options.get(name, "")) for name in TABLES}
         for part, name in _names(cls.row, chosen).items():
-            known |= _settings(TABLES[part][name]) if name else {}
+            known |= keyword_types(TABLES[part][name]) if name else {}
         return known
 
     def forward(self, x: Tensor) -> Tensor:
@@ -183,7 +180,7 @@ def _require_settings(names: Mapping[str, str], settings: Mapping[str, Any]) -> 
     Raises:
         UsageError: there is one.
     """
-    keywords = [p for part, name in names.items() if name for p in _keywords(TABLES[part][name])]
+    keywords = [p for part, name in names.items() if name for p in keywords_of(TABLES[part][name])]
     unknown = sorted(set(settings) - {p.name for p in keywords})
     if unknown:
         raise UsageError(
@@ -211,21 +208,8 @@ def _names(row: Row, chosen: Mapping[str, str]) -> dict[str, str]:
     return names
 
 
-def _settings(part: Any) -> dict[str, Any]:
-    """Keywords of a part and their types."""
-    types = typing.get_type_hints((part.func if isinstance(part, partial) else part).__init__)
-    return {p.name: types[p.name] for p in _keywords(part)}
-
-
-def _keywords(part: Any) -> list[inspect.Parameter]:
-    """What can be said of a part."""
-    made, bound = (part.func, part.keywords) if isinstance(part, partial) else (part, {})
-    parameters = inspect.signature(made).parameters.values()
-    return [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound]
-
-
 def _made(kind: str, names: Mapping[str, str], given: Mapping[str, Any]) -> Any:
     """The part's constructor, given the settings that it has."""
     part = TABLES[kind][names[kind]]
-    own = {name: value for name, value in given.items() if name in _settings(part)}
+    own = {name: value for name, value in given.items() if name in keyword_types(part)}
     return lambda *arguments: part(*arguments, **own)

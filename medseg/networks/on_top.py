@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import inspect
-import typing
 from functools import cached_property
 from typing import Any
 
 from torch import Tensor, nn
 
 from medseg.networks.layers import PerAxis, Segmenter, Supervised, gate_of
+from medseg.networks.parts import keyword_types
 from medseg.networks.reach import Reach
 
 
@@ -30,9 +29,7 @@ class OnTop(Segmenter):
     @classmethod
     def options(cls) -> dict[str, Any]:
         """Names and types of what a recipe says of it."""
-        types = typing.get_type_hints(cls.__init__)
-        parameters = inspect.signature(cls).parameters.values()
-        return {p.name: types[p.name] for p in parameters if p.kind is p.KEYWORD_ONLY}
+        return keyword_types(cls)
 
     @property
     def head_weights(self) -> tuple[float, ...]:

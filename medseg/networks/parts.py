@@ -6,10 +6,12 @@ the logits. `composed.Composed` puts them together; `zoo` names the published co
 
 from __future__ import annotations
 
+import inspect
 import operator
+import typing
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
+from functools import partial, reduce
 from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 import torch
@@ -345,3 +347,16 @@ def required(holds: bool, fault: str) -> None:
     """
     if not holds:
         raise UsageError(fault)
+
+
+def keyword_types(part: Any) -> dict[str, Any]:
+    """What can be said of a part by keyword, and the type of each."""
+    types = typing.get_type_hints((part.func if isinstance(part, partial) else part).__init__)
+    return {p.name: types[p.name] for p in keywords_of(part)}
+
+
+def keywords_of(part: Any) -> list[inspect.Parameter]:
+    """What can be said of a part by keyword; of a partial one, what is left to say."""
+    made, bound = (part.func, part.keywords) if isinstance(part, partial) else (part, {})
+    parameters = inspect.signature(made).parameters.values()
+    return [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound]
