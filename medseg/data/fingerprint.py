@@ -242,6 +242,16 @@ class Fingerprint:
                 every.setdefault(name, []).append(mm)
         return min(float(np.median(found)) for found in every.values())
 
+    @property
+    def largest_mm(self) -> tuple[str, float]:
+        """The largest structure, and the diameter of a ball of its usual volume."""
+        every: dict[str, list[float]] = {}
+        for case in self.cases:
+            for name, ml in case.volumes_ml.items():
+                every.setdefault(name, []).append(ml)
+        ml, name = max((float(np.median(found)), name) for name, found in every.items())
+        return name, float(np.cbrt(6000.0 * ml / math.pi))
+
 
 def fingerprint(found: Origin, on_case: Callable[[int, int], None] = lambda *_: None) -> Fingerprint:
     """Read every case of a dataset once.

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medseg.training.planning.speed import Speed
 
 HOUR_STEPS = 4000.0
 """Steps of a training of an hour; of another length, by the square root of its hours: the rest of the time
 goes into larger patches."""
+
+LEAST_STEPS = 0.25
+"""Share of these steps that are left at least where patches grow to hold the largest structure."""
 
 STEPS_SHARE = 0.85
 """Share of the time that steps take at most; the rest goes into reading, validation and the end."""
@@ -52,6 +55,7 @@ class Limits:
         trainings: of the plan; of more than one, each leaves cases for the others to compare settings on.
         outputs: of the network.
         beside_s: of the seconds, that it takes to read the cases and to measure them.
+        fewer: share of the usual steps that there are to be, each with larger patches.
     """
 
     seconds: float
@@ -61,6 +65,7 @@ class Limits:
     trainings: int = 1
     outputs: int = 2
     beside_s: float = 0.0
+    fewer: float = 1.0
 
     @property
     def own_batch(self) -> int:
@@ -84,7 +89,7 @@ class Limits:
 
     @property
     def _wanted_steps(self) -> float:
-        return HOUR_STEPS * math.sqrt(self.learning_s / STEPS_SHARE / 3600.0)
+        return self.fewer * HOUR_STEPS * math.sqrt(self.learning_s / STEPS_SHARE / 3600.0)
 
     @property
     def by_time(self) -> float:
@@ -100,6 +105,11 @@ class Limits:
     def voxels(self) -> float:
         """Voxels of a patch, as time and memory allow, and no fewer than the smallest has."""
         return min(max(min(self.by_time, self.by_memory), LEAST_VOXELS), MOST_VOXELS)
+
+    def allowing(self, voxels: float) -> Limits:
+        """With fewer steps, `LEAST_STEPS` of them at least, whose patches may have so many voxels."""
+        wanted = min(voxels, self.by_memory)
+        return replace(self, fewer=max(LEAST_STEPS, min(1.0, self.by_time / wanted)))
 
     @property
     def steps(self) -> int:

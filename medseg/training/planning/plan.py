@@ -76,6 +76,7 @@ def plan(like: Fingerprint, card: Card, limits: Limits, start: ModelSpec | None 
     reasons: list[Reason] = []
     across = like.flat_axes[0] if len(like.flat_axes) == 1 and start is None else None
     sides = [mm for axis, mm in enumerate(like.spacing_mm) if axis != across]
+    limits = _holding(like, limits, start)
     seen, width, batch = _geometry(like, limits, start, across, reasons)
     recipe = Recipe(
         name=card.name,
@@ -109,17 +110,31 @@ def kept_network(start: ModelSpec) -> NetworkSpec:
     )
 
 
+def _holding(like: Fingerprint, limits: Limits, start: ModelSpec | None) -> Limits:
+    """Fewer steps with larger patches, where a patch is smaller than a ball of the largest structure."""
+    seen = _seen(like, limits.voxels, start)
+    if seen.whole or like.flat_axes:
+        return limits
+    _, across_mm = like.largest_mm
+    sides = [min(e, across_mm) / side for e, side in zip(like.extent_mm, seen.spacing_mm, strict=True)]
+    return limits.allowing(math.prod(sides))
+
+
+def _seen(like: Fingerprint, voxels: float, start: ModelSpec | None) -> Geometry:
+    """What a network sees whose patches may have so many voxels."""
+    if start is None:
+        return geometry(like.extent_mm, like.spacing_mm, like.thinnest_mm, voxels)
+    i, j, *k = start.facts.stride
+    steps = (i, j, k[0] if k else i)
+    return fixed_geometry(like.extent_mm, start.preparation.spacing_mm or like.spacing_mm, steps, voxels)
+
+
 def _geometry(
     like: Fingerprint, limits: Limits, start: ModelSpec | None, across: int | None, reasons: list[Reason]
 ) -> tuple[Geometry, int, int]:
     """What the network sees, the width of its first level, and the patches of a step."""
     voxels, by_time, by_memory = limits.voxels, limits.by_time, limits.by_memory
-    if start is None:
-        seen = geometry(like.extent_mm, like.spacing_mm, like.thinnest_mm, voxels)
-    else:
-        i, j, *k = start.facts.stride
-        steps = (i, j, k[0] if k else i)
-        seen = fixed_geometry(like.extent_mm, start.preparation.spacing_mm or like.spacing_mm, steps, voxels)
+    seen = _seen(like, voxels, start)
     bound = "the memory" if by_memory < by_time else f"a step of {limits.step_s:.2g} s"
     allows = f"{bound} allows {_millions(voxels)}"
     if min(by_time, by_memory) < LEAST_VOXELS:
@@ -299,7 +314,7 @@ def _training(
     groups = len({case.group for case in like.cases})
     few = groups < FEW_GROUPS
     reasons += [
-        _length(limits, batch),
+        _length(like, limits, batch),
         Reason(
             "checkpoint",
             "the last" if few else "the best on whole volumes of a tenth of the cases",
@@ -320,11 +335,14 @@ def _training(
     )
 
 
-def _length(limits: Limits, batch: int) -> Reason:
+def _length(like: Fingerprint, limits: Limits, batch: int) -> Reason:
     """How many steps there are, and of what time."""
     value, why = f"{counted(limits.steps, 'step')} of {batch} patches", f"for {told_duration(limits.seconds)}"
     if limits.beside_s > (1 - STEPS_SHARE) * limits.seconds:
         why += f", less {told_duration(limits.beside_s)} to read the cases and to measure them"
+    if limits.fewer < 1.0:
+        name, across_mm = like.largest_mm
+        why += f"; few and large, for patches to see more of {name} ({across_mm:.0f} mm across)"
     return Reason(LENGTH, value, why)
 
 
