@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Sequence
 from dataclasses import replace
@@ -254,6 +255,29 @@ def test_less_time_and_less_memory_mean_smaller_patches() -> None:
     assert np.prod(hasty.recipe.training.patch) < wide
     assert np.prod(small.recipe.training.patch) < wide
     assert "memory" in reason(small, "patch")
+
+
+@pytest.mark.parametrize(
+    ("ml", "limits", "share", "side"),
+    [
+        (8.0, HOUR, 1.0, 72),
+        (524.0, HOUR, 0.38, 100),
+        (8000.0, HOUR, 0.25, 115),
+        (524.0, replace(HOUR, memory_bytes=1 << 30), 1.0, 63),
+    ],
+    ids=["a small one fits", "a large one", "one too large", "memory bounds the patch"],
+)
+def test_steps_are_fewer_where_a_patch_is_smaller_than_the_largest_structure(
+    ml: float, limits: Limits, share: float, side: float
+) -> None:
+    scans = large((300, 300, 300))
+    cases = [replace(case, volumes_ml={"liver": ml}) for case in scans.cases]
+    found = made(replace(scans, cases=tuple(cases)), limits)
+    assert found.recipe.training.epochs * found.recipe.training.steps_per_epoch == pytest.approx(
+        share * 4000, rel=0.02
+    )
+    assert math.prod(found.recipe.training.patch) == pytest.approx(side**3, rel=0.15)
+    assert ("to see more of liver (100 mm across)" in reason(found, "length")) == (share == 0.38)
 
 
 def test_a_coarse_stage_comes_first_where_a_patch_sees_little_of_a_scan() -> None:
