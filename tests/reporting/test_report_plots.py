@@ -200,6 +200,17 @@ def test_without_references_there_are_volumes_alone(drawn: list[Figure]) -> None
     assert cohort_pictures(ReportCohort("c", ())) == ()
 
 
+def test_a_point_for_each_case_is_drawn_of_three_cases() -> None:
+    two, three = ([picture.title for picture in cohort_pictures(many(count, ["liver"]))] for count in (2, 3))
+    assert two == ["Dice", "Dice, case by structure"]
+    assert set(three) - set(two) == {
+        "Difference of the volumes in ml (Bland–Altman)",
+        "Predicted against reference volume",
+        "Dice against volume",
+        "Distribution of HD95",
+    }
+
+
 def test_names_are_drawn_as_text() -> None:
     pictures = cohort_pictures(many(11, [EVIL, "$\\frac$"]))
     assert len(pictures) >= 6
