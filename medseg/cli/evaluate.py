@@ -26,8 +26,8 @@ RECENT = 20
 Pred = Annotated[
     Path,
     typer.Argument(
-        help="Predicted segmentation: a label file, a folder of them, or a table (.csv, .tsv) with the "
-        "columns case, prediction and label."
+        help="Predicted segmentation: a label file, or a folder with a mask for each structure; a folder of "
+        "either, or a table (.csv, .tsv) with the columns case, prediction and label."
     ),
 ]
 Ref = Annotated[

@@ -13,7 +13,9 @@ from medseg.evaluation import pool, protocols
 from medseg.evaluation.pairs import FilePair, in_predicted_values, stated_structures
 from medseg.io import ReadOptions, read_label_file, read_segments
 from medseg.io.dicom.series import holds_labels
+from medseg.io.masks import masks_in
 from medseg.io.name_matching import name_key
+from medseg.io.names import stem_and_suffix
 from medseg.segmentation.label_sources import named_structures
 from medseg.segmentation.prediction import summary_path, usable_summary
 
@@ -128,9 +130,9 @@ def _named_structures(pairs: Sequence[FilePair], nameless: Path) -> StructureSet
     if names := _predicted_names(pairs):
         return from_labels(names)
     paths = [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
-    if all(holds_labels(path) for path in paths):
+    if all(path.is_dir() or holds_labels(path) for path in paths):
         found: dict[str, str] = {}
-        for name in (name for path in paths for name in read_segments(path).names):
+        for name in (name for path in paths for name in _names_in(path)):
             found.setdefault(name_key(name), name)
         return from_labels(dict(enumerate(found.values(), start=1)))
     raise UsageError(
@@ -138,6 +140,13 @@ def _named_structures(pairs: Sequence[FilePair], nameless: Path) -> StructureSet
         source=nameless,
         hint="define them with --labels",
     )
+
+
+def _names_in(path: Path) -> tuple[str, ...]:
+    """Of the masks of a folder, or the segments of a file."""
+    if path.is_dir():
+        return tuple(stem_and_suffix(mask)[0] for mask in masks_in(path).values())
+    return read_segments(path).names
 
 
 def _found_structures(

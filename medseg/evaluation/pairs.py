@@ -38,8 +38,7 @@ class FilePair:
 
     Attributes:
         case_id: what the case is called.
-        reference: a label file, or of some datasets a folder of one mask a structure.
-        prediction: a label file.
+        reference, prediction: label files, or folders of one mask a structure.
         relabel: values of the reference that stand for others, see `CaseFiles.relabel`.
         reading: decisions its files leave open; a volume is chosen where a file has several.
     """
@@ -76,12 +75,13 @@ def pair_files(
 ) -> tuple[tuple[FilePair, ...], tuple[str, ...]]:
     """The references with their predictions, by name, and messages about the rest.
 
+    A folder beside a file has a mask for each structure, and so has every folder in a folder without files.
     A folder of references may be a dataset in a layout that is known, or a table of one: its label files are
     taken. In another folder, a scan that lies beside its labels is left out. A table against itself lists
     predictions too.
 
     Raises:
-        UsageError: file against folder, one folder against itself, no match at all, or two files
+        UsageError: a file against a table, one folder against itself, no match at all, or two files
             that differ only by suffix.
         InputError: a path does not exist, a dataset has no labels, or a table is not as it must be.
     """
@@ -90,15 +90,16 @@ def pair_files(
     if pred == ref and table.fits(ref):
         listed_pairs = table.read_pairs(ref)
         return tuple(FilePair(c, r, p, reading=reading or ReadOptions()) for c, r, p in listed_pairs), ()
-    if pred.is_dir() != has_several(ref):
-        raise UsageError(f"{pred.name} and {ref.name} must both be files or both be folders")
-    if not has_several(ref):
-        return (FilePair(stem_and_suffix(ref)[0], ref, pred, reading=reading or ReadOptions()),), ()
+    if not has_several(ref) or not pred.is_dir():
+        if table.fits(pred) or table.fits(ref):
+            raise UsageError(f"{pred.name} and {ref.name} must both be files or both be folders")
+        of = pred if ref.is_dir() else ref
+        return (FilePair(stem_and_suffix(of)[0], ref, pred, reading=reading or ReadOptions()),), ()
     if pred.resolve() == ref.resolve():
         raise UsageError("predictions and references are in the same folder", source=ref)
     layout = _layout(ref)
     references, said = _of_dataset(ref, layout) if layout else _of_folder(ref)
-    predictions = images_in(pred)
+    predictions = _label_maps(pred)
     references, doubtful = _with_names_of_bids(references, predictions)
     matched = {case: _match(reference, predictions) for case, reference in references.items()}
     _require_matches(matched, pred, ref)
@@ -160,7 +161,7 @@ def _of_dataset(folder: Path, layout: str) -> tuple[dict[str, _Reference], tuple
 
 def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
     """The label files of a folder by case: all but scans that lie beside their labels."""
-    files = images_in(folder)
+    files = _label_maps(folder)
     marked = {stem: scan for stem in files if (scan := scan_of_labels(stem))}
     scans = [stem for stem in files if stem in marked.values()]
     found: dict[str, _Reference] = {}
@@ -303,6 +304,16 @@ def images_in(folder: Path) -> dict[str, Path]:
         out.setdefault(stem_of_labels(path), path)
     out = out or {stem_and_suffix(path)[0]: path for path in segmentations(folder)}
     return {stem: path for stem, path in out.items() if not _is_another_result(stem, out)}
+
+
+def _label_maps(folder: Path) -> dict[str, Path]:
+    """`images_in`; where there is none, the folders inside that have images, each a structure's mask."""
+    if files := images_in(folder):
+        return files
+    inside = [path for path in sorted(folder.iterdir()) if path.is_dir() and not path.name.startswith(".")]
+    return {
+        path.name: path for path in inside if any(names_image(p) and lists_file(p) for p in path.iterdir())
+    }
 
 
 def _require_matches(matched: Mapping[str, Path | None], pred: Path, ref: Path) -> None:

@@ -115,3 +115,52 @@ def test_labels_of_a_folder_of_own_scans_are_the_references(tmp_path: Path) -> N
     content = done("evaluate", pred, ref, "--no-surface", "--json").json()
     assert isinstance(content, dict)
     assert [case["case_id"] for case in content["cases"]] == ["a", "b"]
+
+
+def masks(folder: Path, shift: int = 0) -> Path:
+    """A folder with a mask for each of two structures."""
+    folder.mkdir(parents=True)
+    for place, name in enumerate(("Left Lung", "liver")):
+        array = np.zeros((12, 8, 8), np.uint8)
+        array[2 + 4 * place : 5 + 4 * place, 2 + shift : 6 + shift, 2:6] = 1
+        save(folder / f"{name}.nii.gz", array)
+    return folder
+
+
+def test_folders_of_masks_are_predictions_and_references_by_the_names_of_the_masks(tmp_path: Path) -> None:
+    for case in ("anna", "bert"):
+        masks(tmp_path / "pred" / case, shift=1)
+        masks(tmp_path / "ref" / case)
+    content = done("evaluate", tmp_path / "pred", tmp_path / "ref", "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    assert [case["case_id"] for case in content["cases"]] == ["anna", "bert"]
+    rows = [row for case in content["cases"] for row in case["structures"]]
+    assert {row["name"]: row["metrics"]["dice"] for row in rows} == {"Left Lung": 0.75, "liver": 0.75}
+
+
+@pytest.mark.parametrize("folder_is_reference", [False, True])
+def test_a_folder_of_masks_is_measured_against_a_label_map_whose_values_have_names(
+    tmp_path: Path, folder_is_reference: bool
+) -> None:
+    array = np.zeros((12, 8, 8), np.uint8)
+    array[2:5, 2:6, 2:6], array[6:9, 2:6, 2:6] = 4, 9
+    whole = tmp_path / "anna.nii.gz"
+    save(whole, array)
+    (tmp_path / "names.json").write_text('{"4": "left lung", "9": "liver"}')
+    pair = [masks(tmp_path / "anna"), whole]
+    words = ("--no-surface", "--json", "--labels", tmp_path / "names.json")
+    content = done("evaluate", *(reversed(pair) if folder_is_reference else pair), *words).json()
+    assert isinstance(content, dict)
+    assert [row["metrics"]["dice"] for row in content["cases"][0]["structures"]] == [1.0, 1.0]
+    assert "contains structures by name" in refused(2, "evaluate", *pair)
+
+
+def test_a_folder_of_label_maps_is_no_prediction_of_one_case(tmp_path: Path) -> None:
+    array = np.zeros((6, 6, 6), np.uint8)
+    array[2:4, 2:4, 2:4], array[4, 4, 4] = 1, 2
+    for name in ("pred/a.nii.gz", "pred/b.nii.gz", "a.nii.gz"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        save(tmp_path / name, array)
+    (tmp_path / "names.json").write_text('{"1": "a", "2": "b"}')
+    words = ("--labels", tmp_path / "names.json")
+    assert "is not a mask" in refused(3, "evaluate", tmp_path / "pred", tmp_path / "a.nii.gz", *words)

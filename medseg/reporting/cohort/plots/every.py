@@ -6,7 +6,6 @@ from medseg.reporting.case.content import Picture
 from medseg.reporting.cohort.content import ReportCohort
 from medseg.reporting.cohort.plots import boxes, distances, heatmap, lesions, volumes
 
-
 FEWEST_POINTS = 3
 """Cases from which a plot with a point for each says more than the tables."""
 
