@@ -49,7 +49,8 @@ from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.preparation.orient import canonical
 from medseg.preparation.resample import resample, resampled_grid
-from medseg.segmentation.segmenter import Segmentation, Segmenter
+from medseg.segmentation.result import Segmentation
+from medseg.segmentation.segmenter import Segmenter
 from medseg.training.calibrate import held_out
 from medseg.training.recipe import load_recipe
 

@@ -23,7 +23,7 @@ from medseg.io import ReadOptions
 from medseg.io.objects import Source, array_of, as_labels, is_path, is_placed
 from medseg.metrics.case import SurfaceMode, Tolerance
 from medseg.metrics.instances import InstanceRule
-from medseg.segmentation.segmenter import Segmentation
+from medseg.segmentation.result import Segmentation
 
 
 class Settings(TypedDict):

@@ -21,7 +21,7 @@ from medseg.reporting.case.page import ReportOptions, report_maps
 from medseg.reporting.case.page import report as report_files
 from medseg.segmentation.label_sources import known_structures, named_structures
 from medseg.segmentation.prediction import stated_intervals
-from medseg.segmentation.segmenter import Segmentation
+from medseg.segmentation.result import Segmentation
 
 
 @hinted

@@ -1,4 +1,4 @@
-"""Settings of the two random fields that smooth a network's probabilities by the scan; see their files."""
+"""Settings of the classical methods that a model's answer may end with; see their files."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from medseg.core.errors import UsageError
+from medseg.core.structures import Structure, StructureSet
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,45 @@ class GridCrfSpec:
     def __post_init__(self) -> None:
         _require(self.weight >= 0, "grid_crf.weight must be at least 0", self.weight)
         _require(self.intensity > 0, "grid_crf.intensity must be positive", self.intensity)
+
+
+@dataclass(frozen=True)
+class InstancesSpec:
+    """How the single objects of structures are told apart; see `classical.instances`.
+
+    Attributes:
+        structures: that have instances; empty for all. One name without "left" and "right" means both sides.
+        method: "components" are what touches nothing else of its structure; "watershed" cuts these where they
+            are thin.
+        depth_mm: of the watershed: by how much the radius within falls, at least, where a component is cut.
+
+    Raises:
+        UsageError: the depth is not positive.
+    """
+
+    structures: tuple[str, ...] = ()
+    method: Literal["components", "watershed"] = "components"
+    depth_mm: float = 1.0
+
+    def __post_init__(self) -> None:
+        _require(self.depth_mm > 0, "instances.depth_mm must be positive", self.depth_mm)
+
+    def chosen(self, structures: StructureSet) -> tuple[Structure, ...]:
+        """The structures that have instances.
+
+        Raises:
+            UsageError: a name is no structure's, or two share voxels, which have one number each.
+        """
+        meant = {s.value: s for name in self.structures for s in structures.meant(name)}
+        chosen = tuple(meant.values()) or structures.items
+        for n, one in enumerate(chosen):
+            for other in chosen[:n]:
+                if set(one.label_values) & set(other.label_values):
+                    raise UsageError(
+                        f"{other.name} and {one.name} overlap, so their instances cannot share one map",
+                        hint="name one of them in postprocess.instances.structures",
+                    )
+        return chosen
 
 
 def _require(holds: bool, rule: str, value: float) -> None:

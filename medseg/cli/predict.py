@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from medseg.io.dicom.write_seg import SegmentationKind
     from medseg.prediction.job import Outcome
     from medseg.prediction.predict import CasePlan
-    from medseg.segmentation.prediction import PredictionSummary, StructureSummary
+    from medseg.segmentation.prediction import PredictionSummary
+    from medseg.segmentation.rows import StructureSummary
     from medseg.segmentation.segmenter import Loader
 
 

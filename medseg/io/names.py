@@ -12,7 +12,9 @@ from typing import BinaryIO
 from medseg.core.errors import InputError, MedsegError, UsageError
 from medseg.io.formats import FORMATS, SUFFIXES, UNKNOWN, Format
 
-MADE_BY_US = ("_seg", "_overlay", "_augment")
+INSTANCES = "_inst"
+"""Ending of the name of a map of numbered instances."""
+MADE_BY_US = ("_seg", INSTANCES, "_overlay", "_augment")
 PROBABILITIES = "_prob-"
 """Endings and a part of the names of results, which are never taken for scans."""
 LABEL_MARKS = ("_segmentation", "_mask", "_labels", "_label", "_seg")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from medseg.classical.spec import DenseCrfSpec, GridCrfSpec
+from medseg.classical.spec import DenseCrfSpec, GridCrfSpec, InstancesSpec
 from medseg.core.errors import UsageError
 from medseg.core.specs import left_out
 from medseg.core.structures import Structure, StructureSet, Total
@@ -124,6 +124,7 @@ class PostprocessSpec:
         one_piece: structures whose small components become what they touch most.
         dense_crf: a random field of all pairs of voxels, on the probabilities; None for none.
         grid_crf: a random field of neighbouring voxels, likewise, after the dense one.
+        instances: how the single objects of structures are told apart, last; None where they are not.
 
     Raises:
         UsageError: a volume is not a positive number.
@@ -136,6 +137,7 @@ class PostprocessSpec:
     one_piece: tuple[str, ...] = ()
     dense_crf: DenseCrfSpec | None = left_out()
     grid_crf: GridCrfSpec | None = left_out()
+    instances: InstancesSpec | None = left_out()
 
     def __post_init__(self) -> None:
         for name, volume in self.min_volume_mm3.items():

@@ -51,7 +51,8 @@ from medseg.segmentation.prediction import (
     Settings,
     Software,
 )
-from medseg.segmentation.segmenter import Segmentation, Segmenter
+from medseg.segmentation.result import Segmentation
+from medseg.segmentation.segmenter import Segmenter
 
 if TYPE_CHECKING:
     from medseg.reporting.case.content import ReportCase
@@ -86,14 +87,16 @@ class PredictOptions:
     bids: bool = False
     dicom_seg: SegmentationKind = "binary"
 
-    def outputs(self, labels: Path, structures: Iterable[str] = ()) -> Outputs:
+    def outputs(self, labels: Path, structures: Iterable[str] = (), *, instances: bool = False) -> Outputs:
         """The files of a case beside its label file; of `structures` the probabilities, if they are wanted.
 
         >>> [path.name for path in PredictOptions(bids=True).outputs(Path("sub-01_dseg.nii"), ["stem"]).paths]
         ['sub-01_dseg.tsv', 'sub-01_dseg.nii', 'sub-01_dseg.json']
         """
         names = structures if self.probabilities else ()
-        return Outputs.of(labels, names, report=self.report, dicom=self.dicom, bids=self.bids)
+        return Outputs.of(
+            labels, names, report=self.report, dicom=self.dicom, bids=self.bids, instances=instances
+        )
 
 
 @dataclass(frozen=True)
@@ -154,7 +157,8 @@ class Job:
 
     @property
     def outputs(self) -> Outputs:
-        return self.options.outputs(self.target, self.segmenter.structures.names)
+        names, instances = self.segmenter.structures.names, self.segmenter.tells_instances
+        return self.options.outputs(self.target, names, instances=instances)
 
     @cached_property
     def identity(self) -> Provenance:
@@ -279,6 +283,10 @@ class Job:
                     overwrite=overwrite,
                     inputs=inputs,
                 )
+                if outputs.instances and found.instances:
+                    write_labels(
+                        outputs.instances, found.instances.labels, overwrite=overwrite, inputs=inputs
+                    )
                 if outputs.table:
                     write_text(outputs.table, bids.table(found.structures), overwrite=overwrite)
             summary = summary_of(

@@ -10,7 +10,7 @@ from pathlib import Path
 from medseg.core.errors import UsageError, listed
 from medseg.io import files_of, stem_and_suffix
 from medseg.io.atomic import refuse_existing
-from medseg.io.names import format_of
+from medseg.io.names import INSTANCES, format_of
 from medseg.prediction.dicom import dicom_paths
 from medseg.segmentation.prediction import PredictionSummary, Provenance, summary_path, usable_summary
 
@@ -27,6 +27,7 @@ class Outputs:
         overlay: the scan with the structures outlined, of a PNG.
         dicom: objects of the scan's study, if wanted.
         table: of the labels, in a BIDS derivative.
+        instances: the map of numbered instances, of a model that tells them apart.
     """
 
     labels: Path
@@ -36,6 +37,7 @@ class Outputs:
     overlay: Path | None = None
     dicom: tuple[Path, ...] = ()
     table: Path | None = None
+    instances: Path | None = None
 
     @classmethod
     def of(
@@ -46,6 +48,7 @@ class Outputs:
         report: bool | Path = False,
         dicom: bool = False,
         bids: bool = False,
+        instances: bool = False,
     ) -> Outputs:
         """The files beside `labels`; probabilities for the structures `names`, a page beside them or there.
 
@@ -61,7 +64,8 @@ class Outputs:
         overlay = labels.with_name(f"{base}_overlay.png") if suffix == ".png" else None
         objects = dicom_paths(labels.with_name(base), pdf=True, picture=True) if dicom else ()
         listed = labels.with_name(f"{stem}.tsv") if bids else None
-        return cls(labels, summary_path(labels), page, images, overlay, objects, listed)
+        numbered = labels.with_name(f"{base}{INSTANCES}{suffix}") if instances else None
+        return cls(labels, summary_path(labels), page, images, overlay, objects, listed, numbered)
 
     @property
     def case(self) -> str:
@@ -71,7 +75,8 @@ class Outputs:
     @property
     def paths(self) -> tuple[Path, ...]:
         """All of them, the summary last."""
-        pages = [path for path in (self.report, self.overlay, self.table) if path is not None]
+        beside = (self.report, self.overlay, self.table, self.instances)
+        pages = [path for path in beside if path is not None]
         return *self.probabilities.values(), *pages, *self.dicom, self.labels, self.summary
 
     def refuse_existing(

@@ -17,7 +17,8 @@ from medseg.io.atomic import require_writable
 from medseg.prediction import cluster, pipeline
 from medseg.prediction.job import Job, Outcome, PredictOptions
 from medseg.prediction.requests import InputCase, Say, check_out, find_cases, is_batch
-from medseg.segmentation.prediction import GridSummary, plain, summary_path
+from medseg.segmentation.prediction import plain, summary_path
+from medseg.segmentation.rows import GridSummary
 from medseg.segmentation.segmenter import Segmenter
 
 

@@ -11,15 +11,16 @@ from medseg.io.memory import peak_memory_bytes
 from medseg.metrics.conformal import COVERAGE
 from medseg.model.evidence import Evidence
 from medseg.segmentation.calibration import Expected, expectations, may_show_dice
-from medseg.segmentation.prediction import (
+from medseg.segmentation.prediction import PredictionSummary, Provenance
+from medseg.segmentation.result import Segmentation
+from medseg.segmentation.rows import (
     GridSummary,
-    PredictionSummary,
-    Provenance,
+    InstanceSummary,
     QualitySummary,
     StructureSummary,
     TotalSummary,
 )
-from medseg.segmentation.segmenter import Segmentation, Segmenter
+from medseg.segmentation.segmenter import Segmenter
 from medseg.segmentation.verdict import Quality
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def summary_of(
         findings=found.findings,
         structures=_rows(found, expected),
         totals=_totals(found),
+        instances=_instances(found),
         warnings=found.warnings,
         labels_sha256=labels_sha256,
         dicom_sha256=dicom_sha256,
@@ -101,6 +103,28 @@ def corrected(before: PredictionSummary, labels: LabelMap, labels_sha256: str) -
         warnings=labels.warnings,
         labels_sha256=labels_sha256,
     )
+
+
+def _instances(found: Segmentation) -> tuple[InstanceSummary, ...] | None:
+    if found.instances is None:
+        return None
+    return tuple(
+        InstanceSummary(
+            one.number,
+            one.structure,
+            _rounded(one.box_mm(found.labels.grid)),
+            one.voxels,
+            round(one.volume_ml, 6),
+            round(one.longest_mm, 3),
+            None if one.score is None else round(one.score, 4),
+        )
+        for one in found.instances.items
+    )
+
+
+def _rounded(box: tuple[tuple[float, ...], tuple[float, ...]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    low, high = (tuple(round(mm, 3) for mm in end) for end in box)
+    return low, high
 
 
 def _totals(found: Segmentation) -> tuple[TotalSummary, ...]:

@@ -21,7 +21,7 @@ from medseg.metrics.conformal import COVERAGE, calibrated_line, conformal_interv
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.model.evidence import Calibration, Coverage, Evidence, StructureCalibration, Usual
-from medseg.segmentation.segmenter import Segmentation
+from medseg.segmentation.result import Segmentation
 
 LEAST_SPREAD = 0.02
 """Of a feature: logarithms, probabilities, mm and normalised intensities all vary by more."""

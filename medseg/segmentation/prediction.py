@@ -9,19 +9,24 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from medseg.core.colours import COLOUR
 from medseg.core.errors import InputError
 from medseg.core.software import INTENDED_USE
 from medseg.core.specs import left_out, written
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.core.structuring import structured
-from medseg.core.volume import Grid
 from medseg.findings.finding import Finding, from_warnings, ordered, sentence
 from medseg.io import digest_of
 from medseg.io.atomic import write_text
 from medseg.io.names import stem_of_labels
+from medseg.segmentation.rows import (
+    GridSummary,
+    InstanceSummary,
+    QualitySummary,
+    StructureSummary,
+    TotalSummary,
+)
 
 SCHEMA = "medseg.prediction/1"
 
@@ -47,68 +52,6 @@ CHANGED = Finding(
     "The segmentation is not the one that its sidecar describes, so the model's findings about its result "
     "are left out.",
 )
-
-
-@dataclass(frozen=True)
-class GridSummary:
-    """Shape, spacing and orientation of a scan's voxels; where in the room they lie is left out."""
-
-    shape: tuple[int, ...]
-    spacing_mm: tuple[float, ...]
-    orientation: str
-
-    @classmethod
-    def of(cls, grid: Grid) -> GridSummary:
-        return cls(grid.shape, tuple(round(s, 6) for s in grid.spacing_mm), grid.axis_codes)
-
-
-@dataclass(frozen=True)
-class QualitySummary:
-    """The verdict: its reasons in sentences, and two shares in [0, 1] as `Quality` has them."""
-
-    flag: Literal["ok", "doubtful"]
-    reasons: tuple[str, ...]
-    confidence: float | None = None
-    sides_agreement: float | None = None
-
-
-@dataclass(frozen=True)
-class StructureSummary:
-    """One structure as it was found, and what to expect of it where the model was calibrated.
-
-    Attributes:
-        value, name, colour, members: as a `Structure` has them.
-        voxels, volume_ml: how large it is.
-        truncated: whether it reaches the edge of the scan.
-        interval_ml: contains the volume of a reference segmentation with the calibrated probability.
-        expected_dice, expected_dice_interval: with a reference segmentation.
-    """
-
-    value: int
-    name: str
-    colour: str = ""
-    voxels: int = 0
-    volume_ml: float = 0.0
-    truncated: bool = False
-    interval_ml: tuple[float, float] | None = left_out()
-    expected_dice: float | None = left_out()
-    expected_dice_interval: tuple[float, float] | None = left_out()
-    members: tuple[int, ...] = left_out(())
-
-    @property
-    def structure(self) -> Structure:
-        """What the value means, in the colour of its page; without colour where none is stated."""
-        colour = self.colour if COLOUR.fullmatch(self.colour) else ""
-        return Structure(self.value, self.name, colour=colour, members=self.members)
-
-
-@dataclass(frozen=True)
-class TotalSummary:
-    """A volume that several structures make up together."""
-
-    name: str
-    values: tuple[int, ...]
-    volume_ml: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -211,6 +154,7 @@ class PredictionSummary:
         findings: what a reader must know; None in files of older versions, which state `quality` alone.
         structures: as they were found, none where the file names none.
         totals: volumes that several structures make up together.
+        instances: the single objects of structures; None where they were not told apart.
         warnings: what the readers of the files warned of.
         labels_sha256: of the label file that this describes; None in files of older versions.
         dicom_sha256: of the DICOM objects that were written with it.
@@ -225,6 +169,7 @@ class PredictionSummary:
     findings: tuple[Finding, ...] | None = None
     structures: tuple[StructureSummary, ...] = ()
     totals: tuple[TotalSummary, ...] = ()
+    instances: tuple[InstanceSummary, ...] | None = left_out()
     warnings: tuple[str, ...] = ()
     labels_sha256: str | None = None
     dicom_sha256: tuple[str, ...] = left_out(())

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from functools import cached_property, partial
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 from medseg.core.errors import InputError, ModelError, UsageError, counted, plural
 from medseg.core.keywords import hinted
 from medseg.core.stopwatch import Stopwatch
-from medseg.core.structures import StructureSet, Total, value_counts
+from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid, LabelMap, Volume
-from medseg.findings.finding import Finding, sentences
 from medseg.findings.scan import require_spacing
 from medseg.inference import engines, planner
 from medseg.inference.crf import smoothed
@@ -35,73 +34,16 @@ from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import Prepared
 from medseg.segmentation.cascade import CascadePreparation
 from medseg.segmentation.features import features_of
+from medseg.segmentation.instances import instances_of
 from medseg.segmentation.member import Member, SegmenterOptions, at_scale
-from medseg.segmentation.verdict import ConfidenceTally, Quality, assess, require_units
+from medseg.segmentation.result import Segmentation
+from medseg.segmentation.verdict import ConfidenceTally, assess, require_units
 
 TIMED_EDGE, SLAB_COST = 96, 1.4
 """Voxels of an edge that is timed where all would be too many, and what slabs take beside one tile."""
 
 UNNAMED = "image"
 """What a single channel is called without a name."""
-
-
-@dataclass(frozen=True, eq=False)
-class Segmentation:
-    """The segmentation of one scan.
-
-    Attributes:
-        labels: on the scan's own grid, in its own axis order.
-        structures: what the values mean.
-        verdict: whether it can be believed (its `flag`, "ok" or "doubtful"), and why not.
-        totals: volumes that several structures make up together.
-        features: of scan and result, see `segmentation.features`.
-        estimated_dice: what the model's own probabilities promise for each structure it labelled.
-        probabilities: per structure name, (I, J, K) float32 on the scan's grid, if kept.
-    """
-
-    labels: LabelMap
-    structures: StructureSet
-    verdict: Quality = field(default_factory=Quality)
-    totals: tuple[Total, ...] = ()
-    features: dict[str, float] = field(default_factory=dict)
-    estimated_dice: dict[str, float] = field(default_factory=dict)
-    probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        found = counted(len(self.structures), "structure")
-        return f"Segmentation({self.verdict.flag}, {found}, {self.labels!r})"
-
-    @property
-    def findings(self) -> tuple[Finding, ...]:
-        """What is doubtful about the result or must be known by its reader, the most severe first."""
-        return self.verdict.findings
-
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """Warnings of the file readers."""
-        return sentences(self.findings, "warning")
-
-    @cached_property
-    def _counts(self) -> dict[int, int]:
-        """Voxels of each label value; the labels are read-only."""
-        return value_counts(self.labels.array)
-
-    def voxels(self) -> dict[str, int]:
-        """Voxels of each structure, 0 if it is absent."""
-        return self.structures.voxels(self._counts)
-
-    def volumes_ml(self) -> dict[str, float]:
-        """Volume of each structure, 0 if it is absent."""
-        return self.structures.volumes_ml(self._counts, self.labels.grid)
-
-    def totals_ml(self) -> dict[str, float]:
-        """Volume of each total."""
-        return {t.name: self.labels.grid.volume_ml(t.voxels(self.labels.array)) for t in self.totals}
-
-    def truncated(self) -> dict[str, bool]:
-        """Whether each structure reaches the edge of the scan, so that part of it may be missing."""
-        edge = self.structures.at_edge(self.labels.array)
-        return {name: name in edge for name in self.structures.names}
 
 
 class Segmenter:
@@ -138,6 +80,11 @@ class Segmenter:
         names = ", ".join(model.spec.name for model in self.models)
         found = counted(len(self.structures), "structure")
         return f"Segmenter({names}: {', '.join(self.channels)} to {found})"
+
+    @property
+    def tells_instances(self) -> bool:
+        """Whether the single objects of structures are told apart."""
+        return self.models[0].spec.postprocess.instances is not None
 
     def _refinement(self) -> RefinementSpec | None:
         """How the one model's answer follows the scan; a mean of several answers is left as it is.
@@ -205,6 +152,8 @@ class Segmenter:
             restored, contrast = self._restored(volume, prepared, runs)
             canonical = postprocess(restored, self.structures, first.model.spec.postprocess, grid)
             labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
+            wanted = first.model.spec.postprocess.instances
+            instances = instances_of(labels, self.structures, wanted) if wanted else None
         with watch.step("check"):
             mirrored = partial(first.preparation.mirrored, volume, prepared[0])
             features = self._features(prepared[0], seen, canonical, grid)
@@ -225,6 +174,7 @@ class Segmenter:
             features,
             seen.estimated_dice,
             probabilities,
+            instances,
         )
 
     def _restored(

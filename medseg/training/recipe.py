@@ -87,6 +87,8 @@ class Recipe:
             raise UsageError("synthetic scans need their voxel size, preparation.spacing_mm")
         for name in self.postprocess.names:
             structures.meant(name)
+        if self.postprocess.instances is not None:
+            self.postprocess.instances.chosen(structures)
         channels = self.channels or card.channels
         unknown = [name for name in channels if name not in card.channels]
         if unknown or len(set(channels)) < len(channels):

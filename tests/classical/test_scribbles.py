@@ -21,7 +21,8 @@ from medseg.core.volume import Grid, LabelMap
 from medseg.data.phantom import STRUCTURES, write_phantom_scan
 from medseg.io import digest_of
 from medseg.metrics.functions import dice
-from medseg.segmentation.prediction import PredictionSummary, StructureSummary, TotalSummary, read_summary
+from medseg.segmentation.prediction import PredictionSummary, read_summary
+from medseg.segmentation.rows import StructureSummary, TotalSummary
 
 SPACING_MM = (1.0, 1.2, 1.5)
 

@@ -15,19 +15,16 @@ from medseg.core.errors import InputError
 from medseg.findings.finding import Finding
 from medseg.segmentation.prediction import (
     SCHEMA,
-    GridSummary,
     ModelIdentity,
     PredictionSummary,
     Provenance,
-    QualitySummary,
     ScanIdentity,
     Settings,
     Software,
-    StructureSummary,
-    TotalSummary,
     read_summary,
     usable_summary,
 )
+from medseg.segmentation.rows import GridSummary, QualitySummary, StructureSummary, TotalSummary
 
 OLDEST: dict[str, Any] = {
     "schema": SCHEMA,
