@@ -41,7 +41,8 @@ from medseg.losses.spec import LossSpec
 from medseg.metrics import evaluate_case
 from medseg.model.spec import NetworkSpec
 from medseg.preparation.preparation import Preparation, PreparationSpec
-from medseg.reporting.case.page import ReportOptions, report_maps
+from medseg.reporting.case.options import ReportOptions
+from medseg.reporting.case.page import report_maps
 from medseg.training.loop import Trainer
 from medseg.training.planning.augmenting import usual_augmentation
 from medseg.training.setup import build_network, training_case

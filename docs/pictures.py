@@ -52,7 +52,8 @@ from medseg.prediction.demo import mni152
 from medseg.prediction.job import PredictOptions
 from medseg.prediction.predict import predict
 from medseg.preparation.preparation import Preparation, PreparationSpec
-from medseg.reporting.case.page import ReportOptions, case_of
+from medseg.reporting.case.options import ReportOptions
+from medseg.reporting.case.page import case_of
 from medseg.reporting.drawing.draws import Column, Panel, draws_png, panel_of
 from medseg.reporting.drawing.figures import overlay_png
 from medseg.reporting.drawing.palette import indexed

@@ -17,8 +17,9 @@ from medseg.io import ReadOptions, stem_and_suffix
 from medseg.io.names import require_page
 from medseg.io.objects import Source, as_labels, as_volume, is_path
 from medseg.metrics.case import Tolerance
-from medseg.reporting.case.page import ReportOptions, report_maps
+from medseg.reporting.case.options import ReportOptions
 from medseg.reporting.case.page import report as report_files
+from medseg.reporting.case.page import report_maps
 from medseg.segmentation.label_sources import known_structures, named_structures
 from medseg.segmentation.prediction import stated_intervals
 from medseg.segmentation.result import Segmentation
@@ -36,6 +37,7 @@ def report(
     ignore: int | None = None,
     tolerance_mm: Tolerance = None,
     lesions: Sequence[str] | None = None,
+    instances: str | Path | None = None,
     use_form: Literal["sform", "qform"] | None = None,
     assume_ras: bool = False,
     fill_nan: float | None = None,
@@ -56,6 +58,7 @@ def report(
         ignore: value of the reference's voxels that nobody labelled.
         tolerance_mm: of the surface Dice, for all structures or by name.
         lesions: structures whose lesions are listed; None lists those whose name says tumour or lesion.
+        instances: a map of numbered instances of a label file; None for what `predict` left beside it.
         use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
         series_in: folder of the DICOM series that a segmentation or structure set refers to, or of folders
             of them, where it does not lie beside that file.
@@ -88,6 +91,8 @@ def report(
     if not is_path(seg):
         if output is None:
             raise UsageError("labels in memory lie beside no file", hint="give output=")
+        if instances is not None:
+            raise UsageError("a map of instances belongs to a label file", hint="give the file of the labels")
         named = named_structures(wanted) if isinstance(wanted, Path) else wanted
         target = _target(Path(output), "case")
         _in_memory(seg, scan, target, reference, named, options, reading, overwrite)
@@ -109,6 +114,7 @@ def report(
         out=target,
         options=replace(options, intervals_ml=stated_intervals(Path(seg))),
         reading=reading,
+        instances=None if instances is None else Path(instances),
         overwrite=overwrite,
     )
     return target
@@ -135,7 +141,9 @@ def _in_memory(
     """Write the page about labels that lie in no file."""
     if isinstance(seg, Segmentation):
         structures = structures or seg.structures
-        options = replace(options, findings=seg.findings, labels_judged=True, totals=seg.totals)
+        options = replace(
+            options, findings=seg.findings, labels_judged=True, totals=seg.totals, instances=seg.instances
+        )
         seg = seg.labels
     else:
         options = replace(options, verdict_known=False)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.boxes import label_boxes
+from medseg.core.boxes import bounding_box, label_boxes
 from medseg.core.components import components
 
 Numbers = NDArray[np.uint32]
@@ -27,6 +27,15 @@ def separated(mask: NDArray[np.bool_], spacing_mm: Sequence[float], depth_mm: fl
         depth_mm: cut a component where it is thinner, by this at least, than on both sides: the radius of the
             largest ball within falls by so much between the two. None leaves components whole.
     """
+    numbers = np.zeros(mask.shape, np.uint32)
+    box = bounding_box(mask)
+    if box is not None:
+        numbers[box] = _largest_first(_parts(mask[box], spacing_mm, depth_mm))
+    return numbers
+
+
+def _parts(mask: NDArray[np.bool_], spacing_mm: Sequence[float], depth_mm: float | None) -> Numbers:
+    """Numbers of components, or of what they were cut into."""
     pieces = components(mask).astype(np.uint32)
     if depth_mm is not None:
         boxes = label_boxes(pieces, range(1, int(pieces.max(initial=0)) + 1))
@@ -35,8 +44,8 @@ def separated(mask: NDArray[np.bool_], spacing_mm: Sequence[float], depth_mm: fl
             parts = _cut(pieces[box] == number, spacing_mm, depth_mm)
             further = parts > 1
             pieces[box][further] = parts[further] + np.uint32(free - 2)
-            free += max(0, int(parts.max()) - 1)
-    return _largest_first(pieces)
+            free += int(parts.max()) - 1
+    return pieces
 
 
 def _cut(mask: NDArray[np.bool_], spacing_mm: Sequence[float], depth_mm: float) -> Numbers:

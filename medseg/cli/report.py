@@ -35,6 +35,13 @@ def command(
     out: opt.Out = None,
     tolerance: opt.Tolerance = None,
     lesions: Lesions = None,
+    instances: Annotated[
+        Path | None,
+        typer.Option(
+            "--instances",
+            help="Show these numbered instances. Default: what predict left beside the segmentation.",
+        ),
+    ] = None,
     volume: opt.VolumeNumber = None,
     series: opt.Series = None,
     series_in: opt.SeriesIn = None,
@@ -57,6 +64,7 @@ def command(
         ignore=ignore,
         tolerance_mm=tolerance,
         lesions=lesions or None,
+        instances=instances,
         **asdict(opt.reading(use_form, assume_ras, fill_nan, volume, series, series_in)),
         overwrite=overwrite,
     )

@@ -232,3 +232,22 @@ def centroid(profiles: Sequence[NDArray[np.int64]]) -> tuple[float, ...]:
     0.3333333333333333
     """
     return tuple(float(np.average(np.arange(len(counts)), weights=counts)) for counts in profiles)
+
+
+THIN_SHARE = 0.25
+"""The central slice gives way to the fullest one when it holds less than this share of its voxels."""
+
+
+def middle_voxel(mask: NDArray[np.bool_]) -> Triple:
+    """The voxel at the centroid; along an axis where its slice holds little, the fullest slice's.
+
+    >>> middle_voxel(np.ones((3, 5, 1), bool))
+    (1, 2, 0)
+    """
+    point = []
+    along = profiles(mask)
+    for counts, middle in zip(along, map(round, centroid(along)), strict=True):
+        thin = counts[middle] < THIN_SHARE * counts.max()
+        point.append(int(counts.argmax()) if thin else middle)
+    i, j, k = point
+    return i, j, k

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from medseg.core.boxes import Box, label_boxes
+from medseg.core.boxes import Box, Triple, label_boxes, middle_voxel
 from medseg.core.structures import Structure
 from medseg.core.volume import FileForm, Grid, LabelMap
 
@@ -26,6 +26,7 @@ class Instance:
         number: its value in the map of instances, from 1.
         value, structure: value and name of the structure.
         box: of its voxels.
+        middle: the voxel to show it at, see `middle_voxel`.
         voxels, volume_ml: how large it is.
         longest_mm: between the two corners of its voxels that lie farthest apart; on a grid of one slice, in
             the plane.
@@ -36,6 +37,7 @@ class Instance:
     value: int
     structure: str
     box: Box
+    middle: Triple
     voxels: int
     volume_ml: float
     longest_mm: float
@@ -84,14 +86,17 @@ def instance_map(
     flat = tuple(axis for axis, n in enumerate(grid.shape) if n == 1)
     items = []
     for number in sorted(boxes):
-        mask = numbers[boxes[number]] == number
+        box = Box.of(boxes[number])
+        mask = numbers[box.slices] == number
+        i, j, k = (start + n for start, n in zip(box.start, middle_voxel(mask), strict=True))
         voxels = int(np.count_nonzero(mask))
         items.append(
             Instance(
                 number,
                 owners[number].value,
                 owners[number].name,
-                Box.of(boxes[number]),
+                box,
+                (i, j, k),
                 voxels,
                 grid.volume_ml(voxels),
                 longest_mm(mask, grid.affine[:3, :3], flat),

@@ -142,7 +142,8 @@ def write_page(
     Raises:
         MedsegError: the page cannot be written.
     """
-    from medseg.reporting.case.page import ReportOptions, report_cohort
+    from medseg.reporting.case.options import ReportOptions
+    from medseg.reporting.case.page import report_cohort
     from medseg.reporting.cohort.content import Failure
 
     small = {case: picture(page) for case, page in found.pages.items()}

@@ -308,7 +308,8 @@ def _with_page(
         MedsegError: the file cannot be written.
     """
     from medseg.metrics.measurement import Measurement
-    from medseg.reporting.case.page import ReportOptions, case_of, write_page
+    from medseg.reporting.case.options import ReportOptions
+    from medseg.reporting.case.page import case_of, write_page
     from medseg.reporting.drawing.thumbnails import thumbnail_png
 
     options = ReportOptions(

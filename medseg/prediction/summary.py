@@ -24,7 +24,7 @@ from medseg.segmentation.segmenter import Segmenter
 from medseg.segmentation.verdict import Quality
 
 if TYPE_CHECKING:
-    from medseg.reporting.case.page import ReportOptions
+    from medseg.reporting.case.options import ReportOptions
 
 
 def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected]:
@@ -180,7 +180,7 @@ def page_options(
 
     The Dice to expect is shown only of a model whose calibration was right on shifted scans too.
     """
-    from medseg.reporting.case.page import ReportOptions
+    from medseg.reporting.case.options import ReportOptions
 
     scores = {name: e.dice for name, e in expected.items() if e.dice is not None}
     return ReportOptions(
@@ -193,4 +193,5 @@ def page_options(
         coverage=COVERAGE if evidence.calibration is None else evidence.calibration.coverage,
         expected_dice=scores if may_show_dice(evidence) else {},
         viewer=viewer,
+        instances=found.instances,
     )

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from medseg.core.instances import Instance
 from medseg.core.numbers import millilitres, number, three_figures
 from medseg.core.sides import without_side
 from medseg.metrics.lesions import LesionRow
@@ -192,6 +193,30 @@ def asymmetry_table(case: ReportCase) -> Table:
 ONE_SIDE = "n/a – one side not labelled"
 
 
+def instance_table(case: ReportCase) -> Table:
+    """The instances by number, `MOST_INSTANCES` of each structure at most, which are the largest.
+
+    Where the page has a viewer, each number leads to its place there.
+    """
+    colours = {row.name: row.colour for row in case.rows}
+    by_name: dict[str, list[Instance]] = {}
+    for one in case.instances:
+        by_name.setdefault(one.structure, []).append(one)
+    kept = [one for found in by_name.values() for one in found[:MOST_INSTANCES]]
+    columns = {
+        "Number": [str(one.number) for one in kept],
+        "Structure": [one.structure for one in kept],
+        "Volume ml": [millilitres(one.volume_ml) for one in kept],
+        "Longest diameter mm": [number(one.longest_mm, 1) for one in kept],
+    }
+    if any(one.score is not None for one in kept):
+        columns["Score"] = [number(one.score, 2) for one in kept]
+    shown = [colours[one.structure] for one in kept]
+    table = _table(list(columns), list(columns.values()), shown, ("Structure",))
+    links = ("#voxel-" + "-".join(map(str, one.middle)) for one in kept)
+    return replace(table, links=() if case.viewer is None else tuple(links))
+
+
 def lesion_table(case: ReportCase) -> Table:
     """The lesions, the largest of each structure first; what comes after `MOST_LESIONS` is counted."""
     colours = {row.name: row.colour for row in case.rows}
@@ -219,6 +244,9 @@ def lesion_table(case: ReportCase) -> Table:
     shown = [colours[name] for name in columns["Structure"]]
     return _table(list(columns), list(columns.values()), shown, ("Outcome",))
 
+
+MOST_INSTANCES = 100
+"""Instances of one structure that have a row."""
 
 MOST_LESIONS = 12
 """Lesions of one structure that are listed one by one."""

@@ -103,6 +103,11 @@ ASYMMETRY: Pair = (
     "100 (L − R) / ((L + R) / 2) in per cent, where L and R are the volumes on the patient’s left and right. "
     "It is positive if the left is larger. Healthy people have some asymmetry too.",
 )
+INSTANCE: Pair = (
+    "Instances",
+    "The single objects of a structure, numbered from the largest. The longest diameter is the largest "
+    "distance between two corners of an object’s voxels, in any direction.",
+)
 EXPECTED_DICE: Pair = (
     "Expected Dice",
     "The Dice that a comparison with a reference would probably give, predicted from the cases on which the "
@@ -165,6 +170,7 @@ def case_definitions(case: ReportCase) -> tuple[Pair, ...]:
         shown += [*ACCURACY, *surface, RECALL, EMPTY]
     shown += [ASYMMETRY] if case.asymmetry else []
     shown += [SIGNED, MEAN[case.mode]] if case.surfaces else []
+    shown += [INSTANCE] if case.instances else []
     if case.lesions:
         shown.append(LESION if case.has_reference else COMPONENT)
     return tuple(shown)

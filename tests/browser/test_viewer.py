@@ -7,6 +7,7 @@ import base64
 import hashlib
 import io
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -229,6 +230,13 @@ def test_it_asks_for_nothing_and_complains_of_nothing(browser: Browser, tmp_path
     names = page.evaluate("[...document.querySelectorAll('.viewer-name')].map(e => e.textContent)")
     assert names == [EVIL, "green"]
     page.click(".viewer-places button")
+    assert slices(page) == [3, 2, 1]
+
+
+def test_a_link_that_names_a_voxel_leads_to_it(browser: Browser, tmp_path: Path) -> None:
+    made = standard()
+    page = opened(browser, tmp_path, replace(made, html=made.html + '<p><a href="#voxel-1-2-3">4</a></p>'))
+    page.click("p a")
     assert slices(page) == [3, 2, 1]
 
 

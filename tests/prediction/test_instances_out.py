@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
-from commands import done
+from commands import done, refused
 from models import tiny_model
 
 from medseg.classical.spec import InstancesSpec
@@ -53,3 +55,44 @@ def test_a_folder_goes_on_and_its_numbers_are_no_predictions(folder: Path) -> No
     found = done("evaluate", folder / "out", folder / "data" / "labelsTr", "--no-surface", "--json").json()
     assert isinstance(found, dict)
     assert (len(found["cases"]), found["warnings"]) == (3, [])
+
+
+def test_a_page_lists_the_instances_and_leads_to_them(folder: Path) -> None:
+    scan = min((folder / "data" / "imagesTr").iterdir())
+    out = folder / "a_seg.nii.gz"
+    done("predict", scan, "-m", folder / "m.safetensors", "-o", out, "--report")
+    first = json.loads((folder / "a_seg.json").read_text())["instances"][0]
+    page = (folder / "a_report.html").read_text()
+    assert "Each instance in a slice through its middle" in page
+    middle = re.search(r'<a href="#voxel-(\d+)-(\d+)-(\d+)">1</a>', page)
+    assert middle is not None
+    numbers = read_labels(folder / "a_inst.nii.gz")
+    assert f"{first['longest_mm']:.1f}" in page
+    low, high = np.array(first["box_mm"]) / numbers.grid.spacing_mm
+    assert all(a <= int(n) < b for a, n, b in zip(low, middle.groups(), high, strict=True))
+    done("report", out, scan, "-o", folder / "again.html")
+    assert "Each instance in a slice through its middle" in (folder / "again.html").read_text()
+    done("report", out, scan, "-o", folder / "again.pdf")
+
+
+def test_a_page_of_changed_labels_takes_no_stored_instances(folder: Path) -> None:
+    scan = min((folder / "data" / "imagesTr").iterdir())
+    out = folder / "a_seg.nii.gz"
+    done("predict", scan, "-m", folder / "m.safetensors", "-o", out)
+    image = nib.load(out)
+    changed = np.asarray(image.dataobj).copy()
+    changed[:4] = 0
+    nib.save(nib.Nifti1Image(changed, image.affine, image.header), out)
+    done("report", out, scan, "-o", folder / "b.html")
+    assert "Each instance" not in (folder / "b.html").read_text()
+
+
+def test_instances_of_another_segmentation_are_refused(folder: Path) -> None:
+    scan = min((folder / "data" / "imagesTr").iterdir())
+    out = folder / "a_seg.nii.gz"
+    done("predict", scan, "-m", folder / "m.safetensors", "-o", out)
+    image = nib.load(out)
+    stray = np.where(np.asarray(image.dataobj) == 0, 9, 0).astype(np.uint8)
+    nib.save(nib.Nifti1Image(stray, image.affine), folder / "stray.nii.gz")
+    line = refused(3, "report", out, scan, "-o", folder / "b.html", "--instances", folder / "stray.nii.gz")
+    assert "has 1 instance outside every structure, such as 9" in line

@@ -19,7 +19,8 @@ from medseg.findings.finding import NO_DOUBT, Finding, sentences
 from medseg.io import digest_of_files, read_labels, read_volume
 from medseg.metrics.case import evaluate_case
 from medseg.metrics.scores import Scores
-from medseg.reporting.case.page import ReportOptions, case_of, report, report_cohort
+from medseg.reporting.case.options import ReportOptions
+from medseg.reporting.case.page import case_of, report, report_cohort
 from medseg.reporting.drawing.palette import LARGEST_PNG_BYTES
 from medseg.segmentation.prediction import CHANGED, SCHEMA, stated_intervals, stated_verdict
 

@@ -38,7 +38,8 @@ from PIL import Image
 from medseg.core.structures import from_labels
 from medseg.data.phantom import phantom_case
 from medseg.io.dicom.source import PATIENT_AND_STUDY
-from medseg.reporting.case.page import ReportOptions, report
+from medseg.reporting.case.options import ReportOptions
+from medseg.reporting.case.page import report
 from medseg.reporting.drawing import figures, palette, plotting, thumbnails
 from medseg.reporting.drawing.canvas import Canvas
 

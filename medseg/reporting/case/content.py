@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.instances import Instance
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid
 from medseg.findings.finding import Finding
@@ -111,6 +112,8 @@ class ReportCase:
         asymmetry: one a pair of left and right structures.
         coverage: share of the volumes by the reference that the intervals of `rows` are to hold.
         viewer: for the page in HTML.
+        instances: the single objects of structures, in the order of their numbers.
+        instances_picture: of the largest of them.
         verdict_known: whether `flags` hold what the model said of its own result, if it said anything.
         mode: the definition of a surface that the distances have.
     """
@@ -132,6 +135,8 @@ class ReportCase:
     viewer: PageViewer | None = None
     verdict_known: bool = True
     mode: SurfaceMode = "surfel"
+    instances: tuple[Instance, ...] = ()
+    instances_picture: Picture | None = None
 
     @property
     def has_surface_dice(self) -> bool:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from medseg.core.software import SOFTWARE
-from medseg.core.structures import StructureSet, Total, value_counts
+from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.label_files import label_values
 from medseg.findings.finding import Finding, from_warnings, is_doubtful, ordered
@@ -20,75 +20,23 @@ from medseg.findings.scan import check_grid
 from medseg.io import ReadOptions, digest_of, is_dicom_folder, read_label_file, read_scan
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 from medseg.io.names import require_page, stem_and_suffix
-from medseg.metrics.case import Tolerance, ignored_nowhere
-from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows
+from medseg.metrics.case import ignored_nowhere
+from medseg.metrics.lesions import LesionRow, lesion_rows
 from medseg.metrics.measurement import Measurement, measure
 from medseg.metrics.scores import Scores
 from medseg.metrics.volumes import asymmetries, intracranial_ml
 from medseg.reporting import html, words
 from medseg.reporting.case.content import ReportCase, case_from_result, rows_from_labels
+from medseg.reporting.case.options import ReportOptions
 from medseg.reporting.case.pictures import with_pictures
 from medseg.reporting.cohort.content import Failure, cohort_from_results
-from medseg.segmentation.prediction import Verdict, stated_verdict
+from medseg.segmentation.instances import read_instances, stored_instances
+from medseg.segmentation.prediction import stated_verdict
 
 MEASURED = ("sheared",)
 """Findings that the measurement against a reference states itself."""
 
 Scan = Path | Mapping[str, Path]
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """What a page may be told beyond its files.
-
-    Attributes:
-        case_id: what to call the case; the segmentation's stem, without `_seg`, when empty.
-        channel: the channel shown; the first when empty.
-        window: intensities shown black and white; percentiles when None.
-        tolerance_mm: of the surface Dice, for all structures or by name.
-        facts: label and value pairs on how the segmentation was made: model, hash, settings.
-        expected_ml: smallest and largest volume met in training, by structure.
-        findings: of the prediction, which a reader must know.
-        totals: volumes to state that several structures make up together.
-        created: a date to print; none keeps the page the same for the same input.
-        lesions: names of the structures whose lesions are listed; None lists those whose name says so.
-        rule: when a lesion is found.
-        intervals_ml: within which the volumes by a reference are expected, by structure.
-        coverage: share of the volumes that such intervals are to hold.
-        expected_dice: by structure; only from a calibration that was checked on shifted scans too.
-        viewer: whether an HTML page lets the reader scroll through all slices.
-        ignore: the value of the reference's voxels that a reader asked to ignore, to tell whether it occurs.
-        verdict_known: whether `findings` hold what the model said of its result, if it said anything.
-        labels_judged: whether `findings` hold all there is to say of the labels; else they are looked at.
-    """
-
-    case_id: str = ""
-    channel: str = ""
-    window: tuple[float, float] | None = None
-    tolerance_mm: Tolerance = None
-    facts: Mapping[str, str] = field(default_factory=dict)
-    expected_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    findings: tuple[Finding, ...] = ()
-    totals: tuple[Total, ...] = ()
-    created: str | None = None
-    lesions: tuple[str, ...] | None = None
-    rule: LesionRule = GLIOMA
-    intervals_ml: Mapping[str, tuple[float, float]] = field(default_factory=dict)
-    coverage: float = 0.9
-    expected_dice: Mapping[str, float] = field(default_factory=dict)
-    viewer: bool = True
-    ignore: int | None = None
-    verdict_known: bool = True
-    labels_judged: bool = False
-
-    def with_verdict(self, verdict: Verdict) -> ReportOptions:
-        """The options, with what a prediction's summary says of it."""
-        return replace(
-            self,
-            findings=(*self.findings, *verdict.findings),
-            verdict_known=verdict.known,
-            labels_judged=verdict.complete,
-        )
 
 
 def report(
@@ -100,6 +48,7 @@ def report(
     out: Path,
     options: ReportOptions | None = None,
     reading: ReadOptions | None = None,
+    instances: Path | None = None,
     overwrite: bool = False,
 ) -> ReportCase:
     """Write the page about one case, with what `predict` left beside the segmentation of its doubts.
@@ -112,6 +61,7 @@ def report(
         out: the page, an `.html` or a `.pdf` file.
         options: what else the page is told.
         reading: decisions the files leave open.
+        instances: a map of numbered instances; None for what `predict` left beside the segmentation.
         overwrite: whether an existing page may be replaced.
 
     Returns:
@@ -135,6 +85,10 @@ def report(
         volume.grid.require(truth.grid, "scan and reference", str(reference))
     case_id = options.case_id or stem_and_suffix(seg)[0].removesuffix("_seg")
     options = replace(options, case_id=case_id).with_verdict(stated_verdict(seg))
+    if instances is None:
+        options = replace(options, instances=stored_instances(seg, labels, structures))
+    else:
+        options = replace(options, instances=read_instances(instances, labels, structures))
     hashes = {"Scan SHA-256": digest_of(scan), "Segmentation SHA-256": digest_of(seg)}
     if reference is not None:
         hashes["Reference SHA-256"] = digest_of(reference)
@@ -250,6 +204,9 @@ def case_of(
     volume.grid.require(labels.grid, "scan and segmentation")
     known = volume.form.orientation_known
     names = structures.lesions if options.lesions is None else options.lesions
+    if options.instances is not None and against is None:
+        apart = {one.structure for one in options.instances.items}
+        names = tuple(name for name in names if name not in apart)
     raised = _findings(volume, labels, structures, options, names, known)
     if against is None:
         case = ReportCase(options.case_id, rows_from_labels(labels.array, labels.grid, structures), raised)
@@ -279,6 +236,7 @@ def case_of(
         reference=true,
         compared=() if against is None else against.surfaces(),
         window=options.window,
+        instances=options.instances,
         scroll=options.viewer,
     )
 

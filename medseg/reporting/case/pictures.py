@@ -9,16 +9,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.instances import InstanceMap
 from medseg.core.numbers import MINUS
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid
 from medseg.metrics.signed import Compared
 from medseg.reporting.case.content import Picture, ReportCase, StructureRow
 from medseg.reporting.drawing.figures import slices_png
+from medseg.reporting.drawing.instances import instances_png
 from medseg.reporting.drawing.views import Place, centre_views, place_views, window_of, worst_places
 from medseg.reporting.viewer.viewer import viewer
 
 Image = NDArray[Any]
+
+MOST_INSTANCES = 24
+"""Instances that are shown, the largest."""
 
 MOST_PLACES = 3
 """Structures shown where they differ most."""
@@ -34,6 +39,7 @@ def with_pictures(
     reference: Image | None = None,
     compared: Sequence[Compared] = (),
     window: tuple[float, float] | None = None,
+    instances: InstanceMap | None = None,
     scroll: bool = True,
 ) -> ReportCase:
     """The case with its pictures and, if wanted, the viewer.
@@ -47,6 +53,7 @@ def with_pictures(
         reference: label values of the reference, (I, J, K).
         compared: the structures whose surfaces are shown, see `metrics.signed`.
         window: intensities shown black and white; `window_of(image)` when None.
+        instances: the single objects of structures, on the same grid.
         scroll: whether to add the viewer.
     """
     shown, known = window or window_of(image), case.orientation_known
@@ -63,6 +70,8 @@ def with_pictures(
         case,
         pictures=tuple(pictures),
         surfaces=surfaces,
+        instances=instances.items if instances else (),
+        instances_picture=instances_picture(image, instances, structures, **look) if instances else None,
         window=shown,
         viewer=viewer(image, labels, grid, structures, reference=reference, places=buttons, **look)
         if scroll
@@ -186,6 +195,32 @@ def surface_picture(
     )
     alt = "Histograms and maps of the signed distances between the surfaces"
     return Picture("Signed surface distance", drawn, alt, caption)
+
+
+def instances_picture(
+    image: Image,
+    instances: InstanceMap,
+    structures: StructureSet,
+    *,
+    window: tuple[float, float],
+    orientation_known: bool = True,
+) -> Picture | None:
+    """The largest instances, each close up; None where there is none."""
+    largest = sorted(instances.items, key=lambda one: (-one.voxels, one.number))[:MOST_INSTANCES]
+    if not largest:
+        return None
+    shown = sorted(largest, key=lambda one: one.number)
+    drawn = instances_png(
+        image, instances, shown, structures, window=window, orientation_known=orientation_known
+    )
+    left_out = len(instances) - len(shown)
+    caption = (
+        "The numbers are those of the table below, and the values of the map of instances. Other instances "
+        "are outlined in grey."
+    ) + (f" The {MOST_INSTANCES} largest of {len(instances)} are shown." if left_out else "")
+    return Picture(
+        "Each instance in a slice through its middle", drawn, "Slices of single instances", caption
+    )
 
 
 def _reading(orientation_known: bool, has_reference: bool, window: tuple[float, float]) -> str:

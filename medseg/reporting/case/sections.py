@@ -10,7 +10,14 @@ from medseg.findings.finding import DOUBTFUL, NO_DOUBT, REFUSED, Finding, is_dou
 from medseg.metrics.lesions import LesionOutcome
 from medseg.reporting import words
 from medseg.reporting.case.content import Picture, ReportCase
-from medseg.reporting.tables import Table, asymmetry_table, case_table, lesion_table, surface_table
+from medseg.reporting.tables import (
+    Table,
+    asymmetry_table,
+    case_table,
+    instance_table,
+    lesion_table,
+    surface_table,
+)
 
 NO_FLAG_OF_OUTLINES = (
     "The checks of the outlines raised no flag; the model’s confidence in its result is unknown here. The "
@@ -88,6 +95,7 @@ def case_sections(case: ReportCase) -> tuple[Section, ...]:
         _numbers(case),
         Section("sides", "Left and right", _sides(case)),
         Section("surfaces", "Surface distances", _surfaces(case)),
+        Section("instances", "Instances", _instances(case)),
         Section("lesions", "Lesions" if case.has_reference else "Connected components", _lesions(case)),
         Section("definitions", words.DEFINITIONS, (Pairs(words.case_definitions(case)),)),
         Section("facts", words.PROVENANCE, (Pairs(case.facts),) if case.facts else ()),
@@ -123,6 +131,15 @@ def _surfaces(case: ReportCase) -> tuple[Block, ...]:
     if case.surfaces is None:
         return ()
     return Figure(case.surfaces), Numbers(surface_table(case))
+
+
+def _instances(case: ReportCase) -> tuple[Block, ...]:
+    if not case.instances:
+        return ()
+    counts = Counter(one.structure for one in case.instances)
+    said = Text(" ".join(f"{name}: {counts[name]}." for name in counts))
+    picture = () if case.instances_picture is None else (Figure(case.instances_picture),)
+    return said, *picture, Numbers(instance_table(case))
 
 
 def _lesions(case: ReportCase) -> tuple[Block, ...]:

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core import affine as aff
-from medseg.core.boxes import Slices, bounding_box, centroid, profiles, whole, widened
+from medseg.core.boxes import Slices, bounding_box, middle_voxel, whole, widened
 from medseg.core.lookup import looked_up
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid
-from medseg.metrics.signed import Compared, Mask, Point, SignedSurfaces
+from medseg.metrics.signed import Compared, Point, SignedSurfaces
 
 Image = NDArray[Any]
 
@@ -84,7 +84,7 @@ def centre_views(
         heading = "Centre of the scan (no structure is labelled)"
         return [View(heading, image, labels, reference, grid, middle, (0, 0, 0), grid.shape)]
     heading = "Whole slices"
-    whole = View(heading, image, labels, reference, grid, centre(marked), (0, 0, 0), grid.shape)
+    whole = View(heading, image, labels, reference, grid, middle_voxel(marked), (0, 0, 0), grid.shape)
     box = _closeup(marked, grid)
     if closeup and _is_small(box, grid.shape):
         return [whole, _cropped(replace(whole, heading="The same slices, enlarged"), box)]
@@ -138,13 +138,21 @@ def _known(labels: Image, structures: StructureSet) -> NDArray[np.bool_]:
 
 def _closeup(mask: NDArray[np.bool_], grid: Grid) -> Slices:
     """Voxels around the mask, a margin in millimetres added; all where it has none."""
-    margins = [max(2, round(CLOSEUP_MARGIN_MM / spacing)) for spacing in grid.spacing_mm]
-    return widened(bounding_box(mask) or whole(grid.shape).slices, margins, grid.shape)
+    return widened(bounding_box(mask) or whole(grid.shape).slices, _margins(grid), grid.shape)
+
+
+def _margins(grid: Grid) -> list[int]:
+    return [max(2, round(CLOSEUP_MARGIN_MM / spacing)) for spacing in grid.spacing_mm]
 
 
 def _is_small(box: Slices, shape: tuple[int, ...]) -> bool:
     shares = [(s.stop - s.start) / n for s, n in zip(box, shape, strict=True) if n > 1]
     return bool(shares) and sorted(shares)[-1] < CLOSEUP_BELOW
+
+
+def closeup_view(view: View, box: Slices, point: Point) -> View:
+    """What lies in a box and a margin around it, through a voxel of the whole view."""
+    return _cropped(replace(view, point=point), widened(box, _margins(view.grid), view.grid.shape))
 
 
 def _cropped(view: View, box: Slices) -> View:
@@ -190,19 +198,5 @@ def _only_in_one(
     if in_reference == in_labels:
         return None
     said = "in the reference, no voxels labelled" if in_reference else "labelled, not in the reference"
-    middle = centre(masks[0] if in_reference else masks[1])
+    middle = middle_voxel(masks[0] if in_reference else masks[1])
     return Place(structure, middle, f"{structure.name}: {said}", math.inf)
-
-
-THIN_SHARE = 0.25
-"""The central slice gives way to the fullest one when it holds less than this share of its voxels."""
-
-
-def centre(mask: Mask) -> Point:
-    """The voxel at the centroid; along an axis where its slice holds little, the fullest slice's."""
-    point = []
-    along = profiles(mask)
-    for counts, middle in zip(along, map(round, centroid(along)), strict=True):
-        thin = counts[middle] < THIN_SHARE * counts.max()
-        point.append(int(counts.argmax()) if thin else middle)
-    return tuple(point)  # type: ignore[return-value]

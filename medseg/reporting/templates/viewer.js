@@ -563,6 +563,7 @@ class Viewer {
       this.change();
     });
     this.fillPlaces();
+    this.followLinks();
     this.fillWindow();
   }
 
@@ -591,6 +592,17 @@ class Viewer {
       this[what] = box.checked;
       this.change();
     });
+  }
+
+  // Links of the page that name a voxel lead to it.
+  followLinks() {
+    for (const link of document.querySelectorAll('a[href^="#voxel-"]')) {
+      link.addEventListener("click", event => {
+        event.preventDefault();
+        this.move(link.hash.split("-").slice(1).map(Number));
+        this.root.scrollIntoView({ block: "nearest" });
+      });
+    }
   }
 
   fillPlaces() {
