@@ -12,12 +12,12 @@ PACKAGE = Path(__file__).parents[2] / "medseg"
 
 ORDER = (
     ("core",), ("findings",), ("io",), ("preparation",), ("metrics",), ("classical",), ("model",),
-    ("augment", "networks", "losses"), ("inference",), ("data",), ("segmentation",), ("reporting",),
-    ("prediction",), ("training",), ("evaluation",), ("api",), ("cli",),
+    ("augment", "networks", "losses"), ("instances",), ("inference",), ("data",), ("segmentation",),
+    ("reporting",), ("prediction",), ("training",), ("evaluation",), ("api",), ("cli",),
 )  # fmt: skip
 RANK = {room: n for n, rooms in enumerate(ORDER) for room in rooms}
 
-TORCH_ROOMS = ("augment", "networks", "losses", "training", "inference/engines/torch.py")
+TORCH_ROOMS = ("augment", "networks", "losses", "instances", "training", "inference/engines/torch.py")
 OWNERS = {
     r"\bhashlib\b": ("core/digest.py", "io/digest.py"),
     r"\bfind_objects\b": ("core/boxes.py",),
