@@ -22,7 +22,7 @@ from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions
 from medseg.io.objects import Source, array_of, as_labels, is_path, is_placed
 from medseg.metrics.case import SurfaceMode, Tolerance
-from medseg.metrics.instances import InstanceRule
+from medseg.metrics.instances import InstanceRule, Kind
 from medseg.segmentation.result import Segmentation
 
 
@@ -54,7 +54,7 @@ def evaluate(
     mode: SurfaceMode | None = None,
     protocol: str = "",
     lesions: Sequence[str] = (),
-    instances: bool | InstanceRule = False,
+    instances: bool | Kind | InstanceRule = False,
     threads: int = 0,
     workers: int = 1,
     output: str | Path | None = None,
@@ -85,7 +85,9 @@ def evaluate(
         mode: definition of a surface, "surfel" (the default) or "voxel".
         protocol: of a challenge: "promise12", "brats2023", "brats2023-men", "brats2023-met".
         lesions: structures to measure lesion by lesion.
-        instances: match the connected pieces of each structure: panoptic quality.
+        instances: match single objects: panoptic quality. They are the connected "components" of each
+            structure (or True), what has one of the label "values", or what has one number in the "maps" of
+            instances beside files.
         threads: that work on one case; 0 for all processors.
         workers: processes that measure the files of a folder, a case each.
         output: a folder, to which everything about files is written.
@@ -122,7 +124,7 @@ def evaluate(
         mode=mode,
         protocol=protocol,
         lesions=lesions,
-        instances=InstanceRule() if instances is True else instances or None,
+        instances=_rule(instances),
         threads=threads,
     )
     reading = ReadOptions(
@@ -144,6 +146,12 @@ def evaluate(
         reading=reading,
         progress=progress,
     )
+
+
+def _rule(instances: bool | Kind | InstanceRule) -> InstanceRule | None:
+    if isinstance(instances, str):
+        return InstanceRule(of=instances)
+    return InstanceRule() if instances is True else instances or None
 
 
 def _taken_apart(

@@ -18,6 +18,7 @@ from medseg.core.errors import PartialBatchError, UsageError, counted
 if TYPE_CHECKING:
     from medseg.evaluation.result import Evaluation
     from medseg.metrics.case import SurfaceMode
+    from medseg.metrics.instances import Kind
 
 RECENT = 20
 """Cases from whose times the time that is left is told."""
@@ -60,7 +61,12 @@ Lesions = Annotated[
     typer.Option("--lesions", help="Measure this structure lesion by lesion. Repeatable."),
 ]
 Instances = Annotated[
-    bool, typer.Option("--instances", help="Also match connected components (panoptic quality).")
+    str,
+    typer.Option(
+        "--instances",
+        help="Also match single objects (panoptic quality): components, values (each label value is one), or "
+        "maps (the numbers in NAME_inst beside each label file).",
+    ),
 ]
 CohortCsv = Annotated[
     Path | None, typer.Option("--cohort-csv", help="Write the statistics of the cohort to this CSV file.")
@@ -103,7 +109,7 @@ def command(
     protocol: Protocol = "",
     anchors: Anchors = None,
     lesions: Lesions = None,
-    instances: Instances = False,
+    instances: Instances = "",
     csv: opt.Csv = None,
     cohort_csv: CohortCsv = None,
     out: Out = None,
@@ -141,7 +147,7 @@ def command(
         protocol=protocol,
         anchors=anchors,
         lesions=lesions or (),
-        instances=InstanceRule() if instances else None,
+        instances=InstanceRule(of=cast("Kind", instances)) if instances else None,
         model=name,
         **_shared(workers, threads, ref or pred),
         out=folder,

@@ -12,7 +12,7 @@ from medseg.core.errors import GeometryError, InputError, UsageError
 from medseg.core.structures import StructureSet
 from medseg.evaluation import pool, protocols
 from medseg.evaluation.folder import EvaluationFolder
-from medseg.evaluation.label_names import ignoring, known_values
+from medseg.evaluation.label_names import ignoring, known_values, of_one_kind
 from medseg.evaluation.measure import EvaluationOptions, Measured, Scan, Task, died, measure
 from medseg.evaluation.pairs import has_several, pair_files, references_of
 from medseg.evaluation.result import Evaluation, settings_content
@@ -102,6 +102,8 @@ def evaluate(
     pairs, structures, more = known_values(pairs, structures, ref, challenge, workers)
     structures, left_out = (structures, ()) if ignore is None else ignoring(structures, ignore)
     more = (*more, *left_out)
+    if instances and instances.of == "values":
+        structures = of_one_kind(structures)
     options = EvaluationOptions(tolerance_mm, tolerance_source, surface, mode, threads, challenge)
     options = with_rules(options, structures, lesions, instances)
     options = replace(options, reading=(reading or ReadOptions()).of_labels(2))

@@ -102,6 +102,12 @@ def ignoring(structures: StructureSet, value: int) -> tuple[StructureSet, tuple[
     return StructureSet(kept, value), tuple(said)
 
 
+def of_one_kind(structures: StructureSet) -> StructureSet:
+    """One structure of all values, each of which is an instance of it."""
+    whole = Structure(1, "object", members=structures.label_values)
+    return StructureSet((whole,), structures.ignore)
+
+
 def _regions(challenge: protocols.Protocol, found: StructureSet) -> StructureSet:
     """The challenge's own regions, where the files hold no other values than theirs."""
     regions = challenge.regions or StructureSet()

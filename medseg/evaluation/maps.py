@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import LabelMap
 from medseg.evaluation import protocols
 from medseg.evaluation.evaluate import challenge_of, with_rules
-from medseg.evaluation.label_names import ignoring, require_some
+from medseg.evaluation.label_names import ignoring, of_one_kind, require_some
 from medseg.evaluation.measure import EvaluationOptions, Maps, measure_maps
 from medseg.evaluation.result import Evaluation
 from medseg.findings.finding import Finding
@@ -61,6 +62,10 @@ def evaluate_maps(
         structures, left_out = ignoring(structures, ignore)
     if structures.ignore is not None:
         reference = replace(reference, ignore=structures.ignore)
+    if instances and instances.of == "maps":
+        raise UsageError("maps of instances lie beside files, and labels in memory do not", hint="give files")
+    if instances and instances.of == "values":
+        structures = of_one_kind(structures)
     options = EvaluationOptions(tolerance_mm, "", surface, mode, threads, challenge)
     options = with_rules(options, structures, lesions, instances)
     case, rows, _ = measure_maps(Maps(predicted, reference), structures, options)

@@ -23,6 +23,7 @@ from medseg.io.atomic import atomic_write
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
+from medseg.segmentation.instances import instances_beside, read_instances, read_numbers
 from medseg.segmentation.prediction import stated_verdict
 
 MISSING = "the prediction is missing"
@@ -105,10 +106,11 @@ class Measured:
 
 
 class Maps(NamedTuple):
-    """A pair in memory, on one grid."""
+    """A pair in memory, on one grid, with the numbers of their instances where these were asked for."""
 
     predicted: LabelMap
     reference: LabelMap
+    numbers: tuple[LabelMap, LabelMap] | None = None
 
 
 def measure(task: Task) -> Measured:
@@ -140,7 +142,7 @@ def _stated(pair: FilePair, measured: Measured) -> tuple[Finding, ...]:
 
 def _contained(task: Task) -> tuple[Measured, Maps | None]:
     """What became of a case, and its maps where it has just been measured."""
-    digests = _digests(task.pair)
+    digests = _digests(task.pair, task.options)
     found: MedsegError
     try:
         finished = _finished(task, digests)
@@ -205,10 +207,11 @@ def measure_maps(
         case_id=case_id,
         threads=options.threads,
         instances=options.instances,
+        numbers=None if maps.numbers is None else (maps.numbers[0].array, maps.numbers[1].array),
     )
     if failure is not None:
         case = replace(case, failure=failure, doubts=())
-    maps = Maps(*without_ignored(*maps))
+    maps = Maps(*without_ignored(maps.predicted, maps.reference), maps.numbers)
     if options.protocol is not None:
         case = options.protocol.extended(case, maps.predicted, maps.reference, structures, options.threads)
     return *_with_lesions(case, maps, structures, options), maps
@@ -232,9 +235,20 @@ def _read(task: Task) -> tuple[Maps, MedsegError | None]:
         fault, predicted = found, None
         reference, _ = read_pair(replace(pair, prediction=None), structures)
     if predicted is None:
-        nothing = np.broadcast_to(np.uint8(0), reference.grid.shape)
-        predicted = LabelMap(nothing, reference.grid, reference.form)
-    return Maps(predicted, reference), fault
+        predicted = _nothing(reference)
+    numbers = None
+    if task.options.instances and task.options.instances.of == "maps":
+        usable = pair.prediction if fault is None else None
+        numbers = (
+            _nothing(reference) if usable is None else read_numbers(usable, reference.grid),
+            read_numbers(pair.reference, reference.grid),
+        )
+    return Maps(predicted, reference, numbers), fault
+
+
+def _nothing(like: LabelMap) -> LabelMap:
+    """A map without voxels on the grid of another."""
+    return LabelMap(np.broadcast_to(np.uint8(0), like.grid.shape), like.grid, like.form)
 
 
 def _require_one_grid(pair: FilePair, reference: LabelMap, predicted: LabelMap | None) -> None:
@@ -318,6 +332,9 @@ def _with_page(
     )
     if task.pair.prediction is not None:
         options = options.with_verdict(stated_verdict(task.pair.prediction))
+        if maps.numbers is not None:
+            beside = instances_beside(task.pair.prediction)
+            options = replace(options, instances=read_instances(beside, maps.predicted, task.structures))
     measurement = Measurement(maps.predicted, maps.reference, task.structures, case, measured.lesions)
     try:
         volume = read_scan(scan, task.pair.reading)
@@ -346,9 +363,12 @@ def _with_page(
     return replace(measured, page=path)
 
 
-def _digests(pair: FilePair) -> dict[str, str]:
+def _digests(pair: FilePair, options: EvaluationOptions) -> dict[str, str]:
     """Of the files of a pair that can be read."""
     paths = {"reference": pair.reference, "prediction": pair.prediction}
+    if options.instances and options.instances.of == "maps":
+        beside = {f"{role} instances": path and instances_beside(path) for role, path in paths.items()}
+        paths |= {role: path for role, path in beside.items() if path and path.is_file()}
     found = {role: _digest(path) for role, path in paths.items() if path is not None}
     return {role: text for role, text in found.items() if text}
 

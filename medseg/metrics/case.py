@@ -125,6 +125,7 @@ def evaluate_case(
     case_id: str = "",
     threads: int = 1,
     instances: InstanceRule | None = None,
+    numbers: tuple[Labels, Labels] | None = None,
 ) -> CaseResult:
     """Measure a prediction against a reference, structure by structure.
 
@@ -141,8 +142,9 @@ def evaluate_case(
         mode: the definition of a surface, see `metrics.surface`.
         case_id: what to call the case.
         threads: that work on the surfaces; 0 for all processors.
-        instances: count and match the connected components of each structure by this rule, and add the
-            values of `metrics.instances`.
+        instances: count and match the instances of each structure by this rule, and add the values of
+            `metrics.instances`.
+        numbers: of the instances in prediction and reference, (I, J, K), where the rule wants maps of them.
 
     Raises:
         GridMismatchError: the grids differ; nothing is ever resampled silently.
@@ -153,7 +155,9 @@ def evaluate_case(
     reference.grid.require(predicted.grid, "prediction and reference", case_id or None)
     pair = _Pair(reference, predicted, structures.label_values)
     distances_of = pair.distances(structures, mode, threads) if surface else None
-    matches_of = pair.instances(structures, instances) if instances else None
+    if instances and instances.of == "values":
+        numbers = predicted.array, reference.array
+    matches_of = pair.instances(structures, instances, numbers) if instances else None
     rows = []
     for structure in structures:
         counts = pair.histogram.counts(structure.label_values)
@@ -231,11 +235,14 @@ class _Pair:
         every = self._measured(self.maps, len(self.index), mode, threads)
         return lambda structure: every.of(self.index[structure.value])
 
-    def instances(self, structures: StructureSet, rule: InstanceRule) -> _Matches:
-        """Those of each structure, likewise."""
+    def instances(
+        self, structures: StructureSet, rule: InstanceRule, numbers: tuple[Labels, Labels] | None
+    ) -> _Matches:
+        """Those of each structure, likewise; the numbers are those of prediction and reference."""
+        known = None if numbers is None else numbers[::-1]
         if structures.are_regions:
-            return lambda region: match_instances(*self._masks(region), 1, rule)[0]
-        every = match_instances(*self.maps, len(self.index), rule)
+            return lambda region: match_instances(*self._masks(region), 1, rule, known)[0]
+        every = match_instances(*self.maps, len(self.index), rule, known)
         return lambda structure: every[self.index[structure.value] - 1]
 
     def _masks(self, region: Structure) -> tuple[Labels, Labels]:

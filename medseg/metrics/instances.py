@@ -1,8 +1,8 @@
 """Instance-wise metrics: which connected components were found, and how well (panoptic quality).
 
-Reference and prediction of one structure fall into connected components, its instances. A component of each
-match when their IoU is above a threshold; at 0.5 and above no component can have two matches. Below, the
-pairs are taken by descending IoU, and each component is matched once.
+Reference and prediction of one structure fall into instances: connected components, or those that a map of
+numbers tells apart. An instance of each match when their IoU is above a threshold; at 0.5 and above none can
+have two matches. Below, the pairs are taken by descending IoU, and each instance is matched once.
 
 - Recognition quality RQ = TP / (TP + FP / 2 + FN / 2), the F1 of the components;
 - segmentation quality SQ = the mean IoU of the matches;
@@ -17,18 +17,20 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medseg.core.boxes import union
 from medseg.core.components import Neighbours, components
-from medseg.core.errors import UsageError
+from medseg.core.errors import UsageError, unknown_name
 from medseg.metrics import surface as sd
 from medseg.metrics.borders import Labels
 from medseg.metrics.masks import require_same_shape
 from medseg.metrics.value import Status, Value, measured
+
+Kind = Literal["components", "values", "maps"]
 
 UNITS = {
     "pq": "1",
@@ -49,6 +51,8 @@ class InstanceRule:
         least_iou: components match when their IoU is above this.
         connectivity: neighbours that belong to the same component: 6 across faces, 18 also across
             edges, 26 also across corners. In an image of one slice 26 are the 8 of the plane.
+        of: what an instance is: a connected component, all voxels of one label value, or what has one number
+            in a map of instances.
 
     Raises:
         UsageError: a constant makes no sense.
@@ -59,8 +63,11 @@ class InstanceRule:
 
     least_iou: float = 0.5
     connectivity: Neighbours = 26
+    of: Kind = "components"
 
     def __post_init__(self) -> None:
+        if self.of not in get_args(Kind):
+            raise unknown_name("kind of instances", self.of, get_args(Kind))
         if self.connectivity not in get_args(Neighbours):
             raise UsageError(f"connectivity must be 6, 18 or 26, not {self.connectivity}")
         if not 0 <= self.least_iou < 1:
@@ -108,7 +115,11 @@ class InstanceMatch:
 
 
 def match_instances(
-    reference: Labels, predicted: Labels, count: int, rule: InstanceRule | None = None
+    reference: Labels,
+    predicted: Labels,
+    count: int,
+    rule: InstanceRule | None = None,
+    numbers: tuple[Labels, Labels] | None = None,
 ) -> tuple[InstanceMatch, ...]:
     """Find the instances of a reference in a prediction, for every label in one pass.
 
@@ -117,6 +128,8 @@ def match_instances(
         predicted: labels of the same shape.
         count: the largest label.
         rule: the constants; by default those of `InstanceRule`.
+        numbers: of the instances of reference and prediction, of the same shape, 0 for none; what has one
+            number in two labels are two instances. None takes connected components.
 
     Returns:
         For each label from 1 to `count`.
@@ -130,7 +143,11 @@ def match_instances(
     if not boxes:
         return (InstanceMatch((), 0, 0),) * count
     box = union(boxes)
-    here, there = (_Pieces.of(labels[box], rule) for labels in (reference, predicted))
+    if numbers is None:
+        here, there = (_Pieces.of(labels[box], rule) for labels in (reference, predicted))
+    else:
+        sides = zip((reference, predicted), numbers, strict=True)
+        here, there = (_Pieces.given(labels[box], known[box]) for labels, known in sides)
     iou = _matched(here, there, rule.least_iou)
     missed, extra = (np.bincount(side.labels[1:], minlength=count + 1) for side in (here, there))
     return tuple(
@@ -174,6 +191,16 @@ class _Pieces:
         own = np.zeros(sizes.size, labels.dtype)
         own[numbers] = labels
         return cls(numbers, sizes, own)
+
+    @classmethod
+    def given(cls, labels: Labels, numbers: Labels) -> _Pieces:
+        inside = (labels > 0) & (numbers > 0)
+        pairs = np.stack((labels[inside], numbers[inside]), axis=1).astype(np.int64)
+        found, places, counts = np.unique(pairs, axis=0, return_inverse=True, return_counts=True)
+        renumbered = np.zeros(labels.shape, np.uint32)
+        renumbered[inside] = places.reshape(-1) + 1
+        sizes = np.concatenate(([labels.size - len(pairs)], counts)).astype(np.intp)
+        return cls(renumbered, sizes, np.concatenate(([0], found[:, 0])))
 
 
 def _matched(here: _Pieces, there: _Pieces, least_iou: float) -> defaultdict[int, list[float]]:

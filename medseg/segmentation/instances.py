@@ -12,7 +12,7 @@ from medseg.classical.spec import InstancesSpec
 from medseg.core.errors import InputError, counted
 from medseg.core.instances import InstanceMap, instance_map
 from medseg.core.structures import Structure, StructureSet
-from medseg.core.volume import LabelMap
+from medseg.core.volume import Grid, LabelMap
 from medseg.io import read_labels
 from medseg.io.names import INSTANCES, stem_and_suffix
 from medseg.segmentation.prediction import summary_path, usable_summary
@@ -48,9 +48,41 @@ def read_instances(path: Path, labels: LabelMap, structures: StructureSet) -> In
         MedsegError: the file cannot be read, or lies on another grid.
         InputError: an instance has no voxel of a structure.
     """
-    numbers = read_labels(path)
-    labels.grid.require(numbers.grid, "segmentation and instances", str(path))
+    numbers = _on_grid(path, labels.grid)
     return instance_map(numbers.array, owners_of(numbers, labels, structures, path), labels.grid, labels.form)
+
+
+def read_numbers(seg: Path, grid: Grid) -> LabelMap:
+    """The map of instances beside a label file.
+
+    Raises:
+        InputError: there is none.
+        MedsegError: it cannot be read, or lies on another grid.
+    """
+    path = instances_beside(seg)
+    if not path.is_file():
+        raise InputError(
+            f"has no map of instances beside it ({path.name})",
+            source=seg,
+            hint="write one number for each object to that file, or measure connected components",
+        )
+    return _on_grid(path, grid)
+
+
+def instances_beside(seg: Path) -> Path:
+    """Where the map of instances of a label file lies.
+
+    >>> instances_beside(Path("scan_seg.nii.gz")).name, instances_beside(Path("scan.mha")).name
+    ('scan_inst.nii.gz', 'scan_inst.mha')
+    """
+    stem, suffix = stem_and_suffix(seg)
+    return seg.with_name(f"{stem.removesuffix('_seg')}{INSTANCES}{suffix}")
+
+
+def _on_grid(path: Path, grid: Grid) -> LabelMap:
+    numbers = read_labels(path)
+    grid.require(numbers.grid, "segmentation and instances", str(path))
+    return numbers
 
 
 def owners_of(
@@ -87,8 +119,7 @@ def stored_instances(seg: Path, labels: LabelMap, structures: StructureSet) -> I
     Raises:
         MedsegError: as `read_instances`.
     """
-    stem, suffix = stem_and_suffix(seg)
-    beside = seg.with_name(f"{stem.removesuffix('_seg')}{INSTANCES}{suffix}")
+    beside = instances_beside(seg)
     summary = usable_summary(summary_path(seg))
     if summary is None or summary.instances is None or not beside.is_file() or not summary.fits(seg):
         return None

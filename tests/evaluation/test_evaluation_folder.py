@@ -257,7 +257,18 @@ def test_no_number_depends_on_the_workers(folders: Folders, tmp_path: Path) -> N
 def test_everything_that_was_measured_is_written(folders: Folders, tmp_path: Path) -> None:
     out = tmp_path / "out"
     ran = done(
-        "evaluate", *folders, "-o", out, "--tolerance", 1, "--lesions", "1", "--instances", "--name", "m"
+        "evaluate",
+        *folders,
+        "-o",
+        out,
+        "--tolerance",
+        1,
+        "--lesions",
+        "1",
+        "--instances",
+        "components",
+        "--name",
+        "m",
     )
     assert ran.out
     assert names(out) == {

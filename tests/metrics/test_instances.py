@@ -170,3 +170,29 @@ def test_constants_that_make_no_sense_are_refused(wrong: dict[str, float]) -> No
 def test_shapes_must_agree() -> None:
     with pytest.raises(GridMismatchError, match=r"\(2, 2, 2\).*\(2, 2, 3\)"):
         match_instances(np.ones((2, 2, 2), np.uint8), np.ones((2, 2, 3), np.uint8), 1)
+
+
+def test_given_numbers_tell_objects_apart_that_touch() -> None:
+    """One component of three objects; prediction joins the first two and cuts the third short."""
+    reference, predicted = boxes((0, 30)), boxes((0, 28))
+    true, found = (np.zeros((40, 3, 3), np.uint16) for _ in range(2))
+    true[:10], true[10:20], true[20:30] = 300, 7, 5
+    found[:20], found[20:28] = 1, 2
+    match = match_instances(reference, predicted, 1, numbers=(true, found))[0]
+    assert (match.iou, match.missed, match.extra) == ((0.8,), 2, 1)
+    assert match_instances(reference, predicted, 1)[0].iou == (pytest.approx(28 / 30),)
+
+
+def test_voxels_without_a_number_belong_to_no_object() -> None:
+    labels, numbers = boxes((0, 10)), np.zeros((40, 3, 3), np.uint8)
+    numbers[:6], numbers[30:] = 1, 2
+    match = match_instances(labels, labels, 1, numbers=(numbers, numbers))[0]
+    assert (match.iou, match.missed, match.extra) == ((1.0,), 0, 0)
+
+
+def test_a_number_in_two_labels_is_two_objects() -> None:
+    labels = boxes((0, 10))
+    labels[10:14] = 2
+    numbers = np.ones((40, 3, 3), np.uint8)
+    first, second = match_instances(labels, labels, 2, numbers=(numbers, numbers))
+    assert (first.iou, second.iou) == ((1.0,), (1.0,))

@@ -612,7 +612,7 @@ def test_tables_and_pages_of_hostile_cases(tmp_path: Path) -> None:
     a, b, references, scans = folders
     out = tmp_path / "out"
     common = (references, "--labels", labels, "--threads", 1)
-    few = ("--lesions", EVIL, "--name", FORMULA, "--workers", 1, "--instances")
+    few = ("--lesions", EVIL, "--name", FORMULA, "--workers", 1, "--instances", "components")
     done("evaluate", b, *common, "-o", out / "e", "--images", scans, *few)
     alone = ("--labels", labels, "--no-surface")
     done("compare", a, b, *alone, "-o", out / "c.html", "--csv", out / "c.csv")

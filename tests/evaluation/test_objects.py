@@ -1,0 +1,73 @@
+"""Single objects of label files: by components, by values, and by maps of instances beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commands import done, refused
+from io_files import save
+
+import medseg
+from medseg.core.errors import UsageError
+
+
+def files(folder: Path, *, cut: bool) -> Path:
+    """Two touching objects of one structure, and their numbers; the second is cut short."""
+    folder.mkdir(exist_ok=True)
+    labels, numbers = np.zeros((2, 24, 8, 8), np.uint8)
+    labels[2:20, 2:6, 2:6] = 1
+    numbers[2:10, 2:6, 2:6], numbers[10:20, 2:6, 2:6] = 4, 9
+    if cut:
+        labels[17:], numbers[17:] = 0, 0
+    save(folder / "a.nii.gz", labels)
+    save(folder / "a_inst.nii.gz", numbers)
+    return folder
+
+
+def quality(*words: object) -> dict[str, float]:
+    content = done("evaluate", *words, "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    (row,) = content["cases"][0]["structures"]
+    return {name: row["metrics"][name] for name in ("pq", "sq", "rq", "instances_matched")}
+
+
+def test_maps_beside_the_label_files_tell_objects_apart(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    found = quality(pred, ref, "--instances", "maps")
+    assert found == {"pq": pytest.approx(0.85), "sq": pytest.approx(0.85), "rq": 1.0, "instances_matched": 2}
+    one = quality(pred, ref, "--instances", "components")
+    share = pytest.approx(15 / 18)
+    assert one == {"pq": share, "sq": share, "rq": 1.0, "instances_matched": 1}
+    file = quality(pred / "a.nii.gz", ref / "a.nii.gz", "--instances", "maps")
+    assert file == found
+
+
+def test_each_value_is_an_object_of_one_kind(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    pair = pred / "a_inst.nii.gz", ref / "a_inst.nii.gz"
+    assert quality(*pair, "--instances", "values")["pq"] == pytest.approx(0.85)
+    maps = (np.asarray(medseg.read(path).array[0], np.uint8) for path in pair)
+    found = medseg.evaluate(*maps, spacing_mm=(1.0, 1.0, 1.0), surface=False, instances="values")
+    assert found["object"].pq == pytest.approx(0.85)
+    with pytest.raises(UsageError, match="beside files"):
+        medseg.evaluate(*(np.ones((2, 4, 4, 4), np.uint8)), spacing_mm=(1.0, 1.0, 1.0), instances="maps")
+
+
+def test_a_changed_map_is_measured_again(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=False), files(tmp_path / "ref", cut=False)
+    words = (pred, ref, "--instances", "maps", "-o", tmp_path / "out")
+    assert quality(*words)["pq"] == 1
+    numbers = np.zeros((24, 8, 8), np.uint8)
+    numbers[2:20, 2:6, 2:6] = 1
+    save(pred / "a_inst.nii.gz", numbers)
+    assert quality(*words)["instances_matched"] == 1
+
+
+def test_what_is_lacking_or_unknown_is_said(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    (ref / "a_inst.nii.gz").unlink()
+    line = refused(3, "evaluate", pred, ref, "--instances", "maps")
+    assert "a.nii.gz: has no map of instances beside it (a_inst.nii.gz)" in line
+    assert "did you mean 'values'" in refused(2, "evaluate", pred, ref, "--instances", "value")
