@@ -7,13 +7,14 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from medseg.core.errors import ModelError, UsageError
+from medseg.core.instances import InstanceMap
 from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
@@ -27,6 +28,7 @@ from medseg.metrics.followup import LesionChange, Smallest, changes, track_lesio
 from medseg.model.evidence import SmallestChange
 from medseg.model.file import load_model, packaged_models
 from medseg.reporting.comparison.followup import ReportFollowup, followup_page, sentences, terminal_table
+from medseg.segmentation.instances import stored_instances
 from medseg.segmentation.label_sources import known_structures
 from medseg.segmentation.prediction import ModelIdentity
 
@@ -172,7 +174,8 @@ def followup(
         first: the earlier segmentation.
         second: the later one.
         model: file or name of the model; without, it is looked for among the packaged ones.
-        lesions: names of structures whose connected components are followed one by one.
+        lesions: names of structures whose objects are followed one by one: the instances that both
+            predictions tell apart, else connected components. Empty for all with instances.
         labels: JSON with the structures' names; the `.json` beside the first if None.
         reading: decisions the files leave open.
         scans: what each was predicted from, for the pictures of the page.
@@ -194,6 +197,7 @@ def followup(
     for name in lesions:
         _ = structures[name]
     one, two = (read_label_file(path, reading, structures) for path in (first, second))
+    apart = _Apart.of((first, one), (second, two), structures)
     smallest, why_not = _smallest(stated[0].models, model)
     if unlike := tuple(_unlike(one.grid, two.grid)):
         smallest, why_not = {}, unlike
@@ -202,7 +206,8 @@ def followup(
         name_first=first.name,
         name_second=second.name,
         changes=changes(volumes[0], volumes[1], smallest, _cut(stated)),
-        lesions={name: _tracked(structures, name, one, two, smallest) for name in lesions},
+        lesions={name: apart.tracked(name, smallest) for name in lesions or apart.names},
+        apart=apart.names,
         same_grid=one.grid.matches(two.grid),
         noise_known=bool(smallest),
         findings=ordered((*from_warnings(why_not, "noise"), *_stated_doubts(stated))),
@@ -304,11 +309,41 @@ def _bound(row: SmallestChange) -> Smallest | None:
     return None if ml is None else Smallest(ml, row.smallest_change_percent)
 
 
-def _tracked(
-    structures: StructureSet, name: str, one: LabelMap, two: LabelMap, smallest: Mapping[str, Smallest]
-) -> tuple[LesionChange, ...]:
-    mask = partial(structures.mask, structure=structures[name])
-    return track_lesions(mask(one.array), one.grid, mask(two.array), two.grid, smallest.get(name))
+@dataclass(frozen=True, eq=False)
+class _Apart:
+    """Both segmentations, and their instances where both predictions told them apart."""
+
+    labels: tuple[LabelMap, LabelMap]
+    instances: tuple[InstanceMap, InstanceMap] | None
+    structures: StructureSet
+
+    @classmethod
+    def of(
+        cls, first: tuple[Path, LabelMap], second: tuple[Path, LabelMap], structures: StructureSet
+    ) -> _Apart:
+        one, two = (stored_instances(*side, structures) for side in (first, second))
+        both = None if one is None or two is None else (one, two)
+        return cls((first[1], second[1]), both, structures)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The structures that have instances at either time."""
+        found = {one.structure for side in self.instances or () for one in side.items}
+        return tuple(name for name in self.structures.names if name in found)
+
+    def tracked(self, name: str, smallest: Mapping[str, Smallest]) -> tuple[LesionChange, ...]:
+        (one, first), (two, second) = (self._objects(name, n) for n in (0, 1))
+        return track_lesions(one, first, two, second, smallest.get(name))
+
+    def _objects(self, name: str, time: int) -> tuple[NDArray[Any], Grid]:
+        """The mask of a structure, or the numbers of its instances, and the grid."""
+        labels = self.labels[time]
+        mask = self.structures.mask(labels.array, self.structures[name])
+        if self.instances is None or name not in self.names:
+            return mask, labels.grid
+        own = [one.number for one in self.instances[time].items if one.structure == name]
+        numbers = self.instances[time].labels.array
+        return np.where(np.isin(numbers, own), numbers, 0), labels.grid
 
 
 def _unlike(first: Grid, second: Grid) -> Iterator[str]:

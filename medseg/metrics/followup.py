@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,7 @@ from medseg.core.components import components
 from medseg.core.volume import Grid
 
 Mask = NDArray[np.bool_]
-Labelled = NDArray[np.unsignedinteger]
+Labelled = NDArray[np.integer[Any]]
 Kind = Literal["new", "gone", "grown", "shrunk", "unchanged", "merged", "split", "rearranged", "outside"]
 
 OUTSIDE_SHARE = 0.5
@@ -137,21 +137,22 @@ class LesionChange:
 
 
 def track_lesions(
-    first: Mask,
+    first: Mask | Labelled,
     first_grid: Grid,
-    second: Mask,
+    second: Mask | Labelled,
     second_grid: Grid,
     smallest: Smallest | None = None,
 ) -> tuple[LesionChange, ...]:
-    """Match connected components of two scans by their overlap.
+    """Match the objects of two scans by their overlap.
 
     Nothing is registered: two voxels are in the same place when one is nearest to the other's centre in
     world coordinates. Both directions are looked at, so the answer does not depend on which grid is finer.
 
     Args:
-        first: one structure at the first time, bool (I, J, K).
+        first: one structure at the first time, (I, J, K): a bool mask, whose connected components are its
+            objects, or the number of each voxel's object, 0 where there is none.
         first_grid: of the first.
-        second: at the second time.
+        second: at the second time, likewise.
         second_grid: of the second.
         smallest: change of the volume that is more than noise, for "grown" and "shrunk"; without one, any.
 
@@ -173,9 +174,9 @@ def track_lesions(
 class _Lesions:
     """The lesions of one scan, numbered from 0: voxels, their number and sum of indices, volumes in ml."""
 
-    def __init__(self, mask: Mask, grid: Grid) -> None:
+    def __init__(self, found: Mask | Labelled, grid: Grid) -> None:
         self.grid = grid
-        self.labelled: Labelled = components(mask)
+        self.labelled = _numbered(found)
         self.voxels = np.argwhere(self.labelled)
         self.lesion = self.labelled[tuple(self.voxels.T)].astype(np.int64) - 1
         self.sizes = np.bincount(self.lesion)
@@ -188,6 +189,14 @@ class _Lesions:
         middle = [axis[at].sum() / self.sizes[at].sum() for axis in self.sums]
         x, y, z = aff.apply(self.grid.affine, middle)
         return round(float(x), 3), round(float(y), 3), round(float(z), 3)
+
+
+def _numbered(found: Mask | Labelled) -> Labelled:
+    """The components of a mask, or given objects, numbered from 1 without a gap."""
+    if found.dtype == np.bool_:
+        return components(found)
+    known = np.unique(found[found > 0])
+    return np.where(found > 0, np.searchsorted(known, found) + 1, 0).astype(np.uint32)
 
 
 class _Placed:

@@ -16,14 +16,16 @@ from commands import done, refused
 from models import tiny_model
 from typer.testing import CliRunner
 
+from medseg.classical.spec import InstancesSpec
 from medseg.cli.compare import command
 from medseg.core.errors import InputError, ModelError, UsageError
 from medseg.core.structures import from_labels
 from medseg.data.phantom import write_phantom_scan
 from medseg.evaluation.followup import Followup, followup
 from medseg.findings.finding import sentences
-from medseg.io import digest_of_files
+from medseg.io import digest_of_files, read_labels
 from medseg.model.file import Model, load_model
+from medseg.model.spec import PostprocessSpec
 from medseg.reporting.comparison.followup import NOT_KNOWN
 
 AFFINE = np.diag([-1.0, 1.0, 2.0, 1.0])
@@ -239,6 +241,23 @@ def test_lesions_new_gone_grown_and_merged(tmp_path: Path, model_file: Path) -> 
     said = " ".join(found.sentences())
     assert "Core has these connected components: 1 new, 1 gone, 1 grown, 1 merged." in said
     assert "voxel by voxel, without registration" in said
+
+
+def test_instances_of_both_predictions_are_followed(tmp_path: Path) -> None:
+    apart = PostprocessSpec(instances=InstancesSpec(("core",)))
+    tiny_model(postprocess=apart).save(tmp_path / "tiny.safetensors")
+    for n in range(2):
+        write_phantom_scan(tmp_path / f"t{n}.nii.gz", seed=n, shape=(24, 24, 24))
+        done("predict", tmp_path / f"t{n}.nii.gz", "-m", tmp_path / "tiny.safetensors", "--threads", 1)
+    found = followup(tmp_path / "t0_seg.nii.gz", tmp_path / "t1_seg.nii.gz")
+    assert list(found.report.lesions) == ["core"]
+    both = [read_labels(tmp_path / f"t{n}_inst.nii.gz").array.max() for n in range(2)]
+    followed = found.report.lesions["core"]
+    assert [sum(len(c.first_ml) for c in followed), sum(len(c.second_ml) for c in followed)] == both
+    assert "Core has these instances: " in " ".join(found.sentences())
+    assert "<h2>Instances of core</h2>" in found.page()
+    (tmp_path / "t1_inst.nii.gz").unlink()
+    assert not followup(tmp_path / "t0_seg.nii.gz", tmp_path / "t1_seg.nii.gz").report.lesions
 
 
 def test_other_grids_are_said_to_be_compared_as_the_scanner_states(tmp_path: Path) -> None:

@@ -145,3 +145,12 @@ def test_time_reversed_everything_is_the_opposite(seed: int) -> None:
     assert seen(there, False) == seen(back, True)
     assert sum(sum(c.first_ml) for c in there) == pytest.approx(first.sum() * 2 / 1000)
     assert sum(sum(c.second_ml) for c in there) == pytest.approx(second.sum() * 2 / 1000)
+
+
+def test_given_objects_are_followed_though_they_touch() -> None:
+    """One component of two objects, of which one grows and the other goes; numbers need not be equal."""
+    first, second = np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint16)
+    first[2:6, 4:8, 4:8], first[6:10, 4:8, 4:8] = 9, 4
+    second[1:6, 4:8, 4:8] = 700
+    assert sorted(kinds(first, second)) == ["gone", "grown"]
+    assert kinds(first > 0, second > 0) == ["shrunk"]

@@ -50,6 +50,7 @@ class ReportFollowup:
         name_second: the later one.
         changes: one a structure.
         lesions: of the structures that were followed, by name.
+        apart: those of them whose instances the predictions told apart; of the others, connected components.
         same_grid: whether both scans have one grid.
         noise_known: whether the smallest change that is more than noise is known.
         findings: what a reader must know, most severe first.
@@ -63,6 +64,7 @@ class ReportFollowup:
     name_second: str
     changes: tuple[Change, ...]
     lesions: Mapping[str, tuple[LesionChange, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    apart: tuple[str, ...] = ()
     same_grid: bool = True
     noise_known: bool = False
     findings: tuple[Finding, ...] = ()
@@ -70,6 +72,10 @@ class ReportFollowup:
     facts: tuple[tuple[str, str], ...] = ()
     dates: tuple[date, date] | None = None
     pictures: tuple[Picture, ...] = ()
+
+    def objects(self, name: str) -> str:
+        """What the lesions of a structure are."""
+        return "instances" if name in self.apart else "connected components"
 
     @property
     def days(self) -> int | None:
@@ -120,9 +126,8 @@ def _about_lesions(followup: ReportFollowup) -> Iterator[str]:
     for name, found in followup.lesions.items():
         kinds = [KINDS[lesion.kind] for lesion in found]
         counts = ", ".join(f"{kinds.count(kind)} {kind}" for kind in KINDS.values() if kind in kinds)
-        yield (
-            f"{name} has these connected components: {counts}." if counts else NO_COMPONENT.format(name=name)
-        )
+        said = f"{name} has these {followup.objects(name)}: {counts}."
+        yield said if counts else NO_COMPONENT.format(name=name)
     if followup.lesions:
         yield SAME_GRID if followup.same_grid else TWO_GRIDS
 
