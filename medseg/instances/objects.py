@@ -1,0 +1,83 @@
+"""What a patch teaches of its objects: a box, a class and a mask each, from one map of codes.
+
+A code says both which structure a voxel belongs to and which of its objects: index + 256 * number, with the
+index of the structure as labels have it. Codes are warped like labels, and boxes are taken of what is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from medseg.core.boxes import label_boxes
+from medseg.core.structures import IGNORED
+
+OBJECT = IGNORED + 1
+"""Codes from one object of a structure to its next."""
+
+CUT_SHARE = 0.5
+"""Of an object's voxels, below which what a patch holds of it teaches neither object nor background."""
+
+
+def coded(indices: NDArray[np.uint8], numbers: NDArray[np.integer]) -> NDArray[np.int32]:
+    """Codes of label indices and the numbers of objects; a voxel without an object has number 0.
+
+    >>> coded(np.array([0, 1, 2], np.uint8), np.array([0, 3, 0])).tolist()
+    [0, 769, 2]
+    """
+    return indices.astype(np.int32) + OBJECT * numbers.astype(np.int32)
+
+
+def indices_of(codes: Tensor) -> Tensor:
+    """Label indices of codes."""
+    return codes % OBJECT
+
+
+@dataclass(frozen=True)
+class Objects:
+    """The objects of one patch.
+
+    Attributes:
+        codes: of each, (B,).
+        boxes: (B, 2n) float32, in voxels of the patch.
+        classes: from 0, the first structure, (B,).
+        whole: whether enough of the object lies in the patch, (B,).
+    """
+
+    codes: Tensor
+    boxes: Tensor
+    classes: Tensor
+    whole: Tensor
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def taught(self) -> Objects:
+        """Those of which enough is there."""
+        return Objects(*(part[self.whole] for part in (self.codes, self.boxes, self.classes, self.whole)))
+
+
+def objects_of(codes: Tensor, voxels: dict[int, int] | None = None) -> Objects:
+    """The objects of a patch.
+
+    Args:
+        codes: (*S) of two or three axes.
+        voxels: of every object of the case by its code; None takes what is there for whole.
+    """
+    array = codes.cpu().numpy()
+    known, counts = np.unique(array, return_counts=True)
+    inside = {int(c): int(n) for c, n in zip(known, counts, strict=True) if c >= OBJECT and c % OBJECT}
+    boxes = label_boxes(array, inside)
+    found = sorted(boxes)
+    ends = [[*(s.start for s in boxes[c]), *(s.stop for s in boxes[c])] for c in found]
+    whole = [voxels is None or inside[c] >= CUT_SHARE * voxels[c] for c in found]
+    return Objects(
+        torch.tensor(found, dtype=torch.int64),
+        torch.tensor(ends, dtype=torch.float32).reshape(len(found), 2 * codes.ndim),
+        torch.tensor([c % OBJECT - 1 for c in found], dtype=torch.int64),
+        torch.tensor(whole, dtype=torch.bool),
+    )
