@@ -20,6 +20,9 @@ from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet
 from medseg.model.spec import coarse_twins
 
+LABELS = (torch.uint8, torch.int32)
+"""Types of labels: of indices, and of what says more of a voxel than its index."""
+
 
 @dataclass(frozen=True)
 class Params:
@@ -142,13 +145,14 @@ class Augmenter:
         Args:
             params: drawn for a patch of this shape.
             image: (C, I, J, K) float32.
-            labels: label indices (I, J, K) uint8 (see `StructureSet.encode`), or None.
+            labels: label indices (I, J, K) uint8 (see `StructureSet.encode`), or int32 of which they are the
+                remainder by 256, or None.
             centre_voxels: centre of the patch in the volume; the patch lies on whole voxels, a
                 centre that would put it between two is rounded up.
             patch_shape: (i, j, k) voxels; parts beyond the volume show its edge, and background.
 
         Returns:
-            Image (C, i, j, k) float32 and labels (i, j, k) uint8, in memory of their own.
+            Image (C, i, j, k) float32 and labels (i, j, k), in memory of their own.
 
         Raises:
             UsageError: shapes or types do not fit, `params` were drawn for a smaller patch (a field as
@@ -193,9 +197,9 @@ class Augmenter:
 def _check(image: Tensor, labels: Tensor | None, patch_shape: Sequence[int]) -> None:
     if image.ndim != 4 or image.dtype != torch.float32:
         raise UsageError(f"the image must be (C, I, J, K) float32, not {tuple(image.shape)} {image.dtype}")
-    if labels is not None and (labels.shape != image.shape[1:] or labels.dtype != torch.uint8):
+    if labels is not None and (labels.shape != image.shape[1:] or labels.dtype not in LABELS):
         raise UsageError(
-            f"labels must be {tuple(image.shape[1:])} uint8 like the image, "
+            f"labels must be {tuple(image.shape[1:])} uint8 or int32 like the image, "
             f"not {tuple(labels.shape)} {labels.dtype}"
         )
     if len(patch_shape) != 3 or min(patch_shape) < 1:

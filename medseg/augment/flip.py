@@ -61,16 +61,17 @@ def flip_labels(labels: Tensor, axes: Sequence[int], swapped: Sequence[int]) -> 
     """Reverse axes of an index tensor (I, J, K); axis 0 also exchanges the indices of twins.
 
     Args:
-        labels: (I, J, K) uint8.
+        labels: (I, J, K): indices, or codes of objects, whose remainder by 256 they are.
         axes: spatial axes, 0 to 2.
         swapped: for each index its twin's, or itself (see `swapped_indices`).
     """
     flipped = torch.flip(labels, list(axes)) if axes else labels
     if LEFT_RIGHT not in axes or list(swapped) == list(range(len(swapped))):
         return flipped
-    table = torch.arange(256, dtype=torch.uint8, device=labels.device)
-    table[: len(swapped)] = torch.tensor(swapped, dtype=torch.uint8)
-    return table[flipped.int()]
+    table = torch.arange(256, dtype=labels.dtype, device=labels.device)
+    table[: len(swapped)] = torch.tensor(swapped, dtype=labels.dtype)
+    index = flipped.int() % 256
+    return flipped - index.to(labels.dtype) + table[index]
 
 
 def _twin_labels(structures: StructureSet) -> list[tuple[int, int]]:

@@ -260,6 +260,7 @@ class LabelMap:
         ignore: value of voxels that nobody labelled, which may be anything; None where all are labelled.
         unlabelled: values of structures that nobody labelled here: what else is background may be theirs.
         lacking: of `warnings`, those that say why a structure may lack voxels.
+        numbers: of each voxel's object, (I, J, K), 0 for none; None where nobody told objects apart.
     """
 
     array: NDArray[np.integer]
@@ -269,6 +270,7 @@ class LabelMap:
     ignore: int | None = None
     unlabelled: tuple[int, ...] = ()
     lacking: Lacking = ()
+    numbers: NDArray[np.integer] | None = None
 
     def __post_init__(self) -> None:
         _require_grid(self.grid)

@@ -11,9 +11,11 @@ from typing import Any, Literal, TypeVar
 from medseg.augment.spec import Tissue
 from medseg.core import specs
 from medseg.core.errors import InputError, UsageError, unknown_name
+from medseg.core.specs import left_out
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
 from medseg.data.layouts import LAYOUTS, CaseFiles, DatasetFiles, read_layout
 from medseg.data.layouts.case import plain
+from medseg.data.objects import Told
 from medseg.io import ReadOptions
 
 T = TypeVar("T")
@@ -37,6 +39,8 @@ class Card:
         tissues: of a dataset of label maps without images: what each value is painted like.
         totals: volumes to report that several structures make up together.
         ignore: label value of unlabelled voxels, of which nothing is learnt or measured.
+        instances: how single objects are told apart, for networks that find them: "components", "values" or
+            "file", see `data.objects`; "" for not at all.
 
     Raises:
         UsageError: the layout does not exist.
@@ -54,6 +58,7 @@ class Card:
     tissues: tuple[Tissue, ...] = ()
     totals: tuple[Total, ...] = ()
     ignore: int | None = None
+    instances: Told = left_out("")
 
     def __post_init__(self) -> None:
         if not LAYOUTS.knows(self.layout):

@@ -15,6 +15,7 @@ from medseg.core.structures import IGNORED, StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.cards import Card
 from medseg.data.layouts import CaseFiles
+from medseg.data.objects import with_objects
 from medseg.findings.finding import who
 from medseg.io import read_label_file, read_labels, read_volume, stem_and_suffix
 from medseg.preparation.orient import canonical
@@ -35,6 +36,7 @@ class PreparedCase:
         case_id: its name.
         prepared: the scan.
         indices: of the labels, see `StructureSet.encode`.
+        numbers: of the objects, (i, j, k); None where nobody told them apart.
         volumes_ml: of each structure that is there, as far as it is labelled.
         unlabelled: names of structures that are not labelled.
         whole: every voxel is labelled, and every structure.
@@ -46,6 +48,7 @@ class PreparedCase:
     case_id: str
     prepared: Prepared
     indices: NDArray[np.uint8]
+    numbers: NDArray[np.integer] | None
     volumes_ml: dict[str, float]
     unlabelled: tuple[str, ...]
     whole: bool
@@ -82,7 +85,8 @@ def read_case(files: CaseFiles, card: Card, channels: Sequence[str] = ()) -> tup
         InputError: it has no labels, or lacks a channel.
         GridMismatchError: image and labels have different grids.
     """
-    return read_on_grid(files, card.structure_set, card.channels, channels)
+    volume, labels = read_on_grid(files, card.structure_set, card.channels, channels)
+    return volume, with_objects(labels, card.instances, files.label)
 
 
 def read_on_grid(
@@ -197,6 +201,7 @@ def check_case(
         files.case_id,
         prepared,
         indices,
+        _numbers(labels, prepared, preparation),
         structure_volumes_ml(labels, structures),
         tuple(s.name for s in structures if {*s.label_values} & {*labels.unlabelled}),
         is_whole(labels),
@@ -216,6 +221,13 @@ def _indices(
     if (indices == IGNORED).all():
         raise InputError("no voxel is labelled in the part that a training uses")
     return indices
+
+
+def _numbers(labels: LabelMap, prepared: Prepared, preparation: Preparation) -> NDArray[np.integer] | None:
+    """Numbers of the objects on the prepared grid."""
+    if labels.numbers is None:
+        return None
+    return preparation.apply_labels(replace(labels, array=labels.numbers), prepared)
 
 
 def is_whole(labels: LabelMap) -> bool:

@@ -20,10 +20,11 @@ from medseg.evaluation.pairs import FilePair, read_pair
 from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions, digest_of, read_scan
 from medseg.io.atomic import atomic_write
+from medseg.io.names import instances_beside
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
-from medseg.segmentation.instances import instances_beside, read_instances, read_numbers
+from medseg.segmentation.instances import read_instances, read_numbers
 from medseg.segmentation.prediction import stated_verdict
 
 MISSING = "the prediction is missing"

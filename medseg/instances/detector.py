@@ -11,13 +11,12 @@ References:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from medseg.instances.heads import Bases, Dense, DenseHead
+from medseg.instances.detecting import Instance, Outputs
+from medseg.instances.heads import Bases, DenseHead
 from medseg.instances.mixture import Mixture
 from medseg.instances.objects import Objects, objects_of
 from medseg.instances.one_stage import Choice, Found, PointRule, Said, find, teach
@@ -31,35 +30,6 @@ from medseg.networks.parts import Maps, Style
 
 MOST_MASKS = 64
 """Points of a patch whose masks are learnt at a step."""
-
-
-class Outputs(NamedTuple):
-    """What all heads say of a batch.
-
-    Attributes:
-        semantic: logits of the structures (B, K + 1, *S).
-        dense: of each level of the pyramid.
-        bases: the maps of which masks are mixtures (B, count, *S / stride).
-    """
-
-    semantic: Tensor
-    dense: list[Dense]
-    bases: Tensor
-
-
-@dataclass(frozen=True)
-class Instance:
-    """An object that was found in a patch: box, class from 0, score, and the mask of its box.
-
-    Attributes:
-        box: (2n,), in voxels of the patch.
-        mask: probabilities (*bins).
-    """
-
-    box: Tensor
-    label: int
-    score: float
-    mask: Tensor
 
 
 class BlendMask(Segmenter):

@@ -38,6 +38,11 @@ class Dense(NamedTuple):
     centre: Tensor | None = None
     more: Tensor | None = None
 
+    def float(self) -> Dense:
+        """The same numbers as float32."""
+        centre, more = (part if part is None else part.float() for part in (self.centre, self.more))
+        return Dense(self.scores.float(), self.boxes.float(), centre, more)
+
 
 class DenseHead(nn.Module):
     """Scores and boxes at every point, by the same convolutions on each level.

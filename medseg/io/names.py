@@ -80,6 +80,16 @@ def names_image(path: str | Path) -> bool:
     return found.is_image and found.part != "voxels"
 
 
+def instances_beside(seg: Path) -> Path:
+    """Where the map of instances of a label file lies.
+
+    >>> instances_beside(Path("scan_seg.nii.gz")).name, instances_beside(Path("scan.mha")).name
+    ('scan_inst.nii.gz', 'scan_inst.mha')
+    """
+    stem, suffix = stem_and_suffix(seg)
+    return seg.with_name(f"{stem.removesuffix('_seg')}{INSTANCES}{suffix}")
+
+
 def scan_of_result(stem: str) -> str:
     """The scan name of a medseg result; empty if the name is not that of a result.
 

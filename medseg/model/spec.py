@@ -20,6 +20,9 @@ Scalar = bool | int | float | str
 Option = Scalar | tuple[Scalar, ...] | tuple[tuple[Scalar, ...], ...]
 """What an option of a network can be: one value, a list of them, or a list of lists, one per level."""
 
+DETECTORS = ("blendmask",)
+"""Networks that find objects one by one, see `medseg.instances`."""
+
 
 @dataclass(frozen=True)
 class NetworkSpec:
@@ -44,6 +47,11 @@ class NetworkSpec:
     kernels: tuple[tuple[int, ...], ...] = ()
     strides: tuple[tuple[int, ...], ...] = ()
     options: dict[str, Option] = field(default_factory=dict)
+
+    @property
+    def finds_objects(self) -> bool:
+        """Whether it finds objects one by one, beside a label map."""
+        return self.name in DETECTORS
 
 
 @dataclass(frozen=True)

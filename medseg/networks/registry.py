@@ -39,6 +39,7 @@ NETWORKS = Registry[type[Segmenter]](
         "tiramisu": "medseg.networks.tiramisu:Tiramisu",
         "gridnet": "medseg.networks.gridnet:GridNet",
         **{name: f"medseg.networks.zoo:{name}" for name in COMPOSED},
+        "blendmask": "medseg.instances.detector:BlendMask",
     },
     lambda found: isinstance(found, type) and issubclass(found, Segmenter),
 )

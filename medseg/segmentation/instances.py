@@ -14,7 +14,7 @@ from medseg.core.instances import InstanceMap, instance_map
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid, LabelMap
 from medseg.io import read_labels
-from medseg.io.names import INSTANCES, stem_and_suffix
+from medseg.io.names import instances_beside
 from medseg.segmentation.prediction import summary_path, usable_summary
 
 
@@ -67,16 +67,6 @@ def read_numbers(seg: Path, grid: Grid) -> LabelMap:
             hint="write one number for each object to that file, or measure connected components",
         )
     return _on_grid(path, grid)
-
-
-def instances_beside(seg: Path) -> Path:
-    """Where the map of instances of a label file lies.
-
-    >>> instances_beside(Path("scan_seg.nii.gz")).name, instances_beside(Path("scan.mha")).name
-    ('scan_inst.nii.gz', 'scan_inst.mha')
-    """
-    stem, suffix = stem_and_suffix(seg)
-    return seg.with_name(f"{stem.removesuffix('_seg')}{INSTANCES}{suffix}")
 
 
 def _on_grid(path: Path, grid: Grid) -> LabelMap:

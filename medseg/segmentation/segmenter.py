@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from medseg.core.errors import InputError, ModelError, UsageError, counted, plural
+from medseg.core.instances import InstanceMap
 from medseg.core.keywords import hinted
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.structures import StructureSet
@@ -36,6 +37,7 @@ from medseg.segmentation.cascade import CascadePreparation
 from medseg.segmentation.features import features_of
 from medseg.segmentation.instances import instances_of
 from medseg.segmentation.member import Member, SegmenterOptions, at_scale
+from medseg.segmentation.objects import ObjectFinder, described, labels_of
 from medseg.segmentation.result import Segmentation
 from medseg.segmentation.verdict import ConfidenceTally, assess, require_units
 
@@ -75,6 +77,7 @@ class Segmenter:
         scaled = [at_scale(model, scale) for model in self.models for scale in self.options.scales or (1.0,)]
         self.members = [Member(model, self.options) for model in scaled]
         self.refinement = self._refinement()
+        self.finder = ObjectFinder(self.models[0]) if self.models[0].spec.network.finds_objects else None
 
     def __repr__(self) -> str:
         names = ", ".join(model.spec.name for model in self.models)
@@ -84,7 +87,7 @@ class Segmenter:
     @property
     def tells_instances(self) -> bool:
         """Whether the single objects of structures are told apart."""
-        return self.models[0].spec.postprocess.instances is not None
+        return self.finder is not None or self.models[0].spec.postprocess.instances is not None
 
     def _refinement(self) -> RefinementSpec | None:
         """How the one model's answer follows the scan; a mean of several answers is left as it is.
@@ -151,9 +154,7 @@ class Segmenter:
         with watch.step("restore"):
             restored, contrast = self._restored(volume, prepared, runs)
             canonical = postprocess(restored, self.structures, first.model.spec.postprocess, grid)
-            labels = LabelMap(prepared[0].to_input(canonical), volume.grid, volume.form)
-            wanted = first.model.spec.postprocess.instances
-            instances = instances_of(labels, self.structures, wanted) if wanted else None
+        canonical, labels, instances = self._told_apart(canonical, volume, prepared[0], watch)
         with watch.step("check"):
             mirrored = partial(first.preparation.mirrored, volume, prepared[0])
             features = self._features(prepared[0], seen, canonical, grid)
@@ -176,6 +177,20 @@ class Segmenter:
             probabilities,
             instances,
         )
+
+    def _told_apart(
+        self, labels: NDArray[np.integer], volume: Volume, prepared: Prepared, watch: Stopwatch
+    ) -> tuple[NDArray[np.integer], LabelMap, InstanceMap | None]:
+        """Labels in RAS+ order and as the scan's file has its axes, with the objects where they are told."""
+        wanted = self.models[0].spec.postprocess.instances
+        if self.finder is None:
+            whole = LabelMap(prepared.to_input(labels), volume.grid, volume.form)
+            return labels, whole, instances_of(whole, self.structures, wanted) if wanted else None
+        with watch.step("objects"):
+            numbers, found = self.finder(prepared)
+            labels = labels_of(numbers, found, self.structures, labels.dtype)
+            whole = LabelMap(prepared.to_input(labels), volume.grid, volume.form)
+            return labels, whole, described(prepared.to_input(numbers), found, self.structures, whole)
 
     def _restored(
         self, volume: Volume, prepared: Sequence[Prepared], runs: Sequence[Rows]

@@ -65,7 +65,8 @@ class PatchMaker(Protocol):
 class TrainingCase:
     """One prepared case: image (C, I, J, K) float32, label indices (I, J, K) uint8.
 
-    Of a label map that scans are made from, the image is empty and the indices are of tissues.
+    Of a label map that scans are made from, the image is empty and the indices are of tissues. A network that
+    finds objects learns from codes instead, int32, see `instances.objects`.
     `unlabelled` are names of structures that are not labelled in it.
     """
 
@@ -245,11 +246,11 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            logits = self.ask(images, batch.phase)
-        answers = self.asked.answers(logits, labels, batch.phase)
+            said = self.ask(images, batch.phase)
+        answers = self.asked.answers(said, labels, batch.phase)
         if isinstance(self.loss, Scheduled):
             self.loss.progress = self.progress.step / total
-        loss = reduce(operator.add, map(self._part, answers))
+        loss = reduce(operator.add, map(self._part, answers)) + self.asked.of_objects(said, labels)
         value = float(loss.detach())
         self._require_finite("loss", value, batch)
         self.optimizer.zero_grad(set_to_none=True)

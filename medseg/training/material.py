@@ -5,13 +5,20 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medseg.augment.compose import Augmenter
 from medseg.augment.slices import SliceAugmenter, turned
-from medseg.core.structures import StructureSet
+from medseg.core.components import components
+from medseg.core.structures import IGNORED, StructureSet
 from medseg.data.cases import PreparedCase
 from medseg.data.layouts import CaseFiles
 from medseg.data.synthetic import SyntheticCases
+from medseg.instances.detecting import Detecting
+from medseg.instances.objects import coded
 from medseg.losses.distances import SpacingMm
+from medseg.networks.layers import Segmenter
 from medseg.training.loop import PatchMaker, TrainingCase
 from medseg.training.recipe import Recipe
 from medseg.training.setup import map_case, training_case
@@ -38,12 +45,13 @@ def training_material(
     maps: SyntheticCases | None,
     files: Mapping[str, CaseFiles],
     split: Split,
+    network: Segmenter,
 ) -> Material:
     """Patches of prepared scans; or scans made again at every step, where there are only label maps."""
 
     def part(names: Sequence[str]) -> list[TrainingCase]:
         return [
-            training_case(n, case.prepared.array, case.indices, case.unlabelled)
+            training_case(n, case.prepared.array, _learnt(case, network), case.unlabelled)
             for n, case in ((n, cases[n]) for n in names)
         ]
 
@@ -58,6 +66,14 @@ def training_material(
     if recipe.network.spatial_dims == 2:
         i, j, k = turned((i, j, k), recipe.slices.axes[0])
     return Material(training, part(split.selection), maker, (i, j, k))
+
+
+def _learnt(case: PreparedCase, network: Segmenter) -> NDArray[np.uint8] | NDArray[np.int32]:
+    """Label indices; of a network that finds objects, codes, whose objects are pieces where nobody says."""
+    if not isinstance(network, Detecting):
+        return case.indices
+    known = case.indices * (case.indices != IGNORED)
+    return coded(case.indices, components(known) if case.numbers is None else case.numbers)
 
 
 def patch_maker(

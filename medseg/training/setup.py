@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from medseg.core.errors import ModelError, SelfCheckError, UsageError
 from medseg.core.structures import StructureSet
 from medseg.inference.engines.torch import best_device, find_device, to_graph
+from medseg.instances.detecting import Detecting
 from medseg.losses import registry as loss_registry
 from medseg.losses.spec import LossSpec
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec, WeightType
@@ -67,7 +68,8 @@ def check_trainable(
 
     Raises:
         UsageError: a part to freeze does not exist, deep supervision is asked of a network without further
-            heads, the network's output is smaller than its input, the patch is not a multiple of its stride
+            heads, the network's output is smaller than its input, a network that finds objects is to learn
+            regions or slices, the patch is not a multiple of its stride
             or shrinks to one voxel that a norm cannot take, or the loss does not take its outputs.
     """
     freeze(network, training.frozen)
@@ -86,6 +88,8 @@ def check_trainable(
             "CRF-RNN takes structures that exclude one another, but these are regions that overlap",
             hint="leave network.options.crf_rnn out",
         )
+    if isinstance(network, Detecting):
+        _require_detectable(network, structures)
     _require_multiple(training.patch, network.stride)
     _require_statistics(network, training)
     loss_registry.build(loss, regions=structures.are_regions)
@@ -133,6 +137,20 @@ def build_trainer(
     )
 
 
+def _require_detectable(network: Segmenter, structures: StructureSet) -> None:
+    """Refuse what no network that finds objects learns: regions, and slices of volumes."""
+    if structures.are_regions:
+        raise UsageError(
+            "a network that finds objects takes structures that exclude one another, but these are regions",
+            hint="choose another network",
+        )
+    if network.spatial_dims == 2:
+        raise UsageError(
+            "a network that finds objects is trained on volumes, and network.spatial_dims is 2",
+            hint="set network.spatial_dims to 3",
+        )
+
+
 def _require_multiple(patch: Sequence[int], stride: Sequence[int]) -> None:
     """Refuse a patch (i, j, k) that a network of this stride, of two or three axes, does not take."""
     steps = [*stride, *(1,) * (3 - len(stride))]
@@ -171,9 +189,12 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
 
 
 def training_case(
-    case_id: str, image: NDArray[np.float32], indices: NDArray[np.uint8], unlabelled: tuple[str, ...] = ()
+    case_id: str,
+    image: NDArray[np.float32],
+    indices: NDArray[np.uint8] | NDArray[np.int32],
+    unlabelled: tuple[str, ...] = (),
 ) -> TrainingCase:
-    """A case from arrays: image (C, I, J, K), label indices (I, J, K), unlabelled structures."""
+    """A case from arrays: image (C, I, J, K), label indices or codes (I, J, K), unlabelled structures."""
     return TrainingCase(case_id, torch.from_numpy(image), torch.from_numpy(indices), unlabelled)
 
 

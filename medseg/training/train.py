@@ -124,7 +124,7 @@ def train(
         if unknown:
             say(f"warning: {UNKNOWN_DATA}")
         spec = _model_spec(recipe, card, split, network, options.init)
-        material = training_material(recipe, card.structure_set, cases, maps, by_id, split)
+        material = training_material(recipe, card.structure_set, cases, maps, by_id, split, network)
         trainer = build_trainer(
             network,
             spec,

@@ -38,7 +38,7 @@ from medseg.data.layouts.writing import (
     write_description,
 )
 from medseg.io import stem_and_suffix, write_labels
-from medseg.io.names import lists_file
+from medseg.io.names import lists_file, scan_of_result
 
 FLAT_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 """Of natural images, which hold all their colours in one file."""
@@ -195,6 +195,7 @@ def _found(folder: Path, ending: str, channels: int) -> dict[str, tuple[list[str
         for path in sorted((folder / "labelsTr").glob(f"*{ending}"))
         if lists_file(path) and not path.name.startswith(".")
     ]
+    names = [name for name in names if scan_of_result(name) not in names]  # maps of instances are no labels
     files = 1 if ending.lower() in FLAT_ENDINGS and channels == 3 else channels
     return {
         name: ([f"imagesTr/{name}_{n:04d}{ending}" for n in range(files)], f"labelsTr/{name}{ending}")

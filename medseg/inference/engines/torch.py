@@ -174,10 +174,15 @@ def load(
         UsageError: the device or the precision is not available.
     """
     dims = model.spec.network.spatial_dims
-    return torch_engine(_built(model), device, precision, threads=threads, spatial_dims=dims)
+    return torch_engine(built(model), device, precision, threads=threads, spatial_dims=dims)
 
 
-def _built(model: Model) -> Segmenter:
+def built(model: Model) -> Segmenter:
+    """The network of a model with its weights.
+
+    Raises:
+        ModelError: the weights do not fit the network.
+    """
     network = registry.build(model.spec.network)
     try:
         network.load_state_dict({key: torch.from_numpy(np.array(v)) for key, v in model.weights.items()})
@@ -202,7 +207,7 @@ def pruned(model: Model, level: int) -> Model:
     options = {**spec.network.options, "prune": level}
     small = replace(spec, network=replace(spec.network, options=options))
     cut = replace(model, spec=small, weights=pruned_weights(model.weights, level), graph=None)
-    network = _built(cut)
+    network = built(cut)
     facts = NetworkFacts(network.stride, network.receptive_radius, network.tile_independent)
     graph = to_graph(network, spec.network.in_channels, spec.network.spatial_dims)
     return replace(
@@ -261,7 +266,7 @@ def to_onnx(model: Model, tile: Sequence[int], input_name: str, output_name: str
     """
     with optional_packages():
         import onnx  # noqa: F401
-    network = _built(model).eval()
+    network = built(model).eval()
     seen = torch.zeros(1, model.spec.network.in_channels, *tile)
     stream = io.BytesIO()
     with warnings.catch_warnings(), torch.inference_mode():

@@ -1,0 +1,51 @@
+"""Which object of its structure a voxel of a case belongs to, as the dataset's card says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from medseg.core.components import components
+from medseg.core.errors import InputError
+from medseg.core.volume import LabelMap
+from medseg.io import read_labels
+from medseg.io.names import instances_beside
+
+Told = Literal["", "components", "values", "file"]
+"""How objects are told apart: not at all; as connected pieces of a structure; by the values of the labels,
+each of which is an object of the card's one structure; or by the map of numbers beside a label file."""
+
+
+def with_objects(labels: LabelMap, told: Told, path: Path | None) -> LabelMap:
+    """The labels with the numbers of their objects.
+
+    Args:
+        labels: of a case.
+        told: how its objects are told apart.
+        path: of the label file.
+
+    Raises:
+        InputError: there is no map of numbers.
+        GridMismatchError: it lies on another grid.
+    """
+    if not told:
+        return labels
+    if told == "components":
+        known = labels.array if labels.ignore is None else labels.array * (labels.array != labels.ignore)
+        return replace(labels, numbers=components(known))
+    if told == "values":
+        known = labels.array > 0
+        return replace(labels, array=known.astype(np.uint8), numbers=np.where(known, labels.array, 0))
+    beside = instances_beside(path or Path())
+    if path is None or not beside.is_file():
+        raise InputError(
+            f"has no map of instances beside it ({beside.name})",
+            source=path,
+            hint="write one number for each object to that file, or leave `instances` out of the card",
+        )
+    numbers = read_labels(beside)
+    labels.grid.require(numbers.grid, "labels and instances", str(beside))
+    return replace(labels, numbers=numbers.array)
