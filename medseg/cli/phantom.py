@@ -19,6 +19,7 @@ CARDS = {
     "brats2020": "brats",
     "brats2023": "brats",
     "label_maps": "brain",
+    "touching": "bodies",
 }
 """By layout of phantoms, the card that describes them."""
 
@@ -27,6 +28,7 @@ RECIPES = {
     "promise12": "promise12_vnet",
     "brats": "brats_unet3d",
     "brain": "brain",
+    "bodies": "phantom_instances",
 }
 """By card, a recipe of it."""
 
@@ -39,7 +41,8 @@ def command(
         typer.Option(
             "--layout",
             help="Write this layout. decathlon, nnunet, masks and images show heads, promise12 and prostatex "
-            "pelves, brats, brats2013, brats2020 and brats2023 tumours; label_maps has no scans.",
+            "pelves, brats, brats2013, brats2020 and brats2023 tumours, touching bodies with a map of "
+            "instances; label_maps has no scans.",
         ),
     ] = "decathlon",
     overwrite: opt.Overwrite = False,

@@ -96,12 +96,13 @@ class DenseHead(nn.Module):
 class Bases(nn.Module):
     """A few maps of the whole image, of which every object's mask is a mixture (BlendMask, section 3.2).
 
+    They have twice the resolution of the pyramid's finest map, where that has a stride of 4 or more.
+
     Args:
         style: of the convolutions.
         maps: of a pyramid; all are brought to the finest and added.
         count: of the maps.
         head: channels in between.
-        finer: voxels of the maps per voxel of the pyramid's finest, along an axis where it can be doubled.
     """
 
     def __init__(self, style: Style, maps: Maps, *, count: int = 4, head: int = 128) -> None:
@@ -112,7 +113,7 @@ class Bases(nn.Module):
             for n in range(len(maps.widths))
         )
         finest = maps.strides[0]
-        twice: PerAxis = tuple(2 if s % 2 == 0 else 1 for s in finest)
+        twice: PerAxis = tuple(2 if s % 4 == 0 else 1 for s in finest)
         self.tower = nn.Sequential(
             *(style.unit(head, head) for _ in range(3)),
             Enlarge(twice, "linear"),

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from medseg import io
+from medseg.core.components import components
 from medseg.core.errors import UsageError
 from medseg.core.volume import LabelMap, Volume
 from medseg.data.cards import load_card
-from medseg.data.cases import read_image, read_reference
+from medseg.data.cases import read_case, read_image, read_reference
 from medseg.data.layouts import LAYOUTS, targets
 from medseg.data.phantom import (
     ORDERS,
@@ -191,7 +192,21 @@ def test_there_are_phantoms_in_every_layout_of_files_that_are_written() -> None:
     of natural images.
     """
     read_only = {"dicom", "folder", "table", "voc", "coco", "cityscapes"}
-    assert set(LAYOUTS) - read_only <= set(KINDS) == set(targets())
+    assert set(LAYOUTS) - read_only <= {kind.layout or name for name, kind in KINDS.items()} == set(targets())
+
+
+def test_bodies_that_touch_have_their_numbers_beside_the_labels(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, "touching", 4, 5)
+    card = load_card("bodies")
+    joined = 0
+    for files in card.read(tmp_path).cases:
+        _, labels = read_case(files, card)
+        assert labels.numbers is not None
+        assert np.array_equal(labels.numbers > 0, labels.array > 0)
+        bodies = range(1, int(labels.numbers.max()) + 1)
+        assert all(len(set(labels.array[labels.numbers == n].tolist())) == 1 for n in bodies)
+        joined += len(bodies) - int(components(labels.array).max())
+    assert joined > 0
 
 
 @pytest.mark.parametrize("layout", CARDS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +60,7 @@ def folder(tmp_path: Path) -> Path:
     for sub in ("imagesTr", "labelsTr"):
         (tmp_path / "data" / sub).mkdir(parents=True)
     for n in range(3):
-        volume, labels, numbers = touching_case(np.random.default_rng([0, n]), (32, 32, 32))
+        volume, labels = touching_case(np.random.default_rng([0, n]), (32, 32, 32))
         write_image(
             tmp_path / "data" / "imagesTr" / f"b_{n}_0000.nii.gz",
             volume.array[0],
@@ -67,7 +68,8 @@ def folder(tmp_path: Path) -> Path:
             form=volume.form,
         )
         write_labels(tmp_path / "data" / "labelsTr" / f"b_{n}.nii.gz", labels)
-        write_labels(tmp_path / "data" / "labelsTr" / f"b_{n}_inst.nii.gz", numbers)
+        numbered = replace(labels, array=labels.numbers, numbers=None)
+        write_labels(tmp_path / "data" / "labelsTr" / f"b_{n}_inst.nii.gz", numbered)
     names = {"background": 0, "ellipsoid": 1, "bowl": 2}
     about = {"channel_names": {"0": "image"}, "labels": names, "numTraining": 3, "file_ending": ".nii.gz"}
     (tmp_path / "data" / "dataset.json").write_text(json.dumps(about))

@@ -153,10 +153,11 @@ def test_points_and_faces_make_boxes_of_voxels() -> None:
 
 @pytest.mark.parametrize("dims", [2, 3])
 def test_every_part_of_the_network_learns(dims: int) -> None:
-    volume, labels, numbers = touching_case(np.random.default_rng(0), (32, 32, 32))
+    volume, labels = touching_case(np.random.default_rng(0), (32, 32, 32))
+    assert labels.numbers is not None
     cut = (slice(None),) * dims + (16,) * (3 - dims)
     image = torch.from_numpy(np.asarray(volume.array)[0][cut].copy())[None, None]
-    codes = torch.from_numpy(coded(labels.array[cut], numbers.array[cut]))[None]
+    codes = torch.from_numpy(coded(labels.array[cut], labels.numbers[cut]))[None]
     network = BlendMask(dims, 1, 3, widths=(4, 4, 8, 8), width=8, depth=1)
     outputs = network.outputs(image)
     assert outputs.semantic.shape == (1, 3, *image.shape[2:])
@@ -172,11 +173,13 @@ def test_a_small_network_learns_slices_by_heart() -> None:
     torch.manual_seed(0)
     images, codes, numbers = [], [], []
     for n in range(4):
-        volume, labels, bodies = touching_case(np.random.default_rng([1, n]))
-        k = max(range(48), key=lambda k: len(np.unique(bodies.array[:, :, k])))
+        volume, labels = touching_case(np.random.default_rng([1, n]))
+        bodies = labels.numbers
+        assert bodies is not None
+        k = max(range(48), key=lambda k: len(np.unique(bodies[:, :, k])))
         images.append(np.asarray(volume.array)[:, :, :, k])
-        numbers.append(bodies.array[:, :, k])
-        codes.append(coded(labels.array[:, :, k], bodies.array[:, :, k]))
+        numbers.append(bodies[:, :, k])
+        codes.append(coded(labels.array[:, :, k], bodies[:, :, k]))
     image, learnt = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(codes))
     network = BlendMask(2, 1, 3, widths=(8, 16, 16, 16), width=16, levels=4)
     optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)

@@ -12,6 +12,7 @@ label called "ignore" marks unlabelled voxels.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ from medseg.data.layouts.writing import (
     write_description,
 )
 from medseg.io import stem_and_suffix, write_labels
-from medseg.io.names import lists_file, scan_of_result
+from medseg.io.names import instances_beside, lists_file, scan_of_result
 
 FLAT_ENDINGS = (".png", ".bmp", ".tif", ".tiff")
 """Of natural images, which hold all their colours in one file."""
@@ -134,6 +135,9 @@ def write(folder: Path, cases: Iterable[NewCase], about: About, *, overwrite: bo
         if case.labels is not None:
             path = folder / "labelsTr" / (case.case_id + ENDING)
             write_labels(path, revalued(case.labels, table), overwrite=overwrite)
+            if case.labels.numbers is not None:
+                numbered = replace(case.labels, array=case.labels.numbers, numbers=None)
+                write_labels(instances_beside(path), numbered, overwrite=overwrite)
             trained += 1
     write_description(folder / LISTER, _described(about, table, trained), overwrite=overwrite)
     return copied

@@ -12,7 +12,7 @@ from medseg.core.errors import UsageError, did_you_mean
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.layouts import About, NewCase, targets
-from medseg.data.phantom import brain, head, prostate, tumour
+from medseg.data.phantom import brain, head, prostate, touching, tumour
 from medseg.data.phantom.head import SHAPE, SPACING_MM, phantom_case, stored_as
 from medseg.data.phantom.making import Spacing, Triple
 from medseg.io import write_image, write_labels
@@ -20,7 +20,7 @@ from medseg.io import write_image, write_labels
 ORDERS = ("RAS", "LPS", "PIR", "LAS", "SAL", "ASR")
 """Axis orders that the cases of a dataset are stored in, in turn."""
 
-DATASET_STREAM, SCAN_STREAM, PROSTATE_STREAM, TUMOUR_STREAM, BRAIN_STREAM = range(5)
+DATASET_STREAM, SCAN_STREAM, PROSTATE_STREAM, TUMOUR_STREAM, BRAIN_STREAM, BODIES_STREAM = range(6)
 SLICES_PER_HEAD = 6
 
 HEADS = About(
@@ -28,6 +28,9 @@ HEADS = About(
 )
 PELVES = About("Prostate phantom", "Made-up pelves", ("t2",), prostate.STRUCTURES, licence="CC0-1.0")
 TUMOURS = About("Tumour phantom", "Made-up gliomas", tumour.MODALITIES, tumour.STRUCTURES, licence="CC0-1.0")
+BODIES = About(
+    "Phantom of bodies", "Made-up bodies that touch", ("image",), touching.STRUCTURES, licence="CC0-1.0"
+)
 MAPS = About("Brain phantom", "Made-up label maps", (), StructureSet(), licence="CC0-1.0")
 
 Made = tuple[Volume | None, LabelMap]
@@ -43,6 +46,7 @@ class Kind:
         make: from randomness, a case's number and the shape asked for to a case.
         names: of the cases, by number.
         first: number of the first case in its name.
+        layout: that is written, where it is not that of the name.
     """
 
     about: About
@@ -50,6 +54,7 @@ class Kind:
     make: Callable[[np.random.Generator, int, Triple | None], Made]
     names: str
     first: int = 0
+    layout: str = ""
 
 
 def _head(rng: np.random.Generator, number: int, shape: Triple | None) -> Made:
@@ -77,6 +82,10 @@ def _map(rng: np.random.Generator, _number: int, shape: Triple | None) -> Made:
     return None, brain.brain_map(rng, shape or brain.SHAPE)
 
 
+def _bodies(rng: np.random.Generator, _number: int, shape: Triple | None) -> Made:
+    return touching.touching_case(rng, shape or touching.SHAPE)
+
+
 KINDS = {
     "decathlon": Kind(HEADS, DATASET_STREAM, _head, "phantom_{:03d}"),
     "nnunet": Kind(HEADS, DATASET_STREAM, _head, "phantom_{:03d}"),
@@ -89,6 +98,7 @@ KINDS = {
     "brats2020": Kind(TUMOURS, TUMOUR_STREAM, _tumour, "BraTS20_Training_{:03d}", 1),
     "brats2023": Kind(TUMOURS, TUMOUR_STREAM, _tumour, "BraTS-GLI-{:05d}-000"),
     "label_maps": Kind(MAPS, BRAIN_STREAM, _map, "phantom_{:03d}"),
+    "touching": Kind(BODIES, BODIES_STREAM, _bodies, "bodies_{:03d}", layout="nnunet"),
 }
 """By layout; BRATS by year too."""
 
@@ -109,6 +119,7 @@ def write_phantoms(
     Args:
         folder: to write to; created if needed.
         layout: a layout's name; of BRATS also `brats2013`, `brats2020`, `brats2023`, and `brats` is 2020.
+            `touching` are bodies in the layout of nnU-Net, with a map of instances beside each label.
         cases: how many; of `images` how many patients, with six slices each.
         seed: the same one gives the same voxels.
         shape: voxels of a case; None for the usual ones.
@@ -124,7 +135,8 @@ def write_phantoms(
     if cases < 1:
         raise UsageError(f"a dataset needs at least one case, not {cases}")
     kind = KINDS[layout]
-    targets()[layout].write(folder, _made(kind, cases, seed, shape), kind.about, overwrite=overwrite)
+    target = targets()[kind.layout or layout]
+    target.write(folder, _made(kind, cases, seed, shape), kind.about, overwrite=overwrite)
 
 
 def _made(kind: Kind, cases: int, seed: int, shape: Triple | None) -> Iterator[NewCase]:

@@ -36,7 +36,7 @@ class Body(NamedTuple):
     radii: Floats
 
 
-def touching_case(rng: np.random.Generator, shape: Triple = SHAPE) -> tuple[Volume, LabelMap, LabelMap]:
+def touching_case(rng: np.random.Generator, shape: Triple = SHAPE) -> tuple[Volume, LabelMap]:
     """A box of bodies.
 
     Args:
@@ -44,7 +44,7 @@ def touching_case(rng: np.random.Generator, shape: Triple = SHAPE) -> tuple[Volu
         shape: of the box, 24 voxels or more along each axis.
 
     Returns:
-        The scan (1, I, J, K) float32, labels uint8 (1 ellipsoids, 2 bowls), and the number of each body.
+        The scan (1, I, J, K) float32, and labels uint8 (1 ellipsoids, 2 bowls) with the number of each body.
     """
     points = np.moveaxis(np.indices(shape, dtype=np.float64), 0, -1)
     numbers = np.zeros(shape, np.uint8)
@@ -65,7 +65,7 @@ def touching_case(rng: np.random.Generator, shape: Triple = SHAPE) -> tuple[Volu
     image = np.choose(labels, (AROUND, *BRIGHTNESS)) + NOISE * rng.standard_normal(shape)
     grid = Grid(shape, np.eye(4))
     volume = Volume(image[None].astype(np.float32), grid, ("image",))
-    return volume, LabelMap(labels, grid), LabelMap(numbers, grid)
+    return volume, LabelMap(labels, grid, numbers=numbers)
 
 
 def _placed(rng: np.random.Generator, bodies: list[Body], shape: Triple) -> Body:
