@@ -173,6 +173,8 @@ def _finish(
     _write(found, targets, overwrite)
     result(found.json().rstrip() if as_json else table(found.table_rows()))
     if not as_json:
+        if rows := found.object_rows():
+            result(f"\n{table(rows)}")
         _hint(found)
     _refuse_faulty(found)
     if strict:

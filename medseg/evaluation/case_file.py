@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from medseg.core import specs
 from medseg.core.errors import InputError, MedsegError
 from medseg.core.software import MADE_BY
+from medseg.evaluation.detections import restored, taken_apart
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
+from medseg.metrics.detection import CaseDetections
 from medseg.metrics.export import report_json
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.stored import case_from_mapping, case_mapping
@@ -28,11 +30,13 @@ class StoredCase:
     Attributes:
         result: the measurements.
         lesions: of the structures that were asked for.
+        detections: objects with scores, by structure, where these were asked for and are stated.
         shown: digest of what its page shows beside the label files; None where it has no page.
     """
 
     result: CaseResult
     lesions: tuple[LesionRow, ...] = ()
+    detections: Mapping[str, CaseDetections] = field(default_factory=dict)
     shown: str | None = None
 
 
@@ -74,10 +78,11 @@ class CaseStore:
             case = case_from_mapping(stored["result"], source=case_id)
             rows = {"rows": stored["lesions"]}
             lesions = specs.from_mapping(_Listed, rows, source=case_id, error=InputError).rows
+            detections = restored(stored["detections"])
         except (MedsegError, LookupError, TypeError, ValueError):
             return None
         shown = stored.get("page") if self.page.is_file() else None
-        return StoredCase(case, lesions, shown) if case.case_id == case_id else None
+        return StoredCase(case, lesions, detections, shown) if case.case_id == case_id else None
 
     def write(self, digests: Mapping[str, str], stored: StoredCase) -> None:
         """Write the case; whatever stood there is replaced."""
@@ -86,6 +91,7 @@ class CaseStore:
             "page": stored.shown,
             "result": case_mapping(stored.result),
             "lesions": specs.to_mapping(_Listed(stored.lesions))["rows"],
+            "detections": taken_apart(stored.detections),
         }
         write_text(self.path, report_json(content), overwrite=True)
 

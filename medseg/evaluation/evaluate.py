@@ -154,6 +154,7 @@ def _evaluation(
         },
         stated={case: found.stated for case, found in by_id.items()},
         lesions={case: found.lesions for case, found in by_id.items() if found.case is not None},
+        detections={case: found.detections for case, found in by_id.items() if found.detections},
         pages={case: found.page for case, found in by_id.items() if found.page},
         without_page={case: found.no_page for case, found in by_id.items() if found.no_page},
     )

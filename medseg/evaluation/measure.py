@@ -16,12 +16,14 @@ from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.evaluation import protocols
 from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, StoredCase, picture
+from medseg.evaluation.detections import detections_of
 from medseg.evaluation.pairs import FilePair, read_pair
 from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions, digest_of, read_scan
 from medseg.io.atomic import atomic_write
 from medseg.io.names import instances_beside
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
+from medseg.metrics.detection import CaseDetections
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
 from medseg.segmentation.instances import read_instances, read_numbers
@@ -91,6 +93,7 @@ class Measured:
         case: the measurements; None where there are none, and no mean counts the case.
         digests: sha256 of the files: `reference`, `prediction`.
         lesions: of the structures that were asked for.
+        detections: objects with scores, by structure, where these were asked for and are stated.
         fault: why a file cannot be used; of the prediction, `case` counts it as missed.
         stated: doubts and warnings that the prediction's summary states of it.
         page: the page of the case, if there is one.
@@ -100,6 +103,7 @@ class Measured:
     case: CaseResult | None
     digests: Mapping[str, str] = field(default_factory=dict)
     lesions: tuple[LesionRow, ...] = ()
+    detections: Mapping[str, CaseDetections] = field(default_factory=dict)
     fault: MedsegError | None = None
     stated: tuple[Finding, ...] = ()
     page: Path | None = None
@@ -171,7 +175,8 @@ def _measured(task: Task, digests: Mapping[str, str]) -> tuple[Measured, Maps]:
     case, lesions, maps = measure_maps(
         maps, task.structures, task.options, case_id=task.pair.case_id, failure=failure
     )
-    return Measured(case, digests, lesions, fault), maps
+    found = detections_of(task.pair.prediction, maps[:2], maps.numbers, task.structures)
+    return Measured(case, digests, lesions, found, fault), maps
 
 
 def measure_maps(
@@ -293,7 +298,8 @@ def _finished(task: Task, digests: Mapping[str, str]) -> Measured | None:
     wanted = task.scan if stored.result.failure is None else None
     if wanted is not None and stored.shown != _page_digest(task, wanted):
         return None
-    return Measured(stored.result, digests, stored.lesions, page=file.page if stored.shown else None)
+    page = file.page if stored.shown else None
+    return Measured(stored.result, digests, stored.lesions, stored.detections, page=page)
 
 
 def _written(task: Task, measured: Measured, maps: Maps) -> Measured:
@@ -310,7 +316,7 @@ def _written(task: Task, measured: Measured, maps: Maps) -> Measured:
     if task.scan is not None and case.failure is None:
         measured = _with_page(task, task.scan, file.page, measured, case, maps)
     shown = _page_digest(task, task.scan) if task.scan is not None and measured.page else None
-    file.write(measured.digests, StoredCase(case, measured.lesions, shown))
+    file.write(measured.digests, StoredCase(case, measured.lesions, measured.detections, shown))
     return measured
 
 

@@ -11,6 +11,7 @@ from typing import Any
 from medseg.core import specs
 from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
+from medseg.evaluation.detections import DetectionRow, detection_rows, detection_table
 from medseg.evaluation.measure import MISSING, EvaluationOptions
 from medseg.evaluation.scores import case_table, cohort_table
 from medseg.findings.finding import Finding, from_cases, from_warnings, ordered, sentence, who
@@ -18,6 +19,7 @@ from medseg.io.atomic import write_text
 from medseg.io.pictures.slices import states_no_size
 from medseg.metrics.case import CaseResult, findings_of, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow
+from medseg.metrics.detection import CaseDetections
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, document_head, lesions_csv, report_json
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.scores import Scores, StructureScores
@@ -51,6 +53,7 @@ class Evaluation:
         files: names of reference and prediction of each case, by case id.
         stated: doubts and warnings that the predictions' summaries state of them, by case id.
         lesions: of the structures that were measured lesion by lesion, by case id.
+        detections: objects with scores, by case id and structure, where they were measured.
         pages: the page of each case that has one, by case id.
         without_page: why a page that was wanted could not be made, by case id.
     """
@@ -66,6 +69,7 @@ class Evaluation:
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     stated: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     lesions: Mapping[str, tuple[LesionRow, ...]] = field(default_factory=dict)
+    detections: Mapping[str, Mapping[str, CaseDetections]] = field(default_factory=dict)
     pages: Mapping[str, Path] = field(default_factory=dict)
     without_page: Mapping[str, str] = field(default_factory=dict)
 
@@ -76,6 +80,11 @@ class Evaluation:
 
     def __repr__(self) -> str:
         return f"Evaluation({self.scores.shown})"
+
+    @cached_property
+    def detection(self) -> tuple[DetectionRow, ...]:
+        """How well objects with scores were found, one row a structure and measure over all cases."""
+        return detection_rows(list(self.detections.values()), self.structures)
 
     @property
     def cohort(self) -> tuple[CohortRow, ...]:
@@ -147,6 +156,10 @@ class Evaluation:
             else cohort_table(self.cohort, pixels=self._unsized)
         )
 
+    def object_rows(self) -> tuple[tuple[str, ...], ...]:
+        """The table of objects with scores, header first; empty where none were measured."""
+        return detection_table(self.detection) if self.detection else ()
+
     def csv(self) -> str:
         """One line a case, structure and metric."""
         return cases_csv(self.cases, surface=self.options.mode, software=SOFTWARE, model=self.model)
@@ -178,6 +191,7 @@ class Evaluation:
                 for c in self.cases
             ],
             "cohort": [asdict(row) for row in self.cohort],
+            **({"detection": [asdict(row) for row in self.detection]} if self.detection else {}),
         }
 
     def write_csv(self, path: Path, *, overwrite: bool = False) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,9 @@ from io_files import save
 
 import medseg
 from medseg.core.errors import UsageError
+from medseg.core.structures import from_labels
+from medseg.evaluation.detections import detection_rows
+from medseg.metrics import CaseDetections
 
 
 def files(folder: Path, *, cut: bool) -> Path:
@@ -53,6 +58,59 @@ def test_each_value_is_an_object_of_one_kind(tmp_path: Path) -> None:
     assert found["object"].pq == pytest.approx(0.85)
     with pytest.raises(UsageError, match="beside files"):
         medseg.evaluate(*(np.ones((2, 4, 4, 4), np.uint8)), spacing_mm=(1.0, 1.0, 1.0), instances="maps")
+
+
+def stated(pred: Path, scores: dict[int, float]) -> None:
+    """The summary of a prediction that states scores of its objects."""
+    rows = [{"number": n, "structure": "1", "score": score} for n, score in scores.items()]
+    summary = {"schema": "medseg.prediction/1", "instances": rows}
+    (pred / "a.json").write_text(json.dumps(summary))
+
+
+def test_objects_with_scores_have_precision_and_sensitivity(tmp_path: Path) -> None:
+    """The surer object is cut to 7 of 10 voxels' length, the other whole: hits at IoU 0.5, one at 0.75."""
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    stated(pred, {9: 0.9, 4: 0.6})
+    out = tmp_path / "out"
+    content = done("evaluate", pred, ref, "--instances", "maps", "--no-surface", "-o", out, "--json").json()
+    assert isinstance(content, dict)
+    rows = {row["metric"]: row for row in content["detection"]}
+    assert {row["structure"] for row in rows.values()} == {"1"}
+    assert rows["ap_50"]["value"] == 1.0
+    assert rows["map_50_95"]["value"] == pytest.approx((5 * 1.0 + 5 * 0.25) / 10)
+    assert rows["sensitivity_at_0.125"]["value"] == 1.0
+    assert rows["cpm"]["value"] == 1.0
+    assert rows["map_10_50_small"]["objects"] == 2
+    assert rows["map_10_50_large"]["value"] is None
+    again = done("evaluate", pred, ref, "--instances", "maps", "--no-surface", "-o", out, "--json").json()
+    assert isinstance(again, dict)
+    assert again["detection"] == content["detection"]
+    shown = done("evaluate", pred, ref, "--instances", "maps", "--no-surface").out
+    assert re.search(r"structure +objects +AP at IoU 0.1 .*CPM\n1 +2 +1.000 +1.000 +1.000 +0.625 ", shown)
+    table = (out / "detection.csv").read_text().splitlines()
+    assert table[0].startswith("structure,metric,value,ci_low,ci_high,objects,cases")
+    assert len(table) == 1 + len(rows)
+
+
+def test_objects_without_scores_have_none(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    content = done("evaluate", pred, ref, "--instances", "maps", "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    assert "detection" not in content
+
+
+def test_intervals_come_with_ten_cases() -> None:
+    hit = CaseDetections.of_boxes([[0, 0, 4, 4]], [0.9], [[0, 0, 4, 4]], spacing_mm=(1.0, 1.0))
+    miss = CaseDetections.of_boxes([[5, 5, 9, 9]], [0.9], [[0, 0, 4, 4]], spacing_mm=(1.0, 1.0))
+    names = from_labels({1: "lesion"})
+    few = detection_rows([{"lesion": hit}] * 9, names)
+    assert all(row.ci_low is None for row in few)
+    many = {row.metric: row for row in detection_rows([{"lesion": hit}] * 8 + [{"lesion": miss}] * 4, names)}
+    ap = many["ap_50"]
+    assert ap.value is not None
+    assert ap.ci_low is not None
+    assert ap.ci_high is not None
+    assert ap.ci_low < ap.value < ap.ci_high
 
 
 def test_a_changed_map_is_measured_again(tmp_path: Path) -> None:
