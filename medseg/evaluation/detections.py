@@ -138,8 +138,8 @@ def detections_of(
 def _in_order(numbers: NDArray[np.integer[Any]], known: Sequence[int]) -> NDArray[np.int64]:
     """The known numbers as 1, 2 and so on; others are dropped."""
     out = np.zeros(numbers.shape, np.int64)
-    for place, number in enumerate(known, start=1):
-        out[numbers == number] = place
+    for place, own in enumerate(known, start=1):
+        out[numbers == own] = place
     return out
 
 
