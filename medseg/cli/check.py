@@ -43,6 +43,8 @@ def command(
         raise UsageError("--card and --recipe exclude each other", hint="give only one of them")
     settings = load_recipe(recipe) if recipe else None
     name = settings.card if settings else card
+    if settings:
+        settings.fitted_to(load_card(settings.card))
     audit = check(
         folder,
         load_card(name) if name else None,

@@ -173,7 +173,7 @@ def _finish(
     _write(found, targets, overwrite)
     result(found.json().rstrip() if as_json else table(found.table_rows()))
     if not as_json:
-        if rows := found.object_rows():
+        for rows in found.object_tables():
             result(f"\n{table(rows)}")
         _hint(found)
     _refuse_faulty(found)

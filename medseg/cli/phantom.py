@@ -70,8 +70,8 @@ def _next(layout: str, out: Path) -> str:
         near = available("datasets")["phantom"]
         recipe = "slices_unet2d" if layout == "images" else "phantom_unet3d"
         return (
-            f'no packaged card has this layout; copy {near} with layout = "{layout}", '
-            f'and the recipe {recipe} with card = "YOURS.toml"; or medseg check {out}'
+            f"medseg train --data {out} -o RUN; no packaged card has this layout: for a recipe, copy {near} "
+            f'with layout = "{layout}", and the recipe {recipe} with card = "YOURS.toml"'
         )
     recipe = RECIPES.get(card, "")
     return (

@@ -137,10 +137,13 @@ def _named_structures(pairs: Sequence[FilePair], nameless: Path) -> StructureSet
         return from_labels(names)
     paths = [path for pair in pairs for path in (pair.reference, pair.prediction) if path is not None]
     if all(path.is_dir() or holds_labels(path) for path in paths):
+        known = {name_key(name) for pair in pairs for name in _names_in(pair.reference)}
         found: dict[str, str] = {}
         for name in (name for path in paths for name in _names_in(path)):
             found.setdefault(name_key(name), name)
-        return from_labels(dict(enumerate(found.values(), start=1)))
+        # Where masks overlap the later one counts, so what no reference has comes first.
+        order = sorted(found, key=known.__contains__)
+        return from_labels({number: found[key] for number, key in enumerate(order, start=1)})
     raise UsageError(
         "contains structures by name, and the values of the other files have no names",
         source=nameless,

@@ -84,6 +84,11 @@ class Task:
     file: CaseStore | None = None
     scan: Scan | None = None
 
+    @property
+    def wants_maps(self) -> bool:
+        """Whether maps of instances beside the label files are measured."""
+        return self.options.instances is not None and self.options.instances.of == "maps"
+
 
 @dataclass(frozen=True)
 class Measured:
@@ -147,7 +152,7 @@ def _stated(pair: FilePair, measured: Measured) -> tuple[Finding, ...]:
 
 def _contained(task: Task) -> tuple[Measured, Maps | None]:
     """What became of a case, and its maps where it has just been measured."""
-    digests = _digests(task.pair, task.options)
+    digests = _digests(task)
     found: MedsegError
     try:
         finished = _finished(task, digests)
@@ -230,9 +235,12 @@ def _read(task: Task) -> tuple[Maps, MedsegError | None]:
         MedsegError: the reference cannot be used, the machine does not suffice, or the case is alone.
     """
     pair, structures, fault = task.pair, task.structures, None
+    own: LabelMap | None = None
     try:
         reference, predicted = read_pair(pair, structures)
         _require_one_grid(pair, reference, predicted)
+        if task.wants_maps and pair.prediction is not None:
+            own = read_numbers(pair.prediction, reference.grid)
     except ResourceError:
         raise
     except MedsegError as found:
@@ -242,13 +250,9 @@ def _read(task: Task) -> tuple[Maps, MedsegError | None]:
         reference, _ = read_pair(replace(pair, prediction=None), structures)
     if predicted is None:
         predicted = _nothing(reference)
-    numbers = None
-    if task.options.instances and task.options.instances.of == "maps":
-        usable = pair.prediction if fault is None else None
-        numbers = (
-            _nothing(reference) if usable is None else read_numbers(usable, reference.grid),
-            read_numbers(pair.reference, reference.grid),
-        )
+    if not task.wants_maps:
+        return Maps(predicted, reference), fault
+    numbers = own or _nothing(reference), read_numbers(pair.reference, reference.grid)
     return Maps(predicted, reference, numbers), fault
 
 
@@ -370,10 +374,10 @@ def _with_page(
     return replace(measured, page=path)
 
 
-def _digests(pair: FilePair, options: EvaluationOptions) -> dict[str, str]:
+def _digests(task: Task) -> dict[str, str]:
     """Of the files of a pair that can be read."""
-    paths = {"reference": pair.reference, "prediction": pair.prediction}
-    if options.instances and options.instances.of == "maps":
+    paths = {"reference": task.pair.reference, "prediction": task.pair.prediction}
+    if task.wants_maps:
         beside = {f"{role} instances": path and instances_beside(path) for role, path in paths.items()}
         paths |= {role: path for role, path in beside.items() if path and path.is_file()}
     found = {role: _digest(path) for role, path in paths.items() if path is not None}

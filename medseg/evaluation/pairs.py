@@ -253,7 +253,19 @@ def read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, Label
     label_values(reference.array, pair.reference, structures)
     if predicted is not None and pair.prediction is not None:
         label_values(predicted.array, pair.prediction, structures)
+        predicted = _whole(predicted, structures)
     return reference, predicted
+
+
+def _whole(predicted: LabelMap, structures: StructureSet) -> LabelMap:
+    """A prediction, whose structures without a mask are absent: only a reference leaves some unlabelled."""
+    if not predicted.unlabelled:
+        return predicted
+    said = {text for value, text in predicted.lacking if value in predicted.unlabelled}
+    names = [s.name for s in structures if s.value in predicted.unlabelled]
+    told = f"The prediction has no mask of {listed(names)}, which counts as absent in it."
+    warnings = (told, *(text for text in predicted.warnings if text not in said))
+    return replace(predicted, warnings=warnings, unlabelled=(), lacking=())
 
 
 def _read_pair(pair: FilePair, structures: StructureSet) -> tuple[LabelMap, LabelMap | None]:

@@ -13,7 +13,7 @@ from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
 from medseg.evaluation.detections import DetectionRow, detection_rows, detection_table
 from medseg.evaluation.measure import MISSING, EvaluationOptions
-from medseg.evaluation.scores import case_table, cohort_table
+from medseg.evaluation.scores import case_table, cohort_table, instance_table
 from medseg.findings.finding import Finding, from_cases, from_warnings, ordered, sentence, who
 from medseg.io.atomic import write_text
 from medseg.io.pictures.slices import states_no_size
@@ -156,9 +156,10 @@ class Evaluation:
             else cohort_table(self.cohort, pixels=self._unsized)
         )
 
-    def object_rows(self) -> tuple[tuple[str, ...], ...]:
-        """The table of objects with scores, header first; empty where none were measured."""
-        return detection_table(self.detection) if self.detection else ()
+    def object_tables(self) -> tuple[tuple[tuple[str, ...], ...], ...]:
+        """The tables of single objects, header first: how they match, and of those with scores."""
+        matched = (instance_table(self.cohort),) if self.options.instances else ()
+        return (*matched, detection_table(self.detection)) if self.detection else matched
 
     def csv(self) -> str:
         """One line a case, structure and metric."""

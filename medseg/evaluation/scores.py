@@ -57,7 +57,37 @@ def hints(cases: Sequence[CaseResult], *, tolerance: bool, ignore: bool) -> tupl
         )
     elif not ignore and any(UNKNOWN.format("reference") in text for case in cases for text in case.warnings):
         said.append(f"if a value without a structure marks voxels {UNLABELLED}, give --ignore VALUE")
+    if _may_be_structures(cases):
+        names = listed([case.case_id for case in cases])
+        said.append(f"if {names} are structures of one case, give the folders that hold each case's folder")
     return tuple(said)
+
+
+def _may_be_structures(cases: Sequence[CaseResult]) -> bool:
+    """Whether what was measured as cases may be masks of one: several of one grid with a nameless value."""
+    rows = [row for case in cases for row in case.rows]
+    nameless = all(row.name == str(row.label) == "1" for row in rows)
+    plain = not any(c.isdigit() for case in cases for c in case.case_id)
+    return len(cases) > 1 and nameless and plain and len({case.grid.shape for case in cases}) == 1
+
+
+def instance_table(rows: Sequence[CohortRow]) -> Rows:
+    """Panoptic quality of each structure, header first: means over cases, and objects of all of them."""
+    by_metric = {(row.structure, row.metric): row for row in rows}
+    names = [row.structure for row in rows if row.metric == "pq"]
+    head = ("Structure", "PQ", "SQ", "RQ", "Matched", "Missed", "Extra")
+    return head, *(
+        (
+            printable(name),
+            *(numbers.number(by_metric[name, metric].mean, 3) for metric in ("pq", "sq", "rq")),
+            *(str(_total(by_metric[name, f"instances_{kind}"])) for kind in ("matched", "missed", "extra")),
+        )
+        for name in names
+    )
+
+
+def _total(row: CohortRow) -> int:
+    return round((row.mean or 0.0) * row.n)
 
 
 def _missed_values(cases: Sequence[CaseResult]) -> list[str]:

@@ -64,7 +64,7 @@ def read_numbers(seg: Path, grid: Grid) -> LabelMap:
         raise InputError(
             f"has no map of instances beside it ({path.name})",
             source=seg,
-            hint="write one number for each object to that file, or measure connected components",
+            hint="write a number for each object to that file, or measure others by --instances components",
         )
     return _on_grid(path, grid)
 
@@ -72,6 +72,8 @@ def read_numbers(seg: Path, grid: Grid) -> LabelMap:
 def _on_grid(path: Path, grid: Grid) -> LabelMap:
     numbers = read_labels(path)
     grid.require(numbers.grid, "segmentation and instances", str(path))
+    if (least := int(numbers.array.min())) < 0:
+        raise InputError(f"contains the number {least}", source=path, hint="number objects from 1 on")
     return numbers
 
 

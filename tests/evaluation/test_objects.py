@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from commands import done, refused
+from commands import medseg as medseg_command
 from io_files import save
 
 import medseg
@@ -129,3 +131,35 @@ def test_what_is_lacking_or_unknown_is_said(tmp_path: Path) -> None:
     line = refused(3, "evaluate", pred, ref, "--instances", "maps")
     assert "a.nii.gz: has no map of instances beside it (a_inst.nii.gz)" in line
     assert "did you mean 'values'" in refused(2, "evaluate", pred, ref, "--instances", "value")
+
+
+def test_a_prediction_without_a_map_is_that_predictions_fault(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    for folder in (pred, ref):
+        for name in ("a", "a_inst"):
+            shutil.copy(folder / f"{name}.nii.gz", folder / f"{name.replace('a', 'b', 1)}.nii.gz")
+    (pred / "b_inst.nii.gz").unlink()
+    ran = medseg_command("evaluate", pred, ref, "--instances", "maps", "--no-surface", "--json")
+    content = ran.json()
+    assert isinstance(content, dict)
+    assert ran.code == 7
+    (failure,) = content["failures"]
+    assert failure["case_id"] == "b"
+    assert (
+        "the prediction cannot be used: has no map of instances beside it (b_inst.nii.gz)"
+        in failure["reason"]
+    )
+
+
+def test_the_terminal_shows_how_objects_match(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    shown = done("evaluate", pred, ref, "--instances", "maps", "--no-surface").out
+    assert re.search(r"Structure +PQ +SQ +RQ +Matched +Missed +Extra\n1 +0.850 +0.850 +1.000 +2 +0 +0", shown)
+
+
+def test_a_map_with_negative_numbers_is_refused(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    save(pred / "a_inst.nii.gz", np.full((24, 8, 8), -1, np.int16))
+    assert "contains the number -1; number objects from 1 on" in refused(
+        3, "evaluate", pred, ref, "--instances", "maps"
+    )

@@ -164,3 +164,33 @@ def test_a_folder_of_label_maps_is_no_prediction_of_one_case(tmp_path: Path) -> 
     (tmp_path / "names.json").write_text('{"1": "a", "2": "b"}')
     words = ("--labels", tmp_path / "names.json")
     assert "is not a mask" in refused(3, "evaluate", tmp_path / "pred", tmp_path / "a.nii.gz", *words)
+
+
+def test_a_structure_of_predictions_alone_covers_none_that_is_measured(tmp_path: Path) -> None:
+    for side in ("pred", "ref"):
+        masks(tmp_path / side / "anna")
+    kidney = np.zeros((12, 8, 8), np.uint8)
+    kidney[5:12] = 1
+    save(tmp_path / "pred" / "anna" / "kidney.nii.gz", kidney)
+    content = done("evaluate", tmp_path / "pred", tmp_path / "ref", "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    dice = {row["name"]: row["metrics"]["dice"] for row in content["cases"][0]["structures"]}
+    assert (dice["Left Lung"], dice["liver"], dice["kidney"]) == (1.0, 1.0, None)
+
+
+def test_a_structure_without_a_mask_is_absent_in_a_prediction(tmp_path: Path) -> None:
+    for side in ("pred", "ref"):
+        masks(tmp_path / side / "anna")
+        masks(tmp_path / side / "bert")
+    (tmp_path / "pred" / "bert" / "liver.nii.gz").unlink()
+    content = done("evaluate", tmp_path / "pred", tmp_path / "ref", "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    said = " ".join(finding["sentence"] for finding in content["findings"])
+    assert "The prediction has no mask of liver, which counts as absent in it." in said
+    assert "unlabelled" not in said
+
+
+def test_masks_of_one_case_on_both_sides_are_hinted_at(tmp_path: Path) -> None:
+    pair = masks(tmp_path / "pred"), masks(tmp_path / "ref")
+    hint = "if Left Lung and liver are structures of one case, give the folders that hold each case's folder"
+    assert hint in done("evaluate", *pair, "--no-surface").err
