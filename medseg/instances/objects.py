@@ -33,8 +33,8 @@ def coded(indices: NDArray[np.uint8], numbers: NDArray[np.integer]) -> NDArray[n
 
 
 def indices_of(codes: Tensor) -> Tensor:
-    """Label indices of codes."""
-    return codes % OBJECT
+    """Label indices of codes; bytes are indices themselves."""
+    return codes if codes.dtype == torch.uint8 else codes % OBJECT
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -240,16 +241,26 @@ def _pooled(
     """Scores of all cases, descending, whether each is a hit, and how many references there are."""
     if not 0 <= least_overlap <= 1:
         raise UsageError(f"least_overlap must be in [0, 1], not {least_overlap}")
+    sizes = None if size_ml is None else (float(size_ml[0]), float(size_ml[1]))
     scores, hits, references = [np.zeros(0)], [np.zeros(0, bool)], 0
     for case in cases:
-        outside = _outside(case.reference_ml, size_ml)
-        own, hit = _matched(case, least_overlap, outside, _outside(case.found_ml, size_ml), most)
+        own, hit, count = _of_case(case, least_overlap, sizes, most)
         scores.append(own)
         hits.append(hit)
-        references += int(np.count_nonzero(~outside))
+        references += count
     every = np.concatenate(scores)
     order = np.argsort(-every, kind="stable")
     return every[order], np.concatenate(hits)[order], references
+
+
+@lru_cache(maxsize=4096)
+def _of_case(
+    case: CaseDetections, least: float, size_ml: Sizes | None, most: int | None
+) -> tuple[Floats, NDArray[np.bool_], int]:
+    """Of one case scores, hits and how many references; kept, for a bootstrap asks again and again."""
+    outside = _outside(case.reference_ml, size_ml)
+    scores, hits = _matched(case, least, outside, _outside(case.found_ml, size_ml), most)
+    return scores, hits, int(np.count_nonzero(~outside))
 
 
 def _outside(volumes_ml: Floats, size_ml: Sizes | None) -> NDArray[np.bool_]:

@@ -66,7 +66,8 @@ def blob(shift: int = 0) -> np.ndarray:
 
 @pytest.mark.parametrize("layout", [name for name in KINDS if name not in ("label_maps", "images")])
 def test_a_layout_is_told_by_the_names_in_its_folder(sets: Path, layout: str) -> None:
-    assert detect(sets / layout) == ("brats" if layout.startswith("brats") else layout)
+    written = KINDS[layout].layout or layout
+    assert detect(sets / layout) == ("brats" if layout.startswith("brats") else written)
 
 
 def test_other_folders_are_in_no_layout(sets: Path, tmp_path: Path) -> None:
