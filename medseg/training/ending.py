@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-ENDING_S = 5.0
+ENDING_S = 10.0
 """To make the model, convert it, and write the page."""
 
 COMPARED_CASES = 5

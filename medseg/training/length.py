@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 
 from medseg.core.errors import counted
 from medseg.training.budget import Length, length_within
+from medseg.training.clock import Clock
 from medseg.training.ending import Ending
 from medseg.training.loop import Trainer
 from medseg.training.run import Begun, Run
@@ -34,10 +36,14 @@ def fix_length(
     begun, left_s = trainer.team.agreed((begun, left_s))
     epochs, steps = begun.epochs or trainer.spec.epochs, begun.steps_per_epoch
     if begun.epochs is None and left_s is not None:
+        start = time.monotonic()
         length = length_within(trainer, left_s, ending)
         say(_fitting(length, recipes, left_s))
         epochs = length.epochs
         steps = None if length.steps_per_epoch == recipes else length.steps_per_epoch
+        trainer.clock = Clock(
+            start + left_s - length.ending_s, lambda fewer: run.fix_length(begun, fewer, steps)
+        )
     run.fix_length(begun, epochs, steps)
     trainer.epochs = epochs
     trainer.spec = replace(trainer.spec, steps_per_epoch=steps or recipes)

@@ -23,6 +23,7 @@ from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
 from medseg.training import checkpoint as checkpoints
 from medseg.training.answers import Answer, Asked, Phase
 from medseg.training.checkpoint import Checkpoint
+from medseg.training.clock import Clock
 from medseg.training.log import TrainingLog
 from medseg.training.processor import autocast_dtype, compute_thin_maps_in_f32
 from medseg.training.sampling import PatchSampler
@@ -139,6 +140,8 @@ class Trainer:
     folder: Path
     team: Team = ALONE
     progress: Progress = field(default_factory=Progress)
+    clock: Clock | None = None
+    """Where there is a time budget, what sees to it that the epochs fit."""
     joined: nn.Module | None = None
     """The network as all processes of the team ask it; made once, whatever trainer it is handed on to."""
 
@@ -183,6 +186,8 @@ class Trainer:
             return
         self.last_path.parent.mkdir(parents=True, exist_ok=True)
         log = TrainingLog(self.folder, self.progress.epoch)
+        if self.clock is not None:
+            self.clock.begin(self.progress.epoch)
         try:
             while self._goes_on():
                 on_epoch(self._epoch(log))
@@ -198,6 +203,7 @@ class Trainer:
     def _learn(self) -> float:
         """The steps of an epoch, of which each process computes its share; their mean loss."""
         total = self.spec.steps_per_epoch
+        self.epochs = self.team.agreed(self.epochs)
         order = self.team.agreed(self.sampler.order(total * self.spec.batch, self.generator))
         if not self.team.leads:  # its patches are its own, and the same after a resumption
             seed = self.spec.seed + 1_000_003 * (self.progress.epoch * self.team.size + self.team.rank)
@@ -227,6 +233,8 @@ class Trainer:
             self.progress.epoch,
             {"loss": mean_loss, "learning_rate": rate, "seconds": self.progress.seconds, **scores},
         )
+        if self.clock is not None:
+            self.epochs = self.clock.fitting(self.progress.epoch, self.epochs)
         self.save()
         left = (self.epochs - self.progress.epoch) * self.progress.seconds / self.progress.epoch
         return Epoch(self.progress.epoch, self.epochs, mean_loss, dice, self.progress.best, left)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import torch
 from tiny_training import TRAINING, take_step, tiny_trainer
 from torch import Tensor, nn
 
-from medseg.training import budget
+from medseg.training import budget, clock
 from medseg.training import checkpoint as checkpoints
 from medseg.training.budget import MARGIN, Length, length_within
 from medseg.training.ending import COMPARISON, ENDING_S, MEASUREMENT, Ending
@@ -113,7 +114,7 @@ def test_as_many_epochs_as_fit_by_the_clock(tmp_path: Path, monkeypatch: pytest.
     kept = int((MARGIN * 992 - end) / 10)
     assert kept < fit
     assert length_within(trainer, 1000.0, scans) == Length(kept, 3, kept * 10.0, 10.0, pytest.approx(end))
-    assert length_within(trainer, 22.5, NO_SCANS) == Length(1, 2, 8.0, 10.0, ENDING_S)
+    assert length_within(trainer, 28.0, NO_SCANS) == Length(1, 2, 8.0, 10.0, ENDING_S)
     assert length_within(trainer, 5.0, NO_SCANS) == Length(1, 1, 6.0, 10.0, ENDING_S)
     assert length_within(trainer, -5.0, NO_SCANS) == Length(1, 1, 6.0, 10.0, ENDING_S)
 
@@ -135,3 +136,33 @@ def test_measuring_ends_where_little_time_is_given(tmp_path: Path, monkeypatch: 
     found = length_within(tiny_trainer(tmp_path), 20.0, NO_SCANS)
     assert steps[0] == 2
     assert (found.epochs, found.steps_per_epoch) == (1, 1)
+
+
+def test_a_training_whose_epochs_take_longer_has_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten epochs of 10 s are planned; each takes 13 s, and 100 s are left."""
+    now, told = [0.0], []
+    monkeypatch.setattr(clock.time, "monotonic", lambda: now[0])
+    kept = clock.Clock(100.0, told.append)
+    kept.begin(0)
+    of, epoch = 10, 0
+    while epoch < of:
+        epoch += 1
+        now[0] += 13.0
+        of = kept.fitting(epoch, of)
+    assert (epoch, told) == (7, [7])
+    kept = clock.Clock(1000.0, told.append)
+    kept.begin(4)
+    now[0] += 10.0
+    assert kept.fitting(5, 6) == 6  # time that is left brings no more epochs
+    late = clock.Clock(0.0, told.append)
+    late.begin(5)
+    now[0] += 10.0
+    assert late.fitting(6, 9) == 6
+
+
+def test_fewer_epochs_end_the_training_and_its_schedule(tmp_path: Path) -> None:
+    trainer = tiny_trainer(tmp_path, training=replace(TRAINING, epochs=5))
+    told: list[int] = []
+    trainer.clock = clock.Clock(time.monotonic() - 1.0, told.append)
+    trainer.run(lambda _: None)
+    assert (trainer.progress.epoch, trainer.epochs, told) == (1, 1, [1])

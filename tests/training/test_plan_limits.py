@@ -135,19 +135,19 @@ def test_a_budget_that_reading_and_measuring_take_up_is_told_beforehand(scans: P
     seen = replace(survey(scans, options), seconds=9.0)
     short = planned(seen, options)
     assert short.warnings == (
-        "reading 3 cases and predicting whole scans at the end are expected to take 23 seconds, and the time "
+        "reading 3 cases and predicting whole scans at the end are expected to take 28 seconds, and the time "
         "budget is 20 seconds, which leaves no time for training",
     )
     assert (
         length(short)
-        == "1 step of 2 patches: for 20 seconds, less 23 seconds to read the cases and to measure them"
+        == "1 step of 2 patches: for 20 seconds, less 28 seconds to read the cases and to measure them"
     )
     half = planned(seen, replace(options, time_budget_s=30.0))
-    assert "to take 23 seconds, and the time budget is 30 seconds, which leaves 7 seconds" in half.warnings[0]
+    assert "to take 28 seconds, and the time budget is 30 seconds, which leaves 2 seconds" in half.warnings[0]
     assert planned(seen, replace(options, time_budget_s=300.0)).warnings == ()
     assert planned(seen, replace(options, epochs=3)).warnings == ()
     folds = planned(seen, replace(options, time_budget_s=30.0, folds=3, trainings=3))
-    assert "to take 51 seconds, and the time budget is 30 seconds" in folds.warnings[0]
+    assert "to take 66 seconds, and the time budget is 30 seconds" in folds.warnings[0]
 
 
 def test_steps_for_which_there_is_no_time_are_not_promised() -> None:
