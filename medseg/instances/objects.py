@@ -56,10 +56,6 @@ class Objects:
     def __len__(self) -> int:
         return len(self.codes)
 
-    def taught(self) -> Objects:
-        """Those of which enough is there."""
-        return Objects(*(part[self.whole] for part in (self.codes, self.boxes, self.classes, self.whole)))
-
 
 def objects_of(codes: Tensor, voxels: dict[int, int] | None = None) -> Objects:
     """The objects of a patch.

@@ -41,7 +41,6 @@ def test_codes_say_structure_and_object() -> None:
     assert found.whole.tolist() == [True, True]
     cut = objects_of(codes, {int(found.codes[0]): 201, int(found.codes[1]): 32})
     assert cut.whole.tolist() == [False, True]
-    assert cut.taught().classes.tolist() == [1]
     assert len(objects_of(torch.zeros(4, 4, dtype=torch.int32))) == 0
 
 
