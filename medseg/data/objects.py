@@ -10,7 +10,7 @@ import numpy as np
 
 from medseg.core.components import components
 from medseg.core.errors import InputError
-from medseg.core.volume import LabelMap
+from medseg.core.volume import Grid, LabelMap
 from medseg.io import read_labels
 from medseg.io.names import instances_beside
 
@@ -39,13 +39,31 @@ def with_objects(labels: LabelMap, told: Told, path: Path | None) -> LabelMap:
     if told == "values":
         known = labels.array > 0
         return replace(labels, array=known.astype(np.uint8), numbers=np.where(known, labels.array, 0))
-    beside = instances_beside(path or Path())
-    if path is None or not beside.is_file():
-        raise InputError(
-            f"has no map of instances beside it ({beside.name})",
-            source=path,
-            hint="write one number for each object to that file, or leave `instances` out of the card",
-        )
-    numbers = read_labels(beside)
-    labels.grid.require(numbers.grid, "labels and instances", str(beside))
+    numbers = numbers_beside(path or Path(), labels.grid)
     return replace(labels, numbers=numbers.array)
+
+
+def numbers_beside(labels: Path, grid: Grid) -> LabelMap:
+    """The map of numbers beside a label file.
+
+    Raises:
+        InputError: there is none, or it holds a negative number.
+        MedsegError: it cannot be read, or lies on another grid.
+    """
+    path = instances_beside(labels)
+    if not path.is_file():
+        raise InputError(
+            f"has no map of instances beside it ({path.name})",
+            source=labels,
+            hint="write a number for each object to that file, or take their components",
+        )
+    return read_numbers(path, grid)
+
+
+def read_numbers(path: Path, grid: Grid) -> LabelMap:
+    """A map of numbers; see `numbers_beside`."""
+    numbers = read_labels(path)
+    grid.require(numbers.grid, "segmentation and instances", str(path))
+    if (least := int(numbers.array.min())) < 0:
+        raise InputError(f"contains the number {least}", source=path, hint="number objects from 1 on")
+    return numbers

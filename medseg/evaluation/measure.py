@@ -14,6 +14,7 @@ from medseg.core.digest import hexdigest
 from medseg.core.errors import GridMismatchError, MedsegError, ResourceError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
+from medseg.data.objects import numbers_beside
 from medseg.evaluation import protocols
 from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, StoredCase, picture
 from medseg.evaluation.detections import detections_of
@@ -26,7 +27,7 @@ from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_cas
 from medseg.metrics.detection import CaseDetections
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
-from medseg.segmentation.instances import read_instances, read_numbers
+from medseg.segmentation.instances import read_instances
 from medseg.segmentation.prediction import stated_verdict
 
 MISSING = "the prediction is missing"
@@ -240,7 +241,7 @@ def _read(task: Task) -> tuple[Maps, MedsegError | None]:
         reference, predicted = read_pair(pair, structures)
         _require_one_grid(pair, reference, predicted)
         if task.wants_maps and pair.prediction is not None:
-            own = read_numbers(pair.prediction, reference.grid)
+            own = numbers_beside(pair.prediction, reference.grid)
     except ResourceError:
         raise
     except MedsegError as found:
@@ -252,7 +253,7 @@ def _read(task: Task) -> tuple[Maps, MedsegError | None]:
         predicted = _nothing(reference)
     if not task.wants_maps:
         return Maps(predicted, reference), fault
-    numbers = own or _nothing(reference), read_numbers(pair.reference, reference.grid)
+    numbers = own or _nothing(reference), numbers_beside(pair.reference, reference.grid)
     return Maps(predicted, reference, numbers), fault
 
 

@@ -10,9 +10,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
@@ -177,6 +179,15 @@ def _parts(said: Said, n: int, learns: Tensor, objects: Objects) -> Parts:
     return Parts(scores, placed, centre, middle.sum())
 
 
+def suppressed(
+    boxes: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], most_iou: float, most: int | None = None
+) -> NDArray[np.intp]:
+    """Which boxes are left, the surest first; boxes of two classes never meet."""
+    span = 1.0 + float(boxes.max()) - float(boxes.min())
+    apart = boxes.astype(np.float64) + classes[:, None] * span
+    return metrics.non_max_suppression(apart, scores.astype(np.float64), most_iou=most_iou, most=most)
+
+
 @dataclass(frozen=True)
 class Choice:
     """Which of many boxes are objects.
@@ -197,10 +208,8 @@ class Choice:
         """Without boxes that overlap a better one of their class too much; the highest score first."""
         if not len(found.scores):
             return found
-        span = 1.0 + found.boxes.max() - found.boxes.min()
-        apart = found.boxes + found.classes[:, None] * span  # boxes of two classes never meet
-        given = (part.detach().double().cpu().numpy() for part in (apart, found.scores))
-        kept = metrics.non_max_suppression(*given, most_iou=self.most_iou, most=self.most)
+        boxes, scores, classes = (part.detach().cpu().numpy() for part in found[:3])
+        kept = suppressed(boxes, scores, classes, self.most_iou, self.most)
         at = torch.from_numpy(kept).to(found.scores.device)
         return Found(*(part[at] for part in found))
 

@@ -10,9 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medseg import metrics
 from medseg.instances.detecting import Detecting
-from medseg.instances.one_stage import Choice
+from medseg.instances.one_stage import Choice, suppressed
 from medseg.instances.painting import Located
 
 OVERLAP = 0.5
@@ -88,7 +87,7 @@ def _apart(found: Sequence[Located], choice: Choice) -> list[Located]:
     """Without objects that overlap a surer one of their structure too much."""
     if not found:
         return []
-    boxes = np.array([one.box for one in found])
-    boxes += np.array([one.label for one in found])[:, None] * (1.0 + boxes.max() - boxes.min())
-    kept = metrics.non_max_suppression(boxes, [one.score for one in found], most_iou=choice.most_iou)
+    boxes, scores = np.array([one.box for one in found]), np.array([one.score for one in found])
+    labels = np.array([one.label for one in found])
+    kept = suppressed(boxes, scores, labels, choice.most_iou)
     return [found[n] for n in kept.tolist()]

@@ -12,8 +12,8 @@ from medseg.classical.spec import InstancesSpec
 from medseg.core.errors import InputError, counted
 from medseg.core.instances import InstanceMap, instance_map
 from medseg.core.structures import Structure, StructureSet
-from medseg.core.volume import Grid, LabelMap
-from medseg.io import read_labels
+from medseg.core.volume import LabelMap
+from medseg.data.objects import read_numbers
 from medseg.io.names import instances_beside
 from medseg.segmentation.prediction import summary_path, usable_summary
 
@@ -48,33 +48,8 @@ def read_instances(path: Path, labels: LabelMap, structures: StructureSet) -> In
         MedsegError: the file cannot be read, or lies on another grid.
         InputError: an instance has no voxel of a structure.
     """
-    numbers = _on_grid(path, labels.grid)
+    numbers = read_numbers(path, labels.grid)
     return instance_map(numbers.array, owners_of(numbers, labels, structures, path), labels.grid, labels.form)
-
-
-def read_numbers(seg: Path, grid: Grid) -> LabelMap:
-    """The map of instances beside a label file.
-
-    Raises:
-        InputError: there is none.
-        MedsegError: it cannot be read, or lies on another grid.
-    """
-    path = instances_beside(seg)
-    if not path.is_file():
-        raise InputError(
-            f"has no map of instances beside it ({path.name})",
-            source=seg,
-            hint="write a number for each object to that file, or measure others by --instances components",
-        )
-    return _on_grid(path, grid)
-
-
-def _on_grid(path: Path, grid: Grid) -> LabelMap:
-    numbers = read_labels(path)
-    grid.require(numbers.grid, "segmentation and instances", str(path))
-    if (least := int(numbers.array.min())) < 0:
-        raise InputError(f"contains the number {least}", source=path, hint="number objects from 1 on")
-    return numbers
 
 
 def owners_of(
