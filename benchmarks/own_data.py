@@ -48,6 +48,7 @@ class Part:
         targets: Dice by structure, of one training.
         joined: the same of folds together.
         words: for the command line.
+        names: of the structures, as a recipe has them that is made for another layout; "" where it has this.
     """
 
     folder: str
@@ -56,6 +57,7 @@ class Part:
     targets: dict[str, float]
     joined: dict[str, float]
     words: tuple[str, ...] = ()
+    names: str = ""
 
 
 PARTS = {
@@ -67,7 +69,7 @@ PARTS = {
         {"Anterior": 0.895, "Posterior": 0.875},
         {"Anterior": 0.900, "Posterior": 0.885},
     ),
-    "prostate": Part("prostate_crops", 7, "35m", {}, {"label 1": 0.80}, ("--volume", "0")),
+    "prostate": Part("prostate_crops", 7, "35m", {}, {"label 1": 0.80}, ("--volume", "0"), "1=prostate"),
     "brats": Part(
         "brats2013",
         2,
@@ -137,15 +139,25 @@ def trained(data: Path, run: Path, part: Part, folds: int, options: argparse.Nam
         budget += ["--folds", str(folds)]
     elif options.part == "left_atrium":
         budget += ["--fold", "none"]
-    if options.network:
+    recipe = [options.recipe] if options.recipe else []
+    if options.network or (recipe and part.names):
+        words += ["--names", part.names] if recipe else []
         medseg("plan", *words, "--time-budget", options.budget or part.budget)
-        path = run / "recipe.toml"
-        recipe = load_recipe(str(path))
-        network = replace(recipe.network, name=options.network, options={})
-        path.write_text(to_toml(replace(recipe, network=network)), encoding="utf-8")
+        change_plan(run / "recipe.toml", options)
+        recipe = []
     start = time.monotonic()
-    medseg("train", *([options.recipe] if options.recipe else []), *words, *budget)
+    medseg("train", *recipe, *words, *budget)
     return round(time.monotonic() - start, 1)
+
+
+def change_plan(path: Path, options: argparse.Namespace) -> None:
+    """Put another network, or a whole recipe, in the place of what was planned for the folder."""
+    plan = load_recipe(str(path))
+    if options.recipe:
+        plan = replace(load_recipe(options.recipe), card=plan.card)
+    if options.network:
+        plan = replace(plan, network=replace(plan.network, name=options.network, options={}))
+    path.write_text(to_toml(plan), encoding="utf-8")
 
 
 def predicted(unseen: Path, run: Path, options: argparse.Namespace) -> tuple[dict[str, Any], float]:
