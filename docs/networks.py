@@ -26,6 +26,7 @@ from PIL import Image
 from torch import fx, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from medseg.model.spec import DETECTORS
 from medseg.networks.composed import TABLES
 from medseg.networks.layers import Enlarge
 from medseg.networks.parts import FirstMaximum, GlobalContext, keywords_of
@@ -52,6 +53,21 @@ keeps the resolution, red lowers it, green raises it, violet sees the whole tile
 A dot is a sum.
 All of this page is written by `python docs/networks.py`.
 """
+FINDERS = """## Networks that find objects
+
+These find the objects of each structure one by one, each with a box, a mask and a score, where a label map
+joins those that touch. All stand on an encoder (`encoder = "resnet18"`) and a feature pyramid (`width`), and
+have a branch that gives the label map, which a plain call returns. Those that find boxes alone take an
+object's mask from it. A recipe names one as any other; they are trained on volumes, and a card says how
+objects are told apart, see [Train](how-to/train.md) and [Correct results](how-to/correct.md). R-CNN and Fast
+R-CNN, which look at boxes that another program proposed, and OverFeat, which slides a classifier over the
+image as `predict` slides every network, are steps on the way and have no row.
+
+Sizes are millions of parameters with the paper's widths, in two and in three dimensions.
+`python benchmarks/instances.py` trains them side by side.
+
+| name | paper | introduced | masks | in volumes | 2D | 3D |
+|---|---|---|---|---|---|---|"""
 SUMS = (operator.add, operator.iadd, torch.add)
 HIDDEN = (nn.Identity, nn.ReLU, nn.Dropout)
 PARTS = {getattr(part, "func", part) for table in TABLES.values() for part in table.values()}
@@ -200,6 +216,20 @@ def entry(name: str, told: dict[str, str]) -> str:
     )
 
 
+def finders(words: dict[str, dict[str, str]]) -> str:
+    """The table of the networks that find objects."""
+    lines = [FINDERS]
+    for name in DETECTORS:
+        told = words[name]
+        with torch.device("meta"):
+            flat, volume = (create(name, 1, 2, spatial_dims=dims) for dims in (2, 3))
+        sizes = (f"{sum(p.numel() for p in network.parameters()) / 1e6:.1f}" for network in (flat, volume))
+        paper = f"[{told['title']}](https://arxiv.org/abs/{told['paper']})"
+        row = (f"`{name}`", paper, told["introduced"], told["masks"], told["volumes"], *sizes)
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
 def main() -> None:
     argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -208,12 +238,13 @@ def main() -> None:
     words = tomllib.loads((FOLDER.parent / "networks.toml").read_text())
     if missing := set(NETWORKS) ^ set(words):
         raise SystemExit(f"networks.toml and the registry differ in {', '.join(sorted(missing))}")
-    for name in words:
+    pictured = {name: told for name, told in words.items() if name not in DETECTORS}
+    for name in pictured:
         with io.BytesIO() as buffer:
             drawn(name).savefig(buffer, dpi=90)
             Image.open(buffer).convert("RGB").quantize(64).save(FOLDER / f"{name}.png", optimize=True)
-    entries = (entry(name, told) for name, told in words.items())
-    (FOLDER.parent / "networks.md").write_text("\n".join([HEAD, parts(), *entries]))
+    entries = (entry(name, told) for name, told in pictured.items())
+    (FOLDER.parent / "networks.md").write_text("\n".join([HEAD, parts(), *entries, finders(words)]))
 
 
 if __name__ == "__main__":

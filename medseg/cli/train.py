@@ -291,9 +291,9 @@ def _tell_result(done: _Done, team: Team, *, as_json: bool, quiet: bool) -> None
 
 
 def _tell(epoch: Epoch) -> None:
-    known = {name: value for name, value in epoch.dice.items() if not math.isnan(value)}
-    dice = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
-    judged = f"Dice {dice}  best mean {epoch.best:.3f}  " if known else ""
+    known = {name: value for name, value in epoch.scores.items() if not math.isnan(value)}
+    scores = ", ".join(f"{name} {value:.3f}" for name, value in known.items())
+    judged = f"{epoch.measure} {scores}  best mean {epoch.best:.3f}  " if known else ""
     say(
         f"epoch {epoch.number}/{epoch.of}  loss {epoch.loss:.3f}  {judged}{duration(epoch.seconds_left)} left"
     )

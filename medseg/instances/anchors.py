@@ -14,9 +14,15 @@ import torch
 from torch import Tensor
 
 from medseg.instances.boxes import pairwise_iou
+from medseg.networks.parts import Maps
 
 NOTHING, LEFT_OUT = -1, -2
 """In the place of an object's number: what is background, and what learns neither."""
+
+
+def looked_at(pyramid: Maps, levels: int) -> tuple[int, ...]:
+    """The levels of a pyramid on which objects are looked for: the coarsest ones."""
+    return tuple(range(len(pyramid.widths)))[-levels:]
 
 
 def points(shape: Sequence[int], stride: Sequence[int]) -> Tensor:

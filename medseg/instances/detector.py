@@ -1,54 +1,103 @@
-"""A network that finds objects one by one, beside the label map of all: FCOS with BlendMask's masks.
+"""A network that finds objects one by one, beside the label map of all; see `zoo` for the published ones.
 
-An encoder and a feature pyramid serve three heads: logits of the structures at every voxel (the branch of
-Panoptic FPN), objects at the points of the pyramid, and maps of which the masks of objects are mixtures.
-
-References:
-    Tian et al. 2019, arXiv:1904.01355; Chen et al. 2020, arXiv:2001.00309; Kirillov et al. 2019,
-    arXiv:1901.02446.
+An encoder and a feature pyramid serve two branches: one gives logits of the structures at every voxel, as
+others do, the other finds objects.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from medseg.instances.detecting import Instance, Outputs
-from medseg.instances.heads import Bases, DenseHead
-from medseg.instances.mixture import Mixture
-from medseg.instances.objects import Objects, objects_of
-from medseg.instances.one_stage import Choice, Found, PointRule, Said, find, teach
-from medseg.model.spec import Norm
+from medseg.core.errors import UsageError, did_you_mean, unknown_name
+from medseg.instances.choice import Choice
+from medseg.instances.detecting import Finder, Instance, Lesson, Outputs
+from medseg.model.spec import Norm, Option
 from medseg.networks.decoders.pyramid_sum import PyramidSum
+from medseg.networks.decoders.score import Score
 from medseg.networks.encoders import ENCODERS
 from medseg.networks.encoders.encoder import Build, Stem
-from medseg.networks.layers import Enlarge, PerAxis, Segmenter, SpatialDims, gate_of, he_init
+from medseg.networks.layers import Enlarge, Segmenter, SpatialDims, gate_of, he_init
 from medseg.networks.necks.feature_pyramid import FeaturePyramid
-from medseg.networks.parts import Maps, Style
+from medseg.networks.necks.stack import Stack
+from medseg.networks.parts import Maps, Style, keyword_types, keywords_of
 
-MOST_MASKS = 64
-"""Points of a patch whose masks are learnt at a step."""
+Branch = Literal["pyramid_sum", "stack", "score"]
+Part = Callable[..., Any]
 
 
-class BlendMask(Segmenter):
+class Row(NamedTuple):
+    """A published network that finds objects.
+
+    Attributes:
+        finder: the heads of objects.
+        regions: what is said of a proposed box; None for networks of one stage.
+        branch: of the label map: Panoptic FPN's, that of UPSNet, or a single convolution.
+        bottom_up: whether the pyramid has PANet's second path.
+        encoder: the paper's, by name.
+    """
+
+    finder: Part
+    regions: Part | None = None
+    branch: Branch = "pyramid_sum"
+    bottom_up: bool = False
+    encoder: str = "resnet50"
+
+
+class LabelBranch(nn.Module):
+    """Logits of the structures, of a pyramid.
+
+    Args:
+        style: of its convolutions.
+        pyramid: its maps.
+        out_channels: structures and the background.
+        kind: see `Row`.
+    """
+
+    def __init__(self, style: Style, pyramid: Maps, out_channels: int, kind: Branch) -> None:
+        super().__init__()
+        self.levels = slice(1) if kind == "score" else slice(None)
+        self.stack = Stack(style, pyramid, out_channels) if kind == "stack" else None
+        if kind == "pyramid_sum":
+            decoder: Any = PyramidSum(style, pyramid, out_channels, head=pyramid.widths[0])
+        elif self.stack is not None:
+            decoder = Score(style, self.stack.maps, out_channels, share=4, score_dropout=0.0)
+        else:
+            decoder = Score(style, pyramid.taken((0,)), out_channels, score_dropout=0.0)
+        self.decoder = decoder
+        self.enlarge = Enlarge(decoder.stride, "linear")
+
+    def forward(self, pyramid: list[Tensor]) -> Tensor:
+        """(B, K + 1, *S)."""
+        maps = pyramid[self.levels] if self.stack is None else self.stack(pyramid)
+        out: Tensor = self.enlarge(self.decoder(maps))
+        return out
+
+
+class Detector(Segmenter):
     """See the module.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: image channels C.
         out_channels: structures and the background, K + 1; the structures exclude one another.
-        encoder: by name.
-        widths: channels of its stages; () for the paper's.
-        strides: of its stages per axis; () for 2 everywhere.
-        norm: of every part; that of the dense head is a group norm, as in FCOS.
+        widths: channels of the encoder's stages; () for the paper's.
+        norm: of encoder, pyramid and the label map's branch.
+        strides: of the encoder's stages per axis; () for 2 everywhere.
+        encoder: another than the paper's, by name.
         width: channels of the pyramid.
-        levels: of the pyramid on which objects are looked for, the coarsest ones.
-        depth: convolutions of the dense head.
-        bases, bins, attention: see `Mixture`.
-        stem: see the encoder.
+        stem: "paper", or "volume" for an encoder that keeps small structures; "" for the paper's in two
+            dimensions, and the volume's in three.
+        settings: keywords of the finder, such as `levels` or `depth`.
+
+    Raises:
+        UsageError: an argument is not valid for these parts.
     """
+
+    row: ClassVar[Row]
 
     def __init__(
         self,
@@ -56,96 +105,80 @@ class BlendMask(Segmenter):
         in_channels: int,
         out_channels: int,
         *,
-        encoder: str = "resnet18",
         widths: Sequence[int] = (),
-        strides: Sequence[Sequence[int]] = (),
         norm: Norm = "batch",
-        width: int = 64,
-        levels: int = 3,
-        depth: int = 2,
-        bases: int = 4,
-        bins: int = 12,
-        attention: int = 4,
-        stem: Stem = "volume",
+        strides: Sequence[Sequence[int]] = (),
+        encoder: str = "",
+        width: int = 256,
+        stem: Stem | Literal[""] = "",
+        **settings: Any,
     ) -> None:
         super().__init__(spatial_dims)
+        _require_settings(self.row, settings)
         style = Style(spatial_dims, norm)
-        build = Build(style, in_channels, tuple(widths), (), strides, 0, stem)
-        self.encoder = ENCODERS[encoder](build)
+        own_stem: Stem = stem or ("paper" if spatial_dims == 2 else "volume")
+        build = Build(style, in_channels, tuple(widths), (), strides, 0, own_stem)
+        name = encoder or self.row.encoder
+        if name not in ENCODERS:
+            raise unknown_name("encoder", name, ENCODERS)
+        self.encoder = ENCODERS[name](build)
         found: Maps = self.encoder.maps
         self.gate = gate_of(in_channels, (tuple(max(s) for s in zip(*found.strides, strict=True)),))
-        self.neck = FeaturePyramid(style, found, out_channels, width=width)
+        self.neck = FeaturePyramid(style, found, out_channels, width=width, bottom_up=self.row.bottom_up)
         pyramid = self.neck.maps
-        self.semantic = PyramidSum(style, pyramid, out_channels, head=width, head_norm="group")
-        self.enlarge = Enlarge(self.semantic.stride, "linear")
-        self.looked = tuple(range(len(pyramid.widths)))[-levels:]
-        self.bases = Bases(style, pyramid, count=bases, head=width)
-        self.mixture = Mixture(bases, self.bases.stride, bins, attention)
-        self.classes = out_channels - 1
-        head = Style(spatial_dims, "group")
-        self.head = DenseHead(head, width, self.classes, depth=depth, centre=True, more=self.mixture.numbers)
-        self.rule = PointRule(tuple(pyramid.strides[n] for n in self.looked))
+        self.labels = LabelBranch(style, pyramid, out_channels, self.row.branch)
+        self.finder: Finder = _finder(self.row, style, pyramid, out_channels - 1, settings)
         he_init(self)
-        self.head.begin()
+        self.finder.begin()
+
+    @classmethod
+    def keywords(cls, options: Mapping[str, Option]) -> dict[str, Any]:
+        """The options there are with the parts of this network, and the type of each."""
+        known = keyword_types(cls)
+        for part in _parts(cls.row):
+            known |= keyword_types(part)
+        return known
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, K + 1, *S) of the structures, of an image (B, C, *S)."""
-        out: Tensor = self.enlarge(self.semantic(self.neck(self.encoder(self.gate(x)))))
+        out: Tensor = self.labels(self.neck(self.encoder(self.gate(x))))
         return out
 
-    def outputs(self, x: Tensor) -> Outputs:
-        """What all heads say of an image (B, C, *S)."""
-        maps = self.neck(self.encoder(self.gate(x)))
-        semantic = self.enlarge(self.semantic(maps))
-        return Outputs(semantic, self.head([maps[n] for n in self.looked]), self.bases(maps))
-
-    def loss(self, outputs: Outputs, codes: Tensor) -> Tensor:
-        """What the heads of objects have to learn of a batch, beside the loss of the label map.
-
-        Args:
-            outputs: of the batch.
-            codes: (B, *S), see `instances.objects`.
-        """
-        objects = [objects_of(one) for one in codes]
-        said = Said.of(outputs.dense, self.rule, self.classes)
-        total, learns = teach(said, objects, self.rule)
-        masks = [
-            self._mask_losses(outputs.bases[n], said.more[n], learns[n], codes[n], objects[n])
-            for n in range(len(codes))
-        ]
-        every = torch.cat(masks)
-        return total + (every.mean() if len(every) else every.sum())
-
-    def _mask_losses(
-        self, bases: Tensor, shares: Tensor, learns: Tensor, codes: Tensor, objects: Objects
-    ) -> Tensor:
-        """Of each of some points that learn an object."""
-        own = torch.nonzero(learns >= 0).flatten()
-        if not len(own):
-            return bases.new_zeros(0)
-        own = own[torch.randperm(len(own), device=own.device)[:MOST_MASKS]]
-        at = learns[own]
-        wanted = self.mixture.wanted(codes, objects)
-        return self.mixture.teach(bases, objects.boxes.to(bases.device)[at], shares[own], wanted[at])
+    def taught(self, x: Tensor, lesson: Lesson) -> tuple[Tensor, Tensor]:
+        """Logits (B, K + 1, *S) of an image (B, C, *S), and the loss of its objects."""
+        outputs = self._outputs(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return outputs.semantic, self.finder.teach(outputs, lesson)
 
     @torch.no_grad()
-    def instances(
-        self, outputs: Outputs, shape: PerAxis, choice: Choice | None = None
-    ) -> list[list[Instance]]:
-        """The objects of each patch of a batch, the highest score first.
+    def found(self, x: Tensor, choice: Choice) -> list[list[Instance]]:
+        """The objects of each patch (B, C, *S), the highest score first."""
+        return self.finder.find(self._outputs(x), choice)
 
-        Args:
-            outputs: of the batch.
-            shape: of a patch, in voxels.
-            choice: which boxes are objects.
-        """
-        said = Said.of(outputs.dense, self.rule, self.classes)
-        found = find(said, shape, choice or Choice())
-        return [self._masked(one, outputs.bases[n]) for n, one in enumerate(found)]
+    def _outputs(self, x: Tensor) -> Outputs:
+        """What all branches say."""
+        pyramid = self.neck(self.encoder(self.gate(x)))
+        dense, more = self.finder.say(pyramid)
+        more = pyramid[0][:, :0] if more is None else more
+        return Outputs(self.labels(pyramid), pyramid, dense, more).float()
 
-    def _masked(self, found: Found, bases: Tensor) -> list[Instance]:
-        if not len(found.scores):
-            return []
-        masks = torch.sigmoid(self.mixture.masks(bases, found.boxes, found.more))
-        rows = zip(found.boxes, found.classes.tolist(), found.scores.tolist(), masks, strict=True)
-        return [Instance(*row) for row in rows]
+
+def _parts(row: Row) -> list[Part]:
+    return [row.finder] if row.regions is None else [row.finder, row.regions]
+
+
+def _finder(row: Row, style: Style, pyramid: Maps, classes: int, settings: Mapping[str, Any]) -> Finder:
+    """The heads of objects, with the settings that each part knows."""
+    made: list[Any] = []
+    for part in reversed(_parts(row)):
+        known = {p.name for p in keywords_of(part)}
+        given = {name: value for name, value in settings.items() if name in known}
+        made.append(part(style, pyramid, classes, *made, **given))
+    return cast(Finder, made[-1])
+
+
+def _require_settings(row: Row, settings: Mapping[str, Any]) -> None:
+    known = {p.name for part in _parts(row) for p in keywords_of(part)}
+    for name in settings:
+        if name not in known:
+            raise UsageError(f"there is no setting {name!r} with these parts", hint=did_you_mean(name, known))

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from medseg.networks.layers import TRANSPOSED, Enlarge, PerAxis
 from medseg.networks.parts import Maps, Style, halved, summed
 
-PRIOR = 0.01
-"""Share of the points that show an object before anything is learnt (RetinaNet, section 4.1)."""
+PRIOR = -math.log(99.0)
+"""Logit of 0.01, the share of points that show an object before anything is learnt (RetinaNet, 4.1)."""
 
 
 class Dense(NamedTuple):
@@ -55,6 +55,8 @@ class DenseHead(nn.Module):
         depth: convolutions before the last, of scores and of boxes each.
         centre: whether the branch of boxes says how near the middle a point lies.
         more: further numbers of the branch of boxes.
+        shared: whether boxes are said of the same convolutions as scores, by layers of one voxel, as those
+            of proposals are.
     """
 
     def __init__(
@@ -67,30 +69,38 @@ class DenseHead(nn.Module):
         depth: int = 4,
         centre: bool = False,
         more: int = 0,
+        shared: bool = False,
     ) -> None:
         super().__init__()
         self.classify = nn.Sequential(*(style.unit(width, width, bias=True) for _ in range(depth)))
-        self.place = nn.Sequential(*(style.unit(width, width, bias=True) for _ in range(depth)))
-        self.scores = style.conv(width, anchors * classes, 3)
-        self.boxes = style.conv(width, anchors * 2 * style.spatial_dims, 3)
+        units = (style.unit(width, width, bias=True) for _ in range(depth))
+        self.place = None if shared else nn.Sequential(*units)
+        kernel = 1 if shared else 3
+        self.scores = style.conv(width, anchors * classes, kernel)
+        self.boxes = style.conv(width, anchors * 2 * style.spatial_dims, kernel)
         self.centre = style.conv(width, anchors, 3) if centre else None
         self.more = style.conv(width, more, 3) if more else None
         self.begin()
 
-    def begin(self) -> None:
-        """Weights of the last layers so small that every point begins with the prior's score."""
+    def begin(self, prior: float = PRIOR) -> None:
+        """Weights of the last layers so small that every point begins with the prior.
+
+        Args:
+            prior: logit of every score; 0 where scores are not each by itself.
+        """
         for last in (self.scores, self.boxes, self.centre, self.more):
             if last is not None:
                 nn.init.normal_(last.weight, std=0.01)  # type: ignore[arg-type]
-        nn.init.constant_(self.scores.bias, -math.log((1 - PRIOR) / PRIOR))  # type: ignore[arg-type]
+        nn.init.constant_(self.scores.bias, prior)  # type: ignore[arg-type]
 
     def forward(self, maps: Sequence[Tensor]) -> list[Dense]:
         return [self.level(x) for x in maps]
 
     def level(self, x: Tensor) -> Dense:
-        place = self.place(x)
+        seen = self.classify(x)
+        place = seen if self.place is None else self.place(x)
         further = (None if head is None else head(place) for head in (self.centre, self.more))
-        return Dense(self.scores(self.classify(x)), self.boxes(place), *further)
+        return Dense(self.scores(seen), self.boxes(place), *further)
 
 
 class Bases(nn.Module):
@@ -137,25 +147,35 @@ class BoxHead(nn.Module):
         width: channels of what was pooled.
         bins: of each axis.
         classes: K; the background is a further one.
-        hidden: channels of the two full connections, or of the one after convolutions.
+        hidden: channels of the full connections.
         convs: convolutions before.
+        full: full connections; 0 for two, or for one after convolutions.
     """
 
     def __init__(
-        self, style: Style, width: int, bins: PerAxis, classes: int, *, hidden: int = 1024, convs: int = 0
+        self,
+        style: Style,
+        width: int,
+        bins: PerAxis,
+        classes: int,
+        *,
+        hidden: int = 1024,
+        convs: int = 0,
+        full: int = 0,
     ) -> None:
         super().__init__()
         self.convs = nn.Sequential(*(style.unit(width, width) for _ in range(convs)))
-        sizes = [width * math.prod(bins), *[hidden] * (1 if convs else 2)]
-        full = (nn.Linear(a, b) for a, b in pairwise(sizes))
-        self.full = nn.Sequential(*(part for linear in full for part in (linear, nn.ReLU())))
+        sizes = [width * math.prod(bins), *[hidden] * (full or (1 if convs else 2))]
+        linear = (nn.Linear(a, b) for a, b in pairwise(sizes))
+        self.full = nn.Sequential(*(part for one in linear for part in (one, nn.ReLU())))
         self.scores = nn.Linear(hidden, classes + 1)
         self.boxes = nn.Linear(hidden, (classes + 1) * 2 * style.spatial_dims)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits (R, K + 1), the background first, and offsets (R, (K + 1) 2n), of what was pooled."""
+        """Logits (R, K + 1), the background first, and offsets (R, K + 1, 2n), of what was pooled."""
         x = self.full(self.convs(pooled).flatten(1))
-        return self.scores(x), self.boxes(x)
+        scores = self.scores(x)
+        return scores, self.boxes(x).reshape(*scores.shape, -1)
 
 
 class MaskHead(nn.Module):

@@ -6,6 +6,7 @@ index of the structure as labels have it. Codes are warped like labels, and boxe
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from medseg.core.boxes import label_boxes
 from medseg.core.structures import IGNORED
+from medseg.instances.pooling import roi_align
 
 OBJECT = IGNORED + 1
 """Codes from one object of a structure to its next."""
@@ -57,23 +59,46 @@ class Objects:
         return len(self.codes)
 
 
-def objects_of(codes: Tensor, voxels: dict[int, int] | None = None) -> Objects:
+def sizes_of(codes: Tensor) -> dict[int, int]:
+    """Voxels of every object of a case by its code; none of label indices, which are bytes."""
+    if codes.dtype == torch.uint8:
+        return {}
+    known, counts = np.unique(codes.cpu().numpy(), return_counts=True)
+    rows = zip(known.tolist(), counts.tolist(), strict=True)
+    return {code: count for code, count in rows if code >= OBJECT and code % OBJECT}
+
+
+def objects_of(codes: Tensor, voxels: Mapping[int, int]) -> Objects:
     """The objects of a patch.
 
     Args:
         codes: (*S) of two or three axes.
-        voxels: of every object of the case by its code; None takes what is there for whole.
+        voxels: of every object of the case by its code; one that is not among them, as where a flip
+            exchanged sides, is taken for whole.
     """
-    array = codes.cpu().numpy()
-    known, counts = np.unique(array, return_counts=True)
-    inside = {int(c): int(n) for c, n in zip(known, counts, strict=True) if c >= OBJECT and c % OBJECT}
-    boxes = label_boxes(array, inside)
+    inside = sizes_of(codes)
+    boxes = label_boxes(codes.cpu().numpy(), inside)
     found = sorted(boxes)
     ends = [[*(s.start for s in boxes[c]), *(s.stop for s in boxes[c])] for c in found]
-    whole = [voxels is None or inside[c] >= CUT_SHARE * voxels[c] for c in found]
+    whole = [inside[c] >= CUT_SHARE * voxels.get(c, 0) for c in found]
     return Objects(
         torch.tensor(found, dtype=torch.int64),
         torch.tensor(ends, dtype=torch.float32).reshape(len(found), 2 * codes.ndim),
         torch.tensor([c % OBJECT - 1 for c in found], dtype=torch.int64),
         torch.tensor(whole, dtype=torch.bool),
     )
+
+
+def shares_of(codes: Tensor, own: Sequence[int], boxes: Tensor, bins: int) -> Tensor:
+    """The share of each bin of a box that an object fills: (R, *bins).
+
+    Args:
+        codes: (*S) of a patch.
+        own: code of the object of each box.
+        boxes: (R, 2n).
+        bins: along each axis.
+    """
+    sides = (bins,) * codes.ndim
+    rows = zip(own, boxes, strict=True)
+    masks = [roi_align((codes == code).float()[None], box[None], sides)[0, 0] for code, box in rows]
+    return torch.stack(masks) if masks else boxes.new_zeros(0, *sides)

@@ -10,7 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+
+from medseg.instances.pooling import paste
 
 Floats = NDArray[np.float64]
 
@@ -59,19 +62,9 @@ def painted(found: Sequence[Located], shape: Sequence[int]) -> tuple[NDArray[np.
 
 def _voxels(one: Located, shape: Sequence[int]) -> tuple[tuple[slice, ...], NDArray[np.bool_]]:
     """The voxels whose middles lie in the box, and which of them belong to the mask."""
-    axes = len(shape)
-    low, high = one.box[:axes], one.box[axes:]
-    where, mask = [], one.mask.astype(np.float64)
-    for axis, n in enumerate(shape):
-        start = int(np.clip(np.ceil(low[axis] - 0.5), 0, n))
-        stop = int(np.clip(np.ceil(high[axis] - 0.5), start, n))
-        where.append(slice(start, stop))
-        share = (np.arange(start, stop) + 0.5 - low[axis]) / (high[axis] - low[axis])
-        mask = np.moveaxis(np.moveaxis(mask, axis, -1) @ _tents(share, one.mask.shape[axis]).T, -1, axis)
-    return tuple(where), mask >= INSIDE
-
-
-def _tents(share: Floats, bins: int) -> Floats:
-    """Weights (voxels, bins) of linear interpolation between the middles of bins."""
-    at = np.clip(share * bins - 0.5, 0, bins - 1)
-    return np.asarray(np.clip(1 - np.abs(at[:, None] - np.arange(bins)), 0, None))
+    ends = np.clip(np.ceil(one.box.reshape(2, -1) - 0.5), 0, shape).astype(int)
+    start, stop = ends[0], np.maximum(ends[0], ends[1])
+    box = torch.from_numpy(one.box - np.tile(start, 2))[None]
+    mask = paste(torch.from_numpy(one.mask).double()[None], box, (stop - start).tolist())[0]
+    where = tuple(slice(a, b) for a, b in zip(start.tolist(), stop.tolist(), strict=True))
+    return where, mask.numpy() >= INSIDE

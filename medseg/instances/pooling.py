@@ -6,6 +6,7 @@ with gradients, and nothing but products, which every engine runs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -31,9 +32,10 @@ def roi_align(maps: Tensor, boxes: Tensor, bins: Sequence[int], samples: int = S
     >>> roi_align(torch.arange(12.0)[None], torch.tensor([[2.0, 8.0]]), (3,)).tolist()
     [[[2.5, 4.5, 6.5]]]
     """
-    weights = axis_weights(boxes, maps.shape[1:], bins, samples)
-    found = maps[None].expand(len(boxes), *maps.shape)
-    for axis, weight in enumerate(weights):
+    first, *rest = axis_weights(boxes, maps.shape[1:], bins, samples)
+    found: Tensor = torch.tensordot(first, maps, dims=([2], [1]))  # without a copy of the map a box
+    found = found.movedim(1, 2)
+    for axis, weight in enumerate(rest, start=1):
         found = _applied(found, weight, axis + 2)
     return found
 
@@ -59,25 +61,56 @@ def roi_pool(maps: Tensor, boxes: Tensor, bins: Sequence[int]) -> Tensor:
     return found.masked_fill(empty.unsqueeze(1), 0.0)
 
 
-def position_sensitive(maps: Tensor, boxes: Tensor, bins: int, samples: int = SAMPLES) -> Tensor:
-    """RoIAlign in which every bin has a group of channels of its own.
+def position_sensitive(
+    maps: Tensor, boxes: Tensor, cells: int, finer: int = 1, samples: int = SAMPLES
+) -> Tensor:
+    """RoIAlign in which every cell of a box has a group of channels of its own.
 
     Args:
-        maps: (bins^n C, *S), the C channels of the first bin first, the last axis of bins running fastest.
+        maps: (cells^n C, *S), the C channels of the first cell first, the last axis of cells running fastest.
         boxes: (R, 2n), in voxels of the map.
-        bins: along every axis.
+        cells: along every axis.
+        finer: bins of a cell along every axis.
         samples: of a bin along each axis.
 
     Returns:
-        (R, C, bins, ...). Dai et al. 2016, arXiv:1605.06409, equation 1; Li et al. 2017, arXiv:1611.07709,
-        section 3.1.
+        (R, C, cells finer, ...). Dai et al. 2016, arXiv:1605.06409, equation 1; Li et al. 2017,
+        arXiv:1611.07709, section 3.1.
     """
     axes = maps.ndim - 1
-    weights = axis_weights(boxes, maps.shape[1:], (bins,) * axes, samples)
-    groups = maps.reshape(*(bins,) * axes, -1, *maps.shape[1:])
-    channels, spatial, places = "c", "ijk"[:axes], "abd"[:axes]
-    factors = ",".join(f"r{place}{size}" for place, size in zip(places, spatial, strict=True))
-    return torch.einsum(f"{places}{channels}{spatial},{factors}->r{channels}{places}", groups, *weights)
+    bins = (cells * finer,) * axes
+    weights = axis_weights(boxes, maps.shape[1:], bins, samples)
+    groups = maps.reshape(*(cells,) * axes, -1, *maps.shape[1:])
+    spatial, places, within = "ijk"[:axes], "abd"[:axes], "xyz"[:axes]
+    factors = ",".join(f"r{a}{x}{i}" for a, x, i in zip(places, within, spatial, strict=True))
+    found = "".join(a + x for a, x in zip(places, within, strict=True))
+    split = [weight.reshape(len(boxes), cells, finer, weight.shape[2]) for weight in weights]
+    out = torch.einsum(f"{places}c{spatial},{factors}->rc{found}", groups, *split)
+    return out.reshape(len(boxes), groups.shape[axes], *bins)
+
+
+def paste(masks: Tensor, boxes: Tensor, shape: Sequence[int]) -> Tensor:
+    """Maps whose boxes hold masks, interpolated linearly between the middles of bins; 0 outside.
+
+    Args:
+        masks: (R, *bins).
+        boxes: (R, 2n), in voxels of the maps.
+        shape: of the maps.
+
+    Returns:
+        (R, *shape): a voxel is inside a box if its middle is.
+    """
+    found = masks.unsqueeze(1)
+    ends = zip(_ends(boxes), shape, masks.shape[1:], strict=True)
+    for axis, ((low, high), size, bins) in enumerate(ends, start=2):
+        middles = torch.arange(size, dtype=low.dtype, device=low.device) + 0.5
+        share = (middles - low[:, None]) / (high - low)[:, None]
+        at = (share * bins - 0.5).clamp(0, bins - 1)
+        columns = torch.arange(bins, dtype=low.dtype, device=low.device)
+        tents = (1 - (at[..., None] - columns).abs()).clamp(min=0)
+        inside = (share >= 0) & (share < 1)
+        found = _applied(found, (tents * inside[..., None]).to(found.dtype), axis)
+    return found[:, 0]
 
 
 def axis_weights(
@@ -106,7 +139,7 @@ def _weights(low: Tensor, high: Tensor, size: int, bins: int, samples: int) -> T
 def _applied(found: Tensor, weight: Tensor, axis: int) -> Tensor:
     """A matrix (R, bins, size) along one axis of (R, C, ...)."""
     moved = found.movedim(axis, -1)
-    flat = moved.reshape(len(found), -1, moved.shape[-1])
+    flat = moved.reshape(len(found), math.prod(moved.shape[1:-1]), moved.shape[-1])
     product = torch.bmm(flat, weight.transpose(1, 2))
     return product.reshape(*moved.shape[:-1], weight.shape[1]).movedim(-1, axis)
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medseg.instances.choice import Choice, suppressed
 from medseg.instances.detecting import Detecting
-from medseg.instances.one_stage import Choice, suppressed
 from medseg.instances.painting import Located
 
 OVERLAP = 0.5
@@ -75,7 +75,7 @@ def _in_core(
     """What a patch shows whose middle lies in its core, at its place in the volume."""
     shift = np.array([*at, *at], np.float64)
     found = []
-    for one in network.instances(network.outputs(cut).float(), tuple(cut.shape[2:]), choice)[0]:
+    for one in network.found(cut, choice)[0]:
         box = one.box.double().cpu().numpy() + shift
         middle = box.reshape(2, -1).mean(axis=0)
         if all(low <= m < high for m, (low, high) in zip(middle, core, strict=True)):

@@ -20,8 +20,11 @@ Scalar = bool | int | float | str
 Option = Scalar | tuple[Scalar, ...] | tuple[tuple[Scalar, ...], ...]
 """What an option of a network can be: one value, a list of them, or a list of lists, one per level."""
 
-DETECTORS = ("blendmask",)
-"""Networks that find objects one by one, see `medseg.instances`."""
+DETECTORS = (
+    "retinanet", "fcos", "yolo", "ssd", "faster_rcnn", "rfcn", "mask_rcnn", "mask_x", "fcis", "panet",
+    "blendmask", "upsnet", "panoptic_fpn",
+)  # fmt: skip
+"""Networks that find objects one by one: rows of `medseg.instances.zoo`."""
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from medseg.core.errors import UsageError, did_you_mean
 from medseg.core.registry import Registry
 from medseg.core.structuring import Misfit, structured
-from medseg.model.spec import NetworkSpec
+from medseg.model.spec import DETECTORS, NetworkSpec
 from medseg.networks import monai
 from medseg.networks.layers import Segmenter
 
@@ -39,7 +39,7 @@ NETWORKS = Registry[type[Segmenter]](
         "tiramisu": "medseg.networks.tiramisu:Tiramisu",
         "gridnet": "medseg.networks.gridnet:GridNet",
         **{name: f"medseg.networks.zoo:{name}" for name in COMPOSED},
-        "blendmask": "medseg.instances.detector:BlendMask",
+        **{name: f"medseg.instances.zoo:{name}" for name in DETECTORS},
     },
     lambda found: isinstance(found, type) and issubclass(found, Segmenter),
 )

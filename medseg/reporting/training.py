@@ -49,12 +49,14 @@ class Curve:
     Attributes:
         name: of the fold.
         loss: mean over the steps of an epoch.
-        dice: on the cases that choose the checkpoint, by structure; empty without such cases.
+        scores: on the cases that choose the checkpoint, by structure; empty without such cases.
+        measure: that these are of.
     """
 
     name: str
     loss: tuple[float, ...]
-    dice: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    scores: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    measure: str = "Dice"
 
 
 @dataclass(frozen=True)
@@ -114,36 +116,38 @@ def _suspects(report: TrainingReport) -> tuple[Block, ...]:
     return (Text(SUSPECTS_NOTE), table, Gallery("Prediction (solid) and reference (dashed)", items))
 
 
+SCORED = " The {} is measured with the averaged weights, on the cases that choose the checkpoint."
+
+
 def _picture(report: TrainingReport, drawn: bytes) -> Picture:
-    with_dice = any(curve.dice for curve in report.curves)
+    measure = next((curve.measure for curve in report.curves if curve.scores), "")
     return Picture(
-        "Loss and Dice by epoch" if with_dice else "Loss by epoch",
+        f"Loss and {measure} by epoch" if measure else "Loss by epoch",
         drawn,
-        "Curves of the training loss" + (" and of the Dice of each structure" if with_dice else ""),
-        "The loss is the mean over the steps of an epoch."
-        + (" The Dice is that of the averaged weights on the cases that choose the checkpoint." * with_dice),
+        "Curves of the training loss" + (f" and of the {measure} of each structure" if measure else ""),
+        "The loss is the mean over the steps of an epoch." + (SCORED.format(measure) if measure else ""),
     )
 
 
 def curves_png(curves: Sequence[Curve]) -> bytes | None:
-    """Loss, and Dice where it is known, over the epochs, as a PNG; None without an epoch."""
+    """Loss, and what chooses the checkpoint where it is known, over the epochs, as a PNG; None without."""
     if not any(curve.loss for curve in curves):
         return None
-    with_dice = any(curve.dice for curve in curves)
+    measure = next((curve.measure for curve in curves if curve.scores), "")
     with matplotlib.rc_context(dict(STYLE)):
         figure = Drawing(figsize=(WIDTH_IN, HEIGHT_IN), facecolor="white")
         FigureCanvasAgg(figure)
-        width = 0.38 if with_dice else 0.84
+        width = 0.38 if measure else 0.84
         left = figure.add_axes((0.09, 0.22, width, 0.66))
         for curve in curves:
             _draw(left, curve.loss, curve.name if len(curves) > 1 else "")
         _dress(left, "Loss", legend=len(curves) > 1)
-        if with_dice:
+        if measure:
             right = figure.add_axes((0.57, 0.22, width, 0.66))
             for curve in curves:
-                _draw_dice(right, curve, several=len(curves) > 1)
+                _draw_scores(right, curve, several=len(curves) > 1)
             right.set_ylim(0, 1)
-            _dress(right, "Dice", legend=True)
+            _dress(right, measure, legend=True)
         figure.text(0.5, 0.03, BANNER, size=7, color="#7a5a00", ha="center", va="center")
         return png(figure)
 
@@ -153,15 +157,15 @@ def _draw(axes: Axes, values: Sequence[float], name: str) -> None:
     axes.plot(range(1, len(values) + 1), values, linewidth=1.2, marker=single, label=drawable(name) or None)
 
 
-def _draw_dice(axes: Axes, curve: Curve, *, several: bool) -> None:
+def _draw_scores(axes: Axes, curve: Curve, *, several: bool) -> None:
     """Of one training every structure; of several, or of many structures, the mean."""
-    if not curve.dice:
+    if not curve.scores:
         return
-    if several or len(curve.dice) > MOST_CURVES:
-        means = [_mean(values) for values in zip(*curve.dice.values(), strict=True)]
+    if several or len(curve.scores) > MOST_CURVES:
+        means = [_mean(values) for values in zip(*curve.scores.values(), strict=True)]
         _draw(axes, means, f"{curve.name}, mean" if several else "mean of all structures")
         return
-    for name, values in curve.dice.items():
+    for name, values in curve.scores.items():
         _draw(axes, values, name)
 
 

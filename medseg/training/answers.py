@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from medseg.instances.detecting import Detecting, Outputs
+from medseg.instances.detecting import Detecting, Lesson
 from medseg.instances.objects import indices_of
 from medseg.networks.layers import Phased, Segmenter, Supervised
 
@@ -43,30 +43,25 @@ class Asked(nn.Module):
         self.network = network
         self.every_head = every_head and isinstance(network, Supervised)
 
-    def forward(self, images: Tensor, phase: Phase | None) -> list[Tensor] | Outputs:
+    def forward(
+        self, images: Tensor, phase: Phase | None, lesson: Lesson | None
+    ) -> tuple[list[Tensor], Tensor | None]:
         """Logits (B, K, *S) of images (B, C, *S): of every head, of one phase, or of all voxels.
 
-        Of a network that finds objects, what all its heads say.
+        Of a network that finds objects, the loss of what `lesson` teaches of them too.
         """
-        if isinstance(self.network, Detecting):
-            return self.network.outputs(images)
+        if isinstance(self.network, Detecting) and lesson is not None:
+            logits, loss = self.network.taught(images, lesson)
+            return [logits], loss
         if self.every_head and isinstance(self.network, Supervised):
-            return list(self.network.heads(images))
+            return list(self.network.heads(images)), None
         if phase is not None and isinstance(self.network, Phased):
-            return [self.network.at_phase(images, phase)]
-        return [self.network(images)]
+            return [self.network.at_phase(images, phase)], None
+        return [self.network(images)], None
 
-    def of_objects(self, said: Sequence[Tensor] | Outputs, labels: Tensor) -> Tensor | float:
-        """The loss of what a call said of objects, of codes (B, *S); 0 of other networks."""
-        if not isinstance(said, Outputs) or not isinstance(self.network, Detecting):
-            return 0.0
-        return self.network.loss(said.float(), labels)
-
-    def answers(self, said: Sequence[Tensor] | Outputs, labels: Tensor, phase: Phase | None) -> list[Answer]:
+    def answers(self, logits: Sequence[Tensor], labels: Tensor, phase: Phase | None) -> list[Answer]:
         """The logits that a call gave, with the labels of their voxels, of labels (B, *S)."""
-        if isinstance(said, Outputs):
-            return [Answer(1.0, said.semantic, indices_of(labels), ())]
-        logits = said
+        labels = indices_of(labels)
         if self.every_head and isinstance(self.network, Supervised):
             shares = zip(self.network.head_weights, logits, strict=True)
             return [_thinned(share, found, labels) for share, found in shares]

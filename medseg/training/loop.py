@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import reduce
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,8 @@ from torch import Generator, Tensor, nn
 
 from medseg.core.errors import InputError, SelfCheckError
 from medseg.core.structures import IGNORED
+from medseg.instances.detecting import Detecting, Lesson
+from medseg.instances.objects import Objects, objects_of, sizes_of
 from medseg.losses.distances import measure_at
 from medseg.losses.scheduled import Scheduled
 from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
@@ -76,25 +78,35 @@ class TrainingCase:
     labels: Tensor
     unlabelled: tuple[str, ...] = ()
 
+    @cached_property
+    def sizes(self) -> dict[int, int]:
+        """Voxels of every object, by its code."""
+        return sizes_of(self.labels)
+
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step takes: images (B, C, *patch), label indices (B, *patch), the voxels to learn from."""
+    """What a step takes: images (B, C, *patch), label indices (B, *patch), the voxels to learn from.
+
+    For a network that finds objects, also those of each patch.
+    """
 
     case_ids: Sequence[str]
     images: Tensor
     labels: Tensor
     phase: Phase | None
+    objects: Sequence[Objects] | None = None
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch came to; `dice` per structure on the selection cases."""
+    """What an epoch came to; `scores` per structure on the selection cases, in terms of `measure`."""
 
     number: int
     of: int
     loss: float
-    dice: Mapping[str, float]
+    scores: Mapping[str, float]
+    measure: str
     best: float
     seconds_left: float
 
@@ -121,7 +133,7 @@ class Trainer:
         target: turns label indices (B, *patch) into what the loss takes.
         augmenter: samples and applies the augmentation of a patch, or makes a scan from labels.
         cases: what is trained on.
-        validate: Dice per structure of given weights on the selection cases; the last weights are kept
+        validate: what given weights score per structure on the selection cases; the last weights are kept
             where it finds none.
         spec: the settings.
         epochs: how many.
@@ -139,6 +151,8 @@ class Trainer:
     epochs: int
     folder: Path
     team: Team = ALONE
+    measure: str = "Dice"
+    """What `validate` finds."""
     progress: Progress = field(default_factory=Progress)
     clock: Clock | None = None
     """Where there is a time budget, what sees to it that the epochs fit."""
@@ -153,7 +167,8 @@ class Trainer:
         self.frozen = freeze(self.network, self.spec.frozen)
         self.asked = Asked(self.network, every_head=self.spec.deep_supervision)
         if self.joined is None:
-            some_unused = isinstance(self.network, Supervised) and not self.asked.every_head
+            several = isinstance(self.network, Supervised) and not self.asked.every_head
+            some_unused = several or isinstance(self.network, Detecting)
             self.joined = self.team.joined(self.asked, some_unused=some_unused)
         self.ask = self.joined
         self.optimizer = build_optimizer(self.network, self.spec)
@@ -215,8 +230,8 @@ class Trainer:
     def _epoch(self, log: TrainingLog) -> Epoch:
         start = time.monotonic()
         mean_loss = self._learn()
-        dice = dict(self.validate(self.averaged.tensors))
-        known = [value for value in dice.values() if not math.isnan(value)]
+        found = dict(self.validate(self.averaged.tensors))
+        known = [value for value in found.values() if not math.isnan(value)]
         score = sum(known) / len(known) if known else 0.0
         self.progress.epoch += 1
         self.progress.averaged = self.averaged.updates
@@ -228,7 +243,7 @@ class Trainer:
         if better:
             checkpoints.save(self.best_path, Checkpoint(dict(self.averaged.tensors), {"score": score}))
         rate = self.optimizer.param_groups[0]["lr"]
-        scores = {f"dice/{name}": value for name, value in dice.items()}
+        scores = {f"{self.measure.lower()}/{name}": value for name, value in found.items()}
         log.add(
             self.progress.epoch,
             {"loss": mean_loss, "learning_rate": rate, "seconds": self.progress.seconds, **scores},
@@ -237,7 +252,8 @@ class Trainer:
             self.epochs = self.clock.fitting(self.progress.epoch, self.epochs)
         self.save()
         left = (self.epochs - self.progress.epoch) * self.progress.seconds / self.progress.epoch
-        return Epoch(self.progress.epoch, self.epochs, mean_loss, dice, self.progress.best, left)
+        progress = self.progress
+        return Epoch(progress.epoch, self.epochs, mean_loss, found, self.measure, progress.best, left)
 
     def step(self, batch: Batch) -> float:
         """One optimiser step; the loss."""
@@ -254,15 +270,17 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
-            said = self.ask(images, batch.phase)
-        answers = self.asked.answers(said, labels, batch.phase)
+            lesson = None if batch.objects is None else Lesson(labels, batch.objects)
+            logits, of_objects = self.ask(images, batch.phase, lesson)
+        answers = self.asked.answers(logits, labels, batch.phase)
         if isinstance(self.loss, Scheduled):
             self.loss.progress = self.progress.step / total
-        loss = reduce(operator.add, map(self._part, answers)) + self.asked.of_objects(said, labels)
+        loss = reduce(operator.add, map(self._part, answers))
+        loss = loss if of_objects is None else loss + of_objects
         value = float(loss.detach())
         self._require_finite("loss", value, batch)
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         norm = nn.utils.clip_grad_norm_(self.network.parameters(), self.spec.clip_norm)
         self._require_finite("norm of the gradient", float(norm), batch)
         self.optimizer.step()
@@ -306,11 +324,17 @@ class Trainer:
         """One patch of each case given, as a step of that number takes them."""
         progress = step / (self.epochs * self.spec.steps_per_epoch)
         patches = [self._patch(number, progress) for number in case_numbers]
+        cases = [self.cases[number] for number in case_numbers]
+        objects = None
+        if isinstance(self.network, Detecting):
+            rows = zip(patches, cases, strict=True)
+            objects = [objects_of(label, case.sizes) for (_, label), case in rows]
         return Batch(
-            case_ids=[self.cases[number].case_id for number in case_numbers],
+            case_ids=[case.case_id for case in cases],
             images=torch.stack([image for image, _ in patches]),
             labels=torch.stack([label for _, label in patches]),
             phase=self._phase(),
+            objects=objects,
         )
 
     def _patch(self, number: int, progress: float) -> tuple[Tensor, Tensor]:

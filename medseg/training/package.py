@@ -93,7 +93,7 @@ def package(
         of_epochs=trainer.epochs,
         steps=trainer.progress.step,
         seconds=round(trainer.progress.seconds),
-        selection_dice=round(trainer.progress.best, 4),
+        selection_dice=round(trainer.progress.best, 4) if trainer.measure == "Dice" else None,
     )
     model = Model(replace(spec, training=training), weights, graph, coarse=coarse)
     agreement, sure = _agreement(model, cases[:COMPARED_CASES], threads or None)

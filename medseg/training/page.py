@@ -23,6 +23,9 @@ from medseg.training.recipe import Recipe
 from medseg.training.run import PAGE, SUSPECTS
 from medseg.training.suspects import Suspect, suspects, write_suspects
 
+MEASURES = {"dice/": "Dice", "ap/": "AP"}
+"""Of what chooses the checkpoint, by how its columns of the log begin."""
+
 
 def write_page(
     folder: Path,
@@ -85,7 +88,8 @@ def _curve(name: str, run: Path) -> Curve:
     """The log of a training."""
     with (run / "log.csv").open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
-    scored = [key for key in (rows[0] if rows else ()) if key.startswith("dice/")]
-    dice = {key.removeprefix("dice/"): tuple(float(row[key]) for row in rows) for key in scored}
-    known = {name: values for name, values in dice.items() if not all(map(math.isnan, values))}
-    return Curve(name, tuple(float(row["loss"]) for row in rows), known)
+    scored = [key for key in (rows[0] if rows else ()) if key.startswith(tuple(MEASURES))]
+    values = {key.partition("/")[2]: tuple(float(row[key]) for row in rows) for key in scored}
+    known = {name: found for name, found in values.items() if not all(map(math.isnan, found))}
+    measure = MEASURES[scored[0].partition("/")[0] + "/"] if scored else "Dice"
+    return Curve(name, tuple(float(row["loss"]) for row in rows), known, measure)

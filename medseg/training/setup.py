@@ -24,6 +24,7 @@ from medseg.networks.crf_rnn import CrfRnn
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
 from medseg.networks.monai import MonaiNetwork
 from medseg.training.loop import PatchMaker, Trainer, TrainingCase
+from medseg.training.object_validation import ObjectValidator
 from medseg.training.processor import keep_memory
 from medseg.training.schedule import BATCH_NORMS
 from medseg.training.spec import TrainingSpec
@@ -123,13 +124,20 @@ def build_trainer(
     """
     structures = model.structure_set
     device = next(network.parameters()).device
+    finds = isinstance(network, Detecting)
+    judge = (
+        ObjectValidator(network, model, selection)
+        if finds
+        else WholeVolumeValidator(copy.deepcopy(network), model, selection, str(device))
+    )
     return Trainer(
         network=network,
         loss=loss_registry.build(loss, regions=structures.are_regions, spacing_mm=spacing_mm),
         target=_target(structures, device),
         augmenter=augmenter,
         cases=cases,
-        validate=WholeVolumeValidator(copy.deepcopy(network), model, selection, str(device)),
+        validate=judge,
+        measure="AP" if finds else "Dice",
         spec=training,
         epochs=training.epochs,
         folder=folder,

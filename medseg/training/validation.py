@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from medseg.core.structures import IGNORED
 from medseg.inference.engines.torch import torch_engine
 from medseg.inference.predictor import Predictor, labels_from_probabilities
-from medseg.instances.objects import indices_of
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.model.spec import ModelSpec
@@ -44,7 +43,7 @@ class WholeVolumeValidator:
         for case in self.cases:
             probabilities = self.predictor.probabilities(case.image.numpy())
             predicted = labels_from_probabilities(probabilities, self.structures)
-            indices = indices_of(case.labels).numpy()
+            indices = case.labels.numpy()
             labelled = indices != IGNORED
             counts = joint_counts(values[indices], predicted, self.structures, labelled)
             for name, count in counts.items():

@@ -38,7 +38,7 @@ card = "card.toml"
 [network]
 name = "blendmask"
 widths = [4, 4, 8, 8]
-options = {{ width = 8, depth = 1 }}
+options = {{ encoder = "resnet18", width = 8, depth = 1 }}
 
 [loss]
 name = "dice_ce"

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg.instances.detecting import Instance, Outputs
-from medseg.instances.one_stage import Choice
+from medseg.instances.choice import Choice
+from medseg.instances.detecting import Instance, Lesson
 from medseg.instances.painting import Located, painted
 from medseg.instances.whole import objects_in
 
@@ -49,17 +49,14 @@ def test_a_box_between_voxels_is_painted_where_their_middles_lie() -> None:
 class Bright(nn.Module):
     """Finds every voxel above 1 as an object of 5 voxels a side, cut off at its patch's edges."""
 
-    def outputs(self, x: Tensor) -> Outputs:
-        return Outputs(x, [], x)
-
-    def loss(self, outputs: Outputs, codes: Tensor) -> Tensor:
+    def taught(self, x: Tensor, lesson: Lesson) -> tuple[Tensor, Tensor]:
         raise NotImplementedError
 
-    def instances(self, outputs: Outputs, shape: tuple[int, ...], choice: Choice) -> list[list[Instance]]:
+    def found(self, x: Tensor, choice: Choice) -> list[list[Instance]]:
         found = []
-        for at in torch.nonzero(outputs.semantic[0, 0] > 1).tolist():
+        for at in torch.nonzero(x[0, 0] > 1).tolist():
             low = [max(0.0, n - 2.0) for n in at]
-            high = [min(float(m), n + 3.0) for n, m in zip(at, shape, strict=True)]
+            high = [min(float(m), n + 3.0) for n, m in zip(at, x.shape[2:], strict=True)]
             found.append(Instance(torch.tensor([*low, *high]), 0, 0.5, torch.ones(4, 4, 4)))
         return [found]
 

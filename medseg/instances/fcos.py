@@ -1,4 +1,4 @@
-"""Objects found at every point of a pyramid at once, as FCOS has them: what is learnt, and what was found.
+"""Objects found at every point of a pyramid at once (FCOS): what is learnt, and what was found.
 
 Tian et al. 2019, arXiv:1904.01355: a point near the middle of an object, on the level of its size, says which
 class the object is of, how far its faces are, and how near the middle it lies.
@@ -8,44 +8,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
-from medseg import metrics
-from medseg.instances.anchors import LEFT_OUT, by_centre, centreness, points
-from medseg.instances.boxes import around_points, clipped
-from medseg.instances.heads import Dense, flat
+from medseg.instances.anchors import LEFT_OUT, by_centre, centreness, looked_at, points
+from medseg.instances.blendmask import Mixtures
+from medseg.instances.boxes import around_points
+from medseg.instances.choice import Choice, Found
+from medseg.instances.detecting import Instance, Lesson, Outputs
+from medseg.instances.heads import Dense, DenseHead, flat
+from medseg.instances.label_masks import LabelMasks
 from medseg.instances.losses import focal, giou_loss
 from medseg.instances.objects import Objects
+from medseg.model.spec import Norm
+from medseg.networks.parts import Maps, Style
 
 LARGEST_OF_LEVEL = 4.0
 """Strides from a point to the farthest face of an object that its level learns, at most (FCOS: 8)."""
 
 GROWTH = 10.0
 """Of the logarithm of a distance in strides, which is cut off above."""
-
-
-class Found(NamedTuple):
-    """What one patch shows.
-
-    Attributes:
-        boxes: (N, 2n), in voxels of the patch, the highest score first.
-        scores: (N,), in [0, 1].
-        classes: (N,), from 0.
-        more: further numbers (N, E) of the head.
-    """
-
-    boxes: Tensor
-    scores: Tensor
-    classes: Tensor
-    more: Tensor
 
 
 @dataclass(frozen=True)
@@ -179,51 +166,69 @@ def _parts(said: Said, n: int, learns: Tensor, objects: Objects) -> Parts:
     return Parts(scores, placed, centre, middle.sum())
 
 
-def suppressed(
-    boxes: NDArray[Any], scores: NDArray[Any], classes: NDArray[Any], most_iou: float, most: int | None = None
-) -> NDArray[np.intp]:
-    """Which boxes are left, the surest first; boxes of two classes never meet."""
-    span = 1.0 + float(boxes.max()) - float(boxes.min())
-    apart = boxes.astype(np.float64) + classes[:, None] * span
-    return metrics.non_max_suppression(apart, scores.astype(np.float64), most_iou=most_iou, most=most)
+class PointFinder(nn.Module):
+    """Objects at the points of a pyramid, and their masks: of the label map, or mixtures (BlendMask).
 
-
-@dataclass(frozen=True)
-class Choice:
-    """Which of many boxes are objects.
-
-    Attributes:
-        least: score below which a point is passed over.
-        candidates: points with the highest scores that are looked at.
-        most_iou: a box that overlaps a better one of its class by more is dropped.
-        most: objects of a patch.
+    Args:
+        style: of the pyramid.
+        pyramid: its maps.
+        classes: K, structures.
+        levels: of the pyramid on which objects are looked for, the coarsest ones.
+        depth: convolutions of the head.
+        head_norm: of the head.
+        mixture: whether masks are mixtures of maps of the whole image.
+        bases: how many such maps.
+        bins: of a mask, along each axis.
+        attention: places of a box, along each axis, at which the shares of the maps are said.
     """
 
-    least: float = 0.05
-    candidates: int = 500
-    most_iou: float = 0.5
-    most: int = 100
+    def __init__(
+        self,
+        style: Style,
+        pyramid: Maps,
+        classes: int,
+        *,
+        levels: int = 3,
+        depth: int = 4,
+        head_norm: Norm = "group",
+        mixture: bool = False,
+        bases: int = 4,
+        bins: int = 12,
+        attention: int = 4,
+    ) -> None:
+        super().__init__()
+        self.looked = looked_at(pyramid, levels)
+        self.classes = classes
+        width = pyramid.widths[0]
+        self.masks: LabelMasks | Mixtures = LabelMasks(bins)
+        if mixture:
+            self.masks = Mixtures(style, pyramid, count=bases, bins=bins, attention=attention)
+        own = replace(style, norm=head_norm)
+        self.head = DenseHead(own, width, classes, depth=depth, centre=True, more=self.masks.numbers)
+        self.rule = PointRule(tuple(pyramid.strides[n] for n in self.looked))
 
-    def kept(self, found: Found) -> Found:
-        """Without boxes that overlap a better one of their class too much; the highest score first."""
-        if not len(found.scores):
-            return found
-        boxes, scores, classes = (part.detach().cpu().numpy() for part in found[:3])
-        kept = suppressed(boxes, scores, classes, self.most_iou, self.most)
-        at = torch.from_numpy(kept).to(found.scores.device)
-        return Found(*(part[at] for part in found))
+    def begin(self) -> None:
+        self.head.begin()
+
+    def say(self, pyramid: list[Tensor]) -> tuple[list[Dense], Tensor | None]:
+        return self.head([pyramid[n] for n in self.looked]), self.masks(pyramid)
+
+    def teach(self, outputs: Outputs, lesson: Lesson) -> Tensor:
+        said = Said.of(outputs.dense, self.rule, self.classes)
+        total, learns = teach(said, lesson.objects, self.rule)
+        return total + self.masks.teach(outputs, said.more, learns, lesson)
+
+    def find(self, outputs: Outputs, choice: Choice) -> list[list[Instance]]:
+        said = Said.of(outputs.dense, self.rule, self.classes)
+        found = find(said, outputs.shape, choice)
+        return [self.masks.instances(outputs, n, one) for n, one in enumerate(found)]
 
 
 def find(said: Said, shape: Sequence[int], choice: Choice) -> list[Found]:
     """The objects of each patch of a batch, whose patches have a shape in voxels."""
     places, every = torch.cat(said.places), []
     for n, sure in enumerate(said.sure()):
-        scores, where = sure.flatten().topk(min(choice.candidates, sure.numel()))
-        where = where[scores >= choice.least]
-        at, classes = where // sure.shape[1], where % sure.shape[1]
-        boxes = clipped(around_points(said.distances[n][at], places[at]), shape)
-        low, high = boxes.chunk(2, dim=1)
-        solid = (high > low).all(dim=1)
-        found = Found(boxes, scores[: len(where)], classes, said.more[n][at])
-        every.append(choice.kept(Found(*(part[solid] for part in found))))
+        at, classes, scores = choice.surest(sure)
+        boxes = around_points(said.distances[n][at], places[at])
+        every.append(choice.kept(Found(boxes, scores, classes, said.more[n][at]), shape))
     return every

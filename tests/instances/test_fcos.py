@@ -8,16 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from medseg import metrics
-from medseg.data.phantom.touching import touching_case
 from medseg.instances.anchors import LEFT_OUT, NOTHING
+from medseg.instances.blendmask import Mixture
 from medseg.instances.boxes import around_points
-from medseg.instances.detector import BlendMask
+from medseg.instances.choice import Choice, Found
+from medseg.instances.fcos import PointRule, Said, find, teach
 from medseg.instances.heads import Dense, flat
 from medseg.instances.losses import focal, giou_loss, mask_loss, smooth_l1
-from medseg.instances.mixture import Mixture
-from medseg.instances.objects import Objects, coded, indices_of, objects_of
-from medseg.instances.one_stage import Choice, Found, PointRule, Said, find, teach
+from medseg.instances.objects import Objects, coded, indices_of, objects_of, shares_of
 
 RULE = PointRule(((2, 2), (4, 4)))
 
@@ -35,17 +33,17 @@ def test_codes_say_structure_and_object() -> None:
     codes = two_objects()
     assert indices_of(codes)[3, 3] == 2
     assert indices_of(codes)[0, 15] == 1
-    found = objects_of(codes)
+    found = objects_of(codes, {})
     assert found.boxes.tolist() == [[6, 6, 16, 16], [2, 2, 6, 6]]
     assert found.classes.tolist() == [0, 1]
     assert found.whole.tolist() == [True, True]
     cut = objects_of(codes, {int(found.codes[0]): 201, int(found.codes[1]): 32})
     assert cut.whole.tolist() == [False, True]
-    assert len(objects_of(torch.zeros(4, 4, dtype=torch.int32))) == 0
+    assert len(objects_of(torch.zeros(4, 4, dtype=torch.int32), {})) == 0
 
 
 def test_points_of_an_object_that_was_cut_are_left_out() -> None:
-    objects = objects_of(two_objects())
+    objects = objects_of(two_objects(), {})
     places = RULE.places([torch.zeros(1, 1, 8, 8), torch.zeros(1, 1, 4, 4)])
     learns = RULE.learnt(places, objects)
     assert set(learns.tolist()) == {NOTHING, 0, 1}
@@ -55,7 +53,7 @@ def test_points_of_an_object_that_was_cut_are_left_out() -> None:
 
 def said_of(codes: torch.Tensor, *, sure: float = 6.0) -> Said:
     """What a perfect head says: each point its object's class and faces."""
-    objects = objects_of(codes)
+    objects = objects_of(codes, {})
     sizes = [(8, 8), (4, 4)]
     places = RULE.places([torch.zeros(1, 1, *size) for size in sizes])
     learns = RULE.learnt(places, objects)
@@ -82,14 +80,14 @@ def test_what_a_perfect_head_says_is_found() -> None:
     assert sorted(found.classes.tolist()) == [0, 1]
     for box, label in zip(found.boxes.round().tolist(), found.classes.tolist(), strict=True):
         assert box == {0: [6, 6, 16, 16], 1: [2, 2, 6, 6]}[label]
-    loss, _ = teach(said, [objects_of(codes)], RULE)
-    worse, _ = teach(said_of(codes, sure=0.0), [objects_of(codes)], RULE)
+    loss, _ = teach(said, [objects_of(codes, {})], RULE)
+    worse, _ = teach(said_of(codes, sure=0.0), [objects_of(codes, {})], RULE)
     assert float(loss) < 0.01 < float(worse)
 
 
 def test_a_patch_without_objects_teaches_background_alone() -> None:
     said = said_of(two_objects())
-    loss, learns = teach(said, [objects_of(torch.zeros(16, 16, dtype=torch.int32))], RULE)
+    loss, learns = teach(said, [objects_of(torch.zeros(16, 16, dtype=torch.int32), {})], RULE)
     assert torch.isfinite(loss)
     assert (learns[0] == NOTHING).all()
 
@@ -97,8 +95,8 @@ def test_a_patch_without_objects_teaches_background_alone() -> None:
 def test_boxes_of_two_classes_do_not_suppress_each_other() -> None:
     boxes = torch.tensor([[0.0, 0.0, 4.0, 4.0]] * 3)
     found = Found(boxes, torch.tensor([0.9, 0.8, 0.7]), torch.tensor([0, 1, 0]), torch.zeros(3, 0))
-    assert Choice().kept(found).scores.tolist() == pytest.approx([0.9, 0.8])
-    assert Choice(most=1).kept(found).scores.tolist() == pytest.approx([0.9])
+    assert Choice().kept(found, (8, 8)).scores.tolist() == pytest.approx([0.9, 0.8])
+    assert Choice(most=1).kept(found, (8, 8)).scores.tolist() == pytest.approx([0.9])
 
 
 def test_maps_of_anchors_become_rows_point_by_point() -> None:
@@ -123,8 +121,8 @@ def test_masks_mix_the_maps_by_their_shares() -> None:
 def test_the_mask_that_is_wanted_is_the_object_within_its_box() -> None:
     codes = two_objects()
     codes[6:11, 6:11] = 0
-    objects = objects_of(codes)
-    wanted = Mixture(count=1, stride=(1, 1), bins=10).wanted(codes, objects)
+    objects = objects_of(codes, {})
+    wanted = shares_of(codes, objects.codes.tolist(), objects.boxes, 10)
     assert wanted[1].min() > 0.45  # a bin at the border reaches beyond it
     inner = wanted[0] > 0.45
     assert inner.sum() == 75
@@ -148,53 +146,3 @@ def test_points_and_faces_make_boxes_of_voxels() -> None:
     said = said_of(two_objects())
     boxes = around_points(said.distances[0], torch.cat(said.places))
     assert boxes.shape == (8 * 8 + 4 * 4, 4)
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-def test_every_part_of_the_network_learns(dims: int) -> None:
-    volume, labels = touching_case(np.random.default_rng(0), (32, 32, 32))
-    assert labels.numbers is not None
-    cut = (slice(None),) * dims + (16,) * (3 - dims)
-    image = torch.from_numpy(np.asarray(volume.array)[0][cut].copy())[None, None]
-    codes = torch.from_numpy(coded(labels.array[cut], labels.numbers[cut]))[None]
-    network = BlendMask(dims, 1, 3, widths=(4, 4, 8, 8), width=8, depth=1)
-    outputs = network.outputs(image)
-    assert outputs.semantic.shape == (1, 3, *image.shape[2:])
-    (network.loss(outputs, codes) + outputs.semantic.square().mean()).backward()
-    silent = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.any()]
-    assert [name for name in silent if "bias" not in name] == []
-    network.eval()
-    assert torch.equal(network(image), network.outputs(image).semantic)
-
-
-@pytest.mark.slow
-def test_a_small_network_learns_slices_by_heart() -> None:
-    torch.manual_seed(0)
-    images, codes, numbers = [], [], []
-    for n in range(4):
-        volume, labels = touching_case(np.random.default_rng([1, n]))
-        bodies = labels.numbers
-        assert bodies is not None
-        k = max(range(48), key=lambda k: len(np.unique(bodies[:, :, k])))
-        images.append(np.asarray(volume.array)[:, :, :, k])
-        numbers.append(bodies[:, :, k])
-        codes.append(coded(labels.array[:, :, k], bodies[:, :, k]))
-    image, learnt = torch.from_numpy(np.stack(images)), torch.from_numpy(np.stack(codes))
-    network = BlendMask(2, 1, 3, widths=(8, 16, 16, 16), width=16, levels=4)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=5e-3)
-    for _ in range(200):
-        outputs = network.outputs(image)
-        loss = network.loss(outputs, learnt)
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 5.0)
-        optimizer.step()
-    network.eval()
-    with torch.no_grad():
-        found = network.instances(network.outputs(image), (48, 48))
-    cases = []
-    for own, truth in zip(found, numbers, strict=True):
-        boxes = objects_of(torch.from_numpy(truth.astype(np.int32) * 256 + (truth > 0))).boxes
-        given = torch.stack([one.box for one in own]).tolist()
-        cases.append(metrics.CaseDetections.of_boxes(given, [one.score for one in own], boxes.tolist()))
-    assert metrics.average_precision(cases, least_overlap=0.5) > 0.9

@@ -1,0 +1,62 @@
+"""Average precision on whole volumes, which chooses the checkpoint of a network that finds objects."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from medseg.core.structures import StructureSet
+from medseg.instances.objects import OBJECT, indices_of
+from medseg.instances.painting import painted
+from medseg.instances.whole import objects_in
+from medseg.metrics import CaseDetections, mean_average_precision
+from medseg.model.spec import ModelSpec
+from medseg.training.loop import TrainingCase
+
+
+class ObjectValidator:
+    """Finds the objects of every selection case and measures their masks on the prepared grid.
+
+    Args:
+        network: the trained network, of which a copy takes the weights to be judged.
+        spec: the model in the making: its structures, and how large a patch is.
+        cases: the selection cases, with codes of their objects.
+    """
+
+    def __init__(self, network: nn.Module, spec: ModelSpec, cases: Sequence[TrainingCase]) -> None:
+        self.network = copy.deepcopy(network)
+        self.structures: StructureSet = spec.structure_set
+        self.patch = spec.inference.tile
+        self.cases = cases
+
+    def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
+        """AP over IoU from 0.1 to 0.5 per structure; NaN for a structure without an object."""
+        self.network.load_state_dict(dict(weights))
+        self.network.eval()
+        found: dict[str, list[CaseDetections]] = {name: [] for name in self.structures.names}
+        for case in self.cases:
+            located = objects_in(self.network, case.image.numpy(), self.patch)
+            numbers, kept = painted(located, case.labels.shape)
+            codes = case.labels.numpy()
+            indices = indices_of(case.labels).numpy()
+            for index, name in enumerate(self.structures.names):
+                if name in case.unlabelled:
+                    continue
+                own = [n for n, one in enumerate(kept, start=1) if one.label == index]
+                true = np.where((indices == index + 1) & (codes >= OBJECT), codes, 0)
+                scores = [kept[n - 1].score for n in own]
+                detected = renumbered(numbers, own)
+                found[name].append(CaseDetections.of_masks(detected, scores, true))
+        return {name: mean_average_precision(cases) for name, cases in found.items()}
+
+
+def renumbered(numbers: NDArray[np.uint32], own: Sequence[int]) -> NDArray[np.uint32]:
+    """The objects of these numbers alone, numbered from 1 in this order."""
+    table = np.zeros(int(numbers.max(initial=0)) + 1, np.uint32)
+    table[list(own)] = np.arange(1, len(own) + 1)
+    out: NDArray[np.uint32] = table[numbers]
+    return out
