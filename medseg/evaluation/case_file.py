@@ -11,10 +11,9 @@ from typing import Any
 from medseg.core import specs
 from medseg.core.errors import InputError, MedsegError
 from medseg.core.software import MADE_BY
-from medseg.evaluation.detections import restored, taken_apart
+from medseg.evaluation.detections import Detected, restored, taken_apart
 from medseg.io.atomic import write_text
 from medseg.metrics.case import CaseResult
-from medseg.metrics.detection import CaseDetections
 from medseg.metrics.export import report_json
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.stored import case_from_mapping, case_mapping
@@ -36,7 +35,7 @@ class StoredCase:
 
     result: CaseResult
     lesions: tuple[LesionRow, ...] = ()
-    detections: Mapping[str, CaseDetections] = field(default_factory=dict)
+    detections: Mapping[str, Detected] = field(default_factory=dict)
     shown: str | None = None
 
 

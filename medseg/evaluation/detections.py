@@ -9,7 +9,7 @@ import csv
 import io
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.instances import Instance, instance_map
 from medseg.core.numbers import number
 from medseg.core.software import SOFTWARE
-from medseg.core.structures import StructureSet
-from medseg.core.volume import LabelMap
+from medseg.core.structures import Structure, StructureSet
+from medseg.core.volume import Grid, LabelMap
 from medseg.metrics import CaseDetections, average_precision, cpm, froc, mean_average_precision
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, BOOTSTRAP_SEED, resampled
 from medseg.metrics.detection import FROC_RATES
@@ -51,8 +52,52 @@ SHOWN = {
 
 COLUMNS = ("structure", "metric", "value", "ci_low", "ci_high", "objects", "cases", "software")
 
-Found = Mapping[str, CaseDetections]
 Measure = Callable[[Sequence[CaseDetections]], float]
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Where an object lies and how large it is.
+
+    Attributes:
+        low, high: ends of its box, in voxels; `high` is the first voxel behind it.
+        middle_mm: of its box, in world coordinates, RAS+.
+        longest_mm: its longest diameter.
+        voxels: it has.
+    """
+
+    low: tuple[int, ...]
+    high: tuple[int, ...]
+    middle_mm: tuple[float, ...]
+    longest_mm: float
+    voxels: int
+
+    @classmethod
+    def of(cls, one: Instance, grid: Grid) -> Placed:
+        """Of an object on a grid."""
+        middle = (np.add(one.box.start, one.box.stop) - 1) / 2
+        world = grid.affine[:3, :3] @ middle + grid.affine[:3, 3]
+        where = tuple(world.round(4).tolist())
+        return cls(one.box.start, one.box.stop, where, round(one.longest_mm, 4), one.voxels)
+
+
+@dataclass(frozen=True)
+class Detected:
+    """The objects of one structure of a case.
+
+    Attributes:
+        pairs: scores and overlaps, of which everything is measured.
+        shape: of the scan.
+        found, reference: where they lie, in the order of the pairs.
+    """
+
+    pairs: CaseDetections
+    shape: tuple[int, ...]
+    found: tuple[Placed, ...]
+    reference: tuple[Placed, ...]
+
+
+Found = Mapping[str, Detected]
 
 
 @dataclass(frozen=True)
@@ -108,7 +153,7 @@ def detections_of(
     labels: tuple[LabelMap, LabelMap],
     numbers: tuple[LabelMap, LabelMap] | None,
     structures: StructureSet,
-) -> dict[str, CaseDetections]:
+) -> dict[str, Detected]:
     """The objects of one case, by structure; empty where nobody asked, or the prediction states no scores.
 
     Args:
@@ -130,9 +175,17 @@ def detections_of(
         )
         known = [number for number in np.unique(own).tolist() if number in scores]
         sure = [scores[number] for number in known]
-        spacing = labels[1].grid.spacing_mm
-        found[structure.name] = CaseDetections.of_masks(_in_order(own, known), sure, true, spacing_mm=spacing)
+        grid, order = labels[1].grid, _in_order(own, known)
+        pairs = CaseDetections.of_masks(order, sure, true, spacing_mm=grid.spacing_mm)
+        sides = (_placed(numbers, structure, grid) for numbers in (order, true))
+        found[structure.name] = Detected(pairs, grid.shape, *sides)
     return found
+
+
+def _placed(numbers: NDArray[np.integer[Any]], structure: Structure, grid: Grid) -> tuple[Placed, ...]:
+    """The objects of a structure, by their numbers."""
+    owners = dict.fromkeys(np.unique(numbers[numbers > 0]).tolist(), structure)
+    return tuple(Placed.of(one, grid) for one in instance_map(numbers, owners, grid).items)
 
 
 def _in_order(numbers: NDArray[np.integer[Any]], known: Sequence[int]) -> NDArray[np.int64]:
@@ -147,7 +200,7 @@ def detection_rows(cases: Sequence[Found], structures: StructureSet) -> tuple[De
     """Every measure of every structure; none where no case was measured so."""
     rows = []
     for name in structures.names if cases else ():
-        own = [case[name] for case in cases if name in case]
+        own = [case[name].pairs for case in cases if name in case]
         objects = sum(len(case.reference_ml) for case in own)
         for metric, measure in MEASURES.items():
             value = measure(own)
@@ -194,18 +247,22 @@ def taken_apart(found: Found) -> dict[str, Any]:
     """Detections of a case as plain values of JSON; pairs that do not overlap are left out."""
     return {
         name: {
-            "scores": case.scores.tolist(),
-            "found_ml": case.found_ml.tolist(),
-            "reference_ml": case.reference_ml.tolist(),
+            "scores": case.pairs.scores.tolist(),
+            "found_ml": case.pairs.found_ml.tolist(),
+            "reference_ml": case.pairs.reference_ml.tolist(),
             "overlap": [
-                [*at, float(case.overlap[tuple(at)])] for at in np.argwhere(case.overlap > 0).tolist()
+                [*at, float(case.pairs.overlap[tuple(at)])]
+                for at in np.argwhere(case.pairs.overlap > 0).tolist()
             ],
+            "shape": list(case.shape),
+            "found": [asdict(one) for one in case.found],
+            "reference": [asdict(one) for one in case.reference],
         }
         for name, case in found.items()
     }
 
 
-def restored(content: Mapping[str, Any]) -> dict[str, CaseDetections]:
+def restored(content: Mapping[str, Any]) -> dict[str, Detected]:
     """What `taken_apart` made plain.
 
     Raises:
@@ -219,5 +276,12 @@ def restored(content: Mapping[str, Any]) -> dict[str, CaseDetections]:
         overlap = np.zeros((len(scores), len(reference_ml)))
         for n, m, iou in case["overlap"]:
             overlap[n, m] = iou
-        found[name] = CaseDetections(scores, overlap, found_ml, reference_ml)
+        pairs = CaseDetections(scores, overlap, found_ml, reference_ml)
+        sides = (tuple(map(_restored_place, case[key])) for key in ("found", "reference"))
+        found[name] = Detected(pairs, tuple(case["shape"]), *sides)
     return found
+
+
+def _restored_place(content: Mapping[str, Any]) -> Placed:
+    low, high, middle = (tuple(content[key]) for key in ("low", "high", "middle_mm"))
+    return Placed(low, high, middle, float(content["longest_mm"]), int(content["voxels"]))

@@ -14,6 +14,7 @@ from medseg.core.digest import hexdigest
 from medseg.core.errors import UsageError
 from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, picture, read_json
 from medseg.evaluation.detections import detection_csv
+from medseg.evaluation.exports import EXPORTS, exported
 from medseg.evaluation.pairs import FilePair
 from medseg.evaluation.result import SCHEMA, Evaluation
 from medseg.io import digest_of
@@ -22,7 +23,7 @@ from medseg.metrics.exchange import CHALLENGER_METRICS, challenger_csv, nnunet_s
 from medseg.metrics.export import report_json
 
 REPORT, CASES = "report.json", "cases"
-TABLES = ("metrics.csv", "cohort.csv", "lesions.csv", "detection.csv", "summary.json")
+TABLES = ("metrics.csv", "cohort.csv", "lesions.csv", "detection.csv", "summary.json", *EXPORTS)
 CHALLENGER = {metric: f"challenger_{metric}.csv" for metric in CHALLENGER_METRICS}
 NAMES = (REPORT, *TABLES, *CHALLENGER.values(), COHORT_PAGE)
 """The report comes first: where it is ours, so are the others."""
@@ -123,6 +124,7 @@ def contents(found: Evaluation) -> Iterator[tuple[str, str]]:
         yield "lesions.csv", found.lesions_csv()
     if found.detection:
         yield "detection.csv", detection_csv(found.detection)
+        yield from exported(found.detections, found.structures)
     yield "summary.json", report_json(nnunet_summary(found.cases, found.files))
     values = [(name, v) for c in found.cases for r in c.rows for name, v in r.metrics.items()]
     evaluated = {name for name, value in values if value.status != "not_evaluated"}

@@ -17,14 +17,13 @@ from medseg.core.volume import LabelMap
 from medseg.data.objects import numbers_beside
 from medseg.evaluation import protocols
 from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, StoredCase, picture
-from medseg.evaluation.detections import detections_of
+from medseg.evaluation.detections import Detected, detections_of
 from medseg.evaluation.pairs import FilePair, read_pair
 from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions, digest_of, read_scan
 from medseg.io.atomic import atomic_write
 from medseg.io.names import instances_beside
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
-from medseg.metrics.detection import CaseDetections
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
 from medseg.segmentation.instances import read_instances
@@ -109,7 +108,7 @@ class Measured:
     case: CaseResult | None
     digests: Mapping[str, str] = field(default_factory=dict)
     lesions: tuple[LesionRow, ...] = ()
-    detections: Mapping[str, CaseDetections] = field(default_factory=dict)
+    detections: Mapping[str, Detected] = field(default_factory=dict)
     fault: MedsegError | None = None
     stated: tuple[Finding, ...] = ()
     page: Path | None = None

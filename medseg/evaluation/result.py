@@ -11,7 +11,7 @@ from typing import Any
 from medseg.core import specs
 from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
-from medseg.evaluation.detections import DetectionRow, detection_rows, detection_table
+from medseg.evaluation.detections import Detected, DetectionRow, detection_rows, detection_table
 from medseg.evaluation.measure import MISSING, EvaluationOptions
 from medseg.evaluation.scores import case_table, cohort_table, instance_table
 from medseg.findings.finding import Finding, from_cases, from_warnings, ordered, sentence, who
@@ -19,7 +19,6 @@ from medseg.io.atomic import write_text
 from medseg.io.pictures.slices import states_no_size
 from medseg.metrics.case import CaseResult, findings_of, tolerances_mm
 from medseg.metrics.cohort import BOOTSTRAP_DRAWS, BOOTSTRAP_SEED, CohortRow
-from medseg.metrics.detection import CaseDetections
 from medseg.metrics.export import case_content, cases_csv, cohort_csv, document_head, lesions_csv, report_json
 from medseg.metrics.lesions import LesionRow
 from medseg.metrics.scores import Scores, StructureScores
@@ -69,7 +68,7 @@ class Evaluation:
     files: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     stated: Mapping[str, tuple[Finding, ...]] = field(default_factory=dict)
     lesions: Mapping[str, tuple[LesionRow, ...]] = field(default_factory=dict)
-    detections: Mapping[str, Mapping[str, CaseDetections]] = field(default_factory=dict)
+    detections: Mapping[str, Mapping[str, Detected]] = field(default_factory=dict)
     pages: Mapping[str, Path] = field(default_factory=dict)
     without_page: Mapping[str, str] = field(default_factory=dict)
 

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from medseg import metrics
 from medseg.instances.choice import Choice, suppressed
 from medseg.instances.detecting import Detecting
 from medseg.instances.painting import Located
@@ -44,6 +45,31 @@ def objects_in(
         core = [_core(axis, n, p) for axis, n, p in zip(starts, place, patch, strict=True)]
         found += _in_core(network, _cut(image, at, patch), at, core, choice)
     return _apart(found, choice)
+
+
+def joined(found: Sequence[Sequence[Located]]) -> list[Located]:
+    """The objects that several models found, those of one place and structure as one.
+
+    Boxes, scores and masks are means, see `metrics.weighted_box_clustering`; an object that a model did not
+    find has a lower score for it.
+
+    Args:
+        found: by each model.
+    """
+    if len(found) == 1:
+        return list(found[0])
+    every = [one for own in found for one in own]
+    out: list[Located] = []
+    for label in sorted({one.label for one in every}):
+        own = [one for one in every if one.label == label]
+        boxes, scores, members = metrics.weighted_box_clustering(
+            [one.box for one in own], [one.score for one in own], expected=len(found)
+        )
+        for box, score, cluster in zip(boxes, scores.tolist(), members, strict=True):
+            weights = [own[n].score for n in cluster]
+            mask = np.average([own[n].mask for n in cluster], axis=0, weights=weights)
+            out.append(Located(box, label, score, mask.astype(np.float32)))
+    return sorted(out, key=lambda one: -one.score)
 
 
 def _starts(size: int, patch: int) -> list[int]:

@@ -25,7 +25,13 @@ from typing import TYPE_CHECKING
 from medseg.core.lazy import lazy
 
 if TYPE_CHECKING:
-    from medseg.metrics.boxes import box_giou, box_iou, non_max_suppression, soft_nms
+    from medseg.metrics.boxes import (
+        box_giou,
+        box_iou,
+        non_max_suppression,
+        soft_nms,
+        weighted_box_clustering,
+    )
     from medseg.metrics.case import CaseResult, StructureResult, evaluate_case
     from medseg.metrics.cohort import CohortRow, summarise
     from medseg.metrics.detection import (
@@ -85,6 +91,7 @@ __all__ = [
     "summarise",
     "surface_dice",
     "volume_similarity",
+    "weighted_box_clustering",
 ]
 
 __getattr__, __dir__ = lazy(
@@ -123,5 +130,6 @@ __getattr__, __dir__ = lazy(
         "summarise": "medseg.metrics.cohort",
         "surface_dice": "medseg.metrics.functions_surface",
         "volume_similarity": "medseg.metrics.functions",
+        "weighted_box_clustering": "medseg.metrics.boxes",
     },
 )

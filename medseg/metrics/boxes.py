@@ -146,6 +146,61 @@ def soft_nms(
     return _chosen(boxes, scores, factor, least_score)
 
 
+@hinted
+def weighted_box_clustering(
+    boxes: ArrayLike, scores: ArrayLike, *, least_iou: float = 0.5, expected: int = 1
+) -> tuple[Floats, Floats, list[NDArray[np.intp]]]:
+    """Boxes that several models found of the same objects, each cluster as one box.
+
+    A cluster is the box of the highest score and those that overlap it. Its box is the mean, each weighted by
+    its score, its IoU with the first and its volume; its score is the mean, weighted by the latter two, in
+    which a model that found nothing counts as 0.
+
+    Args:
+        boxes: (N, 2n), of all models.
+        scores: (N,), 0 or more; of two equal ones the first counts as higher.
+        least_iou: with the first box of a cluster, of its other boxes.
+        expected: boxes of an object, if every model found it.
+
+    Returns:
+        Boxes (C, 2n), scores (C,), and the numbers of each cluster's boxes; the highest score first.
+
+    Raises:
+        UsageError: boxes or scores are none, or do not belong together; a score is below 0.
+
+    References:
+        Jaeger et al. 2018, arXiv:1811.08661, section on weighted box clustering.
+
+    >>> from medseg import metrics
+    >>> boxes, scores, members = metrics.weighted_box_clustering(
+    ...     [[0, 0, 4, 4], [0, 0, 4, 4], [8, 8, 9, 9]], [0.9, 0.7, 0.6], expected=2
+    ... )
+    >>> boxes.tolist(), scores.round(2).tolist(), [found.tolist() for found in members]
+    ([[0.0, 0.0, 4.0, 4.0], [8.0, 8.0, 9.0, 9.0]], [0.8, 0.3], [[0, 1], [2]])
+    """
+    array = boxes_of(boxes)
+    given = scores_of(scores, len(array))
+    if given.size and given.min() < 0:
+        raise UsageError(f"scores must be 0 or more, not {given.min():.6g}", hint="take them after a sigmoid")
+    rest, found = np.argsort(-given, kind="stable"), []
+    while rest.size:
+        iou = box_iou(array[rest[:1]], array[rest])[0]
+        near = iou >= least_iou
+        near[0] = True
+        own, weight = (
+            rest[near],
+            np.maximum(iou[near], 1e-9) * np.maximum(box_volumes(array[rest[near]]), 1e-9),
+        )
+        whole = weight.sum() + max(0, expected - len(own)) * weight.mean()
+        shares = weight * np.maximum(given[own], 1e-9)
+        box = (array[own] * shares[:, None]).sum(axis=0) / shares.sum()
+        found.append((float((given[own] * weight).sum() / whole), box, own))
+        rest = rest[~near]
+    found.sort(key=lambda cluster: -cluster[0])
+    placed = np.array([box for _, box, _ in found]).reshape(-1, array.shape[1])
+    return placed, np.array([score for score, _, _ in found]), [own for _, _, own in found]
+
+
 def boxes_of(given: ArrayLike) -> Floats:
     """Boxes (N, 2n) as float64.
 

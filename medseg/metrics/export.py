@@ -120,7 +120,7 @@ def document_head(schema: str) -> dict[str, Any]:
     }
 
 
-def report_json(content: Mapping[str, Any]) -> str:
+def report_json(content: Mapping[str, Any] | Sequence[Any]) -> str:
     """Strict JSON: a NaN or infinity that slipped through is an error, not invalid output."""
     return json.dumps(content, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from medseg.core.errors import ModelError
 from medseg.core.instances import InstanceMap, instance_map
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
@@ -22,26 +23,38 @@ Labels = NDArray[np.integer[Any]]
 
 
 class ObjectFinder:
-    """Finds the objects of a scan by a model's network, with torch on the processor.
+    """Finds the objects of a scan by the networks of models, with torch on the processor.
 
     Args:
-        model: whose network finds objects.
+        models: whose networks find objects, and which prepare scans alike.
+
+    Raises:
+        ModelError: one finds none, or prepares scans otherwise.
     """
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, models: Sequence[Model]) -> None:
         from medseg.inference.engines.torch import built  # slow to import
 
-        self.network = built(model).eval()
-        self.patch = model.spec.inference.tile
+        first = models[0].spec
+        for other in (model.spec for model in models[1:]):
+            if not other.network.finds_objects:
+                raise ModelError(f"{first.name} finds objects, and {other.name} does not")
+            if other.preparation != first.preparation:
+                raise ModelError(
+                    f"{first.name} and {other.name} prepare scans differently: their objects cannot be joined",
+                    hint="predict with each of them",
+                )
+        self.networks = [built(model).eval() for model in models]
+        self.patches = [model.spec.inference.tile for model in models]
 
     def __call__(self, prepared: Prepared) -> tuple[NDArray[np.uint32], list[Located]]:
         """Numbers from 1 on the scan's grid in RAS+ order, and the object of each."""
         from medseg.instances.painting import painted
-        from medseg.instances.whole import objects_in
+        from medseg.instances.whole import joined, objects_in
 
-        numbers, found = painted(
-            objects_in(self.network, prepared.array, self.patch), prepared.array.shape[1:]
-        )
+        pairs = zip(self.networks, self.patches, strict=True)
+        seen = [objects_in(network, prepared.array, patch) for network, patch in pairs]
+        numbers, found = painted(joined(seen), prepared.array.shape[1:])
         whole = np.zeros(prepared.oriented_shape, np.uint32)
         whole[prepared.box.slices] = resample_labels(numbers, prepared.box.shape)
         return whole, found

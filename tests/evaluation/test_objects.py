@@ -16,7 +16,7 @@ from io_files import save
 import medseg
 from medseg.core.errors import UsageError
 from medseg.core.structures import from_labels
-from medseg.evaluation.detections import detection_rows
+from medseg.evaluation.detections import Detected, detection_rows
 from medseg.metrics import CaseDetections
 
 
@@ -94,6 +94,34 @@ def test_objects_with_scores_have_precision_and_sensitivity(tmp_path: Path) -> N
     assert len(table) == 1 + len(rows)
 
 
+def test_objects_are_told_as_coco_and_luna_have_them(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    stated(pred, {9: 0.9, 4: 0.6})
+    out = tmp_path / "out"
+    done("evaluate", pred, ref, "--instances", "maps", "--no-surface", "-o", out)
+    truth = json.loads((out / "coco_reference.json").read_text())
+    assert truth["images"] == [{"id": 1, "file_name": "a", "width": 24, "height": 8, "depth": 8}]
+    assert truth["categories"] == [{"id": 1, "name": "1"}]
+    boxes = [one["bbox"] for one in truth["annotations"]]
+    assert boxes == [[2, 2, 2, 8, 4, 4], [10, 2, 2, 10, 4, 4]]
+    assert [one["area"] for one in truth["annotations"]] == [128, 160]
+    found = json.loads((out / "coco_found.json").read_text())
+    assert found == [
+        {"image_id": 1, "category_id": 1, "bbox": [2, 2, 2, 8, 4, 4], "score": 0.6},
+        {"image_id": 1, "category_id": 1, "bbox": [10, 2, 2, 7, 4, 4], "score": 0.9},
+    ]
+    world = medseg.read(ref / "a.nii.gz").grid.affine
+    x, y, z = world[:3, :3] @ [5.5, 3.5, 3.5] + world[:3, 3]
+    head, *rows = (out / "luna_found.csv").read_text().splitlines()
+    assert head == "seriesuid,coordX,coordY,coordZ,probability,structure"
+    name, *where, score, structure = rows[0].split(",")
+    assert (name, float(score), structure) == ("a", 0.6, "1")
+    assert [float(n) for n in where] == pytest.approx([-x, -y, z])
+    head, *rows = (out / "luna_reference.csv").read_text().splitlines()
+    assert head == "seriesuid,coordX,coordY,coordZ,diameter_mm,structure"
+    assert len(rows) == 2
+
+
 def test_objects_without_scores_have_none(tmp_path: Path) -> None:
     pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
     content = done("evaluate", pred, ref, "--instances", "maps", "--no-surface", "--json").json()
@@ -102,12 +130,13 @@ def test_objects_without_scores_have_none(tmp_path: Path) -> None:
 
 
 def test_intervals_come_with_ten_cases() -> None:
-    hit = CaseDetections.of_boxes([[0, 0, 4, 4]], [0.9], [[0, 0, 4, 4]], spacing_mm=(1.0, 1.0))
-    miss = CaseDetections.of_boxes([[5, 5, 9, 9]], [0.9], [[0, 0, 4, 4]], spacing_mm=(1.0, 1.0))
+    one = CaseDetections.of_boxes([[0, 0, 4, 4]], [0.9], [[0, 0, 4, 4]], spacing_mm=(1.0, 1.0))
+    other = CaseDetections.of_boxes([[5, 5, 9, 9]], [0.9], [[0, 0, 4, 4]], spacing_mm=(1.0, 1.0))
     names = from_labels({1: "lesion"})
-    few = detection_rows([{"lesion": hit}] * 9, names)
+    hit, miss = ({"lesion": Detected(pairs, (8, 8), (), ())} for pairs in (one, other))
+    few = detection_rows([hit] * 9, names)
     assert all(row.ci_low is None for row in few)
-    many = {row.metric: row for row in detection_rows([{"lesion": hit}] * 8 + [{"lesion": miss}] * 4, names)}
+    many = {row.metric: row for row in detection_rows([hit] * 8 + [miss] * 4, names)}
     ap = many["ap_50"]
     assert ap.value is not None
     assert ap.ci_low is not None

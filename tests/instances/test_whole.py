@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medseg.instances.choice import Choice
 from medseg.instances.detecting import Instance, Lesson
 from medseg.instances.painting import Located, painted
-from medseg.instances.whole import objects_in
+from medseg.instances.whole import joined, objects_in
 
 FULL = np.ones((4, 4, 4), np.float32)
 
@@ -70,3 +70,13 @@ def test_every_object_is_found_once_and_whole(patch: tuple[int, int, int]) -> No
     found = objects_in(Bright().eval(), image, patch)
     ends = sorted(tuple(one.box.tolist()) for one in found)
     assert ends == sorted((*(n - 2.0 for n in at), *(n + 3.0 for n in at)) for at in places)
+
+
+def test_objects_of_several_models_are_joined() -> None:
+    first = [Located(box(0, 0, 0, 4, 4, 4), 0, 0.8, FULL), Located(box(9, 9, 9, 12, 12, 12), 1, 0.6, FULL)]
+    second = [Located(box(0, 0, 0, 4, 4, 4), 0, 0.4, 0 * FULL), Located(box(0, 0, 0, 4, 4, 4), 1, 0.9, FULL)]
+    found = joined([first, second])
+    told = [(one.label, round(one.score, 3)) for one in found]
+    assert told == [(0, 0.6), (1, 0.45), (1, 0.3)]
+    assert np.allclose(found[0].mask, 2 / 3)
+    assert joined([first]) == first

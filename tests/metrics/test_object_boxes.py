@@ -108,3 +108,26 @@ def test_what_does_not_belong_together_is_refused() -> None:
         metrics.soft_nms([CUBE], [0.1], sigma=0)
     with pytest.raises(UsageError, match="choose from linear, gaussian"):
         metrics.soft_nms([CUBE], [0.1], decay="cubic")  # type: ignore[arg-type]
+
+
+def test_boxes_of_several_models_become_their_weighted_mean() -> None:
+    """By hand: weights of IoU times volume are 8 and 12 * 2/3 = 8; the third model found nothing."""
+    boxes = [[0, 0, 2, 4], [0, 0, 3, 4], [9, 9, 10, 10]]
+    placed, scores, members = metrics.weighted_box_clustering(boxes, [0.9, 0.6, 0.3], expected=3)
+    shares = np.array([8 * 0.9, 8 * 0.6])
+    assert placed[0].tolist() == pytest.approx([0, 0, 2 * shares[0] / 12 + 3 * shares[1] / 12, 4])
+    assert scores.tolist() == pytest.approx([(0.9 + 0.6) / 3, 0.1])
+    assert [own.tolist() for own in members] == [[0, 1], [2]]
+    alone, as_it_is, _ = metrics.weighted_box_clustering(boxes[:1], [0.9])
+    assert (alone.tolist(), as_it_is.tolist()) == ([boxes[0]], [0.9])
+    assert len(metrics.weighted_box_clustering(np.zeros((0, 4)), [])[1]) == 0
+    with pytest.raises(UsageError, match="scores must be 0 or more"):
+        metrics.weighted_box_clustering(boxes[:1], [-1.0])
+
+
+def test_boxes_that_overlap_too_little_stay_apart() -> None:
+    placed, scores, _ = metrics.weighted_box_clustering(
+        [[0, 0, 2, 4], [0, 0, 3, 4]], [0.9, 0.6], least_iou=0.7
+    )
+    assert placed.tolist() == [[0, 0, 2, 4], [0, 0, 3, 4]]
+    assert scores.tolist() == [0.9, 0.6]
