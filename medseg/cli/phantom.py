@@ -20,6 +20,7 @@ CARDS = {
     "brats2023": "brats",
     "label_maps": "brain",
     "touching": "bodies",
+    "lesions": "lesions",
 }
 """By layout of phantoms, the card that describes them."""
 
@@ -29,6 +30,7 @@ RECIPES = {
     "brats": "brats_unet3d",
     "brain": "brain",
     "bodies": "phantom_instances",
+    "lesions": "lesions_instances",
 }
 """By card, a recipe of it."""
 
@@ -41,8 +43,8 @@ def command(
         typer.Option(
             "--layout",
             help="Write this layout. decathlon, nnunet, masks and images show heads, promise12 and prostatex "
-            "pelves, brats, brats2013, brats2020 and brats2023 tumours, touching bodies with a map of "
-            "instances; label_maps has no scans.",
+            "pelves, brats, brats2013, brats2020 and brats2023 tumours, touching bodies and lesions "
+            "lesions with a map of instances; label_maps has no scans.",
         ),
     ] = "decathlon",
     overwrite: opt.Overwrite = False,

@@ -41,7 +41,7 @@ class ObjectFinder:
                 raise ModelError(f"{first.name} finds objects, and {other.name} does not")
             if other.preparation != first.preparation:
                 raise ModelError(
-                    f"{first.name} and {other.name} prepare scans differently: their objects cannot be joined",
+                    f"{first.name} and {other.name} prepare scans differently, so objects cannot be joined",
                     hint="predict with each of them",
                 )
         self.networks = [built(model).eval() for model in models]

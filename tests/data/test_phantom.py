@@ -29,6 +29,7 @@ from medseg.data.phantom import (
 )
 from medseg.data.phantom.brain import brain_map
 from medseg.data.phantom.datasets import KINDS
+from medseg.data.phantom.lesions import lesion_case
 from medseg.data.phantom.prostate import prostate_case
 from medseg.data.phantom.tumour import tumour_case
 
@@ -207,6 +208,20 @@ def test_bodies_that_touch_have_their_numbers_beside_the_labels(tmp_path: Path) 
         assert all(len(set(labels.array[labels.numbers == n].tolist())) == 1 for n in bodies)
         joined += len(bodies) - int(components(labels.array).max())
     assert joined > 0
+
+
+def test_lesions_are_apart_and_as_bright_as_vessels() -> None:
+    volume, labels = lesion_case(np.random.default_rng(3), lesions=3, radius_mm=2.0)
+    assert labels.numbers is not None
+    assert int(components(labels.array).max()) == 3
+    sizes = np.bincount(labels.numbers.ravel())[1:]
+    assert sizes.min() >= 27
+    assert sizes.max() <= 40
+    image = volume.array[0]
+    bright = image[labels.array == 0] > image[labels.array == 1].mean()
+    assert bright.sum() > labels.array.sum(), "vessels are as bright, and more"
+    _, none = lesion_case(np.random.default_rng(3), lesions=0)
+    assert not none.array.any()
 
 
 @pytest.mark.parametrize("layout", CARDS)

@@ -12,7 +12,7 @@ from medseg.core.errors import UsageError, did_you_mean
 from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.layouts import About, NewCase, targets
-from medseg.data.phantom import brain, head, prostate, touching, tumour
+from medseg.data.phantom import brain, head, lesions, prostate, touching, tumour
 from medseg.data.phantom.head import SHAPE, SPACING_MM, phantom_case, stored_as
 from medseg.data.phantom.making import Spacing, Triple
 from medseg.io import write_image, write_labels
@@ -20,7 +20,8 @@ from medseg.io import write_image, write_labels
 ORDERS = ("RAS", "LPS", "PIR", "LAS", "SAL", "ASR")
 """Axis orders that the cases of a dataset are stored in, in turn."""
 
-DATASET_STREAM, SCAN_STREAM, PROSTATE_STREAM, TUMOUR_STREAM, BRAIN_STREAM, BODIES_STREAM = range(6)
+DATASET_STREAM, SCAN_STREAM, PROSTATE_STREAM, TUMOUR_STREAM, BRAIN_STREAM = range(5)
+BODIES_STREAM, LESIONS_STREAM = 5, 6
 SLICES_PER_HEAD = 6
 
 HEADS = About(
@@ -31,6 +32,7 @@ TUMOURS = About("Tumour phantom", "Made-up gliomas", tumour.MODALITIES, tumour.S
 BODIES = About(
     "Phantom of bodies", "Made-up bodies that touch", ("image",), touching.STRUCTURES, licence="CC0-1.0"
 )
+LESIONS = About("Phantom of lesions", "Made-up lesions", ("image",), lesions.STRUCTURES, licence="CC0-1.0")
 MAPS = About("Brain phantom", "Made-up label maps", (), StructureSet(), licence="CC0-1.0")
 
 Made = tuple[Volume | None, LabelMap]
@@ -86,6 +88,10 @@ def _bodies(rng: np.random.Generator, _number: int, shape: Triple | None) -> Mad
     return touching.touching_case(rng, shape or touching.SHAPE)
 
 
+def _lesions(rng: np.random.Generator, _number: int, shape: Triple | None) -> Made:
+    return lesions.lesion_case(rng, shape or lesions.SHAPE)
+
+
 KINDS = {
     "decathlon": Kind(HEADS, DATASET_STREAM, _head, "phantom_{:03d}"),
     "nnunet": Kind(HEADS, DATASET_STREAM, _head, "phantom_{:03d}"),
@@ -99,6 +105,7 @@ KINDS = {
     "brats2023": Kind(TUMOURS, TUMOUR_STREAM, _tumour, "BraTS-GLI-{:05d}-000"),
     "label_maps": Kind(MAPS, BRAIN_STREAM, _map, "phantom_{:03d}"),
     "touching": Kind(BODIES, BODIES_STREAM, _bodies, "bodies_{:03d}", layout="nnunet"),
+    "lesions": Kind(LESIONS, LESIONS_STREAM, _lesions, "lesions_{:03d}", layout="nnunet"),
 }
 """By layout; BRATS by year too."""
 
@@ -119,7 +126,8 @@ def write_phantoms(
     Args:
         folder: to write to; created if needed.
         layout: a layout's name; of BRATS also `brats2013`, `brats2020`, `brats2023`, and `brats` is 2020.
-            `touching` are bodies in the layout of nnU-Net, with a map of instances beside each label.
+            `touching` are bodies and `lesions` lesions in the layout of nnU-Net, with a map of instances
+            beside each label.
         cases: how many; of `images` how many patients, with six slices each.
         seed: the same one gives the same voxels.
         shape: voxels of a case; None for the usual ones.
