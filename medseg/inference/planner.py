@@ -12,7 +12,7 @@ from medseg.core.volume import Grid
 from medseg.inference import crf, refine
 from medseg.inference.blend import rows_at_once
 from medseg.inference.engines.base import RowEngine
-from medseg.inference.predictor import Predictor
+from medseg.inference.predictor import Predictor, values_alive
 from medseg.inference.restore import SLAB_VALUES
 from medseg.inference.tiles import Plan
 from medseg.io.memory import available_bytes, held_bytes
@@ -36,6 +36,10 @@ ENGINE_BYTES = 2**24
 COPIES_OF_LABELS = 4
 """Label maps there are at once when they are put in the file's order, counted and read back."""
 
+NUMBERED_BYTES, WATERSHED_BYTES = 32, 96
+"""Of a voxel of the scan while objects are numbered there: numbers and their copies, sizes; for a watershed
+also depths, seeds and basins."""
+
 FREE_SHARE = 0.8
 """Share of the free memory that is taken where no limit is given."""
 
@@ -51,16 +55,20 @@ class Load:
         rows: logits that wait for further tiles, and probabilities on their way to labels, refined
             or not, with what random fields hold.
         labels: on the scan's grid.
+        objects: while single objects are found and numbered.
     """
 
     network: int
     rows: int
     labels: int
+    objects: int = 0
 
     @property
     def total(self) -> int:
-        """The most at a time: while the network runs, or when the labels are counted and put in order."""
-        return max(self.network + self.rows + self.labels, COPIES_OF_LABELS * self.labels)
+        """The most at a time: while the network runs, when objects are told apart, or when the labels are
+        counted and put in order."""
+        told = self.objects + self.labels
+        return max(self.network + self.rows + self.labels, told, COPIES_OF_LABELS * self.labels)
 
 
 def load_with(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: Triple) -> Load:
@@ -94,7 +102,22 @@ def load_with(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: 
         + painted
         + crf.bytes_held(spec, plan.shape),
         labels=itemsize * voxels,
+        objects=_object_bytes(spec, shape, voxels),
     )
+
+
+def _object_bytes(spec: ModelSpec, shape: Triple, scan_voxels: int) -> int:
+    """What finding objects takes, by a network or in the label map; 0 where nobody asks for them."""
+    if spec.network.finds_objects:
+        from medseg.instances.whole import tile_of  # slow to import
+
+        tile = math.prod(tile_of(shape, spec.inference.tile))
+        maps = FLOAT * tile * values_alive(spec, "torch")
+        return ENGINE_BYTES + maps + FLOAT * math.prod(shape) + NUMBERED_BYTES * scan_voxels
+    wanted = spec.postprocess.instances
+    if wanted is None:
+        return 0
+    return (WATERSHED_BYTES if wanted.method == "watershed" else NUMBERED_BYTES) * scan_voxels
 
 
 def scan_bytes(spec: ModelSpec, scan_shape: Triple, prepared_shape: Triple, itemsize: int) -> tuple[int, int]:

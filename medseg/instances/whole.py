@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -15,8 +17,11 @@ from medseg.instances.choice import Choice, suppressed
 from medseg.instances.detecting import Detecting
 from medseg.instances.painting import Located
 
-OVERLAP = 0.5
-"""Share of a patch that the next one shows again: an object no larger than it lies whole in one of them."""
+SHOWN_AGAIN = 0.5
+"""Share of a patch, in voxels of which two tiles overlap: an object no larger lies whole in one of them."""
+
+MOST_VOXELS = 2**21
+"""Of a tile; those of larger tiles are seen fewer times, and their maps take more memory."""
 
 
 @torch.no_grad()
@@ -25,7 +30,7 @@ def objects_in(
 ) -> list[Located]:
     """The objects of a prepared scan, the highest score first.
 
-    An object is taken from the patch in whose core its middle lies, which is nearer to that patch's middle
+    An object is taken from the tile in whose core its middle lies, which is nearer to that tile's middle
     than to any other's; of objects that overlap too much the surer is left.
 
     Args:
@@ -38,13 +43,31 @@ def objects_in(
         raise TypeError(f"{type(network).__name__} finds no objects")
     choice = choice or Choice()
     shape = image.shape[1:]
-    starts = [_starts(n, p) for n, p in zip(shape, patch, strict=True)]
+    tile = tile_of(shape, patch)
+    grown = math.prod(tile) // math.prod(patch)
+    choice = replace(choice, candidates=grown * choice.candidates, most=grown * choice.most)
+    starts = [_starts(n, t, int(SHOWN_AGAIN * p)) for n, t, p in zip(shape, tile, patch, strict=True)]
     found: list[Located] = []
     for place in product(*map(range, map(len, starts))):
         at = [axis[n] for axis, n in zip(starts, place, strict=True)]
-        core = [_core(axis, n, p) for axis, n, p in zip(starts, place, patch, strict=True)]
-        found += _in_core(network, _cut(image, at, patch), at, core, choice)
+        core = [_core(axis, n, t) for axis, n, t in zip(starts, place, tile, strict=True)]
+        found += _in_core(network, _cut(image, at, tile), at, core, choice)
     return _apart(found, choice)
+
+
+def tile_of(shape: Sequence[int], patch: Sequence[int]) -> tuple[int, ...]:
+    """Voxels of a tile: a patch, twice as long along axes where the scan is longer, up to `MOST_VOXELS`.
+
+    >>> tile_of((40, 60, 200), (48, 48, 48))
+    (48, 96, 96)
+    >>> tile_of((200, 200, 300), (128, 128, 96))
+    (128, 128, 96)
+    """
+    tile = list(patch)
+    for axis in sorted(range(len(tile)), key=lambda n: patch[n] / shape[n]):
+        if shape[axis] > tile[axis] and 2 * math.prod(tile) <= MOST_VOXELS:
+            tile[axis] *= 2
+    return tuple(tile)
 
 
 def joined(found: Sequence[Sequence[Located]]) -> list[Located]:
@@ -72,33 +95,33 @@ def joined(found: Sequence[Sequence[Located]]) -> list[Located]:
     return sorted(out, key=lambda one: -one.score)
 
 
-def _starts(size: int, patch: int) -> list[int]:
-    """Where patches begin along an axis: evenly, overlapping by `OVERLAP` or more."""
-    if size <= patch:
+def _starts(size: int, tile: int, overlap: int) -> list[int]:
+    """Where tiles begin along an axis: evenly, overlapping by as many voxels or more."""
+    if size <= tile:
         return [0]
-    steps = -(-(size - patch) // max(1, int(patch * (1 - OVERLAP))))
-    return [round(n * (size - patch) / steps) for n in range(steps + 1)]
+    steps = -(-(size - tile) // max(1, tile - overlap))
+    return [round(n * (size - tile) / steps) for n in range(steps + 1)]
 
 
-def _core(starts: Sequence[int], n: int, patch: int) -> tuple[float, float]:
-    """The places along an axis that are nearer to the middle of patch n than to that of another."""
-    low = -np.inf if n == 0 else (starts[n - 1] + starts[n] + patch) / 2
-    high = np.inf if n + 1 == len(starts) else (starts[n] + starts[n + 1] + patch) / 2
+def _core(starts: Sequence[int], n: int, tile: int) -> tuple[float, float]:
+    """The places along an axis that are nearer to the middle of tile n than to that of another."""
+    low = -np.inf if n == 0 else (starts[n - 1] + starts[n] + tile) / 2
+    high = np.inf if n + 1 == len(starts) else (starts[n] + starts[n + 1] + tile) / 2
     return low, high
 
 
-def _cut(image: NDArray[np.float32], at: Sequence[int], patch: Sequence[int]) -> Tensor:
-    """A patch (1, C, *patch); beyond the image its edge goes on."""
-    where = tuple(slice(a, a + p) for a, p in zip(at, patch, strict=True))
+def _cut(image: NDArray[np.float32], at: Sequence[int], tile: Sequence[int]) -> Tensor:
+    """A tile (1, C, *tile); beyond the image its edge goes on."""
+    where = tuple(slice(a, a + t) for a, t in zip(at, tile, strict=True))
     cut = image[(slice(None), *where)]
-    lacking = [(0, p - n) for p, n in zip(patch, cut.shape[1:], strict=True)]
+    lacking = [(0, t - n) for t, n in zip(tile, cut.shape[1:], strict=True)]
     return torch.from_numpy(np.ascontiguousarray(np.pad(cut, [(0, 0), *lacking], mode="edge")))[None]
 
 
 def _in_core(
     network: Detecting, cut: Tensor, at: Sequence[int], core: Sequence[tuple[float, float]], choice: Choice
 ) -> list[Located]:
-    """What a patch shows whose middle lies in its core, at its place in the volume."""
+    """What a tile shows whose middle lies in its core, at its place in the volume."""
     shift = np.array([*at, *at], np.float64)
     found = []
     for one in network.found(cut, choice)[0]:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from models import tiny_model
 
+from medseg.classical.spec import InstancesSpec
 from medseg.core.errors import ResourceError
 from medseg.core.volume import Grid
 from medseg.inference import engines, planner
@@ -110,3 +111,19 @@ def test_the_limit_that_suffices_is_named_and_suffices(predictor: Predictor, mod
         planner.forecast([(spec, predictor)], GRID, 2, planner.held_bytes() + 2**20)
     (megabytes,) = re.findall(r"--max-memory (\d+)M", str(caught.value))
     assert planner.forecast([(spec, predictor)], GRID, 2, int(megabytes) * 2**20 + 2**20).plans
+
+
+def test_numbering_objects_is_part_of_the_forecast(predictor: Predictor, model: Model) -> None:
+    without = planner.load_with(predictor, model.spec, SHAPE, (500, 500, 500))
+    assert without.objects == 0
+    for method, bytes_each in (("components", 32), ("watershed", 96)):
+        told = replace(model.spec.postprocess, instances=InstancesSpec(method=method))
+        spec = replace(model.spec, postprocess=told)
+        load = planner.load_with(predictor, spec, SHAPE, (500, 500, 500))
+        assert load.objects == bytes_each * 500**3
+        assert load.total > without.total
+        with pytest.raises(ResourceError, match="GiB are left"):
+            planner.with_tiles_that_fit(predictor, spec, SHAPE, (500, 500, 500), 3 * planner.GIB)
+    finding = replace(model.spec, network=replace(model.spec.network, name="blendmask"))
+    most = planner.load_with(predictor, finding, SHAPE, SHAPE).objects
+    assert most > 32 * np.prod(SHAPE)
