@@ -26,6 +26,7 @@ from medseg.metrics import CaseDetections, average_precision, cpm, froc, mean_av
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, BOOTSTRAP_SEED, resampled
 from medseg.metrics.detection import FROC_RATES
 from medseg.metrics.export import number_cell, text_cell
+from medseg.reporting.cohort.content import Detection, Stated
 from medseg.segmentation.prediction import summary_path, usable_summary
 
 LEAST_IOU = 0.1
@@ -230,6 +231,28 @@ def detection_table(rows: Sequence[DetectionRow]) -> tuple[tuple[str, ...], ...]
         (name, str(found["ap_50"].objects), *(number(found[metric].value, 3) for metric in SHOWN))
         for name, found in by_name.items()
     )
+
+
+def detections_for_page(rows: Sequence[DetectionRow]) -> tuple[Detection, ...]:
+    """What the page about all cases shows: the measures of the terminal, and sensitivity at every rate."""
+    rates = {f"sensitivity_at_{rate:g}": rate for rate in FROC_RATES}
+    found: dict[str, dict[str, DetectionRow]] = {}
+    for row in rows:
+        if row.value is not None:
+            found.setdefault(row.structure, {})[row.metric] = row
+    return tuple(
+        Detection(
+            name,
+            next(iter(own.values())).objects,
+            {title: _stated(own[metric]) for metric, title in SHOWN.items() if metric in own},
+            {rate: _stated(own[metric]) for metric, rate in rates.items() if metric in own},
+        )
+        for name, own in found.items()
+    )
+
+
+def _stated(row: DetectionRow) -> Stated:
+    return Stated(row.value or 0.0, row.ci_low, row.ci_high)
 
 
 def detection_csv(rows: Sequence[DetectionRow]) -> str:

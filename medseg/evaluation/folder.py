@@ -13,7 +13,7 @@ from typing import Any
 from medseg.core.digest import hexdigest
 from medseg.core.errors import UsageError
 from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, picture, read_json
-from medseg.evaluation.detections import detection_csv
+from medseg.evaluation.detections import detection_csv, detections_for_page
 from medseg.evaluation.exports import EXPORTS, exported
 from medseg.evaluation.pairs import FilePair
 from medseg.evaluation.result import SCHEMA, Evaluation
@@ -160,6 +160,7 @@ def write_page(
         failures=[Failure(case, reason) for case, reason in found.excluded.items()],
         lesions=found.lesions,
         lesions_of=found.options.lesions,
+        detections=detections_for_page(found.detection),
         thumbnails={case: png.read_bytes() for case, png in small.items() if png.is_file()},
         links=links,
         findings=found.findings,

@@ -22,7 +22,8 @@ from medseg.metrics.value import Value
 from medseg.reporting import html
 from medseg.reporting.case.content import ReportCase, StructureRow, rows_from_labels
 from medseg.reporting.cohort import tables
-from medseg.reporting.cohort.content import Failure, ReportCohort, cohort_from_results
+from medseg.reporting.cohort.content import Detection, Failure, ReportCohort, Stated, cohort_from_results
+from medseg.reporting.cohort.plots.froc import froc_curves
 from medseg.reporting.cohort.sections import Gallery, cohort_sections, relative_address
 from medseg.reporting.tables import FIGURE_SPACE, POINT_SPACE, Table
 
@@ -108,6 +109,28 @@ def test_the_table_of_volumes_states_bias_and_limits_of_all_cases_with_the_struc
 def test_per_cent_are_of_the_mean_of_both_volumes() -> None:
     found = cohort([{"liver": (12.0, 8.0, 0.9, 1.0)}])
     assert cells(tables.volume_table(found))["Bias %"] == "+40.0"  # 4 of 10
+
+
+def test_objects_found_one_by_one_have_a_table_and_a_plot() -> None:
+    rates = {0.125: Stated(0.25, 0.1, 0.4), 1.0: Stated(0.5, 0.3, 0.7), 8.0: Stated(0.75, 0.6, 0.9)}
+    tumour = many(3).summary[0].structure
+    found = Detection(tumour, 12, {"AP at IoU 0.5": Stated(0.625, 0.5, 0.75), "CPM": Stated(0.5)}, rates)
+    assert tables.detection_table(many(3)) is None
+    table = tables.detection_table(replace(many(3), detections=(found,)))
+    assert table is not None
+    assert cells(table) == {
+        "Structure": tumour,
+        "Objects": "12",
+        "AP at IoU 0.5": "0.625",
+        "95 % CI of AP at IoU 0.5": "0.500–0.750",
+        "CPM": "0.500",
+    }
+    picture = froc_curves(replace(many(3), detections=(found,)))
+    assert picture is not None
+    assert picture.png[:4] == b"\x89PNG"
+    assert froc_curves(many(3)) is None
+    titles = [s.title for s in cohort_sections(replace(many(3), detections=(found,)))]
+    assert "Objects found one by one" in titles
 
 
 def test_lesions_are_summed_over_the_cases_that_a_protocol_measured() -> None:

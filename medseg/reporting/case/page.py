@@ -29,7 +29,7 @@ from medseg.reporting import html, words
 from medseg.reporting.case.content import ReportCase, case_from_result, rows_from_labels
 from medseg.reporting.case.options import ReportOptions
 from medseg.reporting.case.pictures import with_pictures
-from medseg.reporting.cohort.content import Failure, cohort_from_results
+from medseg.reporting.cohort.content import Detection, Failure, cohort_from_results
 from medseg.segmentation.instances import read_instances, stored_instances
 from medseg.segmentation.prediction import stated_verdict
 
@@ -298,6 +298,7 @@ def report_cohort(
     failures: Sequence[Failure] = (),
     lesions: Mapping[str, Sequence[LesionRow]] | None = None,
     lesions_of: Sequence[str] = (),
+    detections: Sequence[Detection] = (),
     thumbnails: Mapping[str, bytes] | None = None,
     links: Mapping[str, str] | None = None,
     findings: Sequence[Finding] = (),
@@ -314,6 +315,7 @@ def report_cohort(
         failures: cases that could not be measured at all.
         lesions: of each case, by its id; see `metrics.lesions.lesion_rows`.
         lesions_of: structures whose lesions were looked for in every case.
+        detections: how well objects with scores were found, a structure each.
         thumbnails: a small PNG of a case, by its id; see `thumbnails.thumbnail_png`.
         links: name of each case's page relative to this one, by case id, not quoted.
         findings: what a reader must know, of the whole and of each case.
@@ -337,6 +339,7 @@ def report_cohort(
     facts = {"Software": SOFTWARE, **options.facts}
     if lesions_of:
         facts["Lesion by lesion"] = f"{words.lesion_rule(options.rule)}. {words.penalty(options.rule)}"
+    cohort = replace(cohort, detections=tuple(detections))  # before it is drawn
     cohort = replace(
         cohort,
         facts=tuple(facts.items()),

@@ -63,6 +63,32 @@ class Volumes:
 
 
 @dataclass(frozen=True)
+class Stated:
+    """A measure over all cases, and the ends of its 95 % interval; None where there are too few cases."""
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True)
+class Detection:
+    """How well the objects of a structure were found one by one, over all cases.
+
+    Attributes:
+        structure: its name.
+        objects: in the references.
+        measures: by what they are called.
+        sensitivity: by the false positives a scan at which it is reached.
+    """
+
+    structure: str
+    objects: int
+    measures: Mapping[str, Stated] = field(default_factory=dict)
+    sensitivity: Mapping[float, Stated] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class ReportCohort:
     """Everything a page about many cases says.
 
@@ -73,6 +99,7 @@ class ReportCohort:
         summary: one row a structure and metric; empty without references.
         facts: label and value pairs on provenance.
         lesions_of: structures whose lesions were looked for in every case.
+        detections: of objects with scores; empty where none were measured.
         pictures: the plots.
         thumbnails: a small PNG of a case, by case id.
         findings: what a reader must know, most severe first: of the whole, and of each case with its id.
@@ -84,6 +111,7 @@ class ReportCohort:
     summary: tuple[CohortRow, ...] = ()
     facts: tuple[tuple[str, str], ...] = ()
     lesions_of: tuple[str, ...] = ()
+    detections: tuple[Detection, ...] = ()
     pictures: tuple[Picture, ...] = ()
     thumbnails: Mapping[str, bytes] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()

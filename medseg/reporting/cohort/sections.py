@@ -56,6 +56,11 @@ LESION_NOTE = (
     "taken over the cases in which the value exists. A missed lesion and an extra component enter the "
     "lesion-wise means with the protocol’s penalty."
 )
+DETECTION_NOTE = (
+    "An object is found when its mask overlaps one of the reference by the stated IoU, or by 0.1 where none "
+    "is stated; objects of all cases are taken by their score. AP is the average precision, CPM the mean "
+    "sensitivity at 1/8 to 8 false positives a scan."
+)
 BIAS: words.Pair = (
     "Bias",
     "The mean over the cases of the volume of the prediction minus the volume of the reference. The bias in "
@@ -183,6 +188,9 @@ def _accuracy(cohort: ReportCohort) -> list[CohortSection]:
     sections.append(CohortSection("Agreement of volumes", (*measured, _note(volume))))
     if lesions is not None:
         sections.append(CohortSection("Lesion-wise measures", (Numbers(lesions), _note(LESION_NOTE))))
+    detected = tables.detection_table(cohort)
+    if detected is not None:
+        sections.append(CohortSection("Objects found one by one", (Numbers(detected), _note(DETECTION_NOTE))))
     return sections
 
 

@@ -152,6 +152,22 @@ def lesion_table(cohort: ReportCohort) -> Table | None:
     )
 
 
+def detection_table(cohort: ReportCohort) -> Table | None:
+    """One row a structure whose objects were found one by one; None when none were measured."""
+    found = cohort.detections
+    if not found:
+        return None
+    columns: dict[str, list[str]] = {
+        "Structure": [one.structure for one in found],
+        "Objects": [str(one.objects) for one in found],
+    }
+    for title in dict.fromkeys(title for one in found for title in one.measures):
+        stated = [one.measures.get(title) for one in found]
+        columns[title] = [_stated(s.value if s else None, 3) for s in stated]
+        columns[f"95 % CI of {title}"] = [_between(s.low, s.high, 3) if s else NEVER for s in stated]
+    return _table(columns, [cohort.colours.get(one.structure, "") for one in found])
+
+
 def cases_table(cohort: ReportCohort, links: Mapping[str, str] | None = None) -> Table:
     """One row a case, the worst first: mean Dice, its lowest structure, structures missed, flags.
 

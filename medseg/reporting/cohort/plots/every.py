@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from medseg.reporting.case.content import Picture
 from medseg.reporting.cohort.content import ReportCohort
-from medseg.reporting.cohort.plots import boxes, distances, heatmap, lesions, volumes
+from medseg.reporting.cohort.plots import boxes, distances, froc, heatmap, lesions, volumes
 
 FEWEST_POINTS = 3
 """Cases from which a plot with a point for each says more than the tables."""
@@ -23,5 +23,5 @@ def cohort_pictures(cohort: ReportCohort) -> tuple[Picture, ...]:
         distances.distance_steps,
     )
     enough = over_cases if len(cohort.cases) >= FEWEST_POINTS else ()
-    drawn = (draw(cohort) for draw in (boxes.dice_boxes, *enough, lesions.lesion_points))
+    drawn = (draw(cohort) for draw in (boxes.dice_boxes, *enough, lesions.lesion_points, froc.froc_curves))
     return (*(picture for picture in drawn if picture is not None), *heatmap.heat_maps(cohort))
