@@ -121,12 +121,22 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     "did you mean 'tversky'?"
     >>> did_you_mean("x", ["dice", "tversky"])
     'choose from dice, tversky'
+    >>> did_you_mean("UNet++", ["unet", "unetpp"]), did_you_mean("Mask R-CNN", ["mask_x", "mask_rcnn"])
+    ("did you mean 'unetpp'?", "did you mean 'mask_rcnn'?")
     """
     import difflib
 
     names = {name.casefold(): name for name in known}
+    letters = {_letters(name): name for name in names.values()}
+    spelled = (letters.get(_letters(word.replace("+", plus))) for plus in ("plus", "p"))
     close = difflib.get_close_matches(word.casefold(), names, n=1)
-    return f"did you mean {names[close[0]]!r}?" if close else f"choose from {', '.join(names.values())}"
+    meant = next(filter(None, spelled), names[close[0]] if close else "")
+    return f"did you mean {meant!r}?" if meant else f"choose from {', '.join(names.values())}"
+
+
+def _letters(name: str) -> str:
+    """A name as it is spoken: its letters and figures."""
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
