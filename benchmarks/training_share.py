@@ -31,7 +31,8 @@ from training import DEFAULT_DATA, processor
 
 import medseg
 from medseg.data.phantom import write_phantoms
-from medseg.training.loop import Batch, Trainer
+from medseg.training.batch import Batch
+from medseg.training.loop import Trainer
 from medseg.training.recipe import load_recipe
 
 PIPELINES = Path(__file__).resolve().parents[1] / "pipelines"

@@ -111,7 +111,8 @@ def _object_bytes(spec: ModelSpec, shape: Triple, scan_voxels: int) -> int:
     if spec.network.finds_objects:
         from medseg.instances.whole import tile_of  # slow to import
 
-        tile = math.prod(tile_of(shape, spec.inference.tile))
+        axes = spec.network.spatial_dims
+        tile = math.prod(tile_of(shape[:axes], spec.inference.tile[:axes]))
         maps = FLOAT * tile * values_alive(spec, "torch")
         return ENGINE_BYTES + maps + FLOAT * math.prod(shape) + NUMBERED_BYTES * scan_voxels
     wanted = spec.postprocess.instances

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,11 +13,15 @@ from medseg.core.errors import ModelError
 from medseg.core.instances import InstanceMap, instance_map
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
+from medseg.inference.slices import turned, with_neighbours
 from medseg.model.file import Model
+from medseg.model.spec import ModelSpec
 from medseg.preparation.preparation import Prepared
 from medseg.preparation.resample import resample_labels
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from medseg.instances.painting import Located
 
 Labels = NDArray[np.integer[Any]]
@@ -45,19 +50,44 @@ class ObjectFinder:
                     hint="predict with each of them",
                 )
         self.networks = [built(model).eval() for model in models]
-        self.patches = [model.spec.inference.tile for model in models]
+        self.specs = [model.spec for model in models]
 
     def __call__(self, prepared: Prepared) -> tuple[NDArray[np.uint32], list[Located]]:
         """Numbers from 1 on the scan's grid in RAS+ order, and the object of each."""
         from medseg.instances.painting import painted
-        from medseg.instances.whole import joined, objects_in
+        from medseg.instances.whole import joined
 
-        pairs = zip(self.networks, self.patches, strict=True)
-        seen = [objects_in(network, prepared.array, patch) for network, patch in pairs]
+        pairs = zip(self.networks, self.specs, strict=True)
+        seen = [located(network, prepared.array, spec) for network, spec in pairs]
         numbers, found = painted(joined(seen), prepared.array.shape[1:])
         whole = np.zeros(prepared.oriented_shape, np.uint32)
         whole[prepared.box.slices] = resample_labels(numbers, prepared.box.shape)
         return whole, found
+
+
+def located(network: nn.Module, image: NDArray[np.float32], spec: ModelSpec) -> list[Located]:
+    """The objects of a prepared scan, the highest score first; of slices, those that go on are one.
+
+    Args:
+        network: of the model, in eval mode.
+        image: (C, I, J, K).
+        spec: of the model.
+    """
+    from medseg.instances.linking import linked
+    from medseg.instances.whole import objects_in
+
+    if spec.network.spatial_dims == 3:
+        return objects_in(network, image, spec.inference.tile)
+    axis = spec.slices.axes[0]
+    seen = with_neighbours(turned(image, axis), spec.slices.context)
+    patch = spec.inference.tile[:2]
+    found = linked([objects_in(network, seen[..., k], patch) for k in range(seen.shape[3])])
+    order = [0, 1, 2]
+    order[axis], order[2] = 2, axis
+    return [
+        replace(one, box=one.box[[*order, *(3 + n for n in order)]], mask=one.mask.transpose(order))
+        for one in found
+    ]
 
 
 def labels_of(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, reduce
+from functools import reduce
 from pathlib import Path
 from typing import Protocol
 
@@ -18,12 +18,12 @@ from torch import Generator, Tensor, nn
 from medseg.core.errors import InputError, SelfCheckError
 from medseg.core.structures import IGNORED
 from medseg.instances.detecting import Detecting, Lesson
-from medseg.instances.objects import Objects, objects_of, sizes_of
 from medseg.losses.distances import measure_at
 from medseg.losses.scheduled import Scheduled
 from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
 from medseg.training import checkpoint as checkpoints
 from medseg.training.answers import Answer, Asked, Phase
+from medseg.training.batch import Batch, TrainingCase
 from medseg.training.checkpoint import Checkpoint
 from medseg.training.clock import Clock
 from medseg.training.log import TrainingLog
@@ -62,40 +62,6 @@ class PatchMaker(Protocol):
         progress: float,
     ) -> tuple[Tensor, Tensor]:
         """A patch (C, *patch) of a case, and its label indices (*patch)."""
-
-
-@dataclass(frozen=True)
-class TrainingCase:
-    """One prepared case: image (C, I, J, K) float32, label indices (I, J, K) uint8.
-
-    Of a label map that scans are made from, the image is empty and the indices are of tissues. A network that
-    finds objects learns from codes instead, int32, see `instances.objects`.
-    `unlabelled` are names of structures that are not labelled in it.
-    """
-
-    case_id: str
-    image: Tensor
-    labels: Tensor
-    unlabelled: tuple[str, ...] = ()
-
-    @cached_property
-    def sizes(self) -> dict[int, int]:
-        """Voxels of every object, by its code."""
-        return sizes_of(self.labels)
-
-
-@dataclass(frozen=True)
-class Batch:
-    """What a step takes: images (B, C, *patch), label indices (B, *patch), the voxels to learn from.
-
-    For a network that finds objects, also those of each patch.
-    """
-
-    case_ids: Sequence[str]
-    images: Tensor
-    labels: Tensor
-    phase: Phase | None
-    objects: Sequence[Objects] | None = None
 
 
 @dataclass(frozen=True)
@@ -327,8 +293,7 @@ class Trainer:
         cases = [self.cases[number] for number in case_numbers]
         objects = None
         if isinstance(self.network, Detecting):
-            rows = zip(patches, cases, strict=True)
-            objects = [objects_of(label, case.sizes) for (_, label), case in rows]
+            objects = [case.objects_in(label) for (_, label), case in zip(patches, cases, strict=True)]
         return Batch(
             case_ids=[case.case_id for case in cases],
             images=torch.stack([image for image, _ in patches]),

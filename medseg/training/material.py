@@ -19,7 +19,8 @@ from medseg.instances.detecting import Detecting
 from medseg.instances.objects import coded
 from medseg.losses.distances import SpacingMm
 from medseg.networks.layers import Segmenter
-from medseg.training.loop import PatchMaker, TrainingCase
+from medseg.training.batch import TrainingCase
+from medseg.training.loop import PatchMaker
 from medseg.training.recipe import Recipe
 from medseg.training.setup import map_case, training_case
 from medseg.training.split import Split

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from medseg.core.structures import StructureSet
 from medseg.instances.objects import OBJECT, indices_of
 from medseg.instances.painting import painted
-from medseg.instances.whole import objects_in
 from medseg.metrics import CaseDetections, mean_average_precision
 from medseg.model.spec import ModelSpec
-from medseg.training.loop import TrainingCase
+from medseg.segmentation.objects import located
+from medseg.training.batch import TrainingCase
 
 
 class ObjectValidator:
@@ -23,14 +23,14 @@ class ObjectValidator:
 
     Args:
         network: the trained network, of which a copy takes the weights to be judged.
-        spec: the model in the making: its structures, and how large a patch is.
+        spec: the model in the making: its structures, its slices, and how large a patch is.
         cases: the selection cases, with codes of their objects.
     """
 
     def __init__(self, network: nn.Module, spec: ModelSpec, cases: Sequence[TrainingCase]) -> None:
         self.network = copy.deepcopy(network)
         self.structures: StructureSet = spec.structure_set
-        self.patch = spec.inference.tile
+        self.spec = spec
         self.cases = cases
 
     def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
@@ -39,8 +39,8 @@ class ObjectValidator:
         self.network.eval()
         found: dict[str, list[CaseDetections]] = {name: [] for name in self.structures.names}
         for case in self.cases:
-            located = objects_in(self.network, case.image.numpy(), self.patch)
-            numbers, kept = painted(located, case.labels.shape)
+            seen = located(self.network, case.image.numpy(), self.spec)
+            numbers, kept = painted(seen, case.labels.shape)
             codes = case.labels.numpy()
             indices = indices_of(case.labels).numpy()
             for index, name in enumerate(self.structures.names):

@@ -23,7 +23,8 @@ from medseg.networks import registry as network_registry
 from medseg.networks.crf_rnn import CrfRnn
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
 from medseg.networks.monai import MonaiNetwork
-from medseg.training.loop import PatchMaker, Trainer, TrainingCase
+from medseg.training.batch import TrainingCase
+from medseg.training.loop import PatchMaker, Trainer
 from medseg.training.object_validation import ObjectValidator
 from medseg.training.processor import keep_memory
 from medseg.training.schedule import BATCH_NORMS
@@ -90,7 +91,7 @@ def check_trainable(
             hint="leave network.options.crf_rnn out",
         )
     if isinstance(network, Detecting):
-        _require_detectable(network, structures)
+        _require_detectable(structures)
     _require_multiple(training.patch, network.stride)
     _require_statistics(network, training)
     loss_registry.build(loss, regions=structures.are_regions)
@@ -145,17 +146,12 @@ def build_trainer(
     )
 
 
-def _require_detectable(network: Segmenter, structures: StructureSet) -> None:
-    """Refuse what no network that finds objects learns: regions, and slices of volumes."""
+def _require_detectable(structures: StructureSet) -> None:
+    """Refuse what no network that finds objects learns: regions."""
     if structures.are_regions:
         raise UsageError(
             "a network that finds objects takes structures that exclude one another, but these are regions",
             hint="choose another network",
-        )
-    if network.spatial_dims == 2:
-        raise UsageError(
-            "a network that finds objects is trained on volumes, and network.spatial_dims is 2",
-            hint="set network.spatial_dims to 3",
         )
 
 

@@ -13,7 +13,7 @@ from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.metrics.counts import joint_counts
 from medseg.metrics.overlap import dice
 from medseg.model.spec import ModelSpec
-from medseg.training.loop import TrainingCase
+from medseg.training.batch import TrainingCase
 
 
 class WholeVolumeValidator:

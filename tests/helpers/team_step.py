@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from medseg.losses.spec import LossSpec
-from medseg.training.loop import Batch, Trainer
+from medseg.training.batch import Batch
+from medseg.training.loop import Trainer
 from medseg.training.team import Team, started
 from tests.helpers.tiny_training import NETWORK, TRAINING, phantom, tiny_trainer
 

@@ -25,7 +25,8 @@ from medseg.data.phantom import STRUCTURES, phantom_case
 from medseg.losses.spec import LossSpec
 from medseg.model.spec import InferenceSpec, ModelSpec, NetworkFacts, NetworkSpec
 from medseg.preparation.preparation import Preparation, PreparationSpec
-from medseg.training.loop import Trainer, TrainingCase
+from medseg.training.batch import TrainingCase
+from medseg.training.loop import Trainer
 from medseg.training.setup import build_network, build_trainer, facts_of, training_case
 from medseg.training.spec import TrainingSpec
 

@@ -122,9 +122,22 @@ def test_codes_of_one_structure_by_values(tmp_path: Path) -> None:
     assert np.array_equal(found.numbers, array)
 
 
-def test_slices_and_regions_are_refused(folder: Path) -> None:
-    (folder / "card.toml").write_text(CARD.format(told=""))
-    flat = RECIPE.format(share=0.0).replace("widths", "spatial_dims = 2\nwidths")
+def test_a_network_of_slices_finds_objects_that_go_on(folder: Path) -> None:
+    (folder / "card.toml").write_text(CARD.format(told="file"))
+    flat = RECIPE.format(share=0.3).replace("widths", "spatial_dims = 2\nwidths")
     (folder / "r.toml").write_text(flat.replace("[32, 32, 32]", "[32, 32, 1]"))
+    run = folder / "run"
+    done("train", folder / "r.toml", "--data", folder / "data", "-o", run, "--fold", "none", "--threads", 1)
+    scan = folder / "data" / "imagesTr" / "b_0_0000.nii.gz"
+    done("predict", scan, "-m", run, "-o", folder / "a_seg.nii.gz")
+    numbers = read_labels(folder / "a_inst.nii.gz")
+    listed = json.loads((folder / "a_seg.json").read_text())["instances"]
+    assert len(listed) == int(numbers.array.max())
+
+
+def test_regions_are_refused(folder: Path) -> None:
+    card = CARD.format(told="") + "members = [1, 2]\n"
+    (folder / "card.toml").write_text(card)
+    (folder / "r.toml").write_text(RECIPE.format(share=0.0))
     words = ("train", folder / "r.toml", "--data", folder / "data", "-o", folder / "run")
-    assert "is trained on volumes, and network.spatial_dims is 2" in refused(2, *words)
+    assert "takes structures that exclude one another, but these are regions" in refused(2, *words)

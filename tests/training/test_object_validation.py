@@ -15,7 +15,7 @@ from medseg.core.structures import from_labels
 from medseg.instances.choice import Choice
 from medseg.instances.detecting import Instance, Lesson
 from medseg.instances.objects import coded, objects_of, sizes_of
-from medseg.training.loop import TrainingCase
+from medseg.training.batch import TrainingCase
 from medseg.training.object_validation import ObjectValidator
 
 NAMES = from_labels({1: "lesion", 2: "cyst"})

@@ -25,8 +25,9 @@ from medseg.losses.dice_ce import DiceCELoss
 from medseg.losses.scheduled import Scheduled
 from medseg.losses.spec import LossSpec, LossTerm
 from medseg.training import checkpoint as checkpoints
+from medseg.training.batch import TrainingCase
 from medseg.training.log import TrainingLog
-from medseg.training.loop import Epoch, Trainer, TrainingCase
+from medseg.training.loop import Epoch, Trainer
 
 
 def ignore(_: Epoch) -> None:
