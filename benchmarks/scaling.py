@@ -95,14 +95,14 @@ def of_cases(counts: list[int], runs: int, folder: Path) -> dict[str, Any]:
     """Seconds of one call, by how many crops it is given."""
     crop = folder / "crop.nii.gz"
     write_noise(crop, CROP_SIDE, 1.0)
-    seconds = {}
-    for count in counts:
+    start, inside = timed_start(crop, folder, runs)
+    seconds = {1: start + inside}  # of a single case, wall times of other calls would be mostly their noise
+    for count in sorted({*counts} - {1}):
         scans = folder / f"crops_{count}"
         scans.mkdir()
         for number in range(count):
             shutil.copy(crop, scans / f"crop_{number:03d}.nii.gz")
         seconds[count] = statistics.median(timed_folder(scans, folder / "out") for _ in range(runs))
-    start = timed_start(crop, folder, runs)
     return {
         "cases": counts,
         "start_s": round(start, 3),
@@ -146,9 +146,9 @@ def timed_folder(scans: Path, out: Path) -> float:
     return timed("predict", scans, "-m", "hippocampus", "-o", out)
 
 
-def timed_start(scan: Path, folder: Path, runs: int) -> float:
-    """What a call takes before its first case: that of one case, less what its steps took."""
-    target, starts = folder / "start_seg.nii.gz", []
+def timed_start(scan: Path, folder: Path, runs: int) -> tuple[float, float]:
+    """What a call of one case takes before it begins with it, and what the steps of the case take."""
+    target, starts, insides = folder / "start_seg.nii.gz", [], []
     words = [
         *PROGRAM,
         "predict",
@@ -165,8 +165,9 @@ def timed_start(scan: Path, folder: Path, runs: int) -> float:
         began = time.perf_counter()
         subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
         wall, summary = time.perf_counter() - began, read_summary(summary_path(target))
-        starts.append(wall - (0 if summary is None else summary.seconds))
-    return statistics.median(starts)
+        insides.append(0.0 if summary is None else summary.seconds)
+        starts.append(wall - insides[-1])
+    return statistics.median(starts), statistics.median(insides)
 
 
 def timed(*words: object) -> float:

@@ -42,7 +42,7 @@ FOLDERS = {
     "brats2013": "brats2013",
     "hippocampus": "hippocampus",
 }
-PHANTOMS = {"phantom": "decathlon", "promise12": "promise12"}
+PHANTOMS = {"phantom": "decathlon", "promise12": "promise12", "bodies": "touching", "lesions": "lesions"}
 TARGET = 0.85
 CASES = 8
 WARM_STEPS = 4

@@ -66,7 +66,12 @@ def derived(found: dict[str, Any]) -> dict[str, Any]:
     length = int.from_bytes(header[:8], "little")
     spec = json.loads(json.loads(header[8 : 8 + length])["__metadata__"]["spec"])
     rows = spec["evidence"]["validation"]
+    shares = sorted(one["share_in_the_network"] for one in found["training_share"]["recipes"].values())
+    limited = found["memory"]["limited"]["timing_s"]
     return {
+        "second_share": shares[1],
+        "recipes_shared": len(shares),
+        "restored_share": limited["restore"] / limited["engine"],
         "packaged_hippocampus": {r["structure"]: r["mean"] for r in rows if r["metric"] == "dice"},
         "header_flips": {
             name: f"{sum(flip['follows'] for flip in flips)} of {len(flips)}"

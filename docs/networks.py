@@ -60,8 +60,8 @@ joins those that touch. All stand on an encoder (`encoder = "resnet18"`) and a f
 have a branch that gives the label map, which a plain call returns. Those that find boxes alone take an
 object's mask from it. A recipe names one as any other, and a card says how objects are told apart, see
 [Train](how-to/train.md) and [Correct results](how-to/correct.md). R-CNN and Fast R-CNN, which look at boxes
-that another program proposed, and OverFeat, which slides a classifier over the image as `predict` slides every
-network, are steps on the way and have no row.
+that another program proposed, and OverFeat, which slides a classifier over the image as `predict` slides
+every network, are steps on the way and have no row.
 
 Sizes are millions of parameters with the paper's widths, in two and in three dimensions.
 `python benchmarks/instances.py` trains them side by side.

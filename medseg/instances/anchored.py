@@ -25,7 +25,7 @@ SIDE = 4.0
 THIRDS = (1.0, 2 ** (1 / 3), 2 ** (2 / 3))
 """Relative sizes of anchors of a level (RetinaNet, section 4)."""
 NEAREST = {2: 9, 3: 4}
-"""Anchors of a level among which the adaptive choice is made, see `anchors.adaptive`."""
+"""Points of a level among whose anchors the adaptive choice is made, see `anchors.adaptive`."""
 
 
 def elongated(axes: int, factor: float = 2.0) -> list[tuple[float, ...]]:
@@ -96,7 +96,7 @@ class AnchorRule:
         """The number of the object that each anchor learns; anchors of one that was cut are left out."""
         boxes = objects.boxes.to(given[0].device)
         if self.matching == "adaptive":
-            found = adaptive(given, boxes, NEAREST[boxes.shape[1] // 2])
+            found = adaptive(given, boxes, self.count * NEAREST[boxes.shape[1] // 2])
         else:
             found = by_iou(torch.cat(list(given)), boxes, self.least, self.enough)
         cut = torch.nonzero(~objects.whole).flatten().to(found.device)

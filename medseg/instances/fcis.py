@@ -41,6 +41,9 @@ class InsideOutside(nn.Module):
         self.scores = parts * 2 * (classes + 1)
         self.map = style.conv(pyramid.widths[-self.level], self.scores + parts * 2 * style.spatial_dims)
 
+    def begin(self) -> None:
+        """As other layers."""
+
     def say(self, pyramid: list[Tensor]) -> Tensor:
         """Inside and outside of every class by every part, then the offsets of any class by every part."""
         out: Tensor = self.map(pyramid[-self.level])

@@ -171,6 +171,11 @@ class BoxHead(nn.Module):
         self.scores = nn.Linear(hidden, classes + 1)
         self.boxes = nn.Linear(hidden, (classes + 1) * 2 * style.spatial_dims)
 
+    def begin(self) -> None:
+        """Weights of the last layers so small that no class leads and no box moves (Fast R-CNN, 3.1)."""
+        nn.init.normal_(self.scores.weight, std=0.01)
+        nn.init.normal_(self.boxes.weight, std=0.001)
+
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (R, K + 1), the background first, and offsets (R, K + 1, 2n), of what was pooled."""
         x = self.full(self.convs(pooled).flatten(1))

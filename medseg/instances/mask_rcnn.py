@@ -60,6 +60,9 @@ class PooledRegions(nn.Module):
         self.box = BoxHead(own, width, self.box_bins, classes, hidden=hidden, convs=box_convs)
         self.mask = MaskHead(own, width, classes, convs=convs) if masked else nn.Identity()
 
+    def begin(self) -> None:
+        self.box.begin()
+
     def say(self, pyramid: list[Tensor]) -> None:
         """Boxes are cut from the pyramid itself."""
 

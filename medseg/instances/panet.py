@@ -65,6 +65,9 @@ class AllLevels(nn.Module):
         self.mask = MaskHead(own, width, classes, convs=1)
         self.beside = WholeMask(own, width, self.mask_bins)
 
+    def begin(self) -> None:
+        self.box.begin()
+
     def say(self, pyramid: list[Tensor]) -> None:
         """Boxes are cut from the pyramid itself."""
 

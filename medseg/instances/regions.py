@@ -61,6 +61,9 @@ class Regions(Protocol):
     rounds: int
     """How often boxes are placed anew by what was said of them."""
 
+    def begin(self) -> None:
+        """Weights before anything is learnt, where they are not those of other layers."""
+
     def say(self, pyramid: list[Tensor]) -> Tensor | None:
         """The further map of a batch."""
 
@@ -112,6 +115,7 @@ class RegionFinder(nn.Module):
 
     def begin(self) -> None:
         self.proposals.begin()
+        self.regions.begin()
 
     def say(self, pyramid: list[Tensor]) -> tuple[list[Dense], Tensor | None]:
         return self.proposals(pyramid), self.regions.say(pyramid)
@@ -125,7 +129,7 @@ class RegionFinder(nn.Module):
         ]
         scores, placed, masks = (torch.cat(part) for part in zip(*taught, strict=True))
         first = self.proposals.teach(outputs.dense, lesson.objects)
-        second = scores.mean() + placed.sum() / max(1, len(scores))
+        second = (scores.sum() + placed.sum()) / max(1, len(scores))
         return first + second + (masks.mean() if len(masks) else masks.sum())
 
     def _taught(

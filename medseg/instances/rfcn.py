@@ -39,6 +39,9 @@ class VotingRegions(nn.Module):
         numbers = classes + 1 + 2 * style.spatial_dims
         self.map = style.conv(pyramid.widths[-self.level], parts * numbers)
 
+    def begin(self) -> None:
+        """As other layers."""
+
     def say(self, pyramid: list[Tensor]) -> Tensor:
         """The scores of every class by every part, then the offsets of any class by every part."""
         out: Tensor = self.map(pyramid[-self.level])
