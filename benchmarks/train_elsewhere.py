@@ -39,7 +39,10 @@ SETTINGS, MAPS, STATE, WEIGHTS = "settings.json", "maps.npz", "state.npz", "weig
 LIMIT_BYTES = 60_000_000
 MODULES = ("__init__", "core/*", "augment/*", "losses/*", "networks/*", "networks/*/*", "training/__init__",
            "training/sampling", "training/spec", "training/schedule", "training/processor")  # fmt: skip
-STAND_IN = '"""Names that the networks mention in annotations."""\n\nNorm = NetworkSpec = Option = object\n'
+STAND_IN = (
+    '"""Names that the networks mention; none of these finds objects."""\n\n'
+    "Norm = NetworkSpec = Option = object\nDETECTORS = ()\n"
+)
 LOOKS = 20
 """Steps between two looks at the loss, each of which waits for the device."""
 

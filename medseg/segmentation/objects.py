@@ -20,8 +20,6 @@ from medseg.preparation.preparation import Prepared
 from medseg.preparation.resample import resample_labels
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from medseg.instances.painting import Located
 
 Labels = NDArray[np.integer[Any]]
@@ -65,11 +63,11 @@ class ObjectFinder:
         return whole, found
 
 
-def located(network: nn.Module, image: NDArray[np.float32], spec: ModelSpec) -> list[Located]:
+def located(network: Any, image: NDArray[np.float32], spec: ModelSpec) -> list[Located]:
     """The objects of a prepared scan, the highest score first; of slices, those that go on are one.
 
     Args:
-        network: of the model, in eval mode.
+        network: of the model, a module of torch in eval mode.
         image: (C, I, J, K).
         spec: of the model.
     """

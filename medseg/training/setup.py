@@ -173,7 +173,7 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
     """Refuse a patch whose deepest map is one voxel where a norm takes the moments of several."""
     steps = (*network.stride, *(1,) * (3 - len(network.stride)))
     deepest = math.prod(n // s for n, s in zip(training.patch, steps, strict=True))
-    instance = any(isinstance(m, INSTANCE_NORMS) for m in network.modules())
+    instance = any(isinstance(m, INSTANCE_NORMS) or _of_single_channels(m) for m in network.modules())
     batch = any(isinstance(m, BATCH_NORMS) for m in network.modules())
     if training.batch == 1 and batch and any(getattr(m, "norms_one_voxel", False) for m in network.modules()):
         raise UsageError(
@@ -190,6 +190,11 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
         f"{norm} norm needs more than one value (training.batch is {training.batch})",
         hint=f"use a larger training.patch, such as {larger}{remedy}",
     )
+
+
+def _of_single_channels(module: nn.Module) -> bool:
+    """Whether this is a group norm of one channel a group, which is an instance norm."""
+    return isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
 
 
 def training_case(

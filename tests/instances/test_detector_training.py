@@ -125,8 +125,12 @@ def test_codes_of_one_structure_by_values(tmp_path: Path) -> None:
 def test_a_network_of_slices_finds_objects_that_go_on(folder: Path) -> None:
     (folder / "card.toml").write_text(CARD.format(told="file"))
     flat = RECIPE.format(share=0.3).replace("widths", "spatial_dims = 2\nwidths")
-    (folder / "r.toml").write_text(flat.replace("[32, 32, 32]", "[32, 32, 1]"))
+    flat = flat.replace("[32, 32, 32]", "[32, 32, 1]")
+    (folder / "r.toml").write_text(flat)
     run = folder / "run"
+    words = ("train", folder / "r.toml", "--data", folder / "data", "-o", run, "--fold", "none")
+    assert "shrinks to one voxel in this network (stride [32, 32, 1])" in refused(2, *words)
+    (folder / "r.toml").write_text(flat.replace("depth = 1", 'depth = 1, stem = "volume"'))
     done("train", folder / "r.toml", "--data", folder / "data", "-o", run, "--fold", "none", "--threads", 1)
     scan = folder / "data" / "imagesTr" / "b_0_0000.nii.gz"
     done("predict", scan, "-m", run, "-o", folder / "a_seg.nii.gz")
@@ -136,7 +140,7 @@ def test_a_network_of_slices_finds_objects_that_go_on(folder: Path) -> None:
 
 
 def test_regions_are_refused(folder: Path) -> None:
-    card = CARD.format(told="") + "members = [1, 2]\n"
+    card = CARD.format(told="").replace("value = 1", "value = 1\nmembers = [1, 2]") + "members = [2]\n"
     (folder / "card.toml").write_text(card)
     (folder / "r.toml").write_text(RECIPE.format(share=0.0))
     words = ("train", folder / "r.toml", "--data", folder / "data", "-o", folder / "run")

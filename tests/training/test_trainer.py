@@ -383,7 +383,7 @@ def test_a_tiny_network_learns_what_phantoms_are_made_of(tmp_path: Path) -> None
     trainer.run(told.append)
     assert told[-1].loss < told[0].loss / 2
     assert max(before.values()) < 0.2
-    assert min(told[-1].dice.values()) > 0.5
+    assert min(told[-1].scores.values()) > 0.5
 
 
 @pytest.mark.parametrize("stopped_at", [5, 6, 8])
@@ -490,7 +490,7 @@ def learnt(folder: Path, becomes: int) -> float:
     )
     found: list[Epoch] = []
     trainer.run(found.append)
-    return found[-1].dice["blob"]
+    return found[-1].scores["blob"]
 
 
 @pytest.mark.fault("reports 28")
