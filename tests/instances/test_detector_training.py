@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -81,7 +82,12 @@ def test_it_trains_and_its_model_predicts(folder: Path, told: str) -> None:
     (folder / "card.toml").write_text(CARD.format(told=told))
     (folder / "r.toml").write_text(RECIPE.format(share=0.3 if told == "file" else 0.0))
     run = folder / "run"
-    done("train", folder / "r.toml", "--data", folder / "data", "-o", run, "--fold", "none", "--threads", 1)
+    words = ("--data", folder / "data", "-o", run, "--fold", "none", "--threads", 1)
+    ran = done("train", folder / "r.toml", *words)
+    if told == "file":
+        assert re.search(r"loss [\d.]+  AP (ellipsoid|bowl) 0\.\d+", ran.err), "objects choose the checkpoint"
+        assert "ap/ellipsoid" in (run / "log.csv").read_text()
+        assert "Loss and AP by epoch" in (run / "report.html").read_text()
     model = load_model(run / "model.safetensors")
     assert model.spec.network.name == "blendmask"
     assert model.graph is not None
