@@ -31,6 +31,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+from training import processor
 
 import medseg
 from medseg.inference.engines import load as load_engine
@@ -78,6 +79,7 @@ def main() -> None:
     line = {
         "benchmark": f"inference {args.part}",
         "versions": {name: version(name) for name in packages},
+        "processor": processor(),
         "threads": available_threads(),
         **found,
         "total_seconds": round(time.perf_counter() - began, 1),

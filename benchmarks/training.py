@@ -317,7 +317,8 @@ def processor() -> str:
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     flags = next((line for line in lines if line.startswith("flags")), "")
     bf16 = "with" if "avx512_bf16" in flags else "without"
-    return f"{names[0] if names else platform.processor()}, {bf16} bf16"
+    amx = " and AMX" if "amx_bf16" in flags else ""
+    return f"{names[0] if names else platform.processor()}, {bf16} bf16{amx}"
 
 
 PARTS: dict[str, Callable[[Options], dict[str, Any]]] = {

@@ -33,6 +33,7 @@ NETWORKS = (
     "slices_unet2d",
     *(f"slices_{name}" for name in PUBLISHED),
 )
+BUDGET = "4m"
 EDGE = 128
 """Voxels of an edge of the scan that is predicted."""
 
@@ -57,6 +58,7 @@ def main() -> None:
         "versions": {name: version(name) for name in ("medseg", "torch", "openvino", "numpy")},
         "processor": processor(),
         "threads": options.threads,
+        "budget": options.budget or BUDGET,
         "scan": f"{EDGE}^3 voxels of noise, f32",
         "networks": found,
     }
@@ -69,7 +71,7 @@ def measured(
     """A network's training, Dice, parameters, and what a prediction takes."""
     run = options.runs / f"networks_{name}"
     path = written(options.runs, recipe, f"{name}_short", steps=SHORT, deep_supervision=every_head)
-    spec = trained(path, options.data / "hippocampus", run, options, budget="4m")
+    spec = trained(path, options.data / "hippocampus", run, options, budget=BUDGET)
     weights = load_model(run / "model.safetensors").weights
     millions = sum(w.size for key, w in weights.items() if "running" not in key) / 1e6
     return {

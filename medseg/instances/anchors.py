@@ -194,6 +194,15 @@ def sampled(learns: Tensor, count: int, share: float, generator: torch.Generator
     return torch.cat((kept, others))
 
 
+def hardest(losses: Tensor, learns: Tensor, count: int) -> Tensor:
+    """Numbers of the boxes (A,) of the highest losses (A,), `count` at most, without those left out.
+
+    Shrivastava et al. 2016, arXiv:1604.03540, section 4.
+    """
+    usable = torch.nonzero(learns != LEFT_OUT).flatten()
+    return usable[losses[usable].topk(min(count, len(usable))).indices]
+
+
 def centreness(distances: Tensor) -> Tensor:
     """How near a point lies to the middle of its box, in [0, 1], from its distances (N, 2n) to the faces.
 

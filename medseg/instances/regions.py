@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from medseg.instances.anchored import Matching
-from medseg.instances.anchors import LEFT_OUT, NOTHING, by_iou, sampled
+from medseg.instances.anchors import LEFT_OUT, NOTHING, by_iou, hardest, sampled
 from medseg.instances.boxes import clipped, decode, encode
 from medseg.instances.choice import Choice, Found
 from medseg.instances.detecting import Instance, Lesson, Outputs
@@ -87,6 +87,8 @@ class RegionFinder(nn.Module):
         head_norm: of the proposals' head.
         matching: how anchors are chosen: "adaptive", "iou", or "" by the number of axes.
         proposed: boxes of a patch.
+        hardest: whether the boxes of the highest loss learn, and not such as are drawn (Shrivastava et al.
+            2016, arXiv:1604.03540).
         bins: of a mask that is taken from the label map, along each axis.
     """
 
@@ -102,6 +104,7 @@ class RegionFinder(nn.Module):
         head_norm: Norm = "none",
         matching: Matching = "",
         proposed: int = 100,
+        hardest: bool = False,
         bins: int = 12,
     ) -> None:
         super().__init__()
@@ -111,6 +114,7 @@ class RegionFinder(nn.Module):
         self.regions = regions
         self.axes = style.spatial_dims
         self.proposed = proposed
+        self.hardest = hardest
         self.labels = LabelMasks(bins)
 
     def begin(self) -> None:
@@ -135,26 +139,40 @@ class RegionFinder(nn.Module):
     def _taught(
         self, patch: Patch, proposed: Tensor, codes: Tensor, objects: Objects
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Of one patch: losses of each box's class, of each own box, and of each mask."""
-        true = objects.boxes.to(proposed.device)
-        boxes = torch.cat((proposed, true))
+        """Of one patch: losses of each box's class, of each box's place, and of each mask."""
+        boxes = torch.cat((proposed, objects.boxes.to(proposed.device)))
         learns = learnt_by(boxes, objects, LEAST_IOU[self.axes])
-        kept = sampled(learns, TAUGHT, SHARE)
+        kept = self._chosen(patch, boxes, learns, objects)
         boxes, learns = boxes[kept], learns[kept]
+        scores, placed = self._losses(patch, boxes, learns, objects)
         own = torch.nonzero(learns >= 0).flatten()
-        at = learns[own]
-        of = objects.classes.to(at.device)[at]
-        classes = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
-        classes[own] = of + 1
-        scores, offsets = self.regions.classify(patch, boxes)
-        wanted = encode(true[at], boxes[own]) * _weights(boxes)
-        placed = smooth_l1(offsets[own, of + 1], wanted)
         masks = placed.new_zeros(0)
         if self.regions.masked and len(own):
-            said = self.regions.masks(patch, boxes[own], of)
+            at = learns[own]
+            said = self.regions.masks(patch, boxes[own], objects.classes.to(at.device)[at])
             known = [int(objects.codes[n]) for n in at.tolist()]
             masks = mask_loss(said, shares_of(codes, known, boxes[own], said.shape[-1]))
-        return functional.cross_entropy(scores, classes, reduction="none"), placed, masks
+        return scores, placed, masks
+
+    def _chosen(self, patch: Patch, boxes: Tensor, learns: Tensor, objects: Objects) -> Tensor:
+        """The numbers of the boxes that learn."""
+        if not self.hardest:
+            return sampled(learns, TAUGHT, SHARE)
+        with torch.no_grad():
+            scores, placed = self._losses(patch, boxes, learns, objects)
+        return hardest(scores + placed, learns, TAUGHT)
+
+    def _losses(self, patch: Patch, boxes: Tensor, learns: Tensor, objects: Objects) -> tuple[Tensor, Tensor]:
+        """Of each box: the cross-entropy of its class, and the loss of its place, 0 for background."""
+        own = torch.nonzero(learns >= 0).flatten()
+        at = learns[own]
+        classes = torch.zeros(len(boxes), dtype=torch.int64, device=boxes.device)
+        classes[own] = objects.classes.to(at.device)[at] + 1
+        scores, offsets = self.regions.classify(patch, boxes)
+        wanted = encode(objects.boxes.to(at.device)[at], boxes[own]) * _weights(boxes)
+        placed = smooth_l1(offsets[own, classes[own]], wanted)
+        entropy = functional.cross_entropy(scores, classes, reduction="none")
+        return entropy, torch.zeros_like(entropy).index_put((own,), placed)
 
     def find(self, outputs: Outputs, choice: Choice) -> list[list[Instance]]:
         boxes = self.proposals.propose(outputs.dense, outputs.shape, self.proposed)

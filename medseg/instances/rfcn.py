@@ -5,6 +5,8 @@ Dai et al. 2016, arXiv:1605.06409, section 2.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from medseg.instances.pooling import position_sensitive
@@ -26,8 +28,10 @@ class VotingRegions(nn.Module):
         cells: parts of a box along each axis; 0 for 7 in images, 3 in volumes.
     """
 
-    masked = False
-    rounds = 1
+    masked: bool = False
+    rounds: int = 1
+    of_a_class: ClassVar[int] = 1
+    """Maps of each class and part."""
 
     def __init__(self, style: Style, pyramid: Maps, classes: int, *, levels: int = 3, cells: int = 0) -> None:
         super().__init__()
@@ -35,9 +39,8 @@ class VotingRegions(nn.Module):
         self.stride = pyramid.strides[-self.level]
         self.cells = cells or CELLS[style.spatial_dims]
         parts = self.cells**style.spatial_dims
-        self.scores = parts * (classes + 1)
-        numbers = classes + 1 + 2 * style.spatial_dims
-        self.map = style.conv(pyramid.widths[-self.level], parts * numbers)
+        self.scores = parts * self.of_a_class * (classes + 1)
+        self.map = style.conv(pyramid.widths[-self.level], self.scores + parts * 2 * style.spatial_dims)
 
     def begin(self) -> None:
         """As other layers."""
@@ -48,10 +51,14 @@ class VotingRegions(nn.Module):
         return out
 
     def classify(self, patch: Patch, boxes: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.scored(patch, boxes).flatten(2).mean(2)
         own = on_map(boxes, self.stride)
-        said = patch.more[: self.scores], patch.more[self.scores :]
-        scores, offsets = (position_sensitive(x, own, self.cells).flatten(2).mean(2) for x in said)
+        offsets = position_sensitive(patch.more[self.scores :], own, self.cells).flatten(2).mean(2)
         return scores, offsets[:, None].expand(-1, scores.shape[1], -1)
+
+    def scored(self, patch: Patch, boxes: Tensor) -> Tensor:
+        """What each part of a box says of each class (R, K + 1, *bins)."""
+        return position_sensitive(patch.more[: self.scores], on_map(boxes, self.stride), self.cells)
 
     def masks(self, patch: Patch, boxes: Tensor, classes: Tensor) -> Tensor:
         raise TypeError("masks are the label map's")

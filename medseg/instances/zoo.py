@@ -35,12 +35,12 @@ faster_rcnn = _network(
     "Faster R-CNN (arXiv:1506.01497) on a pyramid (arXiv:1612.03144)",
     Row(RegionFinder, partial(PooledRegions, masked=False)),
 )
-rfcn = _network("R-FCN (arXiv:1605.06409)", Row(RegionFinder, VotingRegions))
+rfcn = _network("R-FCN (arXiv:1605.06409)", Row(partial(RegionFinder, hardest=True), VotingRegions))
 mask_rcnn = _network(
     "Mask R-CNN (arXiv:1703.06870)", Row(RegionFinder, partial(PooledRegions, masked=True), "score")
 )
 mask_x = _network("Mask^X R-CNN (arXiv:1711.10370)", Row(RegionFinder, TransferredMasks, "score"))
-fcis = _network("FCIS (arXiv:1611.07709)", Row(RegionFinder, InsideOutside, "score"))
+fcis = _network("FCIS (arXiv:1611.07709)", Row(partial(RegionFinder, hardest=True), InsideOutside, "score"))
 panet = _network("PANet (arXiv:1803.01534)", Row(RegionFinder, AllLevels, "score", bottom_up=True))
 blendmask = _network(
     "BlendMask (arXiv:2001.00309) on FCOS (arXiv:1904.01355)", Row(partial(PointFinder, mixture=True))

@@ -21,6 +21,7 @@ from medseg.instances.anchors import (
     by_centre,
     by_iou,
     centreness,
+    hardest,
     points,
     sampled,
 )
@@ -114,3 +115,10 @@ def test_a_sample_holds_no_more_objects_than_its_share() -> None:
 def test_the_middle_has_centreness_one() -> None:
     assert centreness(torch.tensor([[2.0, 3.0, 4.0, 2.0, 3.0, 4.0]])).item() == 1
     assert centreness(torch.tensor([[0.0, 3.0, 4.0, 3.0]])).item() == 0
+
+
+def test_the_boxes_of_the_highest_loss_learn_but_for_those_left_out() -> None:
+    learns = torch.tensor([NOTHING, 0, LEFT_OUT, NOTHING, 1])
+    losses = torch.tensor([0.5, 0.1, 9.0, 3.0, 2.0])
+    assert hardest(losses, learns, 3).tolist() == [3, 4, 0]
+    assert sorted(hardest(losses, learns, 64).tolist()) == [0, 1, 3, 4]
