@@ -45,9 +45,9 @@ change over.
 NETWORKS = """
 ## Networks
 
-Each recipe trained for {budget} on the hippocampus set, Dice on {cases} unseen cases ({processor}); what a scan
-of 128 voxels a side takes in f32: `python benchmarks/zoo.py networks`. So short a training favours networks
-whose steps cost little, and it is one training each.
+Each recipe trained for {budget} on the hippocampus set, Dice on {cases} unseen cases ({processor}); what a
+scan of 128 voxels a side takes in f32: `python benchmarks/zoo.py networks`. So short a training favours
+networks whose steps cost little, and it is one training each.
 
 | recipe | anterior | posterior | steps | million parameters | seconds of a scan | peak memory, GiB |
 |---|---|---|---|---|---|---|

@@ -241,6 +241,9 @@ class FirstMaximum(nn.Module):
     tensors, which graphs of other engines lack.
     """
 
+    jumps = True
+    """Numbers that differ by rounding may give a different place."""
+
     def __init__(self, window: PerAxis) -> None:
         super().__init__()
         self.window = window

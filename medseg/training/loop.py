@@ -20,6 +20,7 @@ from medseg.core.structures import IGNORED
 from medseg.instances.detecting import Detecting, Lesson
 from medseg.losses.distances import measure_at
 from medseg.losses.scheduled import Scheduled
+from medseg.networks.arithmetic import guard_convolutions
 from medseg.networks.layers import MEMORY_FORMATS, Phased, Segmenter, Supervised
 from medseg.training import checkpoint as checkpoints
 from medseg.training.answers import Answer, Asked, Phase
@@ -27,7 +28,7 @@ from medseg.training.batch import Batch, TrainingCase
 from medseg.training.checkpoint import Checkpoint
 from medseg.training.clock import Clock
 from medseg.training.log import TrainingLog
-from medseg.training.processor import autocast_dtype, compute_thin_maps_in_f32
+from medseg.training.processor import autocast_dtype
 from medseg.training.sampling import PatchSampler
 from medseg.training.schedule import (
     AveragedWeights,
@@ -128,8 +129,8 @@ class Trainer:
     def __post_init__(self) -> None:
         self.device = next(self.network.parameters()).device
         self.dtype = autocast_dtype(self.device, self.spec.precision)
-        if self.dtype is not None and self.device.type == "cpu":
-            compute_thin_maps_in_f32(self.network)
+        if self.dtype is not None:
+            guard_convolutions(self.network)
         self.frozen = freeze(self.network, self.spec.frozen)
         self.asked = Asked(self.network, every_head=self.spec.deep_supervision)
         if self.joined is None:

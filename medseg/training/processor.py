@@ -7,7 +7,6 @@ import sys
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
 
 from medseg.networks.arithmetic import computes_in_bf16
 
@@ -26,27 +25,6 @@ def autocast_dtype(device: torch.device, precision: Literal["auto", "f32", "bf16
     if precision == "bf16" or computes_in_bf16(device):
         return torch.bfloat16
     return None
-
-
-class ThinMapConv3d(nn.Conv3d):
-    """A 3D convolution that leaves bf16 for maps which are thinner than its kernel along their first axis.
-
-    oneDNN (3.12, in torch 2.13) returns a bf16 gradient of the weights there that holds whatever was in
-    memory, not-a-number included. Such maps are so small that float32 costs nothing.
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if input.shape[2] >= self.kernel_size[0]:
-            return super().forward(input)
-        with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.float())
-
-
-def compute_thin_maps_in_f32(network: nn.Module) -> None:
-    """Make a network's 3D convolutions `ThinMapConv3d`, in place; parameters and their names stay."""
-    for module in network.modules():
-        if type(module) is nn.Conv3d:
-            module.__class__ = ThinMapConv3d
 
 
 def keep_memory() -> None:

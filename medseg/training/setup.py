@@ -21,7 +21,7 @@ from medseg.losses.spec import LossSpec
 from medseg.model.spec import ModelSpec, NetworkFacts, NetworkSpec, WeightType
 from medseg.networks import registry as network_registry
 from medseg.networks.crf_rnn import CrfRnn
-from medseg.networks.layers import MEMORY_FORMATS, Segmenter, Supervised
+from medseg.networks.layers import MEMORY_FORMATS, InputGate, Segmenter, Supervised
 from medseg.networks.monai import MonaiNetwork
 from medseg.training.batch import TrainingCase
 from medseg.training.loop import PatchMaker, Trainer
@@ -170,17 +170,19 @@ def _require_multiple(patch: Sequence[int], stride: Sequence[int]) -> None:
 
 
 def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
-    """Refuse a patch whose deepest map is one voxel where a norm takes the moments of several."""
-    steps = (*network.stride, *(1,) * (3 - len(network.stride)))
-    deepest = math.prod(n // s for n, s in zip(training.patch, steps, strict=True))
-    instance = any(isinstance(m, INSTANCE_NORMS) or _of_single_channels(m) for m in network.modules())
+    """Refuse a patch that is one voxel where a norm takes the moments of several."""
     batch = any(isinstance(m, BATCH_NORMS) for m in network.modules())
     if training.batch == 1 and batch and any(getattr(m, "norms_one_voxel", False) for m in network.modules()):
         raise UsageError(
             "this network takes the mean of a whole patch, and batch norm needs more than one value of it",
             hint="use training.batch of 2 or more, or another norm",
         )
-    if deepest > 1 or not (instance or (batch and training.batch == 1)):
+    steps = (*network.stride, *(1,) * (3 - len(network.stride)))
+    if [*steps] != [*training.patch]:
+        return
+    alone = _norms_of_one_voxel(network, training.patch)
+    instance = any(isinstance(m, INSTANCE_NORMS) or _of_single_channels(m) for m in alone)
+    if not instance and not (training.batch == 1 and any(isinstance(m, BATCH_NORMS) for m in alone)):
         return
     larger = [n + s for n, s in zip(training.patch, steps, strict=True)]
     norm = "instance" if instance else "batch"
@@ -190,6 +192,32 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
         f"{norm} norm needs more than one value (training.batch is {training.batch})",
         hint=f"use a larger training.patch, such as {larger}{remedy}",
     )
+
+
+@torch.no_grad()
+def _norms_of_one_voxel(network: Segmenter, patch: Sequence[int]) -> list[nn.Module]:
+    """The norms, up to the first that refuses, to which a patch comes as one voxel."""
+    found: list[nn.Module] = []
+
+    def look(module: nn.Module, given: tuple[Tensor, ...]) -> None:
+        if math.prod(given[0].shape[2:]) == 1:
+            found.append(module)
+
+    norms = [m for m in network.modules() if isinstance(m, (*INSTANCE_NORMS, *BATCH_NORMS, nn.GroupNorm))]
+    hooks = [norm.register_forward_pre_hook(look) for norm in norms]
+    channels = next(m.channels for m in network.modules() if isinstance(m, InputGate))
+    image = torch.zeros(1, channels, *patch[: network.spatial_dims], device=next(network.parameters()).device)
+    was = network.training
+    try:
+        network.eval()(image)
+    except ValueError:  # an instance norm, which is found
+        if not found:
+            raise
+    finally:
+        network.train(was)
+        for hook in hooks:
+            hook.remove()
+    return found
 
 
 def _of_single_channels(module: nn.Module) -> bool:

@@ -24,7 +24,7 @@ from medseg.inference.engines.base import FloatArray, Precision, fold_slices, un
 from medseg.model.file import Model
 from medseg.model.spec import NetworkFacts
 from medseg.networks import registry
-from medseg.networks.arithmetic import RoundedConvolutions, computes_in_bf16
+from medseg.networks.arithmetic import RoundedConvolutions, computes_in_bf16, guard_convolutions
 from medseg.networks.layers import MEMORY_FORMATS, Segmenter
 from medseg.networks.unetpp import pruned_weights
 
@@ -38,6 +38,9 @@ MAX_BATCH, CARD_SHARE = 16, 0.6
 
 GRAPH_TOLERANCE = 1e-4
 """Largest difference of logits between torch and the converted graph, relative to their size."""
+AGREEING = 0.9
+"""Share of the logits that must agree of a network with places of maxima: where two values are nearly the
+same, rounding chooses, and everything differs around that voxel."""
 
 
 class TorchEngine:
@@ -69,6 +72,8 @@ class TorchEngine:
         self._device = find_device(device)
         self._format = _layout(network, self._device, spatial_dims)
         self._network = network.eval().to(self._device)
+        if precision == "bf16":
+            guard_convolutions(self._network)
         self._network.to(memory_format=self._format)  # type: ignore[call-overload]
         self._worker = ThreadPoolExecutor(1, "medseg-torch", initializer=_prepare_thread, initargs=(threads,))
 
@@ -308,7 +313,8 @@ def _compare(network: nn.Module, graph: tuple[bytes, bytes], shape: tuple[int, .
         expected = network(noise).numpy()
     tiles = noise.numpy() if noise.ndim == 5 else noise.numpy()[..., None]
     found = OpenVinoEngine(*graph)(tiles).reshape(expected.shape)
-    difference = float(np.abs(found - expected).max())
+    jumps = any(getattr(m, "jumps", False) for m in network.modules())
+    difference = float(np.quantile(np.abs(found - expected), AGREEING if jumps else 1.0))
     limit = GRAPH_TOLERANCE * max(1.0, float(np.abs(expected).max()))
     if not difference <= limit:
         raise SelfCheckError(
