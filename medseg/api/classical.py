@@ -18,6 +18,9 @@ from medseg.io import ReadOptions, read_label_file, read_segments, states_segmen
 from medseg.io.objects import Source, as_labels, as_volume, is_path, is_placed
 from medseg.segmentation.prediction import read_summary, summary_path
 
+MOST_SCRIBBLED, FEW_VALUES = 0.5, 32
+"""Share of the voxels that may be scribbled with more values than that; an image has as many."""
+
 
 @hinted
 def partition(
@@ -205,6 +208,13 @@ def _require_scribbles(
             "nothing is scribbled: every voxel is 0",
             source=file,
             hint=f"mark some voxels of each structure by its value, and of the background by {background}",
+        )
+    share = sum(counts.values()) / scribbles.array.size
+    if share > MOST_SCRIBBLED and len(counts) > FEW_VALUES:
+        raise InputError(
+            f"{share:.0%} of the voxels are scribbled, with {len(counts)} values, as in an image",
+            source=file,
+            hint="give a label map that is 0 but for what you scribbled",
         )
     unknown = {v: n for v, n in counts.items() if v < 0 or (known and v not in structures | {background})}
     if unknown:

@@ -54,7 +54,8 @@ def refine(
 
     A scribbled voxel has the label that is scribbled. Without a start, each method decides on all voxels
     within reach of a scribble; with one, on those whose nearest scribble contradicts the start. All other
-    voxels keep the label of the start, and what is known around the others is evidence for them.
+    voxels keep the label of the start, and what is known around the others is evidence for them. The
+    background of a start that lacks a scribbled structure says nothing, as if there were no start.
 
     Args:
         image: intensities.
@@ -84,14 +85,16 @@ def refine(
         return out
     box = widened(around, [math.ceil(reach_mm / mm) + 1 for mm in spacing_mm], image.shape)
     distance = _distance_mm(wrong[box], spacing_mm)
+    lacking = start is None or not np.isin(np.unique(meant[wrong & (meant != 0)]), start).all()
     free = (distance <= reach_mm) & ~marked[box]
     if (right := marked[box] & ~wrong[box]).any():
-        free &= distance < _distance_mm(right, spacing_mm)
+        nearest = distance < _distance_mm(right, spacing_mm)
+        free &= nearest | (out[box] == 0) if lacking else nearest
     values, classes = np.unique(out[box][~free], return_inverse=True)
     known = np.full(free.shape, -1)
     known[~free] = classes
     at = np.searchsorted(values, out[box]).clip(max=len(values) - 1)
-    before = known if start is None else np.where(values[at] == out[box], at, -1)
+    before = known if lacking else np.where(values[at] == out[box], at, -1)
     picture = scaled(image[box])
     find = METHODS[method] if picture.any() and len(values) > 1 else _nearest
     out[box][free] = values[find(picture, known, before, spacing_mm)[free]]

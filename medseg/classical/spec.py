@@ -14,7 +14,8 @@ from medseg.core.structures import Structure, StructureSet
 class DenseCrfSpec:
     """A random field in which every two voxels are joined; see `classical.dense_crf`.
 
-    Intensities are those of the prepared scan: of a z-scored one, 1 is its standard deviation.
+    Intensities are those of the prepared scan: of a z-scored one, 1 is its standard deviation. Structures
+    narrower than the distances lose voxels to what surrounds them: take distances below their radius.
 
     Attributes:
         bilateral_weight: of voxels that are near and alike; 0 leaves them out.
@@ -42,7 +43,7 @@ class DenseCrfSpec:
             _require(getattr(self, name) >= 0, f"dense_crf.{name} must be at least 0", getattr(self, name))
         for name in ("bilateral_mm", "intensity", "spatial_mm"):
             _require(getattr(self, name) > 0, f"dense_crf.{name} must be positive", getattr(self, name))
-        _require(self.iterations >= 1, "dense_crf.iterations must be at least 1", self.iterations)
+        _require(1 <= self.iterations <= 100, "dense_crf.iterations must be 1 to 100", self.iterations)
         _require(len(self.channels) <= 2, "dense_crf.channels must name at most 2", len(self.channels))
 
 

@@ -54,6 +54,7 @@ VERBS = (
     "convert",
     "augment",
     "info",
+    "networks",
     "export",
     "phantom",
     "demo",
@@ -202,7 +203,9 @@ def _message(fault: BaseException) -> tuple[str, int]:
     if isinstance(fault, ImportError) and (missing := missing_in(fault)):
         return str(missing), missing.exit_code
     if isinstance(fault, UsageFault):
-        return f"{fault.format_message().rstrip('.')}; see medseg --help", UsageError.exit_code
+        verb = fault.ctx.info_name if fault.ctx and fault.ctx.parent else ""
+        help_of = f"medseg {verb} --help" if verb else "medseg --help"
+        return f"{fault.format_message().rstrip('.')}; see {help_of}", UsageError.exit_code
     if isinstance(fault, KeyboardInterrupt | typer.Abort):
         return "interrupted", INTERRUPTED
     if isinstance(fault, Terminated):

@@ -126,9 +126,12 @@ def numbers(option: str, text: str) -> tuple[float, ...]:
     (0.5, 1.0)
     """
     try:
-        return tuple(map(float, words(text)))
+        found = tuple(map(float, words(text)))
     except ValueError:
-        raise UsageError(f"{option} must be numbers such as 0.9,1,1.1, not {text!r}") from None
+        found = ()
+    if text and not found:
+        raise UsageError(f"{option} must be numbers such as 0.9,1,1.1, not {text!r}")
+    return found
 
 
 def budget(text: str) -> float | None:

@@ -117,7 +117,10 @@ def _dataclass(cls: Any, passing_over: bool, value: Any) -> Any:
     known = _fields(cls, passing_over)
     if not passing_over and not value.keys() <= known.keys():
         name = next(name for name in value if name not in known)
-        raise Misfit("is not a setting", hint=did_you_mean(str(name), known)).within(name)
+        hint = did_you_mean(str(name), known)
+        if "options" in known and hint.startswith("choose"):
+            hint = f"write it in options = {{ ... }}, or {hint}"
+        raise Misfit("is not a setting", hint=hint).within(name)
     given = {}
     for name, (made, needed) in known.items():
         if name in value:

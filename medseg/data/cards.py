@@ -73,6 +73,12 @@ class Card:
                 what it writes.
         """
         structures = from_labels(self.structures, self.ignore)
+        if self.instances == "values" and len(structures) != 1:
+            raise UsageError(
+                f'instances = "values" makes each label value an object of one structure, and the card '
+                f"{self.name} has {len(structures)}",
+                hint='keep one structure, or use "components" or "file"',
+            )
         for s in structures:
             least = min(s.value, *s.label_values)
             if least < 0:

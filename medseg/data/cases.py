@@ -15,7 +15,7 @@ from medseg.core.structures import IGNORED, StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.cards import Card
 from medseg.data.layouts import CaseFiles
-from medseg.data.objects import with_objects
+from medseg.data.objects import Told, with_objects
 from medseg.findings.finding import who
 from medseg.io import read_label_file, read_labels, read_volume, stem_and_suffix
 from medseg.preparation.orient import canonical
@@ -85,18 +85,21 @@ def read_case(files: CaseFiles, card: Card, channels: Sequence[str] = ()) -> tup
         InputError: it has no labels, or lacks a channel.
         GridMismatchError: image and labels have different grids.
     """
-    volume, labels = read_on_grid(files, card.structure_set, card.channels, channels)
-    return volume, with_objects(labels, card.instances, files.label)
+    return read_on_grid(files, card.structure_set, card.channels, channels, card.instances)
 
 
 def read_on_grid(
-    files: CaseFiles, structures: StructureSet, there: Sequence[str], wanted: Sequence[str] = ()
+    files: CaseFiles,
+    structures: StructureSet,
+    there: Sequence[str],
+    wanted: Sequence[str] = (),
+    told: Told = "",
 ) -> tuple[Volume, LabelMap]:
-    """As `read_case`, of a dataset that has no card."""
+    """As `read_case`, of a dataset that may have no card; `told` is how objects are told apart."""
     volume = read_image(files, there, wanted)
     labels = read_reference(files, structures, volume.grid)
     volume.grid.require(labels.grid, "image and labels", source=str(files.label))
-    return volume, labels
+    return volume, with_objects(labels, told, files.label)
 
 
 def read_image(files: CaseFiles, there: Sequence[str], wanted: Sequence[str] = ()) -> Volume:

@@ -35,6 +35,7 @@ from medseg.data.source import Origin, described, found_in
 from medseg.findings.finding import who
 from medseg.findings.scan import DOUBT_SPACING
 from medseg.io import ReadOptions, read_labels, stem_and_suffix
+from medseg.io.names import instances_beside
 from medseg.io.placement import is_usual
 from medseg.preparation.preparation import Preparation, PreparationSpec
 
@@ -158,7 +159,8 @@ def check(
         found = described(folder, card, complete=False, reading=reading)
     cases, structures = found.files.cases, found.structures
     wanted = tuple(channels) or channels_of(cases, found.known_channels)
-    read = partial(read_on_grid, structures=structures, there=found.known_channels, wanted=wanted)
+    told = card.instances if card else ""
+    read = partial(read_on_grid, structures=structures, there=found.known_channels, wanted=wanted, told=told)
     prepare = Preparation(preparation or PreparationSpec())
     facts: list[CaseFacts] = []
     issues: list[Issue] = []
@@ -211,7 +213,8 @@ def _error(case_id: str, text: str, fault: MedsegError) -> Issue:
 def _of_file(fault: MedsegError, case: CaseFiles) -> Issue:
     """The fault, and which of the case's files has it."""
     named = {str(path): f"channel {name}" for name, path in case.channels.items()}
-    named |= {str(case.label): "labels"} if case.label is not None else {}
+    if case.label is not None:
+        named |= {str(case.label): "labels", str(instances_beside(case.label)): "map of instances"}
     return _error(case.case_id, f"{named.get(fault.source or '', 'image')}: {fault.fault}", fault)
 
 

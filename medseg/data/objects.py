@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from medseg.core.components import components
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, counted
 from medseg.core.volume import Grid, LabelMap
+from medseg.findings.finding import Finding
 from medseg.io import read_labels
 from medseg.io.names import instances_beside
 
@@ -39,31 +40,65 @@ def with_objects(labels: LabelMap, told: Told, path: Path | None) -> LabelMap:
     if told == "values":
         known = labels.array > 0
         return replace(labels, array=known.astype(np.uint8), numbers=np.where(known, labels.array, 0))
-    numbers = numbers_beside(path or Path(), labels.grid)
-    return replace(labels, numbers=numbers.array)
+    numbers = numbers_beside(path or Path(), labels)
+    odds = tuple(found.sentence for found in at_odds(numbers, labels))
+    return replace(labels, numbers=numbers.array, warnings=(*labels.warnings, *odds))
 
 
-def numbers_beside(labels: Path, grid: Grid) -> LabelMap:
-    """The map of numbers beside a label file.
+def numbers_beside(path: Path, labels: LabelMap) -> LabelMap:
+    """The map of numbers beside a label file; of one without labels, the file may be missing.
+
+    Args:
+        path: of the label file.
+        labels: that it holds.
 
     Raises:
         InputError: there is none, or it holds a negative number.
         MedsegError: it cannot be read, or lies on another grid.
     """
-    path = instances_beside(labels)
-    if not path.is_file():
+    beside = instances_beside(path)
+    if beside.is_file():
+        return read_numbers(beside, labels.grid)
+    if labels.array.any():
         raise InputError(
-            f"has no map of instances beside it ({path.name})",
-            source=labels,
+            f"has no map of instances beside it ({beside.name})",
+            source=path,
             hint="write a number for each object to that file, or take their components",
         )
-    return read_numbers(path, grid)
+    return LabelMap(np.zeros(labels.grid.shape, np.uint8), labels.grid, labels.form)
 
 
 def read_numbers(path: Path, grid: Grid) -> LabelMap:
     """A map of numbers; see `numbers_beside`."""
-    numbers = read_labels(path)
+    try:
+        numbers = read_labels(path)
+    except InputError as fault:
+        fault.fault = f"as a map of instances, {fault.fault}"
+        raise
     grid.require(numbers.grid, "segmentation and instances", str(path))
     if (least := int(numbers.array.min())) < 0:
         raise InputError(f"contains the number {least}", source=path, hint="number objects from 1 on")
     return numbers
+
+
+def at_odds(numbers: LabelMap, labels: LabelMap) -> tuple[Finding, ...]:
+    """Doubts where numbers and labels contradict each other; a structure none of whose voxels has a number
+    is one that is not told apart.
+
+    Args:
+        numbers: of the objects.
+        labels: on the same grid.
+    """
+    numbered, labelled = numbers.array > 0, labels.array > 0
+    if labels.ignore is not None:
+        labelled &= labels.array != labels.ignore
+        numbered &= labels.array != labels.ignore
+    told_apart = np.unique(labels.array[numbered & labelled])
+    outside = int((numbered & ~labelled).sum())
+    lacking = int((labelled & ~numbered & (np.isin(labels.array, told_apart) | ~numbered.any())).sum())
+    if not outside and not lacking:
+        return ()
+    said = [f"{counted(outside, 'numbered voxel')} without a label"] if outside else []
+    said += [f"{counted(lacking, 'labelled voxel')} without a number"] if lacking else []
+    text = f"The map of instances does not fit the labels: it has {' and '.join(said)}."
+    return (Finding("instances", "doubt", text, evidence={"outside": outside, "lacking": lacking}),)

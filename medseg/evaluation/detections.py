@@ -17,12 +17,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medseg.core.errors import counted
 from medseg.core.instances import Instance, instance_map
 from medseg.core.numbers import number
 from medseg.core.software import SOFTWARE
 from medseg.core.structures import Structure, StructureSet
 from medseg.core.volume import Grid, LabelMap
+from medseg.findings.finding import Finding, who
 from medseg.metrics import CaseDetections, average_precision, cpm, froc, mean_average_precision
+from medseg.metrics.case import CaseResult
 from medseg.metrics.cohort import BOOTSTRAP_LEAST_N, BOOTSTRAP_SEED, resampled
 from medseg.metrics.detection import FROC_RATES
 from medseg.metrics.export import number_cell, text_cell
@@ -149,6 +152,27 @@ def scores_of(pred: Path | None) -> dict[int, float]:
     return {row.number: row.score for row in rows if row.score is not None}
 
 
+def unscored(pred: Path | None, numbers: tuple[LabelMap, LabelMap] | None) -> tuple[Finding, ...]:
+    """A doubt about objects without a score, where a prediction states scores of others."""
+    scores = scores_of(pred) if numbers is not None else {}
+    if not scores or numbers is None:
+        return ()
+    lacking = set(np.unique(numbers[0].array).tolist()) - {0} - scores.keys()
+    if not lacking:
+        return ()
+    text = f"No score is stated of {counted(len(lacking), 'object')}, which average precision leaves out."
+    return (Finding("scores", "doubt", text, evidence={"objects": len(lacking)}),)
+
+
+def without_scores(cases: Sequence[CaseResult], found: Mapping[str, Found]) -> tuple[str, ...]:
+    """Which cases average precision leaves out, where others state scores."""
+    lacking = [case.case_id for case in cases if case.case_id not in found and not case.failure]
+    if not found or not lacking:
+        return ()
+    said = who(lacking, len(cases))
+    return (f"average precision leaves out {said}, as no scores of the objects lie beside the prediction",)
+
+
 def detections_of(
     pred: Path | None,
     labels: tuple[LabelMap, LabelMap],
@@ -226,9 +250,14 @@ def detection_table(rows: Sequence[DetectionRow]) -> tuple[tuple[str, ...], ...]
     by_name: dict[str, dict[str, DetectionRow]] = {}
     for row in rows:
         by_name.setdefault(row.structure, {})[row.metric] = row
-    head = ("structure", "objects", *SHOWN.values())
+    head = ("structure", "cases", "objects", *SHOWN.values())
     return head, *(
-        (name, str(found["ap_50"].objects), *(number(found[metric].value, 3) for metric in SHOWN))
+        (
+            name,
+            str(found["ap_50"].cases),
+            str(found["ap_50"].objects),
+            *(number(found[metric].value, 3) for metric in SHOWN),
+        )
         for name, found in by_name.items()
     )
 

@@ -11,6 +11,7 @@ from typing import Any
 from medseg.core.errors import GeometryError, InputError, UsageError
 from medseg.core.structures import StructureSet
 from medseg.evaluation import pool, protocols
+from medseg.evaluation.detections import without_scores
 from medseg.evaluation.folder import EvaluationFolder
 from medseg.evaluation.label_names import ignoring, known_values, of_one_kind
 from medseg.evaluation.measure import EvaluationOptions, Measured, Scan, Task, died, measure
@@ -139,12 +140,13 @@ def _evaluation(
     if faults and all(found.case is None or found.case.failure for found in measured):
         raise faults[0]
     cases = tuple(found.case for found in measured if found.case is not None)
+    detections = {case: found.detections for case, found in by_id.items() if found.detections}
     return Evaluation(
         cases,
         tasks[0].structures,
         tasks[0].options,
         {case: found.digests for case, found in by_id.items()},
-        warnings,
+        (*warnings, *without_scores(cases, detections)),
         model,
         title,
         excluded={case: _reason(found) for case, found in by_id.items() if found.case is None},
@@ -154,7 +156,7 @@ def _evaluation(
         },
         stated={case: found.stated for case, found in by_id.items()},
         lesions={case: found.lesions for case, found in by_id.items() if found.case is not None},
-        detections={case: found.detections for case, found in by_id.items() if found.detections},
+        detections=detections,
         pages={case: found.page for case, found in by_id.items() if found.page},
         without_page={case: found.no_page for case, found in by_id.items() if found.no_page},
     )

@@ -210,7 +210,7 @@ def followup(
         apart=apart.names,
         same_grid=one.grid.matches(two.grid),
         noise_known=bool(smallest),
-        findings=ordered((*from_warnings(why_not, "noise"), *_stated_doubts(stated))),
+        findings=ordered((*from_warnings(why_not, "noise"), *apart.lacking, *_stated_doubts(stated))),
         colours={s.name: s.colour for s in structures},
         facts=_facts(stated),
         dates=dates,
@@ -316,14 +316,22 @@ class _Apart:
     labels: tuple[LabelMap, LabelMap]
     instances: tuple[InstanceMap, InstanceMap] | None
     structures: StructureSet
+    lacking: tuple[Finding, ...] = ()
+    """That only one of the two has instances."""
 
     @classmethod
     def of(
         cls, first: tuple[Path, LabelMap], second: tuple[Path, LabelMap], structures: StructureSet
     ) -> _Apart:
         one, two = (stored_instances(*side, structures) for side in (first, second))
-        both = None if one is None or two is None else (one, two)
-        return cls((first[1], second[1]), both, structures)
+        labels = (first[1], second[1])
+        if one is not None and two is not None:
+            return cls(labels, (one, two), structures)
+        if one is None and two is None:
+            return cls(labels, None, structures)
+        without = (first if one is None else second)[0].name
+        text = f"Instances are not followed, as no usable map of instances lies beside {without}"
+        return cls(labels, None, structures, from_warnings([text], "instances"))
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -14,10 +14,10 @@ from medseg.core.digest import hexdigest
 from medseg.core.errors import GridMismatchError, MedsegError, ResourceError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
-from medseg.data.objects import numbers_beside
+from medseg.data.objects import at_odds, numbers_beside
 from medseg.evaluation import protocols
 from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, StoredCase, picture
-from medseg.evaluation.detections import Detected, detections_of
+from medseg.evaluation.detections import Detected, detections_of, unscored
 from medseg.evaluation.pairs import FilePair, read_pair
 from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions, digest_of, read_scan
@@ -180,6 +180,7 @@ def _measured(task: Task, digests: Mapping[str, str]) -> tuple[Measured, Maps]:
     case, lesions, maps = measure_maps(
         maps, task.structures, task.options, case_id=task.pair.case_id, failure=failure
     )
+    case = replace(case, doubts=case.doubts + unscored(task.pair.prediction, maps.numbers))
     found = detections_of(task.pair.prediction, maps[:2], maps.numbers, task.structures)
     return Measured(case, digests, lesions, found, fault), maps
 
@@ -220,6 +221,9 @@ def measure_maps(
         instances=options.instances,
         numbers=None if maps.numbers is None else (maps.numbers[0].array, maps.numbers[1].array),
     )
+    if maps.numbers is not None:
+        own, true = (at_odds(n, m) for n, m in zip(maps.numbers, maps[:2], strict=True))
+        case = replace(case, doubts=case.doubts + own, reference_doubts=case.reference_doubts + true)
     if failure is not None:
         case = replace(case, failure=failure, doubts=())
     maps = Maps(*without_ignored(maps.predicted, maps.reference), maps.numbers)
@@ -240,7 +244,7 @@ def _read(task: Task) -> tuple[Maps, MedsegError | None]:
         reference, predicted = read_pair(pair, structures)
         _require_one_grid(pair, reference, predicted)
         if task.wants_maps and pair.prediction is not None:
-            own = numbers_beside(pair.prediction, reference.grid)
+            own = numbers_beside(pair.prediction, predicted or _nothing(reference))
     except ResourceError:
         raise
     except MedsegError as found:
@@ -252,7 +256,7 @@ def _read(task: Task) -> tuple[Maps, MedsegError | None]:
         predicted = _nothing(reference)
     if not task.wants_maps:
         return Maps(predicted, reference), fault
-    numbers = own or _nothing(reference), numbers_beside(pair.reference, reference.grid)
+    numbers = own or _nothing(reference), numbers_beside(pair.reference, reference)
     return Maps(predicted, reference, numbers), fault
 
 
@@ -337,10 +341,7 @@ def _with_page(
     from medseg.reporting.case.page import case_of, write_page
     from medseg.reporting.drawing.thumbnails import thumbnail_png
 
-    options = ReportOptions(
-        case_id=task.pair.case_id,
-        rule=task.options.rule,
-    )
+    options = ReportOptions(case_id=task.pair.case_id, rule=task.options.rule)
     if task.pair.prediction is not None:
         options = options.with_verdict(stated_verdict(task.pair.prediction))
         if maps.numbers is not None:

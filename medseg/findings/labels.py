@@ -77,7 +77,7 @@ def check_label_map(
     strange = values_without_structure(count, structures)
     volumes = structures.volumes_ml(count, grid)
     if not any(volumes.values()):
-        return (NOTHING_FOUND, *strange)
+        return (_nothing_found(structures), *strange)
     sides = exchanged_sides(labels, grid, structures) if orientation_known else ()
     return (
         *_about_volumes(volumes, structures.at_edge(labels), expected),
@@ -85,6 +85,14 @@ def check_label_map(
         *_components(labels, structures, expected.components),
         *strange,
     )
+
+
+def _nothing_found(structures: StructureSet) -> Finding:
+    """A doubt; where only lesions are looked for, which a healthy patient has none of, a note."""
+    if structures.names != structures.lesions:
+        return NOTHING_FOUND
+    text = f"The model found no {' or '.join(structures.names)} in this scan."
+    return Finding("nothing_found", "note", text, structures.names)
 
 
 def values_without_structure(count: Mapping[int, int], structures: StructureSet) -> tuple[Finding, ...]:

@@ -297,4 +297,7 @@ def _check(spec: ModelSpec, path: str | Path) -> None:
 
 
 def _damaged(path: str | Path, fault: str) -> ModelError:
+    if Path(path).suffix == ".toml":
+        hint = "train it with `medseg train`, and give the model.safetensors of that run"
+        return ModelError("is a recipe, not a model", source=path, hint=hint)
     return ModelError(f"is not a readable model file ({fault})", source=path, hint="copy the file again")

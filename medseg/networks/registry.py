@@ -68,6 +68,11 @@ def build(spec: NetworkSpec) -> Segmenter:
             raise UsageError(f"a network has one {what} channel or more, not {number!r}")
     if not all(map(_is_size, spec.widths)):
         raise UsageError(f"widths must be whole numbers of at least 1, not {spec.widths}")
+    if spec.finds_objects and (more := {SCALES, CRF_RNN} & set(spec.options)):
+        raise UsageError(
+            f"{' and '.join(sorted(more))} cannot be put on top of {spec.name}, which finds objects",
+            hint="leave it out",
+        )
     if CRF_RNN in spec.options:
         from medseg.networks.crf_rnn import CrfRnn
 
@@ -177,6 +182,8 @@ def create(
     """
     if twice := sorted(set(options or {}) & set(further)):
         raise UsageError(f"{', '.join(twice)} is given as an option and as a keyword", hint="give it once")
+    if not isinstance(name, str):
+        raise UsageError(f"a network is chosen by its name, such as 'unet3d', not by {name!r}")
     if isinstance(widths, int):
         raise UsageError(f"widths are the channels of each level, such as (16, 32, 64), not {widths}")
     return build(

@@ -283,7 +283,7 @@ class Job:
                     overwrite=overwrite,
                     inputs=inputs,
                 )
-                if outputs.instances and found.instances:
+                if outputs.instances and found.instances is not None:
                     write_labels(
                         outputs.instances, found.instances.labels, overwrite=overwrite, inputs=inputs
                     )

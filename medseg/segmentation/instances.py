@@ -85,11 +85,21 @@ def stored_instances(seg: Path, labels: LabelMap, structures: StructureSet) -> I
 
     Raises:
         MedsegError: as `read_instances`.
+        InputError: the map of instances was changed since.
     """
     beside = instances_beside(seg)
     summary = usable_summary(summary_path(seg))
     if summary is None or summary.instances is None or not beside.is_file() or not summary.fits(seg):
         return None
     found = read_instances(beside, labels, structures)
+    stated, there = ({row.number: row.voxels for row in rows} for rows in (summary.instances, found.items))
+    if changed := sorted(n for n in stated.keys() | there.keys() if stated.get(n) != there.get(n)):
+        n = changed[0]
+        raise InputError(
+            f"was changed since the prediction: instance {n} has {there.get(n, 0)} voxels, "
+            f"and had {stated.get(n, 0)}",
+            source=beside,
+            hint="predict again, or remove the file, so that instances are left out",
+        )
     scores = {row.number: row.score for row in summary.instances}
     return replace(found, items=tuple(replace(one, score=scores.get(one.number)) for one in found.items))

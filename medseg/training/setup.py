@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from medseg.core.errors import ModelError, SelfCheckError, UsageError
+from medseg.core.errors import ModelError, ResourceError, SelfCheckError, UsageError
 from medseg.core.structures import StructureSet
 from medseg.inference.engines.torch import best_device, find_device, to_graph
 from medseg.instances.detecting import Detecting
@@ -44,12 +44,22 @@ def build_network(spec: NetworkSpec, *, seed: int, device: str, threads: int) ->
         seed: of everything torch draws.
         device: "cpu", "cuda", "cuda:N", "mps" or "auto".
         threads: of the processor; 0 takes what there is.
+
+    Raises:
+        UsageError: see `networks.registry.build`.
+        ResourceError: the memory does not hold its weights.
     """
     if threads:
         torch.set_num_threads(threads)
     keep_memory()
     torch.manual_seed(seed)
-    network = network_registry.build(spec).to(find_device(best_device() if device == "auto" else device))
+    try:
+        network = network_registry.build(spec).to(find_device(best_device() if device == "auto" else device))
+    except RuntimeError as fault:
+        if isinstance(fault, torch.OutOfMemoryError) or "allocate memory" in str(fault):
+            text = f"the weights of {spec.name} with widths {[*spec.widths]} do not fit into memory"
+            raise ResourceError(text, hint="choose smaller network.widths") from None
+        raise
     return network.to(memory_format=MEMORY_FORMATS[spec.spatial_dims])  # type: ignore[call-overload,no-any-return]
 
 

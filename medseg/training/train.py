@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from medseg.core.errors import counted
+from medseg.core.errors import UsageError, counted
 from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet
 from medseg.data.cards import Card, load_card
@@ -307,14 +307,18 @@ def _network(
 
     A recipe at fault is refused before data is read.
     """
-    network = build_network(
-        recipe.network,
-        seed=recipe.training.seed,
-        device=options.team.device(options.device),
-        threads=options.threads,
-    )
-    check_trainable(network, structures, recipe.loss, recipe.training)
-    patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
+    try:
+        network = build_network(
+            recipe.network,
+            seed=recipe.training.seed,
+            device=options.team.device(options.device),
+            threads=options.threads,
+        )
+        check_trainable(network, structures, recipe.loss, recipe.training)
+        patch_maker(recipe, structures, maps, (1.0, 1.0, 1.0))
+    except UsageError as fault:
+        fault.source = fault.source or f"recipe {recipe.name}"
+        raise
     if options.init is None:
         return network, ()
     said = start_from(

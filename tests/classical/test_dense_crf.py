@@ -132,7 +132,7 @@ def test_a_finer_grid_than_there_is_room_for_is_coarser_or_refused(monkeypatch: 
         ({"bilateral_weight": -1.0}, "dense_crf.bilateral_weight must be at least 0, not -1.0"),
         ({"spatial_mm": 0.0}, "dense_crf.spatial_mm must be positive, not 0.0"),
         ({"intensity": math.inf}, "dense_crf.intensity must be positive, not inf"),
-        ({"iterations": 0}, "dense_crf.iterations must be at least 1, not 0"),
+        ({"iterations": 0}, "dense_crf.iterations must be 1 to 100, not 0"),
         ({"channels": ("a", "b", "c")}, "dense_crf.channels must name at most 2, not 3"),
     ],
 )

@@ -85,6 +85,15 @@ def test_a_few_scribbles_alone_find_the_structures(method: str) -> None:
     assert mean_dice(found, labels) > 0.7
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_start_that_lacks_the_structures_is_as_good_as_none(method: str) -> None:
+    image, labels = scene()
+    seeds = scribbled(labels)
+    alone = refine(image, seeds, None, SPACING_MM, method)
+    empty = refine(image, seeds, np.zeros_like(labels), SPACING_MM, method)
+    assert mean_dice(empty, labels) > mean_dice(alone, labels) - 0.05
+
+
 def test_labels_far_from_scribbles_and_nearer_to_scribbles_that_agree_stay() -> None:
     image, labels = scene()
     start = spoilt(labels)
@@ -230,6 +239,13 @@ def test_scribbles_name_structures_of_the_start(
     else:
         done(*words)
         assert nib.load(tmp_path / "scan_refined_seg.nii.gz").dataobj[15, 10, 8] == value % 255
+
+
+def test_an_image_is_no_map_of_scribbles(files: dict[str, Path], tmp_path: Path) -> None:
+    values = np.arange(24 * 20 * 16).reshape(24, 20, 16) % 250
+    image = save(tmp_path / "image.nii.gz", values.astype(np.int16))
+    said = refused(3, "refine", image, "--seeds", image, "-o", tmp_path / "out.nii.gz")
+    assert "image.nii.gz: 100% of the voxels are scribbled, with 249 values" in said
 
 
 def test_settings_that_cannot_be_are_refused(files: dict[str, Path], tmp_path: Path) -> None:

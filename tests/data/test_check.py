@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from commands import done, medseg, refused
 
-from medseg.core.errors import InputError
+from medseg.core.errors import InputError, UsageError
 from medseg.data.cards import load_card
 from medseg.data.cases import of_file
 from medseg.data.check import check
@@ -486,3 +486,29 @@ def test_labels_without_a_scan_are_told_with_their_folder(data: Path) -> None:
     image(data, 2).unlink()
     told = [issue.text for issue in check(data).errors]
     assert told == ["labelsTr/phantom_002.nii.gz is part of no case: it has no image"]
+
+
+def test_maps_of_instances_are_looked_at(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "d", "touching", 3, 0)
+    card = load_card("bodies")
+    assert not [i for i in check(tmp_path / "d", card).issues if "instances" in i.text]
+    one, two, three = sorted((tmp_path / "d" / "labelsTr").glob("*_inst.nii.gz"))
+    change(one, np.zeros_like)
+    change(two, lambda array: array[:, :, :-4])
+    three.unlink()
+    said = {i.case_id: (i.severity, i.text) for i in check(tmp_path / "d", card).issues if i.case_id}
+    kinds = [said[name.name.removesuffix("_inst.nii.gz")] for name in (one, two, three)]
+    assert [severity for severity, _ in kinds] == ["warning", "error", "error"]
+    assert "labels: The map of instances does not fit the labels: it has" in kinds[0][1]
+    assert kinds[1][1].startswith("map of instances: ")
+    assert "has no map of instances beside it" in kinds[2][1]
+
+
+def test_values_that_are_objects_are_no_unknown_labels(tmp_path: Path) -> None:
+    write_phantom_dataset(tmp_path / "d", cases=3, shape=SHAPE)
+    card = load_card("phantom")
+    relist(tmp_path / "d", lambda content: content.update(labels={"background": 0, "left lobe": 1}))
+    one = replace(card, structures=card.structures[:1], instances="values")
+    assert not [i.text for i in check(tmp_path / "d", one).issues if "unknown label" in i.text]
+    with pytest.raises(UsageError, match="makes each label value an object of one structure"):
+        check(tmp_path / "d", replace(card, instances="values"))

@@ -257,7 +257,10 @@ def test_instances_of_both_predictions_are_followed(tmp_path: Path) -> None:
     assert "Core has these instances: " in " ".join(found.sentences())
     assert "<h2>Instances of core</h2>" in found.page()
     (tmp_path / "t1_inst.nii.gz").unlink()
-    assert not followup(tmp_path / "t0_seg.nii.gz", tmp_path / "t1_seg.nii.gz").report.lesions
+    alone = followup(tmp_path / "t0_seg.nii.gz", tmp_path / "t1_seg.nii.gz")
+    assert not alone.report.lesions
+    said = "Instances are not followed, as no usable map of instances lies beside t1_seg.nii.gz."
+    assert said in " ".join(texts(alone))
 
 
 def test_other_grids_are_said_to_be_compared_as_the_scanner_states(tmp_path: Path) -> None:

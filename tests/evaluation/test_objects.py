@@ -88,7 +88,9 @@ def test_objects_with_scores_have_precision_and_sensitivity(tmp_path: Path) -> N
     assert isinstance(again, dict)
     assert again["detection"] == content["detection"]
     shown = done("evaluate", pred, ref, "--instances", "maps", "--no-surface").out
-    assert re.search(r"structure +objects +AP at IoU 0.1 .*CPM\n1 +2 +1.000 +1.000 +1.000 +0.625 ", shown)
+    assert re.search(
+        r"structure +cases +objects +AP at IoU 0.1 .*CPM\n1 +1 +2 +1.000 +1.000 +1.000 +0.625 ", shown
+    )
     table = (out / "detection.csv").read_text().splitlines()
     assert table[0].startswith("structure,metric,value,ci_low,ci_high,objects,cases")
     assert len(table) == 1 + len(rows)
@@ -192,3 +194,58 @@ def test_a_map_with_negative_numbers_is_refused(tmp_path: Path) -> None:
     assert "contains the number -1; number objects from 1 on" in refused(
         3, "evaluate", pred, ref, "--instances", "maps"
     )
+
+
+def test_labels_without_voxels_need_no_map_of_instances(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    save(pred / "a.nii.gz", np.zeros((24, 8, 8), np.uint8))
+    (pred / "a_inst.nii.gz").unlink()
+    content = done("evaluate", pred, ref, "--instances", "maps", "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    (row,) = content["cases"][0]["structures"]
+    assert row["metrics"]["instances_missed"] == 2
+    files(pred, cut=True)
+    (pred / "a_inst.nii.gz").unlink()
+    assert "has no map of instances beside it" in refused(3, "evaluate", pred, ref, "--instances", "maps")
+
+
+def test_numbers_that_contradict_the_labels_are_doubtful(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    words = ("evaluate", pred, ref, "--instances", "maps", "--no-surface")
+    assert "map of instances" not in done(*words).err
+    save(ref / "a_inst.nii.gz", np.zeros((24, 8, 8), np.uint8))
+    said = (
+        "In the reference: The map of instances does not fit the labels: it has 288 labelled voxels without a"
+    )
+    assert said in done(*words).err
+    strict = medseg_command(*words, "--strict")
+    assert strict.code == 3
+    assert said in strict.err
+    shutil.copy(pred / "a_inst.nii.gz", ref / "a_inst.nii.gz")
+    numbers = np.zeros((24, 8, 8), np.uint8)
+    numbers[0:10, 2:6, 2:6] = 1
+    save(ref / "a_inst.nii.gz", numbers)
+    found = done(*words).err
+    assert "it has 32 numbered voxels without a label and 160 labelled voxels without a number" in found
+
+
+def test_what_is_told_apart_nowhere_contradicts_nothing(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=False), files(tmp_path / "ref", cut=False)
+    for folder in (pred, ref):
+        labels = np.zeros((24, 8, 8), np.uint8)
+        labels[2:20, 2:6, 2:6], labels[:, 7, :] = 1, 2
+        save(folder / "a.nii.gz", labels)
+    assert "map of instances" not in done("evaluate", pred, ref, "--instances", "maps", "--no-surface").err
+
+
+def test_cases_and_objects_without_scores_are_said(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
+    stated(pred, {9: 0.9})
+    words = ("evaluate", pred, ref, "--instances", "maps", "--no-surface")
+    assert "No score is stated of 1 object, which average precision leaves out." in done(*words).err
+    stated(pred, {9: 0.9, 4: 0.6})
+    for folder in (pred, ref):
+        for end in ("", "_inst"):
+            shutil.copy(folder / f"a{end}.nii.gz", folder / f"b{end}.nii.gz")
+    said = done(*words).err
+    assert "Average precision leaves out b, as no scores of the objects lie beside the prediction" in said

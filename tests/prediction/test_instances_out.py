@@ -96,3 +96,24 @@ def test_instances_of_another_segmentation_are_refused(folder: Path) -> None:
     nib.save(nib.Nifti1Image(stray, image.affine), folder / "stray.nii.gz")
     line = refused(3, "report", out, scan, "-o", folder / "b.html", "--instances", folder / "stray.nii.gz")
     assert "has 1 instance outside every structure, such as 9" in line
+
+
+def test_a_scan_without_objects_has_a_map_of_instances_too(folder: Path) -> None:
+    scan = min((folder / "data" / "imagesTr").iterdir())
+    none = PostprocessSpec(min_volume_mm3={"lobe": 1e9}, instances=InstancesSpec(("lobe",)))
+    tiny_model(postprocess=none).save(folder / "none.safetensors")
+    done("predict", scan, "-m", folder / "none.safetensors", "-o", folder / "a_seg.nii.gz")
+    assert not read_labels(folder / "a_inst.nii.gz").array.any()
+    assert json.loads((folder / "a_seg.json").read_text())["instances"] == []
+
+
+def test_a_map_of_instances_that_was_changed_is_refused(folder: Path) -> None:
+    scan = min((folder / "data" / "imagesTr").iterdir())
+    done("predict", scan, "-m", folder / "m.safetensors", "-o", folder / "a_seg.nii.gz")
+    path = folder / "a_inst.nii.gz"
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(np.zeros(image.shape, np.uint8), image.affine), path)
+    said = refused(3, "report", folder / "a_seg.nii.gz", scan, "-o", folder / "page.html")
+    assert re.search(
+        r"a_inst.nii.gz: was changed since the prediction: instance 1 has 0 voxels, and had \d+", said
+    )

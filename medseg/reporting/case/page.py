@@ -14,6 +14,7 @@ from medseg.core.software import SOFTWARE
 from medseg.core.structures import StructureSet, value_counts
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.data.label_files import label_values
+from medseg.data.objects import at_odds
 from medseg.findings.finding import Finding, from_warnings, is_doubtful, ordered
 from medseg.findings.labels import Expected, check_label_map, values_without_structure
 from medseg.findings.scan import check_grid
@@ -212,7 +213,8 @@ def case_of(
         case = ReportCase(options.case_id, rows_from_labels(labels.array, labels.grid, structures), raised)
         lesions = lesion_rows(labels.array, None, labels.grid, structures, names, options.rule)
     else:
-        unmeasured = [finding for finding in raised if finding.code not in MEASURED]
+        known_there = against.result.doubts
+        unmeasured = [f for f in raised if f.code not in MEASURED and f not in known_there]
         unmeasured += from_warnings(ignored_nowhere(options.ignore, (against.result,)))
         case, lesions = case_from_result(against.result, structures, flags=unmeasured), against.lesions
     case = replace(
@@ -252,6 +254,8 @@ def _findings(
     """All that the reader of a page must know: what the prediction found, or else what its labels show."""
     found = [*options.findings, *from_warnings((*volume.warnings, *labels.warnings))]
     found += check_grid(volume.grid, orientation_known=known)
+    if options.instances is not None:
+        found += at_odds(options.instances.labels, labels)
     if options.labels_judged:
         found += values_without_structure(value_counts(labels.array), structures)
     else:
