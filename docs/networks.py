@@ -43,10 +43,13 @@ another encoder, neck, context or decoder by name: `options = { encoder = "resne
 In volumes, an encoder's stem keeps the resolution unless `stem = "paper"`.
 
 Two options go on top of any network that finds no objects. `scales = [0.5, 1.0]` looks at the image at
-several scales, blended by attention ([arXiv:2005.10821](https://arxiv.org/abs/2005.10821)) or, with `fusion = "explicit"`, by a softmax
-over the scales ([arXiv:1511.03339](https://arxiv.org/abs/1511.03339)). `crf_rnn = 5` makes five rounds of a
-dense random field its last layer ([arXiv:1502.03240](https://arxiv.org/abs/1502.03240)), for structures that
-exclude one another.
+several scales, blended by attention ([arXiv:2005.10821](https://arxiv.org/abs/2005.10821)) or, with
+`fusion = "explicit"`, by a softmax over the scales
+([arXiv:1511.03339](https://arxiv.org/abs/1511.03339)). `crf_rnn = 5` makes five rounds of a dense random
+field its last layer ([arXiv:1502.03240](https://arxiv.org/abs/1502.03240)), for structures that exclude one
+another.
+
+`medseg networks` lists all names, and `medseg networks NAME` the options of one and what they take.
 
 In the pictures, a block is a module, wide where it has many channels, in the row of its resolution: blue
 keeps the resolution, red lowers it, green raises it, violet sees the whole tile, and yellow gives the scores.

@@ -1,4 +1,4 @@
-"""Precisions of a device, and bfloat16 where there are no instructions for it."""
+"""Precisions of a device, and convolutions that the processor's library computes wrongly or not at all."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 
 ATEN = torch.ops.aten
@@ -27,6 +28,20 @@ def computes_in_bf16(device: torch.device) -> bool:
     if device.type == "cpu":
         return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
     return False
+
+
+class Conv2d(nn.Conv2d):
+    """A 2D convolution; one of a single voxel and a stride reads the voxels it needs, then has no stride.
+
+    The gradient of such weights for few channels writes past its memory in oneDNN 3.12, in torch 2.13, in a
+    channels-last layout: wrong gradients, a crash or an endless loop (oneDNN's issue 6035).
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if max(self.kernel_size) > 1 or max(self.stride) == 1 or self.padding not in ((0, 0), "valid"):
+            return super().forward(input)
+        rows, columns = self.stride
+        return functional.conv2d(input[..., ::rows, ::columns], self.weight, self.bias, groups=self.groups)
 
 
 class RoundedConvolutions(TorchDispatchMode):  # type: ignore[no-untyped-call]

@@ -17,26 +17,12 @@ from torch.nn import functional
 from medseg.core.errors import UsageError, unknown_name
 from medseg.model.spec import Norm, Option
 from medseg.networks import reach
+from medseg.networks.arithmetic import Conv2d
 
 SpatialDims = Literal[2, 3]
 PerAxis = tuple[int, ...]
 
 Build = Callable[..., nn.Module]
-
-
-class Conv2d(nn.Conv2d):
-    """A 2D convolution; one of a single voxel and a stride reads the voxels it needs, then has no stride.
-
-    The gradient of such weights for few channels writes past its memory in oneDNN 3.12, in torch 2.13, in a
-    channels-last layout: wrong gradients, a crash or an endless loop (oneDNN's issue 6035).
-    """
-
-    def forward(self, input: Tensor) -> Tensor:
-        if max(self.kernel_size) > 1 or max(self.stride) == 1 or self.padding not in ((0, 0), "valid"):
-            return super().forward(input)
-        rows, columns = self.stride
-        return functional.conv2d(input[..., ::rows, ::columns], self.weight, self.bias, groups=self.groups)
-
 
 CONV: dict[int, Build] = {2: Conv2d, 3: nn.Conv3d}
 TRANSPOSED: dict[int, Build] = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
@@ -45,12 +31,23 @@ AVERAGE_POOL: dict[int, Build] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 """What convolutions prefer, by the number of spatial axes."""
 
+
+def groups_of(channels: int) -> int:
+    """Groups of a group norm: 8 or fewer, of two channels or more, so that one voxel has moments too.
+
+    >>> groups_of(64), groups_of(8), groups_of(12), groups_of(1)
+    (8, 4, 4, 1)
+    """
+    groups = math.gcd(8, channels)
+    return groups // 2 if groups == channels > 1 else groups
+
+
 BATCH_NORM: dict[int, Build] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 INSTANCE_NORM: dict[int, Build] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 NORM: dict[str, Build] = {
     "batch": lambda dims, channels: BATCH_NORM[dims](channels),
     "instance": lambda dims, channels: INSTANCE_NORM[dims](channels, affine=True),
-    "group": lambda dims, channels: nn.GroupNorm(math.gcd(8, channels), channels),
+    "group": lambda dims, channels: nn.GroupNorm(groups_of(channels), channels),
     "layer": lambda dims, channels: ChannelNorm(channels),
     "none": lambda dims, channels: nn.Identity(),
 }

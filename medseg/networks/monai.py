@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from medseg.core.errors import UsageError
 from medseg.model.spec import NetworkSpec
-from medseg.networks.layers import Conv2d, InputGate, PerAxis, Segmenter, SpatialDims
+from medseg.networks.arithmetic import Conv2d
+from medseg.networks.layers import InputGate, PerAxis, Segmenter, SpatialDims
 from medseg.networks.reach import Reach
 
 PREFIX = "monai:"

@@ -191,7 +191,7 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
     if [*steps] != [*training.patch]:
         return
     alone = _norms_of_one_voxel(network, training.patch)
-    instance = any(isinstance(m, INSTANCE_NORMS) or _of_single_channels(m) for m in alone)
+    instance = any(isinstance(m, INSTANCE_NORMS) for m in alone)
     if not instance and not (training.batch == 1 and any(isinstance(m, BATCH_NORMS) for m in alone)):
         return
     larger = [n + s for n, s in zip(training.patch, steps, strict=True)]
@@ -213,7 +213,7 @@ def _norms_of_one_voxel(network: Segmenter, patch: Sequence[int]) -> list[nn.Mod
         if math.prod(given[0].shape[2:]) == 1:
             found.append(module)
 
-    norms = [m for m in network.modules() if isinstance(m, (*INSTANCE_NORMS, *BATCH_NORMS, nn.GroupNorm))]
+    norms = [m for m in network.modules() if isinstance(m, (*INSTANCE_NORMS, *BATCH_NORMS))]
     hooks = [norm.register_forward_pre_hook(look) for norm in norms]
     channels = next(m.channels for m in network.modules() if isinstance(m, InputGate))
     image = torch.zeros(1, channels, *patch[: network.spatial_dims], device=next(network.parameters()).device)
@@ -228,11 +228,6 @@ def _norms_of_one_voxel(network: Segmenter, patch: Sequence[int]) -> list[nn.Mod
         for hook in hooks:
             hook.remove()
     return found
-
-
-def _of_single_channels(module: nn.Module) -> bool:
-    """Whether this is a group norm of one channel a group, which is an instance norm."""
-    return isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
 
 
 def training_case(

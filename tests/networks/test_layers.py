@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from medseg.model.spec import NetworkSpec
-from medseg.networks.layers import Conv2d
+from medseg.networks.arithmetic import Conv2d
 from medseg.networks.registry import build
 
 
