@@ -27,6 +27,8 @@ from medseg.io.names import (
 )
 
 PREDICTION_ENDING, DICOM_SUFFIX = "_seg", ".dcm"
+FIRST_CHANNEL = "_0000"
+"""Of the name of a scan in nnU-Net's layout, which a prediction of that file keeps."""
 
 LISTED = 5
 """Files that a warning names."""
@@ -178,8 +180,9 @@ def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
 
 
 def _predicted(*stems: str) -> tuple[str, ...]:
-    """What the prediction of a case that goes by these names may be called."""
-    return tuple(dict.fromkeys(name for stem in stems for name in (stem + PREDICTION_ENDING, stem)))
+    """What the prediction of a case that goes by these names, or of its first channel, may be called."""
+    of = [*stems, *(stem + FIRST_CHANNEL for stem in stems if not stem.endswith(FIRST_CHANNEL))]
+    return tuple(dict.fromkeys(name for stem in of for name in (stem + PREDICTION_ENDING, stem)))
 
 
 def _of_several(references: Iterable[_Reference], predictions: Mapping[str, Path]) -> tuple[str, ...]:

@@ -194,3 +194,15 @@ def test_masks_of_one_case_on_both_sides_are_hinted_at(tmp_path: Path) -> None:
     pair = masks(tmp_path / "pred"), masks(tmp_path / "ref")
     hint = "if Left Lung and liver are structures of one case, give the folders that hold each case's folder"
     assert hint in done("evaluate", *pair, "--no-surface").err
+
+
+def test_a_result_of_a_first_channel_belongs_to_its_case(tmp_path: Path) -> None:
+    (tmp_path / "pred").mkdir()
+    (tmp_path / "ref").mkdir()
+    labels = np.zeros((8, 8, 8), np.uint8)
+    labels[2:6, 2:6, 2:6] = 1
+    save(tmp_path / "ref" / "a_01.nii.gz", labels)
+    save(tmp_path / "pred" / "a_01_0000_seg.nii.gz", labels)
+    content = done("evaluate", tmp_path / "pred", tmp_path / "ref", "--no-surface", "--json").json()
+    assert isinstance(content, dict)
+    assert [case["case_id"] for case in content["cases"]] == ["a_01"]
