@@ -157,7 +157,8 @@ class Session:
         from medseg.losses import registry as losses
         from medseg.losses.spec import LossSpec
         from medseg.networks import registry as networks
-        from medseg.training.processor import autocast_dtype, compute_thin_maps_in_f32
+        from medseg.networks.arithmetic import guard_convolutions
+        from medseg.training.processor import autocast_dtype
         from medseg.training.sampling import PatchSampler
         from medseg.training.schedule import AveragedWeights, build_optimizer
         from medseg.training.spec import TrainingSpec
@@ -190,8 +191,8 @@ class Session:
             spacing_mm=recipe["preparation"]["spacing_mm"],
         )
         self.dtype = autocast_dtype(self.device, self.spec.precision)
-        if self.dtype is not None and self.device.type == "cpu":
-            compute_thin_maps_in_f32(self.network)
+        if self.dtype is not None:
+            guard_convolutions(self.network)
         self.optimizer = build_optimizer(self.network, self.spec)
         self.averaged = AveragedWeights(self.network, self.spec.ema_decay)
         self.step, self.seconds, self.loss, self.frozen = 0, 0.0, math.nan, False

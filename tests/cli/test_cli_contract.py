@@ -52,6 +52,7 @@ VERBS = (
     "convert",
     "augment",
     "info",
+    "networks",
     "export",
     "phantom",
     "demo",
