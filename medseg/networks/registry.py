@@ -68,7 +68,7 @@ def build(spec: NetworkSpec) -> Segmenter:
             raise UsageError(f"a network has one {what} channel or more, not {number!r}")
     if not all(map(_is_size, spec.widths)):
         raise UsageError(f"widths must be whole numbers of at least 1, not {spec.widths}")
-    if spec.finds_objects and (more := {SCALES, CRF_RNN} & set(spec.options)):
+    if spec.name in DETECTORS and (more := {SCALES, CRF_RNN} & set(spec.options)):
         raise UsageError(
             f"{' and '.join(sorted(more))} cannot be put on top of {spec.name}, which finds objects",
             hint="leave it out",
