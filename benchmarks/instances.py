@@ -47,6 +47,8 @@ from medseg.metrics import CaseDetections
 from medseg.metrics.detection import FROC_RATES
 from medseg.model.file import load_model
 from medseg.model.spec import DETECTORS
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.objects import LEAST_SCORE
 from medseg.segmentation.segmenter import Segmenter
 from medseg.training.recipe import load_recipe
 
@@ -214,7 +216,8 @@ def large(options: argparse.Namespace) -> dict[str, Any]:
 def told(run: Path, cases: Sequence[tuple[Volume, LabelMap]], values: Sequence[int]) -> tuple[Found, float]:
     """The objects that the network of a run finds, and those of its label map; seconds a scan."""
     model = load_model(run / "model.safetensors")
-    finds, labels = Segmenter([model]), Segmenter([model])
+    every = SegmenterOptions(least_score=LEAST_SCORE)  # of precision and FROC
+    finds, labels = Segmenter([model], every), Segmenter([model])
     labels.finder = None
     found: Found = {"network": [], **{way: [] for way in DEPTHS_MM}}
     start = time.monotonic()

@@ -93,6 +93,7 @@ def derived(found: dict[str, Any]) -> dict[str, Any]:
         "least_gain": min(found["brain_kinds"]["gain"].values()),
         "least_mask": min(masks),
         "largest_mask": max(masks),
+        "least_bf16": min(found["inference_end_to_end_bf16"]["bf16"]["dice with f32"].values()),
         "largest_window": max(s["largest_difference"] for s in found["tiling"]["sliding_window"]["settings"]),
         "oracle_failures": len(found["metrics_oracles"]["failures"]),
         "faults_flagged": sum(flags["faults_flagged"].values()),

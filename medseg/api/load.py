@@ -25,6 +25,7 @@ def load(
     refine: bool | None = None,
     prune: int = 0,
     scales: Sequence[float] = (),
+    least_score: float | None = None,
     keep_probabilities: bool = False,
     observe: bool = False,
     force: bool = False,
@@ -43,6 +44,8 @@ def load(
         refine: follow the intensities of the scan; None does what the model says.
         prune: level a UNet++ is cut down to; 0 for the whole.
         scales: average over the scan made so many times larger, such as (0.9, 1, 1.1).
+        least_score: of an object that a network finds, in [0, 1]: less sure ones are left out; None does what
+            the model says.
         keep_probabilities: keep the probabilities of the whole scan in the result.
         observe: find features and the promised Dice, even for a model that was not calibrated.
         force: take a scan whose intensities look rescaled, with a warning.
@@ -75,6 +78,7 @@ def load(
         refine=refine,
         prune=prune,
         scales=tuple(scales),
+        least_score=least_score,
         keep_probabilities=keep_probabilities,
         observe=observe,
         force=force,

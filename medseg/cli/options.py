@@ -212,6 +212,15 @@ Scales = Annotated[
     str,
     typer.Option("--scales", help="Average over the scan at these scales, such as 0.9,1,1.1 (slower)."),
 ]
+LeastScore = Annotated[
+    float | None,
+    typer.Option(
+        "--least-score",
+        min=0,
+        max=1,
+        help="Leave out objects that are found with a lower score. Default: the setting of the model.",
+    ),
+]
 Probabilities = Annotated[
     bool, typer.Option("--probabilities", help="Also write the probability of each structure.")
 ]

@@ -38,6 +38,7 @@ def command(
     refine: opt.Refine = None,
     prune: opt.Prune = 0,
     scales: opt.Scales = "",
+    least_score: opt.LeastScore = None,
     probabilities: opt.Probabilities = False,
     report: opt.Report = False,
     report_file: opt.ReportFile = None,
@@ -64,13 +65,13 @@ def command(
     from medseg.prediction.predict import dry_run as plan
     from medseg.prediction.predict import predict, refuse_failed
 
-    settings = _settings(device, engine, precision, threads, max_memory, tta, refine, prune, scales)
+    ran = (device, engine, precision, threads, max_memory, tta, refine, prune, scales, least_score)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard), bids)
     kind = cast("SegmentationKind", _one_of("--dicom-seg", dicom_seg, ("binary", "labelmap")))
     options = PredictOptions(reading, _names(channels), *kept, dicom_seg=kind)
     outcomes: list[Outcome] = []
-    segmenter = _loader(model, quiet, keep_probabilities=probabilities, force=force, **settings)
+    segmenter = _loader(model, quiet, keep_probabilities=probabilities, force=force, **_settings(*ran))
     told, aloud = partial(_tell, outcomes, quiet, verbose), (lambda _: None) if quiet else say
     if dry_run:
         plans = plan(inputs, segmenter, out, options, told, scheduler, aloud)
@@ -95,6 +96,7 @@ def _settings(
     refine: bool | None,
     prune: int,
     scales: str,
+    least_score: float | None,
 ) -> dict[str, Any]:
     """How the models run, as `SegmenterOptions` takes it."""
     return {
@@ -107,6 +109,7 @@ def _settings(
         "refine": refine,
         "prune": prune,
         "scales": opt.numbers("--scales", scales),
+        "least_score": least_score,
     }
 
 

@@ -276,7 +276,7 @@ def _say_lines(text: str) -> None:
 
 
 def _tell_result(done: _Done, team: Team, *, as_json: bool, quiet: bool) -> None:
-    from medseg.evaluation.scores import cohort_table
+    from medseg.evaluation.scores import cohort_table, instance_table
     from medseg.metrics.cohort import summarise
 
     if not team.leads:
@@ -287,7 +287,11 @@ def _tell_result(done: _Done, team: Team, *, as_json: bool, quiet: bool) -> None
     if not quiet:
         say(done.told)
     if done.validation:
-        result(table(cohort_table(summarise(done.validation))))
+        rows = summarise(done.validation)
+        result(table(cohort_table(rows)))
+        if any(row.metric == "pq" for row in rows):
+            result("")
+            result(table(instance_table(rows)))
 
 
 def _tell(epoch: Epoch) -> None:

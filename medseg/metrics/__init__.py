@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from medseg.metrics.detection import (
         CaseDetections,
         average_precision,
+        best_threshold,
         cpm,
         froc,
         mean_average_precision,
@@ -68,6 +69,7 @@ __all__ = [
     "Value",
     "assd",
     "average_precision",
+    "best_threshold",
     "box_giou",
     "box_iou",
     "cosine",
@@ -118,6 +120,7 @@ __getattr__, __dir__ = lazy(
         "hd95": "medseg.metrics.functions_surface",
         "jaccard": "medseg.metrics.functions",
         "masd": "medseg.metrics.functions_surface",
+        "best_threshold": "medseg.metrics.detection",
         "mean_average_precision": "medseg.metrics.detection",
         "non_max_suppression": "medseg.metrics.boxes",
         "nsd": "medseg.metrics.functions_surface",

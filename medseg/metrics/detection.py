@@ -221,6 +221,31 @@ def froc(
 
 
 @hinted
+def best_threshold(cases: Iterable[CaseDetections], *, least_overlap: float) -> float:
+    """The score from which objects are best taken: of the highest F1 = 2 TP / (objects found + references).
+
+    It lies half-way to the next lower score; NaN where nothing is hit.
+
+    Args:
+        cases, least_overlap: see `average_precision`.
+
+    >>> from medseg import metrics
+    >>> boxes, scores = [[0, 0, 2, 2], [4, 4, 5, 5], [7, 7, 9, 9]], [0.9, 0.8, 0.3]
+    >>> case = metrics.CaseDetections.of_boxes(boxes, scores, boxes[:2])
+    >>> round(metrics.best_threshold([case], least_overlap=0.5), 4)
+    0.55
+    """
+    scores, hits, references = _pooled(cases, least_overlap, None, None)
+    if not hits.any():
+        return math.nan
+    last = np.flatnonzero(np.diff(scores, append=-math.inf))
+    f1 = 2 * np.cumsum(hits)[last] / (last + 1 + references)
+    at = int(np.argmax(f1))
+    lower = scores[last[at] + 1] if last[at] + 1 < len(scores) else scores[last[at]]
+    return float((scores[last[at]] + lower) / 2)
+
+
+@hinted
 def cpm(cases: Iterable[CaseDetections], *, least_overlap: float, size_ml: Sizes | None = None) -> float:
     """Competition performance metric: the mean sensitivity at 1/8, 1/4, 1/2, 1, 2, 4 and 8 false positives.
 

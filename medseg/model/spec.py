@@ -120,6 +120,16 @@ class InferenceSpec:
     flips: tuple[tuple[int, ...], ...] = ()
 
 
+def require_score(score: float | None, what: str) -> None:
+    """Refuse a score that is none.
+
+    Raises:
+        UsageError: it is not in [0, 1].
+    """
+    if score is not None and not 0 <= score <= 1:
+        raise UsageError(f"{what} must be in [0, 1], not {score}")
+
+
 @dataclass(frozen=True)
 class PostprocessSpec:
     """What is done to the probabilities, and to the labels of each structure; nothing by default.
@@ -136,9 +146,11 @@ class PostprocessSpec:
         dense_crf: a random field of all pairs of voxels, on the probabilities; None for none.
         grid_crf: a random field of neighbouring voxels, likewise, after the dense one.
         instances: how the single objects of structures are told apart, last; None where they are not.
+        least_score: of an object that a network finds, below which it is left out; None in a recipe for the
+            score that serves the selection cases best.
 
     Raises:
-        UsageError: a volume is not a positive number.
+        UsageError: a volume is not a positive number, or a score is not in [0, 1].
     """
 
     largest_component: tuple[str, ...] = ()
@@ -149,8 +161,10 @@ class PostprocessSpec:
     dense_crf: DenseCrfSpec | None = left_out()
     grid_crf: GridCrfSpec | None = left_out()
     instances: InstancesSpec | None = left_out()
+    least_score: float | None = left_out()
 
     def __post_init__(self) -> None:
+        require_score(self.least_score, "postprocess.least_score")
         for name, volume in self.min_volume_mm3.items():
             if not 0 < volume < float("inf"):
                 raise UsageError(f"the smallest volume of {name!r} must be positive, not {volume} mm3")

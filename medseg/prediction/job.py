@@ -173,6 +173,7 @@ class Job:
                 ran.refine,
                 reading.content() | {"series": _hidden(reading.series)},
                 ran.scales,
+                ran.least_score,
             ),
             self.options.dicom_seg if self.options.dicom else None,
             Software("medseg", __version__),

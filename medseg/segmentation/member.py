@@ -11,6 +11,7 @@ from medseg.inference import engines
 from medseg.inference.engines.base import EngineName, Precision
 from medseg.inference.predictor import Predictor
 from medseg.model.file import Model
+from medseg.model.spec import require_score
 from medseg.preparation.preparation import Preparation, PreparationSpec
 from medseg.segmentation.cascade import CascadePreparation
 
@@ -34,6 +35,8 @@ class SegmenterOptions:
         prune: level a UNet++ is cut down to; 0 for the whole.
         scales: average over the scan made so many times larger; empty looks at it once, as it is. What the
             verdict says of the networks' confidence is that of the first.
+        least_score: of an object that a network finds, below which it is left out; None takes the setting of
+            the model.
         keep_probabilities: keep the probabilities of the whole scan in the result.
         observe: find features and the promised Dice, even for a model that was not calibrated.
         force: take a scan whose intensities look rescaled, with a warning.
@@ -48,11 +51,13 @@ class SegmenterOptions:
     refine: bool | None = None
     prune: int = 0
     scales: tuple[float, ...] = ()
+    least_score: float | None = None
     keep_probabilities: bool = False
     observe: bool = False
     force: bool = False
 
     def __post_init__(self) -> None:
+        require_score(self.least_score, "least_score")
         fit = all(1 / MOST_SCALE <= scale <= MOST_SCALE for scale in self.scales)
         if not fit or len(set(self.scales)) < len(self.scales):
             raise UsageError(

@@ -25,17 +25,22 @@ if TYPE_CHECKING:
 Labels = NDArray[np.integer[Any]]
 
 
+LEAST_SCORE = 0.05
+"""Of an object, where neither model nor user says another: all that average precision looks at."""
+
+
 class ObjectFinder:
     """Finds the objects of a scan by the networks of models, with torch on the processor.
 
     Args:
         models: whose networks find objects, and which prepare scans alike.
+        least_score: of an object; None takes the setting of the first model.
 
     Raises:
         ModelError: one finds none, or prepares scans otherwise.
     """
 
-    def __init__(self, models: Sequence[Model]) -> None:
+    def __init__(self, models: Sequence[Model], least_score: float | None = None) -> None:
         from medseg.inference.engines.torch import built  # slow to import
 
         first = models[0].spec
@@ -49,6 +54,8 @@ class ObjectFinder:
                 )
         self.networks = [built(model).eval() for model in models]
         self.specs = [model.spec for model in models]
+        told = first.postprocess.least_score if least_score is None else least_score
+        self.least_score = LEAST_SCORE if told is None else told
 
     def __call__(self, prepared: Prepared) -> tuple[NDArray[np.uint32], list[Located]]:
         """Numbers from 1 on the scan's grid in RAS+ order, and the object of each."""
@@ -57,7 +64,8 @@ class ObjectFinder:
 
         pairs = zip(self.networks, self.specs, strict=True)
         seen = [located(network, prepared.array, spec) for network, spec in pairs]
-        numbers, found = painted(joined(seen), prepared.array.shape[1:])
+        sure = [one for one in joined(seen) if one.score >= self.least_score]
+        numbers, found = painted(sure, prepared.array.shape[1:])
         whole = np.zeros(prepared.oriented_shape, np.uint32)
         whole[prepared.box.slices] = resample_labels(numbers, prepared.box.shape)
         return whole, found

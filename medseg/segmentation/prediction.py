@@ -32,6 +32,7 @@ SCHEMA = "medseg.prediction/1"
 
 TITLES = {
     "engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement", "scales": "scales",
+    "least_score": "least score of objects",
 }  # fmt: skip
 """What settings are called."""
 
@@ -80,6 +81,7 @@ class Settings:
     refine: bool | None = None
     reading: Mapping[str, Any] = field(default_factory=dict)
     scales: tuple[float, ...] = left_out(())
+    least_score: float | None = left_out()
 
     def in_words(self) -> dict[str, str]:
         """The settings that were chosen, by title; not what the file decides.
@@ -92,6 +94,8 @@ class Settings:
         chosen |= {name: "yes" if on else "no" for name, on in switches.items() if on is not None}
         if self.scales:
             chosen["scales"] = ", ".join(f"{scale:g}" for scale in self.scales)
+        if self.least_score is not None:
+            chosen["least_score"] = f"{self.least_score:g}"
         return {TITLES[name]: words for name, words in chosen.items()}
 
 

@@ -77,7 +77,8 @@ class Segmenter:
         scaled = [at_scale(model, scale) for model in self.models for scale in self.options.scales or (1.0,)]
         self.members = [Member(model, self.options) for model in scaled]
         self.refinement = self._refinement()
-        self.finder = ObjectFinder(self.models) if first.network.finds_objects else None
+        finds, least = first.network.finds_objects, self.options.least_score
+        self.finder = ObjectFinder(self.models, least) if finds else None
 
     def __repr__(self) -> str:
         names = ", ".join(model.spec.name for model in self.models)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,10 +13,13 @@ from torch import Tensor, nn
 from medseg.core.structures import StructureSet
 from medseg.instances.objects import OBJECT, indices_of
 from medseg.instances.painting import painted
-from medseg.metrics import CaseDetections, mean_average_precision
+from medseg.metrics import CaseDetections, best_threshold, mean_average_precision
 from medseg.model.spec import ModelSpec
-from medseg.segmentation.objects import located
+from medseg.segmentation.objects import LEAST_SCORE, located
 from medseg.training.batch import TrainingCase
+
+LEAST_IOU = 0.1
+"""Of a hit that counts for the score from which objects are taken."""
 
 
 class ObjectValidator:
@@ -35,6 +39,16 @@ class ObjectValidator:
 
     def __call__(self, weights: Mapping[str, Tensor]) -> dict[str, float]:
         """AP over IoU from 0.1 to 0.5 per structure; NaN for a structure without an object."""
+        return {name: mean_average_precision(cases) for name, cases in self._detections(weights).items()}
+
+    def least_score(self, weights: Mapping[str, Tensor]) -> float:
+        """The score from which objects of any structure are best taken; that of all where none is right."""
+        every = [case for cases in self._detections(weights).values() for case in cases]
+        best = best_threshold(every, least_overlap=LEAST_IOU)
+        return LEAST_SCORE if math.isnan(best) else round(max(best, LEAST_SCORE), 4)
+
+    def _detections(self, weights: Mapping[str, Tensor]) -> dict[str, list[CaseDetections]]:
+        """What is found of each structure in each case."""
         self.network.load_state_dict(dict(weights))
         self.network.eval()
         found: dict[str, list[CaseDetections]] = {name: [] for name in self.structures.names}
@@ -51,7 +65,7 @@ class ObjectValidator:
                 scores = [kept[n - 1].score for n in own]
                 detected = renumbered(numbers, own)
                 found[name].append(CaseDetections.of_masks(detected, scores, true))
-        return {name: mean_average_precision(cases) for name, cases in found.items()}
+        return found
 
 
 def renumbered(numbers: NDArray[np.uint32], own: Sequence[int]) -> NDArray[np.uint32]:

@@ -12,6 +12,7 @@ import numpy as np
 from medseg.core.errors import SelfCheckError, counted
 from medseg.core.software import SOFTWARE
 from medseg.core.structures import IGNORED
+from medseg.core.volume import LabelMap
 from medseg.data.cards import Card
 from medseg.data.cases import PreparedCase, Reader, is_whole
 from medseg.data.layouts import CaseFiles
@@ -21,19 +22,22 @@ from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.metrics.cohort import summarise
 from medseg.metrics.counts import joint_counts
+from medseg.metrics.instances import InstanceRule
 from medseg.metrics.overlap import dice
 from medseg.model.evidence import Confidence, EngineAgreement, Evidence, Score, SpacingRange, VolumeRange
 from medseg.model.file import Model
 from medseg.model.provenance import CaseCounts, Provenance
-from medseg.model.spec import ModelSpec, WeightType
+from medseg.model.spec import ModelSpec, PostprocessSpec, WeightType
 from medseg.reporting.drawing.thumbnails import thumbnail_png
 from medseg.segmentation.calibration import calibrated, observed
 from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.result import Segmentation
 from medseg.segmentation.segmenter import Segmenter
 from medseg.segmentation.verdict import ConfidenceTally
 from medseg.training.ending import COMPARED_CASES
 from medseg.training.largest import Gains, gains_of
 from medseg.training.loop import Trainer
+from medseg.training.object_validation import ObjectValidator
 from medseg.training.processor import return_memory
 from medseg.training.recipe import MetricsSpec, Recipe
 from medseg.training.setup import best_of
@@ -95,7 +99,8 @@ def package(
         seconds=round(trainer.progress.seconds),
         selection_dice=round(trainer.progress.best, 4) if trainer.measure == "Dice" else None,
     )
-    model = Model(replace(spec, training=training), weights, graph, coarse=coarse)
+    spec = replace(spec, training=training, postprocess=_with_least_score(spec.postprocess, trainer))
+    model = Model(spec, weights, graph, coarse=coarse)
     agreement, sure = _agreement(model, cases[:COMPARED_CASES], threads or None)
     evidence = Evidence(
         engines=agreement,
@@ -104,6 +109,13 @@ def package(
         spacing_mm=spacing_mm or _spacing_range(cases),
     )
     return replace(model, spec=replace(model.spec, evidence=evidence))
+
+
+def _with_least_score(given: PostprocessSpec, trainer: Trainer) -> PostprocessSpec:
+    """With the score from which objects are taken, where a network finds such and the recipe says none."""
+    if given.least_score is not None or not isinstance(trainer.validate, ObjectValidator):
+        return given
+    return replace(given, least_score=trainer.validate.least_score(trainer.best_weights()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,6 +162,7 @@ def measure(
                 segmenter.structures,
                 tolerance_mm=metrics.tolerance_mm,
                 case_id=case.case_id,
+                **_objects(found, reference),
             )
         )
         gains.append(gains_of(found.labels, reference, segmenter.structures))
@@ -167,8 +180,16 @@ def measure(
     return Measured(replace(model, spec=spec), tuple(results), thumbnails, tuple(gains))
 
 
+def _objects(found: Segmentation, reference: LabelMap) -> dict[str, Any]:
+    """What `evaluate_case` takes to measure objects one by one, where both sides tell them apart."""
+    if found.instances is None or reference.numbers is None:
+        return {}
+    numbers = (found.instances.labels.array, reference.numbers)
+    return {"instances": InstanceRule(of="maps"), "numbers": numbers}
+
+
 def _scores(results: Sequence[CaseResult]) -> tuple[Score, ...]:
-    kept = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_diff_ml")
+    kept = ("dice", "hd95_mm", "assd_mm", "nsd", "volume_diff_ml", "pq")
     return tuple(
         Score(
             structure=row.structure,

@@ -100,6 +100,29 @@ def test_it_trains_and_its_model_predicts(folder: Path, told: str) -> None:
     assert np.array_equal(labels.array > 0, numbers.array > 0)
 
 
+def test_objects_are_left_out_below_a_score_that_training_or_user_chose(folder: Path) -> None:
+    (folder / "card.toml").write_text(CARD.format(told="components"))
+    (folder / "r.toml").write_text(RECIPE.format(share=0.3))
+    run = folder / "run"
+    ran = done("train", folder / "r.toml", "--data", folder / "data", "-o", run, "--fold", 0, "--threads", 1)
+    assert re.search(r"Structure +PQ +SQ +RQ +Matched +Missed +Extra\n", ran.out)
+    spec = load_model(run / "model.safetensors").spec
+    assert spec.postprocess.least_score is not None
+    assert {score.metric for score in spec.evidence.validation or ()} >= {"dice", "pq"}
+    scan, counts = folder / "data" / "imagesTr" / "b_0_0000.nii.gz", []
+    for least in (0, 0.2, 1):
+        words = ("predict", scan, "-m", run, "-o", folder / "a_seg.nii.gz", "--overwrite")
+        done(*words, "--least-score", least)
+        content = json.loads((folder / "a_seg.json").read_text())
+        counts.append(len(content["instances"]))
+        assert all(one["score"] >= least for one in content["instances"])
+        assert content["provenance"]["settings"]["least_score"] == least
+    assert counts[0] >= counts[1] >= counts[2] == 0
+    assert not read_labels(folder / "a_seg.nii.gz").array.any()
+    assert not read_labels(folder / "a_inst.nii.gz").array.any()
+    assert "--least-score" in refused(2, "predict", scan, "-m", run, "--least-score", 1.5)
+
+
 def test_a_map_of_numbers_that_is_lacking_is_named(folder: Path) -> None:
     (folder / "card.toml").write_text(CARD.format(told="file"))
     (folder / "r.toml").write_text(RECIPE.format(share=0.0))

@@ -178,3 +178,14 @@ def test_what_makes_no_sense_is_refused() -> None:
         metrics.average_precision([HAND], least_overlap=0.5, size_ml=(0, 1))
     with pytest.raises(TypeError, match="did you mean 'least_overlap'"):
         metrics.froc([HAND], least_iou=0.5)  # type: ignore[call-arg]
+
+
+def test_objects_are_best_taken_from_the_score_of_the_highest_f1() -> None:
+    truth = [[0, 0, 2, 2], [4, 4, 6, 6], [8, 8, 9, 9]]
+    found = [truth[0], [20, 20, 21, 21], truth[1], [30, 30, 31, 31], [40, 40, 41, 41]]
+    case = metrics.CaseDetections.of_boxes(found, [0.9, 0.8, 0.7, 0.6, 0.1], truth)
+    # F1 from 0.9: 2/4, from 0.8: 2/5, from 0.7: 4/6, from 0.6: 4/7, from 0.1: 4/8
+    assert metrics.best_threshold([case], least_overlap=0.5) == pytest.approx(0.65)
+    assert math.isnan(metrics.best_threshold([], least_overlap=0.5))
+    alone = metrics.CaseDetections.of_boxes(found[1:2], [0.8], truth)
+    assert math.isnan(metrics.best_threshold([alone], least_overlap=0.5))

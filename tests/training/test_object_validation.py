@@ -65,6 +65,17 @@ def test_the_checkpoint_is_chosen_by_objects_that_are_found() -> None:
     assert both == {"lesion": 1.0, "cyst": 1.0}
 
 
+def test_the_score_from_which_objects_are_taken_serves_the_selection_cases_best() -> None:
+    spec = model_spec(structures=NAMES)
+    spec = replace(spec, inference=replace(spec.inference, tile=(24, 24, 24)))
+    places = ((1, (2, 2, 2)), (1, (14, 14, 14)))
+    judge = ObjectValidator(Seen(), spec, [case(*places)])
+    assert judge.least_score(Seen().state_dict()) == 0.5
+    assert ObjectValidator(Seen(), spec, []).least_score(Seen().state_dict()) == 0.05
+    nothing = ObjectValidator(Seen(), spec, [case(*places, seen=0)])
+    assert nothing.least_score(Seen().state_dict()) == 0.05
+
+
 def test_an_object_of_which_a_patch_holds_less_than_half_teaches_nothing() -> None:
     whole = case((1, (2, 2, 2)), (1, (14, 14, 14)))
     assert sorted(whole.sizes.values()) == [64, 64]
