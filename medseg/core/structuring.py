@@ -161,16 +161,14 @@ def _items(kind: type, item: Callable[[Any], Any], value: Any) -> Any:
 
 
 def _fixed(items: tuple[Callable[[Any], Any], ...], value: Any) -> tuple[Any, ...]:
-    if not isinstance(value, LISTS) or len(value) > len(items):
+    if not isinstance(value, LISTS) or len(value) != len(items):
         raise _must_be(f"a list of {len(items)}", value)
     done: list[Any] = []
     try:
-        for item, inner in zip(items, value, strict=False):
+        for item, inner in zip(items, value, strict=True):
             done.append(item(inner))
     except Misfit as fault:
         raise fault.within(len(done)) from None
-    if len(done) < len(items):
-        raise Misfit("is missing").within(len(done))
     return tuple(done)
 
 

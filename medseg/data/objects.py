@@ -70,11 +70,7 @@ def numbers_beside(path: Path, labels: LabelMap) -> LabelMap:
 
 def read_numbers(path: Path, grid: Grid) -> LabelMap:
     """A map of numbers; see `numbers_beside`."""
-    try:
-        numbers = read_labels(path)
-    except InputError as fault:
-        fault.fault = f"as a map of instances, {fault.fault}"
-        raise
+    numbers = read_labels(path)
     grid.require(numbers.grid, "segmentation and instances", str(path))
     if (least := int(numbers.array.min())) < 0:
         raise InputError(f"contains the number {least}", source=path, hint="number objects from 1 on")

@@ -149,7 +149,7 @@ def scores_of(pred: Path | None) -> dict[int, float]:
     """The scores that a prediction states of its instances, by their numbers; empty where it states none."""
     summary = None if pred is None else usable_summary(summary_path(pred))
     rows = () if summary is None else summary.instances or ()
-    return {row.number: row.score for row in rows if row.score is not None}
+    return {row.number: row.score for row in rows if row.score is not None and 0 <= row.score <= 1}
 
 
 def unscored(pred: Path | None, numbers: tuple[LabelMap, LabelMap] | None) -> tuple[Finding, ...]:

@@ -15,7 +15,7 @@ from medseg.evaluation.detections import without_scores
 from medseg.evaluation.folder import EvaluationFolder
 from medseg.evaluation.label_names import ignoring, known_values, of_one_kind
 from medseg.evaluation.measure import EvaluationOptions, Measured, Scan, Task, died, measure
-from medseg.evaluation.pairs import has_several, pair_files, references_of
+from medseg.evaluation.pairs import FilePair, has_several, pair_files, references_of
 from medseg.evaluation.result import Evaluation, settings_content
 from medseg.io import ReadOptions
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere
@@ -136,6 +136,7 @@ def _evaluation(
         MedsegError: no prediction could be measured.
     """
     by_id = {task.pair.case_id: found for task, found in zip(tasks, measured, strict=True)}
+    pairs = {task.pair.case_id: task.pair for task in tasks}
     faults = [found.fault for found in measured if found.fault is not None]
     if faults and all(found.case is None or found.case.failure for found in measured):
         raise faults[0]
@@ -149,7 +150,7 @@ def _evaluation(
         (*warnings, *without_scores(cases, detections)),
         model,
         title,
-        excluded={case: _reason(found) for case, found in by_id.items() if found.case is None},
+        excluded={case: _reason(found, pairs[case]) for case, found in by_id.items() if found.case is None},
         files={
             t.pair.case_id: (t.pair.reference.name, t.pair.prediction.name if t.pair.prediction else "")
             for t in tasks
@@ -162,13 +163,13 @@ def _evaluation(
     )
 
 
-def _reason(found: Measured) -> str:
+def _reason(found: Measured, pair: FilePair) -> str:
     """Why a case could not be measured."""
     fault = found.fault
+    if fault is None:
+        return ""
     of_file = isinstance(fault, InputError | GeometryError)
-    return (
-        f"the reference cannot be used: {fault.fault}" if of_file and fault else fault.fault if fault else ""
-    )
+    return f"the reference cannot be used: {pair.said(fault)}" if of_file else fault.fault
 
 
 def _measured(tasks: Sequence[Task], workers: int, progress: Progress | None) -> list[Measured]:

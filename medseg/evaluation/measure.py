@@ -176,7 +176,7 @@ def _measured(task: Task, digests: Mapping[str, str]) -> tuple[Measured, Maps]:
     if task.pair.prediction is None:
         failure = MISSING
     elif fault is not None:
-        failure = UNUSABLE + fault.fault
+        failure = UNUSABLE + task.pair.said(fault)
     case, lesions, maps = measure_maps(
         maps, task.structures, task.options, case_id=task.pair.case_id, failure=failure
     )

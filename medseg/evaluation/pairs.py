@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from medseg.core.errors import InputError, UsageError, counted, listed
+from medseg.core.errors import InputError, MedsegError, UsageError, counted, listed
 from medseg.core.structures import StructureSet, from_labels
 from medseg.core.volume import Grid, LabelMap
 from medseg.data.bids import may_be_of_one_scan, segmentations
@@ -50,6 +50,13 @@ class FilePair:
     prediction: Path | None
     relabel: Mapping[int, int] = field(default_factory=dict)
     reading: ReadOptions = field(default_factory=ReadOptions)
+
+    def said(self, fault: MedsegError) -> str:
+        """A fault of one of its files, with the name of a file that lies beside these two."""
+        own = (self.reference, self.prediction)
+        if fault.source is None or any(str(path) == str(fault.source) for path in own):
+            return fault.fault
+        return f"{Path(fault.source).name} {fault.fault}"
 
 
 def references_of(pred: Path, ref: Path | None) -> Path:

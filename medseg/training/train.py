@@ -51,6 +51,10 @@ from medseg.training.transfer import Wanted, start_from
 
 Say = Callable[[str], None]
 
+COMPONENTS = (
+    "note: the card does not say how objects are told apart (instances), so each connected piece of a "
+    "structure is one"
+)
 UNKNOWN_DATA = (
     "the version that started this run did not record its data; it resumes with the files as they are"
 )
@@ -106,7 +110,7 @@ def train(
     recipe = _resolved(recipe, card, options)
     team.require_shares(recipe.training.batch)
     maps = _label_maps(recipe, card)
-    network, notes = _network(recipe, card.structure_set, maps, options)
+    network, notes = _network(recipe, card, maps, options)
     found = card.read(data, reading=options.reading).for_training()
     card = card.adopting(found)
     split = _split(found, recipe, options)
@@ -161,7 +165,7 @@ def require_trainable(recipe: Recipe, options: TrainOptions) -> None:
     """
     card = load_card(recipe.card)
     recipe = _resolved(recipe, card, options)
-    _network(recipe, card.structure_set, _label_maps(recipe, card), options)
+    _network(recipe, card, _label_maps(recipe, card), options)
 
 
 def _packaged(
@@ -301,12 +305,14 @@ def _label_maps(recipe: Recipe, card: Card) -> SyntheticCases | None:
 
 
 def _network(
-    recipe: Recipe, structures: StructureSet, maps: SyntheticCases | None, options: TrainOptions
+    recipe: Recipe, card: Card, maps: SyntheticCases | None, options: TrainOptions
 ) -> tuple[Segmenter, tuple[str, ...]]:
     """The network with the weights it begins from, and what is to be said of them.
 
     A recipe at fault is refused before data is read.
     """
+    structures = card.structure_set
+    notes = (COMPONENTS,) if recipe.network.finds_objects and not card.instances else ()
     try:
         network = build_network(
             recipe.network,
@@ -320,13 +326,13 @@ def _network(
         fault.source = fault.source or f"recipe {recipe.name}"
         raise
     if options.init is None:
-        return network, ()
+        return network, notes
     said = start_from(
         network,
         Wanted(recipe.network, structures, recipe.channels, cascade=recipe.cascade is not None),
         options.init,
     )
-    return network, tuple(f"warning: {options.init.spec.name}: {text}" for text in said)
+    return network, (*notes, *(f"warning: {options.init.spec.name}: {text}" for text in said))
 
 
 def _model_spec(

@@ -175,7 +175,7 @@ def test_an_unknown_name_in_a_list_is_refused() -> None:
         ("training", "epochs", "10", "training.epochs must be a whole number, not '10'"),
         ("training", "epochs", 2.5, "training.epochs must be a whole number, not 2.5"),
         ("training", "epochs", True, "training.epochs must be a whole number, not True"),
-        ("training", "patch", [8, 8], "training.patch.2 is missing"),
+        ("training", "patch", [8, 8], "training.patch must be a list of 3, not [8, 8]"),
         ("training", "patch", [8, 8, 8, 8], "training.patch must be a list of 3, not [8, 8, 8, 8]"),
         ("training", "patch", [8, 8, "x"], "training.patch.2 must be a whole number, not 'x'"),
         ("training", "patch", 8, "training.patch must be a list of 3, not 8"),

@@ -130,7 +130,7 @@ def test_intervals_come_from_what_the_prediction_states(tmp_path: Path) -> None:
     assert stated_intervals(seg) == {"liver": (1.0, 2.5)}
     rows[0]["interval_ml"] = [1.0]
     (tmp_path / "scan_seg.json").write_text(json.dumps({"schema": SCHEMA, "structures": rows}))
-    with pytest.raises(InputError, match=r"scan_seg\.json: .*structures\.0\.interval_ml\.1 is missing"):
+    with pytest.raises(InputError, match=r"scan_seg\.json: .*structures\.0\.interval_ml must be a list of 2"):
         stated_intervals(seg)
 
 
