@@ -14,6 +14,9 @@ COMPARISON, MEASUREMENT = 3.0, 0.6
 """Time to compare the engines on a whole scan, and to predict and measure one, in the time that the voxels of
 the scan take in training steps: about what they are with torch and OpenVINO on a processor, or more."""
 
+FINDING = 3.0
+"""Time to find the objects of a scan, by torch in tiles that overlap, in that of measuring one."""
+
 
 @dataclass(frozen=True)
 class Ending:

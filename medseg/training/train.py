@@ -29,7 +29,7 @@ from medseg.model.provenance import BeganFrom
 from medseg.model.spec import ModelSpec
 from medseg.networks.layers import Segmenter
 from medseg.segmentation.member import SegmenterOptions, preparation_of
-from medseg.training.ending import Ending
+from medseg.training.ending import FINDING, Ending
 from medseg.training.largest import Gains
 from medseg.training.length import fix_length
 from medseg.training.loop import Epoch, Trainer
@@ -142,7 +142,7 @@ def train(
             team=team,
         )
         left = options.time_budget_s and options.time_budget_s - (time.monotonic() - started)
-        fix_length(trainer, begun, run, left, _ending(cases, split), say)
+        fix_length(trainer, begun, run, left, _ending(cases, split, recipe), say)
         _resume(trainer, say)
         make = partial(_packaged, trainer, spec, cases, recipe, options, maps)
         model = _trained(trainer, make, run, say, on_epoch)
@@ -182,10 +182,12 @@ def _packaged(
     return package(trainer, spec, known, options.threads, recipe.weights, spacing, options.coarse)
 
 
-def _ending(cases: Mapping[str, PreparedCase], split: Split) -> Ending:
-    """What is done after the last step."""
+def _ending(cases: Mapping[str, PreparedCase], split: Split, recipe: Recipe) -> Ending:
+    """What is done after the last step; objects are found in the selection cases too, for a least score."""
     voxels = median(math.prod(case.prepared.grid.shape) for case in cases.values())
-    return Ending(voxels, len(split.train), len(split.validation))
+    measured = len(split.validation)
+    found = measured + len(split.selection) if recipe.network.finds_objects else 0
+    return Ending(voxels, len(split.train), measured + FINDING * found)
 
 
 def _tell_page(run: Run, recipe: Recipe, done: TrainResult, say: Say) -> None:
