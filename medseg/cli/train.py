@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import typer
 
@@ -60,7 +60,11 @@ Slurm = Annotated[
     typer.Option("--slurm", help="Print a SLURM script that trains each fold as a job; train nothing."),
 ]
 DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Print what was found in the data and the plan; write nothing.")
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Print what was found in the data, and the plan or what a recipe makes; write nothing.",
+    ),
 ]
 
 
@@ -101,14 +105,12 @@ def command(
     from medseg.training.team import started
 
     with started() as team:
+        same: dict[str, Any] = {"epochs": epochs, "seed": seed, "folds": folds, "threads": threads}
         options = TrainOptions(
-            epochs=epochs,
+            **same,
             time_budget_s=said.seconds,
-            seed=seed,
-            folds=folds,
             fold=said.fold,
             device=device,
-            threads=threads,
             max_memory=said.max_memory,
             init=_model(init),
             frozen=opt.words(freeze),
@@ -119,6 +121,8 @@ def command(
         planning = plan_options(said, options)
         if recipe is None:
             recipe, options, folds = _planned(data, out, options, planning, _Asked(dry_run, quiet, as_json))
+        elif dry_run:
+            _tell_rehearsal(recipe, data, options)
         if slurm:
             _tell_script(recipe, data, out, folds, _given(context))
         elif not dry_run:
@@ -134,7 +138,6 @@ CONTRADICTIONS = (
     ("recipe", "names", "--names is for a plan, and a recipe has a card with names"),
     ("recipe", "profile", "--profile is for a plan, and a recipe is one"),
     ("recipe", "max_memory", "--max-memory is for a plan, and a recipe is one"),
-    ("recipe", "dry_run", "--dry-run shows a plan, and a recipe is one"),
 )
 """Parameters that cannot both be given, and why."""
 
@@ -162,6 +165,14 @@ def _said(context: typer.Context) -> Asked:
     if "recipe" in given:
         load_recipe(context.params["recipe"])
     return said
+
+
+def _tell_rehearsal(recipe: str, data: Path, options: TrainOptions) -> None:
+    from medseg.training.recipe import load_recipe
+    from medseg.training.train import rehearsed
+
+    for line in rehearsed(load_recipe(recipe), data, options):
+        result(line)
 
 
 def _tell_script(recipe: str, data: Path, out: Path, folds: int | None, more: list[str]) -> None:
