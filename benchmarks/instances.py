@@ -46,9 +46,8 @@ from medseg.data.phantom.touching import touching_case
 from medseg.metrics import CaseDetections
 from medseg.metrics.detection import FROC_RATES
 from medseg.model.file import load_model
-from medseg.model.spec import DETECTORS
+from medseg.model.spec import DETECTORS, LEAST_SCORE
 from medseg.segmentation.member import SegmenterOptions
-from medseg.segmentation.objects import LEAST_SCORE
 from medseg.segmentation.segmenter import Segmenter
 from medseg.training.recipe import load_recipe
 

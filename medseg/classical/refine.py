@@ -94,7 +94,9 @@ def refine(
     known = np.full(free.shape, -1)
     known[~free] = classes
     at = np.searchsorted(values, out[box]).clip(max=len(values) - 1)
-    before = known if lacking else np.where(values[at] == out[box], at, -1)
+    before = np.where(values[at] == out[box], at, -1)
+    if lacking:
+        before[free & (out[box] == 0)] = -1
     picture = scaled(image[box])
     find = METHODS[method] if picture.any() and len(values) > 1 else _nearest
     out[box][free] = values[find(picture, known, before, spacing_mm)[free]]

@@ -122,7 +122,7 @@ def command(
         if recipe is None:
             recipe, options, folds = _planned(data, out, options, planning, _Asked(dry_run, quiet, as_json))
         elif dry_run:
-            _tell_rehearsal(recipe, data, options)
+            _tell_rehearsal(recipe, data, options, as_json)
         if slurm:
             _tell_script(recipe, data, out, folds, _given(context))
         elif not dry_run:
@@ -167,12 +167,13 @@ def _said(context: typer.Context) -> Asked:
     return said
 
 
-def _tell_rehearsal(recipe: str, data: Path, options: TrainOptions) -> None:
+def _tell_rehearsal(recipe: str, data: Path, options: TrainOptions, as_json: bool) -> None:
     from medseg.training.recipe import load_recipe
     from medseg.training.train import rehearsed
 
-    for line in rehearsed(load_recipe(recipe), data, options):
-        result(line)
+    if options.team.leads:
+        lines = rehearsed(load_recipe(recipe), data, options)
+        result(json.dumps(lines) if as_json else "\n".join(lines))
 
 
 def _tell_script(recipe: str, data: Path, out: Path, folds: int | None, more: list[str]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from medseg.core.components import components
 from medseg.core.errors import InputError, counted
@@ -41,7 +42,8 @@ def with_objects(labels: LabelMap, told: Told, path: Path | None) -> LabelMap:
         known = labels.array > 0
         return replace(labels, array=known.astype(np.uint8), numbers=np.where(known, labels.array, 0))
     numbers = numbers_beside(path or Path(), labels)
-    odds = tuple(found.sentence for found in at_odds(numbers, labels))
+    every = () if numbers.array.any() else np.unique(labels.array)
+    odds = tuple(found.sentence for found in at_odds(numbers, labels, every))
     return replace(labels, numbers=numbers.array, warnings=(*labels.warnings, *odds))
 
 
@@ -77,21 +79,22 @@ def read_numbers(path: Path, grid: Grid) -> LabelMap:
     return numbers
 
 
-def at_odds(numbers: LabelMap, labels: LabelMap) -> tuple[Finding, ...]:
+def at_odds(numbers: LabelMap, labels: LabelMap, told_apart: ArrayLike = ()) -> tuple[Finding, ...]:
     """Doubts where numbers and labels contradict each other; a structure none of whose voxels has a number
     is one that is not told apart.
 
     Args:
         numbers: of the objects.
         labels: on the same grid.
+        told_apart: values of structures that are told apart, even if no voxel here has a number.
     """
     numbered, labelled = numbers.array > 0, labels.array > 0
     if labels.ignore is not None:
         labelled &= labels.array != labels.ignore
         numbered &= labels.array != labels.ignore
-    told_apart = np.unique(labels.array[numbered & labelled])
+    wanted = np.union1d(labels.array[numbered & labelled], np.asarray(told_apart, labels.array.dtype))
     outside = int((numbered & ~labelled).sum())
-    lacking = int((labelled & ~numbered & (np.isin(labels.array, told_apart) | ~numbered.any())).sum())
+    lacking = int((labelled & ~numbered & np.isin(labels.array, wanted)).sum())
     if not outside and not lacking:
         return ()
     said = [f"{counted(outside, 'numbered voxel')} without a label"] if outside else []

@@ -12,7 +12,8 @@ from medseg.core.volume import LabelMap
 from medseg.evaluation import protocols
 from medseg.evaluation.evaluate import challenge_of, with_rules
 from medseg.evaluation.label_names import ignoring, of_one_kind, require_some
-from medseg.evaluation.measure import EvaluationOptions, Maps, measure_maps
+from medseg.evaluation.measure import EvaluationOptions, measure_maps
+from medseg.evaluation.reading import Maps
 from medseg.evaluation.result import Evaluation
 from medseg.findings.finding import Finding
 from medseg.metrics.case import SurfaceMode, Tolerance, ignored_nowhere

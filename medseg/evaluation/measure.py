@@ -6,19 +6,18 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from medseg.core.digest import hexdigest
-from medseg.core.errors import GridMismatchError, MedsegError, ResourceError
+from medseg.core.errors import MedsegError, ResourceError
 from medseg.core.structures import StructureSet
-from medseg.core.volume import LabelMap
-from medseg.data.objects import at_odds, numbers_beside
+from medseg.data.objects import at_odds
 from medseg.evaluation import protocols
 from medseg.evaluation.case_file import COHORT_PAGE, CaseStore, StoredCase, picture
 from medseg.evaluation.detections import Detected, detections_of, unscored
-from medseg.evaluation.pairs import FilePair, read_pair
+from medseg.evaluation.pairs import FilePair
+from medseg.evaluation.reading import Maps, read_maps
 from medseg.findings.finding import Finding, refused
 from medseg.io import ReadOptions, digest_of, read_scan
 from medseg.io.atomic import atomic_write
@@ -26,7 +25,7 @@ from medseg.io.names import instances_beside
 from medseg.metrics.case import CaseResult, SurfaceMode, Tolerance, evaluate_case, without_ignored
 from medseg.metrics.instances import InstanceRule
 from medseg.metrics.lesions import GLIOMA, LesionRow, LesionRule, lesion_rows, lesion_values
-from medseg.segmentation.instances import read_instances
+from medseg.segmentation.instances import instances_in
 from medseg.segmentation.prediction import stated_verdict
 
 MISSING = "the prediction is missing"
@@ -115,14 +114,6 @@ class Measured:
     no_page: str = ""
 
 
-class Maps(NamedTuple):
-    """A pair in memory, on one grid, with the numbers of their instances where these were asked for."""
-
-    predicted: LabelMap
-    reference: LabelMap
-    numbers: tuple[LabelMap, LabelMap] | None = None
-
-
 def measure(task: Task) -> Measured:
     """Measure one case, unless it is done; faults become part of the result.
 
@@ -171,17 +162,16 @@ def _contained(task: Task) -> tuple[Measured, Maps | None]:
 
 
 def _measured(task: Task, digests: Mapping[str, str]) -> tuple[Measured, Maps]:
-    maps, fault = _read(task)
+    pair, structures = task.pair, task.structures
+    maps, fault = read_maps(pair, structures, with_numbers=task.wants_maps, alone=task.alone)
     failure = None
-    if task.pair.prediction is None:
+    if pair.prediction is None:
         failure = MISSING
     elif fault is not None:
-        failure = UNUSABLE + task.pair.said(fault)
-    case, lesions, maps = measure_maps(
-        maps, task.structures, task.options, case_id=task.pair.case_id, failure=failure
-    )
-    case = replace(case, doubts=case.doubts + unscored(task.pair.prediction, maps.numbers))
-    found = detections_of(task.pair.prediction, maps[:2], maps.numbers, task.structures)
+        failure = UNUSABLE + pair.said(fault)
+    case, lesions, maps = measure_maps(maps, structures, task.options, case_id=pair.case_id, failure=failure)
+    case = replace(case, doubts=case.doubts + unscored(pair.prediction, maps.numbers))
+    found = detections_of(pair.prediction, maps[:2], maps.numbers, structures)
     return Measured(case, digests, lesions, found, fault), maps
 
 
@@ -222,59 +212,15 @@ def measure_maps(
         numbers=None if maps.numbers is None else (maps.numbers[0].array, maps.numbers[1].array),
     )
     if maps.numbers is not None:
-        own, true = (at_odds(n, m) for n, m in zip(maps.numbers, maps[:2], strict=True))
+        told = [m.array[n.array > 0] for n, m in zip(maps.numbers, maps[:2], strict=True)]
+        own, true = (at_odds(n, m, np.union1d(*told)) for n, m in zip(maps.numbers, maps[:2], strict=True))
         case = replace(case, doubts=case.doubts + own, reference_doubts=case.reference_doubts + true)
     if failure is not None:
         case = replace(case, failure=failure, doubts=())
-    maps = Maps(*without_ignored(maps.predicted, maps.reference), maps.numbers)
+    maps = Maps(*without_ignored(maps.predicted, maps.reference), maps.numbers_without_ignored())
     if options.protocol is not None:
         case = options.protocol.extended(case, maps.predicted, maps.reference, structures, options.threads)
     return *_with_lesions(case, maps, structures, options), maps
-
-
-def _read(task: Task) -> tuple[Maps, MedsegError | None]:
-    """Both maps on one grid; a prediction without voxels for one that cannot be used, and why it cannot.
-
-    Raises:
-        MedsegError: the reference cannot be used, the machine does not suffice, or the case is alone.
-    """
-    pair, structures, fault = task.pair, task.structures, None
-    own: LabelMap | None = None
-    try:
-        reference, predicted = read_pair(pair, structures)
-        _require_one_grid(pair, reference, predicted)
-        if task.wants_maps and pair.prediction is not None:
-            own = numbers_beside(pair.prediction, predicted or _nothing(reference))
-    except ResourceError:
-        raise
-    except MedsegError as found:
-        if task.alone or pair.prediction is None:
-            raise
-        fault, predicted = found, None
-        reference, _ = read_pair(replace(pair, prediction=None), structures)
-    if predicted is None:
-        predicted = _nothing(reference)
-    if not task.wants_maps:
-        return Maps(predicted, reference), fault
-    numbers = own or _nothing(reference), numbers_beside(pair.reference, reference)
-    return Maps(predicted, reference, numbers), fault
-
-
-def _nothing(like: LabelMap) -> LabelMap:
-    """A map without voxels on the grid of another."""
-    return LabelMap(np.broadcast_to(np.uint8(0), like.grid.shape), like.grid, like.form)
-
-
-def _require_one_grid(pair: FilePair, reference: LabelMap, predicted: LabelMap | None) -> None:
-    """Refuse two grids."""
-    if predicted is None or pair.prediction is None:
-        return
-    what = f"the reference {pair.reference.name} and the prediction {pair.prediction.name}"
-    try:
-        reference.grid.require(predicted.grid, what, str(pair.prediction))
-    except GridMismatchError as fault:
-        fault.hint = "predict on the reference's grid, or resample one onto the other's first"
-        raise
 
 
 def _with_lesions(
@@ -344,11 +290,11 @@ def _with_page(
     options = ReportOptions(case_id=task.pair.case_id, rule=task.options.rule)
     if task.pair.prediction is not None:
         options = options.with_verdict(stated_verdict(task.pair.prediction))
-        if maps.numbers is not None:
-            beside = instances_beside(task.pair.prediction)
-            options = replace(options, instances=read_instances(beside, maps.predicted, task.structures))
     measurement = Measurement(maps.predicted, maps.reference, task.structures, case, measured.lesions)
     try:
+        if maps.numbers is not None:
+            found = instances_in(maps.numbers[0], maps.predicted, task.structures)
+            options = replace(options, instances=found)
         volume = read_scan(scan, task.pair.reading)
         page = case_of(volume, maps.predicted, task.structures, against=measurement, options=options)
         small = thumbnail_png(

@@ -188,8 +188,8 @@ def _of_folder(folder: Path) -> tuple[dict[str, _Reference], tuple[str, ...]]:
 
 def _predicted(*stems: str) -> tuple[str, ...]:
     """What the prediction of a case that goes by these names, or of its first channel, may be called."""
-    of = [*stems, *(stem + FIRST_CHANNEL for stem in stems if not stem.endswith(FIRST_CHANNEL))]
-    return tuple(dict.fromkeys(name for stem in of for name in (stem + PREDICTION_ENDING, stem)))
+    ends = (PREDICTION_ENDING, "", FIRST_CHANNEL + PREDICTION_ENDING)
+    return tuple(dict.fromkeys(stem + end for stem in stems for end in ends))
 
 
 def _of_several(references: Iterable[_Reference], predictions: Mapping[str, Path]) -> tuple[str, ...]:

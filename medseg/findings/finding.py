@@ -27,6 +27,7 @@ TITLES = {
     "large_volume": "Volume larger than in the training data",
     "not_found": "Not found, although present in the training data",
     "absent": "Not found",
+    "nothing_found": "Nothing found",
     "pieces": "Several connected components",
     "low_scores": "Low Dice on the model's own held-out cases",
     "sides_exchanged": "Left and right may be exchanged",

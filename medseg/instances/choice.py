@@ -13,6 +13,7 @@ from torch import Tensor
 
 from medseg import metrics
 from medseg.instances.boxes import clipped
+from medseg.model.spec import LEAST_SCORE
 
 
 class Found(NamedTuple):
@@ -42,7 +43,7 @@ class Choice:
         most: objects of a patch.
     """
 
-    least: float = 0.05
+    least: float = LEAST_SCORE
     candidates: int = 500
     most_iou: float = 0.5
     most: int = 100

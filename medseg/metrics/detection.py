@@ -224,7 +224,7 @@ def froc(
 def best_threshold(cases: Iterable[CaseDetections], *, least_overlap: float) -> float:
     """The score from which objects are best taken: of the highest F1 = 2 TP / (objects found + references).
 
-    It lies half-way to the next lower score; NaN where nothing is hit.
+    It lies half-way to the next lower score, of the lowest to 0; NaN where nothing is hit.
 
     Args:
         cases, least_overlap: see `average_precision`.
@@ -241,7 +241,7 @@ def best_threshold(cases: Iterable[CaseDetections], *, least_overlap: float) -> 
     last = np.flatnonzero(np.diff(scores, append=-math.inf))
     f1 = 2 * np.cumsum(hits)[last] / (last + 1 + references)
     at = int(np.argmax(f1))
-    lower = scores[last[at] + 1] if last[at] + 1 < len(scores) else scores[last[at]]
+    lower = scores[last[at] + 1] if last[at] + 1 < len(scores) else 0.0
     return float((scores[last[at]] + lower) / 2)
 
 

@@ -120,6 +120,10 @@ class InferenceSpec:
     flips: tuple[tuple[int, ...], ...] = ()
 
 
+LEAST_SCORE = 0.05
+"""Of an object, where neither model nor user says another: all that average precision looks at."""
+
+
 def require_score(score: float | None, what: str) -> None:
     """Refuse a score that is none.
 

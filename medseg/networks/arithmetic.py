@@ -91,6 +91,7 @@ class Guarded(nn.Module):
 
 _KINDS: dict[type[nn.Module], type[nn.Module]] = {}
 _RIGHT: dict[tuple[Any, ...], bool] = {}
+_CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
 def _guarded(kind: type[nn.Module]) -> type[nn.Module]:
@@ -112,20 +113,23 @@ def _is_right_in_bf16(conv: nn.Conv3d, input: Tensor) -> bool:
     """Whether a convolution of this kind, of a map of this shape, is the same in bf16 but for rounding."""
     if isinstance(conv, nn.Conv3d) and input.shape[2] < conv.kernel_size[0]:
         return False  # the gradient of the weights holds whatever was in memory, which a trial may not show
-    if any(s > k for s, k in zip(conv.stride, conv.kernel_size, strict=True)):
+    points = isinstance(conv, Conv2d) and max(conv.kernel_size) == 1  # which has no stride, see there
+    if not points and any(s > k for s, k in zip(conv.stride, conv.kernel_size, strict=True)):
         return False  # oneDNN writes past its memory
     sizes = zip(input.shape[2:], conv.kernel_size, strict=True)
     shape = (min(len(input), 2), input.shape[1], *(min(n, max(TRIAL_VOXELS, k)) for n, k in sizes))
     learns = torch.is_grad_enabled()
-    facts = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.bias is not None)
-    key = (type(conv), tuple(conv.weight.shape), *facts, shape, learns)
+    facts = (conv.kernel_size, conv.stride, conv.padding, conv.output_padding, conv.dilation, conv.groups)
+    last = input.is_contiguous(memory_format=_CHANNELS_LAST[input.ndim])
+    key = (type(conv), tuple(conv.weight.shape), *facts, conv.bias is not None, shape, learns, last)
     if key not in _RIGHT:
+        layout = _CHANNELS_LAST[input.ndim] if last else torch.contiguous_format
         with torch.inference_mode(False):
-            _RIGHT[key] = _trial(conv, shape, learns=learns)
+            _RIGHT[key] = _trial(conv, shape, layout, learns=learns)
     return _RIGHT[key]
 
 
-def _trial(conv: nn.Module, shape: tuple[int, ...], *, learns: bool) -> bool:
+def _trial(conv: nn.Module, shape: tuple[int, ...], layout: torch.memory_format, *, learns: bool) -> bool:
     """Whether map and gradients of noise are the same in both precisions."""
     twin = copy.deepcopy(conv)
     twin.__class__ = cast(Guarded, conv).unguarded
@@ -133,7 +137,6 @@ def _trial(conv: nn.Module, shape: tuple[int, ...], *, learns: bool) -> bool:
     for parameter in twin.parameters():
         parameter.data = _noise_like(parameter, noise)
         parameter.requires_grad_(learns)
-    layout = torch.channels_last if len(shape) == 4 else torch.channels_last_3d
     twin.to(memory_format=layout)  # type: ignore[call-overload]
     image = torch.randn(shape, generator=noise).contiguous(memory_format=layout)
     exact, found = (list(_results(twin, image, bf16=bf16, learns=learns)) for bf16 in (False, True))

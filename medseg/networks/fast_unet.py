@@ -156,7 +156,8 @@ class FastUNet(Segmenter):
             ends = (p + n - s + 3 for p, n, s in zip(phase, x.shape[2:], self.phases, strict=True))
             window = (slice(None), slice(None), *map(slice, phase, ends))
             seen = framed[window]
-            near = convolve(seen, self.near.weight, self.near.bias, stride=self.phases)
+            with torch.autocast(x.device.type, enabled=False):  # see `arithmetic.guard_convolutions`
+                near = convolve(seen.float(), self.near.weight, self.near.bias, stride=self.phases)
             fine = fine + self.mix(self.relu(near))
         return cast(Tensor, self.head(self.relu(fine)))
 

@@ -31,23 +31,12 @@ AVERAGE_POOL: dict[int, Build] = {2: nn.AvgPool2d, 3: nn.AvgPool3d}
 MEMORY_FORMATS = {2: torch.channels_last, 3: torch.channels_last_3d}
 """What convolutions prefer, by the number of spatial axes."""
 
-
-def groups_of(channels: int) -> int:
-    """Groups of a group norm: 8 or fewer, of two channels or more, so that one voxel has moments too.
-
-    >>> groups_of(64), groups_of(8), groups_of(12), groups_of(1)
-    (8, 4, 4, 1)
-    """
-    groups = math.gcd(8, channels)
-    return groups // 2 if groups == channels > 1 else groups
-
-
 BATCH_NORM: dict[int, Build] = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
 INSTANCE_NORM: dict[int, Build] = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 NORM: dict[str, Build] = {
     "batch": lambda dims, channels: BATCH_NORM[dims](channels),
     "instance": lambda dims, channels: INSTANCE_NORM[dims](channels, affine=True),
-    "group": lambda dims, channels: nn.GroupNorm(groups_of(channels), channels),
+    "group": lambda dims, channels: nn.GroupNorm(math.gcd(8, channels), channels),
     "layer": lambda dims, channels: ChannelNorm(channels),
     "none": lambda dims, channels: nn.Identity(),
 }

@@ -202,7 +202,9 @@ def tile_independent(network: nn.Module) -> bool:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (Reaching, *WINDOWS)) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (Reaching, *WINDOWS, *TRANSPOSED)) or super().is_leaf_module(
+            m, module_qualified_name
+        )
 
 
 def _merged(known: Mapping[fx.Node, Reach], nodes: Iterable[fx.Node]) -> Reach:

@@ -48,12 +48,18 @@ def read_instances(path: Path, labels: LabelMap, structures: StructureSet) -> In
         MedsegError: the file cannot be read, or lies on another grid.
         InputError: an instance has no voxel of a structure.
     """
-    numbers = read_numbers(path, labels.grid)
+    return instances_in(read_numbers(path, labels.grid), labels, structures, path)
+
+
+def instances_in(
+    numbers: LabelMap, labels: LabelMap, structures: StructureSet, path: Path | None = None
+) -> InstanceMap:
+    """As `read_instances`, of a map that is read already, from `path` if from a file."""
     return instance_map(numbers.array, owners_of(numbers, labels, structures, path), labels.grid, labels.form)
 
 
 def owners_of(
-    numbers: LabelMap, labels: LabelMap, structures: StructureSet, path: Path
+    numbers: LabelMap, labels: LabelMap, structures: StructureSet, path: Path | None = None
 ) -> dict[int, Structure]:
     """The structure of each number.
 

@@ -15,7 +15,7 @@ from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap
 from medseg.inference.slices import turned, with_neighbours
 from medseg.model.file import Model
-from medseg.model.spec import ModelSpec
+from medseg.model.spec import LEAST_SCORE, ModelSpec
 from medseg.preparation.preparation import Prepared
 from medseg.preparation.resample import resample_labels
 
@@ -25,16 +25,12 @@ if TYPE_CHECKING:
 Labels = NDArray[np.integer[Any]]
 
 
-LEAST_SCORE = 0.05
-"""Of an object, where neither model nor user says another: all that average precision looks at."""
-
-
 class ObjectFinder:
     """Finds the objects of a scan by the networks of models, with torch on the processor.
 
     Args:
         models: whose networks find objects, and which prepare scans alike.
-        least_score: of an object; None takes the setting of the first model.
+        least_score: of an object, once the models' are joined; None takes each model's own before that.
 
     Raises:
         ModelError: one finds none, or prepares scans otherwise.
@@ -54,8 +50,7 @@ class ObjectFinder:
                 )
         self.networks = [built(model).eval() for model in models]
         self.specs = [model.spec for model in models]
-        told = first.postprocess.least_score if least_score is None else least_score
-        self.least_score = LEAST_SCORE if told is None else told
+        self.least_score = least_score
 
     def __call__(self, prepared: Prepared) -> tuple[NDArray[np.uint32], list[Located]]:
         """Numbers from 1 on the scan's grid in RAS+ order, and the object of each."""
@@ -63,31 +58,43 @@ class ObjectFinder:
         from medseg.instances.whole import joined
 
         pairs = zip(self.networks, self.specs, strict=True)
-        seen = [located(network, prepared.array, spec) for network, spec in pairs]
-        sure = [one for one in joined(seen) if one.score >= self.least_score]
-        numbers, found = painted(sure, prepared.array.shape[1:])
+        seen = [self._sure(network, spec, prepared.array) for network, spec in pairs]
+        together = [one for one in joined(seen) if one.score >= (self.least_score or 0.0)]
+        numbers, found = painted(together, prepared.array.shape[1:])
         whole = np.zeros(prepared.oriented_shape, np.uint32)
         whole[prepared.box.slices] = resample_labels(numbers, prepared.box.shape)
         return whole, found
 
+    def _sure(self, network: Any, spec: ModelSpec, image: NDArray[np.float32]) -> list[Located]:
+        """What one model finds, from the least score that the user gave, or else its own."""
+        own = spec.postprocess.least_score
+        least = own if self.least_score is None else min(self.least_score, LEAST_SCORE)
+        least = LEAST_SCORE if least is None else least
+        return [one for one in located(network, image, spec, min(least, LEAST_SCORE)) if one.score >= least]
 
-def located(network: Any, image: NDArray[np.float32], spec: ModelSpec) -> list[Located]:
+
+def located(
+    network: Any, image: NDArray[np.float32], spec: ModelSpec, least: float = LEAST_SCORE
+) -> list[Located]:
     """The objects of a prepared scan, the highest score first; of slices, those that go on are one.
 
     Args:
         network: of the model, a module of torch in eval mode.
         image: (C, I, J, K).
         spec: of the model.
+        least: score below which a box is passed over.
     """
+    from medseg.instances.choice import Choice
     from medseg.instances.linking import linked
     from medseg.instances.whole import objects_in
 
+    choice = Choice(least=least)
     if spec.network.spatial_dims == 3:
-        return objects_in(network, image, spec.inference.tile)
+        return objects_in(network, image, spec.inference.tile, choice)
     axis = spec.slices.axes[0]
     seen = with_neighbours(turned(image, axis), spec.slices.context)
     patch = spec.inference.tile[:2]
-    found = linked([objects_in(network, seen[..., k], patch) for k in range(seen.shape[3])])
+    found = linked([objects_in(network, seen[..., k], patch, choice) for k in range(seen.shape[3])])
     order = [0, 1, 2]
     order[axis], order[2] = 2, axis
     return [

@@ -78,6 +78,9 @@ class Segmenter:
         self.members = [Member(model, self.options) for model in scaled]
         self.refinement = self._refinement()
         finds, least = first.network.finds_objects, self.options.least_score
+        if least is not None and not finds:
+            text = f"{first.name} does not find objects with scores"
+            raise UsageError(text, hint="leave out --least-score")
         self.finder = ObjectFinder(self.models, least) if finds else None
 
     def __repr__(self) -> str:

@@ -103,6 +103,8 @@ def _tile(model: Model) -> tuple[int, ...]:
 
 def _agreement(model: Model, parts: dict[str, bytes]) -> tuple[float, float]:
     """Largest difference of a probability from torch in f32, and share of other labels, on one tile."""
+    from medseg.inference.engines import torch as torch_room
+
     tile = (*_tile(model), 1)[:3]
     image = _textured((1, model.spec.network.in_channels, *tile))
     with tempfile.TemporaryDirectory() as folder:
@@ -111,7 +113,8 @@ def _agreement(model: Model, parts: dict[str, bytes]) -> tuple[float, float]:
         found = engines.run_file(Path(folder) / f"graph{next(iter(parts))}", image)
     expected = engines.load(model, "torch")(image)
     one, other = (_softmax(logits) for logits in (expected, found))
-    return float(np.abs(one - other).max()), float((one.argmax(1) != other.argmax(1)).mean())
+    difference = torch_room.largest_difference(torch_room.built(model), other, one)
+    return difference, float((one.argmax(1) != other.argmax(1)).mean())
 
 
 def _textured(shape: tuple[int, ...]) -> FloatArray:

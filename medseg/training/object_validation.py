@@ -14,8 +14,8 @@ from medseg.core.structures import StructureSet
 from medseg.instances.objects import OBJECT, indices_of
 from medseg.instances.painting import painted
 from medseg.metrics import CaseDetections, best_threshold, mean_average_precision
-from medseg.model.spec import ModelSpec
-from medseg.segmentation.objects import LEAST_SCORE, located
+from medseg.model.spec import LEAST_SCORE, ModelSpec
+from medseg.segmentation.objects import located
 from medseg.training.batch import TrainingCase
 
 LEAST_IOU = 0.1
@@ -45,7 +45,7 @@ class ObjectValidator:
         """The score from which objects of any structure are best taken; that of all where none is right."""
         every = [case for cases in self._detections(weights).values() for case in cases]
         best = best_threshold(every, least_overlap=LEAST_IOU)
-        return LEAST_SCORE if math.isnan(best) else round(max(best, LEAST_SCORE), 4)
+        return LEAST_SCORE if math.isnan(best) else max(math.floor(1e4 * best) / 1e4, LEAST_SCORE)
 
     def _detections(self, weights: Mapping[str, Tensor]) -> dict[str, list[CaseDetections]]:
         """What is found of each structure in each case."""

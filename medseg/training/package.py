@@ -8,6 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from medseg.core.errors import SelfCheckError, counted
 from medseg.core.software import SOFTWARE
@@ -18,6 +19,7 @@ from medseg.data.cases import PreparedCase, Reader, is_whole
 from medseg.data.layouts import CaseFiles
 from medseg.inference import engines
 from medseg.inference.engines.base import EngineName, Precision
+from medseg.inference.engines.torch import largest_difference
 from medseg.inference.predictor import Predictor, labels_from_probabilities
 from medseg.metrics.case import CaseResult, evaluate_case
 from medseg.metrics.cohort import summarise
@@ -45,6 +47,8 @@ from medseg.training.split import Split
 
 Say = Callable[[str], None]
 
+BEYOND = {"probability": 1.0, "label_disagreement": 1.0, "dice": 1.0, "volume": 1.0}
+"""How an engine differs whose answer is not finite."""
 PARITY = 1e-3
 """Largest difference of a probability between OpenVINO and torch, both in float32, on a real scan."""
 
@@ -101,7 +105,7 @@ def package(
     )
     spec = replace(spec, training=training, postprocess=_with_least_score(spec.postprocess, trainer))
     model = Model(spec, weights, graph, coarse=coarse)
-    agreement, sure = _agreement(model, cases[:COMPARED_CASES], threads or None)
+    agreement, sure = _agreement(model, trainer.network, cases[:COMPARED_CASES], threads or None)
     evidence = Evidence(
         engines=agreement,
         confidence=Confidence(round(min(sure), 4), len(sure), round(float(np.median(sure)), 4)),
@@ -162,7 +166,7 @@ def measure(
                 segmenter.structures,
                 tolerance_mm=metrics.tolerance_mm,
                 case_id=case.case_id,
-                **_objects(found, reference),
+                **_objects(found, reference, model.spec),
             )
         )
         gains.append(gains_of(found.labels, reference, segmenter.structures))
@@ -180,9 +184,11 @@ def measure(
     return Measured(replace(model, spec=spec), tuple(results), thumbnails, tuple(gains))
 
 
-def _objects(found: Segmentation, reference: LabelMap) -> dict[str, Any]:
-    """What `evaluate_case` takes to measure objects one by one, where both sides tell them apart."""
-    if found.instances is None or reference.numbers is None:
+def _objects(found: Segmentation, reference: LabelMap, spec: ModelSpec) -> dict[str, Any]:
+    """What `evaluate_case` takes to measure objects one by one, where all structures are told apart."""
+    own = spec.postprocess.instances
+    every = spec.network.finds_objects or (own is not None and not own.structures)
+    if found.instances is None or reference.numbers is None or not every:
         return {}
     numbers = (found.instances.labels.array, reference.numbers)
     return {"instances": InstanceRule(of="maps"), "numbers": numbers}
@@ -208,7 +214,7 @@ def _scores(results: Sequence[CaseResult]) -> tuple[Score, ...]:
 
 
 def _agreement(
-    model: Model, cases: Sequence[PreparedCase], threads: int | None
+    model: Model, network: nn.Module, cases: Sequence[PreparedCase], threads: int | None
 ) -> tuple[dict[str, EngineAgreement], list[float]]:
     """How OpenVINO in f32, and both in bf16, differ from torch in f32 on whole prepared scans.
 
@@ -235,10 +241,16 @@ def _agreement(
         truth, labelled = values[case.indices], case.indices != IGNORED
         for name, predictor in others.items():
             return_memory()
-            probabilities = predictor.probabilities(case.prepared.array)
+            try:
+                probabilities = predictor.probabilities(case.prepared.array)
+            except SelfCheckError:  # numbers beyond the range of a shorter type
+                if name.endswith("f32"):
+                    raise
+                found[name] = replace(found[name], **BEYOND)
+                continue
             other = labels_from_probabilities(probabilities, structures)
             figures = {
-                "probability": float(np.abs(probabilities - expected).max()),
+                "probability": largest_difference(network, probabilities, expected),
                 "label_disagreement": float((other != labels).mean()),
                 **_structure_changes(truth[labelled], labels[labelled], other[labelled], model),
             }

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from medseg.core.errors import ModelError, ResourceError, SelfCheckError, UsageError
 from medseg.core.structures import StructureSet
 from medseg.inference.engines.torch import best_device, find_device, to_graph
+from medseg.instances.choice import Choice
 from medseg.instances.detecting import Detecting
 from medseg.losses import registry as loss_registry
 from medseg.losses.spec import LossSpec
@@ -191,7 +192,7 @@ def _require_statistics(network: Segmenter, training: TrainingSpec) -> None:
     if [*steps] != [*training.patch]:
         return
     alone = _norms_of_one_voxel(network, training.patch)
-    instance = any(isinstance(m, INSTANCE_NORMS) for m in alone)
+    instance = any(isinstance(m, INSTANCE_NORMS) or _of_single_channels(m) for m in alone)
     if not instance and not (training.batch == 1 and any(isinstance(m, BATCH_NORMS) for m in alone)):
         return
     larger = [n + s for n, s in zip(training.patch, steps, strict=True)]
@@ -213,13 +214,17 @@ def _norms_of_one_voxel(network: Segmenter, patch: Sequence[int]) -> list[nn.Mod
         if math.prod(given[0].shape[2:]) == 1:
             found.append(module)
 
-    norms = [m for m in network.modules() if isinstance(m, (*INSTANCE_NORMS, *BATCH_NORMS))]
+    norms = [m for m in network.modules() if isinstance(m, (*INSTANCE_NORMS, *BATCH_NORMS, nn.GroupNorm))]
     hooks = [norm.register_forward_pre_hook(look) for norm in norms]
     channels = next(m.channels for m in network.modules() if isinstance(m, InputGate))
     image = torch.zeros(1, channels, *patch[: network.spatial_dims], device=next(network.parameters()).device)
     was = network.training
     try:
-        network.eval()(image)
+        network.eval()
+        if isinstance(network, Detecting):
+            network.found(image, Choice())
+        else:
+            _ = network.heads(image) if isinstance(network, Supervised) else network(image)
     except ValueError:  # an instance norm, which is found
         if not found:
             raise
@@ -228,6 +233,11 @@ def _norms_of_one_voxel(network: Segmenter, patch: Sequence[int]) -> list[nn.Mod
         for hook in hooks:
             hook.remove()
     return found
+
+
+def _of_single_channels(module: nn.Module) -> bool:
+    """Whether this is a group norm of one channel a group, which is an instance norm."""
+    return isinstance(module, nn.GroupNorm) and module.num_groups == module.num_channels
 
 
 def training_case(

@@ -172,7 +172,7 @@ def rehearsed(recipe: Recipe, data: Path, options: TrainOptions) -> tuple[str, .
     """What a training would be, in sentences; nothing is written, and no voxel is read.
 
     Raises:
-        MedsegError: it would be refused before its first step.
+        MedsegError: the recipe makes no network that can be trained, or there are no cases.
     """
     card = load_card(recipe.card)
     recipe = _resolved(recipe, card, options)
@@ -180,13 +180,14 @@ def rehearsed(recipe: Recipe, data: Path, options: TrainOptions) -> tuple[str, .
     found = card.read(data, reading=options.reading).for_training()
     millions = sum(p.numel() for p in network.parameters()) / 1e6
     spec, name = recipe.training, recipe.network.name
+    epochs = "as many epochs as fit" if options.time_budget_s else counted(spec.epochs, "epoch")
     patch, sees = (" x ".join(map(str, n)) for n in (spec.patch, network.receptive_radius))
     return (
         _describe(_split(found, recipe, options), recipe, found),
         *notes,
         f"{name}: {millions:.2f} million parameters; an output voxel sees {sees} voxels each way",
-        f"patches of {patch} voxels, {spec.batch} at a step; {counted(spec.epochs, 'epoch')} of "
-        f"{counted(spec.steps_per_epoch, 'step')}, or as many as fit into --time-budget",
+        f"patches of {patch} voxels, {spec.batch} at a step; {epochs} of "
+        f"{counted(spec.steps_per_epoch, 'step')}",
     )
 
 

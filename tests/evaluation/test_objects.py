@@ -250,6 +250,13 @@ def test_what_is_told_apart_nowhere_contradicts_nothing(tmp_path: Path) -> None:
     assert "map of instances" not in done("evaluate", pred, ref, "--instances", "maps", "--no-surface").err
 
 
+def test_organs_without_an_object_anywhere_contradict_nothing(tmp_path: Path) -> None:
+    pred, ref = files(tmp_path / "pred", cut=False), files(tmp_path / "ref", cut=False)
+    for folder in (pred, ref):
+        save(folder / "a_inst.nii.gz", np.zeros((24, 8, 8), np.uint8))
+    assert "map of instances" not in done("evaluate", pred, ref, "--instances", "maps", "--no-surface").err
+
+
 def test_cases_and_objects_without_scores_are_said(tmp_path: Path) -> None:
     pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
     stated(pred, {9: 0.9})

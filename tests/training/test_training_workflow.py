@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,8 +19,11 @@ from commands import Ran, apart, medseg, tree
 
 from medseg import load
 from medseg import train as train_from_python
+from medseg.core.errors import SelfCheckError
 from medseg.core.specs import to_mapping
 from medseg.data.phantom import STRUCTURES, write_phantom_dataset, write_phantom_scan
+from medseg.inference.engines.rounding import harmless
+from medseg.inference.predictor import Predictor
 from medseg.io import read_volume
 from medseg.model.file import load_model
 from medseg.model.provenance import CaseCounts
@@ -609,3 +613,22 @@ def test_the_recipe_of_the_demo_trains(bench: Bench, tmp_path: Path) -> None:
     (tmp_path / "quick.toml").write_text(quick)
     ran = train(tmp_path / "quick.toml", tmp_path / "data", tmp_path / "run", "--epochs", 1, "-q")
     assert (ran.code, ran.err) == (0, "")
+
+
+def test_an_engine_whose_short_numbers_overflow_is_kept_from_use(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Predictor.probabilities
+
+    def overflowing(self: Predictor, image: np.ndarray, *more: Any, **named: Any) -> np.ndarray:
+        if any(engine.precision == "bf16" for engine in self.engines):
+            raise SelfCheckError("the network's output is not finite")
+        return honest(self, image, *more, **named)
+
+    monkeypatch.setattr(Predictor, "probabilities", overflowing)
+    assert train(bench.recipe, bench.data, tmp_path / "run").code == 0
+    evidence = load_model(tmp_path / "run" / "model.safetensors").spec.evidence
+    assert evidence.engines is not None
+    assert evidence.engines["torch bf16"].dice == 1
+    assert not harmless(evidence, "torch bf16")
+    assert not harmless(evidence, "openvino bf16")

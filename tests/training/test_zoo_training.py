@@ -53,7 +53,7 @@ spatial_dims = {dims}
 options = {{ {options} }}
 {slices}
 [training]
-patch = [{", ".join(["32"] * dims + ["1"] * (3 - dims))}]
+patch = [{"32, 32, 32" if dims == 3 else "64, 64, 1"}]
 batch = 2
 epochs = 2
 steps_per_epoch = {STEPS // 2}
