@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
@@ -25,7 +26,7 @@ import medseg
 from medseg.classical.refine import METHODS
 from medseg.core.boxes import bounding_box, widened
 from medseg.core.volume import LabelMap, Volume
-from medseg.io import read_labels, read_volume
+from medseg.io import ReadOptions, read_labels, read_volume
 
 DEFAULT_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 FOLDERS = {
@@ -85,7 +86,9 @@ def cases(data: str, count: int) -> Iterator[tuple[str, Volume, LabelMap]]:
     files = sorted(path for path in images.iterdir() if (labels / path.name).is_file())
     for number in np.linspace(0, len(files) - 1, count + 2).round().astype(int)[1:-1]:
         path = files[number]
-        yield path.name, read_volume(path), read_labels(labels / path.name)
+        several = len(nib.load(labels / path.name).shape) > 3  # the first volume is the reference
+        options = ReadOptions(volume=0 if several else None)
+        yield path.name, read_volume(path), read_labels(labels / path.name, options=options)
 
 
 def spoilt(reference: LabelMap) -> LabelMap:
