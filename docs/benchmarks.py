@@ -42,17 +42,6 @@ change over.
 |---|---|---|
 """
 
-NETWORKS = """
-## Networks
-
-Each recipe trained for {budget} on the hippocampus set, Dice on {cases} unseen cases ({processor}); what a
-scan of 128 voxels a side takes in f32: `python benchmarks/zoo.py networks`. So short a training favours
-networks whose steps cost little, and it is one training each.
-
-| recipe | anterior | posterior | steps | million parameters | seconds of a scan | peak memory, GiB |
-|---|---|---|---|---|---|---|
-"""
-
 
 class RowError(Exception):
     """A row does not fit its result."""
@@ -116,7 +105,7 @@ def page() -> str:
     for section in tomllib.loads(ROWS.read_text("utf-8"))["section"]:
         parts.append(f"\n## {section['title']}\n\n| what | figure | target | command |\n|---|---|---|---|\n")
         parts += [_line(row, found) for row in section["row"]]
-    return "".join([*parts, *_networks(found["zoo_networks"]), *_losses(found["training_losses"])])
+    return "".join([*parts, *_losses(found["training_losses"])])
 
 
 def _line(row: dict[str, str], found: dict[str, Any]) -> str:
@@ -126,18 +115,6 @@ def _line(row: dict[str, str], found: dict[str, Any]) -> str:
         raise RowError(f"{row['result']} was {word}, and its row in {ROWS.name} says otherwise: {what}")
     command = row["command"] if row["command"] == "the same" else f"`{row['command']}`"
     return f"| {what} | {figure} | {target} | {command} |\n"
-
-
-def _networks(result: dict[str, Any]) -> list[str]:
-    rows: dict[str, dict[str, Any]] = result["networks"]
-    (cases,) = {row["cases_measured"] for row in rows.values()}
-    head = NETWORKS.format(budget=result["budget"], cases=cases, processor=result["processor"])
-    lines = [
-        f"| `{name}` | {row['dice']['anterior']:.3f} | {row['dice']['posterior']:.3f} | {row['steps']:,}"
-        f" | {row['million parameters']:.2f} | {row['seconds of a scan']:.1f} | {row['peak gib']:.1f} |\n"
-        for name, row in rows.items()
-    ]
-    return [head, *lines]
 
 
 def _losses(result: dict[str, Any]) -> list[str]:

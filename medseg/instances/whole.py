@@ -48,7 +48,7 @@ def objects_in(
     choice = replace(choice, candidates=grown * choice.candidates, most=grown * choice.most)
     starts = [_starts(n, t, int(SHOWN_AGAIN * p)) for n, t, p in zip(shape, tile, patch, strict=True)]
     found: list[Located] = []
-    device = next(network.parameters()).device
+    device = next((weight.device for weight in network.parameters()), torch.device("cpu"))
     for place in product(*map(range, map(len, starts))):
         at = [axis[n] for axis, n in zip(starts, place, strict=True)]
         core = [_core(axis, n, t) for axis, n, t in zip(starts, place, tile, strict=True)]

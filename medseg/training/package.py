@@ -47,7 +47,7 @@ from medseg.training.split import Split
 
 Say = Callable[[str], None]
 
-BEYOND = {"probability": 1.0, "label_disagreement": 1.0, "dice": 1.0, "volume": 1.0}
+BEYOND: dict[str, Any] = {"probability": 1.0, "label_disagreement": 1.0, "dice": 1.0, "volume": 1.0}
 """How an engine differs whose answer is not finite."""
 PARITY = 1e-3
 """Largest difference of a probability between OpenVINO and torch, both in float32, on a real scan."""

@@ -39,7 +39,6 @@ TRAIN = [
     (("phantom_unet3d", "--profile", "fast"), "--profile is for a plan, and a recipe is one"),
     (("phantom_unet3d", "--names", "1=liver"), "--names is for a plan"),
     (("phantom_unet3d", "--max-memory", "3G"), "--max-memory is for a plan"),
-    (("phantom_unet3d", "--dry-run"), "--dry-run shows a plan"),
 ]
 
 

@@ -18,6 +18,7 @@ from commands import done, everything, medseg, names, refused
 from medseg.core.errors import GridMismatchError, InputError, MedsegError, ResourceError, UsageError
 from medseg.core.structures import from_labels
 from medseg.evaluation import measure as measuring
+from medseg.evaluation import reading
 from medseg.evaluation.evaluate import evaluate
 from medseg.evaluation.folder import safe_names
 from medseg.evaluation.result import Evaluation
@@ -212,7 +213,7 @@ def test_of_a_single_pair_every_fault_is_raised(folders: Folders) -> None:
 def test_too_little_memory_is_no_fault_of_the_prediction(
     folders: Folders, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = measuring.read_pair
+    real = reading.read_pair
 
     def short(pair: Any, structures: Any) -> Any:
         if pair.case_id == "b":
@@ -221,7 +222,7 @@ def test_too_little_memory_is_no_fault_of_the_prediction(
             raise ValueError(CANARY)
         return real(pair, structures)
 
-    monkeypatch.setattr(measuring, "read_pair", short)
+    monkeypatch.setattr(reading, "read_pair", short)
     found = evaluate(*folders, structures=STRUCTURES)
     assert found.failures == ()
     assert dict(found.excluded) == {"b": "out of memory", "c": "a bug in medseg (ValueError)"}

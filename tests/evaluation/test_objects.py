@@ -233,11 +233,12 @@ def test_a_map_of_instances_that_cannot_be_used_is_named(tmp_path: Path) -> None
     pred, ref = files(tmp_path / "pred", cut=True), files(tmp_path / "ref", cut=False)
     for folder in (pred, ref):
         for end in ("", "_inst"):
-            shutil.copy(folder / f"a{end}.nii.gz", folder / f"b{end}.nii.gz")
+            for other in "bc":
+                shutil.copy(folder / f"a{end}.nii.gz", folder / f"{other}{end}.nii.gz")
     save(pred / "b_inst.nii.gz", np.full((24, 8, 8), -8, np.int16))
     save(ref / "a_inst.nii.gz", np.full((24, 8, 8), 7.5, np.float32))
     said = medseg_command("evaluate", pred, ref, "--instances", "maps", "--no-surface").err
-    assert "a: the reference cannot be used: a_inst.nii.gz " in said
+    assert "reference cannot be used: a_inst.nii.gz " in said
     assert "The prediction cannot be used: b_inst.nii.gz contains the number -8" in said
 
 
