@@ -26,12 +26,15 @@ BINS, BLUR = 64, 3.0
 """Of the histograms of intensity, and the deviation that blurs them, in bins."""
 LEAST = 1e-3
 """Share of every intensity in every class."""
+DEEPER = 2.0
+"""How many times as deep as a scribble in the region that it denies a voxel may lie to be in doubt."""
 FAR_MM = 3.0
 """Distance from a class that costs as much as an intensity e times as rare in it."""
 WEIGHT, EDGE = 3.0, 0.1
 """Of the cut: what a millimetre between two labels costs, and the step of intensity that makes an edge."""
-BETA = 500.0
-"""Of the random walker: how much a step of intensity hinders it."""
+BETA = 5000.0
+"""Of the random walker: how much a step of intensity hinders it; with less, a few scribbled voxels are as
+good as none beside the many beyond their reach."""
 SPREADS, LEAST_SPREAD = 2.0, 0.02
 """Standard deviations of a structure's intensities that its region grows over, and the least deviation."""
 NEAR = 0.003
@@ -53,9 +56,10 @@ def refine(
     """Labels (i, j, k) that follow scribbles, and the image around them.
 
     A scribbled voxel has the label that is scribbled. Without a start, each method decides on all voxels
-    within reach of a scribble; with one, on those whose nearest scribble contradicts the start. All other
-    voxels keep the label of the start, and what is known around the others is evidence for them. The
-    background of a start that lacks a scribbled structure says nothing, as if there were no start.
+    within reach of a scribble; with one, on those whose nearest scribble contradicts the start, and the
+    farther that scribble is from where the start has its label, the farther it reaches. All other voxels
+    keep the label of the start, and what is known around the others is evidence for them. The background of
+    a start that lacks a scribbled structure says nothing, as if there were no start.
 
     Args:
         image: intensities.
@@ -84,12 +88,9 @@ def refine(
     if around is None:
         return out
     box = widened(around, [math.ceil(reach_mm / mm) + 1 for mm in spacing_mm], image.shape)
-    distance = _distance_mm(wrong[box], spacing_mm)
     lacking = start is None or not np.isin(np.unique(meant[wrong & (meant != 0)]), start).all()
-    free = (distance <= reach_mm) & ~marked[box]
-    if (right := marked[box] & ~wrong[box]).any():
-        nearest = distance < _distance_mm(right, spacing_mm)
-        free &= nearest | (out[box] == 0) if lacking else nearest
+    stated = np.zeros_like(out[box]) if start is None else start[box]
+    free = _in_doubt(stated, wrong[box], (marked & ~wrong)[box], spacing_mm, reach_mm, lacking) & ~marked[box]
     values, classes = np.unique(out[box][~free], return_inverse=True)
     known = np.full(free.shape, -1)
     known[~free] = classes
@@ -103,8 +104,38 @@ def refine(
     return out
 
 
+def _in_doubt(
+    start: NDArray[Any],
+    wrong: NDArray[np.bool_],
+    right: NDArray[np.bool_],
+    spacing_mm: Sequence[float],
+    reach_mm: float,
+    lacking: bool,
+) -> NDArray[np.bool_]:
+    """Voxels (i, j, k) whose label of a start is in doubt by scribbles, which contradict it or agree.
+
+    They have the label that the nearest contradicting scribble denies, and lie at most `DEEPER` times as deep
+    in its region as that scribble: an error at the border says little of the middle.
+    """
+    found = np.zeros(start.shape, np.bool_)
+    agreeing = _distance_mm(right, spacing_mm)
+    for value in np.unique(start[wrong]):
+        own = start == value
+        distance, nearest = ndimage.distance_transform_edt(
+            ~(wrong & own), spacing_mm, return_distances=True, return_indices=True
+        )
+        near = own & (distance <= reach_mm)
+        if not (lacking and value == 0):
+            depth = _distance_mm(~own, spacing_mm)
+            near &= (distance < agreeing) & (depth <= DEEPER * depth[tuple(nearest)])
+        found |= near
+    return found
+
+
 def _distance_mm(mask: NDArray[np.bool_], spacing_mm: Sequence[float]) -> NDArray[np.float64]:
-    """To the nearest voxel of a mask."""
+    """To the nearest voxel of a mask; infinite without one."""
+    if not mask.any():
+        return np.full(mask.shape, np.inf)
     return np.asarray(ndimage.distance_transform_edt(~mask, spacing_mm))
 
 

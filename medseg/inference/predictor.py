@@ -31,6 +31,9 @@ from medseg.model.spec import ModelSpec
 USUAL_WIDTH = 32
 """Channels at full resolution where a model does not say."""
 
+AT_ONCE = 2**15
+"""Voxels of small tiles, such as slices, that an engine is given at once: one by one, calls cost more."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Predictor:
@@ -53,7 +56,7 @@ class Predictor:
         twin_channels: for each output, the output it becomes under a left-right flip.
         coarse_twins: the same for the structures that a coarse stage found, the last channels of the image.
         flips: axes to mirror, one further prediction an entry.
-        batch: tiles an engine is given at once.
+        batch: tiles an engine is given at once, at least: of small ones, as many as make up `AT_ONCE`.
         slab_voxels: where not 0, a plan of one tile is answered in slabs of so many voxels.
         slice_axes: of a 2D network, the axes that slices are cut across; averaged where there are several.
         context: neighbours on each side of a slice that a 2D network is given as channels.
@@ -266,18 +269,22 @@ class Predictor:
         is computed: the same input has the same answer.
         """
         blank: dict[tuple[float, ...], blend.Logits] = {}
-        tiles = iter(cut.tiles)
-        while group := list(islice(tiles, self.batch)):
+        tiles, batch = iter(cut.tiles), max(self.batch, AT_ONCE // math.prod(cut.tile_shape))
+        while group := list(islice(tiles, batch)):
             contents = [cut.read(image, tile) for tile in group]
             constants = [_constants(content) for content in contents]
-            fresh = [n for n, values in enumerate(constants) if values is None or values not in blank]
+            first: dict[tuple[float, ...], int] = {}
+            for n, values in enumerate(constants):
+                if values is not None and values not in blank:
+                    first.setdefault(values, n)
+            fresh = [n for n, values in enumerate(constants) if values is None or first.get(values) == n]
             with watch.step("engine"):
                 variants = self._variants(_together([contents[n] for n in fresh])) if fresh else []
+            answers = {n: [v[row] for v in variants] for row, n in enumerate(fresh)}
+            blank |= {values: [logits.copy() for logits in answers[n]] for values, n in first.items()}
             for n, (tile, values) in enumerate(zip(group, constants, strict=True)):
-                answer = [v[fresh.index(n)] for v in variants] if n in fresh else blank[values or ()]
-                if values is not None and values not in blank:
-                    blank = {values: [logits.copy() for logits in answer]}
-                yield tile, answer
+                yield tile, answers[n] if values is None else blank[values]
+            blank = dict(list(blank.items())[-1:])
 
     def _variants(self, content: FloatArray) -> blend.Logits:
         """Logits (B, K, *tile) for tiles (B, C, *tile), of every engine under every flip."""

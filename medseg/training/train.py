@@ -144,7 +144,7 @@ def train(
         left = options.time_budget_s and options.time_budget_s - (time.monotonic() - started)
         fix_length(trainer, begun, run, left, _ending(cases, split, recipe), say)
         _resume(trainer, say)
-        make = partial(_packaged, trainer, spec, cases, recipe, options, maps)
+        make = partial(_packaged, trainer, spec, cases, recipe, options, maps, say)
         model = _trained(trainer, make, run, say, on_epoch)
         epochs, seconds = trainer.progress.epoch, trainer.progress.seconds
         done = TrainResult(run.model_path, epochs, seconds, card.structure_set)
@@ -198,11 +198,11 @@ def _packaged(
     recipe: Recipe,
     options: TrainOptions,
     maps: SyntheticCases | None,
+    say: Say,
 ) -> Model:
     """The model of a training, with its coarse stage where it is a cascade."""
-    spacing = maps.spacing_range if maps else None
-    known = [*cases.values()]
-    return package(trainer, spec, known, options.threads, recipe.weights, spacing, options.coarse)
+    kept = (recipe.weights, maps.spacing_range if maps else None, options.coarse)
+    return package(trainer, spec, [*cases.values()], options.threads, *kept, say)
 
 
 def _ending(cases: Mapping[str, PreparedCase], split: Split, recipe: Recipe) -> Ending:

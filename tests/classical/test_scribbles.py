@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from commands import done, names, refused
 from io_files import save
-from scipy.ndimage import binary_dilation
+from scipy.ndimage import binary_dilation, distance_transform_edt
 
 import medseg
 from medseg.classical.refine import METHODS, refine
@@ -107,6 +107,24 @@ def test_labels_far_from_scribbles_and_nearer_to_scribbles_that_agree_stay() -> 
     kept = refine(image, seeds, start, SPACING_MM, "graph_cut", reach_mm=5.0)
     assert ((kept != start).sum()) < len(changed)
     assert not (kept != start)[6:].any()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_an_error_at_the_border_says_little_of_the_middle(method: str) -> None:
+    """Background scribbled in a shell that was added may take back the shell, and no more of the ball."""
+    image, labels = scene()
+    start = labels.copy()
+    shell = binary_dilation(labels == 3) & (labels == 0)
+    start[shell] = 3
+    seeds = np.zeros_like(labels)
+    seeds[tuple(np.argwhere(shell)[::9].T)] = 255
+    found = refine(image, seeds, start, SPACING_MM, method)
+    inner = distance_transform_edt(start == 3, SPACING_MM) > 4
+    assert inner.sum() > 20
+    assert (found[inner] == 3).all()
+    assert (found[start == 1] == 1).all(), "no scribble denies the other ball"
+    assert (found[start == 0] == 0).all(), "nor the background"
+    assert dice(labels, found, label=3) > dice(labels, start, label=3)
 
 
 def test_scribbles_that_all_agree_change_nothing() -> None:

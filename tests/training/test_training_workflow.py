@@ -632,3 +632,23 @@ def test_an_engine_whose_short_numbers_overflow_is_kept_from_use(
     assert evidence.engines["torch bf16"].dice == 1
     assert not harmless(evidence, "torch bf16")
     assert not harmless(evidence, "openvino bf16")
+
+
+def test_a_graph_that_answers_otherwise_than_the_network_is_left_out(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = Predictor.probabilities
+
+    def other(self: Predictor, image: np.ndarray, *more: Any, **named: Any) -> np.ndarray:
+        found = honest(self, image, *more, **named)
+        return found * 0.99 if self.engines[0].name == "openvino" else found
+
+    monkeypatch.setattr(Predictor, "probabilities", other)
+    ran = train(bench.recipe, bench.data, tmp_path / "run")
+    assert ran.code == 0
+    assert re.search(
+        r"OpenVINO differs from torch by 0\.0\d+ in probability \(limit 0\.001\), so torch runs the", ran.err
+    )
+    model = load_model(tmp_path / "run" / "model.safetensors")
+    assert model.graph is None
+    assert not any(name.startswith("openvino") for name in model.spec.evidence.engines or {})
