@@ -42,6 +42,20 @@ change over.
 |---|---|---|
 """
 
+NETWORKS = """
+## Networks of the lectures
+
+Recipes of the hippocampus set, each trained for {budget} on two cores ({processor}; reading, validations and
+the measurement included): Dice on {cases} unseen cases, and what the network takes for a scan of 128^3
+voxels in f32, the median of three processes: `python benchmarks/zoo.py networks --budget {budget}`. So short
+a training shows how soon a network learns, not what it can reach: where validations of a large network take
+most of the time, few steps are left. Names with `slices_` are of two dimensions; that of HRNet had time for
+one step, and its row tells its cost alone.
+
+| recipe | anterior | posterior | steps | million parameters | seconds of a scan | peak GiB |
+|---|---|---|---|---|---|---|
+"""
+
 
 class RowError(Exception):
     """A row does not fit its result."""
@@ -105,7 +119,7 @@ def page() -> str:
     for section in tomllib.loads(ROWS.read_text("utf-8"))["section"]:
         parts.append(f"\n## {section['title']}\n\n| what | figure | target | command |\n|---|---|---|---|\n")
         parts += [_line(row, found) for row in section["row"]]
-    return "".join([*parts, *_losses(found["training_losses"])])
+    return "".join([*parts, *_losses(found["training_losses"]), *_networks(found["zoo_networks"])])
 
 
 def _line(row: dict[str, str], found: dict[str, Any]) -> str:
@@ -124,6 +138,18 @@ def _losses(result: dict[str, Any]) -> list[str]:
         head,
         *(f"| {n} | {d['anterior']:.3f} | {d['posterior']:.3f} |\n" for n, d in result["dice"].items()),
     ]
+
+
+def _networks(result: dict[str, Any]) -> list[str]:
+    trained = result["networks"]
+    cases = next(iter(trained.values()))["cases_measured"]
+    head = NETWORKS.format(budget=result["budget"], processor=result["processor"], cases=cases)
+    rows = (
+        f"| `{name}` | {one['dice']['anterior']:.3f} | {one['dice']['posterior']:.3f} | {one['steps']:,} | "
+        f"{one['million parameters']:.2f} | {one['seconds of a scan']:.1f} | {one['peak gib']:.2f} |\n"
+        for name, one in trained.items()
+    )
+    return [head, *rows]
 
 
 def readme() -> str:
