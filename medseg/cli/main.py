@@ -42,6 +42,7 @@ class Terminated(BaseException):
 
 VERBS = (
     "predict",
+    "verify",
     "plan",
     "train",
     "evaluate",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from medseg.core.software import processor
 from medseg.core.volume import LabelMap, Volume
 from medseg.io.memory import peak_memory_bytes
 from medseg.metrics.conformal import COVERAGE
@@ -81,6 +82,7 @@ def summary_of(
         seconds=round(sum(timing_s.values()), 2),
         timing_s={step: round(taken, 3) for step, taken in timing_s.items()},
         peak_memory_bytes=peak_memory_bytes(),
+        processor=processor(),
         provenance=provenance,
     )
 

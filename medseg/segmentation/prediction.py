@@ -164,6 +164,7 @@ class PredictionSummary:
         dicom_sha256: of the DICOM objects that were written with it.
         seconds, timing_s: what reading to writing took, in all and by step.
         peak_memory_bytes: the most that was held, where the system says.
+        processor: what kind of processor computed it, see `core.software.processor`.
         provenance: what the result depends on.
     """
 
@@ -180,6 +181,7 @@ class PredictionSummary:
     seconds: float = 0.0
     timing_s: Mapping[str, float] = field(default_factory=dict)
     peak_memory_bytes: int | None = None
+    processor: str | None = left_out()
     provenance: Provenance = Provenance()
 
     @property

@@ -40,6 +40,7 @@ from medseg.data.phantom import write_phantom_scan
 
 VERBS = (
     "predict",
+    "verify",
     "plan",
     "train",
     "evaluate",
