@@ -87,8 +87,9 @@ def refine(
         scan: of one channel; see `medseg.read`.
         seeds: scribbles on the scan's grid: label values, and 0 where nothing is scribbled.
         method: how labels spread from scribbles.
-        start: labels on the scan's grid to be corrected; voxels stay whose nearest scribble agrees with the
-            start, or is further than the reach. None starts from background.
+        start: labels on the scan's grid to be corrected; voxels stay whose label no scribble within reach
+            denies, and those more than twice as deep in their region as the scribble. None starts from
+            background.
         background: value of scribbles on the background.
         reach_mm: distance from a scribble at which labels may change.
         affine: of arrays; see `medseg.read`.

@@ -43,6 +43,7 @@ class Terminated(BaseException):
 VERBS = (
     "predict",
     "verify",
+    "serve",
     "plan",
     "train",
     "evaluate",

@@ -16,6 +16,9 @@ EXTRA_OF = {
     "onnx": "onnx",
     "distributed": "dask",
     "nilearn": "demo",
+    "starlette": "serve",
+    "uvicorn": "serve",
+    "pynetdicom": "dicom",
     "pandas": None,
 }
 """The extra of medseg that installs each optional package, or None where none does."""

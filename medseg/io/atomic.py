@@ -65,7 +65,7 @@ def atomic_write(path: Path, overwrite: bool = False, *, inputs: Iterable[Path] 
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 @contextmanager
@@ -98,7 +98,7 @@ def atomic_files(
                 os.replace(folder / target.name, target)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-        _sync_folder(last.parent)
+        sync_folder(last.parent)
 
 
 def write_text(path: Path, text: str, overwrite: bool = False) -> None:
@@ -169,7 +169,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     if os.name != "posix":
         return
     with suppress(OSError):

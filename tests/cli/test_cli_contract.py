@@ -41,6 +41,7 @@ from medseg.data.phantom import write_phantom_scan
 VERBS = (
     "predict",
     "verify",
+    "serve",
     "plan",
     "train",
     "evaluate",

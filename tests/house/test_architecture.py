@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parents[2] / "medseg"
 ORDER = (
     ("core",), ("findings",), ("io",), ("preparation",), ("metrics",), ("classical",), ("model",),
     ("augment", "networks", "losses"), ("instances",), ("inference",), ("data",), ("segmentation",),
-    ("reporting",), ("prediction",), ("training",), ("evaluation",), ("api",), ("cli",),
+    ("reporting",), ("prediction",), ("training",), ("evaluation",), ("api",), ("serving",), ("cli",),
 )  # fmt: skip
 RANK = {room: n for n, rooms in enumerate(ORDER) for room in rooms}
 

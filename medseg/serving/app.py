@@ -1,0 +1,313 @@
+"""The service's answers: jobs over HTTP.
+
+POST   /api/jobs?model=brain        a scan in; its job out (201), or the job of the same Idempotency-Key (200)
+GET    /api/jobs/ID                 how far it is; with ?wait=20 the answer comes when something has changed
+GET    /api/jobs/ID/WHAT            a file of its result, see `FILES`
+DELETE /api/jobs/ID                 end it, and forget it
+POST   /api/jobs/ID/refine          scribbles in; a job whose labels follow them
+POST   /api/jobs/ID/correct         labels in; a job that keeps them beside what was predicted
+GET    /api/models, /health, /metrics
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from medseg import __version__
+from medseg.core.errors import InputError, MedsegError, ResourceError, UsageError
+from medseg.core.specs import to_mapping
+from medseg.core.structuring import Misfit, structured
+from medseg.serving import measures
+from medseg.serving.access import Guard
+from medseg.serving.crew import Crew, CrewOptions
+from medseg.serving.incoming import receive_drawn, receive_scan
+from medseg.serving.jobs import FullError, Incoming, Job, JobBook, id_of
+from medseg.serving.jobs import Request as Wanted
+from medseg.serving.settings import SETTINGS
+
+LOG = logging.getLogger("medseg")
+LONGEST_WAIT_S = 60.0
+FILES: Mapping[str, tuple[str, str]] = {
+    "labels": ("_seg", ""),
+    "instances": ("_inst", ""),
+    "summary": ("_seg.json", "application/json"),
+    "report": ("_report.html", "text/html"),
+    "dicom-seg": ("_seg.dcm", "application/dicom"),
+    "dicom-sr": ("_sr.dcm", "application/dicom"),
+    "rtstruct": ("_rtstruct.dcm", "application/dicom"),
+    "pdf": ("_report.dcm", "application/dicom"),
+    "changes": ("changes.json", "application/json"),
+    "view": ("view.json", "application/json"),
+    "view-image": ("image.gz", "application/octet-stream"),
+    "view-labels": ("labels.gz", "application/octet-stream"),
+}
+"""What of a result is fetched: how its name ends, and its type; of no type, an image, whatever its suffix."""
+STATUS = {2: 400, 3: 422, 4: 422, 5: 422, 6: 507, 8: 500}
+"""Of HTTP, by the exit code that a command would have."""
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """How a service runs.
+
+    Attributes:
+        data: folder of its jobs, and of the cases that are kept.
+        models: files by name.
+        token: that clients must state; empty where none is needed.
+        most_bytes: that a request may send, and a scan hold unpacked.
+        most_waiting: jobs that may wait or run at a time.
+        keep_s: how long a job stays after its result was fetched.
+        workers, threads, max_memory, time_limit_s: see `crew.CrewOptions`.
+    """
+
+    data: Path
+    models: Mapping[str, str]
+    token: str = ""
+    most_bytes: int = 2**30
+    most_waiting: int = 256
+    keep_s: float = 86400.0
+    workers: int = 1
+    threads: int = 0
+    max_memory: int | None = None
+    time_limit_s: float = 600.0
+
+
+class MissingError(MedsegError):
+    """What a path names is not there."""
+
+
+class Service:
+    """What the handlers share."""
+
+    def __init__(self, options: ServeOptions) -> None:
+        self.options = options
+        self.book = JobBook(options.data / "jobs", options.most_waiting, options.keep_s)
+        self.crew = Crew(
+            self.book,
+            CrewOptions(
+                options.models, options.workers, options.threads, options.max_memory, options.time_limit_s
+            ),
+        )
+
+    @asynccontextmanager
+    async def running(self, _: Starlette) -> AsyncIterator[None]:
+        """Work as long as the application runs."""
+        self.crew.start()
+        try:
+            yield
+        finally:
+            await self.crew.stop()
+            self.book.close()
+
+    def job(self, request: Request) -> Job:
+        """The job that a path names."""
+        job = self.book.get(request.path_params["job"])
+        if job is None:
+            raise MissingError(
+                "there is no such job; results are forgotten some time after they were fetched"
+            )
+        return job
+
+    async def queued(self, wanted: Wanted, key: str, fill: Callable[[Incoming], Awaitable[None]]) -> Job:
+        """A new job, with the files that `fill` writes."""
+        with self.book.received(wanted, key) as new:
+            await fill(new)
+        job = self.book.get(new.id)
+        if job is None:
+            raise ResourceError("the job was removed while it was sent")
+        await self.crew.call()
+        return job
+
+    # Handlers, by the order of the table
+
+    async def post_job(self, request: Request) -> Response:
+        """Take a scan."""
+        query = dict(request.query_params)
+        model = query.pop("model", next(iter(self.options.models)))
+        if model not in self.options.models:
+            raise MissingError(
+                f"there is no model {model!r}", hint=f"choose from {', '.join(self.options.models)}"
+            )
+        query.pop("name", None)
+        settings = to_mapping(settings_of("predict", query))
+        key = request.headers.get("idempotency-key", "")
+        if key and (known := self.book.get(id_of(key))):
+            return JSONResponse(described(known))
+
+        async def fill(new: Incoming) -> None:
+            channels = await receive_scan(request, new.folder, self.options.most_bytes)
+            new.request = replace(new.request, settings={**settings, "channels": list(channels)})
+
+        job = await self.queued(Wanted("predict", model, settings), key, fill)
+        return JSONResponse(described(job), 201, {"Location": f"/api/jobs/{job.id}"})
+
+    async def get_job(self, request: Request) -> Response:
+        """How far a job is."""
+        job = self.job(request)
+        wait = float(request.query_params.get("wait", "0") or 0)
+        if wait > 0:
+            await self.crew.until(job, min(wait, LONGEST_WAIT_S), job.state, job.share)
+        return JSONResponse(described(job))
+
+    async def get_file(self, request: Request) -> Response:
+        """A file of a result; a job that has none says why."""
+        job, what = self.job(request), request.path_params["what"]
+        if job.state != "done":
+            status = 409 if job.state in ("queued", "running") else 410
+            return JSONResponse(described(job), status)
+        if what not in FILES:
+            raise MissingError(f"there is no {what!r} of a result", hint=f"choose from {', '.join(FILES)}")
+        ending, kind = FILES[what]
+        path = job.file(ending) if kind else job.image(ending)
+        if path is None:
+            raise MissingError(f"this job has no {what}", hint="ask for it when the job is sent")
+        self.book.fetched(job)
+        headers = {"X-Content-Type-Options": "nosniff"}
+        if kind == "text/html":
+            headers["Content-Security-Policy"] = "sandbox allow-scripts"
+        return FileResponse(
+            path,
+            media_type=kind or "application/octet-stream",
+            filename=path.name,
+            headers=headers,
+            content_disposition_type="inline" if kind == "text/html" else "attachment",
+        )
+
+    async def delete_job(self, request: Request) -> Response:
+        """End a job and forget it."""
+        job = self.job(request)
+        await self.crew.cancel(job)
+        self.book.remove(job)
+        return Response(status_code=204)
+
+    async def post_drawn(self, request: Request) -> Response:
+        """Scribbles on a result, or labels that somebody drew."""
+        before, kind = self.job(request), request.path_params["kind"]
+        if before.state != "done" or before.request.kind != "predict":
+            raise InputError("there is no prediction to correct", hint="wait until the job is done")
+        settings = to_mapping(settings_of(kind, dict(request.query_params)))
+
+        async def fill(new: Incoming) -> None:
+            for path in (*before.inputs, *before.result.glob("scan_seg.*")):
+                linked(path, new.folder / path.name)
+            await receive_drawn(request, new.folder)
+
+        job = await self.queued(Wanted(kind, before.request.model, settings), "", fill)
+        return JSONResponse(described(job), 201, {"Location": f"/api/jobs/{job.id}"})
+
+    async def models(self, _: Request) -> Response:
+        """What the models are."""
+        return JSONResponse([{"name": name} for name in self.options.models])
+
+    async def health(self, _: Request) -> Response:
+        """Whether the service lives."""
+        return JSONResponse({"status": "ok", "version": __version__, "waiting": self.book.under_way})
+
+    async def metrics(self, _: Request) -> Response:
+        """Counts and times, as OpenMetrics."""
+        return PlainTextResponse(measures.text(self.book, self.crew), media_type=measures.MEDIA_TYPE)
+
+
+def settings_of(kind: str, query: Mapping[str, str]) -> Any:
+    """The settings that a query states.
+
+    Raises:
+        UsageError: one is unknown, or cannot have that value.
+    """
+    try:
+        return structured(SETTINGS[kind], {name: _value(text) for name, text in query.items()})
+    except Misfit as fault:
+        raise UsageError(fault.fault, hint=fault.hint) from None
+
+
+def _value(text: str) -> Any:
+    """A word of a query as JSON has it: true, false, numbers; any other is a text.
+
+    >>> _value("true"), _value("1.5"), _value("sform")
+    (True, 1.5, 'sform')
+    """
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def described(job: Job) -> dict[str, Any]:
+    """A job as a client sees it."""
+    state: dict[str, Any] = {
+        "id": job.id,
+        "kind": job.request.kind,
+        "model": job.request.model,
+        "state": job.state,
+    }
+    if job.state == "running":
+        state |= {"step": job.step, "share": job.share}
+    if job.state == "failed":
+        state |= {"fault": job.progress.fault, "hint": job.progress.hint, "exit_code": job.progress.exit_code}
+    return state
+
+
+def linked(path: Path, target: Path) -> None:
+    """The same file under another name: nothing is copied, and either may be removed."""
+    if path.is_dir():
+        target.mkdir()
+        for inner in path.iterdir():
+            os.link(inner, target / inner.name)
+    else:
+        os.link(path, target)
+
+
+async def _told(request: Request, fault: Exception) -> Response:
+    """A fault as an answer."""
+    if isinstance(fault, HTTPException):
+        return JSONResponse({"fault": fault.detail}, fault.status_code, fault.headers)
+    if isinstance(fault, FullError):
+        return JSONResponse({"fault": fault.fault, "hint": fault.hint}, 503, {"Retry-After": "5"})
+    if isinstance(fault, MissingError):
+        return JSONResponse({"fault": fault.fault, "hint": fault.hint}, 404)
+    if isinstance(fault, MedsegError):
+        return JSONResponse({"fault": fault.fault, "hint": fault.hint}, STATUS.get(fault.exit_code, 500))
+    return Response(status_code=499)  # the client hung up
+
+
+async def _bug(_: Request, fault: Exception) -> Response:
+    """An answer to what only a bug raises; the log has where it happened, and no value, which may name one."""
+    frames = traceback.extract_tb(fault.__traceback__)
+    where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames[-4:]))
+    LOG.error("a bug in medseg: %s at %s", type(fault).__name__, where)
+    return JSONResponse(
+        {"fault": "a bug in medseg", "hint": "its place is in the log: please report it"}, 500
+    )
+
+
+def application(options: ServeOptions) -> Guard:
+    """The service, ready for a server."""
+    service = Service(options)
+    routes = [
+        Route("/health", service.health),
+        Route("/metrics", service.metrics),
+        Route("/api/models", service.models),
+        Route("/api/jobs", service.post_job, methods=["POST"]),
+        Route("/api/jobs/{job}", service.get_job),
+        Route("/api/jobs/{job}", service.delete_job, methods=["DELETE"]),
+        Route("/api/jobs/{job}/{kind}", service.post_drawn, methods=["POST"]),
+        Route("/api/jobs/{job}/{what}", service.get_file),
+    ]
+    handlers: dict[Any, Any] = dict.fromkeys((MedsegError, HTTPException, ClientDisconnect), _told)
+    handlers[Exception] = _bug
+    app = Starlette(routes=routes, exception_handlers=handlers, lifespan=service.running)
+    return Guard(app, options.token, options.most_bytes)

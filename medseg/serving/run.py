@@ -1,0 +1,97 @@
+"""A service from its start to its end: what it offers, where it listens, how it stops."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvicorn
+
+from medseg.core.errors import InputError, ResourceError, UsageError, counted
+from medseg.model.file import find_models, packaged_models
+from medseg.serving.access import require_token
+from medseg.serving.app import ServeOptions, application
+
+STOPS_WITHIN_S = 1
+"""What clients that wait for an answer may take after SIGTERM."""
+KEEP_ALIVE_S = 30
+BACKLOG = 256
+"""Clients that wait to be connected."""
+
+
+def offered(words: Sequence[str]) -> dict[str, str]:
+    """The models of a service, their files by name: of files, folders of files, and names of packaged models.
+
+    Raises:
+        ModelError: a word is none of these.
+        InputError: a folder has no model.
+        UsageError: two have one name.
+    """
+    if not words:
+        return {name: str(path) for name, path in packaged_models().items()}
+    found: dict[str, str] = {}
+    for word in words:
+        for name, path in _of(Path(word)).items():
+            if name in found:
+                raise UsageError(f"two models are called {name}", source=path, hint="rename one of the files")
+            found[name] = str(path)
+    return found
+
+
+def _of(path: Path) -> dict[str, Path]:
+    """The models that one word means."""
+    if path.is_dir() and (files := sorted(path.glob("*.safetensors"))):
+        named = {file.stem: file for file in files}
+        return {path.name: named["model"]} if set(named) == {"model"} else named
+    if path.is_dir() and not any(path.iterdir()):
+        raise InputError("contains no model", source=path, hint="give files that end with .safetensors")
+    (file,) = find_models(str(path))[:1]
+    return {path.name if file.stem == "model" else file.stem: file}
+
+
+def serve(options: ServeOptions, host: str, port: int, say: Callable[[str], None]) -> None:
+    """Answer until SIGTERM or SIGINT.
+
+    Args:
+        options: of the service.
+        host: address to listen to.
+        port: to listen to; 0 takes a free one.
+        say: called with where it listens.
+
+    Raises:
+        UsageError: others can reach the address, and there is no token.
+        ResourceError: the address cannot be listened to, or another service has the folder.
+    """
+    require_token(host, options.token)
+    app = application(options)
+    listener = _listening(host, port)
+    name = f"[{host}]" if ":" in host else host
+    say(f"offering {counted(len(options.models), 'model')}: {', '.join(options.models)}")
+    say(f"jobs and corrected cases are kept in {options.data}")
+    say(f"listening to http://{name}:{listener.getsockname()[1]}; end it with Ctrl-C")
+    settings = uvicorn.Config(
+        app,
+        log_level="critical",
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=STOPS_WITHIN_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        lifespan="on",
+        ws="none",
+    )
+    uvicorn.Server(settings).run([listener])
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, port))
+        listener.listen(BACKLOG)
+    except OSError as fault:
+        listener.close()
+        text = f"{host}:{port} cannot be listened to ({fault.strerror})"
+        raise ResourceError(text, hint="choose another with --port") from None
+    return listener

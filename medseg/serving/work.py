@@ -1,0 +1,271 @@
+"""What a worker does with a job: predict, refine, correct. Models stay loaded between jobs."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medseg.api.classical import refine
+from medseg.core.digest import hexdigest
+from medseg.core.errors import InputError, MedsegError
+from medseg.core.stopwatch import Stopwatch
+from medseg.core.structures import StructureSet
+from medseg.core.structuring import structured
+from medseg.core.volume import LabelMap, Volume
+from medseg.io import ReadOptions, digest_of, read_label_file, read_volume, write_labels
+from medseg.io.atomic import write_text
+from medseg.prediction.job import Job, PredictOptions
+from medseg.prediction.requests import InputCase
+from medseg.prediction.summary import corrected
+from medseg.preparation.orient import canonical
+from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.prediction import PredictionSummary, read_summary, summary_path
+from medseg.segmentation.segmenter import Loader, Segmenter
+from medseg.serving.settings import SETTINGS, PredictSettings, RefineSettings
+
+WARM = 3
+"""Models that stay loaded at most."""
+TILES = (0.1, 0.8)
+"""Share of a job that is done before its first tile, and that its tiles are."""
+STEPS = {
+    "read": 0.0,
+    "prepare": 0.05,
+    "restore": 0.9,
+    "objects": 0.9,
+    "check": 0.92,
+    "report": 0.94,
+    "write": 0.97,
+}
+"""Share of a job that is done when a step begins."""
+SCAN, LABELS = "scan", "scan_seg"
+"""What the files of a job are called: not as those that were sent, whose names may say whom they show."""
+PERCENTILES = (0.5, 99.5)
+"""Of the intensities that a browser shows from black to white."""
+
+Tell = Callable[[str, float], None]
+"""Takes a step and the share of the job that is done."""
+
+
+class TellingWatch(Stopwatch):
+    """A stopwatch that says where the job is."""
+
+    def __init__(self, tell: Tell, rows: int) -> None:
+        super().__init__()
+        self._tell, self._rows = tell, rows
+
+    def step(self, name: str) -> Any:
+        if name in STEPS:
+            self._tell(name, STEPS[name])
+        return super().step(name)
+
+    def over(self, name: str, items: Any) -> Any:
+        for item in super().over(name, items):
+            if name == "tiles":
+                before, share = TILES
+                self._tell(name, before + share * min(1.0, item[0].stop / self._rows))
+            yield item
+
+
+class Workshop:
+    """The models that are loaded, and how they run.
+
+    Args:
+        models: files by name.
+        threads: of the processor; 0 takes what there is.
+        max_memory: bytes; None takes most of what is free.
+    """
+
+    def __init__(self, models: Mapping[str, str], threads: int, max_memory: int | None) -> None:
+        self.models, self.threads, self.max_memory = models, threads, max_memory
+        self._warm: OrderedDict[tuple[Any, ...], Segmenter] = OrderedDict()
+
+    def segmenter(self, name: str, tta: bool | None = None, refine: bool | None = None) -> Segmenter:
+        """A model ready to run; of those that are loaded the one that was used longest ago makes room."""
+        key = (name, tta, refine)
+        if key not in self._warm:
+            while len(self._warm) >= WARM:
+                self._warm.popitem(last=False)
+            options = SegmenterOptions(
+                threads=self.threads, max_memory=self.max_memory, tta=tta, refine=refine
+            )
+            self._warm[key] = Loader((self.models[name],), options)()
+        self._warm.move_to_end(key)
+        return self._warm[key]
+
+    def do(
+        self, kind: str, model: str, settings: Mapping[str, Any], inputs: Path, out: Path, tell: Tell
+    ) -> None:
+        """Do a job.
+
+        Args:
+            kind: a key of `SETTINGS`.
+            model: of a prediction.
+            settings: as plain values.
+            inputs: folder with what was received.
+            out: folder for the result.
+            tell: called with what is being done.
+
+        Raises:
+            MedsegError: it cannot be done.
+        """
+        stated = structured(SETTINGS[kind], dict(settings))
+        if kind == "predict":
+            self._predict(model, stated, inputs, out, tell)
+        elif kind == "refine":
+            _refine(stated, inputs, out, tell)
+        else:
+            _correct(inputs, out, tell)
+
+    def _predict(self, model: str, settings: PredictSettings, inputs: Path, out: Path, tell: Tell) -> None:
+        tell("load", 0.0)
+        segmenter = self.segmenter(model, settings.tta, settings.refine)
+        reading = _reading(settings)
+        options = PredictOptions(
+            reading,
+            report=settings.report,
+            dicom=settings.dicom,
+            strict=settings.strict,
+        )
+        source = _source(inputs, settings.channels)
+        case = InputCase(source, SCAN, inputs)
+        job = Job(case, out / f"{LABELS}{case.suffix}", segmenter, options, batch=True)
+        looked = job.look()
+        if looked is not None:
+            job.watch = TellingWatch(tell, looked.forecast.plans[0].shape[0])
+            job.read()
+            volume = job.volume
+            job.segment()
+            labels = None if job.found is None else job.found.labels
+            if settings.view and volume is not None and labels is not None:
+                show(out, volume, labels, segmenter.structures)
+        outcome = job.write()
+        if outcome.error is not None:
+            raise outcome.error
+
+
+def _refine(settings: RefineSettings, inputs: Path, out: Path, tell: Tell) -> None:
+    """Labels that follow scribbles, as the browser shows them."""
+    tell("read", 0.0)
+    volume = read_volume(_only(inputs, SCAN))
+    start = shown(inputs / "start.gz", volume)
+    seeds = shown(inputs / "scribbles.gz", volume)
+    tell("refine", 0.3)
+    found = refine(
+        volume,
+        seeds,
+        start=start,
+        method=settings.method,
+        background=settings.background,
+        reach_mm=settings.reach_mm,
+    )
+    tell("write", 0.9)
+    _write_shown(out / "labels.gz", found)
+
+
+def _correct(inputs: Path, out: Path, tell: Tell) -> None:
+    """Labels as somebody drew them, on the grid and in the format of the prediction, and what was changed."""
+    tell("read", 0.0)
+    before_path = _only(inputs, LABELS)
+    before = read_label_file(before_path, ReadOptions())
+    drawn = shown(inputs / "labels.gz", before)
+    summary = read_summary(summary_path(before_path)) or PredictionSummary()
+    known = {0, *summary.structure_set.known_values}
+    if strange := sorted(set(np.unique(drawn.array).tolist()) - known):
+        raise InputError(f"the labels have values that no structure has: {strange[:8]}")
+    tell("write", 0.5)
+    target = out / before_path.name
+    write_labels(target, drawn, structures=summary.structure_set)
+    corrected(summary, drawn, digest_of(target)).write(summary_path(target))
+    change = {s.name: _change(before, drawn, s.label_values) for s in summary.structure_set}
+    write_text(out / "changes.json", json.dumps(change, indent=1))
+
+
+def _change(before: LabelMap, after: LabelMap, values: tuple[int, ...]) -> dict[str, int]:
+    """Voxels that became and ceased to be a structure."""
+    then, now = np.isin(before.array, values), np.isin(after.array, values)
+    return {"added": int((now & ~then).sum()), "removed": int((then & ~now).sum())}
+
+
+def show(out: Path, volume: Volume, labels: LabelMap, structures: StructureSet) -> None:
+    """Write what a browser shows: bytes in RAS+ order, first axis fastest, and what they are."""
+    image = np.asarray(volume.array[0], np.float32)
+    low, high = np.percentile(image[:: max(1, image.shape[0] // 64)], PERCENTILES)
+    grey = np.clip((image - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
+    turn = canonical(volume.grid)
+    grid = turn.grid(volume.grid)
+    _packed(out / "image.gz", turn.forward(grey))
+    _write_shown(out / "labels.gz", labels)
+    rows = [{"value": s.value, "name": s.name, "colour": s.colour} for s in structures]
+    said = {
+        "shape": list(grid.shape),
+        "spacing_mm": [round(float(mm), 6) for mm in grid.spacing_mm],
+        "structures": rows,
+    }
+    write_text(out / "view.json", json.dumps(said))
+
+
+def _write_shown(path: Path, labels: LabelMap) -> None:
+    _packed(path, canonical(labels.grid).forward(labels.array.astype(np.uint16)))
+
+
+def _packed(path: Path, array: NDArray[Any]) -> None:
+    path.write_bytes(
+        gzip.compress(array.astype(array.dtype.newbyteorder("<")).tobytes(order="F"), 1, mtime=0)
+    )
+
+
+def shown(path: Path, like: Volume | LabelMap) -> LabelMap:
+    """Labels as a browser sends them, on the grid of a scan.
+
+    Raises:
+        InputError: they are not as many voxels.
+    """
+    turn = canonical(like.grid)
+    shape = turn.grid(like.grid).shape
+    wanted = 2 * int(np.prod(shape))
+    try:
+        with gzip.open(path) as stream:
+            data = stream.read(wanted + 1)
+    except (OSError, EOFError) as fault:
+        raise InputError(f"the labels are not packed as gzip packs them ({fault})") from None
+    if len(data) != wanted:
+        raise InputError(f"the labels are not {wanted // 2} voxels of two bytes")
+    array = np.frombuffer(data, "<u2").reshape(shape, order="F")
+    return LabelMap(np.ascontiguousarray(turn.backward(array)), like.grid, like.form)
+
+
+def _reading(settings: PredictSettings) -> ReadOptions:
+    return ReadOptions(
+        settings.use_form, settings.assume_ras, settings.fill_nan, settings.volume, settings.series
+    )
+
+
+def _source(inputs: Path, channels: tuple[str, ...]) -> Path | dict[str, Path]:
+    """What was received: one file, a folder of slices, or a file a channel."""
+    if not channels:
+        return _only(inputs, SCAN)
+    return {name: _only(inputs, f"channel{number}") for number, name in enumerate(channels)}
+
+
+def _only(inputs: Path, stem: str) -> Path:
+    """The one file or folder of a job that is called so, whatever its suffix."""
+    found = [p for p in sorted(inputs.iterdir()) if p.name == stem or p.name.startswith(f"{stem}.")]
+    found = [p for p in found if p.suffix != ".json"]
+    if len(found) != 1:
+        raise InputError(f"{len(found)} files were received as {stem}, and one is needed")
+    return found[0]
+
+
+def told(fault: BaseException) -> dict[str, Any]:
+    """A fault as a message."""
+    if isinstance(fault, MedsegError):
+        return {"fault": fault.fault, "hint": fault.hint, "exit_code": fault.exit_code}
+    name = hexdigest(type(fault).__name__)[:6]
+    return {"fault": f"{type(fault).__name__} ({name})", "hint": "this is a bug in medseg", "exit_code": 1}
