@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from medseg.core.errors import UsageError
 
 LOOPBACK_NAMES = ("localhost",)
-OPEN = ("/health",)
-"""What is answered without a token: whether the service lives."""
+OPEN = ("/", "/page/", "/login", "/health")
+"""What is answered without a token: the page, which shows nothing by itself, and that the service lives."""
+COOKIE = "medseg_token"
 WRITES = ("POST", "PUT", "DELETE", "PATCH")
 
 
@@ -79,7 +80,7 @@ class Guard:
 
     def _fault(self, request: Request) -> tuple[int, str] | None:
         if self.token:
-            if request.url.path not in OPEN and not hmac.compare_digest(_token(request), self.token):
+            if not _is_open(request.url.path) and not hmac.compare_digest(_token(request), self.token):
                 return 401, "the token is missing or wrong"
         elif not is_loopback(_name(request.headers.get("host", ""))):
             return 403, "this service answers to names of this machine alone"
@@ -112,7 +113,11 @@ class Guard:
 def _token(request: Request) -> bytes:
     """What a client states: in a header, or in the cookie that the page's form sets."""
     word, _, token = request.headers.get("authorization", "").partition(" ")
-    return (token if word.lower() == "bearer" else request.cookies.get("medseg_token", "")).encode()
+    return (token if word.lower() == "bearer" else request.cookies.get(COOKIE, "")).encode()
+
+
+def _is_open(path: str) -> bool:
+    return path in OPEN or path.startswith("/page/")
 
 
 def _name(host: str) -> str:

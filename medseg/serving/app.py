@@ -11,6 +11,7 @@ GET    /api/models, /health, /metrics
 
 from __future__ import annotations
 
+import hmac
 import json
 import logging
 import os
@@ -32,7 +33,7 @@ from medseg.core.errors import InputError, MedsegError, ResourceError, UsageErro
 from medseg.core.specs import to_mapping
 from medseg.core.structuring import Misfit, structured
 from medseg.serving import measures
-from medseg.serving.access import Guard
+from medseg.serving.access import COOKIE, Guard
 from medseg.serving.crew import Crew, CrewOptions
 from medseg.serving.incoming import receive_drawn, receive_scan
 from medseg.serving.jobs import FullError, Incoming, Job, JobBook, id_of
@@ -56,6 +57,18 @@ FILES: Mapping[str, tuple[str, str]] = {
     "view-labels": ("labels.gz", "application/octet-stream"),
 }
 """What of a result is fetched: how its name ends, and its type; of no type, an image, whatever its suffix."""
+PAGE: Mapping[str, str] = {
+    "index.html": "text/html",
+    "style.css": "text/css",
+    "app.js": "text/javascript",
+    "planes.js": "text/javascript",
+    "volume.js": "text/javascript",
+}
+"""The files of the page, and their types."""
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+)
 STATUS = {2: 400, 3: 422, 4: 422, 5: 422, 6: 507, 8: 500}
 """Of HTTP, by the exit code that a command would have."""
 
@@ -171,8 +184,7 @@ class Service:
             return JSONResponse(described(job), status)
         if what not in FILES:
             raise MissingError(f"there is no {what!r} of a result", hint=f"choose from {', '.join(FILES)}")
-        ending, kind = FILES[what]
-        path = job.file(ending) if kind else job.image(ending)
+        path, kind = found(job, what), FILES[what][1]
         if path is None:
             raise MissingError(f"this job has no {what}", hint="ask for it when the job is sent")
         self.book.fetched(job)
@@ -208,6 +220,28 @@ class Service:
 
         job = await self.queued(Wanted(kind, before.request.model, settings), "", fill)
         return JSONResponse(described(job), 201, {"Location": f"/api/jobs/{job.id}"})
+
+    async def page(self, request: Request) -> Response:
+        """The page for people, which asks for all else by itself."""
+        name = request.path_params.get("name", "index.html")
+        kind = PAGE.get(name)
+        if kind is None:
+            raise MissingError("there is no such page")
+        headers = {
+            "Content-Security-Policy": POLICY,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-cache",
+        }
+        return FileResponse(Path(__file__).parent / "page" / name, media_type=kind, headers=headers)
+
+    async def login(self, request: Request) -> Response:
+        """A cookie for who knows the token, so that the page need not keep it."""
+        token = (await request.body()).decode("utf-8", "replace")
+        if not self.options.token or not hmac.compare_digest(token.encode(), self.options.token.encode()):
+            return JSONResponse({"fault": "this is not the token"}, 401)
+        answer = Response(status_code=204)
+        answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+        return answer
 
     async def models(self, _: Request) -> Response:
         """What the models are."""
@@ -256,9 +290,17 @@ def described(job: Job) -> dict[str, Any]:
     }
     if job.state == "running":
         state |= {"step": job.step, "share": job.share}
+    if job.state == "done":
+        state["files"] = [what for what in FILES if found(job, what)]
     if job.state == "failed":
         state |= {"fault": job.progress.fault, "hint": job.progress.hint, "exit_code": job.progress.exit_code}
     return state
+
+
+def found(job: Job, what: str) -> Path | None:
+    """A file of a result, if the job has it."""
+    ending, kind = FILES[what]
+    return job.file(ending) if kind else job.image(ending)
 
 
 def linked(path: Path, target: Path) -> None:
@@ -285,7 +327,7 @@ async def _told(request: Request, fault: Exception) -> Response:
 
 
 async def _bug(_: Request, fault: Exception) -> Response:
-    """An answer to what only a bug raises; the log has where it happened, and no value, which may name one."""
+    """An answer to what only a bug raises; the log has its place, and no value, which may name a patient."""
     frames = traceback.extract_tb(fault.__traceback__)
     where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames[-4:]))
     LOG.error("a bug in medseg: %s at %s", type(fault).__name__, where)
@@ -298,6 +340,9 @@ def application(options: ServeOptions) -> Guard:
     """The service, ready for a server."""
     service = Service(options)
     routes = [
+        Route("/", service.page),
+        Route("/page/{name}", service.page),
+        Route("/login", service.login, methods=["POST"]),
         Route("/health", service.health),
         Route("/metrics", service.metrics),
         Route("/api/models", service.models),

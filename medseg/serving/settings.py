@@ -46,7 +46,13 @@ class RefineSettings:
 
 @dataclass(frozen=True)
 class CorrectSettings:
-    """Settings of labels that were drawn by hand: none."""
+    """Settings of labels that were drawn by hand.
+
+    Attributes:
+        accepted: structures that somebody looked at and took as they are.
+    """
+
+    accepted: tuple[str, ...] = ()
 
 
 SETTINGS: Mapping[str, Any] = {

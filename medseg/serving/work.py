@@ -28,7 +28,7 @@ from medseg.preparation.orient import canonical
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.prediction import PredictionSummary, read_summary, summary_path
 from medseg.segmentation.segmenter import Loader, Segmenter
-from medseg.serving.settings import SETTINGS, PredictSettings, RefineSettings
+from medseg.serving.settings import SETTINGS, CorrectSettings, PredictSettings, RefineSettings
 
 WARM = 3
 """Models that stay loaded at most."""
@@ -121,7 +121,7 @@ class Workshop:
         elif kind == "refine":
             _refine(stated, inputs, out, tell)
         else:
-            _correct(inputs, out, tell)
+            _correct(stated, inputs, out, tell)
 
     def _predict(self, model: str, settings: PredictSettings, inputs: Path, out: Path, tell: Tell) -> None:
         tell("load", 0.0)
@@ -169,7 +169,7 @@ def _refine(settings: RefineSettings, inputs: Path, out: Path, tell: Tell) -> No
     _write_shown(out / "labels.gz", found)
 
 
-def _correct(inputs: Path, out: Path, tell: Tell) -> None:
+def _correct(settings: CorrectSettings, inputs: Path, out: Path, tell: Tell) -> None:
     """Labels as somebody drew them, on the grid and in the format of the prediction, and what was changed."""
     tell("read", 0.0)
     before_path = _only(inputs, LABELS)
@@ -183,7 +183,10 @@ def _correct(inputs: Path, out: Path, tell: Tell) -> None:
     target = out / before_path.name
     write_labels(target, drawn, structures=summary.structure_set)
     corrected(summary, drawn, digest_of(target)).write(summary_path(target))
-    change = {s.name: _change(before, drawn, s.label_values) for s in summary.structure_set}
+    change = {
+        s.name: {**_change(before, drawn, s.label_values), "accepted": s.name in settings.accepted}
+        for s in summary.structure_set
+    }
     write_text(out / "changes.json", json.dumps(change, indent=1))
 
 

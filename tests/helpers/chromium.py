@@ -97,7 +97,7 @@ class Browser:
 
     def open(
         self,
-        path: Path,
+        path: Path | str,
         *,
         width: int = 1280,
         height: int = 900,
@@ -105,7 +105,7 @@ class Browser:
         script: bool = True,
         before: str = "",
     ) -> Page:
-        """A page from a file, loaded, in a window of this size; `before` runs ahead of its own script."""
+        """A page from a file or an address, loaded, in a window of this size; `before` runs ahead of its own script."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)
@@ -114,7 +114,7 @@ class Browser:
         page.send("Emulation.setScriptExecutionDisabled", value=not script)
         page.resize(width, height, ratio)
         page.send("Page.addScriptToEvaluateOnNewDocument", source=before)
-        page.send("Page.navigate", url=path.resolve().as_uri())
+        page.send("Page.navigate", url=path if isinstance(path, str) else path.resolve().as_uri())
         page.wait(lambda: any(e["method"] == "Page.loadEventFired" for e in page.events()))
         return page
 
