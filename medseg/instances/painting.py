@@ -8,17 +8,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import ndimage
 
+from medseg.core.boxes import widened
 from medseg.instances.pooling import paste
 
 Floats = NDArray[np.float64]
 
 COVERED = 0.5
 """Share of an object's voxels, of surer objects, above which it is dropped."""
+
+AGREEING = 0.5
+"""Share of an object's voxels that a label map must say are of its structure, to be believed of the rest."""
+
+BESIDE = 2
+"""Voxels from an object's box up to which voxels that no object has may be its own."""
 
 INSIDE = 0.5
 """Probability from which a voxel belongs to the mask."""
@@ -58,6 +67,49 @@ def painted(found: Sequence[Located], shape: Sequence[int]) -> tuple[NDArray[np.
         kept.append(one)
         numbers[where][free] = len(kept)
     return numbers, kept
+
+
+def outlined(
+    numbers: NDArray[np.uint32], values: Sequence[int], labels: NDArray[np.integer[Any]]
+) -> NDArray[np.uint32]:
+    """Objects with the outlines of a label map, which is finer than masks of boxes are.
+
+    What the label map says is of another structure leaves its object, but for objects of which it agrees to
+    less than half. What is of the object's structure, near it, and no object's, is given to the nearest.
+
+    Args:
+        numbers: of the objects (*S), as they were painted.
+        values: in the label map, of the structure of each object.
+        labels: the label map (*S).
+    """
+    table = np.array([0, *values])
+    places = ndimage.find_objects(numbers.astype(np.int32))
+    out = numbers.copy()
+    for number, where in enumerate(places, start=1):
+        if where is not None:
+            own = out[where] == number
+            right = own & (labels[where] == table[number])
+            if right.sum() >= AGREEING * own.sum():
+                out[where][own & ~right] = 0
+    grown = out.copy()
+    for number, where in enumerate(places, start=1):
+        if where is not None:
+            near = widened(where, BESIDE, out.shape)
+            free = (out[near] == 0) & (labels[near] == table[number])
+            grown[near][free & (_nearest(out[near], table, number) == number)] = number
+    return grown
+
+
+def _nearest(
+    numbers: NDArray[np.uint32], values: NDArray[np.integer[Any]], number: int
+) -> NDArray[np.uint32]:
+    """The nearest object of the structure of one, at every voxel; 0 where there is none."""
+    of_structure = (numbers > 0) & (values[numbers] == values[number])
+    if not of_structure.any():
+        return np.zeros_like(numbers)
+    at = ndimage.distance_transform_edt(~of_structure, return_distances=False, return_indices=True)
+    nearest: NDArray[np.uint32] = numbers[tuple(at)]
+    return nearest
 
 
 def _voxels(one: Located, shape: Sequence[int]) -> tuple[tuple[slice, ...], NDArray[np.bool_]]:

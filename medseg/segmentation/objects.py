@@ -52,9 +52,17 @@ class ObjectFinder:
         self.specs = [model.spec for model in models]
         self.least_score = least_score
 
-    def __call__(self, prepared: Prepared) -> tuple[NDArray[np.uint32], list[Located]]:
-        """Numbers from 1 on the scan's grid in RAS+ order, and the object of each."""
-        from medseg.instances.painting import painted
+    def __call__(
+        self, prepared: Prepared, labels: Labels, structures: StructureSet
+    ) -> tuple[NDArray[np.uint32], list[Located]]:
+        """Numbers from 1 on the scan's grid in RAS+ order, and the object of each.
+
+        Args:
+            prepared: the scan.
+            labels: the label map of the network's voxels, on that grid, by which objects are outlined.
+            structures: what its values mean.
+        """
+        from medseg.instances.painting import outlined, painted
         from medseg.instances.whole import joined
 
         pairs = zip(self.networks, self.specs, strict=True)
@@ -63,7 +71,8 @@ class ObjectFinder:
         numbers, found = painted(together, prepared.array.shape[1:])
         whole = np.zeros(prepared.oriented_shape, np.uint32)
         whole[prepared.box.slices] = resample_labels(numbers, prepared.box.shape)
-        return whole, found
+        values = structures.values
+        return outlined(whole, [values[one.label] for one in found], labels), found
 
     def _sure(self, network: Any, spec: ModelSpec, image: NDArray[np.float32]) -> list[Located]:
         """What one model finds, from the least score that the user gave, or else its own."""

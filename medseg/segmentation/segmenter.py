@@ -191,7 +191,7 @@ class Segmenter:
             whole = LabelMap(prepared.to_input(labels), volume.grid, volume.form)
             return labels, whole, instances_of(whole, self.structures, wanted) if wanted else None
         with watch.step("objects"):
-            numbers, found = self.finder(prepared)
+            numbers, found = self.finder(prepared, labels, self.structures)
             labels = labels_of(numbers, found, self.structures, labels.dtype)
             whole = LabelMap(prepared.to_input(labels), volume.grid, volume.form)
             return labels, whole, described(prepared.to_input(numbers), found, self.structures, whole)

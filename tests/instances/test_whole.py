@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medseg.instances.choice import Choice
 from medseg.instances.detecting import Instance, Lesson
-from medseg.instances.painting import Located, painted
+from medseg.instances.painting import Located, outlined, painted
 from medseg.instances.whole import joined, objects_in
 
 FULL = np.ones((4, 4, 4), np.float32)
@@ -80,3 +80,29 @@ def test_objects_of_several_models_are_joined() -> None:
     assert told == [(0, 0.6), (1, 0.45), (1, 0.3)]
     assert np.allclose(found[0].mask, 2 / 3)
     assert joined([first]) == first
+
+
+def test_objects_take_the_outlines_of_the_label_map() -> None:
+    """Two objects of one structure and one of another, painted bluntly; the label map has the true outlines."""
+    labels = np.zeros((20, 12, 4), np.uint8)
+    labels[2:8, 2:10], labels[8:14, 2:10], labels[15:18, 2:10] = 1, 1, 2
+    numbers = np.zeros(labels.shape, np.uint32)
+    numbers[1:8, 2:9], numbers[8:13, 2:9], numbers[16:19, 3:10] = 1, 2, 3
+    found = outlined(numbers, [1, 1, 2], labels)
+    np.testing.assert_array_equal(found == 3, labels == 2)
+    np.testing.assert_array_equal((found == 1) | (found == 2), labels == 1)
+    assert (found[2:8, 2:10] == 1).all()
+    assert (found[8:14, 2:10] == 2).all()
+    assert (numbers[1] == 1).any(), "what was painted is not changed"
+
+
+def test_an_object_that_the_label_map_denies_keeps_its_mask() -> None:
+    """The label map of a small network misses lesions that its boxes find."""
+    labels = np.zeros((12, 12, 4), np.uint8)
+    labels[2:4, 2:4] = 1
+    numbers = np.zeros(labels.shape, np.uint32)
+    numbers[2:6, 2:6], numbers[8:10, 8:10] = 1, 2
+    np.testing.assert_array_equal(outlined(numbers, [1, 1], labels), numbers)
+    far = np.zeros_like(labels)
+    far[0, 11], far[11, 0] = 1, 2
+    np.testing.assert_array_equal(outlined(numbers, [1, 1], far), numbers)
