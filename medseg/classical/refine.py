@@ -56,10 +56,11 @@ def refine(
     """Labels (i, j, k) that follow scribbles, and the image around them.
 
     A scribbled voxel has the label that is scribbled. Without a start, each method decides on all voxels
-    within reach of a scribble; with one, on those whose nearest scribble contradicts the start, and the
-    farther that scribble is from where the start has its label, the farther it reaches. All other voxels
-    keep the label of the start, and what is known around the others is evidence for them. The background of
-    a start that lacks a scribbled structure says nothing, as if there were no start.
+    within reach of a scribble; with one, on those whose label a scribble within reach denies, unless they lie
+    much deeper in their region than it, or nearer to a scribble that agrees. Such a voxel takes the label of
+    a scribble that denied, or keeps its own. All other voxels keep the label of the start, and what is known
+    around the others is evidence for them. The background of a start that lacks a scribbled structure says
+    nothing, as if there were no start.
 
     Args:
         image: intensities.
@@ -100,7 +101,10 @@ def refine(
         before[free & (out[box] == 0)] = -1
     picture = scaled(image[box])
     find = METHODS[method] if picture.any() and len(values) > 1 else _nearest
-    out[box][free] = values[find(picture, known, before, spacing_mm)[free]]
+    found = values[find(picture, known, before, spacing_mm)]
+    if not lacking:
+        free &= np.isin(found, meant[wrong])
+    out[box][free] = found[free]
     return out
 
 
@@ -115,7 +119,8 @@ def _in_doubt(
     """Voxels (i, j, k) whose label of a start is in doubt by scribbles, which contradict it or agree.
 
     They have the label that the nearest contradicting scribble denies, and lie at most `DEEPER` times as deep
-    in its region as that scribble: an error at the border says little of the middle.
+    in its region as that scribble: an error at the border says little of the middle. Where nothing would be
+    left of a label, only what is within half of that depth of the scribble is in doubt.
     """
     found = np.zeros(start.shape, np.bool_)
     agreeing = _distance_mm(right, spacing_mm)
@@ -127,7 +132,10 @@ def _in_doubt(
         near = own & (distance <= reach_mm)
         if not (lacking and value == 0):
             depth = _distance_mm(~own, spacing_mm)
-            near &= (distance < agreeing) & (depth <= DEEPER * depth[tuple(nearest)])
+            reached = depth[tuple(nearest)]
+            near &= (distance < agreeing) & (depth <= DEEPER * reached)
+            if near[own].all():
+                near &= distance <= reached / DEEPER
         found |= near
     return found
 

@@ -13,6 +13,7 @@ from medseg.cli.terminal import result, say
 
 if TYPE_CHECKING:
     from medseg.core.volume import LabelMap
+    from medseg.io import ReadOptions
 
 
 def command(
@@ -66,6 +67,17 @@ def command(
         **asdict(reading),
     )
     _write(target, labels, start, overwrite)
+    if start is not None:
+        _tell_change(labels, start, reading)
+
+
+def _tell_change(labels: LabelMap, start: Path, reading: ReadOptions) -> None:
+    """How many voxels were corrected."""
+    from medseg.io import read_label_file
+
+    before = read_label_file(start, reading, like=labels.grid)
+    changed = int((before.array != labels.array).sum())
+    result(f"{changed:,} of {labels.array.size:,} voxels were changed")
 
 
 def _write(target: Path, labels: LabelMap, start: Path | None, overwrite: bool) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import result, say
-from medseg.core.errors import SelfCheckError
+from medseg.core.errors import SelfCheckError, listed
 
 if TYPE_CHECKING:
     from medseg.prediction.verify import Verification
@@ -49,6 +49,10 @@ def command(
         result(json.dumps(found.content()))
     else:
         _tell(found)
+    if found.contradictions:
+        raise SelfCheckError(
+            listed(list(found.contradictions)), source=found.labels, hint="predict the scan again"
+        )
     if found.verdict == "different":
         raise SelfCheckError(
             f"{found.differing:,} of {found.voxels:,} voxels have another label now",

@@ -23,7 +23,7 @@ from medseg.networks.encoders.encoder import Build, Stem
 from medseg.networks.layers import Enlarge, Segmenter, SpatialDims, gate_of, he_init
 from medseg.networks.necks.feature_pyramid import FeaturePyramid
 from medseg.networks.necks.stack import Stack
-from medseg.networks.parts import Maps, Style, keyword_types, keywords_of
+from medseg.networks.parts import Maps, Style, keyword_types, keywords_of, require_sizes
 
 Branch = Literal["pyramid_sum", "stack", "score"]
 Part = Callable[..., Any]
@@ -178,7 +178,9 @@ def _finder(row: Row, style: Style, pyramid: Maps, classes: int, settings: Mappi
 
 
 def _require_settings(row: Row, settings: Mapping[str, Any]) -> None:
-    known = {p.name for part in _parts(row) for p in keywords_of(part)}
+    keywords = [p for part in _parts(row) for p in keywords_of(part)]
+    known = {p.name for p in keywords}
     for name in settings:
         if name not in known:
             raise UsageError(f"there is no setting {name!r} with these parts", hint=did_you_mean(name, known))
+    require_sizes(settings, {p.name for p in keywords if p.default == 0})

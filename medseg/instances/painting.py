@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medseg.core.boxes import widened
+from medseg.core.boxes import label_boxes, widened
 from medseg.instances.pooling import paste
 
 Floats = NDArray[np.float64]
@@ -83,20 +83,18 @@ def outlined(
         labels: the label map (*S).
     """
     table = np.array([0, *values])
-    places = ndimage.find_objects(numbers.astype(np.int32))
+    places = label_boxes(numbers, range(1, len(table)))
     out = numbers.copy()
-    for number, where in enumerate(places, start=1):
-        if where is not None:
-            own = out[where] == number
-            right = own & (labels[where] == table[number])
-            if right.sum() >= AGREEING * own.sum():
-                out[where][own & ~right] = 0
+    for number, where in places.items():
+        own = out[where] == number
+        right = own & (labels[where] == table[number])
+        if right.sum() >= AGREEING * own.sum():
+            out[where][own & ~right] = 0
     grown = out.copy()
-    for number, where in enumerate(places, start=1):
-        if where is not None:
-            near = widened(where, BESIDE, out.shape)
-            free = (out[near] == 0) & (labels[near] == table[number])
-            grown[near][free & (_nearest(out[near], table, number) == number)] = number
+    for number, where in places.items():
+        near = widened(where, BESIDE, out.shape)
+        free = (out[near] == 0) & (labels[near] == table[number])
+        grown[near][free & (_nearest(out[near], table, number) == number)] = number
     return grown
 
 

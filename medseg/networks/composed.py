@@ -21,7 +21,7 @@ from medseg.networks.encoders import ENCODERS
 from medseg.networks.encoders.encoder import Build, Stem
 from medseg.networks.layers import Enlarge, Segmenter, SpatialDims, gate_of, he_init
 from medseg.networks.necks import NECKS
-from medseg.networks.parts import Answering, Maps, Style, keyword_types, keywords_of, required
+from medseg.networks.parts import Answering, Maps, Style, keyword_types, keywords_of, require_sizes, required
 
 AUXILIARY_WEIGHT = 0.4
 NONE = "none"
@@ -175,7 +175,7 @@ class Composed(Segmenter):
 
 
 def _require_settings(names: Mapping[str, str], settings: Mapping[str, Any]) -> None:
-    """Refuse what no part has, and numbers that are no sizes: below 1, or below 0 where 0 means something.
+    """Refuse what no part has, and numbers that are no sizes.
 
     Raises:
         UsageError: there is one.
@@ -187,12 +187,7 @@ def _require_settings(names: Mapping[str, str], settings: Mapping[str, Any]) -> 
             f"{' and '.join(filter(None, names.values()))} have no setting {', '.join(unknown)}",
             hint=did_you_mean(unknown[0], sorted(p.name for p in keywords)),
         )
-    may_be_0 = {"skips", *(p.name for p in keywords if p.default == 0)}
-    for name, value in settings.items():
-        numbers = value if isinstance(value, tuple) else (value,)
-        least = 0 if name in may_be_0 else 1
-        whole = [n for n in numbers if isinstance(n, int) and not isinstance(n, bool)]
-        required(min(whole, default=least) >= least, f"{name} must be at least {least}, not {value}")
+    require_sizes(settings, {"skips", *(p.name for p in keywords if p.default == 0)})
 
 
 def _names(row: Row, chosen: Mapping[str, str]) -> dict[str, str]:

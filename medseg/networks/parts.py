@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import operator
 import typing
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from typing import Any, Literal, Protocol, cast, get_args, runtime_checkable
@@ -363,3 +363,16 @@ def keywords_of(part: Any) -> list[inspect.Parameter]:
     made, bound = (part.func, part.keywords) if isinstance(part, partial) else (part, {})
     parameters = inspect.signature(made).parameters.values()
     return [p for p in parameters if p.kind is p.KEYWORD_ONLY and p.name not in bound]
+
+
+def require_sizes(settings: Mapping[str, Any], may_be_0: Collection[str]) -> None:
+    """Refuse whole numbers that are no sizes: below 1, or below 0 where 0 means something.
+
+    Raises:
+        UsageError: of the first.
+    """
+    for name, value in settings.items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        least = 0 if name in may_be_0 else 1
+        whole = [n for n in numbers if isinstance(n, int) and not isinstance(n, bool)]
+        required(min(whole, default=least) >= least, f"{name} must be at least {least}, not {value}")

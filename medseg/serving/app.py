@@ -19,6 +19,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -249,7 +250,8 @@ class Service:
 
     async def health(self, _: Request) -> Response:
         """Whether the service lives."""
-        return JSONResponse({"status": "ok", "version": __version__, "waiting": self.book.under_way})
+        told = {"status": "ok", "version": __version__, "waiting": self.book.under_way}
+        return JSONResponse({**told, "dicom": find_spec("highdicom") is not None})
 
     async def metrics(self, _: Request) -> Response:
         """Counts and times, as OpenMetrics."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import os
+import shutil
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
@@ -18,13 +20,16 @@ from typing import Any
 from medseg.core.errors import MedsegError, ResourceError
 from medseg.serving.jobs import ENDED, Job, JobBook
 
+LOG = logging.getLogger("medseg")
 LINE_BYTES = 1 << 20
 LOOK_S = 0.2
 """Between two looks at a worker's memory and time."""
 TIDY_S = 30.0
 """Between two looks for jobs whose time is over."""
-SETTLED_S = 1.0
-"""What a worker that did nothing else may take to start before it is called dead."""
+NO_ROOM_S = 1.0
+"""Until a job is tried again that could not be begun."""
+BEYOND = 1.25
+"""Of the memory that a worker plans with, what it may hold: a plan is an estimate."""
 LATENCIES = 10_000
 """Jobs whose times are kept for the metrics."""
 PROGRAM = (sys.executable, "-m", "medseg.serving.worker")
@@ -72,12 +77,13 @@ class Crew:
         self._called = asyncio.Condition()
         self._changed = asyncio.Condition()
         self._running: dict[str, Process] = {}
+        self._taken: set[str] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
 
     def start(self) -> None:
         """Begin to work, in tasks of the running loop."""
-        hands = [self._work(number) for number in range(self.options.workers)]
+        hands = [self._work() for _ in range(self.options.workers)]
         self._tasks = [asyncio.create_task(task) for task in (*hands, self._tidy())]
 
     async def stop(self) -> None:
@@ -121,25 +127,39 @@ class Crew:
         async with self._changed:
             self._changed.notify_all()
 
-    async def _work(self, number: int) -> None:
-        """One worker: take a job, have it done, take the next."""
-        process = await self._hired()
+    async def _work(self) -> None:
+        """One worker: take a job, have it done, take the next; what goes wrong here ends nothing."""
+        process: Process | None = None
         try:
             while True:
                 job = await self._next()
-                if process.returncode is not None:
-                    process = await self._hired()
-                    self.tally.restarts += 1
-                await self._have_done(process, job)
+                try:
+                    if process is None or process.returncode is not None:
+                        self.tally.restarts += process is not None
+                        process = await self._hired()
+                    self.book.begin(job)
+                    await self._have_done(process, job)
+                except (OSError, MedsegError) as fault:  # a full disk, no memory for a process
+                    LOG.error("a job could not start: %s", type(fault).__name__)
+                    if job.state == "running":
+                        self.book.again(job, ResourceError("the service has no room for it"), counted=False)
+                    await asyncio.sleep(NO_ROOM_S)
+                finally:
+                    self._taken.discard(job.id)
         finally:
-            _kill(process)
+            if process is not None:
+                _kill(process)
 
     async def _next(self) -> Job:
+        """The job that is to be done next, which no other worker takes."""
         async with self._called:
-            await self._called.wait_for(lambda: bool(self.book.waiting))
-            job = self.book.waiting[0]
-            self.book.begin(job)
+            await self._called.wait_for(lambda: bool(self._free()))
+            job = self._free()[0]
+            self._taken.add(job.id)
             return job
+
+    def _free(self) -> list[Job]:
+        return [job for job in self.book.waiting if job.id not in self._taken]
 
     async def _hired(self) -> Process:
         """A new worker, which has imported what it needs."""
@@ -160,12 +180,12 @@ class Crew:
             fault = await self._watched(process, talk)
             if job.state == "running":
                 self._settle(job, talk, fault)
+                self._count(job)
         finally:
             talk.cancel()
             self._running.pop(job.id, None)
             if job.state == "cancelled":
-                self.book.cancel(job)
-        self._count(job)
+                shutil.rmtree(job.half, ignore_errors=True)
         await self._tell()
 
     def _settle(self, job: Job, talk: asyncio.Task[dict[str, Any] | None], fault: MedsegError | None) -> None:
@@ -227,7 +247,7 @@ class Crew:
             text = f"it took more than the {limit:g} s that a job may take here"
             return ResourceError(text, hint="use a smaller scan, or start the service with more --time-limit")
         held = _held(pid)
-        if most is not None and held > most:
+        if most is not None and held > BEYOND * most:
             text = f"it took {held / 2**30:.1f} GiB, and {most / 2**30:.1f} GiB is what a worker may hold"
             return ResourceError(text, hint="use a smaller scan, or start the service with more --max-memory")
         return None

@@ -12,6 +12,7 @@ kill, and one that is there has its result or is queued again.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import secrets
@@ -32,6 +33,7 @@ from medseg.core.structuring import structured
 from medseg.io.atomic import sync_folder, write_text
 from medseg.io.names import names_image, stem_and_suffix
 
+LOG = logging.getLogger("medseg")
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
 NEW, HALF, GONE, DAMAGED = ".new-", ".half-", ".gone-", ".damaged-"
@@ -303,8 +305,12 @@ class JobBook:
                 self.remove(job)
 
     def _state(self, job: Job, progress: Progress) -> None:
-        write_text(job.folder / "state.json", json.dumps(to_mapping(progress)), overwrite=True)
+        """State how far a job is; on a full disk this process alone knows, and the next begins it again."""
         job.progress = progress
+        try:
+            write_text(job.folder / "state.json", json.dumps(to_mapping(progress)), overwrite=True)
+        except ResourceError as fault:
+            LOG.error("the state of a job cannot be kept: %s", fault.fault)
 
     def _swept(self) -> None:
         """Remove what was not whole when the last service ended."""

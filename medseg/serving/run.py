@@ -16,6 +16,8 @@ from medseg.serving.app import ServeOptions, application
 STOPS_WITHIN_S = 1
 """What clients that wait for an answer may take after SIGTERM."""
 KEEP_ALIVE_S = 30
+CLIENTS = 512
+"""That are answered at a time; others are told to come again."""
 BACKLOG = 256
 """Clients that wait to be connected."""
 
@@ -77,6 +79,7 @@ def serve(options: ServeOptions, host: str, port: int, say: Callable[[str], None
         server_header=False,
         timeout_graceful_shutdown=STOPS_WITHIN_S,
         timeout_keep_alive=KEEP_ALIVE_S,
+        limit_concurrency=CLIENTS,
         lifespan="on",
         ws="none",
     )

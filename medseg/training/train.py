@@ -178,14 +178,14 @@ def rehearsed(recipe: Recipe, data: Path, options: TrainOptions) -> tuple[str, .
     recipe = _resolved(recipe, card, options)
     network, notes = _network(recipe, card, _label_maps(recipe, card), options)
     found = card.read(data, reading=options.reading).for_training()
-    millions = sum(p.numel() for p in network.parameters()) / 1e6
-    spec, name = recipe.training, recipe.network.name
+    millions, spec = sum(p.numel() for p in network.parameters()) / 1e6, recipe.training
     epochs = "as many epochs as fit" if options.time_budget_s else counted(spec.epochs, "epoch")
     patch, sees = (" x ".join(map(str, n)) for n in (spec.patch, network.receptive_radius))
+    known = f"sees {sees} voxels each way" if any(network.receptive_radius) else "may see the whole patch"
     return (
         _describe(_split(found, recipe, options), recipe, found),
         *notes,
-        f"{name}: {millions:.2f} million parameters; an output voxel sees {sees} voxels each way",
+        f"{recipe.network.name}: {millions:.2f} million parameters; an output voxel {known}",
         f"patches of {patch} voxels, {spec.batch} at a step; {epochs} of "
         f"{counted(spec.steps_per_epoch, 'step')}",
     )

@@ -127,6 +127,19 @@ def test_an_error_at_the_border_says_little_of_the_middle(method: str) -> None:
     assert dice(labels, found, label=3) > dice(labels, start, label=3)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_voxel_takes_what_was_scribbled_or_keeps_its_label(method: str) -> None:
+    """One stroke of another structure amid a right one says nothing for the background, nor for a third."""
+    image, labels = scene()
+    seeds = np.zeros_like(labels)
+    seeds[7, 10, 8] = 3
+    found = refine(image, seeds, labels, SPACING_MM, method)
+    changed = found != labels
+    assert set(found[changed]) == {3}
+    assert set(labels[changed]) == {1}
+    assert (found == 1).sum() > 0.5 * (labels == 1).sum()
+
+
 def test_scribbles_that_all_agree_change_nothing() -> None:
     image, labels = scene()
     seeds = scribbled(labels)

@@ -41,6 +41,34 @@ def test_the_options_of_a_network_are_those_it_takes() -> None:
     assert "did you mean 'segnet'?" in refused(2, "networks", "segnett")
 
 
+def test_defaults_are_those_that_are_built() -> None:
+    told = json.loads(done("networks", "deeplabv3plus", "--json").out)["defaults"]
+    assert (told["encoder"], told["decoder"]) == ("resnet50", "low_level")
+    assert "(default resnet50)" in " ".join(done("networks", "deeplabv3plus").out.split())
+
+
+def test_several_networks_and_parts_are_told() -> None:
+    told = json.loads(done("networks", "unet3d", "vnet", "--json").out)
+    assert [one["name"] for one in told] == ["unet3d", "vnet"]
+    out = done("networks", "resnet50", "monai:UNet").out
+    assert (
+        'resnet50: encoder of a composed network, such as deeplabv3plus: options = { encoder = "resnet50"'
+        in out
+    )
+    assert "monai:UNet: network of MONAI" in out
+
+
+def test_a_decoder_that_takes_the_last_map_needs_one_of_as_many_channels() -> None:
+    with pytest.raises(UsageError, match="which has 256 channels, and 2 are needed"):
+        create("deeplabv3plus", out_channels=2, widths=(4, 8, 8, 8), encoder="resnet18", decoder="last_map")
+
+
+@pytest.mark.parametrize("option", [{"bins": 0}, {"bases": 0}, {"levels": 0}, {"depth": -2}])
+def test_sizes_of_networks_that_find_objects_are_no_less_than_they_can_be(option: dict) -> None:
+    with pytest.raises(UsageError, match=rf"{next(iter(option))} must be at least"):
+        create("blendmask", width=16, encoder="resnet18", **option)
+
+
 @pytest.mark.parametrize("option", [{"crf_rnn": 2}, {"scales": (0.5, 1.0)}])
 def test_what_goes_on_top_of_label_maps_goes_on_no_network_that_finds_objects(option: dict) -> None:
     with pytest.raises(UsageError, match="cannot be put on top of fcos, which finds objects"):

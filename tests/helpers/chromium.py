@@ -105,7 +105,7 @@ class Browser:
         script: bool = True,
         before: str = "",
     ) -> Page:
-        """A page from a file or an address, in a window of this size; `before` runs ahead of its own script."""
+        """A page from a file or an address, in a window of this size; `before` runs before its script."""
         target = self.send("Target.createTarget", url="about:blank")["targetId"]
         session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         page = Page(self, session)

@@ -83,7 +83,7 @@ def test_objects_of_several_models_are_joined() -> None:
 
 
 def test_objects_take_the_outlines_of_the_label_map() -> None:
-    """Two objects of one structure and one of another, painted bluntly; the label map has the true outlines."""
+    """Two objects of one structure and one of another, painted bluntly, over their true label map."""
     labels = np.zeros((20, 12, 4), np.uint8)
     labels[2:8, 2:10], labels[8:14, 2:10], labels[15:18, 2:10] = 1, 1, 2
     numbers = np.zeros(labels.shape, np.uint32)

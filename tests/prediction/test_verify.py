@@ -70,9 +70,12 @@ def test_another_scan_model_or_label_file_is_told_with_both_digests(
     assert "records a model with SHA-256" in line
     labels = nib.load(tmp_path / "scan_seg.nii.gz")
     array = np.asarray(labels.dataobj).copy()
-    array[0, 0, 0] = 1
+    array[0, 0, 0] = 2 if array[0, 0, 0] == 1 else 1
     nib.save(nib.Nifti1Image(array, labels.affine, labels.header), tmp_path / "scan_seg.nii.gz")
-    assert "SHA-256 of the labels is" in refused(8, "verify", predicted, "-m", model_path)
+    ran = medseg("verify", predicted, "-m", model_path)
+    assert ran.code == 8
+    assert "the file scan_seg.nii.gz is not the one that the sidecar describes" in ran.err
+    assert "the labels have" in ran.err, "the volumes of the sidecar are those of other labels"
 
 
 def test_labels_that_another_network_would_write_differ(predicted: Path, model_path: Path) -> None:
@@ -82,7 +85,11 @@ def test_labels_that_another_network_would_write_differ(predicted: Path, model_p
     array = np.asarray(labels.dataobj).copy()
     array[:4] = np.where(array[:4] == 1, 0, 1)
     nib.save(nib.Nifti1Image(array, labels.affine, labels.header), path)
-    edited(predicted, labels_sha256=digest_of(path))
+    rows = json.loads(predicted.read_text())["structures"]
+    for row in rows:
+        row["voxels"] = int((array == row["value"]).sum())
+        row["volume_ml"] = row["voxels"] * float(np.prod(labels.header.get_zooms())) / 1000
+    edited(predicted, labels_sha256=digest_of(path), structures=rows)
     ran = medseg("verify", predicted, "-m", model_path)
     assert ran.code == 8
     assert "with the recorded labels" in ran.out
@@ -120,10 +127,54 @@ def test_what_is_not_as_it_was_is_said(
     assert "bf16 then, f32 now" in done("verify", predicted, "-m", model_path).err
 
 
+@pytest.mark.parametrize(
+    ("changes", "code", "text"),
+    [
+        ({"structures": []}, 8, "the sidecar does not state left lobe"),
+        ({"quality__flag": "ok"}, 8, "the sidecar states the verdict ok, and it is doubtful"),
+        ({"provenance__settings": None}, 3, "does not record which engine made the labels"),
+        ({"provenance__settings__engines": ["foo"]}, 3, "records the engine 'foo', which is none of medseg"),
+        ({"provenance__input__sha256": "0"}, 8, "and the sidecar records 0"),
+    ],
+)
+def test_a_sidecar_that_was_edited_is_told(
+    predicted: Path, model_path: Path, changes: dict[str, object], code: int, text: str
+) -> None:
+    ran = medseg("verify", edited(predicted, **changes), "-m", model_path)
+    assert ran.code == code
+    assert text in ran.err
+
+
+def test_voxels_that_are_stored_otherwise_are_the_same(predicted: Path, model_path: Path) -> None:
+    path = predicted.with_name("scan_seg.nii.gz")
+    labels = nib.load(path)
+    nib.save(nib.Nifti1Image(np.asarray(labels.dataobj).astype(np.int16), labels.affine), path)
+    ran = done("verify", predicted, "-m", model_path)
+    assert "not as recorded: the file scan_seg.nii.gz is not the one" in ran.err
+    assert "the same, voxel by voxel" in ran.out
+
+
+def test_a_folder_of_scans_serves_for_a_batch(tmp_path: Path, model_path: Path) -> None:
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for name, seed in (("a", 1), ("b", 2)):
+        write_phantom_scan(scans / f"{name}.nii.gz", seed=seed, shape=(20, 24, 18))
+    done("predict", scans, "-m", model_path, "-o", tmp_path / "out")
+    for name in ("a", "b"):
+        done("verify", tmp_path / "out" / f"{name}_seg.json", "-m", model_path, "--scan", scans)
+    (tmp_path / "out" / "b_seg.json").rename(tmp_path / "out" / "c_seg.json")
+    (tmp_path / "out" / "b_seg.nii.gz").rename(tmp_path / "out" / "c_seg.nii.gz")
+    line = refused(2, "verify", tmp_path / "out" / "c_seg.json", "-m", model_path, "--scan", scans)
+    assert "0 scans of the folder are called c" in line
+
+
 def test_what_cannot_be_predicted_again_is_refused(predicted: Path, model_path: Path, tmp_path: Path) -> None:
-    assert "is not the sidecar" in refused(3, "verify", tmp_path / "none_seg.json")
+    assert "none_seg.json: no such file" in refused(3, "verify", tmp_path / "none_seg.json")
+    assert f"{tmp_path}: is a folder" in refused(3, "verify", tmp_path)
+    assert "scan.nii.gz: has no sidecar scan.json" in refused(3, "verify", tmp_path / "scan.nii.gz")
+    assert "which is not a model that comes with medseg" in refused(2, "verify", predicted)
     (tmp_path / "scan.nii.gz").rename(tmp_path / "moved.nii.gz")
-    assert "name it with --scan" in refused(2, "verify", predicted, "-m", model_path)
+    assert "name it, or its folder, with --scan" in refused(2, "verify", predicted, "-m", model_path)
     done("verify", predicted, "-m", model_path, "--scan", tmp_path / "moved.nii.gz")
     (tmp_path / "scan_seg.nii.gz").unlink()
     assert "the labels are not beside" in refused(3, "verify", predicted, "-m", model_path)

@@ -197,6 +197,26 @@ def test_a_full_disk_leaves_nothing_of_a_job(
     assert {p.name for p in book.folder.iterdir()} == {".lock"}
 
 
+def test_a_full_disk_stops_no_job_that_is_there(
+    books: Callable[..., JobBook], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """This process goes on by what it knows; the next begins again what the disk does not say was done."""
+    book = books()
+    job = sent(book)
+    with monkeypatch.context() as patch:
+        patch.setattr(of_jobs, "write_text", full)
+        book.begin(job)
+        book.fail(job, UsageError("no"))
+    assert job.state == "failed"
+    found = books().get(job.id)
+    assert found is not None
+    assert found.state == "queued"
+
+
+def full(*_: object, **__: object) -> None:
+    raise ResourceError("the disk is full")
+
+
 def test_two_services_do_not_share_a_folder(books: Callable[..., JobBook]) -> None:
     book = books()
     with pytest.raises(ResourceError, match="another service uses this folder"):

@@ -39,8 +39,16 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def opened(browser: Browser, service: Service, width: int = 1280) -> Page:
     page = browser.open(f"http://127.0.0.1:{service.port}/", width=width)
-    page.wait(lambda: page.evaluate("!document.getElementById('main').hidden"))
+    page.wait(lambda: shown(page))
     return page
+
+
+def shown(page: Page) -> bool:
+    """Whether the page is there, which may be loading again just now."""
+    try:
+        return bool(page.evaluate("!document.getElementById('main').hidden"))
+    except RuntimeError:
+        return False
 
 
 def choose(page: Page, *paths: Path) -> None:
@@ -188,8 +196,7 @@ def test_a_token_is_asked_for_once(browser: Browser, tmp_path: Path, scan: Path)
         page.wait(lambda: page.evaluate("document.getElementById('login-fault').textContent") != "")
         page.evaluate(f"document.getElementById('token').value = {json.dumps(token)}")
         page.click("#login button")
-        page.wait(lambda: "/api/models" in [u.rpartition(str(served.port))[2] for u in page.requests()][-1:])
-        page.settle()
+        page.wait(lambda: shown(page))
         predicted(page, scan)
     finally:
         served.stop()

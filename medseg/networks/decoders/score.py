@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medseg.networks.layers import dropping
-from medseg.networks.parts import Maps, Style
+from medseg.networks.parts import Maps, Style, required
 
 
 class Score(nn.Module):
@@ -44,6 +44,11 @@ class LastMap(nn.Module):
 
     def __init__(self, style: Style, maps: Maps, out_channels: int) -> None:
         super().__init__()
+        required(
+            maps.widths[-1] == out_channels,
+            f"the decoder last_map takes the last map as it is, which has {maps.widths[-1]} channels, and "
+            f"{out_channels} are needed; take the decoder score, or the context atrous_sum before it",
+        )
         self.stride = maps.strides[-1]
 
     def forward(self, maps: list[Tensor]) -> Tensor:

@@ -10,7 +10,7 @@ const STEPS = {
 };
 const FILES = [["labels", "labels"], ["report", "report"], ["summary", "volumes and findings (JSON)"], ["dicom-seg", "DICOM SEG"], ["dicom-sr", "DICOM SR"]];
 
-let files = [], job = null, volume = null, structures = [], tool = "look", value = 0, busy = false, last = null;
+let writesDicom = false, files = [], job = null, volume = null, structures = [], tool = "look", value = 0, busy = false, last = null;
 
 const planes = new Planes([...document.querySelectorAll("canvas")], act);
 
@@ -70,7 +70,7 @@ async function start() {
   const series = files.length > 1 || /\.(dcm|ima)$/i.test(files[0].name) || !files[0].name.includes(".");
   const form = new FormData();
   for (const file of files) form.append("scan", file, file.name);
-  const query = new URLSearchParams({ model: $("model").value, report: true, view: true, dicom: series });
+  const query = new URLSearchParams({ model: $("model").value, report: true, view: true, dicom: series && writesDicom });
   setBusy(true);
   $("result").hidden = true;
   $("fault").textContent = "";
@@ -309,7 +309,8 @@ $("login").onsubmit = async event => {
   else $("login-fault").textContent = "this is not the token of the service";
 };
 
-asked("api/models").then(models => {
+asked("api/models").then(async models => {
+  writesDicom = (await asked("health")).dicom;
   $("model").replaceChildren(...models.map(model => new Option(model.name)));
   $("main").hidden = false;
   refresh();

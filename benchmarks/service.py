@@ -1,0 +1,239 @@
+"""A service under load: what is lost, how long answers take, and what it holds.
+
+    python benchmarks/service.py load [--minutes 5]      8 clients send 20 small scans over and over
+    python benchmarks/service.py kills [--kills 50]      the service is killed while clients send
+
+`load` compares every label map with that of `medseg predict`, and the requests a second with calling
+`medseg predict` for each scan. `kills` counts jobs that were answered for and are lost, or are there twice.
+Each prints one line of JSON, and exits with 1 where something was lost, doubled or different, or where `load`
+misses its target.
+"""
+
+from __future__ import annotations
+
+import argparse
+import http.client
+import json
+import os
+import random
+import re
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from training import DEFAULT_DATA, PROGRAM, processor
+
+CLIENTS, SCANS, LEAST = 8, 20, 200
+TIMES_FASTER = 5.0
+STARTED = re.compile(r"listening to http://[^:]+:(\d+)")
+
+
+class Service:
+    """`medseg serve` on a folder."""
+
+    def __init__(self, data: Path, model: str) -> None:
+        self.words = [*PROGRAM, "serve", "--port", "0", "--data", str(data), "--models", model]
+        self.port, self.process = 0, self._started()
+
+    def _started(self) -> subprocess.Popen[str]:
+        process = subprocess.Popen(self.words, stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if found := STARTED.search(line):
+                self.port = int(found[1])
+                return process
+        raise SystemExit("the service did not start")
+
+    def again(self) -> None:
+        """Kill it, and start it on what it left."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        self.process = self._started()
+
+    def ask(self, method: str, path: str, body: bytes | None = None, key: str = "") -> tuple[int, bytes]:
+        link = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            link.request(method, path, body, {"Idempotency-Key": key} if key else {})
+            answer = link.getresponse()
+            return answer.status, answer.read()
+        finally:
+            link.close()
+
+    def held_mib(self) -> float:
+        """What it and its workers hold."""
+        ids = [self.process.pid]
+        for pid in ids:
+            children = Path(f"/proc/{pid}/task/{pid}/children")
+            ids += [int(n) for n in children.read_text().split()] if children.exists() else []
+        pages = [int(Path(f"/proc/{pid}/statm").read_text().split()[1]) for pid in ids]
+        return sum(pages) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def load(options: argparse.Namespace, scans: list[Path], folder: Path) -> dict[str, Any]:
+    alone, wanted = predicted(scans, folder / "alone", options.model)
+    service = Service(folder / "data", options.model)
+    waits: list[float] = []
+    wrong, ids, held = [], [], []
+    until = time.monotonic() + 60 * options.minutes
+    lock = threading.Lock()
+
+    def client(number: int) -> None:
+        turn = number
+        while time.monotonic() < until or len(waits) < LEAST:
+            scan = scans[turn % len(scans)]
+            turn += 1
+            since = time.monotonic()
+            job, labels = one(service, scan, f"{number} {turn}")
+            same = np.array_equal(voxels(labels, folder / f"c{number}.nii.gz"), wanted[scan.name])
+            with lock:
+                waits.append(time.monotonic() - since)
+                ids.append(job)
+                if not same:
+                    wrong.append(scan.name)
+
+    began = time.monotonic()
+    clients = [threading.Thread(target=client, args=(n,)) for n in range(CLIENTS)]
+    for thread in clients:
+        thread.start()
+    while any(thread.is_alive() for thread in clients):
+        held.append(service.held_mib())
+        time.sleep(1)
+    seconds = time.monotonic() - began
+    service.process.terminate()
+    rate, each = len(waits) / seconds, len(scans) / alone
+    fifth = max(1, len(held) // 5)
+    return {
+        "requests": len(waits),
+        "clients": CLIENTS,
+        "seconds": round(seconds, 1),
+        "requests a second": round(rate, 2),
+        "predictions a second, one by one": round(each, 3),
+        "times": round(rate / each, 1),
+        "latency_s": {q: round(float(np.percentile(waits, q)), 3) for q in (50, 90, 99, 100)},
+        "held mib in the first and the last fifth": [
+            round(statistics.median(part)) for part in (held[fifth : 2 * fifth], held[-fifth:])
+        ],
+        "lost": len(waits) - len(ids),
+        "doubled": len(ids) - len(set(ids)),
+        "different": len(wrong),
+        "target": TIMES_FASTER,
+        "pass": rate / each >= TIMES_FASTER and not wrong and len(ids) == len(set(ids)),
+    }
+
+
+def kills(options: argparse.Namespace, scans: list[Path], folder: Path) -> dict[str, Any]:
+    service, rng = Service(folder / "data", options.model), random.Random(0)
+    told: dict[str, str] = {}
+    stop = threading.Event()
+
+    def client(number: int) -> None:
+        turn = 0
+        while not stop.is_set():
+            key = f"{number} {turn}"
+            try:
+                status, said = service.ask(
+                    "POST", f"/api/jobs?name={scans[0].name}", scans[turn % len(scans)].read_bytes(), key
+                )
+                if status in (200, 201):
+                    told[key] = json.loads(said)["id"]
+                    turn += 1
+            except (OSError, http.client.HTTPException, ValueError):
+                time.sleep(0.02)  # it is dead just now: the same key again
+            time.sleep(0.05)
+
+    clients = [threading.Thread(target=client, args=(n,)) for n in range(4)]
+    for thread in clients:
+        thread.start()
+    for _ in range(options.kills):
+        time.sleep(rng.uniform(0.05, 2.0))
+        service.again()
+    stop.set()
+    for thread in clients:
+        thread.join()
+    states = {key: ended(service, job) for key, job in told.items()}
+    there = [p.name for p in (folder / "data" / "jobs").iterdir() if re.fullmatch(r"[0-9a-f]{32}", p.name)]
+    service.process.terminate()
+    done = sum(state == "done" for state in states.values())
+    return {
+        "kills": options.kills,
+        "jobs": len(told),
+        "done": done,
+        "lost": sum(state == "missing" for state in states.values()),
+        "failed": sum(state == "failed" for state in states.values()),
+        "there without being answered for": len(set(there) - set(told.values())),
+        "doubled": len(told) - len(set(told.values())),
+        "pass": done == len(told) == len(set(told.values())),
+    }
+
+
+def one(service: Service, scan: Path, key: str) -> tuple[str, bytes]:
+    """The job of a scan, and its labels."""
+    while True:
+        status, said = service.ask("POST", f"/api/jobs?name={scan.name}", scan.read_bytes(), key)
+        if status == 201:
+            break
+        time.sleep(0.2)
+    job = json.loads(said)["id"]
+    if (state := ended(service, job)) != "done":
+        raise SystemExit(f"{scan.name}: {state}")
+    return job, service.ask("GET", f"/api/jobs/{job}/labels")[1]
+
+
+def ended(service: Service, job: str) -> str:
+    while True:
+        status, said = service.ask("GET", f"/api/jobs/{job}?wait=30")
+        if status == 404:
+            return "missing"
+        state = str(json.loads(said)["state"])
+        if state not in ("queued", "running"):
+            return state
+
+
+def voxels(data: bytes, path: Path) -> Any:
+    path.write_bytes(data)
+    return np.asarray(nib.load(path).dataobj)
+
+
+def predicted(scans: list[Path], out: Path, model: str) -> tuple[float, dict[str, Any]]:
+    """Seconds of `medseg predict`, called for each scan, and its labels."""
+    out.mkdir()
+    since = time.monotonic()
+    for scan in scans:
+        words = ["predict", str(scan), "-m", model, "-o", str(out / scan.name), "-q"]
+        subprocess.run([*PROGRAM, *words], check=True)
+    took = time.monotonic() - since
+    return took, {scan.name: np.asarray(nib.load(out / scan.name).dataobj) for scan in scans}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("part", choices=["load", "kills"])
+    parser.add_argument("--minutes", type=float, default=5.0)
+    parser.add_argument("--kills", type=int, default=50)
+    parser.add_argument("--model", default="hippocampus")
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("MEDSEG_DATA", DEFAULT_DATA)))
+    options = parser.parse_args()
+    scans = sorted((options.data / "hippocampus" / "imagesTr").glob("*.nii.gz"))[:SCANS]
+    with tempfile.TemporaryDirectory() as folder:
+        found = {"load": load, "kills": kills}[options.part](options, scans, Path(folder))
+    line = {
+        "benchmark": f"service {options.part}",
+        "versions": {name: version(name) for name in ("medseg", "starlette", "uvicorn", "openvino")},
+        "processor": processor(),
+        **found,
+    }
+    print(json.dumps(line))
+    sys.exit(0 if found["pass"] else 1)
+
+
+if __name__ == "__main__":
+    main()
