@@ -195,7 +195,7 @@ def test_a_token_is_asked_for_once(browser: Browser, tmp_path: Path, scan: Path)
         page.click("#login button")
         page.wait(lambda: page.evaluate("document.getElementById('login-fault').textContent") != "")
         page.evaluate(f"document.getElementById('token').value = {json.dumps(token)}")
-        page.click("#login button")
+        page.evaluate("setTimeout(() => document.querySelector('#login button').click())")
         page.wait(lambda: shown(page))
         predicted(page, scan)
     finally:
