@@ -13,11 +13,13 @@ from medseg.core import specs
 from medseg.core.errors import InputError, UsageError, unknown_name
 from medseg.core.specs import left_out
 from medseg.core.structures import Structure, StructureSet, Total, from_labels
-from medseg.data.layouts import LAYOUTS, CaseFiles, DatasetFiles, read_layout
+from medseg.data.layouts import LAYOUTS, CaseFiles, DatasetFiles, detect, read_layout
 from medseg.data.layouts.case import plain
 from medseg.data.objects import Told
 from medseg.io import ReadOptions
 
+CORRECTED = "monailabel"
+"""The layout of folders in which cases of a dataset are corrected, whatever the layout of the dataset is."""
 T = TypeVar("T")
 Kind = Literal["datasets", "pipelines"]
 
@@ -104,7 +106,8 @@ class Card:
         Raises:
             InputError: the folder's own label or channel names contradict the card.
         """
-        found = read_layout(folder, self.layout, complete=complete).read_with(reading or ReadOptions())
+        layout = CORRECTED if detect(folder) == CORRECTED else self.layout
+        found = read_layout(folder, layout, complete=complete).read_with(reading or ReadOptions())
         fault = self._contradiction(found)
         if fault:
             raise InputError(fault, source=folder / "dataset.json", hint="use the card of this dataset")

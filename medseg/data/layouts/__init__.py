@@ -25,6 +25,7 @@ LAYOUTS = Registry[Layout](
         "cityscapes": "medseg.data.layouts.cityscapes:LAYOUT",
         "images": "medseg.data.layouts.images:LAYOUT",
         "masks": "medseg.data.layouts.masks:LAYOUT",
+        "monailabel": "medseg.data.layouts.monailabel:LAYOUT",
         "promise12": "medseg.data.layouts.promise12:LAYOUT",
         "brats": "medseg.data.layouts.brats:LAYOUT",
         "dicom": "medseg.data.layouts.dicom:LAYOUT",
