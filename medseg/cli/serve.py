@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from medseg.cli import options as opt
 from medseg.cli.terminal import bytes_of, say, seconds_of
+from medseg.core.errors import UsageError
 
 
 def command(
@@ -64,10 +66,25 @@ def command(
         token="" if token_file is None else token_file.read_text("utf-8").strip(),
         most_bytes=bytes_of(max_upload),
         most_waiting=max_waiting,
-        keep_s=seconds_of(keep),
+        keep_s=_seconds("--keep", keep),
         workers=workers,
         threads=threads,
         max_memory=None if max_memory is None else bytes_of(max_memory),
-        time_limit_s=seconds_of(time_limit),
+        time_limit_s=_seconds("--time-limit", time_limit),
     )
     serve(options, host, port, say)
+
+
+def _seconds(option: str, text: str) -> float:
+    """A time.
+
+    Raises:
+        UsageError: it is none, or not above 0.
+    """
+    try:
+        seconds = seconds_of(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"{option} takes a time such as 90s, 10m or 24h, not {text!r}")
+    return seconds

@@ -14,6 +14,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
+import math
 import os
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -30,14 +31,15 @@ from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from medseg import __version__
+from medseg.core.digest import hexdigest
 from medseg.core.errors import InputError, MedsegError, ResourceError, UsageError
 from medseg.core.specs import to_mapping
 from medseg.core.structuring import Misfit, structured
 from medseg.serving import measures
 from medseg.serving.access import COOKIE, Guard
 from medseg.serving.crew import Crew, CrewOptions
-from medseg.serving.incoming import receive_drawn, receive_scan
-from medseg.serving.jobs import FullError, Incoming, Job, JobBook, id_of
+from medseg.serving.incoming import DRAWN, receive_drawn, receive_scan
+from medseg.serving.jobs import FullError, Incoming, Job, JobBook
 from medseg.serving.jobs import Request as Wanted
 from medseg.serving.settings import SETTINGS
 
@@ -146,6 +148,17 @@ class Service:
         await self.crew.call()
         return job
 
+    def known(self, request: Request, key: str) -> Job | None:
+        """The job that a request with a key made before.
+
+        Raises:
+            InputError: the key was of another request, whose result is nobody else's.
+        """
+        job = self.book.of_key(key)
+        if job is not None and job.request.sent != asked_for(request):
+            raise InputError("the Idempotency-Key was used for another request", hint="give a key of its own")
+        return job
+
     # Handlers, by the order of the table
 
     async def post_job(self, request: Request) -> Response:
@@ -159,20 +172,22 @@ class Service:
         query.pop("name", None)
         settings = to_mapping(settings_of("predict", query))
         key = request.headers.get("idempotency-key", "")
-        if key and (known := self.book.get(id_of(key))):
+        if known := self.known(request, key):
             return JSONResponse(described(known))
 
         async def fill(new: Incoming) -> None:
             channels = await receive_scan(request, new.folder, self.options.most_bytes)
             new.request = replace(new.request, settings={**settings, "channels": list(channels)})
 
-        job = await self.queued(Wanted("predict", model, settings), key, fill)
+        job = await self.queued(Wanted("predict", model, settings, sent=asked_for(request)), key, fill)
         return JSONResponse(described(job), 201, {"Location": f"/api/jobs/{job.id}"})
 
     async def get_job(self, request: Request) -> Response:
         """How far a job is."""
         job = self.job(request)
-        wait = float(request.query_params.get("wait", "0") or 0)
+        wait = _value(request.query_params.get("wait", "0"))
+        if not isinstance(wait, int | float) or not 0 <= wait < math.inf:
+            raise UsageError(f"wait must be seconds from 0, not {request.query_params['wait']!r}")
         if wait > 0:
             await self.crew.until(job, min(wait, LONGEST_WAIT_S), job.state, job.share)
         return JSONResponse(described(job))
@@ -210,16 +225,22 @@ class Service:
     async def post_drawn(self, request: Request) -> Response:
         """Scribbles on a result, or labels that somebody drew."""
         before, kind = self.job(request), request.path_params["kind"]
+        key = request.headers.get("idempotency-key", "")
+        if known := self.known(request, key):
+            return JSONResponse(described(known))
         if before.state != "done" or before.request.kind != "predict":
-            raise InputError("there is no prediction to correct", hint="wait until the job is done")
+            raise InputError(f"there is no prediction to correct: the job is {before.state}")
+        if kind not in DRAWN:
+            raise MissingError(f"nothing can be sent to {kind}", hint=f"choose from {', '.join(DRAWN)}")
         settings = to_mapping(settings_of(kind, dict(request.query_params)))
 
         async def fill(new: Incoming) -> None:
             for path in (*before.inputs, *before.result.glob("scan_seg.*")):
                 linked(path, new.folder / path.name)
-            await receive_drawn(request, new.folder)
+            await receive_drawn(request, new.folder, DRAWN[kind])
 
-        job = await self.queued(Wanted(kind, before.request.model, settings), "", fill)
+        wanted = Wanted(kind, before.request.model, settings, sent=asked_for(request))
+        job = await self.queued(wanted, key, fill)
         return JSONResponse(described(job), 201, {"Location": f"/api/jobs/{job.id}"})
 
     async def page(self, request: Request) -> Response:
@@ -278,8 +299,14 @@ def _value(text: str) -> Any:
     """
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
+
+
+def asked_for(request: Request) -> str:
+    """What tells a request from others with its key: path, settings, and how much is sent."""
+    length = request.headers.get("content-length", "")
+    return hexdigest(f"{request.url.path} {sorted(request.query_params.multi_items())} {length}")
 
 
 def described(job: Job) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ MOST_FILES = 20_000
 """Of a DICOM series."""
 CHUNK = 1 << 20
 ZIP = ".zip"
-DRAWN = ("labels", "start", "scribbles")
+DRAWN = {"refine": ("start", "scribbles"), "correct": ("labels",)}
+"""The parts of a form that a correction takes, by its kind."""
 
 
 async def receive_scan(request: Request, folder: Path, most_bytes: int) -> tuple[str, ...]:
@@ -54,18 +56,19 @@ async def receive_scan(request: Request, folder: Path, most_bytes: int) -> tuple
         raise
 
 
-async def receive_drawn(request: Request, folder: Path) -> None:
-    """Write the parts of a form into files called after them: `labels`, `start`, `scribbles`, packed by gzip.
+async def receive_drawn(request: Request, folder: Path, parts: Sequence[str]) -> None:
+    """Write the parts of a form into files called after them, packed by gzip as they are.
 
     Raises:
-        InputError: there is no part.
+        InputError: one is missing.
     """
-    async with request.form(max_files=len(DRAWN), max_fields=8) as form:
-        files = {
-            key: value for key, value in form.multi_items() if isinstance(value, UploadFile) and key in DRAWN
-        }
-        if not files:
-            raise InputError("nothing was sent", hint=f"send {' or '.join(DRAWN)} in a form")
+    async with request.form(max_files=8, max_fields=8) as form:
+        sent = {key: value for key, value in form.multi_items() if isinstance(value, UploadFile)}
+        if missing := [part for part in parts if part not in sent]:
+            raise InputError(
+                f"the part {missing[0]} is missing", hint=f"send {' and '.join(parts)} in a form"
+            )
+        files = {part: sent[part] for part in parts}
         for key, file in files.items():
             _copy(file.file, folder / f"{key}.gz")
 

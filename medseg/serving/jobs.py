@@ -56,12 +56,14 @@ class Request:
         model: its name, of a prediction.
         settings: of the kind, see `serving.settings`.
         received: seconds since 1970.
+        sent: digest of what a client with a key asked for, so that its key stands for nothing else.
     """
 
     kind: Literal["predict", "refine", "correct"] = "predict"
     model: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     received: float = 0.0
+    sent: str = ""
 
 
 @dataclass
@@ -172,6 +174,7 @@ class JobBook:
             hint = "stop it, or give another folder with --data"
             raise ResourceError("another service uses this folder", source=folder, hint=hint) from None
         self._swept()
+        self._secret = self._own_secret()
         self._jobs = {job.id: job for job in self._found()}
 
     def close(self) -> None:
@@ -194,14 +197,33 @@ class JobBook:
         """Jobs that wait or run."""
         return sum(job.state not in ENDED for job in self)
 
-    def require_room(self) -> None:
-        """Refuse one more job where too many wait.
+    def require_room(self, kind: str) -> None:
+        """Refuse one more job where too many wait; predictions that wait keep nobody from correcting.
 
         Raises:
             FullError: they do.
         """
-        if self.under_way >= self.most_waiting:
-            raise FullError(f"{self.under_way} jobs wait, which is the most", hint="try again later")
+        alike = sum(
+            job.state not in ENDED and (job.request.kind == "predict") == (kind == "predict") for job in self
+        )
+        if alike >= self.most_waiting:
+            raise FullError(f"{alike} jobs wait, which is the most", hint="try again later")
+
+    def of_key(self, key: str) -> Job | None:
+        """The job of a client's key, if there is one."""
+        return self._jobs.get(self._id_of(key)) if key else None
+
+    def _id_of(self, key: str) -> str:
+        """The id of a key's job, which nobody can tell who has not the folder's secret; of no key, any."""
+        return hexdigest(f"{self._secret} {key}")[:32] if key else secrets.token_hex(16)
+
+    def _own_secret(self) -> str:
+        """The secret of the folder, made with it."""
+        path = self.folder / ".secret"
+        if not path.is_file():
+            write_text(path, secrets.token_hex(32))
+            path.chmod(0o600)
+        return path.read_text("utf-8")
 
     @contextmanager
     def received(self, request: Request, key: str = "") -> Iterator[Incoming]:
@@ -215,12 +237,13 @@ class JobBook:
             FullError: too many jobs wait.
             ResourceError: the disk is full.
         """
-        self.require_room()
+        self.require_room(request.kind)
         folder = self.folder / f"{NEW}{secrets.token_hex(8)}"
-        new = Incoming(id_of(key), folder / "input", request)
+        new = Incoming(self._id_of(key), folder / "input", request)
         try:
             new.folder.mkdir(parents=True)
             yield new
+            self.require_room(request.kind)  # others came while this was sent
             stated = replace(new.request, received=time.time())
             write_text(folder / "request.json", json.dumps(to_mapping(stated)))
             self._place(folder, new.id)
@@ -323,7 +346,8 @@ class JobBook:
             try:
                 request: Request = _read(Request, folder / "request.json")
                 progress: Progress = _read(Progress, folder / "state.json", Progress())
-            except InputError:
+            except InputError as fault:
+                LOG.error("a job is set aside, because %s %s", Path(fault.source or "").name, fault.fault)
                 folder.rename(folder.with_name(f"{DAMAGED}{folder.name}"))
                 continue
             job = Job(folder.name, folder, request, progress)
@@ -338,11 +362,6 @@ class JobBook:
         else:
             text = f"the service ended {job.progress.attempts} times while it ran"
             self.again(job, ResourceError(text, hint="give the service more memory, or use a smaller scan"))
-
-
-def id_of(key: str) -> str:
-    """The job of a client's key; of none, one that nobody can guess."""
-    return hexdigest(f"medseg job {key}")[:32] if key else secrets.token_hex(16)
 
 
 def require_id(text: str) -> str:

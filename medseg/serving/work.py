@@ -156,6 +156,9 @@ def _refine(settings: RefineSettings, inputs: Path, out: Path, tell: Tell) -> No
     volume = read_volume(_only(inputs, SCAN))
     start = shown(inputs / "start.gz", volume)
     seeds = shown(inputs / "scribbles.gz", volume)
+    known = _known(_only(inputs, LABELS))
+    _require_known(start, known)
+    _require_known(seeds, known | {settings.background})
     tell("refine", 0.3)
     found = refine(
         volume,
@@ -176,9 +179,7 @@ def _correct(settings: CorrectSettings, inputs: Path, out: Path, tell: Tell) -> 
     before = read_label_file(before_path, ReadOptions())
     drawn = shown(inputs / "labels.gz", before)
     summary = read_summary(summary_path(before_path)) or PredictionSummary()
-    known = {0, *summary.structure_set.known_values}
-    if strange := sorted(set(np.unique(drawn.array).tolist()) - known):
-        raise InputError(f"the labels have values that no structure has: {strange[:8]}")
+    _require_known(drawn, _known(before_path))
     tell("write", 0.5)
     target = out / before_path.name
     write_labels(target, drawn, structures=summary.structure_set)
@@ -188,6 +189,22 @@ def _correct(settings: CorrectSettings, inputs: Path, out: Path, tell: Tell) -> 
         for s in summary.structure_set
     }
     write_text(out / "changes.json", json.dumps(change, indent=1))
+
+
+def _known(labels: Path) -> set[int]:
+    """The values that labels of a scan may have, by the sidecar of its prediction."""
+    summary = read_summary(summary_path(labels)) or PredictionSummary()
+    return {0, *summary.structure_set.known_values}
+
+
+def _require_known(labels: LabelMap, known: set[int]) -> None:
+    """Refuse values that mean nothing.
+
+    Raises:
+        InputError: there is one.
+    """
+    if strange := sorted(set(np.unique(labels.array).tolist()) - known):
+        raise InputError(f"the labels have values that no structure has: {strange[:8]}")
 
 
 def _change(before: LabelMap, after: LabelMap, values: tuple[int, ...]) -> dict[str, int]:

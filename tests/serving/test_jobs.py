@@ -14,7 +14,7 @@ import pytest
 from medseg.core.errors import ResourceError, UsageError
 from medseg.io import atomic
 from medseg.serving import jobs as of_jobs
-from medseg.serving.jobs import ATTEMPTS, FullError, Job, JobBook, Request, id_of
+from medseg.serving.jobs import ATTEMPTS, FullError, Job, JobBook, Request
 
 
 class Killed(BaseException):
@@ -100,13 +100,21 @@ def test_a_kill_at_any_write_loses_and_doubles_no_job(
             pass
     again = books()
     assert {job.id for job in again} >= set(told), "a client was told of it"
-    job = again.get(id_of("k")) or sent(again, key="k")  # a client that was told nothing sends it again
+    job = again.of_key("k") or sent(again, key="k")  # a client that was told nothing sends it again
     assert job.state in ("queued", "done")
     if job.state == "queued":
         done(again, job)
     assert job.image("_seg").read_text() == "labels"  # type: ignore[union-attr]
     assert len(list(again)) == 1
     assert not list(again.folder.glob(".new*"))
+
+
+def test_the_id_of_a_key_is_the_folders_own(books: Callable[..., JobBook], tmp_path: Path) -> None:
+    other = JobBook(tmp_path / "elsewhere", 8, 60)
+    try:
+        assert sent(books(), "key").id != sent(other, "key").id
+    finally:
+        other.close()
 
 
 def test_one_key_is_one_job(books: Callable[..., JobBook]) -> None:
@@ -179,7 +187,7 @@ def test_results_stay_until_they_were_fetched_and_then_for_a_while(
     monkeypatch.setattr(of_jobs.time, "time", lambda: later)
     book.forget_old()
     assert [job.id for job in book] == [kept.id]
-    assert {p.name for p in book.folder.iterdir()} == {kept.id, ".lock"}
+    assert {p.name for p in book.folder.iterdir()} == {kept.id, ".lock", ".secret"}
 
 
 def test_a_full_disk_leaves_nothing_of_a_job(
@@ -194,7 +202,7 @@ def test_a_full_disk_leaves_nothing_of_a_job(
     with pytest.raises(ResourceError, match="the disk is full"):
         sent(book)
     assert not list(book)
-    assert {p.name for p in book.folder.iterdir()} == {".lock"}
+    assert {p.name for p in book.folder.iterdir()} == {".lock", ".secret"}
 
 
 def test_a_full_disk_stops_no_job_that_is_there(

@@ -378,3 +378,65 @@ def test_too_many_are_told_to_come_again(own: Callable[..., Service], scan: Path
     full = [a for a in answers if a.status == 503]
     assert full
     assert full[0].headers["retry-after"] == "5"
+
+
+def test_a_key_stands_for_one_request(own: Callable[..., Service], scan: Path) -> None:
+    served = own("--max-waiting", "1")
+    first = served.send(scan, "model=tiny", Idempotency_Key="k")
+    assert served.send(scan, "model=tiny", Idempotency_Key="k").json()["id"] == first.json()["id"]
+    for other in (
+        served.send(scan, "model=pair", Idempotency_Key="k"),
+        served.ask("POST", "/api/jobs", b"", {"Idempotency-Key": "k"}),
+    ):
+        assert other.status == 422
+    body = scan.read_bytes() + b"more"
+    said = served.ask("POST", f"/api/jobs?name={scan.name}&model=tiny", body, {"Idempotency-Key": "k"})
+    assert "used for another request" in said.json()["fault"]
+    assert served.ended(first.json()["id"])["state"] == "done"
+
+
+def test_scans_that_come_at_once_are_no_more_than_may_wait(own: Callable[..., Service], scan: Path) -> None:
+    """Each is let in while few wait, and is refused when all of it is there and many wait."""
+    served, data = own("--max-waiting", "2"), scan.read_bytes()
+    head = (
+        f"POST /api/jobs?model=tiny&report=true&name=a.nii.gz HTTP/1.1\r\nHost: localhost\r\n"
+        f"Content-Length: {len(data)}\r\nConnection: close\r\n\r\n"
+    ).encode()
+    links = [socket.create_connection(("127.0.0.1", served.port)) for _ in range(8)]
+    for link in links:
+        link.sendall(head + data[:-10])
+    time.sleep(0.5)
+    for link in links:
+        link.sendall(data[-10:])
+    answers = [link.recv(200) for link in links]
+    for link in links:
+        link.close()
+    assert sum(answer.startswith(b"HTTP/1.1 503") for answer in answers) >= 4
+    assert served.ask("GET", "/health").json()["waiting"] <= 2
+
+
+def test_corrections_name_structures_and_come_whole(service: Service, scan: Path) -> None:
+    job = predicted(service, scan, "model=tiny&view=true")
+    shape = service.ask("GET", f"/api/jobs/{job}/view").json()["shape"]
+    nothing, strange = np.zeros(shape, "<u2"), np.full(shape, 99, "<u2")
+    said = service.ask("POST", f"/api/jobs/{job}/refine", *form({"scribbles": ("s", packed(strange))}))
+    assert (said.status, said.json()["fault"]) == (422, "the part start is missing")
+    for start, scribbles in ((nothing, strange), (strange, nothing)):
+        parts = {"start": ("a", packed(start)), "scribbles": ("b", packed(scribbles))}
+        sent = service.ask("POST", f"/api/jobs/{job}/refine", *form(parts))
+        assert "values that no structure has: [99]" in service.ended(sent.json()["id"])["fault"]
+    assert service.ask("POST", f"/api/jobs/{job}/colour", b"x").status == 404
+
+
+@pytest.mark.parametrize("wait", ["abc", "-1", "nan", "inf", "[" * 20_000])
+def test_a_wait_is_a_number_of_seconds(service: Service, scan: Path, wait: str) -> None:
+    job = predicted(service, scan)
+    said = service.ask("GET", f"/api/jobs/{job}?wait={wait}")
+    assert said.status == 400
+    assert "wait must be seconds" in said.json()["fault"]
+
+
+@pytest.mark.parametrize("words", [("--time-limit", "abc"), ("--time-limit", "-1"), ("--keep", "nan")])
+def test_times_of_a_service_are_times(tmp_path: Path, models: Path, words: tuple[str, str]) -> None:
+    line = refused(2, "serve", "--data", tmp_path / "d", "--models", models, *words)
+    assert f"{words[0]} takes a time" in line
