@@ -39,8 +39,9 @@ from medseg.serving import measures
 from medseg.serving.access import COOKIE, Guard
 from medseg.serving.crew import Crew, CrewOptions
 from medseg.serving.incoming import DRAWN, receive_drawn, receive_scan
-from medseg.serving.jobs import FullError, Incoming, Job, JobBook
-from medseg.serving.jobs import Request as Wanted
+from medseg.serving.job import Incoming, Job
+from medseg.serving.job import Request as Wanted
+from medseg.serving.jobs import FullError, JobBook
 from medseg.serving.settings import SETTINGS
 
 LOG = logging.getLogger("medseg")

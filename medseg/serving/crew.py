@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from medseg.core.errors import MedsegError, ResourceError
-from medseg.serving.jobs import ENDED, Job, JobBook
+from medseg.serving.job import ENDED, Job
+from medseg.serving.jobs import JobBook
 
 LOG = logging.getLogger("medseg")
 LINE_BYTES = 1 << 20

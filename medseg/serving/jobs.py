@@ -18,25 +18,23 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from medseg.core.digest import hexdigest
-from medseg.core.errors import InputError, MedsegError, ResourceError, UsageError
+from medseg.core.errors import InputError, MedsegError, ResourceError
 from medseg.core.specs import to_mapping
 from medseg.core.structuring import structured
 from medseg.io.atomic import sync_folder, write_text
-from medseg.io.names import names_image, stem_and_suffix
+from medseg.serving.job import ENDED, HALF, Incoming, Job, Progress, Request
 
 LOG = logging.getLogger("medseg")
-State = Literal["queued", "running", "done", "failed", "cancelled"]
-ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
-NEW, HALF, GONE, DAMAGED = ".new-", ".half-", ".gone-", ".damaged-"
+NEW, GONE, DAMAGED = ".new-", ".gone-", ".damaged-"
 """What folders are called that are not whole yet, are being removed, or cannot be read."""
 ATTEMPTS = 3
 """Times that a job may end its worker, or the service, before it is given up."""
@@ -45,111 +43,6 @@ ID = re.compile(r"[0-9a-f]{32}")
 
 class FullError(ResourceError):
     """The service has as many jobs waiting as it takes."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What is to be done.
-
-    Attributes:
-        kind: "predict" a scan, "refine" a segmentation by scribbles, or "correct" it by hand.
-        model: its name, of a prediction.
-        settings: of the kind, see `serving.settings`.
-        received: seconds since 1970.
-        sent: digest of what a client with a key asked for, so that its key stands for nothing else.
-    """
-
-    kind: Literal["predict", "refine", "correct"] = "predict"
-    model: str = ""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    received: float = 0.0
-    sent: str = ""
-
-
-@dataclass
-class Incoming:
-    """A job that is being received.
-
-    Attributes:
-        id: that it will have.
-        folder: for its files.
-        request: what is to be done.
-    """
-
-    id: str
-    folder: Path
-    request: Request
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a job is.
-
-    Attributes:
-        state: of the job.
-        attempts: how often it was begun.
-        ended: when it was done, failed or was cancelled, in seconds since 1970.
-        fetched: when its result was last fetched.
-        fault: why it failed.
-        hint: what to do about it.
-        exit_code: of the fault, as a command would end.
-    """
-
-    state: State = "queued"
-    attempts: int = 0
-    ended: float | None = None
-    fetched: float | None = None
-    fault: str | None = None
-    hint: str | None = None
-    exit_code: int | None = None
-
-
-@dataclass
-class Job:
-    """One job.
-
-    Attributes:
-        id: 32 hexadecimal digits that nobody can guess.
-        folder: where it lies.
-        request: what is to be done.
-        progress: how far it is.
-        step, share: what is being done now and how much of the whole is, from 0 to 1; not kept.
-    """
-
-    id: str
-    folder: Path
-    request: Request
-    progress: Progress = Progress()
-    step: str = ""
-    share: float = 0.0
-
-    @property
-    def state(self) -> State:
-        return self.progress.state
-
-    @property
-    def inputs(self) -> list[Path]:
-        """The files that were received, by name."""
-        return sorted((self.folder / "input").iterdir())
-
-    @property
-    def result(self) -> Path:
-        return self.folder / "result"
-
-    @property
-    def half(self) -> Path:
-        """Where an attempt writes its result, before it is whole."""
-        return self.folder / f"{HALF}{self.progress.attempts}"
-
-    def file(self, ending: str) -> Path | None:
-        """The file of the result whose name ends so."""
-        found = [p for p in sorted(self.result.glob("*")) if p.name.endswith(ending)]
-        return found[0] if found else None
-
-    def image(self, ending: str) -> Path | None:
-        """The image of the result whose stem ends so, whatever its suffix."""
-        found = [p for p in sorted(self.result.glob("*")) if names_image(p)]
-        return next((p for p in found if stem_and_suffix(p)[0].endswith(ending)), None)
 
 
 class JobBook:
@@ -362,17 +255,6 @@ class JobBook:
         else:
             text = f"the service ended {job.progress.attempts} times while it ran"
             self.again(job, ResourceError(text, hint="give the service more memory, or use a smaller scan"))
-
-
-def require_id(text: str) -> str:
-    """A job's id, which is the name of its folder.
-
-    Raises:
-        UsageError: it is something else.
-    """
-    if not ID.fullmatch(text):
-        raise UsageError("a job is called by 32 hexadecimal digits")
-    return text
 
 
 def _synced(folder: Path) -> None:

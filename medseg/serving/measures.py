@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from medseg import __version__
 from medseg.serving.crew import Crew
-from medseg.serving.jobs import ENDED, JobBook
+from medseg.serving.job import ENDED
+from medseg.serving.jobs import JobBook
 
 MEDIA_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 QUANTILES = (0.5, 0.9, 0.99)

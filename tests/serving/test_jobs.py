@@ -14,7 +14,8 @@ import pytest
 from medseg.core.errors import ResourceError, UsageError
 from medseg.io import atomic
 from medseg.serving import jobs as of_jobs
-from medseg.serving.jobs import ATTEMPTS, FullError, Job, JobBook, Request
+from medseg.serving.job import Job, Request
+from medseg.serving.jobs import ATTEMPTS, FullError, JobBook
 
 
 class Killed(BaseException):
