@@ -190,9 +190,9 @@ LITTLE = {"promise12": (24, 24, 12), "prostatex": (24, 24, 12), "label_maps": (3
 
 def test_there_are_phantoms_in_every_layout_of_files_that_are_written() -> None:
     """All but DICOM series, for medseg writes objects that refer to a scan, people's own folders and those
-    of natural images.
+    of corrected cases and natural images.
     """
-    read_only = {"dicom", "folder", "table", "voc", "coco", "cityscapes"}
+    read_only = {"dicom", "folder", "table", "monailabel", "voc", "coco", "cityscapes"}
     assert set(LAYOUTS) - read_only <= {kind.layout or name for name, kind in KINDS.items()} == set(targets())
 
 
