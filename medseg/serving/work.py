@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medseg.api.classical import refine
-from medseg.core.digest import hexdigest
 from medseg.core.errors import InputError, MedsegError
 from medseg.core.stopwatch import Stopwatch
 from medseg.core.structures import StructureSet
@@ -283,9 +282,6 @@ def _only(inputs: Path, stem: str) -> Path:
     return found[0]
 
 
-def told(fault: BaseException) -> dict[str, Any]:
-    """A fault as a message."""
-    if isinstance(fault, MedsegError):
-        return {"fault": fault.fault, "hint": fault.hint, "exit_code": fault.exit_code}
-    name = hexdigest(type(fault).__name__)[:6]
-    return {"fault": f"{type(fault).__name__} ({name})", "hint": "this is a bug in medseg", "exit_code": 1}
+def told(fault: MedsegError) -> dict[str, Any]:
+    """A fault as a message; its source, which may be a path, is left out."""
+    return {"fault": fault.fault, "hint": fault.hint, "exit_code": fault.exit_code}

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
-from medseg.core.errors import MedsegError, out_of_memory, unexpected
+from medseg.core.errors import MedsegError, out_of_memory
 from medseg.serving.work import Workshop, told
 
 PR_SET_PDEATHSIG = 1
@@ -55,7 +55,8 @@ def _do(shop: Workshop, order: dict[str, Any], out: TextIO) -> None:
     except MemoryError:
         _say(out, failed=told(out_of_memory()))
     except Exception as fault:  # of one job; the worker goes on
-        _say(out, failed=told(unexpected(fault)))
+        hint = "this is a bug in medseg: please report it"
+        _say(out, failed=told(MedsegError(type(fault).__name__, hint=hint)))  # its words may name a patient
 
 
 def _say(out: TextIO, **message: Any) -> None:

@@ -198,5 +198,6 @@ def test_a_token_is_asked_for_once(browser: Browser, tmp_path: Path, scan: Path)
         page.evaluate("setTimeout(() => document.querySelector('#login button').click())")
         page.wait(lambda: shown(page))
         predicted(page, scan)
+        assert job_of(page), "the labels can be fetched without the token being asked for again"
     finally:
         served.stop()
