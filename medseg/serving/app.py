@@ -366,8 +366,8 @@ async def _bug(_: Request, fault: Exception) -> Response:
     )
 
 
-def application(options: ServeOptions) -> Guard:
-    """The service, ready for a server."""
+def application(options: ServeOptions) -> tuple[Guard, Crew]:
+    """The service, ready for a server, and who works in it."""
     service = Service(options)
     routes = [
         Route("/", service.page),
@@ -385,4 +385,4 @@ def application(options: ServeOptions) -> Guard:
     handlers: dict[Any, Any] = dict.fromkeys((MedsegError, HTTPException, ClientDisconnect), _told)
     handlers[Exception] = _bug
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=service.running)
-    return Guard(app, options.token, options.most_bytes)
+    return Guard(app, options.token, options.most_bytes), service.crew

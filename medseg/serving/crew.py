@@ -88,7 +88,7 @@ class Crew:
         self._tasks = [asyncio.create_task(task) for task in (*hands, self._tidy())]
 
     async def stop(self) -> None:
-        """End at once: what runs is queued again, for the next service."""
+        """End at once: what runs is queued again, for the next service, and who waits is answered."""
         self._stopping = True
         for task in self._tasks:
             task.cancel()
@@ -98,6 +98,7 @@ class Crew:
         for job in self.book:
             if job.state == "running":
                 self.book.again(job, ResourceError("the service was stopped"), counted=False)
+        await self._tell()
 
     async def call(self) -> None:
         """Say that there is a new job."""
@@ -118,7 +119,8 @@ class Crew:
         """Wait until a job has ended, or is elsewhere than a client knows, but not longer."""
 
         def moved() -> bool:
-            return job.state in ENDED or bool(state and (job.state != state or job.share > share))
+            seen = bool(state and (job.state != state or job.share > share))
+            return seen or job.state in ENDED or self._stopping
 
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds), self._changed:

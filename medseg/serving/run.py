@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import uvicorn
@@ -12,6 +14,7 @@ from medseg.core.errors import InputError, ResourceError, UsageError, counted
 from medseg.model.file import find_models, packaged_models
 from medseg.serving.access import require_token
 from medseg.serving.app import ServeOptions, application
+from medseg.serving.crew import Crew
 
 STOPS_WITHIN_S = 1
 """What clients that wait for an answer may take after SIGTERM."""
@@ -66,7 +69,7 @@ def serve(options: ServeOptions, host: str, port: int, say: Callable[[str], None
         ResourceError: the address cannot be listened to, or another service has the folder.
     """
     require_token(host, options.token)
-    app = application(options)
+    app, crew = application(options)
     listener = _listening(host, port)
     name = f"[{host}]" if ":" in host else host
     say(f"offering {counted(len(options.models), 'model')}: {', '.join(options.models)}")
@@ -83,7 +86,36 @@ def serve(options: ServeOptions, host: str, port: int, say: Callable[[str], None
         lifespan="on",
         ws="none",
     )
-    uvicorn.Server(settings).run([listener])
+    Server(settings, crew).run([listener])
+
+
+class Server(uvicorn.Server):
+    """A server that answers who waits when it is told to stop, and then ends without a fault.
+
+    Args:
+        config: of the server.
+        crew: that stops with it.
+    """
+
+    def __init__(self, config: uvicorn.Config, crew: Crew) -> None:
+        super().__init__(config)
+        self.crew = crew
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop on SIGINT and SIGTERM, which are no faults of a service."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        before = {one: signal.signal(one, self.handle_exit) for one in signals}
+        try:
+            yield
+        finally:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop working, and tell clients that wait how far their jobs are."""
+        await self.crew.stop()
+        await super().shutdown(sockets)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import http.client
 import io
 import json
 import shutil
 import socket
 import struct
-import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -323,10 +323,14 @@ def test_a_service_ends_within_two_seconds_and_its_jobs_go_on_in_the_next(
 ) -> None:
     served = own()
     jobs = [served.send(scan, "model=tiny").json()["id"] for _ in range(6)]
-    waiting = threading.Thread(target=lambda: served.ask("GET", f"/api/jobs/{jobs[-1]}?wait=30"))
-    waiting.start()
+    waiting = http.client.HTTPConnection("127.0.0.1", served.port, timeout=60)
+    waiting.request("GET", f"/api/jobs/{jobs[-1]}?wait=30")
+    served.ask("GET", "/health")  # answered after it, so that who waits is heard by now
     assert served.stop() < 2
-    waiting.join()
+    assert json.loads(waiting.getresponse().read())["state"] == "queued"  # answered, not cut off
+    waiting.close()
+    assert served.process is not None
+    assert served.process.returncode == 0  # of systemd, a stop that is asked for is no failure
     served.start()
     assert [served.ended(job)["state"] for job in jobs] == ["done"] * 6
 
