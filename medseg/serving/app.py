@@ -16,7 +16,6 @@ import json
 import logging
 import math
 import os
-import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -35,32 +34,20 @@ from medseg.core.digest import hexdigest
 from medseg.core.errors import InputError, MedsegError, ResourceError, UsageError
 from medseg.core.specs import to_mapping
 from medseg.core.structuring import Misfit, structured
+from medseg.data.store import Store, case_of
+from medseg.segmentation.prediction import usable_summary
 from medseg.serving import measures
 from medseg.serving.access import COOKIE, Guard
+from medseg.serving.answers import FILES, MissingError, bug, described, found, told
 from medseg.serving.crew import Crew, CrewOptions
 from medseg.serving.incoming import DRAWN, receive_drawn, receive_scan
-from medseg.serving.job import Incoming, Job
+from medseg.serving.job import BEFORE, REQUEST, Incoming, Job
 from medseg.serving.job import Request as Wanted
-from medseg.serving.jobs import FullError, JobBook
+from medseg.serving.jobs import JobBook
 from medseg.serving.settings import SETTINGS
 
 LOG = logging.getLogger("medseg")
 LONGEST_WAIT_S = 60.0
-FILES: Mapping[str, tuple[str, str]] = {
-    "labels": ("_seg", ""),
-    "instances": ("_inst", ""),
-    "summary": ("_seg.json", "application/json"),
-    "report": ("_report.html", "text/html"),
-    "dicom-seg": ("_seg.dcm", "application/dicom"),
-    "dicom-sr": ("_sr.dcm", "application/dicom"),
-    "rtstruct": ("_rtstruct.dcm", "application/dicom"),
-    "pdf": ("_report.dcm", "application/dicom"),
-    "changes": ("changes.json", "application/json"),
-    "view": ("view.json", "application/json"),
-    "view-image": ("image.gz", "application/octet-stream"),
-    "view-labels": ("labels.gz", "application/octet-stream"),
-}
-"""What of a result is fetched: how its name ends, and its type; of no type, an image, whatever its suffix."""
 PAGE: Mapping[str, str] = {
     "index.html": "text/html",
     "style.css": "text/css",
@@ -73,8 +60,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 )
-STATUS = {2: 400, 3: 422, 4: 422, 5: 422, 6: 507, 8: 500}
-"""Of HTTP, by the exit code that a command would have."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +87,10 @@ class ServeOptions:
     max_memory: int | None = None
     time_limit_s: float = 600.0
 
-
-class MissingError(MedsegError):
-    """What a path names is not there."""
+    @property
+    def cases(self) -> Path:
+        """The folder of the corrected cases, which has one of each model."""
+        return self.data / "cases"
 
 
 class Service:
@@ -116,7 +102,12 @@ class Service:
         self.crew = Crew(
             self.book,
             CrewOptions(
-                options.models, options.workers, options.threads, options.max_memory, options.time_limit_s
+                options.models,
+                options.cases,
+                options.workers,
+                options.threads,
+                options.max_memory,
+                options.time_limit_s,
             ),
         )
 
@@ -234,8 +225,11 @@ class Service:
         if kind not in DRAWN:
             raise MissingError(f"nothing can be sent to {kind}", hint=f"choose from {', '.join(DRAWN)}")
         settings = to_mapping(settings_of(kind, dict(request.query_params)))
+        if kind == "correct" and not settings["replace"]:
+            self._require_unchanged(before, settings["base"])
 
         async def fill(new: Incoming) -> None:
+            linked(before.folder / REQUEST, new.folder / BEFORE)
             for path in (*before.inputs, *before.result.glob("scan_seg.*")):
                 linked(path, new.folder / path.name)
             await receive_drawn(request, new.folder, DRAWN[kind])
@@ -243,6 +237,18 @@ class Service:
         wanted = Wanted(kind, before.request.model, settings, sent=asked_for(request))
         job = await self.queued(wanted, key, fill)
         return JSONResponse(described(job), 201, {"Location": f"/api/jobs/{job.id}"})
+
+    def _require_unchanged(self, before: Job, base: str) -> None:
+        """Refuse a correction of labels that are no longer those that are kept; its worker asks once more.
+
+        Raises:
+            ChangedError: they are not.
+        """
+        path = before.file("_seg.json")
+        summary = None if path is None else usable_summary(path)
+        if summary is not None and summary.provenance.input is not None:
+            store = Store(self.options.cases / before.request.model)
+            store.require_unchanged(case_of(summary.provenance.input.sha256), base)
 
     async def page(self, request: Request) -> Response:
         """The page for people, which asks for all else by itself."""
@@ -310,29 +316,6 @@ def asked_for(request: Request) -> str:
     return hexdigest(f"{request.url.path} {sorted(request.query_params.multi_items())} {length}")
 
 
-def described(job: Job) -> dict[str, Any]:
-    """A job as a client sees it."""
-    state: dict[str, Any] = {
-        "id": job.id,
-        "kind": job.request.kind,
-        "model": job.request.model,
-        "state": job.state,
-    }
-    if job.state == "running":
-        state |= {"step": job.step, "share": job.share}
-    if job.state == "done":
-        state["files"] = [what for what in FILES if found(job, what)]
-    if job.state == "failed":
-        state |= {"fault": job.progress.fault, "hint": job.progress.hint, "exit_code": job.progress.exit_code}
-    return state
-
-
-def found(job: Job, what: str) -> Path | None:
-    """A file of a result, if the job has it."""
-    ending, kind = FILES[what]
-    return job.file(ending) if kind else job.image(ending)
-
-
 def linked(path: Path, target: Path) -> None:
     """The same file under another name: nothing is copied, and either may be removed."""
     if path.is_dir():
@@ -341,29 +324,6 @@ def linked(path: Path, target: Path) -> None:
             os.link(inner, target / inner.name)
     else:
         os.link(path, target)
-
-
-async def _told(request: Request, fault: Exception) -> Response:
-    """A fault as an answer."""
-    if isinstance(fault, HTTPException):
-        return JSONResponse({"fault": fault.detail}, fault.status_code, fault.headers)
-    if isinstance(fault, FullError):
-        return JSONResponse({"fault": fault.fault, "hint": fault.hint}, 503, {"Retry-After": "5"})
-    if isinstance(fault, MissingError):
-        return JSONResponse({"fault": fault.fault, "hint": fault.hint}, 404)
-    if isinstance(fault, MedsegError):
-        return JSONResponse({"fault": fault.fault, "hint": fault.hint}, STATUS.get(fault.exit_code, 500))
-    return Response(status_code=499)  # the client hung up
-
-
-async def _bug(_: Request, fault: Exception) -> Response:
-    """An answer to what only a bug raises; the log has its place, and no value, which may name a patient."""
-    frames = traceback.extract_tb(fault.__traceback__)
-    where = " < ".join(f"{Path(f.filename).name}:{f.lineno} {f.name}" for f in reversed(frames[-4:]))
-    LOG.error("a bug in medseg: %s at %s", type(fault).__name__, where)
-    return JSONResponse(
-        {"fault": "a bug in medseg", "hint": "its place is in the log: please report it"}, 500
-    )
 
 
 def application(options: ServeOptions) -> tuple[Guard, Crew]:
@@ -382,7 +342,7 @@ def application(options: ServeOptions) -> tuple[Guard, Crew]:
         Route("/api/jobs/{job}/{kind}", service.post_drawn, methods=["POST"]),
         Route("/api/jobs/{job}/{what}", service.get_file),
     ]
-    handlers: dict[Any, Any] = dict.fromkeys((MedsegError, HTTPException, ClientDisconnect), _told)
-    handlers[Exception] = _bug
+    handlers: dict[Any, Any] = dict.fromkeys((MedsegError, HTTPException, ClientDisconnect), told)
+    handlers[Exception] = bug
     app = Starlette(routes=routes, exception_handlers=handlers, lifespan=service.running)
     return Guard(app, options.token, options.most_bytes), service.crew

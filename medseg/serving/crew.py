@@ -42,6 +42,7 @@ class CrewOptions:
 
     Attributes:
         models: files by name.
+        cases: folder of the corrected cases, which has one of each model.
         workers: how many.
         threads: of the processor, of each; 0 shares what there is.
         max_memory: bytes that a worker may hold; None takes most of what is free.
@@ -49,6 +50,7 @@ class CrewOptions:
     """
 
     models: Mapping[str, str]
+    cases: Path
     workers: int = 1
     threads: int = 0
     max_memory: int | None = None
@@ -171,7 +173,8 @@ class Crew:
         )
         options = self.options
         threads = options.threads or max(1, (os.cpu_count() or 1) // options.workers)
-        await _order(process, models=dict(options.models), threads=threads, max_memory=options.max_memory)
+        where = {"models": dict(options.models), "cases": str(options.cases)}
+        await _order(process, **where, threads=threads, max_memory=options.max_memory)
         await _line(process)
         return process
 

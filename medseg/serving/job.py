@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from medseg.core.errors import InputError
+from medseg.core.structuring import structured
 from medseg.io.names import names_image, stem_and_suffix
 
 State = Literal["queued", "running", "done", "failed", "cancelled"]
 ENDED: tuple[State, ...] = ("done", "failed", "cancelled")
+REQUEST, BEFORE = "request.json", "before.json"
+"""The file that says what a job is to do, and what that of the prediction is called in a correction."""
 HALF = ".half-"
 """What the folder of a result is called that is not whole yet."""
 
@@ -118,3 +123,21 @@ class Job:
         """The image of the result whose stem ends so, whatever its suffix."""
         found = [p for p in sorted(self.result.glob("*")) if names_image(p)]
         return next((p for p in found if stem_and_suffix(p)[0].endswith(ending)), None)
+
+
+def stated(kind: Any, path: Path, default: Any = None) -> Any:
+    """What a file of a job states.
+
+    Raises:
+        InputError: it cannot be read.
+    """
+    try:
+        return structured(kind, json.loads(path.read_text("utf-8")), passing_over=True)
+    except FileNotFoundError as fault:
+        if default is not None:
+            return default
+        raise InputError.unreadable(fault, path) from None
+    except (OSError, ValueError) as fault:
+        raise InputError(
+            f"is not of a job of medseg ({fault})", source=path, hint="remove the job's folder"
+        ) from None

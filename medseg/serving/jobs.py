@@ -22,16 +22,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
 from medseg.core.digest import hexdigest
 from medseg.core.errors import InputError, MedsegError, ResourceError
 from medseg.core.specs import to_mapping
-from medseg.core.structuring import structured
 from medseg.io.atomic import sync_folder, write_text
-from medseg.serving.job import ENDED, HALF, Incoming, Job, Progress, Request
+from medseg.serving.job import ENDED, HALF, REQUEST, Incoming, Job, Progress, Request, stated
 
 LOG = logging.getLogger("medseg")
 NEW, GONE, DAMAGED = ".new-", ".gone-", ".damaged-"
@@ -138,7 +136,7 @@ class JobBook:
             yield new
             self.require_room(request.kind)  # others came while this was sent
             stated = replace(new.request, received=time.time())
-            write_text(folder / "request.json", json.dumps(to_mapping(stated)))
+            write_text(folder / REQUEST, json.dumps(to_mapping(stated)))
             self._place(folder, new.id)
             self._jobs.setdefault(new.id, Job(new.id, self.folder / new.id, stated))
         finally:
@@ -237,8 +235,8 @@ class JobBook:
         """The jobs that the last service left, each done or queued again; a damaged one is set aside."""
         for folder in sorted(p for p in self.folder.iterdir() if ID.fullmatch(p.name)):
             try:
-                request: Request = _read(Request, folder / "request.json")
-                progress: Progress = _read(Progress, folder / "state.json", Progress())
+                request: Request = stated(Request, folder / REQUEST)
+                progress: Progress = stated(Progress, folder / "state.json", Progress())
             except InputError as fault:
                 LOG.error("a job is set aside, because %s %s", Path(fault.source or "").name, fault.fault)
                 folder.rename(folder.with_name(f"{DAMAGED}{folder.name}"))
@@ -266,21 +264,3 @@ def _synced(folder: Path) -> None:
             with path.open("rb") as handle:
                 os.fsync(handle.fileno())
     sync_folder(folder)
-
-
-def _read(kind: Any, path: Path, default: Any = None) -> Any:
-    """What a file of a job states.
-
-    Raises:
-        InputError: it cannot be read.
-    """
-    try:
-        return structured(kind, json.loads(path.read_text("utf-8")), passing_over=True)
-    except FileNotFoundError as fault:
-        if default is not None:
-            return default
-        raise InputError.unreadable(fault, path) from None
-    except (OSError, ValueError) as fault:
-        raise InputError(
-            f"is not of a job of medseg ({fault})", source=path, hint="remove the job's folder"
-        ) from None

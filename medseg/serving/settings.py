@@ -50,9 +50,13 @@ class CorrectSettings:
 
     Attributes:
         accepted: structures that somebody looked at and took as they are.
+        base: digest of the labels of this scan that were kept when the correction was begun, empty for none.
+        replace: take the place of what is kept by now, whatever it is.
     """
 
     accepted: tuple[str, ...] = ()
+    base: str = ""
+    replace: bool = False
 
 
 SETTINGS: Mapping[str, Any] = {

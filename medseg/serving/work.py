@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medseg.api.classical import refine
 from medseg.core.errors import InputError, MedsegError
 from medseg.core.stopwatch import Stopwatch
-from medseg.core.structures import StructureSet
 from medseg.core.structuring import structured
 from medseg.core.volume import LabelMap, Volume
+from medseg.data.store import Store, case_of
 from medseg.io import ReadOptions, digest_of, read_label_file, read_volume, write_labels
 from medseg.io.atomic import write_text
 from medseg.prediction.job import Job, PredictOptions
 from medseg.prediction.requests import InputCase
 from medseg.prediction.summary import corrected
-from medseg.preparation.orient import canonical
 from medseg.segmentation.member import SegmenterOptions
-from medseg.segmentation.prediction import PredictionSummary, read_summary, summary_path
+from medseg.segmentation.prediction import PredictionSummary, Provenance, read_summary, summary_path
 from medseg.segmentation.segmenter import Loader, Segmenter
+from medseg.serving.job import BEFORE, Request, stated
 from medseg.serving.settings import SETTINGS, CorrectSettings, PredictSettings, RefineSettings
+from medseg.serving.view import show, shown, write_shown
 
 WARM = 3
 """Models that stay loaded at most."""
@@ -45,9 +45,6 @@ STEPS = {
 """Share of a job that is done when a step begins."""
 SCAN, LABELS = "scan", "scan_seg"
 """What the files of a job are called: not as those that were sent, whose names may say whom they show."""
-PERCENTILES = (0.5, 99.5)
-"""Of the intensities that a browser shows from black to white."""
-
 Tell = Callable[[str, float], None]
 """Takes a step and the share of the job that is done."""
 
@@ -77,12 +74,13 @@ class Workshop:
 
     Args:
         models: files by name.
+        cases: folder with a folder for the corrected cases of each model.
         threads: of the processor; 0 takes what there is.
         max_memory: bytes; None takes most of what is free.
     """
 
-    def __init__(self, models: Mapping[str, str], threads: int, max_memory: int | None) -> None:
-        self.models, self.threads, self.max_memory = models, threads, max_memory
+    def __init__(self, models: Mapping[str, str], cases: Path, threads: int, max_memory: int | None) -> None:
+        self.models, self.cases, self.threads, self.max_memory = models, cases, threads, max_memory
         self._warm: OrderedDict[tuple[Any, ...], Segmenter] = OrderedDict()
 
     def segmenter(self, name: str, tta: bool | None = None, refine: bool | None = None) -> Segmenter:
@@ -105,7 +103,7 @@ class Workshop:
 
         Args:
             kind: a key of `SETTINGS`.
-            model: of a prediction.
+            model: that predicts, or predicted.
             settings: as plain values.
             inputs: folder with what was received.
             out: folder for the result.
@@ -114,13 +112,13 @@ class Workshop:
         Raises:
             MedsegError: it cannot be done.
         """
-        stated = structured(SETTINGS[kind], dict(settings))
+        chosen = structured(SETTINGS[kind], dict(settings))
         if kind == "predict":
-            self._predict(model, stated, inputs, out, tell)
+            self._predict(model, chosen, inputs, out, tell)
         elif kind == "refine":
-            _refine(stated, inputs, out, tell)
+            _refine(chosen, inputs, out, tell)
         else:
-            _correct(stated, inputs, out, tell)
+            self._correct(model, chosen, inputs, out, tell)
 
     def _predict(self, model: str, settings: PredictSettings, inputs: Path, out: Path, tell: Tell) -> None:
         tell("load", 0.0)
@@ -144,15 +142,78 @@ class Workshop:
             labels = None if job.found is None else job.found.labels
             if settings.view and volume is not None and labels is not None:
                 show(out, volume, labels, segmenter.structures)
+                self._show_kept(model, job.identity, labels, out)
         outcome = job.write()
         if outcome.error is not None:
             raise outcome.error
+
+    def _show_kept(self, model: str, identity: Provenance, labels: LabelMap, out: Path) -> None:
+        """Write what somebody made of this scan before, beside what is shown."""
+        store = Store(self.cases / model)
+        case = name_of_scan(identity)
+        path = store.labels().get(case)
+        kept = None if path is None else read_label_file(path, ReadOptions())
+        if path is not None and kept is not None and kept.grid.shape == labels.grid.shape:
+            write_shown(out / "kept.gz", replace(kept, grid=labels.grid))
+            write_text(out / "kept.json", json.dumps({"digest": digest_of(path)}))
+
+    def _correct(self, model: str, settings: CorrectSettings, inputs: Path, out: Path, tell: Tell) -> None:
+        """Labels as somebody drew them, on the grid and in the format of the prediction; kept as a case."""
+        tell("read", 0.0)
+        before_path = _only(inputs, LABELS)
+        before = read_label_file(before_path, ReadOptions())
+        drawn = shown(inputs / "labels.gz", before)
+        summary = read_summary(summary_path(before_path)) or PredictionSummary()
+        _require_known(drawn, _known(before_path))
+        tell("write", 0.5)
+        target = out / before_path.name
+        write_labels(target, drawn, structures=summary.structure_set)
+        sidecar = summary_path(target)
+        corrected(summary, drawn, digest_of(target)).write(sidecar)
+        changes = {
+            s.name: {**_change(before, drawn, s.label_values), "accepted": s.name in settings.accepted}
+            for s in summary.structure_set
+        }
+        write_text(out / "changes.json", json.dumps(changes, indent=1))
+        tell("keep", 0.8)
+        store, case = Store(self.cases / model), name_of_scan(summary.provenance)
+        scan, segmenter = _scan(inputs), self.segmenter(model)
+        store.describe(model, segmenter.channels, segmenter.structures)
+        store.add(case, in_order(scan, segmenter.channels))
+        store.keep_predicted(case, before_path, summary_path(before_path))
+        base = None if settings.replace else settings.base
+        store.keep_corrected(case, target, sidecar, base=base, changes=changes)
+
+
+def name_of_scan(of: Provenance) -> str:
+    """What the case of a prediction is called.
+
+    Raises:
+        InputError: the prediction does not say what it is of.
+    """
+    if of.input is None:
+        raise InputError("the prediction does not state the digest of its scan")
+    return case_of(of.input.sha256)
+
+
+def in_order(scan: Volume, channels: Sequence[str]) -> Volume:
+    """A scan with its channels in the order of a model; an only one is called as the model calls it."""
+    if len(channels) == len(scan.channels) == 1 or scan.channels == tuple(channels):
+        return scan
+    return replace(scan, array=scan.array[[scan.channels.index(name) for name in channels]])
+
+
+def _scan(inputs: Path) -> Volume:
+    """The scan of a prediction that is corrected, read as it was then."""
+    was: Request = stated(Request, inputs / BEFORE)
+    settings = structured(PredictSettings, dict(was.settings))
+    return read_volume(_source(inputs, settings.channels), options=_reading(settings))
 
 
 def _refine(settings: RefineSettings, inputs: Path, out: Path, tell: Tell) -> None:
     """Labels that follow scribbles, as the browser shows them."""
     tell("read", 0.0)
-    volume = read_volume(_only(inputs, SCAN))
+    volume = _scan(inputs)
     start = shown(inputs / "start.gz", volume)
     seeds = shown(inputs / "scribbles.gz", volume)
     known = _known(_only(inputs, LABELS))
@@ -168,26 +229,7 @@ def _refine(settings: RefineSettings, inputs: Path, out: Path, tell: Tell) -> No
         reach_mm=settings.reach_mm,
     )
     tell("write", 0.9)
-    _write_shown(out / "labels.gz", found)
-
-
-def _correct(settings: CorrectSettings, inputs: Path, out: Path, tell: Tell) -> None:
-    """Labels as somebody drew them, on the grid and in the format of the prediction, and what was changed."""
-    tell("read", 0.0)
-    before_path = _only(inputs, LABELS)
-    before = read_label_file(before_path, ReadOptions())
-    drawn = shown(inputs / "labels.gz", before)
-    summary = read_summary(summary_path(before_path)) or PredictionSummary()
-    _require_known(drawn, _known(before_path))
-    tell("write", 0.5)
-    target = out / before_path.name
-    write_labels(target, drawn, structures=summary.structure_set)
-    corrected(summary, drawn, digest_of(target)).write(summary_path(target))
-    change = {
-        s.name: {**_change(before, drawn, s.label_values), "accepted": s.name in settings.accepted}
-        for s in summary.structure_set
-    }
-    write_text(out / "changes.json", json.dumps(change, indent=1))
+    write_shown(out / "labels.gz", found)
 
 
 def _known(labels: Path) -> set[int]:
@@ -210,54 +252,6 @@ def _change(before: LabelMap, after: LabelMap, values: tuple[int, ...]) -> dict[
     """Voxels that became and ceased to be a structure."""
     then, now = np.isin(before.array, values), np.isin(after.array, values)
     return {"added": int((now & ~then).sum()), "removed": int((then & ~now).sum())}
-
-
-def show(out: Path, volume: Volume, labels: LabelMap, structures: StructureSet) -> None:
-    """Write what a browser shows: bytes in RAS+ order, first axis fastest, and what they are."""
-    image = np.asarray(volume.array[0], np.float32)
-    low, high = np.percentile(image[:: max(1, image.shape[0] // 64)], PERCENTILES)
-    grey = np.clip((image - low) / max(high - low, 1e-6) * 255, 0, 255).astype(np.uint8)
-    turn = canonical(volume.grid)
-    grid = turn.grid(volume.grid)
-    _packed(out / "image.gz", turn.forward(grey))
-    _write_shown(out / "labels.gz", labels)
-    rows = [{"value": s.value, "name": s.name, "colour": s.colour} for s in structures]
-    said = {
-        "shape": list(grid.shape),
-        "spacing_mm": [round(float(mm), 6) for mm in grid.spacing_mm],
-        "structures": rows,
-    }
-    write_text(out / "view.json", json.dumps(said))
-
-
-def _write_shown(path: Path, labels: LabelMap) -> None:
-    _packed(path, canonical(labels.grid).forward(labels.array.astype(np.uint16)))
-
-
-def _packed(path: Path, array: NDArray[Any]) -> None:
-    path.write_bytes(
-        gzip.compress(array.astype(array.dtype.newbyteorder("<")).tobytes(order="F"), 1, mtime=0)
-    )
-
-
-def shown(path: Path, like: Volume | LabelMap) -> LabelMap:
-    """Labels as a browser sends them, on the grid of a scan.
-
-    Raises:
-        InputError: they are not as many voxels.
-    """
-    turn = canonical(like.grid)
-    shape = turn.grid(like.grid).shape
-    wanted = 2 * int(np.prod(shape))
-    try:
-        with gzip.open(path) as stream:
-            data = stream.read(wanted + 1)
-    except (OSError, EOFError) as fault:
-        raise InputError(f"the labels are not packed as gzip packs them ({fault})") from None
-    if len(data) != wanted:
-        raise InputError(f"the labels are not {wanted // 2} voxels of two bytes")
-    array = np.frombuffer(data, "<u2").reshape(shape, order="F")
-    return LabelMap(np.ascontiguousarray(turn.backward(array)), like.grid, like.form)
 
 
 def _reading(settings: PredictSettings) -> ReadOptions:

@@ -30,7 +30,7 @@ def main() -> None:
     for line in sys.stdin:
         order = json.loads(line)
         if shop is None:
-            shop = Workshop(order["models"], order["threads"], order["max_memory"])
+            shop = Workshop(order["models"], Path(order["cases"]), order["threads"], order["max_memory"])
             _say(out, ready=True)
             continue
         _do(shop, order, out)

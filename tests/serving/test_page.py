@@ -110,6 +110,34 @@ def test_a_scan_is_dropped_painted_and_saved(
     assert not [url for url in page.requests_outside() if f"127.0.0.1:{service.port}" not in url]
 
 
+def test_two_people_on_one_scan_lose_nothing(browser: Browser, service: Service, tmp_path: Path) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    write_phantom_scan(scan, seed=2, shape=SHAPE)
+    ann, bob = opened(browser, service), opened(browser, service)
+    for page, down in ((ann, 0.3), (bob, 0.6)):
+        page.send("Page.bringToFront")
+        predicted(page, scan)
+        assert page.evaluate("document.getElementById('kept').hidden")
+        page.click("[data-tool=paint]")
+        page.click("canvas[data-axis='2']", across=0.5, down=down)
+    ann.send("Page.bringToFront")
+    saved(ann)
+    bob.send("Page.bringToFront")
+    bob.click("#save")
+    bob.wait(lambda: not bob.evaluate("document.getElementById('replace').hidden"))
+    assert "somebody else saved" in bob.evaluate("document.getElementById('fault').textContent")
+    bob.click("#replace")
+    bob.wait(lambda: bob.evaluate("document.getElementById('saved').textContent") != "")
+    late = opened(browser, service)
+    predicted(late, scan)
+    late.click("#show-kept")
+    late.wait(lambda: not late.evaluate("document.getElementById('save').disabled"))
+    saved(late)
+    last = array_of(service, job_of(late), tmp_path)
+    np.testing.assert_array_equal(last, array_of(service, job_of(bob), tmp_path))
+    assert (last != array_of(service, job_of(ann), tmp_path)).any()
+
+
 def test_strokes_are_undone(browser: Browser, service: Service, scan: Path, tmp_path: Path) -> None:
     page = opened(browser, service)
     predicted(page, scan)

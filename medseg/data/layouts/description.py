@@ -93,6 +93,32 @@ def required_description(folder: Path) -> dict[str, Any]:
         raise InputError.unreadable(fault, path) from None
 
 
+def channel_names(data: Mapping[str, Any]) -> dict[int, str]:
+    """The names of channels by number, as nnU-Net states them.
+
+    Raises:
+        ValueError, TypeError, AttributeError, KeyError: the content has another form.
+    """
+    return {int(number): str(name) for number, name in data["channel_names"].items()}
+
+
+def labels_beside(folder: Path) -> StatedLabels:
+    """What a `dataset.json` with no more than labels says of them; nothing where there is none.
+
+    Raises:
+        InputError: it says it in no known form.
+    """
+    data = description_of(folder)
+    if not data.get("labels"):
+        return StatedLabels({}, (), None)
+    try:
+        return stated_labels(data, numbered=True)
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise InputError(
+            f"does not define the labels: {form_fault(fault)}", source=folder / LISTER, hint="correct it"
+        ) from None
+
+
 def stated_labels(data: Mapping[str, Any], *, numbered: bool = False) -> StatedLabels:
     """The labels of a `dataset.json`: `{"1": "liver"}` (Decathlon) or `{"liver": 1}` (nnU-Net).
 

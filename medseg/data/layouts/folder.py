@@ -29,7 +29,7 @@ from medseg.data.layouts.case import (
     require_distinct,
     require_folder,
 )
-from medseg.data.layouts.description import LISTER, StatedLabels, description_of, form_fault, stated_labels
+from medseg.data.layouts.description import labels_beside
 from medseg.data.layouts.file_roles import FileName, alike, channel_names, channel_words, name_of
 from medseg.data.layouts.groups import stated_groups
 from medseg.data.layouts.layout import Layout
@@ -94,26 +94,9 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     groups = stated_groups(folder, {case.case_id: case.image for case in cases})
     cases = tuple(replace(case, group=groups.get(case.case_id, case.group)) for case in cases)
     names = tuple(channels.values()) if len(channels) > 1 else ()
-    stated = _stated(folder)
+    stated = labels_beside(folder)
     labelled = stated.labels or segments_of(cases)
     return DatasetFiles(cases, names, labelled, "", stated.regions, stated.ignore, tuple(sorted(aside)))
-
-
-def _stated(folder: Path) -> StatedLabels:
-    """What a `dataset.json` with no more than labels says of them; nothing where there is none.
-
-    Raises:
-        InputError: it says it in no known form.
-    """
-    data = description_of(folder)
-    if not data.get("labels"):
-        return StatedLabels({}, (), None)
-    try:
-        return stated_labels(data, numbered=True)
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
-        raise InputError(
-            f"does not define the labels: {form_fault(fault)}", source=folder / LISTER, hint="correct it"
-        ) from None
 
 
 def _require_both(folder: Path, labels: Sequence[FileName], images: Sequence[FileName]) -> None:

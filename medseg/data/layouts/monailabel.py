@@ -3,8 +3,10 @@
 ID.nii.gz                       the scan
 labels/final/ID.nii.gz          what somebody made of it
 labels/original/ID.nii.gz       what a model said of it, which nobody looked at: not read
+dataset.json                    names of channels and labels, as nnU-Net states them, if it is there
 
-A card of another layout reads such a folder too: it is where cases of its dataset were corrected.
+`medseg serve` keeps corrected cases so (`data.store`). A card of another layout reads such a folder too: it
+is where cases of its dataset were corrected.
 """
 
 from __future__ import annotations
@@ -20,11 +22,12 @@ from medseg.data.layouts.case import (
     group_of,
     require_no_broken_links,
 )
+from medseg.data.layouts.description import channel_names, description_of, labels_beside
 from medseg.data.layouts.layout import Layout
 from medseg.io.formats import NIFTI_SUFFIXES
 
-FINAL, ORIGINAL = Path("labels/final"), Path("labels/original")
-"""Where labels lie that somebody made, and those that nobody looked at."""
+FINAL, ORIGINAL, EARLIER = Path("labels/final"), Path("labels/original"), Path("labels/earlier")
+"""Where labels lie that somebody made, those that nobody looked at, and those that were made before."""
 SUFFIXES = (*NIFTI_SUFFIXES, ".nrrd", ".mha")
 
 
@@ -54,7 +57,9 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
             source=folder,
             hint="correct some cases first",
         )
-    return DatasetFiles(tuple(cases), (), {})
+    stated, data = labels_beside(folder), description_of(folder)
+    channels = tuple(channel_names(data).values()) if "channel_names" in data else ()
+    return DatasetFiles(tuple(cases), channels, stated.labels, "", stated.regions, stated.ignore)
 
 
 LAYOUT = Layout(read, "labels/final/", fits)

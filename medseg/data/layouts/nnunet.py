@@ -20,8 +20,8 @@ from medseg.core.errors import InputError
 from medseg.core.structures import StructureSet
 from medseg.data.layouts.case import CaseFiles, DatasetFiles, group_of, inside
 from medseg.data.layouts.description import (
-    IGNORE,
     LISTER,
+    channel_names,
     description_of,
     form_fault,
     required_description,
@@ -35,6 +35,7 @@ from medseg.data.layouts.writing import (
     opened,
     require_scan,
     revalued,
+    stated_meaning,
     write_channel,
     write_description,
 )
@@ -54,13 +55,9 @@ def stated_channels(folder: Path) -> dict[int, str]:
     """The names of channels by number, as the `dataset.json` of a folder states them; empty without one."""
     data = description_of(folder)
     try:
-        return _channels(data) if "file_ending" in data else {}
+        return channel_names(data) if "file_ending" in data else {}
     except (ValueError, KeyError, TypeError, AttributeError):
         return {}
-
-
-def _channels(data: Mapping[str, Any]) -> dict[int, str]:
-    return {int(number): str(name) for number, name in data["channel_names"].items()}
 
 
 def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
@@ -76,7 +73,7 @@ def read(folder: Path, *, complete: bool = True) -> DatasetFiles:
     """
     path, data = folder / LISTER, required_description(folder)
     try:
-        named = _channels(data)
+        named = channel_names(data)
         channels = tuple(named[number] for number in sorted(named))
         stated = stated_labels(data)
         ending = _ending(data)
@@ -150,19 +147,11 @@ def consecutive(structures: StructureSet) -> dict[int, int]:
 
 
 def _described(about: About, table: Mapping[int, int], trained: int) -> dict[str, object]:
-    labels: dict[str, int | list[int]] = {"background": 0}
-    for s in about.structures:
-        labels[s.name] = [table[v] for v in s.members] if s.members else table[s.value]
-    if about.structures.ignore is not None:
-        labels[IGNORE] = table[about.structures.ignore]
-    order = {"regions_class_order": [table[v] for v in about.structures.values]}
     return {
         "name": about.name,
         "description": about.description,
         "licence": about.licence,
-        "channel_names": {str(number): name for number, name in enumerate(about.channels)},
-        "labels": labels,
-        **(order if about.structures.are_regions else {}),
+        **stated_meaning(about.channels, about.structures, table),
         "numTraining": trained,
         "file_ending": ENDING,
     }

@@ -15,6 +15,7 @@ import numpy as np
 from medseg.core.errors import UsageError
 from medseg.core.structures import StructureSet
 from medseg.core.volume import LabelMap, Volume
+from medseg.data.layouts.description import IGNORE
 from medseg.io import stem_and_suffix, write_image
 from medseg.io.atomic import atomic_write, refuse_existing, write_text
 
@@ -121,6 +122,30 @@ def write_scan(path: Path, case: NewCase, *, overwrite: bool) -> int:
 def write_description(path: Path, content: Mapping[str, Any], *, overwrite: bool) -> None:
     """`dataset.json`, which is written last."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n", overwrite=overwrite)
+
+
+def stated_meaning(
+    channels: tuple[str, ...], structures: StructureSet, table: Mapping[int, int] | None = None
+) -> dict[str, object]:
+    """Channels and labels as nnU-Net's `dataset.json` states them.
+
+    Args:
+        channels: names of the images of a case, in order.
+        structures: what the label values mean.
+        table: what becomes of each value; None where all stay.
+    """
+    become = table or {}
+    labels: dict[str, int | list[int]] = {"background": 0}
+    for s in structures:
+        labels[s.name] = [become.get(v, v) for v in s.members] if s.members else become.get(s.value, s.value)
+    if structures.ignore is not None:
+        labels[IGNORE] = become.get(structures.ignore, structures.ignore)
+    order = {"regions_class_order": [become.get(v, v) for v in structures.values]}
+    return {
+        "channel_names": {str(number): name for number, name in enumerate(channels)},
+        "labels": labels,
+        **(order if structures.are_regions else {}),
+    }
 
 
 def opened(folder: Path, *inner: str, description: str = "", overwrite: bool = False) -> None:

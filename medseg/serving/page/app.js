@@ -10,7 +10,9 @@ const STEPS = {
 };
 const FILES = [["labels", "labels"], ["report", "report"], ["summary", "volumes and findings (JSON)"], ["dicom-seg", "DICOM SEG"], ["dicom-sr", "DICOM SR"]];
 
-let writesDicom = false, files = [], job = null, volume = null, structures = [], tool = "look", value = 0, busy = false, last = null;
+const CONFLICT = 409;
+
+let writesDicom = false, files = [], job = null, volume = null, structures = [], tool = "look", value = 0, busy = false, last = null, base = "";
 
 const planes = new Planes([...document.querySelectorAll("canvas")], act);
 
@@ -26,7 +28,8 @@ async function ask(path, options = {}) {
   }
   if (answer.ok) return answer;
   const said = await answer.json().catch(() => ({}));
-  throw new Error([said.fault || `the service answered ${answer.status}`, said.hint].filter(Boolean).join("; "));
+  const text = answer.status === CONFLICT ? said.fault : [said.fault || `the service answered ${answer.status}`, said.hint].filter(Boolean).join("; ");
+  throw Object.assign(new Error(text), { status: answer.status });
 }
 
 const asked = async (path, options) => (await ask(path, options)).json();
@@ -117,12 +120,29 @@ async function open(there) {
   last = job;
   $("result").hidden = false;
   $("saved").textContent = "";
+  await tellKept(there);
   tellFindings(summary);
   planes.show(volume, structures);
   list();
   links(there);
   refresh();
   $("planes").scrollIntoView({ block: "nearest" });
+}
+
+// What somebody made of this scan before, which may be looked at, and which a correction replaces.
+async function tellKept(there) {
+  const kept = there.includes("kept");
+  base = kept ? (await asked(`api/jobs/${job}/kept`)).digest : "";
+  $("kept").hidden = !kept;
+}
+
+async function openKept() {
+  await work(async () => {
+    volume.replace(await unpacked(await ask(`api/jobs/${job}/view-kept`), Uint16Array));
+    $("kept").hidden = true;
+    planes.draw();
+    changed();
+  });
 }
 
 function tellFindings(summary) {
@@ -227,15 +247,16 @@ async function spread() {
   });
 }
 
-async function save() {
+async function save(replace = false) {
   const form = new FormData();
   form.append("labels", await packed(volume.labels), "labels");
   const accepted = structures.filter(s => s.accepted).map(s => s.name);
   await work(async () => {
-    const query = new URLSearchParams({ accepted: JSON.stringify(accepted) });
+    const query = new URLSearchParams({ accepted: JSON.stringify(accepted), base, replace });
     const sent = await asked(`api/jobs/${job}/correct?${query}`, { method: "POST", body: form });
     const { files: there } = await ended(sent.id, tell);
     last = sent.id;
+    base = (await asked(`api/jobs/${last}/summary`)).labels_sha256;
     const changes = Object.entries(await asked(`api/jobs/${last}/changes`)).filter(([, c]) => c.added + c.removed);
     const said = changes.map(([name, c]) => `${name} +${c.added} \u2212${c.removed} voxels`).join(", ");
     $("saved").textContent = `Saved: ${said || "nothing was changed"}.`;
@@ -246,10 +267,12 @@ async function save() {
 async function work(task) {
   setBusy(true);
   $("fault").textContent = "";
+  $("replace").hidden = true;
   try {
     await task();
   } catch (fault) {
     $("fault").textContent = fault.message;
+    $("replace").hidden = fault.status !== CONFLICT;
     $("fault").scrollIntoView({ block: "nearest" });
   }
   setBusy(false);
@@ -289,7 +312,9 @@ $("drop").ondrop = async event => {
 $("start").onclick = start;
 $("cancel").onclick = cancel;
 $("spread").onclick = spread;
-$("save").onclick = save;
+$("save").onclick = () => save();
+$("replace").onclick = () => save(true);
+$("show-kept").onclick = openKept;
 $("undo").onclick = undo;
 $("radius").oninput = refresh;
 $("opacity").oninput = () => { planes.opacity = Number($("opacity").value); planes.draw(); };
