@@ -44,6 +44,7 @@ VERBS = (
     "predict",
     "verify",
     "serve",
+    "next",
     "plan",
     "train",
     "evaluate",

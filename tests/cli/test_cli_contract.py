@@ -42,6 +42,7 @@ VERBS = (
     "predict",
     "verify",
     "serve",
+    "next",
     "plan",
     "train",
     "evaluate",
