@@ -94,7 +94,8 @@ def _write(target: Path, labels: LabelMap, start: Path | None, overwrite: bool) 
     target.parent.mkdir(parents=True, exist_ok=True)
     write_labels(target, labels, structures=structures, overwrite=overwrite)
     if before is not None and before.structures:
-        corrected(before, labels, digest_of(target)).write(summary_path(target))
+        stated = corrected(labels, before.structure_set, before.totals_stated, digest_of(target))
+        stated.write(summary_path(target))
     for text in labels.warnings:
         say(f"warning: {text}")
     for name, ml in structures.volumes_ml(counts, labels.grid).items():

@@ -57,8 +57,8 @@ def command(
     from medseg.core.extras import optional_packages
 
     with optional_packages():
-        from medseg.serving.app import ServeOptions
         from medseg.serving.run import offered, serve
+        from medseg.serving.service import ServeOptions
 
     options = ServeOptions(
         data=data,

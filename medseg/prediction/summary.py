@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medseg.core.software import processor
+from medseg.core.structures import StructureSet, Total
 from medseg.core.volume import LabelMap, Volume
 from medseg.io.memory import peak_memory_bytes
 from medseg.metrics.conformal import COVERAGE
@@ -87,17 +88,20 @@ def summary_of(
     )
 
 
-def corrected(before: PredictionSummary, labels: LabelMap, labels_sha256: str) -> PredictionSummary:
-    """What a sidecar says of labels that were corrected by hand: names and volumes.
+def corrected(
+    labels: LabelMap, structures: StructureSet, totals: tuple[Total, ...], labels_sha256: str
+) -> PredictionSummary:
+    """What a sidecar says of labels that somebody drew or corrected: names and volumes.
 
-    Verdict and provenance of the prediction are left out, which were about other labels.
+    It has no verdict and no provenance, which are about what a model said.
 
     Args:
-        before: of the labels that were corrected.
-        labels: that they became.
+        labels: as they are now.
+        structures: what their values mean.
+        totals: volumes that several structures make up together.
         labels_sha256: of their file.
     """
-    found = Segmentation(labels, before.structure_set, totals=before.totals_stated)
+    found = Segmentation(labels, structures, totals=totals)
     return PredictionSummary(
         grid=GridSummary.of(labels.grid),
         structures=_rows(found, dict.fromkeys(found.structures.names, Expected())),

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from medseg.core.errors import UsageError
 
 LOOPBACK_NAMES = ("localhost",)
-OPEN = ("/", "/page/", "/login", "/health")
+OPEN = ("/", "/page/", "/login", "/health", "/auth/", "/auth/token")
 """What is answered without a token: the page, which shows nothing by itself, and that the service lives."""
 COOKIE = "medseg_token"
 WRITES = ("POST", "PUT", "DELETE", "PATCH")

@@ -16,9 +16,8 @@ import json
 import logging
 import math
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from starlette.routing import Route
 
 from medseg import __version__
 from medseg.core.digest import hexdigest
-from medseg.core.errors import InputError, MedsegError, ResourceError, UsageError
+from medseg.core.errors import InputError, MedsegError, UsageError
 from medseg.core.specs import to_mapping
 from medseg.core.structuring import Misfit, structured
 from medseg.data.store import Store, case_of
@@ -39,11 +38,12 @@ from medseg.segmentation.prediction import usable_summary
 from medseg.serving import measures
 from medseg.serving.access import COOKIE, Guard
 from medseg.serving.answers import FILES, MissingError, bug, described, found, told
-from medseg.serving.crew import Crew, CrewOptions
+from medseg.serving.crew import Crew
 from medseg.serving.incoming import DRAWN, receive_drawn, receive_scan
 from medseg.serving.job import BEFORE, REQUEST, Incoming, Job
 from medseg.serving.job import Request as Wanted
-from medseg.serving.jobs import JobBook
+from medseg.serving.monailabel import Protocol
+from medseg.serving.service import ServeOptions, Service
 from medseg.serving.settings import SETTINGS
 
 LOG = logging.getLogger("medseg")
@@ -62,64 +62,16 @@ POLICY = (
 )
 
 
-@dataclass(frozen=True)
-class ServeOptions:
-    """How a service runs.
+class Handlers:
+    """What answers each request.
 
-    Attributes:
-        data: folder of its jobs, and of the cases that are kept.
-        models: files by name.
-        token: that clients must state; empty where none is needed.
-        most_bytes: that a request may send, and a scan hold unpacked.
-        most_waiting: jobs that may wait or run at a time.
-        keep_s: how long a job stays after its result was fetched.
-        workers, threads, max_memory, time_limit_s: see `crew.CrewOptions`.
+    Args:
+        service: whose jobs they are.
     """
 
-    data: Path
-    models: Mapping[str, str]
-    token: str = ""
-    most_bytes: int = 2**30
-    most_waiting: int = 256
-    keep_s: float = 86400.0
-    workers: int = 1
-    threads: int = 0
-    max_memory: int | None = None
-    time_limit_s: float = 600.0
-
-    @property
-    def cases(self) -> Path:
-        """The folder of the corrected cases, which has one of each model."""
-        return self.data / "cases"
-
-
-class Service:
-    """What the handlers share."""
-
-    def __init__(self, options: ServeOptions) -> None:
-        self.options = options
-        self.book = JobBook(options.data / "jobs", options.most_waiting, options.keep_s)
-        self.crew = Crew(
-            self.book,
-            CrewOptions(
-                options.models,
-                options.cases,
-                options.workers,
-                options.threads,
-                options.max_memory,
-                options.time_limit_s,
-            ),
-        )
-
-    @asynccontextmanager
-    async def running(self, _: Starlette) -> AsyncIterator[None]:
-        """Work as long as the application runs."""
-        self.crew.start()
-        try:
-            yield
-        finally:
-            await self.crew.stop()
-            self.book.close()
+    def __init__(self, service: Service) -> None:
+        self.service, self.options = service, service.options
+        self.book, self.crew = service.book, service.crew
 
     def job(self, request: Request) -> Job:
         """The job that a path names."""
@@ -128,16 +80,6 @@ class Service:
             raise MissingError(
                 "there is no such job; results are forgotten some time after they were fetched"
             )
-        return job
-
-    async def queued(self, wanted: Wanted, key: str, fill: Callable[[Incoming], Awaitable[None]]) -> Job:
-        """A new job, with the files that `fill` writes."""
-        with self.book.received(wanted, key) as new:
-            await fill(new)
-        job = self.book.get(new.id)
-        if job is None:
-            raise ResourceError("the job was removed while it was sent")
-        await self.crew.call()
         return job
 
     def known(self, request: Request, key: str) -> Job | None:
@@ -171,7 +113,9 @@ class Service:
             channels = await receive_scan(request, new.folder, self.options.most_bytes)
             new.request = replace(new.request, settings={**settings, "channels": list(channels)})
 
-        job = await self.queued(Wanted("predict", model, settings, sent=asked_for(request)), key, fill)
+        job = await self.service.queued(
+            Wanted("predict", model, settings, sent=asked_for(request)), key, fill
+        )
         return JSONResponse(described(job), 201, {"Location": f"/api/jobs/{job.id}"})
 
     async def get_job(self, request: Request) -> Response:
@@ -235,7 +179,7 @@ class Service:
             await receive_drawn(request, new.folder, DRAWN[kind])
 
         wanted = Wanted(kind, before.request.model, settings, sent=asked_for(request))
-        job = await self.queued(wanted, key, fill)
+        job = await self.service.queued(wanted, key, fill)
         return JSONResponse(described(job), 201, {"Location": f"/api/jobs/{job.id}"})
 
     def _require_unchanged(self, before: Job, base: str) -> None:
@@ -329,18 +273,20 @@ def linked(path: Path, target: Path) -> None:
 def application(options: ServeOptions) -> tuple[Guard, Crew]:
     """The service, ready for a server, and who works in it."""
     service = Service(options)
+    answers = Handlers(service)
     routes = [
-        Route("/", service.page),
-        Route("/page/{name}", service.page),
-        Route("/login", service.login, methods=["POST"]),
-        Route("/health", service.health),
-        Route("/metrics", service.metrics),
-        Route("/api/models", service.models),
-        Route("/api/jobs", service.post_job, methods=["POST"]),
-        Route("/api/jobs/{job}", service.get_job),
-        Route("/api/jobs/{job}", service.delete_job, methods=["DELETE"]),
-        Route("/api/jobs/{job}/{kind}", service.post_drawn, methods=["POST"]),
-        Route("/api/jobs/{job}/{what}", service.get_file),
+        Route("/", answers.page),
+        Route("/page/{name}", answers.page),
+        Route("/login", answers.login, methods=["POST"]),
+        Route("/health", answers.health),
+        Route("/metrics", answers.metrics),
+        Route("/api/models", answers.models),
+        Route("/api/jobs", answers.post_job, methods=["POST"]),
+        Route("/api/jobs/{job}", answers.get_job),
+        Route("/api/jobs/{job}", answers.delete_job, methods=["DELETE"]),
+        Route("/api/jobs/{job}/{kind}", answers.post_drawn, methods=["POST"]),
+        Route("/api/jobs/{job}/{what}", answers.get_file),
+        *Protocol(service).routes(),
     ]
     handlers: dict[Any, Any] = dict.fromkeys((MedsegError, HTTPException, ClientDisconnect), told)
     handlers[Exception] = bug

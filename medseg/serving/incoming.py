@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,7 @@ async def receive_scan(request: Request, folder: Path, most_bytes: int) -> tuple
         InputError: what was sent is no scan by its names.
         ResourceError: the disk is full.
     """
-    try:
+    with full_disk_told():
         if request.headers.get("content-type", "").startswith("multipart/form-data"):
             return await _form(request, folder, most_bytes)
         path = folder / f"scan{suffix_of(request.query_params.get('name', ''))}"
@@ -50,6 +51,17 @@ async def receive_scan(request: Request, folder: Path, most_bytes: int) -> tuple
         if path.suffix == ZIP:
             _unzipped(path, folder / "scan", most_bytes)
         return ()
+
+
+@contextmanager
+def full_disk_told() -> Iterator[None]:
+    """Tell a client that the disk is full.
+
+    Raises:
+        ResourceError: it is.
+    """
+    try:
+        yield
     except OSError as fault:
         if fault.errno in NO_ROOM:
             raise ResourceError("the disk of the service is full", hint="try again later") from None
@@ -84,6 +96,22 @@ async def write_body(request: Request, path: Path) -> None:
             handle.write(chunk)
     if not path.stat().st_size:
         raise InputError("nothing was sent", hint="send the bytes of a scan")
+
+
+def written(sent: UploadFile, folder: Path, stem: str = "scan") -> Path:
+    """Write one file of a form into a folder, under a name of our own.
+
+    Raises:
+        InputError: it is no image by its name.
+        ResourceError: the disk is full.
+    """
+    path = folder / f"{stem}{suffix_of(sent.filename or '')}"
+    if path.suffix == ZIP:
+        raise InputError("a ZIP cannot be taken here", hint="send a NIfTI, NRRD or MetaImage file")
+    with full_disk_told():
+        folder.mkdir(parents=True, exist_ok=True)
+        _copy(sent.file, path)
+    return path
 
 
 def suffix_of(name: str) -> str:

@@ -13,8 +13,9 @@ import uvicorn
 from medseg.core.errors import InputError, ResourceError, UsageError, counted
 from medseg.model.file import find_models, packaged_models
 from medseg.serving.access import require_token
-from medseg.serving.app import ServeOptions, application
+from medseg.serving.app import application
 from medseg.serving.crew import Crew
+from medseg.serving.service import ServeOptions
 
 STOPS_WITHIN_S = 1
 """What clients that wait for an answer may take after SIGTERM."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 
@@ -59,9 +59,25 @@ class CorrectSettings:
     replace: bool = False
 
 
+@dataclass(frozen=True)
+class KeepSettings:
+    """Settings of labels of a stored case that another program sends.
+
+    Attributes:
+        case: whose they are.
+        tag: "final" of what somebody made, "original" of what nobody looked at.
+        names: values in the file by the names of structures; empty where they are those of the model.
+    """
+
+    case: str
+    tag: str = "final"
+    names: Mapping[str, int] = field(default_factory=dict)
+
+
 SETTINGS: Mapping[str, Any] = {
     "predict": PredictSettings,
     "refine": RefineSettings,
     "correct": CorrectSettings,
+    "keep": KeepSettings,
 }
 """By the kind of a job."""

@@ -14,8 +14,11 @@ import numpy as np
 from medseg.api.classical import refine
 from medseg.core.errors import InputError, MedsegError
 from medseg.core.stopwatch import Stopwatch
+from medseg.core.structures import StructureSet, Total
 from medseg.core.structuring import structured
 from medseg.core.volume import LabelMap, Volume
+from medseg.data.layouts.case import plain
+from medseg.data.layouts.writing import ENDING, label_names, revalued
 from medseg.data.store import Store, case_of
 from medseg.io import ReadOptions, digest_of, read_label_file, read_volume, write_labels
 from medseg.io.atomic import write_text
@@ -26,7 +29,7 @@ from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.prediction import PredictionSummary, Provenance, read_summary, summary_path
 from medseg.segmentation.segmenter import Loader, Segmenter
 from medseg.serving.job import BEFORE, Request, stated
-from medseg.serving.settings import SETTINGS, CorrectSettings, PredictSettings, RefineSettings
+from medseg.serving.settings import SETTINGS, CorrectSettings, KeepSettings, PredictSettings, RefineSettings
 from medseg.serving.view import show, shown, write_shown
 
 WARM = 3
@@ -117,8 +120,10 @@ class Workshop:
             self._predict(model, chosen, inputs, out, tell)
         elif kind == "refine":
             _refine(chosen, inputs, out, tell)
-        else:
+        elif kind == "correct":
             self._correct(model, chosen, inputs, out, tell)
+        else:
+            self._keep(model, chosen, inputs, out, tell)
 
     def _predict(self, model: str, settings: PredictSettings, inputs: Path, out: Path, tell: Tell) -> None:
         tell("load", 0.0)
@@ -167,13 +172,8 @@ class Workshop:
         _require_known(drawn, _known(before_path))
         tell("write", 0.5)
         target = out / before_path.name
-        write_labels(target, drawn, structures=summary.structure_set)
-        sidecar = summary_path(target)
-        corrected(summary, drawn, digest_of(target)).write(sidecar)
-        changes = {
-            s.name: {**_change(before, drawn, s.label_values), "accepted": s.name in settings.accepted}
-            for s in summary.structure_set
-        }
+        sidecar = _write_drawn(target, drawn, summary.structure_set, summary.totals_stated)
+        changes = _changes(before, drawn, summary.structure_set, settings.accepted)
         write_text(out / "changes.json", json.dumps(changes, indent=1))
         tell("keep", 0.8)
         store, case = Store(self.cases / model), name_of_scan(summary.provenance)
@@ -183,6 +183,68 @@ class Workshop:
         store.keep_predicted(case, before_path, summary_path(before_path))
         base = None if settings.replace else settings.base
         store.keep_corrected(case, target, sidecar, base=base, changes=changes)
+
+    def _keep(self, model: str, settings: KeepSettings, inputs: Path, out: Path, tell: Tell) -> None:
+        """Labels of a stored case that another program sends, with the values that the model has for them."""
+        tell("read", 0.0)
+        segmenter, store = self.segmenter(model), Store(self.cases / model)
+        scan = read_volume(_only(inputs, SCAN))
+        sent = read_label_file(_only(inputs, "label"), ReadOptions(), like=scan.grid)
+        drawn = replace(as_named(sent, settings.names, segmenter.structures), form=scan.form)
+        tell("keep", 0.5)
+        target = out / f"{LABELS}{ENDING}"
+        sidecar = _write_drawn(target, drawn, segmenter.structures, segmenter.models[0].spec.totals)
+        store.describe(model, segmenter.channels, segmenter.structures)
+        if settings.tag != "final":
+            store.keep_predicted(settings.case, target, sidecar)
+            return
+        original = store.labels("original").get(settings.case)
+        before = replace(drawn, array=np.zeros_like(drawn.array))
+        if (
+            original is not None
+            and (read := read_label_file(original, ReadOptions())).grid.shape == scan.grid.shape
+        ):
+            before = read
+        changes = _changes(before, drawn, segmenter.structures, ())
+        store.keep_corrected(settings.case, target, sidecar, base=None, changes=changes)
+
+
+def as_named(labels: LabelMap, names: Mapping[str, int], structures: StructureSet) -> LabelMap:
+    """Labels with the values that a model has for their names.
+
+    Args:
+        labels: as they were sent.
+        names: values in them by name; empty where they are those of the model.
+        structures: of the model.
+
+    Raises:
+        InputError: a name or a value means nothing to the model.
+    """
+    own = {plain(name): value for value, name in label_names(structures).items()}
+    used = {name: value for name, value in names.items() if (labels.array == value).any()}
+    if unknown := [name for name in used if plain(name) not in own]:
+        hint = f"call them {', '.join(label_names(structures).values())}"
+        raise InputError(f"the model has no {', '.join(map(repr, unknown))}", hint=hint)
+    if names:
+        labels = revalued(labels, {value: own[plain(name)] for name, value in used.items()})
+    _require_known(labels, {0, *structures.known_values} if not names else {0, *own.values()})
+    return labels
+
+
+def _write_drawn(target: Path, drawn: LabelMap, structures: StructureSet, totals: tuple[Total, ...]) -> Path:
+    """Labels that somebody drew, and their sidecar; its path."""
+    write_labels(target, drawn, structures=structures)
+    corrected(drawn, structures, totals, digest_of(target)).write(summary_path(target))
+    return summary_path(target)
+
+
+def _changes(
+    before: LabelMap, after: LabelMap, structures: StructureSet, accepted: Sequence[str]
+) -> dict[str, dict[str, int | bool]]:
+    """Of each structure voxels that became and ceased to be it, and whether somebody took it as it is."""
+    return {
+        s.name: {**_change(before, after, s.label_values), "accepted": s.name in accepted} for s in structures
+    }
 
 
 def name_of_scan(of: Provenance) -> str:
