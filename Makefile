@@ -8,7 +8,7 @@ endif
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 INSTALLED := .venv/installed
 
-.PHONY: demo test lint wheel unit slow realdata fuzz coverage docs bench peers clean
+.PHONY: demo test lint wheel unit slow realdata fuzz coverage docs bench peers bundle sbom clean
 
 # A real average head, segmented into 32 structures by the packaged brain model.
 demo: $(INSTALLED)
@@ -53,6 +53,14 @@ docs: $(INSTALLED)
 	$(PIP) -e ".[test,demo,docs]"
 	$(BIN)/python docs/reference.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
+# One archive that installs medseg where no network is: wheels, models, SBOM, installer, pages (docs/hospital.md).
+bundle: $(INSTALLED)
+	$(BIN)/python deploy/bundle.py dist
+
+# The bill of materials of medseg[serve,dicom] and the packaged models, in CycloneDX 1.6.
+sbom: $(INSTALLED)
+	$(BIN)/python deploy/bundle.py dist --sbom
 
 # What ten main paths cost beside work that never changes; names what changed by a tenth, and keeps the line.
 bench: $(INSTALLED)

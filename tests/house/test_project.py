@@ -60,7 +60,7 @@ def test_modules_that_a_guide_names_exist() -> None:
 def test_extras_of_developers_are_pinned() -> None:
     extras = tomllib.loads(text("pyproject.toml"))["project"]["optional-dependencies"]
     pinned = {re.split("==", line)[0].lower() for line in text("constraints.txt").splitlines()}
-    for extra in ("train", "test", "demo", "onnx", "dask", "dicom", "docs", "coverage"):
+    for extra in ("train", "test", "demo", "onnx", "dask", "dicom", "release", "docs", "coverage"):
         for requirement in extras[extra]:
             name = re.split(r"[<>=\[ ]", requirement)[0].lower()
             assert name in pinned | {"medseg"}, requirement

@@ -25,6 +25,7 @@ TUTORIALS = sorted((DOCS / "tutorials").glob("*.md"))
 PAGES = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md")),
     DOCS / "index.md",
+    DOCS / "hospital.md",
     *TUTORIALS,
     *(DOCS / "how-to").glob("*.md"),
 ]
