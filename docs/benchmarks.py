@@ -62,9 +62,9 @@ DETECTORS = """
 Bodies of two kinds that touch (`medseg phantom --layout touching`): each network is trained for {budget} on
 {trained} boxes of 48^3 voxels, and measured on the {objects} objects of {measured} others: average precision
 of masks at an overlap (IoU) of 0.1, 0.5 and 0.75. Components and their watershed are of the same network's
-label map; of two depths of the watershed, the better counts. `python benchmarks/instances.py networks --budget
-{budget}`, on two cores ({processor}). So short a training tells how soon a network learns, not how good it can
-become: those of two stages have a quarter of the steps.
+label map; of two depths of the watershed, the better counts. `python benchmarks/instances.py networks
+--budget {budget}`, on two cores ({processor}). So short a training tells how soon a network learns, not how
+good it can become: those of two stages have half the steps or less.
 
 | network | AP 0.1 | 0.5 | 0.75 | components 0.5 | watershed 0.5 | steps | million weights | seconds a box |
 |---|---|---|---|---|---|---|---|---|

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from medseg.cli import options as opt
-from medseg.cli.terminal import possible, result, rewrite, say
-from medseg.core.errors import InputError, UsageError, counted, printable
+from medseg.cli.terminal import result, rewrite, say
+from medseg.core.errors import InputError, UsageError, counted, options_of, possible, printable
 
 
 def command(
@@ -61,7 +61,7 @@ def command(
         for line in audit.lines():
             result(printable(f"{line.severity:7}  {line.who:20}  {line.text}"))
             if line.hint:
-                result(printable(f"{'':9}hint: {possible(line.hint, context.command.params)}"))
+                result(printable(f"{'':9}hint: {possible(line.hint, options_of(context.command.params))}"))
         cases = f"{counted(audit.total, 'case')}, {len(audit.faulty)} with errors"
         say(f"{cases}; the list has {' and '.join(tally)}")
     refused = ("error", "warning") if strict else ("error",)

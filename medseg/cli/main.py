@@ -17,12 +17,14 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.main import get_command
 
-from medseg.cli.terminal import possible, rewrite
+from medseg.cli.terminal import rewrite
 from medseg.core.errors import (
     MedsegError,
     ResourceError,
     UsageError,
+    options_of,
     out_of_memory,
+    possible,
     printable,
     unexpected,
 )
@@ -196,7 +198,7 @@ def _keep_to_options(fault: MedsegError, arguments: list[str]) -> None:
     if verb not in commands:
         return
     if fault.hint:
-        fault.hint = possible(fault.hint, commands[verb].params)
+        fault.hint = possible(fault.hint, options_of(commands[verb].params))
 
 
 def _message(fault: BaseException) -> tuple[str, int]:

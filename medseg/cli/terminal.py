@@ -5,17 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from medseg.core.errors import UsageError, printable
 
 if TYPE_CHECKING:
     from medseg.findings.finding import Finding
-
-OR = ", or "
-"""Between the ways that a hint offers."""
-
-OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 
 SAID = {"doubt": "doubtful", "warning": "warning", "note": "note"}
 """What a line about a finding begins with."""
@@ -43,18 +38,6 @@ def refuse_doubts(findings: Iterable[Finding]) -> None:
     from medseg.findings.finding import refuse
 
     refuse(findings, hint="inspect these segmentations, or drop --strict")
-
-
-def possible(hint: str, parameters: Iterable[Any]) -> str:
-    """A hint without the ways that need an option which a command does not have.
-
-    Args:
-        hint: of a fault.
-        parameters: of the command, as click has them.
-    """
-    known = {word for each in parameters for word in (*each.opts, *each.secondary_opts)}
-    kept = [way for way in hint.split(OR) if set(OPTION.findall(way)) <= known]
-    return OR.join(kept) or "correct this and write the file again"
 
 
 def result(text: str) -> None:

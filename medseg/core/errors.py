@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 NAMED_AT_MOST = 8
 """Things that a sentence names before it counts the rest."""
+
+OR = ", or "
+"""Between the ways that a hint offers."""
+
+OPTION = re.compile(r"(?<!\S)--[a-z][a-z-]*")
 
 
 class MedsegError(Exception):
@@ -146,6 +152,25 @@ def unknown_name(what: str, name: str, known: Iterable[str]) -> UsageError:
     "the loss 'Tversk' does not exist; did you mean 'tversky'?"
     """
     return UsageError(f"the {what} {name!r} does not exist", hint=did_you_mean(name, known))
+
+
+def options_of(parameters: Iterable[Any]) -> dict[str, str]:
+    """The options of a command, as click has them; each is called what it is called."""
+    return {word: word for each in parameters for word in (*each.opts, *each.secondary_opts)}
+
+
+def possible(hint: str, options: Mapping[str, str]) -> str:
+    """A hint without the ways that need an option which whoever reads it does not have.
+
+    Args:
+        hint: of a fault, which speaks of options of a command.
+        options: that there are, and what the reader calls them.
+
+    >>> possible("reduce it with --scales, or say --use-form sform", {"--use-form": "use_form"})
+    'say use_form sform'
+    """
+    kept = [way for way in hint.split(OR) if set(OPTION.findall(way)) <= set(options)]
+    return OPTION.sub(lambda m: options[m[0]], OR.join(kept)) or "correct this and write the file again"
 
 
 def counted(number: int, thing: str) -> str:

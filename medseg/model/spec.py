@@ -122,6 +122,8 @@ class InferenceSpec:
 
 LEAST_SCORE = 0.05
 """Of an object, where neither model nor user says another: all that average precision looks at."""
+EVEN_SCORE = 0.5
+"""Of an object of a network that no selection case has judged: as likely right as wrong, by its own word."""
 
 
 def require_score(score: float | None, what: str) -> None:

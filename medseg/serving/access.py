@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import ipaddress
 from collections.abc import MutableMapping
@@ -19,6 +20,8 @@ LOOPBACK_NAMES = ("localhost",)
 OPEN = ("/", "/page/", "/login", "/health", "/auth/", "/auth/token")
 """What is answered without a token: the page, which shows nothing by itself, and that the service lives."""
 COOKIE = "medseg_token"
+SILENT_S = 30.0
+"""After which a client that has not sent its whole request is cut off."""
 WRITES = ("POST", "PUT", "DELETE", "PATCH")
 
 
@@ -92,12 +95,19 @@ class Guard:
         return None
 
     async def _limited(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass on what is sent up to the limit, whatever its stated length."""
-        seen = 0
+        """Pass on what is sent up to the limit, whatever its stated length, while something comes."""
+        seen, whole = 0, False
 
         async def counted() -> MutableMapping[str, Any]:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, whole
+            if whole:  # what comes now is that the client hangs up
+                return await receive()
+            try:
+                message = await asyncio.wait_for(receive(), SILENT_S)
+            except TimeoutError:
+                text = f"nothing was sent for {SILENT_S:g} s"
+                raise HTTPException(408, text, {"Connection": "close"}) from None
+            whole = not message.get("more_body", False)
             seen += len(message.get("body", b""))
             if seen > self.most_bytes:
                 raise HTTPException(413, self._too_much, {"Connection": "close"})

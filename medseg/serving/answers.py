@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from medseg.core.errors import MedsegError
+from medseg.core.errors import MedsegError, possible
 from medseg.data.store import ChangedError
 from medseg.serving.job import Job
 from medseg.serving.jobs import FullError
+from medseg.serving.settings import PredictSettings
 
 LOG = logging.getLogger("medseg")
 FILES: Mapping[str, tuple[str, str]] = {
@@ -35,6 +37,8 @@ FILES: Mapping[str, tuple[str, str]] = {
     "view-kept": ("kept.gz", "application/octet-stream"),
 }
 """What of a result is fetched: how its name ends, and its type; of no type, an image, whatever its suffix."""
+OPTIONS = {f"--{f.name.replace('_', '-')}": f.name for f in fields(PredictSettings)}
+"""Options of a command that are settings of a job, and what they are called there."""
 STATUS = {2: 400, 3: 422, 4: 422, 5: 422, 6: 507, 8: 500}
 """Of HTTP, by the exit code that a command would have."""
 
@@ -56,8 +60,14 @@ def described(job: Job) -> dict[str, Any]:
     if job.state == "done":
         state["files"] = [what for what in FILES if found(job, what)]
     if job.state == "failed":
-        state |= {"fault": job.progress.fault, "hint": job.progress.hint, "exit_code": job.progress.exit_code}
+        progress = job.progress
+        state |= {"fault": progress.fault, "hint": hint_of(progress.hint), "exit_code": progress.exit_code}
     return state
+
+
+def hint_of(hint: str | None) -> str | None:
+    """A hint without what only a command line has; what a query can state is called as there."""
+    return None if hint is None else possible(hint, OPTIONS)
 
 
 def found(job: Job, what: str) -> Path | None:
@@ -71,13 +81,15 @@ async def told(request: Request, fault: Exception) -> Response:
     if isinstance(fault, HTTPException):
         return JSONResponse({"fault": fault.detail}, fault.status_code, fault.headers)
     if isinstance(fault, FullError):
-        return JSONResponse({"fault": fault.fault, "hint": fault.hint}, 503, {"Retry-After": "5"})
+        return JSONResponse({"fault": fault.fault, "hint": hint_of(fault.hint)}, 503, {"Retry-After": "5"})
     if isinstance(fault, ChangedError):
-        return JSONResponse({"fault": fault.fault, "hint": fault.hint}, 409)
+        return JSONResponse({"fault": fault.fault, "hint": hint_of(fault.hint)}, 409)
     if isinstance(fault, MissingError):
-        return JSONResponse({"fault": fault.fault, "hint": fault.hint}, 404)
+        return JSONResponse({"fault": fault.fault, "hint": hint_of(fault.hint)}, 404)
     if isinstance(fault, MedsegError):
-        return JSONResponse({"fault": fault.fault, "hint": fault.hint}, STATUS.get(fault.exit_code, 500))
+        return JSONResponse(
+            {"fault": fault.fault, "hint": hint_of(fault.hint)}, STATUS.get(fault.exit_code, 500)
+        )
     return Response(status_code=499)  # the client hung up
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import socket
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +23,8 @@ STOPS_WITHIN_S = 1
 KEEP_ALIVE_S = 30
 CLIENTS = 512
 """That are answered at a time; others are told to come again."""
+PARSER = "python_multipart.multipart"
+"""A logger that would print parts of what clients send."""
 BACKLOG = 256
 """Clients that wait to be connected."""
 
@@ -70,6 +73,7 @@ def serve(options: ServeOptions, host: str, port: int, say: Callable[[str], None
         ResourceError: the address cannot be listened to, or another service has the folder.
     """
     require_token(host, options.token)
+    logging.getLogger(PARSER).disabled = True
     app, crew = application(options)
     listener = _listening(host, port)
     name = f"[{host}]" if ":" in host else host

@@ -14,7 +14,7 @@ from medseg.core.structures import StructureSet
 from medseg.instances.objects import OBJECT, indices_of
 from medseg.instances.painting import painted
 from medseg.metrics import CaseDetections, best_threshold, mean_average_precision
-from medseg.model.spec import LEAST_SCORE, ModelSpec
+from medseg.model.spec import EVEN_SCORE, LEAST_SCORE, ModelSpec
 from medseg.segmentation.objects import located
 from medseg.training.batch import TrainingCase
 
@@ -47,10 +47,10 @@ class ObjectValidator:
         return {name: mean_average_precision(cases, thresholds=CHOSEN_BY) for name, cases in found.items()}
 
     def least_score(self, weights: Mapping[str, Tensor]) -> float:
-        """The score from which objects of any structure are best taken; that of all where none is right."""
+        """The score from which objects of any structure are best taken; an even one where no case can tell."""
         every = [case for cases in self._detections(weights).values() for case in cases]
         best = best_threshold(every, least_overlap=LEAST_IOU)
-        return LEAST_SCORE if math.isnan(best) else max(math.floor(1e4 * best) / 1e4, LEAST_SCORE)
+        return EVEN_SCORE if math.isnan(best) else max(math.floor(1e4 * best) / 1e4, LEAST_SCORE)
 
     def _detections(self, weights: Mapping[str, Tensor]) -> dict[str, list[CaseDetections]]:
         """What is found of each structure in each case."""

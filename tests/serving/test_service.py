@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import io
@@ -13,6 +14,7 @@ import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -21,10 +23,13 @@ from commands import done, refused
 from io_files import write_dicom
 from models import tiny_model
 from services import Service, form
+from starlette.exceptions import HTTPException
 
 from medseg.core.volume import Grid
 from medseg.data.phantom import write_phantom_scan
 from medseg.preparation.orient import canonical
+from medseg.serving import access
+from medseg.serving.answers import hint_of
 
 SHAPE = (20, 24, 18)
 TOKEN = "a-token-that-is-long-enough"
@@ -444,3 +449,39 @@ def test_a_wait_is_a_number_of_seconds(service: Service, scan: Path, wait: str) 
 def test_times_of_a_service_are_times(tmp_path: Path, models: Path, words: tuple[str, str]) -> None:
     line = refused(2, "serve", "--data", tmp_path / "d", "--models", models, *words)
     assert f"{words[0]} takes a time" in line
+
+
+def test_who_sends_nothing_more_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(access, "SILENT_S", 0.05)
+
+    async def app(_scope: Any, receive: Any, _send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    def answered(*messages: dict[str, Any]) -> int:
+        coming = iter(messages)
+
+        async def receive() -> dict[str, Any]:
+            for message in coming:
+                return message
+            await asyncio.sleep(60)
+            return {}
+
+        async def send(_message: Any) -> None:
+            """Nothing is said."""
+
+        scope = {"type": "http", "method": "POST", "path": "/api/jobs", "headers": [(b"host", b"localhost")]}
+        scope |= {"query_string": b"", "server": ("localhost", 80), "scheme": "http"}
+        try:
+            asyncio.run(access.Guard(app, "", 1000)(scope, receive, send))
+        except HTTPException as fault:
+            return fault.status_code
+        return 200
+
+    assert answered({"body": b"a", "more_body": True}, {"body": b"b", "more_body": False}) == 200
+    assert answered({"body": b"a", "more_body": True}) == 408
+
+
+def test_hints_speak_of_what_a_client_can_state() -> None:
+    hint = "say which is right with --use-form sform, or cut it with --dry-run"
+    assert hint_of(hint) == "say which is right with use_form sform"

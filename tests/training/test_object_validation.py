@@ -71,9 +71,9 @@ def test_the_score_from_which_objects_are_taken_serves_the_selection_cases_best(
     places = ((1, (2, 2, 2)), (1, (14, 14, 14)))
     judge = ObjectValidator(Seen(), spec, [case(*places)])
     assert judge.least_score(Seen().state_dict()) == 0.25, "half-way from the lowest score to 0"
-    assert ObjectValidator(Seen(), spec, []).least_score(Seen().state_dict()) == 0.05
+    assert ObjectValidator(Seen(), spec, []).least_score(Seen().state_dict()) == 0.5
     nothing = ObjectValidator(Seen(), spec, [case(*places, seen=0)])
-    assert nothing.least_score(Seen().state_dict()) == 0.05
+    assert nothing.least_score(Seen().state_dict()) == 0.5
 
 
 def test_an_object_of_which_a_patch_holds_less_than_half_teaches_nothing() -> None:
