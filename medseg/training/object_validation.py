@@ -47,7 +47,7 @@ class ObjectValidator:
         return {name: mean_average_precision(cases, thresholds=CHOSEN_BY) for name, cases in found.items()}
 
     def least_score(self, weights: Mapping[str, Tensor]) -> float:
-        """The score from which objects of any structure are best taken; an even one where no case can tell."""
+        """The score from which objects of any structure are best taken; an even one where none can tell."""
         every = [case for cases in self._detections(weights).values() for case in cases]
         best = best_threshold(every, least_overlap=LEAST_IOU)
         return EVEN_SCORE if math.isnan(best) else max(math.floor(1e4 * best) / 1e4, LEAST_SCORE)
