@@ -44,6 +44,7 @@ VERBS = (
     "predict",
     "verify",
     "serve",
+    "listen",
     "plan",
     "train",
     "evaluate",
