@@ -8,6 +8,7 @@ import gc
 import shutil
 import socket
 import subprocess
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -364,10 +365,18 @@ def test_a_sender_that_falls_silent_is_cut_off(
     monkeypatch.setattr(of_node, "IDLE_S", 1)
     node, _, port = receiving()
     (path,) = write_series(tmp_path, 1, count=1)
+
+    def held() -> bool:
+        return any(thread.name.startswith("AcceptorThread") for thread in threading.enumerate())
+
     link = AE("SCANNER").associate("127.0.0.1", port, [build_context(MR_IMAGE, EXPLICIT)])
     assert link.send_c_store(pydicom.dcmread(path)).Status == 0
     link.dul.socket.socket.sendall(b"\x04\x00\x00\x00\x10\x00" + bytes(100))  # 4096 bytes, of which 100 come
     queue(node)
+    until = time.monotonic() + 10
+    while held() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not held(), "its place among the associations is not free"
     link.abort()
 
 
