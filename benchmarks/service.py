@@ -2,9 +2,13 @@
 
     python benchmarks/service.py load [--minutes 5]      8 clients send 20 small scans over and over
     python benchmarks/service.py kills [--kills 50]      the service is killed while clients send
+    python benchmarks/service.py dicom                 series by storescu, objects by storescp, a kill between
 
 `load` compares every label map with that of `medseg predict`, and the requests a second with calling
 `medseg predict` for each scan. `kills` counts jobs that were answered for and are lost, or are there twice.
+`dicom` needs DCMTK: `medseg listen` is killed in
+the middle of a series, storescu sends again what was not acknowledged, and every patient must have one
+segmentation, one report and one PDF, of the right study.
 Each prints one line of JSON, and exits with 1 where something was lost, doubled or different, or where `load`
 misses its target.
 """
@@ -17,7 +21,9 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
+import socket
 import statistics
 import subprocess
 import sys
@@ -30,11 +36,19 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+import pydicom
 from training import DEFAULT_DATA, PROGRAM, processor
 
 CLIENTS, SCANS, LEAST = 8, 20, 200
 TIMES_FASTER = 5.0
-STARTED = re.compile(r"listening to http://[^:]+:(\d+)")
+STARTED = re.compile(r"listening to (?:http://)?[^:]+:(\d+)")
+PACKAGES = {
+    "load": ("medseg", "starlette", "uvicorn", "openvino"),
+    "kills": ("medseg", "starlette", "uvicorn", "openvino"),
+    "dicom": ("medseg", "pynetdicom", "pydicom", "highdicom", "openvino"),
+}
+SERIES, SPOILED = 20, 7
+MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
 
 
 class Service:
@@ -175,6 +189,139 @@ def kills(options: argparse.Namespace, scans: list[Path], folder: Path) -> dict[
     }
 
 
+class Node:
+    """`medseg listen` on a folder, which sends to a port."""
+
+    def __init__(self, data: Path, model: str, port: int) -> None:
+        self.words = [
+            *(*PROGRAM, "listen", "--port", "0", "--data", str(data), "--models", model, "--quiet", "2s"),
+            *("--route", f"Modality=MR,SeriesDescription~T1 -> {Path(model).stem}"),
+            *("--send-to", f"127.0.0.1:{port}"),
+        ]
+        self.said: list[str] = []
+        self.start()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.words, stderr=subprocess.PIPE, text=True)
+        ready = threading.Event()
+        threading.Thread(target=self._read, args=(self.process, ready), daemon=True).start()
+        ready.wait(60)
+
+    def _read(self, process: subprocess.Popen[str], ready: threading.Event) -> None:
+        assert process.stderr is not None
+        for line in process.stderr:
+            self.said.append(line)
+            if found := STARTED.match(line):
+                self.port = int(found[1])
+                ready.set()
+
+
+def dicom(options: argparse.Namespace, scans: list[Path], folder: Path) -> dict[str, Any]:
+    dcmtk = Path(shutil.which("dcmdump") or sys.exit("DCMTK is not installed")).parent
+    for number in range(SERIES + 1):
+        write_series(folder / f"s{number:02}", number, scans[number % len(scans)], spoiled=number == SPOILED)
+    out = folder / "out"
+    out.mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    scp = subprocess.Popen([str(dcmtk / "storescp"), "-od", str(out), str(port)])
+    node, began, sent_again = Node(folder / "data", options.model, port), time.monotonic(), 0
+    try:
+        for number in range(SERIES + 1):
+            files = [str(p) for p in sorted((folder / f"s{number:02}").iterdir())]
+            if number == SERIES // 2:
+                killer = threading.Timer(0.5, node.process.kill)
+                killer.start()
+            while True:
+                words = [str(dcmtk / "storescu"), "-aec", "MEDSEG", "127.0.0.1", str(node.port), *files]
+                if subprocess.run(words, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+                    break
+                sent_again += 1
+                node.process.wait()
+                node.start()
+        sent = time.monotonic() - began
+        while time.monotonic() - began < 900 and not (
+            len(list(out.iterdir())) >= 3 * SERIES and any(": failed: " in line for line in node.said)
+        ):
+            time.sleep(0.5)
+        took = time.monotonic() - began
+        time.sleep(10)  # for what would come twice
+        since = time.monotonic()
+        node.process.terminate()
+        code = node.process.wait()
+        stopped = time.monotonic() - since
+    finally:
+        node.process.kill()
+        scp.terminate()
+        scp.wait()
+    found = received(out)
+    right = [n for n in range(SERIES + 1) if found.get(n) == sorted([*KINDS])]
+    named = [line for line in node.said if "Made^Up" in line or "made-up" in line]
+    return {
+        "series": SERIES,
+        "spoiled": 1,
+        "slices": sum(len(list((folder / f"s{n:02}").iterdir())) for n in range(SERIES + 1)),
+        "seconds until all was sent": round(sent, 1),
+        "seconds until all had come": round(took, 1),
+        "killed and sent again": sent_again,
+        "patients with one segmentation, report and PDF of their study": len(right),
+        "objects": len(list(out.iterdir())),
+        "failed": sum(": failed: " in line for line in node.said),
+        "names of patients in the log": len(named),
+        "stopped in s": round(stopped, 2),
+        "pass": right == [n for n in range(SERIES + 1) if n != SPOILED]
+        and len(list(out.iterdir())) == 3 * SERIES
+        and (code, sent_again, len(named)) == (0, 1, 0)
+        and stopped < 2,
+    }
+
+
+KINDS = ("DOC", "SEG", "SR")
+
+
+def write_series(folder: Path, number: int, scan: Path, *, spoiled: bool) -> None:
+    """A scan as an MR series of a made-up patient; a spoiled one lacks a slice in the middle."""
+    image = nib.load(scan)
+    voxels_of = np.asarray(image.dataobj)
+    scaled = np.round(voxels_of / max(voxels_of.max(), 1) * 4000).astype(np.uint16)
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
+    i, j, k = (float(np.linalg.norm(lps[:3, axis])) for axis in range(3))
+    folder.mkdir()
+    for n in range(scaled.shape[2]):
+        if spoiled and n == scaled.shape[2] // 2:
+            continue
+        one = pydicom.Dataset()
+        one.file_meta = pydicom.dataset.FileMetaDataset()
+        one.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+        one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID = MR_IMAGE
+        one.SOPInstanceUID = one.file_meta.MediaStorageSOPInstanceUID = f"2.25.{1000 + number}.3.{n + 1}"
+        one.PatientName, one.PatientID = f"Made^Up{number}", f"made-up-{number}"
+        one.StudyInstanceUID, one.SeriesInstanceUID = f"2.25.{1000 + number}.1", f"2.25.{1000 + number}.2"
+        one.FrameOfReferenceUID = f"2.25.{1000 + number}.4"
+        one.Modality, one.SeriesDescription, one.InstanceNumber = "MR", "T1 mprage", n + 1
+        one.ImagePositionPatient = [float(x) for x in np.round((lps @ [0, 0, n, 1])[:3], 6)]
+        one.ImageOrientationPatient = [float(x) for x in (*lps[:3, 0] / i, *lps[:3, 1] / j)]
+        one.PixelSpacing, one.SliceThickness = [j, i], k
+        one.Rows, one.Columns = scaled.shape[1], scaled.shape[0]
+        one.SamplesPerPixel, one.PhotometricInterpretation = 1, "MONOCHROME2"
+        one.BitsAllocated, one.BitsStored, one.HighBit, one.PixelRepresentation = 16, 16, 15, 0
+        one.PixelData = scaled[:, :, n].T.tobytes()
+        one.save_as(folder / f"{n:03}.dcm", enforce_file_format=True)
+
+
+def received(folder: Path) -> dict[int, list[str]]:
+    """Kinds of the objects of each patient, whose study must be the patient's."""
+    found: dict[int, list[str]] = {}
+    for path in folder.iterdir():
+        one = pydicom.dcmread(path, stop_before_pixels=True)
+        number = int(str(one.PatientID).removeprefix("made-up-"))
+        if (one.PatientName, one.StudyInstanceUID) != (f"Made^Up{number}", f"2.25.{1000 + number}.1"):
+            sys.exit(f"{path}: of another study than its patient's")
+        found.setdefault(number, []).append(str(one.Modality))
+    return {number: sorted(kinds) for number, kinds in found.items()}
+
+
 def one(service: Service, scan: Path, key: str) -> tuple[str, bytes]:
     """The job of a scan, and its labels."""
     while True:
@@ -216,7 +363,7 @@ def predicted(scans: list[Path], out: Path, model: str) -> tuple[float, dict[str
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=["load", "kills"])
+    parser.add_argument("part", choices=["load", "kills", "dicom"])
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--model", default="hippocampus")
@@ -224,10 +371,10 @@ def main() -> None:
     options = parser.parse_args()
     scans = sorted((options.data / "hippocampus" / "imagesTr").glob("*.nii.gz"))[:SCANS]
     with tempfile.TemporaryDirectory() as folder:
-        found = {"load": load, "kills": kills}[options.part](options, scans, Path(folder))
+        found = {"load": load, "kills": kills, "dicom": dicom}[options.part](options, scans, Path(folder))
     line = {
         "benchmark": f"service {options.part}",
-        "versions": {name: version(name) for name in ("medseg", "starlette", "uvicorn", "openvino")},
+        "versions": {name: version(name) for name in PACKAGES[options.part]},
         "processor": processor(),
         **found,
     }

@@ -46,6 +46,7 @@ VERBS = (
     "predict",
     "verify",
     "serve",
+    "listen",
     "next",
     "plan",
     "train",

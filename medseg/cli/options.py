@@ -151,6 +151,21 @@ def budget(text: str) -> float | None:
     return seconds
 
 
+def duration(option: str, text: str) -> float:
+    """The seconds of an option that takes a time.
+
+    Raises:
+        UsageError: it is none, or not above 0.
+    """
+    try:
+        seconds = seconds_of(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"{option} takes a time such as 90s, 10m or 24h, not {text!r}")
+    return seconds
+
+
 def reading(
     use_form: str | None,
     assume_ras: bool,
@@ -279,6 +294,26 @@ Shard = Annotated[
     typer.Option(
         "--shard", help="Predict part i of n of a folder, given as i/n: every n-th case from the i-th."
     ),
+]
+
+# Of services.
+Offered = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--models",
+        help="Offer this model: a file, a folder of files, or a packaged model. Repeatable. Default: the "
+        "packaged models.",
+    ),
+]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Do so many jobs at a time.")]
+MaxUpload = Annotated[
+    str, typer.Option("--max-upload", help="Take no more than this of one scan, such as 1G.")
+]
+MaxWaiting = Annotated[
+    int, typer.Option("--max-waiting", min=1, help="Take no more jobs than this before some are done.")
+]
+TimeLimit = Annotated[
+    str, typer.Option("--time-limit", help="End a job that takes longer than this, such as 10m.")
 ]
 
 

@@ -1,18 +1,16 @@
-"""A service from its start to its end: what it offers, where it listens, how it stops."""
+"""A service from its start to its end: where it listens, how it stops."""
 
 from __future__ import annotations
 
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import uvicorn
 
-from medseg.core.errors import InputError, ResourceError, UsageError, counted
-from medseg.model.file import find_models, packaged_models
+from medseg.core.errors import ResourceError, counted
 from medseg.serving.access import require_token
 from medseg.serving.app import application
 from medseg.serving.crew import Crew
@@ -27,36 +25,6 @@ PARSER = "python_multipart.multipart"
 """A logger that would print parts of what clients send."""
 BACKLOG = 256
 """Clients that wait to be connected."""
-
-
-def offered(words: Sequence[str]) -> dict[str, str]:
-    """The models of a service, their files by name: of files, folders of files, and names of packaged models.
-
-    Raises:
-        ModelError: a word is none of these.
-        InputError: a folder has no model.
-        UsageError: two have one name.
-    """
-    if not words:
-        return {name: str(path) for name, path in packaged_models().items()}
-    found: dict[str, str] = {}
-    for word in words:
-        for name, path in _of(Path(word)).items():
-            if name in found:
-                raise UsageError(f"two models are called {name}", source=path, hint="rename one of the files")
-            found[name] = str(path)
-    return found
-
-
-def _of(path: Path) -> dict[str, Path]:
-    """The models that one word means."""
-    if path.is_dir() and (files := sorted(path.glob("*.safetensors"))):
-        named = {file.stem: file for file in files}
-        return {path.name: named["model"]} if set(named) == {"model"} else named
-    if path.is_dir() and not any(path.iterdir()):
-        raise InputError("contains no model", source=path, hint="give files that end with .safetensors")
-    (file,) = find_models(str(path))[:1]
-    return {path.name if file.stem == "model" else file.stem: file}
 
 
 def serve(options: ServeOptions, host: str, port: int, say: Callable[[str], None]) -> None:

@@ -42,6 +42,7 @@ VERBS = (
     "predict",
     "verify",
     "serve",
+    "listen",
     "next",
     "plan",
     "train",

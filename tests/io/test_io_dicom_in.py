@@ -16,6 +16,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_files import Frame, ct_slices, ct_values, enhanced, item, save
+from io_files import write_dicom
 from pydicom.data import get_testdata_file
 from pydicom.uid import EnhancedCTImageStorage, RLELossless
 
@@ -698,3 +699,14 @@ def test_a_slice_off_by_more_than_a_tenth_of_the_step_is_refused(
 def test_an_even_stack_says_nothing(tmp_path: Path) -> None:
     ct_slices(tmp_path / "s")
     assert io.read_volume(tmp_path / "s").warnings == ()
+
+
+@pytest.mark.parametrize("short", [1, 40, 480])
+def test_a_slice_with_fewer_pixels_than_its_header_states_is_refused(tmp_path: Path, short: int) -> None:
+    """GDCM fills what is missing with what lies in memory; all lengths of such a file are right."""
+    paths = write_dicom(tmp_path / "series", size=(20, 24))
+    header = pydicom.dcmread(paths[3])
+    header.PixelData = header.PixelData[: -2 * short]
+    header.save_as(paths[3])
+    with pytest.raises(InputError, match=f"its pixels are {480 - short} values, and its header states 480"):
+        io.read_volume(paths[0].parent)

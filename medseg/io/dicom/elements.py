@@ -23,7 +23,7 @@ from medseg.io.names import opened
 MAGIC_AT, MAGIC = 128, b"DICM"
 UNDEFINED = 0xFFFFFFFF
 ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
-TRANSFER_SYNTAX, SOP_CLASS, ROWS = 0x00020010, 0x00080016, 0x00280010
+TRANSFER_SYNTAX, SOP_CLASS, ROWS, BITS = 0x00020010, 0x00080016, 0x00280010, 0x00280100
 PIXELS = (0x7FE00008, 0x7FE00009, 0x7FE00010)
 """Pixel data as floats, doubles, and integers."""
 MODALITY_LUT = 0x00283000
@@ -32,7 +32,7 @@ SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 """Of frames, as segments or as label maps."""
 NO_SCANS = (*SEGMENTATIONS, "1.2.840.10008.5.1.4.1.1.66.5", "1.2.840.10008.5.1.4.1.1.481.2")
 """Segmentations (frames, surfaces and label maps) and doses, whose pixels are no scan's."""
-KEPT = (TRANSFER_SYNTAX, SOP_CLASS, VENDOR, TILES)
+KEPT = (TRANSFER_SYNTAX, SOP_CLASS, BITS, VENDOR, TILES)
 LONGEST_KEPT = 64
 DEEPEST = 32
 LARGEST_INFLATED = 2**30
@@ -57,6 +57,7 @@ class Outline:
         has_lut: whether its values become units by a table (Modality LUT), not by a slope and intercept.
         has_frames: whether it describes each of its frames.
         tiles: how many slices its vendor (Siemens) says are tiled in its one picture; 0 where it does not.
+        values: how many its pixels hold, by their bytes and the bits of each; None where they are compressed.
     """
 
     sop_class: str
@@ -65,6 +66,7 @@ class Outline:
     has_lut: bool
     has_frames: bool
     tiles: int
+    values: int | None
 
     @property
     def is_scan(self) -> bool:
@@ -127,6 +129,7 @@ def _outline(data: mmap, path: Path) -> Outline:
         has_lut=MODALITY_LUT in walk.seen,
         has_frames=PER_FRAME in walk.seen,
         tiles=walk.tiles(form),
+        values=walk.values(form),
     )
 
 
@@ -137,6 +140,7 @@ class _Walk:
         self.data, self.path = data, path
         self.seen: set[int] = set()
         self.kept: dict[int, bytes] = {}
+        self.pixel_bytes: int | None = None
 
     def text(self, tag: int) -> str:
         """A value that was kept, as text."""
@@ -147,6 +151,12 @@ class _Walk:
         value = self.kept.get(TILES, b"")
         known = self.text(VENDOR).startswith("SIEMENS") and len(value) == 2
         return int(struct.unpack(form.order + "H", value)[0]) if known else 0
+
+    def values(self, form: _Form) -> int | None:
+        """How many values the pixels hold; None where they are compressed, or the bits are not stated."""
+        value = self.kept.get(BITS, b"")
+        bits = int(struct.unpack(form.order + "H", value)[0]) if len(value) == 2 else 0
+        return 8 * self.pixel_bytes // bits if bits and self.pixel_bytes is not None else None
 
     def head(self, at: int) -> int:
         """Walk the file meta information, which is explicit and little endian; where the data set begins."""
@@ -176,6 +186,8 @@ class _Walk:
             raise self._fault(f"an element claims {length} bytes and {end - start} are left", at)
         if vr == b"SQ" or (vr == b"" and length >= 8 and self._tag(start, end, form) == ITEM):
             self._items(start, start + length, form, depth + 1, bounded=True)
+        if not depth and tag in PIXELS:
+            self.pixel_bytes = length
         if not depth and tag in KEPT:
             self.kept[tag] = self.data[start : start + min(length, LONGEST_KEPT)]
         return start + length

@@ -106,6 +106,13 @@ def plain_slice(path: Path, found: Outline) -> Slice | None:
     tags, size, components = _by_gdcm(path)
     frames = size[2] if len(size) == 3 else 1
     require_plausible(path, *size, components)
+    if components == 1 and found.values is not None and found.values < math.prod(size):
+        raise InputError(
+            f"the DICOM file is cut: its pixels are {found.values} values, and its header states "
+            f"{math.prod(size)}",
+            source=path,
+            hint=MEND,
+        )
     if components == 1 and _is_mosaic(tags, found):
         return None
     slope, inter = (_decimals(tags.get(key, ""), 1) for key in (SLOPE, INTERCEPT))

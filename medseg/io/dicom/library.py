@@ -11,7 +11,7 @@ from typing import Any
 
 from medseg.core.errors import InputError, MedsegError
 
-LOGS = ("highdicom", "pydicom")
+LOGS = ("highdicom", "pydicom", "pynetdicom")
 
 
 def dataset(path: Path, *, tags: tuple[str, ...] = (), pixels: bool = False) -> Any:
