@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from medseg.core.stopwatch import Stopwatch
-from medseg.inference import anytime
+from medseg.inference import anytime, blend
 from medseg.inference.anytime import Anytime
 from medseg.inference.predictor import Predictor
 from medseg.inference.tiles import MAX_VOXELS, FloatArray
@@ -96,6 +96,22 @@ def test_each_tile_brings_the_result_nearer() -> None:
     rises = np.diff(away)[np.diff(away) > 0]
     assert rises.sum() < 0.1 * away[0], "but for where a tile is worse than the quick look"
     assert away[len(away) // 2] < 0.75 * away[0]
+
+
+def test_where_a_tile_was_computed_it_counts_and_the_quick_look_hardly() -> None:
+    work = Anytime(predictor(), image(60, 48, 40), Stopwatch())
+    work.look()
+    quick = whole(work.rows())
+    work.order()
+    _, (number,) = work.parts[0]
+    work.advance()
+    tile = work.plan.tiles[number]
+    logits = work.done[0, number][(slice(None), *tile.keep.slices)]
+    own = blend.mean_probability([logits], False)
+    here = (slice(None), *tile.write.slices)
+    inner = (slice(None), *(slice(8, -8) for _ in range(3)))
+    away = np.abs(whole(work.rows())[here] - own)[inner].mean()
+    assert away < 0.2 * np.abs(quick[here] - own)[inner].mean()
 
 
 def test_the_first_tile_lies_where_the_quick_look_is_unsure() -> None:

@@ -22,6 +22,7 @@ from medseg.inference.tiles import FloatArray
 from medseg.metrics.functions import dice
 from medseg.model.file import Model
 from medseg.model.spec import InferenceSpec, SliceSpec
+from medseg.segmentation import budget as stopping
 from medseg.segmentation.member import SegmenterOptions
 from medseg.segmentation.result import Segmentation
 from medseg.segmentation.segmenter import Segmenter
@@ -150,23 +151,28 @@ def test_an_early_end_is_a_doubt_where_structures_are_unsure(
 
 
 def test_unsure_voxels_count_only_where_no_tile_was_computed(window: Model) -> None:
-    def unsure(budget: float) -> bool:
-        return any(f.code == "unsure_in_haste" for f in timed(vague, budget).found.findings)
-
     weights = {
         key: value * np.float32(0.02) if key.startswith("head") else value
         for key, value in window.weights.items()
     }
-    vague = replace(window, weights=weights, graph=None)
-    assert unsure(0.1)
-    assert not unsure(GENEROUS)
+
+    def codes(inference: InferenceSpec) -> set[str]:
+        spec = replace(window.spec, inference=inference)
+        vague = replace(window, spec=spec, weights=weights, graph=None)
+        return {f.code for f in timed(vague, 0.1).found.findings}
+
+    assert {"time_budget", "unsure_in_haste"} <= codes(WINDOW)
+    plain_view_done = codes(InferenceSpec(flips=((0,),)))
+    assert "time_budget" in plain_view_done
+    assert "unsure_in_haste" not in plain_view_done
 
 
-def test_time_is_kept_for_a_look_at_the_mirrored_scan() -> None:
+def test_time_is_kept_for_a_look_at_the_mirrored_scan(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "END", 0.0)  # by this clock nothing else takes time
     model = tiny_model(0, inference=WINDOW)
     quick = timed(model, 0.1)
     assert quick.found.verdict.sides is not None
-    for budget in (50.0, 60.0, 75.0):
+    for budget in (31.0, 40.0, 60.0):
         row = timed(model, budget)
         assert row.found.budget is not None
         assert row.found.budget.tiles
