@@ -5,6 +5,7 @@
     python benchmarks/inference.py small --model FILE        # 128^3 from a cold start; 320x320x24
     python benchmarks/inference.py folder                    # 50 crops in one call; killed and resumed
     python benchmarks/inference.py frontier --model FILE...  # Dice and seconds, trained equally long
+    python benchmarks/inference.py anytime                   # a head within time budgets, beside the whole
 
 FILE is a model of the BRATS 2013 recipe, or, for `frontier`, several of hippocampus recipes. Peers run as
 processes of their own (`peers/`), with as many threads, on the same files; a wall time includes imports.
@@ -25,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,9 @@ SAME_TILES_TARGET = 2.5
 BF16_DICE = 0.99
 SMALL_SECONDS, THIN_TARGET = 1.5, 30.0
 FOLDER_SECONDS, THROUGHPUT_TARGET = 3.0, 2.5
+HEAD, BUDGETS, BUDGET_RUNS = "hcp_100307_t1.nii.gz", (2, 4, 6, 8, 10, 3600), 3
+BUDGET_OVER = 1.1
+"""What a prediction may take, as a share of its budget, where the quick look itself fits into it."""
 
 
 def main() -> None:
@@ -78,7 +83,7 @@ def main() -> None:
     packages = ("medseg", "openvino", "torch", "monai", "nnunetv2", "numpy")
     line = {
         "benchmark": f"inference {args.part}",
-        "versions": {name: version(name) for name in packages},
+        "versions": {name: version(name) for name in packages if find_spec(name)},
         "processor": processor(),
         "threads": available_threads(),
         **found,
@@ -381,6 +386,55 @@ def frontier(models: Sequence[Path], data: Path, folder: Path) -> dict[str, Any]
     return {"models": rows, "pass": True}
 
 
+# A time budget.
+
+
+def anytime(models: Sequence[Path], data: Path, folder: Path) -> dict[str, Any]:
+    """A head with the packaged model: seconds from reading to writing, and Dice with the whole prediction."""
+    scan, model = str(data / "heads" / HEAD), Path("brain")
+    full = folder / "full.nii.gz"
+    _, summary = predicted([scan], model, full, runs=BUDGET_RUNS)
+    rows = {
+        budget: budgeted([scan, "--time-budget", f"{budget}s"], model, full, folder) for budget in BUDGETS
+    }
+    means = [row["mean_dice"] for row in rows.values()]
+    reached = {
+        "more time, more Dice": means == sorted(means),
+        "some budget computes some tiles": any(0 < row["tiles"] < row["of"] for row in rows.values()),
+        "enough time, the same labels": rows[BUDGETS[-1]]["differing"] == 0,
+        "budgets kept where a tile was computed": all(
+            row["seconds"] <= BUDGET_OVER * budget for budget, row in rows.items() if row["tiles"]
+        ),
+    }
+    return {
+        "model": facts(model),
+        "case": HEAD,
+        "whole_s": summary.seconds,
+        "budgets": rows,
+        "reached": reached,
+        "pass": all(reached.values()),
+    }
+
+
+def budgeted(words: Sequence[str], model: Path, full: Path, folder: Path) -> dict[str, Any]:
+    """The median of some predictions within a budget, beside the whole one."""
+    target = folder / "budgeted.nii.gz"
+    _, summary = predicted(words, model, target, runs=BUDGET_RUNS)
+    ours, theirs = labels_of(target), labels_of(full)
+    found = dices(ours, theirs, model)
+    last = summary_of(target)
+    return {
+        "seconds": summary.seconds,
+        "tiles": len(last.budget.tiles) if last.budget else None,
+        "of": last.budget.of if last.budget else None,
+        "verdict": last.quality.flag if last.quality else None,
+        "mean_dice": round(statistics.mean(found.values()), 4),
+        "least_dice": min(found.values()),
+        "differing": int((ours != theirs).sum()),
+        "timing_s": summary.timing_s,
+    }
+
+
 # What they share.
 
 
@@ -458,6 +512,7 @@ PARTS: dict[str, Callable[[Sequence[Path], Path, Path], dict[str, Any]]] = {
     "small": small,
     "folder": folder_of_cases,
     "frontier": frontier,
+    "anytime": anytime,
 }
 
 

@@ -29,6 +29,7 @@ def load(
     keep_probabilities: bool = False,
     observe: bool = False,
     force: bool = False,
+    time_budget: float | None = None,
 ) -> Segmenter:
     """A model, ready to segment scan after scan; several are averaged as probabilities.
 
@@ -49,6 +50,8 @@ def load(
         keep_probabilities: keep the probabilities of the whole scan in the result.
         observe: find features and the promised Dice, even for a model that was not calibrated.
         force: take a scan whose intensities look rescaled, with a warning.
+        time_budget: seconds for a scan: a quick look at the whole, then tiles where that was unsure, until
+            the time is over; None takes what it takes.
 
     Returns:
         A `Segmenter`, called with a scan: a path, an image of nibabel or SimpleITK, a `Volume`, an array
@@ -82,5 +85,6 @@ def load(
         keep_probabilities=keep_probabilities,
         observe=observe,
         force=force,
+        time_budget=time_budget,
     )
     return Loader(tuple(map(str, names)), options)()

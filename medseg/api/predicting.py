@@ -140,6 +140,7 @@ def predict(
     scales: Sequence[float] = (),
     least_score: float | None = None,
     force: bool = False,
+    time_budget: float | None = None,
     use_form: Literal["sform", "qform"] | None = None,
     assume_ras: bool = False,
     fill_nan: float | None = None,
@@ -161,8 +162,8 @@ def predict(
         bids: write a BIDS derivative.
         strict: a doubtful result is an error, and is not written.
         overwrite: replace results that exist.
-        device, engine, precision, threads, max_memory, tta, refine, prune, scales, least_score, force: see
-            `medseg.load`.
+        device, engine, precision, threads, max_memory, tta, refine, prune, scales, least_score, force,
+            time_budget: see `medseg.load`.
         use_form, assume_ras, fill_nan, volume, series: see `medseg.read`.
         say: called with sentences about a folder that is read.
 
@@ -188,7 +189,9 @@ def predict(
     kept = (probabilities, page, dicom, strict, overwrite)
     options = PredictOptions(reading, tuple(channels), *kept, bids=bids, dicom_seg=dicom_seg)
     running = (device, engine, precision, threads, max_memory, tta, refine, prune, tuple(scales))
-    settings = SegmenterOptions(*running, least_score, keep_probabilities=probabilities, force=force)
+    settings = SegmenterOptions(
+        *running, least_score, keep_probabilities=probabilities, force=force, time_budget=time_budget
+    )
     names = [model] if isinstance(model, str | Path) else list(model)
     loader = Loader(tuple(map(str, names)), settings).absolute()
     out = None if output is None else Path(output)

@@ -236,6 +236,13 @@ LeastScore = Annotated[
         help="Leave out objects that are found with a lower score. Default: the setting of the model.",
     ),
 ]
+ScanBudget = Annotated[
+    str,
+    typer.Option(
+        "--time-budget",
+        help="Finish each scan within this time, such as 10s: look once, then refine where that was unsure.",
+    ),
+]
 Probabilities = Annotated[
     bool, typer.Option("--probabilities", help="Also write the probability of each structure.")
 ]

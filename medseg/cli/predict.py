@@ -39,6 +39,7 @@ def command(
     prune: opt.Prune = 0,
     scales: opt.Scales = "",
     least_score: opt.LeastScore = None,
+    time_budget: opt.ScanBudget = "",
     probabilities: opt.Probabilities = False,
     report: opt.Report = False,
     report_file: opt.ReportFile = None,
@@ -61,25 +62,24 @@ def command(
     verbose: opt.Verbose = False,
 ) -> None:
     """Segment scans. Writes SCAN_seg.nii.gz and SCAN_seg.json beside the scan, or to -o."""
+    from medseg.prediction import predict as predicting
     from medseg.prediction.job import PredictOptions
-    from medseg.prediction.predict import dry_run as plan
-    from medseg.prediction.predict import predict, refuse_failed
 
-    ran = (device, engine, precision, threads, max_memory, tta, refine, prune, scales, least_score)
+    limits = (threads, max_memory, time_budget)
+    ran = (device, engine, precision, *limits, tta, refine, prune, scales, least_score)
     reading = opt.reading(use_form, assume_ras, fill_nan, volume, series)
     kept = (probabilities, _page(report_file) or report, dicom, strict, overwrite, _shard(shard), bids)
-    kind = cast("SegmentationKind", _one_of("--dicom-seg", dicom_seg, ("binary", "labelmap")))
-    options = PredictOptions(reading, _names(channels), *kept, dicom_seg=kind)
+    options = PredictOptions(reading, _names(channels), *kept, dicom_seg=_kind(dicom_seg))
     outcomes: list[Outcome] = []
     segmenter = _loader(model, quiet, keep_probabilities=probabilities, force=force, **_settings(*ran))
     told, aloud = partial(_tell, outcomes, quiet, verbose), (lambda _: None) if quiet else say
     if dry_run:
-        plans = plan(inputs, segmenter, out, options, told, scheduler, aloud)
+        plans = predicting.dry_run(inputs, segmenter, out, options, told, scheduler, aloud)
         _tell_plans(plans, as_json)
-        refuse_failed(outcomes, len(plans) + len(outcomes))
+        predicting.refuse_failed(outcomes, len(plans) + len(outcomes))
         return
     try:
-        predict(inputs, segmenter, out, options, told, scheduler, aloud)
+        predicting.predict(inputs, segmenter, out, options, told, scheduler, aloud)
     finally:
         if as_json and outcomes:
             result(json.dumps([_content(outcome) for outcome in outcomes]))
@@ -92,6 +92,7 @@ def _settings(
     precision: str,
     threads: int,
     max_memory: str | None,
+    time_budget: str,
     tta: bool | None,
     refine: bool | None,
     prune: int,
@@ -105,12 +106,18 @@ def _settings(
         "precision": _one_of("--precision", precision, ("auto", "f32", "bf16", "f16")),
         "threads": threads,
         "max_memory": None if max_memory is None else bytes_of(max_memory),
+        "time_budget": opt.budget(time_budget),
         "tta": tta,
         "refine": refine,
         "prune": prune,
         "scales": opt.numbers("--scales", scales),
         "least_score": least_score,
     }
+
+
+def _kind(text: str) -> SegmentationKind:
+    """What kind of DICOM segmentation."""
+    return cast("SegmentationKind", _one_of("--dicom-seg", text, ("binary", "labelmap")))
 
 
 def _page(path: Path | None) -> Path | None:
@@ -223,6 +230,9 @@ def _tell_result(
     ok = not summary.is_doubtful
     peak = f", {summary.peak_memory_bytes / 2**30:.2f} GiB at most" if summary.peak_memory_bytes else ""
     say(f"{count}{outcome.target} ({duration(summary.seconds)}{peak}){', ok' if ok and not alone else ''}")
+    if budget := summary.budget:
+        over = "; it took longer" if summary.seconds > budget.seconds else ""
+        say(f"{budget.in_words()}{over}")
     if ok and alone:
         say(f"ok: {outcome.stem}: {NO_DOUBT}")
     told = (f for f in summary.findings or () if alone or not (f.severity == "note" or _is_of_size(f)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -29,11 +29,15 @@ def process_seconds() -> float:
 class Stopwatch:
     """Seconds by step; time within a step that another step takes is the other's alone.
 
+    Args:
+        clock: seconds since some moment; by default the system's.
+
     Attributes:
         seconds: of each step, in the order first met.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] | None = None) -> None:
+        self._clock = clock
         self.seconds: dict[str, float] = {}
         self._running: list[str] = []
         self._since = 0.0
@@ -50,6 +54,12 @@ class Stopwatch:
             self._credit()
             self._running.pop()
 
+    @property
+    def elapsed(self) -> float:
+        """Seconds of all steps together, up to now."""
+        self._credit()
+        return sum(self.seconds.values())
+
     def over(self, name: str, items: Iterable[T]) -> Iterator[T]:
         """Yield items, and count the time to produce each for a step."""
         iterator = iter(items)
@@ -62,7 +72,7 @@ class Stopwatch:
             yield item
 
     def _credit(self) -> None:
-        now = time.monotonic()
+        now = self._clock() if self._clock else time.monotonic()
         if self._running:
             self.seconds[self._running[-1]] += now - self._since
         self._since = now

@@ -29,6 +29,10 @@ Of two volumes of one size, less than a third of each then lies in the other: th
 is thin, and lies a voxel off, has more and is of use still: of the packaged models the lowest is the fluid
 around the brain, with 0.44."""
 
+UNSURE, UNSURE_REGION, UNSURE_SHARE = 0.5, 0.6, 0.1
+"""Where a time budget left only a quick look, a voxel is unsure whose label has a probability below the
+first, or the second where each region has its own; of a structure a share above the third must not be so."""
+
 NAMED = 3
 """Features that a sentence names before it counts the rest."""
 
@@ -144,4 +148,36 @@ def check_sides(agreement: float) -> Iterator[Finding]:
             f"the scan is mirrored; {100 * (1 - SIDES_AGREE):.0f} % may.",
             limit=SIDES_AGREE,
             evidence={"sides_agreement": round(agreement, 4)},
+        )
+
+
+def check_budget(seconds: float, computed: int, of: int, unsure: Mapping[str, float]) -> Iterator[Finding]:
+    """A prediction that a time budget ended early, and structures that would need more time.
+
+    Args:
+        seconds: of the budget.
+        computed: tiles at full quality.
+        of: tiles that there are.
+        unsure: share of each structure's voxels that only a quick look saw, and was unsure of.
+    """
+    if computed == of:
+        return
+    yield Finding(
+        "time_budget",
+        "note",
+        f"The time budget of {seconds:g} s ended the prediction early: {computed} of {of} tiles were "
+        "computed at full quality, and the rest is of a quick look.",
+        evidence={"tiles": computed, "of": of},
+    )
+    names = tuple(name for name, share in unsure.items() if share > UNSURE_SHARE)
+    if names:
+        yield Finding(
+            "unsure_in_haste",
+            "doubt",
+            f"The time budget of {seconds:g} s was too short for "
+            f"{listed(names, lambda name: f'{100 * unsure[name]:.0f} %', most=NAMED)}: so much of the "
+            f"structure only a quick look saw, and was unsure of; {100 * UNSURE_SHARE:.0f} % may be.",
+            names,
+            UNSURE_SHARE,
+            {"unsure_share": {name: round(unsure[name], 4) for name in names}},
         )

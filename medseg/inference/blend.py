@@ -50,6 +50,7 @@ def rows(
     predictions: Iterable[tuple[Tile, Logits]],
     weight: Weight = "gaussian",
     adopt: Adopt = np.asarray,
+    share: Callable[[Tile], float] = lambda _: 1.0,
 ) -> Iterator[tuple[slice, Logits]]:
     """Weighted mean of the tiles, in runs of finished rows from first to last.
 
@@ -58,6 +59,7 @@ def rows(
         predictions: each tile of the plan, in its order, with its logits; they are not changed.
         weight: of the sliding window; overlap-tile has one answer a voxel and needs none.
         adopt: takes an array to where the logits are; all sums are made there.
+        share: of its weight that a tile of a sliding window counts with.
 
     Yields:
         The rows on axis I, and per variant their logits (K, rows, J, K).
@@ -73,7 +75,7 @@ def rows(
             pending = _Pending(plan, [len(variant) for variant in logits], weights, adopt)
         if first > pending.first:
             yield from pending.release(first)
-        pending.add(tile, logits)
+        pending.add(tile, logits, share(tile))
     if pending is not None:
         yield from pending.release(plan.shape[0])
 
@@ -88,11 +90,13 @@ class _Pending:
         self.sums = [adopt(np.zeros((k, height, *plan.shape[1:]), dtype=np.float32)) for k in channels]
         self.total = adopt(np.zeros((height, *plan.shape[1:]), dtype=np.float32))
 
-    def add(self, tile: Tile, logits: Logits) -> None:
+    def add(self, tile: Tile, logits: Logits, share: float) -> None:
         keep = tile.keep.slices
         i, j, k = tile.write.slices
         here = (slice(i.start - self.first, i.stop - self.first), j, k)
         weights = None if self.weights is None else self.weights[keep]
+        if weights is not None and share != 1:
+            weights = weights * share
         if weights is not None:
             self.total[here] += weights
         for sums, variant in zip(self.sums, logits, strict=True):
@@ -122,3 +126,31 @@ def _shift(pending: FloatArray, done: int) -> None:
     left = len(pending) - done
     pending[:left] = pending[done:] + 0
     pending[left:] = 0
+
+
+def mean_probability(variants: Logits, regions: bool) -> FloatArray:
+    """Softmax or, of regions, sigmoid of each variant's logits (K, ...), averaged."""
+    activate = _sigmoid if regions else _softmax
+    mean: FloatArray = activate(variants[0])
+    for variant in variants[1:]:
+        mean += activate(variant)
+    if len(variants) > 1:
+        mean /= len(variants)
+    return mean
+
+
+def _sigmoid(logits: FloatArray) -> FloatArray:
+    """1 / (1 + exp(-x)), without overflow."""
+    half: FloatArray = np.tanh(np.float32(0.5) * logits)
+    half += 1
+    half *= np.float32(0.5)
+    return half
+
+
+def _softmax(logits: FloatArray) -> FloatArray:
+    """exp(x_k) / sum over k of exp(x_k), along the first axis; row by row, which stays in the cache."""
+    powers: FloatArray = np.empty_like(logits)
+    for row, found in zip(np.moveaxis(logits, 1, 0), np.moveaxis(powers, 1, 0), strict=True):
+        np.exp(row - row.max(axis=0), out=found)
+        found /= found.sum(axis=0)
+    return powers

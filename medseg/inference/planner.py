@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from medseg.core.boxes import Triple
 from medseg.core.errors import ResourceError
 from medseg.core.volume import Grid
-from medseg.inference import crf, refine
+from medseg.inference import anytime, crf, refine
 from medseg.inference.blend import rows_at_once
 from medseg.inference.engines.base import RowEngine
 from medseg.inference.predictor import Predictor, values_alive
@@ -52,8 +52,8 @@ class Load:
 
     Attributes:
         network: one tile, its feature maps and its answer.
-        rows: logits that wait for further tiles, and probabilities on their way to labels, refined
-            or not, with what random fields hold.
+        rows: logits that wait for further tiles or, within a time budget, for the end, and probabilities on
+            their way to labels, refined or not, with what random fields hold.
         labels: on the scan's grid.
         objects: while single objects are found and numbered.
     """
@@ -90,16 +90,19 @@ def load_with(predictor: Predictor, spec: ModelSpec, shape: Triple, scan_shape: 
     waiting = 0 if whole_rows else min(plan.tile_shape[0], plan.shape[0])
     voxels, rows = math.prod(scan_shape), min(rows_at_once(outputs, plan.shape), plan.shape[0])
     itemsize = 1 if max(spec.structure_set.known_values) < 256 else 2
-    maps = FLOAT * tile * (predictor.maps + (1 + variants) * outputs)
+    largest = anytime.tile_voxels(predictor, shape) if predictor.timed else tile
+    maps = FLOAT * largest * (predictor.maps + (1 + variants) * outputs)
+    kept = anytime.bytes_held(predictor, shape, outputs) if predictor.timed else 0
     held = 0 if spec.slices.axes in ((1,), (2,)) else outputs * math.prod(plan.shape)
     if spec.refinement is None:
         painted = FLOAT * 3 * min(SLAB_VALUES, outputs * voxels)
     else:
         painted = refine.bytes_held(plan.shape, scan_shape)
     return Load(
-        network=ENGINE_BYTES + 2 * FLOAT * tile * spec.network.in_channels + (slab_bytes or maps),
+        network=ENGINE_BYTES + 2 * FLOAT * largest * spec.network.in_channels + (slab_bytes or maps),
         rows=FLOAT * (outputs * plane * (variants * (waiting + rows) + 3 * rows) + held)
         + painted
+        + kept
         + crf.bytes_held(spec, plan.shape),
         labels=itemsize * voxels,
         objects=_object_bytes(spec, shape, voxels),

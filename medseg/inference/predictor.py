@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -61,6 +61,7 @@ class Predictor:
         slice_axes: of a 2D network, the axes that slices are cut across; averaged where there are several.
         context: neighbours on each side of a slice that a 2D network is given as channels.
         maps: values per voxel of a tile that an engine stores at once (see `values_alive`).
+        timed: within a time budget, so that the logits of tiles are kept (see `anytime`).
     """
 
     engines: Sequence[Engine]
@@ -82,6 +83,7 @@ class Predictor:
     slice_axes: tuple[int, ...] = (2,)
     context: int = 0
     maps: int = math.ceil(MOST_MAPS_ALIVE[1] * USUAL_WIDTH)
+    timed: bool = False
 
     def __post_init__(self) -> None:
         mirrored = {axis for axes in self.flips for axis in axes}
@@ -161,12 +163,18 @@ class Predictor:
         if self.slab_voxels:
             yield from self._streamed(cut, image, watch or Stopwatch())
             return
-        for run, variants in self._blended(cut, image, watch or Stopwatch()):
-            step = blend.rows_at_once(len(variants[0]), image.shape[1:])
+        yield from self.activated(self._blended(cut, image, watch or Stopwatch()), image.shape[1:])
+
+    def activated(
+        self, runs: Iterable[tuple[slice, blend.Logits]], shape: Sequence[int]
+    ) -> Iterator[tuple[slice, FloatArray]]:
+        """Probabilities of runs of blended logits of an image of `shape`, a few rows at a time."""
+        for run, variants in runs:
+            step = blend.rows_at_once(len(variants[0]), shape)
             for start in range(run.start, run.stop, step):
                 stop = min(start + step, run.stop)
                 part = slice(start - run.start, stop - run.start)
-                yield slice(start, stop), _mean_probability([v[:, part] for v in variants], self.regions)
+                yield slice(start, stop), blend.mean_probability([v[:, part] for v in variants], self.regions)
 
     def probabilities(self, image: FloatArray) -> FloatArray:
         """Probabilities (K, i, j, k) of the whole image (C, i, j, k); see `rows`."""
@@ -221,7 +229,7 @@ class Predictor:
             except ResourceError:
                 if done:
                     raise
-        yield from blend.rows(cut, self._logits(cut, image, watch), self.weight)
+        yield from blend.rows(cut, self.logits(cut, image, watch), self.weight)
 
     def _card_logits(
         self, engine: CardEngine, cut: Plan, image: FloatArray, watch: Stopwatch
@@ -260,16 +268,27 @@ class Predictor:
             for start in range(max(rows.start, i.start), min(rows.stop, i.stop), step):
                 stop = min(start + step, rows.stop, i.stop)
                 part = logits[:, start - rows.start : stop - rows.start, j, k]
-                yield slice(start - i.start, stop - i.start), _mean_probability([part], self.regions)
+                yield slice(start - i.start, stop - i.start), blend.mean_probability([part], self.regions)
 
-    def _logits(self, cut: Plan, image: FloatArray, watch: Stopwatch) -> Iterator[tuple[Tile, blend.Logits]]:
-        """Each tile with the logits of every engine under every flip.
+    @property
+    def views(self) -> tuple[tta.View, ...]:
+        """The plain view of a tile, and one for each flip."""
+        return tta.views(self.flips, self.twin_channels, self.coarse_twins)
+
+    def at_once(self, cut: Plan) -> int:
+        """Tiles of a plan that the engine is given at once."""
+        return max(self.batch, AT_ONCE // math.prod(cut.tile_shape))
+
+    def logits(
+        self, cut: Plan, image: FloatArray, watch: Stopwatch, views: Sequence[tta.View] = ()
+    ) -> Iterator[tuple[Tile, blend.Logits]]:
+        """Each tile with the logits of every engine under every view, or under some.
 
         Of tiles that are nothing but one value a channel, such as the air around a head, only the first
         is computed: the same input has the same answer.
         """
         blank: dict[tuple[float, ...], blend.Logits] = {}
-        tiles, batch = iter(cut.tiles), max(self.batch, AT_ONCE // math.prod(cut.tile_shape))
+        tiles, batch = iter(cut.tiles), self.at_once(cut)
         while group := list(islice(tiles, batch)):
             contents = [cut.read(image, tile) for tile in group]
             constants = [_constants(content) for content in contents]
@@ -279,16 +298,16 @@ class Predictor:
                     first.setdefault(values, n)
             fresh = [n for n, values in enumerate(constants) if values is None or first.get(values) == n]
             with watch.step("engine"):
-                variants = self._variants(_together([contents[n] for n in fresh])) if fresh else []
+                given = _together([contents[n] for n in fresh]) if fresh else None
+                variants = [] if given is None else self._variants(given, views or self.views)
             answers = {n: [v[row] for v in variants] for row, n in enumerate(fresh)}
             blank |= {values: [logits.copy() for logits in answers[n]] for values, n in first.items()}
             for n, (tile, values) in enumerate(zip(group, constants, strict=True)):
                 yield tile, answers[n] if values is None else blank[values]
             blank = dict(list(blank.items())[-1:])
 
-    def _variants(self, content: FloatArray) -> blend.Logits:
-        """Logits (B, K, *tile) for tiles (B, C, *tile), of every engine under every flip."""
-        views = tta.views(self.flips, self.twin_channels, self.coarse_twins)
+    def _variants(self, content: FloatArray, views: Sequence[tta.View]) -> blend.Logits:
+        """Logits (B, K, *tile) for tiles (B, C, *tile), of every engine under every view."""
         return [
             view.backward(_checked(engine, seen := view.forward(content), engine(seen)))
             for engine in self.engines
@@ -360,33 +379,6 @@ def _finite(engine: Engine, logits: FloatArray) -> FloatArray:
             hint="predict in f32, and check the model's weights",
         )
     return logits
-
-
-def _mean_probability(variants: blend.Logits, regions: bool) -> FloatArray:
-    activate = _sigmoid if regions else _softmax
-    mean: FloatArray = activate(variants[0])
-    for variant in variants[1:]:
-        mean += activate(variant)
-    if len(variants) > 1:
-        mean /= len(variants)
-    return mean
-
-
-def _sigmoid(logits: FloatArray) -> FloatArray:
-    """1 / (1 + exp(-x)), without overflow."""
-    half: FloatArray = np.tanh(np.float32(0.5) * logits)
-    half += 1
-    half *= np.float32(0.5)
-    return half
-
-
-def _softmax(logits: FloatArray) -> FloatArray:
-    """exp(x_k) / sum over k of exp(x_k), along the first axis; row by row, which stays in the cache."""
-    powers: FloatArray = np.empty_like(logits)
-    for row, found in zip(np.moveaxis(logits, 1, 0), np.moveaxis(powers, 1, 0), strict=True):
-        np.exp(row - row.max(axis=0), out=found)
-        found /= found.sum(axis=0)
-    return powers
 
 
 def _three(values: Sequence[int], last: int) -> tuple[int, int, int]:

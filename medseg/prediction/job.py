@@ -174,6 +174,7 @@ class Job:
                 reading.content() | {"series": _hidden(reading.series)},
                 ran.scales,
                 ran.least_score,
+                ran.time_budget,
             ),
             self.options.dicom_seg if self.options.dicom else None,
             Software("medseg", __version__),

@@ -33,12 +33,13 @@ def expected_of(found: Segmentation, segmenter: Segmenter) -> dict[str, Expected
     """Expected accuracy of each structure.
 
     Nothing where the result is doubtful, for what was learnt from other scans says nothing of this one, nor
-    where the models do not run as one was calibrated.
+    where the models do not run as one was calibrated, or were ended by a time budget.
     """
     options, spec = segmenter.options, segmenter.models[0].spec
     own = {"tta": bool(spec.inference.flips), "refine": spec.refinement is not None}
     switched = any(getattr(options, name) not in (None, usual) for name, usual in own.items())
     changed = len(segmenter.models) > 1 or switched or options.prune or options.scales
+    changed = changed or (found.budget is not None and not found.budget.is_complete)
     known = not changed and found.verdict.flag == "ok"
     evidence = spec.evidence if known else Evidence()
     return expectations(found.volumes_ml(), found.estimated_dice, evidence)
@@ -77,6 +78,7 @@ def summary_of(
         structures=_rows(found, expected),
         totals=_totals(found),
         instances=_instances(found),
+        budget=found.budget,
         warnings=found.warnings,
         labels_sha256=labels_sha256,
         dicom_sha256=dicom_sha256,

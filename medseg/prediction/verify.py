@@ -107,7 +107,7 @@ def verify(
     made = summary.provenance
     case = _case(scan, labels)
     _require_same(case.first, made.input.sha256 if made.input else None, digest_of(case.source))
-    ready, otherwise = _segmenter(made, models, threads, summary.processor, _sidecar(path))
+    ready, otherwise = _segmenter(summary, models, threads, _sidecar(path))
     if not summary.describes(labels):
         otherwise = (*otherwise, f"the file {labels.name} is not the one that the sidecar describes")
     volume = read_volume(case.source, channels=_channels(made), options=_reading(made, series, case.first))
@@ -209,9 +209,13 @@ def _contradictions(summary: PredictionSummary, then: LabelMap, now: Segmentatio
 
 
 def _segmenter(
-    made: Provenance, names: Sequence[str], threads: int, ran_on: str | None, sidecar: Path
+    summary: PredictionSummary, names: Sequence[str], threads: int, sidecar: Path
 ) -> tuple[Segmenter, tuple[str, ...]]:
-    """What predicts as before, as near as this machine can, and what is not as it was."""
+    """What predicts as before, as near as this machine can, and what is not as it was.
+
+    Within a time budget it computes the tiles that were computed, whatever the time.
+    """
+    made, ran_on = summary.provenance, summary.processor
     recorded = [model.sha256.partition(PRUNED) for model in made.models]
     stated = [model.name for model in made.models]
     if own := sorted({name for name in stated if not names and name not in packaged_models()}):
@@ -240,6 +244,8 @@ def _segmenter(
         scales=chosen.scales if chosen else (),
         least_score=chosen.least_score if chosen else None,
         force=True,
+        time_budget=chosen.time_budget if chosen else None,
+        budget_tiles=summary.budget.tiles if summary.budget else None,
     )
     return Segmenter(models, options), tuple(otherwise)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -40,6 +41,9 @@ class SegmenterOptions:
         keep_probabilities: keep the probabilities of the whole scan in the result.
         observe: find features and the promised Dice, even for a model that was not calibrated.
         force: take a scan whose intensities look rescaled, with a warning.
+        time_budget: seconds for a scan, after which tiles that are not computed yet are left out; None for
+            all the time that it takes.
+        budget_tiles: within a time budget, the tiles to compute at full quality, whatever the time.
     """
 
     device: str = "auto"
@@ -55,8 +59,12 @@ class SegmenterOptions:
     keep_probabilities: bool = False
     observe: bool = False
     force: bool = False
+    time_budget: float | None = None
+    budget_tiles: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
+        if self.time_budget is not None and not 0 < self.time_budget < math.inf:
+            raise UsageError(f"time_budget must be a number of seconds above 0, not {self.time_budget}")
         require_score(self.least_score, "least_score")
         fit = all(1 / MOST_SCALE <= scale <= MOST_SCALE for scale in self.scales)
         if not fit or len(set(self.scales)) < len(self.scales):
@@ -83,7 +91,7 @@ class Member:
         if options.tta is not None:
             flips = (spec.inference.flips or ((0,),)) if options.tta else ()
             spec = replace(spec, inference=replace(spec.inference, flips=flips))
-        self.predictor = Predictor.of(spec, [self.engine])
+        self.predictor = replace(Predictor.of(spec, [self.engine]), timed=options.time_budget is not None)
         self.preparation = preparation_of(spec.preparation, model.coarse, options)
 
 
@@ -110,7 +118,7 @@ def preparation_of(
     """
     if coarse is None:
         return Preparation(spec)
-    stage = Member(coarse, options)
+    stage = Member(coarse, replace(options, time_budget=None))
     return CascadePreparation(
         spec, coarse=coarse.spec, predictor=stage.predictor, max_memory=options.max_memory
     )

@@ -21,6 +21,7 @@ from medseg.io import digest_of
 from medseg.io.atomic import write_text
 from medseg.io.names import stem_of_labels
 from medseg.segmentation.rows import (
+    BudgetSummary,
     GridSummary,
     InstanceSummary,
     QualitySummary,
@@ -32,7 +33,7 @@ SCHEMA = "medseg.prediction/1"
 
 TITLES = {
     "engines": "engines or precisions", "tta": "mirroring (tta)", "refine": "refinement", "scales": "scales",
-    "least_score": "least score of objects",
+    "least_score": "least score of objects", "time_budget": "time budget",
 }  # fmt: skip
 """What settings are called."""
 
@@ -82,6 +83,7 @@ class Settings:
     reading: Mapping[str, Any] = field(default_factory=dict)
     scales: tuple[float, ...] = left_out(())
     least_score: float | None = left_out()
+    time_budget: float | None = left_out()
 
     def in_words(self) -> dict[str, str]:
         """The settings that were chosen, by title; not what the file decides.
@@ -96,6 +98,8 @@ class Settings:
             chosen["scales"] = ", ".join(f"{scale:g}" for scale in self.scales)
         if self.least_score is not None:
             chosen["least_score"] = f"{self.least_score:g}"
+        if self.time_budget is not None:
+            chosen["time_budget"] = f"{self.time_budget:g} s"
         return {TITLES[name]: words for name, words in chosen.items()}
 
 
@@ -159,6 +163,7 @@ class PredictionSummary:
         structures: as they were found, none where the file names none.
         totals: volumes that several structures make up together.
         instances: the single objects of structures; None where they were not told apart.
+        budget: what a time budget left of the prediction; None without one.
         warnings: what the readers of the files warned of.
         labels_sha256: of the label file that this describes; None in files of older versions.
         dicom_sha256: of the DICOM objects that were written with it.
@@ -175,6 +180,7 @@ class PredictionSummary:
     structures: tuple[StructureSummary, ...] = ()
     totals: tuple[TotalSummary, ...] = ()
     instances: tuple[InstanceSummary, ...] | None = left_out()
+    budget: BudgetSummary | None = left_out()
     warnings: tuple[str, ...] = ()
     labels_sha256: str | None = None
     dicom_sha256: tuple[str, ...] = left_out(())

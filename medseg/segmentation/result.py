@@ -13,6 +13,7 @@ from medseg.core.instances import InstanceMap
 from medseg.core.structures import StructureSet, Total, value_counts
 from medseg.core.volume import LabelMap
 from medseg.findings.finding import Finding, sentences
+from medseg.segmentation.rows import BudgetSummary
 from medseg.segmentation.verdict import Quality
 
 
@@ -29,6 +30,7 @@ class Segmentation:
         estimated_dice: what the model's own probabilities promise for each structure it labelled.
         probabilities: per structure name, (I, J, K) float32 on the scan's grid, if kept.
         instances: the single objects of structures, if the model tells them apart.
+        budget: what a time budget left of the prediction; None without one.
     """
 
     labels: LabelMap
@@ -39,6 +41,7 @@ class Segmentation:
     estimated_dice: dict[str, float] = field(default_factory=dict)
     probabilities: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     instances: InstanceMap | None = None
+    budget: BudgetSummary | None = None
 
     def __repr__(self) -> str:
         found = counted(len(self.structures), "structure")

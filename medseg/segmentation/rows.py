@@ -89,3 +89,31 @@ class TotalSummary:
     name: str
     values: tuple[int, ...]
     volume_ml: float = 0.0
+
+
+@dataclass(frozen=True)
+class BudgetSummary:
+    """What a time budget left of a prediction.
+
+    Attributes:
+        seconds: that were allowed.
+        of: tiles that there are, each counted once a mirrored view.
+        tiles: those computed at full quality, by number; the rest is of a quick look.
+    """
+
+    seconds: float
+    of: int
+    tiles: tuple[int, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the result is that of a prediction without a budget."""
+        return len(self.tiles) == self.of
+
+    def in_words(self) -> str:
+        """What was computed.
+
+        >>> BudgetSummary(10.0, 8, (1, 5)).in_words()
+        'time budget 10 s: 2 of 8 tiles at full quality'
+        """
+        return f"time budget {self.seconds:g} s: {len(self.tiles)} of {self.of} tiles at full quality"

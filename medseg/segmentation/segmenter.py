@@ -21,6 +21,7 @@ from medseg.core.structures import StructureSet
 from medseg.core.volume import Grid, LabelMap, Volume
 from medseg.findings.scan import require_spacing
 from medseg.inference import engines, planner
+from medseg.inference.anytime import Anytime
 from medseg.inference.crf import smoothed
 from medseg.inference.engines.base import available_threads
 from medseg.inference.planner import Forecast
@@ -33,12 +34,14 @@ from medseg.io.options import ReadOptions
 from medseg.model.file import Model, find_models, load_model
 from medseg.model.refinement import RefinementSpec
 from medseg.preparation.preparation import Prepared
+from medseg.segmentation.budget import require_tiles, within
 from medseg.segmentation.cascade import CascadePreparation
 from medseg.segmentation.features import features_of
 from medseg.segmentation.instances import instances_of
 from medseg.segmentation.member import Member, SegmenterOptions, at_scale
 from medseg.segmentation.objects import ObjectFinder, described, labels_of
 from medseg.segmentation.result import Segmentation
+from medseg.segmentation.rows import BudgetSummary
 from medseg.segmentation.verdict import ConfidenceTally, assess, require_units
 
 TIMED_EDGE, SLAB_COST = 96, 1.4
@@ -64,6 +67,7 @@ class Segmenter:
 
     def __init__(self, models: Sequence[Model], options: SegmenterOptions | None = None) -> None:
         self.options = options or SegmenterOptions()
+        require_tiles(models, self.options)
         level = self.options.prune
         self.models = tuple(engines.pruned(model, level) if level else model for model in models)
         if not self.models:
@@ -150,15 +154,39 @@ class Segmenter:
             require_units(volume, [m.spec for m in self.models])
         with watch.step("prepare"):
             prepared = [m.preparation.apply(volume) for m in self.members]
-        calibrated = self.members[0].model.spec.evidence.calibration is not None
-        seen = ConfidenceTally(self.structures, promised=self.options.observe or calibrated)
         predictors = self._fitted(prepared)
-        runs, probabilities = self._runs(prepared, predictors, seen, watch)
+        if self.options.time_budget is None:
+            runs = [one.rows(p.array, watch) for one, p in zip(predictors, prepared, strict=True)]
+            return self._found(volume, prepared, watch, predictors[0], runs)
+        work = Anytime(predictors[0], prepared[0].array, watch)
+
+        def found(predictor: Predictor, rows: Rows, work: Anytime) -> Segmentation:
+            return self._found(volume, prepared, watch, predictor, [rows], work)
+
+        sides = any(structure.side != "none" for structure in self.structures)
+        return within(self.options, work, found, sides=sides)
+
+    def _found(
+        self,
+        volume: Volume,
+        prepared: list[Prepared],
+        watch: Stopwatch,
+        predictor: Predictor,
+        rows: Sequence[Rows],
+        work: Anytime | None = None,
+    ) -> Segmentation:
+        """The result of rows of each model; where sides are in doubt, `predictor` sees the mirrored scan."""
+        calibrated = self.members[0].model.spec.evidence.calibration is not None
+        quick = None if work is None else work.unfinished()
+        seen = ConfidenceTally(self.structures, self.options.observe or calibrated, quick)
+        runs, probabilities = self._runs(prepared, rows, seen, watch)
         first, grid = self.members[0], prepared[0].oriented_grid
         with watch.step("restore"):
             restored, contrast = self._restored(volume, prepared, runs)
             canonical = postprocess(restored, self.structures, first.model.spec.postprocess, grid)
         canonical, labels, instances = self._told_apart(canonical, volume, prepared[0], watch)
+        seconds = self.options.time_budget
+        spent = None if work is None or seconds is None else BudgetSummary(seconds, work.of, work.numbers)
         with watch.step("check"):
             mirrored = partial(first.preparation.mirrored, volume, prepared[0])
             features = self._features(prepared[0], seen, canonical, grid)
@@ -169,7 +197,8 @@ class Segmenter:
                 seen,
                 features,
                 contrast,
-                lambda: _predicted(predictors[0], mirrored(), self.structures, watch),
+                lambda: _predicted(predictor, mirrored(), self.structures, watch),
+                spent,
             )
         return Segmentation(
             labels,
@@ -180,6 +209,7 @@ class Segmenter:
             seen.estimated_dice,
             probabilities,
             instances,
+            spent,
         )
 
     def _told_apart(
@@ -232,18 +262,15 @@ class Segmenter:
         ]
 
     def _runs(
-        self, prepared: list[Prepared], predictors: list[Predictor], seen: ConfidenceTally, watch: Stopwatch
+        self, prepared: list[Prepared], rows: Sequence[Rows], seen: ConfidenceTally, watch: Stopwatch
     ) -> tuple[list[Rows], dict[str, NDArray[np.float32]]]:
         """Rows of probabilities of each model, as its tiles finish; and all of them, where they are kept."""
-        runs = [
-            watch.over("tiles", predictor.rows(p.array, watch))
-            for predictor, p in zip(predictors, prepared, strict=True)
-        ]
+        runs = [watch.over("tiles", row) for row in rows]
         runs[0] = seen.add(runs[0])  # what the network says, before a random field makes it surer
         runs = list(map(smoothed, runs, prepared, (m.model.spec for m in self.members)))
         if not self.options.keep_probabilities:
             return runs, {}
-        whole = [np.concatenate([part for _, part in rows], axis=1) for rows in runs]
+        whole = [np.concatenate([part for _, part in run], axis=1) for run in runs]
         with watch.step("restore"):
             kept = self._probabilities(prepared, whole)
         return [iter([(slice(0, x.shape[1]), x)]) for x in whole], kept

@@ -26,6 +26,7 @@ from medseg.inference.restore import Labels
 from medseg.inference.tiles import FloatArray
 from medseg.model.spec import ModelSpec
 from medseg.preparation.intensity import rescaled
+from medseg.segmentation.rows import BudgetSummary
 
 
 @dataclass(frozen=True)
@@ -61,18 +62,22 @@ class ConfidenceTally:
     Attributes:
         structures: what the outputs are.
         promised: whether to gather what `estimated_dice` needs.
+        quick: where (i, j, k) a time budget left only the quick look; None without a budget.
         runs: label values of the rows seen so far, each (rows, j, k).
         total: sum over the labelled voxels of the probability of the winning output.
         voxels: how many are labelled.
         shares: of each structure, three sums: voxels labelled, their probability, all probability.
+        guessed: of each structure, two sums: voxels labelled, those of a quick look that are unsure.
     """
 
     structures: StructureSet
     promised: bool = False
+    quick: NDArray[np.bool_] | None = None
     runs: list[Labels] = field(default_factory=list)
     total: float = 0.0
     voxels: int = 0
     shares: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    guessed: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def add(self, rows: Iterable[tuple[slice, FloatArray]]) -> Iterator[tuple[slice, FloatArray]]:
         """Yield the probabilities unchanged, and accumulate."""
@@ -85,7 +90,21 @@ class ConfidenceTally:
             self.voxels += sure.size
             if self.promised:
                 self._share(part, labels, highest)
+            if self.quick is not None:
+                self._guess(labels, self.quick[run] & (highest < self._certain))
             yield run, part
+
+    @property
+    def _certain(self) -> float:
+        """The least probability of a label that is not unsure."""
+        return prediction.UNSURE_REGION if self.structures.are_regions else prediction.UNSURE
+
+    def _guess(self, labels: Labels, unsure: NDArray[np.bool_]) -> None:
+        """Add these rows to the sums of each structure."""
+        every, doubted = (self.structures.voxels(value_counts(found)) for found in (labels, labels[unsure]))
+        for name, voxels in every.items():
+            sums = np.array((voxels, doubted[name]), np.int64)
+            self.guessed[name] = self.guessed.get(name, 0) + sums
 
     def _share(self, part: FloatArray, labels: Labels, highest: FloatArray) -> None:
         """Add these rows to the sums of each structure."""
@@ -132,6 +151,11 @@ class ConfidenceTally:
         }
 
     @property
+    def unsure(self) -> dict[str, float]:
+        """Share of each structure that was labelled, where a quick look was unsure of it."""
+        return {name: float(doubted / voxels) for name, (voxels, doubted) in self.guessed.items() if voxels}
+
+    @property
     def confidence(self) -> float:
         """Mean probability of the winning output over the labelled voxels; 0 where none is labelled."""
         return self.total / self.voxels if self.voxels else 0.0
@@ -145,6 +169,7 @@ def assess(
     features: Mapping[str, float],
     contrast: Mapping[str, float],
     mirrored: Callable[[], ConfidenceTally],
+    budget: BudgetSummary | None = None,
 ) -> Quality:
     """Check one result and collect its findings.
 
@@ -156,6 +181,7 @@ def assess(
         features: of scan and result, see `features`.
         contrast: of the tissues, see `refine.Refined`.
         mirrored: predicts the mirrored scan; called only where the sides are in doubt.
+        budget: what a time budget left of the prediction.
     """
     spec = specs[0]
     known = volume.form.orientation_known
@@ -167,6 +193,9 @@ def assess(
         labels.array, volume.grid, spec.structure_set, expected_of(spec), orientation_known=known
     )
     found += _check_evidence(spec)
+    if budget is not None:
+        computed = len(budget.tiles)
+        found += prediction.check_budget(budget.seconds, computed, budget.of, seen.unsure)
     found += prediction.check_likeness(features, spec)
     sides = None
     if _sides_in_doubt(found, labels, spec.structure_set):

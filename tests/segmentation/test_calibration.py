@@ -19,6 +19,7 @@ from medseg.model.spec import InferenceSpec
 from medseg.prediction.summary import expected_of
 from medseg.segmentation.calibration import Observation, calibrated, coverage, expectations, may_show_dice
 from medseg.segmentation.member import SegmenterOptions
+from medseg.segmentation.rows import BudgetSummary
 from medseg.training.calibrate import table_rows
 
 STRUCTURES = from_labels({1: "a", 2: "b"})
@@ -85,10 +86,17 @@ def test_an_interval_is_shown_where_the_model_ran_as_it_was_calibrated(
     model = SimpleNamespace(spec=SimpleNamespace(evidence=evidence, inference=inference, refinement=None))
     segmenter = SimpleNamespace(models=[model], options=SegmenterOptions(**options))
     found = SimpleNamespace(
-        verdict=SimpleNamespace(flag="ok"), volumes_ml=lambda: {"a": 2.0}, estimated_dice={"a": 0.9}
+        verdict=SimpleNamespace(flag="ok"),
+        volumes_ml=lambda: {"a": 2.0},
+        estimated_dice={"a": 0.9},
+        budget=None,
     )
     known = expected_of(cast(Any, found), cast(Any, segmenter))["a"].interval_ml
     assert (known is not None) == shown
+    found.budget = BudgetSummary(5.0, 2, (0, 1))
+    assert expected_of(cast(Any, found), cast(Any, segmenter))["a"].interval_ml == known
+    found.budget = BudgetSummary(5.0, 2, (0,))
+    assert expected_of(cast(Any, found), cast(Any, segmenter))["a"].interval_ml is None
 
 
 def test_a_structure_that_is_often_not_there_has_no_lower_end() -> None:
