@@ -60,7 +60,8 @@ class Progress:
 
     Attributes:
         state: of the job.
-        attempts: how often it was begun.
+        attempts: how often it was begun, but for those that the end of the service cut short.
+        ends: how often the service was killed while it ran.
         ended: when it was done, failed or was cancelled, in seconds since 1970.
         fetched: when its result was last fetched.
         fault: why it failed.
@@ -70,6 +71,7 @@ class Progress:
 
     state: State = "queued"
     attempts: int = 0
+    ends: int = 0
     ended: float | None = None
     fetched: float | None = None
     fault: str | None = None

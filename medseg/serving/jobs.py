@@ -34,8 +34,9 @@ from medseg.serving.job import ENDED, HALF, REQUEST, Incoming, Job, Progress, Re
 LOG = logging.getLogger("medseg")
 NEW, GONE, DAMAGED = ".new-", ".gone-", ".damaged-"
 """What folders are called that are not whole yet, are being removed, or cannot be read."""
-ATTEMPTS = 3
-"""Times that a job may end its worker, or the service, before it is given up."""
+ATTEMPTS, ENDS = 3, 20
+"""Times that a job may end its worker before it is given up, and times that the service may be killed while it
+runs: that is seldom a job's fault, but one that always ends the service must not go on for ever."""
 ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -250,9 +251,16 @@ class JobBook:
         """Of a job that was running when the service ended: take its result if it is whole, or queue it."""
         if job.result.is_dir():
             self._state(job, replace(job.progress, state="done", ended=time.time()))
+            return
+        job.progress = replace(job.progress, ends=job.progress.ends + 1)
+        fault = ResourceError(
+            f"the service ended {job.progress.ends} times while it ran",
+            hint="give the service more memory, or use a smaller scan",
+        )
+        if job.progress.ends >= ENDS:
+            self.fail(job, fault)
         else:
-            text = f"the service ended {job.progress.attempts} times while it ran"
-            self.again(job, ResourceError(text, hint="give the service more memory, or use a smaller scan"))
+            self.again(job, fault, counted=False)
 
 
 def _synced(folder: Path) -> None:

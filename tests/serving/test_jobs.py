@@ -15,7 +15,7 @@ from medseg.core.errors import ResourceError, UsageError
 from medseg.io import atomic
 from medseg.serving import jobs as of_jobs
 from medseg.serving.job import Job, Request
-from medseg.serving.jobs import ATTEMPTS, FullError, JobBook
+from medseg.serving.jobs import ATTEMPTS, ENDS, FullError, JobBook
 
 
 class Killed(BaseException):
@@ -61,7 +61,7 @@ def test_what_a_service_leaves_is_there_for_the_next(books: Callable[..., JobBoo
     found = {job.request.model: job for job in again}
     assert {name: job.state for name, job in found.items()} == {"a": "queued", "b": "queued", "c": "done"}
     assert [job.id for job in again.waiting] == [waits.id, ran.id]
-    assert found["b"].progress.attempts == 1
+    assert (found["b"].progress.attempts, found["b"].progress.ends) == (0, 1)
     assert found["c"].image("_seg").read_text() == "labels"  # type: ignore[union-attr]
     assert found["c"].id == ended.id
     done(again, found["b"])
@@ -144,7 +144,7 @@ def test_a_job_that_ends_its_worker_is_given_up(books: Callable[..., JobBook]) -
 
 def test_a_job_that_ends_the_service_is_given_up(books: Callable[..., JobBook]) -> None:
     job = sent(books())
-    for _ in range(ATTEMPTS):
+    for _ in range(ENDS):
         book = books()
         found = book.get(job.id)
         assert found is not None
@@ -153,7 +153,7 @@ def test_a_job_that_ends_the_service_is_given_up(books: Callable[..., JobBook]) 
     last = books().get(job.id)
     assert last is not None
     assert last.state == "failed"
-    assert "the service ended 3 times while it ran" in (last.progress.fault or "")
+    assert f"the service ended {ENDS} times while it ran" in (last.progress.fault or "")
 
 
 def test_no_more_jobs_wait_than_may(books: Callable[..., JobBook]) -> None:
