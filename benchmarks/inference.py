@@ -395,15 +395,18 @@ def anytime(models: Sequence[Path], data: Path, folder: Path) -> dict[str, Any]:
     full = folder / "full.nii.gz"
     _, summary = predicted([scan], model, full, runs=BUDGET_RUNS)
     rows = {
-        budget: budgeted([scan, "--time-budget", f"{budget}s"], model, full, folder) for budget in BUDGETS
+        f"{budget} s": budgeted([scan, "--time-budget", f"{budget}s"], model, full, folder)
+        for budget in BUDGETS
     }
     means = [row["mean_dice"] for row in rows.values()]
     reached = {
         "more time, more Dice": means == sorted(means),
         "some budget computes some tiles": any(0 < row["tiles"] < row["of"] for row in rows.values()),
-        "enough time, the same labels": rows[BUDGETS[-1]]["differing"] == 0,
+        "enough time, the same labels": rows[f"{BUDGETS[-1]} s"]["differing"] == 0,
         "budgets kept where a tile was computed": all(
-            row["seconds"] <= BUDGET_OVER * budget for budget, row in rows.items() if row["tiles"]
+            row["seconds"] <= BUDGET_OVER * budget
+            for budget, row in zip(BUDGETS, rows.values(), strict=True)
+            if row["tiles"]
         ),
     }
     return {

@@ -35,8 +35,8 @@ LOG = logging.getLogger("medseg")
 NEW, GONE, DAMAGED = ".new-", ".gone-", ".damaged-"
 """What folders are called that are not whole yet, are being removed, or cannot be read."""
 ATTEMPTS, ENDS = 3, 20
-"""Times that a job may end its worker before it is given up, and times that the service may be killed while it
-runs: that is seldom a job's fault, but one that always ends the service must not go on for ever."""
+"""Times that a job may end its worker before it is given up, and times that the service may be killed while
+it runs: that is seldom a job's fault, but one that always ends the service must not go on for ever."""
 ID = re.compile(r"[0-9a-f]{32}")
 
 
