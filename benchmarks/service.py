@@ -56,7 +56,8 @@ class Service:
 
     def __init__(self, data: Path, model: str) -> None:
         self.words = [*PROGRAM, "serve", "--port", "0", "--data", str(data), "--models", model]
-        self.port, self.process = 0, self._started()
+        self.port = 0
+        self.process = self._started()
 
     def _started(self) -> subprocess.Popen[str]:
         process = subprocess.Popen(self.words, stderr=subprocess.PIPE, text=True)
@@ -132,10 +133,11 @@ def load(options: argparse.Namespace, scans: list[Path], folder: Path) -> dict[s
         "requests a second": round(rate, 2),
         "predictions a second, one by one": round(each, 3),
         "times": round(rate / each, 1),
-        "latency_s": {q: round(float(np.percentile(waits, q)), 3) for q in (50, 90, 99, 100)},
-        "held mib in the first and the last fifth": [
-            round(statistics.median(part)) for part in (held[fifth : 2 * fifth], held[-fifth:])
-        ],
+        "latency_s": {f"{q}th": round(float(np.percentile(waits, q)), 3) for q in (50, 90, 99, 100)},
+        "held mib": {
+            "first": round(statistics.median(held[fifth : 2 * fifth])),
+            "last": round(statistics.median(held[-fifth:])),
+        },
         "lost": len(waits) - len(ids),
         "doubled": len(ids) - len(set(ids)),
         "different": len(wrong),

@@ -4,8 +4,8 @@
 
 Each shows three planes of the same scan and labels, which a server on the loopback hands out. Told are
 seconds until the first picture, milliseconds of one step through the slices and of one dab of the brush
-(medians, each until the second frame after it), and bytes of the program. Without a graphics card, as here,
-Chromium computes WebGL on the processor. Prints one line of JSON.
+(medians, each until the second frame after it), and kilobytes of the program. Without a graphics card, as
+here, Chromium computes WebGL on the processor. Prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def main() -> None:
                 "runs": options.runs,
                 **{
                     name: {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-                    | {"bytes of the program": sizes[name]}
+                    | {"kilobytes": round(sizes[name] / 1000)}
                     for name, runs in found.items()
                 },
             }

@@ -67,6 +67,17 @@ class Store:
         path = self.labels().get(case)
         return "" if path is None else digest_of(path)
 
+    def scan(self, case: str) -> Path:
+        """The scan of a case.
+
+        Raises:
+            InputError: there is none.
+        """
+        path = self.scans().get(case)
+        if path is None:
+            raise InputError(f"there is no case {case[:40]!r}", hint="send its scan first")
+        return path
+
     def unlabelled(self) -> dict[str, Path]:
         """The scans of which nobody made labels."""
         labels = self.labels()
@@ -79,27 +90,17 @@ class Store:
             said = {"name": name, **stated_meaning(channels, structures)}
             write_description(self.folder / LISTER, said, overwrite=True)
 
-    def add(self, case: str, scan: Volume | Path) -> None:
-        """Keep a scan, if it is not there.
-
-        Args:
-            case: what it is called.
-            scan: read, of which nothing but voxels and grid is kept; or a file, which is copied as it is.
+    def add(self, case: str, scan: Volume) -> None:
+        """Keep the voxels and the grid of a scan, if none has this name.
 
         Raises:
-            InputError: another scan has this name, or it is none.
+            InputError: the name is none.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         require_name(case)
-        known = self.scans().get(case)
-        if isinstance(scan, Volume):
-            if known is None:
-                array = scan.array[0] if len(scan.array) == 1 else scan.array
-                write_image(self.folder / f"{case}{ENDING}", array, scan.grid, form=scan.form, overwrite=True)
-        elif known is None:
-            _copied(scan, self.folder / f"{case}{stem_and_suffix(scan)[1]}")
-        elif digest_of(known) != digest_of(scan):
-            raise InputError(f"another scan is called {case}", hint="give it another name")
+        if case not in self.scans():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            array = scan.array[0] if len(scan.array) == 1 else scan.array
+            write_image(self.folder / f"{case}{ENDING}", array, scan.grid, form=scan.form, overwrite=True)
 
     def keep_predicted(self, case: str, labels: Path, sidecar: Path) -> None:
         """Keep what a model said of a case, in place of what an earlier one did."""
@@ -141,11 +142,16 @@ class Store:
             ChangedError: what stands there has none of the digests that are known.
         """
         now = self.digest(case)
-        if now not in known:
+        if now in known:
+            return
+        if not now:
             raise ChangedError(
-                f"somebody else saved labels of this scan ({now[:SHORT]}) after these were opened",
-                hint="open the scan again; or send yours with replace=true: both are kept, yours as the last",
+                "no labels of this scan are kept, and these were begun on some", hint="leave base out"
             )
+        raise ChangedError(
+            f"other labels of this scan were saved ({now[:SHORT]}) after these were opened",
+            hint="open the scan again; or send yours with replace=true: both are kept, yours as the last",
+        )
 
     def _put(self, place: Path, case: str, labels: Path, sidecar: Path) -> Path:
         folder = self.folder / place

@@ -18,7 +18,8 @@ import numpy as np
 
 from medseg.core.errors import InputError, UsageError
 from medseg.core.structures import StructureSet
-from medseg.data.layouts.monailabel import ORIGINAL
+from medseg.data.layouts.case import require_folder
+from medseg.data.layouts.monailabel import ORIGINAL, SUFFIXES
 from medseg.data.store import Store
 from medseg.io import ReadOptions, read_label_file
 from medseg.metrics.functions import dice
@@ -101,10 +102,15 @@ def least_sure(
         on_case: called after each prediction with the outcome, its number and how many there are.
 
     Raises:
-        InputError: there is no scan without labels.
+        InputError: there is no such folder, or no scan without labels in it.
         UsageError: the models write other structures.
     """
-    scans = Store(folder).unlabelled()
+    require_folder(folder)
+    store = Store(folder)
+    if not store.scans():
+        kinds = ", ".join(SUFFIXES)
+        raise InputError("contains no scans", source=folder, hint=f"put files into it that end with {kinds}")
+    scans = store.unlabelled()
     if not scans:
         raise InputError("has no scan without labels", source=folder, hint="add scans to it")
     ready = [make() for make in segmenters]

@@ -33,7 +33,7 @@ from medseg.core.digest import hexdigest
 from medseg.core.errors import InputError, MedsegError, UsageError
 from medseg.core.specs import to_mapping
 from medseg.core.structuring import Misfit, structured
-from medseg.data.store import Store, case_of
+from medseg.data.store import Store
 from medseg.segmentation.prediction import usable_summary
 from medseg.serving import measures
 from medseg.serving.access import COOKIE, Guard
@@ -43,6 +43,7 @@ from medseg.serving.incoming import DRAWN, receive_drawn, receive_scan
 from medseg.serving.job import BEFORE, REQUEST, Incoming, Job
 from medseg.serving.job import Request as Wanted
 from medseg.serving.monailabel import Protocol
+from medseg.serving.names import case_name
 from medseg.serving.service import ServeOptions, Service
 from medseg.serving.settings import SETTINGS
 
@@ -174,7 +175,8 @@ class Handlers:
 
         async def fill(new: Incoming) -> None:
             linked(before.folder / REQUEST, new.folder / BEFORE)
-            for path in (*before.inputs, *before.result.glob("scan_seg.*")):
+            results = (before.image("_seg"), before.file("_seg.json"))
+            for path in (*before.inputs, *filter(None, results)):
                 linked(path, new.folder / path.name)
             await receive_drawn(request, new.folder, DRAWN[kind])
 
@@ -190,9 +192,9 @@ class Handlers:
         """
         path = before.file("_seg.json")
         summary = None if path is None else usable_summary(path)
-        if summary is not None and summary.provenance.input is not None:
+        if summary is not None:
             store = Store(self.options.cases / before.request.model)
-            store.require_unchanged(case_of(summary.provenance.input.sha256), base)
+            store.require_unchanged(case_name(summary.provenance), base)
 
     async def page(self, request: Request) -> Response:
         """The page for people, which asks for all else by itself."""

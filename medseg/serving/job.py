@@ -25,14 +25,15 @@ class Request:
     """What is to be done.
 
     Attributes:
-        kind: "predict" a scan, "refine" a segmentation by scribbles, "correct" it by hand, or "keep" labels.
+        kind: "predict" a scan, "refine" a segmentation by scribbles, "correct" it by hand; "keep" labels, or
+            "add" a scan, that another program sends.
         model: its name, of a prediction.
         settings: of the kind, see `serving.settings`.
         received: seconds since 1970.
         sent: digest of what a client with a key asked for, so that its key stands for nothing else.
     """
 
-    kind: Literal["predict", "refine", "correct", "keep"] = "predict"
+    kind: Literal["predict", "refine", "correct", "keep", "add"] = "predict"
     model: str = ""
     settings: Mapping[str, Any] = field(default_factory=dict)
     received: float = 0.0

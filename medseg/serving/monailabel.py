@@ -20,14 +20,15 @@ from typing import Any
 
 from starlette.datastructures import UploadFile
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from medseg import __version__
+from medseg.core.digest import hexdigest
 from medseg.core.errors import InputError
 from medseg.core.software import INTENDED_USE
 from medseg.core.specs import to_mapping
-from medseg.data.store import TAGS, Store, require_name
+from medseg.data.store import TAGS, Store, case_of, require_name
 from medseg.io import digest_of, stem_and_suffix
 from medseg.model.file import load_model
 from medseg.model.spec import ModelSpec
@@ -46,7 +47,7 @@ from medseg.serving.monailabel_forms import (
     params_of,
 )
 from medseg.serving.service import Service
-from medseg.serving.settings import KeepSettings, PredictSettings
+from medseg.serving.settings import AddSettings, KeepSettings, PredictSettings
 
 LONGEST_S = 3600.0
 """That a client waits for labels, whatever the limit of a job."""
@@ -183,16 +184,17 @@ class Protocol:
     # Scans and labels
 
     async def put_image(self, request: Request) -> Response:
-        """Keep a scan in the datastore."""
+        """Keep the voxels of a scan in the datastore."""
         async with request.form(max_files=1, max_fields=8) as form:
             sent = file_of(form, "file")
-            folder = self.sessions / f".new-{secrets.token_hex(8)}"
-            try:
-                path = written(sent, folder)
-                case = request.query_params.get("image") or digest_of(path)[:16]
-                self.store.add(case, path)
-            finally:
-                shutil.rmtree(folder, ignore_errors=True)
+            case = request.query_params.get("image") or case_of(await asyncio.to_thread(_digest, sent))
+
+            async def fill(new: Incoming) -> None:
+                written(sent, new.folder)
+
+            settings = AddSettings(require_name(case))
+            job = await self._done(Wanted("add", self.model, to_mapping(settings)), fill)
+        self.service.book.remove(job)
         return JSONResponse({"image": case})
 
     def _scan(self, request: Request) -> tuple[str, Path]:
@@ -209,7 +211,7 @@ class Protocol:
         digest = request.query_params.get("check_sum", "").rpartition(":")[2]
         if digest and digest != digest_of(path):
             raise MissingError("the scan is another one", hint="fetch it again")
-        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+        return await _whole(path)
 
     async def image_info(self, request: Request) -> Response:
         """What is known of a scan."""
@@ -226,18 +228,20 @@ class Protocol:
         path = self.store.labels(query.get("tag") or "final").get(case)
         if path is None:
             raise MissingError(f"there are no such labels of {case[:40]!r}")
-        return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+        return await _whole(path)
 
     async def put_label(self, request: Request) -> Response:
         """Keep labels of a case, their values told by the names that are sent with them."""
-        case, scan = self._scan(request)
+        case, _ = self._scan(request)
+        tag = request.query_params.get("tag") or "final"
+        if tag != "final":
+            raise InputError(f"labels with the tag {tag[:40]!r} are not kept", hint="send them as final")
         async with request.form(max_files=1, max_fields=8) as form:
             sent, params = file_of(form, "label"), params_of(form)
-            settings = KeepSettings(case, request.query_params.get("tag") or "final", names_of(params))
+            settings = KeepSettings(case, names_of(params))
 
             async def fill(new: Incoming) -> None:
                 written(sent, new.folder, "label")
-                shutil.copyfile(scan, new.folder / f"scan{stem_and_suffix(scan)[1]}")
 
             job = await self._done(Wanted("keep", self.model, to_mapping(settings)), fill)
         self.service.book.remove(job)
@@ -368,3 +372,17 @@ class Protocol:
         if told is None or (only_running and told["status"] != "RUNNING"):
             raise MissingError("no training runs")
         return JSONResponse(told)
+
+
+async def _whole(path: Path) -> Response:
+    """A file as it is now, whoever replaces it meanwhile."""
+    content = await asyncio.to_thread(path.read_bytes)
+    disposition = {"Content-Disposition": f'attachment; filename="{path.name}"'}
+    return Response(content, media_type="application/octet-stream", headers=disposition)
+
+
+def _digest(sent: UploadFile) -> str:
+    """Digest of the bytes of a file that was sent."""
+    found = hexdigest(sent.file.read())
+    sent.file.seek(0)
+    return found

@@ -12,8 +12,11 @@ from starlette.datastructures import FormData, UploadFile
 from starlette.responses import JSONResponse, Response
 
 from medseg.core.errors import InputError
+from medseg.data.layouts.case import plain
 from medseg.io import stem_and_suffix
 from medseg.serving.incoming import suffix_of
+
+MOST, BACKGROUND = 1 << 16, "background"
 
 
 def object_of(path: Path) -> dict[str, Any]:
@@ -50,9 +53,17 @@ def names_of(params: Mapping[str, Any]) -> dict[str, int]:
         InputError: they state them in another form.
     """
     try:
-        return {str(entry["name"]): int(entry["idx"]) for entry in params.get("label_info") or ()}
-    except (TypeError, KeyError, ValueError, AttributeError):
+        pairs = [(str(entry["name"]), entry["idx"]) for entry in params.get("label_info") or ()]
+        named = {name: value for name, value in pairs if isinstance(value, int) and 0 < value < MOST}
+        background = sum(value == 0 and plain(name) == BACKGROUND for name, value in pairs)
+    except (TypeError, KeyError, AttributeError):
         raise InputError("label_info is not a list of names and values", hint="send name and idx") from None
+    if len(named) + background < len(pairs) or len(set(named.values())) < len(named):
+        raise InputError(
+            "label_info has a name or a value twice, or values that are not whole numbers from 1 to 65535",
+            hint="send each name and each value once",
+        )
+    return named
 
 
 def labels_and_params(said: Mapping[str, Any], labels: Path, output: str) -> Response:

@@ -53,6 +53,8 @@ IDLE_S = 60
 NAMES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 OBJECTS = ("_seg.dcm", "_sr.dcm", "_report.dcm")
 """Of a job, in the order that they are sent: a report refers to the segmentation."""
+PRIVATE = 0o077
+"""What others on this machine may not do with what is written: anything."""
 LOOK_S = 0.2
 """Between two looks for series that are whole, and jobs that are done."""
 NO_ROOM_S = 5.0
@@ -313,6 +315,7 @@ def listen(options: ListenOptions, say: Callable[[str], None]) -> None:
     Raises:
         ResourceError: the address cannot be listened to, or another node has the folder.
     """
+    os.umask(PRIVATE)
     with unwarned():
         node = Node(options, say)
         try:

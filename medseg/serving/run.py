@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ STOPS_WITHIN_S = 1
 KEEP_ALIVE_S = 30
 CLIENTS = 512
 """That are answered at a time; others are told to come again."""
+PRIVATE = 0o077
+"""What others on this machine may not do with what is written: anything."""
 PARSER = "python_multipart.multipart"
 """A logger that would print parts of what clients send."""
 BACKLOG = 256
@@ -42,6 +45,7 @@ def serve(options: ServeOptions, host: str, port: int, say: Callable[[str], None
     """
     require_token(host, options.token)
     logging.getLogger(PARSER).disabled = True
+    os.umask(PRIVATE)
     app, crew = application(options)
     listener = _listening(host, port)
     name = f"[{host}]" if ":" in host else host

@@ -65,13 +65,22 @@ class KeepSettings:
 
     Attributes:
         case: whose they are.
-        tag: "final" of what somebody made, "original" of what nobody looked at.
         names: values in the file by the names of structures; empty where they are those of the model.
     """
 
     case: str
-    tag: str = "final"
     names: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AddSettings:
+    """Settings of a scan that another program sends to be kept.
+
+    Attributes:
+        case: what it is to be called.
+    """
+
+    case: str
 
 
 SETTINGS: Mapping[str, Any] = {
@@ -79,5 +88,6 @@ SETTINGS: Mapping[str, Any] = {
     "refine": RefineSettings,
     "correct": CorrectSettings,
     "keep": KeepSettings,
+    "add": AddSettings,
 }
 """By the kind of a job."""

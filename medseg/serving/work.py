@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from medseg.api.classical import refine
 from medseg.core.errors import InputError, MedsegError
 from medseg.core.stopwatch import Stopwatch
-from medseg.core.structures import StructureSet, Total
 from medseg.core.structuring import structured
-from medseg.core.volume import LabelMap, Volume
-from medseg.data.layouts.case import plain
-from medseg.data.layouts.writing import ENDING, label_names, revalued
-from medseg.data.store import Store, case_of
-from medseg.io import ReadOptions, digest_of, read_label_file, read_volume, write_labels
-from medseg.io.atomic import write_text
+from medseg.core.volume import Volume
+from medseg.data.store import Store
+from medseg.io import ReadOptions, read_volume
 from medseg.prediction.job import Job, PredictOptions
 from medseg.prediction.requests import InputCase
-from medseg.prediction.summary import corrected
 from medseg.segmentation.member import SegmenterOptions
-from medseg.segmentation.prediction import PredictionSummary, Provenance, read_summary, summary_path
 from medseg.segmentation.segmenter import Loader, Segmenter
 from medseg.serving.job import BEFORE, Request, stated
-from medseg.serving.settings import SETTINGS, CorrectSettings, KeepSettings, PredictSettings, RefineSettings
+from medseg.serving.keeping import Keeper, add, correct, keep, known_values, require_known, show_kept
+from medseg.serving.settings import SETTINGS, PredictSettings, RefineSettings
 from medseg.serving.view import show, shown, write_shown
 
 WARM = 3
@@ -121,9 +112,23 @@ class Workshop:
         elif kind == "refine":
             _refine(chosen, inputs, out, tell)
         elif kind == "correct":
-            self._correct(model, chosen, inputs, out, tell)
+            tell("read", 0.0)
+            before, drawn = only(inputs, LABELS), inputs / "labels.gz"
+            correct(self._keeper(model), chosen, before, drawn, _scan(inputs), out)
+        elif kind == "keep":
+            tell("read", 0.0)
+            keep(self._keeper(model), chosen, only(inputs, "label"), out)
         else:
-            self._keep(model, chosen, inputs, out, tell)
+            tell("read", 0.0)
+            add(self._keeper(model), chosen, only(inputs, SCAN))
+
+    def _store(self, model: str) -> Store:
+        """The corrected cases of a model."""
+        return Store(self.cases / model)
+
+    def _keeper(self, model: str) -> Keeper:
+        """What keeps cases of a model."""
+        return Keeper(model, self._store(model), self.segmenter(model))
 
     def _predict(self, model: str, settings: PredictSettings, inputs: Path, out: Path, tell: Tell) -> None:
         tell("load", 0.0)
@@ -147,122 +152,10 @@ class Workshop:
             labels = None if job.found is None else job.found.labels
             if settings.view and volume is not None and labels is not None:
                 show(out, volume, labels, segmenter.structures)
-                self._show_kept(model, job.identity, labels, out)
+                show_kept(self._store(model), job.identity, labels, out)
         outcome = job.write()
         if outcome.error is not None:
             raise outcome.error
-
-    def _show_kept(self, model: str, identity: Provenance, labels: LabelMap, out: Path) -> None:
-        """Write what somebody made of this scan before, beside what is shown."""
-        store = Store(self.cases / model)
-        case = name_of_scan(identity)
-        path = store.labels().get(case)
-        kept = None if path is None else read_label_file(path, ReadOptions())
-        if path is not None and kept is not None and kept.grid.shape == labels.grid.shape:
-            write_shown(out / "kept.gz", replace(kept, grid=labels.grid))
-            write_text(out / "kept.json", json.dumps({"digest": digest_of(path)}))
-
-    def _correct(self, model: str, settings: CorrectSettings, inputs: Path, out: Path, tell: Tell) -> None:
-        """Labels as somebody drew them, on the grid and in the format of the prediction; kept as a case."""
-        tell("read", 0.0)
-        before_path = _only(inputs, LABELS)
-        before = read_label_file(before_path, ReadOptions())
-        drawn = shown(inputs / "labels.gz", before)
-        summary = read_summary(summary_path(before_path)) or PredictionSummary()
-        _require_known(drawn, _known(before_path))
-        tell("write", 0.5)
-        target = out / before_path.name
-        sidecar = _write_drawn(target, drawn, summary.structure_set, summary.totals_stated)
-        changes = _changes(before, drawn, summary.structure_set, settings.accepted)
-        write_text(out / "changes.json", json.dumps(changes, indent=1))
-        tell("keep", 0.8)
-        store, case = Store(self.cases / model), name_of_scan(summary.provenance)
-        scan, segmenter = _scan(inputs), self.segmenter(model)
-        store.describe(model, segmenter.channels, segmenter.structures)
-        store.add(case, in_order(scan, segmenter.channels))
-        store.keep_predicted(case, before_path, summary_path(before_path))
-        base = None if settings.replace else settings.base
-        store.keep_corrected(case, target, sidecar, base=base, changes=changes)
-
-    def _keep(self, model: str, settings: KeepSettings, inputs: Path, out: Path, tell: Tell) -> None:
-        """Labels of a stored case that another program sends, with the values that the model has for them."""
-        tell("read", 0.0)
-        segmenter, store = self.segmenter(model), Store(self.cases / model)
-        scan = read_volume(_only(inputs, SCAN))
-        sent = read_label_file(_only(inputs, "label"), ReadOptions(), like=scan.grid)
-        drawn = replace(as_named(sent, settings.names, segmenter.structures), form=scan.form)
-        tell("keep", 0.5)
-        target = out / f"{LABELS}{ENDING}"
-        sidecar = _write_drawn(target, drawn, segmenter.structures, segmenter.models[0].spec.totals)
-        store.describe(model, segmenter.channels, segmenter.structures)
-        if settings.tag != "final":
-            store.keep_predicted(settings.case, target, sidecar)
-            return
-        original = store.labels("original").get(settings.case)
-        before = replace(drawn, array=np.zeros_like(drawn.array))
-        if (
-            original is not None
-            and (read := read_label_file(original, ReadOptions())).grid.shape == scan.grid.shape
-        ):
-            before = read
-        changes = _changes(before, drawn, segmenter.structures, ())
-        store.keep_corrected(settings.case, target, sidecar, base=None, changes=changes)
-
-
-def as_named(labels: LabelMap, names: Mapping[str, int], structures: StructureSet) -> LabelMap:
-    """Labels with the values that a model has for their names.
-
-    Args:
-        labels: as they were sent.
-        names: values in them by name; empty where they are those of the model.
-        structures: of the model.
-
-    Raises:
-        InputError: a name or a value means nothing to the model.
-    """
-    own = {plain(name): value for value, name in label_names(structures).items()}
-    used = {name: value for name, value in names.items() if (labels.array == value).any()}
-    if unknown := [name for name in used if plain(name) not in own]:
-        hint = f"call them {', '.join(label_names(structures).values())}"
-        raise InputError(f"the model has no {', '.join(map(repr, unknown))}", hint=hint)
-    if names:
-        labels = revalued(labels, {value: own[plain(name)] for name, value in used.items()})
-    _require_known(labels, {0, *structures.known_values} if not names else {0, *own.values()})
-    return labels
-
-
-def _write_drawn(target: Path, drawn: LabelMap, structures: StructureSet, totals: tuple[Total, ...]) -> Path:
-    """Labels that somebody drew, and their sidecar; its path."""
-    write_labels(target, drawn, structures=structures)
-    corrected(drawn, structures, totals, digest_of(target)).write(summary_path(target))
-    return summary_path(target)
-
-
-def _changes(
-    before: LabelMap, after: LabelMap, structures: StructureSet, accepted: Sequence[str]
-) -> dict[str, dict[str, int | bool]]:
-    """Of each structure voxels that became and ceased to be it, and whether somebody took it as it is."""
-    return {
-        s.name: {**_change(before, after, s.label_values), "accepted": s.name in accepted} for s in structures
-    }
-
-
-def name_of_scan(of: Provenance) -> str:
-    """What the case of a prediction is called.
-
-    Raises:
-        InputError: the prediction does not say what it is of.
-    """
-    if of.input is None:
-        raise InputError("the prediction does not state the digest of its scan")
-    return case_of(of.input.sha256)
-
-
-def in_order(scan: Volume, channels: Sequence[str]) -> Volume:
-    """A scan with its channels in the order of a model; an only one is called as the model calls it."""
-    if len(channels) == len(scan.channels) == 1 or scan.channels == tuple(channels):
-        return scan
-    return replace(scan, array=scan.array[[scan.channels.index(name) for name in channels]])
 
 
 def _scan(inputs: Path) -> Volume:
@@ -278,9 +171,9 @@ def _refine(settings: RefineSettings, inputs: Path, out: Path, tell: Tell) -> No
     volume = _scan(inputs)
     start = shown(inputs / "start.gz", volume)
     seeds = shown(inputs / "scribbles.gz", volume)
-    known = _known(_only(inputs, LABELS))
-    _require_known(start, known)
-    _require_known(seeds, known | {settings.background})
+    known = known_values(only(inputs, LABELS))
+    require_known(start, known)
+    require_known(seeds, known | {settings.background})
     tell("refine", 0.3)
     found = refine(
         volume,
@@ -294,28 +187,6 @@ def _refine(settings: RefineSettings, inputs: Path, out: Path, tell: Tell) -> No
     write_shown(out / "labels.gz", found)
 
 
-def _known(labels: Path) -> set[int]:
-    """The values that labels of a scan may have, by the sidecar of its prediction."""
-    summary = read_summary(summary_path(labels)) or PredictionSummary()
-    return {0, *summary.structure_set.known_values}
-
-
-def _require_known(labels: LabelMap, known: set[int]) -> None:
-    """Refuse values that mean nothing.
-
-    Raises:
-        InputError: there is one.
-    """
-    if strange := sorted(set(np.unique(labels.array).tolist()) - known):
-        raise InputError(f"the labels have values that no structure has: {strange[:8]}")
-
-
-def _change(before: LabelMap, after: LabelMap, values: tuple[int, ...]) -> dict[str, int]:
-    """Voxels that became and ceased to be a structure."""
-    then, now = np.isin(before.array, values), np.isin(after.array, values)
-    return {"added": int((now & ~then).sum()), "removed": int((then & ~now).sum())}
-
-
 def _reading(settings: PredictSettings) -> ReadOptions:
     return ReadOptions(
         settings.use_form, settings.assume_ras, settings.fill_nan, settings.volume, settings.series
@@ -325,11 +196,11 @@ def _reading(settings: PredictSettings) -> ReadOptions:
 def _source(inputs: Path, channels: tuple[str, ...]) -> Path | dict[str, Path]:
     """What was received: one file, a folder of slices, or a file a channel."""
     if not channels:
-        return _only(inputs, SCAN)
-    return {name: _only(inputs, f"channel{number}") for number, name in enumerate(channels)}
+        return only(inputs, SCAN)
+    return {name: only(inputs, f"channel{number}") for number, name in enumerate(channels)}
 
 
-def _only(inputs: Path, stem: str) -> Path:
+def only(inputs: Path, stem: str) -> Path:
     """The one file or folder of a job that is called so, whatever its suffix."""
     found = [p for p in sorted(inputs.iterdir()) if p.name == stem or p.name.startswith(f"{stem}.")]
     found = [p for p in found if p.suffix != ".json"]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from commands import done
 from models import tiny_model
+from nodes import write_series
 from services import Answer, Service, form
 
 from medseg.core.volume import Grid
@@ -83,7 +84,7 @@ def test_the_second_of_two_on_one_scan_is_told(service: Service, scan: Path) -> 
     assert corrected(service, ann, 1).status == 201
     refused = corrected(service, bob, 2)
     assert refused.status == 409
-    assert "somebody else saved labels of this scan" in refused.json()["fault"]
+    assert "other labels of this scan were saved" in refused.json()["fault"]
     assert corrected(service, bob, 2, "replace=true").status == 201
     labels = service.data / "cases" / "tiny" / "labels"
     assert {len(list((labels / place).glob("*.nii.gz"))) for place in ("final", "earlier")} == {1}
@@ -108,3 +109,61 @@ def test_a_scan_is_corrected_as_it_was_read(service: Service, scan: Path, tmp_pa
     refined = service.ask("POST", f"/api/jobs/{job}/refine", *form(parts)).json()["id"]
     assert service.ended(refined)["state"] == "done"
     assert corrected(service, job, 1).status == 201
+
+
+def test_the_next_correction_begins_with_the_last_one(service: Service, scan: Path) -> None:
+    job = predicted(service, scan)
+    refused = corrected(service, job, 1, "base=abc")
+    assert (refused.status, "no labels of this scan are kept" in refused.json()["fault"]) == (409, True)
+    first = corrected(service, job, 1).json()["id"]
+    base = service.ask("GET", f"/api/jobs/{first}/kept").json()["digest"]
+    assert corrected(service, job, 2, f"base={base}").status == 201
+
+
+def test_a_series_that_was_given_objects_is_corrected(service: Service, tmp_path: Path) -> None:
+    files = [("scan", path.name, path.read_bytes()) for path in write_series(tmp_path, 1)]
+    body, headers = form(files)
+    sent = service.ask("POST", "/api/jobs?view=true&dicom=true", body, headers)
+    job = service.ended(sent.json()["id"])
+    assert "dicom-seg" in job["files"], job
+    shape = service.ask("GET", f"/api/jobs/{job['id']}/view").json()["shape"]
+    parts = form({"labels": ("l", gzip.compress(np.ones(shape, "<u2").tobytes()))})
+    sent = service.ask("POST", f"/api/jobs/{job['id']}/correct", *parts)
+    assert service.ended(sent.json()["id"])["state"] == "done"
+    assert len(list((service.data / "cases/tiny/labels/final").glob("*.nii.gz"))) == 1
+
+
+def test_labels_of_other_formats_are_kept_as_nifti_and_told(
+    service: Service, scan: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "scan.mgz"
+    nib.save(nib.MGHImage(np.asarray(nib.load(scan).dataobj, np.float32), nib.load(scan).affine), other)
+    ann, bob = predicted(service, other), predicted(service, other)
+    assert corrected(service, ann, 1).status == 201
+    assert corrected(service, bob, 2).status == 409
+    kept = list((service.data / "cases/tiny/labels").rglob("*.nii.gz"))
+    assert sorted(path.parent.name for path in kept) == ["final", "original"]
+    assert "1 case" in done("check", service.data / "cases" / "tiny").err
+
+
+def test_one_file_read_in_two_ways_is_two_cases(service: Service, scan: Path, tmp_path: Path) -> None:
+    image = nib.load(scan)
+    mirrored = image.affine @ np.diag([-1, 1, 1, 1])
+    image.set_sform(mirrored, 1)
+    nib.save(image, tmp_path / "forms.nii.gz")
+    both = np.stack([image.get_fdata(), image.get_fdata()[::-1]], axis=-1)
+    nib.save(nib.Nifti1Image(both, nib.load(scan).affine), tmp_path / "two.nii.gz")
+    for name, query in (
+        ("forms", "use_form=sform"),
+        ("forms", "use_form=qform"),
+        ("two", "volume=1"),
+        ("two", "volume=0"),
+    ):
+        job = predicted(service, tmp_path / f"{name}.nii.gz", f"view=true&{query}")
+        assert corrected(service, job, 1).status == 201
+    store = service.data / "cases/tiny"
+    scans = sorted(store.glob("*.nii.gz"))
+    assert len(scans) == 4
+    for path in scans:
+        labels = nib.load(store / "labels/final" / path.name)
+        np.testing.assert_allclose(labels.affine, nib.load(path).affine, atol=1e-4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -76,7 +77,10 @@ def test_a_scan_is_sent_labelled_corrected_and_fetched(start: Callable[..., Serv
     assert info["datastore"] == {"total": 0, "completed": 0, "label_tags": {"final": 0, "original": 0}}
     assert put(service, "/datastore/?image=case-1", {"file": scan}).json() == {"image": "case-1"}
     assert service.ask("POST", "/activelearning/least_sure").json()["id"] == "case-1"
-    assert service.ask("GET", "/datastore/image?image=case-1").body == scan.read_bytes()
+    fetched = scan.with_name("fetched.nii.gz")
+    fetched.write_bytes(service.ask("GET", "/datastore/image?image=case-1").body)
+    np.testing.assert_array_equal(nib.load(fetched).get_fdata(), nib.load(scan).get_fdata())
+    np.testing.assert_array_equal(nib.load(fetched).affine, nib.load(scan).affine)
     found = parts_of(put(service, "/infer/tiny?image=case-1", {}, params="{}"))
     assert json.loads(found["params"])["label_names"]["left lobe"]
     own = scan.with_name("scan_seg.nii.gz")
@@ -136,7 +140,72 @@ def test_labels_of_another_grid_and_strange_names_are_refused(
         assert put(service, f"/datastore/?image={name}", {"file": scan}).status == 422
     assert put(service, "/datastore/label?image=two", {"label": scan}).status == 404
     assert service.ask("GET", "/datastore/label?label=one&tag=..%2F..").status == 422
-    assert {p.name for p in (service.data / "cases/tiny").iterdir()} <= {"one.nii.gz", "labels", ".lock"}
+    assert put(service, "/datastore/label?image=one&tag=original", {"label": scan}).status == 422
+    kept = {p.name for p in (service.data / "cases/tiny").iterdir()}
+    assert kept <= {"one.nii.gz", "dataset.json", "labels", ".lock"}
+
+
+def test_labels_are_on_the_grid_of_their_scan_whatever_the_order_of_its_axes(
+    start: Callable[..., Service], scan: Path, tmp_path: Path
+) -> None:
+    service = start()
+    put(service, "/datastore/?image=one", {"file": scan})
+    truth = nib.load(scan.with_name("truth.nii.gz"))
+    for n, shape in enumerate(((1, 1, 1), (SHAPE[0] - 1, *SHAPE[1:]), (SHAPE[0] + 1, *SHAPE[1:]))):
+        nib.save(nib.Nifti1Image(np.ones(shape, np.uint8), truth.affine), tmp_path / f"{n}.nii.gz")
+        refused = put(service, "/datastore/label?image=one", {"label": tmp_path / f"{n}.nii.gz"})
+        assert refused.status == 422
+        assert "lie on different grids" in refused.json()["fault"]
+    turned = tmp_path / "turned.nii.gz"
+    nib.save(nib.as_closest_canonical(truth), turned)
+    assert nib.aff2axcodes(nib.load(turned).affine) != nib.aff2axcodes(truth.affine)
+    assert put(service, "/datastore/label?image=one", {"label": turned}).status == 200
+    kept = nib.load(service.data / "cases/tiny/labels/final/one.nii.gz")
+    np.testing.assert_array_equal(np.asarray(kept.dataobj), np.asarray(truth.dataobj))
+    np.testing.assert_allclose(kept.affine, truth.affine, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        [("left lobe", 1), ("left lobe", 2)],
+        [("left lobe", 1), ("right lobe", 1)],
+        [("left lobe", 0), ("right lobe", 1)],
+        [("left lobe", -1)],
+        [("left lobe", 1.5)],
+        [("left lobe", 1 << 40)],
+        [("left lobe", 1)],
+    ],
+)
+def test_names_that_leave_open_what_a_value_means_are_refused(
+    start: Callable[..., Service], scan: Path, named: list[tuple[str, float]]
+) -> None:
+    service = start()
+    put(service, "/datastore/?image=one", {"file": scan})
+    info = json.dumps({"label_info": [{"name": name, "idx": value} for name, value in named]})
+    truth = scan.with_name("truth.nii.gz")
+    assert put(service, "/datastore/label?image=one", {"label": truth}, params=info).status == 422
+    assert not list((service.data / "cases/tiny").rglob("final/*.nii.gz"))
+
+
+def test_nothing_of_a_header_is_kept_and_no_rubbish(
+    start: Callable[..., Service], scan: Path, tmp_path: Path
+) -> None:
+    service = start()
+    image = nib.load(scan)
+    image.header["descrip"] = b"Doe^Jane"
+    nib.save(image, tmp_path / "named.nii.gz")
+    for content in (b"", b"no scan"):
+        (tmp_path / "bad.nii.gz").write_bytes(content)
+        assert put(service, "/datastore/?image=one", {"file": tmp_path / "bad.nii.gz"}).status == 422
+    assert put(service, "/datastore/?image=one", {"file": tmp_path / "named.nii.gz"}).status == 200
+    kept = service.data / "cases/tiny/one.nii.gz"
+    assert b"Jane" not in gzip.decompress(kept.read_bytes())
+    assert put(service, "/datastore/?image=one", {"file": scan}).status == 200, "the same voxels"
+    nib.save(nib.Nifti1Image(image.get_fdata() + 1, image.affine), tmp_path / "other.nii.gz")
+    refused = put(service, "/datastore/?image=one", {"file": tmp_path / "other.nii.gz"})
+    assert "another scan is called one" in refused.json()["fault"]
+    assert {path.stat().st_mode & 0o077 for path in service.data.rglob("*")} == {0}, "of nobody else"
 
 
 def test_a_session_has_a_scan_that_is_not_kept(start: Callable[..., Service], scan: Path) -> None:

@@ -256,7 +256,7 @@ async function save(replace = false) {
     const sent = await asked(`api/jobs/${job}/correct?${query}`, { method: "POST", body: form });
     const { files: there } = await ended(sent.id, tell);
     last = sent.id;
-    base = (await asked(`api/jobs/${last}/summary`)).labels_sha256;
+    base = (await asked(`api/jobs/${last}/kept`)).digest;
     const changes = Object.entries(await asked(`api/jobs/${last}/changes`)).filter(([, c]) => c.added + c.removed);
     const said = changes.map(([name, c]) => `${name} +${c.added} \u2212${c.removed} voxels`).join(", ");
     $("saved").textContent = `Saved: ${said || "nothing was changed"}.`;
