@@ -145,9 +145,7 @@ class Store:
         if now in known:
             return
         if not now:
-            raise ChangedError(
-                "no labels of this scan are kept, and these were begun on some", hint="leave base out"
-            )
+            raise ChangedError("no labels of this scan are kept, and base names some", hint="leave base out")
         raise ChangedError(
             f"other labels of this scan were saved ({now[:SHORT]}) after these were opened",
             hint="open the scan again; or send yours with replace=true: both are kept, yours as the last",

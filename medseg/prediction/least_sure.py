@@ -8,7 +8,7 @@ committee, Seung et al. 1992, doi:10.1145/130385.130417).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from statistics import mean
@@ -64,13 +64,7 @@ class Sureness:
 
     def content(self) -> dict[str, Any]:
         """As plain values."""
-        return {
-            "case": self.case,
-            "expected_dice": self.expected_dice,
-            "confidence": self.confidence,
-            "agreement": self.agreement,
-            "doubtful": self.doubtful,
-        }
+        return asdict(self)
 
 
 def sureness(case: str, summary: PredictionSummary, agreement: float | None = None) -> Sureness:

@@ -125,7 +125,9 @@ def test_two_people_on_one_scan_lose_nothing(browser: Browser, service: Service,
     bob.send("Page.bringToFront")
     bob.click("#save")
     bob.wait(lambda: not bob.evaluate("document.getElementById('replace').hidden"))
-    assert "other labels of this scan were saved" in bob.evaluate("document.getElementById('fault').textContent")
+    assert "other labels of this scan were saved" in bob.evaluate(
+        "document.getElementById('fault').textContent"
+    )
     bob.click("#replace")
     bob.wait(lambda: bob.evaluate("document.getElementById('saved').textContent") != "")
     late = opened(browser, service)
