@@ -1,6 +1,7 @@
 """A service under load: what is lost, how long answers take, and what it holds.
 
     python benchmarks/service.py load [--minutes 5]      8 clients send 20 small scans over and over
+    python benchmarks/service.py peer --peer 8000        the same beside MONAI Label's server at that port
     python benchmarks/service.py kills [--kills 50]      the service is killed while clients send
     python benchmarks/service.py dicom                 series by storescu, objects by storescp, a kill between
 
@@ -41,8 +42,10 @@ from training import DEFAULT_DATA, PROGRAM, processor
 
 CLIENTS, SCANS, LEAST = 8, 20, 200
 TIMES_FASTER = 5.0
+BOUNDARY, TURNS = "a-boundary-of-the-benchmark", 3
 STARTED = re.compile(r"listening to (?:http://)?[^:]+:(\d+)")
 PACKAGES = {
+    "peer": ("medseg", "starlette", "uvicorn", "openvino"),
     "load": ("medseg", "starlette", "uvicorn", "openvino"),
     "kills": ("medseg", "starlette", "uvicorn", "openvino"),
     "dicom": ("medseg", "pynetdicom", "pydicom", "highdicom", "openvino"),
@@ -144,6 +147,66 @@ def load(options: argparse.Namespace, scans: list[Path], folder: Path) -> dict[s
         "target": TIMES_FASTER,
         "pass": rate / each >= TIMES_FASTER and not wrong and len(ids) == len(set(ids)),
     }
+
+
+def peer(options: argparse.Namespace, scans: list[Path], folder: Path) -> dict[str, Any]:
+    """Eight clients that speak MONAI Label's protocol to it, and to ours, in turn; see `monailabel_app`."""
+    service = Service(folder / "data", options.model)
+    rates: dict[str, list[float]] = {"ours": [], "monailabel": []}
+    waits: dict[str, list[float]] = {"ours": [], "monailabel": []}
+    for _ in range(TURNS):
+        for name, port in (("ours", service.port), ("monailabel", options.peer)):
+            own, seconds = infers(port, scans, options.model, 60 * options.minutes / (2 * TURNS))
+            rates[name].append(len(own) / seconds)
+            waits[name] += own
+    service.process.terminate()
+    ours, theirs = (statistics.median(rates[name]) for name in ("ours", "monailabel"))
+    return {
+        "clients": CLIENTS,
+        "requests": {name: len(found) for name, found in waits.items()},
+        "requests a second": {"ours": round(ours, 2), "monailabel": round(theirs, 2)},
+        "median latency_s": {name: round(statistics.median(found), 3) for name, found in waits.items()},
+        "times": round(ours / theirs, 2),
+        "pass": ours >= theirs,
+    }
+
+
+def infers(port: int, scans: list[Path], model: str, seconds: float) -> tuple[list[float], float]:
+    """What each request took, of clients that send scans for so long; and how long that was."""
+    waits: list[float] = []
+    infer(port, scans[0], model)  # the model is loaded now
+    until = time.monotonic() + seconds
+
+    def client(number: int) -> None:
+        turn = number
+        while time.monotonic() < until:
+            since = time.monotonic()
+            infer(port, scans[turn % len(scans)], model)
+            waits.append(time.monotonic() - since)
+            turn += 1
+
+    began = time.monotonic()
+    clients = [threading.Thread(target=client, args=(n,)) for n in range(CLIENTS)]
+    for thread in clients:
+        thread.start()
+    for thread in clients:
+        thread.join()
+    return waits, time.monotonic() - began
+
+
+def infer(port: int, scan: Path, model: str) -> None:
+    """One scan to labels, as MONAI Label's clients ask for it."""
+    head = f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="{scan.name}"\r\n\r\n'
+    body = head.encode() + scan.read_bytes() + f"\r\n--{BOUNDARY}--\r\n".encode()
+    link = http.client.HTTPConnection("127.0.0.1", port, timeout=120)
+    try:
+        kind = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
+        link.request("POST", f"/infer/{model}?output=image", body, kind)
+        answer = link.getresponse()
+        if answer.status != 200 or not answer.read():
+            raise SystemExit(f"port {port} answers {answer.status}")
+    finally:
+        link.close()
 
 
 def kills(options: argparse.Namespace, scans: list[Path], folder: Path) -> dict[str, Any]:
@@ -363,9 +426,13 @@ def predicted(scans: list[Path], out: Path, model: str) -> tuple[float, dict[str
     return took, {scan.name: np.asarray(nib.load(out / scan.name).dataobj) for scan in scans}
 
 
+PARTS = {"load": load, "peer": peer, "kills": kills, "dicom": dicom}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("part", choices=["load", "kills", "dicom"])
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("--peer", type=int, default=8000, help="port of MONAI Label's server")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--model", default="hippocampus")
@@ -373,7 +440,9 @@ def main() -> None:
     options = parser.parse_args()
     scans = sorted((options.data / "hippocampus" / "imagesTr").glob("*.nii.gz"))[:SCANS]
     with tempfile.TemporaryDirectory() as folder:
-        found = {"load": load, "kills": kills, "dicom": dicom}[options.part](options, scans, Path(folder))
+        found = {"load": load, "peer": peer, "kills": kills, "dicom": dicom}[options.part](
+            options, scans, Path(folder)
+        )
     line = {
         "benchmark": f"service {options.part}",
         "versions": {name: version(name) for name in PACKAGES[options.part]},
