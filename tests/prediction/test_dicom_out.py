@@ -759,7 +759,8 @@ def test_an_archive_takes_the_objects(tmp_path: Path, structures: StructureSet) 
     ) as archive:
         try:
             for _ in range(100):
-                echo = subprocess.run([DCMTK / "echoscu", "127.0.0.1", port], capture_output=True, check=False)
+                words = [DCMTK / "echoscu", "127.0.0.1", port]
+                echo = subprocess.run(words, capture_output=True, check=False)
                 if echo.returncode == 0:
                     break
                 time.sleep(0.1)
