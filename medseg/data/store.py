@@ -36,6 +36,8 @@ from medseg.io.atomic import atomic_write, sync_folder
 TAGS: Mapping[str, Path] = {"final": FINAL, "original": ORIGINAL}
 """Where labels lie: those that somebody made, and those that nobody looked at."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+CHANGES = "_changes"
+"""Ending of the file that says what somebody changed, which no case may have."""
 SHORT = 16
 """Digits of a digest that a case is called by."""
 
@@ -132,7 +134,7 @@ class Store:
                 _copied(before, self.folder / EARLIER / f"{stem}{stem_and_suffix(before)[1]}")
             kept = self._put(FINAL, case, labels, sidecar)
             told = json.dumps(dict(changes), indent=1)
-            with atomic_write(kept.with_name(f"{case}_changes.json"), overwrite=True) as temporary:
+            with atomic_write(kept.with_name(f"{case}{CHANGES}.json"), overwrite=True) as temporary:
                 temporary.write_text(told, encoding="utf-8")
 
     def require_unchanged(self, case: str, *known: str) -> None:
@@ -178,7 +180,7 @@ def require_name(case: str) -> str:
     Raises:
         InputError: it is something else.
     """
-    if not NAME.fullmatch(case) or stem_and_suffix(Path(case))[1]:
+    if not NAME.fullmatch(case) or stem_and_suffix(Path(case))[1] or case.endswith(CHANGES):
         raise InputError(
             f"{case[:40]!r} cannot be the name of a case",
             hint="use letters, digits, '.', '-' and '_', without the ending of a file",

@@ -359,7 +359,10 @@ class Protocol:
             raise MissingError(f"{model!r} has no datastore here", hint=f"train {self.model}")
         text = await request.body()
         said = json_of(text.decode("utf-8", "replace")) if text else {}
-        wanted = said.get(model, said) if isinstance(said, dict) else {}
+        if not isinstance(said, dict):
+            raise InputError("a training takes an object of JSON", hint='send {"minutes": 10}, or nothing')
+        own = said.get(model)
+        wanted = own if isinstance(own, dict) else said
         started = await self.trainings.start(self.store.folder, self.service.options.models[model], wanted)
         return JSONResponse(started)
 

@@ -136,7 +136,7 @@ def test_labels_of_another_grid_and_strange_names_are_refused(
     put(service, "/datastore/?image=one", {"file": scan})
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.uint8), np.eye(4)), tmp_path / "small.nii.gz")
     assert put(service, "/datastore/label?image=one", {"label": tmp_path / "small.nii.gz"}).status == 422
-    for name in ("..%2Fone", "a%2Fb", ".hidden", "one.nii.gz"):
+    for name in ("..%2Fone", "a%2Fb", ".hidden", "one.nii.gz", "one_changes"):
         assert put(service, f"/datastore/?image={name}", {"file": scan}).status == 422
     assert put(service, "/datastore/label?image=two", {"label": scan}).status == 404
     assert service.ask("GET", "/datastore/label?label=one&tag=..%2F..").status == 422
@@ -237,6 +237,13 @@ def test_sessions_are_forgotten(start: Callable[..., Service], scan: Path) -> No
     second = put(service, "/session/", {"files": scan}).json()["session_id"]
     assert service.ask("GET", f"/session/{first}").status == 404
     assert service.ask("GET", f"/session/{second}").status == 200
+
+
+@pytest.mark.parametrize("body", [b"NaN", b"[1]", b"{", b'{"minutes": "long"}', b'{"minutes": -1}'])
+def test_nothing_trains_by_a_request_that_is_none(start: Callable[..., Service], body: bytes) -> None:
+    service = start()
+    assert service.ask("POST", "/train/tiny", body).status in (400, 422)
+    assert service.ask("GET", "/train/").status == 404
 
 
 @pytest.mark.slow
