@@ -34,6 +34,8 @@ from medseg.serving.job import ENDED, HALF, REQUEST, Incoming, Job, Progress, Re
 LOG = logging.getLogger("medseg")
 NEW, GONE, DAMAGED = ".new-", ".gone-", ".damaged-"
 """What folders are called that are not whole yet, are being removed, or cannot be read."""
+PRIVATE = 0o077
+"""What others on this machine may not do with what a service or a node writes: anything."""
 ATTEMPTS, ENDS = 3, 20
 """Times that a job may end its worker before it is given up, and times that the service may be killed while
 it runs: that is seldom a job's fault, but one that always ends the service must not go on for ever."""

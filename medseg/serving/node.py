@@ -29,7 +29,7 @@ from medseg.core.errors import InputError, MedsegError, ResourceError, counted
 from medseg.io.dicom.library import dataset, unwarned
 from medseg.serving.crew import Crew, CrewOptions
 from medseg.serving.job import Job, Request
-from medseg.serving.jobs import JobBook
+from medseg.serving.jobs import PRIVATE, JobBook
 from medseg.serving.routes import Route
 from medseg.serving.sending import Peer, UnreachableError, send
 from medseg.serving.series import Series, Shelf, key_of
@@ -53,8 +53,6 @@ IDLE_S = 60
 NAMES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID")
 OBJECTS = ("_seg.dcm", "_sr.dcm", "_report.dcm")
 """Of a job, in the order that they are sent: a report refers to the segmentation."""
-PRIVATE = 0o077
-"""What others on this machine may not do with what is written: anything."""
 LOOK_S = 0.2
 """Between two looks for series that are whole, and jobs that are done."""
 NO_ROOM_S = 5.0

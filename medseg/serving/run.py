@@ -15,6 +15,7 @@ from medseg.core.errors import ResourceError, counted
 from medseg.serving.access import require_token
 from medseg.serving.app import application
 from medseg.serving.crew import Crew
+from medseg.serving.jobs import PRIVATE
 from medseg.serving.service import ServeOptions
 
 STOPS_WITHIN_S = 1
@@ -22,8 +23,6 @@ STOPS_WITHIN_S = 1
 KEEP_ALIVE_S = 30
 CLIENTS = 512
 """That are answered at a time; others are told to come again."""
-PRIVATE = 0o077
-"""What others on this machine may not do with what is written: anything."""
 PARSER = "python_multipart.multipart"
 """A logger that would print parts of what clients send."""
 BACKLOG = 256

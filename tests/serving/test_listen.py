@@ -269,6 +269,7 @@ def test_too_many_jobs_keep_a_series_waiting(
         task.cancel()
 
     asyncio.run(asyncio.wait_for(run(), 10))
+    assert sorted(job.state for job in node.book) == ["cancelled", "queued"]
 
 
 def test_a_bug_in_one_series_ends_nothing(
